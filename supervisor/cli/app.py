@@ -1,0 +1,88 @@
+"""The program: a group of commands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from .. import __version__
+from ..errors import EXIT_INTERRUPTED, SupervisorError
+
+COMMANDS = {
+    "start": ("start", "Make a profile's server run, and watch over it."),
+    "stop": ("control", "Stop the server and the daemon."),
+    "restart": ("control", "Restart the server with its profile as it is now."),
+    "switch": ("control", "Run another profile; the old one comes back if that fails."),
+    "reload": ("control", "Read the profile again; restart only if something changed."),
+    "status": ("status", "Show what runs, since when, and why."),
+    "ps": ("status", "Show the server in one line."),
+    "logs": ("logs", "Show what llama-server printed."),
+    "ask": ("ask", "Ask the model one question."),
+    "plan": ("plan", "Show the exact command line of a profile, without running it."),
+    "profile": ("profile", "List, show, make and check profiles."),
+    "completion": ("completion", "Print the completion script of a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and one line; a module is imported for its own command only."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{COMMANDS[cmd_name][0]}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Files lie where this system keeps them; GOSS_SUPERVISOR_HOME puts all under one folder.",
+)
+@click.version_option(__version__, prog_name="goss-supervisor")
+def program() -> None:
+    """Keep a local LLM running: a YAML profile becomes a watched, self-healing llama-server."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; every error becomes text on stderr and an exit code here."""
+    try:
+        result = program.main(args=argv, prog_name="goss-supervisor", standalone_mode=False)
+    except SupervisorError as error:
+        say_error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def say_error(error: SupervisorError) -> None:
+    """What is wrong, and what to do next."""
+    click.echo(f"goss-supervisor: {error}", err=True)
+    if error.hint:
+        click.echo(f"try: {error.hint}", err=True)
+
+
+def _forget_stdout() -> None:
+    """The reader of our output (``| head``) has gone; Python must not complain about it at exit."""
+    import os  # noqa: PLC0415 - only here
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,108 @@
+"""``ask``: one question to the model that runs, streamed to the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from ..daemon import client
+from ..errors import NetworkError, NotRunning
+from ..paths import Paths
+
+CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A piece of the answer, or the timings at its end."""
+
+    reasoning: str = ""
+    text: str = ""
+    timings: dict[str, Any] | None = None
+
+
+@click.command()
+@click.argument("question", nargs=-1, required=True)
+@click.option("--reasoning-effort", type=click.Choice(["low", "medium", "high"]), help="How long it thinks.")
+@click.option("--no-reasoning", is_flag=True, help="Show only the final answer.")
+def ask(question: tuple[str, ...], reasoning_effort: str | None, no_reasoning: bool) -> None:
+    """Ask the model that runs one QUESTION; the answer is streamed, tokens per second stand at the end."""
+    running = client.ask(Paths.from_environment(), {"op": "running"})
+    if running["url"] is None:
+        raise NotRunning("The daemon runs no server.", hint="goss-supervisor start --profile demo")
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": " ".join(question)}], "stream": True}
+    if reasoning_effort:
+        body["reasoning_effort"] = reasoning_effort
+        body["chat_template_kwargs"] = {"reasoning_effort": reasoning_effort}
+    _show(_answers(running["url"], running["key"], body), reasoning=not no_reasoning)
+
+
+def _show(answers: Iterator[Answer], *, reasoning: bool) -> None:
+    """The answer on stdout, so that it can be piped; thoughts and timings on stderr."""
+    thinking = False
+    for answer in answers:
+        if answer.reasoning and reasoning:
+            click.echo(click.style(answer.reasoning, dim=True), nl=False, err=True)
+            thinking = True
+        if answer.text:
+            click.echo("\n\n" if thinking else "", nl=False, err=True)
+            click.echo(answer.text, nl=False)
+            thinking = False
+        if answer.timings:
+            click.echo()
+            click.echo(_speed(answer.timings), err=True)
+
+
+def _speed(timings: dict[str, Any]) -> str:
+    return (
+        f"{timings['predicted_n']} tokens, {timings['predicted_per_second']:.1f} tok/s"
+        f" (prompt: {timings['prompt_n']} tokens, {timings['prompt_per_second']:.1f} tok/s)"
+    )
+
+
+def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[Answer]:
+    """
+    The stream of one chat completion.
+
+    Raises NetworkError with what the server said, and for a stream that ends before its answer does.
+    """
+    import requests  # noqa: PLC0415 - the only command that needs it
+
+    session = requests.Session()
+    session.trust_env = False  # a proxy has no business between us and our own server
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with session.post(
+            f"{url}/v1/chat/completions",
+            json=body,
+            headers=headers,
+            stream=True,
+            timeout=(CONNECT_SECONDS, None),
+        ) as response:
+            if not response.ok:
+                raise NetworkError(f"The server answered {response.status_code}: {response.text.strip()}")
+            yield from _events(response.iter_lines())
+    except requests.RequestException as error:
+        raise NetworkError(f"{url} does not answer: {error}", hint="goss-supervisor status") from error
+
+
+def _events(lines: Iterator[bytes]) -> Iterator[Answer]:
+    for line in lines:
+        if line == b"data: [DONE]":
+            return
+        if line.startswith(b"data: "):
+            yield _answer(json.loads(line[6:]))
+        elif line.startswith(b"error: "):
+            raise NetworkError(f"The server broke off: {line[7:].decode(errors='replace')}")
+    raise NetworkError("The answer broke off before its end.", hint="goss-supervisor status")
+
+
+def _answer(event: dict[str, Any]) -> Answer:
+    if "error" in event:
+        raise NetworkError(f"The server broke off: {event['error'].get('message', event['error'])}")
+    delta = event["choices"][0]["delta"] if event.get("choices") else {}
+    return Answer(delta.get("reasoning_content") or "", delta.get("content") or "", event.get("timings"))

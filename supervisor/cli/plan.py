@@ -1,0 +1,90 @@
+"""``plan``: exactly what ``start`` would do, without doing it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import EXIT_OK
+from ..paths import Paths
+from .common import json_option, parse_settings, profile_argument, set_option
+
+if TYPE_CHECKING:
+    from ..prepare import Preparation
+
+
+@click.command()
+@profile_argument
+@set_option
+@json_option
+def plan(profile: str, settings: tuple[str, ...], as_json: bool) -> int:
+    """
+    Show the exact command line of a profile, its environment, and every translation with its reason.
+
+    Works without the model on disk, and without an engine.
+    """
+    return show_plan(profile, settings, as_json=as_json)
+
+
+def show_plan(profile: str, settings: tuple[str, ...], *, as_json: bool) -> int:
+    from ..prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
+
+    found = preview(profile, parse_settings(settings), Paths.from_environment())
+    click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found)))
+    return EXIT_OK
+
+
+def _document(found: Preparation) -> dict[str, object]:
+    from ..plan.wire import public  # noqa: PLC0415 - as above
+    from ..server.environment import SCRUBBED  # noqa: PLC0415
+
+    document = public(found.plan)
+    env = _environment(found)
+    return {**document, "env": env, "env_removed": list(SCRUBBED), "notes": list(found.notes)}
+
+
+def _lines(found: Preparation) -> Iterator[str]:
+    from ..plan.make import translation_lines  # noqa: PLC0415 - as above
+    from ..server.environment import SCRUBBED  # noqa: PLC0415
+
+    plan = found.plan
+    yield "# command"
+    yield _folded(plan.argv)
+    yield "# environment"
+    for name, value in _environment(found).items():
+        yield f"{name}={shlex.quote(value)}"
+    yield f"# removed from the environment: {' '.join(SCRUBBED)}"
+    yield f"# engine: {plan.build} {plan.flavour}: {plan.engine}"
+    yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
+    yield from (f"# note: {note}" for note in found.notes)
+    yield from (f"# warning: {warning}" for warning in plan.warnings)
+    yield f"# digest: {plan.digest}"
+
+
+def _environment(found: Preparation) -> dict[str, str]:
+    from ..daemon.places import private_config  # noqa: PLC0415 - as above
+    from ..server.environment import added_environment  # noqa: PLC0415
+
+    return added_environment(found.plan, private_config(Paths.from_environment()))
+
+
+def _folded(argv: tuple[str, ...]) -> str:
+    """Shell-quoted, an option with its values a line, so that it can be read and pasted."""
+    lines: list[list[str]] = [[]]
+    for word in argv:
+        if word.startswith("-") and not _is_number(word):
+            lines.append([])
+        lines[-1].append(shlex.quote(word))
+    return " \\\n  ".join(" ".join(words) for words in lines)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

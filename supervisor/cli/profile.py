@@ -1,0 +1,207 @@
+"""``profile``: list, show, make, edit, check and import profiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError, SupervisorError, UsageError
+from ..paths import Paths
+from ..profile.check import check_profiles
+from ..profile.drafts import Draft, new_profile, save_imported
+from ..profile.importer import import_command
+from ..profile.jsonschema import schema_text
+from ..profile.resolve import resolve
+from ..profile.store import ProfileStore, StoredProfile
+from ..profile.types import Profile
+from ..profile.yaml_text import redacted, render, rows_of_profile
+from .common import complete_profiles, json_option
+from .output import table
+
+
+@click.group
+def profile() -> None:
+    """List, show, make and check profiles."""
+
+
+def _store() -> ProfileStore:
+    return ProfileStore(Paths.from_environment().profiles)
+
+
+_name_argument = click.argument("name", shell_complete=complete_profiles)
+
+
+@profile.command("ls")
+@json_option
+def ls(*, as_json: bool) -> None:
+    """List all profiles: the shipped ones and your own, which shadow those of the same name."""
+    store = _store()
+    listed = [_listed(stored, store) for stored in store.list()]
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "profiles": listed}))
+    else:
+        rows = [(each["name"], _origin(each), each["description"] or _broken(each)) for each in listed]
+        click.echo(table(("name", "origin", "description"), rows))
+    for stray in store.strays():
+        click.echo(f"{stray} is no profile: name it like my-profile.yaml", err=True)
+
+
+def _listed(stored: StoredProfile, store: ProfileStore) -> dict[str, Any]:
+    description, problem = _description(stored.name, store)
+    return {
+        "name": stored.name,
+        "path": str(stored.path),
+        "shipped": stored.shipped,
+        "shadows": str(stored.shadows) if stored.shadows else None,
+        "description": description,
+        "problem": problem,
+    }
+
+
+def _description(name: str, store: ProfileStore) -> tuple[str, str | None]:
+    try:
+        return resolve(name, store).description, None
+    except SupervisorError as error:
+        return "", str(error)
+
+
+def _origin(listed: dict[str, Any]) -> str:
+    if listed["shipped"]:
+        return "shipped"
+    return "yours, shadows a shipped one" if listed["shadows"] else "yours"
+
+
+def _broken(listed: dict[str, Any]) -> str:
+    return f"(broken: goss-supervisor profile check {listed['name']})" if listed["problem"] else ""
+
+
+@profile.command("show")
+@_name_argument
+@json_option
+def show(name: str, *, as_json: bool) -> None:
+    """Print a profile with all that it extends, and where each value comes from."""
+    resolved = resolve(name, _store())
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "profile": _as_json(resolved)}, default=str))
+        return
+    for depth, origin in enumerate(resolved.lineage):
+        click.echo(f"# {'extends ' if depth else ''}{origin.profile}: {origin.file}")
+    for note in resolved.notes:
+        click.echo(f"# {note}")
+    click.echo(render(rows_of_profile(resolved)), nl=False)
+
+
+def _as_json(resolved: Profile) -> dict[str, Any]:
+    plain = dataclasses.asdict(redacted(resolved))
+    plain["lineage"] = [str(origin) for origin in resolved.lineage]
+    plain["origins"] = {key: str(origin) for key, origin in resolved.origins.items()}
+    return plain
+
+
+@profile.command("path")
+@_name_argument
+def path(name: str) -> None:
+    """Print where a profile's file lies."""
+    click.echo(_store().find(name).path)
+
+
+@profile.command("new")
+@_name_argument
+@click.option("--from", "other", required=True, shell_complete=complete_profiles, help="What it is based on.")
+def new(name: str, other: str) -> None:
+    """Make a profile of your own that extends another one."""
+    click.echo(new_profile(name, other, _store()))
+
+
+@profile.command("edit")
+@_name_argument
+def edit(name: str) -> None:
+    """Open a profile in $VISUAL or $EDITOR; it is checked before it is saved."""
+    paths = Paths.from_environment()
+    draft = Draft.begin(name, _store(), paths.state / "drafts")
+    if draft.continued:
+        click.echo(f"going on with the draft {draft.path}; delete it to begin anew", err=True)
+    while True:
+        _open_editor(draft.path)
+        try:
+            saved = draft.finish()
+        except ConfigError as error:
+            _again_or_leave(name, draft.path, error)
+        else:
+            click.echo(saved or "unchanged", err=not saved)
+            return
+
+
+def _open_editor(path: Path) -> None:
+    try:
+        click.edit(filename=str(path))
+    except click.ClickException as error:
+        raise SupervisorError(
+            f"{error.message}. The text is kept in {path}", hint="export EDITOR=nano"
+        ) from None
+
+
+def _again_or_leave(name: str, draft: Path, error: ConfigError) -> None:
+    """Return to edit again; else the error goes up, or nothing is left of the draft."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        message = f"{error}\nNothing was saved; the text is kept in {draft}"
+        raise ConfigError(message, hint=f"goss-supervisor profile edit {name}") from None
+    click.echo(error, err=True)
+    if click.confirm("Edit again? (no: throw the changes away)", default=True, err=True):
+        return
+    draft.unlink(missing_ok=True)
+    raise click.Abort
+
+
+@profile.command("check")
+@click.argument("files", nargs=-1, metavar="[FILE|NAME]...", shell_complete=complete_profiles)
+def check(files: tuple[str, ...]) -> None:
+    """Check files, or profiles by name; without any, all profiles.  Every mistake is told."""
+    checked = check_profiles(files, _store())
+    for warning in checked.warnings:
+        click.echo(warning, err=True)
+    if checked.sound:
+        click.echo(table(("profile", "result"), [(name, "ok") for name in checked.sound]))
+    if checked.problems:
+        raise ConfigError("\n".join(checked.problems))
+
+
+@profile.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of profiles, for completion in editors."""
+    click.echo(schema_text(), nl=False)
+
+
+@profile.command(
+    "import", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.option("--name", default="", help="What to call the profile; made from the model's name if not given.")
+@click.argument("command_line", nargs=-1, metavar="[COMMAND LINE | -]", type=click.UNPROCESSED)
+def import_(name: str, command_line: tuple[str, ...]) -> None:
+    """
+    Make a profile from a whole llama-server command line.
+
+    Give it as one argument, as it stands, or with '-' on stdin.
+    """
+    store = _store()
+    imported = import_command(_command_line(command_line), store, name)
+    saved = save_imported(imported, store, named=bool(name))
+    for note in imported.notes:
+        click.echo(note, err=True)
+    click.echo(saved)
+
+
+def _command_line(words: tuple[str, ...]) -> str:
+    if words == ("-",) or (not words and not sys.stdin.isatty()):
+        return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
+    if not words:
+        raise UsageError(
+            "No command line is given.", hint="goss-supervisor profile import 'llama-server -m …'"
+        )
+    return words[0] if len(words) == 1 else shlex.join(words)

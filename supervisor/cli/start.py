@@ -1,0 +1,142 @@
+"""``start``: prepare in this process, where a person watches, then become the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+import click
+
+from ..daemon import client
+from ..daemon.places import daemon_lock, daemon_log
+from ..errors import AlreadyRunning, NotRunning, StartFailed, UsageError
+from ..paths import Paths
+from ..plan.types import LaunchPlan
+from ..plan.wire import to_json
+from .common import complete_profiles, json_option, parse_settings, set_option
+from .outcome import show_outcome
+from .progress import StderrProgress
+
+CONNECT_SECONDS = 20.0
+
+
+@click.command()
+@click.option("--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help="Which profile.")
+@click.option("--detach", "-d", is_flag=True, help="Return when it is ready; it goes on in the background.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be launched (see plan).")
+@set_option
+@json_option
+def start(
+    profile: str | None,
+    detach: bool,
+    dry_run: bool,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """
+    Make a profile's server run, and watch over it.
+
+    In the foreground the log is shown; Ctrl+C stops it cleanly, a second one at once.
+    """
+    if profile is None:
+        raise UsageError("Which profile?", hint="goss-supervisor start --profile demo, or profile ls")
+    if dry_run:
+        from .plan import show_plan  # noqa: PLC0415 - only here
+
+        return show_plan(profile, settings, as_json=as_json)
+    paths = Paths.from_environment()
+    refuse_a_second(paths)
+    plan = prepared(profile, parse_settings(settings), paths)
+    orders = json.dumps({"foreground": not detach, "plan": to_json(plan)}).encode()
+    return _detached(paths, orders, as_json=as_json) if detach else _become_the_daemon(orders)
+
+
+def prepared(profile: str, settings: Mapping[str, str], paths: Paths) -> LaunchPlan:
+    """The plan, with all that it needs on disk; what a person should know is said on the way."""
+    from ..prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
+
+    progress = StderrProgress()
+    preparation = prepare(profile, settings, paths, progress)
+    progress.close()
+    click.echo(f"engine: {preparation.plan.engine}", err=True)
+    for note in preparation.notes:
+        click.echo(f"note: {note}", err=True)
+    return preparation.plan
+
+
+def refuse_a_second(paths: Paths) -> None:
+    """
+    Say early what the daemon's lock would say late.
+
+    Raises AlreadyRunning, naming what runs.
+    """
+    try:
+        answer = client.ask(paths, {"op": "status"})
+    except NotRunning:
+        return
+    server, daemon = answer["status"]["server"], answer["status"]["daemon"]
+    raise AlreadyRunning(
+        f"A daemon is already running here (pid {daemon['pid']}): {server['profile']} is {server['state']}.",
+        hint="goss-supervisor switch PROFILE, or goss-supervisor stop",
+    )
+
+
+_DAEMON = [sys.executable, "-P", "-m", "supervisor.daemon"]  # -P: never a `supervisor` folder of the cwd
+
+
+def _become_the_daemon(orders: bytes) -> int:  # noqa: RET503 - exec does not return
+    """The same process goes on, without all that preparing needed."""
+    if sys.platform == "win32":  # exec there would leave the terminal to the shell
+        return subprocess.run(_DAEMON, input=orders, check=False).returncode
+    with tempfile.TemporaryFile() as file:  # without a name: secrets are on their way in it
+        file.write(orders)
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
+    os.execv(sys.executable, _DAEMON)  # noqa: S606 - no shell is what is wanted
+
+
+def _detached(paths: Paths, orders: bytes, *, as_json: bool) -> int:
+    paths.logs.mkdir(parents=True, exist_ok=True)
+    with (paths.logs / "daemon.out").open("wb") as out:
+        daemon = subprocess.Popen(
+            _DAEMON,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    assert daemon.stdin is not None
+    with suppress(BrokenPipeError):
+        daemon.stdin.write(orders)
+        daemon.stdin.close()
+    answer = _first_answer(paths, daemon)
+    return show_outcome(answer, as_json=as_json)
+
+
+def _first_answer(paths: Paths, daemon: subprocess.Popen[bytes]) -> dict[str, object]:
+    """What the start came to, as the daemon tells once it listens."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(NotRunning):
+            return client.ask(paths, {"op": "wait"}, timeout=None)
+        if daemon.poll() is not None:
+            break
+        time.sleep(0.01)
+    raise StartFailed(
+        f"The daemon did not come up{_last_words(paths)}",
+        hint=f"less {daemon_log(paths)}",
+    )
+
+
+def _last_words(paths: Paths) -> str:
+    with suppress(OSError):
+        said = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
+        if said:
+            return f": {said.splitlines()[-1]}"
+    return f"; is another one holding {daemon_lock(paths)}?"

@@ -1,0 +1,144 @@
+"""``status`` and ``ps``: what runs, since when, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..daemon import client
+from ..daemon.places import record_file
+from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning
+from ..paths import Paths
+from .common import json_option
+from .output import duration, size, table
+
+Status = dict[str, Any]
+CLEAR = "\x1b[H\x1b[2J"
+
+
+@click.command()
+@click.option("--watch", "-w", is_flag=True, help="Go on showing it as it changes.")
+@json_option
+def status(watch: bool, as_json: bool) -> int:
+    """
+    Show what runs, since when, and why.
+
+    Exit code 0: it serves; 1: degraded, on its way, or failed; 3: no daemon runs.
+    """
+    paths = Paths.from_environment()
+    if watch:
+        return _watch(paths, as_json=as_json)
+    try:
+        now: Status = client.ask(paths, {"op": "status"})["status"]
+    except NotRunning as error:
+        return _not_running(paths, error, as_json=as_json)
+    click.echo(json.dumps(now) if as_json else "\n".join(_lines(now)))
+    return _exit_code(now)
+
+
+@click.command()
+@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@json_option
+def ps(quiet: bool, as_json: bool) -> int:
+    """Show the server in one line; an empty table where no daemon runs."""
+    try:
+        servers = [client.ask(Paths.from_environment(), {"op": "status"})["status"]["server"]]
+    except NotRunning:
+        servers = []
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "servers": servers}))
+    elif quiet:
+        click.echo("".join(f"{server['profile']}\n" for server in servers), nl=False)
+    else:
+        headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts")
+        click.echo(table(headers, [_row(server) for server in servers]))
+    return EXIT_OK
+
+
+def _row(server: Status) -> list[str]:
+    return [
+        _text(server["profile"]),
+        server["state"],
+        _text(server["build"]),
+        _text(server["flavour"]),
+        _text(server["pid"]),
+        size(server["memory_bytes"]),
+        _text(server["port"]),
+        duration(server["uptime_seconds"]),
+        str(server["restarts"]),
+    ]
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _exit_code(now: Status) -> int:
+    return EXIT_OK if now["server"]["state"] == "ready" else EXIT_DEGRADED
+
+
+def _watch(paths: Paths, *, as_json: bool) -> int:
+    for message in client.stream(paths, {"op": "watch"}):
+        now = message["status"]
+        if as_json:
+            click.echo(json.dumps(now))
+        else:
+            click.echo((CLEAR if sys.stdout.isatty() else "") + "\n".join(_lines(now)) + "\n")
+    return EXIT_OK
+
+
+def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
+    """No daemon: what its record says of the last one is still worth knowing."""
+    from ..server.record import read_record  # noqa: PLC0415 - only here, and ``status`` shall be quick
+
+    record = read_record(record_file(paths))
+    failure = record.failure if record and record.state == "failed" else None
+    if as_json:
+        server = {"state": "stopped", "profile": record.profile if record else None, "last_failure": failure}
+        click.echo(json.dumps({"schema": 1, "daemon": None, "server": server}))
+        return error.exit_code
+    if failure is not None and record is not None:
+        click.echo("\n".join(["state     not running", *_failure_lines(failure)]))
+    raise error
+
+
+def _lines(now: Status) -> Iterator[str]:
+    server, daemon = now["server"], now["daemon"]
+    since = time.time() - _epoch(server["since"])
+    why = f" ({server['why']})" if server["why"] else ""
+    yield f"state     {server['state']}{why}, for {duration(since)}"
+    yield f"profile   {_text(server['profile'])}"
+    yield f"address   {_text(server['url'])}"
+    yield f"model     {_text(server['model'])}"
+    yield f"engine    {_text(server['build'])} {_text(server['flavour'])}: {_text(server['engine'])}"
+    yield f"process   {_process(server)}, {server['restarts']} restarts"
+    yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
+    yield f"log       {server['log']}"
+    for warning in server["warnings"]:
+        yield f"warning   {warning}"
+    if server["log_dropped_bytes"]:
+        yield f"warning   {size(server['log_dropped_bytes'])} of the log could not be written"
+    if server["last_failure"]:
+        yield from _failure_lines(server["last_failure"])
+
+
+def _process(of: Status) -> str:
+    return f"pid {_text(of['pid'])}, {size(of['memory_bytes'])}"
+
+
+def _failure_lines(failure: Status) -> Iterator[str]:
+    yield f"failure   {failure['message']} (at {_text(failure['at'])})"
+    if failure["hint"]:
+        yield f"          try: {failure['hint']}"
+    yield from (f"  | {line}" for line in failure["log_tail"])
+
+
+def _epoch(iso: str) -> float:
+    from datetime import datetime  # noqa: PLC0415 - not for ``--json``
+
+    return datetime.fromisoformat(iso).timestamp()

@@ -1,0 +1,103 @@
+"""
+The daemon's process, one per home.  ``goss-supervisor start`` gives it its orders on stdin.
+
+Imports only what it runs: no YAML, no click, no downloads.  Plans come finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from ..errors import AlreadyRunning, PermissionDenied, SupervisorError
+from ..paths import Paths
+from ..plan.types import LaunchPlan
+from ..plan.wire import from_json
+from ..server.locks import Lock, held_by
+from ..server.orphan import take_generation_lock
+from ..server.output import OutputLog
+from .daemon import Daemon
+from .endpoint import endpoint, private_folder
+from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, record_file
+
+log = logging.getLogger(__name__)
+
+LOG_BYTES = 1_000_000
+
+
+def main() -> int:
+    """Run until stopped; the exit code of the whole `start`."""
+    orders = json.load(sys.stdin)
+    paths = Paths.from_environment()
+    try:
+        _make_folders(paths)
+        lock = hold_daemon_lock(paths)
+        _set_up_logging(daemon_log(paths), foreground=orders["foreground"])
+        _supervise(paths, from_json(orders["plan"]), foreground=orders["foreground"])
+    except SupervisorError as error:
+        log.critical("%s%s", error, f"\ntry: {error.hint}" if error.hint else "")
+        return error.exit_code
+    lock.release()
+    return 0
+
+
+def _supervise(paths: Paths, plan: LaunchPlan, *, foreground: bool) -> None:
+    for warning in plan.warnings:
+        log.warning("%s", warning)
+    generation = take_generation_lock(generation_lock(paths), record_file(paths), log.warning)
+    output = OutputLog(paths.logs, SERVER_LOG)
+    if foreground:
+        output.listen(lambda line: print(line, file=sys.stderr, flush=True))
+    asyncio.run(Daemon(paths, endpoint(paths.runtime), output, generation).run(plan))
+
+
+def hold_daemon_lock(paths: Paths) -> Lock:
+    """
+    One daemon per home.
+
+    Raises AlreadyRunning, naming who holds the lock.
+    """
+    place = daemon_lock(paths)
+    lock = Lock.acquire(place, {"pid": os.getpid()})
+    if lock is None:
+        holder = (held_by(place) or {}).get("pid", "unknown")
+        raise AlreadyRunning(
+            f"A daemon is already running here (pid {holder}).",
+            hint="goss-supervisor status, or goss-supervisor switch PROFILE",
+        )
+    return lock
+
+
+def _make_folders(paths: Paths) -> None:
+    try:
+        private_folder(paths.runtime)
+        for folder in (paths.state, paths.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionDenied(
+            f"{error.filename or paths.runtime} cannot be made: {error.strerror}.",
+            hint="Set GOSS_SUPERVISOR_HOME to a folder that you may write to.",
+        ) from error
+
+
+def _set_up_logging(file: Path, *, foreground: bool) -> None:
+    """Everything to daemon.log, rotated; to the terminal too where there is one to watch."""
+    handlers: list[logging.Handler] = [RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)]
+    if foreground:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    logging.raiseExceptions = False  # a full disk must not fill the terminal too
+    logging.basicConfig(
+        level=logging.INFO,
+        handlers=handlers,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

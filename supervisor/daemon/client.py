@@ -1,0 +1,45 @@
+"""The CLI's end of the control socket.  Small, because ``status`` shall be quick."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import NotRunning, SupervisorError
+from ..paths import Paths
+from .endpoint import endpoint
+
+CONNECT_SECONDS = 5.0
+
+
+Message = dict[str, Any]
+
+
+def stream(paths: Paths, request: Message, *, timeout: float | None = None) -> Iterator[Message]:
+    """
+    Send one request and give each message of the answer as it comes; the last one has ``final``.
+
+    ``timeout`` is the longest silence, in seconds.  Raises NotRunning where no daemon answers, and
+    SupervisorError for a request that it refuses.
+    """
+    with endpoint(paths.runtime).connect(CONNECT_SECONDS) as connection:
+        connection.settimeout(timeout)
+        connection.sendall(json.dumps({"protocol": 1, **request}).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            for line in lines:
+                message: Message = json.loads(line)
+                if "error" in message:
+                    raise SupervisorError(message["error"], hint=message.get("hint", ""))
+                yield message
+                if message.get("final"):
+                    return
+    raise NotRunning("The daemon went away before it had answered.", hint="goss-supervisor logs")
+
+
+def ask(paths: Paths, request: Message, *, timeout: float | None = 10.0) -> Message:
+    """The final message of the answer."""
+    message: Message = {}
+    for message in stream(paths, request, timeout=timeout):  # noqa: B007 - the last one is wanted
+        pass
+    return message

@@ -1,0 +1,162 @@
+"""
+The daemon's end of the control socket: a line of JSON in, lines of JSON out, the last one ``final``.
+
+Documented for other programs in docs/control-protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from ..plan.wire import from_json
+from ..server.lifecycle import Outcome
+from ..server.server import Server
+from .endpoint import LONGEST_LINE
+from .status import status_of, url_of
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = 1
+Message = dict[str, Any]
+
+
+class Control:
+    """Answers requests about one server; ``shut_down(now)`` ends the daemon."""
+
+    def __init__(
+        self,
+        server: Server,
+        daemon: Callable[[], Message],
+        shut_down: Callable[[bool], asyncio.Future[Outcome]],
+    ) -> None:
+        self._server = server
+        self._daemon = daemon
+        self._shut_down = shut_down
+        self._changed = asyncio.Event()
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def finish(self) -> None:
+        """Let those who wait for an outcome have it; those who only watch are cut off."""
+        if self._answering:
+            _, late = await asyncio.wait(self._answering, timeout=1.0)
+            for task in late:
+                task.cancel()
+
+    def changed(self) -> None:
+        """Wake everybody who watches."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: one request, its answer, closed."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        with suppress(ConnectionError):
+            try:
+                async for message in self._answer(await reader.readline()):
+                    writer.write(json.dumps(message).encode() + b"\n")
+                    await writer.drain()
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+    async def _answer(self, line: bytes) -> AsyncIterator[Message]:
+        try:
+            request = json.loads(line)
+            if request["protocol"] != PROTOCOL:
+                yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": _RESTART}
+                return
+            answers = self._operations()[request["op"]](request)
+        except (ValueError, KeyError, TypeError):
+            yield {"error": f"Not a request that this daemon knows (at most {LONGEST_LINE} bytes of JSON)."}
+            return
+        async for message in answers:
+            yield message
+
+    def _operations(self) -> dict[str, Callable[[Message], AsyncIterator[Message]]]:
+        return {
+            "status": self._status,
+            "watch": self._watch,
+            "wait": self._wait,
+            "start": self._start,
+            "reload": self._reload,
+            "stop": self._stop,
+            "running": self._running,
+        }
+
+    async def _status(self, _: Message) -> AsyncIterator[Message]:
+        yield {"status": self._both(), "final": True}
+
+    async def _watch(self, _: Message) -> AsyncIterator[Message]:
+        while True:
+            changed = self._changed
+            yield {"status": self._both()}
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), 2.0)  # memory and uptime change without a transition
+
+    async def _wait(self, _: Message) -> AsyncIterator[Message]:
+        async for message in self._until(self._server.settled()):
+            yield message
+
+    async def _start(self, request: Message) -> AsyncIterator[Message]:
+        """Start, restart and switch are one thing: run this plan in place of whatever runs."""
+        try:
+            plan = from_json(request["plan"])
+        except (ValueError, KeyError, TypeError) as error:
+            yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
+            return
+        async for message in self._until(self._server.start(plan)):
+            yield message
+
+    async def _reload(self, request: Message) -> AsyncIterator[Message]:
+        """The same, but a plan with the digest of the one that runs only changes the policies."""
+        running = self._server.plan
+        if running is None or request["plan"]["digest"] != running.digest or not self._server.is_serving:
+            async for message in self._start(request):
+                yield message
+            return
+        self._server.renew(from_json(request["plan"]))
+        yield {"outcome": {"result": "unchanged", "profile": running.profile}, "final": True}
+
+    async def _stop(self, request: Message) -> AsyncIterator[Message]:
+        async for message in self._until(self._shut_down(bool(request.get("now")))):
+            yield message
+
+    async def _running(self, _: Message) -> AsyncIterator[Message]:
+        """
+        What runs, with what may be secret: for ``ask``, ``restart`` and ``reload``.
+
+        The socket is 0600, and the secrets are its user's own.
+        """
+        plan = self._server.plan
+        key = "" if plan is None else plan.secrets.get("LLAMA_API_KEY", "").split(",")[0]
+        yield {
+            "profile": plan.profile if plan else None,
+            "settings": dict(plan.settings) if plan else {},
+            "url": url_of(plan) if plan else None,
+            "key": key,
+            "final": True,
+        }
+
+    async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[Message]:
+        """Every change on the way, then the outcome."""
+        while not decided.done():
+            changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+            yield {"status": self._both()}
+            await asyncio.wait([decided, changed], return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+        yield {"outcome": asdict(decided.result()), "status": self._both(), "final": True}
+
+    def _both(self) -> Message:
+        return {"schema": 1, "daemon": self._daemon(), "server": status_of(self._server)}
+
+
+_RESTART = "The daemon is of another version: goss-supervisor stop, then start it again."

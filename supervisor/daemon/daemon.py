@@ -1,0 +1,166 @@
+"""The daemon: one server, its control socket and its record, until a stop is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from .. import __version__
+from ..errors import StartFailed, SupervisorError
+from ..paths import Paths
+from ..plan.types import LaunchPlan
+from ..server.lifecycle import Outcome, State
+from ..server.locks import Lock
+from ..server.output import OutputLog
+from ..server.record import Record, write_record
+from ..server.server import Server
+from ..server.vitals import vitals
+from .control import Control
+from .endpoint import Endpoint
+from .places import SERVER, daemon_log, private_config, record_file
+from .status import failure_of, iso, url_of
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """
+    Lives as long as its server is wanted.
+
+    ``generation`` is the lock that the server's process inherits.  `run` is called once.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        endpoint: Endpoint,
+        output: OutputLog,
+        generation: Lock,
+    ) -> None:
+        self._paths = paths
+        self._endpoint = endpoint
+        self._started = time.time()
+        self._stop: asyncio.Future[Outcome] | None = None
+        self._stop_asked = asyncio.Event()
+        self._announced = ""
+        self._server = Server(
+            SERVER,
+            output=output,
+            lock=generation,
+            private_config=private_config(paths),
+            jitter=random.random,
+            on_change=self._on_change,
+        )
+        self._control = Control(self._server, self._about, self._shut_down)
+
+    async def run(self, plan: LaunchPlan) -> None:
+        """
+        Supervise this plan until a stop is asked for.
+
+        Raises StartFailed if it never became ready: there is nothing then to supervise.
+        """
+        self._listen_to_signals()
+        working = asyncio.create_task(self._server.run())
+        listener = await self._endpoint.listen(self._control.serve)
+        try:
+            await self._supervise(plan)
+        finally:
+            listener.close()
+            await self._control.finish()
+            self._endpoint.remove()
+            self._server.close()
+            working.cancel()
+
+    async def _supervise(self, plan: LaunchPlan) -> None:
+        outcome = await self._server.start(plan)
+        if outcome.result == "failed":
+            raise StartFailed(
+                f"{plan.profile} did not become ready: {outcome.why}",
+                hint=outcome.hint or "goss-supervisor logs",
+            )
+        await self._stop_asked.wait()
+        assert self._stop is not None
+        outcome = await self._stop
+        if outcome.result != "stopped":
+            raise SupervisorError(f"The server could not be stopped: {outcome.why}")
+
+    # --- the end
+
+    def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
+        if now or self._stop is None:
+            self._stop = self._server.stop(now=now)
+        self._stop_asked.set()
+        return self._stop
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        if sys.platform == "win32":
+            signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self._interrupt))
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _interrupt(self) -> None:
+        """The first asks, the second insists."""
+        again = self._stop is not None
+        log.info("stopping now" if again else "stopping; once more to stop now")
+        self._shut_down(again)
+
+    def _reload(self) -> None:
+        """SIGHUP: profiles are read by the program that can read them, which then asks us as any client."""
+        subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "reload"],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    # --- what others see
+
+    def _on_change(self) -> None:
+        self._announce()
+        self._control.changed()
+        try:
+            write_record(record_file(self._paths), self._record())
+        except OSError as error:
+            log.warning("the state record cannot be written: %s", error)
+
+    def _announce(self) -> None:
+        life = self._server.lifecycle
+        where = f" at {url_of(life.plan)}" if life.plan and life.state is State.READY else ""
+        why = f" ({life.why})" if life.why else ""
+        said = f"{life.plan.profile if life.plan else SERVER}: {life.state}{where}{why}"
+        if said != self._announced:
+            log.info("%s", said)
+            self._announced = said
+
+    def _record(self) -> Record:
+        life, child = self._server.lifecycle, self._server.child
+        return Record(
+            server=self._server.name,
+            state=life.state.value,
+            why=life.why,
+            profile=life.plan.profile if life.plan else "",
+            port=life.plan.port if life.plan else None,
+            identity=child.identity if child else None,
+            failure=failure_of(self._server),
+        )
+
+    def _about(self) -> dict[str, Any]:
+        used = vitals(os.getpid())
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "since": iso(self._started),
+            "uptime_seconds": round(time.time() - self._started, 1),
+            "memory_bytes": used.rss_bytes if used else None,
+            "control": self._endpoint.where,
+            "log": str(daemon_log(self._paths)),
+        }

@@ -1,0 +1,66 @@
+"""What ``status --json`` shows of one server."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from ..plan.types import LaunchPlan
+from ..server.address import url_host
+from ..server.server import Server
+from ..server.vitals import vitals
+
+
+def status_of(server: Server) -> dict[str, Any]:
+    """One JSON object; what is not known is null."""
+    plan, child, life = server.plan, server.child, server.lifecycle
+    used = vitals(child.identity.pid) if child else None
+    return {
+        "name": server.name,
+        "state": server.state.value,
+        "why": life.why or server.busy,
+        "since": iso(server.since),
+        "profile": plan.profile if plan else None,
+        "build": plan.build if plan else None,
+        "flavour": plan.flavour if plan else None,
+        "engine": plan.engine if plan else None,
+        "model": plan.model if plan else None,
+        "aliases": list(plan.aliases) if plan else [],
+        "pid": child.identity.pid if child else None,
+        "host": plan.host if plan else None,
+        "port": plan.port if plan else None,
+        "url": url_of(plan) if plan else None,
+        "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
+        "restarts": life.restarts,
+        "memory_bytes": used.rss_bytes if used else None,
+        "digest": plan.digest if plan else None,
+        "warnings": list(plan.warnings) if plan else [],
+        "log": str(server.output.path),
+        "log_dropped_bytes": server.output.dropped_bytes,
+        "last_failure": failure_of(server),
+    }
+
+
+def failure_of(server: Server) -> dict[str, Any] | None:
+    """The last failure with the log lines before it, or None."""
+    failure = server.lifecycle.failure
+    if failure is None:
+        return None
+    return {
+        "kind": failure.kind,
+        "message": failure.message,
+        "hint": failure.hint,
+        "at": iso(server.failed_at) if server.failed_at else None,
+        "log_tail": list(server.failure_tail),
+    }
+
+
+def url_of(plan: LaunchPlan) -> str:
+    """Where a client on this machine reaches the server."""
+    return f"{'https' if plan.tls else 'http'}://{url_host(plan.host)}:{plan.port}{plan.api_prefix}"
+
+
+def iso(seconds: float) -> str:
+    """UTC, to the millisecond, as in the logs."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

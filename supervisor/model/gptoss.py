@@ -1,0 +1,113 @@
+"""
+The gpt-oss architecture as llama.cpp loads it: its keys and its 19 tensors a layer, for any dimensions.
+
+Source: src/models/openai-moe.cpp of llama.cpp, and the headers of ggml-org's gpt-oss GGUF files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from .gguf import Tensor, TensorType, Value
+
+ARCHITECTURE = "gpt-oss"
+CONTEXT_TOKENS = 131072
+FILE_TYPE_MXFP4_MOE = 38
+
+F32, MXFP4 = TensorType.F32, TensorType.MXFP4
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The dimensions of one model."""
+
+    layers: int
+    embedding: int
+    heads: int
+    heads_kv: int
+    head_size: int
+    experts: int
+    experts_used: int
+    feed_forward: int
+
+
+def architecture_values(shape: Shape) -> Mapping[str, Value]:
+    """The keys that say what the tensors mean; llama.cpp refuses a file that lacks one of them."""
+    own: Mapping[str, Value] = {
+        "block_count": shape.layers,
+        "context_length": CONTEXT_TOKENS,
+        "embedding_length": shape.embedding,
+        "feed_forward_length": shape.feed_forward,
+        "expert_feed_forward_length": shape.feed_forward,
+        "attention.head_count": shape.heads,
+        "attention.head_count_kv": shape.heads_kv,
+        "attention.key_length": shape.head_size,
+        "attention.value_length": shape.head_size,
+        "attention.sliding_window": 128,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "expert_count": shape.experts,
+        "expert_used_count": shape.experts_used,
+        "rope.freq_base": 150000.0,
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": 32.0,
+        "rope.scaling.original_context_length": 4096,
+    }
+    return {f"{ARCHITECTURE}.{key}": value for key, value in own.items()}
+
+
+def tokenizer_values(tokens: list[str], types: list[int], merges: list[str]) -> Mapping[str, Value]:
+    """The keys of a vocabulary, whose special tokens are those of harmony."""
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-4o",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.bos_token_id": tokens.index("<|startoftext|>"),
+        "tokenizer.ggml.eos_token_id": tokens.index("<|return|>"),
+        "tokenizer.ggml.padding_token_id": tokens.index("<|endoftext|>"),
+    }
+
+
+def tensors(shape: Shape, vocabulary_size: int, *, dense: TensorType) -> Iterator[Tensor]:
+    """
+    Every tensor, without data: experts in MXFP4, embeddings, attention and output in ``dense``.
+
+    The published files have Q8_0 as ``dense``; norms, biases and the router are always F32.
+    """
+    yield Tensor("token_embd.weight", (shape.embedding, vocabulary_size), dense)
+    yield Tensor("output_norm.weight", (shape.embedding,), F32)
+    yield Tensor("output.weight", (shape.embedding, vocabulary_size), dense)
+    for layer in range(shape.layers):
+        for part in (*_attention(shape, dense), *_experts(shape)):
+            yield Tensor(f"blk.{layer}.{part.name}", part.shape, part.type)
+
+
+def _attention(shape: Shape, dense: TensorType) -> Iterator[Tensor]:
+    embedding, queries = shape.embedding, shape.heads * shape.head_size
+    keys = shape.heads_kv * shape.head_size
+    yield Tensor("attn_norm.weight", (embedding,), F32)
+    yield Tensor("attn_sinks.weight", (shape.heads,), F32)
+    for name, rows, row in (
+        ("attn_q", queries, embedding),
+        ("attn_k", keys, embedding),
+        ("attn_v", keys, embedding),
+        ("attn_output", embedding, queries),
+    ):
+        yield Tensor(f"{name}.weight", (row, rows), dense)
+        yield Tensor(f"{name}.bias", (rows,), F32)
+
+
+def _experts(shape: Shape) -> Iterator[Tensor]:
+    embedding, hidden, experts = shape.embedding, shape.feed_forward, shape.experts
+    yield Tensor("post_attention_norm.weight", (embedding,), F32)
+    yield Tensor("ffn_gate_inp.weight", (embedding, experts), F32)
+    yield Tensor("ffn_gate_inp.bias", (experts,), F32)
+    for name, rows, row in (
+        ("ffn_gate_exps", hidden, embedding),
+        ("ffn_up_exps", hidden, embedding),
+        ("ffn_down_exps", embedding, hidden),
+    ):
+        yield Tensor(f"{name}.weight", (row, rows, experts), MXFP4)
+        yield Tensor(f"{name}.bias", (rows, experts), F32)

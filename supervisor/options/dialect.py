@@ -1,0 +1,185 @@
+"""
+How the same thing was said in other eras of llama.cpp: one literal table, read both ways.
+
+Sources are pull requests of ggml-org/llama.cpp and the first build that holds them.  A row applies
+where the build *lists* what it says; the build number decides only where help cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .help import Capabilities
+    from .types import OptionValue
+
+VALUE = "{}"  # stands for the value in ``says``
+ANY = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """
+    ``meaning: value`` is said as ``says`` by the builds that list those options.
+
+    ``lists`` names options that must be listed besides; ``before`` is the first build for which the
+    row does not hold any more, for what help cannot tell: that a thing did not exist yet.
+    """
+
+    meaning: str
+    value: OptionValue | None
+    says: tuple[str, ...]
+    reason: str
+    source: str
+    lists: tuple[str, ...] = ()
+    before: int | None = None
+
+    def applies_to(self, capabilities: Capabilities) -> bool:
+        if any(capabilities.find(spelling) is None for spelling in self.lists):
+            return False
+        if self.before is not None and (capabilities.build is None or capabilities.build >= self.before):
+            return False
+        return all(_takes(capabilities, spelling) == followed for spelling, followed in self._options())
+
+    def _options(self) -> Iterator[tuple[str, bool]]:
+        """Each option that the row says, and whether a value follows it."""
+        for this, following in zip(self.says, (*self.says[1:], "--"), strict=False):
+            if this.startswith("--"):
+                yield this, not following.startswith("--")
+
+
+def _takes(capabilities: Capabilities, spelling: str) -> bool | None:
+    option = capabilities.find(spelling)
+    return None if option is None else option.takes_value
+
+
+_LOAD = "#20834, b10105: --load-mode replaced --mmap, --mlock and --direct-io"
+_FA = "#15434, b6325: -fa became on|off|auto"
+_SPEC = "#22397, b8955: the draft options were renamed"
+_NGL = "b7553: -ngl learned the words auto and all"
+_EACH = "this build has a switch for each"
+_ALL = "this build takes a number only, and 99 is every layer"
+_NUMBER = "this build takes a number only: its own default holds"
+
+ROWS = (
+    # The more that is said, the earlier the row stands: --direct-io has precedence over mapping.
+    Row("load-mode", "dio", ("--direct-io",), "--direct-io is this build's word for it", _LOAD),
+    Row("load-mode", "none", ("--no-mmap", "--no-direct-io"), _EACH, _LOAD),
+    Row("load-mode", "none", ("--no-mmap",), "--no-mmap is this build's word for it", _LOAD),
+    Row("load-mode", "mlock", ("--mlock", "--no-mmap", "--no-direct-io"), _EACH, _LOAD),
+    Row("load-mode", "mlock", ("--mlock", "--no-mmap"), "this build maps as well unless told not to", _LOAD),
+    Row("load-mode", "mmap+mlock", ("--mlock", "--mmap", "--no-direct-io"), _EACH, _LOAD),
+    Row("load-mode", "mmap+mlock", ("--mlock", "--mmap"), _EACH, _LOAD),
+    Row("load-mode", "mmap+mlock", ("--mlock",), "this build maps anyway", _LOAD),
+    Row("load-mode", "mmap", ("--mmap", "--no-direct-io"), _EACH, _LOAD),
+    Row("load-mode", "mmap", ("--mmap",), "--mmap is this build's word for it", _LOAD),
+    Row("load-mode", "auto", ("--no-direct-io",), "mapping is what auto means", _LOAD),
+    Row("load-mode", "auto", (), "this build maps unless told not to", _LOAD, lists=("--no-mmap",)),
+    Row("load-mode", "auto", (), "mapping is this build's default", _LOAD, lists=("--load-mode",)),
+    Row("load-mode", "mmap", (), "this build maps unless told not to", _LOAD, lists=("--no-mmap",)),
+    Row("flash-attn", "on", ("--flash-attn",), "in this build --flash-attn is a switch without a value", _FA),
+    Row("flash-attn", "off", (), "off is what this build does by itself", _FA, ("--flash-attn",)),
+    Row("flash-attn", "auto", (), "this build leaves it off, unable to decide", _FA, ("--flash-attn",)),
+    Row("log-colors", "on", ("--log-colors",), "in this build --log-colors is a switch", "common/arg.cpp"),
+    Row("log-colors", "off", (), "off is this build's default", "common/arg.cpp", lists=("--log-colors",)),
+    Row("spec-draft-n-max", ANY, ("--draft-max", VALUE), "--draft-max is this build's name for it", _SPEC),
+    Row("spec-draft-n-min", ANY, ("--draft-min", VALUE), "--draft-min is this build's name for it", _SPEC),
+    Row("checkpoint-min-step", ANY, ("--checkpoint-every-n-tokens", VALUE), "its older name", "b8218 to b9310"),
+    Row("gpu-layers", "all", ("--gpu-layers", "99"), _ALL, _NGL),
+    Row("gpu-layers", "auto", (), _NUMBER, _NGL, ("--gpu-layers",)),
+    Row("spec-draft-ngl", "all", ("--gpu-layers-draft", "99"), _ALL, _NGL),
+    Row("spec-draft-ngl", "auto", (), _NUMBER, _NGL, ("--gpu-layers-draft",)),
+    # What did not exist yet, said as what those builds did anyway.
+    Row("cache-ram", 0, (), "this build has no prompt cache in RAM", "#16391, b6723", before=6723),
+    Row("fit", "off", (), "this build never changes what it was told", "#16653, b7407", before=7407),
+    Row("reasoning-effort", "default", (), "this build leaves it to the template", "b10434", before=10434),
+    Row("reasoning", "auto", (), "this build leaves it to the template", "b8287", before=8287),
+    Row("reasoning-preserve", False, (), "this build does not preserve it", "b9837", before=9837),
+    Row("sleep-idle-seconds", -1, (), "this build never sleeps", "b7492", before=7492),
+    Row("sse-ping-interval", -1, (), "this build sends no pings", "b9478", before=9478),
+    Row("ctx-checkpoints", 0, (), "this build makes no checkpoints", "b6160", before=6160),
+    Row("lazy-mode", "off", (), "this build reads every tensor at the start", "after b10587", before=10588),
+    Row("n-cpu-ffn", 0, (), "this build cannot move them", "after b10587", before=10588),
+    Row("moe-cache-mib", 0, (), "this build has no such cache", "after b11434", before=11435),
+)
+
+REFUSED = (
+    # A number that was accepted and meant something else, or nothing.
+    Row("parallel", -1, (), "the number of slots is chosen automatically since b6925", "#16736", before=6925),
+)
+
+GONE: Mapping[str, str] = {
+    "ctx-size-draft": "--ctx-size-draft was removed in b9109",
+    "spec-replace": "--spec-replace was removed in b9109",
+    "spec-ngram-size-n": "since b8955 each kind of n-gram has its own: --spec-ngram-simple-size-n",
+    "spec-ngram-size-m": "since b8955 each kind of n-gram has its own: --spec-ngram-simple-size-m",
+    "spec-ngram-min-hits": "since b8955 each kind of n-gram has its own: --spec-ngram-simple-min-hits",
+    "hf-repo-v": "speech was removed from llama-server in b10270",
+    "hf-file-v": "speech was removed from llama-server in b10270",
+    "model-vocoder": "speech was removed from llama-server in b10270",
+    "tts-use-guide-tokens": "speech was removed from llama-server in b10270",
+    "moe-cache-mib": "--moe-cache-mib came after b11434",
+}
+
+# Since the comma lists, `FNAME:SCALE`; before, two words: `--lora-scaled FNAME SCALE`.
+PAIRED = ("lora-scaled", "control-vector-scaled")
+
+# Each of these adds to what was said before, in every era; every other option is said once.
+ACCUMULATING = (
+    "api-key",
+    "control-vector",
+    "control-vector-scaled",
+    "lora",
+    "lora-scaled",
+    "override-kv",
+    "override-tensor",
+    "spec-draft-override-tensor",
+)
+
+LEGACY: Mapping[str, str] = {
+    "mmap": "load-mode",
+    "mlock": "load-mode",
+    "direct-io": "load-mode",
+    "draft-max": "spec-draft-n-max",
+    "draft-min": "spec-draft-n-min",
+    "checkpoint-every-n-tokens": "checkpoint-min-step",
+}
+"""Options of other eras that mean what another one means today."""
+
+
+def rendering(
+    meaning: str, value: OptionValue, capabilities: Capabilities
+) -> tuple[Row, tuple[str, ...]] | None:
+    """How a build says what it does not take in today's form, or None if no row knows."""
+    for row in ROWS:
+        if row.meaning == meaning and row.value in (ANY, value) and row.applies_to(capabilities):
+            return row, tuple(str(value) if word == VALUE else word for word in row.says)
+    return None
+
+
+def refusal(meaning: str, value: OptionValue, capabilities: Capabilities) -> Row | None:
+    """Why a build must not be told this, although its help would allow it."""
+    return next(
+        (r for r in REFUSED if (r.meaning, r.value) == (meaning, value) and r.applies_to(capabilities)), None
+    )
+
+
+def source_of_switch(meaning: str) -> str:
+    """Where an on|off option that once was a bare flag got its value; empty if it never was one."""
+    return next((row.source for row in ROWS if row.meaning == meaning and row.value == "on"), "")
+
+
+def modern(meaning: str, said: Mapping[str, OptionValue]) -> tuple[Row, OptionValue]:
+    """
+    Today's value of what was said with options of ``LEGACY`` (all of one meaning), and the row that knows.
+
+    Several switches make one value: ``mlock`` alone also maps, with ``no-mmap`` it does not.
+    """
+    told = {f"--{name}" if value is not False else f"--no-{name}": value for name, value in said.items()}
+    rows = [row for row in ROWS if row.meaning == meaning and told.keys() >= set(row.says) - {VALUE}]
+    row = max(rows, key=lambda row: len(row.says))  # the first of the longest
+    value = row.value if row.value is not ANY else told[row.says[0]]
+    assert value is not None
+    return row, value

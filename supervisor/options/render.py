@@ -1,0 +1,137 @@
+"""Meanings become the argument list of one build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from . import dialect, values
+from .meanings import SECRETS, canonical, closest, describe, understand
+from .types import OptionValue, Problem, Rendered, Translation
+
+if TYPE_CHECKING:
+    from .help import Capabilities, HelpOption
+
+
+def render(options: Mapping[str, OptionValue], capabilities: Capabilities) -> Rendered:
+    """
+    The argument list, in the order of ``options``, that makes this build do what they mean.
+
+    Secrets are left out, saying which environment variable carries them (``vocabulary.SECRETS``).
+    """
+    parts = [_one(key, value, capabilities) for key, value in options.items()]
+    return Rendered(
+        tuple(chain.from_iterable(part.argv for part in parts)),
+        tuple(chain.from_iterable(part.translations for part in parts)),
+        tuple(chain.from_iterable(part.problems for part in parts)),
+    )
+
+
+def _one(key: str, value: OptionValue, capabilities: Capabilities) -> Rendered:
+    name = canonical(key) or key
+    meaning = describe(name) or capabilities.find(f"--{name}")  # a build may be newer than our vocabulary
+    if meaning is None:
+        return _problem(key, f"neither this release nor {_build(capabilities)} knows {key}", capabilities)
+    reading = understand(name)
+    if reading is not None and reading.is_action:
+        return Rendered((), (), (Problem(key, f"--{name} makes llama-server print something and exit"),))
+    if name in SECRETS:
+        reason = f"passed as {SECRETS[name]} in the environment: secrets never stand in an argument list"
+        return Rendered((), (Translation(key, (), reason),))
+    try:
+        value = values.read(meaning, value)
+    except values.BadValue as error:
+        return Rendered((), (), (Problem(key, f"--{name} {error}"),))
+    if refused := dialect.refusal(name, value, capabilities):
+        return _problem(
+            key, f"{_build(capabilities)} cannot do {name}: {value}: {refused.reason}", capabilities
+        )
+    if meaning.takes_value:
+        return _valued(name, value, meaning, capabilities)
+    return _flag(name, meaning, capabilities, wanted=bool(value))
+
+
+def _flag(name: str, meaning: HelpOption, capabilities: Capabilities, *, wanted: bool) -> Rendered:
+    spellings = (meaning.names, meaning.negative_names)
+    said, opposite = (_listed(names, capabilities) for names in (spellings if wanted else spellings[::-1]))
+    if said:
+        return Rendered((said,), _renamed(name, said, meaning))
+    if opposite:
+        default = "on unless it is switched off" if wanted else "off unless it is switched on"
+        note = Translation(name, (), f"left out: in {_build(capabilities)} it is {default}")
+        return Rendered((), (note,) if meaning.negative_names else ())
+    if not wanted and meaning.default not in {"enabled", "true", "prefill"}:
+        return Rendered(
+            (), (Translation(name, (), f"left out: {_build(capabilities)} has no --{name} at all"),)
+        )
+    return _otherwise(name, wanted, capabilities)
+
+
+def _listed(names: tuple[str, ...], capabilities: Capabilities) -> str:
+    """The first long spelling that the build lists; short ones have changed owners between eras."""
+    return next((n for n in names if n.startswith("--") and capabilities.find(n)), "")
+
+
+def _renamed(name: str, said: str, meaning: HelpOption) -> tuple[Translation, ...]:
+    if said in {f"--{name}", f"--no-{name}", *meaning.negative_names}:
+        return ()
+    return (Translation(name, (said,), f"{said} is this build's name for it"),)
+
+
+def _valued(name: str, value: OptionValue, meaning: HelpOption, capabilities: Capabilities) -> Rendered:
+    said = _listed(meaning.names, capabilities)
+    option = capabilities.find(said)
+    if option is None or not option.takes_value:
+        return _otherwise(name, value, capabilities)
+    if option.arity != meaning.arity or (meaning.many == "comma" and option.many != "comma"):
+        return _several(name, str(value), said, option, capabilities)
+    try:
+        values.fit(option, value)
+    except values.BadValue as error:
+        return _otherwise(name, value, capabilities, why=str(error))
+    argv = _repeated(said, value) if meaning.many == "repeat" else (said, *values.words(value))
+    return Rendered(argv, _renamed(name, said, meaning))
+
+
+def _repeated(said: str, value: OptionValue) -> tuple[str, ...]:
+    return tuple(chain.from_iterable((said, word) for word in values.words(value)))
+
+
+def _several(name: str, value: str, said: str, option: HelpOption, capabilities: Capabilities) -> Rendered:
+    """A list with commas, for a build that wants the option repeated, or in two words for each."""
+    items = value.split(",")
+    if name in dialect.PAIRED and option.arity == 2:
+        argv = tuple(chain.from_iterable((said, *item.rsplit(":", 1)) for item in items))
+        if len(argv) != 3 * len(items):
+            return _problem(name, f"--{name} takes FNAME:SCALE, not {value!r}", capabilities)
+        return Rendered(argv, (Translation(name, argv, "this build takes file and scale as two words"),))
+    if len(items) == 1:
+        return Rendered((said, value), _renamed(name, said, option))
+    if option.many != "repeat" and name not in dialect.ACCUMULATING:
+        return _problem(
+            name, f"{_build(capabilities)} takes one value for {said}, not {value!r}", capabilities
+        )
+    argv = _repeated(said, tuple(items))
+    return Rendered(argv, (Translation(name, argv, "this build wants the option once for each value"),))
+
+
+def _otherwise(name: str, value: OptionValue, capabilities: Capabilities, why: str = "") -> Rendered:
+    """In the words of another era, or a problem."""
+    if found := dialect.rendering(name, value, capabilities):
+        row, argv = found
+        return Rendered(argv, (Translation(name, argv, row.reason, row.source),))
+    if why:
+        return _problem(name, f"--{name} {why} in {_build(capabilities)}", capabilities)
+    advice = f": {dialect.GONE[name]}" if name in dialect.GONE else ""
+    shown = str(value).lower() if isinstance(value, bool) else value
+    return _problem(name, f"{_build(capabilities)} cannot do {name}: {shown}{advice}", capabilities)
+
+
+def _problem(key: str, message: str, capabilities: Capabilities) -> Rendered:
+    spellings = tuple(name for option in capabilities.options for name in option.names)
+    return Rendered((), (), (Problem(key, message, closest(key, spellings)),))
+
+
+def _build(capabilities: Capabilities) -> str:
+    return f"b{capabilities.build}" if capabilities.build else "this build"

@@ -1,0 +1,160 @@
+"""From profile, build and model to the launch plan.  Pure: ``plan`` shows exactly what ``start`` does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from ..engine.build import Build
+from ..errors import ConfigError
+from ..options.help import Capabilities
+from ..options.render import render
+from ..options.types import OptionValue, Problem, Translation
+from ..options.vocabulary import SECRETS
+from ..profile.types import Origin, Profile
+from .types import LaunchPlan
+
+NOT_FOR_A_SERVER = {
+    "help": "prints the help and exits",
+    "usage": "prints the help and exits",
+    "version": "prints the version and exits",
+    "list-devices": "prints the devices and exits",
+    "cache-list": "prints the cache and exits",
+    "completion-bash": "prints a completion script and exits",
+    "models-dir": "turns llama-server into a router of its own",
+    "models-preset": "turns llama-server into a router of its own",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAtHand:
+    """The model's first file as it will be passed, every file of it, and a stamp that changes with it."""
+
+    path: str
+    files: tuple[str, ...] = ()
+    stamp: str = ""  # "" while it is not on disk
+
+
+def make_plan(
+    profile: Profile,
+    build: Build,
+    model: ModelAtHand,
+    settings: Mapping[str, str] | None = None,
+) -> LaunchPlan:
+    """
+    Decide everything about one launch; ``settings`` are remembered for a later restart.
+
+    Raises ConfigError with every option that cannot be, each with its place in the profile.
+    """
+    options, secrets = _without_secrets(profile.server)
+    refused = [Problem(name, NOT_FOR_A_SERVER[name]) for name in options if name in NOT_FOR_A_SERVER]
+    host = profile.listen.host
+    meant = _with_what_we_always_say(profile, options, model, build.capabilities)
+    rendered = render(meant, build.capabilities)
+    problems = [*refused, *rendered.problems]
+    if problems:
+        raise ConfigError("\n".join(_explain(problem, profile, build) for problem in problems))
+    argv = (*build.command, *rendered.argv)
+    env = dict(profile.env)
+    return LaunchPlan(
+        profile=profile.name,
+        argv=argv,
+        env=env,
+        secrets=secrets,
+        host=host,
+        port=profile.listen.port,
+        build=build.tag,
+        flavour=build.flavour,
+        engine=build.reason,
+        model=model.path,
+        model_files=model.files,
+        digest=_digest(argv, {**env, **secrets}, build.digest, model.stamp),
+        restart=profile.restart,
+        health=profile.health,
+        stop=profile.stop,
+        aliases=profile.aliases,
+        wants_gpu=profile.wants_gpu,
+        devices=build.devices,
+        liveness_path="/metrics" if "--metrics" in argv else None,
+        api_prefix=str(options.get("api-prefix", "")),
+        tls="ssl-key-file" in options,
+        translations=rendered.translations,
+        settings=dict(settings or {}),
+        warnings=(*profile.notes, *_warnings(profile, host, build)),
+    )
+
+
+def _without_secrets(
+    options: Mapping[str, OptionValue],
+) -> tuple[dict[str, OptionValue], dict[str, str]]:
+    """Secrets never stand in argv, where ``ps`` shows them to everybody."""
+    plain = {name: value for name, value in options.items() if name not in SECRETS}
+    return plain, {SECRETS[name]: _joined(options[name]) for name in options if name in SECRETS}
+
+
+def _joined(value: OptionValue) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _with_what_we_always_say(
+    profile: Profile,
+    options: Mapping[str, OptionValue],
+    model: ModelAtHand,
+    capabilities: Capabilities,
+) -> dict[str, OptionValue]:
+    """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
+    meant: dict[str, OptionValue] = {"model": model.path, **options}
+    if profile.aliases:
+        meant["alias"] = ",".join(profile.aliases)
+    if "metrics" not in options and capabilities.find("--metrics"):
+        meant["metrics"] = True
+    return {**meant, "host": profile.listen.host, "port": profile.listen.port}
+
+
+def _explain(problem: Problem, profile: Profile, build: Build) -> str:
+    origin: Origin | None = profile.origins.get(f"server.{problem.option}")
+    place = f"{origin}: " if origin else f"profile {profile.name}: "
+    nearest = f" (nearest: {problem.suggestion})" if problem.suggestion else ""
+    return f"{place}server.{problem.option}: {problem.message}, for build {build.tag}{nearest}"
+
+
+def _digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, model: str) -> str:
+    text = json.dumps([argv, sorted(env.items()), binary, model])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _warnings(profile: Profile, host: str, build: Build) -> list[str]:
+    found = []
+    keys = {"api-key", "api-key-file"} & set(profile.server) or {"LLAMA_API_KEY"} & set(profile.env)
+    if not keys and not is_loopback(host):
+        found.append(
+            f"{host}:{profile.listen.port} is open to the network and there is no API key: "
+            "anybody who reaches it can use it; set server.api-key-file, or listen.host to 127.0.0.1",
+        )
+    if profile.wants_gpu and build.source != "none" and not build.devices:
+        found.append(f"the profile asks for a GPU and {build.tag} ({build.flavour}) sees none")
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; a name is trusted only if it is localhost."""
+    if host == "localhost" or host.endswith(".sock"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def translation_lines(translations: tuple[Translation, ...]) -> list[str]:
+    """One line for each translation, for people."""
+    return [_line(translation) for translation in translations]
+
+
+def _line(translation: Translation) -> str:
+    source = f" [{translation.source}]" if translation.source else ""
+    rendered = " ".join(translation.rendered) or "(left out)"
+    return f"{translation.option} -> {rendered}: {translation.reason}{source}"

@@ -1,0 +1,45 @@
+"""What will be launched: everything that the daemon needs, and nothing that it would have to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..options.types import Translation
+from ..profile.types import Health, Restart, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """
+    One llama-server, decided to the last argument.
+
+    ``env`` is what is set on top of the daemon's own cleaned environment.  ``secrets`` is the same,
+    for values that are never printed or written.  ``digest`` covers what a running server would have
+    to be restarted for: command, environment, binary and model; not the policies.
+    """
+
+    profile: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    host: str
+    port: int
+    build: str  # b11434
+    flavour: str  # cpu
+    engine: str  # a sentence: which engine and why
+    model: str  # a path, as shown to people
+    digest: str
+    restart: Restart = field(default_factory=Restart)
+    health: Health = field(default_factory=Health)
+    stop: Stop = field(default_factory=Stop)
+    aliases: tuple[str, ...] = ()
+    model_files: tuple[str, ...] = ()  # checked before each launch
+    wants_gpu: bool = False
+    devices: tuple[str, ...] = ()
+    liveness_path: str | None = "/metrics"  # through the inference queue; None where the build has none
+    api_prefix: str = ""
+    tls: bool = False
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
+    translations: tuple[Translation, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,45 @@
+"""A launch plan as JSON, from the program that makes it to the daemon that runs it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ..options.types import Translation
+from ..profile.types import Health, Restart, Stop
+from .types import LaunchPlan
+
+SCHEMA = 1
+
+
+def to_json(plan: LaunchPlan) -> dict[str, Any]:
+    """Everything, the secrets too: for the control socket (0600), never for a file or a screen."""
+    return {"schema": SCHEMA, **asdict(plan)}
+
+
+def public(plan: LaunchPlan) -> dict[str, Any]:
+    """The same without what may be secret: for people."""
+    hidden = {name: dict.fromkeys(getattr(plan, name), "(hidden)") for name in ("secrets", "settings")}
+    return {**to_json(plan), **hidden}
+
+
+def from_json(data: dict[str, Any]) -> LaunchPlan:
+    """
+    The plan that `to_json` wrote.
+
+    Raises ValueError for another schema, and TypeError or KeyError for a document that is not a plan.
+    """
+    fields = dict(data)
+    if fields.pop("schema") != SCHEMA:
+        msg = f"this daemon speaks plan schema {SCHEMA}; the two programs are of different versions"
+        raise ValueError(msg)
+    fields["restart"] = Restart(**fields["restart"])
+    fields["health"] = Health(**fields["health"])
+    fields["stop"] = Stop(**fields["stop"])
+    fields["translations"] = tuple(
+        Translation(t["option"], tuple(t["rendered"]), t["reason"], t["source"])
+        for t in fields["translations"]
+    )
+    for name in ("argv", "aliases", "model_files", "devices", "warnings"):
+        fields[name] = tuple(fields[name])
+    return LaunchPlan(**fields)

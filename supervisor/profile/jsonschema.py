@@ -1,0 +1,143 @@
+"""
+A JSON Schema (draft 2020-12) of profiles, for completion and help in editors.
+
+Generated from ``schema.FIELDS`` and from the options that are known; ``profiles/schema.json`` is a copy
+that a test keeps fresh.  The program itself validates with positions, by ``load``, and is the judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from ..options import dialect, vocabulary
+from ..options.help import HelpOption
+from ..options.meanings import understand
+from ..options.values import Kind, kind
+from .kinds import JSON
+from .schema import BY_KEY, SECTIONS, names_under
+
+FILE_NAME = "schema.json"
+FIRST_LINE = f"# yaml-language-server: $schema={FILE_NAME}\n"
+_NULL: JSON = {"type": "null"}
+
+
+def schema_text() -> str:
+    """The schema as it is printed and shipped."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def json_schema() -> JSON:
+    """The schema as a value."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "goss-supervisor profile",
+        "description": "How to run one model on one kind of machine.",
+        **_mapping(""),
+        "$defs": dict(sorted(_definitions())),
+    }
+
+
+def _mapping(prefix: str) -> JSON:
+    lead = prefix + "." if prefix else ""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: _property(lead + name) for name in names_under(prefix)},
+    }
+
+
+def _property(key: str) -> JSON:
+    if key in BY_KEY:
+        field = BY_KEY[key]
+        default = {} if field.default in (None, ()) else {"default": _plain(field.kind.write(field.default))}
+        return {"description": field.description, **_or_null(field.kind.json_schema()), **default}
+    return {"description": SECTIONS[key], **_or_null(_FREE[key]() if key in _FREE else _mapping(key))}
+
+
+def _plain(written: str) -> object:
+    return int(written) if written.isdecimal() else written
+
+
+def _or_null(schema: JSON) -> JSON:
+    """``null`` takes back what is inherited, everywhere."""
+    alternatives = schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
+    assert isinstance(alternatives, list)
+    return {"anyOf": [*alternatives, _NULL]}
+
+
+def _model() -> JSON:
+    short: JSON = {
+        "type": "string",
+        "description": "'demo', or the path of a GGUF file",
+        "examples": ["demo"],
+    }
+    return {"anyOf": [short, _mapping("model")]}
+
+
+def _env() -> JSON:
+    scalar: JSON = {"type": ["string", "number", "boolean", "null"]}
+    names = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+    return {"type": "object", "propertyNames": names, "additionalProperties": scalar}
+
+
+def _args() -> JSON:
+    words: JSON = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
+    return {"anyOf": [{"type": "string"}, words]}
+
+
+def _server() -> JSON:
+    options = _options()
+    spellings = {
+        spelling.lstrip("-"): name for name, option in options.items() for spelling in _names(option)
+    }
+    properties = {spelling: {"$ref": f"#/$defs/{name}"} for spelling, name in sorted(spellings.items())}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+_FREE = {"model": _model, "env": _env, "args": _args, "server": _server}
+
+
+def _options() -> dict[str, HelpOption]:
+    """What ``server`` may hold, by today's name, with the options of other eras that have another one now."""
+    spellings = [option.long_name for option in vocabulary.pinned().options] + [
+        f"--{old}" for old in dialect.LEGACY
+    ]
+    readings = [
+        reading for spelling in spellings if (reading := understand(spelling)) and not reading.is_action
+    ]
+    return {reading.name: reading.option for reading in readings}
+
+
+def _names(option: HelpOption) -> tuple[str, ...]:
+    return (*option.names, *option.negative_names)
+
+
+def _definitions() -> Iterator[tuple[str, JSON]]:
+    for name, option in _options().items():
+        yield name, {"description": option.summary, **_or_null(_option(option))}
+
+
+def _option(option: HelpOption) -> JSON:
+    one = _one_value(option)
+    return (
+        {"anyOf": [one, {"type": "array", "items": {"type": ["string", "number"]}}]} if option.many else one
+    )
+
+
+def _one_value(option: HelpOption) -> JSON:
+    match kind(option):
+        case Kind.FLAG:
+            return {"type": "boolean"}
+        case Kind.SWITCH:
+            return {"enum": [*option.allowed, True, False]}
+        case Kind.INTEGER if option.words:
+            return {"anyOf": [{"type": "integer"}, {"enum": list(option.words)}]}
+        case Kind.INTEGER:
+            return {"type": "integer"}
+        case Kind.NUMBER:
+            return {"type": "number"}
+        case Kind.CHOICE if not option.many:
+            return {"enum": list(option.allowed)}
+        case _:
+            return {"type": ["string", "number"]}

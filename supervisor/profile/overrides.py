@@ -1,0 +1,54 @@
+"""``--set key=value``: a word is a llama-server option, a dotted key is a key of the profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import scalars, server_options
+from .layer import Layer, LayerBuilder, is_null
+from .load import model, variable
+from .nodes import Entry, Mark, Scalar
+from .schema import BY_KEY, SECTIONS, nearest_key
+
+FILE = "--set"
+_NOWHERE = Mark()
+
+
+def overrides_layer(name: str, overrides: Mapping[str, str]) -> Layer:
+    """The layer that lies over profile ``name``; ``null`` takes a value back."""
+    builder = LayerBuilder(name, FILE)
+    options = []
+    for key, text in overrides.items():
+        node = Scalar(scalars.resolve(text), text, _NOWHERE)
+        if option := _option_name(key):
+            options.append(Entry(option, _NOWHERE, node))
+        else:
+            _profile_key(builder, key, node)
+    server_options.add_entries(builder, options)
+    return builder.done()
+
+
+def _option_name(key: str) -> str:
+    if key.startswith("server."):
+        return key.removeprefix("server.")
+    return "" if "." in key or key in BY_KEY or key == "model" else key
+
+
+def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
+    section, _, rest = key.partition(".")
+    if section == "env" and rest:
+        variable(builder, rest, node, _NOWHERE)
+    elif key not in {*BY_KEY, "model"} or key == "extends":
+        builder.problem(_NOWHERE, key, "no such key", _nearest(section, rest))
+    elif is_null(node):
+        builder.clear(key)
+    elif key == "model":
+        model(builder, node, _NOWHERE)
+    else:
+        builder.read(key, node, _NOWHERE)
+
+
+def _nearest(section: str, rest: str) -> str:
+    prefix = section if section in SECTIONS else nearest_key("", section)
+    found = nearest_key(prefix, rest) if prefix else ""
+    return f"{prefix}.{found}" if found else ""

@@ -1,0 +1,185 @@
+"""A name to a ``Profile``: parents loaded, layers merged, records built, every problem told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, cast
+
+from ..errors import ConfigError, NotFound
+from ..options.types import OptionValue
+from . import schema, types
+from .layer import Layer, Value
+from .load import load_file
+from .nodes import Mark, Problem
+from .overrides import overrides_layer
+from .store import ProfileStore
+
+MAX_SHOWN = 50
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file"))
+# The repositories that hold one model each; of a split model the first part is named.
+_KNOWN_FILES = {
+    "ggml-org/gpt-oss-20b-GGUF": "gpt-oss-20b-mxfp4.gguf",
+    "ggml-org/gpt-oss-120b-GGUF": "gpt-oss-120b-mxfp4-00001-of-00003.gguf",
+}
+
+
+def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> types.Profile:
+    """
+    The profile ``name`` of the store with all it extends, and ``--set`` over it.
+
+    Raises ``NotFound`` where there is no such profile, ``ConfigError`` with every problem found.
+    """
+    path = store.find(name).path
+    return resolve_layer(load_file(path, name), store, overrides)
+
+
+def resolve_layer(
+    layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING
+) -> types.Profile:
+    """The same for a file that was loaded already, in the store or not."""
+    lineage, problems = _lineage(layer, store)
+    layers = [overrides_layer(layer.name, overrides), *lineage] if overrides else lineage
+    for each in layers:
+        problems += each.problems
+    merged = _merge(layers)
+    _complete(merged)
+    problems += _contradictions(merged)
+    if problems:
+        raise config_error(problems)
+    return _profile(layer.name, merged, layers, lineage)
+
+
+def config_error(problems: Sequence[Problem]) -> ConfigError:
+    """One line for each problem; the exit code is 78."""
+    lines = [str(problem) for problem in problems[:MAX_SHOWN]]
+    if len(problems) > MAX_SHOWN:
+        lines.append(f"… and {len(problems) - MAX_SHOWN} more")
+    return ConfigError("\n".join(lines))
+
+
+def _lineage(layer: Layer, store: ProfileStore) -> tuple[list[Layer], list[Problem]]:
+    """This layer, its parent, and so on; ends at the first that cannot be had."""
+    lineage = [layer]
+    seen = {layer.file}
+    while extends := lineage[-1].values.get("extends"):
+        parent = str(extends.value)
+        try:
+            # A profile that extends its own name means the shipped one that it shadows.
+            path = (store.find_shipped if parent == lineage[-1].name else store.find)(parent).path
+        except NotFound as error:
+            return lineage, [_at(extends, "extends", str(error))]
+        if str(path) in seen:
+            ring = " → ".join([*(each.name for each in lineage), parent])
+            return lineage, [_at(extends, "extends", f"the profiles extend each other in a ring: {ring}")]
+        seen.add(str(path))
+        lineage.append(load_file(path, parent))
+    return lineage, []
+
+
+def _merge(layers: Sequence[Layer]) -> dict[str, Value]:
+    """Child over parent, key by key; ``layers`` is in that order."""
+    merged: dict[str, Value] = {}
+    for layer in reversed(layers):
+        for key in _replaced(layer):
+            merged = {k: v for k, v in merged.items() if k != key and not k.startswith(key + ".")}
+        merged.update(layer.values)
+    return merged
+
+
+def _replaced(layer: Layer) -> frozenset[str]:
+    """What is taken back; and since path, repository and demo exclude each other, the other model."""
+    given = _MODEL_KEYS & layer.values.keys()
+    if not given:
+        return layer.cleared
+    keeps = frozenset(("model.repo",)) if given == {"model.file"} else frozenset()
+    return layer.cleared | (_MODEL_KEYS - keeps)
+
+
+def _complete(merged: dict[str, Value]) -> None:
+    """What one value implies about another that is not given."""
+    repo = merged.get("model.repo")
+    known = _KNOWN_FILES.get(str(repo.value)) if repo else None
+    if repo and known:
+        merged.setdefault("model.file", Value(known, repo.origin))
+    if path := merged.get("engine.path"):
+        merged.setdefault("engine.source", Value("path", path.origin))
+
+
+def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
+    """Values that are each right and cannot be together."""
+    problems = [
+        _at(
+            merged[small],
+            small,
+            f"must not be more than {big}, which is {schema.BY_KEY[big].kind.write(limit)}",
+        )
+        for small, big in _ORDERED
+        if small in merged and (limit := _value(merged, big)) is not None and _value(merged, small) > limit
+    ]
+    for key, needs, why in _NEEDS:
+        if key in merged and needs not in merged:
+            problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
+    source = merged.get("engine.source")
+    if source and source.value == "path" and "engine.path" not in merged:
+        problems.append(_at(source, "engine.source", "engine.path is missing beside 'path'"))
+    if source and source.value != "path" and "engine.path" in merged:
+        problems.append(_at(merged["engine.path"], "engine.path", f"is not used with source: {source.value}"))
+    return problems
+
+
+_ORDERED = (
+    ("match.ram.min", "match.ram.max"),
+    ("restart.backoff", "restart.backoff-limit"),
+    ("health.start-timeout", "health.start-limit"),
+)
+_NEEDS = (
+    (
+        "model.repo",
+        "model.file",
+        "a repository holds several files, so name one (on a command line: --hf-file)",
+    ),
+    ("model.file", "model.repo", "a file of its own is model.path"),
+)
+
+
+def _value(merged: Mapping[str, Value], key: str) -> Any:  # noqa: ANN401 - any type that the schema has
+    return merged[key].value if key in merged else schema.BY_KEY[key].default
+
+
+def _at(value: Value, key: str, message: str) -> Problem:
+    origin = value.origin
+    return Problem(origin.file, Mark(origin.line, origin.column), message, key)
+
+
+def _profile(
+    name: str, merged: Mapping[str, Value], layers: Sequence[Layer], lineage: Sequence[Layer]
+) -> types.Profile:
+    values = {key: value.value for key, value in merged.items()}
+    origins = {key: value.origin for key, value in merged.items() if key != "extends"}
+    return types.Profile(
+        name=name,
+        description=str(values.get("description", "")),
+        model=_model(values),
+        server=cast("dict[str, OptionValue]", _under("server.", values)),
+        env=cast("dict[str, str]", _under("env.", values)),
+        aliases=cast("tuple[str, ...]", values.get("aliases", ())),
+        lineage=tuple(layer.origin for layer in lineage),
+        origins=origins,
+        notes=tuple(dict.fromkeys(note for layer in layers for note in layer.notes)),
+        **{section: schema.record(section, values) for section in schema.RECORDS},
+    )
+
+
+def _model(values: Mapping[str, Any]) -> types.Model:
+    return types.Model(
+        path=values.get("model.path"),
+        repo=values.get("model.repo"),
+        file=values.get("model.file"),
+        demo="model.demo" in values,
+    )
+
+
+def _under(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}

@@ -1,0 +1,191 @@
+"""
+What a profile may say: each field declared once.
+
+Validation, typed values, ``profile show`` and the JSON Schema are all read from ``FIELDS``; defaults
+come from the records of ``types``.  Keys are dotted paths as in the YAML: ``match.ram.min``.
+``server``, ``env`` and ``args`` hold free keys or words and are described in ``SECTIONS`` only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from . import kinds, types
+from .kinds import Choice, FilePath, Integer, Kind, Several, Size, Text, Truth, duration
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"
+ENV_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = Text("a profile name (small letters, digits, '.', '_' and '-')", NAME_PATTERN)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key; ``attribute`` is its name in the record of its section, with the unit."""
+
+    key: str
+    kind: Kind
+    description: str
+    attribute: str = ""
+
+    @property
+    def section(self) -> str:
+        return self.key.partition(".")[0] if "." in self.key else ""
+
+    @property
+    def default(self) -> Any:  # noqa: ANN401 - typed by the record
+        """The value where nothing is said; None where there is none."""
+        record = RECORDS.get(self.section)
+        return getattr(record(), self.attribute) if record else None
+
+
+RECORDS: dict[str, type[Any]] = {
+    "match": types.Match,
+    "engine": types.Engine,
+    "listen": types.Listen,
+    "restart": types.Restart,
+    "health": types.Health,
+    "stop": types.Stop,
+}
+
+SECTIONS = {
+    "match": "The machine that this profile is made for; what is not said may be anything.",
+    "match.ram": "How much main memory it has.",
+    "match.gpu": "The GPU it has.",
+    "engine": "Which llama.cpp to run.",
+    "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",
+    "server": "llama-server options by their long or short names, without the dashes; null takes back an "
+    "inherited one.",
+    "args": "A raw llama-server option list, as a text or a list; it is folded into 'server'.",
+    "env": "Environment variables for llama-server.",
+    "listen": "Where llama-server listens.",
+    "restart": "When the server comes back by itself, and when it stays down.",
+    "health": "When a silent server is late, busy or dead.",
+    "stop": "How the server is stopped: TERM, grace, TERM, insist, KILL.",
+}
+
+FIELDS = (
+    Field("description", Text(), "What this profile is for, in a line."),
+    Field("extends", _NAME, "The profile that this one is based on."),
+    Field(
+        "aliases",
+        Several("a model name or a list of them", pattern=r"[^\s,]+"),
+        "Names by which clients may ask for the model.",
+    ),
+    Field("match.os", Several(names=("linux", "macos", "windows")), "The operating system.", "os"),
+    Field("match.arch", Several(names=("x86_64", "arm64")), "The processor's architecture.", "arch"),
+    Field("match.ram.min", Size(), "At least this much memory, as the system reports it.", "ram_min_bytes"),
+    Field("match.ram.max", Size(), "At most this much memory.", "ram_max_bytes"),
+    Field(
+        "match.gpu.vendor",
+        Several(names=("nvidia", "amd", "intel", "apple", "qualcomm", "none")),
+        "Who made the GPU; 'none' is a machine without one.",
+        "gpu_vendor",
+    ),
+    Field(
+        "match.gpu.name",
+        Text(),
+        "A pattern for its name, as in '*RTX 4060 Ti*'; case does not matter.",
+        "gpu_name",
+    ),
+    Field("match.gpu.memory", Size(), "At least this much memory of its own.", "gpu_memory_min_bytes"),
+    Field("match.gpu.unified", Truth(), "Whether it shares the main memory.", "unified"),
+    Field(
+        "engine.source",
+        Choice(("auto", "path", "system", "embedded", "build")),
+        "Where llama-server comes from: 'path' is a given binary, 'system' the one on PATH, 'embedded' a "
+        "ready-made CPU engine, 'build' is compiled here; 'auto' takes what is installed and can serve.",
+        "source",
+    ),
+    Field(
+        "engine.flavour",
+        Text("a flavour such as cpu, cuda, vulkan, metal or rocm", r"[a-z][a-z0-9.-]*"),
+        "What it computes on: cpu, cuda, vulkan, metal, rocm …",
+        "flavour",
+    ),
+    Field(
+        "engine.channel",
+        Text("stable, nightly or a build tag such as b11434", r"stable|nightly|b[0-9]+"),
+        "stable, nightly or a pinned build tag such as b11434.",
+        "channel",
+    ),
+    Field("engine.path", FilePath(absolute=True), "The llama-server binary, for source: path.", "path"),
+    Field("model.path", FilePath(), "A GGUF file; of a split model, the first part.", "path"),
+    Field(
+        "model.repo",
+        Text("a Hugging Face repository, owner/name", r"[\w.-]+/[\w.-]+"),
+        "A Hugging Face repository, owner/name.",
+        "repo",
+    ),
+    Field(
+        "model.file",
+        Text("a file name", r"[^\s\\]+"),
+        "The GGUF file in it; of a split model, the first part.",
+        "file",
+    ),
+    Field("listen.host", Text("a host name or address", r"\S+"), "The address to listen on.", "host"),
+    Field("listen.port", Integer(1, 65535), "The port to listen on.", "port"),
+    Field(
+        "restart.policy",
+        Choice(("on-failure", "never")),
+        "Whether the server comes back after it died.",
+        "policy",
+    ),
+    Field(
+        "restart.max", Integer(0, 1000), "More restarts than this within the window: failed.", "max_restarts"
+    ),
+    Field("restart.window", duration(1), "The time in which restarts are counted.", "window_seconds"),
+    Field("restart.backoff", duration(), "The wait before a restart; doubles each time.", "backoff_seconds"),
+    Field("restart.backoff-limit", duration(), "The longest wait.", "backoff_limit_seconds"),
+    Field("restart.stable", duration(), "Ready for this long: the wait begins anew.", "stable_seconds"),
+    Field(
+        "health.start-timeout",
+        duration(1),
+        "How long loading may go on without any progress.",
+        "start_timeout_seconds",
+    ),
+    Field("health.start-limit", duration(1), "How long loading may take at all.", "start_limit_seconds"),
+    Field("health.interval", duration(0.1), "The time between two liveness probes.", "interval_seconds"),
+    Field("health.timeout", duration(0.1), "How long one probe waits.", "timeout_seconds"),
+    Field(
+        "health.hang-timeout",
+        duration(1),
+        "Unanswered probes and no progress for this long: killed and restarted.",
+        "hang_timeout_seconds",
+    ),
+    Field(
+        "health.busy-timeout",
+        duration(1),
+        "Unanswered probes for this long even though there is progress: killed and restarted.",
+        "busy_timeout_seconds",
+    ),
+    Field("stop.grace", duration(), "The wait after the first TERM.", "grace_seconds"),
+    Field("stop.insist", duration(), "The wait after the second TERM.", "insist_seconds"),
+)
+
+BY_KEY = {field.key: field for field in FIELDS}
+FREE = ("server", "env", "args")
+
+
+def names_under(prefix: str) -> tuple[str, ...]:
+    """The keys that may stand in a mapping: ``names_under("match.ram")`` is ``("min", "max")``."""
+    lead = prefix + "." if prefix else ""
+    keys = [*BY_KEY, *FREE]
+    return tuple(dict.fromkeys(key[len(lead) :].partition(".")[0] for key in keys if key.startswith(lead)))
+
+
+def record(section: str, values: dict[str, Any]) -> Any:  # noqa: ANN401 - one of types' records
+    """The record of one section from values by dotted key; what is missing has its default."""
+    fields = {
+        field.attribute: values[field.key]
+        for field in FIELDS
+        if field.section == section and field.key in values
+    }
+    return dataclasses.replace(RECORDS[section](), **fields)
+
+
+def nearest_key(prefix: str, word: str) -> str:
+    """The valid key most like ``word`` in the mapping at ``prefix``."""
+    return kinds.nearest(word, names_under(prefix))

@@ -1,0 +1,153 @@
+"""Where profiles lie: the shipped ones, and the user's, which shadow them by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..errors import NotFound, PermissionDenied, SupervisorError, UsageError
+from .schema import NAME_PATTERN
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def shipped_folder() -> Path:
+    """``supervisor/shipped_profiles`` in an installed wheel, ``profiles`` in a checkout."""
+    installed = _PACKAGE / "shipped_profiles"
+    return installed if installed.is_dir() else _PACKAGE.parent / "profiles"
+
+
+def valid_name(name: str) -> str:
+    """The name itself.  Raises ``UsageError`` for one that is no file's, or would leave the folder."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        hint = "Small letters, digits, '.', '_' and '-' make a profile name."
+        raise UsageError(f"{name!r} is no profile name.", hint=hint)
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProfile:
+    """One file; ``shadows`` is the shipped one that a user's profile of the same name hides."""
+
+    name: str
+    path: Path
+    shipped: bool
+    shadows: Path | None = None
+
+
+class ProfileStore:
+    """The user's folder, which need not exist, over the shipped one."""
+
+    def __init__(self, user_dir: Path, shipped_dir: Path | None = None) -> None:
+        self.user_dir = user_dir
+        self.shipped_dir = shipped_dir or shipped_folder()
+
+    def list(self) -> tuple[StoredProfile, ...]:
+        """All profiles by name; a shadowed one is not listed on its own."""
+        shipped = {path.stem: path for path in _profiles_in(self.shipped_dir)}
+        user = {path.stem: path for path in _profiles_in(self.user_dir)}
+        found = [
+            StoredProfile(name, path, shipped=False, shadows=shipped.get(name)) for name, path in user.items()
+        ]
+        found += [
+            StoredProfile(name, path, shipped=True) for name, path in shipped.items() if name not in user
+        ]
+        return tuple(sorted(found, key=lambda profile: profile.name))
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(profile.name for profile in self.list())
+
+    def strays(self) -> tuple[Path, ...]:
+        """Files in the user's folder that look like profiles and can never be found by name."""
+        return tuple(
+            path
+            for path in _files_in(self.user_dir)
+            if path.suffix.lower() in (".yaml", ".yml") and not _is_profile(path)
+        )
+
+    def find(self, name: str) -> StoredProfile:
+        """The user's profile of that name, else the shipped one.  Raises ``NotFound`` with near names."""
+        for profile in self.list():
+            if profile.name == name:
+                return profile
+        raise self._not_found(name)
+
+    def find_shipped(self, name: str) -> StoredProfile:
+        """The shipped profile of that name, shadowed or not.  Raises ``NotFound``."""
+        for path in _profiles_in(self.shipped_dir):
+            if path.stem == name:
+                return StoredProfile(name, path, shipped=True)
+        raise NotFound(f"There is no shipped profile {name}.", hint="goss-supervisor profile ls")
+
+    def _not_found(self, name: str) -> NotFound:
+        near = get_close_matches(name.lower(), self.names(), n=3, cutoff=0.5)
+        stray = next((path for path in self.strays() if path.stem.lower() == name), None)
+        question = f" Did you mean {', '.join(near)}?" if near else ""
+        hint = f"Rename {stray} to {name}.yaml." if stray else "goss-supervisor profile ls"
+        return NotFound(f"There is no profile {name}.{question}", hint=hint)
+
+    def create(self, name: str, text: str) -> Path:
+        """A new profile of the user's.  Raises ``UsageError`` where one of that name is there already."""
+        path = self.user_dir / f"{valid_name(name)}.yaml"
+        if path.exists():
+            hint = f"goss-supervisor profile edit {name}"
+            raise UsageError(f"There is a profile {name} already: {path}", hint=hint)
+        return self.save(name, text)
+
+    def save(self, name: str, text: str) -> Path:
+        """The user's profile of that name, replaced at once or not at all."""
+        path = self.user_dir / f"{valid_name(name)}.yaml"
+        write_atomically(path, text)
+        return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Raises ``PermissionDenied`` or ``SupervisorError``; then the file is as it was before."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A link is followed: people keep their profiles in a repository and link them here.
+        _replace(path.resolve(), text.encode())
+    except PermissionError:
+        raise PermissionDenied(f"The file {path} may not be written.") from None
+    except OSError as error:
+        raise SupervisorError(f"The file {path} cannot be written: {error.strerror}.") from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, name)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _profiles_in(folder: Path) -> Iterator[Path]:
+    return (path for path in _files_in(folder) if _is_profile(path))
+
+
+def _is_profile(path: Path) -> bool:
+    return path.suffix == ".yaml" and re.fullmatch(NAME_PATTERN, path.stem) is not None
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError:
+        raise PermissionDenied(f"The folder {folder} may not be read.") from None

@@ -1,0 +1,139 @@
+"""What a profile says, resolved: frozen values, each with where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ..options.types import OptionValue
+
+Source = Literal["auto", "path", "system", "embedded", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was written; line and column count from 1.  ``file`` is a path, or ``--set``."""
+
+    profile: str
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    @property
+    def short(self) -> str:
+        """For tables: ``rtx4060ti-oculink.yaml:12``."""
+        name = Path(self.file).name
+        return f"{name}:{self.line}" if self.line else name
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The machine that a profile is made for.  ``None`` and empty mean any."""
+
+    os: tuple[str, ...] = ()  # linux, macos, windows
+    arch: tuple[str, ...] = ()  # x86_64, arm64
+    ram_min_bytes: int | None = None
+    ram_max_bytes: int | None = None
+    gpu_vendor: tuple[str, ...] = ()  # nvidia, amd, intel, apple, qualcomm; "none" is a machine without one
+    gpu_name: str | None = None  # a case-insensitive glob, as in "*RTX 4060 Ti*"
+    gpu_memory_min_bytes: int | None = None
+    unified: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Which llama.cpp to run.  ``flavour`` is cpu, cuda, vulkan, metal, rocm …; ``None`` is any."""
+
+    source: Source = "auto"
+    flavour: str | None = None
+    channel: str | None = None  # stable, nightly or a pinned tag such as b11434
+    path: Path | None = None  # for source: path
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Exactly one of: a path, a Hugging Face repository with a file, or the demo model."""
+
+    path: Path | None = None
+    repo: str | None = None
+    file: str | None = None
+    demo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """When the server comes back by itself, and when it stays down."""
+
+    policy: Literal["on-failure", "never"] = "on-failure"
+    max_restarts: int = 5  # more than this many within the window: FAILED
+    window_seconds: float = 600.0
+    backoff_seconds: float = 1.0  # doubles with every restart
+    backoff_limit_seconds: float = 60.0
+    stable_seconds: float = 60.0  # READY for this long: the backoff starts anew
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """When a silent server is late, busy or dead."""
+
+    start_timeout_seconds: float = 300.0  # loading without any progress
+    start_limit_seconds: float = 3600.0  # loading at all
+    interval_seconds: float = 10.0  # between two liveness probes
+    timeout_seconds: float = 5.0  # of one probe
+    hang_timeout_seconds: float = 60.0  # unanswered probes and no progress
+    busy_timeout_seconds: float = 900.0  # unanswered probes while there is progress
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The ladder: TERM, grace, TERM, insist, KILL."""
+
+    grace_seconds: float = 10.0
+    insist_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """
+    How to run one model on one kind of machine: ``extends`` applied, ``args`` folded, all checked.
+
+    ``server`` is keyed by canonical option name (``ctx-size``).  ``origins`` is keyed by dotted path
+    (``listen.port``, ``server.ctx-size``) and names where the winning value was written.
+    """
+
+    name: str
+    description: str = ""
+    match: Match = Match()
+    engine: Engine = Engine()
+    model: Model = Model()
+    server: Mapping[str, OptionValue] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    listen: Listen = Listen()
+    restart: Restart = Restart()
+    health: Health = Health()
+    stop: Stop = Stop()
+    aliases: tuple[str, ...] = ()
+    lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # translations made while folding ``args``, and the like
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device."""
+        if self.engine.flavour is not None:
+            return self.engine.flavour != "cpu"
+        if str(self.server.get("device", "")).lower() == "none":
+            return False
+        layers = self.server.get("gpu-layers")
+        return "device" in self.server or (layers is not None and str(layers) != "0")

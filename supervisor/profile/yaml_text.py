@@ -1,0 +1,107 @@
+"""A profile back to YAML that a person would write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..options.vocabulary import SECRETS
+from . import scalars
+from .schema import BY_KEY, FIELDS, RECORDS
+from .types import Model, Profile
+
+_COMMENT_COLUMN = 44
+_STARS = "***"
+_ORDER = (
+    *("description", "extends", "match", "engine", "model", "server", "env"),
+    *("listen", "restart", "health", "stop", "aliases"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: a dotted key, its value as YAML, and a comment behind it."""
+
+    key: str
+    text: str
+    comment: str = ""
+
+
+def render(rows: Iterable[Row]) -> str:
+    """Nested YAML; rows of one section must stand together."""
+    lines: list[str] = []
+    above: tuple[str, ...] = ()
+    for row in rows:
+        *sections, name = row.key.split(".")
+        shared = _shared(above, sections)
+        lines += ["  " * depth + sections[depth] + ":" for depth in range(shared, len(sections))]
+        line = f"{'  ' * len(sections)}{scalars.write(name)}: {row.text}"
+        lines.append(f"{line:<{_COMMENT_COLUMN}}  # {row.comment}" if row.comment else line)
+        above = tuple(sections)
+    return "".join(line + "\n" for line in lines)
+
+
+def _shared(above: Sequence[str], sections: Sequence[str]) -> int:
+    pairs = list(zip(above, sections, strict=False))
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), len(pairs))
+
+
+def rows_of_values(values: Mapping[str, object]) -> list[Row]:
+    """What one layer says, in the order in which people expect it; no defaults."""
+    rows = [_row(key, value) for key, value in values.items()]
+    return sorted(rows, key=lambda row: _ORDER.index(row.key.partition(".")[0]))
+
+
+def _row(key: str, value: object) -> Row:
+    if key == "model.demo":
+        return Row("model", "demo")
+    return Row(key, BY_KEY[key].kind.write(value) if key in BY_KEY else scalars.write(value))
+
+
+def rows_of_profile(profile: Profile) -> list[Row]:
+    """Everything that holds, defaults too; each comment says where the value comes from.  No secrets."""
+    shown = redacted(profile)
+    return [Row(key, text, _origin(profile, key)) for key, text in _texts(shown)]
+
+
+def redacted(profile: Profile) -> Profile:
+    """The same with stars for keys and tokens: people paste what is shown into bug reports."""
+    return dataclasses.replace(
+        profile,
+        server={name: _STARS if name in SECRETS else value for name, value in profile.server.items()},
+        env={name: _STARS if name in SECRETS.values() else value for name, value in profile.env.items()},
+    )
+
+
+def _texts(profile: Profile) -> Iterator[tuple[str, str]]:
+    if profile.description:
+        yield "description", BY_KEY["description"].kind.write(profile.description)
+    yield from _recorded(profile, "match", "engine")
+    yield from _model(profile.model)
+    yield from ((f"server.{name}", scalars.write(value)) for name, value in sorted(profile.server.items()))
+    yield from ((f"env.{name}", scalars.write(value)) for name, value in sorted(profile.env.items()))
+    yield from _recorded(profile, "listen", "restart", "health", "stop")
+    if profile.aliases:
+        yield "aliases", BY_KEY["aliases"].kind.write(profile.aliases)
+
+
+def _recorded(profile: Profile, *sections: str) -> Iterator[tuple[str, str]]:
+    for field in FIELDS:
+        if field.section in sections and field.section in RECORDS:
+            value = getattr(getattr(profile, field.section), field.attribute)
+            if value not in (None, ()):
+                yield field.key, field.kind.write(value)
+
+
+def _model(model: Model) -> Iterator[tuple[str, str]]:
+    if model.demo:
+        yield "model", "demo"
+    for key, value in (("path", model.path), ("repo", model.repo), ("file", model.file)):
+        if value is not None:
+            yield f"model.{key}", scalars.write(str(value))
+
+
+def _origin(profile: Profile, key: str) -> str:
+    origin = profile.origins.get("model.demo" if key == "model" else key)
+    return origin.short if origin else "default"

@@ -1,0 +1,46 @@
+"""Where a server that listens on some host can be reached from here."""
+
+from __future__ import annotations
+
+import socket
+
+from ..errors import StartFailed
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "*": "127.0.0.1"}  # noqa: S104 - not bound here
+
+
+def first_host(host: str) -> str:
+    """llama-server takes several hosts, separated by commas; the first stands for all."""
+    return host.split(",")[0].strip().removeprefix("[").removesuffix("]")
+
+
+def is_socket_path(host: str) -> bool:
+    """llama-server's own rule: a host that ends in .sock is the path of a Unix socket."""
+    return first_host(host).endswith(".sock")
+
+
+def connect_address(host: str) -> str:
+    """
+    A literal address, since asyncio resolves names in a thread, and the daemon is to have none.
+
+    A name is resolved here, by the local resolver; llama-server binds its first address too.
+    Raises StartFailed for a name that does not resolve.
+    """
+    host = first_host(host)
+    if host in _ANY:
+        return _ANY[host]
+    try:
+        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartFailed(
+            f"The host {host} does not resolve to an address: {error.strerror or error}.",
+            hint="Correct listen.host in the profile; 127.0.0.1 serves this computer only.",
+        ) from error
+    return str(answers[0][4][0])
+
+
+def url_host(host: str) -> str:
+    """As it stands in a URL."""
+    address = first_host(host)
+    address = _ANY.get(address, address)
+    return f"[{address}]" if ":" in address else address

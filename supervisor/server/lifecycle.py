@@ -1,0 +1,448 @@
+"""
+The life of one server, as a table.
+
+Theory of operation.  *Inputs* say what happened (a person asked, a probe answered, the child exited).
+Each is first judged into one of the *events* of the table; that is the only place where budgets and
+policies are read.  The table gives the next state and the *commands* for the shell to carry out.
+Nothing here does I/O, reads a clock or draws a random number.
+
+- Every launch has an id, and every input about a launch carries it.  An input that belongs to an
+  earlier launch changes nothing.
+- A state has at most one timer.  It ends with its state, or when a row arms it anew; so a request
+  that is repeated while a server is stopping does not make the stop any longer.
+- Whatever exit follows our own signal is "done", not a crash.
+- A switch remembers the last plan that was ready, and goes back to it once if the new one fails.
+- A pair that is not in the table is an error of this program: `IllegalEvent`, and nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from ..plan.types import LaunchPlan
+from .diagnosis import Diagnosis
+
+
+class State(StrEnum):
+    STOPPED = "stopped"
+    PREPARING = "preparing"  # checking the ground: binary, model, port
+    STARTING = "starting"  # spawned, not ready
+    READY = "ready"
+    DEGRADED = "degraded"  # serves, but not as the profile asks
+    STOPPING = "stopping"  # asked to leave
+    KILLING = "killing"  # asked again; killed next
+    BACKOFF = "backoff"  # waiting to try again
+    FAILED = "failed"  # stays down until a person acts
+
+
+class Event(StrEnum):
+    START = "start"
+    STOP = "stop"
+    KILL = "kill"
+    CLEAR = "ground clear"
+    READY = "ready"
+    DEGRADED = "degraded"
+    GIVEN_UP_ON = "given up on"  # it stalled while loading, or hangs
+    RETRY = "failed, retry"
+    GIVE_UP = "failed, give up"
+    FALL_BACK = "failed, fall back"
+    DONE = "gone as asked"
+    NEXT = "gone, next plan"
+    TIMER = "timer"
+    LAST_TIMER = "last timer"  # of KILLING: even KILL was not enough
+
+
+class Do(StrEnum):
+    """Commands to the shell.  ARM_x arms the state's one timer; the seconds come with it."""
+
+    CHECK_GROUND = "check ground"
+    SPAWN = "spawn"
+    WATCH_START = "watch start"
+    WATCH_LIFE = "watch life"
+    TERM = "term"
+    KILL = "kill"
+    ARM_GRACE = "arm grace"
+    ARM_INSIST = "arm insist"
+    ARM_GONE = "arm gone"
+    ARM_BACKOFF = "arm backoff"
+    ARM_STABLE = "arm stable"
+    CALM = "calm"  # it has been ready for long enough: the backoff starts anew
+    SETTLE = "settle"  # tell those who wait for the outcome of their request
+
+
+GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
+
+_AGAIN = (State.PREPARING, (Do.CHECK_GROUND,))
+_LET_GO = (State.STOPPING, (Do.TERM, Do.ARM_GRACE))
+_SHOOT = (State.KILLING, (Do.KILL, Do.ARM_GONE))
+_FAILURES: dict[Event, tuple[State, tuple[Do, ...]]] = {
+    Event.RETRY: (State.BACKOFF, (Do.ARM_BACKOFF,)),
+    Event.GIVE_UP: (State.FAILED, (Do.SETTLE,)),
+    Event.FALL_BACK: _AGAIN,
+}
+_GONE = {Event.DONE: (State.STOPPED, (Do.SETTLE,)), Event.NEXT: _AGAIN, **_FAILURES}
+_ALIVE = {Event.START: _LET_GO, Event.STOP: _LET_GO, Event.KILL: _SHOOT, Event.GIVEN_UP_ON: _LET_GO}
+_AT_REST = {
+    Event.START: _AGAIN,
+    Event.STOP: (State.STOPPED, (Do.SETTLE,)),
+    Event.KILL: (State.STOPPED, (Do.SETTLE,)),
+}
+
+TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
+    State.STOPPED: _AT_REST,
+    State.FAILED: _AT_REST,
+    State.BACKOFF: {**_AT_REST, Event.TIMER: _AGAIN},
+    State.PREPARING: {
+        **_AT_REST,
+        **_FAILURES,
+        Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START)),
+    },
+    State.STARTING: {
+        **_ALIVE,
+        **_FAILURES,
+        Event.READY: (State.READY, (Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE)),
+        Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE)),
+    },
+    State.READY: {
+        **_ALIVE,
+        **_FAILURES,
+        Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE,)),
+        Event.TIMER: (State.READY, (Do.CALM,)),
+    },
+    State.DEGRADED: {
+        **_ALIVE,
+        **_FAILURES,
+        Event.TIMER: (State.DEGRADED, (Do.CALM,)),
+    },
+    State.STOPPING: {
+        **_GONE,
+        Event.START: (State.STOPPING, ()),
+        Event.STOP: (State.STOPPING, ()),
+        Event.KILL: _SHOOT,
+        Event.TIMER: (State.KILLING, (Do.TERM, Do.ARM_INSIST)),
+    },
+    State.KILLING: {
+        **_GONE,
+        Event.START: (State.KILLING, ()),
+        Event.STOP: (State.KILLING, ()),
+        Event.KILL: _SHOOT,
+        Event.TIMER: _SHOOT,
+        Event.LAST_TIMER: (State.KILLING, (Do.SETTLE, Do.KILL, Do.ARM_GONE)),  # nothing runs beside it
+    },
+}
+
+
+class IllegalEvent(AssertionError):
+    """The table has no row for this event in this state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A person, or the daemon at its start, wants this plan to run."""
+
+    plan: LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    now: bool = False  # do not wait for requests under way
+
+
+@dataclass(frozen=True, slots=True)
+class GroundChecked:
+    launch: int
+    problem: Diagnosis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """It answers, its model is loaded; ``degraded`` says what is not as the profile asks."""
+
+    launch: int
+    degraded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unresponsive:
+    """Loading without progress, or hanging: it has to go."""
+
+    launch: int
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The child is gone, or could not be spawned."""
+
+    launch: int
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class TimerElapsed:
+    launch: int
+    serial: int
+
+
+Input = Start | StopAsked | GroundChecked | Serving | Unresponsive | Exited | TimerElapsed
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the shell shall do, for which launch; ``seconds`` and ``serial`` belong to ARM commands."""
+
+    do: Do
+    launch: int
+    seconds: float = 0.0
+    serial: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a request came to."""
+
+    result: Literal["ready", "degraded", "rolled back", "failed", "stopped"]
+    why: str = ""
+    hint: str = ""
+    profile: str = ""
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """
+    One server's state and memory.  `handle` is the only way in; the fields are for reading.
+
+    ``jitter`` gives a fraction 0..1 per call; at most a tenth is added to a backoff, so that two
+    servers that fail together do not come back together.
+    """
+
+    jitter: Callable[[], float]
+    state: State = State.STOPPED
+    launch: int = 0
+    plan: LaunchPlan | None = None
+    proven: LaunchPlan | None = None  # the last plan that served
+    why: str = ""
+    failure: Diagnosis | None = None  # the last one, kept for people
+    restarts: int = 0
+    outcome: Outcome | None = None
+    _next: LaunchPlan | None = None
+    _fallback: LaunchPlan | None = None
+    _rolled_back: Diagnosis | None = None
+    _served: bool = False
+    _condemned: Diagnosis | None = None
+    _killed: bool = False
+    _backoffs: int = 0
+    _recent: deque[float] = field(default_factory=deque)
+    _serial: int = 0
+
+    def handle(self, happened: Input, now: float) -> list[Command]:
+        """
+        Judge one input, change state, and say what to do; ``now`` is monotonic seconds.
+
+        Raises IllegalEvent for a pair that the table does not have.
+        """
+        event = self._judge(happened, now)
+        if event is None:
+            return []
+        row = TABLE[self.state].get(event)
+        if row is None:
+            msg = f"{event.value!r} while {self.state.value}"
+            raise IllegalEvent(msg)
+        self._remember(event, happened)
+        before, (self.state, todo) = self.state, row
+        if self.state is not before or not _ARMS.isdisjoint(todo):
+            self._serial += 1
+        return [self._command(do) for do in todo]
+
+    def renew(self, plan: LaunchPlan) -> None:
+        """Policies apply to what runs: the plan is replaced by one with the same digest."""
+        assert self.plan is not None
+        assert plan.digest == self.plan.digest
+        if self.proven is self.plan:
+            self.proven = plan
+        self.plan = plan
+
+    # --- from what happened to an event of the table
+
+    def _judge(self, happened: Input, now: float) -> Event | None:
+        match happened:
+            case Start():
+                return Event.START
+            case StopAsked(now=impatient):
+                return Event.KILL if impatient and not self._killed else Event.STOP
+        if happened.launch != self.launch:
+            return None
+        match happened:
+            case TimerElapsed(serial=serial):
+                return self._judge_timer(serial)
+            case GroundChecked(problem=problem):
+                if self.state is not State.PREPARING:
+                    return None
+                return self._judge_failure(problem, now) if problem else Event.CLEAR
+            case Serving(degraded=degraded):
+                return self._judge_serving(degraded)
+            case Unresponsive():
+                return Event.GIVEN_UP_ON if self.state in _LIVE else None
+            case Exited(diagnosis=diagnosis):
+                return self._judge_exit(diagnosis, now)
+
+    def _judge_timer(self, serial: int) -> Event | None:
+        if serial != self._serial:
+            return None
+        return Event.LAST_TIMER if self.state is State.KILLING and self._killed else Event.TIMER
+
+    def _judge_serving(self, degraded: str) -> Event | None:
+        if self.state is State.STARTING:
+            return Event.DEGRADED if degraded else Event.READY
+        return Event.DEGRADED if degraded and self.state is State.READY else None
+
+    def _judge_exit(self, diagnosis: Diagnosis, now: float) -> Event:
+        if self.state in _LIVE:
+            return self._judge_failure(diagnosis, now)
+        if self._next is not None:
+            return Event.NEXT
+        if self._condemned is not None:
+            return self._judge_failure(self._condemned, now)
+        return Event.DONE
+
+    def _judge_failure(self, diagnosis: Diagnosis, now: float) -> Event:
+        self.failure = diagnosis
+        if self._fallback is not None and not self._served:
+            return Event.FALL_BACK
+        assert self.plan is not None
+        policy = self.plan.restart
+        while self._recent and now - self._recent[0] > policy.window_seconds:
+            self._recent.popleft()
+        hopeless = not diagnosis.retryable and not self._served
+        if policy.policy == "never" or hopeless or len(self._recent) >= policy.max_restarts:
+            return Event.GIVE_UP
+        self._recent.append(now)
+        return Event.RETRY
+
+    # --- what a transition leaves behind
+
+    def _remember(self, event: Event, happened: Input) -> None:
+        match event:
+            case Event.START:
+                assert isinstance(happened, Start)
+                self._remember_start(happened.plan)
+            case Event.STOP | Event.KILL:
+                self._next = self._fallback = self._rolled_back = self._condemned = None
+                self._killed = self._killed or event is Event.KILL
+                self.why = "asked to stop"
+                if self.state not in _OCCUPIED:
+                    self._settle("stopped")
+            case Event.DONE:
+                self._settle("stopped")
+            case Event.READY | Event.DEGRADED:
+                assert isinstance(happened, Serving)
+                self._remember_serving(happened.degraded)
+            case Event.GIVEN_UP_ON:
+                assert isinstance(happened, Unresponsive)
+                self._condemned = self.failure = happened.diagnosis
+                self.why = happened.diagnosis.message
+            case Event.NEXT:
+                self._begin(self._next)
+            case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK:
+                self._remember_failure(event)
+            case Event.LAST_TIMER:
+                self.why = f"the server is still alive {GONE_SECONDS:g} s after KILL"
+                self._settle("failed")
+            case Event.TIMER if self.state is State.BACKOFF:
+                self._begin(self.plan)
+            case Event.TIMER:
+                self._killed = self.state is State.KILLING
+
+    def _remember_start(self, plan: LaunchPlan) -> None:
+        works = self.state not in (State.STOPPED, State.FAILED)
+        changed = self.proven is not None and self.proven.digest != plan.digest
+        self._fallback = self.proven if works and changed else None
+        self._rolled_back = self._condemned = None
+        self._recent.clear()
+        self._backoffs = 0
+        if self.state in _OCCUPIED:
+            self._next = plan
+            self.why = f"making way for {plan.profile}"
+        else:
+            self._begin(plan)
+
+    def _remember_serving(self, degraded: str) -> None:
+        self._served = True
+        self.proven = self.plan
+        self.why = degraded
+        self._fallback = None
+        if self._rolled_back is not None:
+            self._settle("rolled back", self._rolled_back.message, self._rolled_back.hint)
+        else:
+            self._settle("degraded" if degraded else "ready", degraded)
+
+    def _remember_failure(self, event: Event) -> None:
+        assert self.failure is not None
+        self.why = self.failure.message
+        self._condemned = None
+        if event is Event.FALL_BACK:
+            self._rolled_back = self.failure
+            previous, self._fallback = self._fallback, None
+            self._begin(previous)
+        elif event is Event.RETRY:
+            self.restarts += 1
+            self._backoffs += 1
+        else:
+            self._settle("failed", self.failure.message, self.failure.hint)
+
+    def _begin(self, plan: LaunchPlan | None) -> None:
+        """A new launch: what belongs to the one before is over."""
+        self.launch += 1
+        self.plan = plan
+        self._next = self._condemned = None
+        self._served = self._killed = False
+        self.why = "checking the ground"
+
+    def _settle(
+        self,
+        result: Literal["ready", "degraded", "rolled back", "failed", "stopped"],
+        why: str = "",
+        hint: str = "",
+    ) -> None:
+        self.outcome = Outcome(result, why or self.why, hint, self.plan.profile if self.plan else "")
+
+    # --- commands
+
+    def _command(self, do: Do) -> Command:
+        if do is Do.CALM:
+            self._backoffs = 0
+        return Command(do, self.launch, self._seconds(do), self._serial)
+
+    def _seconds(self, do: Do) -> float:
+        assert self.plan is not None or do not in _ARMS
+        if self.plan is None:
+            return 0.0
+        policy = self.plan.restart
+        match do:
+            case Do.ARM_GRACE:
+                return self.plan.stop.grace_seconds
+            case Do.ARM_INSIST:
+                return self.plan.stop.insist_seconds
+            case Do.ARM_GONE:
+                return GONE_SECONDS
+            case Do.ARM_STABLE:
+                return policy.stable_seconds
+            case Do.ARM_BACKOFF:
+                doubled = policy.backoff_seconds * 2.0 ** min(self._backoffs - 1, 30)
+                return min(doubled, policy.backoff_limit_seconds) * (1 + self.jitter() / 10)
+            case _:
+                return 0.0
+
+
+_LIVE = frozenset({State.STARTING, State.READY, State.DEGRADED})
+_OCCUPIED = _LIVE | {State.STOPPING, State.KILLING}
+_ARMS = frozenset(do for do in Do if do.name.startswith("ARM_"))
+
+
+def stop_bound(plan: LaunchPlan) -> float:
+    """The longest that a stop of this plan can take, in seconds: the sum of the ladder's rungs."""
+    return plan.stop.grace_seconds + plan.stop.insist_seconds + GONE_SECONDS

@@ -1,0 +1,34 @@
+"""Bytes into lines, whatever comes."""
+
+from __future__ import annotations
+
+LINE_BYTES = 64 * 1024
+
+
+class LineSplitter:
+    """
+    Splits at newlines and, in a flood without any, after `limit_bytes`; never holds more than that.
+
+    A carriage return before the newline is dropped (Windows writes one).
+    """
+
+    def __init__(self, limit_bytes: int = LINE_BYTES) -> None:
+        self._limit = limit_bytes
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that `chunk` completes, without their ends."""
+        *complete, last = (self._rest + chunk).split(b"\n")
+        lines = [piece for line in complete for piece in self._pieces(line.removesuffix(b"\r"))]
+        *full, self._rest = self._pieces(last)
+        return lines + full
+
+    def flush(self) -> list[bytes]:
+        """The line that has not ended, if any: nothing more will come."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+    def _pieces(self, line: bytes) -> list[bytes]:
+        """At least one piece; only the last may be shorter than the limit."""
+        starts = range(0, max(len(line), 1), self._limit)
+        return [line[start : start + self._limit] for start in starts]

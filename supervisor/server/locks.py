@@ -1,0 +1,137 @@
+"""
+Locks on files, held by open descriptors: they end with their holder, however it ends.
+
+On POSIX this is flock(2), which belongs to the open file description: a child that inherits the
+descriptor holds the lock as well, until it and all its heirs are gone.  So a daemon that finds the
+generation lock held knows that the server of a former daemon still lives, and trusts no pid for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import SupervisorError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)  # Windows: descriptors are not inherited anyway
+_TRIES = 5
+_PAUSE_SECONDS = 0.01  # somebody who only asks `held_by` holds it for microseconds; outlast that
+_LOCKED_BYTE = 1 << 30  # Windows: locks are mandatory there, so lock where nothing is written
+_TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+
+
+class Lock:
+    """The lock on one file; held from a successful `acquire` to `release` or to the end of its last holder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self, holder: Mapping[str, Any] | None = None) -> bool:
+        """
+        Take it without waiting, and write `holder` (by default our pid) into the file for others to read.
+
+        False: somebody else holds it, see `held_by`.  Raises SupervisorError where files cannot be locked.
+        """
+        if self._fd is not None:
+            return True
+        try:
+            self._fd = _take(self.path, holder or {"pid": os.getpid()})
+        except OSError as error:
+            raise SupervisorError(
+                f"{self.path} cannot be locked: {error.strerror or error}.",
+                hint="Put the home (GOSS_SUPERVISOR_HOME) into a folder of yours on a local disk.",
+            ) from error
+        return self._fd is not None
+
+    def inheritable(self) -> tuple[int, ...]:
+        """
+        What `spawn(inherit=...)` takes for the child to hold the lock as well; every other program that we
+        start goes without.  Empty on Windows, where a job object ends the child with us instead.
+        """
+        return () if self._fd is None or sys.platform == "win32" else (self._fd,)
+
+    def release(self) -> None:
+        """
+        Close our descriptor; a child that inherited it goes on holding the lock.
+
+        Never LOCK_UN, which would unlock for that child too; and the file stays, since who deletes a lock
+        file lets two hold "the" lock.
+        """
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def held_by(path: Path) -> dict[str, Any] | None:
+    """What the holder of this lock wrote about itself ({} if that cannot be read); ``None`` if it is free."""
+    try:
+        fd = os.open(path, os.O_RDWR | _CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _try(fd) else _read(fd)
+    finally:
+        os.close(fd)
+
+
+def _take(path: Path, holder: Mapping[str, Any]) -> int | None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600)
+    try:
+        if _patiently(fd):
+            _write(fd, holder)
+            return fd
+    except OSError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _patiently(fd: int) -> bool:
+    for _ in range(_TRIES):
+        if _try(fd):
+            return True
+        time.sleep(_PAUSE_SECONDS)
+    return False
+
+
+def _try(fd: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def _write(fd: int, holder: Mapping[str, Any]) -> None:
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.ftruncate(fd, 0)
+    os.write(fd, json.dumps(dict(holder)).encode())
+
+
+def _read(fd: int) -> dict[str, Any]:
+    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        holder = json.loads(os.read(fd, 64 * 1024))
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}

@@ -1,0 +1,67 @@
+"""What only Linux offers: a file descriptor for a process, and a child that dies with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+assert sys.platform == "linux"
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_OOM_SCORE_ADJ = 300  # of 1000: the server, which can be started again, goes before the user's desktop
+
+
+class Pidfd:
+    """Readable once the process has died; signals through it cannot hit a successor of the same pid."""
+
+    def __init__(self, fd: int, on_exit: Callable[[], None]) -> None:
+        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(fd, on_exit)
+
+    def signal(self, number: int) -> None:
+        signal.pidfd_send_signal(self._fd, number)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+
+def open_pidfd(pid: int, on_exit: Callable[[], None]) -> Pidfd | None:
+    """``None`` before Linux 5.3 and in sandboxes that forbid it."""
+    try:
+        return Pidfd(os.pidfd_open(pid), on_exit)
+    except OSError:
+        return None
+
+
+def bind_to_parent(parent: int) -> Callable[[], None]:
+    """
+    A function for the time between fork and exec: the kernel shall kill the child when `parent` dies.
+
+    The parent may be dead already when prctl is called.  Then the child has another parent by now, which
+    need not be pid 1 (user managers are subreapers); so it is compared with the one that is expected.
+    The signal hangs on the *thread* that forks: the daemon spawns from its only one.
+    """
+    prctl = ctypes.CDLL(None).prctl
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return bind
+
+
+def offer_to_oom_killer(pid: int) -> None:
+    """Raise its score, unless it stands higher already; to lower one would need a privilege."""
+    score = Path(f"/proc/{pid}/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):
+        if int(score.read_text(encoding="ascii")) < _OOM_SCORE_ADJ:
+            score.write_text(str(_OOM_SCORE_ADJ), encoding="ascii")

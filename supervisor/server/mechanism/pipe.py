@@ -1,0 +1,60 @@
+"""The reading end of a child's output, read by the loop as it fills."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+CHUNK_BYTES = 64 * 1024  # the default size of a pipe on Linux: one read empties it
+_LAST_CHUNKS = 32  # 2 MiB: more than any pipe holds, so that only a living writer leaves something behind
+
+
+class Pipe:
+    """
+    Hands on what comes until nobody holds the writing end any more.
+
+    A grandchild in a session of its own may hold it for ever; so after the child's death `finish` reads
+    what is there and gives the rest a bounded time.
+    """
+
+    def __init__(self, fd: int, on_output: Callable[[bytes], None]) -> None:
+        self._fd = fd
+        self._on_output = on_output
+        self._loop = asyncio.get_running_loop()
+        self._bound: asyncio.TimerHandle | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
+
+    def finish(self, seconds: float) -> None:
+        """The writer is dead: take what it left, and stop listening after `seconds` at the latest."""
+        for _ in range(_LAST_CHUNKS):
+            if self.closed.done() or not self._read():
+                break
+        if not self.closed.done():
+            self._bound = self._loop.call_later(seconds, self.close)
+
+    def close(self) -> None:
+        if self.closed.done():
+            return
+        if self._bound is not None:
+            self._bound.cancel()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        self.closed.set_result(None)
+        self._on_output(b"")
+
+    def _read(self) -> bool:
+        """One chunk at a time, so that a flood leaves the loop its turn; whether there may be more."""
+        try:
+            chunk = os.read(self._fd, CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            chunk = b""
+        if chunk:
+            self._on_output(chunk)
+        else:
+            self.close()
+        return bool(chunk)

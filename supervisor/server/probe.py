@@ -1,0 +1,144 @@
+"""One small GET to our own child: its answer, or what came instead.  Never through a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ..plan.types import LaunchPlan
+from .address import connect_address, first_host, is_socket_path, url_host
+
+if TYPE_CHECKING:
+    import ssl
+
+Outcome = Literal["ok", "loading", "refused", "timeout", "error"]
+
+_BODY_BYTES = 64 * 1024
+_HEAD_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """What to ask, and whom: a literal address and port, or the path of a Unix socket."""
+
+    address: str
+    port: int
+    path: str
+    host_header: str = "localhost"
+    unix: bool = False
+    tls: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: LaunchPlan, path: str) -> ProbeTarget:
+        """On the server of this plan, with its prefix and key.  Raises StartFailed if its host has no address."""
+        unix = is_socket_path(plan.host)
+        key = plan.secrets.get("LLAMA_API_KEY", "").partition(",")[0]
+        return cls(
+            address=first_host(plan.host) if unix else connect_address(plan.host),
+            port=plan.port,
+            path=plan.api_prefix + path,
+            host_header="localhost" if unix else f"{url_host(plan.host)}:{plan.port}",
+            unix=unix,
+            tls=plan.tls,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """
+    ``ok``: 2xx.  ``loading``: 503 while the model loads.  ``refused``: nobody listens.
+    ``timeout``: no whole answer in time.  ``error``: anything else that answered, or broke off.
+    """
+
+    outcome: Outcome
+    status: int | None = None
+    body: bytes = b""
+    seconds: float = 0.0
+
+
+async def probe(target: ProbeTarget, timeout_seconds: float) -> ProbeResult:
+    """Ask once; the whole takes at most `timeout_seconds`.  Never raises for what the server does."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    outcome: Outcome
+    status, body = None, b""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            status, body = await _get(target)
+            outcome = _judge(status, body)
+    except TimeoutError:
+        outcome = "timeout"
+    except (ConnectionRefusedError, FileNotFoundError):
+        outcome = "refused"
+    except (OSError, ValueError, EOFError):
+        outcome = "error"
+    return ProbeResult(outcome, status, body, loop.time() - began)
+
+
+def _judge(status: int, body: bytes) -> Outcome:
+    if 200 <= status < 300:
+        return "ok"
+    return "loading" if status == 503 and b"Loading model" in body else "error"
+
+
+async def _get(target: ProbeTarget) -> tuple[int, bytes]:
+    reader, writer = await _connect(target)
+    try:
+        writer.write(_request(target))
+        return await _response(reader)
+    finally:
+        writer.transport.abort()  # the answer is in hand, or not wanted any more: no farewell needed
+
+
+async def _connect(target: ProbeTarget) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    tls = _tls_context() if target.tls else None
+    if target.unix:
+        name = "localhost" if tls else None
+        return await asyncio.open_unix_connection(  # type: ignore[attr-defined,no-any-return,unused-ignore]
+            target.address, ssl=tls, server_hostname=name, limit=_HEAD_BYTES
+        )
+    return await asyncio.open_connection(target.address, target.port, ssl=tls, limit=_HEAD_BYTES)
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Unverified: whether it is our own child is told by who holds the port, not by a certificate."""
+    import ssl  # noqa: PLC0415 - few servers speak TLS, and the daemon is small
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _request(target: ProbeTarget) -> bytes:
+    """HTTP/1.0, so that nobody answers in chunks or keeps the connection open."""
+    headers = {"Host": target.host_header, "Connection": "close", **target.headers}
+    lines = [f"GET {target.path} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+async def _response(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError as error:
+        raise ValueError("a head without an end") from error
+    status_line, *header_lines = head.decode("latin-1").split("\r\n")
+    protocol, status, *_ = [*status_line.split(" ", 2), ""]
+    if not protocol.startswith("HTTP/"):
+        raise ValueError("not HTTP")
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (h.partition(":") for h in header_lines)
+    }
+    length = min(int(headers.get("content-length", _BODY_BYTES)), _BODY_BYTES)
+    return int(status), await _up_to(reader, length)
+
+
+async def _up_to(reader: asyncio.StreamReader, length: int) -> bytes:
+    body = b""
+    while len(body) < length and (more := await reader.read(length - len(body))):
+        body += more
+    return body

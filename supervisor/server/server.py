@@ -1,0 +1,335 @@
+"""
+The shell around the lifecycle: it spawns, signals, probes and waits, and decides nothing.
+
+One coroutine, `run`, owns the state.  Timers, probes, the child's exit and people's requests only put
+inputs in its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+
+from ..errors import SupervisorError
+from ..plan.types import LaunchPlan
+from .child import Child, ExitStatus, spawn
+from .diagnosis import Diagnosis, cpu_fallback, diagnose
+from .environment import child_environment
+from .ground import check_ground
+from .health import Evidence, Verdict, Watch
+from .lifecycle import (
+    Command,
+    Do,
+    Exited,
+    GroundChecked,
+    IllegalEvent,
+    Input,
+    Lifecycle,
+    Outcome,
+    Serving,
+    Start,
+    State,
+    StopAsked,
+    TimerElapsed,
+    Unresponsive,
+)
+from .locks import Lock
+from .output import OutputLog
+from .probe import probe, target_of
+from .vitals import listens_on, vitals
+
+log = logging.getLogger(__name__)
+
+FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once, and nobody shall wait for our clock
+SLOWEST_START_PROBE_SECONDS = 0.5
+TAIL_LINES = 20
+_WATCHED = {
+    State.STARTING: Do.WATCH_START,
+    State.READY: Do.WATCH_LIFE,
+    State.DEGRADED: Do.WATCH_LIFE,
+}
+
+
+class Server:
+    """
+    One supervised llama-server.
+
+    ``lock`` is inherited by the child, so that a later daemon knows whether this one's child still
+    lives.  ``on_change`` is called after every transition.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        output: OutputLog,
+        lock: Lock,
+        private_config: Path,
+        jitter: Callable[[], float],
+        on_change: Callable[[], None],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.name = name
+        self.output = output
+        self.lifecycle = Lifecycle(jitter)
+        self.child: Child | None = None
+        self.since = time.time()
+        self.ready_since: float | None = None
+        self.failure_tail: tuple[str, ...] = ()
+        self.failed_at: float | None = None
+        self.busy = ""
+        self._lock = lock
+        self._private_config = private_config
+        self._on_change = on_change
+        self._environ = environ
+        self._queue: asyncio.Queue[Input] = asyncio.Queue()
+        self._waiters: list[asyncio.Future[Outcome]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._on_cpu = ""
+        output.listen(self._read_line)
+
+    @property
+    def state(self) -> State:
+        return self.lifecycle.state
+
+    @property
+    def plan(self) -> LaunchPlan | None:
+        return self.lifecycle.plan
+
+    @property
+    def is_serving(self) -> bool:
+        return self.state in {State.READY, State.DEGRADED}
+
+    # --- requests, from any coroutine of the same loop
+
+    def start(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
+        """Run this plan, in place of whatever runs; done when that is decided."""
+        return self._ask(Start(plan))
+
+    def stop(self, *, now: bool = False) -> asyncio.Future[Outcome]:
+        """Stop what runs; done when it is gone, or has outlived its KILL."""
+        return self._ask(StopAsked(now))
+
+    def renew(self, plan: LaunchPlan) -> None:
+        """Take over the policies of a plan that would launch the very same process."""
+        self.lifecycle.renew(plan)
+
+    def settled(self) -> asyncio.Future[Outcome]:
+        """The outcome of the request under way, or of the last one."""
+        waiter, outcome = self._waiter(), self.lifecycle.outcome
+        if outcome is not None and self.state not in _UNDER_WAY:
+            waiter.set_result(outcome)
+        return waiter
+
+    def _ask(self, request: Input) -> asyncio.Future[Outcome]:
+        waiter = self._waiter()
+        self._queue.put_nowait(request)
+        return waiter
+
+    def _waiter(self) -> asyncio.Future[Outcome]:
+        waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    # --- the one loop
+
+    async def run(self) -> None:
+        """Handle inputs until cancelled; nothing else changes the state."""
+        while True:
+            happened = await self._queue.get()
+            before = self.state
+            try:
+                commands = self.lifecycle.handle(happened, time.monotonic())
+            except IllegalEvent:
+                log.exception("ignored: %s", happened)
+                continue
+            if commands or self.state is not before:
+                self._note(before)
+            for command in commands:
+                await self._carry_out(command)
+
+    def _note(self, before: State) -> None:
+        if self.state is not before:
+            self.since = time.time()
+            self.busy = ""
+            if self._watcher and _WATCHED.get(self.state) is not _WATCHED.get(before):
+                self._watcher.cancel()
+        if self.state not in {State.READY, State.DEGRADED}:
+            self.ready_since = None
+        elif self.ready_since is None:
+            self.ready_since = time.time()
+        self._on_change()
+
+    async def _carry_out(self, command: Command) -> None:
+        match command.do:
+            case Do.CHECK_GROUND:
+                self._queue.put_nowait(GroundChecked(command.launch, self._check_ground()))
+            case Do.SPAWN:
+                await self._spawn(command.launch)
+            case Do.WATCH_START:
+                self._watch(self._watch_start(command.launch))
+            case Do.WATCH_LIFE:
+                self._watch(self._watch_life(command.launch))
+            case Do.TERM | Do.KILL:
+                self._signal(command.do)
+            case Do.SETTLE:
+                self._settle()
+            case Do.CALM:
+                pass  # the lifecycle has noted it
+            case _:
+                self._arm(command)
+
+    # --- commands
+
+    def _check_ground(self) -> Diagnosis | None:
+        assert self.plan is not None
+        problem = check_ground(self.plan)
+        if problem is not None:
+            self._remember_failure()
+        return problem
+
+    async def _spawn(self, launch: int) -> None:
+        plan = self.plan
+        assert plan is not None
+        self._on_cpu = ""
+        self.output.begin_run(plan.secrets.values())
+        env = child_environment(self._environ, plan, self._private_config)
+        try:
+            child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
+        except SupervisorError as error:
+            failure = Diagnosis("spawn", str(error), error.hint, retryable=False)
+            self._queue.put_nowait(Exited(launch, failure))
+            return
+        self.child = child
+        self._on_change()  # the pid is known now: whoever reads the record can find the child
+        child.exited.add_done_callback(lambda future: self._exited(launch, future.result()))
+
+    def _exited(self, launch: int, status: ExitStatus) -> None:
+        self.child = None
+        self.output.end_run()
+        phase = "serving" if self.ready_since is not None else "starting"
+        self._remember_failure()
+        diagnosis = diagnose(status, phase, self.failure_tail)
+        self._queue.put_nowait(Exited(launch, diagnosis))
+
+    def _signal(self, do: Do) -> None:
+        if self.child is None:
+            return
+        log.info("%s to llama-server (pid %d)", do.name, self.child.identity.pid)
+        if do is Do.TERM:
+            self.child.terminate()
+        else:
+            self.child.kill()
+
+    def _arm(self, command: Command) -> None:
+        if self._timer:
+            self._timer.cancel()
+        elapsed = TimerElapsed(command.launch, command.serial)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(command.seconds, self._queue.put_nowait, elapsed)
+        if command.do is Do.ARM_BACKOFF:
+            log.info("%s; next try in %.1f s", self.lifecycle.why, command.seconds)
+
+    def _settle(self) -> None:
+        assert self.lifecycle.outcome is not None
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(self.lifecycle.outcome)
+
+    def _remember_failure(self) -> None:
+        self.failure_tail = tuple(self.output.tail(TAIL_LINES))
+        self.failed_at = time.time()
+
+    # --- watching
+
+    def _watch(self, watching: Coroutine[None, None, None]) -> None:
+        if self._watcher:
+            self._watcher.cancel()
+        self._watcher = asyncio.get_running_loop().create_task(watching)
+        self._watcher.add_done_callback(_report_a_bug)
+
+    async def _watch_start(self, launch: int) -> None:
+        """Probe /health until it is ready, ever more slowly; give up on it without progress."""
+        plan, child = self.plan, self.child
+        if plan is None or child is None:
+            return
+        watch = Watch.begin(plan.health, self._evidence(child), time.monotonic())
+        target, pause = target_of(plan), FIRST_PROBE_SECONDS
+        while True:
+            answer = await probe(target, "/health", timeout_seconds=plan.health.timeout_seconds)
+            if answer.outcome == "ok" and self._is_ours(child, plan):
+                self._queue.put_nowait(Serving(launch, self._degraded(plan)))
+                return
+            if watch.loading(self._evidence(child), time.monotonic()) is Verdict.DEAD:
+                self._give_up(launch, "stalled", "it made no progress while loading")
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, SLOWEST_START_PROBE_SECONDS)
+
+    async def _watch_life(self, launch: int) -> None:
+        """Probe through the inference queue; a server that answers slowly because it works is left alone."""
+        plan, child = self.plan, self.child
+        if plan is None or child is None:
+            return
+        watch = Watch.begin(plan.health, self._evidence(child), time.monotonic())
+        target, path = target_of(plan), plan.liveness_path or "/health"
+        while True:
+            await asyncio.sleep(plan.health.interval_seconds)
+            answer = await probe(target, path, timeout_seconds=plan.health.timeout_seconds)
+            verdict = watch.serving(
+                self._evidence(child),
+                time.monotonic(),
+                answered=answer.outcome == "ok",
+            )
+            self.busy = "" if verdict is Verdict.FINE else f"{verdict}: the last probe: {answer.outcome}"
+            if verdict is Verdict.DEAD:
+                self._give_up(launch, "hung", "it answers no probe and makes no progress")
+                return
+
+    def _give_up(self, launch: int, kind: str, message: str) -> None:
+        self._remember_failure()
+        diagnosis = Diagnosis(kind, f"llama-server was stopped: {message}", "", retryable=True)
+        self._queue.put_nowait(Unresponsive(launch, diagnosis))
+
+    def _evidence(self, child: Child) -> Evidence:
+        used = vitals(child.identity.pid)
+        return Evidence(self.output.bytes_seen, used.cpu_seconds if used else 0.0)
+
+    def _is_ours(self, child: Child, plan: LaunchPlan) -> bool:
+        """Any process can answer 200 on a port; ready means that ours does."""
+        return listens_on(child.identity.pid, plan.port) is not False
+
+    def _degraded(self, plan: LaunchPlan) -> str:
+        if not plan.wants_gpu:
+            return ""
+        if self._on_cpu:
+            return f"running on the CPU: {self._on_cpu}"
+        return "" if plan.devices else "running on the CPU: this build sees no GPU"
+
+    def _read_line(self, line: str) -> None:
+        found = cpu_fallback(line)
+        if found and not self._on_cpu:
+            self._on_cpu = found
+            if self.plan is not None and self.plan.wants_gpu and self.state is State.READY:
+                self._queue.put_nowait(Serving(self.lifecycle.launch, self._degraded(self.plan)))
+
+    def close(self) -> None:
+        """Stop watching; the child, if any, is left to its fate."""
+        if self._timer:
+            self._timer.cancel()
+        if self._watcher:
+            self._watcher.cancel()
+
+
+_UNDER_WAY = frozenset({State.PREPARING, State.STARTING, State.STOPPING, State.KILLING, State.BACKOFF})
+
+
+def _report_a_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a watcher broke", exc_info=task.exception())

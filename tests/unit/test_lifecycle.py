@@ -1,0 +1,432 @@
+"""The table, told as stories, and held against random lives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from supervisor.plan.types import LaunchPlan
+from supervisor.profile.types import Restart, Stop
+from supervisor.server.diagnosis import Diagnosis
+from supervisor.server.lifecycle import (
+    GONE_SECONDS,
+    TABLE,
+    Command,
+    Do,
+    Event,
+    Exited,
+    GroundChecked,
+    IllegalEvent,
+    Lifecycle,
+    Serving,
+    Start,
+    State,
+    StopAsked,
+    TimerElapsed,
+    Unresponsive,
+    stop_bound,
+)
+
+CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
+HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)
+GONE = Diagnosis("exit", "exit code 0", "", retryable=True)
+A = LaunchPlan(profile="a", argv=("a",), env={}, host="127.0.0.1", port=1, build="b1", flavour="cpu", engine="", model="m", digest="a")
+B = replace(A, profile="b", argv=("b",), digest="b")
+
+
+class Story:
+    """Feeds inputs to a lifecycle at a given time and remembers what it commanded."""
+
+    def __init__(self):
+        self.life = Lifecycle(jitter=lambda: 0.0)
+        self.now = 0.0
+        self.last: list[Command] = []
+
+    def after(self, happened, *, later: float = 0.0):
+        self.now += later
+        self.last = self.life.handle(happened, self.now)
+        return [command.do for command in self.last]
+
+    def start(self, plan=A):
+        return self.after(Start(plan))
+
+    def clear(self):
+        return self.after(GroundChecked(self.life.launch, None))
+
+    def serving(self, degraded=""):
+        return self.after(Serving(self.life.launch, degraded))
+
+    def exited(self, diagnosis=CRASH, later: float = 0.0):
+        return self.after(Exited(self.life.launch, diagnosis), later=later)
+
+    def timer(self):
+        armed = self.last[-1] if self.last[-1].seconds else next(c for c in self.last if c.seconds)
+        return self.after(TimerElapsed(armed.launch, armed.serial), later=armed.seconds)
+
+    def up(self, plan=A):
+        self.start(plan)
+        self.clear()
+        self.serving()
+        return self
+
+
+def test_a_start_checks_the_ground_then_spawns_then_watches_until_ready():
+    story = Story()
+    assert story.start() == [Do.CHECK_GROUND]
+    assert story.clear() == [Do.SPAWN, Do.WATCH_START]
+    assert story.serving() == [Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE]
+    assert story.life.state is State.READY
+    assert story.life.outcome.result == "ready"
+
+
+def test_a_server_on_the_wrong_device_is_degraded_and_says_why():
+    story = Story()
+    story.start()
+    story.clear()
+    story.serving("running on the CPU")
+    assert (story.life.state, story.life.outcome.result, story.life.why) == (State.DEGRADED, "degraded", "running on the CPU")
+
+
+def test_bad_ground_is_a_failure_before_anything_is_spawned():
+    story = Story()
+    story.start()
+    assert story.after(GroundChecked(1, HOPELESS)) == [Do.SETTLE]
+    assert story.life.state is State.FAILED
+    assert story.life.outcome.hint == "fix the profile"
+
+
+def test_a_crash_is_followed_by_a_backoff_that_doubles_and_a_new_launch():
+    story = Story().up()
+    waits = []
+    for _ in range(4):
+        story.exited()
+        waits.append(story.last[0].seconds)
+        story.timer()
+        story.clear()
+        story.serving()
+    assert waits == [1.0, 2.0, 4.0, 8.0]
+    assert story.life.launch == 5
+    assert story.life.restarts == 4
+
+
+def test_the_backoff_starts_anew_after_a_stable_time():
+    story = Story().up()
+    for _ in range(2):
+        story.exited()
+        story.timer()
+        story.clear()
+        story.serving()
+    story.timer()  # stable
+    story.exited()
+    assert story.last[0].seconds == 1.0
+
+
+def test_the_budget_ends_in_failed_and_only_a_person_helps():
+    story = Story().up()
+    for _ in range(A.restart.max_restarts):
+        story.exited()
+        story.timer()
+        story.clear()
+        story.serving()
+    assert story.exited() == [Do.SETTLE]
+    assert story.life.state is State.FAILED
+    assert story.start() == [Do.CHECK_GROUND]
+
+
+def test_old_restarts_do_not_count_against_the_budget():
+    story = Story().up()
+    for _ in range(A.restart.max_restarts * 2):
+        assert story.exited(later=A.restart.window_seconds) == [Do.ARM_BACKOFF]
+        story.timer()
+        story.clear()
+        story.serving()
+
+
+def test_a_policy_of_never_is_kept():
+    story = Story().up(replace(A, restart=Restart(policy="never")))
+    assert story.exited() == [Do.SETTLE]
+    assert story.life.state is State.FAILED
+
+
+def test_a_start_that_cannot_work_is_not_tried_again():
+    story = Story()
+    story.start()
+    story.clear()
+    assert story.exited(HOPELESS) == [Do.SETTLE]
+    assert story.life.state is State.FAILED
+
+
+def test_what_has_worked_once_is_tried_again_whatever_the_diagnosis():
+    story = Story().up()
+    assert story.exited(HOPELESS) == [Do.ARM_BACKOFF]
+
+
+def test_the_stop_ladder_is_term_grace_term_insist_kill_and_says_when_even_that_fails():
+    story = Story().up()
+    assert story.after(StopAsked()) == [Do.TERM, Do.ARM_GRACE]
+    assert story.timer() == [Do.TERM, Do.ARM_INSIST]
+    assert story.timer() == [Do.KILL, Do.ARM_GONE]
+    assert story.timer() == [Do.SETTLE, Do.KILL, Do.ARM_GONE]
+    assert story.life.outcome.result == "failed"
+    assert "alive" in story.life.outcome.why
+    assert story.now == stop_bound(A)
+
+
+def test_nothing_is_spawned_beside_a_server_that_outlived_its_kill():
+    story = Story().up()
+    story.after(StopAsked(now=True))
+    story.timer()
+    assert story.start(B) == []
+    assert story.exited() == [Do.CHECK_GROUND]
+    assert story.life.plan is B
+
+
+def test_whatever_exit_follows_our_own_signal_is_a_stop_and_no_crash():
+    story = Story().up()
+    story.after(StopAsked())
+    assert story.exited() == [Do.SETTLE]
+    assert (story.life.state, story.life.restarts, story.life.outcome.result) == (State.STOPPED, 0, "stopped")
+
+
+def test_a_second_impatient_stop_kills_at_once_and_a_third_changes_nothing():
+    story = Story().up()
+    story.after(StopAsked())
+    assert story.after(StopAsked(now=True)) == [Do.KILL, Do.ARM_GONE]
+    assert story.after(StopAsked(now=True)) == []
+
+
+def test_asking_again_does_not_make_a_stop_any_longer():
+    story = Story().up()
+    story.after(StopAsked())
+    grace = story.last[-1]
+    story.after(StopAsked(), later=5)
+    story.after(Start(B), later=4)
+    assert story.after(TimerElapsed(grace.launch, grace.serial), later=1) == [Do.TERM, Do.ARM_INSIST]
+
+
+def test_a_switch_stops_the_old_one_first():
+    story = Story().up()
+    assert story.start(B) == [Do.TERM, Do.ARM_GRACE]
+    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.life.plan is B
+
+
+def test_a_switch_that_fails_goes_back_once_to_the_plan_that_worked():
+    story = Story().up()
+    story.start(B)
+    story.exited(GONE)
+    story.clear()
+    assert story.exited(HOPELESS) == [Do.CHECK_GROUND]
+    assert story.life.plan is A
+    story.clear()
+    story.serving()
+    outcome = story.life.outcome
+    assert (outcome.result, outcome.why, outcome.profile) == ("rolled back", "a bad argument", "a")
+    assert story.exited() == [Do.ARM_BACKOFF]
+
+
+def test_a_rollback_that_fails_too_is_an_ordinary_failure():
+    story = Story().up()
+    story.start(B)
+    story.exited(GONE)
+    story.clear()
+    story.exited(CRASH)
+    story.clear()
+    assert story.exited(HOPELESS) == [Do.SETTLE]
+    assert story.life.state is State.FAILED
+
+
+def test_a_restart_of_the_same_plan_has_nothing_to_go_back_to():
+    story = Story().up()
+    story.start(A)
+    story.exited(GONE)
+    story.clear()
+    assert story.exited(HOPELESS) == [Do.SETTLE]
+
+
+def test_a_hung_server_is_stopped_and_then_restarted():
+    story = Story().up()
+    assert story.after(Unresponsive(1, CRASH)) == [Do.TERM, Do.ARM_GRACE]
+    assert story.exited(GONE) == [Do.ARM_BACKOFF]
+    assert story.life.failure is CRASH
+
+
+def test_a_stop_during_a_backoff_stays_stopped():
+    story = Story().up()
+    story.exited()
+    backoff = story.last[0]
+    assert story.after(StopAsked()) == [Do.SETTLE]
+    assert story.after(TimerElapsed(backoff.launch, backoff.serial)) == []
+    assert story.life.state is State.STOPPED
+
+
+@pytest.mark.parametrize("happened", [GroundChecked(1, HOPELESS), Serving(1), Unresponsive(1, CRASH), Exited(1, CRASH), TimerElapsed(1, 3)])
+def test_what_belongs_to_an_earlier_launch_changes_nothing(happened):
+    story = Story().up()
+    story.exited()
+    story.timer()
+    story.clear()
+    before = story.life.state
+    assert story.after(happened) == []
+    assert story.life.state is before
+
+
+def test_an_illegal_event_is_an_error_and_changes_nothing():
+    life = Lifecycle(jitter=lambda: 0.0)
+    with pytest.raises(IllegalEvent):
+        life.handle(Exited(0, CRASH), 0.0)
+    assert (life.state, life.launch) == (State.STOPPED, 0)
+
+
+def test_every_state_can_be_stopped_killed_and_started():
+    for state, row in TABLE.items():
+        assert {Event.START, Event.STOP, Event.KILL} <= set(row), state
+
+
+def test_jitter_adds_at_most_a_tenth():
+    life = Lifecycle(jitter=lambda: 1.0)
+    life.handle(Start(A), 0)
+    life.handle(GroundChecked(1, None), 0)
+    (command,) = life.handle(Exited(1, CRASH), 0)
+    assert command.seconds == pytest.approx(1.1)
+
+
+@given(st.floats(0, 1), st.integers(1, 200))
+def test_a_backoff_never_exceeds_its_limit_by_more_than_the_jitter(jitter, crashes):
+    patient = replace(A, restart=Restart(max_restarts=1000))
+    life = Lifecycle(jitter=lambda: jitter)
+    life.handle(Start(patient), 0)
+    for _ in range(crashes):
+        life.handle(GroundChecked(life.launch, None), 0)
+        (command,) = life.handle(Exited(life.launch, CRASH), 0)
+        assert command.seconds <= patient.restart.backoff_limit_seconds * 1.1
+        life.handle(TimerElapsed(command.launch, command.serial), 0)
+
+
+class RandomLife(RuleBasedStateMachine):
+    """
+    Any order of requests, deaths, answers and timers, against a world that spawns and dies as told.
+
+    The rules only make what a real shell could make; the invariants are the promises.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.life = Lifecycle(jitter=lambda: 0.5)
+        self.now = 0.0
+        self.child: int | None = None
+        self.timer: Command | None = None
+        self.ground: int | None = None
+        self.stop_deadline: float | None = None
+        self.spawns: list[float] = []
+        self.past: list = []
+
+    @initialize()
+    def begin(self):
+        self.tell(Start(replace(A, stop=Stop(grace_seconds=3, insist_seconds=2))))
+
+    def tell(self, happened):
+        self.past.append(happened)
+        before, serial = self.life.state, self.life._serial
+        commands = self.life.handle(happened, self.now)
+        if self.life._serial != serial:
+            self.timer = None
+        for command in commands:
+            self.obey(command)
+        leaving = {State.STOPPING, State.KILLING}
+        if self.life.state in leaving and before not in leaving:
+            self.stop_deadline = self.now + stop_bound(self.life.plan)
+        elif self.life.state not in leaving or Do.SETTLE in {command.do for command in commands}:
+            self.stop_deadline = None
+
+    def obey(self, command):
+        if command.do is Do.CHECK_GROUND:
+            self.ground = command.launch
+        elif command.do is Do.SPAWN:
+            assert self.child is None, "two live children"
+            self.child = command.launch
+            self.spawns.append(self.now)
+        elif command.seconds:
+            self.timer = command
+
+    @rule(plan=st.sampled_from([A, B]))
+    def person_starts(self, plan):
+        self.spawns.clear()
+        self.tell(Start(plan))
+
+    @rule(now=st.booleans())
+    def person_stops(self, now):
+        self.tell(StopAsked(now))
+
+    @precondition(lambda self: self.ground is not None)
+    @rule(problem=st.sampled_from([None, None, CRASH, HOPELESS]))
+    def ground_is_checked(self, problem):
+        launch, self.ground = self.ground, None
+        self.tell(GroundChecked(launch, problem))
+
+    @precondition(lambda self: self.child is not None)
+    @rule(degraded=st.sampled_from(["", "cpu"]))
+    def child_answers(self, degraded):
+        self.tell(Serving(self.child, degraded))
+
+    @precondition(lambda self: self.child is not None)
+    @rule()
+    def child_hangs(self):
+        self.tell(Unresponsive(self.child, CRASH))
+
+    @precondition(lambda self: self.child is not None)
+    @rule(diagnosis=st.sampled_from([CRASH, HOPELESS]))
+    def child_dies(self, diagnosis):
+        child, self.child = self.child, None
+        self.tell(Exited(child, diagnosis))
+
+    @precondition(lambda self: self.timer is not None)
+    @rule()
+    def time_passes(self):
+        timer, self.timer = self.timer, None
+        self.now += timer.seconds
+        self.tell(TimerElapsed(timer.launch, timer.serial))
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def an_old_message_arrives_again(self, data):
+        old = data.draw(st.sampled_from(self.past))
+        if isinstance(old, (Start, StopAsked)) or old.launch == self.life.launch:
+            return
+        before = (self.life.state, self.life.launch, self.life.plan)
+        assert self.life.handle(old, self.now) == []
+        assert (self.life.state, self.life.launch, self.life.plan) == before
+
+    @invariant()
+    def a_stop_ends_within_its_bound(self):
+        if self.stop_deadline is not None:
+            assert self.now <= self.stop_deadline
+
+    @invariant()
+    def whoever_waits_has_a_timer(self):
+        waiting = {State.STOPPING, State.KILLING, State.BACKOFF}
+        assert self.life.state not in waiting or self.timer is not None
+
+    @invariant()
+    def the_budget_is_never_exceeded(self):
+        window = [at for at in self.spawns if self.now - at <= A.restart.window_seconds]
+        assert len(window) <= A.restart.max_restarts + 2  # the first start, and one rollback
+
+    def teardown(self):
+        self.tell(StopAsked())
+        for _ in range(5):
+            if self.timer is not None and self.life.state in {State.STOPPING, State.KILLING}:
+                self.time_passes()
+        assert self.life.outcome.result == ("stopped" if self.child is None else "failed")
+
+
+RandomLife.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestRandomLives = RandomLife.TestCase
+
+
+def test_the_bound_of_a_stop_is_the_sum_of_its_rungs():
+    assert stop_bound(A) == A.stop.grace_seconds + A.stop.insist_seconds + GONE_SECONDS
