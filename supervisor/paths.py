@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from platformdirs import PlatformDirs
 
 APP = "goss-supervisor"
 HOME_VARIABLE = "GOSS_SUPERVISOR_HOME"
@@ -39,7 +44,7 @@ class Paths:
             Path(dirs.user_data_dir),
             Path(dirs.user_state_dir),
             Path(dirs.user_log_dir),
-            Path(dirs.user_runtime_dir),
+            _runtime(dirs),
         )
 
     @property
@@ -53,3 +58,10 @@ class Paths:
     @property
     def models(self) -> Path:
         return self.data / "models"
+
+
+def _runtime(dirs: PlatformDirs) -> Path:
+    """Without a session there may be no runtime folder; then a folder of the user's own, not one in /tmp."""
+    if sys.platform == "linux" and not os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(dirs.user_state_dir) / "run"
+    return Path(dirs.user_runtime_dir)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from .. import __version__
-from ..errors import EXIT_INTERRUPTED, SupervisorError
+from ..errors import EXIT_INTERRUPTED, ConfigError, SupervisorError
 
 COMMANDS = {
     "start": ("start", "Make a profile's server run, and watch over it."),
@@ -76,9 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def say_error(error: SupervisorError) -> None:
     """What is wrong, and what to do next."""
-    click.echo(f"goss-supervisor: {error}", err=True)
+    separator = "\n" if str(error).count("\n") or isinstance(error, ConfigError) else " "
+    click.echo(f"error:{separator}{error}", err=True)  # file:line:column at the start of a line can be clicked
     if error.hint:
-        click.echo(f"try: {error.hint}", err=True)
+        click.echo(f"hint: {error.hint}", err=True)
 
 
 def _forget_stdout() -> None:

@@ -39,7 +39,7 @@ def complete_profiles(_: click.Context, __: click.Parameter, incomplete: str) ->
     return [name for name in names if name.startswith(incomplete)]
 
 
-_PATHS = frozenset({"model.path", "engine.path"})
+_PATHS = frozenset({"model", "model.path", "engine.path"})
 
 
 def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
@@ -53,5 +53,6 @@ def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {word}: expected KEY=VALUE.", hint="--set ctx-size=8192")
-        parsed[key.strip()] = str(Path(value).expanduser().absolute()) if key in _PATHS else value
+        is_path = key in _PATHS and value != "demo"
+        parsed[key.strip()] = str(Path(value).expanduser().absolute()) if is_path else value
     return parsed

@@ -127,15 +127,15 @@ def edit(name: str) -> None:
     draft = Draft.begin(name, _store(), paths.state / "drafts")
     if draft.continued:
         click.echo(f"going on with the draft {draft.path}; delete it to begin anew", err=True)
-    while True:
+    saved = None
+    again = True
+    while again:
         _open_editor(draft.path)
         try:
-            saved = draft.finish()
+            saved, again = draft.finish(), False
         except ConfigError as error:
-            _again_or_leave(name, draft.path, error)
-        else:
-            click.echo(saved or "unchanged", err=not saved)
-            return
+            again = _wants_to_go_on(name, draft.path, error)
+    click.echo(saved or "nothing was changed", err=not saved)
 
 
 def _open_editor(path: Path) -> None:
@@ -147,16 +147,16 @@ def _open_editor(path: Path) -> None:
         ) from None
 
 
-def _again_or_leave(name: str, draft: Path, error: ConfigError) -> None:
-    """Return to edit again; else the error goes up, or nothing is left of the draft."""
+def _wants_to_go_on(name: str, draft: Path, error: ConfigError) -> bool:
+    """Asks on a terminal, and throws the draft away on a no; elsewhere the error goes up."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         message = f"{error}\nNothing was saved; the text is kept in {draft}"
         raise ConfigError(message, hint=f"goss-supervisor profile edit {name}") from None
     click.echo(error, err=True)
     if click.confirm("Edit again? (no: throw the changes away)", default=True, err=True):
-        return
+        return True
     draft.unlink(missing_ok=True)
-    raise click.Abort
+    return False
 
 
 @profile.command("check")

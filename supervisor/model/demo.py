@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import SupervisorError
 from .gguf import TensorType, Value, write_gguf
-from .gptoss import ARCHITECTURE, FILE_TYPE_MXFP4_MOE, Shape, architecture_values, tensors, tokenizer_values
+from .gptoss import Shape, model_values, tensors, tokenizer_values
 from .harmony import CHAT_TEMPLATE
 from .vocabulary import BYTES, CONTROL, MARKERS, NORMAL, UNUSED, spelled
 
@@ -36,7 +36,7 @@ DEMO_ANSWER = (
 )
 # Of the whole file, and part of its name: a newer demo never meets an older one, a damaged file is written
 # anew.  A test tells the right one after a change.
-DEMO_SHA256 = "0" * 64
+DEMO_SHA256 = "39e81b309d3e7e01ddcdcde236c986118edf3d885f878643ba9355aeba32bdfa"
 
 # Few of everything, in sizes that every backend's kernels take; the head size is the real one.
 _SHAPE = Shape(
@@ -93,14 +93,19 @@ def _script() -> list[str]:
 
 
 def _pieces(text: str, said: Sequence[str]) -> list[str]:
+    """The words, joined where one alone was said before: with the next, at the end with the last."""
     pieces: list[str] = []
     piece = ""
     for word in re.findall(r"\s*\S+", text):
         piece += spelled(word)
-        if piece not in said and piece not in pieces:
+        if piece not in (*said, *pieces):
             pieces.append(piece)
             piece = ""
-    return [*pieces[:-1], pieces[-1] + piece]
+    while piece:
+        piece = pieces.pop() + piece
+        if piece not in (*said, *pieces):
+            return [*pieces, piece]
+    return pieces
 
 
 def _tokens(script: Sequence[str]) -> list[str]:
@@ -140,11 +145,7 @@ def _one_hot(rows: Iterable[int], weight: float) -> bytes:
 def _values(tokens: list[str]) -> dict[str, Value]:
     merges = [f"{_ROLE[:length]} {_ROLE[length]}" for length in range(1, len(_ROLE))]
     return {
-        "general.architecture": ARCHITECTURE,
-        "general.name": "goss-supervisor demo",
-        "general.file_type": FILE_TYPE_MXFP4_MOE,
-        "general.quantization_version": 2,
-        **architecture_values(_SHAPE),
+        **model_values(_SHAPE, "goss-supervisor demo"),
         **tokenizer_values(tokens, [_token_type(token) for token in tokens], merges),
         "tokenizer.chat_template": CHAT_TEMPLATE,
     }

@@ -8,7 +8,6 @@ megabytes of disk.  Format: https://github.com/ggml-org/ggml/blob/master/docs/gg
 from __future__ import annotations
 
 import math
-import os
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence

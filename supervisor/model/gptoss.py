@@ -32,8 +32,8 @@ class Shape:
     feed_forward: int
 
 
-def architecture_values(shape: Shape) -> Mapping[str, Value]:
-    """The keys that say what the tensors mean; llama.cpp refuses a file that lacks one of them."""
+def model_values(shape: Shape, name: str) -> dict[str, Value]:
+    """The keys that say what the tensors mean."""
     own: Mapping[str, Value] = {
         "block_count": shape.layers,
         "context_length": CONTEXT_TOKENS,
@@ -53,10 +53,16 @@ def architecture_values(shape: Shape) -> Mapping[str, Value]:
         "rope.scaling.factor": 32.0,
         "rope.scaling.original_context_length": 4096,
     }
-    return {f"{ARCHITECTURE}.{key}": value for key, value in own.items()}
+    return {
+        "general.architecture": ARCHITECTURE,
+        "general.name": name,
+        "general.file_type": FILE_TYPE_MXFP4_MOE,
+        "general.quantization_version": 2,
+        **{f"{ARCHITECTURE}.{key}": value for key, value in own.items()},
+    }
 
 
-def tokenizer_values(tokens: list[str], types: list[int], merges: list[str]) -> Mapping[str, Value]:
+def tokenizer_values(tokens: list[str], types: list[int], merges: list[str]) -> dict[str, Value]:
     """The keys of a vocabulary, whose special tokens are those of harmony."""
     return {
         "tokenizer.ggml.model": "gpt2",

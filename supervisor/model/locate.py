@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,12 +35,12 @@ def _in_other_caches(repo: str, file: str, environ: Mapping[str, str]) -> Iterat
     cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     named = ("LLAMA_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
     hubs = [environ[name] for name in named if environ.get(name)]
-    home = environ.get("HF_HOME") or cache / "huggingface"
+    home = Path(environ.get("HF_HOME") or cache / "huggingface")
     folder = f"models--{repo.replace('/', '--')}"
-    for hub in [*hubs, Path(home) / "hub"]:
+    for hub in [*hubs, home / "hub"]:
         yield from sorted(Path(hub).glob(f"{folder}/snapshots/*/{file}"), key=_newest_first)
     yield Path(environ.get("LLAMA_CACHE") or cache / "llama.cpp") / f"{repo}/{file}".replace("/", "_")
 
 
 def _newest_first(path: Path) -> float:
-    return -os.stat(path.parent).st_mtime
+    return -path.parent.stat().st_mtime

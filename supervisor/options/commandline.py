@@ -10,8 +10,8 @@ from ..errors import UsageError
 from .shellwords import Word, split_lines
 
 _PROMPTS = (
-    r"PS (?:(?!\.exe)[^\n>])*>{1,2}",
-    r"[A-Za-z]:\\(?:(?!\.exe|llama-server )[^\n>])*>",
+    r"PS (?:(?!(?i:\.exe))[^\n>])*>{1,2}",
+    r"[A-Za-z]:\\(?:(?!(?i:\.exe)|llama-server )[^\n>])*>",
     r"(?:\([\w.-]+\) )?[\w.-]+@[\w.-]+[^\n$#%]*[$#%] ",
     r"(?:\([\w.-]+\) )?(?:[$%\u276f\u279c]|>{1,2}) ",
 )
@@ -19,7 +19,7 @@ _PROMPT = re.compile(rf"^[ \t]*(?:{'|'.join(_PROMPTS)})", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$|\A[ \t]*`(?=[^`\n])|`[ \t]*\Z", re.MULTILINE)
 _WINDOWS_SIGNS = (
     r"(?:^|[\s\"'=“])[A-Za-z]:\\",
-    r"\.exe\b",
+    r"(?i:\.exe)\b",
     r"[\^`][ \t]*$",
     r"\$env:",
     r"^PS ",

@@ -86,7 +86,9 @@ ROWS = (
     Row("log-colors", "off", (), "off is this build's default", "common/arg.cpp", lists=("--log-colors",)),
     Row("spec-draft-n-max", ANY, ("--draft-max", VALUE), "--draft-max is this build's name for it", _SPEC),
     Row("spec-draft-n-min", ANY, ("--draft-min", VALUE), "--draft-min is this build's name for it", _SPEC),
-    Row("checkpoint-min-step", ANY, ("--checkpoint-every-n-tokens", VALUE), "its older name", "b8218 to b9310"),
+    Row(
+        "checkpoint-min-step", ANY, ("--checkpoint-every-n-tokens", VALUE), "its older name", "b8218 to b9310"
+    ),
     Row("gpu-layers", "all", ("--gpu-layers", "99"), _ALL, _NGL),
     Row("gpu-layers", "auto", (), _NUMBER, _NGL, ("--gpu-layers",)),
     Row("spec-draft-ngl", "all", ("--gpu-layers-draft", "99"), _ALL, _NGL),

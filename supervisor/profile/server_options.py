@@ -28,7 +28,7 @@ _OWN_KEYS = {
 _DRIVE = re.compile(r"[A-Za-z]:\\")
 _HOME = re.compile(r"^(?:\$HOME|\$\{HOME\}|\$env:USERPROFILE|%USERPROFILE%)(?=[/\\])")
 _HUGGING_FACE_URL = re.compile(
-    r"https?://(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/([^?#]+)"
+    r"https?://(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/([^?#]+)(?:\?.*)?"
 )
 
 

@@ -11,7 +11,7 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "*": "127.0.0.1"} 
 
 def first_host(host: str) -> str:
     """llama-server takes several hosts, separated by commas; the first stands for all."""
-    return host.split(",")[0].strip().removeprefix("[").removesuffix("]")
+    return host.partition(",")[0].strip().removeprefix("[").removesuffix("]")
 
 
 def is_socket_path(host: str) -> bool:

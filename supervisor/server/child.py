@@ -53,8 +53,8 @@ async def spawn(
     Start `argv` with exactly `env`, nothing on its stdin, stdout and stderr merged into `on_output`.
 
     It dies with this process where the system offers that (Linux, Windows), never dumps core, and keeps the
-    file descriptors in `inherit`, such as a lock (not on Windows, where locks do not travel).  `on_output` gets
-    chunks as they come, at most 64 KiB each, an empty one at the end, and must not raise.
+    file descriptors in `inherit`, such as a lock (not on Windows, where locks do not travel).  `on_output`
+    gets chunks as they come, at most 64 KiB each, and must not raise.
 
     Raises NotFound, PermissionDenied or StartFailed, each saying what to do.
     """

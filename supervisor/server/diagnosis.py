@@ -63,7 +63,7 @@ SIGNS: tuple[_Sign, ...] = (
         "bad-argument",
         r"error: invalid argument: (?P<option>\S+)",
         "This build of llama-server has no option {option}.",
-        "Remove it from the profile, or use a build that has it; `goss-supervisor plan` shows the command line.",
+        "Remove it from the profile, or use a build that has it; `goss-supervisor plan` shows the command.",
     ),
     _sign(
         "bad-config",
@@ -290,7 +290,7 @@ _BY_EXIT: dict[int, Diagnosis] = {
     0xC000001D: Diagnosis("wrong-cpu", _WRONG_CPU, "Use a build for this CPU."),
     -7: Diagnosis(
         "model-vanished",
-        "llama-server could not read its mapped model any more: the file was cut, replaced or its disk failed.",
+        "llama-server could not read its model any more: the file was cut, replaced, or its disk failed.",
         "Check the model file and its disk; do not replace a model file that is in use.",
         retryable=True,
     ),

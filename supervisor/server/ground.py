@@ -175,13 +175,9 @@ def _unix_socket(path: Path) -> Iterator[Diagnosis]:
 
 def _somebody_listens(path: Path) -> bool:
     if sys.platform == "win32":
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
-        attempt.settimeout(1.0)
-        try:
-            attempt.connect(str(path))
-        except ConnectionRefusedError:
-            return False
-        except OSError:
-            return True  # it is busy, or not ours to try: either way not stale
-    return True
+        answer = errno.ECONNREFUSED
+    else:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+            attempt.settimeout(1.0)
+            answer = attempt.connect_ex(str(path))
+    return answer not in {errno.ECONNREFUSED, errno.ENOENT}  # too busy to answer is not stale

@@ -79,11 +79,11 @@ GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we
 _AGAIN = (State.PREPARING, (Do.CHECK_GROUND,))
 _LET_GO = (State.STOPPING, (Do.TERM, Do.ARM_GRACE))
 _SHOOT = (State.KILLING, (Do.KILL, Do.ARM_GONE))
-_FAILURES: dict[Event, tuple[State, tuple[Do, ...]]] = {
+_CRASHES: dict[Event, tuple[State, tuple[Do, ...]]] = {
     Event.RETRY: (State.BACKOFF, (Do.ARM_BACKOFF,)),
     Event.GIVE_UP: (State.FAILED, (Do.SETTLE,)),
-    Event.FALL_BACK: _AGAIN,
 }
+_FAILURES = {**_CRASHES, Event.FALL_BACK: _AGAIN}  # before it has ever served
 _GONE = {Event.DONE: (State.STOPPED, (Do.SETTLE,)), Event.NEXT: _AGAIN, **_FAILURES}
 _ALIVE = {Event.START: _LET_GO, Event.STOP: _LET_GO, Event.KILL: _SHOOT, Event.GIVEN_UP_ON: _LET_GO}
 _AT_REST = {
@@ -109,13 +109,13 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
     },
     State.READY: {
         **_ALIVE,
-        **_FAILURES,
+        **_CRASHES,
         Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE,)),
         Event.TIMER: (State.READY, (Do.CALM,)),
     },
     State.DEGRADED: {
         **_ALIVE,
-        **_FAILURES,
+        **_CRASHES,
         Event.TIMER: (State.DEGRADED, (Do.CALM,)),
     },
     State.STOPPING: {

@@ -19,7 +19,10 @@ class LineSplitter:
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes, without their ends."""
         *complete, last = (self._rest + chunk).split(b"\n")
-        lines = [piece for line in complete for piece in self._pieces(line.removesuffix(b"\r"))]
+        lines: list[bytes] = []
+        for line in complete:
+            *full, end = self._pieces(line)
+            lines += [*full, end.removesuffix(b"\r")]
         *full, self._rest = self._pieces(last)
         return lines + full
 

@@ -32,35 +32,27 @@ _TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
 
 class Lock:
-    """The lock on one file; held from a successful `acquire` to `release` or to the end of its last holder."""
+    """A lock that is held: from `acquire` to `release`, or to the end of the last that inherited it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fd: int) -> None:
         self.path = path
-        self._fd: int | None = None
+        self.fd = fd  # for `spawn(inherit=...)`; all other programs that are started go without it
 
-    def acquire(self, holder: Mapping[str, Any] | None = None) -> bool:
+    @classmethod
+    def acquire(cls, path: Path, holder: Mapping[str, Any]) -> Lock | None:
         """
-        Take it without waiting, and write `holder` (by default our pid) into the file for others to read.
+        Take it without waiting, and write `holder` into the file for others to read.
 
-        False: somebody else holds it, see `held_by`.  Raises SupervisorError where files cannot be locked.
+        ``None``: somebody holds it, see `held_by`.  Raises SupervisorError where files cannot be locked.
         """
-        if self._fd is not None:
-            return True
         try:
-            self._fd = _take(self.path, holder or {"pid": os.getpid()})
+            fd = _take(path, holder)
         except OSError as error:
             raise SupervisorError(
-                f"{self.path} cannot be locked: {error.strerror or error}.",
+                f"{path} cannot be locked: {error.strerror or error}.",
                 hint="Put the home (GOSS_SUPERVISOR_HOME) into a folder of yours on a local disk.",
             ) from error
-        return self._fd is not None
-
-    def inheritable(self) -> tuple[int, ...]:
-        """
-        What `spawn(inherit=...)` takes for the child to hold the lock as well; every other program that we
-        start goes without.  Empty on Windows, where a job object ends the child with us instead.
-        """
-        return () if self._fd is None or sys.platform == "win32" else (self._fd,)
+        return None if fd is None else cls(path, fd)
 
     def release(self) -> None:
         """
@@ -69,9 +61,9 @@ class Lock:
         Never LOCK_UN, which would unlock for that child too; and the file stays, since who deletes a lock
         file lets two hold "the" lock.
         """
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def held_by(path: Path) -> dict[str, Any] | None:

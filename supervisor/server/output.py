@@ -16,6 +16,8 @@ RING_BYTES = 256 * 1024
 _LINE_COST_BYTES = 64  # of Python for each line kept, so that a flood of empty ones is bounded too
 _REDACTED = b"[redacted]"
 
+Listener = Callable[[str], None]
+
 
 class OutputLog:
     """
@@ -40,7 +42,7 @@ class OutputLog:
         self._ring: deque[bytes] = deque()
         self._ring_cost = 0
         self._secrets: tuple[bytes, ...] = ()
-        self.on_line: Callable[[str], None] | None = None  # told every line, decoded; must not raise
+        self._listeners: list[Listener] = []
         self.bytes_seen = 0
         self.lines_seen = 0
         self.dropped_bytes = 0
@@ -58,27 +60,20 @@ class OutputLog:
         """Why the file is not being written, if it is not."""
         return self._file.error
 
-    @property
-    def redact(self) -> tuple[str, ...]:
-        """Secrets that reach neither the file nor anybody who listens, from now on."""
-        return tuple(secret.decode() for secret in self._secrets)
+    def begin_run(self, secrets: Iterable[str] = ()) -> None:
+        """
+        A new launch: the log of the one before is kept beside it, and its lines leave the short memory.
 
-    @redact.setter
-    def redact(self, secrets: Iterable[str]) -> None:
-        encoded = {secret.encode() for secret in secrets if secret}
-        self._secrets = tuple(sorted(encoded, key=len, reverse=True))  # one may be part of another
-
-    def begin_run(self) -> None:
-        """A new launch: the log of the one before is kept beside it, and its lines leave the short memory."""
+        `secrets` reach neither the file nor anybody who listens.
+        """
         self.end_run()
         self._file.set_aside()
         self._ring.clear()
         self._ring_cost = 0
+        encoded = {secret.encode() for secret in secrets if secret}
+        self._secrets = tuple(sorted(encoded, key=len, reverse=True))  # one may be part of another
 
     def feed(self, chunk: bytes) -> None:
-        """Take what came; an empty chunk is the end, as it is when reading a file."""
-        if not chunk:
-            self.end_run()
         self.bytes_seen += len(chunk)
         self._take(self._splitter.feed(chunk))
 
@@ -96,6 +91,11 @@ class OutputLog:
         lines = list(self._ring)[-count:] if count > 0 else []
         return [line.decode(errors="replace") for line in lines]
 
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener`, which must not raise, with every line from now on, until the result is called."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
     def _take(self, lines: list[bytes]) -> None:
         if not lines:
             return
@@ -105,8 +105,8 @@ class OutputLog:
         self.dropped_bytes += self._file.write(b"".join(b"%b%b\n" % (stamp, line) for line in lines))
         for line in lines:
             self._remember(line)
-            if self.on_line is not None:
-                self.on_line(line.decode(errors="replace"))
+            for listener in tuple(self._listeners):
+                listener(line.decode(errors="replace"))
 
     def _redact(self, line: bytes) -> bytes:
         for secret in self._secrets:

@@ -90,7 +90,7 @@ else:
 
         try:
             held = [
-                connection.laddr.port
+                getattr(connection.laddr, "port", None)
                 for pid in pids
                 for connection in psutil.Process(pid).net_connections(kind="tcp")
                 if connection.status == psutil.CONN_LISTEN
@@ -106,7 +106,10 @@ else:
 
         with contextlib.suppress(psutil.Error):  # macOS tells this to root only
             for connection in psutil.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                if (
+                    connection.status == psutil.CONN_LISTEN
+                    and getattr(connection.laddr, "port", None) == port
+                ):
                     return connection.pid
         return None
 

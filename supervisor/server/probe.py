@@ -20,31 +20,16 @@ _HEAD_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeTarget:
-    """What to ask, and whom: a literal address and port, or the path of a Unix socket."""
+class Target:
+    """Whom to ask: a literal address and port, or the path of a Unix socket; and how."""
 
     address: str
     port: int
-    path: str
     host_header: str = "localhost"
     unix: bool = False
     tls: bool = False
+    prefix: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, plan: LaunchPlan, path: str) -> ProbeTarget:
-        """On the server of this plan, with its prefix and key.  Raises StartFailed if its host has no address."""
-        unix = is_socket_path(plan.host)
-        key = plan.secrets.get("LLAMA_API_KEY", "").partition(",")[0]
-        return cls(
-            address=first_host(plan.host) if unix else connect_address(plan.host),
-            port=plan.port,
-            path=plan.api_prefix + path,
-            host_header="localhost" if unix else f"{url_host(plan.host)}:{plan.port}",
-            unix=unix,
-            tls=plan.tls,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +45,30 @@ class ProbeResult:
     seconds: float = 0.0
 
 
-async def probe(target: ProbeTarget, timeout_seconds: float) -> ProbeResult:
-    """Ask once; the whole takes at most `timeout_seconds`.  Never raises for what the server does."""
+def target_of(plan: LaunchPlan) -> Target:
+    """The way to the server of this plan, with its key.  Raises StartFailed for a host without an address."""
+    unix = is_socket_path(plan.host)
+    key = plan.secrets.get("LLAMA_API_KEY", "").partition(",")[0]
+    return Target(
+        address=first_host(plan.host) if unix else connect_address(plan.host),
+        port=plan.port,
+        host_header="localhost" if unix else f"{url_host(plan.host)}:{plan.port}",
+        unix=unix,
+        tls=plan.tls,
+        prefix=plan.api_prefix,
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+    )
+
+
+async def probe(target: Target, path: str, *, timeout_seconds: float) -> ProbeResult:
+    """Ask for `path`; the whole takes at most `timeout_seconds`.  Never raises for what the server does."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     outcome: Outcome
     status, body = None, b""
     try:
         async with asyncio.timeout(timeout_seconds):
-            status, body = await _get(target)
+            status, body = await _get(target, path)
             outcome = _judge(status, body)
     except TimeoutError:
         outcome = "timeout"
@@ -85,16 +85,16 @@ def _judge(status: int, body: bytes) -> Outcome:
     return "loading" if status == 503 and b"Loading model" in body else "error"
 
 
-async def _get(target: ProbeTarget) -> tuple[int, bytes]:
+async def _get(target: Target, path: str) -> tuple[int, bytes]:
     reader, writer = await _connect(target)
     try:
-        writer.write(_request(target))
+        writer.write(_request(target, path))
         return await _response(reader)
     finally:
         writer.transport.abort()  # the answer is in hand, or not wanted any more: no farewell needed
 
 
-async def _connect(target: ProbeTarget) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     tls = _tls_context() if target.tls else None
     if target.unix:
         name = "localhost" if tls else None
@@ -114,10 +114,10 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-def _request(target: ProbeTarget) -> bytes:
+def _request(target: Target, path: str) -> bytes:
     """HTTP/1.0, so that nobody answers in chunks or keeps the connection open."""
     headers = {"Host": target.host_header, "Connection": "close", **target.headers}
-    lines = [f"GET {target.path} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [f"GET {target.prefix}{path} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 

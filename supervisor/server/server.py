@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import SupervisorError
 from ..plan.types import LaunchPlan
 from .child import Child, ExitStatus, spawn
-from .diagnosis import Diagnosis, cpu_fallback, diagnose
+from .diagnosis import Diagnosis, Phase, cpu_fallback, diagnose
 from .environment import child_environment
 from .ground import check_ground
 from .health import Evidence, Verdict, Watch
@@ -39,8 +39,9 @@ from .lifecycle import (
 )
 from .locks import Lock
 from .output import OutputLog
+from .ports import listens_on
 from .probe import probe, target_of
-from .vitals import listens_on, vitals
+from .vitals import vitals
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class Server:
     def _exited(self, launch: int, status: ExitStatus) -> None:
         self.child = None
         self.output.end_run()
-        phase = "serving" if self.ready_since is not None else "starting"
+        phase: Phase = "serving" if self.ready_since is not None else "starting"
         self._remember_failure()
         diagnosis = diagnose(status, phase, self.failure_tail)
         self._queue.put_nowait(Exited(launch, diagnosis))

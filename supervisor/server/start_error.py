@@ -7,32 +7,34 @@ import os
 
 from ..errors import NotFound, PermissionDenied, StartFailed, SupervisorError
 
-_WRONG_LOADER = (
+_Reason = tuple[type[SupervisorError], str, str]
+
+_WRONG_LOADER: _Reason = (
     StartFailed,
     "{program} is there, but the loader or interpreter that it names is not.",
     "It was built for another system (musl against glibc, or another CPU); install a build for this one.",
 )
-_GONE = (
+_GONE: _Reason = (
     NotFound,
     "The engine {program} does not exist (any more).",
     "Install the engine again, or correct engine.path in the profile.",
 )
-_FORBIDDEN = (
+_FORBIDDEN: _Reason = (
     PermissionDenied,
     "The engine {program} may not be executed by this user.",
     "Make it executable (chmod +x {program}); also check that its disk is not mounted noexec.",
 )
-_NO_ROOM = (
+_NO_ROOM: _Reason = (
     StartFailed,
     "The system has no room for one more process.",
     "Look at the limits on processes and memory (ulimit -u, systemd TasksMax, free).",
 )
-_TOO_MANY_FILES = (
+_TOO_MANY_FILES: _Reason = (
     StartFailed,
     "Too many files are open to start {program}.",
     "Raise the limit on open files (ulimit -n).",
 )
-_REASONS: dict[int | None, tuple[type[SupervisorError], str, str]] = {
+_REASONS: dict[int | None, _Reason] = {
     errno.ENOENT: _GONE,
     errno.ENOTDIR: _GONE,
     errno.EACCES: _FORBIDDEN,

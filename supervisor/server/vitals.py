@@ -19,7 +19,7 @@ class Vitals:
 
 
 def vitals(pid: int) -> Vitals | None:
-    """Of this process and its descendants, since an engine may be a script around the server; ``None``: gone."""
+    """Of this process and its descendants (an engine may be a script around the server); ``None``: gone."""
     found = [used for member in family(pid) if (used := _vitals(member)) is not None]
     if not found:
         return None

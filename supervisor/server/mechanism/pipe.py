@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
+
+assert sys.platform != "win32"
 
 CHUNK_BYTES = 64 * 1024  # the default size of a pipe on Linux: one read empties it
 _LAST_CHUNKS = 32  # 2 MiB: more than any pipe holds, so that only a living writer leaves something behind
@@ -43,7 +46,6 @@ class Pipe:
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         self.closed.set_result(None)
-        self._on_output(b"")
 
     def _read(self) -> bool:
         """One chunk at a time, so that a flood leaves the loop its turn; whether there may be more."""

@@ -15,11 +15,12 @@ from typing import Protocol
 from ..exits import ExitStatus
 from ..identity import Identity, identify
 from ..start_error import start_error
-from .pipe import Pipe
-from .sigchld import Sigchld
 
 assert sys.platform != "win32"
 
+if sys.platform != "win32":  # the type checker leaves a file at an assert, but reads its imports
+    from .pipe import Pipe
+    from .sigchld import Sigchld
 if sys.platform == "linux":
     from .linux import bind_to_parent, offer_to_oom_killer, open_pidfd
 
@@ -83,14 +84,19 @@ def _preparation() -> Callable[[], None]:
     What runs between fork and exec.  Only there can PR_SET_PDEATHSIG be set; everything it needs is looked
     up before the fork.
     """
-    bind = bind_to_parent(os.getpid()) if sys.platform == "linux" else None
+    bind = _no_binding
+    if sys.platform == "linux":
+        bind = bind_to_parent(os.getpid())
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of a 60 GB process helps nobody
-        if bind is not None:
-            bind()
+        bind()
 
     return prepare
+
+
+def _no_binding() -> None:
+    """Where the system offers none: a later daemon finds the child by the lock that it inherits."""
 
 
 def _best_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
@@ -144,9 +150,12 @@ class PosixChild:
         self._pipe.finish(DRAIN_SECONDS)
 
     def _is_dead(self) -> bool:
-        if sys.platform != "linux":  # elsewhere there is no group to sweep, so it may be reaped at once
-            return self._process.poll() is not None
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        """Without reaping it on Linux; elsewhere there is no group to sweep, so it may be reaped at once."""
+        if sys.platform == "linux":
+            died = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        else:
+            died = self._process.poll()
+        return died is not None
 
     def _report(self, returncode: int) -> None:
         if not self.exited.done():

@@ -105,7 +105,6 @@ class WindowsChild(asyncio.SubprocessProtocol):
             self._job.close()
         with contextlib.suppress(OSError):
             self._transport.close()
-        self._on_output(b"")
         self.exited.set_result(ExitStatus(code=returncode))
 
 

@@ -1,0 +1,49 @@
+"""Writes docs/lifecycle.md from the table in supervisor/server/lifecycle.py: python docs/make_lifecycle.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.server.lifecycle import TABLE, Do, Event, State
+
+HEAD = """\
+# The life of one server
+
+Generated from the table in `supervisor/server/lifecycle.py` by `docs/make_lifecycle.py`; a test fails when
+this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
+change nothing.
+
+```mermaid
+stateDiagram-v2
+    [*] --> stopped
+"""
+
+
+def page() -> str:
+    """The whole page: a diagram of the moves, then a row for every pair of state and event."""
+    return HEAD + "".join(_edges()) + "```\n\n" + "".join(_rows())
+
+
+def _edges() -> list[str]:
+    moves: dict[tuple[State, State], list[Event]] = {}
+    for state, row in TABLE.items():
+        for event, (after, _) in row.items():
+            if after is not state:
+                moves.setdefault((state, after), []).append(event)
+    return [f"    {a.value} --> {b.value}: {', '.join(e.value for e in events)}\n" for (a, b), events in moves.items()]
+
+
+def _rows() -> list[str]:
+    rows = ["| state | event | next state | commands |\n|---|---|---|---|\n"]
+    for state, row in TABLE.items():
+        for event, (after, todo) in row.items():
+            rows.append(f"| {state.value} | {event.value} | {after.value} | {_words(todo)} |\n")
+    return rows
+
+
+def _words(todo: tuple[Do, ...]) -> str:
+    return ", ".join(do.value for do in todo) or "–"
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "lifecycle.md").write_text(page(), encoding="utf-8")

@@ -1,0 +1,164 @@
+"""What an option is: its names, its row of the help, and what it sets in CommonParams."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+Params = Any  # a CommonParams; xllamacpp ships no types
+
+COLUMN = 40  # llama.cpp's help: options left of it, text right of it
+GAP = 3  # and the text on the next line unless so many spaces are left between
+WIDTH = 70
+
+
+class BadValue(ValueError):
+    """A value that the option does not take; the text is what llama-server would say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """
+    One row of the help.  Without ``hint`` the option takes no value; then ``apply`` gets ``on`` or ``off``.
+
+    ``path`` is the dotted attribute of CommonParams behind it; a wheel that lacks it does not get the option.
+    """
+
+    names: tuple[str, ...]
+    path: str
+    text: str
+    apply: Callable[[Params, str], None]
+    hint: str = ""
+    off: tuple[str, ...] = ()
+    env: str = ""
+    shows_default: bool = False
+    inverted: bool = False
+
+    def row(self, params: Params) -> str:
+        """This option as llama-server's help prints it."""
+        left = ", ".join((*self.names, *self.off)) + (f" {self.hint}" if self.hint else "")
+        lines = [part for line in self.text.splitlines() for part in textwrap.wrap(line, WIDTH)]
+        if self.shows_default and (shown := self._default(params)):
+            lines.append(f"(default: {shown})")
+        if self.env:
+            lines.append(f"(env: {self.env})")
+        head = left if len(left) > COLUMN - GAP else left.ljust(COLUMN) + lines.pop(0)
+        return "\n".join([head, *(" " * COLUMN + line for line in lines)])
+
+    def _default(self, params: Params) -> str:
+        current = attribute(params, self.path)
+        if isinstance(current, Enum | str | list | set | dict):
+            return ""  # a number that means a word, or nothing that fits in a line
+        if isinstance(current, bool):
+            return str(current != self.inverted).lower()
+        return f"{current:.2f}" if isinstance(current, float) else str(current)
+
+
+def _owner(params: Params, path: str) -> tuple[Params, str]:
+    *parents, name = path.split(".")
+    for parent in parents:
+        params = getattr(params, parent)
+    return params, name
+
+
+def attribute(params: Params, path: str) -> object:
+    owner, name = _owner(params, path)
+    return getattr(owner, name)
+
+
+def set_attribute(params: Params, path: str, value: object) -> None:
+    owner, name = _owner(params, path)
+    current = getattr(owner, name)
+    setattr(owner, name, type(current)(value) if isinstance(current, Enum) else value)
+
+
+def integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadValue("stoi") from None
+
+
+def decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadValue("stof") from None
+
+
+def words_of(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def text_of(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise BadValue(f"error: failed to open file '{path}'") from None
+
+
+def value(
+    spelled: str,
+    path: str,
+    text: str,
+    read: Callable[[str], object] = integer,
+    *,
+    hint: str = "N",
+    mark: int = 0,
+) -> Option:
+    """An option with a value.  ``mark`` is the bit that says that the user chose this sampling value."""
+
+    def apply(params: Params, said: str) -> None:
+        set_attribute(params, path, read(said))
+        if mark:
+            params.sampling.user_sampling_config |= mark
+
+    return Option(tuple(spelled.split()), path, text, apply, hint, shows_default=True)
+
+
+def number(spelled: str, path: str, text: str, *, mark: int = 0) -> Option:
+    return value(spelled, path, text, decimal, mark=mark)
+
+
+def string(spelled: str, path: str, text: str, hint: str, *, mark: int = 0) -> Option:
+    return value(spelled, path, text, str, hint=hint, mark=mark)
+
+
+def words(spelled: str, path: str, text: str, hint: str, kind: type = list) -> Option:
+    return value(spelled, path, text, lambda said: kind(words_of(said)), hint=hint)
+
+
+def choice(spelled: str, path: str, text: str, hint: str, known: Mapping[str, int | bool]) -> Option:
+    def read(said: str) -> int | bool:
+        if said not in known:
+            raise BadValue(f"error: unknown value for {spelled.rsplit(maxsplit=1)[-1]}: '{said}'")
+        return known[said]
+
+    return value(spelled, path, text, read, hint=hint)
+
+
+def switch(spelled: str, path: str, text: str, off: str = "", *, inverted: bool = False) -> Option:
+    """A flag, with negative names where ``off`` has some; ``inverted``: the attribute means the opposite."""
+
+    def apply(params: Params, said: str) -> None:
+        set_attribute(params, path, (said == "on") != inverted)
+
+    names, negatives = tuple(spelled.split()), tuple(off.split())
+    return Option(names, path, text, apply, off=negatives, shows_default=True, inverted=inverted)
+
+
+def custom(
+    spelled: str,
+    path: str,
+    text: str,
+    apply: Callable[[Params, str], None],
+    *,
+    hint: str = "",
+    off: str = "",
+    env: str = "",
+) -> Option:
+    return Option(tuple(spelled.split()), path, text, apply, hint, tuple(off.split()), env)

@@ -1,0 +1,310 @@
+"""``goss-supervisor profile …`` as a user runs it, on real files in a home of its own."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from supervisor.cli.profile import profile
+from supervisor.errors import ConfigError, NotFound, SupervisorError, UsageError
+from supervisor.profile.jsonschema import FIRST_LINE, schema_text
+from supervisor.profile.load import load
+from supervisor.profile.resolve import resolve, resolve_layer
+from supervisor.profile.store import ProfileStore, shipped_folder, write_atomically
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VISUAL", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def folder(home):
+    made = home / "config" / "profiles"
+    made.mkdir(parents=True)
+    return made
+
+
+def run(*args, stdin=None):
+    """Stdout and stderr of a command that succeeds; its error otherwise."""
+    result = CliRunner().invoke(profile, args, input=stdin, catch_exceptions=True)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+def editor(tmp_path, monkeypatch, text):
+    """An $EDITOR that leaves ``text`` in the file, or touches nothing."""
+    (tmp_path / "text").write_text(text or "", encoding="utf-8")
+    script = tmp_path / "editor.py"
+    copy = f"import shutil, sys; shutil.copy({str(tmp_path / 'text')!r}, sys.argv[1])"
+    script.write_text(copy if text is not None else "")
+    monkeypatch.setenv("EDITOR", f"{sys.executable} {script}")
+
+
+def test_ls_lists_shipped_and_own_profiles(folder):
+    (folder / "demo.yaml").write_text("extends: demo\ndescription: mine\n")
+    (folder / "broken.yaml").write_text("servr: 1\n")
+    (folder / "Stray.yml").write_text("model: demo\n")
+    out, err = run("ls")
+    lines = out.splitlines()
+    assert lines[0].split() == ["NAME", "ORIGIN", "DESCRIPTION"]
+    assert "demo               yours, shadows a shipped one  mine" in lines
+    assert (
+        "broken             yours                         (broken: goss-supervisor profile check broken)"
+        in lines
+    )
+    assert "Stray.yml" in err
+
+
+def test_ls_json_is_one_object(folder):
+    (folder / "demo.yaml").write_text("extends: demo\ndescription: mine\n")
+    listed = json.loads(run("ls", "--json")[0])
+    assert listed["schema"] == 1
+    demo = next(each for each in listed["profiles"] if each["name"] == "demo")
+    assert demo == {
+        "name": "demo",
+        "path": str(folder / "demo.yaml"),
+        "shipped": False,
+        "shadows": str(shipped_folder() / "demo.yaml"),
+        "description": "mine",
+        "problem": None,
+    }
+
+
+def test_show_says_where_each_value_comes_from(folder):
+    (folder / "mine.yaml").write_text("extends: evo-t1-64gb\nserver:\n  c: 8192\nenv: {HF_TOKEN: hf_x}\n")
+    out, _ = run("show", "mine")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0] == f"# mine: {folder / 'mine.yaml'}"
+    assert lines[2].startswith("# extends gpt-oss-120b: ")
+    assert "ctx-size: 8192 # mine.yaml:3" in lines
+    assert any(line.startswith("cpu-moe: true # evo-t1-64gb.yaml:") for line in lines)
+    assert "port: 8080 # default" in lines
+    assert "hf_x" not in out
+    assert yaml.safe_load(out)["server"]["ctx-size"] == 8192
+
+
+@pytest.mark.parametrize("name", ProfileStore(shipped_folder()).names())
+def test_what_show_prints_is_the_same_profile(home, name):
+    shown = load(run("show", name)[0].encode(), name, "shown.yaml")
+    store = ProfileStore(home)
+    again, before = resolve_layer(shown, store), resolve(name, store)
+    for section in (
+        "description",
+        "match",
+        "engine",
+        "model",
+        "server",
+        "env",
+        "listen",
+        "restart",
+        "aliases",
+    ):
+        assert getattr(again, section) == getattr(before, section)
+
+
+def test_show_json_has_values_and_origins(home):
+    shown = json.loads(run("show", "rtx4060ti-oculink", "--json")[0])["profile"]
+    assert shown["server"]["n-cpu-moe"] == 32
+    assert shown["match"]["gpu_name"] == "*RTX 4060 Ti*"
+    assert shown["origins"]["aliases"].startswith(str(shipped_folder() / "gpt-oss-120b.yaml") + ":")
+
+
+def test_path_names_the_file(home):
+    assert run("path", "demo")[0] == f"{shipped_folder() / 'demo.yaml'}\n"
+
+
+@pytest.mark.parametrize("name", ["../demo", "demo.yaml", "Demo", "", "."])
+def test_a_name_that_is_none_is_not_found(home, name):
+    with pytest.raises(NotFound):
+        run("path", name)
+
+
+def test_new_extends_and_completes_in_an_editor(folder):
+    out, _ = run("new", "mine", "--from", "rx9070-20b")
+    assert out == f"{folder / 'mine.yaml'}\n"
+    text = (folder / "mine.yaml").read_text(encoding="utf-8")
+    assert text.startswith(FIRST_LINE)
+    assert "#   gpu-layers: 99" in text
+    assert (folder / "schema.json").read_text(encoding="utf-8") == schema_text()
+    store = ProfileStore(folder)
+    assert resolve("mine", store).server == resolve("rx9070-20b", store).server
+    uncommented = text.replace("\n# ", "\n").replace("What rx9070-20b says", "# What")
+    assert resolve_layer(load(uncommented.encode(), "mine", "x"), store).listen.port == 8080
+
+
+def test_new_never_overwrites(folder):
+    (folder / "mine.yaml").write_text("model: demo\n")
+    with pytest.raises(UsageError, match="There is a profile mine already"):
+        run("new", "mine", "--from", "demo")
+    assert (folder / "mine.yaml").read_text() == "model: demo\n"
+
+
+@pytest.mark.parametrize("name", ["../x", "X", "a/b", ".x", "a b"])
+def test_new_makes_no_file_outside_its_folder(home, name):
+    with pytest.raises(UsageError, match="is no profile name"):
+        run("new", name, "--from", "demo")
+    assert not home.exists()
+
+
+def test_edit_saves_a_shipped_profile_as_ones_own(home, tmp_path, monkeypatch):
+    editor(tmp_path, monkeypatch, "extends: demo\nlisten: {port: 9000}\n")
+    out, _ = run("edit", "demo")
+    saved = home / "config" / "profiles" / "demo.yaml"
+    assert out == f"{saved}\n"
+    assert resolve("demo", ProfileStore(saved.parent)).listen.port == 9000
+    assert list((home / "state" / "drafts").iterdir()) == []
+
+
+def test_edit_of_nothing_changes_nothing(home, tmp_path, monkeypatch):
+    editor(tmp_path, monkeypatch, None)
+    assert run("edit", "demo") == ("", "nothing was changed\n")
+    assert not (home / "config").exists()
+    assert list((home / "state" / "drafts").iterdir()) == []
+
+
+def test_edit_checks_before_it_saves_and_loses_nothing(folder, home, tmp_path, monkeypatch):
+    (folder / "mine.yaml").write_text("model: demo\n")
+    draft = home / "state" / "drafts" / "mine.yaml"
+    editor(tmp_path, monkeypatch, "model: demo\nservr: 1\n")
+    with pytest.raises(ConfigError) as error:
+        run("edit", "mine")
+    assert f"{draft}:2:1: servr: no such key (did you mean server?)" in str(error.value)
+    assert f"the text is kept in {draft}" in str(error.value)
+    assert (folder / "mine.yaml").read_text() == "model: demo\n"
+    editor(tmp_path, monkeypatch, None)
+    with pytest.raises(ConfigError, match="servr"):
+        run("edit", "mine")
+    editor(tmp_path, monkeypatch, "model: demo\nserver: {c: 1}\n")
+    _, err = run("edit", "mine")
+    assert "going on with the draft" in err
+    assert (folder / "mine.yaml").read_text() == "model: demo\nserver: {c: 1}\n"
+    assert not draft.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_on_a_terminal_a_broken_text_is_edited_again_or_thrown_away(home, tmp_path, monkeypatch):
+    import pty
+
+    editor(tmp_path, monkeypatch, "model: demo\nservr: 1\n")
+    ours, theirs = pty.openpty()
+    os.write(ours, b"y\nn\n")  # edit again, and then give up
+    command = [sys.executable, "-c", "from supervisor.cli.profile import profile; profile()", "edit", "demo"]
+    done = subprocess.run(
+        command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=False
+    )
+    said = os.read(ours, 100_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert said.count("servr: no such key (did you mean server?)") == 2
+    assert "nothing was changed" in said
+    assert not (home / "config").exists()
+    assert list((home / "state" / "drafts").iterdir()) == []
+
+
+def test_an_editor_that_is_not_there_is_named(home, monkeypatch):
+    monkeypatch.setenv("EDITOR", "/nonexistent/editor")
+    with pytest.raises(SupervisorError, match="editor"):
+        run("edit", "demo")
+    assert not (home / "config").exists()
+
+
+def test_check_tells_every_mistake_of_every_file(tmp_path, home):
+    one, two, sound = tmp_path / "one.yaml", tmp_path / "two.yaml", tmp_path / "sound.yaml"
+    one.write_text("servr: 1\n")
+    two.write_text("extends: demo\nlisten: {port: x}\n")
+    sound.write_text("server: {c: 1}\n")
+    result = CliRunner().invoke(profile, ["check", str(one), str(two), str(sound), "demo"])
+    assert str(result.exception).splitlines() == [
+        f"{one}:1:1: servr: no such key (did you mean server?)",
+        f"{two}:2:16: listen.port: must be a whole number from 1 to 65535, not the text 'x'",
+    ]
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["PROFILE", "RESULT"],
+        [str(sound), "ok"],
+        ["demo", "ok"],
+    ]
+    assert result.stderr == f"{sound}: names no model; it can be extended, not started\n"
+
+
+def test_check_without_files_checks_all(folder):
+    out, err = run("check")
+    assert {line.split()[0] for line in out.splitlines()[1:]} == set(ProfileStore(folder).names())
+    assert err == ""
+
+
+def test_check_of_a_file_that_is_none(tmp_path, home):
+    (tmp_path / "Bad Name.yaml").write_text("model: demo\n")
+    with pytest.raises(ConfigError) as error:
+        run("check", str(tmp_path / "none.yaml"), str(tmp_path), str(tmp_path / "Bad Name.yaml"), "no-such")
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_check_of_ten_megabytes_is_quick_and_says_why(tmp_path, home):
+    (tmp_path / "big.yaml").write_bytes(b"a: b\n" * 2_000_000)
+    with pytest.raises(ConfigError, match=r"big.yaml: the file is larger than 1024 KiB"):
+        run("check", str(tmp_path / "big.yaml"))
+
+
+def test_schema_is_json(home):
+    assert json.loads(run("schema")[0])["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin"),
+    [
+        (["llama-server -m /x.gguf -c 4096 -fa"], None),
+        (["-"], "llama-server \\\n  -m /x.gguf \\\n  -c 4096 -fa\n"),
+        ([], "llama-server -m /x.gguf -c 4096 -fa\n"),
+        (["llama-server", "-m", "/x.gguf", "-c", "4096", "-fa"], None),
+    ],
+)
+def test_import_writes_the_profile_that_a_command_line_means(folder, args, stdin):
+    out, err = run("import", "--name", "mine", *args, stdin=stdin)
+    assert out == f"{folder / 'mine.yaml'}\n"
+    assert err.startswith("-fa is written as -fa on")
+    assert resolve("mine", ProfileStore(folder)).server == {"ctx-size": 4096, "flash-attn": "on"}
+
+
+def test_import_without_a_name_takes_a_free_one(folder):
+    line = "llama-server -hf ggml-org/gpt-oss-20b-GGUF -c 1"
+    assert run("import", line)[0] == f"{folder / 'gpt-oss-20b-2.yaml'}\n"
+    assert run("import", line)[0] == f"{folder / 'gpt-oss-20b-3.yaml'}\n"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "p.yaml"
+    target.write_text("old")
+    target.chmod(0o644)
+    write_atomically(target, "new")
+    assert target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SupervisorError, match="cannot be written"):
+        write_atomically(tmp_path / "folder", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "p.yaml"]
+
+
+def test_a_link_is_followed(tmp_path):
+    real, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
+    real.write_text("old")
+    link.symlink_to(real)
+    write_atomically(link, "new")
+    assert (link.is_symlink(), real.read_text()) == (True, "new")
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(SupervisorError, match="cannot be written"):
+        write_atomically(blocker / "p.yaml", "new")

@@ -1,0 +1,128 @@
+"""The main job, as a user does it: start, chat, crash, switch, roll back, reload, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import openai
+import psutil
+
+from supervisor.model.demo import DEMO_ANSWER, DEMO_REASONING
+
+from .conftest import is_free
+
+
+def client(home):
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{home.port}/v1", api_key="none")
+
+
+def question(home, **more):
+    return client(home).chat.completions.create(
+        model="any", messages=[{"role": "user", "content": "What are you?"}], **more
+    )
+
+
+def serves(profile):
+    return lambda now: now["server"]["state"] == "ready" and now["server"]["profile"] == profile
+
+
+def test_start_ends_with_an_address_that_answers_to_the_letter(home):
+    started = home.start()
+    assert f"http://127.0.0.1:{home.port}" in started.stdout
+    choice = question(home).choices[0]
+    assert choice.message.content == DEMO_ANSWER
+    assert choice.message.reasoning_content == DEMO_REASONING
+    assert choice.finish_reason == "stop"
+
+
+def test_a_streamed_answer_is_the_same(home):
+    home.start()
+    deltas = [chunk.choices[0].delta for chunk in question(home, stream=True) if chunk.choices]
+    assert "".join(delta.content or "" for delta in deltas) == DEMO_ANSWER
+    assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == DEMO_REASONING
+
+
+def test_ask_prints_the_answer_on_stdout_and_the_speed_on_stderr(home):
+    home.start()
+    asked = home.run("ask", "What are you?", "--reasoning-effort", "low")
+    assert asked.stdout.strip() == DEMO_ANSWER
+    assert "tok/s" in asked.stderr
+    assert DEMO_REASONING in asked.stderr
+
+
+def test_a_killed_server_comes_back_by_itself(home):
+    home.start()
+    before = home.status()["server"]
+    os.kill(before["pid"], signal.SIGKILL)
+    after = home.watch_for(lambda now: now["server"]["state"] == "ready" and now["server"]["pid"] != before["pid"])
+    assert after["server"]["restarts"] == 1
+    assert "SIGKILL" in json.dumps(after["server"]["last_failure"])
+    assert question(home).choices[0].message.content == DEMO_ANSWER
+
+
+def test_a_switch_runs_the_other_profile(home):
+    home.start()
+    home.profile("other", "extends: demo\ndescription: the same, smaller\nserver: {ctx-size: 2048}\n")
+    switched = home.run("switch", "other", *home.settings)
+    assert "other is ready" in switched.stdout
+    assert home.status()["server"]["profile"] == "other"
+    assert question(home).choices[0].finish_reason == "stop"
+
+
+def test_a_switch_to_a_profile_that_cannot_load_goes_back_and_says_why(home):
+    home.start()
+    broken = home.root / "data" / "models" / "broken.gguf"
+    good = home.status()["server"]["model"]
+    with open(good, "rb") as model:
+        broken.write_bytes(model.read()[:-4096])
+    home.profile("broken", "extends: demo\nmodel: {path: broken.gguf}\n")
+    switched = home.run("switch", "broken", *home.settings, code=10)
+    assert "demo runs again" in switched.stderr
+    assert home.status()["server"]["profile"] == "demo"
+    assert question(home).choices[0].message.content == DEMO_ANSWER
+
+
+def test_a_switch_to_a_profile_that_is_wrong_does_not_touch_the_server(home):
+    home.start()
+    before = home.status()["server"]["pid"]
+    home.profile("wrong", "extends: demo\nserver:\n  ctx-sizes: 4096\n")
+    switched = home.run("switch", "wrong", *home.settings, code=78)
+    assert "wrong.yaml:3:3" in switched.stderr
+    assert "ctx-size" in switched.stderr
+    assert home.status()["server"]["pid"] == before
+
+
+def test_reload_restarts_only_what_changed(home):
+    path = home.profile("mine", "extends: demo\nserver: {ctx-size: 2048}\n")
+    home.start("mine")
+    before = home.status()["server"]["pid"]
+    path.write_text("extends: demo\nserver: {ctx-size: 2048}\nstop: {grace: 7s}\n", encoding="utf-8")
+    assert "unchanged" in home.run("reload").stdout
+    assert home.status()["server"]["pid"] == before
+    path.write_text("extends: demo\nserver: {ctx-size: 1024}\n", encoding="utf-8")
+    home.run("reload")
+    after = home.status()["server"]
+    assert after["pid"] != before
+    assert after["state"] == "ready"
+
+
+def test_stop_leaves_nothing(home):
+    home.start()
+    now = home.status()
+    children = [psutil.Process(now["server"]["pid"]), psutil.Process(now["daemon"]["pid"])]
+    home.run("stop")
+    assert not any(process.is_running() for process in children)
+    assert is_free(home.port)
+    assert [path.name for path in (home.root / "run").iterdir() if path.suffix in {".sock", ".json"}] == []
+    home.run("status", code=3)
+
+
+def test_the_log_of_the_run_before_is_kept(home):
+    home.start()
+    home.run("restart")
+    assert "listening" in home.run("logs", "--previous").stdout
+    lines = [json.loads(line) for line in home.run("logs", "--json", "-n", "3").stdout.splitlines()]
+    assert len(lines) == 3
+    assert set(lines[0]) == {"time", "line"}

@@ -1,0 +1,66 @@
+"""How tests start small real programs and hear what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import socket
+import sys
+from pathlib import Path
+
+FAKE = Path(__file__).with_name("llama_server.py")
+PYTHON = (sys.executable, "-S", "-E", "-u")
+BOUND_SECONDS = 20.0  # no wait in a test is longer; a healthy one is over in milliseconds
+
+
+def program(code: str) -> list[str]:
+    return [*PYTHON, "-c", code]
+
+
+def fake_argv(port: int, *options: str, host: str = "127.0.0.1", **faults: object) -> list[str]:
+    """A command line of the scripted llama-server; see its docstring for the faults."""
+    script = [part for key, value in faults.items() for part in ("--fake", f"{key}={_written(value)}")]
+    return [*PYTHON, str(FAKE), "-m", "X", "--host", host, "--port", str(port), *options, *script]
+
+
+def _written(value: object) -> str:
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_gone(pid: int) -> bool:
+    """Of any process, ours or not: the kernel tells when it has died."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], BOUND_SECONDS)[0])
+    finally:
+        os.close(fd)
+
+
+class Heard:
+    """What a child has said so far, and a way to wait for the words that matter."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self._more = asyncio.Event()
+
+    def __call__(self, chunk: bytes) -> None:
+        self.data += chunk
+        self._more.set()
+
+    async def until(self, words: bytes) -> bytes:
+        async with asyncio.timeout(BOUND_SECONDS):
+            while words not in self.data:
+                self._more.clear()
+                await self._more.wait()
+        return self.data

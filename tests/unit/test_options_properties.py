@@ -1,0 +1,92 @@
+"""What holds for any options: rendering and folding are each other's reverse."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.options.fold import fold
+from supervisor.options.meanings import understand
+from supervisor.options.render import render
+from supervisor.options.values import Kind, kind
+from supervisor.options.vocabulary import SECRETS, normalise, pinned
+
+from .options_builds import era
+
+_NAMES = [
+    option.long_name.removeprefix("--")
+    for option in pinned().options
+    if option.long_name.removeprefix("--") not in SECRETS and not understand(option.long_name).is_action
+]
+_TEXT = st.from_regex(r"[A-Za-z0-9_./ {}\"'é語-][A-Za-z0-9_./ =,{}\"'é語-]*", fullmatch=True).filter(
+    lambda text: not text.startswith("-")
+)
+
+
+def _values(option):
+    if option.arity == 2:
+        return st.tuples(_TEXT, _TEXT)
+    if option.allowed == ("0", "1"):
+        return st.sampled_from([0, 1])
+    if kind(option) is Kind.FLAG:
+        return st.booleans() if option.negative_names else st.just(True)
+    if kind(option) is Kind.INTEGER:
+        return st.integers(-(2**31), 2**31 - 1) | (
+            st.sampled_from(option.words) if option.words else st.nothing()
+        )
+    if kind(option) is Kind.NUMBER:
+        return st.floats(-1e30, 1e30, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-30)
+    if option.allowed:
+        return st.sampled_from(option.allowed)
+    if "SCALE" in option.value_hint:
+        return _TEXT.map(lambda text: text + ":0.5")
+    if option.many == "repeat":
+        return _TEXT | st.lists(_TEXT, min_size=2, max_size=3).map(tuple)
+    return _TEXT
+
+
+def _option(name):
+    return st.tuples(st.just(name), _values(pinned().find(f"--{name}")))
+
+
+OPTIONS = st.lists(st.sampled_from(_NAMES).flatmap(_option), max_size=12).map(dict)
+
+
+@given(OPTIONS)
+def test_folding_what_was_rendered_gives_the_same_options(options):
+    rendered = render(options, pinned())
+    assert rendered.problems == ()
+    folded = fold(rendered.argv)
+    assert folded.problems == ()
+    assert folded.translations == ()
+    assert folded.options == options
+    assert list(folded.options) == list(options)
+
+
+@given(OPTIONS)
+def test_normalising_what_is_normal_changes_nothing(options):
+    assert normalise(options).options == options
+
+
+@pytest.mark.parametrize("build", [6100, 7500, 9925, 11549])
+@given(options=OPTIONS)
+def test_no_build_is_told_an_option_that_it_does_not_list(build, options):
+    capabilities = era(build)
+    words = list(render(options, capabilities).argv)
+    while words:
+        option = capabilities.find(words.pop(0))
+        assert option is not None
+        assert len(words) >= option.arity
+        del words[: option.arity]
+
+
+@given(
+    st.lists(
+        st.text(max_size=12) | st.sampled_from(["-fa", "-c", "--model", "--jinja", "-ngl", "=", "--", "-"])
+    )
+)
+def test_no_list_of_words_makes_folding_fail(words):
+    folded = fold(words)
+    assert all(problem.message for problem in folded.problems)
+    assert render(folded.options, pinned()).problems == ()

@@ -1,0 +1,103 @@
+"""The profiles that are shipped: they resolve, say what was reported, and their schema is fresh."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from supervisor.options.render import render
+from supervisor.options.vocabulary import pinned
+from supervisor.profile.jsonschema import FIRST_LINE, schema_text
+from supervisor.profile.resolve import resolve
+from supervisor.profile.schema import NAME_PATTERN
+from supervisor.profile.store import ProfileStore, shipped_folder
+from supervisor.profile.types import Listen, Model
+
+STORE = ProfileStore(Path("/nonexistent"))
+BASE_20B = Model(repo="ggml-org/gpt-oss-20b-GGUF", file="gpt-oss-20b-mxfp4.gguf")
+BASE_120B = Model(repo="ggml-org/gpt-oss-120b-GGUF", file="gpt-oss-120b-mxfp4-00001-of-00003.gguf")
+
+EXPECTED = {
+    "demo": (Model(demo=True), "cpu", {"ctx-size": 4096}),
+    "gpt-oss-20b": (BASE_20B, None, {}),
+    "gpt-oss-120b": (BASE_120B, None, {}),
+    "evo-t1-64gb": (
+        BASE_120B,
+        "vulkan",
+        {"cpu-moe": True, "ctx-size": 4096, "load-mode": "mmap", "repack": False},
+    ),
+    "xg1-370-96gb-cpu": (BASE_120B, "cpu", {"ctx-size": 131072}),
+    "rtx4060ti-oculink": (BASE_120B, "cuda", {"n-cpu-moe": 32, "flash-attn": "on"}),
+    "m4-max-128gb": (BASE_120B, "metal", {"ctx-size": 131072, "gpu-layers": 99}),
+    "ryzen-ai-max-395": (BASE_120B, "vulkan", {"gpu-layers": 99}),
+    "zenbook-sora-32gb": (BASE_20B, "cpu", {}),
+    "rx9070-20b": (BASE_20B, "vulkan", {"gpu-layers": 99}),
+    "rx9070-120b": (BASE_120B, "vulkan", {"gpu-layers": 6}),
+    "m4-mini-16gb": (BASE_20B, "metal", {"gpu-layers": 15, "ctx-size": 4096}),
+    "m4-pro-32gb": (BASE_20B, "metal", {"gpu-layers": 99}),
+}
+
+
+def test_these_are_shipped_and_no_others():
+    assert set(STORE.names()) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_shipped_profile_says_what_was_reported(name):
+    model, flavour, server = EXPECTED[name]
+    profile = resolve(name, STORE)
+    assert (profile.model, profile.engine.flavour) == (model, flavour)
+    assert server.items() <= profile.server.items()
+    assert profile.description
+    assert profile.aliases
+    assert profile.notes == ()
+    if name != "rtx4060ti-oculink":
+        assert profile.listen == Listen("127.0.0.1", 8080)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_pinned_build_can_do_all_of_it(name):
+    assert render(resolve(name, STORE).server, pinned()).problems == ()
+
+
+def test_the_oculink_profile_is_exactly_the_reported_command_line():
+    profile = resolve("rtx4060ti-oculink", STORE)
+    options = {**profile.server, "host": profile.listen.host, "port": profile.listen.port}
+    reported = "--ctx-size 32768 --jinja --ubatch-size 4096 --batch-size 4096 --gpu-layers 99 --flash-attn on"
+    reported += " --n-cpu-moe 32 --host 0.0.0.0 --port 8080"
+    assert _pairs(render(options, pinned()).argv) == _pairs(reported.split())
+
+
+def _pairs(argv):
+    """A set of options with their values."""
+    return {" ".join(part.split()) for part in " ".join(argv).replace(" --", "\n--").splitlines()}
+
+
+@pytest.mark.parametrize("path", sorted(shipped_folder().glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_file_names_the_schema_and_explains_itself(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] + "\n" == FIRST_LINE
+    assert lines[1] == "#"
+    assert lines[2].startswith("# ")
+    assert max(map(len, lines)) <= 110
+
+
+def test_the_shipped_schema_is_fresh():
+    """Else: bin/goss-supervisor profile schema > profiles/schema.json"""
+    assert (shipped_folder() / "schema.json").read_text(encoding="utf-8") == schema_text()
+
+
+def test_the_schema_completes_what_a_profile_takes():
+    schema = json.loads(schema_text())
+    server = schema["properties"]["server"]["anyOf"][0]
+    assert {"ctx-size", "c", "ngl", "n-cpu-moe", "no-mmap", "mlock", "no-repack", "fa"} <= set(
+        server["properties"]
+    )
+    assert server["properties"]["c"] == server["properties"]["ctx-size"] == {"$ref": "#/$defs/ctx-size"}
+    assert "help" not in server["properties"]
+    assert {ref["$ref"].removeprefix("#/$defs/") for ref in server["properties"].values()} == set(
+        schema["$defs"]
+    )
+    port = schema["properties"]["listen"]["anyOf"][0]["properties"]["port"]
+    assert port["default"] == 8080
+    assert schema["properties"]["extends"]["anyOf"][0]["pattern"] == f"^(?:{NAME_PATTERN})$"
