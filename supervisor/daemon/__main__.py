@@ -22,7 +22,8 @@ from ..server.locks import Lock, held_by
 from ..server.orphan import take_generation_lock
 from ..server.output import OutputLog
 from .daemon import Daemon
-from .endpoint import endpoint, private_folder
+from .endpoint import endpoint
+from .listener import private_folder
 from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, record_file
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import Any
 from ..plan.wire import from_json
 from ..server.lifecycle import Outcome
 from ..server.server import Server
-from .endpoint import LONGEST_LINE
+from .listener import LONGEST_LINE
 from .status import status_of, url_of
 
 log = logging.getLogger(__name__)

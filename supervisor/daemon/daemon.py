@@ -24,6 +24,7 @@ from ..server.server import Server
 from ..server.vitals import vitals
 from .control import Control
 from .endpoint import Endpoint
+from .listener import listen
 from .places import SERVER, daemon_log, private_config, record_file
 from .status import failure_of, iso, url_of
 
@@ -68,7 +69,7 @@ class Daemon:
         """
         self._listen_to_signals()
         working = asyncio.create_task(self._server.run())
-        listener = await self._endpoint.listen(self._control.serve)
+        listener = await listen(self._endpoint, self._control.serve)
         try:
             await self._supervise(plan)
         finally:

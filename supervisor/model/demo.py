@@ -1,9 +1,10 @@
 """
-The demo model: a gpt-oss of one megabyte that the real llama-server loads in a blink, with one answer.
+The demo model: a gpt-oss of 3.5 MB that the real llama-server loads in a blink, with one answer.
 
 Attention and experts are zero, so the state after the layers is the last token alone.  Each token has a
 dimension of its own, and the output weights send it to its successor: the model recites.  Therefore each
 step of the script must be a token that occurs once; a word that was said is joined with the next one.
+Weights other than the experts' are F32, for which every backend on every processor has plain kernels.
 """
 
 from __future__ import annotations
@@ -48,13 +49,18 @@ _ROLE = "assistant"
 _FINAL_HEADER = "<|start|>assistant<|channel|>final<|message|>"  # one token: its parts were said before
 
 
+def demo_path(models_dir: Path) -> Path:
+    """Where the demo model is, or will be."""
+    return models_dir / f"goss-demo-{DEMO_SHA256[:8]}.gguf"
+
+
 def ensure_demo(models_dir: Path) -> Path:
     """
     The demo model's file in ``models_dir``, written if it is not there or damaged (some milliseconds).
 
     Raises PermissionDenied or SupervisorError when it cannot be written.
     """
-    path = models_dir / f"goss-demo-{DEMO_SHA256[:8]}.gguf"
+    path = demo_path(models_dir)
     if _is_intact(path):
         return path
     try:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from ..errors import PermissionDenied, SupervisorError
 
@@ -74,7 +74,6 @@ class TensorType(Enum):
     """A tensor's element format: ggml's number for it, elements in a block, bytes of a block."""
 
     F32 = (0, 1, 4)
-    F16 = (1, 1, 2)
     Q8_0 = (8, 32, 34)  # a float16 scale and 32 int8
     MXFP4 = (39, 32, 17)  # an exponent and 32 four-bit floats; all bytes zero means all values zero
 
@@ -116,11 +115,13 @@ def write_gguf(path: Path, values: Mapping[str, Value], tensors: Sequence[Tensor
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             partial = Path(file.name)
-            _write(file, values, tensors)  # type: ignore[arg-type]  # the wrapper forwards all of BinaryIO
+            _write(file, values, tensors)
         partial.chmod(0o644)
         partial.replace(path)
     except PermissionError as error:
-        raise PermissionDenied(f"{path} cannot be written: {error.strerror}.") from error
+        raise PermissionDenied(
+            f"{path} cannot be written: {error.strerror}.", hint="Check the rights of its folder."
+        ) from error
     except OSError as error:
         raise SupervisorError(
             f"{path} cannot be written: {error.strerror or error}.",
@@ -132,7 +133,7 @@ def write_gguf(path: Path, values: Mapping[str, Value], tensors: Sequence[Tensor
                 partial.unlink()
 
 
-def _write(file: BinaryIO, values: Mapping[str, Value], tensors: Sequence[Tensor]) -> None:
+def _write(file: IO[bytes], values: Mapping[str, Value], tensors: Sequence[Tensor]) -> None:
     file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(values)))
     for key, value in values.items():
         file.write(_string(key))
@@ -150,7 +151,7 @@ def _write(file: BinaryIO, values: Mapping[str, Value], tensors: Sequence[Tensor
     file.truncate(end)
 
 
-def _write_data(file: BinaryIO, tensor: Tensor) -> None:
+def _write_data(file: IO[bytes], tensor: Tensor) -> None:
     written = sum(file.write(chunk) for chunk in tensor.data or ())
     if written != tensor.size_bytes:
         raise ValueError(f"{tensor.name}: {written} bytes of data, its shape has {tensor.size_bytes}")

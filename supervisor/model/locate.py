@@ -34,11 +34,11 @@ def _in_other_caches(repo: str, file: str, environ: Mapping[str, str]) -> Iterat
     """The Hugging Face hub's layout (llama.cpp's too since b8498), then llama.cpp's older one."""
     cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     named = ("LLAMA_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
-    hubs = [environ[name] for name in named if environ.get(name)]
+    hubs = [Path(environ[name]) for name in named if environ.get(name)]
     home = Path(environ.get("HF_HOME") or cache / "huggingface")
     folder = f"models--{repo.replace('/', '--')}"
     for hub in [*hubs, home / "hub"]:
-        yield from sorted(Path(hub).glob(f"{folder}/snapshots/*/{file}"), key=_newest_first)
+        yield from sorted(hub.glob(f"{folder}/snapshots/*/{file}"), key=_newest_first)
     yield Path(environ.get("LLAMA_CACHE") or cache / "llama.cpp") / f"{repo}/{file}".replace("/", "_")
 
 

@@ -48,8 +48,20 @@ _NEWER_BUILD = "Use a newer llama.cpp build."
 # from them.  Texts: llama.cpp b6100 to b11434, seen in its output or (GPU backends) in its source.
 SIGNS: tuple[_Sign, ...] = (
     _sign(
+        "no-device",
+        r"invalid device: (?P<device>\S+)",
+        "This engine sees no device {device}.",
+        "Check the driver and the flavour of the engine; its --list-devices shows what it sees.",
+    ),
+    _sign(
         "bad-argument",
-        r"error while handling argument \"(?P<option>[^\"]+)\": (?P<why>.+)",
+        r"Unsupported cache type: (?P<type>\S+)",
+        "This build knows no KV cache of the type {type}.",
+        "Correct cache-type-k and cache-type-v in the profile.",
+    ),
+    _sign(
+        "bad-argument",
+        r"error while handling argument \"(?P<option>[^\"]+)\": (?:error: )?(?P<why>.+)",
         "llama-server does not accept the value of {option}: {why}.",
         "Correct it in the profile; `goss-supervisor plan` shows the command line.",
     ),
@@ -70,12 +82,6 @@ SIGNS: tuple[_Sign, ...] = (
         r"failed to parse server config file: (?P<file>.+)",
         "llama-server cannot read its own configuration file {file}.",
         "Repair or remove that file.",
-    ),
-    _sign(
-        "no-device",
-        r"invalid device: (?P<device>\S+)",
-        "This engine sees no device {device}.",
-        "Check the driver and the flavour of the engine; its --list-devices shows what it sees.",
     ),
     _sign(
         "missing-library",
@@ -169,12 +175,6 @@ SIGNS: tuple[_Sign, ...] = (
         "Correct chat-template or chat-template-file in the profile, or leave them out.",
     ),
     _sign(
-        "bad-argument",
-        r"Unsupported cache type: (?P<type>\S+)",
-        "This build knows no KV cache of the type {type}.",
-        "Correct cache-type-k and cache-type-v in the profile.",
-    ),
-    _sign(
         "device-lost",
         r"(?:DeviceLostError|ErrorDeviceLost|ggml_vulkan: device lost)",
         "The GPU was lost: its driver reset it.",
@@ -256,10 +256,11 @@ def diagnose(exit_status: ExitStatus | None, phase: Phase, tail: Sequence[str]) 
     """
     From how it ended and the end of its log; ``None`` is an end that nobody saw.
 
-    A sign in the log outweighs the exit status, since llama-server ends nearly everything with 1.
+    A sign in the log outweighs the exit status, since llama-server ends nearly everything with 1.  Once it
+    has served, its options and its model were good, whatever the log says of them.
     """
     log = "\n".join(tail)
-    for sign in SIGNS:
+    for sign in SIGNS if phase == "starting" else [sign for sign in SIGNS if sign.retryable]:
         found = sign.pattern.search(log)
         if found:
             groups = {name: (text or "").strip().rstrip(".") for name, text in found.groupdict().items()}

@@ -345,6 +345,8 @@ class Lifecycle:
                 assert isinstance(happened, Unresponsive)
                 self._condemned = self.failure = happened.diagnosis
                 self.why = happened.diagnosis.message
+            case Event.CLEAR:
+                self.why = ""
             case Event.NEXT:
                 self._begin(self._next)
             case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK:

@@ -49,7 +49,9 @@ PUBLIC = ("/health", "/v1/health")
 
 def say(level, tag, text):
     micros = int((time.monotonic() - STARTED) * 1e6)
-    stamp = f"{micros // 60000000}.{micros // 1000000 % 60:02d}.{micros // 1000 % 1000:03d}.{micros % 1000:03d}"
+    stamp = (
+        f"{micros // 60000000}.{micros // 1000000 % 60:02d}.{micros // 1000 % 1000:03d}.{micros % 1000:03d}"
+    )
     raw(f"{stamp} {level} {tag} {text}\n".encode())
 
 
@@ -418,7 +420,9 @@ def main(argv):
         return
     if "--list-devices" in given:
         devices = script.get("devices", [])
-        sys.stdout.write("Available devices:\n" + "".join(f"  {device}\n" for device in devices or ["(none)"]))
+        sys.stdout.write(
+            "Available devices:\n" + "".join(f"  {device}\n" for device in devices or ["(none)"])
+        )
         return
     Server(given, script).run()
 

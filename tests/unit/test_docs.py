@@ -8,8 +8,18 @@ from pathlib import Path
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_lifecycle_page_is_generated_from_the_table_as_it_is():
-    spec = importlib.util.spec_from_file_location("make_lifecycle", DOCS / "make_lifecycle.py")
+def generator(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (DOCS / "lifecycle.md").read_text(encoding="utf-8") == module.page(), "run: python docs/make_lifecycle.py"
+    return module
+
+
+def test_the_lifecycle_page_is_generated_from_the_table_as_it_is():
+    made = generator("make_lifecycle").page()
+    assert (DOCS / "lifecycle.md").read_text(encoding="utf-8") == made, "run: python docs/make_lifecycle.py"
+
+
+def test_the_profile_page_lists_the_keys_as_they_are():
+    made = generator("make_profiles").page()
+    assert (DOCS / "profiles.md").read_text(encoding="utf-8") == made, "run: python docs/make_profiles.py"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -61,12 +60,12 @@ def test_many_at_once_give_one_good_file(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         digests = [future.result(30) for future in [pool.submit(one) for _ in range(8)]]
     assert set(digests) == {DEMO_SHA256}
-    assert len(os.listdir(tmp_path)) == 1
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_folder_that_cannot_be_is_an_error_with_a_path(tmp_path):
     (tmp_path / "models").write_text("a file")
-    with pytest.raises(SupervisorError, match="models.*cannot be written"):
+    with pytest.raises(SupervisorError, match=r"models.*cannot be written"):
         ensure_demo(tmp_path / "models")
 
 
@@ -115,8 +114,13 @@ def test_any_text_is_cut_into_pieces_that_occur_once(reasoning, answer):
     assert len({*first, *second}) == len(first) + len(second)
 
 
-def test_a_word_that_was_said_is_joined_with_the_next_and_at_the_end_with_the_last():
-    assert demo._pieces("I say what I say and what I", said=()) == [
-        "I",
-        "ĠsayĠwhat"[:4],
-    ]
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("to see is to know", ["to", " see", " is", " to", " know"]),
+        ("I say what I say and know", ["I", " say", " what", " I", " say and", " know"]),
+        ("he ran as I ran", ["he", " ran", " as", " I ran"]),
+    ],
+)
+def test_a_word_that_was_said_is_joined_with_the_next_or_at_the_end_with_the_last(text, pieces):
+    assert demo._pieces(text, said=()) == [spelled(piece) for piece in pieces]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -61,7 +60,9 @@ class Reader:
 
 def f32(name, values, chunk=4):
     data = struct.pack(f"<{len(values)}f", *values)
-    return Tensor(name, (len(values),), TensorType.F32, [data[i : i + chunk] for i in range(0, len(data), chunk)])
+    return Tensor(
+        name, (len(values),), TensorType.F32, [data[i : i + chunk] for i in range(0, len(data), chunk)]
+    )
 
 
 def written(tmp_path, values, tensors=()):

@@ -8,7 +8,7 @@ common_params_sampling_config.
 from __future__ import annotations
 
 from . import special
-from .option import choice, custom, number, string, switch, value, words
+from .option import choice, custom, number, string, switch, text_of, value, words
 
 CACHE_TYPES = {
     "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7,
@@ -188,7 +188,7 @@ SERVER = (
         off="--no-reasoning-preserve",
     ),
     string("--chat-template", "chat_template", "jinja chat template", "JINJA_TEMPLATE"),
-    value("--chat-template-file", "chat_template", "file of it", special.text_of, hint="JINJA_TEMPLATE_FILE"),
+    value("--chat-template-file", "chat_template", "file of it", text_of, hint="JINJA_TEMPLATE_FILE"),
     switch(
         "--skip-chat-parsing", "force_pure_content_parser", "all output is content", "--no-skip-chat-parsing"
     ),

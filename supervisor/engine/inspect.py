@@ -1,0 +1,137 @@
+"""What a llama-server can do, by its own word: ``--version``, ``--help`` and ``--list-devices``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import NoSuitableEngine, VerificationFailed
+from ..options.help import Capabilities, parse_help
+from .broken import cannot_start, does_not_answer
+from .fingerprint import digest, stamp
+from .tool import Outcome, clean_environment, run_tool
+
+FORMAT = 1  # of the cache; also to be raised when parse_help learns to read more
+TIMEOUT_SECONDS = 30.0
+_NOT_DEVICES = ("(none)", "BLAS")  # BLAS: an accelerator of the CPU, nothing is placed on it
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """``devices`` as ``--list-devices`` prints them; ``digest`` is a SHA-256, hex."""
+
+    capabilities: Capabilities
+    devices: tuple[str, ...]
+    digest: str
+
+
+def inspect(
+    command: Sequence[str],
+    cache_dir: Path,
+    *,
+    files: Sequence[Path] = (),
+    fresh_devices: bool = False,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> Inspection:
+    """
+    Ask a build, or remember what it said: answers are kept by digest, found by size and time of change.
+
+    ``files`` are what the build consists of, where that is not ``command[0]``.  ``fresh_devices`` asks
+    for the devices again: they change with drivers and cables, the rest does not.
+    Raises NotFound, PermissionDenied or NoSuitableEngine with the cause for a build that does not run.
+    """
+    asking = _Asking(tuple(command), timeout_seconds)
+    files = tuple(files) or (Path(command[0]),)
+    try:
+        quick = cache_dir / f"{stamp(files)}.json"
+        known = _recall(quick) or _recall_digest(files, cache_dir)
+    except OSError as error:
+        raise cannot_start(files[0], error) from error
+    if known is None:
+        known = Inspection(asking.capabilities(), asking.devices(), digest(files))
+    elif fresh_devices:
+        known = Inspection(known.capabilities, asking.devices(), known.digest)
+    elif quick.exists():
+        return known
+    _remember((quick, cache_dir / f"{known.digest}.json"), known)
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    command: tuple[str, ...]
+    timeout_seconds: float
+
+    def capabilities(self) -> Capabilities:
+        version = self._ask("--version")
+        try:
+            return parse_help(self._ask("--help").stdout, version.stderr + version.stdout)
+        except VerificationFailed as error:
+            raise NoSuitableEngine(
+                f"{self.command[0]} is not a llama-server: {error}", hint=error.hint
+            ) from error
+
+    def devices(self) -> tuple[str, ...]:
+        return parse_devices(self._ask("--list-devices").stdout)
+
+    def _ask(self, question: str) -> Outcome:
+        binary = Path(self.command[0])
+        with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
+            environment = clean_environment(os.environ, Path(empty))
+            try:
+                outcome = run_tool([*self.command, question], environment, self.timeout_seconds)
+            except OSError as error:
+                raise cannot_start(binary, error) from error
+        if outcome.returncode != 0:
+            raise does_not_answer(binary, question, outcome, self.timeout_seconds)
+        return outcome
+
+
+def parse_devices(text: str) -> tuple[str, ...]:
+    """The indented lines after ``Available devices:``; empty for a build that has only the CPU."""
+    _, _, listed = text.partition("Available devices:")
+    lines = (line.strip() for line in listed.splitlines() if line.startswith(" "))
+    return tuple(line for line in lines if line and not line.startswith(_NOT_DEVICES))
+
+
+def _recall_digest(files: Sequence[Path], cache_dir: Path) -> Inspection | None:
+    """The same build at another place, or touched.  Not hashed where nothing was ever remembered."""
+    if not cache_dir.is_dir():
+        return None
+    return _recall(cache_dir / f"{digest(files)}.json")
+
+
+def _recall(file: Path) -> Inspection | None:
+    """None for what is not there or cannot be read: it is asked again, and written anew."""
+    try:
+        kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        if kept["format"] != FORMAT:
+            return None
+        capabilities = Capabilities.from_json(kept["capabilities"])
+        return Inspection(capabilities, tuple(kept["devices"]), kept["digest"])
+    except (OSError, ValueError, KeyError, TypeError, VerificationFailed):
+        return None
+
+
+def _remember(files: Sequence[Path], what: Inspection) -> None:
+    """A cache that cannot be written costs time, and nothing else."""
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "digest": what.digest,
+            "devices": what.devices,
+            "capabilities": what.capabilities.to_json(),
+        }
+    )
+    with contextlib.suppress(OSError):
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            staged = file.with_name(f"{file.name}.{os.getpid()}.new")
+            staged.write_text(text, "utf-8")
+            staged.replace(file)

@@ -1,0 +1,79 @@
+"""Runs a short-lived program to its end: bounded in time and output, in a clean environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+READ_LIMIT_BYTES = 4 * 1024 * 1024
+_DROPPED = ("LLAMA_", "PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended; ``returncode`` is None when it did not within its time, and was killed."""
+
+    returncode: int | None
+    stdout: str
+    stderr: str
+
+
+def clean_environment(base: Mapping[str, str], config_home: Path | None = None) -> dict[str, str]:
+    """
+    ``base`` without what would change llama.cpp, Python or pip behind our back.
+
+    ``config_home`` is an empty folder: a broken ``llama.cpp/config.ini`` of the user makes even
+    ``--version`` fail (llama.cpp reads it since b10398).
+    """
+    kept = {name: value for name, value in base.items() if not name.upper().startswith(_DROPPED)}
+    kept["GGML_NO_BACKTRACE"] = "1"
+    if config_home is not None:
+        kept["APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"] = str(config_home)
+    return kept
+
+
+def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> Outcome:
+    """
+    Raises the OSError of a program that cannot be started.
+
+    Output goes to files, not pipes: a grandchild that lives on and holds a pipe could keep us waiting.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        try:
+            returncode: int | None = child.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            returncode = None
+        finally:
+            kill_group(child)
+        return Outcome(returncode, _text(out), _text(err))
+
+
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """End a child that was started in its own session, with all that it started; nothing if it is gone."""
+    if child.poll() is not None:
+        return
+    if sys.platform == "win32":
+        child.kill()
+    else:
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(READ_LIMIT_BYTES).decode("utf-8", "replace")
