@@ -30,7 +30,7 @@ def _edges() -> list[str]:
         for event, (after, _) in row.items():
             if after is not state:
                 moves.setdefault((state, after), []).append(event)
-    return [f"    {a.value} --> {b.value}: {', '.join(e.value for e in events)}\n" for (a, b), events in moves.items()]
+    return [f"    {a} --> {b}: {', '.join(events)}\n" for (a, b), events in moves.items()]
 
 
 def _rows() -> list[str]:

@@ -1,4 +1,4 @@
-"""Writes the table of keys in docs/profiles.md from supervisor/profile/schema.py: python docs/make_profiles.py"""
+"""Writes the keys into docs/profiles.md from supervisor/profile/schema.py: python docs/make_profiles.py"""
 
 from __future__ import annotations
 

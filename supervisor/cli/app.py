@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def say_error(error: SupervisorError) -> None:
     """What is wrong, and what to do next."""
-    separator = "\n" if str(error).count("\n") or isinstance(error, ConfigError) else " "
-    click.echo(f"error:{separator}{error}", err=True)  # file:line:column at the start of a line can be clicked
+    separator = "\n" if isinstance(error, ConfigError) else " "  # file:line:column can be clicked there
+    click.echo(f"error:{separator}{error}", err=True)
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
 

@@ -99,5 +99,3 @@ def _wait_until_gone(paths: Paths) -> None:
         if time.monotonic() > deadline:
             raise SupervisorError("The daemon has stopped its server and does not end.", hint="ps -ef")
         time.sleep(0.01)
-
-

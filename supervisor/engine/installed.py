@@ -7,8 +7,6 @@ The engines that stand below ``engines/<repository>/<tag>/<flavour>/``.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,15 +38,15 @@ def folder(engines: Path, repository: str, tag: str, flavour: str) -> Path:
 def write_record(root: Path, install: Install) -> None:
     staged = root / f"{RECORD}.new"
     staged.write_text(json.dumps(asdict(install), indent=2) + "\n", "utf-8")
-    os.replace(staged, root / RECORD)
+    staged.replace(root / RECORD)
 
 
 def read_record(root: Path) -> Install | None:
     """None where there is no complete engine."""
     try:
         kept = json.loads((root / RECORD).read_text("utf-8"))
-        install = Install(**{key: _frozen(value) for key, value in kept.items()})
-    except (OSError, ValueError, TypeError, AttributeError):
+        install = Install(**{**kept, "command": tuple(kept["command"]), "files": tuple(kept["files"])})
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     return install if install.complete else None
 
@@ -62,7 +60,3 @@ def installed(engines: Path) -> tuple[Install, ...]:
 def _newest_first(install: Install) -> tuple[int, str]:
     digits = install.tag.removeprefix("b")
     return (-int(digits) if digits.isdigit() else 0, install.flavour)
-
-
-def _frozen(value: str | Sequence[str]) -> str | tuple[str, ...]:
-    return value if isinstance(value, str) else tuple(value)

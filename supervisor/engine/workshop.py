@@ -49,7 +49,7 @@ class Workshop:
         return self.root / ("Scripts" if sys.platform == "win32" else "bin")
 
     def make(self, listen: Listener) -> None:
-        """Made in place, since an environment cannot be moved.  Raises NoSuitableEngine if Python lacks venv."""
+        """In place, since an environment cannot be moved.  Raises NoSuitableEngine if Python lacks venv."""
         shutil.rmtree(self.root, ignore_errors=True)
         command = [sys.executable, "-I", "-m", "venv", str(self.root)]
         try:
@@ -135,7 +135,7 @@ def tail(log: Path) -> str:
 
 
 def ensure_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raises SupervisorError if the disk below ``folder`` has less than that free, PermissionDenied if it is shut."""
+    """Raises SupervisorError if ``folder``'s disk has less, PermissionDenied if it may not be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free

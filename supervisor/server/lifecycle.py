@@ -326,27 +326,23 @@ class Lifecycle:
     # --- what a transition leaves behind
 
     def _remember(self, event: Event, happened: Input) -> None:
+        match happened:
+            case Start(plan=plan):
+                self._remember_start(plan)
+            case StopAsked():
+                self._remember_stop(event)
+            case Serving(degraded=degraded):
+                self._remember_serving(degraded)
+            case Unresponsive(diagnosis=diagnosis):
+                self._condemned = self.failure = diagnosis
+                self.why = diagnosis.message
+            case _:
+                self._remember_event(event)
+
+    def _remember_event(self, event: Event) -> None:
         match event:
-            case Event.START:
-                assert isinstance(happened, Start)
-                self._remember_start(happened.plan)
-            case Event.STOP | Event.KILL:
-                self._next = self._fallback = self._rolled_back = self._condemned = None
-                self._killed = self._killed or event is Event.KILL
-                self.why = "asked to stop"
-                if self.state not in _OCCUPIED:
-                    self._settle("stopped")
             case Event.DONE:
                 self._settle("stopped")
-            case Event.READY | Event.DEGRADED:
-                assert isinstance(happened, Serving)
-                self._remember_serving(happened.degraded)
-            case Event.GIVEN_UP_ON:
-                assert isinstance(happened, Unresponsive)
-                self._condemned = self.failure = happened.diagnosis
-                self.why = happened.diagnosis.message
-            case Event.CLEAR:
-                self.why = ""
             case Event.NEXT:
                 self._begin(self._next)
             case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK:
@@ -371,6 +367,13 @@ class Lifecycle:
             self.why = f"making way for {plan.profile}"
         else:
             self._begin(plan)
+
+    def _remember_stop(self, event: Event) -> None:
+        self._next = self._fallback = self._rolled_back = self._condemned = None
+        self._killed = self._killed or event is Event.KILL
+        self.why = "asked to stop"
+        if self.state not in _OCCUPIED:
+            self._settle("stopped")
 
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
@@ -402,7 +405,7 @@ class Lifecycle:
         self.plan = plan
         self._next = self._condemned = None
         self._served = self._killed = False
-        self.why = "checking the ground"
+        self.why = ""
 
     def _settle(
         self,

@@ -288,10 +288,15 @@ class Server:
                 time.monotonic(),
                 answered=answer.outcome == "ok",
             )
-            self.busy = "" if verdict is Verdict.FINE else f"{verdict}: the last probe: {answer.outcome}"
+            self._say_busy("" if verdict is Verdict.FINE else f"{verdict}, last probe: {answer.outcome}")
             if verdict is Verdict.DEAD:
                 self._give_up(launch, "hung", "it answers no probe and makes no progress")
                 return
+
+    def _say_busy(self, text: str) -> None:
+        if text != self.busy:
+            self.busy = text
+            self._on_change()
 
     def _give_up(self, launch: int, kind: str, message: str) -> None:
         self._remember_failure()

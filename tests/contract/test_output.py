@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
 from supervisor.server.output import RING_BYTES, OutputLog
 
-FULL = "/dev/full"
-needs_full_device = pytest.mark.skipif(not os.path.exists(FULL), reason="no /dev/full")
+FULL = Path("/dev/full")
+needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
 
 
 class Clock:

@@ -30,7 +30,12 @@ class Home:
     @property
     def env(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "PIP_CERT") if name in os.environ}
-        return {**kept, "HOME": str(self.root / "nobody"), "GOSS_SUPERVISOR_HOME": str(self.root), "NO_COLOR": "1"}
+        return {
+            **kept,
+            "HOME": str(self.root / "nobody"),
+            "GOSS_SUPERVISOR_HOME": str(self.root),
+            "NO_COLOR": "1",
+        }
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -41,12 +46,21 @@ class Home:
 
     def run(self, *words: str, code: int | None = 0, **more) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.command(*words), env=self.env | more.pop("env", {}), capture_output=True, text=True, timeout=PATIENCE * 2, **more
+            self.command(*words),
+            env=self.env | more.pop("env", {}),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            **more,
         )
-        assert code is None or done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert code is None or done.returncode == code, (
+            f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
 
-    def start(self, profile: str = "demo", *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def start(
+        self, profile: str = "demo", *words: str, code: int | None = 0
+    ) -> subprocess.CompletedProcess[str]:
         return self.run("start", "--profile", profile, "--detach", *self.settings, *words, code=code)
 
     def foreground(self, profile: str = "demo", *words: str) -> subprocess.Popen[str]:
@@ -69,7 +83,9 @@ class Home:
 
     def watch_for(self, wanted) -> dict:
         """The first status on the daemon's own stream that ``wanted`` accepts: no polling, no sleeping."""
-        watcher = subprocess.Popen(self.command("status", "--watch", "--json"), env=self.env, stdout=subprocess.PIPE, text=True)
+        watcher = subprocess.Popen(
+            self.command("status", "--watch", "--json"), env=self.env, stdout=subprocess.PIPE, text=True
+        )
         deadline = time.monotonic() + PATIENCE
         try:
             for line in watcher.stdout:

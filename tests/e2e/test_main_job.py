@@ -56,7 +56,9 @@ def test_a_killed_server_comes_back_by_itself(home):
     home.start()
     before = home.status()["server"]
     os.kill(before["pid"], signal.SIGKILL)
-    after = home.watch_for(lambda now: now["server"]["state"] == "ready" and now["server"]["pid"] != before["pid"])
+    after = home.watch_for(
+        lambda now: now["server"]["state"] == "ready" and now["server"]["pid"] != before["pid"]
+    )
     assert after["server"]["restarts"] == 1
     assert "SIGKILL" in json.dumps(after["server"]["last_failure"])
     assert question(home).choices[0].message.content == DEMO_ANSWER

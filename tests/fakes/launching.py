@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 FAKE = Path(__file__).with_name("llama_server.py")
@@ -45,6 +46,13 @@ def wait_until_gone(pid: int) -> bool:
         return bool(select.select([fd], [], [], BOUND_SECONDS)[0])
     finally:
         os.close(fd)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """For what sends no event to wait for."""
+    async with asyncio.timeout(BOUND_SECONDS):
+        while not holds():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.002)
 
 
 class Heard:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.server.diagnosis import SIGNS, cpu_fallback, diagnose
+from supervisor.server.diagnosis import cpu_fallback, diagnose
 from supervisor.server.exits import ExitStatus
+from supervisor.server.signs import SIGNS
 
 ONE = ExitStatus(code=1)
 
@@ -94,8 +95,7 @@ SAMPLES = [
         "GPU was lost",
     ),
     (
-        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc failed: "
-        "out of memory",
+        "cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc failed: out of memory",
         "gpu-memory",
         "GPU",
     ),

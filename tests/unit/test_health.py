@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from supervisor.profile.types import Health
 from supervisor.server.health import Evidence, Verdict, Watch
 
-POLICY = Health(start_timeout_seconds=300, start_limit_seconds=3600, hang_timeout_seconds=60, busy_timeout_seconds=900)
+POLICY = Health(
+    start_timeout_seconds=300, start_limit_seconds=3600, hang_timeout_seconds=60, busy_timeout_seconds=900
+)
 IDLE = Evidence(100, 5.0)
 
 
@@ -60,7 +62,9 @@ def test_silence_without_progress_is_a_hang():
 
 def test_a_spinning_hang_is_dead_in_the_end():
     judge = watch()
-    verdicts = [judge.serving(Evidence(100, 5.0 + at), float(at), answered=False) for at in range(10, 920, 10)]
+    verdicts = [
+        judge.serving(Evidence(100, 5.0 + at), float(at), answered=False) for at in range(10, 920, 10)
+    ]
     assert verdicts[-1] is Verdict.DEAD
     assert Verdict.DEAD not in verdicts[:80]
 

@@ -34,7 +34,18 @@ from supervisor.server.lifecycle import (
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)
 GONE = Diagnosis("exit", "exit code 0", "", retryable=True)
-A = LaunchPlan(profile="a", argv=("a",), env={}, host="127.0.0.1", port=1, build="b1", flavour="cpu", engine="", model="m", digest="a")
+A = LaunchPlan(
+    profile="a",
+    argv=("a",),
+    env={},
+    host="127.0.0.1",
+    port=1,
+    build="b1",
+    flavour="cpu",
+    engine="",
+    model="m",
+    digest="a",
+)
 B = replace(A, profile="b", argv=("b",), digest="b")
 
 
@@ -88,7 +99,11 @@ def test_a_server_on_the_wrong_device_is_degraded_and_says_why():
     story.start()
     story.clear()
     story.serving("running on the CPU")
-    assert (story.life.state, story.life.outcome.result, story.life.why) == (State.DEGRADED, "degraded", "running on the CPU")
+    assert (story.life.state, story.life.outcome.result, story.life.why) == (
+        State.DEGRADED,
+        "degraded",
+        "running on the CPU",
+    )
 
 
 def test_bad_ground_is_a_failure_before_anything_is_spawned():
@@ -264,7 +279,10 @@ def test_a_stop_during_a_backoff_stays_stopped():
     assert story.life.state is State.STOPPED
 
 
-@pytest.mark.parametrize("happened", [GroundChecked(1, HOPELESS), Serving(1), Unresponsive(1, CRASH), Exited(1, CRASH), TimerElapsed(1, 3)])
+@pytest.mark.parametrize(
+    "happened",
+    [GroundChecked(1, HOPELESS), Serving(1), Unresponsive(1, CRASH), Exited(1, CRASH), TimerElapsed(1, 3)],
+)
 def test_what_belongs_to_an_earlier_launch_changes_nothing(happened):
     story = Story().up()
     story.exited()

@@ -13,7 +13,9 @@ from supervisor.plan.make import ModelAtHand, is_loopback, make_plan
 from supervisor.plan.wire import from_json, public, to_json
 from supervisor.profile.types import Engine, Health, Listen, Origin, Profile
 
-BUILD = Build("path", "ggml-org/llama.cpp", "b11434", "cpu", ("/opt/llama-server",), "d1", pinned(), reason="given")
+BUILD = Build(
+    "path", "ggml-org/llama.cpp", "b11434", "cpu", ("/opt/llama-server",), "d1", pinned(), reason="given"
+)
 MODEL = ModelAtHand("/models/m.gguf", ("/models/m.gguf",), "stamp")
 PROFILE = Profile("p", server={"ctx-size": 4096, "flash-attn": "on"})
 
@@ -103,14 +105,26 @@ def test_a_gpu_profile_on_a_build_without_devices_is_warned_of():
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("192.168.1.2", False), ("box.lan", False)],
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("192.168.1.2", False),
+        ("box.lan", False),
+    ],
 )
 def test_loopback_is_told_from_the_network(host, expected):
     assert is_loopback(host) is expected
 
 
 def test_a_plan_survives_the_wire():
-    plan = make_plan(replace(PROFILE, server={"api-key": "k", "load-mode": "mlock"}, aliases=("a", "b")), BUILD, MODEL, {"x": "y"})
+    plan = make_plan(
+        replace(PROFILE, server={"api-key": "k", "load-mode": "mlock"}, aliases=("a", "b")),
+        BUILD,
+        MODEL,
+        {"x": "y"},
+    )
     assert from_json(to_json(plan)) == plan
 
 

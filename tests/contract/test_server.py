@@ -1,0 +1,289 @@
+"""One server with its shell, against a scripted child that has the fault in question."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from supervisor.plan.types import LaunchPlan
+from supervisor.profile.types import Health, Restart, Stop
+from supervisor.server.lifecycle import State
+from supervisor.server.locks import Lock, held_by
+from supervisor.server.output import OutputLog
+from supervisor.server.server import Server
+
+from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until_gone
+
+QUICK = Health(start_timeout_seconds=20, interval_seconds=0.05, timeout_seconds=0.3, hang_timeout_seconds=0.6, busy_timeout_seconds=1.5)
+
+
+def plan(tmp_path: Path, *options: str, name: str = "p", **faults) -> LaunchPlan:
+    port = free_port()
+    record = tmp_path / "starts"
+    argv = tuple(fake_argv(port, "--metrics", *options, record=record, **faults))
+    return LaunchPlan(
+        profile=name,
+        argv=argv,
+        env={},
+        host="127.0.0.1",
+        port=port,
+        build="b11434",
+        flavour="cpu",
+        engine="scripted",
+        model="X",
+        digest=name,
+        restart=Restart(max_restarts=3, backoff_seconds=0.01, stable_seconds=60),
+        health=QUICK,
+        stop=Stop(grace_seconds=0.5, insist_seconds=0.5),
+    )
+
+
+class Watched:
+    """A server, and a way to wait for a state without asking again and again."""
+
+    def __init__(self, tmp_path):
+        self.changed = asyncio.Event()
+        self.tmp_path = tmp_path
+        self.seen: list[State] = []
+        self.lock_file = tmp_path / "generation.lock"
+        self.server = Server(
+            "default",
+            output=OutputLog(tmp_path / "logs", "llama-server"),
+            lock=Lock.acquire(self.lock_file, {}),
+            private_config=tmp_path / "no-config",
+            jitter=lambda: 0.0,
+            on_change=self.note,
+            environ={"PATH": os.environ["PATH"], "LLAMA_ARG_PORT": "1"},
+        )
+        self.server.output.listen(lambda _: self.changed.set())
+
+    def note(self):
+        if not self.seen or self.seen[-1] is not self.server.state:
+            self.seen.append(self.server.state)
+        self.changed.set()
+
+    async def until(self, wanted):
+        async with asyncio.timeout(BOUND_SECONDS):
+            while not wanted():
+                self.changed.clear()
+                await self.changed.wait()
+
+    @property
+    def starts(self) -> int:
+        return len((self.tmp_path / "starts").read_text().splitlines())
+
+
+@asynccontextmanager
+async def watched(tmp_path):
+    test = Watched(tmp_path)
+    working = asyncio.create_task(test.server.run())
+    try:
+        yield test
+    finally:
+        async with asyncio.timeout(BOUND_SECONDS):
+            await test.server.stop(now=True)
+        test.server.close()
+        working.cancel()
+
+
+def promise(story):
+    """Run one async story with its own loop."""
+
+    def run(tmp_path):
+        async def bounded():
+            async with asyncio.timeout(BOUND_SECONDS * 2), watched(tmp_path) as test:
+                await story(test, tmp_path)
+
+        asyncio.run(bounded())
+
+    run.__name__ = run.__qualname__ = story.__name__
+    run.__doc__ = story.__doc__
+    return run
+
+
+@promise
+async def test_ready_is_said_only_when_the_model_is_loaded(test, tmp_path):
+    gate = tmp_path / "loaded"
+    starting = test.server.start(plan(tmp_path, load_gate=gate))
+    await test.until(lambda: test.server.state is State.STARTING and test.server.output.lines_seen)
+    assert not starting.done()
+    gate.touch()
+    assert (await starting).result == "ready"
+    assert test.seen == [State.PREPARING, State.STARTING, State.READY]
+
+
+@promise
+async def test_a_crash_after_ready_is_recovered_from(test, tmp_path):
+    await test.server.start(plan(tmp_path))
+    first = test.server.child.identity.pid
+    os.kill(first, signal.SIGKILL)
+    await test.until(lambda: test.server.child is not None and test.server.child.identity.pid != first)
+    await test.until(lambda: test.server.state is State.READY)
+    assert test.server.lifecycle.restarts == 1
+    assert "SIGKILL" in test.server.lifecycle.failure.message
+
+
+@promise
+async def test_a_server_that_always_crashes_ends_in_failed_with_the_last_lines(test, tmp_path):
+    await test.server.start(plan(tmp_path, die="abort", die_when="ready", stderr="GGML_ASSERT(x) failed"))
+    await test.until(lambda: test.server.state is State.FAILED)
+    assert test.starts == 1 + 3
+    assert any("GGML_ASSERT" in line for line in test.server.failure_tail)
+
+
+@promise
+async def test_what_cannot_work_is_tried_once(test, tmp_path):
+    outcome = await test.server.start(plan(tmp_path, exit=1, stderr="error: invalid argument: --foo"))
+    assert outcome.result == "failed"
+    assert "--foo" in outcome.why
+    assert test.starts == 1
+
+
+@promise
+async def test_a_taken_port_is_said_before_anything_is_spawned(test, tmp_path):
+    asked = plan(tmp_path)
+    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", asked.port)
+    async with taken:
+        outcome = await test.server.start(asked)
+    assert outcome.result == "failed"
+    assert str(os.getpid()) in outcome.why
+    assert not (tmp_path / "starts").exists()
+
+
+@promise
+async def test_a_load_without_progress_is_given_up(test, tmp_path):
+    stuck = plan(tmp_path, answer="never")
+    stuck = replace(stuck, health=replace(QUICK, start_timeout_seconds=0.8), restart=Restart(policy="never"))
+    outcome = await test.server.start(stuck)
+    assert outcome.result == "failed"
+    assert "no progress" in outcome.why
+    assert test.server.child is None
+
+
+@promise
+async def test_a_hang_behind_a_healthy_face_is_found_and_restarted(test, tmp_path):
+    gate = tmp_path / "hang"
+    await test.server.start(plan(tmp_path, metrics=f"hang:{gate}"))
+    first = test.server.child.identity.pid
+    gate.touch()
+    await test.until(lambda: test.server.lifecycle.restarts == 1)
+    assert test.server.lifecycle.failure.kind == "hung"
+    assert wait_until_gone(first)
+
+
+@promise
+async def test_a_busy_server_is_left_alone_as_long_as_it_works(test, tmp_path):
+    gate = tmp_path / "hang"
+    patient = plan(tmp_path, metrics=f"hang:{gate}", burn=True)
+    await test.server.start(replace(patient, health=replace(QUICK, busy_timeout_seconds=900)))
+    gate.touch()
+    await test.until(lambda: test.server.busy)
+    await asyncio.sleep(QUICK.hang_timeout_seconds * 2)  # an idle one would be dead by now
+    assert test.server.busy
+    assert test.server.state is State.READY
+    assert test.server.lifecycle.restarts == 0
+
+
+@promise
+async def test_a_spinning_hang_is_ended_in_the_end(test, tmp_path):
+    await test.server.start(plan(tmp_path, metrics=f"hang:{(gate := tmp_path / 'hang')}", burn=True))
+    gate.touch()
+    await test.until(lambda: test.server.lifecycle.restarts == 1)
+
+
+@promise
+async def test_a_stopped_process_counts_as_hung(test, tmp_path):
+    await test.server.start(plan(tmp_path))
+    os.kill(test.server.child.identity.pid, signal.SIGSTOP)
+    await test.until(lambda: test.server.lifecycle.restarts == 1)
+
+
+@promise
+async def test_a_server_that_ignores_term_is_killed_within_the_bound(test, tmp_path):
+    await test.server.start(plan(tmp_path, term="ignore"))
+    pid = test.server.child.identity.pid
+    assert (await test.server.stop()).result == "stopped"
+    assert wait_until_gone(pid)
+    assert test.seen[-3:] == [State.STOPPING, State.KILLING, State.STOPPED]
+
+
+@promise
+async def test_a_second_term_is_enough_for_a_server_that_wants_two(test, tmp_path):
+    await test.server.start(plan(tmp_path, term="second"))
+    assert (await test.server.stop()).result == "stopped"
+
+
+@promise
+async def test_a_stop_during_the_load_is_a_stop_and_no_failure(test, tmp_path):
+    starting = test.server.start(plan(tmp_path, load_gate=tmp_path / "never"))
+    await test.until(lambda: test.server.state is State.STARTING and test.server.output.lines_seen)
+    assert (await test.server.stop()).result == "stopped"
+    assert (await starting).result == "stopped"
+    assert test.server.lifecycle.failure is None
+
+
+@promise
+async def test_a_switch_that_fails_brings_the_old_one_back(test, tmp_path):
+    await test.server.start(plan(tmp_path, name="good"))
+    outcome = await test.server.start(plan(tmp_path, name="bad", exit=1, stderr="error: invalid argument: --x"))
+    assert (outcome.result, outcome.profile) == ("rolled back", "good")
+    assert test.server.state is State.READY
+
+
+@promise
+async def test_a_start_during_a_slow_stop_never_makes_two(test, tmp_path):
+    await test.server.start(plan(tmp_path, name="old", term="ignore"))
+    old = test.server.child.identity.pid
+    stopping = test.server.stop()
+    outcome = await test.server.start(plan(tmp_path, name="new"))
+    assert (await stopping).profile == "new"
+    assert outcome.result == "ready"
+    assert wait_until_gone(old)
+    assert test.starts == 2
+
+
+@promise
+async def test_a_gpu_profile_that_came_up_on_the_cpu_is_degraded(test, tmp_path):
+    asked = replace(plan(tmp_path, banner="cpu"), wants_gpu=True, devices=("CUDA0: a card",))
+    outcome = await test.server.start(asked)
+    assert outcome.result == "degraded"
+    assert "CPU" in outcome.why
+
+
+@promise
+async def test_a_flood_without_a_newline_neither_blocks_nor_kills(test, tmp_path):
+    outcome = await test.server.start(plan(tmp_path, flood=20_000_000))
+    assert outcome.result == "ready"
+    assert test.server.output.bytes_seen >= 20_000_000
+
+
+@promise
+async def test_the_child_holds_the_generation_lock(test, tmp_path):
+    await test.server.start(plan(tmp_path))
+    test.server._lock.release()
+    assert held_by(test.lock_file) is not None
+    pid = test.server.child.identity.pid
+    await test.server.stop()
+    assert wait_until_gone(pid)
+    assert held_by(test.lock_file) is None
+
+
+@promise
+async def test_nothing_inherited_reaches_the_child(test, tmp_path):
+    await test.server.start(plan(tmp_path))
+    assert "LLAMA_ARG_PORT" not in (tmp_path / "starts").read_text()
+
+
+@promise
+async def test_a_binary_that_vanished_is_named(test, tmp_path):
+    asked = replace(plan(tmp_path), argv=(str(tmp_path / "gone" / "llama-server"),))
+    outcome = await test.server.start(asked)
+    assert outcome.result == "failed"
+    assert "gone/llama-server" in outcome.why
+    assert pytest.approx(0) == test.server.lifecycle.restarts
