@@ -20,8 +20,6 @@ text and an exit code.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 EXIT_OK = 0
 EXIT_DEGRADED = 1
 EXIT_INTERRUPTED = 130
@@ -30,7 +28,7 @@ EXIT_INTERRUPTED = 130
 class SupervisorError(Exception):
     """Base of all errors that a user can cause or meet; ``str()`` is one or more complete sentences."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -7,23 +7,19 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 
 import click
 
 from ..daemon import client
-from ..daemon.places import daemon_lock, daemon_log
-from ..errors import AlreadyRunning, NotRunning, StartFailed, UsageError
+from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import to_json
 from .common import complete_profiles, json_option, parse_settings, set_option
 from .outcome import show_outcome
 from .progress import StderrProgress
-
-CONNECT_SECONDS = 20.0
 
 
 @click.command()
@@ -102,41 +98,28 @@ def _become_the_daemon(orders: bytes) -> int:  # noqa: RET503 - exec does not re
 
 
 def _detached(paths: Paths, orders: bytes, *, as_json: bool) -> int:
+    """Start the daemon in a session of its own; it tells on its stdout what the start came to."""
     paths.logs.mkdir(parents=True, exist_ok=True)
-    with (paths.logs / "daemon.out").open("wb") as out:
+    with (paths.logs / "daemon.out").open("wb") as errors:
         daemon = subprocess.Popen(
             _DAEMON,
             stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=out,
+            stdout=subprocess.PIPE,
+            stderr=errors,
             start_new_session=True,
         )
     assert daemon.stdin is not None
-    with suppress(BrokenPipeError):
-        daemon.stdin.write(orders)
-        daemon.stdin.close()
-    answer = _first_answer(paths, daemon)
-    return show_outcome(answer, as_json=as_json)
-
-
-def _first_answer(paths: Paths, daemon: subprocess.Popen[bytes]) -> dict[str, object]:
-    """What the start came to, as the daemon tells once it listens."""
-    deadline = time.monotonic() + CONNECT_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(NotRunning):
-            return client.ask(paths, {"op": "wait"}, timeout=None)
-        if daemon.poll() is not None:
-            break
-        time.sleep(0.01)
-    raise StartFailed(
-        f"The daemon did not come up{_last_words(paths)}",
-        hint=f"less {daemon_log(paths)}",
-    )
+    assert daemon.stdout is not None
+    with suppress(BrokenPipeError), daemon.stdin as pipe:
+        pipe.write(orders)
+    told = json.loads(daemon.stdout.readline() or b"{}")
+    if "outcome" in told:
+        return show_outcome(told, as_json=as_json)
+    error = SupervisorError(told.get("error") or _last_words(paths), hint=told.get("hint", ""))
+    error.exit_code = told.get("exit_code", StartFailed.exit_code)
+    raise error
 
 
 def _last_words(paths: Paths) -> str:
-    with suppress(OSError):
-        said = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
-        if said:
-            return f": {said.splitlines()[-1]}"
-    return f"; is another one holding {daemon_lock(paths)}?"
+    said = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
+    return f"The daemon ended before it had started anything: {(said or 'without a word').splitlines()[-1]}"

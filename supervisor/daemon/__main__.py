@@ -11,8 +11,10 @@ import json
 import logging
 import os
 import sys
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from ..errors import AlreadyRunning, PermissionDenied, SupervisorError
 from ..paths import Paths
@@ -37,13 +39,13 @@ def main() -> int:
     paths = Paths.from_environment()
     try:
         _make_folders(paths)
-        lock = hold_daemon_lock(paths)
+        _lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         _set_up_logging(daemon_log(paths), foreground=orders["foreground"])
         _supervise(paths, from_json(orders["plan"]), foreground=orders["foreground"])
     except SupervisorError as error:
-        log.critical("%s%s", error, f"\ntry: {error.hint}" if error.hint else "")
+        log.critical("%s%s", error, f"\nhint: {error.hint}" if error.hint else "")
+        _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
         return error.exit_code
-    lock.release()
     return 0
 
 
@@ -54,7 +56,19 @@ def _supervise(paths: Paths, plan: LaunchPlan, *, foreground: bool) -> None:
     output = OutputLog(paths.logs, SERVER_LOG)
     if foreground:
         output.listen(lambda line: print(line, file=sys.stderr, flush=True))
-    asyncio.run(Daemon(paths, endpoint(paths.runtime), output, generation).run(plan))
+    tell = _say_nothing if foreground else _tell
+    asyncio.run(Daemon(paths, endpoint(paths.runtime), output, generation, tell).run(plan))
+
+
+def _tell(message: dict[str, Any]) -> None:
+    """One line to whoever started us in the background; the pipe is closed behind it."""
+    with suppress(OSError, ValueError):  # nobody listens any more, or it was told already
+        print(json.dumps(message), flush=True)
+        sys.stdout.close()
+
+
+def _say_nothing(_: dict[str, Any]) -> None:
+    """In the foreground the log tells."""
 
 
 def hold_daemon_lock(paths: Paths) -> Lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from ..errors import NotRunning, SupervisorError
@@ -23,7 +24,7 @@ def stream(paths: Paths, request: Message, *, timeout: float | None = None) -> I
     ``timeout`` is the longest silence, in seconds.  Raises NotRunning where no daemon answers, and
     SupervisorError for a request that it refuses.
     """
-    with endpoint(paths.runtime).connect(CONNECT_SECONDS) as connection:
+    with suppress(ConnectionError), endpoint(paths.runtime).connect(CONNECT_SECONDS) as connection:
         connection.settimeout(timeout)
         connection.sendall(json.dumps({"protocol": 1, **request}).encode() + b"\n")
         with connection.makefile("rb") as lines:

@@ -153,7 +153,11 @@ class Control:
             yield {"status": self._both()}
             await asyncio.wait([decided, changed], return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
-        yield {"outcome": asdict(decided.result()), "status": self._both(), "final": True}
+        yield self.about(decided.result())
+
+    def about(self, outcome: Outcome) -> Message:
+        """The final message about a request that was decided."""
+        return {"outcome": asdict(outcome), "status": self._both(), "final": True}
 
     def _both(self) -> Message:
         return {"schema": 1, "daemon": self._daemon(), "server": status_of(self._server)}

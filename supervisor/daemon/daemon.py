@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
@@ -35,7 +36,8 @@ class Daemon:
     """
     Lives as long as its server is wanted.
 
-    ``generation`` is the lock that the server's process inherits.  `run` is called once.
+    ``generation`` is the lock that the server's process inherits.  `run` is called once; ``tell`` is told
+    what the first start came to.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Daemon:
         endpoint: Endpoint,
         output: OutputLog,
         generation: Lock,
+        tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
@@ -51,6 +54,7 @@ class Daemon:
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announced = ""
+        self._tell = tell
         self._server = Server(
             SERVER,
             output=output,
@@ -81,6 +85,7 @@ class Daemon:
 
     async def _supervise(self, plan: LaunchPlan) -> None:
         outcome = await self._server.start(plan)
+        self._tell(self._control.about(outcome))
         if outcome.result == "failed":
             raise StartFailed(
                 f"{plan.profile} did not become ready: {outcome.why}",

@@ -26,6 +26,7 @@ from .inspect import inspect
 from .installed import Install, installed
 from .toolchain import flavour_for
 
+_NOTHING = "No engine is at hand"
 ASKED = "the profile asks for it"
 OFFERS = (
     "Add --set engine.source=build to compile one here, or --set engine.path=FILE to name one that you have."
@@ -79,14 +80,14 @@ def find(engine: Engine, *, wants_gpu: bool, paths: Paths) -> Build:
             flavour = flavour_for(engine.flavour, wants_gpu=wants_gpu)
             number = ground.wanted.number or compiled.NUMBER
             made = compiled.present(paths.engines, number, flavour)
-            missing = f"llama.cpp b{number} ({flavour}) is not compiled yet; start does that."
+            missing = f"llama.cpp b{number} ({flavour}) is not compiled yet, start does that"
         case "embedded":
             ground.check_embedded(tried=())
             made = embedded.present(paths.engines)
-            missing = f"{embedded.REPOSITORY} {embedded.TAG} is not installed yet; start does that."
+            missing = f"{embedded.REPOSITORY} {embedded.TAG} is not installed yet, start does that"
         case "auto":
             found, passed = ground.at_hand()
-            return found or pinned(_because("No engine is at hand", passed))
+            return found or pinned(_because(_NOTHING + ground.promise(), passed))
     return ground.of_install(made, ASKED) if made else pinned(missing)
 
 
@@ -133,10 +134,12 @@ class _Ground:
         return None, tuple(passed)
 
     def _places(self) -> Iterator[tuple[str, Callable[[], Build]]]:
-        for install in order(installed(self.paths.engines), self.wanted):
+        for recorded in order(installed(self.paths.engines), self.wanted):
+            is_embedded = recorded.repository == embedded.REPOSITORY
+            install = embedded.with_program(recorded) if is_embedded else recorded
             name = f"{install.repository} {install.tag} ({install.flavour})"
             yield name, partial(self.of_install, install, "it is installed")
-        yield "llama-server on PATH", self.on_path
+        yield "PATH", self.on_path
 
     def at_path(self, path: Path | None) -> Build:
         """The binary that the profile names."""
@@ -158,6 +161,11 @@ class _Ground:
         if refusal := why_not_embedded(self.wanted, embedded.NUMBER):
             lines = "".join(f"\n  {line}" for line in (*tried, f"embedded {embedded.TAG}: {refusal}"))
             raise NoSuitableEngine(f"No engine can run this profile:{lines}", hint=OFFERS)
+
+    def promise(self) -> str:
+        """What ``acquire`` would do where nothing is at hand."""
+        refusal = why_not_embedded(self.wanted, embedded.NUMBER)
+        return "" if refusal else f", start installs {embedded.REPOSITORY} {embedded.TAG}"
 
     def of_install(self, install: Install, reason: str) -> Build:
         files = tuple(Path(file) for file in install.files)

@@ -7,6 +7,7 @@ CPU only.  What is run is ``embedded_server``, which gives it llama-server's fac
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from ..progress import Progress
@@ -24,7 +25,8 @@ PROGRAM = Path(__file__).with_name("embedded_server") / "__main__.py"
 
 
 def present(engines: Path) -> Install | None:
-    return _with_program(read_record(folder(engines, REPOSITORY, TAG, FLAVOUR)))
+    found = read_record(folder(engines, REPOSITORY, TAG, FLAVOUR))
+    return with_program(found) if found else None
 
 
 def install(engines: Path, progress: Progress) -> Install:
@@ -69,20 +71,11 @@ def _install(root: Path, progress: Progress) -> Install:
         files=tuple(str(file) for file in library if file.suffix in {".so", ".pyd"}),
     )
     write_record(root, install)
-    return _with_program(install) or install
+    return with_program(install)
 
 
-def _with_program(install: Install | None) -> Install | None:
-    """The program is ours and comes with us, so its place is not recorded."""
-    if install is None:
-        return None
+def with_program(install: Install) -> Install:
+    """What was recorded, with our program, which comes with us and so is not recorded."""
     program = sorted(PROGRAM.parent.glob("*.py"))
-    return Install(
-        source=install.source,
-        repository=install.repository,
-        tag=install.tag,
-        flavour=install.flavour,
-        version=install.version,
-        command=(*install.command, str(PROGRAM)),
-        files=(*install.files, *map(str, program)),
-    )
+    command = (*install.command, str(PROGRAM))
+    return replace(install, command=command, files=(*install.files, *map(str, program)))

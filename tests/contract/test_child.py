@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from supervisor.server.child import ExitStatus, identify, spawn
 from supervisor.server.locks import Lock, held_by
 from supervisor.server.mechanism import posix
 from supervisor.server.mechanism.linux import open_pidfd
+from supervisor.server.mechanism.pipe import Pipe
 from supervisor.server.mechanism.sigchld import Sigchld
 
 from ..fakes.launching import BOUND_SECONDS, Heard, program, wait_until_gone
@@ -105,6 +107,32 @@ def test_children_that_end_at_once_are_all_noticed(notice):
         return [await end_of(child) for child in children]
 
     assert asyncio.run(scenario()) == [ExitStatus(code=0)] * 20
+
+
+def test_a_death_before_anybody_watched_is_noticed(notice):
+    def late(pid, on_exit):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return notice(pid, on_exit)
+
+    async def scenario():
+        child, heard = await run(program("print('last words')"), late)
+        return await end_of(child), heard.data
+
+    assert asyncio.run(scenario()) == (ExitStatus(code=0), b"last words\n")
+
+
+def test_all_that_a_dead_writer_left_is_taken_at_once():
+    async def scenario():
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+        os.write(writer, b"x" * 500_000)
+        os.close(writer)
+        heard = Heard()
+        pipe = Pipe(reader, heard)
+        pipe.finish(BOUND_SECONDS)
+        return len(heard.data), pipe.closed.done()
+
+    assert asyncio.run(scenario()) == (500_000, True)
 
 
 def test_a_flood_leaves_the_loop_its_turn():

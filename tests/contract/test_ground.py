@@ -189,10 +189,11 @@ def test_a_program_with_a_wild_name_is_measured(tmp_path):
     with subprocess.Popen([wild, *PYTHON[1:], "-c", code], **pipes) as process:
         assert process.stdout.read(2) == b"up"
         used = vitals(process.pid)
+        resident = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
         assert identify(process.pid) is not None
         process.stdin.close()
     assert used is not None
-    assert used.rss_bytes > 1_000_000
+    assert used.rss_bytes == resident * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_vitals_agree_with_what_the_process_itself_knows():

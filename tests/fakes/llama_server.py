@@ -27,9 +27,6 @@ Like the real one it binds before it loads, installs its signal handlers after t
 the first SIGTERM while a request is in flight.
 """
 
-# Hundreds of these are started, and pathlib costs as much time as all the rest:
-# ruff: noqa: PTH100, PTH105, PTH110, PTH118, PTH120, PTH123
-
 import json
 import os
 import re

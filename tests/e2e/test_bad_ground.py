@@ -1,0 +1,195 @@
+"""What goes wrong at home, and what the program says and does about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from supervisor.model.demo import DEMO_ANSWER
+
+from .conftest import PATIENCE, is_free
+from .test_main_job import lives
+
+
+def test_a_second_start_is_refused_and_names_who_runs(built_home):
+    built_home.start()
+    pid = built_home.status()["daemon"]["pid"]
+    second = built_home.start(code=4)
+    assert str(pid) in second.stderr
+    assert "demo" in second.stderr
+
+
+def test_a_taken_port_names_its_holder(built_home):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", built_home.port))
+        taken.listen()
+        refused = built_home.start(code=10)
+    assert str(os.getpid()) in refused.stderr
+    assert str(built_home.port) in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "code"),
+    [
+        (None, "no model", 5),
+        (b"", "empty", 9),
+        (b"<!DOCTYPE html><html>", "HTML", 9),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs", 9),
+        (b"tjgg" + bytes(100), "ggjt", 9),
+    ],
+)
+def test_a_model_that_is_none_is_named_before_anything_starts(built_home, content, words, code):
+    model = built_home.root / "model.gguf"
+    if content is not None:
+        model.write_bytes(content)
+    refused = built_home.start("demo", "--set", f"model.path={model}", code=code)
+    assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_engine_that_is_not_there_is_an_error_with_a_way_out(built_home):
+    refused = built_home.run("start", "-p", "demo", "-d", "--set", "engine.source=path", "--set", "engine.path=/no/such/server", code=None)
+    assert refused.returncode in {5, 6}
+    assert "/no/such/server" in refused.stderr
+    assert "hint:" in refused.stderr
+
+
+def test_an_engine_that_vanishes_between_two_launches_is_named(built_home):
+    wrapper = built_home.root / "llama-server"
+    real = built_home.engine[-1].removeprefix("engine.path=")
+    wrapper.write_text(f'#!/bin/sh\nexec "{real}" "$@"\n')
+    wrapper.chmod(0o755)
+    built_home.start("demo", "--set", f"engine.path={wrapper}")
+    wrapper.unlink()
+    os.kill(built_home.status()["server"]["pid"], signal.SIGKILL)
+    failed = built_home.watch_for(lambda now: now["server"]["state"] == "failed")
+    assert str(wrapper) in failed["server"]["why"]
+    assert built_home.run("status", code=1).stdout
+
+
+def test_a_proxy_in_the_environment_is_never_used_for_our_own_server(built_home):
+    proxy = {name: "http://127.0.0.1:9" for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy")}
+    built_home.run("start", "-p", "demo", "-d", *built_home.settings, env=proxy)
+    assert built_home.run("ask", "hello", env=proxy).stdout.strip() == DEMO_ANSWER
+
+
+def test_stray_variables_of_the_shell_do_not_reach_the_server(built_home):
+    stray = {"LLAMA_ARG_PORT": "1", "LLAMA_ARG_MODEL": "/no/such.gguf", "LLAMA_ARG_CTX_SIZE": "broken"}
+    built_home.run("start", "-p", "demo", "-d", *built_home.settings, env=stray)
+
+
+def test_a_broken_config_ini_of_llama_cpp_does_not_reach_the_server(built_home):
+    ini = built_home.root / "nobody" / ".config" / "llama.cpp" / "config.ini"
+    ini.parent.mkdir(parents=True)
+    ini.write_text("port = banana\n[[[")
+    built_home.start()
+
+
+def test_an_open_door_without_a_key_is_warned_of(built_home):
+    built_home.start("demo", "--set", "listen.host=0.0.0.0")
+    assert any("API key" in warning for warning in built_home.status()["server"]["warnings"])
+
+
+def test_a_key_guards_the_server_and_is_seen_nowhere(built_home):
+    built_home.profile("locked", "extends: demo\nserver: {api-key: s3cret-of-mine}\n")
+    built_home.start("locked")
+    server = built_home.status()
+    assert "s3cret-of-mine" not in json.dumps(server)
+    assert "s3cret-of-mine" not in " ".join(psutil.Process(server["server"]["pid"]).cmdline())
+    assert "s3cret-of-mine" not in built_home.run("plan", "locked", "--json").stdout
+    assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
+    for path in built_home.root.rglob("*"):
+        if path.is_file() and path.suffix in {".log", ".json"} and "config" not in path.parts:
+            assert b"s3cret-of-mine" not in path.read_bytes(), path
+
+
+def test_a_gpu_profile_on_a_cpu_engine_is_degraded_and_says_why(built_home):
+    started = built_home.start("demo", "--set", "engine.flavour=cuda", "--set", "gpu-layers=99", code=1)
+    assert "degraded" in started.stdout
+    assert "CPU" in built_home.status()["server"]["why"]
+
+
+def test_ctrl_c_stops_a_foreground_start_cleanly(built_home):
+    process = built_home.foreground()
+    built_home_ready(process)
+    now = built_home.status()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 0
+    assert not lives(psutil.Process(now["server"]["pid"])) if psutil.pid_exists(now["server"]["pid"]) else True
+    assert is_free(built_home.port)
+
+
+def built_home_ready(process: subprocess.Popen) -> None:
+    for line in process.stdout:
+        if "demo: ready" in line:
+            return
+    raise AssertionError("the daemon ended before it was ready")
+
+
+def test_a_killed_daemon_takes_its_server_with_it_and_the_next_start_works(home):
+    home.start()
+    now = home.status()
+    server = psutil.Process(now["server"]["pid"])
+    os.kill(now["daemon"]["pid"], signal.SIGKILL)
+    psutil.wait_procs([server], timeout=PATIENCE)
+    assert not lives(server)
+    home.run("status", code=3)
+    home.start()
+    assert home.status()["server"]["state"] == "ready"
+
+
+def test_a_start_that_fails_leaves_no_daemon_and_says_the_last_words(built_home):
+    built_home.profile("broken", "extends: demo\nserver: {lora: /no/such/adapter.gguf}\n")
+    failed = built_home.start("broken", code=10)
+    assert "adapter.gguf" in failed.stderr
+    built_home.run("status", code=3)
+    assert is_free(built_home.port)
+
+
+def test_a_full_disk_loses_log_lines_and_nothing_else(built_home, tmp_path_factory):
+    full = tmp_path_factory.mktemp("full")
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], capture_output=True).returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        (built_home.root / "logs").symlink_to(full)
+        built_home.start()
+        (full / "filler").write_bytes(bytes(16 * 1024))
+        with pytest.raises(OSError, match="space"):
+            (full / "more").write_bytes(bytes(1024 * 1024))
+        for _ in range(3):
+            assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
+        now = built_home.status()["server"]
+        assert now["state"] == "ready"
+        assert now["log_dropped_bytes"] > 0
+        built_home.run("stop")
+    finally:
+        subprocess.run(["umount", "-l", full], check=True)
+
+
+def test_a_home_that_cannot_be_written_is_said_plainly(built_home):
+    blocked = built_home.root / "file"
+    blocked.write_text("not a folder")
+    refused = built_home.run(
+        "start", "-p", "demo", "-d", *built_home.settings, env={"GOSS_SUPERVISOR_HOME": str(blocked)}, code=None
+    )
+    assert refused.returncode in {1, 11}
+    assert "Traceback" not in refused.stderr
+    assert str(blocked) in refused.stderr
+
+
+def test_a_home_whose_path_is_too_long_for_a_socket_works(built_home):
+    deep = built_home.root / ("d" * 120)
+    deep.mkdir()
+    env = {"GOSS_SUPERVISOR_HOME": str(deep)}
+    built_home.run("start", "-p", "demo", "-d", *built_home.settings, env=env)
+    control = Path(json.loads(built_home.run("status", "--json", env=env).stdout)["daemon"]["control"])
+    assert control.stat().st_mode & 0o777 == 0o600
+    built_home.run("stop", env=env)
+    assert not control.exists()
