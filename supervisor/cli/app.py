@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from .. import __version__
-from ..errors import EXIT_INTERRUPTED, ConfigError, SupervisorError
+from ..errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, PermissionDenied, SupervisorError
 
 COMMANDS = {
     "start": ("start", "Make a profile's server run, and watch over it."),
@@ -62,15 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SupervisorError as error:
         say_error(error)
         return error.exit_code
+    except BrokenPipeError:
+        _forget_stdout()
+        return EXIT_OK
+    except OSError as error:  # a file that cannot be read or written, wherever that was
+        say_error(_plain(error))
+        return _plain(error).exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        _forget_stdout()
-        return 0
     return result if isinstance(result, int) else 0
 
 
@@ -80,6 +83,11 @@ def say_error(error: SupervisorError) -> None:
     click.echo(f"error:{separator}{error}", err=True)
     if error.hint:
         click.echo(f"hint: {error.hint}", err=True)
+
+
+def _plain(error: OSError) -> SupervisorError:
+    kind = PermissionDenied if isinstance(error, PermissionError) else SupervisorError
+    return kind(f"{error.filename or 'The system'}: {error.strerror or error}.")
 
 
 def _forget_stdout() -> None:

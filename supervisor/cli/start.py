@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import click
 
 from ..daemon import client
+from ..daemon.places import make_folders
 from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
 from ..paths import Paths
 from ..plan.types import LaunchPlan
@@ -48,9 +50,16 @@ def start(
         return show_plan(profile, settings, as_json=as_json)
     paths = Paths.from_environment()
     refuse_a_second(paths)
-    plan = prepared(profile, parse_settings(settings), paths)
-    orders = json.dumps({"foreground": not detach, "plan": to_json(plan)}).encode()
-    return _detached(paths, orders, as_json=as_json) if detach else _become_the_daemon(orders)
+    if not detach:
+        plan = prepared(profile, parse_settings(settings), paths)
+        return _become_the_daemon(_orders(plan, foreground=True))
+    with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
+        plan = prepared(profile, parse_settings(settings), paths)
+        return _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
+
+
+def _orders(plan: LaunchPlan, *, foreground: bool) -> bytes:
+    return json.dumps({"foreground": foreground, "plan": to_json(plan)}).encode()
 
 
 def prepared(profile: str, settings: Mapping[str, str], paths: Paths) -> LaunchPlan:
@@ -86,20 +95,27 @@ def refuse_a_second(paths: Paths) -> None:
 _DAEMON = [sys.executable, "-P", "-m", "supervisor.daemon"]  # -P: never a `supervisor` folder of the cwd
 
 
-def _become_the_daemon(orders: bytes) -> int:  # noqa: RET503 - exec does not return
-    """The same process goes on, without all that preparing needed."""
-    if sys.platform == "win32":  # exec there would leave the terminal to the shell
+if sys.platform == "win32":
+
+    def _become_the_daemon(orders: bytes) -> int:
+        """Exec there would leave the terminal to the shell."""
         return subprocess.run(_DAEMON, input=orders, check=False).returncode
-    with tempfile.TemporaryFile() as file:  # without a name: secrets are on their way in it
-        file.write(orders)
-        file.seek(0)
-        os.dup2(file.fileno(), 0)
-    os.execv(sys.executable, _DAEMON)  # noqa: S606 - no shell is what is wanted
+
+else:
+
+    def _become_the_daemon(orders: bytes) -> NoReturn:
+        """The same process goes on, without all that preparing needed."""
+        with tempfile.TemporaryFile() as file:  # without a name: secrets are on their way in it
+            file.write(orders)
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+        os.execv(sys.executable, _DAEMON)  # noqa: S606 - no shell is what is wanted
 
 
-def _detached(paths: Paths, orders: bytes, *, as_json: bool) -> int:
-    """Start the daemon in a session of its own; it tells on its stdout what the start came to."""
-    paths.logs.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon in a session of its own that waits for its orders; without any, it ends."""
+    make_folders(paths)
     with (paths.logs / "daemon.out").open("wb") as errors:
         daemon = subprocess.Popen(
             _DAEMON,
@@ -109,9 +125,20 @@ def _detached(paths: Paths, orders: bytes, *, as_json: bool) -> int:
             start_new_session=True,
         )
     assert daemon.stdin is not None
+    try:
+        yield daemon
+    finally:
+        with suppress(BrokenPipeError):
+            daemon.stdin.close()
+
+
+def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, as_json: bool) -> int:
+    """Give the daemon its orders; it tells on its stdout what the start came to."""
+    assert daemon.stdin is not None
     assert daemon.stdout is not None
-    with suppress(BrokenPipeError), daemon.stdin as pipe:
-        pipe.write(orders)
+    with suppress(BrokenPipeError):
+        daemon.stdin.write(orders)
+        daemon.stdin.close()
     told = json.loads(daemon.stdout.readline() or b"{}")
     if "outcome" in told:
         return show_outcome(told, as_json=as_json)

@@ -16,7 +16,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from ..errors import AlreadyRunning, PermissionDenied, SupervisorError
+from ..errors import AlreadyRunning, SupervisorError
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json
@@ -25,8 +25,7 @@ from ..server.orphan import take_generation_lock
 from ..server.output import OutputLog
 from .daemon import Daemon
 from .endpoint import endpoint
-from .listener import private_folder
-from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, record_file
+from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, make_folders, record_file
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +34,13 @@ LOG_BYTES = 1_000_000
 
 def main() -> int:
     """Run until stopped; the exit code of the whole `start`."""
-    orders = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:  # whoever started us found out that there is nothing to run
+        return 0
+    orders = json.loads(text)
     paths = Paths.from_environment()
     try:
-        _make_folders(paths)
+        make_folders(paths)
         _lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         _set_up_logging(daemon_log(paths), foreground=orders["foreground"])
         _supervise(paths, from_json(orders["plan"]), foreground=orders["foreground"])
@@ -86,18 +88,6 @@ def hold_daemon_lock(paths: Paths) -> Lock:
             hint="goss-supervisor status, or goss-supervisor switch PROFILE",
         )
     return lock
-
-
-def _make_folders(paths: Paths) -> None:
-    try:
-        private_folder(paths.runtime)
-        for folder in (paths.state, paths.logs):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PermissionDenied(
-            f"{error.filename or paths.runtime} cannot be made: {error.strerror}.",
-            hint="Set GOSS_SUPERVISOR_HOME to a folder that you may write to.",
-        ) from error
 
 
 def _set_up_logging(file: Path, *, foreground: bool) -> None:

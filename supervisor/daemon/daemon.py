@@ -22,7 +22,7 @@ from ..server.locks import Lock
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
 from ..server.server import Server
-from ..server.vitals import vitals
+from ..server.vitals import vitals_of
 from .control import Control
 from .endpoint import Endpoint
 from .listener import listen
@@ -109,10 +109,10 @@ class Daemon:
         loop = asyncio.get_running_loop()
         if sys.platform == "win32":
             signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self._interrupt))
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupt)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        else:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self._interrupt)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _interrupt(self) -> None:
         """The first asks, the second insists."""
@@ -160,13 +160,13 @@ class Daemon:
         )
 
     def _about(self) -> dict[str, Any]:
-        used = vitals(os.getpid())
+        used = vitals_of(os.getpid())
         return {
             "pid": os.getpid(),
             "version": __version__,
             "since": iso(self._started),
             "uptime_seconds": round(time.time() - self._started, 1),
             "memory_bytes": used.rss_bytes if used else None,
-            "control": self._endpoint.where,
+            "control": str(self._endpoint.path),
             "log": str(daemon_log(self._paths)),
         }

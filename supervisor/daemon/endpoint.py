@@ -21,87 +21,80 @@ from ..errors import NotRunning, PermissionDenied
 LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS and 108 on Linux, with the NUL
 
 
-def endpoint(runtime: Path) -> Endpoint:
-    """The control endpoint of the home with this runtime directory."""
-    if sys.platform == "win32":
-        return TokenEndpoint(runtime / "control.json")
-    return UnixEndpoint(_short(runtime / "control.sock"))
-
-
-def _short(path: Path) -> Path:
-    """A socket's path has little room; a home that lies too deep gets one in the temporary folder."""
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-        return path
-    import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` shall be quick
-    import tempfile  # noqa: PLC0415
-
-    assert sys.platform != "win32"
-    folder = Path(tempfile.gettempdir()) / f"goss-supervisor-{os.getuid()}"
-    return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
-
-
-@dataclass(frozen=True, slots=True)
-class UnixEndpoint:
-    path: Path
-
-    @property
-    def where(self) -> str:
-        return str(self.path)
-
-    @property
-    def folder(self) -> Path:
-        return self.path.parent
-
-    def connect(self, timeout: float) -> socket.socket:
-        assert sys.platform != "win32"
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(timeout)
-        try:
-            client.connect(str(self.path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            client.close()
-            raise _nobody(self.where) from None
-        except OSError as error:
-            client.close()
-            raise PermissionDenied(f"The control socket {self.path} cannot be used: {error}.") from error
-        return client
-
-    def remove(self) -> None:
-        with suppress(FileNotFoundError):
-            self.path.unlink()
-
-
 @dataclass(frozen=True, slots=True)
 class TokenEndpoint:
-    file: Path
+    """A file that tells its owner the port and the token."""
 
-    @property
-    def where(self) -> str:
-        return str(self.file)
-
-    @property
-    def folder(self) -> Path:
-        return self.file.parent
+    path: Path
 
     def connect(self, timeout: float) -> socket.socket:
+        """Raises NotRunning where nobody listens."""
         try:
-            said = json.loads(self.file.read_text(encoding="utf-8"))
+            said = json.loads(self.path.read_text(encoding="utf-8"))
             client = socket.create_connection(("127.0.0.1", said["port"]), timeout)
         except (OSError, ValueError, KeyError):
-            raise _nobody(self.where) from None
+            raise _nobody(self.path) from None
         client.sendall(f"{said['token']}\n".encode())
         return client
 
     def remove(self) -> None:
-        with suppress(FileNotFoundError):
-            self.file.unlink()
+        """Leave nothing behind."""
+        self.path.unlink(missing_ok=True)
 
 
-def _nobody(where: str) -> NotRunning:
+if sys.platform == "win32":
+    Endpoint = TokenEndpoint
+
+    def endpoint(runtime: Path) -> Endpoint:
+        """The control endpoint of the home with this runtime directory."""
+        return TokenEndpoint(runtime / "control.json")
+
+else:
+
+    @dataclass(frozen=True, slots=True)
+    class UnixEndpoint:
+        """A unix socket, 0600."""
+
+        path: Path
+
+        def connect(self, timeout: float) -> socket.socket:
+            """Raises NotRunning where nobody listens, PermissionDenied where we may not connect."""
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            client.settimeout(timeout)
+            try:
+                client.connect(str(self.path))
+            except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+                client.close()
+                raise _nobody(self.path) from None
+            except OSError as error:
+                client.close()
+                raise PermissionDenied(f"The control socket {self.path} cannot be used: {error}.") from error
+            return client
+
+        def remove(self) -> None:
+            """Leave nothing behind."""
+            with suppress(FileNotFoundError):
+                self.path.unlink()
+
+    Endpoint = UnixEndpoint | TokenEndpoint
+
+    def endpoint(runtime: Path) -> Endpoint:
+        """The control endpoint of the home with this runtime directory."""
+        return UnixEndpoint(_short(runtime / "control.sock"))
+
+    def _short(path: Path) -> Path:
+        """A socket's path has little room; a home that lies too deep gets one in the temporary folder."""
+        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+            return path
+        import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` shall be quick
+        import tempfile  # noqa: PLC0415
+
+        folder = Path(tempfile.gettempdir()) / f"goss-supervisor-{os.getuid()}"
+        return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
+
+
+def _nobody(where: Path) -> NotRunning:
     return NotRunning(
         f"No goss-supervisor daemon is running here (nobody listens at {where}).",
         hint="goss-supervisor start --profile NAME",
     )
-
-
-Endpoint = UnixEndpoint | TokenEndpoint

@@ -7,10 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
-from ..errors import PermissionDenied
-from .endpoint import Endpoint, TokenEndpoint, UnixEndpoint
+from .endpoint import Endpoint, TokenEndpoint
+from .places import private_folder
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONGEST_LINE = 4 * 1024 * 1024
@@ -22,23 +21,19 @@ async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:
 
     Raises OSError, and PermissionDenied for a folder of somebody else.
     """
-    private_folder(at.folder)
+    private_folder(at.path.parent)
     at.remove()
-    if isinstance(at, UnixEndpoint):
-        return await _unix(at, handler)
-    return await _token(at, handler)
+    if sys.platform != "win32" and not isinstance(at, TokenEndpoint):
+        mask = os.umask(0o177)
+        try:
+            return await asyncio.start_unix_server(handler, at.path, limit=LONGEST_LINE)
+        finally:
+            os.umask(mask)
+    assert isinstance(at, TokenEndpoint)
+    return await _with_token(at, handler)
 
 
-async def _unix(at: UnixEndpoint, handler: Handler) -> asyncio.Server:
-    assert sys.platform != "win32"
-    mask = os.umask(0o177)
-    try:
-        return await asyncio.start_unix_server(handler, at.path, limit=LONGEST_LINE)
-    finally:
-        os.umask(mask)
-
-
-async def _token(at: TokenEndpoint, handler: Handler) -> asyncio.Server:
+async def _with_token(at: TokenEndpoint, handler: Handler) -> asyncio.Server:
     import secrets  # noqa: PLC0415 - only Windows comes here
 
     token = secrets.token_hex(32)
@@ -51,24 +46,7 @@ async def _token(at: TokenEndpoint, handler: Handler) -> asyncio.Server:
             writer.close()
 
     server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=LONGEST_LINE)
-    descriptor = os.open(at.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(at.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump({"port": server.sockets[0].getsockname()[1], "token": token}, file)
     return server
-
-
-def private_folder(folder: Path) -> None:
-    """
-    Make the folder, 0700.
-
-    Raises PermissionDenied if it belongs to somebody else, who could read and replace what we put there.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        return
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionDenied(
-            f"{folder} belongs to another user; the control socket must not lie there.",
-            hint="Set XDG_RUNTIME_DIR or GOSS_SUPERVISOR_HOME to a folder of your own.",
-        )
-    folder.chmod(0o700)

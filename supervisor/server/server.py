@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..errors import SupervisorError
 from ..plan.types import LaunchPlan
+from .address import is_socket_path
 from .child import Child, ExitStatus, spawn
 from .diagnosis import Diagnosis, Phase, cpu_fallback, diagnose
 from .environment import child_environment
@@ -47,7 +48,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once, and nobody shall wait for our clock
 SLOWEST_START_PROBE_SECONDS = 0.5
-TAIL_LINES = 20
+TAIL_LINES = 20  # for people
+DIAGNOSED_LINES = 200  # after a fatal error llama-server may print a page of usage
 _WATCHED = {
     State.STARTING: Do.WATCH_START,
     State.READY: Do.WATCH_LIFE,
@@ -215,7 +217,7 @@ class Server:
         self.output.end_run()
         phase: Phase = "serving" if self.ready_since is not None else "starting"
         self._remember_failure()
-        diagnosis = diagnose(status, phase, self.failure_tail)
+        diagnosis = diagnose(status, phase, self.output.tail(DIAGNOSED_LINES))
         self._queue.put_nowait(Exited(launch, diagnosis))
 
     def _signal(self, do: Do) -> None:
@@ -309,6 +311,8 @@ class Server:
 
     def _is_ours(self, child: Child, plan: LaunchPlan) -> bool:
         """Any process can answer 200 on a port; ready means that ours does."""
+        if is_socket_path(plan.host) or plan.port == 0:
+            return True  # the ground was clear, and there is no port to own
         return listens_on(child.identity.pid, plan.port) is not False
 
     def _degraded(self, plan: LaunchPlan) -> str:

@@ -20,7 +20,7 @@ class Vitals:
 
 def vitals(pid: int) -> Vitals | None:
     """Of this process and its descendants (an engine may be a script around the server); ``None``: gone."""
-    found = [used for member in family(pid) if (used := _vitals(member)) is not None]
+    found = [used for member in family(pid) if (used := vitals_of(member)) is not None]
     if not found:
         return None
     return Vitals(sum(used.cpu_seconds for used in found), sum(used.rss_bytes for used in found))
@@ -38,7 +38,8 @@ if sys.platform == "linux":
     _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
     _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-    def _vitals(pid: int) -> Vitals | None:
+    def vitals_of(pid: int) -> Vitals | None:
+        """Of this process alone."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -59,7 +60,7 @@ if sys.platform == "linux":
 
 else:
 
-    def _vitals(pid: int) -> Vitals | None:
+    def vitals_of(pid: int) -> Vitals | None:
         import psutil  # noqa: PLC0415 - see above
 
         try:

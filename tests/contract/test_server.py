@@ -20,7 +20,13 @@ from supervisor.server.server import Server
 
 from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until_gone
 
-QUICK = Health(start_timeout_seconds=20, interval_seconds=0.05, timeout_seconds=0.3, hang_timeout_seconds=0.6, busy_timeout_seconds=1.5)
+QUICK = Health(
+    start_timeout_seconds=20,
+    interval_seconds=0.05,
+    timeout_seconds=0.3,
+    hang_timeout_seconds=0.6,
+    busy_timeout_seconds=1.5,
+)
 
 
 def plan(tmp_path: Path, *options: str, name: str = "p", **faults) -> LaunchPlan:
@@ -231,7 +237,9 @@ async def test_a_stop_during_the_load_is_a_stop_and_no_failure(test, tmp_path):
 @promise
 async def test_a_switch_that_fails_brings_the_old_one_back(test, tmp_path):
     await test.server.start(plan(tmp_path, name="good"))
-    outcome = await test.server.start(plan(tmp_path, name="bad", exit=1, stderr="error: invalid argument: --x"))
+    outcome = await test.server.start(
+        plan(tmp_path, name="bad", exit=1, stderr="error: invalid argument: --x")
+    )
     assert (outcome.result, outcome.profile) == ("rolled back", "good")
     assert test.server.state is State.READY
 

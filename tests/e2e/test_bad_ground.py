@@ -55,7 +55,17 @@ def test_a_model_that_is_none_is_named_before_anything_starts(built_home, conten
 
 
 def test_an_engine_that_is_not_there_is_an_error_with_a_way_out(built_home):
-    refused = built_home.run("start", "-p", "demo", "-d", "--set", "engine.source=path", "--set", "engine.path=/no/such/server", code=None)
+    refused = built_home.run(
+        "start",
+        "-p",
+        "demo",
+        "-d",
+        "--set",
+        "engine.source=path",
+        "--set",
+        "engine.path=/no/such/server",
+        code=None,
+    )
     assert refused.returncode in {5, 6}
     assert "/no/such/server" in refused.stderr
     assert "hint:" in refused.stderr
@@ -75,7 +85,7 @@ def test_an_engine_that_vanishes_between_two_launches_is_named(built_home):
 
 
 def test_a_proxy_in_the_environment_is_never_used_for_our_own_server(built_home):
-    proxy = {name: "http://127.0.0.1:9" for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy")}
+    proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
     built_home.run("start", "-p", "demo", "-d", *built_home.settings, env=proxy)
     assert built_home.run("ask", "hello", env=proxy).stdout.strip() == DEMO_ANSWER
 
@@ -122,7 +132,9 @@ def test_ctrl_c_stops_a_foreground_start_cleanly(built_home):
     now = built_home.status()
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 0
-    assert not lives(psutil.Process(now["server"]["pid"])) if psutil.pid_exists(now["server"]["pid"]) else True
+    assert (
+        not lives(psutil.Process(now["server"]["pid"])) if psutil.pid_exists(now["server"]["pid"]) else True
+    )
     assert is_free(built_home.port)
 
 
@@ -155,7 +167,12 @@ def test_a_start_that_fails_leaves_no_daemon_and_says_the_last_words(built_home)
 
 def test_a_full_disk_loses_log_lines_and_nothing_else(built_home, tmp_path_factory):
     full = tmp_path_factory.mktemp("full")
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], capture_output=True
+        ).returncode
+    ):
         pytest.skip("a small file system can only be mounted by root")
     try:
         (built_home.root / "logs").symlink_to(full)
@@ -177,7 +194,13 @@ def test_a_home_that_cannot_be_written_is_said_plainly(built_home):
     blocked = built_home.root / "file"
     blocked.write_text("not a folder")
     refused = built_home.run(
-        "start", "-p", "demo", "-d", *built_home.settings, env={"GOSS_SUPERVISOR_HOME": str(blocked)}, code=None
+        "start",
+        "-p",
+        "demo",
+        "-d",
+        *built_home.settings,
+        env={"GOSS_SUPERVISOR_HOME": str(blocked)},
+        code=None,
     )
     assert refused.returncode in {1, 11}
     assert "Traceback" not in refused.stderr

@@ -24,6 +24,7 @@ Library = Any  # the module, which ships no types
 
 PACKAGE = "xllamacpp"
 MEBIBYTE = 1024 * 1024
+LOG_SECONDS = 0.05  # for what stands in the C++ logger's queue when a signal comes
 ALONE = {
     "-h, --help, --usage": "print usage and exit",
     "--version": "show version and build info",
@@ -151,9 +152,10 @@ def serve(library: Library, params: Params) -> NoReturn:
         signal.signal(each, signal.SIG_DFL)
     try:
         server = library.Server(params)
-    except (RuntimeError, ValueError) as error:  # the C++ side has already logged why
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(1)
+    except (RuntimeError, ValueError) as error:
+        leave(
+            f"error: {error}"
+        )  # an orderly exit: why stands in the C++ logger's queue, printed on its way out
     for each in signals:
         signal.signal(each, _end)
     while server is not None:  # the name keeps it alive
@@ -163,6 +165,7 @@ def serve(library: Library, params: Params) -> NoReturn:
 
 def _end(_signal: int, _frame: object) -> NoReturn:
     os.write(2, b"cleaning up before exit...\n")
+    time.sleep(LOG_SECONDS)
     os._exit(0)
 
 

