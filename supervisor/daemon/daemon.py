@@ -17,11 +17,12 @@ from .. import __version__
 from ..errors import StartFailed, SupervisorError
 from ..paths import Paths
 from ..plan.types import LaunchPlan
-from ..server.lifecycle import Outcome, State
+from ..server.lifecycle import Outcome
 from ..server.locks import Lock
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
 from ..server.server import Server
+from ..server.table import State
 from ..server.vitals import vitals_of
 from .control import Control
 from .endpoint import Endpoint

@@ -1,143 +1,28 @@
 """
-The life of one server, as a table.
+What happens to one server, judged by the table.
 
-Theory of operation.  *Inputs* say what happened (a person asked, a probe answered, the child exited).
-Each is first judged into one of the *events* of the table; that is the only place where budgets and
-policies are read.  The table gives the next state and the *commands* for the shell to carry out.
-Nothing here does I/O, reads a clock or draws a random number.
+*Inputs* say what happened (a person asked, a probe answered, the child exited).  Each is first judged into
+one of the *events* of the table; that is the only place where budgets and policies are read.  The table
+gives the next state and the *commands* for the shell to carry out.  Nothing here does I/O, reads a clock or
+draws a random number.
 
-- Every launch has an id, and every input about a launch carries it.  An input that belongs to an
-  earlier launch changes nothing.
-- A state has at most one timer.  It ends with its state, or when a row arms it anew; so a request
-  that is repeated while a server is stopping does not make the stop any longer.
-- Whatever exit follows our own signal is "done", not a crash.
-- A switch remembers the last plan that was ready, and goes back to it once if the new one fails.
-- A pair that is not in the table is an error of this program: `IllegalEvent`, and nothing changes.
+- Every launch has an id, and every input about a launch carries it.  An input that belongs to an earlier
+  launch changes nothing.
+- A switch remembers the last plan that served, and goes back to it once if the new one fails.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal
 
 from ..plan.types import LaunchPlan
 from .diagnosis import Diagnosis
-
-
-class State(StrEnum):
-    STOPPED = "stopped"
-    PREPARING = "preparing"  # checking the ground: binary, model, port
-    STARTING = "starting"  # spawned, not ready
-    READY = "ready"
-    DEGRADED = "degraded"  # serves, but not as the profile asks
-    STOPPING = "stopping"  # asked to leave
-    KILLING = "killing"  # asked again; killed next
-    BACKOFF = "backoff"  # waiting to try again
-    FAILED = "failed"  # stays down until a person acts
-
-
-class Event(StrEnum):
-    START = "start"
-    STOP = "stop"
-    KILL = "kill"
-    CLEAR = "ground clear"
-    READY = "ready"
-    DEGRADED = "degraded"
-    GIVEN_UP_ON = "given up on"  # it stalled while loading, or hangs
-    RETRY = "failed, retry"
-    GIVE_UP = "failed, give up"
-    FALL_BACK = "failed, fall back"
-    DONE = "gone as asked"
-    NEXT = "gone, next plan"
-    TIMER = "timer"
-    LAST_TIMER = "last timer"  # of KILLING: even KILL was not enough
-
-
-class Do(StrEnum):
-    """Commands to the shell.  ARM_x arms the state's one timer; the seconds come with it."""
-
-    CHECK_GROUND = "check ground"
-    SPAWN = "spawn"
-    WATCH_START = "watch start"
-    WATCH_LIFE = "watch life"
-    TERM = "term"
-    KILL = "kill"
-    ARM_GRACE = "arm grace"
-    ARM_INSIST = "arm insist"
-    ARM_GONE = "arm gone"
-    ARM_BACKOFF = "arm backoff"
-    ARM_STABLE = "arm stable"
-    CALM = "calm"  # it has been ready for long enough: the backoff starts anew
-    SETTLE = "settle"  # tell those who wait for the outcome of their request
-
+from .table import ARMS, LIVE, OCCUPIED, TABLE, Do, Event, IllegalEvent, State
 
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
-
-_AGAIN = (State.PREPARING, (Do.CHECK_GROUND,))
-_LET_GO = (State.STOPPING, (Do.TERM, Do.ARM_GRACE))
-_SHOOT = (State.KILLING, (Do.KILL, Do.ARM_GONE))
-_CRASHES: dict[Event, tuple[State, tuple[Do, ...]]] = {
-    Event.RETRY: (State.BACKOFF, (Do.ARM_BACKOFF,)),
-    Event.GIVE_UP: (State.FAILED, (Do.SETTLE,)),
-}
-_FAILURES = {**_CRASHES, Event.FALL_BACK: _AGAIN}  # before it has ever served
-_GONE = {Event.DONE: (State.STOPPED, (Do.SETTLE,)), Event.NEXT: _AGAIN, **_FAILURES}
-_ALIVE = {Event.START: _LET_GO, Event.STOP: _LET_GO, Event.KILL: _SHOOT, Event.GIVEN_UP_ON: _LET_GO}
-_AT_REST = {
-    Event.START: _AGAIN,
-    Event.STOP: (State.STOPPED, (Do.SETTLE,)),
-    Event.KILL: (State.STOPPED, (Do.SETTLE,)),
-}
-
-TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
-    State.STOPPED: _AT_REST,
-    State.FAILED: _AT_REST,
-    State.BACKOFF: {**_AT_REST, Event.TIMER: _AGAIN},
-    State.PREPARING: {
-        **_AT_REST,
-        **_FAILURES,
-        Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START)),
-    },
-    State.STARTING: {
-        **_ALIVE,
-        **_FAILURES,
-        Event.READY: (State.READY, (Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE)),
-        Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE)),
-    },
-    State.READY: {
-        **_ALIVE,
-        **_CRASHES,
-        Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE,)),
-        Event.TIMER: (State.READY, (Do.CALM,)),
-    },
-    State.DEGRADED: {
-        **_ALIVE,
-        **_CRASHES,
-        Event.TIMER: (State.DEGRADED, (Do.CALM,)),
-    },
-    State.STOPPING: {
-        **_GONE,
-        Event.START: (State.STOPPING, ()),
-        Event.STOP: (State.STOPPING, ()),
-        Event.KILL: _SHOOT,
-        Event.TIMER: (State.KILLING, (Do.TERM, Do.ARM_INSIST)),
-    },
-    State.KILLING: {
-        **_GONE,
-        Event.START: (State.KILLING, ()),
-        Event.STOP: (State.KILLING, ()),
-        Event.KILL: _SHOOT,
-        Event.TIMER: _SHOOT,
-        Event.LAST_TIMER: (State.KILLING, (Do.SETTLE, Do.KILL, Do.ARM_GONE)),  # nothing runs beside it
-    },
-}
-
-
-class IllegalEvent(AssertionError):
-    """The table has no row for this event in this state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +139,7 @@ class Lifecycle:
             raise IllegalEvent(msg)
         self._remember(event, happened)
         before, (self.state, todo) = self.state, row
-        if self.state is not before or not _ARMS.isdisjoint(todo):
+        if self.state is not before or not ARMS.isdisjoint(todo):
             self._serial += 1
         return [self._command(do) for do in todo]
 
@@ -286,7 +171,7 @@ class Lifecycle:
             case Serving(degraded=degraded):
                 return self._judge_serving(degraded)
             case Unresponsive():
-                return Event.GIVEN_UP_ON if self.state in _LIVE else None
+                return Event.GIVEN_UP_ON if self.state in LIVE else None
             case Exited(diagnosis=diagnosis):
                 return self._judge_exit(diagnosis, now)
 
@@ -301,7 +186,7 @@ class Lifecycle:
         return Event.DEGRADED if degraded and self.state is State.READY else None
 
     def _judge_exit(self, diagnosis: Diagnosis, now: float) -> Event:
-        if self.state in _LIVE:
+        if self.state in LIVE:
             return self._judge_failure(diagnosis, now)
         if self._next is not None:
             return Event.NEXT
@@ -362,7 +247,7 @@ class Lifecycle:
         self._rolled_back = self._condemned = None
         self._recent.clear()
         self._backoffs = 0
-        if self.state in _OCCUPIED:
+        if self.state in OCCUPIED:
             self._next = plan
             self.why = f"making way for {plan.profile}"
         else:
@@ -372,7 +257,7 @@ class Lifecycle:
         self._next = self._fallback = self._rolled_back = self._condemned = None
         self._killed = self._killed or event is Event.KILL
         self.why = "asked to stop"
-        if self.state not in _OCCUPIED:
+        if self.state not in OCCUPIED:
             self._settle("stopped")
 
     def _remember_serving(self, degraded: str) -> None:
@@ -423,7 +308,7 @@ class Lifecycle:
         return Command(do, self.launch, self._seconds(do), self._serial)
 
     def _seconds(self, do: Do) -> float:
-        assert self.plan is not None or do not in _ARMS
+        assert self.plan is not None or do not in ARMS
         if self.plan is None:
             return 0.0
         policy = self.plan.restart
@@ -441,11 +326,6 @@ class Lifecycle:
                 return min(doubled, policy.backoff_limit_seconds) * (1 + self.jitter() / 10)
             case _:
                 return 0.0
-
-
-_LIVE = frozenset({State.STARTING, State.READY, State.DEGRADED})
-_OCCUPIED = _LIVE | {State.STOPPING, State.KILLING}
-_ARMS = frozenset(do for do in Do if do.name.startswith("ARM_"))
 
 
 def stop_bound(plan: LaunchPlan) -> float:

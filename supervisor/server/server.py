@@ -24,16 +24,13 @@ from .ground import check_ground
 from .health import Evidence, Verdict, Watch
 from .lifecycle import (
     Command,
-    Do,
     Exited,
     GroundChecked,
-    IllegalEvent,
     Input,
     Lifecycle,
     Outcome,
     Serving,
     Start,
-    State,
     StopAsked,
     TimerElapsed,
     Unresponsive,
@@ -42,6 +39,7 @@ from .locks import Lock
 from .output import OutputLog
 from .ports import listens_on
 from .probe import probe, target_of
+from .table import Do, IllegalEvent, State
 from .vitals import vitals
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ import pytest
 
 from supervisor.plan.types import LaunchPlan
 from supervisor.profile.types import Health, Restart, Stop
-from supervisor.server.lifecycle import State
 from supervisor.server.locks import Lock, held_by
 from supervisor.server.output import OutputLog
 from supervisor.server.server import Server
+from supervisor.server.table import State
 
 from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until_gone
 

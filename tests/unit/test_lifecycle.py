@@ -14,22 +14,18 @@ from supervisor.profile.types import Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
 from supervisor.server.lifecycle import (
     GONE_SECONDS,
-    TABLE,
     Command,
-    Do,
-    Event,
     Exited,
     GroundChecked,
-    IllegalEvent,
     Lifecycle,
     Serving,
     Start,
-    State,
     StopAsked,
     TimerElapsed,
     Unresponsive,
     stop_bound,
 )
+from supervisor.server.table import TABLE, Do, Event, IllegalEvent, State
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)
