@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .engine.build import Build
-from .engine.choose import acquire, find, pinned
+from .engine.choose import acquire, find
 from .errors import ConfigError, NotFound
 from .model.check import check_model
 from .model.demo import demo_path, ensure_demo
@@ -63,9 +63,7 @@ def preview(name: str, overrides: Mapping[str, str], paths: Paths) -> Preparatio
     Without an engine the pinned build's known options are used, and a note says so.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, paths=paths) or pinned(
-        "no engine is installed: these are the known options of the pinned build",
-    )
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, paths=paths)
     return _preparation(profile, overrides, build, _model_path(profile, paths, write=False))
 
 
@@ -80,8 +78,6 @@ def _preparation(
     stamp = "" if missing else "|".join(f"{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
     model = ModelAtHand(str(first), tuple(map(str, files)), stamp)
     notes = [f"{file} is not on disk" for file in missing]
-    if build.source == "none":
-        notes.append(build.reason)
     config = system_config()
     if config is not None:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")

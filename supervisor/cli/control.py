@@ -11,9 +11,9 @@ import click
 from ..daemon import client
 from ..daemon.places import daemon_lock
 from ..errors import NotRunning, SupervisorError
+from ..locks import held_by
 from ..paths import Paths
 from ..plan.wire import to_json
-from ..server.locks import held_by
 from .common import json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
 from .start import prepared

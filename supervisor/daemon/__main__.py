@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AlreadyRunning, SupervisorError
+from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json
-from ..server.locks import Lock, held_by
 from ..server.orphan import take_generation_lock
 from ..server.output import OutputLog
 from .daemon import Daemon

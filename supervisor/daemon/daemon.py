@@ -15,10 +15,10 @@ from typing import Any
 
 from .. import __version__
 from ..errors import StartFailed, SupervisorError
+from ..locks import Lock
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..server.lifecycle import Outcome
-from ..server.locks import Lock
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
 from ..server.server import Server

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import StartFailed
+from ..locks import Lock
 from .child import Identity, identify
-from .locks import Lock
 from .record import read_record
 
 if sys.platform == "win32":

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from ..errors import SupervisorError
+from ..locks import Lock
 from ..plan.types import LaunchPlan
 from .address import is_socket_path
 from .child import Child, ExitStatus, spawn
@@ -35,7 +36,6 @@ from .lifecycle import (
     TimerElapsed,
     Unresponsive,
 )
-from .locks import Lock
 from .output import OutputLog
 from .ports import listens_on
 from .probe import probe, target_of

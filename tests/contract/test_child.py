@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, StartFailed
+from supervisor.locks import Lock, held_by
 from supervisor.server.child import ExitStatus, identify, spawn
-from supervisor.server.locks import Lock, held_by
 from supervisor.server.mechanism import posix
 from supervisor.server.mechanism.linux import open_pidfd
 from supervisor.server.mechanism.pipe import Pipe

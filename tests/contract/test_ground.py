@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.locks import Lock, held_by
 from supervisor.plan.types import LaunchPlan
 from supervisor.server.child import Identity, identify, spawn
 from supervisor.server.ground import check_ground
-from supervisor.server.locks import Lock, held_by
 from supervisor.server.ports import listens_on, who_listens
 from supervisor.server.vitals import family, vitals
 
@@ -242,7 +242,7 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path):
     path = tmp_path / "l"
     code = (
         "import pathlib, sys\n"
-        "from supervisor.server.locks import Lock\n"
+        "from supervisor.locks import Lock\n"
         f"lock = Lock.acquire(pathlib.Path({str(path)!r}), {{'pid': 0}})\n"
         "print('held', flush=True); sys.stdin.read()"
     )

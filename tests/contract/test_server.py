@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.locks import Lock, held_by
 from supervisor.plan.types import LaunchPlan
 from supervisor.profile.types import Health, Restart, Stop
-from supervisor.server.locks import Lock, held_by
 from supervisor.server.output import OutputLog
 from supervisor.server.server import Server
 from supervisor.server.table import State

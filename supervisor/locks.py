@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import SupervisorError
+from .errors import PermissionDenied
 
 if sys.platform == "win32":
     import msvcrt
@@ -43,12 +43,12 @@ class Lock:
         """
         Take it without waiting, and write `holder` into the file for others to read.
 
-        ``None``: somebody holds it, see `held_by`.  Raises SupervisorError where files cannot be locked.
+        ``None``: somebody holds it, see `held_by`.  Raises PermissionDenied where the file cannot be written or locked.
         """
         try:
             fd = _take(path, holder)
         except OSError as error:
-            raise SupervisorError(
+            raise PermissionDenied(
                 f"{path} cannot be locked: {error.strerror or error}.",
                 hint="Put the home (GOSS_SUPERVISOR_HOME) into a folder of yours on a local disk.",
             ) from error
