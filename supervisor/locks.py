@@ -43,7 +43,7 @@ class Lock:
         """
         Take it without waiting, and write `holder` into the file for others to read.
 
-        ``None``: somebody holds it, see `held_by`.  Raises PermissionDenied where the file cannot be written or locked.
+        ``None``: somebody holds it, see `held_by`.  Raises PermissionDenied where it cannot be locked.
         """
         try:
             fd = _take(path, holder)

@@ -85,6 +85,7 @@ class Ground:
     def of_install(self, install: Install, reason: str) -> Build:
         files = tuple(Path(file) for file in install.files)
         seen = inspect(install.command, self._cache, files=files, fresh_devices=self.wanted.gpu)
+        caveat = embedded.CAVEAT if install.repository == embedded.REPOSITORY else ""
         return Build(
             source=install.source,
             repository=install.repository,
@@ -94,7 +95,7 @@ class Ground:
             digest=seen.digest,
             capabilities=seen.capabilities,
             devices=seen.devices,
-            reason=f"{install.repository} {install.tag} ({install.flavour}): {reason}",
+            reason=f"{install.repository} {install.tag} ({install.flavour}): {reason}{caveat}",
         )
 
     def _foreign(self, source: str, binary: Path, reason: str) -> Build:
