@@ -124,7 +124,10 @@ def _lines(now: Status) -> Iterator[str]:
     if server["log_dropped_bytes"]:
         yield f"warning   {size(server['log_dropped_bytes'])} of the log could not be written"
     if server["last_failure"]:
-        yield from _failure_lines(server["last_failure"])
+        lines = list(_failure_lines(server["last_failure"]))
+        yield from (
+            lines if server["state"] != "ready" else [lines[0], "          goss-supervisor logs --previous"]
+        )
 
 
 def _process(of: Status) -> str:
@@ -134,7 +137,7 @@ def _process(of: Status) -> str:
 def _failure_lines(failure: Status) -> Iterator[str]:
     yield f"failure   {failure['message']} (at {_text(failure['at'])})"
     if failure["hint"]:
-        yield f"          try: {failure['hint']}"
+        yield f"          {failure['hint']}"
     yield from (f"  | {line}" for line in failure["log_tail"])
 
 

@@ -26,6 +26,7 @@ from ..server.output import OutputLog
 from .daemon import Daemon
 from .endpoint import endpoint
 from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, make_folders, record_file
+from .terminal import Terminal, TerminalHandler
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def _supervise(paths: Paths, plan: LaunchPlan, *, foreground: bool) -> None:
     generation = take_generation_lock(generation_lock(paths), record_file(paths), log.warning)
     output = OutputLog(paths.logs, SERVER_LOG)
     if foreground:
-        output.listen(lambda line: print(line, file=sys.stderr, flush=True))
+        output.listen(Terminal().show)
     tell = _say_nothing if foreground else _tell
     asyncio.run(Daemon(paths, endpoint(paths.runtime), output, generation, tell).run(plan))
 
@@ -94,7 +95,7 @@ def _set_up_logging(file: Path, *, foreground: bool) -> None:
     """Everything to daemon.log, rotated; to the terminal too where there is one to watch."""
     handlers: list[logging.Handler] = [RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)]
     if foreground:
-        handlers.append(logging.StreamHandler(sys.stderr))
+        handlers.append(TerminalHandler(Terminal()))
     logging.raiseExceptions = False  # a full disk must not fill the terminal too
     logging.basicConfig(
         level=logging.INFO,

@@ -75,8 +75,11 @@ class Daemon:
         self._listen_to_signals()
         working = asyncio.create_task(self._server.run())
         listener = await listen(self._endpoint, self._control.serve)
+        supervising = asyncio.create_task(self._supervise(plan))
         try:
-            await self._supervise(plan)
+            done, _ = await asyncio.wait({working, supervising}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             listener.close()
             await self._control.finish()

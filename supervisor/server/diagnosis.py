@@ -51,7 +51,7 @@ _WRONG_CPU = "The engine uses instructions that this CPU does not have."
 _BY_EXIT: dict[int, Diagnosis] = {
     -9: Diagnosis(
         "killed",
-        "llama-server was killed by SIGKILL without a word: probably the system ran out of memory.",
+        "llama-server was killed by SIGKILL: by somebody, or by the system because memory ran out.",
         f"The kernel's log tells (journalctl -k, dmesg).  {LESS_MEMORY}",
         retryable=True,
     ),

@@ -173,9 +173,9 @@ class Server:
             case Do.SPAWN:
                 await self._spawn(command.launch)
             case Do.WATCH_START:
-                self._watch(self._watch_start(command.launch))
+                self._watch(command.launch, self._watch_start(command.launch))
             case Do.WATCH_LIFE:
-                self._watch(self._watch_life(command.launch))
+                self._watch(command.launch, self._watch_life(command.launch))
             case Do.TERM | Do.KILL:
                 self._signal(command.do)
             case Do.SETTLE:
@@ -249,11 +249,18 @@ class Server:
 
     # --- watching
 
-    def _watch(self, watching: Coroutine[None, None, None]) -> None:
+    def _watch(self, launch: int, watching: Coroutine[None, None, None]) -> None:
         if self._watcher:
             self._watcher.cancel()
-        self._watcher = asyncio.get_running_loop().create_task(watching)
-        self._watcher.add_done_callback(_report_a_bug)
+        self._watcher = asyncio.get_running_loop().create_task(self._guarded(launch, watching))
+
+    async def _guarded(self, launch: int, watching: Coroutine[None, None, None]) -> None:
+        """A server that nobody watches any more must not look ready: a bug of ours ends it."""
+        try:
+            await watching
+        except Exception:
+            log.exception("a watcher broke")
+            self._give_up(launch, "bug", "the watcher of goss-supervisor broke, see daemon.log")
 
     async def _watch_start(self, launch: int) -> None:
         """Probe /health until it is ready, ever more slowly; give up on it without progress."""
@@ -336,8 +343,3 @@ class Server:
 
 
 _UNDER_WAY = frozenset({State.PREPARING, State.STARTING, State.STOPPING, State.KILLING, State.BACKOFF})
-
-
-def _report_a_bug(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a watcher broke", exc_info=task.exception())

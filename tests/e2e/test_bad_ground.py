@@ -128,21 +128,49 @@ def test_a_gpu_profile_on_a_cpu_engine_is_degraded_and_says_why(built_home):
 
 def test_ctrl_c_stops_a_foreground_start_cleanly(built_home):
     process = built_home.foreground()
-    built_home_ready(process)
-    now = built_home.status()
+    shown = until_said(process, "demo: ready")
+    assert "loading model" in shown  # the server's own log is seen
+    server = psutil.Process(built_home.status()["server"]["pid"])
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 0
-    assert (
-        not lives(psutil.Process(now["server"]["pid"])) if psutil.pid_exists(now["server"]["pid"]) else True
-    )
+    assert not lives(server)
     assert is_free(built_home.port)
 
 
-def built_home_ready(process: subprocess.Popen) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_the_request_under_way(built_home):
+    process = built_home.foreground("demo", "--set", "stop.grace=1h")
+    until_said(process, "demo: ready")
+    server = psutil.Process(built_home.status()["server"]["pid"])
+    server.suspend()  # as deaf as one that is busy for good
+    process.send_signal(signal.SIGINT)
+    until_said(process, "once more to stop now")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 0
+    assert not lives(server)
+
+
+def test_a_hangup_reloads_the_profile(built_home):
+    path = built_home.profile("mine", "extends: demo\nserver: {ctx-size: 2048}\n")
+    built_home.start("mine")
+    before = built_home.status()
+    path.write_text("extends: demo\nserver: {ctx-size: 1024}\n", encoding="utf-8")
+    os.kill(before["daemon"]["pid"], signal.SIGHUP)
+    after = built_home.watch_for(
+        lambda now: (
+            now["server"]["state"] == "ready" and now["server"]["digest"] != before["server"]["digest"]
+        )
+    )
+    assert after["daemon"]["pid"] == before["daemon"]["pid"]
+
+
+def until_said(process: subprocess.Popen, words: str) -> str:
+    """What a foreground start has shown up to these words."""
+    shown = ""
     for line in process.stdout:
-        if "demo: ready" in line:
-            return
-    raise AssertionError("the daemon ended before it was ready")
+        shown += line
+        if words in line:
+            return shown
+    raise AssertionError(f"{words!r} was never said:\n{shown}")
 
 
 def test_a_killed_daemon_takes_its_server_with_it_and_the_next_start_works(home):

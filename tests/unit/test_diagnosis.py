@@ -187,8 +187,8 @@ def test_without_a_word_the_exit_status_speaks(status, kind, retryable):
     assert found.hint
 
 
-def test_a_silent_kill_is_called_probable_not_certain():
-    assert "probably" in diagnose(ExitStatus(signal=9), "serving", ["I srv all is well"]).message
+def test_a_silent_kill_leaves_open_who_did_it():
+    assert "or by the system" in diagnose(ExitStatus(signal=9), "serving", ["I srv all is well"]).message
 
 
 def test_an_end_while_serving_is_always_tried_again():
