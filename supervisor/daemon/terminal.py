@@ -30,9 +30,8 @@ class Terminal:
                 os.write(self._descriptor, data)
 
     def _takes_more(self) -> bool:
-        if sys.platform != "win32":  # select knows only sockets there
-            return bool(select.select([], [self._descriptor], [], 0)[1])
-        return True
+        """Windows' select knows only sockets."""
+        return sys.platform == "win32" or bool(select.select([], [self._descriptor], [], 0)[1])
 
 
 class TerminalHandler(logging.Handler):
