@@ -37,7 +37,7 @@ class Home:
         self.env = {**os.environ, "GOSS_SUPERVISOR_HOME": str(root)}
         self.port = free_port()
         settings = ["engine.source=path", f"engine.path={engine}", f"listen.port={self.port}"]
-        settings += [f"restart.backoff={BACKOFF}s", "restart.max=1000"]
+        settings += [f"restart.backoff={BACKOFF}s", f"restart.backoff-limit={BACKOFF}s", "restart.max=1000"]
         self.settings = [word for setting in settings for word in ("--set", setting)]
 
     def run(self, *words: str) -> str:

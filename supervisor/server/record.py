@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .child import Identity
+from .identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
