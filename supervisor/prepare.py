@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from .engine.build import Build
 from .engine.choose import acquire, find
@@ -96,7 +96,8 @@ def _model_path(profile: Profile, paths: Paths, *, write: bool) -> Path:
         return ensure_demo(paths.models) if write else demo_path(paths.models)
     if model.path is not None:
         path = model.path.expanduser()
-        return path if path.is_absolute() else paths.models / path
+        is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
+        return path if is_absolute else paths.models / path
     if model.repo is None or model.file is None:
         raise ConfigError(
             f"Profile {profile.name} names no model.",
