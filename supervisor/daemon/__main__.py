@@ -39,6 +39,7 @@ def main() -> int:
     if not text:  # whoever started us found out that there is nothing to run
         return 0
     orders = json.loads(text)
+    os.umask(0o077)  # logs and records are their owner's; what the server saves (slots) is too
     paths = Paths.from_environment()
     try:
         make_folders(paths)

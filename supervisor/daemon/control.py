@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..plan.wire import from_json
+from ..server.key import api_key
 from ..server.lifecycle import Outcome
 from ..server.server import Server
 from .listener import LONGEST_LINE
@@ -137,12 +138,11 @@ class Control:
         The socket is 0600, and the secrets are its user's own.
         """
         plan = self._server.plan
-        key = "" if plan is None else plan.secrets.get("LLAMA_API_KEY", "").split(",")[0]
         yield {
             "profile": plan.profile if plan else None,
             "settings": dict(plan.settings) if plan else {},
             "url": url_of(plan) if plan else None,
-            "key": key,
+            "key": api_key(plan) if plan else "",
             "final": True,
         }
 

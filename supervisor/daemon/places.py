@@ -48,7 +48,7 @@ def make_folders(paths: Paths) -> None:
     try:
         private_folder(paths.runtime)
         for folder in (paths.state, paths.logs):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise PermissionDenied(
             f"{error.filename or paths.runtime} cannot be made: {error.strerror}.",

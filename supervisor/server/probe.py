@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..plan.types import LaunchPlan
 from .address import connect_address, first_host, is_socket_path, url_host
+from .key import api_key
 
 if TYPE_CHECKING:
     import ssl
@@ -48,7 +49,7 @@ class ProbeResult:
 def target_of(plan: LaunchPlan) -> Target:
     """The way to the server of this plan, with its key.  Raises StartFailed for a host without an address."""
     unix = is_socket_path(plan.host)
-    key = plan.secrets.get("LLAMA_API_KEY", "").partition(",")[0]
+    key = api_key(plan)
     return Target(
         address=first_host(plan.host) if unix else connect_address(plan.host),
         port=plan.port,

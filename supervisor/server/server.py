@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import SupervisorError
@@ -38,8 +38,8 @@ from .lifecycle import (
 )
 from .output import OutputLog
 from .ports import listens_on
-from .probe import probe, target_of
-from .table import Do, IllegalEvent, State
+from .probe import ProbeResult, probe, target_of
+from .table import LIVE, Do, IllegalEvent, State
 from .vitals import vitals
 
 log = logging.getLogger(__name__)
@@ -173,9 +173,9 @@ class Server:
             case Do.SPAWN:
                 await self._spawn(command.launch)
             case Do.WATCH_START:
-                self._watch(command.launch, self._watch_start(command.launch))
+                self._watch(command.launch, self._watch_start)
             case Do.WATCH_LIFE:
-                self._watch(command.launch, self._watch_life(command.launch))
+                self._watch(command.launch, self._watch_life)
             case Do.TERM | Do.KILL:
                 self._signal(command.do)
             case Do.SETTLE:
@@ -191,7 +191,7 @@ class Server:
         assert self.plan is not None
         problem = check_ground(self.plan)
         if problem is not None:
-            self._remember_failure()
+            self._remember_failure(())  # nothing was launched that could have said anything
         return problem
 
     async def _spawn(self, launch: int) -> None:
@@ -214,8 +214,10 @@ class Server:
         self.child = None
         self.output.end_run()
         phase: Phase = "serving" if self.ready_since is not None else "starting"
-        self._remember_failure()
-        diagnosis = diagnose(status, phase, self.output.tail(DIAGNOSED_LINES))
+        tail = self.output.tail(DIAGNOSED_LINES)
+        if self.state in LIVE:  # else it went because we said so
+            self._remember_failure(tail)
+        diagnosis = diagnose(status, phase, tail)
         self._queue.put_nowait(Exited(launch, diagnosis))
 
     def _signal(self, do: Do) -> None:
@@ -243,21 +245,21 @@ class Server:
             if not waiter.done():
                 waiter.set_result(self.lifecycle.outcome)
 
-    def _remember_failure(self) -> None:
-        self.failure_tail = tuple(self.output.tail(TAIL_LINES))
+    def _remember_failure(self, tail: Sequence[str]) -> None:
+        self.failure_tail = tuple(tail[-TAIL_LINES:])
         self.failed_at = time.time()
 
     # --- watching
 
-    def _watch(self, launch: int, watching: Coroutine[None, None, None]) -> None:
+    def _watch(self, launch: int, watching: Callable[[int], Awaitable[None]]) -> None:
         if self._watcher:
             self._watcher.cancel()
         self._watcher = asyncio.get_running_loop().create_task(self._guarded(launch, watching))
 
-    async def _guarded(self, launch: int, watching: Coroutine[None, None, None]) -> None:
+    async def _guarded(self, launch: int, watching: Callable[[int], Awaitable[None]]) -> None:
         """A server that nobody watches any more must not look ready: a bug of ours ends it."""
         try:
-            await watching
+            await watching(launch)
         except Exception:
             log.exception("a watcher broke")
             self._give_up(launch, "bug", "the watcher of goss-supervisor broke, see daemon.log")
@@ -290,12 +292,10 @@ class Server:
         while True:
             await asyncio.sleep(plan.health.interval_seconds)
             answer = await probe(target, path, timeout_seconds=plan.health.timeout_seconds)
-            verdict = watch.serving(
-                self._evidence(child),
-                time.monotonic(),
-                answered=answer.outcome == "ok",
-            )
-            self._say_busy("" if verdict is Verdict.FINE else f"{verdict}, last probe: {answer.outcome}")
+            # A refusal (a key that we do not know, say) proves little, but nobody is killed for it.
+            answered = answer.status is not None
+            verdict = watch.serving(self._evidence(child), time.monotonic(), answered=answered)
+            self._say_busy(_doubt(verdict, answer))
             if verdict is Verdict.DEAD:
                 self._give_up(launch, "hung", "it answers no probe and makes no progress")
                 return
@@ -306,7 +306,7 @@ class Server:
             self._on_change()
 
     def _give_up(self, launch: int, kind: str, message: str) -> None:
-        self._remember_failure()
+        self._remember_failure(self.output.tail(TAIL_LINES))
         diagnosis = Diagnosis(kind, f"llama-server was stopped: {message}", "", retryable=True)
         self._queue.put_nowait(Unresponsive(launch, diagnosis))
 
@@ -340,6 +340,13 @@ class Server:
             self._timer.cancel()
         if self._watcher:
             self._watcher.cancel()
+
+
+def _doubt(verdict: Verdict, answer: ProbeResult) -> str:
+    """What keeps us from calling it alive; empty when it is."""
+    if verdict is not Verdict.FINE:
+        return f"{verdict}, last probe: {answer.outcome}"
+    return "" if answer.outcome == "ok" else f"liveness is not known, the probe got HTTP {answer.status}"
 
 
 _UNDER_WAY = frozenset({State.PREPARING, State.STARTING, State.STOPPING, State.KILLING, State.BACKOFF})

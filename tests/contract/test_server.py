@@ -295,3 +295,19 @@ async def test_a_binary_that_vanished_is_named(test, tmp_path):
     assert outcome.result == "failed"
     assert "gone/llama-server" in outcome.why
     assert pytest.approx(0) == test.server.lifecycle.restarts
+
+
+@promise
+async def test_a_probe_that_is_refused_kills_nobody_and_says_so(test, tmp_path):
+    await test.server.start(replace(plan(tmp_path), liveness_path="/no/such/page"))
+    await test.until(lambda: "HTTP" in test.server.busy)
+    await asyncio.sleep(QUICK.hang_timeout_seconds * 2)  # a silent one would be dead by now
+    assert test.server.state is State.READY
+
+
+@promise
+async def test_a_stop_is_no_failure_and_leaves_the_last_one_as_it_was(test, tmp_path):
+    await test.server.start(plan(tmp_path))
+    await test.server.stop()
+    assert test.server.failed_at is None
+    assert test.server.failure_tail == ()

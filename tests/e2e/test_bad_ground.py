@@ -115,9 +115,24 @@ def test_a_key_guards_the_server_and_is_seen_nowhere(built_home):
     assert "s3cret-of-mine" not in " ".join(psutil.Process(server["server"]["pid"]).cmdline())
     assert "s3cret-of-mine" not in built_home.run("plan", "locked", "--json").stdout
     assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
+    for name in ("logs", "state", "run"):
+        assert (built_home.root / name).stat().st_mode & 0o077 == 0
     for path in built_home.root.rglob("*"):
         if path.is_file() and path.suffix in {".log", ".json"} and "config" not in path.parts:
             assert b"s3cret-of-mine" not in path.read_bytes(), path
+
+
+def test_a_key_in_a_file_is_known_to_the_probe_and_to_ask(built_home):
+    keys = built_home.root / "keys"
+    keys.write_text("first-key\nsecond-key\n")
+    built_home.profile(
+        "locked",
+        f"extends: demo\nserver: {{api-key-file: {keys}}}\nhealth: {{interval: 0.1s, hang-timeout: 1s}}\n",
+    )
+    built_home.start("locked")
+    assert built_home.run("ask", "hello").stdout.strip() == DEMO_ANSWER
+    later = built_home.watch_for(lambda now: (now["server"]["uptime_seconds"] or 0) > 3)
+    assert (later["server"]["state"], later["server"]["why"], later["server"]["restarts"]) == ("ready", "", 0)
 
 
 def test_a_gpu_profile_on_a_cpu_engine_is_degraded_and_says_why(built_home):
