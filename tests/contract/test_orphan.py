@@ -1,0 +1,110 @@
+"""A server that outlived its daemon is stopped if, and only if, it is proved to be ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from supervisor.errors import StartFailed
+from supervisor.locks import Lock, held_by
+from supervisor.server.identity import identify
+from supervisor.server.orphan import take_generation_lock
+from supervisor.server.record import Record, read_record, write_record
+
+from ..fakes.launching import program, wait_until_gone
+
+WAITS = "import sys, time; print('up', flush=True); time.sleep(600)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAITS
+
+
+@pytest.fixture
+def orphan(tmp_path):
+    """Makes a process that holds the generation lock, and a record that names it."""
+    made = []
+
+    def make(code=WAITS):
+        lock = Lock.acquire(tmp_path / "generation.lock", {})
+        child = subprocess.Popen(program(code), stdout=subprocess.PIPE, pass_fds=(lock.fd,))
+        made.append(child)
+        assert child.stdout.readline() == b"up\n"
+        lock.release()
+        record = Record("default", "ready", "", "demo", 8080, identify(child.pid), None)
+        write_record(tmp_path / "record.json", record)
+        return child, record
+
+    yield make
+    for child in made:
+        child.kill()
+        child.communicate()
+
+
+def take(tmp_path):
+    said = []
+    lock = take_generation_lock(tmp_path / "generation.lock", tmp_path / "record.json", said.append)
+    return lock, said
+
+
+def test_without_an_orphan_the_lock_is_simply_taken(tmp_path):
+    lock, said = take(tmp_path)
+    assert said == []
+    lock.release()
+
+
+def test_an_orphan_is_asked_to_leave_and_the_lock_is_ours(tmp_path, orphan):
+    child, _ = orphan()
+    lock, said = take(tmp_path)
+    assert child.wait() == -signal.SIGTERM
+    assert str(child.pid) in said[0]
+    lock.release()
+
+
+def test_an_orphan_that_ignores_term_is_killed(tmp_path, orphan, monkeypatch):
+    monkeypatch.setattr("supervisor.server.orphan.GRACE_SECONDS", 0.2)
+    child, _ = orphan(STUBBORN)
+    lock, _ = take(tmp_path)
+    assert child.wait() == -signal.SIGKILL
+    lock.release()
+
+
+@pytest.mark.parametrize("change", [{"started": 1.0}, {"boot_id": "another boot"}, {"pid": os.getpid()}])
+def test_whoever_is_not_proved_to_be_ours_is_left_alone(tmp_path, orphan, change):
+    child, record = orphan()
+    write_record(tmp_path / "record.json", replace(record, identity=replace(record.identity, **change)))
+    with pytest.raises(StartFailed, match="cannot be proved"):
+        take(tmp_path)
+    assert child.poll() is None
+
+
+def test_without_a_record_nobody_is_touched(tmp_path, orphan):
+    child, _ = orphan()
+    (tmp_path / "record.json").unlink()
+    with pytest.raises(StartFailed, match="cannot be proved"):
+        take(tmp_path)
+    assert child.poll() is None
+    assert held_by(tmp_path / "generation.lock") is not None
+
+
+def test_an_orphan_that_dies_meanwhile_is_no_trouble(tmp_path, orphan):
+    child, _ = orphan()
+    child.kill()
+    assert wait_until_gone(child.pid)
+    lock, _ = take(tmp_path)
+    lock.release()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"server": 1}', b"\xff\xfe", b'{"identity": {}}'])
+def test_a_record_that_is_none_is_taken_for_none(tmp_path, content):
+    (tmp_path / "record.json").write_bytes(content)
+    assert read_record(tmp_path / "record.json") is None
+
+
+def test_a_record_is_private_and_comes_back_as_it_was(tmp_path, orphan):
+    _, record = orphan()
+    path = tmp_path / "record.json"
+    assert read_record(path) == record
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not [other for other in tmp_path.iterdir() if other.name.startswith(".record")]
