@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from ..plan.types import LaunchPlan
 from ..plan.wire import from_json
 from ..server.key import api_key
 from ..server.lifecycle import Outcome
 from ..server.server import Server
 from .listener import LONGEST_LINE
 from .status import status_of, url_of
-
-log = logging.getLogger(__name__)
 
 PROTOCOL = 1
 Message = dict[str, Any]
@@ -41,9 +39,12 @@ class Control:
         self._shut_down = shut_down
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
+        self._over = False
 
     async def finish(self) -> None:
-        """Let those who wait for an outcome have it; those who only watch are cut off."""
+        """Let those who wait for an outcome have it; those who only watch have seen the last of it."""
+        self._over = True
+        self.changed()
         if self._answering:
             _, late = await asyncio.wait(self._answering, timeout=1.0)
             for task in late:
@@ -62,7 +63,7 @@ class Control:
         task.add_done_callback(self._answering.discard)
         with suppress(ConnectionError):
             try:
-                async for message in self._answer(await reader.readline()):
+                async for message in self._answer(await _line(reader)):
                     writer.write(json.dumps(message).encode() + b"\n")
                     await writer.drain()
             finally:
@@ -88,7 +89,7 @@ class Control:
             "watch": self._watch,
             "wait": self._wait,
             "start": self._start,
-            "reload": self._reload,
+            "reload": self._start,  # but for a plan with the digest of the one that serves
             "stop": self._stop,
             "running": self._running,
         }
@@ -97,7 +98,7 @@ class Control:
         yield {"status": self._both(), "final": True}
 
     async def _watch(self, _: Message) -> AsyncIterator[Message]:
-        while True:
+        while not self._over:
             changed = self._changed
             yield {"status": self._both()}
             with suppress(TimeoutError):
@@ -114,18 +115,16 @@ class Control:
         except (ValueError, KeyError, TypeError) as error:
             yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
             return
+        if request["op"] == "reload" and self._runs_already(plan):
+            self._server.renew(plan)
+            yield {"outcome": {"result": "unchanged", "profile": plan.profile}, "final": True}
+            return
         async for message in self._until(self._server.start(plan)):
             yield message
 
-    async def _reload(self, request: Message) -> AsyncIterator[Message]:
-        """The same, but a plan with the digest of the one that runs only changes the policies."""
+    def _runs_already(self, plan: LaunchPlan) -> bool:
         running = self._server.plan
-        if running is None or request["plan"]["digest"] != running.digest or not self._server.is_serving:
-            async for message in self._start(request):
-                yield message
-            return
-        self._server.renew(from_json(request["plan"]))
-        yield {"outcome": {"result": "unchanged", "profile": running.profile}, "final": True}
+        return self._server.is_serving and running is not None and running.digest == plan.digest
 
     async def _stop(self, request: Message) -> AsyncIterator[Message]:
         async for message in self._until(self._shut_down(bool(request.get("now")))):
@@ -164,3 +163,10 @@ class Control:
 
 
 _RESTART = "The daemon is of another version: goss-supervisor stop, then start it again."
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:  # longer than any request
+        return b""

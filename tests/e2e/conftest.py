@@ -128,7 +128,7 @@ def is_free(port: int) -> bool:
         return True
 
 
-def _engine(kind: str, root: Path) -> tuple[str, ...]:
+def engine_settings(kind: str, root: Path) -> tuple[str, ...]:
     """Settings that take one of the two real engines, or a skip with its reason."""
     variable = BUILT if kind == "built" else EMBEDDED
     found = os.environ.get(variable)
@@ -145,7 +145,7 @@ def _engine(kind: str, root: Path) -> tuple[str, ...]:
 @pytest.fixture(params=["built", "embedded"])
 def home(request, tmp_path):
     """A fresh home with each of the two engines."""
-    made = Home(tmp_path, _engine(request.param, tmp_path), free_port())
+    made = Home(tmp_path, engine_settings(request.param, tmp_path), free_port())
     yield made
     made.close()
 
@@ -153,6 +153,6 @@ def home(request, tmp_path):
 @pytest.fixture
 def built_home(tmp_path):
     """A fresh home with the really built llama-server, for what does not depend on the engine."""
-    made = Home(tmp_path, _engine("built", tmp_path), free_port())
+    made = Home(tmp_path, engine_settings("built", tmp_path), free_port())
     yield made
     made.close()

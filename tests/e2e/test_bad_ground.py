@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 
 from supervisor.model.demo import DEMO_ANSWER
 
-from .conftest import PATIENCE, is_free
+from .conftest import PATIENCE, Home, engine_settings, free_port, is_free
 from .test_main_job import lives
 
 
@@ -139,6 +140,54 @@ def test_a_gpu_profile_on_a_cpu_engine_is_degraded_and_says_why(built_home):
     started = built_home.start("demo", "--set", "engine.flavour=cuda", "--set", "gpu-layers=99", code=1)
     assert "degraded" in started.stdout
     assert "CPU" in built_home.status()["server"]["why"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"hello\n",
+        b"[]\n",
+        b'{"op": "status"}\n',
+        b'{"protocol": 2, "op": "status"}\n',
+        b'{"protocol": 1, "op": "dance"}\n',
+        b'{"protocol": 1, "op": "start"}\n',
+        b'{"protocol": 1, "op": "reload", "plan": {"schema": 99}}\n',
+        b'{"protocol": 1, "op": "start", "plan": {"schema": 1, "argv": []}}\n',
+        b"x" * 5_000_000 + b"\n",
+    ],
+)
+def test_nonsense_on_the_control_socket_is_answered_and_harms_nobody(running_home, line):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(running_home.status()["daemon"]["control"])
+        with suppress(BrokenPipeError):
+            client.sendall(line)
+        with suppress(ConnectionError):
+            assert b"error" in client.makefile("rb").readline()
+    assert running_home.status()["server"]["state"] == "ready"
+
+
+@pytest.fixture(scope="module")
+def running_home(tmp_path_factory):
+    """One daemon for the tests that do not change it."""
+    root = tmp_path_factory.mktemp("running")
+    home = Home(root, engine_settings("built", root), free_port())
+    home.start()
+    yield home
+    home.close()
+
+
+def test_whoever_watches_does_not_hold_up_a_stop(built_home):
+    built_home.start("demo", "--set", "stop.grace=5s")
+    watcher = subprocess.Popen(
+        built_home.command("status", "--watch", "--json"),
+        env=built_home.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    watcher.stdout.readline()
+    built_home.run("stop")
+    *_, last = watcher.communicate(timeout=PATIENCE)[0].splitlines()
+    assert json.loads(last)["server"]["state"] == "stopped"
 
 
 def test_ctrl_c_stops_a_foreground_start_cleanly(built_home):
