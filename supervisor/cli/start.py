@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -17,11 +16,12 @@ from ..daemon import client
 from ..daemon.places import make_folders
 from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
 from ..paths import Paths
-from ..plan.types import LaunchPlan
-from ..plan.wire import to_json
 from .common import complete_profiles, json_option, parse_settings, set_option
 from .outcome import show_outcome
 from .progress import StderrProgress
+
+if TYPE_CHECKING:
+    from ..plan.types import LaunchPlan
 
 
 @click.command()
@@ -59,6 +59,9 @@ def start(
 
 
 def _orders(plan: LaunchPlan, *, foreground: bool) -> bytes:
+    """Imported late, like all that can wait until the daemon has been spawned and imports beside us."""
+    from ..plan.wire import to_json  # noqa: PLC0415
+
     return json.dumps({"foreground": foreground, "plan": to_json(plan)}).encode()
 
 
@@ -105,6 +108,8 @@ else:
 
     def _become_the_daemon(orders: bytes) -> NoReturn:
         """The same process goes on, without all that preparing needed."""
+        import tempfile  # noqa: PLC0415 - as in `_orders`
+
         with tempfile.TemporaryFile() as file:  # without a name: secrets are on their way in it
             file.write(orders)
             file.seek(0)
