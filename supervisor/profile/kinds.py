@@ -200,7 +200,7 @@ class Quantity:
         assert isinstance(value, int | float)
         for unit, factor in sorted(self.units.items(), key=lambda pair: -pair[1]):
             number = f"{value / factor:g}"
-            if value >= factor and float(number) * factor == value:
+            if "e" not in number and value >= factor and float(number) * factor == value:
                 return f"{number}{self.gap}{unit}"
         return f"{value:.15g}"
 

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisor.profile import kinds, scalars
@@ -57,6 +57,7 @@ def test_what_is_no_duration_is_refused(text):
 
 
 @given(st.integers(0, 10**15))
+@example(1024890)  # whose %g has an exponent
 def test_sizes_are_written_as_they_are_read(size):
     assert kinds.Size().read(node(kinds.Size().write(size))) == size
 
