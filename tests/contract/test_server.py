@@ -201,6 +201,7 @@ async def test_a_spinning_hang_is_ended_in_the_end(test, tmp_path):
     await test.server.start(plan(tmp_path, metrics=f"hang:{(gate := tmp_path / 'hang')}", burn=True))
     gate.touch()
     await test.until(lambda: test.server.lifecycle.restarts == 1)
+    assert test.server.lifecycle.failure.kind == "hung"
 
 
 @promise
@@ -208,6 +209,7 @@ async def test_a_stopped_process_counts_as_hung(test, tmp_path):
     await test.server.start(plan(tmp_path))
     os.kill(test.server.child.identity.pid, signal.SIGSTOP)
     await test.until(lambda: test.server.lifecycle.restarts == 1)
+    assert test.server.lifecycle.failure.kind == "hung"
 
 
 @promise

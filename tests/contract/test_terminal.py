@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+import pytest
+
 from supervisor.daemon.terminal import Terminal, TerminalHandler
 
 
@@ -28,6 +30,8 @@ def test_a_reader_that_stands_still_costs_lines_and_no_time():
 def test_a_reader_that_has_gone_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        os.write(writing, b"nobody there")
     Terminal(writing).show("nobody there")
     os.close(writing)
     Terminal(writing).show("not even a descriptor")

@@ -94,6 +94,7 @@ def test_a_proxy_in_the_environment_is_never_used_for_our_own_server(built_home)
 def test_stray_variables_of_the_shell_do_not_reach_the_server(built_home):
     stray = {"LLAMA_ARG_PORT": "1", "LLAMA_ARG_MODEL": "/no/such.gguf", "LLAMA_ARG_CTX_SIZE": "broken"}
     built_home.run("start", "-p", "demo", "-d", *built_home.settings, env=stray)
+    assert built_home.status()["server"]["state"] == "ready"
 
 
 def test_a_broken_config_ini_of_llama_cpp_does_not_reach_the_server(built_home):
@@ -101,6 +102,7 @@ def test_a_broken_config_ini_of_llama_cpp_does_not_reach_the_server(built_home):
     ini.parent.mkdir(parents=True)
     ini.write_text("port = banana\n[[[")
     built_home.start()
+    assert built_home.status()["server"]["state"] == "ready"
 
 
 def test_an_open_door_without_a_key_is_warned_of(built_home):
