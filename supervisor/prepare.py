@@ -32,8 +32,6 @@ from .server.environment import system_config
 class Preparation:
     """A plan, and what a person should know about it."""
 
-    profile: Profile
-    build: Build
     plan: LaunchPlan
     notes: tuple[str, ...] = ()
 
@@ -81,7 +79,7 @@ def _preparation(
     config = system_config()
     if config is not None:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
-    return Preparation(profile, build, make_plan(profile, build, model, settings), tuple(notes))
+    return Preparation(make_plan(profile, build, model, settings), tuple(notes))
 
 
 def _model_path(profile: Profile, paths: Paths, *, write: bool) -> Path:

@@ -63,8 +63,6 @@ def reload(as_json: bool) -> int:
 
 def _run(op: str, profile: str, settings: Mapping[str, str], paths: Paths, *, as_json: bool) -> int:
     plan = prepared(profile, settings, paths)
-    for warning in plan.warnings:
-        click.echo(f"warning: {warning}", err=True)
     answer: dict[str, Any] = {}
     said = ""
     for answer in client.stream(paths, {"op": op, "plan": to_json(plan)}):
@@ -95,7 +93,11 @@ def _running(paths: Paths) -> tuple[str, Mapping[str, str]]:
 def _wait_until_gone(paths: Paths) -> None:
     """The daemon has answered; its process ends right after.  Its lock tells when."""
     deadline = time.monotonic() + EXIT_SECONDS
-    while held_by(daemon_lock(paths)) is not None:
+    while (holder := held_by(daemon_lock(paths))) is not None:
         if time.monotonic() > deadline:
-            raise SupervisorError("The daemon has stopped its server and does not end.", hint="ps -ef")
+            pid = holder.get("pid", "unknown")
+            raise SupervisorError(
+                f"The daemon (pid {pid}) has stopped its server and does not end.",
+                hint=f"kill -9 {pid}",
+            )
         time.sleep(0.01)

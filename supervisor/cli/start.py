@@ -75,6 +75,8 @@ def prepared(profile: str, settings: Mapping[str, str], paths: Paths) -> LaunchP
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
+    for warning in preparation.plan.warnings:
+        click.echo(f"warning: {warning}", err=True)
     return preparation.plan
 
 

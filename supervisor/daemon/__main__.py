@@ -54,8 +54,6 @@ def main() -> int:
 
 
 def _supervise(paths: Paths, plan: LaunchPlan, *, foreground: bool) -> None:
-    for warning in plan.warnings:
-        log.warning("%s", warning)
     generation = take_generation_lock(generation_lock(paths), record_file(paths), log.warning)
     output = OutputLog(paths.logs, SERVER_LOG)
     if foreground:

@@ -17,17 +17,6 @@ from ..options.vocabulary import SECRETS
 from ..profile.types import Origin, Profile
 from .types import LaunchPlan
 
-NOT_FOR_A_SERVER = {
-    "help": "prints the help and exits",
-    "usage": "prints the help and exits",
-    "version": "prints the version and exits",
-    "list-devices": "prints the devices and exits",
-    "cache-list": "prints the cache and exits",
-    "completion-bash": "prints a completion script and exits",
-    "models-dir": "turns llama-server into a router of its own",
-    "models-preset": "turns llama-server into a router of its own",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class ModelAtHand:
@@ -50,13 +39,11 @@ def make_plan(
     Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
     options, secrets = _without_secrets(profile.server)
-    refused = [Problem(name, NOT_FOR_A_SERVER[name]) for name in options if name in NOT_FOR_A_SERVER]
     host = profile.listen.host
     meant = _with_what_we_always_say(profile, options, model, build.capabilities)
     rendered = render(meant, build.capabilities)
-    problems = [*refused, *rendered.problems]
-    if problems:
-        raise ConfigError("\n".join(_explain(problem, profile, build) for problem in problems))
+    if rendered.problems:
+        raise ConfigError("\n".join(_explain(problem, profile, build) for problem in rendered.problems))
     argv = (*build.command, *rendered.argv)
     env = dict(profile.env)
     return LaunchPlan(

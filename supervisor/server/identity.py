@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,3 @@ def _from_psutil(pid: int) -> Identity | None:
         return Identity(pid, psutil.Process(pid).create_time(), "")
     except psutil.Error:
         return None
-
-
-def own_identity() -> Identity | None:
-    return identify(os.getpid())

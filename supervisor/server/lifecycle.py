@@ -326,8 +326,3 @@ class Lifecycle:
                 return min(doubled, policy.backoff_limit_seconds) * (1 + self.jitter() / 10)
             case _:
                 return 0.0
-
-
-def stop_bound(plan: LaunchPlan) -> float:
-    """The longest that a stop of this plan can take, in seconds: the sum of the ladder's rungs."""
-    return plan.stop.grace_seconds + plan.stop.insist_seconds + GONE_SECONDS

@@ -52,10 +52,6 @@ class OutputLog:
         return self._file.path
 
     @property
-    def previous_path(self) -> Path:
-        return self._file.previous
-
-    @property
     def error(self) -> str | None:
         """Why the file is not being written, if it is not."""
         return self._file.error

@@ -10,15 +10,13 @@ import json
 import os
 import re
 import subprocess
-import time
-import urllib.error
+import threading
 import urllib.request
 
 import pytest
 
 from supervisor.model.demo import DEMO_ANSWER, DEMO_REASONING, ensure_demo
 
-READY_SECONDS = 60.0
 LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -45,42 +43,36 @@ def url(request, tmp_path_factory):
         pytest.skip(f"{variable} is not set")
     folder = tmp_path_factory.mktemp("engine")
     model = ensure_demo(folder / "models")
-    log = folder / "log.txt"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [program, *options, model],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**clean, "XDG_CONFIG_HOME": str(folder)},
-        )
+    child = subprocess.Popen(
+        [program, *options, model],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**clean, "XDG_CONFIG_HOME": str(folder)},
+        text=True,
+        errors="replace",
+    )
     try:
-        yield address(child, log)
+        url = address(child)
+        reader = threading.Thread(target=child.stdout.read)  # its pipe must not fill
+        reader.start()
+        yield url
+        child.kill()
+        reader.join()
     finally:
         child.kill()
         child.communicate()
 
 
-def address(child, log):
-    """The server's, from its own words: it was given port 0."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        said = LISTENING.search(log.read_text(errors="replace"))
-        if said and healthy(said[1]):
-            return said[1]
-        assert child.poll() is None, log.read_text(errors="replace")[-2000:]
-        time.sleep(0.02)
-    raise AssertionError(f"not ready: {log.read_text(errors='replace')[-2000:]}")
-
-
-def healthy(url):
-    try:
-        with DIRECT.open(f"{url}/health", timeout=5):
-            return True
-    except urllib.error.HTTPError as error:  # 503 while it loads
-        error.close()
-        return False
+def address(child):
+    """The server's, from its own words, which come when the model is loaded: it was given port 0."""
+    said = ""
+    for line in child.stdout:
+        said += line
+        if found := LISTENING.search(line):
+            return found[1]
+    raise AssertionError(f"not ready: {said[-2000:]}")
 
 
 def post(url, path, body):

@@ -10,8 +10,9 @@ from supervisor.engine.installed import Install, folder, write_record
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound
 from supervisor.paths import Paths
 from supervisor.profile.types import Engine
-from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
+
+from ..fakes.silent import Silent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 

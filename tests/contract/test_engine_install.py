@@ -15,8 +15,9 @@ from supervisor.engine.install_lock import install_lock
 from supervisor.engine.installed import Install, folder, installed, read_record, write_record
 from supervisor.engine.workshop import Workshop, ensure_space
 from supervisor.errors import NetworkError, NoSuitableEngine, PermissionDenied, SupervisorError
-from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
+
+from ..fakes.silent import Silent
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 
@@ -24,8 +25,8 @@ HOLDER = """
 import sys
 from pathlib import Path
 from supervisor.engine.install_lock import install_lock
-from supervisor.progress import Silent
-with install_lock(Path(sys.argv[1]), "x", Silent()):
+from unittest.mock import Mock
+with install_lock(Path(sys.argv[1]), "x", Mock()):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -79,7 +79,7 @@ def test_the_run_before_is_kept_whole_and_the_one_before_that_is_gone(log):
         log.begin_run()
         log.feed(run + b"\n")
     assert log.path.read_bytes().endswith(b"third\n")
-    assert log.previous_path.read_bytes().endswith(b"second\n")
+    assert log.path.with_name(f"{log.path.stem}.previous.log").read_bytes().endswith(b"second\n")
     assert len(list(log.path.parent.iterdir())) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from contextlib import asynccontextmanager
@@ -50,6 +51,9 @@ def plan(tmp_path: Path, *options: str, name: str = "p", **faults) -> LaunchPlan
     )
 
 
+ENOUGH_TO_HANG = 1 + math.ceil(QUICK.hang_timeout_seconds / QUICK.timeout_seconds) * 2
+
+
 class Watched:
     """A server, and a way to wait for a state without asking again and again."""
 
@@ -79,6 +83,14 @@ class Watched:
             while not wanted():
                 self.changed.clear()
                 await self.changed.wait()
+
+    async def probes(self, count):
+        """Until the server has been asked so many times more."""
+        enough = self.asked() + count
+        await self.until(lambda: self.asked() >= enough)
+
+    def asked(self) -> int:
+        return sum("metrics asked for" in line for line in self.server.output.tail(1000))
 
     @property
     def starts(self) -> int:
@@ -190,7 +202,7 @@ async def test_a_busy_server_is_left_alone_as_long_as_it_works(test, tmp_path):
     await test.server.start(replace(patient, health=replace(QUICK, busy_timeout_seconds=900)))
     gate.touch()
     await test.until(lambda: test.server.busy)
-    await asyncio.sleep(QUICK.hang_timeout_seconds * 2)  # an idle one would be dead by now
+    await test.probes(ENOUGH_TO_HANG)  # an idle one would be dead by now
     assert test.server.busy
     assert test.server.state is State.READY
     assert test.server.lifecycle.restarts == 0
@@ -301,9 +313,11 @@ async def test_a_binary_that_vanished_is_named(test, tmp_path):
 
 @promise
 async def test_a_probe_that_is_refused_kills_nobody_and_says_so(test, tmp_path):
-    await test.server.start(replace(plan(tmp_path), liveness_path="/no/such/page"))
-    await test.until(lambda: "HTTP" in test.server.busy)
-    await asyncio.sleep(QUICK.hang_timeout_seconds * 2)  # a silent one would be dead by now
+    locked = plan(tmp_path, "--api-key", "that nobody told us")
+    await test.server.start(replace(locked, health=replace(QUICK, hang_timeout_seconds=0.0)))
+    await test.until(
+        lambda: "HTTP 401" in test.server.busy
+    )  # with a limit of 0 s, silence would have ended it
     assert test.server.state is State.READY
 
 
@@ -313,3 +327,11 @@ async def test_a_stop_is_no_failure_and_leaves_the_last_one_as_it_was(test, tmp_
     await test.server.stop()
     assert test.server.failed_at is None
     assert test.server.failure_tail == ()
+
+
+@promise
+async def test_a_server_killed_while_loading_is_tried_again_within_the_budget(test, tmp_path):
+    outcome = await test.server.start(plan(tmp_path, die="kill", die_when="loading"))
+    assert outcome.result == "failed"
+    assert "SIGKILL" in outcome.why
+    assert test.starts == 1 + 3

@@ -106,7 +106,8 @@ def test_a_broken_config_ini_of_llama_cpp_does_not_reach_the_server(built_home):
 
 
 def test_an_open_door_without_a_key_is_warned_of(built_home):
-    built_home.start("demo", "--set", "listen.host=0.0.0.0")
+    started = built_home.start("demo", "--set", "listen.host=0.0.0.0")
+    assert "warning: 0.0.0.0" in started.stderr
     assert any("API key" in warning for warning in built_home.status()["server"]["warnings"])
 
 
@@ -190,6 +191,13 @@ def test_whoever_watches_does_not_hold_up_a_stop(built_home):
     built_home.run("stop")
     *_, last = watcher.communicate(timeout=PATIENCE)[0].splitlines()
     assert json.loads(last)["server"]["state"] == "stopped"
+
+
+def test_a_profile_without_a_model_never_becomes_a_router(built_home):
+    built_home.profile("bare", "server: {ctx-size: 1024}\n")
+    refused = built_home.start("bare", code=78)
+    assert "names no model" in refused.stderr
+    assert "model.path" in refused.stderr
 
 
 def test_ctrl_c_stops_a_foreground_start_cleanly(built_home):

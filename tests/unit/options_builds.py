@@ -27,3 +27,18 @@ def help_text(build: int) -> str:
 @cache
 def era(build: int) -> Capabilities:
     return parse_help(help_text(build), _VERSIONS[build])
+
+
+# what the article's command line means
+ARTICLE = {
+    "model": "gpt-oss-120b.gguf",
+    "ctx-size": 32768,
+    "jinja": True,
+    "ubatch-size": 4096,
+    "batch-size": 4096,
+    "gpu-layers": 99,
+    "flash-attn": "on",
+    "n-cpu-moe": 32,
+    "host": "0.0.0.0",
+    "port": 8080,
+}

@@ -23,7 +23,6 @@ from supervisor.server.lifecycle import (
     StopAsked,
     TimerElapsed,
     Unresponsive,
-    stop_bound,
 )
 from supervisor.server.table import TABLE, Do, Event, IllegalEvent, State
 
@@ -43,6 +42,11 @@ A = LaunchPlan(
     digest="a",
 )
 B = replace(A, profile="b", argv=("b",), digest="b")
+
+
+def stop_bound(plan: LaunchPlan) -> float:
+    """The longest that a stop may take, in seconds: the sum of the ladder's rungs."""
+    return plan.stop.grace_seconds + plan.stop.insist_seconds + GONE_SECONDS
 
 
 class Story:
@@ -440,7 +444,3 @@ class RandomLife(RuleBasedStateMachine):
 
 RandomLife.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestRandomLives = RandomLife.TestCase
-
-
-def test_the_bound_of_a_stop_is_the_sum_of_its_rungs():
-    assert stop_bound(A) == A.stop.grace_seconds + A.stop.insist_seconds + GONE_SECONDS

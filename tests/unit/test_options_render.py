@@ -10,20 +10,7 @@ from supervisor.options import dialect
 from supervisor.options.render import render
 from supervisor.options.vocabulary import canonical, pinned
 
-from .options_builds import era
-
-ARTICLE = {
-    "model": "gpt-oss-120b.gguf",
-    "ctx-size": 32768,
-    "jinja": True,
-    "ubatch-size": 4096,
-    "batch-size": 4096,
-    "gpu-layers": 99,
-    "flash-attn": "on",
-    "n-cpu-moe": 32,
-    "host": "0.0.0.0",
-    "port": 8080,
-}
+from .options_builds import ARTICLE, era
 
 
 def line(options, capabilities):

@@ -65,7 +65,7 @@ def test_an_option_that_the_build_lacks_is_an_error_with_its_place_and_build():
         make_plan(profile, BUILD, MODEL)
 
 
-@pytest.mark.parametrize("option", ["help", "version", "models-dir"])
+@pytest.mark.parametrize("option", ["help", "version", "list-devices"])
 def test_options_that_make_no_server_are_refused(option):
     with pytest.raises(ConfigError, match=option):
         make_plan(replace(PROFILE, server={option: True}), BUILD, MODEL)
