@@ -38,7 +38,7 @@ def make_plan(
 
     Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
-    options, secrets = _without_secrets(profile.server)
+    options, secrets = profile.server, _secrets(profile.server)
     host = profile.listen.host
     meant = _with_what_we_always_say(profile, options, model, build.capabilities)
     rendered = render(meant, build.capabilities)
@@ -74,12 +74,9 @@ def make_plan(
     )
 
 
-def _without_secrets(
-    options: Mapping[str, OptionValue],
-) -> tuple[dict[str, OptionValue], dict[str, str]]:
-    """Secrets never stand in argv, where ``ps`` shows them to everybody."""
-    plain = {name: value for name, value in options.items() if name not in SECRETS}
-    return plain, {SECRETS[name]: _joined(options[name]) for name in options if name in SECRETS}
+def _secrets(options: Mapping[str, OptionValue]) -> dict[str, str]:
+    """Secrets never stand in argv, where ``ps`` shows them to everybody; `render` leaves them out of it."""
+    return {SECRETS[name]: _joined(options[name]) for name in options if name in SECRETS}
 
 
 def _joined(value: OptionValue) -> str:
@@ -105,7 +102,8 @@ def _explain(problem: Problem, profile: Profile, build: Build) -> str:
     origin: Origin | None = profile.origins.get(f"server.{problem.option}")
     place = f"{origin}: " if origin else f"profile {profile.name}: "
     nearest = f" (nearest: {problem.suggestion})" if problem.suggestion else ""
-    return f"{place}server.{problem.option}: {problem.message}, for build {build.tag}{nearest}"
+    which = "" if build.tag in problem.message else f" (build {build.tag})"
+    return f"{place}server.{problem.option}: {problem.message}{which}{nearest}"
 
 
 def _digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, model: str) -> str:
