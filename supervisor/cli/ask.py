@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ import click
 from ..daemon import client
 from ..errors import NetworkError, NotRunning
 from ..paths import Paths
+from .progress import waiting
 
 CONNECT_SECONDS = 10.0
 
@@ -43,8 +45,10 @@ def ask(question: tuple[str, ...], reasoning_effort: str | None, no_reasoning: b
 
 def _show(answers: Iterator[Answer], *, reasoning: bool) -> None:
     """The answer on stdout, so that it can be piped; thoughts and timings on stderr."""
+    with waiting("reading the question"):
+        first = next(answers, Answer())
     thinking = False
-    for answer in answers:
+    for answer in chain([first], answers):
         if answer.reasoning and reasoning:
             click.echo(click.style(answer.reasoning, dim=True), nl=False, err=True)
             thinking = True

@@ -14,8 +14,10 @@ from ..errors import NotRunning, SupervisorError
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.wire import to_json
+from ..progress import Progress
 from .common import json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
+from .progress import waiting
 from .start import prepared
 
 EXIT_SECONDS = 10.0
@@ -27,8 +29,9 @@ EXIT_SECONDS = 10.0
 def stop(now: bool, as_json: bool) -> int:
     """Stop the server and the daemon; nothing of them is left."""
     paths = Paths.from_environment()
-    answer = client.ask(paths, {"op": "stop", "now": now}, timeout=None)
-    _wait_until_gone(paths)
+    with waiting("stopping; --now does not wait for requests under way"):
+        answer = client.ask(paths, {"op": "stop", "now": now}, timeout=None)
+        _wait_until_gone(paths)
     return show_outcome(answer, as_json=as_json)
 
 
@@ -65,12 +68,13 @@ def _run(op: str, profile: str, settings: Mapping[str, str], paths: Paths, *, as
     plan = prepared(profile, settings, paths)
     answer: dict[str, Any] = {}
     said = ""
-    for answer in client.stream(paths, {"op": op, "plan": to_json(plan)}):
-        said = _say_state(answer, said)
+    with waiting(f"waiting until {profile} is ready") as progress:
+        for answer in client.stream(paths, {"op": op, "plan": to_json(plan)}):
+            said = _say_state(answer, said, progress)
     return show_outcome(answer, as_json=as_json)
 
 
-def _say_state(answer: dict[str, Any], said: str) -> str:
+def _say_state(answer: dict[str, Any], said: str, progress: Progress) -> str:
     """One line on stderr for each state on the way."""
     server = answer.get("status", {}).get("server")
     if server is None or answer.get("final"):
@@ -78,7 +82,7 @@ def _say_state(answer: dict[str, Any], said: str) -> str:
     why = f" ({server['why']})" if server["why"] else ""
     line = f"{server['profile']}: {server['state']}{why}"
     if line != said:
-        click.echo(line, err=True)
+        progress.step(line)
     return line
 
 

@@ -18,7 +18,7 @@ from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, U
 from ..paths import Paths
 from .common import complete_profiles, json_option, parse_settings, set_option
 from .outcome import show_outcome
-from .progress import StderrProgress
+from .progress import StderrProgress, waiting
 
 if TYPE_CHECKING:
     from ..plan.types import LaunchPlan
@@ -146,7 +146,8 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
     with suppress(BrokenPipeError):
         daemon.stdin.write(orders)
         daemon.stdin.close()
-    told = json.loads(daemon.stdout.readline() or b"{}")
+    with waiting("waiting until it is ready; goss-supervisor logs -f shows more"):
+        told = json.loads(daemon.stdout.readline() or b"{}")
     if "outcome" in told:
         return show_outcome(told, as_json=as_json)
     error = SupervisorError(told.get("error") or _last_words(paths), hint=told.get("hint", ""))

@@ -223,6 +223,14 @@ def test_a_second_ctrl_c_does_not_wait_for_the_request_under_way(built_home):
     assert not lives(server)
 
 
+def test_a_stop_that_takes_long_shows_that_it_goes_on(built_home):
+    built_home.start("demo", "--set", "stop.grace=3s", "--set", "stop.insist=0.1s")
+    psutil.Process(built_home.status()["server"]["pid"]).suspend()
+    stopped = built_home.run("stop")
+    assert "stopping" in stopped.stderr
+    assert "demo: stopped" in stopped.stdout
+
+
 def test_a_hangup_reloads_the_profile(built_home):
     path = built_home.profile("mine", "extends: demo\nserver: {ctx-size: 2048}\n")
     built_home.start("mine")
