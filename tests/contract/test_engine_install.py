@@ -258,7 +258,7 @@ def test_a_compile_configures_builds_and_keeps_only_the_programs(
 def test_a_compile_that_fails_shows_the_compilers_words_and_keeps_what_is_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, _ = fetched(tmp_path)
+    root, source = fetched(tmp_path)
     (root / "build").mkdir()
     (root / "build" / "half.o").touch()
     tools = tmp_path / "tools"
