@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NoSuitableEngine, NotFound, PermissionDenied, SupervisorError
-from .tool import Outcome
+from ..tool import Outcome
 
 BUILD_HINT = "Build one on this machine: --set engine.source=build"
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from ..errors import NoSuitableEngine, VerificationFailed
 from ..options.help import Capabilities, parse_help
+from ..tool import Outcome, clean_environment, run_tool
 from .broken import cannot_start, does_not_answer
 from .fingerprint import digest, stamp
-from .tool import Outcome, clean_environment, run_tool
 
 FORMAT = 1  # of the cache; also to be raised when parse_help learns to read more
 TIMEOUT_SECONDS = 30.0

@@ -15,15 +15,26 @@ RECORD = "install.json"
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """``command`` is what comes before the options; ``files`` are what the engine consists of."""
+    """
+    ``command`` is what comes before the options; ``files`` are what the engine consists of.
 
-    source: str  # embedded or build
+    ``problem`` is why it is installed but unusable: it does not see the GPU that it is for, or does not
+    answer.  ``proved_on`` is the ``fingerprint`` of the hardware on which that was found out, since a new
+    driver may mend it.
+    """
+
+    source: str  # release, embedded or build
     repository: str
     tag: str
     flavour: str
     version: str  # of the package that it was made from
     command: tuple[str, ...]
     files: tuple[str, ...]
+    url: str = ""  # of the archive
+    sha256: str = ""  # of the archive, hex
+    devices: tuple[str, ...] = ()  # as --list-devices printed them when it was proved
+    problem: str = ""
+    proved_on: str = ""
 
     @property
     def complete(self) -> bool:
@@ -32,7 +43,8 @@ class Install:
 
 
 def folder(engines: Path, repository: str, tag: str, flavour: str) -> Path:
-    return engines / repository / tag / flavour
+    """``ggml-org/llama.cpp`` is one folder, ``ggml-org--llama.cpp``."""
+    return engines / repository.replace("/", "--") / tag / flavour
 
 
 def write_record(root: Path, install: Install) -> None:
@@ -45,7 +57,8 @@ def read_record(root: Path) -> Install | None:
     """None where there is no complete engine."""
     try:
         kept = json.loads((root / RECORD).read_text("utf-8"))
-        install = Install(**{**kept, "command": tuple(kept["command"]), "files": tuple(kept["files"])})
+        lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
+        install = Install(**{**kept, **lists})
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return install if install.complete else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import NetworkError, NoSuitableEngine, PermissionDenied, SupervisorError
-from .tool import clean_environment, kill_group
+from ..tool import clean_environment, kill_group
 
 _PIP = ("--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "20")
 _NETWORK = re.compile(

@@ -11,9 +11,9 @@ import pytest
 from supervisor.engine.broken import cannot_start, does_not_answer
 from supervisor.engine.compile import parse_progress
 from supervisor.engine.inspect import parse_devices
-from supervisor.engine.tool import Outcome, clean_environment
 from supervisor.engine.toolchain import FLAVOURS, flavour_for
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound, PermissionDenied
+from supervisor.tool import Outcome, clean_environment
 
 SERVER = Path("/opt/llama/llama-server")
 
