@@ -59,7 +59,7 @@ def read_record(root: Path) -> Install | None:
         kept = json.loads((root / RECORD).read_text("utf-8"))
         lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
         install = Install(**{**kept, **lists})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return install if install.complete else None
 
