@@ -8,7 +8,7 @@ from ..errors import ConfigError, NotFound, PermissionDenied
 from . import server_options
 from .layer import Layer, LayerBuilder, is_null
 from .nodes import Entry, Mark, Node, Problem, Scalar, Table, kind_name
-from .schema import BY_KEY, ENV_PATTERN, FREE, SECTIONS, names_under, nearest_key
+from .schema import BY_KEY, ENV_PATTERN, FREE, SECTIONS, known_spelling, names_under, nearest_key
 from .yaml_nodes import MAX_BYTES, Broken, parse
 
 
@@ -54,7 +54,7 @@ def load(data: bytes, name: str, file: str) -> Layer:
 
 def _mapping(builder: LayerBuilder, table: Table, prefix: str) -> None:
     for entry in table.entries:
-        key = f"{prefix}.{entry.key}" if prefix else entry.key
+        key = known_spelling(f"{prefix}.{entry.key}" if prefix else entry.key)
         if key not in SECTIONS and key not in BY_KEY:
             builder.problem(entry.mark, key, "no such key", nearest_key(prefix, entry.key))
         elif is_null(entry.value):

@@ -8,7 +8,7 @@ from . import scalars, server_options
 from .layer import Layer, LayerBuilder, is_null
 from .load import model, variable
 from .nodes import Entry, Mark, Scalar
-from .schema import BY_KEY, SECTIONS, nearest_key
+from .schema import BY_KEY, SECTIONS, known_spelling, nearest_key
 
 FILE = "--set"
 _NOWHERE = Mark()
@@ -18,7 +18,8 @@ def overrides_layer(name: str, overrides: Mapping[str, str]) -> Layer:
     """The layer that lies over profile ``name``; ``null`` takes a value back."""
     builder = LayerBuilder(name, FILE)
     options = []
-    for key, text in overrides.items():
+    for written, text in overrides.items():
+        key = known_spelling(written)
         node = Scalar(scalars.resolve(text), text, _NOWHERE)
         if option := _option_name(key):
             options.append(Entry(option, _NOWHERE, node))

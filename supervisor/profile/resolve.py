@@ -13,10 +13,12 @@ from .layer import Layer, Value
 from .load import load_file
 from .nodes import Mark, Problem
 from .overrides import overrides_layer
+from .settings import settings_layer
 from .store import ProfileStore
 
 MAX_SHOWN = 50
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_ENGINE_KEYS = frozenset(("engine.source", "engine.path"))  # who names one means not the inherited other
 _MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file"))
 # The repositories that hold one model each; of a split model the first part is named.
 _KNOWN_FILES = {
@@ -40,7 +42,9 @@ def resolve_layer(
 ) -> types.Profile:
     """The same for a file that was loaded already, in the store or not."""
     lineage, problems = _lineage(layer, store)
-    layers = [overrides_layer(layer.name, overrides), *lineage] if overrides else lineage
+    settings = settings_layer(store.settings)
+    layers = [*lineage, settings] if settings else lineage
+    layers = [overrides_layer(layer.name, overrides), *layers] if overrides else layers
     for each in layers:
         problems += each.problems
     merged = _merge(layers)
@@ -49,6 +53,17 @@ def resolve_layer(
     if problems:
         raise config_error(problems)
     return _profile(layer.name, merged, layers, lineage)
+
+
+def engine_settings(store: ProfileStore) -> types.Engine:
+    """What ``config.yaml`` says of engines, for commands without a profile.  Raises ``ConfigError``."""
+    layer = settings_layer(store.settings)
+    if layer is None:
+        return types.Engine()
+    if layer.problems:
+        raise config_error(layer.problems)
+    values = {key: value.value for key, value in layer.values.items()}
+    return cast("types.Engine", schema.record("engine", values))
 
 
 def config_error(problems: Sequence[Problem]) -> ConfigError:
@@ -91,10 +106,11 @@ def _merge(layers: Sequence[Layer]) -> dict[str, Value]:
 def _replaced(layer: Layer) -> frozenset[str]:
     """What is taken back; and since path, repository and demo exclude each other, the other model."""
     given = _MODEL_KEYS & layer.values.keys()
+    engine = _ENGINE_KEYS if _ENGINE_KEYS & layer.values.keys() else frozenset[str]()
     if not given:
-        return layer.cleared
+        return layer.cleared | engine
     keeps = frozenset(("model.repo",)) if given == {"model.file"} else frozenset()
-    return layer.cleared | (_MODEL_KEYS - keeps)
+    return layer.cleared | engine | (_MODEL_KEYS - keeps)
 
 
 def _complete(merged: dict[str, Value]) -> None:

@@ -94,24 +94,46 @@ FIELDS = (
     Field("match.gpu.unified", Truth(), "Whether it shares the main memory.", "unified"),
     Field(
         "engine.source",
-        Choice(("auto", "path", "system", "embedded", "build")),
-        "Where llama-server comes from: 'path' is a given binary, 'system' the one on PATH, 'embedded' a "
-        "ready-made CPU engine, 'build' is compiled here; 'auto' takes what is installed and can serve.",
+        Choice(("auto", "release", "path", "system", "embedded", "build")),
+        "Where llama-server comes from: 'release' is the official one for this machine, 'path' a given "
+        "binary, 'system' the one on PATH, 'embedded' a ready-made CPU engine, 'build' is compiled here; "
+        "'auto' is the official one, and where that cannot be had, what else can serve, with the reason.",
         "source",
     ),
     Field(
         "engine.flavour",
         Text("a flavour such as cpu, cuda, vulkan, metal or rocm", r"[a-z][a-z0-9.-]*"),
-        "What it computes on: cpu, cuda, vulkan, metal, rocm …",
+        "What it computes on: cpu, cuda (or exactly cuda-12.8), vulkan, metal, rocm …; without it, what "
+        "suits the machine best.",
         "flavour",
     ),
     Field(
         "engine.channel",
         Text("stable, nightly or a build tag such as b11434", r"stable|nightly|b[0-9]+"),
-        "stable, nightly or a pinned build tag such as b11434.",
+        "stable (upstream's own choice), nightly (the newest), or a pinned build tag such as b11434; without "
+        "it, the tag that this version of goss-supervisor was tested with.",
         "channel",
     ),
     Field("engine.path", FilePath(absolute=True), "The llama-server binary, for source: path.", "path"),
+    Field(
+        "engine.mirror",
+        Text("an address such as https://mirror.lan/github", r"https?://\S+"),
+        "Where releases are downloaded, in place of https://github.com.",
+        "mirror",
+    ),
+    Field(
+        "engine.proxy",
+        Text("an address such as http://proxy.lan:3128", r"(https?|socks5h?)://\S+"),
+        "The proxy for downloads; without it, what HTTPS_PROXY says.",
+        "proxy",
+    ),
+    Field(
+        "engine.auto-update",
+        Choice(("off", "notify", "apply")),
+        "Whether the daemon looks for a newer engine once a day: 'notify' tells of it in status, 'apply' "
+        "takes it, and takes it back if it is worse.",
+        "auto_update",
+    ),
     Field("model.path", FilePath(), "A GGUF file; of a split model, the first part.", "path"),
     Field(
         "model.repo",
@@ -167,6 +189,12 @@ FIELDS = (
 
 BY_KEY = {field.key: field for field in FIELDS}
 FREE = ("server", "env", "args")
+
+
+def known_spelling(key: str) -> str:
+    """``engine.auto_update`` means ``engine.auto-update``; anything else stays as it is."""
+    dashed = key.replace("_", "-")
+    return dashed if dashed in BY_KEY else key
 
 
 def names_under(prefix: str) -> tuple[str, ...]:

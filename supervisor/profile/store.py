@@ -48,6 +48,7 @@ class ProfileStore:
     def __init__(self, user_dir: Path, shipped_dir: Path | None = None) -> None:
         self.user_dir = user_dir
         self.shipped_dir = shipped_dir or shipped_folder()
+        self.settings = user_dir.parent / "config.yaml"  # see settings
 
     def list(self) -> tuple[StoredProfile, ...]:
         """All profiles by name; a shadowed one is not listed on its own."""

@@ -9,7 +9,8 @@ from typing import Literal
 
 from ..options.types import OptionValue
 
-Source = Literal["auto", "path", "system", "embedded", "build"]
+Source = Literal["auto", "release", "path", "system", "embedded", "build"]
+AutoUpdate = Literal["off", "notify", "apply"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,20 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Which llama.cpp to run.  ``flavour`` is cpu, cuda, vulkan, metal, rocm …; ``None`` is any."""
+    """
+    Which llama.cpp to run.
+
+    ``flavour`` is cpu, cuda, cuda-12.8, vulkan, metal, rocm …; ``None`` is any.  ``channel`` is stable,
+    nightly or a pinned tag such as b11434; ``None`` is the build that comes pinned with this version.
+    """
 
     source: Source = "auto"
     flavour: str | None = None
-    channel: str | None = None  # stable, nightly or a pinned tag such as b11434
+    channel: str | None = None
     path: Path | None = None  # for source: path
+    mirror: str | None = None  # in place of https://github.com
+    proxy: str | None = None
+    auto_update: AutoUpdate = "notify"
 
 
 @dataclass(frozen=True, slots=True)
