@@ -8,16 +8,18 @@ generation lock held knows that the server of a former daemon still lives, and t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import PermissionDenied
+from .progress import Progress
 
 if sys.platform == "win32":
     import msvcrt
@@ -26,6 +28,7 @@ else:
 
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)  # Windows: descriptors are not inherited anyway
 _TRIES = 5
+_WAIT_SECONDS = 0.2
 _PAUSE_SECONDS = 0.01  # somebody who only asks `held_by` holds it for microseconds; outlast that
 _LOCKED_BYTE = 1 << 30  # Windows: locks are mandatory there, so lock where nothing is written
 _TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
@@ -64,6 +67,26 @@ class Lock:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path, text: str, progress: Progress) -> Iterator[None]:
+    """
+    Hold the lock; wait for whoever holds it, and say so with ``text``.
+
+    Raises PermissionDenied where nothing may be written.
+    """
+    lock = Lock.acquire(path, {"pid": os.getpid()})
+    if lock is None:
+        progress.step(text)
+    while lock is None:
+        progress.update(None)
+        time.sleep(_WAIT_SECONDS)
+        lock = Lock.acquire(path, {"pid": os.getpid()})
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def held_by(path: Path) -> dict[str, Any] | None:

@@ -56,6 +56,11 @@ class Paths:
         return self.data / "engines"
 
     @property
+    def cache(self) -> Path:
+        """Downloads, and what GitHub answered; may be deleted at any time."""
+        return self.data / "cache"
+
+    @property
     def models(self) -> Path:
         return self.data / "models"
 

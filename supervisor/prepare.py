@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PureWindowsPath
 
 from .engine.build import Build
 from .engine.choose import acquire, find
+from .engine.means import Means
 from .errors import ConfigError, NotFound
+from .hardware.known import hardware_of
 from .model.check import check_model
 from .model.demo import demo_path, ensure_demo
 from .model.locate import locate, parts_of
@@ -24,7 +27,7 @@ from .plan.types import LaunchPlan
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 from .profile.types import Profile
-from .progress import Progress
+from .progress import Progress, Silent
 from .server.environment import system_config
 
 
@@ -41,28 +44,46 @@ def prepare(
     overrides: Mapping[str, str],
     paths: Paths,
     progress: Progress,
+    tag: str | None = None,
 ) -> Preparation:
     """
     Make everything ready for a launch: install the engine, write the demo model, check the model.
 
-    Raises a SupervisorError for whatever stands in the way; nothing that runs was touched by then.
+    ``tag`` is a release of llama.cpp to take in place of the channel's.  Raises a SupervisorError for whatever stands in the way; nothing that runs was touched by then.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     first = _model_path(profile, paths, write=True)
     check_model(first)
-    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, paths=paths, progress=progress)
+    build = acquire(
+        profile.engine, wants_gpu=profile.wants_gpu, means=means_of(paths, progress), tag=tag
+    )
     return _preparation(profile, overrides, build, first)
 
 
-def preview(name: str, overrides: Mapping[str, str], paths: Paths) -> Preparation:
+def preview(
+    name: str, overrides: Mapping[str, str], paths: Paths, hardware: Path | None = None
+) -> Preparation:
     """
     The same plan from what is at hand: nothing is installed, downloaded or written.
 
-    Without an engine the pinned build's known options are used, and a note says so.
+    Without an engine the pinned build's known options are used, and a note says so.  ``hardware`` is the
+    record of another machine, for which nothing is at hand here.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, paths=paths)
+    means = means_of(paths, Silent(), hardware)
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
     return _preparation(profile, overrides, build, _model_path(profile, paths, write=False))
+
+
+def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> Means:
+    """What engines are chosen and installed with; the hardware is looked at once, and only if it decides."""
+    return Means(
+        paths,
+        progress,
+        hardware=cache(lambda: hardware_of(paths, hardware)),
+        demo=lambda: ensure_demo(paths.models),
+        elsewhere=hardware is not None,
+    )
 
 
 def _preparation(

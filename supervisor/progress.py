@@ -13,3 +13,13 @@ class Progress(Protocol):
 
     def update(self, fraction: float | None, detail: str = "") -> None:
         """The work goes on; ``fraction`` is 0..1, or None where the end is not known."""
+
+
+class Silent:
+    """Nobody is told."""
+
+    def step(self, text: str) -> None:
+        pass
+
+    def update(self, fraction: float | None, detail: str = "") -> None:
+        pass

@@ -16,6 +16,7 @@ from pathlib import Path
 from supervisor.engine.choose import acquire
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
+from supervisor.prepare import means_of
 from supervisor.profile.types import Engine, Source
 
 NEWS_SECONDS = 10.0
@@ -54,9 +55,8 @@ def main(folder: Path) -> int:
     status = 0
     for source, variable in WANTED:
         try:
-            build = acquire(
-                Engine(source=source), wants_gpu=False, paths=Paths.under(folder), progress=Lines()
-            )
+            means = means_of(Paths.under(folder), Lines())
+            build = acquire(Engine(source=source), wants_gpu=False, means=means)
         except SupervisorError as error:
             say(f"no engine of source {source}: {error} {error.hint}".rstrip())
             status = 1

@@ -22,7 +22,9 @@ COMMANDS = {
     "logs": ("logs", "Show what llama-server printed."),
     "ask": ("ask", "Ask the model one question."),
     "plan": ("plan", "Show the exact command line of a profile, without running it."),
+    "detect": ("detect", "Show what this computer is, and which profile fits it."),
     "profile": ("profile", "List, show, make and check profiles."),
+    "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 

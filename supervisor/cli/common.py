@@ -27,6 +27,16 @@ def set_option(function: Function) -> Function:
     )(function)
 
 
+def hardware_option(function: Function) -> Function:
+    return click.option(
+        "--hardware",
+        "hardware_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Another computer than this one: a file that detect --json wrote.",
+    )(function)
+
+
 def profile_argument(function: Function) -> Function:
     return click.argument("profile", shell_complete=complete_profiles)(function)
 

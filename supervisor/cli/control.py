@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
@@ -14,7 +13,6 @@ from ..errors import NotRunning, SupervisorError
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.wire import to_json
-from ..progress import Progress
 from .common import json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
 from .progress import waiting
@@ -66,24 +64,9 @@ def reload(as_json: bool) -> int:
 
 def _run(op: str, profile: str, settings: Mapping[str, str], paths: Paths, *, as_json: bool) -> int:
     plan = prepared(profile, settings, paths)
-    answer: dict[str, Any] = {}
-    said = ""
     with waiting(f"waiting until {profile} is ready") as progress:
-        for answer in client.stream(paths, {"op": op, "plan": to_json(plan)}):
-            said = _say_state(answer, said, progress)
+        answer = client.follow(paths, {"op": op, "plan": to_json(plan)}, progress.step)
     return show_outcome(answer, as_json=as_json)
-
-
-def _say_state(answer: dict[str, Any], said: str, progress: Progress) -> str:
-    """One line on stderr for each state on the way."""
-    server = answer.get("status", {}).get("server")
-    if server is None or answer.get("final"):
-        return said
-    why = f" ({server['why']})" if server["why"] else ""
-    line = f"{server['profile']}: {server['state']}{why}"
-    if line != said:
-        progress.step(line)
-    return line
 
 
 def _running(paths: Paths) -> tuple[str, Mapping[str, str]]:

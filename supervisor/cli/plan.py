@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import EXIT_OK
 from ..paths import Paths
-from .common import json_option, parse_settings, profile_argument, set_option
+from .common import hardware_option, json_option, parse_settings, profile_argument, set_option
 
 if TYPE_CHECKING:
     from ..prepare import Preparation
@@ -20,20 +21,23 @@ if TYPE_CHECKING:
 @click.command()
 @profile_argument
 @set_option
+@hardware_option
 @json_option
-def plan(profile: str, settings: tuple[str, ...], as_json: bool) -> int:
+def plan(profile: str, settings: tuple[str, ...], hardware_file: Path | None, as_json: bool) -> int:
     """
     Show the exact command line of a profile, its environment, and every translation with its reason.
 
-    Works without the model on disk, and without an engine.
+    Works without the model on disk, and without an engine; with --hardware for another machine.
     """
-    return show_plan(profile, settings, as_json=as_json)
+    return show_plan(profile, settings, hardware_file, as_json=as_json)
 
 
-def show_plan(profile: str, settings: tuple[str, ...], *, as_json: bool) -> int:
+def show_plan(
+    profile: str, settings: tuple[str, ...], hardware: Path | None = None, *, as_json: bool
+) -> int:
     from ..prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
-    found = preview(profile, parse_settings(settings), Paths.from_environment())
+    found = preview(profile, parse_settings(settings), Paths.from_environment(), hardware)
     click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found)))
     return EXIT_OK
 

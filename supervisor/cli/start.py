@@ -14,7 +14,7 @@ import click
 
 from ..daemon import client
 from ..daemon.places import make_folders
-from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
+from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError
 from ..paths import Paths
 from .common import complete_profiles, json_option, parse_settings, set_option
 from .outcome import show_outcome
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help="Which profile.")
+@click.option(
+    "--profile",
+    "-p",
+    metavar="NAME",
+    shell_complete=complete_profiles,
+    help="Which profile; without it the last one used, else the one that fits this machine best.",
+)
 @click.option("--detach", "-d", is_flag=True, help="Return when it is ready; it goes on in the background.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be launched (see plan).")
 @set_option
@@ -42,14 +48,14 @@ def start(
 
     In the foreground the log is shown; Ctrl+C stops it cleanly, a second one at once.
     """
-    if profile is None:
-        raise UsageError("Which profile?", hint="goss-supervisor start --profile demo, or profile ls")
+    paths = Paths.from_environment()
+    if not dry_run:
+        refuse_a_second(paths)
+    profile = profile or _usual_profile(paths)
     if dry_run:
         from .plan import show_plan  # noqa: PLC0415 - only here
 
         return show_plan(profile, settings, as_json=as_json)
-    paths = Paths.from_environment()
-    refuse_a_second(paths)
     if not detach:
         plan = prepared(profile, parse_settings(settings), paths)
         return _become_the_daemon(_orders(plan, foreground=True))
@@ -78,6 +84,19 @@ def prepared(profile: str, settings: Mapping[str, str], paths: Paths) -> LaunchP
     for warning in preparation.plan.warnings:
         click.echo(f"warning: {warning}", err=True)
     return preparation.plan
+
+
+def _usual_profile(paths: Paths) -> str:
+    """
+    Where none is named: the last one used, else the one that fits this machine best; it is said which.
+
+    Raises NotFound where there is none.
+    """
+    from ..usual import usual_profile  # noqa: PLC0415 - as in `prepared`
+
+    usual = usual_profile(paths)
+    click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
+    return usual.name
 
 
 def refuse_a_second(paths: Paths) -> None:

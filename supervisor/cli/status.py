@@ -119,6 +119,7 @@ def _lines(now: Status) -> Iterator[str]:
     yield f"process   {_process(server)}, {server['restarts']} restarts"
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield f"log       {server['log']}"
+    yield from _news(now)
     for warning in server["warnings"]:
         yield f"warning   {warning}"
     if server["log_dropped_bytes"]:
@@ -128,6 +129,17 @@ def _lines(now: Status) -> Iterator[str]:
         yield from (
             lines if server["state"] != "ready" else [lines[0], "          goss-supervisor logs --previous"]
         )
+
+
+def _news(now: Status) -> Iterator[str]:
+    """Only what is about the build that runs: another one may have been chosen since it was written."""
+    news = now.get("update") or {}
+    if news.get("current") != now["server"]["build"]:
+        return
+    if news.get("available"):
+        yield f"update    {news['available']} is there: goss-supervisor engine update"
+    elif news.get("note"):
+        yield f"update    {news['note']}"
 
 
 def _process(of: Status) -> str:

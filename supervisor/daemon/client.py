@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -44,3 +44,21 @@ def ask(paths: Paths, request: Message, *, timeout: float | None = 10.0) -> Mess
     for message in stream(paths, request, timeout=timeout):  # noqa: B007 - the last one is wanted
         pass
     return message
+
+
+def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Message:
+    """The final message about a start or reload; each state on the way is said once, in one line."""
+    answer: Message = {}
+    said = ""
+    for answer in stream(paths, request):
+        line = "" if answer.get("final") else _state(answer)
+        if line and line != said:
+            say(line)
+            said = line
+    return answer
+
+
+def _state(answer: Message) -> str:
+    server = answer["status"]["server"]
+    why = f" ({server['why']})" if server["why"] else ""
+    return f"{server['profile']}: {server['state']}{why}"

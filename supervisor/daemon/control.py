@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..plan.types import LaunchPlan
-from ..plan.wire import from_json
+from ..plan.wire import from_json, to_json
 from ..server.key import api_key
 from ..server.lifecycle import Outcome
 from ..server.server import Server
@@ -26,16 +26,18 @@ Message = dict[str, Any]
 
 
 class Control:
-    """Answers requests about one server; ``shut_down(now)`` ends the daemon."""
+    """Answers requests about one server; ``news`` are of its engine, ``shut_down(now)`` ends the daemon."""
 
     def __init__(
         self,
         server: Server,
         daemon: Callable[[], Message],
+        news: Callable[[], Message | None],
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
     ) -> None:
         self._server = server
         self._daemon = daemon
+        self._news = news
         self._shut_down = shut_down
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
@@ -132,7 +134,7 @@ class Control:
 
     async def _running(self, _: Message) -> AsyncIterator[Message]:
         """
-        What runs, with what may be secret: for ``ask``, ``restart`` and ``reload``.
+        What runs, with what may be secret: for ``ask``, ``restart``, ``reload`` and an engine's update.
 
         The socket is 0600, and the secrets are its user's own.
         """
@@ -142,6 +144,7 @@ class Control:
             "settings": dict(plan.settings) if plan else {},
             "url": url_of(plan) if plan else None,
             "key": api_key(plan) if plan else "",
+            "plan": to_json(plan) if plan else None,
             "final": True,
         }
 
@@ -159,7 +162,12 @@ class Control:
         return {"outcome": asdict(outcome), "status": self._both(), "final": True}
 
     def _both(self) -> Message:
-        return {"schema": 1, "daemon": self._daemon(), "server": status_of(self._server)}
+        return {
+            "schema": 1,
+            "daemon": self._daemon(),
+            "server": status_of(self._server),
+            "update": self._news(),
+        }
 
 
 _RESTART = "The daemon is of another version: goss-supervisor stop, then start it again."

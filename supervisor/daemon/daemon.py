@@ -18,6 +18,7 @@ from ..errors import StartFailed, SupervisorError
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.types import LaunchPlan
+from ..profile.types import AutoUpdate
 from ..server.lifecycle import Outcome
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
@@ -27,8 +28,9 @@ from ..server.vitals import vitals_of
 from .control import Control
 from .endpoint import Endpoint
 from .listener import listen
-from .places import SERVER, daemon_log, private_config, record_file
+from .places import SERVER, daemon_log, private_config, record_file, update_file
 from .status import failure_of, iso, url_of
+from .updates import DAILY, Rhythm, keep_looking, news_in
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Daemon:
     Lives as long as its server is wanted.
 
     ``generation`` is the lock that the server's process inherits.  `run` is called once; ``tell`` is told
-    what the first start came to.
+    what the first start came to; ``looks`` says when to look for newer engines.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class Daemon:
         output: OutputLog,
         generation: Lock,
         tell: Callable[[dict[str, Any]], None],
+        *,
+        looks: Rhythm = DAILY,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
@@ -56,6 +60,7 @@ class Daemon:
         self._stop_asked = asyncio.Event()
         self._announced = ""
         self._tell = tell
+        self._looks = looks
         self._server = Server(
             SERVER,
             output=output,
@@ -64,7 +69,7 @@ class Daemon:
             jitter=random.random,
             on_change=self._on_change,
         )
-        self._control = Control(self._server, self._about, self._shut_down)
+        self._control = Control(self._server, self._about, self._news, self._shut_down)
 
     async def run(self, plan: LaunchPlan) -> None:
         """
@@ -76,6 +81,7 @@ class Daemon:
         working = asyncio.create_task(self._server.run())
         listener = await listen(self._endpoint, self._control.serve)
         supervising = asyncio.create_task(self._supervise(plan))
+        looking = asyncio.create_task(keep_looking(self._wishes_updates, self._looks))
         try:
             done, _ = await asyncio.wait({working, supervising}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -85,6 +91,7 @@ class Daemon:
             await self._control.finish()
             self._endpoint.remove()
             self._server.close()
+            looking.cancel()
             working.cancel()
 
     async def _supervise(self, plan: LaunchPlan) -> None:
@@ -132,6 +139,10 @@ class Daemon:
             start_new_session=True,
         )
 
+    def _wishes_updates(self) -> AutoUpdate:
+        plan = self._server.plan
+        return plan.auto_update if plan is not None and self._server.is_serving else "off"
+
     # --- what others see
 
     def _on_change(self) -> None:
@@ -162,6 +173,9 @@ class Daemon:
             identity=child.identity if child else None,
             failure=failure_of(self._server),
         )
+
+    def _news(self) -> dict[str, Any] | None:
+        return news_in(update_file(self._paths))
 
     def _about(self) -> dict[str, Any]:
         used = vitals_of(os.getpid())

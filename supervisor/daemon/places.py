@@ -21,6 +21,11 @@ def record_file(paths: Paths) -> Path:
     return paths.state / f"{SERVER}.json"
 
 
+def update_file(paths: Paths) -> Path:
+    """What the last look for a newer engine found."""
+    return paths.state / "update.json"
+
+
 def private_config(paths: Paths) -> Path:
     """Empty and ours: llama-server shall find no config.ini of its own there."""
     return paths.runtime / "no-config"

@@ -100,7 +100,7 @@ def _cause(returncode: int, output: str) -> _Cause:
         r"Library not loaded: (\S+)", output
     ):
         library = os.path.basename(found[1])  # noqa: PTH119 - a name in a text, no path of ours
-        return _Cause(f"the shared library {library} is not installed", _remedy(library))
+        return _Cause(f"the shared library {library} is not installed", remedy(library))
     if found := re.search(r"version [`'](GLIBC(?:XX)?_[\d.]+)' not found", output):
         return _Cause(f"it needs {found[1]}, which is newer than what this system has", BUILD_HINT)
     if found := re.search(r"failed to parse server config file:? ?(.*)", output):
@@ -114,7 +114,7 @@ def _cause(returncode: int, output: str) -> _Cause:
     return _Cause(f"{ended}: {last[:300]}", BUILD_HINT)
 
 
-def _remedy(library: str) -> str:
+def remedy(library: str) -> str:
     for prefix, packages in _PACKAGES.items():
         if library.startswith(prefix):
             return f"Debian, Ubuntu: apt-get install {packages[0]}; Fedora: dnf install {packages[1]}"

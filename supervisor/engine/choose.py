@@ -1,110 +1,154 @@
 """
 Which engine runs a profile, why, and why not the others.
 
-``source: auto`` tries what is installed, then llama-server on PATH, then the embedded engine where it may
-serve.  Downloads of llama.cpp's official releases will be one more source, tried before the embedded one.
+``source: auto`` is the official release for this machine.  Where that cannot be had it is what else is
+installed, then llama-server on PATH, then the embedded engine where it may serve, then one compiled here.
 """
 
 from __future__ import annotations
 
-from ..errors import NoSuitableEngine, NotFound
-from ..options.vocabulary import pinned as pinned_options
-from ..paths import Paths
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.types import Engine
-from ..progress import Progress
 from . import compile as compiled
 from . import embedded
 from .build import Build
-from .fitness import Wanted, wanted_number
-from .ground import ASKED, Ground, because
+from .fitness import Wanted, wanted_number, why_not_embedded
+from .ground import ASKED, OFFERS, Ground, because
+from .installed import Install
+from .means import Means
+from .promised import promised
+from .released import Released
 from .toolchain import flavour_for
 
 
-def acquire(engine: Engine, *, wants_gpu: bool, paths: Paths, progress: Progress) -> Build:
+def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = None) -> Build:
     """
     The engine for a profile, installed first where its source says so, which may take minutes.
 
+    ``tag`` is a release to take in place of the channel's, as an update tries it.
     Raises NoSuitableEngine naming what was tried and why not, ConfigError for a source that lacks its
-    path, and what an installation raises.
+    path, and what a download or an installation raises.
     """
-    ground = _ground(engine, paths, wants_gpu=wants_gpu)
+    ground = _ground(engine, means, tag or engine.channel, wants_gpu=wants_gpu)
+    if tag is not None:
+        return _released(engine, ground).acquire(tag)
     match engine.source:
         case "path":
             return ground.at_path(engine.path)
         case "system":
             return ground.on_path()
         case "build":
-            flavour = flavour_for(engine.flavour, wants_gpu=wants_gpu)
-            return ground.of_install(
-                compiled.install(paths.engines, _number(ground), flavour, progress), ASKED
-            )
+            return ground.of_install(_compile(engine, ground), ASKED)
         case "embedded":
-            ground.check_embedded(tried=())
-            return ground.of_install(embedded.install(paths.engines, progress), ASKED)
+            ground.check_embedded()
+            return ground.of_install(_embed(ground), ASKED)
+        case "release":
+            return _released(engine, ground).acquire()
         case "auto":
-            found, passed = ground.at_hand()
-            if found is None:
-                ground.check_embedded(tried=passed)
-                installation = embedded.install(paths.engines, progress)
-                found = ground.of_install(installation, because("nothing better is at hand", passed))
-            return found
+            return _automatic(engine, ground)
 
 
-def find(engine: Engine, *, wants_gpu: bool, paths: Paths) -> Build:
+def find(engine: Engine, *, wants_gpu: bool, means: Means) -> Build:
     """
-    The same from what is at hand, for a plan: nothing is installed.
+    The same from what is at hand, for a plan: nothing is installed, and no network asked.
 
     Without an engine it is the pinned build's known options, and ``reason`` says what is missing.
     Raises as ``acquire`` does for an engine that was named and does not run, or is of another number.
     """
-    ground = _ground(engine, paths, wants_gpu=wants_gpu)
+    ground = _ground(engine, means, engine.channel, wants_gpu=wants_gpu)
     match engine.source:
+        case "path" | "system" if means.elsewhere:
+            return promised(f"engine.source is {engine.source}, which is looked for on that machine")
         case "path" | "system":
             try:
                 return ground.at_path(engine.path) if engine.source == "path" else ground.on_path()
             except NotFound as error:
-                return pinned(str(error))
+                return promised(str(error))
         case "build":
             return _find_compiled(engine, ground)
         case "embedded":
-            ground.check_embedded(tried=())
-            if made := embedded.present(paths.engines):
+            ground.check_embedded()
+            if not means.elsewhere and (made := embedded.present(means.paths.engines)):
                 return ground.of_install(made, ASKED)
-            return pinned(f"{embedded.REPOSITORY} {embedded.TAG} is not installed yet, start does that")
-        case "auto":
-            found, passed = ground.at_hand()
-            return found or pinned(because(f"No engine is at hand{ground.promise()}", passed))
+            return promised(f"{embedded.REPOSITORY} {embedded.TAG} is not installed yet, start does that")
+        case "release" | "auto":
+            return _find_released(engine, ground)
 
 
-def pinned(reason: str) -> Build:
-    """No engine, but the options that the pinned build is known to have; ``reason`` is what is missing."""
-    known = pinned_options()
-    tag = f"b{known.build}"
-    return Build(
-        source="none",
-        repository="ggml-org/llama.cpp",
-        tag=tag,
-        flavour="unknown",
-        command=("llama-server",),
-        digest="",
-        capabilities=known,
-        reason=f"{reason.rstrip('.')}: shown with the known options of {tag}.",
-    )
+def _automatic(engine: Engine, ground: Ground) -> Build:
+    """Each step that is taken because another failed is said, in one line."""
+    try:
+        return _released(engine, ground).acquire()
+    except SupervisorError as error:
+        refused = error
+    found, passed = ground.at_hand()
+    tried = (f"official release: {_in_line(refused)}", *passed)
+    if found is not None:
+        return replace(found, reason=because(found.reason, tried[:1]))
+    if not isinstance(refused, (NetworkError, NoSuitableEngine)):
+        raise refused  # a wrong digest or a full disk is for a person to look at
+    return _made_here(engine, ground, tried)
+
+
+def _made_here(engine: Engine, ground: Ground, tried: tuple[str, ...]) -> Build:
+    """The last resorts, for a machine that reaches neither GitHub nor a mirror."""
+    ways: list[tuple[str, Callable[[], Install]]] = [("build", lambda: _compile(engine, ground))]
+    if refusal := why_not_embedded(ground.wanted, embedded.NUMBER):
+        tried = (*tried, f"embedded {embedded.TAG}: {refusal}")
+    else:
+        ways.insert(0, ("embedded", lambda: _embed(ground)))
+    for name, install in ways:
+        ground.means.progress.step(f"engine: {name} instead, since {'; '.join(tried)}")
+        try:
+            return ground.of_install(install(), because("nothing better is at hand", tried))
+        except SupervisorError as error:
+            tried = (*tried, f"{name}: {_in_line(error)}")
+    lines = "".join(f"\n  {line}" for line in tried)
+    raise NoSuitableEngine(f"No engine can run this profile:{lines}", hint=OFFERS)
+
+
+def _in_line(error: SupervisorError) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines()).replace(":;", ":").rstrip(".")
+
+
+def _find_released(engine: Engine, ground: Ground) -> Build:
+    found = _released(engine, ground).find()
+    if found.build is not None:
+        return found.build
+    build, passed = (None, ()) if engine.source == "release" else ground.at_hand()
+    return build or promised(because("No engine is at hand", (*found.passed, *passed)))
 
 
 def _find_compiled(engine: Engine, ground: Ground) -> Build:
     try:
         flavour = flavour_for(engine.flavour, wants_gpu=ground.wanted.gpu)
     except NoSuitableEngine as error:
-        return pinned(str(error))
+        return promised(str(error))
     number = _number(ground)
-    if made := compiled.present(ground.paths.engines, number, flavour):
+    made = compiled.present(ground.means.paths.engines, number, flavour)
+    if made and not ground.means.elsewhere:
         return ground.of_install(made, ASKED)
-    return pinned(f"llama.cpp b{number} ({flavour}) is not compiled yet, start does that")
+    return promised(f"llama.cpp b{number} ({flavour}) is not compiled yet, start does that")
 
 
-def _ground(engine: Engine, paths: Paths, *, wants_gpu: bool) -> Ground:
-    return Ground(paths, Wanted(engine.flavour, wanted_number(engine.channel), wants_gpu))
+def _compile(engine: Engine, ground: Ground) -> Install:
+    flavour = flavour_for(engine.flavour, wants_gpu=ground.wanted.gpu)
+    return compiled.install(ground.means.paths.engines, _number(ground), flavour, ground.means.progress)
+
+
+def _embed(ground: Ground) -> Install:
+    return embedded.install(ground.means.paths.engines, ground.means.progress)
+
+
+def _ground(engine: Engine, means: Means, channel: str | None, *, wants_gpu: bool) -> Ground:
+    return Ground(means, Wanted(engine.flavour, wanted_number(channel), wants_gpu))
+
+
+def _released(engine: Engine, ground: Ground) -> Released:
+    return Released(engine, ground.wanted, ground.means, ground)
 
 
 def _number(ground: Ground) -> int:

@@ -11,10 +11,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from ..disk import ensure_space
 from ..progress import Progress
 from .install_lock import install_lock
 from .installed import Install, folder, read_record, write_record
-from .workshop import Workshop, ensure_space
+from .workshop import Workshop
 
 REPOSITORY = "xllamacpp"
 VERSION = "2026.10.11549"
@@ -28,8 +29,7 @@ PROGRAM = Path(__file__).with_name("embedded_server") / "__main__.py"
 
 
 def present(engines: Path) -> Install | None:
-    found = read_record(folder(engines, REPOSITORY, TAG, FLAVOUR))
-    return with_program(found) if found else None
+    return read_record(folder(engines, REPOSITORY, TAG, FLAVOUR))
 
 
 def install(engines: Path, progress: Progress) -> Install:
@@ -74,7 +74,7 @@ def _install(root: Path, progress: Progress) -> Install:
         files=tuple(str(file) for file in library if file.suffix in {".so", ".pyd"}),
     )
     write_record(root, install)
-    return with_program(install)
+    return install
 
 
 def with_program(install: Install) -> Install:

@@ -13,7 +13,7 @@ from .installed import Install
 UNKNOWN = "unknown"
 
 # how the names of devices begin, newest spelling first (ggml's backends)
-_DEVICES = {
+DEVICES = {
     "CUDA": "cuda",
     "ROCm": "rocm",
     "Vulkan": "vulkan",
@@ -21,6 +21,7 @@ _DEVICES = {
     "Metal": "metal",
     "SYCL": "sycl",
     "GPUOpenCL": "opencl",
+    "OPENVINO": "openvino",
 }
 _FLOATING = {None, "stable", "nightly"}
 
@@ -49,7 +50,7 @@ def wanted_number(channel: str | None) -> int | None:
 def flavour_of(devices: Sequence[str]) -> str:
     """What the devices of a build tell of its flavour; a build without any may be of every flavour."""
     for device in devices:
-        for prefix, flavour in _DEVICES.items():
+        for prefix, flavour in DEVICES.items():
             if device.startswith(prefix):
                 return flavour
     return UNKNOWN
@@ -83,20 +84,22 @@ def why_not_embedded(wanted: Wanted, number: int) -> str:
     return ""
 
 
-def order(installs: Iterable[Install], wanted: Wanted) -> list[Install]:
+def order(installs: Iterable[Install], flavours: Sequence[str]) -> list[Install]:
     """
-    Those worth asking, the best first: made for this machine before embedded, newest first as they come.
+    Those worth asking, the best first; ``flavours`` are those that suit, best first.
 
-    A profile that asks for no GPU prefers a build that has none.
+    Of one flavour the embedded engine, which is made for any CPU, comes last; newest first as they come.
     """
-    fitting = [each for each in installs if not _wrong_flavour(each.flavour, wanted)]
-    fitting = [each for each in fitting if not (wanted.gpu and each.flavour == "cpu")]
-    return sorted(
-        fitting, key=lambda each: (not wanted.gpu and each.flavour != "cpu", each.source == "embedded")
-    )
+    fitting = [each for each in installs if each.flavour in flavours]
+    return sorted(fitting, key=lambda each: (flavours.index(each.flavour), each.source == "embedded"))
+
+
+def is_of(flavour: str, wanted: str | None) -> bool:
+    """Whether ``cuda-12.8`` is what was asked for: any, its family ``cuda``, or exactly that."""
+    return wanted is None or flavour == wanted or flavour.startswith(f"{wanted}-")
 
 
 def _wrong_flavour(flavour: str, wanted: Wanted) -> str:
-    if wanted.flavour is None or flavour in {UNKNOWN, wanted.flavour}:
+    if flavour == UNKNOWN or is_of(flavour, wanted.flavour) or is_of(wanted.flavour or "", flavour):
         return ""
     return f"it is of flavour {flavour}, and the profile asks for {wanted.flavour}"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
-from ..paths import Paths
 from . import embedded
 from .build import Build
+from .choice import order_flavours
 from .fitness import Wanted, flavour_of, order, why_not, why_not_embedded, wrong_number
 from .inspect import inspect
-from .installed import Install, installed
+from .installed import Install, installed, key_of
+from .means import Means
 
 ASKED = "the profile asks for it"
 OFFERS = (
@@ -26,15 +27,17 @@ OFFERS = (
 class Ground:
     """Raises from its methods: NoSuitableEngine, NotFound and PermissionDenied of what does not run."""
 
-    paths: Paths
+    means: Means
     wanted: Wanted
 
     @property
     def _cache(self) -> Path:
-        return self.paths.state / "builds"
+        return self.means.paths.state / "builds"
 
     def at_hand(self) -> tuple[Build | None, tuple[str, ...]]:
         """The first that will do, and what was passed over before it, with the reasons."""
+        if self.means.elsewhere:
+            return None, ()
         passed: list[str] = []
         for where, look in self._places():
             try:
@@ -49,12 +52,25 @@ class Ground:
         return None, tuple(passed)
 
     def _places(self) -> Iterator[tuple[str, Callable[[], Build]]]:
-        for recorded in order(installed(self.paths.engines), self.wanted):
-            is_embedded = recorded.repository == embedded.REPOSITORY
-            install = embedded.with_program(recorded) if is_embedded else recorded
-            name = f"{install.repository} {install.tag} ({install.flavour})"
-            yield name, partial(self.of_install, install, "it is installed")
+        found = installed(self.means.paths.engines)
+        if found:
+            for recorded in order(found, self._flavours(each.flavour for each in found)):
+                name = f"{recorded.repository} {recorded.tag} ({recorded.flavour})"
+                yield name, partial(self._at_its_place, recorded)
         yield "PATH", self.on_path
+
+    def _flavours(self, known: Iterable[str]) -> tuple[str, ...]:
+        ranked, _ = order_flavours(
+            self.means.hardware(), known, flavour=self.wanted.flavour, gpu=self.wanted.gpu
+        )
+        return tuple(verdict.flavour for verdict in ranked)
+
+    def _at_its_place(self, recorded: Install) -> Build:
+        if bad := self.means.chosen.bad(key_of(recorded.repository, recorded.tag, recorded.flavour)):
+            raise NoSuitableEngine(f"It is marked bad: {bad}.")
+        if recorded.problem:
+            raise NoSuitableEngine(recorded.problem)
+        return self.of_install(recorded, "it is installed")
 
     def at_path(self, path: Path | None) -> Build:
         """The binary that the profile names."""
@@ -71,21 +87,19 @@ class Ground:
             raise NotFound("There is no llama-server on PATH.", hint=OFFERS)
         return self._foreign("system", Path(binary).absolute(), f"it is on PATH, {binary}")
 
-    def check_embedded(self, *, tried: tuple[str, ...]) -> None:
-        """Raises NoSuitableEngine where the embedded engine may not serve, with what else was ``tried``."""
+    def check_embedded(self) -> None:
+        """Raises NoSuitableEngine where the embedded engine may not serve."""
         if refusal := why_not_embedded(self.wanted, embedded.NUMBER):
-            lines = "".join(f"\n  {line}" for line in (*tried, f"embedded {embedded.TAG}: {refusal}"))
-            raise NoSuitableEngine(f"No engine can run this profile:{lines}", hint=OFFERS)
+            raise NoSuitableEngine(
+                f"The embedded engine ({embedded.TAG}) cannot run this profile: {refusal}.", hint=OFFERS
+            )
 
-    def promise(self) -> str:
-        """What ``acquire`` would do where nothing is at hand."""
-        refusal = why_not_embedded(self.wanted, embedded.NUMBER)
-        return "" if refusal else f", start installs {embedded.REPOSITORY} {embedded.TAG}"
-
-    def of_install(self, install: Install, reason: str) -> Build:
+    def of_install(self, recorded: Install, reason: str) -> Build:
+        is_embedded = recorded.repository == embedded.REPOSITORY
+        install = embedded.with_program(recorded) if is_embedded else recorded
         files = tuple(Path(file) for file in install.files)
         seen = inspect(install.command, self._cache, files=files, fresh_devices=self.wanted.gpu)
-        caveat = embedded.CAVEAT if install.repository == embedded.REPOSITORY else ""
+        caveat = embedded.CAVEAT if is_embedded else ""
         return Build(
             source=install.source,
             repository=install.repository,

@@ -42,6 +42,11 @@ class Install:
         return all(Path(file).exists() for file in (self.command[0], *self.files))
 
 
+def key_of(repository: str, tag: str, flavour: str) -> str:
+    """How a build is called in records and messages: ``ggml-org/llama.cpp b11434 cuda-13.4``."""
+    return f"{repository} {tag} {flavour}"
+
+
 def folder(engines: Path, repository: str, tag: str, flavour: str) -> Path:
     """``ggml-org/llama.cpp`` is one folder, ``ggml-org--llama.cpp``."""
     return engines / repository.replace("/", "--") / tag / flavour

@@ -9,7 +9,7 @@ REPOSITORY = "ggml-org/llama.cpp"
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file of a release.  ``sha256`` is hex, "" where nobody published it."""
+    """One file of a release.  ``sha256`` (hex) is "" and ``size_bytes`` 0 where not known."""
 
     name: str
     size_bytes: int

@@ -46,6 +46,7 @@ def flavour_for(wanted: str | None, *, wants_gpu: bool) -> str:
     """
     if wanted is None:
         return _gpu_flavour() if wants_gpu else "cpu"
+    wanted = wanted.partition("-")[0]  # cuda-12.8: the compiler's version is the machine's own
     if wanted not in FLAVOURS:
         known = ", ".join(FLAVOURS)
         raise ConfigError(f"engine.flavour {wanted} cannot be compiled; these can: {known}.")

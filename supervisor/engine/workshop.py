@@ -134,20 +134,6 @@ def tail(log: Path) -> str:
     return "\n".join(_since(log, max(0, _size(log) - 16 * 1024)).splitlines()[-_TAIL_LINES:])
 
 
-def ensure_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Raises SupervisorError if ``folder``'s disk has less, PermissionDenied if it may not be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise PermissionDenied(f"{folder} cannot be written: {error.strerror}.") from error
-    if free < needed_bytes:
-        raise SupervisorError(
-            f"{what} needs {_gib(needed_bytes)} of disk at {folder}, where {_gib(free)} are free.",
-            hint="Free some space, or set GOSS_SUPERVISOR_HOME to a folder on another disk.",
-        )
-
-
 def _pip_error(what: str, said: str, log: Path) -> SupervisorError | None:
     hint = f"The log is {log}."
     if _NETWORK.search(said):
@@ -173,7 +159,3 @@ def _since(log: Path, offset: int) -> str:
     with log.open("rb") as file:
         file.seek(offset)
         return file.read().decode("utf-8", "replace")
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.1f} GiB"

@@ -14,7 +14,7 @@ from ..options.help import Capabilities
 from ..options.render import render
 from ..options.types import OptionValue, Problem, Translation
 from ..options.vocabulary import SECRETS
-from ..profile.types import Origin, Profile
+from ..profile.types import AutoUpdate, Origin, Profile
 from .types import LaunchPlan
 
 
@@ -69,9 +69,18 @@ def make_plan(
         api_prefix=str(options.get("api-prefix", "")),
         tls="ssl-key-file" in options,
         translations=rendered.translations,
+        repository=build.repository,
+        auto_update=_auto_update(profile),
         settings=dict(settings or {}),
         warnings=(*profile.notes, *_warnings(profile, host, build)),
     )
+
+
+def _auto_update(profile: Profile) -> AutoUpdate:
+    """Only an official release of a channel that moves can be updated; who pins a tag means that tag."""
+    engine = profile.engine
+    moves = engine.channel is None or not engine.channel.startswith("b")
+    return engine.auto_update if engine.source in {"auto", "release"} and moves else "off"
 
 
 def _secrets(options: Mapping[str, OptionValue]) -> dict[str, str]:

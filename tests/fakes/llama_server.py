@@ -21,6 +21,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     metrics=hang       never answer /metrics      metrics=hang:GATE  ... once the gate opens
     burn=true          use the CPU meanwhile
     chat_gate=GATE     hold chat answers until the gate opens
+    says=TEXT          the whole answer of a chat
     model=NAME         what /v1/models says
 
 Like the real one it binds before it loads, installs its signal handlers after the load, and does not leave on
@@ -373,17 +374,21 @@ class Server:
             if request.get("stream"):
                 self.stream(connection, timings)
             else:
-                message = {"role": "assistant", "content": "".join(ANSWER), "reasoning_content": "A script."}
+                said = "".join(self.pieces())
+                message = {"role": "assistant", "content": said, "reasoning_content": "A script."}
                 choice = {"index": 0, "finish_reason": "stop", "message": message}
                 self.json(connection, self.completion("chat.completion", choice) | {"timings": timings})
         finally:
             with self.lock:
                 self.in_flight -= 1
 
+    def pieces(self):
+        return [self.script["says"]] if "says" in self.script else ANSWER
+
     def stream(self, connection, timings):
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         deltas = [{"role": "assistant", "content": None}, {"reasoning_content": "A script."}]
-        deltas += [{"content": piece} for piece in ANSWER]
+        deltas += [{"content": piece} for piece in self.pieces()]
         for delta in deltas:
             choice = {"index": 0, "finish_reason": None, "delta": delta}
             self.event(connection, self.completion("chat.completion.chunk", choice))

@@ -6,6 +6,7 @@ from supervisor.engine.build import Build
 from supervisor.engine.fitness import (
     Wanted,
     flavour_of,
+    is_of,
     order,
     wanted_number,
     why_not,
@@ -84,15 +85,30 @@ def test_a_named_binary_is_only_held_to_its_number() -> None:
     assert "b11400" in wrong_number(build(), Wanted(None, 11400, gpu=False))
 
 
-def test_a_build_made_here_comes_before_the_embedded_one_and_a_gpu_build_after_both() -> None:
+def test_installed_engines_come_in_the_order_of_flavours_and_the_embedded_one_last_of_its_own() -> None:
     embedded, here, gpu = install("embedded", "cpu"), install("build", "cpu"), install("build", "cuda")
-    assert order([gpu, embedded, here], ANY) == [here, embedded, gpu]
+    assert order([gpu, embedded, here], ("cpu", "cuda")) == [here, embedded, gpu]
+    assert order([gpu, embedded, here], ("cuda", "cpu")) == [gpu, here, embedded]
 
 
-def test_a_profile_that_asks_for_a_gpu_is_never_shown_a_cpu_build() -> None:
+def test_an_engine_of_a_flavour_that_does_not_suit_is_not_asked() -> None:
     cpu, cuda, vulkan = (install("build", flavour) for flavour in ("cpu", "cuda", "vulkan"))
-    assert order([cpu, cuda, vulkan], GPU) == [cuda, vulkan]
-    assert order([cpu, cuda, vulkan], Wanted("vulkan", None, gpu=True)) == [vulkan]
+    assert order([cpu, cuda, vulkan], ("vulkan",)) == [vulkan]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "wanted", "said"),
+    [
+        ("cuda-12.8", None, True),
+        ("cuda-12.8", "cuda", True),
+        ("cuda-12.8", "cuda-12.8", True),
+        ("cuda-12.8", "cuda-13.4", False),
+        ("cuda-12.8", "cuda-12", False),
+        ("cpu", "cuda", False),
+    ],
+)
+def test_a_flavour_is_asked_for_by_family_or_exactly(flavour: str, wanted: str | None, said: bool) -> None:
+    assert is_of(flavour, wanted) is said
 
 
 @pytest.mark.parametrize(

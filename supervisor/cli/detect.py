@@ -1,0 +1,141 @@
+"""``detect``: what this computer is, and which profile fits it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ..errors import EXIT_OK
+from ..hardware.known import hardware_of
+from ..hardware.types import Cpu, Gpu, Hardware, PcieLink
+from ..hardware.wire import to_json
+from ..paths import Paths
+from ..profile.matching import Ranking
+from ..profile.store import ProfileStore
+from ..profile.suited import rank_stored
+from .common import hardware_option, json_option
+from .output import size, table
+
+_HEADERS = ("gpu", "kind", "memory", "of the RAM", "free", "driver", "architecture", "link")
+
+
+@click.command()
+@hardware_option
+@json_option
+def detect(*, hardware_file: Path | None, as_json: bool) -> int:
+    """
+    Show what this computer is, and which profile fits it.
+
+    What --json prints can be given to --hardware, here or on another computer.
+    """
+    paths = Paths.from_environment()
+    hardware = hardware_of(paths, hardware_file)
+    ranking = rank_stored(ProfileStore(paths.profiles), hardware)
+    if as_json:
+        click.echo(json.dumps({**to_json(hardware), "profiles": dataclasses.asdict(ranking)}))
+    else:
+        click.echo("\n".join((*_lines(hardware), "", *_profile_lines(ranking))))
+    return EXIT_OK
+
+
+def _lines(hardware: Hardware) -> Iterator[str]:
+    yield f"system   {_system(hardware)}"
+    yield f"cpu      {_cpu(hardware.cpu)}"
+    if hardware.cpu.features:
+        yield f"         {' '.join(hardware.cpu.features)}"
+    yield f"memory   {_memory(hardware)}"
+    yield f"disk     {size(hardware.disk_free_bytes)} free"
+    if hardware.gpus:
+        yield ""
+        yield table(_HEADERS, [_gpu_row(gpu) for gpu in hardware.gpus])
+    else:
+        yield "gpu      none"
+    yield from _advice(hardware)
+    yield from (f"note: {note}" for note in hardware.notes)
+
+
+def _system(hardware: Hardware) -> str:
+    kernel = hardware.kernel if hardware.kernel != hardware.os_version else ""
+    parts = (
+        hardware.os_name or hardware.os,
+        f"kernel {kernel}" if kernel else "",
+        hardware.arch or "unknown architecture",
+        f"{hardware.libc} {hardware.libc_version}".strip(),
+        hardware.environment,
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _cpu(cpu: Cpu) -> str:
+    fast = f" ({cpu.performance_cores} fast)" if cpu.performance_cores not in (None, cpu.cores) else ""
+    parts = (
+        cpu.name or "unknown",
+        f"{cpu.cores} cores{fast}" if cpu.cores else "",
+        f"{cpu.threads} threads" if cpu.threads else "",
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _memory(hardware: Hardware) -> str:
+    """Counted once: what graphics share with the system is in the RAM already."""
+    if hardware.ram_bytes is None:
+        return "unknown"
+    free = f" ({size(hardware.available_bytes)} available)" if hardware.available_bytes is not None else ""
+    parts = [f"{size(hardware.ram_bytes)} RAM{free}"]
+    for gpu in hardware.gpus:
+        if own := (gpu.memory_bytes or 0) - gpu.shared_bytes:
+            where = "set aside for" if gpu.integrated else "on"
+            parts.append(f"{size(own)} {where} {_name(gpu)}")
+    return f"{size(hardware.memory_bytes)} in all: {', '.join(parts)}" if len(parts) > 1 else parts[0]
+
+
+def _name(gpu: Gpu) -> str:
+    return gpu.name or gpu.device_id or gpu.vendor
+
+
+def _gpu_row(gpu: Gpu) -> tuple[str, ...]:
+    kind = {True: "integrated", False: "card", None: "-"}[gpu.integrated]
+    shared = size(gpu.shared_bytes) if gpu.shared_bytes else "-"
+    driver = gpu.driver or gpu.driver_version or "-"
+    return (
+        _name(gpu),
+        kind,
+        size(gpu.memory_bytes),
+        shared,
+        size(gpu.free_bytes),
+        f"{driver}, CUDA {gpu.cuda}" if gpu.cuda else driver,
+        gpu.architecture or "-",
+        _link(gpu.link),
+    )
+
+
+def _link(link: PcieLink | None) -> str:
+    """``x4 16 GT/s (card x8)``: a slower link than the card could have is worth a look."""
+    if link is None or link.width is None:
+        return "-"
+    speed = f" {link.speed_gts:g} GT/s" if link.speed_gts else ""
+    wider = f" (card x{link.max_width})" if link.max_width and link.max_width > link.width else ""
+    return f"x{link.width}{speed}{wider}"
+
+
+def _advice(hardware: Hardware) -> Iterator[str]:
+    closed = dict.fromkeys(node.path for gpu in hardware.gpus for node in gpu.nodes if not node.may_open)
+    if closed:
+        yield f"note: you may not open {', '.join(closed)}, so an engine cannot use the GPU."
+        yield "hint: sudo usermod -aG render,video $USER, then log in again"
+
+
+def _profile_lines(ranking: Ranking) -> Iterator[str]:
+    if ranking.best:
+        yield f"profile  {ranking.best.name}: {ranking.best.reason}"
+    else:
+        yield "profile  none fits"
+    rows = [(fit.name, "yes", fit.reason) for fit in ranking.others]
+    rows += [(unfit.name, "no", "; ".join(unfit.reasons)) for unfit in ranking.unfit]
+    if rows:
+        yield ""
+        yield table(("other profile", "fits", "why"), rows)

@@ -1,0 +1,179 @@
+"""What ``engine`` shows: the builds that are here, those upstream, and which of them suit this machine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..engine import choose, pins
+from ..engine.choice import Option
+from ..engine.choice import survey as judged
+from ..engine.installed import Install, installed, key_of
+from ..engine.means import Means
+from ..engine.released import DEFAULT, FLOATING, chosen_tag
+from ..engine.releases import REPOSITORY, Release
+from ..engine.shelf import size_bytes
+from ..errors import NotFound
+from ..news import released
+from ..paths import Paths
+from ..plan.types import LaunchPlan
+from ..prepare import means_of
+from ..progress import Silent
+from ..subject import Subject, running_plan, subject_of
+from .common import complete_profiles, hardware_option, json_option
+from .output import size, table
+
+_profile_option = click.option(
+    "--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help="Whose flavour and channel."
+)
+
+
+@click.command()
+@json_option
+def ls(*, as_json: bool) -> None:
+    """List the builds that are installed: where they come from, what they see, what was found about them."""
+    paths = Paths.from_environment()
+    listed = list_installed(paths, means_of(paths, Silent()), running_plan(paths))
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "engines": listed}))
+        return
+    headers = ("tag", "flavour", "repository", "size", "devices", "note")
+    click.echo(table(headers, [_installed_row(each) for each in listed]))
+
+
+def list_installed(paths: Paths, means: Means, running: LaunchPlan | None) -> list[dict[str, Any]]:
+    """One object for each build, newest first, as ``engine ls --json`` shows it."""
+    channels = chosen_tags(means)
+    runs = key_of(running.repository, running.build, running.flavour) if running else None
+    return [_listed(each, means, channels, runs) for each in installed(paths.engines)]
+
+
+def chosen_tags(means: Means) -> dict[str, str]:
+    """Where each channel stands now; one that was never asked for is left out."""
+    found = {channel: means.chosen.tags(channel) for channel in (DEFAULT, *FLOATING)}
+    return {DEFAULT: pins.DEFAULT_TAG, **{channel: tags[0] for channel, tags in found.items() if tags}}
+
+
+def _listed(install: Install, means: Means, channels: Mapping[str, str], runs: str | None) -> dict[str, Any]:
+    key = key_of(install.repository, install.tag, install.flavour)
+    ours = install.repository == REPOSITORY
+    return {
+        "repository": install.repository,
+        "tag": install.tag,
+        "flavour": install.flavour,
+        "command": list(install.command),
+        "size_bytes": size_bytes(install),
+        "devices": list(install.devices),
+        "problem": install.problem or None,
+        "bad": means.chosen.bad(key) or None,
+        "channels": [channel for channel, tag in channels.items() if ours and tag == install.tag],
+        "running": key == runs,
+    }
+
+
+def _installed_row(listed: Mapping[str, Any]) -> list[str]:
+    notes = ["runs now"] if listed["running"] else []
+    notes += [f"chosen ({channel})" for channel in listed["channels"]]
+    notes += [f"unusable: {listed['problem']}"] if listed["problem"] else []
+    notes += [f"marked bad: {listed['bad']}"] if listed["bad"] else []
+    return [
+        listed["tag"],
+        listed["flavour"],
+        listed["repository"],
+        size(listed["size_bytes"]),
+        ", ".join(device.partition(":")[0] for device in listed["devices"]) or "CPU",
+        "; ".join(notes),
+    ]
+
+
+@click.command()
+@click.argument("tag", required=False)
+@_profile_option
+@hardware_option
+@json_option
+def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, as_json: bool) -> None:
+    """Show which flavours of a release suit this machine, the best first, and why the others do not."""
+    paths = Paths.from_environment()
+    subject = subject_of(paths, profile)
+    means = means_of(paths, Silent(), hardware_file)
+    tag = tag or chosen_tag(subject.engine, means) or pins.DEFAULT_TAG
+    found = released(subject, means).survey(means.catalogue(subject.engine).release(tag))
+    if as_json:
+        ranked = [_option(option) for option in found.ranked]
+        rejected = [{"flavour": each.flavour, "reason": each.reason} for each in found.rejected]
+        click.echo(json.dumps({"schema": 1, "tag": found.tag, "ranked": ranked, "rejected": rejected}))
+        return
+    rows = [
+        (str(rank), option.flavour, size(option.download_bytes), option.reason)
+        for rank, option in enumerate(found.ranked, 1)
+    ]
+    rows += [("no", each.flavour, "-", each.reason) for each in found.rejected]
+    click.echo(f"{REPOSITORY} {found.tag}")
+    click.echo(table(("rank", "flavour", "download", "reason"), rows))
+
+
+def _option(option: Option) -> dict[str, Any]:
+    files = [option.archive, option.companion] if option.companion else [option.archive]
+    return {
+        "flavour": option.flavour,
+        "reason": option.reason,
+        "download_bytes": option.download_bytes,
+        "archives": [{"name": file.name, "url": file.url, "sha256": file.sha256} for file in files],
+    }
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="How many.")
+@hardware_option
+@json_option
+def available(limit: int, hardware_file: Path | None, *, as_json: bool) -> None:
+    """List upstream's newest releases, and what each has for this machine."""
+    paths = Paths.from_environment()
+    subject, means = subject_of(paths), means_of(paths, Silent(), hardware_file)
+    here = {(each.tag, each.flavour) for each in installed(paths.engines) if each.repository == REPOSITORY}
+    listed = [_release(each, means, subject, here) for each in means.catalogue(subject.engine).list(limit)]
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "releases": listed}))
+        return
+    rows = [
+        (
+            each["tag"],
+            each["published"].partition("T")[0] or "-",
+            ", ".join(each["flavours"]) or "-",
+            ", ".join(each["installed"]) or "-",
+            each["problem"] or "",
+        )
+        for each in listed
+    ]
+    click.echo(table(("tag", "published", "for this machine", "installed", "note"), rows))
+
+
+def _release(release: Release, means: Means, subject: Subject, here: set[tuple[str, str]]) -> dict[str, Any]:
+    suited = judged(means.hardware(), release, flavour=None, gpu=False)
+    return {
+        "tag": release.tag,
+        "published": release.published,
+        "flavours": [option.flavour for option in suited.ranked],
+        "installed": [flavour for tag, flavour in sorted(here) if tag == release.tag],
+        "problem": released(subject, means).unusable(release) or None,
+    }
+
+
+@click.command()
+@click.argument("tag", required=False)
+@_profile_option
+def path(tag: str | None, profile: str | None) -> None:
+    """Print the llama-server that would be used."""
+    paths = Paths.from_environment()
+    subject = subject_of(paths, profile)
+    engine = replace(subject.engine, source="release", channel=tag) if tag else subject.engine
+    build = choose.find(engine, wants_gpu=subject.wants_gpu, means=means_of(paths, Silent()))
+    if build.source == "none":
+        raise NotFound(build.reason, hint=f"goss-supervisor engine install{f' {tag}' if tag else ''}")
+    click.echo(shlex.join(build.command))

@@ -1,0 +1,54 @@
+"""Room on a disk: asked for before work begins, and what is said where it ran out in the middle."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from .errors import PermissionDenied, SupervisorError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a limit of the file system, or ulimit -f
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_ELSEWHERE = "set GOSS_SUPERVISOR_HOME to a folder on another disk."
+
+
+def ensure_space(folder: Path, needed_bytes: int, what: str) -> None:
+    """Raises SupervisorError if ``folder``'s disk has less, PermissionDenied if it may not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise PermissionDenied(f"{folder} cannot be written: {error.strerror}.") from error
+    if free < needed_bytes:
+        raise SupervisorError(
+            f"{what} needs {_size(needed_bytes)} of disk at {folder}, where {_size(free)} are free.",
+            hint=f"Free some space, or {_ELSEWHERE}",
+        )
+
+
+def cannot_write(file: Path, error: OSError) -> SupervisorError:
+    """The error of a write that failed, in words; a full disk says what is free by now."""
+    cause = error.strerror or str(error)
+    if error.errno in _FULL:
+        return SupervisorError(
+            f"{file} cannot be written: {cause}; {_free(file.parent)} are free there.",
+            hint=f"Free some space, or {_ELSEWHERE}",
+        )
+    if error.errno in _FORBIDDEN:
+        return PermissionDenied(
+            f"{file} cannot be written: {cause}.",
+            hint="Put the home (GOSS_SUPERVISOR_HOME) into a folder of yours on a local disk.",
+        )
+    return SupervisorError(f"{file} cannot be written: {cause}.")
+
+
+def _free(folder: Path) -> str:
+    try:
+        return _size(shutil.disk_usage(folder).free)
+    except OSError:
+        return "an unknown number of bytes"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.1f} MiB"

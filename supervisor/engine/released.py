@@ -1,0 +1,196 @@
+"""The official release that suits a profile on a machine: installed, or downloaded and proved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..errors import NoSuitableEngine, SupervisorError
+from ..profile.types import Engine
+from . import official, pins
+from .build import Build
+from .choice import Option, Survey, survey
+from .fitness import Wanted, why_not
+from .ground import Ground, because
+from .installed import Install, key_of
+from .means import Means
+from .promised import promised
+from .releases import REPOSITORY, Release
+
+DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place
+FLOATING = ("stable", "nightly")
+
+
+def channel_of(engine: Engine) -> str | None:
+    """default, stable or nightly; None where a tag is pinned."""
+    if engine.channel is None:
+        return DEFAULT
+    return engine.channel if engine.channel in FLOATING else None
+
+
+def chosen_tag(engine: Engine, means: Means) -> str | None:
+    """The tag that stands for the channel now; None for one that floats and was never asked for."""
+    channel = channel_of(engine)
+    if channel is None:
+        return engine.channel
+    if tags := means.chosen.tags(channel):
+        return tags[0]
+    return pins.DEFAULT_TAG if channel == DEFAULT else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A build, or None and for ``passed`` reasons; ``tag`` is the release that was looked at."""
+
+    build: Build | None
+    passed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Official releases for one profile."""
+
+    engine: Engine
+    wanted: Wanted
+    means: Means
+    ground: Ground
+
+    def acquire(self, tag: str | None = None) -> Build:
+        """
+        The best flavour that can be had and proves itself; ``tag`` overrides the channel.
+
+        Raises NoSuitableEngine with each flavour and why not, NetworkError, VerificationFailed, or
+        SupervisorError (a full disk).
+        """
+        release, notes = self._release(tag)
+        found = self.survey(release)
+        passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
+        stepped_down: list[str] = []
+        for option in found.ranked:
+            build, refusal = self._try(release.tag, option)
+            if build is not None:
+                self._choose(release.tag, tag)
+                reason = because(f"{build.reason}, {option.reason}", [*notes, *stepped_down])
+                return replace(build, reason=reason)
+            stepped_down.append(f"{option.flavour}: {refusal}")
+            self.means.progress.step(f"{release.tag} {option.flavour} will not do: {refusal}")
+        lines = "".join(f"\n  {line}" for line in (*stepped_down, *passed))
+        raise NoSuitableEngine(
+            f"No flavour of {REPOSITORY} {release.tag} can run this profile here:{lines}",
+            hint=f"goss-supervisor engine survey {release.tag}",
+        )
+
+    def find(self) -> Found:
+        """The same from what is installed; nothing is downloaded, and nothing asked of the network."""
+        tag = chosen_tag(self.engine, self.means)
+        release = self.means.catalogue(self.engine).known(tag) if tag else None
+        if release is None:
+            said = f"the release {tag}" if tag else f"the channel {self.engine.channel}"
+            return Found(None, (f"{said} is asked of GitHub at the start",))
+        found = self.survey(release)
+        passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
+        for option in found.ranked:
+            install = self._present(release.tag, option.flavour)
+            refusal = self._spoiled(release.tag, option.flavour, install)
+            if not refusal and install is None:
+                return Found(self._promised(release, option), ())
+            if not refusal and install is not None:
+                build = self.ground.of_install(install, option.reason)
+                refusal = why_not(build, self.wanted)
+                if not refusal:
+                    return Found(build, ())
+            passed.append(f"{option.flavour}: {refusal}")
+        return Found(None, tuple(passed))
+
+    def survey(self, release: Release) -> Survey:
+        return survey(self.means.hardware(), release, flavour=self.wanted.flavour, gpu=self.wanted.gpu)
+
+    def unusable(self, release: Release) -> str:
+        """
+        Why a release will not do here; empty when it will.
+
+        It lacks (for now, or for ever) the flavour that this machine would take of a complete one.
+        """
+        found = self.survey(release)
+        if not found.ranked:
+            return "; ".join(f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected) or "empty"
+        complete = pins.locked(pins.DEFAULT_TAG)
+        best = self.survey(complete).ranked if complete else ()
+        if best and _family(best[0].flavour) != _family(found.ranked[0].flavour):
+            return f"it has no complete {_family(best[0].flavour)} build"
+        return ""
+
+    def _release(self, tag: str | None) -> tuple[Release, tuple[str, ...]]:
+        """The release to take, and what newer ones were passed over on the way."""
+        catalogue = self.means.catalogue(self.engine)
+        if wanted := tag or chosen_tag(self.engine, self.means):
+            return catalogue.release(wanted), ()
+        assert self.engine.channel is not None
+        self.means.progress.step(f"asking GitHub for the {self.engine.channel} release of {REPOSITORY}")
+        found = catalogue.newest(self.engine.channel, self._unusable_or_bad)
+        return found.release, (*found.passed, found.note) if found.note else found.passed
+
+    def _unusable_or_bad(self, release: Release) -> str:
+        if refusal := self.unusable(release):
+            return refusal
+        best = self.survey(release).ranked[0].flavour
+        bad = self.means.chosen.bad(key_of(REPOSITORY, release.tag, best))
+        return f"it is marked bad: {bad}" if bad else ""
+
+    def _choose(self, tag: str, asked: str | None) -> None:
+        """A channel that floats stays where it is until an update; a tag that was asked for is not ours."""
+        channel = channel_of(self.engine)
+        if asked is None and channel in FLOATING and not self.means.chosen.tags(channel):
+            self.means.chosen.choose(channel, tag)
+
+    def _try(self, tag: str, option: Option) -> tuple[Build | None, str]:
+        """A build that will do, or why this one does not."""
+        install = self._present(tag, option.flavour)
+        if refusal := self._spoiled(tag, option.flavour, install):
+            return None, refusal
+        if install is None or install.problem:
+            install = self._install(tag, option)
+        if install.problem:
+            return None, install.problem
+        try:
+            build = self.ground.of_install(install, "the official release")
+        except SupervisorError as error:
+            return None, str(error).rstrip(".")
+        return (None, refusal) if (refusal := why_not(build, self.wanted)) else (build, "")
+
+    def _install(self, tag: str, option: Option) -> Install:
+        means = self.means
+        return official.install(
+            means.paths.engines,
+            tag,
+            option,
+            means.demo(),
+            means.hardware(),
+            means.access(self.engine),
+            means.paths.cache,
+            means.progress,
+        )
+
+    def _present(self, tag: str, flavour: str) -> Install | None:
+        return None if self.means.elsewhere else official.present(self.means.paths.engines, tag, flavour)
+
+    def _spoiled(self, tag: str, flavour: str, install: Install | None) -> str:
+        """
+        Why this flavour is not even tried: marked bad, or proved unusable on this very hardware.
+
+        Who pins a tag has decided; a mark only keeps us from taking it by ourselves.
+        """
+        bad = self.means.chosen.bad(key_of(REPOSITORY, tag, flavour))
+        if bad and channel_of(self.engine):
+            return f"it is marked bad: {bad}"
+        if install and install.problem and install.proved_on == self.means.hardware().fingerprint:
+            return install.problem
+        return ""
+
+    def _promised(self, release: Release, option: Option) -> Build:
+        size = f"{option.download_bytes / 1e6:.0f} MB" if option.download_bytes else "it"
+        reason = f"{REPOSITORY} {release.tag} ({option.flavour}) is not installed yet, start downloads {size}"
+        return promised(f"{reason}; {option.reason}", release.tag, option.flavour)
+
+
+def _family(flavour: str) -> str:
+    return flavour.partition("-")[0]

@@ -1,0 +1,86 @@
+"""A GPU seen by several sources is one GPU.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from .types import Gpu, PcieLink
+
+
+def merge(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
+    """
+    One for each GPU, ordered by PCI address; ``gpus`` come with the most direct source first.
+
+    The same PCI address is the same GPU.  One without an address is the one with its device id, or failing
+    that its name; where several could be meant it adds nothing, since nobody can say to which.
+    """
+    found: list[Gpu] = []
+    for gpu in gpus:
+        same = _same(found, gpu)
+        if not same:
+            found.append(gpu)
+        elif len(same) == 1:
+            found[same[0]] = _both(found[same[0]], gpu)
+    return tuple(sorted(found, key=lambda gpu: (not gpu.pci, gpu.pci)))
+
+
+def _same(found: list[Gpu], gpu: Gpu) -> list[int]:
+    """Indices of those that ``gpu`` may be."""
+    others = list(enumerate(found))
+    if gpu.pci:
+        known = [index for index, other in others if other.pci == gpu.pci]
+        return known or [index for index, other in others if not other.pci and _alike(other, gpu)][:1]
+    return [index for index, other in others if _alike(other, gpu) and not _told_already(other, gpu)]
+
+
+def _told_already(other: Gpu, gpu: Gpu) -> bool:
+    """Two cards without an address, from one source, are two."""
+    return not other.pci and set(gpu.sources) <= set(other.sources)
+
+
+def _alike(one: Gpu, other: Gpu) -> bool:
+    if one.device_id and other.device_id:
+        return one.device_id == other.device_id
+    return bool(one.name) and one.vendor == other.vendor and _plain(one.name) == _plain(other.name)
+
+
+def _plain(name: str) -> str:
+    """``Intel(R) Arc(TM) 140T GPU`` and ``Intel Arc 140T`` are the same name."""
+    return " ".join(re.sub(r"\((?:r|tm|c)\)|\bgpu\b|\bgraphics\b", " ", name.lower()).split())
+
+
+def _both(first: Gpu, second: Gpu) -> Gpu:
+    """Each field from ``first`` if it knows it; the figures of the memory belong together."""
+    memory = first if first.memory_bytes is not None else second
+    return Gpu(
+        vendor=first.vendor if first.vendor != "unknown" else second.vendor,
+        name=first.name or second.name,
+        pci=first.pci or second.pci,
+        device_id=first.device_id or second.device_id,
+        memory_bytes=memory.memory_bytes,
+        free_bytes=memory.free_bytes,
+        shared_bytes=memory.shared_bytes,
+        integrated=first.integrated if first.integrated is not None else second.integrated,
+        unified=first.unified if first.unified is not None else second.unified,
+        driver=first.driver or second.driver,
+        driver_version=first.driver_version or second.driver_version,
+        cuda=first.cuda or second.cuda,
+        architecture=first.architecture or second.architecture,
+        link=_links(first.link, second.link),
+        nodes=first.nodes or second.nodes,
+        sources=tuple(dict.fromkeys((*first.sources, *second.sources))),
+    )
+
+
+def _links(first: PcieLink | None, second: PcieLink | None) -> PcieLink | None:
+    if first is None or second is None:
+        return first or second
+    return replace(
+        first,
+        width=first.width or second.width,
+        max_width=first.max_width or second.max_width,
+        speed_gts=first.speed_gts or second.speed_gts,
+        max_speed_gts=first.max_speed_gts or second.max_speed_gts,
+    )

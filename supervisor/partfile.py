@@ -1,0 +1,74 @@
+"""What is there of a file that is being downloaded, and the note of what it is a part of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """
+    Which file at which host the part is of.
+
+    ``validator`` is what If-Range may hold: a strong ETag, or the date of the last change; "" where the host
+    gave neither, and then the part cannot be continued (RFC 9110, 13.1.5).
+    """
+
+    url: str
+    sha256: str
+    validator: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """``<target>.part``, with its note in ``<target>.part.json``.  All methods raise OSError."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, target: Path) -> PartFile:
+        return cls(target.with_name(f"{target.name}.part"))
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def note(self) -> Note | None:
+        """None where there is none, or none that can be read."""
+        try:
+            return Note(**json.loads(self._note.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def begin(self, note: Note) -> None:
+        """Empty, and of this file.  The note is written last, so a part never has one of another file."""
+        self._note.unlink(missing_ok=True)
+        self.path.write_bytes(b"")
+        staged = self._note.with_name(f"{self._note.name}.new")
+        staged.write_text(json.dumps(asdict(note)), "utf-8")
+        staged.replace(self._note)
+
+    def remove(self) -> None:
+        with suppress(FileNotFoundError):
+            self._note.unlink()
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def finish(self, target: Path) -> None:
+        self.path.replace(target)
+        self._note.unlink(missing_ok=True)
+
+
+def validator(headers: Mapping[str, str]) -> str:
+    """From the headers of an answer, names in lower case."""
+    etag = headers.get("etag", "")
+    return etag if etag.startswith('"') else headers.get("last-modified", "")

@@ -1,0 +1,229 @@
+"""Which profiles are made for a computer, which one is best, and why the others are not.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+
+from ..hardware.types import Gpu, Hardware
+from .types import Match, Profile
+
+GIB = 1024**3
+# What the files take: all parts of the repositories that the shipped profiles name.
+_MODEL_BYTES = {"ggml-org/gpt-oss-20b-GGUF": 12_100_000_000, "ggml-org/gpt-oss-120b-GGUF": 63_400_000_000}
+_PLAIN = "ggml-org/gpt-oss-20b-GGUF"  # on a machine that no profile is made for
+_PLAIN_BYTES = 15 * GIB  # a machine that is sold with 16 reports a little less
+_NONE = "no profile is made for this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A profile that suits, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A profile that does not, with each reason as a clause about the machine."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """``best`` is None only where there are no profiles for any machine; ``others`` suit too, best first."""
+
+    best: Fit | None
+    others: tuple[Fit, ...]
+    unfit: tuple[Unfit, ...]
+
+
+def why_not(match: Match, hardware: Hardware) -> tuple[str, ...]:
+    """
+    What speaks against it, a clause each; nothing where the machine is one of those meant.
+
+    What is not known does not match.  RAM is what is installed, with the part that the firmware gave to
+    the graphics; the memory of a GPU is what it has of its own.
+    """
+    reasons = list(_why_not_system(match, hardware))
+    reasons += _why_not_ram(match, hardware.installed_ram_bytes)
+    return (*reasons, *_why_not_gpus(match, hardware.gpus))
+
+
+def rank(profiles: Iterable[Profile], hardware: Hardware, own: Iterable[str] = ()) -> Ranking:
+    """
+    The profile made for this machine first: one that names a GPU, a card before graphics in the processor,
+    then the one that asks for most.  Among equals the user's ``own``, then the larger model that fits.
+
+    A profile without ``match`` suits any machine, and is only best where none is made for this one.
+    """
+    mine = frozenset(own)
+    made: list[Profile] = []
+    plain: list[Profile] = []
+    unfit = []
+    for profile in profiles:
+        if reasons := why_not(profile.match, hardware) or _why_too_large(profile, hardware):
+            unfit.append(Unfit(profile.name, reasons))
+        elif profile.match == Match():
+            plain.append(profile)
+        else:
+            made.append(profile)
+    made.sort(key=lambda profile: _order(profile, hardware, mine))
+    fits = [Fit(profile.name, f"made for {_words(profile.match)}") for profile in made]
+    best = fits[0] if fits else _fallback(plain, hardware, mine)
+    names = sorted(profile.name for profile in plain if best is None or profile.name != best.name)
+    others = (*fits[1:], *(Fit(name, "for any machine") for name in names))
+    return Ranking(best, others, tuple(sorted(unfit, key=lambda each: (len(each.reasons), each.name))))
+
+
+def _fallback(plain: list[Profile], hardware: Hardware, own: frozenset[str]) -> Fit | None:
+    """
+    Where none is made for the machine: the user's own for any, else gpt-oss-20b, else the demo.
+
+    The memory, RAM and GPUs together, decides.  Never gpt-oss-120b: nobody expects a download of 63 GB
+    that was not asked for.
+    """
+    memory = hardware.memory_bytes
+    have = "how much memory it has is not known" if memory is None else f"it has {_gib(memory)} of memory"
+    by_name = sorted(plain, key=lambda profile: profile.name)
+    if found := next((each for each in by_name if each.name in own and not each.model.demo), None):
+        return Fit(found.name, f"{_NONE}, and this one of yours is for any")
+    enough = memory is not None and memory >= _PLAIN_BYTES
+    if enough and (found := next((each for each in by_name if each.model.repo == _PLAIN), None)):
+        return Fit(found.name, f"{_NONE}; {have}, enough for gpt-oss-20b")
+    if found := next((each for each in by_name if each.model.demo), None):
+        return Fit(found.name, f"{_NONE}; {have}, and gpt-oss-20b wants 16 GiB")
+    return None
+
+
+def _why_not_system(match: Match, hardware: Hardware) -> Iterator[str]:
+    if match.os and hardware.os not in match.os:
+        yield f"it runs {hardware.os}, {_or(match.os)} is asked for"
+    if match.arch and hardware.arch not in match.arch:
+        yield f"it is {hardware.arch or 'of an unknown kind'}, {_or(match.arch)} is asked for"
+
+
+def _why_not_ram(match: Match, ram: int | None) -> Iterator[str]:
+    least, most = match.ram_min_bytes, match.ram_max_bytes
+    if ram is None:
+        if least is not None or most is not None:
+            yield "its RAM is not known"
+    elif least is not None and ram < least:
+        yield f"it has {_gib(ram)} of RAM, {_gib(least)} or more are asked for"
+    elif most is not None and ram > most:
+        yield f"it has {_gib(ram)} of RAM, {_gib(most)} or less are asked for"
+
+
+def _why_not_gpus(match: Match, gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
+    """One GPU must be all that is asked for; of several that are not, the one that comes nearest is told."""
+    if _asks_no_gpu(match) or ("none" in match.gpu_vendor and not gpus):
+        return ()
+    if not gpus:
+        return (f"it has no GPU, {_gpu_words(match, 'one')} is asked for",)
+    if match.gpu_vendor == ("none",):
+        return (f"it has a GPU ({_called(gpus[0])}), none is asked for",)
+    meant = [gpu for gpu in gpus if gpu.vendor in match.gpu_vendor] or gpus
+    return min((tuple(_why_not_gpu(match, gpu)) for gpu in meant), key=len)
+
+
+def _asks_no_gpu(match: Match) -> bool:
+    asked = (match.gpu_name, match.gpu_memory_min_bytes, match.unified)
+    return not match.gpu_vendor and asked == (None, None, None)
+
+
+def _why_not_gpu(match: Match, gpu: Gpu) -> Iterator[str]:
+    if match.gpu_vendor and gpu.vendor not in match.gpu_vendor:
+        yield f"its {_called(gpu)} is {_gpu_words(match, 'no GPU')}"
+        return
+    if match.gpu_name is not None and not fnmatchcase(gpu.name.lower(), match.gpu_name.lower()):
+        yield (
+            f"its GPU is called {gpu.name}, {match.gpu_name} is asked for"
+            if gpu.name
+            else f"the name of its {_called(gpu)} is not known"
+        )
+    if match.gpu_memory_min_bytes is not None:
+        yield from _why_not_memory(match.gpu_memory_min_bytes, gpu)
+    if match.unified is not None and gpu.unified is None:
+        yield f"whether its {_called(gpu)} shares the main memory is not known"
+    elif match.unified is not None and gpu.unified is not match.unified:
+        yield f"its {_called(gpu)} {'shares the main memory' if gpu.unified else 'has memory of its own'}"
+
+
+def _why_not_memory(least: int, gpu: Gpu) -> Iterator[str]:
+    if gpu.memory_bytes is None:
+        yield f"the memory of its {_called(gpu)} is not known"
+    elif (own := gpu.memory_bytes - gpu.shared_bytes) < least:
+        yield f"its {_called(gpu)} has {_gib(own)} of its own, {_gib(least)} or more are asked for"
+
+
+def _order(profile: Profile, hardware: Hardware, own: frozenset[str]) -> tuple[object, ...]:
+    match = profile.match
+    meant = [gpu for gpu in hardware.gpus if not any(_why_not_gpu(match, gpu))]
+    card = not _asks_no_gpu(match) and any(gpu.integrated is False for gpu in meant)
+    size = _model_bytes(profile)
+    known_to_fit = size if size <= (hardware.memory_bytes or 0) else 0
+    return (
+        match.gpu_name is None,
+        not card,
+        -_asked(match),
+        profile.name not in own,
+        -known_to_fit,
+        profile.name,
+    )
+
+
+def _why_too_large(profile: Profile, hardware: Hardware) -> tuple[str, ...]:
+    """Only where nothing says which machine is meant: a profile made for this one knows what it does."""
+    memory, size = hardware.memory_bytes, _model_bytes(profile)
+    if profile.match != Match() or memory is None or size <= memory:
+        return ()
+    return (f"it has {_gib(memory)} of memory, the model takes {_gib(size)}",)
+
+
+def _asked(match: Match) -> int:
+    """How many keys it has."""
+    return sum(getattr(match, field.name) not in (None, ()) for field in fields(match))
+
+
+def _model_bytes(profile: Profile) -> int:
+    return _MODEL_BYTES.get(profile.model.repo or "", 0)
+
+
+def _words(match: Match) -> str:
+    """The machines meant, in a line."""
+    least, most = match.ram_min_bytes, match.ram_max_bytes
+    parts = [*map(_or, filter(None, (match.os, match.arch)))]
+    if least is not None and most is not None:
+        parts.append(f"{_gib(least).removesuffix(' GiB')} to {_gib(most)} of RAM")
+    elif least is not None or most is not None:
+        bound = f"{_gib(least)} or more" if least is not None else f"{_gib(most or 0)} or less"
+        parts.append(f"{bound} of RAM")
+    if not _asks_no_gpu(match):
+        parts.append(_gpu_words(match))
+    return ", ".join(parts)
+
+
+def _gpu_words(match: Match, noun: str = "a GPU") -> str:
+    """``a GPU of amd or intel called *Arc*``"""
+    if match.gpu_vendor == ("none",):
+        return "no GPU"
+    vendor = f" of {_or(match.gpu_vendor)}" if match.gpu_vendor else ""
+    name = f" called {match.gpu_name}" if match.gpu_name else ""
+    own = f" with {_gib(match.gpu_memory_min_bytes)}" if match.gpu_memory_min_bytes else ""
+    return f"{noun}{vendor}{name}{own}"
+
+
+def _called(gpu: Gpu) -> str:
+    return gpu.name or f"GPU {gpu.device_id or f'of {gpu.vendor}'}"
+
+
+def _or(words: tuple[str, ...]) -> str:
+    return " or ".join(words)
+
+
+def _gib(number_bytes: int) -> str:
+    return f"{number_bytes / GIB:.1f}".removesuffix(".0") + " GiB"

@@ -1,0 +1,28 @@
+"""Which profile is meant where none is named."""
+
+from __future__ import annotations
+
+from .daemon.places import record_file
+from .errors import NotFound
+from .hardware.known import hardware_of
+from .paths import Paths
+from .profile.matching import Fit
+from .profile.store import ProfileStore
+from .profile.suited import rank_stored
+from .server.record import read_record
+
+
+def usual_profile(paths: Paths) -> Fit:
+    """
+    The last one used, while it exists, else the one that fits this machine best; with the reason.
+
+    Raises NotFound where none fits.
+    """
+    store = ProfileStore(paths.profiles)
+    last = read_record(record_file(paths))
+    if last is not None and last.profile in store.names():
+        return Fit(last.profile, "the last one used")
+    best = rank_stored(store, hardware_of(paths)).best
+    if best is None:
+        raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
+    return Fit(best.name, f"which fits this machine best: {best.reason}")

@@ -1,0 +1,244 @@
+"""Engines that are proved, or why they are not: scripted ones, and the really built one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from supervisor.engine import rehearsal, trial
+from supervisor.engine.trial import Proof, family_of, prove
+from supervisor.engine.unseen import why_unseen
+from supervisor.model.demo import ensure_demo
+
+from ..fakes.binaries import fake_server, script, server
+from ..fakes.launching import wait_until_gone
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
+
+CUDA = "CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)"
+VULKAN = "Vulkan0: AMD Radeon 890M (65536 MiB, 60000 MiB free)"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the linker's words are those of glibc")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ensure_demo(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def binary(tmp_path: Path) -> Path:
+    return tmp_path / "engine" / "llama-server"
+
+
+def proof(binary: Path, flavour: str, demo: Path, patience_seconds: float | None = None) -> Proof:
+    cache = binary.parents[1] / "cache"
+    return prove([str(binary)], flavour, demo, cache, patience_seconds=patience_seconds)
+
+
+def starts(record: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in record.read_text("utf-8").splitlines()]
+
+
+def test_an_engine_that_answers_on_the_device_of_its_flavour_is_proved(
+    tmp_path: Path, binary: Path, demo: Path
+) -> None:
+    record = tmp_path / "starts"
+    fake_server(binary, devices=[VULKAN, CUDA], record=str(record))
+    assert proof(binary, "cuda-13.4", demo) == Proof((VULKAN, CUDA))
+    (start,) = starts(record)
+    argv = start["argv"]
+    assert isinstance(argv, list)
+    assert argv[argv.index("--device") + 1] == "CUDA0"
+    assert argv[argv.index("--gpu-layers") + 1] == "all"
+    assert argv[argv.index("--host") + 1] == "127.0.0.1"
+    assert not [word for word in argv if "key" in word]
+
+
+def test_a_cpu_engine_is_given_no_device(tmp_path: Path, binary: Path, demo: Path) -> None:
+    record = tmp_path / "starts"
+    fake_server(binary, record=str(record))
+    assert proof(binary, "cpu", demo) == Proof(())
+    assert "--device" not in str(starts(record)[0]["argv"])
+
+
+def test_the_users_own_settings_for_llama_cpp_do_not_reach_it(
+    tmp_path: Path, binary: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMA_ARG_PORT", "1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    record = tmp_path / "starts"
+    fake_server(binary, record=str(record))
+    assert proof(binary, "cpu", demo).problem == ""
+    environment = starts(record)[0]["env"]
+    assert isinstance(environment, dict)
+    assert "LLAMA_ARG_PORT" not in environment
+
+
+def test_an_engine_that_does_not_run_says_so_in_the_words_of_the_system(binary: Path, demo: Path) -> None:
+    said = "error while loading shared libraries: libgomp.so.1: cannot open shared object file"
+    script(binary, f"echo '{said}' >&2; exit 127\n")
+    assert "the shared library libgomp.so.1 is not installed" in proof(binary, "cpu", demo).problem
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "0.00.002.609 E ggml_cuda_init: failed to initialize CUDA: "
+            "CUDA driver version is insufficient for CUDA runtime version",
+            "it sees no CUDA device: ggml_cuda_init: failed to initialize CUDA: "
+            "CUDA driver version is insufficient for CUDA runtime version",
+        ),
+        (
+            "load_backend: loaded CPU backend from /x/libggml-cpu.so",
+            "it sees no CUDA device: there is no library ggml-cuda beside it, and it says nothing",
+        ),
+    ],
+)
+def test_an_engine_that_does_not_see_its_gpu_is_unusable_in_its_own_words(
+    binary: Path, demo: Path, said: str, expected: str
+) -> None:
+    server(binary, devices=VULKAN, first=f"echo '{said}' >&2")
+    assert proof(binary, "cuda-12.8", demo) == Proof((VULKAN,), expected)
+
+
+def library(source: str, target: Path, *arguments: str) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(target), *arguments]
+    subprocess.run(command, input=source, text=True, check=True)
+    return target
+
+
+@linux
+def test_a_silent_engine_is_spoken_for_by_the_linker(binary: Path, demo: Path) -> None:
+    server(binary)
+    missing = library("int here;", binary.parent / "gone" / "libcudart.so.99")
+    needed = ("-Wl,--no-as-needed", "-L", str(missing.parent), "-l:libcudart.so.99")
+    library("int there;", binary.parent / "libggml-cuda.so", *needed)
+    missing.unlink()
+    assert proof(binary, "cuda-13.4", demo).problem == (
+        "it sees no CUDA device: libcudart.so.99: cannot open shared object file: No such file or directory"
+        " (Put the files of the matching cudart archive beside the binary)"
+    )
+
+
+@linux
+def test_a_library_that_loads_leaves_the_driver_or_the_rights(binary: Path) -> None:
+    server(binary)
+    library("int here;", binary.parent / "libggml-vulkan.so")
+    assert why_unseen([str(binary)], "vulkan").startswith("libggml-vulkan.so loads, but its driver")
+
+
+@linux
+def test_a_library_that_crashes_is_named_with_the_signal(binary: Path) -> None:
+    server(binary)
+    crash = "#include <stdlib.h>\n__attribute__((constructor)) static void f(void) { abort(); }"
+    library(crash, binary.parent / "libggml-hip.so")
+    assert why_unseen([str(binary)], "rocm") == "libggml-hip.so crashes when it is loaded (SIGABRT)"
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected"),
+    [
+        (
+            {"stderr": "CUDA error: out of memory", "exit": 1},
+            "it ended while it loaded the demo model (exit code 1): CUDA error: out of memory",
+        ),
+        (
+            {"stderr": "no kernel image", "die": "kill", "die_when": "loading"},
+            "it ended while it loaded the demo model (signal 9): no kernel image",
+        ),
+        (
+            {"says": "Hello! I am the demo modem"},
+            "it computes wrongly on CUDA0: the demo model said 'Hello! I am the demo modem'",
+        ),
+        ({"says": ""}, "it computes wrongly on CUDA0: the demo model said ''"),
+    ],
+)
+def test_an_engine_that_fails_says_how(
+    binary: Path, demo: Path, faults: dict[str, object], expected: str
+) -> None:
+    fake_server(binary, devices=[CUDA], **faults)
+    found = proof(binary, "cuda-13.4", demo)
+    assert found.devices == (CUDA,)
+    assert found.problem.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected"),
+    [
+        ({"bind": "never"}, "it was not ready with the demo model within 0.5 s"),
+        ({"load": 60}, "it was not ready with the demo model within 0.5 s"),
+        ({"chat_gate": "/nowhere/gate"}, "it did not answer within 0.5 s"),
+    ],
+)
+def test_an_engine_that_hangs_is_ended_in_time(
+    tmp_path: Path, binary: Path, demo: Path, faults: dict[str, object], expected: str
+) -> None:
+    record = tmp_path / "starts"
+    fake_server(binary, record=str(record), term="ignore", **faults)
+    assert proof(binary, "cpu", demo, 0.5).problem.startswith(expected)
+    pid = starts(record)[0]["pid"]
+    assert isinstance(pid, int)
+    assert wait_until_gone(pid)
+
+
+def test_a_port_that_somebody_else_took_is_exchanged_for_another(
+    tmp_path: Path, binary: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "starts"
+    fake_server(binary, record=str(record))
+    with rehearsal.socket.socket() as taken:
+        taken.bind((rehearsal.HOST, 0))
+        taken.listen()
+        ports = iter([taken.getsockname()[1], rehearsal.free_port()])
+        monkeypatch.setattr(trial, "free_port", lambda: next(ports))
+        assert proof(binary, "cpu", demo) == Proof(())
+    assert len(starts(record)) == 2
+
+
+PROVING = """
+import sys
+from pathlib import Path
+from supervisor.engine.trial import prove
+prove([sys.argv[1]], "cpu", Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+@linux
+def test_a_server_on_trial_does_not_outlive_who_tries_it_not_even_after_kill_9(
+    tmp_path: Path, binary: Path, demo: Path
+) -> None:
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    fake_server(binary, record=str(told), load=60)
+    command = [sys.executable, "-c", PROVING, str(binary), str(demo), str(tmp_path / "cache")]
+    with subprocess.Popen(command) as proving, told.open(encoding="utf-8") as news:
+        pid = json.loads(news.readline())["pid"]
+        proving.send_signal(signal.SIGKILL)
+    assert wait_until_gone(pid)
+
+
+def test_a_family_is_known_under_its_older_name() -> None:
+    families = [family_of(flavour) for flavour in ("cuda-12.8", "hip-radeon", "sycl-fp16", "cpu", "metal")]
+    assert families == ["cuda", "rocm", "sycl", "cpu", "metal"]
+
+
+@pytest.mark.engine
+def test_the_really_built_engine_is_proved(tmp_path: Path, demo: Path) -> None:
+    binary = os.environ.get("GOSS_TEST_LLAMA_SERVER")
+    if not binary:
+        pytest.skip("GOSS_TEST_LLAMA_SERVER is not set")
+    assert prove([binary], "cpu", demo, tmp_path) == Proof(())
+    problem = prove([binary], "vulkan", demo, tmp_path).problem
+    assert problem.startswith("it sees no Vulkan device: ")

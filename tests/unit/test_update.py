@@ -1,0 +1,131 @@
+"""The decisions of an update: is it newer, is it slower, what is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor import speed
+from supervisor.cli.status import _news
+from supervisor.contest import indented, log_of, rolled_back
+from supervisor.errors import ConfigError
+from supervisor.news import News, is_newer
+from supervisor.profile.types import Engine
+from supervisor.speed import Load, Speed
+from supervisor.subject import Subject, why_fixed
+
+LOAD = Load(256, 128)
+RATES = st.floats(min_value=0.01, max_value=1e6)
+
+
+def at(generated: float, prompt: float = 1000.0) -> Speed:
+    return Speed(generated, prompt, LOAD)
+
+
+@pytest.mark.parametrize(("new", "slower"), [(31.2, True), (41.3, True), (41.4, False), (60.0, False)])
+def test_a_build_is_slower_below_nine_tenths_of_the_tokens(new, slower):
+    assert speed.is_slower(at(new), at(45.9)) is slower
+
+
+def test_a_slow_prompt_alone_does_not_condemn():
+    assert not speed.is_slower(at(45.9, prompt=1.0), at(45.9))
+
+
+def test_the_comparison_names_both_figures_and_the_other_build():
+    said = speed.comparison(at(31.2), at(45.9), "b11429")
+    assert said == "31.2 tokens/s, 68 % of the 45.9 that b11429 gave"
+
+
+@given(RATES, RATES)
+def test_of_two_measurements_the_better_counts(one, other):
+    assert speed.best(at(one), at(other)).generated_per_second == max(one, other)
+
+
+@given(RATES, RATES)
+def test_the_load_fits_into_the_time_or_is_the_smallest(generated, prompt):
+    load = speed._load_for(Speed(generated, prompt, LOAD))
+    seconds = speed.RUNS * (load.prompt_tokens / prompt + load.tokens / generated)
+    assert seconds <= speed.AIM_SECONDS or load == speed._LOADS[-1]
+
+
+def test_a_fast_machine_gets_the_largest_load():
+    assert speed._load_for(at(50.0)) == LOAD
+
+
+def test_newer_is_a_matter_of_the_number_and_not_of_the_spelling():
+    assert is_newer("b11434", "b9999")
+    assert not is_newer("b9999", "b11434")
+    assert not is_newer("b11434", "b11434")
+    assert is_newer("b1", None)
+    assert is_newer("b1", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        (Engine(), ""),
+        (Engine(source="release", channel="nightly"), ""),
+        (Engine(channel="b11434"), "b11434 is pinned"),
+        (Engine(source="system"), "engine.source is system"),
+        (Engine(source="embedded"), "engine.source is embedded"),
+    ],
+)
+def test_what_does_not_move_says_why(engine, said):
+    reason = why_fixed(engine)
+    assert reason.startswith(said)
+    assert bool(reason) is bool(said)
+
+
+def test_there_is_no_channel_where_a_tag_is_pinned():
+    with pytest.raises(ConfigError, match=r"gpt: b11434 is pinned \(engine\.channel\)"):
+        _ = Subject(Engine(channel="b11434"), profile="gpt").channel
+    assert Subject(Engine()).channel == "default"
+    assert Subject(Engine(channel="stable")).channel == "stable"
+
+
+def answer(result: str, why: str, tail=None):
+    failure = None if tail is None else {"log_tail": tail}
+    return {"outcome": {"result": result, "why": why}, "status": {"server": {"last_failure": failure}}}
+
+
+def test_only_a_rollback_is_a_rollback():
+    assert rolled_back(answer("rolled back", "it ended (exit code 3).")) == "it ended (exit code 3)"
+    assert rolled_back(answer("degraded", "on the CPU")) == ""
+    assert rolled_back(answer("ready", "")) == ""
+
+
+def test_the_last_lines_stand_below_the_sentence():
+    log = log_of(answer("rolled back", "x", ["one", "two"]))
+    assert indented(log) == "\n  | one\n  | two"
+    assert log_of(answer("ready", "")) == ()
+
+
+NEWS = News("stable", "b11429", "b11500")
+
+
+def test_the_news_name_both_builds_and_what_was_passed_over():
+    assert NEWS.sentence == "b11500 is there, b11429 is in use"
+    assert replace(NEWS, available=None).sentence == "nothing newer than b11429"
+    assert replace(NEWS, note="b11501: half").sentence.endswith("in use (b11501: half)")
+
+
+def status(**news):
+    return {"server": {"build": "b11429"}, "update": {"current": "b11429", "available": None, **news}}
+
+
+def test_status_tells_of_an_update_in_one_line():
+    assert list(_news(status(available="b11500"))) == [
+        "update    b11500 is there: goss-supervisor engine update"
+    ]
+    assert list(_news(status(note="b11500 was taken back: slow"))) == [
+        "update    b11500 was taken back: slow"
+    ]
+
+
+def test_status_is_silent_about_old_news_and_about_a_network_that_is_down():
+    assert not list(_news(status(available="b11500", current="b11000")))
+    assert not list(_news(status(problem="GitHub does not answer")))
+    assert not list(_news({"server": {"build": "b11429"}, "update": None}))
