@@ -47,13 +47,13 @@ class Contest:
 
         Raises StartFailed where neither became ready, and SupervisorError if somebody stops them meanwhile.
         """
-        was_degraded = self._is_degraded()
+        was_ready = self._is_ready()
         before = self._measured(old)
         try:
             answer = self.run(new)
             if reason := rolled_back(answer):
                 return Verdict(reason, log=log_of(answer))
-            verdict = self._judge(answer, new, old, before, was_degraded=was_degraded)
+            verdict = self._judge(answer, new, old, before, was_ready=was_ready)
         except KeyboardInterrupt:
             self.progress.step(f"interrupted, so {old.build} is started again")
             self.run(old)
@@ -75,9 +75,9 @@ class Contest:
         return answer
 
     def _judge(
-        self, answer: Message, new: LaunchPlan, old: LaunchPlan, before: Speed | None, *, was_degraded: bool
+        self, answer: Message, new: LaunchPlan, old: LaunchPlan, before: Speed | None, *, was_ready: bool
     ) -> Verdict:
-        if answer["outcome"]["result"] == "degraded" and not was_degraded:
+        if answer["outcome"]["result"] == "degraded" and was_ready:
             return Verdict(str(answer["outcome"]["why"]).rstrip("."))
         if before is None:
             return Verdict()
@@ -109,9 +109,9 @@ class Contest:
         running = client.ask(self.paths, {"op": "running"})
         return speed.measure(running["url"], running["key"], like.load if like else None)
 
-    def _is_degraded(self) -> bool:
+    def _is_ready(self) -> bool:
         state = client.ask(self.paths, {"op": "status"})["status"]["server"]["state"]
-        return bool(state == "degraded")
+        return bool(state == "ready")
 
 
 def rolled_back(answer: Message) -> str:

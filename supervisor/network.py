@@ -80,7 +80,7 @@ def get(
 
 def body(response: requests.Response, timeout: tuple[float, float]) -> Iterator[bytes]:
     """The body as it comes.  Raises Unreachable where it is cut or stands still."""
-    # read1 hands over what there is; read, all that urllib3 had before 2.1, loses half a chunk to a stall
+    # read1 hands over what there is; read, all that urllib3 had before 2.2, loses half a chunk to a stall
     read = getattr(response.raw, "read1", response.raw.read)
     with _in_words(response.url, timeout, contact=True):
         while chunk := read(_CHUNK_BYTES, decode_content=False):

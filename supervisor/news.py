@@ -101,9 +101,13 @@ def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, 
     """The release to go to, and what was passed over on the way, with the reasons."""
     releases, channel = released(subject, means), subject.channel
     catalogue = means.catalogue(subject.engine)
+
+    def refuse(release: Release) -> str:
+        return releases.unusable(release) or why_bad(release, releases)
+
     if channel != DEFAULT:
-        found = catalogue.newest(channel, lambda each: releases.unusable(each) or why_bad(each, releases))
+        found = catalogue.newest(channel, refuse)
         return found.release, (*found.passed, *filter(None, [found.note]))
     release = catalogue.release(pins.DEFAULT_TAG)
-    refusal = why_bad(release, releases)
+    refusal = refuse(release)
     return (None, (f"{release.tag}: {refusal}",)) if refusal else (release, ())

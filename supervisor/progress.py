@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
+
+SECONDS_UNTIL_SHOWN = 2.0
 
 
 class Progress(Protocol):
@@ -23,3 +29,22 @@ class Silent:
 
     def update(self, fraction: float | None, detail: str = "") -> None:
         pass
+
+
+@contextmanager
+def ticking(progress: Progress, text: str) -> Iterator[None]:
+    """Around work that says nothing itself: from its third second on ``progress`` hears ``text, 12 s``."""
+    over = threading.Event()
+    ticker = threading.Thread(target=_tick, args=(progress, text, over), daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        ticker.join()
+
+
+def _tick(progress: Progress, text: str, over: threading.Event) -> None:
+    began = time.monotonic()
+    while not over.wait(SECONDS_UNTIL_SHOWN if time.monotonic() - began < SECONDS_UNTIL_SHOWN else 1.0):
+        progress.update(None, f"{text}, {time.monotonic() - began:.0f} s")

@@ -114,18 +114,27 @@ def _gpu_row(gpu: Gpu) -> tuple[str, ...]:
 
 
 def _link(link: PcieLink | None) -> str:
-    """``x4 16 GT/s (card x8)``: a slower link than the card could have is worth a look."""
-    if link is None or link.width is None:
-        return "-"
-    speed = f" {link.speed_gts:g} GT/s" if link.speed_gts else ""
-    wider = f" (card x{link.max_width})" if link.max_width and link.max_width > link.width else ""
-    return f"x{link.width}{speed}{wider}"
+    """``x4 2.5 GT/s (card x8 16 GT/s)``: fewer lanes are worth a look; at rest every link is slow."""
+    now = _lanes(link.width, link.speed_gts) if link else ""
+    best = _lanes(link.max_width, link.max_speed_gts) if link else ""
+    return f"{now} (card {best})" if now and best not in ("", now) else now or "-"
+
+
+def _lanes(width: int | None, speed_gts: float | None) -> str:
+    return f"x{width}{f' {speed_gts:g} GT/s' if speed_gts else ''}" if width else ""
+
+
+def _why(reasons: tuple[str, ...]) -> str:
+    """The first two: whoever wants all of them takes --json."""
+    more = f"; and {len(reasons) - 2} more" if len(reasons) > 2 else ""
+    return "; ".join(reasons[:2]) + more
 
 
 def _advice(hardware: Hardware) -> Iterator[str]:
     closed = dict.fromkeys(node.path for gpu in hardware.gpus for node in gpu.nodes if not node.may_open)
     if closed:
-        yield f"note: you may not open {', '.join(closed)}, so an engine cannot use the GPU."
+        yield f"note: you may not open {', '.join(closed)}: no engine can use a GPU through that."
+    if any(path.startswith(("/dev/dri/", "/dev/kfd")) for path in closed):
         yield "hint: sudo usermod -aG render,video $USER, then log in again"
 
 
@@ -135,7 +144,7 @@ def _profile_lines(ranking: Ranking) -> Iterator[str]:
     else:
         yield "profile  none fits"
     rows = [(fit.name, "yes", fit.reason) for fit in ranking.others]
-    rows += [(unfit.name, "no", "; ".join(unfit.reasons)) for unfit in ranking.unfit]
+    rows += [(unfit.name, "no", _why(unfit.reasons)) for unfit in ranking.unfit]
     if rows:
         yield ""
         yield table(("other profile", "fits", "why"), rows)

@@ -11,6 +11,7 @@ import click
 
 from ..contest import Contest, Waiting, indented
 from ..engine.listing import number
+from ..engine.means import Means
 from ..errors import EXIT_OK, StartFailed, SupervisorError
 from ..news import News, look, record
 from ..paths import Paths
@@ -108,23 +109,43 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
         return _update(paths, profile, check=check, quiet=False, as_json=as_json)
     try:
         return _update(paths, profile, check=check, quiet=True, as_json=as_json)
-    except SupervisorError as error:  # nobody watches; ``status`` tells it to whoever looks later
-        record(News(problem=str(error)), paths)
+    except SupervisorError as error:  # nobody watches; it is recorded for whoever looks later
         return error.exit_code
 
 
 def _update(paths: Paths, profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
     subject = subject_of(paths, profile)
     with _updater(subject, quiet=quiet) as updater:
-        news = look(subject, updater.means)
-        record(news, paths)
+        news = _looked(subject, updater.means)
         if check or news.available is None:
             return _show_news(news, quiet=quiet, as_json=as_json)
         updater.means.progress.step(news.sentence)
-        result = updater.update(news.available)
-    note = f"{news.available} was taken back: {result.why}" if result.why else ""
-    record(replace(news, current=result.tag, available=None, note=note), paths)
+        result = _taken(news, news.available, updater)
     return _show(result, quiet=quiet, as_json=as_json)
+
+
+def _looked(subject: Subject, means: Means) -> News:
+    """Recorded, also where nobody could tell."""
+    try:
+        news = look(subject, means)
+    except SupervisorError as error:
+        record(News(problem=str(error)), means.paths)
+        raise
+    record(news, means.paths)
+    return news
+
+
+def _taken(news: News, tag: str, updater: Updater) -> Result:
+    """Recorded, whatever comes of it."""
+    try:
+        result = updater.update(tag)
+    except SupervisorError as error:
+        note = f"{tag} was not taken: {str(error).splitlines()[0]}"
+        record(replace(news, note=note), updater.means.paths)
+        raise
+    note = f"{tag} was taken back: {result.why}" if result.why else ""
+    record(replace(news, current=result.tag, available=None, note=note), updater.means.paths)
+    return result
 
 
 def _show_news(news: News, *, quiet: bool, as_json: bool) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..progress import ticking
+
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.1
-SECONDS_UNTIL_SHOWN = 2.0
 BAR = 30
 
 
@@ -50,21 +50,12 @@ class StderrProgress:
 @contextmanager
 def waiting(text: str) -> Iterator[StderrProgress]:
     """Around a wait whose end is not known: from its third second on it shows ``text, 12 s``."""
-    progress, over = StderrProgress(), threading.Event()
-    ticker = threading.Thread(target=_tick, args=(progress, text, over), daemon=True)
-    ticker.start()
+    progress = StderrProgress()
     try:
-        yield progress
+        with ticking(progress, text):
+            yield progress
     finally:
-        over.set()
-        ticker.join()
         progress.close()
-
-
-def _tick(progress: StderrProgress, text: str, over: threading.Event) -> None:
-    began = time.monotonic()
-    while not over.wait(SECONDS_UNTIL_SHOWN if time.monotonic() - began < SECONDS_UNTIL_SHOWN else 1.0):
-        progress.update(None, f"{text}, {time.monotonic() - began:.0f} s")
 
 
 def _bar(fraction: float | None) -> str:

@@ -137,7 +137,8 @@ def _news(now: Status) -> Iterator[str]:
     if news.get("current") != now["server"]["build"]:
         return
     if news.get("available"):
-        yield f"update    {news['available']} is there: goss-supervisor engine update"
+        note = f" ({news['note']})" if news.get("note") else ""
+        yield f"update    {news['available']} is there: goss-supervisor engine update{note}"
     elif news.get("note"):
         yield f"update    {news['note']}"
 

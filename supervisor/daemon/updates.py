@@ -31,6 +31,7 @@ class Rhythm:
 
     first_seconds: float = 600.0
     every_seconds: float = 86400.0
+    watch_seconds: float = 5.0  # how soon we see that a look has ended
 
 
 DAILY = Rhythm()
@@ -40,15 +41,13 @@ async def keep_looking(
     wish: Callable[[], AutoUpdate], rhythm: Rhythm, command: Sequence[str] = _COMMAND
 ) -> None:
     """``wish`` is what the plan that serves says of it, ``off`` while none does.  Ends by being cancelled."""
-    child: subprocess.Popen[bytes] | None = None
     pause = rhythm.first_seconds
     while True:
         await asyncio.sleep(pause)
         pause = rhythm.first_seconds
-        if child is not None and child.poll() is None:  # a download may take hours
-            continue
-        if (wanted := wish()) != "off":
-            child = _look(command, apply=wanted == "apply")
+        if (wanted := wish()) != "off" and (child := _look(command, apply=wanted == "apply")):
+            while child.poll() is None:  # noqa: ASYNC110 - a Popen tells of its end to who asks
+                await asyncio.sleep(rhythm.watch_seconds)
             pause = rhythm.every_seconds
 
 

@@ -20,7 +20,7 @@ class Install:
 
     ``problem`` is why it is installed but unusable: it does not see the GPU that it is for, or does not
     answer.  ``proved_on`` is the ``fingerprint`` of the hardware on which that was found out, since a new
-    driver may mend it.
+    driver may mend it; "" where the reason may be gone by the next time.
     """
 
     source: str  # release, embedded or build

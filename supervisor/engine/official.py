@@ -17,7 +17,7 @@ from ..disk import cannot_write, ensure_space
 from ..download import Download, fetch
 from ..errors import VerificationFailed
 from ..hardware.types import Hardware
-from ..progress import Progress
+from ..progress import Progress, ticking
 from . import runtime
 from .archive import find_server, unpack
 from .choice import Option
@@ -25,7 +25,7 @@ from .github import Access
 from .install_lock import install_lock
 from .installed import RECORD, Install, folder, read_record, write_record
 from .releases import REPOSITORY
-from .trial import Proof, prove
+from .trial import prove
 
 UNPACKED = 3  # times the size of an archive, at most
 
@@ -94,11 +94,10 @@ class _Job:
 
     def proved(self, install: Install) -> Install:
         self.progress.step(f"proving {self.what}: it answers with the demo model")
-        self.progress.update(None)
-        proof: Proof = prove(install.command, install.flavour, self.demo, self.cache / "builds")
-        return replace(
-            install, devices=proof.devices, problem=proof.problem, proved_on=self.hardware.fingerprint
-        )
+        with ticking(self.progress, "trying"):
+            proof = prove(install.command, install.flavour, self.demo, self.cache / "builds")
+        proved_on = self.hardware.fingerprint if proof.lasting else ""  # "" is tried again the next time
+        return replace(install, devices=proof.devices, problem=proof.problem, proved_on=proved_on)
 
     def _check(self) -> None:
         """Before anything is fetched."""
@@ -126,10 +125,10 @@ class _Job:
     def _unpacked(self, archive: Path) -> Path:
         """The server in it; a hostile archive is not kept."""
         self.progress.step(f"unpacking {self.what}")
-        self.progress.update(None)
         target = self.root / self._name
         try:
-            unpack(archive, target)
+            with ticking(self.progress, "unpacking"):
+                unpack(archive, target)
             server = find_server(target)
         except VerificationFailed:
             archive.unlink(missing_ok=True)

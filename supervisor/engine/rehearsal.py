@@ -27,11 +27,16 @@ PAUSE_SECONDS = 0.03
 LOOK_SECONDS = 2.0  # a server that loads answers at once that it does
 _LINES, _LINE_LENGTH = 3, 240
 _PREFIX = re.compile(r"^\d+(?:\.\d+){3} [A-Z] +")  # of a log line since b9151: time and level
+_MEMORY = re.compile(r"out of ?(device ?)?memory|(unable|failed) to allocate", re.IGNORECASE)
 _BIND = re.compile(r"couldn't bind|failed to bind|address already in use", re.IGNORECASE)
 
 
 class Failed(Exception):
     """No error of ours but a finding: what it did instead of answering; ``str()`` follows on "it"."""
+
+
+class ShortOfMemory(Failed):
+    """Something else holds the memory that it needs, perhaps only now."""
 
 
 class PortTaken(Failed):
@@ -122,10 +127,12 @@ class Rehearsal:
             code = self.child.wait(LOOK_SECONDS)
         except subprocess.TimeoutExpired:
             return None
-        if _BIND.search(self._output()):
+        output = self._output()
+        if _BIND.search(output):
             return PortTaken(f"could not have port {self.port}")
         how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
-        return Failed(f"ended while it {doing} ({how}){self._said()}")
+        kind = ShortOfMemory if _MEMORY.search(output) else Failed
+        return kind(f"ended while it {doing} ({how}){self._said()}")
 
     def _said(self) -> str:
         lines = [_PREFIX.sub("", line.strip()) for line in self._output().splitlines()]

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..disk import cannot_write
 from ..download import Download, fetch
 from ..locks import Lock
-from ..progress import Progress
+from ..progress import Progress, ticking
 from .archive import unpack
 from .install_lock import install_lock
 from .releases import Asset
@@ -69,7 +69,8 @@ def _get(companion: Asset, kept: Path, progress: Progress, proxy: str | None) ->
     fetch(item, archive, progress, proxy=proxy)
     progress.step(f"unpacking {companion.name}")
     shutil.rmtree(kept, ignore_errors=True)
-    unpack(archive, kept)
+    with ticking(progress, "unpacking"):
+        unpack(archive, kept)
     (kept / _COMPLETE).touch()
     archive.unlink(missing_ok=True)
 

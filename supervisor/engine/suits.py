@@ -100,9 +100,14 @@ def _closed(card: Gpu, of: str) -> tuple[str, ...]:
 
 def _is_needed(path: str, card: Gpu, of: str) -> bool:
     """NVIDIA's driver has device files of its own; the screen (/dev/dri/card0) is nobody's need."""
+    own = card.vendor == "nvidia" and not card.driver.startswith("nouveau")
     if path.startswith("/dev/dri/render"):
-        return card.vendor != "nvidia" or card.driver.startswith("nouveau")
-    return path.startswith(("/dev/nvidia", "/dev/dxg")) or (path == "/dev/kfd" and of == "rocm")
+        return not own
+    return (
+        path == "/dev/dxg"
+        or (path.startswith("/dev/nvidia") and own)
+        or (path == "/dev/kfd" and of == "rocm")
+    )
 
 
 def _may_not_open(path: str) -> str:

@@ -14,7 +14,7 @@ from ..options.render import render
 from ..options.types import OptionValue
 from .fitness import DEVICES, flavour_of
 from .inspect import inspect
-from .rehearsal import HOST, Failed, PortTaken, free_port, running
+from .rehearsal import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 from .unseen import why_unseen
 
 PATIENCE_SECONDS = 60.0
@@ -27,10 +27,15 @@ _SPOKEN = {"MTL": "Metal", "GPUOpenCL": "OpenCL", "OPENVINO": "OpenVINO"}
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """``devices`` as ``--list-devices`` prints them; an empty ``problem`` is proved, else why it is not."""
+    """
+    ``devices`` as ``--list-devices`` prints them; an empty ``problem`` is proved, else why it is not.
+
+    A problem that is not ``lasting`` may be gone the next time: another program held the memory.
+    """
 
     devices: tuple[str, ...]
     problem: str = ""
+    lasting: bool = True
 
 
 def prove(
@@ -57,7 +62,13 @@ def prove(
         return Proof(seen.devices, f"it sees no {_spoken(family)} device: {why_unseen(command, family)}")
     name = mine[0].partition(":")[0] if mine else ""
     patience = patience_seconds or _patience(family)
-    return Proof(seen.devices, _wrong_with(command, seen.capabilities, demo, name, patience))
+    try:
+        said = _answer(command, seen.capabilities, demo, name, patience)
+    except Failed as failure:
+        return Proof(seen.devices, f"it {failure}", lasting=not isinstance(failure, ShortOfMemory))
+    except OSError as error:
+        return Proof(seen.devices, f"it could not be started: {error}")
+    return Proof(seen.devices, _wrong_with(said, name))
 
 
 def family_of(flavour: str) -> str:
@@ -76,19 +87,11 @@ def _patience(family: str) -> float:
     return LONG_PATIENCE_SECONDS if slow else PATIENCE_SECONDS
 
 
-def _wrong_with(
-    command: Sequence[str], capabilities: Capabilities, demo: Path, device: str, patience_seconds: float
-) -> str:
+def _wrong_with(said: str, device: str) -> str:
     """What is wrong with its answer; empty for the right one."""
-    on = f" on {device}" if device else ""
-    try:
-        said = _answer(command, capabilities, demo, device, patience_seconds)
-    except Failed as failure:
-        return f"it {failure}"
-    except OSError as error:
-        return f"it could not be started: {error}"
     if DEMO_ANSWER in said:  # older builds leave the thoughts of the model in its answer
         return ""
+    on = f" on {device}" if device else ""
     return f"it computes wrongly{on}: the demo model said {said[:_SHOWN]!r}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from . import pci
 from .machine import Machine
-from .names import known, listed
+from .names import known, name_of
 from .numbers import pci_address, whole
 from .told import Told
 from .types import Gpu
@@ -68,7 +68,7 @@ def _gpu(machine: Machine, address: str, kfd: Mapping[str, str]) -> Gpu:
     total, free, shared = _memory(machine, address, integrated=integrated)
     return Gpu(
         vendor="amd",
-        name=_name(machine, address, device_id, revision),
+        name=_product(machine, address) or name_of(machine, device_id, revision),
         pci=address,
         device_id=device_id,
         memory_bytes=total,
@@ -88,13 +88,9 @@ def _revision(machine: Machine, address: str) -> str:
     return "" if revision is None else f"{revision:02x}"
 
 
-def _name(machine: Machine, address: str, device_id: str, revision: str) -> str:
-    """``product_name`` is filled for cards of servers only; the system's lists know newer ones than ours."""
-    product = (machine.read(f"{pci.folder(address)}/product_name") or "").strip()
-    if product:
-        return product
-    model = known(device_id, revision)
-    return model.name if model else listed(machine, device_id, revision)
+def _product(machine: Machine, address: str) -> str:
+    """Filled for cards of servers only."""
+    return (machine.read(f"{pci.folder(address)}/product_name") or "").strip()
 
 
 def _discovered(machine: Machine, address: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import pci
 from .machine import Machine
-from .names import known, listed
+from .names import name_of
 from .numbers import whole
 from .told import Told
 from .types import Gpu
@@ -14,19 +14,17 @@ _BAR = 2  # the region that the memory of a card is seen through
 
 
 def gpus(machine: Machine) -> Told:
-    found = tuple(_gpu(machine, address) for address in pci.of_vendor(machine, "intel"))
-    return Told(found)
+    return Told(tuple(_gpu(machine, address) for address in pci.of_vendor(machine, "intel")))
 
 
 def _gpu(machine: Machine, address: str) -> Gpu:
     vendor, device = pci.ids(machine, address)
     device_id = f"{vendor}:{device}"
-    model = known(device_id)
     integrated = _integrated(machine, address)
     own = None if integrated else _own_memory(machine, address)
     return Gpu(
         vendor="intel",
-        name=model.name if model else listed(machine, device_id),
+        name=name_of(machine, device_id),
         pci=address,
         device_id=device_id,
         memory_bytes=own,

@@ -42,9 +42,8 @@ class ThisMachine:
 
     @property
     def os(self) -> Os:
-        if sys.platform == "win32":
-            return "windows"
-        return "macos" if sys.platform == "darwin" else "linux"
+        systems: dict[str, Os] = {"win32": "windows", "darwin": "macos"}
+        return systems.get(sys.platform, "linux")
 
     def run(self, *command: str) -> Outcome | None:
         program = shutil.which(command[0])

@@ -49,6 +49,7 @@ _MODELS = {
     "1002:7550:c2": Model("AMD Radeon RX 9070 GRE", integrated=False),
     "1002:7550:c3": Model("AMD Radeon RX 9070", integrated=False),
     # NVIDIA: for a card whose driver does not answer
+    "10de:2e12": Model("NVIDIA GB10", integrated=True),
     "10de:2803": Model("NVIDIA GeForce RTX 4060 Ti", integrated=False),
     "10de:2805": Model("NVIDIA GeForce RTX 4060 Ti", integrated=False),
 }
@@ -59,14 +60,12 @@ def known(device_id: str, revision: str = "") -> Model | None:
     return _MODELS.get(f"{device_id}:{revision}") or _MODELS.get(device_id)
 
 
-def listed(machine: Machine, device_id: str, revision: str = "") -> str:
-    """From amdgpu.ids and pci.ids, where the system has them; "" where it has no such device in them."""
+def name_of(machine: Machine, device_id: str, revision: str = "") -> str:
+    """By amdgpu.ids, which is exact; by our list; by pci.ids, where the system has it; else ""."""
     vendor, _, device = device_id.partition(":")
-    if not device:
-        return ""
-    if vendor == "1002" and (name := _amdgpu(_first(machine, AMDGPU_IDS), device, revision)):
-        return name
-    return _pci_ids(_first(machine, PCI_IDS), vendor, device)
+    model = known(device_id, revision)
+    exact = _amdgpu(_first(machine, AMDGPU_IDS), device, revision) if vendor == "1002" else ""
+    return exact or (model.name if model else _pci_ids(_first(machine, PCI_IDS), vendor, device))
 
 
 def _first(machine: Machine, paths: tuple[str, ...]) -> str:
@@ -75,7 +74,7 @@ def _first(machine: Machine, paths: tuple[str, ...]) -> str:
 
 def _amdgpu(text: str, device: str, revision: str) -> str:
     r"""``150E,\tD1,\tAMD Radeon 890M Graphics``"""
-    if not revision:
+    if not revision or not device:
         return ""
     found = re.search(rf"^{device},\s*{revision},\s*(.+)$", text, re.MULTILINE | re.IGNORECASE)
     return found[1].strip() if found else ""
@@ -87,6 +86,8 @@ def _pci_ids(text: str, vendor: str, device: str) -> str:
 
     The file is longer than what is read of it; what stands behind, Intel's among it, stays unknown.
     """
+    if not device:
+        return ""
     block = re.search(rf"^{vendor}  .*\n((?:[\t#].*\n)*)", text, re.MULTILINE | re.IGNORECASE)
     line = re.search(rf"^\t{device}  (.+)$", block[1], re.MULTILINE | re.IGNORECASE) if block else None
     if line is None:

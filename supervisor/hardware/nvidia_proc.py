@@ -14,19 +14,18 @@ HOME = "/proc/driver/nvidia"
 
 def gpus(machine: Machine) -> Told:
     version = driver_version(machine)
-    return Told(
-        tuple(
-            Gpu(
-                vendor="nvidia",
-                name=_record(machine, folder).get("Model", ""),
-                pci=pci_address(folder),
-                driver=f"nvidia {version}".strip(),
-                driver_version=version,
-                sources=("proc",),
-            )
-            for folder in machine.names(f"{HOME}/gpus")
-            if pci_address(folder)
-        )
+    folders = (folder for folder in machine.names(f"{HOME}/gpus") if pci_address(folder))
+    return Told(tuple(_gpu(machine, folder, version) for folder in folders))
+
+
+def _gpu(machine: Machine, folder: str, version: str) -> Gpu:
+    return Gpu(
+        vendor="nvidia",
+        name=_record(machine, folder).get("Model", ""),
+        pci=pci_address(folder),
+        driver=f"nvidia {version}".strip(),
+        driver_version=version,
+        sources=("proc",),
     )
 
 

@@ -29,13 +29,8 @@ def gpus(machine: Machine) -> Told:
     for program in PLACES:
         told = _smi(machine, program)
         if told is not None:
-            break
-    else:
-        told = Told()
-    if told.gpus or HANGS in told.notes:  # a driver that hangs one program hangs the next
-        return told
-    library = _nvml(machine)
-    return library if library.gpus else Told(notes=told.notes + library.notes)
+            return told  # also where it failed: it asks the same library, which will say the same
+    return _nvml(machine)
 
 
 def _smi(machine: Machine, program: str) -> Told | None:
@@ -51,11 +46,16 @@ def _smi(machine: Machine, program: str) -> Told | None:
     if listed.returncode is None:
         return Told(notes=(HANGS,))
     found = parse(listed.stdout, fields, cuda_version(table.stdout if table else ""), machine.os)
-    return Told(found) if found else Told(notes=(_failed(listed),))
+    return Told(found, _complaints(listed, found))
 
 
-def _failed(outcome: Outcome) -> str:
-    return f"nvidia-smi lists no GPU: {_words(outcome.stdout, outcome.stderr)}"
+def _complaints(outcome: Outcome, found: tuple[Gpu, ...]) -> tuple[str, ...]:
+    """Its own words where it lists none, or not all."""
+    if found and outcome.returncode == 0:
+        return ()
+    lines = f"{outcome.stdout}\n{outcome.stderr}".splitlines()
+    said = _words("\n".join(line for line in lines if "," not in line))
+    return (f"nvidia-smi lists {'not all GPUs' if found else 'no GPU'}: {said}",)
 
 
 def query(program: str, fields: Sequence[str]) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ def query(program: str, fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def cuda_version(text: str) -> str:
-    """From the table's head: ``CUDA Version: 12.8``, and ``CUDA UMD Version: 13.1`` of newer drivers."""
+    """From the table's head: ``CUDA Version: 12.8``, and ``CUDA UMD Version: 13.3`` since driver 610."""
     found = re.search(r"CUDA (?:UMD )?Version\s*:\s*(\d{1,3}\.\d{1,3})\b", text, re.ASCII)
     return found[1] if found else ""
 
@@ -101,7 +101,7 @@ def _gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
         driver_version=version,
         cuda=cuda,
         architecture=_capability(record.get("compute_cap", "")),
-        link=_link(record),
+        link=None if unified else _link(record),  # of an internal bus, at one lane
         sources=(source,),
     )
 
@@ -127,9 +127,9 @@ def _link(record: dict[str, str]) -> PcieLink | None:
     return None if link == PcieLink() else link
 
 
-def _words(*texts: str) -> str:
-    """The tool's own, the first two lines of them: the second is often what to do."""
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+def _words(text: str) -> str:
+    """The first two lines: the second is often what to do."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = " ".join(lines[:2])[:300]
     return said if said.endswith(".") else f"{said or 'it printed nothing'}."
 

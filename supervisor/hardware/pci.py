@@ -6,7 +6,7 @@ import posixpath
 import re
 
 from .machine import Machine
-from .names import known, listed
+from .names import known, name_of
 from .numbers import decimal, pci_address, whole
 from .told import Told
 from .types import Gpu, PcieLink
@@ -14,14 +14,25 @@ from .types import Gpu, PcieLink
 DEVICES = "/sys/bus/pci/devices"
 VENDORS = {"10de": "nvidia", "1002": "amd", "8086": "intel", "5143": "qualcomm", "17cb": "qualcomm"}
 _NO_GPU = ("1a03", "102b", "1234", "1af4", "15ad", "1013", "80ee", "1b36", "1414", "1ab8")
-"""Display devices that no engine can use: ASPEED and Matrox of servers' consoles; the screens of QEMU, virtio,
-VMware, Cirrus, VirtualBox, Hyper-V and Parallels."""
+"""Display devices that no engine can use: ASPEED and Matrox of servers' consoles; the screens of QEMU,
+virtio, VMware, Cirrus, VirtualBox, Hyper-V and Parallels."""
 
 
 def gpus(machine: Machine) -> Told:
     """Display devices (class 0x03xxxx) that may be GPUs."""
     addresses = (address for address in machine.names(DEVICES) if pci_address(address))
-    return Told(tuple(_gpu(machine, address) for address in addresses if _is_gpu(machine, address)))
+    found = tuple(_gpu(machine, address) for address in addresses if _is_gpu(machine, address))
+    return Told(found, tuple(note for gpu in found if (note := _undriven(gpu))))
+
+
+def _undriven(gpu: Gpu) -> str:
+    """Why no engine can use it, or only some."""
+    name = f"{gpu.name} ({gpu.pci})" if gpu.name else f"The device {gpu.device_id} at {gpu.pci}"
+    if gpu.driver == "":
+        return f"{name} has no driver loaded."
+    if gpu.driver == "vfio-pci":
+        return f"{name} is kept for virtual machines (vfio-pci)."
+    return f"{name} is driven by nouveau: CUDA needs NVIDIA's own driver." if gpu.driver == "nouveau" else ""
 
 
 def of_vendor(machine: Machine, vendor: str) -> tuple[str, ...]:
@@ -92,15 +103,23 @@ def _is_gpu(machine: Machine, address: str) -> bool:
 def _gpu(machine: Machine, address: str) -> Gpu:
     vendor, device = ids(machine, address)
     device_id = f"{vendor}:{device}" if device else ""
-    model = known(device_id)
+    integrated = _integrated(device_id, address)
     return Gpu(
         vendor=VENDORS.get(vendor, "unknown"),
-        name=model.name if model else listed(machine, device_id),
+        name=name_of(machine, device_id),
         pci=pci_address(address),
         device_id=device_id,
-        integrated=model.integrated if model else None,
-        unified=model.integrated if model else None,
+        integrated=integrated,
+        unified=integrated,
         driver=driver(machine, address),
-        link=None if model and model.integrated else link(machine, address),
+        link=None if integrated else link(machine, address),
         sources=("sysfs",),
     )
+
+
+def _integrated(device_id: str, address: str) -> bool | None:
+    """By our list.  Others of NVIDIA's have all been cards since its last chipset, of 2010."""
+    model = known(device_id)
+    if model:
+        return model.integrated
+    return False if device_id.startswith("10de:") and not on_root_bus(address) else None

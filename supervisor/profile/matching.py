@@ -136,15 +136,15 @@ def _asks_no_gpu(match: Match) -> bool:
 
 
 def _why_not_gpu(match: Match, gpu: Gpu) -> Iterator[str]:
+    """Of another GPU than the one that is meant, nothing more need be said."""
     if match.gpu_vendor and gpu.vendor not in match.gpu_vendor:
         yield f"its {_called(gpu)} is {_gpu_words(match, 'no GPU')}"
         return
-    if match.gpu_name is not None and not fnmatchcase(gpu.name.lower(), match.gpu_name.lower()):
-        yield (
-            f"its GPU is called {gpu.name}, {match.gpu_name} is asked for"
-            if gpu.name
-            else f"the name of its {_called(gpu)} is not known"
-        )
+    if match.gpu_name is not None and gpu.name and not fnmatchcase(gpu.name.lower(), match.gpu_name.lower()):
+        yield f"its GPU is called {gpu.name}, {match.gpu_name} is asked for"
+        return
+    if match.gpu_name is not None and not gpu.name:
+        yield f"the name of its {_called(gpu)} is not known"
     if match.gpu_memory_min_bytes is not None:
         yield from _why_not_memory(match.gpu_memory_min_bytes, gpu)
     if match.unified is not None and gpu.unified is None:

@@ -173,6 +173,13 @@ def test_an_unusable_engine_is_proved_anew_and_not_downloaded_anew(tmp_path: Pat
     assert len(home.web.asked("/cuda.tar.gz")) == 1
 
 
+def test_a_problem_that_may_pass_is_not_held_against_an_engine(tmp_path: Path, home: Home) -> None:
+    archive = packed(tmp_path, "cuda.tar.gz", devices=(CUDA,), stderr="CUDA error: out of memory", exit=1)
+    made = home.install(home.option("cuda-13.4", home.offers(archive)))
+    assert made.problem
+    assert made.proved_on == ""
+
+
 def test_a_new_driver_is_reason_enough_to_prove_an_engine_anew(tmp_path: Path, home: Home) -> None:
     option = home.option("cuda-13.4", home.offers(packed(tmp_path, "cuda.tar.gz", devices=(CUDA,))))
     made = home.install(option)

@@ -44,13 +44,13 @@ def test_the_load_of_another_measurement_is_kept(real):
 
 @pytest.mark.engine
 def test_a_wrong_key_is_the_servers_own_word(real):
-    with pytest.raises(NetworkError, match="answered 401.*Invalid API Key"):
+    with pytest.raises(NetworkError, match=r"answered 401.*Invalid API Key"):
         measure(real[0], "wrong")
 
 
 @pytest.mark.engine
 def test_a_load_that_is_too_large_for_the_context_is_the_servers_own_word(real):
-    with pytest.raises(NetworkError, match="answered 400.*context"):
+    with pytest.raises(NetworkError, match=r"answered 400.*context"):
         measure(*real, Load(5000, 8))
 
 
@@ -105,5 +105,5 @@ def test_a_server_that_hangs_costs_the_limit_and_no_more():
 
 
 def test_nobody_there_is_a_network_error():
-    with pytest.raises(NetworkError, match="broke off the measurement: .*refused"):
+    with pytest.raises(NetworkError, match=r"broke off the measurement: .*refused"):
         measure(f"http://127.0.0.1:{free_port()}", "")

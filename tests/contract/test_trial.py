@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from supervisor.engine import rehearsal, trial
 from supervisor.engine.trial import Proof, family_of, prove
 from supervisor.engine.unseen import why_unseen
 from supervisor.model.demo import ensure_demo
+from supervisor.options.help import parse_help
 
-from ..fakes.binaries import fake_server, script, server
+from ..fakes.binaries import ERAS, fake_server, script, server
 from ..fakes.launching import wait_until_gone
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
@@ -151,8 +153,8 @@ def test_a_library_that_crashes_is_named_with_the_signal(binary: Path) -> None:
     ("faults", "expected"),
     [
         (
-            {"stderr": "CUDA error: out of memory", "exit": 1},
-            "it ended while it loaded the demo model (exit code 1): CUDA error: out of memory",
+            {"stderr": "CUDA error: no kernel image", "exit": 1},
+            "it ended while it loaded the demo model (exit code 1): CUDA error: no kernel image",
         ),
         (
             {"stderr": "no kernel image", "die": "kill", "die_when": "loading"},
@@ -172,6 +174,15 @@ def test_an_engine_that_fails_says_how(
     found = proof(binary, "cuda-13.4", demo)
     assert found.devices == (CUDA,)
     assert found.problem.startswith(expected)
+
+
+def test_memory_that_another_program_holds_is_no_lasting_problem(binary: Path, demo: Path) -> None:
+    said = "CUDA error: out of memory\n  current device: 0\n  in function alloc\n  at x.cu:1\nabort"
+    fake_server(binary, devices=[CUDA], stderr=said, exit=1)
+    found = proof(binary, "cuda-13.4", demo)
+    assert found.problem
+    assert not found.lasting
+    assert Proof((), "x").lasting
 
 
 @pytest.mark.parametrize(
@@ -232,6 +243,19 @@ def test_a_server_on_trial_does_not_outlive_who_tries_it_not_even_after_kill_9(
 def test_a_family_is_known_under_its_older_name() -> None:
     families = [family_of(flavour) for flavour in ("cuda-12.8", "hip-radeon", "sycl-fp16", "cpu", "metal")]
     assert families == ["cuda", "rocm", "sycl", "cpu", "metal"]
+
+
+@pytest.mark.parametrize("era", sorted(ERAS.glob("*.help.txt")), ids=lambda file: file.name.partition(".")[0])
+def test_every_era_is_asked_in_its_own_words(era: Path) -> None:
+    number = int(era.name.partition(".")[0].removeprefix("b"))
+    capabilities = parse_help(era.read_text("utf-8"), f"version: {number} (abc)")
+    argv = trial._argv(trial._meant(Path("/demo.gguf"), 4711, "Vulkan0"), capabilities)
+    pairs = set(pairwise(argv))
+    layers = "99" if number < 7553 else "all"  # the words came with b7553
+    wanted = {("--port", "4711"), ("--device", "Vulkan0"), ("--gpu-layers", layers), ("--ctx-size", "2048")}
+    assert wanted <= pairs
+    assert ("--fit" in argv) == (number >= 7407)
+    assert all(capabilities.find(word) for word in argv if word.startswith("--"))
 
 
 @pytest.mark.engine

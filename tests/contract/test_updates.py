@@ -6,14 +6,15 @@ import asyncio
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from supervisor.daemon.updates import Rhythm, keep_looking, news_in
 
 from ..fakes.launching import BOUND_SECONDS, until
 
-AT_ONCE = Rhythm(0.001, 0.001)
-ONCE = Rhythm(0.001, 3600.0)
+AT_ONCE = Rhythm(0.001, 0.001, 0.001)
+ONCE = Rhythm(0.001, 3600.0, 0.001)
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).open('a').write(' '.join(sys.argv[2:]) + '\\n')"
 
 
@@ -25,7 +26,7 @@ async def looking(wish, rhythm: Rhythm, command: list[str], done) -> None:
     task = asyncio.create_task(keep_looking(wish, rhythm, command))
     try:
         async with asyncio.timeout(BOUND_SECONDS):
-            await until(done)
+            await until(lambda: done() and not psutil.Process().children())
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

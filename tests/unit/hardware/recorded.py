@@ -29,6 +29,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,27 +68,30 @@ class Recorded:
 
     def names(self, path: str) -> tuple[str, ...]:
         where = self._follow(path)
-        return () if where is None else tuple(sorted(self._folders().get(where, ())))
+        return () if where is None else tuple(sorted(self._folders.get(where, ())))
 
     def target(self, path: str) -> str | None:
         where = self._follow(path)
-        if where is None:
-            return None
-        return where if where in self._everything() or where in self._folders() else None
+        return where if where in self._leaves or where in self._folders else None
 
     def may_open(self, path: str) -> bool:
         return self._follow(path) in self.openable
 
-    def _everything(self) -> set[str]:
-        return {*self.files, *self.links, *self.openable, *self.closed}
+    @cached_property
+    def _leaves(self) -> frozenset[str]:
+        """All that is named; what a link leads to is there too."""
+        reached = {where for path in self.links if (where := self._follow(path))}
+        return frozenset({*self.files, *self.links, *self.openable, *self.closed, *reached})
 
-    def _folders(self) -> dict[str, set[str]]:
+    @cached_property
+    def _folders(self) -> Mapping[str, set[str]]:
         folders: dict[str, set[str]] = defaultdict(set)
-        for path in (*self._everything(), *self.links.values()):
+        for leaf in self._leaves:
+            path = leaf
             while (parent := posixpath.dirname(path)) != path:
                 folders[parent].add(posixpath.basename(path))
-                path = parent  # noqa: PLW2901 - upwards to the root
-        return folders
+                path = parent
+        return dict(folders)
 
     def _follow(self, path: str) -> str | None:
         """Where a path leads; None for a loop.  A Windows path is taken as it stands."""

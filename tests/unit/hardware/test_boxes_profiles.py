@@ -1,0 +1,53 @@
+"""Each recorded computer gets the profile that was made for it, and its record survives the file."""
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.hardware.detect import detect
+from supervisor.hardware.wire import from_json, to_json
+from supervisor.profile.store import ProfileStore
+from supervisor.profile.suited import rank_stored
+
+from .recorded import boxes, load
+
+SHIPPED = ProfileStore(Path("/nonexistent"))
+MADE_FOR = {
+    "evo-t1-64gb": "evo-t1-64gb",
+    "hx370-96gb": "xg1-370-96gb-cpu",
+    "hx370-96gb-4060ti": "rtx4060ti-oculink",
+    "m4-max-128gb": "m4-max-128gb",
+    "m4-mini-16gb": "m4-mini-16gb",
+    "max-395-128gb-carved": "ryzen-ai-max-395",
+    "max-395-128gb-gtt": "ryzen-ai-max-395",
+    "rtx4060ti-intel-windows": "rtx4060ti-oculink",
+    "ryzen-9700x-rx9070": "rx9070-120b",
+    "snapdragon-x-elite-windows": "zenbook-sora-32gb",
+    "strix-halo-windows": "ryzen-ai-max-395",
+}
+NONE_MADE = "gpt-oss-20b"  # and all of the others have memory enough for it
+
+
+@pytest.fixture(params=boxes())
+def box(request, tmp_path):
+    return request.param, detect(tmp_path, load(request.param))
+
+
+def test_the_best_profile_is_the_one_made_for_the_machine(box):
+    name, hardware = box
+    assert rank_stored(SHIPPED, hardware).best.name == MADE_FOR.get(name, NONE_MADE)
+
+
+def test_the_record_is_the_same_when_it_comes_from_a_file(box):
+    _, hardware = box
+    assert from_json(to_json(hardware), "box.json") == hardware
+
+
+def test_no_byte_is_counted_twice(box):
+    _, hardware = box
+    for gpu in hardware.gpus:
+        assert 0 <= gpu.shared_bytes <= min(gpu.memory_bytes or 0, hardware.ram_bytes or 0)
+
+
+def test_each_of_them_is_recorded():
+    assert set(MADE_FOR) <= set(boxes())
