@@ -72,7 +72,6 @@ class Released:
                 reason = because(f"{build.reason}, {option.reason}", [*notes, *stepped_down])
                 return replace(build, reason=reason)
             stepped_down.append(f"{option.flavour}: {refusal}")
-            self.means.progress.step(f"{release.tag} {option.flavour} will not do: {refusal}")
         lines = "".join(f"\n  {line}" for line in (*stepped_down, *passed))
         raise NoSuitableEngine(
             f"No flavour of {REPOSITORY} {release.tag} can run this profile here:{lines}",
@@ -149,8 +148,9 @@ class Released:
             return None, refusal
         if install is None or install.problem:
             install = self._install(tag, option)
-        if install.problem:
-            return None, install.problem
+            if install.problem:
+                self.means.progress.step(f"{tag} {option.flavour} will not do: {install.problem}")
+                return None, install.problem
         try:
             build = self.ground.of_install(install, "the official release")
         except SupervisorError as error:
