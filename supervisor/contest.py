@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import speed
 from .daemon import client
@@ -19,16 +19,21 @@ from .paths import Paths
 from .plan.types import LaunchPlan
 from .plan.wire import to_json
 from .progress import Progress
-from .speed import Speed
+from .speed import Load, Speed
 
 Waiting = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``worse`` is why the old plan runs again, empty where the new one stays.  The rest is for people."""
+    """
+    ``worse`` is why the old plan runs again, empty where the new one stays.
+
+    It is ``proved`` unless the machine itself got slower meanwhile.  The rest is for people.
+    """
 
     worse: str = ""
+    proved: bool = True
     figures: str = ""
     log: tuple[str, ...] = ()  # the new one's last lines
 
@@ -53,14 +58,14 @@ class Contest:
             answer = self.run(new)
             if reason := rolled_back(answer):
                 return Verdict(reason, log=log_of(answer))
-            verdict = self._judge(answer, new, old, before, was_ready=was_ready)
+            outcome = answer["outcome"]
+            if outcome["result"] == "degraded" and was_ready:
+                return self._back_to(old, Verdict(str(outcome["why"]).rstrip(".")))
+            return Verdict() if before is None else self._compared(new, old, before)
         except KeyboardInterrupt:
             self.progress.step(f"interrupted, so {old.build} is started again")
             self.run(old)
             raise
-        if verdict.worse:
-            self._back_to(old, verdict.worse)
-        return verdict
 
     def run(self, plan: LaunchPlan) -> Message:
         """The daemon's answer; raises StartFailed where nothing runs afterwards."""
@@ -74,27 +79,34 @@ class Contest:
             raise SupervisorError("The server was stopped meanwhile.", hint="goss-supervisor status")
         return answer
 
-    def _judge(
-        self, answer: Message, new: LaunchPlan, old: LaunchPlan, before: Speed | None, *, was_ready: bool
-    ) -> Verdict:
-        if answer["outcome"]["result"] == "degraded" and was_ready:
-            return Verdict(str(answer["outcome"]["why"]).rstrip("."))
-        if before is None:
-            return Verdict()
+    def _compared(self, new: LaunchPlan, old: LaunchPlan, before: Speed) -> Verdict:
+        """A bad figure is measured twice before it counts, and the old build once more after it."""
         try:
-            after = self._measure(before)
+            after = self._measure(before.load)
             if speed.is_slower(after, before):
                 self.progress.step(f"{new.build}: {speed.comparison(after, before, old.build)}; once more")
-                after = speed.best(after, self._measure(before))
+                after = speed.best(after, self._measure(before.load))
         except NetworkError as error:
-            return Verdict(f"it fails at the measurement that {old.build} took: {str(error).rstrip('.')}")
+            reason = f"it fails at the measurement that {old.build} took: {str(error).rstrip('.')}"
+            return self._back_to(old, Verdict(reason))
         said = speed.comparison(after, before, old.build)
-        return Verdict(said) if speed.is_slower(after, before) else Verdict(figures=said)
+        if not speed.is_slower(after, before):
+            return Verdict(figures=said)
+        verdict = self._back_to(old, Verdict(said))
+        return verdict if self._is_still_ahead(before, after) else replace(verdict, proved=False)
 
-    def _back_to(self, old: LaunchPlan, worse: str) -> None:
-        self.progress.step(f"back to {old.build}: {worse}")
+    def _is_still_ahead(self, before: Speed, after: Speed) -> bool:
+        """Whether the old build still leaves the new one behind: else it is the machine that is busy now."""
+        try:
+            return speed.is_slower(after, self._measure(before.load))
+        except NetworkError:
+            return True
+
+    def _back_to(self, old: LaunchPlan, verdict: Verdict) -> Verdict:
+        self.progress.step(f"back to {old.build}: {verdict.worse}")
         if reason := rolled_back(self.run(old)):
             raise StartFailed(f"{old.build} did not come back, so the new one goes on: {reason}")
+        return verdict
 
     def _measured(self, old: LaunchPlan) -> Speed | None:
         """None, said aloud, where there is nothing to compare with."""
@@ -105,9 +117,9 @@ class Contest:
             self.progress.step(f"note: the speeds will not be compared: {error}")
             return None
 
-    def _measure(self, like: Speed | None) -> Speed:
+    def _measure(self, load: Load | None) -> Speed:
         running = client.ask(self.paths, {"op": "running"})
-        return speed.measure(running["url"], running["key"], like.load if like else None)
+        return speed.measure(running["url"], running["key"], load)
 
     def _is_ready(self) -> bool:
         state = client.ask(self.paths, {"op": "status"})["status"]["server"]["state"]

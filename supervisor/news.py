@@ -24,7 +24,8 @@ class News:
     """
     ``available`` is the tag that an update would take; ``note`` is what was passed over or taken back.
 
-    ``problem`` is why nobody could tell: a network that is down is nothing to bother people with.
+    ``problem`` is why nobody could tell, or only what was known earlier: a network that is down is recorded,
+    and ``status`` does not bother people with it.
     """
 
     channel: str | None = None
@@ -37,7 +38,8 @@ class News:
     @property
     def sentence(self) -> str:
         """For people."""
-        note = f" ({self.note})" if self.note else ""
+        said = "; ".join(filter(None, (self.note, self.problem)))
+        note = f" ({said})" if said else ""
         if self.available:
             return f"{self.available} is there, {self.current or 'nothing'} is in use{note}"
         return f"nothing newer than {self.current or 'nothing'}{note}"
@@ -52,10 +54,11 @@ def look(subject: Subject, means: Means) -> News:
     news = News(channel_of(subject.engine), _current(subject, means))
     if reason := why_fixed(subject.engine):
         return replace(news, note=reason)
-    release, passed = _newest(subject, means)
+    release, passed, problem = _newest(subject, means)
+    news = replace(news, note="; ".join(passed), problem=problem)
     if release is None or not _is_news(release.tag, subject, news.current):
-        return replace(news, note="; ".join(passed))
-    return replace(news, available=release.tag, note="; ".join(passed))
+        return news
+    return replace(news, available=release.tag)
 
 
 def record(news: News, paths: Paths) -> None:
@@ -97,8 +100,8 @@ def _is_news(tag: str, subject: Subject, current: str | None) -> bool:
     return stands_in or is_newer(tag, current)
 
 
-def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, ...]]:
-    """The release to go to, and what was passed over on the way, with the reasons."""
+def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, ...], str]:
+    """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
     releases, channel = released(subject, means), subject.channel
     catalogue = means.catalogue(subject.engine)
 
@@ -107,7 +110,7 @@ def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, 
 
     if channel != DEFAULT:
         found = catalogue.newest(channel, refuse)
-        return found.release, (*found.passed, *filter(None, [found.note]))
+        return found.release, found.passed, found.note
     release = catalogue.release(pins.DEFAULT_TAG)
     refusal = refuse(release)
-    return (None, (f"{release.tag}: {refusal}",)) if refusal else (release, ())
+    return (None, (f"{release.tag}: {refusal}",), "") if refusal else (release, (), "")

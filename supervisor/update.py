@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from .contest import Contest, indented, log_of, rolled_back
+from .contest import Contest, Verdict, indented, log_of, rolled_back
 from .engine.choose import acquire
 from .engine.installed import installed, key_of
 from .engine.means import Means
@@ -63,9 +63,7 @@ class Updater:
             old = self._still_running(self.subject.running)
             verdict = self.contest.between(new, old)
             if verdict.worse:
-                self.means.chosen.mark_bad(key_of(REPOSITORY, new.build, new.flavour), verdict.worse)
-                text = f"{_name(new)} was taken back, and {old.build} runs again"
-                return Result("rolled back", old.build, text, verdict.worse, verdict.log)
+                return self._taken_back(new, old, verdict)
             self._choose(tag)
         figures = f": {verdict.figures}" if verdict.figures else ""
         return Result("updated", tag, f"{new.profile} runs on {_name(new)} now{figures}")
@@ -109,6 +107,15 @@ class Updater:
         return Result("updated", tag, f"back to {tag}; {left} is not taken again by itself")
 
     # --- steps
+
+    def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: Verdict) -> Result:
+        text = f"{_name(new)} was taken back, and {old.build} runs again"
+        why = verdict.worse
+        if verdict.proved:
+            self.means.chosen.mark_bad(key_of(REPOSITORY, new.build, new.flavour), why)
+        else:
+            why = f"{why}, but so is {old.build} by now: the machine is too busy to tell"
+        return Result("rolled back", old.build, text, why, verdict.log)
 
     def _plan(self, tag: str) -> LaunchPlan:
         assert self.subject.profile is not None

@@ -301,7 +301,10 @@ def installing(home: Home, option: Option) -> Iterator[subprocess.Popen[str]]:
         for asset in (option.archive, option.companion)
     ]
     told = json.dumps([str(home.folder), str(home.demo), option.flavour, *parts])
-    child = subprocess.Popen([sys.executable, "-c", INSTALLING, told], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(home.folder)}  # where kill -9 leaves what it leaves
+    child = subprocess.Popen(
+        [sys.executable, "-c", INSTALLING, told], stdout=subprocess.PIPE, text=True, env=environment
+    )
     with child:
         try:
             yield child

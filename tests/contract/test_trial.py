@@ -234,7 +234,8 @@ def test_a_server_on_trial_does_not_outlive_who_tries_it_not_even_after_kill_9(
     os.mkfifo(told)
     fake_server(binary, record=str(told), load=60)
     command = [sys.executable, "-c", PROVING, str(binary), str(demo), str(tmp_path / "cache")]
-    with subprocess.Popen(command) as proving, told.open(encoding="utf-8") as news:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # where kill -9 leaves what it leaves
+    with subprocess.Popen(command, env=environment) as proving, told.open(encoding="utf-8") as news:
         pid = json.loads(news.readline())["pid"]
         proving.send_signal(signal.SIGKILL)
     assert wait_until_gone(pid)

@@ -1,0 +1,296 @@
+"""The engine of an empty home: an official release, downloaded, proved and run, whatever goes wrong."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from supervisor.model.demo import DEMO_ANSWER
+
+from ..fakes.archives import pack
+from ..fakes.web import PATIENCE, corrupt, cut, held
+from .conftest import BUILT, free_port
+from .offered import OfferedHome, archive_name, launched, light, offer, starting
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(sys.platform != "linux", reason="the engines are shell scripts in Linux archives"),
+]
+
+TAG = "b11434"  # the number of the really built engine
+NAME = archive_name(TAG)
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    if BUILT not in os.environ:
+        pytest.skip(f"{BUILT} is not set: run bin/test")
+    return Path(os.environ[BUILT])
+
+
+@pytest.fixture
+def home(tmp_path, built):
+    made = OfferedHome(tmp_path, (), free_port())
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, built) -> Path:
+    """The archive of a whole engine, with its libraries and their links."""
+    return pack("top-tar", built.parent, tmp_path_factory.mktemp("whole") / NAME, TAG)
+
+
+def answers(home) -> bool:
+    return home.run("ask", "Does it work?").stdout.strip() == DEMO_ANSWER
+
+
+def nothing_is_installed(home) -> bool:
+    """Neither an engine nor a file of one, and no archive; what was loaded of one may go on later."""
+    return home.engines() == [] and not [
+        *home.data.rglob("llama-server"), *home.downloads.glob("*.gz"), *home.downloads.glob("*.part")
+    ]  # fmt: skip
+
+
+# --- from nothing to an answer
+
+
+@pytest.mark.parametrize("channel", ["stable", "nightly", TAG])
+def test_an_empty_home_gets_the_release_of_the_channel_runs_it_and_needs_no_network_again(
+    home, whole, channel
+):
+    home.github.add(TAG, {NAME: whole})
+    home.github.promote("v0.6.1", TAG)
+    home.environ["GITHUB_TOKEN"] = "a-secret-token"
+    started = home.start("demo", *home.channel(channel))
+    steps = [f"downloading {NAME} from 127.0.0.1", f"unpacking llama.cpp {TAG}", f"proving llama.cpp {TAG}"]
+    assert [step for step in steps if step not in started.stderr] == []
+    assert answers(home)
+
+    [engine] = home.engines()
+    assert (engine["tag"], engine["flavour"], engine["problem"]) == (TAG, "cpu", None)
+    assert engine["running"]
+    assert home.run("engine", "path").stdout.split() == engine["command"]
+    assert Path(engine["command"][0]).is_relative_to(home.data)
+    server = home.status()["server"]
+    assert (server["build"], server["flavour"]) == (TAG, "cpu")
+    assert "official release" in server["engine"]
+    assert set(home.github.tokens) == {"Bearer a-secret-token"}
+    assert home.github.leaked == []
+    assert not [*home.downloads.glob("*.gz"), *home.downloads.glob("*.part*")]
+
+    home.run("stop")
+    home.github.close()
+    again = home.start("demo", *home.channel(channel))
+    assert "downloading" not in again.stderr
+    assert "proving" not in again.stderr
+    assert home.github.downloads.count(NAME) == 1
+
+
+def test_an_incomplete_release_is_passed_over_and_that_is_said(home):
+    offer(home, TAG)
+    newer = archive_name("b12002")
+    home.github.add("b12002", {newer: light(home, "b12002")}, uploading=[newer])
+    started = home.start("demo", *home.channel("nightly"))
+    assert home.status()["server"]["build"] == TAG
+    [line] = [line for line in started.stderr.splitlines() if "b12002" in line]
+    assert "its archive is not uploaded yet" in line
+
+
+# --- what comes is not what was published
+
+
+@pytest.mark.parametrize("source", ["release", "auto"])
+def test_an_archive_with_another_digest_is_refused_and_nothing_of_it_kept(home, source):
+    home.github.add(TAG, {NAME: light(home, TAG)}, digests={NAME: "sha256:" + "0" * 64})
+    refused = home.start("demo", *home.channel(TAG, source), code=9)
+    assert f"error: {NAME} from 127.0.0.1" in refused.stderr
+    assert "hint:" in refused.stderr
+    assert nothing_is_installed(home)
+
+
+def test_a_corrupt_and_a_cut_download_are_mended_by_themselves(home, whole):
+    home.github.add(TAG, {NAME: whole})
+    home.github.storage.fault(home.github.stored(TAG, NAME), corrupt(3_000_000), cut(4_000_000))
+    home.start("demo", *home.channel(TAG))
+    first, second, third = home.github.storage.asked(home.github.stored(TAG, NAME))
+    assert "range" not in first.headers
+    assert "range" not in second.headers  # the first was whole, and wrong in the middle
+    assert third.headers["range"] == "bytes=4000000-"
+    assert home.engines()[0]["problem"] is None
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        ["../../../../../../escaped"],
+        ["/tmp/goss-escaped"],
+        [link("llama/out", "../../../../../../.."), "llama/out/escaped"],
+    ],
+    ids=["up", "absolute", "through a link"],
+)
+def test_a_hostile_archive_is_refused_and_writes_nothing_outside(home, tmp_path, members):
+    hostile = tmp_path / "hostile.tar.gz"
+    with tarfile.open(hostile, "w:gz") as archive:
+        for member in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = 4 if info.isreg() else 0
+            archive.addfile(info, io.BytesIO(b"evil"))
+    home.github.add(TAG, {NAME: hostile})
+    refused = home.start("demo", *home.channel(TAG), code=9)
+    assert "is refused" in refused.stderr
+    assert nothing_is_installed(home)
+    assert not [*tmp_path.rglob("*escaped"), *Path("/tmp").glob("goss-escaped")]
+
+
+# --- kill -9
+
+
+def test_killed_while_it_downloads_the_next_start_goes_on_where_it_stopped(home, whole):
+    home.github.add(TAG, {NAME: whole})
+    stored = home.github.stored(TAG, NAME)
+    home.github.storage.fault(stored, held(4_000_000, threading.Event()))
+    with starting(home, *home.channel(TAG)) as start:
+        start.said("downloading")
+        part = wait_for_bytes(home.downloads, "*.part", 4_000_000)
+        start.killed()
+    assert part.stat().st_size == 4_000_000
+    assert home.engines() == []
+    home.start("demo", *home.channel(TAG))
+    assert home.github.storage.asked(stored)[-1].headers["range"] == "bytes=4000000-"
+    assert answers(home)
+
+
+def test_killed_while_it_unpacks_the_next_start_uses_nothing_half(home):
+    offer(home, TAG, padding=80_000_000)
+    with starting(home, *home.channel(TAG)) as start:
+        start.said("unpacking")
+        half = wait_for_bytes(home.data / "engines", "libaaa.so", 1)
+        start.killed()
+    assert not (half.parent / "llama-server").exists()
+    assert home.engines() == []
+    started = home.start("demo", *home.channel(TAG))
+    assert "unpacking" in started.stderr
+    assert half.stat().st_size == 80_000_000
+    assert home.github.downloads == [NAME]
+    assert answers(home)
+
+
+def test_killed_while_it_proves_no_server_is_left_and_the_next_start_succeeds(home, tmp_path):
+    told, may = tmp_path / "told", tmp_path / "may"
+    os.mkfifo(told)
+    offer(
+        home,
+        TAG,
+        f'case "$*" in *--port*) [ -e {may} ] || {{ echo $$ > {told}; exec /bin/sleep 600; }};; esac',
+    )
+    with starting(home, *home.channel(TAG)) as start:
+        with told.open() as news:
+            assert int(news.readline())
+        start.killed()
+    assert home.engines() == []
+    may.touch()
+    home.start("demo", *home.channel(TAG))
+    assert answers(home)
+
+
+def wait_for_bytes(folder: Path, pattern: str, size: int) -> Path:
+    """The file, as soon as it is there and so large; no event tells of it."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.005)):
+        for found in folder.rglob(pattern) if folder.exists() else ():
+            if found.stat().st_size >= size:
+                return found
+        pause.wait(0.005)
+    raise AssertionError(f"{pattern} never came to {size} bytes")
+
+
+# --- a full disk
+
+
+@pytest.fixture
+def small_disk(home):
+    """The data of the home lie on 24 MB."""
+    home.data.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", home.data], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"mount: {mounted.stderr.decode(errors='replace').strip()}")
+    yield home.data
+    home.run("stop", "--now", code=None)
+    subprocess.run(["umount", home.data], check=True)
+
+
+@pytest.mark.parametrize(
+    ("padding", "words"),
+    [(0, "of disk at"), (40_000_000, "No space left on device")],
+    ids=["before", "in the middle"],
+)
+def test_on_a_full_disk_the_old_engine_stays_whole(home, small_disk, whole, padding, words):
+    offer(home, TAG)
+    home.start("demo", *home.channel("nightly"))
+    new = light(home, "b12002", padding=padding) if padding else whole
+    home.github.add("b12002", {archive_name("b12002"): new})
+    refused = home.run("engine", "install", "b12002", code=1)
+    assert words in refused.stderr
+    assert str(small_disk) in refused.stderr
+    assert "hint: Free some space" in refused.stderr
+    assert [(each["tag"], each["problem"]) for each in home.engines()] == [(TAG, None)]
+    home.run("restart")
+    assert answers(home)
+
+
+def test_an_empty_home_on_a_full_disk_says_so(home, small_disk):
+    offer(home, TAG, padding=40_000_000)
+    refused = home.start("demo", *home.channel(TAG), code=1)
+    assert "No space left on device" in refused.stderr
+    assert home.engines() == []
+
+
+# --- two at once
+
+
+def test_of_two_installs_at_once_one_downloads_and_the_other_waits_and_says_so(home):
+    gate = threading.Event()
+    offer(home, TAG)
+    stored = home.github.stored(TAG, NAME)
+    home.github.storage.fault(stored, held(100, gate))
+    with launched(home, "engine", "install", TAG) as first:
+        home.github.storage.wait_for_requests(1, stored)
+        with launched(home, "engine", "install", TAG) as second:
+            second.said(f"waiting: another goss-supervisor is installing llama.cpp {TAG}")
+            gate.set()
+            assert first.ended()[0] == 0
+            assert second.ended()[0] == 0
+    assert home.github.downloads == [NAME]
+    assert len(home.engines()) == 1
+
+
+def test_of_two_starts_at_once_one_downloads_and_one_serves(home):
+    gate = threading.Event()
+    offer(home, TAG)
+    stored = home.github.stored(TAG, NAME)
+    home.github.storage.fault(stored, held(100, gate))
+    with starting(home, *home.channel(TAG)) as first:
+        home.github.storage.wait_for_requests(1, stored)
+        with starting(home, *home.channel(TAG)) as second:
+            second.said("waiting: another goss-supervisor is installing")
+            gate.set()
+            ends = [first.ended(), second.ended()]
+    assert sorted(code for code, _ in ends) == [0, 4]
+    assert home.github.downloads == [NAME]
+    assert answers(home)
