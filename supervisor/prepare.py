@@ -49,14 +49,13 @@ def prepare(
     """
     Make everything ready for a launch: install the engine, write the demo model, check the model.
 
-    ``tag`` is a release of llama.cpp to take in place of the channel's.  Raises a SupervisorError for whatever stands in the way; nothing that runs was touched by then.
+    ``tag`` is a release of llama.cpp to take in place of the channel's.  Raises a SupervisorError for
+    whatever stands in the way; nothing that runs was touched by then.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     first = _model_path(profile, paths, write=True)
     check_model(first)
-    build = acquire(
-        profile.engine, wants_gpu=profile.wants_gpu, means=means_of(paths, progress), tag=tag
-    )
+    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means_of(paths, progress), tag=tag)
     return _preparation(profile, overrides, build, first)
 
 

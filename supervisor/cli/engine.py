@@ -9,16 +9,16 @@ from dataclasses import asdict, replace
 
 import click
 
-from ..contest import Contest, Waiting, indented
-from ..engine.listing import number
+from ..engine.catalogue.listing import number
 from ..engine.means import Means
 from ..errors import EXIT_OK, StartFailed, SupervisorError
-from ..news import News, look, record
 from ..paths import Paths
 from ..prepare import means_of
 from ..progress import Progress, Silent
-from ..subject import Subject, subject_of
-from ..update import Result, Updater
+from ..update.contest import Contest, Waiting, indented
+from ..update.news import News, look, record
+from ..update.subject import Subject, subject_of
+from ..update.updater import Result, Updater
 from .common import complete_profiles, json_option
 from .engine_remove import remove
 from .engine_tables import available, ls, path, survey

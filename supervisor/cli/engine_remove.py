@@ -15,7 +15,7 @@ from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..prepare import means_of
 from ..progress import Silent
-from ..subject import running_plan
+from ..update.subject import running_plan
 from .engine_tables import chosen_tags
 from .output import size
 

@@ -11,21 +11,22 @@ from typing import Any
 
 import click
 
-from ..engine import choose, pins
-from ..engine.choice import Option
-from ..engine.choice import survey as judged
+from ..engine import choose
+from ..engine.catalogue import pins
+from ..engine.catalogue.releases import REPOSITORY, Release
+from ..engine.choice.survey import Option
+from ..engine.choice.survey import survey as judged
 from ..engine.installed import Install, installed, key_of
 from ..engine.means import Means
 from ..engine.released import DEFAULT, FLOATING, chosen_tag
-from ..engine.releases import REPOSITORY, Release
 from ..engine.shelf import size_bytes
 from ..errors import NotFound
-from ..news import released
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..prepare import means_of
 from ..progress import Silent
-from ..subject import Subject, running_plan, subject_of
+from ..update.news import released
+from ..update.subject import Subject, running_plan, subject_of
 from .common import complete_profiles, hardware_option, json_option
 from .output import size, table
 

@@ -32,9 +32,7 @@ def plan(profile: str, settings: tuple[str, ...], hardware_file: Path | None, as
     return show_plan(profile, settings, hardware_file, as_json=as_json)
 
 
-def show_plan(
-    profile: str, settings: tuple[str, ...], hardware: Path | None = None, *, as_json: bool
-) -> int:
+def show_plan(profile: str, settings: tuple[str, ...], hardware: Path | None = None, *, as_json: bool) -> int:
     from ..prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     found = preview(profile, parse_settings(settings), Paths.from_environment(), hardware)

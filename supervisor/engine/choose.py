@@ -12,16 +12,16 @@ from dataclasses import replace
 
 from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.types import Engine
-from . import compile as compiled
-from . import embedded
 from .build import Build
 from .fitness import Wanted, wanted_number, why_not_embedded
 from .ground import ASKED, OFFERS, Ground, because
 from .installed import Install
 from .means import Means
 from .promised import promised
+from .pypi import compile as compiled
+from .pypi import embedded
+from .pypi.toolchain import flavour_for
 from .released import Released
-from .toolchain import flavour_for
 
 
 def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = None) -> Build:

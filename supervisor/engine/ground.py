@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
-from . import embedded
 from .build import Build
-from .choice import order_flavours
+from .choice.survey import order_flavours
 from .fitness import Wanted, flavour_of, order, why_not, why_not_embedded, wrong_number
 from .inspect import inspect
 from .installed import Install, installed, key_of
 from .means import Means
+from .pypi import embedded
 
 ASKED = "the profile asks for it"
 OFFERS = (

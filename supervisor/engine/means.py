@@ -11,9 +11,9 @@ from ..hardware.types import Hardware
 from ..paths import Paths
 from ..profile.types import Engine
 from ..progress import Progress
-from .catalogue import Catalogue
+from .catalogue.catalogue import Catalogue
+from .catalogue.github import Access
 from .chosen import Chosen
-from .github import Access
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..options.vocabulary import pinned as pinned_options
 from .build import Build
-from .releases import REPOSITORY
+from .catalogue.releases import REPOSITORY
 
 
 def promised(reason: str, tag: str = "", flavour: str = "unknown") -> Build:

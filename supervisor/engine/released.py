@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 
 from ..errors import NoSuitableEngine, SupervisorError
 from ..profile.types import Engine
-from . import official, pins
 from .build import Build
-from .choice import Option, Survey, survey
+from .catalogue import pins
+from .catalogue.releases import REPOSITORY, Release
+from .choice.survey import Option, Survey, survey
 from .fitness import Wanted, why_not
 from .ground import Ground, because
 from .installed import Install, key_of
 from .means import Means
+from .official import install as official
 from .promised import promised
-from .releases import REPOSITORY, Release
 
 DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place
 FLOATING = ("stable", "nightly")

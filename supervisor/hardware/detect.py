@@ -18,14 +18,14 @@ def detect(folder: Path, machine: Machine | None = None) -> Hardware:
 def _asked(machine: Machine) -> Hardware:
     """The other systems' sources are not loaded."""
     if machine.os == "windows":
-        from . import windows  # noqa: PLC0415
+        from .sources import windows  # noqa: PLC0415
 
         return windows.hardware(machine)
     if machine.os == "macos":
-        from . import apple  # noqa: PLC0415
+        from .sources import apple  # noqa: PLC0415
 
         return apple.hardware(machine)
-    from . import linux  # noqa: PLC0415
+    from .sources import linux  # noqa: PLC0415
 
     return linux.hardware(machine)
 

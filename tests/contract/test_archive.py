@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine import archive as archives
-from supervisor.engine.archive import find_server, unpack
+from supervisor.engine.official import archive as archives
+from supervisor.engine.official.archive import find_server, unpack
 from supervisor.errors import SupervisorError, VerificationFailed
 from tests.fakes.archives import LAYOUTS, Layout, pack, runtime
 
@@ -346,7 +346,7 @@ def test_a_disk_that_refuses_is_named_with_the_file(tmp_path: Path) -> None:
     child = """
 import resource, signal, sys
 from pathlib import Path
-from supervisor.engine.archive import unpack
+from supervisor.engine.official.archive import unpack
 from supervisor.errors import SupervisorError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -8,11 +8,11 @@ from hashlib import sha256
 
 import pytest
 
-from supervisor.engine import listing
-from supervisor.engine.catalogue import Catalogue
-from supervisor.engine.github_client import Patience
-from supervisor.engine.pins import DEFAULT_TAG, locked
-from supervisor.engine.releases import REPOSITORY, Release
+from supervisor.engine.catalogue import listing
+from supervisor.engine.catalogue.catalogue import Catalogue
+from supervisor.engine.catalogue.client import Patience
+from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked
+from supervisor.engine.catalogue.releases import REPOSITORY, Release
 from supervisor.errors import NetworkError, NoSuitableEngine, NotFound
 from tests.fakes.github import FakeGitHub
 from tests.fakes.web import Reply, cut

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.download import Download, Patience, fetch
+from supervisor.download.fetch import Download, Patience, fetch
 from supervisor.errors import NetworkError, PermissionDenied, SupervisorError, VerificationFailed
 from supervisor.progress import Silent
 from tests.fakes.web import (
@@ -537,7 +537,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
 CHILD = """
 import sys
 from pathlib import Path
-from supervisor.download import Download, fetch
+from supervisor.download.fetch import Download, fetch
 from supervisor.errors import SupervisorError
 
 class Told:

@@ -17,8 +17,8 @@ from typing import IO
 
 import pytest
 
-from supervisor.engine.embedded import NUMBER, PROGRAM
 from supervisor.engine.inspect import inspect
+from supervisor.engine.pypi.embedded import NUMBER, PROGRAM
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import HelpOption
 from supervisor.options.vocabulary import pinned

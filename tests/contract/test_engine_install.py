@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from supervisor.disk import ensure_space
-from supervisor.engine import compile as compiled
-from supervisor.engine import embedded
 from supervisor.engine.install_lock import install_lock
 from supervisor.engine.installed import Install, folder, installed, read_record, write_record
-from supervisor.engine.workshop import Workshop
+from supervisor.engine.pypi import compile as compiled
+from supervisor.engine.pypi import embedded
+from supervisor.engine.pypi.workshop import Workshop
 from supervisor.errors import NetworkError, NoSuitableEngine, PermissionDenied, SupervisorError
-from tests.fakes.binaries import script, server
-
 from supervisor.progress import Silent
+from tests.fakes.binaries import script, server
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.answers import Answers
-from supervisor.engine.github import API, WEB, Access
-from supervisor.engine.github_client import Client, Patience
-from supervisor.engine.releases import REPOSITORY
+from supervisor.engine.catalogue.answers import Answers
+from supervisor.engine.catalogue.client import Client, Patience
+from supervisor.engine.catalogue.github import API, WEB, Access
+from supervisor.engine.catalogue.releases import REPOSITORY
 from supervisor.errors import ConfigError, NetworkError, NotFound
 from tests.fakes.github import FakeGitHub
 from tests.fakes.web import Reply, Web, both, cut, hang, redirect, slow, status, told_length, unused_port

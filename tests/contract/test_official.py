@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine import official, runtime
-from supervisor.engine.choice import Option
-from supervisor.engine.github import Access
+from supervisor.engine.catalogue.github import Access
+from supervisor.engine.catalogue.releases import REPOSITORY, Asset
+from supervisor.engine.choice.survey import Option
 from supervisor.engine.inspect import inspect
 from supervisor.engine.installed import Install, folder, installed, read_record
-from supervisor.engine.releases import REPOSITORY, Asset
+from supervisor.engine.official import install as official
+from supervisor.engine.official import runtime
 from supervisor.engine.shelf import remove, root_of, size_bytes, spare
 from supervisor.errors import AlreadyRunning, SupervisorError, VerificationFailed
 from supervisor.hardware.types import Gpu, Hardware
@@ -278,9 +279,9 @@ INSTALLING = """
 import json, sys
 from pathlib import Path
 from supervisor.engine import official
-from supervisor.engine.choice import Option
-from supervisor.engine.github import Access
-from supervisor.engine.releases import Asset
+from supervisor.engine.choice.survey import Option
+from supervisor.engine.catalogue.github import Access
+from supervisor.engine.catalogue.releases import Asset
 from supervisor.hardware.types import Hardware
 from supervisor.progress import Silent
 home, demo, flavour, archive, companion = json.loads(sys.argv[1])

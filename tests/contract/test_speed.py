@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from supervisor.engine.rehearsal import free_port, running
+from supervisor.engine.proof.rehearsal import free_port, running
 from supervisor.errors import NetworkError
 from supervisor.model.demo import ensure_demo
-from supervisor.speed import Load, measure
+from supervisor.update.speed import Load, measure
 
 BUILT = os.environ.get("GOSS_TEST_LLAMA_SERVER")
 SMALL = Load(64, 16)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine import rehearsal, trial
-from supervisor.engine.trial import Proof, family_of, prove
-from supervisor.engine.unseen import why_unseen
+from supervisor.engine.proof import rehearsal, trial
+from supervisor.engine.proof.trial import Proof, family_of, prove
+from supervisor.engine.proof.unseen import why_unseen
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import parse_help
 
@@ -221,7 +221,7 @@ def test_a_port_that_somebody_else_took_is_exchanged_for_another(
 PROVING = """
 import sys
 from pathlib import Path
-from supervisor.engine.trial import prove
+from supervisor.engine.proof.trial import prove
 prove([sys.argv[1]], "cpu", Path(sys.argv[2]), Path(sys.argv[3]))
 """
 

@@ -227,7 +227,9 @@ def small_disk(home):
     home.data.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", home.data], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", home.data], capture_output=True
+    )
     if mounted.returncode != 0:
         pytest.skip(f"mount: {mounted.stderr.decode(errors='replace').strip()}")
     yield home.data

@@ -22,8 +22,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from supervisor.engine.github import API_VARIABLE, WEB_VARIABLE, Access
-from supervisor.engine.releases import REPOSITORY
+from supervisor.engine.catalogue.github import API_VARIABLE, WEB_VARIABLE, Access
+from supervisor.engine.catalogue.releases import REPOSITORY
 
 from .web import Reply, Request, Web, file, json_page
 

@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from supervisor.engine.releases import Asset, Release
+from supervisor.engine.catalogue.releases import Asset, Release
 
 _HOME = Path(__file__).parent / "engine_eras"
 ERAS = tuple(

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.engine.choice import Survey, order_flavours, survey
-from supervisor.engine.releases import Release
+from supervisor.engine.catalogue.releases import Release
+from supervisor.engine.choice.survey import Survey, order_flavours, survey
 from supervisor.hardware.types import Gpu, Hardware, Node
 
 from .engine_boxes import (

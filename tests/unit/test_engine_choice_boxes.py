@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.choice import survey
+from supervisor.engine.choice.survey import survey
 from supervisor.hardware.detect import detect
 
 from .engine_releases import release

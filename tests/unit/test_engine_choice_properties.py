@@ -7,10 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine.assets import parse
-from supervisor.engine.choice import Survey, order_flavours, survey
+from supervisor.engine.catalogue.assets import parse
+from supervisor.engine.catalogue.releases import Release
+from supervisor.engine.choice.survey import Survey, order_flavours, survey
 from supervisor.engine.flavours import family, numbers, version
-from supervisor.engine.releases import Release
 from supervisor.hardware.types import Gpu, Hardware, Node
 
 from .engine_boxes import BOXES

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine import pins
-from supervisor.engine.pins import DEFAULT_TAG, locked, render
-from supervisor.engine.releases import Asset, Release
+from supervisor.engine.catalogue import pins
+from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked, render
+from supervisor.engine.catalogue.releases import Asset, Release
 
 NEEDED = [
     f"llama-{DEFAULT_TAG}-bin-{flavour}"

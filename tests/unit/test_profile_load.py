@@ -68,7 +68,7 @@ def test_every_mistake_is_told_at_once_where_it_stands():
         ),
         "p.yaml:13:34: match.gpu.unified: must be true or false, not the text 'on' (did you mean true?)",
         "p.yaml:14:9: engine: must be a mapping (keys: source, flavour, channel, path, mirror, "
-                "proxy, auto-update), not a list",
+        "proxy, auto-update), not a list",
         "p.yaml:15:15: model.path: must be a path, not nothing",
         "p.yaml:16:10: aliases: must be a model name or a list of them, not the text 'a b'",
     ]

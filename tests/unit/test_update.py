@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor import speed
 from supervisor.cli.status import _news
-from supervisor.contest import indented, log_of, rolled_back
 from supervisor.errors import ConfigError
-from supervisor.news import News, is_newer
 from supervisor.profile.types import Engine
-from supervisor.speed import Load, Speed
-from supervisor.subject import Subject, why_fixed
+from supervisor.update import speed
+from supervisor.update.contest import indented, log_of, rolled_back
+from supervisor.update.news import News, is_newer
+from supervisor.update.speed import Load, Speed
+from supervisor.update.subject import Subject, why_fixed
 
 LOAD = Load(256, 128)
 RATES = st.floats(min_value=0.01, max_value=1e6)

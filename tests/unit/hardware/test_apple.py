@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.hardware import apple
+from supervisor.hardware.sources import apple
 from supervisor.hardware.types import Cpu, Gpu, PcieLink
 from supervisor.tool import Outcome
 

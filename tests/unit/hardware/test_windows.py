@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.hardware import nvidia_smi, windows
-from supervisor.hardware.windows_gpu import gpus
+from supervisor.hardware.sources import nvidia_smi, windows
+from supervisor.hardware.sources.windows_gpu import gpus
 from supervisor.tool import Outcome
 
 from .recorded import Recorded, load

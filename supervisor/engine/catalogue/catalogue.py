@@ -1,0 +1,214 @@
+"""The releases of llama.cpp: which there are, and which is the newest that will do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ...errors import NetworkError, NoSuitableEngine, NotFound
+from .answers import Answers
+from .client import PATIENT, Client, Patience
+from .github import Access
+from .listing import (
+    is_settled,
+    number,
+    read_page,
+    read_release,
+)
+from .pins import locked
+from .refusals import misshapen
+from .releases import REPOSITORY, Release
+
+PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
+NIGHTLY_PAGES = 3
+STABLE_PAGES = 10  # a stable release is two weeks and some hundred builds behind the newest
+POINTER = "nightly-tag.txt"  # in a release v0.6.0: the tag of the build that carries the archives
+_TOLD = 5  # of the releases that will not do
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """``passed`` are the newer ones that were passed over, with why; ``note`` says if the news are old."""
+
+    release: Release
+    passed: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """``cache`` is a folder for what GitHub answered; it may be deleted at any time."""
+
+    access: Access
+    cache: Path
+    patience: Patience = PATIENT
+
+    def known(self, tag: str) -> Release | None:
+        """What the lock file or an earlier answer says, without asking anybody."""
+        if release := locked(tag):
+            assets = (replace(each, url=self.access.asset_url(tag, each.name)) for each in release.assets)
+            return replace(release, assets=tuple(assets))
+        kept = self._client.answers.get(self._tag_url(tag))
+        if kept is None:
+            return None
+        try:
+            return read_release(json.loads(kept.body), self.access, f"GitHub, {kept.when}")
+        except (NetworkError, ValueError):
+            return None
+
+    def release(self, tag: str) -> Release:
+        """
+        The lock file, else what GitHub said and will not change any more, else GitHub.
+
+        Raises NotFound where there is no such release, NetworkError where nobody can tell.
+        """
+        if not _TAG.fullmatch(tag):
+            raise NotFound(f"{tag!r} is no tag of a release.", hint="One looks like b11429.")
+        known = self.known(tag)
+        if known and (known.origin == "lock file" or is_settled(known, datetime.now(UTC))):
+            return known
+        try:
+            document, note = self._client.api(f"releases/tags/{tag}")
+            release = read_release(document, self.access, note or "GitHub")
+        except NotFound:
+            release = None
+        if release is None:
+            raise NotFound(
+                f"{REPOSITORY} has no release {tag}.", hint="goss-supervisor engine available lists them."
+            )
+        return release
+
+    def newest(self, channel: str, usable: Callable[[Release], str]) -> Found:
+        """
+        The newest release of a channel (``stable`` or ``nightly``) for which ``usable`` has no objection.
+
+        ``usable`` returns "", or why a release will not do.  Raises NetworkError, and NoSuitableEngine
+        where none of those that were looked at will do.
+        """
+        search = _Search(self, usable, [], [])
+        return search.stable() if channel == "stable" else search.listed(NIGHTLY_PAGES)
+
+    def list(self, limit: int) -> tuple[Release, ...]:
+        """The newest ``b`` releases, newest first, without regard to what they hold."""
+        found = islice(self.entries(STABLE_PAGES), limit)
+        return tuple(entry.release for entry in found)
+
+    def entries(self, pages: int) -> Iterator[Entry]:
+        """The builds of so many pages, the newest first; asks for a page when it gets there."""
+        for page in range(1, pages + 1):
+            document, note = self._client.api(f"releases?per_page={PER_PAGE}&page={page}")
+            releases = read_page(document, self.access, note or "GitHub")
+            builds = [each for each in releases if number(each.tag) is not None]
+            for release in sorted(builds, key=lambda each: number(each.tag) or 0, reverse=True):
+                raw = next(each for each in document if each["tag_name"] == release.tag)
+                yield Entry(release, raw, note)
+            if len(document) < PER_PAGE:
+                return
+
+    def promoted(self) -> tuple[str, str, str]:
+        """The build that upstream calls stable, or ""; who says so; and the note if that is old."""
+        document, note = self._client.api("releases/latest")
+        latest = read_release(document, self.access, "GitHub")
+        if latest is None:
+            raise misshapen(self.access.api, "a draft as the latest release")
+        if number(latest.tag) is not None:
+            return latest.tag, latest.tag, note
+        if (pointer := latest.find(POINTER)) is None or not pointer.uploaded:
+            return "", latest.tag, note
+        answer = self._client.download(pointer.url)
+        tag = answer.text.strip()
+        if number(tag) is None:
+            raise NetworkError(f"{POINTER} of {latest.tag} says {tag[:40]!r}, which is no tag of a build.")
+        return tag, latest.tag, note or answer.note
+
+    def remember(self, entry: Entry) -> None:
+        """So that a release found in the list is known by its tag, offline as well."""
+        url = self._tag_url(entry.release.tag)
+        if self._client.answers.get(url) is None:
+            self._client.answers.put(url, "", json.dumps(entry.document))
+
+    @property
+    def _client(self) -> Client:
+        return Client(self.access, Answers(self.cache / "github"), self.patience)
+
+    def _tag_url(self, tag: str) -> str:
+        return self.access.api_url(f"releases/tags/{tag}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A release of the list, as value and as GitHub wrote it."""
+
+    release: Release
+    document: dict[str, Any]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One search: what it passed over, and what it has to remark."""
+
+    catalogue: Catalogue
+    usable: Callable[[Release], str]
+    passed: list[str]
+    notes: list[str]
+
+    def stable(self) -> Found:
+        tag, source, note = self._promoted()
+        self._remark(note)
+        if not tag:
+            self.passed.append(f"{source} names no build")
+            return self.listed(STABLE_PAGES)
+        try:
+            release = self.catalogue.release(tag)
+        except NotFound:
+            self.passed.append(f"{tag}: {source} names it, and it does not exist")
+        else:
+            if self._will_do(release):
+                return self._found(release)
+        return self.listed(STABLE_PAGES, below=number(tag))
+
+    def listed(self, pages: int, below: int | None = None) -> Found:
+        for entry in self.catalogue.entries(pages):
+            self._remark(entry.note)
+            if below is not None and (number(entry.release.tag) or 0) >= below:
+                continue
+            if self._will_do(entry.release):
+                self.catalogue.remember(entry)
+                return self._found(entry.release)
+        raise self._nothing()
+
+    def _promoted(self) -> tuple[str, str, str]:
+        try:
+            return self.catalogue.promoted()
+        except NotFound:
+            return "", "upstream's latest release", ""
+
+    def _will_do(self, release: Release) -> bool:
+        if why := self.usable(release):
+            self.passed.append(f"{release.tag}: {why}")
+        return not why
+
+    def _remark(self, note: str) -> None:
+        if note and note not in self.notes:
+            self.notes.append(note)
+
+    def _found(self, release: Release) -> Found:
+        return Found(release, tuple(self.passed), "; ".join(self.notes))
+
+    def _nothing(self) -> NoSuitableEngine:
+        lines = [*self.passed[:_TOLD], *self.notes]
+        if more := len(self.passed) - _TOLD:
+            lines += [f"and {more} more"] if more > 0 else []
+        told = "".join(f"\n  {line}" for line in lines) or " GitHub lists none."
+        return NoSuitableEngine(
+            f"No release of {REPOSITORY} will do:{told}",
+            hint="Use the build that comes pinned (unset engine.channel), or engine.source: build.",
+        )

@@ -1,0 +1,165 @@
+"""A client that remembers what it was told, and says so where it has to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+
+from ... import __version__
+from ...errors import NetworkError
+from .answers import Answers
+from .github import Access
+from .refusals import (
+    Reply,
+    broken,
+    check,
+    not_json,
+    not_text,
+    unreachable,
+)
+
+MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
+_SIP = 1024  # bytes; requests waits until it has so many
+_AGENT = {"User-Agent": f"goss-supervisor/{__version__}"}
+_API = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: ``read`` between two bytes, ``total`` for one answer, ``pause`` before it is tried again."""
+
+    connect: float = 5.0
+    read: float = 20.0
+    total: float = 60.0
+    pause: float = 1.0
+
+
+PATIENT = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``note`` says why it is an old one; "" for a fresh one."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """
+    Asks, tries once more where that may help, and keeps what it was told.
+
+    What is kept is asked for again with its ETag; where the network fails or the limit is reached it is
+    used as it is, with a note.  Raises NotFound and NetworkError.
+    """
+
+    access: Access
+    answers: Answers
+    patience: Patience = PATIENT
+
+    def api(self, path: str) -> tuple[Any, str]:
+        """The JSON at a path below the repository, and the note."""
+        answer = self._get(self.access.api_url(path), _API, self.access.api_token, _must_be_json)
+        return json.loads(answer.text), answer.note
+
+    def download(self, url: str) -> Answer:
+        """A short text from the download host, to which no token goes."""
+        return self._get(url, {}, "", _must_be_text)
+
+    def _get(self, url: str, headers: dict[str, str], token: str, must: Callable[[Reply], None]) -> Answer:
+        kept = self.answers.get(url)
+        unless = {"If-None-Match": kept.etag} if kept and kept.etag else {}
+        try:
+            reply = self._ask(url, {**_AGENT, **headers, **unless}, token)
+            if reply.status == 304 and kept:
+                self.answers.still_holds(url)
+                return Answer(kept.body)
+            check(reply, datetime.now(UTC), has_token=bool(token))
+            must(reply)
+        except NetworkError as error:
+            if kept is None:
+                raise
+            return Answer(kept.body, f"{str(error).rstrip('.')}; using what it said on {kept.when}")
+        text = reply.body.decode("utf-8")
+        self.answers.put(url, reply.headers.get("etag", ""), text)
+        return Answer(text)
+
+    def _ask(self, url: str, headers: dict[str, str], token: str) -> Reply:
+        try:
+            reply = self._exchange(url, headers, token)
+            if reply.status < 500:
+                return reply
+        except requests.RequestException:
+            pass
+        time.sleep(self.patience.pause)
+        try:
+            reply = self._exchange(url, headers, token)
+        except requests.RequestException as error:
+            raise unreachable(url, error) from error
+        if reply.status >= 500:
+            raise broken(reply)
+        return reply
+
+    def _exchange(self, url: str, headers: dict[str, str], token: str) -> Reply:
+        proxy = self.access.proxy
+        with (
+            requests.Session() as session,
+            session.get(
+                url,
+                headers=headers,
+                auth=_signing(token),
+                proxies={"http": proxy, "https": proxy} if proxy else None,
+                timeout=(self.patience.connect, self.patience.read),
+                stream=True,
+            ) as response,
+        ):
+            body = self._read(response)
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            return Reply(url, response.url, response.status_code, lower, body)
+
+    def _read(self, response: requests.Response) -> bytes:
+        """Bounded in time as well: a read timeout never ends what comes drop by drop."""
+        deadline, body = time.monotonic() + self.patience.total, bytearray()
+        for chunk in response.iter_content(_SIP):
+            body += chunk
+            if time.monotonic() > deadline or len(body) > MOST_BYTES:
+                raise requests.Timeout
+        return bytes(body)
+
+
+def _signing(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """
+    Never None, with which requests would look into ~/.netrc.
+
+    It is not called again for a redirect, and requests takes the header off on the way to another host.
+    """
+
+    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return sign
+
+
+def _must_be_json(reply: Reply) -> None:
+    try:
+        json.loads(reply.body)
+    except ValueError:
+        raise not_json(reply) from None
+
+
+def _must_be_text(reply: Reply) -> None:
+    try:
+        text = reply.body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise not_text(reply) from None
+    if not text.strip() or "<" in text:
+        raise not_text(reply)

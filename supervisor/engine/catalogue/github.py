@@ -1,0 +1,84 @@
+"""Where GitHub is for us, and who asks there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+from ...errors import ConfigError
+from .releases import REPOSITORY
+
+API, WEB = "https://api.github.com", "https://github.com"
+API_VARIABLE, WEB_VARIABLE = "GOSS_SUPERVISOR_GITHUB_API", "GOSS_SUPERVISOR_GITHUB"
+TOKEN_VARIABLES = ("GITHUB_TOKEN", "GH_TOKEN")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """
+    ``api`` and ``web`` are base addresses without a slash at the end; below ``web`` lie the downloads.
+
+    ``token`` goes to the host of ``api`` alone, and never unencrypted beyond this machine.  ``proxy``
+    None leaves it to the environment (HTTPS_PROXY, NO_PROXY …).
+    """
+
+    api: str = API
+    web: str = WEB
+    token: str = field(default="", repr=False)
+    proxy: str | None = None
+
+    @classmethod
+    def of(cls, mirror: str | None, proxy: str | None, environ: Mapping[str, str]) -> Self:
+        """
+        As settings and environment say; where both do, as the environment does.
+
+        A mirror stands in place of https://github.com: it has the downloads, and knows nothing of the API.
+        Raises ConfigError for an address that is none, and for a token that cannot be one.
+        """
+        web = environ.get(WEB_VARIABLE, "")
+        return cls(
+            api=_base(API_VARIABLE, environ.get(API_VARIABLE) or API),
+            web=_base(WEB_VARIABLE, web) if web else _base("engine.mirror", mirror or WEB),
+            token=_token(environ),
+            proxy=proxy or None,
+        )
+
+    def api_url(self, path: str) -> str:
+        return f"{self.api}/repos/{REPOSITORY}/{path}"
+
+    def asset_url(self, tag: str, name: str) -> str:
+        return f"{self.web}/{REPOSITORY}/releases/download/{quote(tag)}/{quote(name)}"
+
+    @property
+    def api_token(self) -> str:
+        """Empty where others could read it on its way."""
+        address = urlsplit(self.api)
+        return self.token if address.scheme == "https" or address.hostname in _LOOPBACK else ""
+
+
+def _base(name: str, address: str) -> str:
+    try:
+        parts = urlsplit(address.strip())
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError(
+            f"{name} is {address!r}, which is no web address.", hint=f"It should look like {WEB}."
+        )
+    return address.strip().rstrip("/")
+
+
+def _token(environ: Mapping[str, str]) -> str:
+    """The first that is set.  What is wrong with it is told without showing it."""
+    for name in TOKEN_VARIABLES:
+        if token := environ.get(name, "").strip():
+            if not token.isascii() or not token.isprintable() or " " in token:
+                raise ConfigError(
+                    f"{name} holds characters that no token has.", hint=f"Set {name} anew, or unset it."
+                )
+            return token
+    return ""

@@ -1,0 +1,120 @@
+"""Whether a flavour suits a computer and what a profile asks for, whatever its archive is like.  Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ...hardware.types import Gpu, Hardware
+from ..fitness import is_of
+from ..flavours import FAMILIES, family, version
+from . import cuda
+from .judgement import Judgement, refuse, together
+
+_VENDORS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple", "qualcomm": "Qualcomm"}
+_MADE_FOR = {"cuda": "nvidia", "rocm": "amd", "sycl": "intel", "opencl": "qualcomm"}
+# they need runtimes of their makers that match, where Vulkan needs the driver alone
+_ONLY_WHEN_ASKED = {"rocm", "sycl", "openvino"}
+
+
+def judge(flavour: str, hardware: Hardware, *, asked: str | None, gpu: bool) -> Judgement:
+    """``asked`` is a family or exact, None is any; ``gpu`` says that the CPU alone will not do."""
+    of = family(flavour)
+    if of not in FAMILIES:
+        return refuse("nobody here knows this flavour")
+    if not is_of(flavour, asked):
+        return refuse(f"the profile asks for {asked}")
+    if of == "cpu":
+        return _cpu(hardware, asked, gpu=gpu)
+    if of == "metal":
+        return _metal(hardware)
+    cards = _deciding([each for each in hardware.gpus if each.vendor == _MADE_FOR.get(of, each.vendor)])
+    if not cards and of != "openvino":
+        vendor = _VENDORS.get(_MADE_FOR.get(of, ""), "")
+        return refuse(f"no {vendor} GPU was found" if vendor else "no GPU was found")
+    if asked is None and of in _ONLY_WHEN_ASKED:
+        return refuse("taken only where a profile asks for it")
+    return _on_cards(flavour, cards, hardware)
+
+
+def _cpu(hardware: Hardware, asked: str | None, *, gpu: bool) -> Judgement:
+    if gpu:
+        return refuse("the profile asks for a GPU")
+    if asked is not None:
+        return Judgement("the profile asks for it")
+    if hardware.gpus and hardware.os != "macos":
+        return Judgement("it needs no GPU")
+    return Judgement("no GPU was found" if not hardware.gpus else "there is nothing else for this system")
+
+
+def _metal(hardware: Hardware) -> Judgement:
+    if hardware.os != "macos":
+        return refuse("Metal is part of macOS only")
+    return Judgement(f"{_names(hardware.gpus) or 'this Mac'}: Metal is part of macOS")
+
+
+def _on_cards(flavour: str, cards: Sequence[Gpu], hardware: Hardware) -> Judgement:
+    of = family(flavour)
+    open_ = [card for card in cards if not _closed(card, of)]
+    if cards and not open_:
+        return refuse(_may_not_open(_closed(cards[0], of)[0]))
+    order = tuple(-part for part in version(flavour))
+    why = _WHY.get(of, "the profile asks for it")
+    if of == "cuda":
+        judged = cuda.judge(version(flavour), open_)
+        if judged.refused:
+            return judged
+        order, why = judged.order, judged.reason
+    closed = [path for card in cards for path in _closed(card, of)]
+    clauses = (
+        f"{_names(open_)}: {why}" if open_ else why,
+        _aside(open_, hardware),
+        *map(_may_not_open, closed),
+    )
+    return Judgement(together(clauses), order=order)
+
+
+_WHY = {
+    "vulkan": "Vulkan needs the graphics driver alone",
+    # ggml's OpenCL backend is written by Qualcomm for Adreno first, with kernels for MXFP4 of
+    # mixtures of experts; its Vulkan backend is tuned for other vendors (docs/backend/OPENCL.md)
+    "opencl": "llama.cpp's OpenCL is written for Adreno",
+}
+
+
+def _deciding(cards: Sequence[Gpu]) -> Sequence[Gpu]:
+    """llama.cpp itself leaves integrated GPUs alone where there is another."""
+    return [card for card in cards if not card.integrated] or cards
+
+
+def _aside(deciding: Sequence[Gpu], hardware: Hardware) -> str:
+    if any(card.integrated for card in deciding):
+        return ""
+    beside = [card for card in hardware.gpus if card.integrated]
+    return f"the integrated {_names(beside)} does not decide" if beside and deciding else ""
+
+
+def _closed(card: Gpu, of: str) -> tuple[str, ...]:
+    return tuple(node.path for node in card.nodes if not node.may_open and _is_needed(node.path, card, of))
+
+
+def _is_needed(path: str, card: Gpu, of: str) -> bool:
+    """NVIDIA's driver has device files of its own; the screen (/dev/dri/card0) is nobody's need."""
+    own = card.vendor == "nvidia" and not card.driver.startswith("nouveau")
+    if path.startswith("/dev/dri/render"):
+        return not own
+    return (
+        path == "/dev/dxg"
+        or (path.startswith("/dev/nvidia") and own)
+        or (path == "/dev/kfd" and of == "rocm")
+    )
+
+
+def _may_not_open(path: str) -> str:
+    remedy = ": sudo usermod -aG render $USER, then log in again" if "nvidia" not in path else ""
+    return f"this user may not open {path}{remedy}"
+
+
+def _names(cards: Sequence[Gpu]) -> str:
+    names = Counter(card.name or f"{_VENDORS.get(card.vendor, 'unknown')} GPU" for card in cards)
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())

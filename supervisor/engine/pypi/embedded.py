@@ -1,0 +1,89 @@
+"""
+The engine that needs nothing: the PyPI wheel ``xllamacpp`` in an environment of its own.
+
+CPU only.  What is run is ``embedded_server``, which gives it llama-server's face.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ...disk import ensure_space
+from ...progress import Progress
+from ..install_lock import install_lock
+from ..installed import (
+    Install,
+    folder,
+    read_record,
+    write_record,
+)
+from .workshop import Workshop
+
+REPOSITORY = "xllamacpp"
+VERSION = "2026.10.11549"
+NUMBER = 11549
+TAG = f"b{NUMBER}"
+FLAVOUR = "cpu"
+NEEDED_BYTES = 400 * 1024 * 1024  # the wheel is 35 MB and 105 MB unpacked; pip itself 20 MB
+# Its makers say so of the wheels for Linux and Windows; the one for macOS is made for its processors.
+CAVEAT = "" if sys.platform == "darwin" else "; made for any CPU, engine.source=build makes a faster one"
+PROGRAM = Path(__file__).with_name("embedded_server") / "__main__.py"
+
+
+def present(engines: Path) -> Install | None:
+    return read_record(folder(engines, REPOSITORY, TAG, FLAVOUR))
+
+
+def install(engines: Path, progress: Progress) -> Install:
+    """
+    The engine, installed if it is not.
+
+    Raises NetworkError, PermissionDenied, NoSuitableEngine (no wheel for this Python, no venv module) or
+    SupervisorError (no space, or pip's own words).
+    """
+    root = folder(engines, REPOSITORY, TAG, FLAVOUR)
+    with install_lock(root.with_name(f"{FLAVOUR}.lock"), f"{REPOSITORY} {VERSION}", progress):
+        found = present(engines)
+        if found is None:
+            ensure_space(root.parent, NEEDED_BYTES, f"{REPOSITORY} {VERSION}")
+            shutil.rmtree(root, ignore_errors=True)
+            found = _install(root, progress)
+    return found
+
+
+def _install(root: Path, progress: Progress) -> Install:
+    workshop = Workshop(root / "venv", root / "install.log")
+
+    def listen(line: str) -> None:
+        progress.update(None, line)
+
+    progress.step(f"making a Python environment for {REPOSITORY} {VERSION}")
+    workshop.make(listen)
+    progress.step(f"installing {REPOSITORY} {VERSION} (llama.cpp {TAG}, {FLAVOUR})")
+    workshop.pip(
+        ["install", "--no-deps", "--only-binary", ":all:", f"{REPOSITORY}=={VERSION}"],
+        listen,
+        f"Installing {REPOSITORY} {VERSION}",
+    )
+    library = sorted(workshop.root.glob(f"**/{REPOSITORY}/{REPOSITORY}.*"))
+    install = Install(
+        source="embedded",
+        repository=REPOSITORY,
+        tag=TAG,
+        flavour=FLAVOUR,
+        version=VERSION,
+        command=(str(workshop.python), "-I", "-X", "utf8"),
+        files=tuple(str(file) for file in library if file.suffix in {".so", ".pyd"}),
+    )
+    write_record(root, install)
+    return install
+
+
+def with_program(install: Install) -> Install:
+    """What was recorded, with our program, which comes with us and so is not recorded."""
+    program = sorted(PROGRAM.parent.glob("*.py"))
+    command = (*install.command, str(PROGRAM))
+    return replace(install, command=command, files=(*install.files, *map(str, program)))

@@ -1,0 +1,165 @@
+"""A private Python environment and its pip: what engines are installed and built with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import (
+    NetworkError,
+    NoSuitableEngine,
+    SupervisorError,
+)
+from ...tool import clean_environment, kill_group
+
+_PIP = ("--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "20")
+_NETWORK = re.compile(
+    r"name resolution|NewConnectionError|Failed to establish|ConnectTimeout|ReadTimeout|ProxyError|SSLError"
+    r"|Max retries exceeded|Network is unreachable|getaddrinfo|Connection (?:refused|reset|aborted|broken)"
+    r"|HTTP error \d+|HTTPError|RemoteDisconnected|IncompleteRead|resolve host",
+    re.IGNORECASE,
+)
+_NOT_OFFERED = re.compile(r"No matching distribution found|Could not find a version that satisfies")
+_TAIL_LINES = 12
+
+Listener = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """
+    An environment at ``root``, with the log that everything done in it is written to.
+
+    ``environment`` is added to that of each program that it runs.
+    """
+
+    root: Path
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def python(self) -> Path:
+        return self.scripts / ("python.exe" if sys.platform == "win32" else "python")
+
+    @property
+    def scripts(self) -> Path:
+        return self.root / ("Scripts" if sys.platform == "win32" else "bin")
+
+    def make(self, listen: Listener) -> None:
+        """In place, since an environment cannot be moved.  Raises NoSuitableEngine if Python lacks venv."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        command = [sys.executable, "-I", "-m", "venv", str(self.root)]
+        try:
+            self.run(command, listen, "Making a Python environment")
+        except SupervisorError as error:
+            if not re.search(r"ensurepip|No module named venv", tail(self.log)):
+                raise
+            package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+            raise NoSuitableEngine(
+                f"{sys.executable} cannot make environments: its venv module is not installed.",
+                hint=f"Debian, Ubuntu: sudo apt-get install {package}",
+            ) from error
+
+    def pip(self, arguments: Sequence[str], listen: Listener, what: str) -> None:
+        """
+        Run pip.  The index, proxy and certificates that the user configured for it hold here too.
+
+        Raises NetworkError, or NoSuitableEngine where the index offers nothing for this Python and machine.
+        """
+        before = _size(self.log)
+        try:
+            self.run([str(self.python), "-I", "-m", "pip", *arguments, *_PIP], listen, what)
+        except SupervisorError as error:
+            raise _pip_error(what, _since(self.log, before), self.log) or error from error
+
+    def run(self, command: Sequence[str], listen: Listener, what: str, folder: Path | None = None) -> None:
+        """Run a program to its end; each line goes to the log and to ``listen``.  Raises SupervisorError."""
+        try:
+            returncode = self._run(command, listen, folder)
+        except OSError as error:
+            raise SupervisorError(f"{what} failed: {error}.", hint=f"The log is {self.log}.") from error
+        if returncode == 0:
+            return
+        said = tail(self.log)
+        if "No space left on device" in said:
+            raise SupervisorError(
+                f"{what} failed: no space left on the disk of {self.root}.", hint="Free some."
+            )
+        raise SupervisorError(
+            f"{what} failed (exit code {returncode}):\n{said}", hint=f"The log is {self.log}."
+        )
+
+    def _run(self, command: Sequence[str], listen: Listener, folder: Path | None) -> int:
+        path = f"{self.scripts}{os.pathsep}{os.environ.get('PATH', '')}"
+        environment = {**clean_environment(os.environ), "PIP_USER": "0", "PATH": path, **self.environment}
+        with _written(self.log) as write:
+            write(f"$ {' '.join(command)}\n")
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=folder,
+                start_new_session=True,  # so that all of a compile can be ended at once
+            )
+            try:
+                assert child.stdout is not None
+                with child.stdout:
+                    for raw in child.stdout:
+                        line = raw.decode("utf-8", "replace")
+                        write(line)
+                        listen(line.strip())
+                return child.wait()
+            finally:
+                kill_group(child)
+
+
+@contextlib.contextmanager
+def _written(log: Path) -> Iterator[Callable[[str], object]]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+
+        def write(text: str) -> None:
+            file.write(text)
+            file.flush()
+
+        yield write
+
+
+def tail(log: Path) -> str:
+    return "\n".join(_since(log, max(0, _size(log) - 16 * 1024)).splitlines()[-_TAIL_LINES:])
+
+
+def _pip_error(what: str, said: str, log: Path) -> SupervisorError | None:
+    hint = f"The log is {log}."
+    if _NETWORK.search(said):
+        return NetworkError(
+            f"{what} failed: the package index does not answer.",
+            hint="Check the network, and a proxy (HTTPS_PROXY) or mirror (PIP_INDEX_URL) if you need one. "
+            + hint,
+        )
+    if _NOT_OFFERED.search(said):
+        version = ".".join(map(str, sys.version_info[:2]))
+        return NoSuitableEngine(
+            f"{what} failed: the package index offers nothing for Python {version} on this machine.",
+            hint="Use another engine.source (build, system or path). " + hint,
+        )
+    return None
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _since(log: Path, offset: int) -> str:
+    with log.open("rb") as file:
+        file.seek(offset)
+        return file.read().decode("utf-8", "replace")

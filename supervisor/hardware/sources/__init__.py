@@ -1,0 +1,1 @@
+"""Who is asked what this computer is: one small file for each tool, library or part of a kernel."""

@@ -1,0 +1,63 @@
+"""Intel GPUs by sysfs, driven by i915 or xe: graphics inside a processor, and Arc cards."""
+
+from __future__ import annotations
+
+from ..machine import Machine
+from ..types import Gpu
+from . import pci
+from .names import name_of
+from .numbers import whole
+from .told import Told
+
+_WINDOW_BYTES = 256 * 1024 * 1024  # of a card without resizable BAR, and the aperture of integrated graphics
+_BAR = 2  # the region that the memory of a card is seen through
+
+
+def gpus(machine: Machine) -> Told:
+    return Told(tuple(_gpu(machine, address) for address in pci.of_vendor(machine, "intel")))
+
+
+def _gpu(machine: Machine, address: str) -> Gpu:
+    vendor, device = pci.ids(machine, address)
+    device_id = f"{vendor}:{device}"
+    integrated = _integrated(machine, address)
+    own = None if integrated else _own_memory(machine, address)
+    return Gpu(
+        vendor="intel",
+        name=name_of(machine, device_id),
+        pci=address,
+        device_id=device_id,
+        memory_bytes=own,
+        integrated=integrated,
+        unified=integrated,
+        driver=pci.driver(machine, address),
+        link=None if integrated else pci.link(machine, address),
+        sources=("sysfs",),
+    )
+
+
+def _integrated(machine: Machine, address: str) -> bool:
+    """Integrated graphics have been 00:02.0 in every processor; a card lies behind a port."""
+    return pci.on_root_bus(address) and not _local(machine, address)
+
+
+def _own_memory(machine: Machine, address: str) -> int | None:
+    """As i915 says, else as large as the window to it, where that is no small one."""
+    local = _local(machine, address)
+    if local:
+        return local
+    regions = (machine.read(f"{pci.folder(address)}/resource") or "").splitlines()
+    if len(regions) <= _BAR:
+        return None
+    ends = [whole(word) for word in regions[_BAR].split()[:2]]
+    if len(ends) < 2 or ends[0] is None or not ends[1]:
+        return None
+    size = ends[1] - ends[0] + 1
+    return size if size > _WINDOW_BYTES else None
+
+
+def _local(machine: Machine, address: str) -> int | None:
+    """``lmem_total_bytes`` of cards, where the driver has it: in the out-of-tree i915, not in Linux."""
+    cards = machine.names(f"{pci.folder(address)}/drm")
+    found = (whole(machine.read(f"{pci.folder(address)}/drm/{card}/lmem_total_bytes")) for card in cards)
+    return next((size for size in found if size), None)

@@ -1,0 +1,1 @@
+"""From one engine to another: news of releases, the contest of two builds, and the way back."""

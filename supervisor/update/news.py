@@ -1,0 +1,121 @@
+"""Is there a newer engine than the one that runs?  The answer is kept for ``status``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from ..daemon.places import update_file
+from ..engine.catalogue import pins
+from ..engine.catalogue.listing import number
+from ..engine.catalogue.releases import REPOSITORY, Release
+from ..engine.fitness import Wanted
+from ..engine.ground import Ground
+from ..engine.installed import key_of
+from ..engine.means import Means
+from ..engine.released import (
+    DEFAULT,
+    Released,
+    channel_of,
+    chosen_tag,
+)
+from ..paths import Paths
+from .subject import Subject, why_fixed
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """
+    ``available`` is the tag that an update would take; ``note`` is what was passed over or taken back.
+
+    ``problem`` is why nobody could tell, or only what was known earlier: a network that is down is recorded,
+    and ``status`` does not bother people with it.
+    """
+
+    channel: str | None = None
+    current: str | None = None
+    available: str | None = None
+    note: str = ""
+    problem: str = ""
+    checked_at: str = ""  # ISO 8601, UTC
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        said = "; ".join(filter(None, (self.note, self.problem)))
+        note = f" ({said})" if said else ""
+        if self.available:
+            return f"{self.available} is there, {self.current or 'nothing'} is in use{note}"
+        return f"nothing newer than {self.current or 'nothing'}{note}"
+
+
+def look(subject: Subject, means: Means) -> News:
+    """
+    Ask the catalogue; the default channel knows its tag without a network.
+
+    A build that is marked bad here is passed over, with its reason.  Raises NetworkError and NotFound.
+    """
+    news = News(channel_of(subject.engine), _current(subject, means))
+    if reason := why_fixed(subject.engine):
+        return replace(news, note=reason)
+    release, passed, problem = _newest(subject, means)
+    news = replace(news, note="; ".join(passed), problem=problem)
+    if release is None or not _is_news(release.tag, subject, news.current):
+        return news
+    return replace(news, available=release.tag)
+
+
+def record(news: News, paths: Paths) -> None:
+    """Keep it for ``status``; raises OSError where nothing may be written."""
+    stamped = replace(news, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    file = update_file(paths)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    staged = file.with_name(f"{file.name}.new")
+    staged.write_text(json.dumps({"schema": 1, **asdict(stamped)}) + "\n", "utf-8")
+    staged.replace(file)
+
+
+def released(subject: Subject, means: Means) -> Released:
+    """Official releases, looked at for this subject."""
+    wanted = Wanted(subject.engine.flavour, None, subject.wants_gpu)
+    return Released(subject.engine, wanted, means, Ground(means, wanted))
+
+
+def why_bad(release: Release, releases: Released) -> str:
+    """Why the flavour that would be taken of this release is marked bad; empty when it is not."""
+    for option in releases.survey(release).ranked[:1]:
+        if bad := releases.means.chosen.bad(key_of(REPOSITORY, release.tag, option.flavour)):
+            return f"its {option.flavour} build is marked bad: {bad}"
+    return ""
+
+
+def is_newer(tag: str, than: str | None) -> bool:
+    """By number; what has none is older than all that have one.  Pure."""
+    return (number(tag) or 0) > (number(than or "") or 0)
+
+
+def _current(subject: Subject, means: Means) -> str | None:
+    return subject.running.build if subject.running else chosen_tag(subject.engine, means)
+
+
+def _is_news(tag: str, subject: Subject, current: str | None) -> bool:
+    """A stand-in that runs because the release could not be had is replaced whatever its number is."""
+    stands_in = subject.running is not None and subject.running.repository != REPOSITORY
+    return stands_in or is_newer(tag, current)
+
+
+def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, ...], str]:
+    """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
+    releases, channel = released(subject, means), subject.channel
+    catalogue = means.catalogue(subject.engine)
+
+    def refuse(release: Release) -> str:
+        return releases.unusable(release) or why_bad(release, releases)
+
+    if channel != DEFAULT:
+        found = catalogue.newest(channel, refuse)
+        return found.release, found.passed, found.note
+    release = catalogue.release(pins.DEFAULT_TAG)
+    refusal = refuse(release)
+    return (None, (f"{release.tag}: {refusal}",), "") if refusal else (release, (), "")

@@ -1,0 +1,202 @@
+"""
+From one engine to another: ``engine update``, ``use`` and ``rollback``.
+
+All that can take long or go wrong before anything is stopped happens first: the new build is downloaded
+and proved beside the old one, and the profile's options are checked against its ``--help``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from ..engine.catalogue.releases import REPOSITORY
+from ..engine.choose import acquire
+from ..engine.installed import installed, key_of
+from ..engine.means import Means
+from ..engine.released import chosen_tag
+from ..errors import NotFound, StartFailed, SupervisorError
+from ..locks import Lock
+from ..paths import Paths
+from ..plan.types import LaunchPlan
+from ..prepare import prepare
+from .contest import (
+    Contest,
+    Verdict,
+    indented,
+    log_of,
+    rolled_back,
+)
+from .news import released, why_bad
+from .subject import Subject, running_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What it came to: ``text`` for people, in a sentence without its full stop."""
+
+    result: Literal["updated", "installed", "rolled back"]
+    tag: str  # the one that is in use now
+    text: str
+    why: str = ""  # of a build that was taken back
+    log: tuple[str, ...] = ()  # its last lines
+
+
+@dataclass(frozen=True, slots=True)
+class Updater:
+    """
+    Changes the engine of one subject.
+
+    Its methods raise ConfigError for options that the new build does not know, NetworkError,
+    VerificationFailed and NoSuitableEngine before anything is stopped, and StartFailed after it.
+    """
+
+    subject: Subject
+    means: Means
+    contest: Contest
+
+    def update(self, tag: str) -> Result:
+        """Go to a release, and back again if it is worse; then it is marked bad, with the reason."""
+        with alone(self.means.paths):
+            if self.subject.running is None:
+                self._prepare(tag)
+                self._choose(tag)
+                return Result("installed", tag, f"{tag} is installed, the next start takes it")
+            new = self._plan(tag)
+            old = self._still_running(self.subject.running)
+            verdict = self.contest.between(new, old)
+            if verdict.worse:
+                return self._taken_back(new, old, verdict)
+            self._choose(tag)
+        figures = f": {verdict.figures}" if verdict.figures else ""
+        return Result("updated", tag, f"{new.profile} runs on {_name(new)} now{figures}")
+
+    def install(self, tag: str) -> Result:
+        """On disk and proved, and nothing else."""
+        with alone(self.means.paths):
+            self._prepare(tag)
+        return Result("installed", tag, f"{tag} is installed; goss-supervisor engine use {tag} chooses it")
+
+    def use(self, tag: str, *, force: bool) -> Result:
+        """
+        Install a release if it is not, and choose it for the channel; what runs goes on running.
+
+        Raises SupervisorError for one that is marked bad; ``force`` forgives.
+        """
+        with alone(self.means.paths):
+            self._forgive(tag) if force else self._refuse_a_bad(tag)
+            self._prepare(tag)
+            self._choose(tag)
+        channel = self.subject.channel
+        if self.subject.running is not None and self.subject.running.build != tag:
+            return Result("installed", tag, f"{tag} is chosen ({channel}); goss-supervisor restart runs it")
+        return Result("installed", tag, f"{tag} is chosen ({channel})")
+
+    def rollback(self) -> Result:
+        """
+        Go to what the channel had before.  What is left is marked bad, so that no update takes it again.
+
+        Raises NotFound where there is nothing to go back to.
+        """
+        with alone(self.means.paths):
+            left, tag = self._two_last()
+            if self.subject.running is not None and self.subject.running.build != tag:
+                self._switch(tag)
+            self.means.chosen.back(self.subject.channel)
+            for install in installed(self.means.paths.engines):
+                if (install.repository, install.tag) == (REPOSITORY, left):
+                    key = key_of(REPOSITORY, left, install.flavour)
+                    self.means.chosen.mark_bad(key, "it was left by engine rollback")
+        return Result("updated", tag, f"back to {tag}; {left} is not taken again by itself")
+
+    # --- steps
+
+    def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: Verdict) -> Result:
+        text = f"{_name(new)} was taken back, and {old.build} runs again"
+        why = verdict.worse
+        if verdict.proved:
+            self.means.chosen.mark_bad(key_of(REPOSITORY, new.build, new.flavour), why)
+        else:
+            why = f"{why}, but so is {old.build} by now: the machine is too busy to tell"
+        return Result("rolled back", old.build, text, why, verdict.log)
+
+    def _plan(self, tag: str) -> LaunchPlan:
+        assert self.subject.profile is not None
+        preparation = prepare(
+            self.subject.profile, self.subject.settings, self.means.paths, self.means.progress, tag=tag
+        )
+        return preparation.plan
+
+    def _prepare(self, tag: str) -> None:
+        """On disk and proved; with a profile its options are checked too."""
+        if self.subject.profile is not None:
+            self._plan(tag)
+        else:
+            acquire(self.subject.engine, wants_gpu=self.subject.wants_gpu, means=self.means, tag=tag)
+
+    def _still_running(self, seen: LaunchPlan) -> LaunchPlan:
+        """A download takes minutes.  Raises SupervisorError if something else runs by now."""
+        now = running_plan(self.means.paths)
+        if now is None or now.digest != seen.digest:
+            name = now.profile if now else "nothing"
+            raise SupervisorError(f"Meanwhile {name} runs in place of {seen.profile}; it was left alone.")
+        return now
+
+    def _switch(self, tag: str) -> None:
+        plan = self._plan(tag)
+        answer = self.contest.run(plan)
+        if reason := rolled_back(answer):
+            raise StartFailed(
+                f"{_name(plan)} did not become ready, and {plan.profile} runs on as before: "
+                f"{reason}{indented(log_of(answer))}"
+            )
+
+    def _two_last(self) -> tuple[str, str]:
+        tags = self.means.chosen.tags(self.subject.channel)
+        if len(tags) < 2:
+            raise NotFound(
+                f"There is no earlier engine of the {self.subject.channel} channel.",
+                hint="goss-supervisor engine ls, then goss-supervisor engine use TAG",
+            )
+        return tags[0], tags[1]
+
+    def _choose(self, tag: str) -> None:
+        """What was in use without having been chosen is written down too: a rollback shall find it."""
+        channel, chosen = self.subject.channel, self.means.chosen
+        running = self.subject.running
+        is_release = running is not None and running.repository == REPOSITORY
+        before = running.build if running and is_release else chosen_tag(self.subject.engine, self.means)
+        if before not in {None, tag} and not chosen.tags(channel):
+            chosen.choose(channel, str(before))
+        chosen.choose(channel, tag)
+
+    def _refuse_a_bad(self, tag: str) -> None:
+        releases = released(self.subject, self.means)
+        if bad := why_bad(self.means.catalogue(self.subject.engine).release(tag), releases):
+            raise SupervisorError(
+                f"{tag} is not taken: {bad}.", hint=f"goss-supervisor engine use {tag} --force"
+            )
+
+    def _forgive(self, tag: str) -> None:
+        release = self.means.catalogue(self.subject.engine).release(tag)
+        for option in released(self.subject, self.means).survey(release).ranked:
+            self.means.chosen.forgive(key_of(REPOSITORY, tag, option.flavour))
+
+
+@contextmanager
+def alone(paths: Paths) -> Iterator[None]:
+    """Raises SupervisorError while another update of this home is under way."""
+    lock = Lock.acquire(paths.runtime / "update.lock", {"pid": os.getpid()})
+    if lock is None:
+        raise SupervisorError("Another update is under way here.", hint="goss-supervisor status")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _name(plan: LaunchPlan) -> str:
+    return f"{plan.build} ({plan.flavour})"
