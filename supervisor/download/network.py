@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -13,12 +13,14 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
+from .. import __version__
 from ..errors import NetworkError
 
 HINT = "Check the network. A proxy can be set as engine.proxy or HTTPS_PROXY, a mirror as engine.mirror."
 _MOST_REDIRECTS = 8
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _CHUNK_BYTES = 64 * 1024
+_HEADERS = {"User-Agent": f"goss-supervisor/{__version__}", "Accept-Encoding": "identity"}
 
 
 class Unreachable(Exception):
@@ -45,23 +47,26 @@ def host_of(url: str) -> str:
 
 @contextmanager
 def get(
-    url: str, headers: Mapping[str, str], timeout: tuple[float, float], proxy: str | None
+    url: str, headers: Mapping[str, str], timeout: tuple[float, float], proxy: str | None, token: str = ""
 ) -> Iterator[requests.Response]:
     """
     The answer to a GET, redirects followed, its body not read yet.
 
-    ``timeout``: seconds to connect, and seconds without a byte.  Nothing is asked for compressed, and no
-    credentials are sent, whatever stands in the URL or in ~/.netrc: a redirect leads to another host.
+    ``timeout``: seconds to connect, and seconds without a byte.  Nothing is asked for compressed unless
+    ``headers`` do.  ``token`` goes to the host of ``url`` alone, and no other credentials are sent, whatever
+    stands in the URL or in ~/.netrc.
     Raises Unreachable, and NetworkError for a redirect that leads nowhere or out of https.
     """
+    asked = urlsplit(url)
     with requests.Session() as session:
-        session.headers.update({"User-Agent": "goss-supervisor", "Accept-Encoding": "identity"})
+        session.headers.update(_HEADERS)
         for _ in range(_MOST_REDIRECTS):
+            same_host = urlsplit(url)[:2] == asked[:2]
             with _in_words(url, timeout, contact=False):
                 response = session.get(
                     url,
                     headers=dict(headers),
-                    auth=_no_credentials,
+                    auth=_signing(token if same_host else ""),
                     timeout=timeout,
                     proxies=_proxies(url, proxy),
                     allow_redirects=False,
@@ -78,12 +83,14 @@ def get(
             yield response
 
 
-def body(response: requests.Response, timeout: tuple[float, float]) -> Iterator[bytes]:
-    """The body as it comes.  Raises Unreachable where it is cut or stands still."""
+def body(
+    response: requests.Response, timeout: tuple[float, float], *, unpacked: bool = False
+) -> Iterator[bytes]:
+    """The body as it comes, as sent or ``unpacked``.  Raises Unreachable where it is cut or stands still."""
     # read1 hands over what there is; read, all that urllib3 had before 2.2, loses half a chunk to a stall
     read = getattr(response.raw, "read1", response.raw.read)
     with _in_words(response.url, timeout, contact=True):
-        while chunk := read(_CHUNK_BYTES, decode_content=False):
+        while chunk := read(_CHUNK_BYTES, decode_content=unpacked):
             yield chunk
 
 
@@ -99,9 +106,15 @@ def first_line(response: requests.Response) -> str:
     return "" if line.startswith("<") else "".join(filter(str.isprintable, line))[:160]
 
 
-def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without this, requests takes them from the URL or from ~/.netrc."""
-    return request
+def _signing(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """Never None, with which requests takes credentials from the URL or from ~/.netrc."""
+
+    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return sign
 
 
 def _proxies(url: str, proxy: str | None) -> dict[str, str]:

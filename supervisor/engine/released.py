@@ -11,6 +11,7 @@ from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release
 from .choice.survey import Option, Survey, survey
 from .fitness import Wanted, why_not
+from .flavours import family
 from .ground import Ground, because
 from .installed import Install, key_of
 from .means import Means
@@ -115,8 +116,8 @@ class Released:
             return "; ".join(f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected) or "empty"
         complete = pins.locked(pins.DEFAULT_TAG)
         best = self.survey(complete).ranked if complete else ()
-        if best and _family(best[0].flavour) != _family(found.ranked[0].flavour):
-            return f"it has no complete {_family(best[0].flavour)} build"
+        if best and family(best[0].flavour) != family(found.ranked[0].flavour):
+            return f"it has no complete {family(best[0].flavour)} build"
         return ""
 
     def _release(self, tag: str | None) -> tuple[Release, tuple[str, ...]]:
@@ -191,7 +192,3 @@ class Released:
         size = f"{option.download_bytes / 1e6:.0f} MB" if option.download_bytes else "it"
         reason = f"{REPOSITORY} {release.tag} ({option.flavour}) is not installed yet, start downloads {size}"
         return promised(f"{reason}; {option.reason}", release.tag, option.flavour)
-
-
-def _family(flavour: str) -> str:
-    return flavour.partition("-")[0]

@@ -160,7 +160,9 @@ def test_without_a_network_the_old_answer_serves_and_that_is_said(github, client
     github.close()
     old, note = ask(client)
     assert old == fresh
-    assert re.match(r"127\.0\.0\.1 cannot be reached: .*refused.*; using what it said on \d", note)
+    assert re.match(
+        r"GitHub cannot be asked: 127\.0\.0\.1 refuses the connection; using what it said on \d", note
+    )
 
 
 def test_a_login_page_does_not_replace_what_was_remembered(github, client):
@@ -278,7 +280,7 @@ def test_a_server_that_does_not_answer_is_given_up(github, tmp_path):
     github.api.fault(PATH, hang(), hang())
     impatient = Patience(connect=5, read=0.2, total=10, pause=0)
     assert str(failure(Client(github.access(), Answers(tmp_path), impatient))) == (
-        "127.0.0.1 cannot be reached: no answer in time."
+        "GitHub cannot be asked: nothing came from 127.0.0.1 for 0.2 s."
     )
 
 
@@ -286,12 +288,12 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up(github, tmp_path):
     github.add(TAG, {f"{number}.zip": number for number in range(1, 1000)})
     github.api.fault(PATH, slow(20_000), slow(20_000))
     impatient = Patience(connect=5, read=5, total=0.3, pause=0)
-    assert "no answer in time" in str(failure(Client(github.access(), Answers(tmp_path), impatient)))
+    assert "takes too long" in str(failure(Client(github.access(), Answers(tmp_path), impatient)))
 
 
 def test_redirects_in_circles_end(github, client):
     github.api.serve(PATH, redirect(github.api.url(PATH)))
-    assert "redirects in circles" in str(failure(client))
+    assert "redirects more than 8 times" in str(failure(client))
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
@@ -341,7 +343,9 @@ def test_the_proxy_of_the_environment_is_used_where_none_is_set(tmp_path, monkey
 def test_a_proxy_that_is_not_there_is_the_reason_and_its_password_is_not_shown(tmp_path):
     access = Access(api="http://api.invalid", proxy=f"http://me:secret@127.0.0.1:{unused_port()}")
     error = failure(Client(access, Answers(tmp_path), PATIENCE))
-    assert re.fullmatch(r"api\.invalid cannot be reached: by the proxy, .*refused.*\.", str(error))
+    assert re.fullmatch(
+        r"GitHub cannot be asked: the proxy in front of api\.invalid .*refused.*\.", str(error)
+    )
     assert "secret" not in f"{error}{error.hint}"
 
 

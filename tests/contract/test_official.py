@@ -33,7 +33,7 @@ from supervisor.progress import Silent
 from ..fakes.archives import Layout, pack
 from ..fakes.archives import runtime as runtime_archive
 from ..fakes.binaries import fake_server, script
-from ..fakes.launching import wait_until_gone
+from ..fakes.launching import line_from, wait_until_gone
 from ..fakes.web import PATIENCE, Web, corrupt, file, held
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
@@ -278,7 +278,7 @@ def test_the_same_release_with_another_archive_takes_its_place_only_if_it_works(
 INSTALLING = """
 import json, sys
 from pathlib import Path
-from supervisor.engine import official
+from supervisor.engine.official import install as official
 from supervisor.engine.choice.survey import Option
 from supervisor.engine.catalogue.github import Access
 from supervisor.engine.catalogue.releases import Asset
@@ -387,8 +387,7 @@ def test_killed_while_it_proves_it_leaves_no_engine_and_no_server(tmp_path: Path
         "cpu", home.offers(packed(tmp_path, "cpu.tar.gz", record=str(told), load_gate=str(gate)))
     )
     with installing(home, option) as child:
-        with told.open(encoding="utf-8") as news:
-            server = json.loads(news.readline())["pid"]
+        server = json.loads(line_from(told))["pid"]
         child.kill()
     assert wait_until_gone(server)
     told.unlink()
@@ -403,8 +402,7 @@ def test_killed_while_a_new_archive_is_proved_the_old_engine_still_counts(tmp_pa
     os.mkfifo(told)
     newer = packed(tmp_path, "2.tar.gz", record=str(told), load_gate="/nowhere/gate")
     with installing(home, home.option("cpu", home.offers(newer))) as child:
-        with told.open(encoding="utf-8") as news:
-            server = json.loads(news.readline())["pid"]
+        server = json.loads(line_from(told))["pid"]
         child.kill()
     assert wait_until_gone(server)
     assert read_record(home.root("cpu")) == old

@@ -20,7 +20,7 @@ from supervisor.model.demo import ensure_demo
 from supervisor.options.help import parse_help
 
 from ..fakes.binaries import ERAS, fake_server, script, server
-from ..fakes.launching import wait_until_gone
+from ..fakes.launching import line_from, wait_until_gone
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 
@@ -235,9 +235,11 @@ def test_a_server_on_trial_does_not_outlive_who_tries_it_not_even_after_kill_9(
     fake_server(binary, record=str(told), load=60)
     command = [sys.executable, "-c", PROVING, str(binary), str(demo), str(tmp_path / "cache")]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}  # where kill -9 leaves what it leaves
-    with subprocess.Popen(command, env=environment) as proving, told.open(encoding="utf-8") as news:
-        pid = json.loads(news.readline())["pid"]
-        proving.send_signal(signal.SIGKILL)
+    with subprocess.Popen(command, env=environment) as proving:
+        try:
+            pid = json.loads(line_from(told))["pid"]
+        finally:
+            proving.send_signal(signal.SIGKILL)
     assert wait_until_gone(pid)
 
 

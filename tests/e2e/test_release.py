@@ -15,6 +15,7 @@ import pytest
 from supervisor.model.demo import DEMO_ANSWER
 
 from ..fakes.archives import pack
+from ..fakes.launching import line_from
 from ..fakes.web import PATIENCE, corrupt, cut, held
 from .conftest import BUILT, free_port
 from .offered import OfferedHome, archive_name, launched, light, offer, starting
@@ -198,8 +199,7 @@ def test_killed_while_it_proves_no_server_is_left_and_the_next_start_succeeds(ho
         f'case "$*" in *--port*) [ -e {may} ] || {{ echo $$ > {told}; exec /bin/sleep 600; }};; esac',
     )
     with starting(home, *home.channel(TAG)) as start:
-        with told.open() as news:
-            assert int(news.readline())
+        assert int(line_from(told))
         start.killed()
     assert home.engines() == []
     may.touch()

@@ -48,6 +48,20 @@ def wait_until_gone(pid: int) -> bool:
         os.close(fd)
 
 
+def line_from(pipe: Path) -> str:
+    """The first line that somebody writes into a named pipe; bounded, as opening it for reading is not."""
+    fd, said = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), b""
+    try:
+        while b"\n" not in said:
+            assert select.select([fd], [], [], BOUND_SECONDS)[0], f"nobody wrote into {pipe}"
+            chunk = os.read(fd, 65536)
+            assert chunk, f"{pipe} was closed after {said!r}"
+            said += chunk
+    finally:
+        os.close(fd)
+    return said.partition(b"\n")[0].decode()
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """For what sends no event to wait for."""
     async with asyncio.timeout(BOUND_SECONDS):

@@ -11,7 +11,8 @@ from typing import Any
 
 import requests
 
-from ... import __version__
+from ...download import network
+from ...download.network import Unreachable
 from ...errors import NetworkError
 from .answers import Answers
 from .github import Access
@@ -25,9 +26,11 @@ from .refusals import (
 )
 
 MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
-_SIP = 1024  # bytes; requests waits until it has so many
-_AGENT = {"User-Agent": f"goss-supervisor/{__version__}"}
-_API = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+_API = {
+    "Accept": "application/vnd.github+json",
+    "Accept-Encoding": "gzip",
+    "X-GitHub-Api-Version": "2022-11-28",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Client:
         kept = self.answers.get(url)
         unless = {"If-None-Match": kept.etag} if kept and kept.etag else {}
         try:
-            reply = self._ask(url, {**_AGENT, **headers, **unless}, token)
+            reply = self._ask(url, {**headers, **unless}, token)
             if reply.status == 304 and kept:
                 self.answers.still_holds(url)
                 return Answer(kept.body)
@@ -92,61 +95,39 @@ class Client:
         return Answer(text)
 
     def _ask(self, url: str, headers: dict[str, str], token: str) -> Reply:
+        """What failed on the way, or in the server, is tried once more."""
         try:
             reply = self._exchange(url, headers, token)
             if reply.status < 500:
                 return reply
-        except requests.RequestException:
-            pass
+        except Unreachable as failure:
+            if failure.final:
+                raise unreachable(failure) from failure
         time.sleep(self.patience.pause)
         try:
             reply = self._exchange(url, headers, token)
-        except requests.RequestException as error:
-            raise unreachable(url, error) from error
+        except Unreachable as failure:
+            raise unreachable(failure) from failure
         if reply.status >= 500:
             raise broken(reply)
         return reply
 
     def _exchange(self, url: str, headers: dict[str, str], token: str) -> Reply:
-        proxy = self.access.proxy
-        with (
-            requests.Session() as session,
-            session.get(
-                url,
-                headers=headers,
-                auth=_signing(token),
-                proxies={"http": proxy, "https": proxy} if proxy else None,
-                timeout=(self.patience.connect, self.patience.read),
-                stream=True,
-            ) as response,
-        ):
-            body = self._read(response)
+        timeout = self.patience.connect, self.patience.read
+        with network.get(url, headers, timeout, self.access.proxy, token) as response:
+            body = self._read(response, timeout)
             lower = {name.lower(): value for name, value in response.headers.items()}
             return Reply(url, response.url, response.status_code, lower, body)
 
-    def _read(self, response: requests.Response) -> bytes:
+    def _read(self, response: requests.Response, timeout: tuple[float, float]) -> bytes:
         """Bounded in time as well: a read timeout never ends what comes drop by drop."""
         deadline, body = time.monotonic() + self.patience.total, bytearray()
-        for chunk in response.iter_content(_SIP):
+        for chunk in network.body(response, timeout, unpacked=True):
             body += chunk
             if time.monotonic() > deadline or len(body) > MOST_BYTES:
-                raise requests.Timeout
+                host = network.host_of(response.url)
+                raise Unreachable(f"the answer of {host} takes too long, or is too long", contact=True)
         return bytes(body)
-
-
-def _signing(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """
-    Never None, with which requests would look into ~/.netrc.
-
-    It is not called again for a redirect, and requests takes the header off on the way to another host.
-    """
-
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if token:
-            request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return sign
 
 
 def _must_be_json(reply: Reply) -> None:

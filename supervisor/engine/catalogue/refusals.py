@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-import requests
-
+from ...download.network import Unreachable
 from ...errors import NetworkError, NotFound
 
 _WITHOUT_A_TOKEN = 60  # requests an hour and address: docs.github.com, "Rate limits for the REST API"
@@ -69,8 +67,8 @@ def misshapen(where: str, what: str) -> NetworkError:
     return NetworkError(f"{where} answered with JSON that is no list of releases: {what}.", hint=_PORTAL)
 
 
-def unreachable(url: str, error: Exception) -> NetworkError:
-    return NetworkError(f"{urlsplit(url).hostname} cannot be reached: {_cause(error)}.", hint=_OFFLINE)
+def unreachable(failure: Unreachable) -> NetworkError:
+    return NetworkError(f"GitHub cannot be asked: {str(failure).rstrip('.')}.", hint=_OFFLINE)
 
 
 def shown(url: str) -> str:
@@ -142,33 +140,3 @@ def _short(text: str) -> str:
     """One line that is safe to print."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= 100 else f"{line[:100]}…"
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason that there are words for; what requests says may hold a password."""
-    through = "by the proxy, " if isinstance(error, requests.exceptions.ProxyError) else ""
-    for inner in _chain(error):
-        if isinstance(inner, requests.Timeout | TimeoutError):
-            return f"{through}no answer in time"
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return f"{through}its certificate is not accepted, {inner.verify_message}"
-        if isinstance(inner, OSError) and inner.strerror:
-            return f"{through}{inner.strerror}"
-    if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.InvalidProxyURL):
-        return f"{through}{str(error).rstrip('.')}"
-    return f"{through}{_NAMES.get(type(error), type(error).__name__)}"
-
-
-_NAMES: dict[type[BaseException], str] = {
-    requests.exceptions.ChunkedEncodingError: "the answer broke off",
-    requests.exceptions.ConnectionError: "the connection broke off",
-    requests.exceptions.ProxyError: "which does not pass it on",
-    requests.exceptions.TooManyRedirects: "it redirects in circles",
-}
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    inner: BaseException | None = error
-    while inner is not None:
-        yield inner
-        inner = inner.__cause__ or inner.__context__
