@@ -7,8 +7,8 @@ installed, then llama-server on PATH, then the embedded engine where it may serv
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.types import Engine
@@ -20,7 +20,7 @@ from .means import Means
 from .promised import promised
 from .pypi import compile as compiled
 from .pypi import embedded
-from .pypi.toolchain import flavour_for
+from .pypi.toolchain import FLAVOURS, flavour_for
 from .released import Released
 
 
@@ -90,28 +90,40 @@ def _automatic(engine: Engine, ground: Ground) -> Build:
         return replace(found, reason=because(found.reason, tried[:1]))
     if not isinstance(refused, (NetworkError, NoSuitableEngine)):
         raise refused  # a wrong digest or a full disk is for a person to look at
-    return _made_here(engine, ground, tried)
+    return _made_here(engine, ground, refused.hint, tried)
 
 
-def _made_here(engine: Engine, ground: Ground, tried: tuple[str, ...]) -> Build:
+def _made_here(engine: Engine, ground: Ground, hint: str, tried: tuple[str, ...]) -> Build:
     """The last resorts, for a machine that reaches neither GitHub nor a mirror."""
-    ways: list[tuple[str, Callable[[], Install]]] = [("build", lambda: _compile(engine, ground))]
-    if refusal := why_not_embedded(ground.wanted, embedded.NUMBER):
-        tried = (*tried, f"embedded {embedded.TAG}: {refusal}")
-    else:
-        ways.insert(0, ("embedded", lambda: _embed(ground)))
-    for name, install in ways:
+    embed = f"embedded {embedded.TAG}", why_not_embedded(ground.wanted, embedded.NUMBER), _embed
+    build = "build", _why_not_compiled(ground), partial(_compile, engine)
+    hints = [hint]
+    for name, unfit, install in (embed, build):
+        if unfit:
+            tried = (*tried, f"{name}: {unfit}")
+            continue
         ground.means.progress.step(f"engine: {name} instead, since {'; '.join(tried)}")
         try:
-            return ground.of_install(install(), because("nothing better is at hand", tried))
+            return ground.of_install(install(ground), because("nothing better is at hand", tried))
         except SupervisorError as error:
             tried = (*tried, f"{name}: {_in_line(error)}")
+            hints.append(error.hint)
     lines = "".join(f"\n  {line}" for line in tried)
-    raise NoSuitableEngine(f"No engine can run this profile:{lines}", hint=OFFERS)
+    raise NoSuitableEngine(
+        f"No engine can run this profile:{lines}", hint=" ".join(filter(None, hints)) or OFFERS
+    )
+
+
+def _why_not_compiled(ground: Ground) -> str:
+    """Before anything is fetched for it; empty where nothing speaks against it."""
+    if ground.wanted.gpu and not ground.suiting(FLAVOURS):
+        return f"nothing that can be compiled ({', '.join(FLAVOURS)}) suits this machine and the profile"
+    return ""
 
 
 def _in_line(error: SupervisorError) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines()).replace(":;", ":").rstrip(".")
+    lines = filter(None, (line.strip() for line in str(error).splitlines()))
+    return "; ".join(lines).replace(":;", ":").rstrip(".")
 
 
 def _find_released(engine: Engine, ground: Ground) -> Build:

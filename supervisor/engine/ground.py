@@ -54,12 +54,13 @@ class Ground:
     def _places(self) -> Iterator[tuple[str, Callable[[], Build]]]:
         found = installed(self.means.paths.engines)
         if found:
-            for recorded in order(found, self._flavours(each.flavour for each in found)):
+            for recorded in order(found, self.suiting(each.flavour for each in found)):
                 name = f"{recorded.repository} {recorded.tag} ({recorded.flavour})"
                 yield name, partial(self._at_its_place, recorded)
         yield "PATH", self.on_path
 
-    def _flavours(self, known: Iterable[str]) -> tuple[str, ...]:
+    def suiting(self, known: Iterable[str]) -> tuple[str, ...]:
+        """Those of the flavours that suit the machine and the wish, the best first."""
         ranked, _ = order_flavours(
             self.means.hardware(), known, flavour=self.wanted.flavour, gpu=self.wanted.gpu
         )

@@ -76,8 +76,7 @@ class Updater:
 
     def install(self, tag: str) -> Result:
         """On disk and proved, and nothing else."""
-        with alone(self.means.paths):
-            self._prepare(tag)
+        self._prepare(tag)
         return Result("installed", tag, f"{tag} is installed; goss-supervisor engine use {tag} chooses it")
 
     def use(self, tag: str, *, force: bool) -> Result:
@@ -86,10 +85,9 @@ class Updater:
 
         Raises SupervisorError for one that is marked bad; ``force`` forgives.
         """
-        with alone(self.means.paths):
-            self._forgive(tag) if force else self._refuse_a_bad(tag)
-            self._prepare(tag)
-            self._choose(tag)
+        self._forgive(tag) if force else self._refuse_a_bad(tag)
+        self._prepare(tag)
+        self._choose(tag)
         channel = self.subject.channel
         if self.subject.running is not None and self.subject.running.build != tag:
             return Result("installed", tag, f"{tag} is chosen ({channel}); goss-supervisor restart runs it")

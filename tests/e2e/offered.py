@@ -43,7 +43,7 @@ class OfferedHome(Home):
 
     @property
     def downloads(self) -> Path:
-        return self.root / "cache" / "downloads"
+        return self.data / "cache" / "downloads"
 
     def engines(self) -> list[dict]:
         return json.loads(self.run("engine", "ls", "--json").stdout)["engines"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.hardware.known import VARIABLE
 from supervisor.model.demo import DEMO_ANSWER
 
 from ..fakes.archives import pack
+from ..fakes.binaries import script
 from ..fakes.launching import line_from
 from ..fakes.web import PATIENCE, corrupt, cut, held
 from .conftest import BUILT, free_port
-from .offered import OfferedHome, archive_name, launched, light, offer, starting
+from .offered import ARCH, OfferedHome, archive_name, launched, light, offer, starting
 
 pytestmark = [
     pytest.mark.engine,
@@ -157,6 +160,132 @@ def test_a_hostile_archive_is_refused_and_writes_nothing_outside(home, tmp_path,
     assert not [*tmp_path.rglob("*escaped"), *Path("/tmp").glob("goss-escaped")]
 
 
+# --- no GitHub, and no mirror
+
+
+def engine_lines(done) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("engine:")]
+
+
+def test_without_github_the_llama_server_on_path_runs_and_one_line_says_why(home, built):
+    home.github.close()
+    script(home.bin / "llama-server", f'exec "{built}" "$@"\n')
+    [said] = engine_lines(home.start("demo"))
+    assert "it is on PATH" in said
+    assert "passed over: official release: " in said
+    assert "refuses the connection" in said
+    assert answers(home)
+
+
+def test_without_github_what_is_installed_goes_on_working(home):
+    offer(home, TAG)
+    home.start("demo", *home.channel("nightly"))
+    home.run("stop")
+    home.github.close()
+    [said] = engine_lines(home.start("demo"))  # the pinned release, which was never downloaded
+    assert f"ggml-org/llama.cpp {TAG} (cpu): it is installed" in said
+    assert "passed over: official release: " in said
+    assert answers(home)
+
+
+def test_who_wants_a_release_and_nothing_else_gets_a_network_error(home, built):
+    home.github.close()
+    script(home.bin / "llama-server", f'exec "{built}" "$@"\n')
+    refused = home.start("demo", "--set", "engine.source=release", code=8)
+    assert "refuses the connection" in refused.stderr
+    assert "engine.mirror" in refused.stderr
+
+
+def test_where_nothing_can_be_had_build_is_the_last_way_and_all_reasons_are_told(home):
+    home.github.close()
+    home.environ[VARIABLE] = box(home)
+    home.profile("gpu", ON_A_GPU)
+    refused = home.start("gpu", code=6)
+    [said] = engine_lines(refused)
+    assert said.startswith("engine: build instead, since official release: ")
+    assert [word for word in ("PATH: ", "embedded b", "build: ") if word not in refused.stderr] == []
+    assert "needs a C++ compiler" in refused.stderr
+    assert "hint: Check the network." in refused.stderr
+
+
+# --- a GPU that the engine does not see
+
+ON_A_GPU = "extends: demo\nengine: {flavour: null}\nserver: {gpu-layers: 99}\n"
+CARD = {
+    "vendor": "nvidia",
+    "name": "NVIDIA GeForce RTX 4060 Ti",
+    "pci": "0000:01:00.0",
+    "memory_bytes": 16 << 30,
+    "integrated": False,
+    "driver_version": "580.95.05",
+    "architecture": "8.9",
+}
+
+
+def box(home) -> str:
+    """A machine with a card; it is this one in all that an archive for it needs."""
+    file = home.root / "box.json"
+    told = {"os": "linux", "arch": {"x64": "x86_64"}.get(ARCH, ARCH), "ram_bytes": 64 << 30, "gpus": [CARD]}
+    file.write_text(json.dumps(told))
+    return str(file)
+
+
+def test_an_engine_that_sees_no_gpu_is_installed_but_unusable_and_the_next_flavour_is_tried(home):
+    cuda, vulkan = archive_name(TAG, "cuda-12.8"), archive_name(TAG, "vulkan")
+    companion = f"cudart-llama-{TAG}-bin-ubuntu-cuda-12.8-{ARCH}.tar.gz"
+    runtime = home.root / "cudart"
+    runtime.mkdir()
+    (runtime / "libcudart.so.12").write_bytes(bytes(1000))
+    home.github.add(
+        TAG,
+        {
+            cuda: light(home, TAG, name=cuda),
+            companion: pack("top-tar", runtime, home.root / "archives" / companion, TAG),
+            vulkan: light(home, TAG, name=vulkan),
+            NAME: light(home, TAG),
+        },
+    )
+    home.environ[VARIABLE] = box(home)
+    home.profile("gpu", ON_A_GPU)
+    refused = home.start("gpu", *home.channel(TAG, "release"), code=6)
+    assert "cuda-12.8: it sees no CUDA device" in refused.stderr
+    assert "vulkan: it sees no Vulkan device" in refused.stderr
+    assert "cpu: the profile asks for a GPU" in refused.stderr
+    unusable = {each["flavour"]: each["problem"] for each in home.engines()}
+    assert list(unusable) == ["cuda-12.8", "vulkan"]
+    assert all("device" in problem for problem in unusable.values())
+
+    again = home.start("gpu", *home.channel(TAG, "release"), code=6)
+    assert "downloading" not in again.stderr
+    assert home.github.downloads == [cuda, companion, vulkan]
+
+
+def test_what_would_happen_on_another_machine_is_shown_and_nothing_fetched(home):
+    detected = json.loads(home.run("detect", "--hardware", box(home), "--json").stdout)
+    assert detected["gpus"][0]["name"] == CARD["name"]
+    assert detected["profiles"]["best"]["name"] == "rtx4060ti-oculink"
+    survey = home.run("engine", "survey", "--hardware", box(home)).stdout
+    assert [line.split()[1] for line in survey.splitlines()[2:5]] == ["cuda-13.4", "cuda-12.8", "vulkan"]
+    plan = home.run("plan", "rtx4060ti-oculink", "--hardware", box(home)).stdout
+    assert "(cuda-13.4) is not installed yet" in plan
+    assert home.github.downloads == []
+
+
+# --- no profile
+
+
+def test_a_start_without_a_profile_takes_the_one_that_fits_then_the_last_one_used(home):
+    offer(home, TAG)
+    fits = home.run("start", "--dry-run").stderr
+    assert fits.startswith("profile: ")
+    assert "which fits this machine best: " in fits
+    home.start("demo", *home.channel(TAG))
+    home.run("stop")
+    again = home.run("start", "--detach", *home.settings, *home.channel(TAG))
+    assert again.stderr.startswith("profile: demo, the last one used")
+    assert answers(home)
+
+
 # --- kill -9
 
 
@@ -176,7 +305,7 @@ def test_killed_while_it_downloads_the_next_start_goes_on_where_it_stopped(home,
 
 
 def test_killed_while_it_unpacks_the_next_start_uses_nothing_half(home):
-    offer(home, TAG, padding=80_000_000)
+    offer(home, TAG, padding=60_000_000)
     with starting(home, *home.channel(TAG)) as start:
         start.said("unpacking")
         half = wait_for_bytes(home.data / "engines", "libaaa.so", 1)
@@ -185,7 +314,7 @@ def test_killed_while_it_unpacks_the_next_start_uses_nothing_half(home):
     assert home.engines() == []
     started = home.start("demo", *home.channel(TAG))
     assert "unpacking" in started.stderr
-    assert half.stat().st_size == 80_000_000
+    assert half.stat().st_size == 60_000_000
     assert home.github.downloads == [NAME]
     assert answers(home)
 
@@ -223,18 +352,17 @@ def wait_for_bytes(folder: Path, pattern: str, size: int) -> Path:
 
 @pytest.fixture
 def small_disk(home):
-    """The data of the home lie on 24 MB."""
-    home.data.mkdir()
+    """The engines of the home lie on 24 MB."""
+    folder = home.data / "engines"
+    folder.mkdir(parents=True)
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", home.data], capture_output=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True)
     if mounted.returncode != 0:
         pytest.skip(f"mount: {mounted.stderr.decode(errors='replace').strip()}")
-    yield home.data
+    yield folder
     home.run("stop", "--now", code=None)
-    subprocess.run(["umount", home.data], check=True)
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize(
@@ -242,10 +370,10 @@ def small_disk(home):
     [(0, "of disk at"), (40_000_000, "No space left on device")],
     ids=["before", "in the middle"],
 )
-def test_on_a_full_disk_the_old_engine_stays_whole(home, small_disk, whole, padding, words):
+def test_on_a_full_disk_the_old_engine_stays_whole(home, small_disk, padding, words):
     offer(home, TAG)
     home.start("demo", *home.channel("nightly"))
-    new = light(home, "b12002", padding=padding) if padding else whole
+    new = light(home, "b12002", padding=padding) if padding else 40_000_000  # a size, and nothing behind it
     home.github.add("b12002", {archive_name("b12002"): new})
     refused = home.run("engine", "install", "b12002", code=1)
     assert words in refused.stderr
