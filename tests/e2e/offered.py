@@ -118,14 +118,14 @@ def light(home: Home, tag: str, twist: str = "", *, name: str = "", padding: int
     """
     An archive of a script that says the number of ``tag`` and becomes the really built llama-server.
 
-    ``twist`` is done first; ``padding`` is the size of a library of zeros that is unpacked before it.
+    ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it.
     """
     name = name or archive_name(tag)
     source = home.root / "sources" / name
     script(
         source / "llama-server",
         f'[ "$1" = --version ] && {{ echo "version: 0.7.0-dev (build {tag[1:]}, commit 1a2b3c4)" >&2; exit 0; }}\n'
-        f'{twist}\nexec "{os.environ[BUILT]}" "$@"\n',
+        f'REAL="{os.environ[BUILT]}"\n{twist}\nexec "$REAL" "$@"\n',
     )
     if padding:
         with (source / "libaaa.so").open("wb") as library:

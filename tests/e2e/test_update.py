@@ -11,68 +11,39 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import platform
 import shutil
 import sys
 import threading
-from dataclasses import dataclass, field
 from itertools import groupby
 
 import pytest
 
-from ..fakes.archives import pack
-from ..fakes.github import FakeGitHub
-from .conftest import BUILT, Home, free_port
+from .conftest import BUILT, free_port
+from .offered import OfferedHome, launched, offer
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(sys.platform != "linux", reason="the builds are shell scripts in Linux archives"),
 ]
 
-ARCH = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), "x64")
 PROFILE = "extends: demo\nhealth: {start-timeout: 1s}\nserver: {slot-prompt-similarity: 0.2}\n"
 
 ONLY_SUPERVISED = 'case "$*" in *--metrics*) %s;; esac'
 CRASHES = ONLY_SUPERVISED % "echo 'ggml_abort: no kernel' >&2; exit 3"
-HANGS = ONLY_SUPERVISED % "exec sleep 600"
+HANGS = ONLY_SUPERVISED % "exec /bin/sleep 600"
 # It is stopped most of the time, by a helper that ends with it.
 IS_SLOW = ONLY_SUPERVISED % (
-    "(while kill -STOP $$; do sleep 0.05; kill -CONT $$; sleep 0.01; done) >/dev/null 2>&1 &"
+    "(while kill -STOP $$; do /bin/sleep 0.05; kill -CONT $$; /bin/sleep 0.01; done) >/dev/null 2>&1 &"
 )
-LACKS_A_FLAG = 'case "$1" in --help) "$REAL" --help | grep -v slot-prompt-similarity; exit 0;; esac'
+LACKS_A_FLAG = 'case "$1" in --help) "$REAL" --help | /bin/grep -v slot-prompt-similarity; exit 0;; esac'
 
 
-@dataclass
-class Fed(Home):
-    """A home whose engines come from a GitHub that is ours."""
+def release(home: OfferedHome, number: int, twist: str = "") -> None:
+    offer(home, f"b{number}", twist)
 
-    github: FakeGitHub = field(default_factory=FakeGitHub)
 
-    @property
-    def env(self):
-        return {**Home.env.fget(self), **self.github.env}
-
-    def release(self, number: int, twist: str = "") -> None:
-        source = self.root / "sources" / str(number)
-        source.mkdir(parents=True)
-        server = source / "llama-server"
-        server.write_text(
-            f"#!/bin/sh\nREAL='{os.environ[BUILT]}'\n"
-            f'[ "$1" = --version ] && {{ echo "version: 0.7.0-dev (build {number}, commit 1a2b3c4)" >&2; exit 0; }}\n'
-            f'{twist}\nexec "$REAL" "$@"\n'
-        )
-        server.chmod(0o755)
-        name = f"llama-b{number}-bin-ubuntu-{ARCH}.tar.gz"
-        archive = pack("top-tar", source, self.root / "archives" / name, f"b{number}")
-        self.github.add(f"b{number}", {name: archive})
-
-    def engines(self) -> dict[str, dict]:
-        listed = json.loads(self.run("engine", "ls", "--json").stdout)["engines"]
-        return {each["tag"]: each for each in listed}
-
-    def close(self) -> None:
-        super().close()
-        self.github.close()
+def builds(home: OfferedHome) -> dict[str, dict]:
+    return {each["tag"]: each for each in home.engines()}
 
 
 @pytest.fixture
@@ -80,11 +51,11 @@ def fed(request, tmp_path):
     """b12001 of the nightly channel, with the twist that a test gives it, runs a profile of the demo model."""
     if not os.environ.get(BUILT):
         pytest.skip(f"{BUILT} is not set: run bin/test")
-    home = Fed(tmp_path, (), free_port())
+    home = OfferedHome(tmp_path, (), free_port())
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.yaml").write_text("engine: {channel: nightly}\n")
     home.profile("mine", PROFILE)
-    home.release(12001, getattr(request, "param", ""))
+    release(home, 12001, getattr(request, "param", ""))
     try:
         home.start("mine")
         yield home
@@ -135,7 +106,7 @@ class Asking:
 @pytest.mark.parametrize("fed", [IS_SLOW], indirect=True)  # so that the next one is never slower by chance
 def test_an_update_is_announced_taken_and_rolled_back(fed):
     assert "nothing newer than b12001" in fed.run("engine", "update", "--check").stdout
-    fed.release(12002)
+    release(fed, 12002)
     checked = json.loads(fed.run("engine", "update", "--check", "--json").stdout)
     assert (checked["available"], checked["current"], checked["channel"]) == ("b12002", "b12001", "nightly")
     assert "update    b12002 is there: goss-supervisor engine update" in fed.run("status").stdout
@@ -143,7 +114,7 @@ def test_an_update_is_announced_taken_and_rolled_back(fed):
     assert "mine runs on b12002 (cpu) now" in updated.stdout
     assert fed.status()["server"]["build"] == "b12002"
     assert fed.status()["update"]["available"] is None
-    assert fed.engines()["b12002"]["channels"] == ["nightly"]
+    assert builds(fed)["b12002"]["channels"] == ["nightly"]
 
     assert "back to b12001" in fed.run("engine", "rollback").stdout
     assert fed.status()["server"]["build"] == "b12001"
@@ -166,7 +137,7 @@ def test_an_update_is_announced_taken_and_rolled_back(fed):
     ],
 )
 def test_a_bad_build_is_taken_back_and_marked(fed, twist, reason, pauses):
-    fed.release(12002, twist)
+    release(fed, 12002, twist)
     with Asking(fed.port) as client:
         tried = fed.run("engine", "update", code=10)
     assert "b12002 (cpu) was taken back, and b12001 runs again" in tried.stderr
@@ -177,14 +148,29 @@ def test_a_bad_build_is_taken_back_and_marked(fed, twist, reason, pauses):
     assert client.answered[-1]
     assert client.pauses <= pauses
 
-    assert reason in fed.engines()["b12002"]["bad"]
+    assert reason in builds(fed)["b12002"]["bad"]
     assert "nothing newer than b12001" in fed.run("engine", "update").stdout
-    assert fed.engines()["b12001"]["running"]
+    assert builds(fed)["b12001"]["running"]
+
+
+def test_an_update_that_is_killed_in_the_switch_leaves_a_server_that_comes_back_and_can_be_repeated(fed):
+    release(fed, 12002, HANGS)
+    with launched(fed, "engine", "update") as update:
+        fed.watch_for(lambda now: now["server"]["build"] == "b12002")
+        update.process.kill()
+        update.process.wait()
+        back = fed.watch_for(
+            lambda now: now["server"]["build"] == "b12001" and now["server"]["state"] == "ready"
+        )
+    assert "made no progress while loading" in back["server"]["last_failure"]["message"]
+    assert builds(fed)["b12002"]["bad"] is None  # nobody was there to judge
+    assert "b12002 (cpu) was taken back" in fed.run("engine", "update", code=10).stderr
+    assert builds(fed)["b12002"]["bad"]
 
 
 def test_a_build_that_lacks_a_flag_of_the_profile_stops_nothing(fed):
     pid = fed.status()["server"]["pid"]
-    fed.release(12002, LACKS_A_FLAG)
+    release(fed, 12002, LACKS_A_FLAG)
     with Asking(fed.port) as client:
         refused = fed.run("engine", "update", code=78)
     assert "slot-prompt-similarity" in refused.stderr
@@ -206,15 +192,15 @@ def test_what_runs_or_is_the_only_one_is_not_removed(fed):
     assert "runs now (mine)" in fed.run("engine", "remove", "b12001", code=1).stderr
     fed.run("stop")
     assert "the only build that works" in fed.run("engine", "remove", "b12001", code=1).stderr
-    fed.release(12002)
+    release(fed, 12002)
     fed.run("engine", "install", "b12002")
     assert "removed" in fed.run("engine", "remove", "b12002").stdout
-    assert list(fed.engines()) == ["b12001"]
+    assert list(builds(fed)) == ["b12001"]
 
 
 def test_without_a_server_the_newest_is_installed_and_taken_at_the_next_start(fed):
     fed.run("stop")
-    fed.release(12002)
+    release(fed, 12002)
     assert "the next start takes it" in fed.run("engine", "update").stdout
     assert "b12002" in fed.run("engine", "path").stdout
     fed.start("mine")
