@@ -7,14 +7,14 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urljoin, urlsplit
-
-import requests
-import urllib3
 
 from .. import __version__
 from ..errors import NetworkError
+
+if TYPE_CHECKING:
+    import requests
 
 HINT = "Check the network. A proxy can be set as engine.proxy or HTTPS_PROXY, a mirror as engine.mirror."
 _MOST_REDIRECTS = 8
@@ -57,6 +57,8 @@ def get(
     stands in the URL or in ~/.netrc.
     Raises Unreachable, and NetworkError for a redirect that leads nowhere or out of https.
     """
+    import requests  # noqa: PLC0415 - it takes 60 ms, and most starts ask nobody
+
     asked = urlsplit(url)
     with requests.Session() as session:
         session.headers.update(_HEADERS)
@@ -96,9 +98,11 @@ def body(
 
 def first_line(response: requests.Response) -> str:
     """What an error page says, or "": its title or its first line, bounded."""
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with requests
+
     try:
         text = response.raw.read(4096, decode_content=False).decode("utf-8", "replace")
-    except (urllib3.exceptions.HTTPError, OSError):
+    except (HTTPError, OSError):
         return ""
     title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
     lines = (" ".join(line.split()) for line in (title[1] if title else text).splitlines())
@@ -137,13 +141,17 @@ def _next(url: str, target: str) -> str:
 @contextmanager
 def _in_words(url: str, timeout: tuple[float, float], *, contact: bool) -> Iterator[None]:
     """Around calls of requests and nothing else: what it raises are OSErrors, as those of a full disk."""
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with requests
+
     try:
         yield
-    except (OSError, urllib3.exceptions.HTTPError) as error:
+    except (OSError, HTTPError) as error:
         _raise(host_of(url), timeout, error, contact=contact)
 
 
 def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact: bool) -> NoReturn:
+    from urllib3 import exceptions  # noqa: PLC0415 - comes with requests
+
     chain = list(_causes(error))
 
     def caused_by(*kinds: type[BaseException]) -> BaseException | None:
@@ -152,7 +160,7 @@ def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact
     final = False
     if caused_by(socket.gaierror):
         text = f"the name {host} cannot be resolved"
-    elif caused_by(urllib3.exceptions.ProxyError):
+    elif caused_by(exceptions.ProxyError):
         text = f"the proxy in front of {host} does not let us through: {_last(chain)}"
     elif found := caused_by(ssl.SSLError):
         final = isinstance(found, ssl.SSLCertVerificationError)
@@ -160,11 +168,11 @@ def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact
         text = f"no secure connection to {host}: {reason}"
     elif caused_by(ConnectionRefusedError):
         text = f"{host} refuses the connection"
-    elif caused_by(urllib3.exceptions.ConnectTimeoutError):
+    elif caused_by(exceptions.ConnectTimeoutError):
         text = f"{host} did not answer within {timeout[0]:g} s"
-    elif caused_by(urllib3.exceptions.ReadTimeoutError, TimeoutError):
+    elif caused_by(exceptions.ReadTimeoutError, TimeoutError):
         contact, text = True, f"nothing came from {host} for {timeout[1]:g} s"
-    elif contact or caused_by(urllib3.exceptions.ProtocolError):
+    elif contact or caused_by(exceptions.ProtocolError):
         contact, text = True, f"{host} broke the connection off"
     else:
         text = f"{host} cannot be reached: {_last(chain)}"

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import BinaryIO
-
-import requests
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..disk import ensure_space
 from ..errors import NetworkError, VerificationFailed
@@ -19,6 +17,9 @@ from . import network
 from .meter import Meter
 from .network import HINT, Unreachable, host_of
 from .partfile import Note, PartFile, validator
+
+if TYPE_CHECKING:
+    import requests
 
 MARGIN_BYTES = 64 * 1024 * 1024  # to be left free on the disk
 

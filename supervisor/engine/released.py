@@ -13,9 +13,8 @@ from .choice.survey import Option, Survey, survey
 from .fitness import Wanted, why_not
 from .flavours import family
 from .ground import Ground, because
-from .installed import Install, key_of
+from .installed import Install, folder, key_of, read_record
 from .means import Means
-from .official import install as official
 from .promised import promised
 
 DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place
@@ -160,6 +159,8 @@ class Released:
         return (None, refusal) if (refusal := why_not(build, self.wanted)) else (build, "")
 
     def _install(self, tag: str, option: Option) -> Install:
+        from .official import install as official  # noqa: PLC0415 - all that it takes to download and to prove
+
         means = self.means
         return official.install(
             means.paths.engines,
@@ -173,7 +174,9 @@ class Released:
         )
 
     def _present(self, tag: str, flavour: str) -> Install | None:
-        return None if self.means.elsewhere else official.present(self.means.paths.engines, tag, flavour)
+        if self.means.elsewhere:
+            return None
+        return read_record(folder(self.means.paths.engines, REPOSITORY, tag, flavour))
 
     def _spoiled(self, tag: str, flavour: str, install: Install | None) -> str:
         """

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.engine.catalogue import listing
 from supervisor.engine.catalogue.catalogue import Catalogue
-from supervisor.engine.catalogue.client import Patience
+from supervisor.engine.catalogue.github import Patience
 from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked
 from supervisor.engine.catalogue.releases import REPOSITORY, Release
 from supervisor.errors import NetworkError, NoSuitableEngine, NotFound

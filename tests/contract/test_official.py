@@ -124,7 +124,7 @@ def test_the_really_built_engine_runs_from_each_layout_of_an_archive(
     made = home.install(home.option("cpu", asset))
     assert (made.problem, made.devices, made.source, made.version) == ("", (), "release", TAG)
     assert (made.url, made.sha256, made.proved_on) == (asset.url, asset.sha256, MACHINE.fingerprint)
-    assert official.present(home.engines, TAG, "cpu") == made
+    assert read_record(home.root("cpu")) == made
     assert inspect(made.command, tmp_path / "asked").capabilities.build == 11434
     assert not list(home.downloads.glob("*.gz")) + list(home.downloads.glob("*.zip"))
     assert size_bytes(made) > 10_000_000
@@ -140,7 +140,7 @@ def test_what_is_installed_is_not_downloaded_again(tmp_path: Path, home: Home) -
 def test_an_engine_that_lost_its_files_is_installed_anew(tmp_path: Path, home: Home) -> None:
     option = home.option("cpu", home.offers(packed(tmp_path, "cpu.tar.gz")))
     Path(home.install(option).command[0]).unlink()
-    assert official.present(home.engines, TAG, "cpu") is None
+    assert read_record(home.root("cpu")) is None
     assert home.install(option).complete
     assert len(home.web.asked("/cpu.tar.gz")) == 2
 
@@ -159,7 +159,7 @@ def test_an_engine_that_fails_its_proof_is_installed_but_unusable(
     option = home.option("cuda-13.4", home.offers(packed(tmp_path, "cuda.tar.gz", **faults)))
     made = home.install(option)
     assert made.problem.startswith(expected)
-    assert official.present(home.engines, TAG, "cuda-13.4") == made
+    assert read_record(home.root("cuda-13.4")) == made
     assert made.devices == faults.get("devices", ())
 
 
@@ -170,7 +170,7 @@ def test_an_unusable_engine_is_proved_anew_and_not_downloaded_anew(tmp_path: Pat
     fake_server(Path(made.command[0]), devices=[CUDA])  # as if a driver had been installed
     mended = home.install(option)
     assert (mended.problem, mended.devices) == ("", (CUDA,))
-    assert official.present(home.engines, TAG, "cuda-13.4") == mended
+    assert read_record(home.root("cuda-13.4")) == mended
     assert len(home.web.asked("/cuda.tar.gz")) == 1
 
 
@@ -265,10 +265,10 @@ def test_the_same_release_with_another_archive_takes_its_place_only_if_it_works(
     first = home.install(home.option("cpu", home.offers(packed(tmp_path, "1.tar.gz"))))
     worse = home.install(home.option("cpu", home.offers(packed(tmp_path, "2.tar.gz", says="42"))))
     assert worse.problem
-    assert official.present(home.engines, TAG, "cpu") == first
+    assert read_record(home.root("cpu")) == first
     better = home.install(home.option("cpu", home.offers(packed(tmp_path, "3.tar.gz", load=0))))
     assert better.problem == ""
-    assert official.present(home.engines, TAG, "cpu") == better
+    assert read_record(home.root("cpu")) == better
     assert [each.name for each in home.root("cpu").iterdir() if each.is_dir()] == [better.sha256[:16]]
 
 
@@ -494,7 +494,7 @@ def test_what_is_being_installed_is_not_removed(tmp_path: Path, home: Home) -> N
             remove(made)
     finally:
         lock.release()
-    assert official.present(home.engines, TAG, "cpu") == made
+    assert read_record(home.root("cpu")) == made
 
 
 def an_install(tag: str, flavour: str = "cpu", problem: str = "", repository: str = REPOSITORY) -> Install:

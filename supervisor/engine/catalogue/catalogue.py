@@ -9,21 +9,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import NetworkError, NoSuitableEngine, NotFound
 from .answers import Answers
-from .client import PATIENT, Client, Patience
-from .github import Access
+from .github import PATIENT, Access, Patience
 from .listing import (
     is_settled,
+    misshapen,
     number,
     read_page,
     read_release,
 )
 from .pins import locked
-from .refusals import misshapen
 from .releases import REPOSITORY, Release
+
+if TYPE_CHECKING:
+    from .client import Client
 
 PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
 NIGHTLY_PAGES = 3
@@ -55,7 +57,7 @@ class Catalogue:
         if release := locked(tag):
             assets = (replace(each, url=self.access.asset_url(tag, each.name)) for each in release.assets)
             return replace(release, assets=tuple(assets))
-        kept = self._client.answers.get(self._tag_url(tag))
+        kept = self._answers.get(self._tag_url(tag))
         if kept is None:
             return None
         try:
@@ -131,12 +133,18 @@ class Catalogue:
     def remember(self, entry: Entry) -> None:
         """So that a release found in the list is known by its tag, offline as well."""
         url = self._tag_url(entry.release.tag)
-        if self._client.answers.get(url) is None:
-            self._client.answers.put(url, "", json.dumps(entry.document))
+        if self._answers.get(url) is None:
+            self._answers.put(url, "", json.dumps(entry.document))
+
+    @property
+    def _answers(self) -> Answers:
+        return Answers(self.cache / "github")
 
     @property
     def _client(self) -> Client:
-        return Client(self.access, Answers(self.cache / "github"), self.patience)
+        from .client import Client  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
+
+        return Client(self.access, self._answers, self.patience)
 
     def _tag_url(self, tag: str) -> str:
         return self.access.api_url(f"releases/tags/{tag}")

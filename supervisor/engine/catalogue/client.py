@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from ...download import network
 from ...download.network import Unreachable
 from ...errors import NetworkError
 from .answers import Answers
-from .github import Access
+from .github import PATIENT, Access, Patience
 from .refusals import (
     Reply,
     broken,
@@ -25,25 +23,15 @@ from .refusals import (
     unreachable,
 )
 
+if TYPE_CHECKING:
+    import requests
+
 MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
 _API = {
     "Accept": "application/vnd.github+json",
     "Accept-Encoding": "gzip",
     "X-GitHub-Api-Version": "2022-11-28",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: ``read`` between two bytes, ``total`` for one answer, ``pause`` before it is tried again."""
-
-    connect: float = 5.0
-    read: float = 20.0
-    total: float = 60.0
-    pause: float = 1.0
-
-
-PATIENT = Patience()
 
 
 @dataclass(frozen=True, slots=True)

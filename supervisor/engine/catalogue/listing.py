@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .github import Access
-from .refusals import misshapen
+from ...errors import NetworkError
+from .github import PORTAL, Access
 from .releases import Asset, Release
 
 BUILD_TAG = re.compile(r"b(\d+)")
@@ -53,6 +53,11 @@ def is_settled(release: Release, now: datetime) -> bool:
     aware = published if published.tzinfo else published.replace(tzinfo=UTC)
     usable = bool(release.assets) and all(asset.usable for asset in release.assets)
     return usable and now - aware > _SETTLED
+
+
+def misshapen(where: str, what: str) -> NetworkError:
+    """For JSON that does not describe releases."""
+    return NetworkError(f"{where} answered with JSON that is no list of releases: {what}.", hint=PORTAL)
 
 
 def _is_asset(document: object) -> bool:

@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 from .answers import Answers
-from .client import Client
 from .github import Access
 from .listing import read_release
 from .releases import Asset, Release
@@ -48,6 +47,8 @@ def render(release: Release) -> str:
 
 
 def main(tag: str) -> None:
+    from .client import Client  # noqa: PLC0415 - for maintainers only
+
     access = Access.of(None, None, os.environ)
     with tempfile.TemporaryDirectory() as folder:
         document, _ = Client(access, Answers(Path(folder))).api(f"releases/tags/{tag}")

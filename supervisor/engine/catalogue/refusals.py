@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from ...download.network import Unreachable
 from ...errors import NetworkError, NotFound
+from .github import PORTAL
 
 _WITHOUT_A_TOKEN = 60  # requests an hour and address: docs.github.com, "Rate limits for the REST API"
 _OFFLINE = "What is installed goes on working. If a proxy or a mirror is needed: engine.proxy, engine.mirror."
-_PORTAL = "Does this network want a login first, or is the address of a mirror or of the API a wrong one?"
 _LIMITED = "Set GITHUB_TOKEN to a token of yours (it needs no rights), or use the build that comes pinned."
 
 
@@ -54,17 +54,12 @@ def broken(reply: Reply) -> NetworkError:
 def not_json(reply: Reply) -> NetworkError:
     """For a 200 that is something else: most often the login page of a network."""
     return NetworkError(
-        f"{shown(reply.asked)} answered with {_looks_like(reply)}, not with the JSON of GitHub.", hint=_PORTAL
+        f"{shown(reply.asked)} answered with {_looks_like(reply)}, not with the JSON of GitHub.", hint=PORTAL
     )
 
 
 def not_text(reply: Reply) -> NetworkError:
-    return NetworkError(f"{shown(reply.asked)} answered with {_looks_like(reply)}.", hint=_PORTAL)
-
-
-def misshapen(where: str, what: str) -> NetworkError:
-    """For JSON that does not describe releases."""
-    return NetworkError(f"{where} answered with JSON that is no list of releases: {what}.", hint=_PORTAL)
+    return NetworkError(f"{shown(reply.asked)} answered with {_looks_like(reply)}.", hint=PORTAL)
 
 
 def unreachable(failure: Unreachable) -> NetworkError:

@@ -36,11 +36,6 @@ from .archive import find_server, unpack
 UNPACKED = 3  # times the size of an archive, at most
 
 
-def present(engines: Path, tag: str, flavour: str) -> Install | None:
-    """What is installed, be it usable or not; None where nothing is."""
-    return read_record(folder(engines, REPOSITORY, tag, flavour))
-
-
 def install(  # noqa: PLR0917 - collaborators are passed in
     engines: Path,
     tag: str,
