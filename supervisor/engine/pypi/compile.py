@@ -44,7 +44,18 @@ SERVER = "llama-server.exe" if sys.platform == "win32" else "llama-server"
 _FETCHING = ("setuptools>=77", "setuptools-scm>=8", "wheel")
 _RPATH = {"linux": "$ORIGIN", "darwin": "@loader_path"}
 _PROGRESS = re.compile(r"\[\s*(\d+)(?:%|/(\d+))\]\s*(.*)")  # [ 66%] of make, [12/345] of ninja
-_PRODUCTS = ("llama-server*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal", "*.metallib")
+FIT = "llama-fit-params"  # tells what a model takes, without loading it
+FIT_SINCE = 7407
+_PRODUCTS = (
+    "llama-server*",
+    "llama-fit-params*",
+    "*.so",
+    "*.so.*",
+    "*.dylib",
+    "*.dll",
+    "*.metal",
+    "*.metallib",
+)
 
 
 def present(engines: Path, number: int, flavour: str) -> Install | None:
@@ -124,8 +135,9 @@ class _Compile:
     def _build(self) -> None:
         self.progress.step(f"compiling llama.cpp b{self.number} ({self.flavour})")
         jobs = str(os.cpu_count() or 1)
-        command = ["cmake", "--build", str(self._objects), "--config", "Release", "--target", "llama-server"]
-        self.workshop.run([*command, "-j", jobs], self._listen, "Compiling llama.cpp")
+        command = ["cmake", "--build", str(self._objects), "--config", "Release", "-j", jobs]
+        targets = ["llama-server", *([FIT] if self.number >= FIT_SINCE else [])]
+        self.workshop.run([*command, "--target", *targets], self._listen, "Compiling llama.cpp")
 
     def _keep(self) -> Install:
         made = next((file.parent for file in sorted(self._objects.glob(f"bin/**/{SERVER}"))), None)
