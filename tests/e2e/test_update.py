@@ -33,7 +33,7 @@ CRASHES = ONLY_SUPERVISED % "echo 'ggml_abort: no kernel' >&2; exit 3"
 HANGS = ONLY_SUPERVISED % "exec /bin/sleep 600"
 # It is stopped most of the time, by a helper that ends with it.
 IS_SLOW = ONLY_SUPERVISED % (
-    "(while kill -STOP $$; do /bin/sleep 0.05; kill -CONT $$; /bin/sleep 0.01; done) >/dev/null 2>&1 &"
+    "(while kill -STOP $$; do /bin/sleep 0.15; kill -CONT $$; /bin/sleep 0.01; done) >/dev/null 2>&1 &"
 )
 LACKS_A_FLAG = 'case "$1" in --help) "$REAL" --help | /bin/grep -v slot-prompt-similarity; exit 0;; esac'
 
