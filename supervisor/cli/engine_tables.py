@@ -176,5 +176,10 @@ def path(tag: str | None, profile: str | None) -> None:
     engine = replace(subject.engine, source="release", channel=tag) if tag else subject.engine
     build = choose.find(engine, wants_gpu=subject.wants_gpu, means=means_of(paths, Silent()))
     if build.source == "none":
-        raise NotFound(build.reason, hint=f"goss-supervisor engine install{f' {tag}' if tag else ''}")
+        known = f"{build.tag} ({build.flavour})" if build.flavour != "unknown" else "The engine of a start"
+        wanted = tag or known
+        raise NotFound(
+            f"{wanted} is not installed yet.",
+            hint=f"goss-supervisor engine install{f' {tag}' if tag else ''}",
+        )
     click.echo(shlex.join(build.command))
