@@ -177,9 +177,6 @@ def path(tag: str | None, profile: str | None) -> None:
     build = choose.find(engine, wants_gpu=subject.wants_gpu, means=means_of(paths, Silent()))
     if build.source == "none":
         known = f"{build.tag} ({build.flavour})" if build.flavour != "unknown" else "The engine of a start"
-        wanted = tag or known
-        raise NotFound(
-            f"{wanted} is not installed yet.",
-            hint=f"goss-supervisor engine install{f' {tag}' if tag else ''}",
-        )
+        hint = f"goss-supervisor engine install{f' {tag}' if tag else ''}"
+        raise NotFound(f"{tag or known} is not installed yet.", hint=hint)
     click.echo(shlex.join(build.command))
