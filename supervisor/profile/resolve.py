@@ -19,6 +19,19 @@ from .store import ProfileStore
 MAX_SHOWN = 50
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _ENGINE_KEYS = frozenset(("engine.source", "engine.path"))  # who names one means not the inherited other
+PLACING = frozenset(
+    f"server.{option}"
+    for option in (
+        "gpu-layers",
+        "n-cpu-moe",
+        "cpu-moe",
+        "n-cpu-ffn",
+        "override-tensor",
+        "tensor-split",
+        "split-mode",
+        "main-gpu",
+    )
+)
 _MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file"))
 # The repositories that hold one model each; of a split model the first part is named.
 _KNOWN_FILES = {
@@ -107,10 +120,19 @@ def _replaced(layer: Layer) -> frozenset[str]:
     """What is taken back; and since path, repository and demo exclude each other, the other model."""
     given = _MODEL_KEYS & layer.values.keys()
     engine = _ENGINE_KEYS if _ENGINE_KEYS & layer.values.keys() else frozenset[str]()
+    other = engine | _other_placement(layer)
     if not given:
-        return layer.cleared | engine
+        return layer.cleared | other
     keeps = frozenset(("model.repo",)) if given == {"model.file"} else frozenset()
-    return layer.cleared | engine | (_MODEL_KEYS - keeps)
+    return layer.cleared | other | (_MODEL_KEYS - keeps)
+
+
+def _other_placement(layer: Layer) -> frozenset[str]:
+    """Who leaves the placement to somebody means not the inherited options, and the other way round."""
+    placement = layer.values.get("placement")
+    if placement is not None:
+        return frozenset() if placement.value == "pinned" else PLACING
+    return frozenset(("placement",)) if PLACING & layer.values.keys() else frozenset()
 
 
 def _complete(merged: dict[str, Value]) -> None:
@@ -137,12 +159,25 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
     for key, needs, why in _NEEDS:
         if key in merged and needs not in merged:
             problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
+    problems += _mixed_placement(merged)
     source = merged.get("engine.source")
     if source and source.value == "path" and "engine.path" not in merged:
         problems.append(_at(source, "engine.source", "engine.path is missing beside 'path'"))
     if source and source.value != "path" and "engine.path" in merged:
         problems.append(_at(merged["engine.path"], "engine.path", f"is not used with source: {source.value}"))
     return problems
+
+
+def _mixed_placement(merged: Mapping[str, Value]) -> list[Problem]:
+    placement = merged.get("placement")
+    if placement is None or placement.value == "pinned":
+        return []
+    why = f"cannot stand beside placement: {placement.value}, which decides that by itself"
+    hint = "llama.cpp's own fitting is off as soon as one of these is given; " * (placement.value == "engine")
+    return [
+        _at(merged[key], key, f"{why}; {hint}take it out, or set placement: pinned")
+        for key in sorted(PLACING & merged.keys())
+    ]
 
 
 _ORDERED = (
@@ -181,11 +216,18 @@ def _profile(
         server=cast("dict[str, OptionValue]", _under("server.", values)),
         env=cast("dict[str, str]", _under("env.", values)),
         aliases=cast("tuple[str, ...]", values.get("aliases", ())),
+        placement=cast("types.Placement", values.get("placement") or _placement(merged)),
+        guardrails=cast("types.Guardrails", values.get("guardrails", "balanced")),
         lineage=tuple(layer.origin for layer in lineage),
         origins=origins,
         notes=tuple(dict.fromkeys(note for layer in layers for note in layer.notes)),
         **{section: schema.record(section, values) for section in schema.RECORDS},
     )
+
+
+def _placement(merged: Mapping[str, Value]) -> types.Placement:
+    """For who does not say it."""
+    return "pinned" if PLACING & merged.keys() else "engine"
 
 
 def _model(values: Mapping[str, Any]) -> types.Model:

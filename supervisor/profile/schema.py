@@ -74,6 +74,20 @@ FIELDS = (
         Several("a model name or a list of them", pattern=r"[^\s,]+"),
         "Names by which clients may ask for the model.",
     ),
+    Field(
+        "placement",
+        Choice(("pinned", "engine", "auto")),
+        "Who decides what goes to the GPU: 'pinned' the profile's own options (gpu-layers, n-cpu-moe …), "
+        "'engine' llama.cpp, 'auto' goss-supervisor, which places as much as fits beside the context. "
+        "Without it: pinned where there are such options, else engine.",
+    ),
+    Field(
+        "guardrails",
+        Choice(("off", "relaxed", "balanced", "strict")),
+        "What is refused because of memory: 'off' nothing, 'relaxed' what is more than what is free, "
+        "'balanced' (the default) leaves a reserve to the system, 'strict' also wants the whole model in "
+        "memory. start --force ignores it once.",
+    ),
     Field("match.os", Several(names=("linux", "macos", "windows")), "The operating system.", "os"),
     Field("match.arch", Several(names=("x86_64", "arm64")), "The processor's architecture.", "arch"),
     Field("match.ram.min", Size(), "At least this much memory, as the system reports it.", "ram_min_bytes"),

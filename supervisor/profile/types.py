@@ -11,6 +11,8 @@ from ..options.types import OptionValue
 
 Source = Literal["auto", "release", "path", "system", "embedded", "build"]
 AutoUpdate = Literal["off", "notify", "apply"]
+Placement = Literal["pinned", "engine", "auto"]
+Guardrails = Literal["off", "relaxed", "balanced", "strict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ class Profile:
     How to run one model on one kind of machine: ``extends`` applied, ``args`` folded, all checked.
 
     ``server`` is keyed by canonical option name (``ctx-size``).  ``origins`` is keyed by dotted path
-    (``listen.port``, ``server.ctx-size``) and names where the winning value was written.
+    (``listen.port``, ``server.ctx-size``) and names where the winning value was written.  ``placement`` is
+    pinned where the profile's own options say what goes to the GPU.
     """
 
     name: str
@@ -133,6 +136,8 @@ class Profile:
     health: Health = Health()
     stop: Stop = Stop()
     aliases: tuple[str, ...] = ()
+    placement: Placement = "engine"
+    guardrails: Guardrails = "balanced"
     lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # translations made while folding ``args``, and the like
