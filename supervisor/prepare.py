@@ -7,36 +7,42 @@ whatever runs now goes on running.  The daemon only ever gets a finished plan.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
+from .daemon import client
 from .engine.build import Build
 from .engine.choose import acquire, find
 from .engine.means import Means
-from .errors import ConfigError, NotFound
+from .errors import DoesNotFit, SupervisorError
 from .hardware.known import hardware_of
-from .model.check import check_model
-from .model.demo import demo_path, ensure_demo
-from .model.locate import locate, parts_of
+from .memory.fitting import Fitted, fit, notes_of
+from .model.demo import ensure_demo
+from .model.locate import parts_of
 from .paths import Paths
 from .plan.make import ModelAtHand, make_plan
 from .plan.types import LaunchPlan
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 from .profile.types import Profile
+from .profile_model import get_model, look_at, path_of
 from .progress import Progress, Silent
 from .server.environment import system_config
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A plan, and what a person should know about it."""
+    """
+    A plan, and what a person should know about it.
+
+    ``fitted`` is what it takes of the memory; None where the model could not be looked at, which a note says.
+    """
 
     plan: LaunchPlan
     notes: tuple[str, ...] = ()
+    fitted: Fitted | None = None
 
 
 def prepare(
@@ -44,26 +50,39 @@ def prepare(
     overrides: Mapping[str, str],
     paths: Paths,
     progress: Progress,
+    *,
     tag: str | None = None,
+    force: bool = False,
 ) -> Preparation:
     """
-    Make everything ready for a launch: install the engine, write the demo model, check the model.
+    Make everything ready for a launch: install the engine, see whether the model fits, and get it.
 
-    ``tag`` is a release of llama.cpp to take in place of the channel's.  Raises a SupervisorError for
-    whatever stands in the way; nothing that runs was touched by then.
+    ``tag`` is a release of llama.cpp to take in place of the channel's; ``force`` ignores the guardrails.
+    Raises DoesNotFit before a model is downloaded for nothing, and a SupervisorError for whatever else stands
+    in the way; nothing that runs was touched by then.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    first = _model_path(profile, paths, write=True)
-    check_model(first)
-    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means_of(paths, progress), tag=tag)
-    return _preparation(profile, overrides, build, first)
+    if force:
+        profile = replace(profile, guardrails="off")
+    means = means_of(paths, progress)
+    model = look_at(profile, paths, write=True)
+    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means, tag=tag)
+    fitted = fit(profile, model, build, means.hardware(), _held(paths))
+    if fitted.refusal:
+        raise DoesNotFit(
+            f"{profile.name} does not fit: {fitted.refusal}.",
+            hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
+            f"{profile.guardrails}; start --force ignores them once.",
+        )
+    return _preparation(profile, overrides, build, get_model(profile, paths, progress), fitted)
 
 
 def preview(
     name: str, overrides: Mapping[str, str], paths: Paths, hardware: Path | None = None
 ) -> Preparation:
     """
-    The same plan from what is at hand: nothing is installed, downloaded or written.
+    The same plan from what is at hand: nothing is installed or written, and of a model that is not here no
+    more than its header is asked of the hub.
 
     Without an engine the pinned build's known options are used, and a note says so.  ``hardware`` is the
     record of another machine, for which nothing is at hand here.
@@ -71,7 +90,15 @@ def preview(
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = means_of(paths, Silent(), hardware)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
-    return _preparation(profile, overrides, build, _model_path(profile, paths, write=False))
+    first = path_of(profile, paths)
+    try:
+        held = {} if means.elsewhere else _held(paths)
+        fitted = fit(profile, look_at(profile, paths, write=False), build, means.hardware(), held)
+    except SupervisorError as error:
+        note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
+        unknown = _preparation(profile, overrides, build, first, None)
+        return replace(unknown, notes=(*unknown.notes, note))
+    return _preparation(profile, overrides, build, first, fitted)
 
 
 def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> Means:
@@ -85,11 +112,21 @@ def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> 
     )
 
 
+def _held(paths: Paths) -> Mapping[str, int]:
+    """What the server that runs now holds by its plan: it ends before another one is launched."""
+    try:
+        plan = client.ask(paths, {"op": "running"}).get("plan")
+    except SupervisorError:
+        return {}
+    return plan["memory"] if plan else {}
+
+
 def _preparation(
     profile: Profile,
     settings: Mapping[str, str],
     build: Build,
     first: Path,
+    fitted: Fitted | None,
 ) -> Preparation:
     files = parts_of(first)
     missing = [file for file in files if not file.exists()]
@@ -99,37 +136,8 @@ def _preparation(
     config = system_config()
     if config is not None:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
-    return Preparation(make_plan(profile, build, model, settings), tuple(notes))
-
-
-def _model_path(profile: Profile, paths: Paths, *, write: bool) -> Path:
-    """
-    The model's first file.
-
-    Raises ConfigError for a profile that names none (llama-server would silently become a router), and
-    NotFound for a model of the hub that is not on disk.
-    """
-    model = profile.model
-    if model.demo:
-        return ensure_demo(paths.models) if write else demo_path(paths.models)
-    if model.path is not None:
-        path = model.path.expanduser()
-        is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
-        return path if is_absolute else paths.models / path
-    if model.repo is None or model.file is None:
-        raise ConfigError(
-            f"Profile {profile.name} names no model.",
-            hint="Set model.path, model.repo with model.file, or model: demo.",
-        )
-    path = locate(model.repo, model.file, paths.models, os.environ)
-    if write and not path.exists():
-        raise NotFound(
-            f"The model {model.repo}/{model.file} is not on this machine; it belongs at {path}.",
-            hint=_how_to_download(model.repo, model.file, paths),
-        )
-    return path
-
-
-def _how_to_download(repo: str, file: str, paths: Paths) -> str:
-    parts = " ".join(part.as_posix() for part in parts_of(Path(file)))
-    return f"Download it: hf download {repo} {parts} --local-dir {paths.models / repo}"
+    if fitted is not None:
+        notes += notes_of(fitted)
+        profile = replace(profile, server={**profile.server, **(fitted.changes or {})})
+    plan = make_plan(profile, build, model, settings, fitted.held if fitted else None)
+    return Preparation(plan, tuple(notes), fitted)

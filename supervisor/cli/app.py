@@ -25,6 +25,7 @@ COMMANDS = {
     "detect": ("detect", "Show what this computer is, and which profile fits it."),
     "profile": ("profile", "List, show, make and check profiles."),
     "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
+    "model": ("model", "List, download, look into, check and remove models."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 

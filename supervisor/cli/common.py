@@ -37,6 +37,12 @@ def hardware_option(function: Function) -> Function:
     )(function)
 
 
+def force_option(function: Function) -> Function:
+    return click.option("--force", is_flag=True, help="For once without guardrails: whatever the memory.")(
+        function
+    )
+
+
 def profile_argument(function: Function) -> Function:
     return click.argument("profile", shell_complete=complete_profiles)(function)
 

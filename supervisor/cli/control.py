@@ -13,7 +13,7 @@ from ..errors import NotRunning, SupervisorError
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.wire import to_json
-from .common import json_option, parse_settings, profile_argument, set_option
+from .common import force_option, json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
 from .progress import waiting
 from .start import prepared
@@ -35,23 +35,25 @@ def stop(now: bool, as_json: bool) -> int:
 
 @click.command()
 @profile_argument
+@force_option
 @set_option
 @json_option
-def switch(profile: str, settings: tuple[str, ...], as_json: bool) -> int:
+def switch(profile: str, force: bool, settings: tuple[str, ...], as_json: bool) -> int:
     """Run another profile; the old one comes back if that fails."""
     paths = Paths.from_environment()
     client.ask(paths, {"op": "status"})  # nobody shall wait for an engine to hear that nothing runs
-    return _run("start", profile, parse_settings(settings), paths, as_json=as_json)
+    return _run("start", profile, parse_settings(settings), paths, force=force, as_json=as_json)
 
 
 @click.command()
+@force_option
 @set_option
 @json_option
-def restart(settings: tuple[str, ...], as_json: bool) -> int:
+def restart(force: bool, settings: tuple[str, ...], as_json: bool) -> int:
     """Restart the server with its profile as it is now."""
     paths = Paths.from_environment()
     profile, before = _running(paths)
-    return _run("start", profile, {**before, **parse_settings(settings)}, paths, as_json=as_json)
+    return _run("start", profile, {**before, **parse_settings(settings)}, paths, force=force, as_json=as_json)
 
 
 @click.command()
@@ -62,8 +64,16 @@ def reload(as_json: bool) -> int:
     return _run("reload", *_running(paths), paths, as_json=as_json)
 
 
-def _run(op: str, profile: str, settings: Mapping[str, str], paths: Paths, *, as_json: bool) -> int:
-    plan = prepared(profile, settings, paths)
+def _run(
+    op: str,
+    profile: str,
+    settings: Mapping[str, str],
+    paths: Paths,
+    *,
+    force: bool = False,
+    as_json: bool,
+) -> int:
+    plan = prepared(profile, settings, paths, force=force)
     with waiting(f"waiting until {profile} is ready") as progress:
         answer = client.follow(paths, {"op": op, "plan": to_json(plan)}, progress.step)
     return show_outcome(answer, as_json=as_json)

@@ -13,6 +13,7 @@ import click
 from ..errors import EXIT_OK
 from ..paths import Paths
 from .common import hardware_option, json_option, parse_settings, profile_argument, set_option
+from .ledger import ledger_json, ledger_table
 
 if TYPE_CHECKING:
     from ..prepare import Preparation
@@ -46,7 +47,9 @@ def _document(found: Preparation) -> dict[str, object]:
 
     document = public(found.plan)
     env = _environment(found)
-    return {**document, "env": env, "env_removed": list(SCRUBBED), "notes": list(found.notes)}
+    ledger = ledger_json(found.fitted) if found.fitted else None
+    beside = {"env_removed": list(SCRUBBED), "notes": list(found.notes), "ledger": ledger}
+    return {**document, "env": env, **beside}
 
 
 def _lines(found: Preparation) -> Iterator[str]:
@@ -60,6 +63,8 @@ def _lines(found: Preparation) -> Iterator[str]:
     for name, value in _environment(found).items():
         yield f"{name}={shlex.quote(value)}"
     yield f"# removed from the environment: {' '.join(SCRUBBED)}"
+    if found.fitted is not None:
+        yield from (f"# {line}" for line in ledger_table(found.fitted).splitlines())
     yield f"# engine: {plan.build} {plan.flavour}: {plan.engine}"
     yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
     yield from (f"# note: {note}" for note in found.notes)

@@ -16,7 +16,7 @@ from ..daemon import client
 from ..daemon.places import make_folders
 from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError
 from ..paths import Paths
-from .common import complete_profiles, json_option, parse_settings, set_option
+from .common import complete_profiles, force_option, json_option, parse_settings, set_option
 from .outcome import show_outcome
 from .progress import StderrProgress, waiting
 
@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 )
 @click.option("--detach", "-d", is_flag=True, help="Return when it is ready; it goes on in the background.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be launched (see plan).")
+@force_option
 @set_option
 @json_option
 def start(
+    *,
     profile: str | None,
     detach: bool,
     dry_run: bool,
+    force: bool,
     settings: tuple[str, ...],
     as_json: bool,
 ) -> int:
@@ -57,10 +60,10 @@ def start(
 
         return show_plan(profile, settings, as_json=as_json)
     if not detach:
-        plan = prepared(profile, parse_settings(settings), paths)
+        plan = prepared(profile, parse_settings(settings), paths, force=force)
         return _become_the_daemon(_orders(plan, foreground=True))
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
-        plan = prepared(profile, parse_settings(settings), paths)
+        plan = prepared(profile, parse_settings(settings), paths, force=force)
         return _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
 
 
@@ -71,12 +74,12 @@ def _orders(plan: LaunchPlan, *, foreground: bool) -> bytes:
     return json.dumps({"foreground": foreground, "plan": to_json(plan)}).encode()
 
 
-def prepared(profile: str, settings: Mapping[str, str], paths: Paths) -> LaunchPlan:
+def prepared(profile: str, settings: Mapping[str, str], paths: Paths, *, force: bool = False) -> LaunchPlan:
     """The plan, with all that it needs on disk; what a person should know is said on the way."""
     from ..prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     progress = StderrProgress()
-    preparation = prepare(profile, settings, paths, progress)
+    preparation = prepare(profile, settings, paths, progress, force=force)
     progress.close()
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:

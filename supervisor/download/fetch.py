@@ -17,11 +17,11 @@ from ..disk import cannot_write
 from ..errors import NetworkError, VerificationFailed
 from ..locks import waiting_lock
 from ..progress import Progress
-from .network import HINT, Unreachable, host_of
+from .network import Unreachable, host_of
 from .partfile import PartFile
-from .transfer import Download, Transfer
+from .transfer import Download, Refused, Transfer
 
-__all__ = ["PATIENT", "Download", "Patience", "fetch"]
+__all__ = ["PATIENT", "Download", "Patience", "Refused", "fetch"]
 
 _GAIN_BYTES = 1024 * 1024  # a try that brought as much was worth it: tries are counted from there anew
 _HASHED_BYTES = 1024 * 1024
@@ -36,6 +36,7 @@ class Patience:
     stall_seconds: float = 30.0  # without a byte
     pauses_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     longest_pause_seconds: float = 120.0  # that a host may ask for by Retry-After
+    page_seconds: float = 120.0  # for one short answer: a stall never ends what comes drop by drop
     sleep: Callable[[float], None] = time.sleep
 
     @property
@@ -54,14 +55,16 @@ def fetch(
     *,
     proxy: str | None = None,
     patience: Patience = PATIENT,
+    token: str = "",
 ) -> None:
     """
     ``target`` is there, whole and verified; nothing is done where it is already.
 
-    ``proxy`` None leaves it to the environment (HTTPS_PROXY, NO_PROXY).  Credentials are never sent.
-    Raises NetworkError; VerificationFailed for another size or digest; SupervisorError and PermissionDenied
-    for a disk that is full or may not be written.  Whatever is raised, what came so far is kept for the next
-    call, unless it is what turned out wrong.
+    ``proxy`` None leaves it to the environment (HTTPS_PROXY, NO_PROXY).  ``token`` goes to the host of the
+    item's URL and to none that it redirects to; no other credentials are ever sent.
+    Raises NetworkError, of which Refused has the host's status; VerificationFailed for another size or
+    digest; SupervisorError and PermissionDenied for a disk that is full or may not be written.  Whatever is
+    raised, what came so far is kept for the next call, unless it is what turned out wrong.
     """
     part = PartFile.of(target)
     lock = target.with_name(f"{target.name}.lock")
@@ -69,7 +72,7 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(lock, f"waiting: another goss-supervisor is downloading {item.name}", progress):
             if not _is_there(item, target):
-                _Fetching(Transfer(item, part, progress, proxy, patience.timeout), patience).run()
+                _Fetching(Transfer(item, part, progress, proxy, patience.timeout, token), patience).run()
                 part.finish(target)
     except OSError as error:
         raise cannot_write(part.path, error) from error
@@ -125,7 +128,7 @@ class _Fetching:
             asks = f", and asks not to come back for {failure.wait_seconds:.0f} s" if too_long else ""
             again = _AGAIN if self.transfer.known() else ""
             text = f"{self.transfer.item.name} cannot be downloaded: {str(failure).rstrip('.')}{asks}."
-            raise NetworkError(text, hint=again + HINT) from failure
+            raise NetworkError(text, hint=again + self.transfer.item.hint) from failure
         pause = max(pauses[failures - 1], failure.wait_seconds)
         self.transfer.progress.update(None, f"{failure}; trying again in {pause:g} s")
         self.patience.sleep(pause)

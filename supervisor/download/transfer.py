@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..disk import ensure_space
@@ -17,6 +16,7 @@ from . import network
 from .meter import Meter
 from .network import HINT, Unreachable, host_of
 from .partfile import Note, PartFile, validator
+from .waiting import wait_seconds
 
 if TYPE_CHECKING:
     import requests
@@ -30,13 +30,23 @@ class Download:
     A file at ``url``; ``name`` is for people.
 
     ``size_bytes`` None: nobody said.  ``sha256`` hex; "" where nobody published one, and then no more than
-    the size is verified.
+    the size is verified.  ``hint`` is what helps where the host cannot be reached.
     """
 
     url: str
     size_bytes: int | None
     sha256: str
     name: str
+    hint: str = HINT
+
+
+class Refused(NetworkError):
+    """The host answered with a ``status`` that another try will not change; header names in lower case."""
+
+    def __init__(self, message: str, *, hint: str, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class Transfer:
     From ``item``'s host into ``part``.
 
     ``timeout``: seconds to connect, and seconds without a byte.  ``proxy`` None leaves it to the environment.
+    ``token`` goes to the host of the item's URL alone.
     """
 
     item: Download
@@ -52,6 +63,7 @@ class Transfer:
     progress: Progress
     proxy: str | None
     timeout: tuple[float, float]
+    token: str = field(default="", repr=False)
 
     @property
     def _host(self) -> str:
@@ -82,7 +94,7 @@ class Transfer:
         headers = {"Range": f"bytes={start}-", "If-Range": note.validator} if note else {}
         if self.item.size_bytes is not None:
             self._ensure_space(self.item.size_bytes)
-        with network.get(self.item.url, headers, self.timeout, self.proxy) as response:
+        with network.get(self.item.url, headers, self.timeout, self.proxy, self.token) as response:
             told = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code == 206 and note:
                 self._receive(response, start, self._go_on(told, note, start))
@@ -108,7 +120,7 @@ class Transfer:
             raise VerificationFailed(
                 f"{self.item.name} at {self._host} has {total} bytes, "
                 f"and {self.item.size_bytes} were expected.",
-                hint="Is that a page of a proxy, or an incomplete mirror? " + HINT,
+                hint="Is that a page of a proxy, or an incomplete mirror? " + self.item.hint,
             )
         total = self.item.size_bytes if total is None else total
         self.part.begin(Note(self.item.url, self.item.sha256, validator(told), total))
@@ -142,9 +154,9 @@ class Transfer:
         line = network.first_line(response)
         text = f"{self._host} answered {code} {response.reason}{f': {line}' if line else ''}"
         if code in {408, 429} or code >= 500:
-            wait = _retry_after(told.get("retry-after", ""), datetime.now(UTC))
-            return Unreachable(text, contact=True, wait_seconds=wait)
-        return NetworkError(f"{self.item.name} cannot be downloaded: {text.rstrip('.')}.", hint=HINT)
+            return Unreachable(text, contact=True, wait_seconds=wait_seconds(told, datetime.now(UTC)) or 0.0)
+        text = f"{self.item.name} cannot be downloaded: {text.rstrip('.')}."
+        return Refused(text, hint=self.item.hint, status=code, headers=told)
 
     def _ensure_space(self, total: int) -> None:
         there = self.part.size_bytes if self.known() else 0
@@ -157,13 +169,3 @@ def _write(file: BinaryIO, chunk: bytes) -> None:
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def _retry_after(value: str, now: datetime) -> float:
-    """Seconds, from seconds or an HTTP date; 0 for neither (RFC 9110, 10.2.3)."""
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0

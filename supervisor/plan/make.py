@@ -32,9 +32,10 @@ def make_plan(
     build: Build,
     model: ModelAtHand,
     settings: Mapping[str, str] | None = None,
+    memory: Mapping[str, int] | None = None,
 ) -> LaunchPlan:
     """
-    Decide everything about one launch; ``settings`` are remembered for a later restart.
+    Decide everything about one launch; ``settings`` and ``memory`` are remembered for what comes after it.
 
     Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
@@ -71,6 +72,7 @@ def make_plan(
         translations=rendered.translations,
         repository=build.repository,
         auto_update=_auto_update(profile),
+        memory=dict(memory or {}),
         settings=dict(settings or {}),
         warnings=(*profile.notes, *_warnings(profile, host, build)),
     )

@@ -42,6 +42,7 @@ class LaunchPlan:
     secrets: Mapping[str, str] = field(default_factory=dict)
     repository: str = ""  # ggml-org/llama.cpp; with build and flavour it is what an update may replace
     auto_update: AutoUpdate = "off"
+    memory: Mapping[str, int] = field(default_factory=dict)  # bytes that it will hold: RAM, CUDA0 …
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
     translations: tuple[Translation, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -8,16 +8,16 @@ from hashlib import sha256
 
 import pytest
 
+from supervisor.download.fetch import Patience
 from supervisor.engine.catalogue import listing
 from supervisor.engine.catalogue.catalogue import Catalogue
-from supervisor.engine.catalogue.github import Patience
 from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked
 from supervisor.engine.catalogue.releases import REPOSITORY, Release
 from supervisor.errors import NetworkError, NoSuitableEngine, NotFound
 from tests.fakes.github import FakeGitHub
 from tests.fakes.web import Reply, cut
 
-PATIENCE = Patience(connect=5, read=5, total=10, pause=0)
+PATIENCE = Patience(5, 5, (0,), page_seconds=10)
 LIST = f"/repos/{REPOSITORY}/releases"
 
 

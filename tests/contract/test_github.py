@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.download.fetch import Patience
 from supervisor.engine.catalogue.answers import Answers
 from supervisor.engine.catalogue.client import Client
-from supervisor.engine.catalogue.github import API, WEB, Access, Patience
+from supervisor.engine.catalogue.github import API, WEB, Access
 from supervisor.engine.catalogue.releases import REPOSITORY
 from supervisor.errors import ConfigError, NetworkError, NotFound
 from tests.fakes.github import FakeGitHub
 from tests.fakes.web import Reply, Web, both, cut, hang, redirect, slow, status, told_length, unused_port
 
-PATIENCE = Patience(connect=5, read=5, total=10, pause=0)
+PATIENCE = Patience(5, 5, (0,), page_seconds=10)
 TOKEN = "ghp_0123456789abcdef"
 TAG = "b12001"
 PATH = f"/repos/{REPOSITORY}/releases/tags/{TAG}"
@@ -278,7 +279,7 @@ def test_a_login_page_on_another_host_is_told_with_that_host(github, client):
 
 def test_a_server_that_does_not_answer_is_given_up(github, tmp_path):
     github.api.fault(PATH, hang(), hang())
-    impatient = Patience(connect=5, read=0.2, total=10, pause=0)
+    impatient = Patience(5, 0.2, (0,), page_seconds=10)
     assert str(failure(Client(github.access(), Answers(tmp_path), impatient))) == (
         "GitHub cannot be asked: nothing came from 127.0.0.1 for 0.2 s."
     )
@@ -287,7 +288,7 @@ def test_a_server_that_does_not_answer_is_given_up(github, tmp_path):
 def test_an_answer_that_comes_drop_by_drop_is_given_up(github, tmp_path):
     github.add(TAG, {f"{number}.zip": number for number in range(1, 1000)})
     github.api.fault(PATH, slow(20_000), slow(20_000))
-    impatient = Patience(connect=5, read=5, total=0.3, pause=0)
+    impatient = Patience(5, 5, (0,), page_seconds=0.3)
     assert "takes too long" in str(failure(Client(github.access(), Answers(tmp_path), impatient)))
 
 

@@ -59,9 +59,9 @@ class Home:
         return done
 
     def start(
-        self, profile: str = "demo", *words: str, code: int | None = 0
+        self, profile: str = "demo", *words: str, code: int | None = 0, **more
     ) -> subprocess.CompletedProcess[str]:
-        return self.run("start", "--profile", profile, "--detach", *self.settings, *words, code=code)
+        return self.run("start", "--profile", profile, "--detach", *self.settings, *words, code=code, **more)
 
     def foreground(self, profile: str = "demo", *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(

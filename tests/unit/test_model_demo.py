@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from supervisor.errors import SupervisorError
 from supervisor.model import demo
-from supervisor.model.check import check_model
 from supervisor.model.demo import DEMO_ANSWER, DEMO_REASONING, DEMO_SHA256, ensure_demo, write_demo
+from supervisor.model.load import open_model
 from supervisor.model.vocabulary import BYTES, MARKERS, spelled
 
 
@@ -32,7 +32,7 @@ def test_it_is_a_gpt_oss_named_by_its_digest(tmp_path):
     path = ensure_demo(tmp_path / "models")
     assert path.parent == tmp_path / "models"
     assert path.name == f"goss-demo-{DEMO_SHA256[:8]}.gguf"
-    assert check_model(path).architecture == "gpt-oss"
+    assert open_model(path).architecture == "gpt-oss"
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -60,12 +60,18 @@ def test_the_pinned_build_can_do_all_of_it(name):
     assert render(resolve(name, STORE).server, pinned()).problems == ()
 
 
-def test_the_oculink_profile_is_exactly_the_reported_command_line():
+def test_the_oculink_profile_is_the_reported_command_line_with_a_bound_for_old_prompts():
     profile = resolve("rtx4060ti-oculink", STORE)
     options = {**profile.server, "host": profile.listen.host, "port": profile.listen.port}
     reported = "--ctx-size 32768 --jinja --ubatch-size 4096 --batch-size 4096 --gpu-layers 99 --flash-attn on"
-    reported += " --n-cpu-moe 32 --host 0.0.0.0 --port 8080"
+    reported += " --n-cpu-moe 32 --host 0.0.0.0 --port 8080 --cache-ram 2048"
     assert _pairs(render(options, pinned()).argv) == _pairs(reported.split())
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_old_prompts_may_take_is_said(name):
+    """By default it is 8 GiB, of whatever machine."""
+    assert "cache-ram" in resolve(name, STORE).server
 
 
 def _pairs(argv):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import NetworkError, NoSuitableEngine, NotFound
 from .answers import Answers
-from .github import PATIENT, Access, Patience
+from .github import Access
 from .listing import (
     is_settled,
     misshapen,
@@ -25,6 +25,7 @@ from .pins import locked
 from .releases import REPOSITORY, Release
 
 if TYPE_CHECKING:
+    from ...download.fetch import Patience
     from .client import Client
 
 PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
@@ -50,7 +51,7 @@ class Catalogue:
 
     access: Access
     cache: Path
-    patience: Patience = PATIENT
+    patience: Patience | None = None
 
     def known(self, tag: str) -> Release | None:
         """What the lock file or an earlier answer says, without asking anybody."""
@@ -142,9 +143,10 @@ class Catalogue:
 
     @property
     def _client(self) -> Client:
-        from .client import Client  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
+        from ...download.fetch import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
+        from .client import Client  # noqa: PLC0415 - the same
 
-        return Client(self.access, self._answers, self.patience)
+        return Client(self.access, self._answers, self.patience or PATIENT)
 
     def _tag_url(self, tag: str) -> str:
         return self.access.api_url(f"releases/tags/{tag}")

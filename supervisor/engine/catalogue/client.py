@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...download import network
+from ...download.fetch import PATIENT, Patience
 from ...download.network import Unreachable
+from ...download.page import page
 from ...errors import NetworkError
 from .answers import Answers
-from .github import PATIENT, Access, Patience
+from .github import Access
 from .refusals import (
     Reply,
     broken,
@@ -22,9 +22,6 @@ from .refusals import (
     not_text,
     unreachable,
 )
-
-if TYPE_CHECKING:
-    import requests
 
 MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
 _API = {
@@ -83,39 +80,16 @@ class Client:
         return Answer(text)
 
     def _ask(self, url: str, headers: dict[str, str], token: str) -> Reply:
-        """What failed on the way, or in the server, is tried once more."""
         try:
-            reply = self._exchange(url, headers, token)
-            if reply.status < 500:
-                return reply
-        except Unreachable as failure:
-            if failure.final:
-                raise unreachable(failure) from failure
-        time.sleep(self.patience.pause)
-        try:
-            reply = self._exchange(url, headers, token)
+            found = page(
+                url, headers, MOST_BYTES, proxy=self.access.proxy, patience=self.patience, token=token
+            )
         except Unreachable as failure:
             raise unreachable(failure) from failure
+        reply = Reply(url, found.url, found.status, found.headers, found.body)
         if reply.status >= 500:
             raise broken(reply)
         return reply
-
-    def _exchange(self, url: str, headers: dict[str, str], token: str) -> Reply:
-        timeout = self.patience.connect, self.patience.read
-        with network.get(url, headers, timeout, self.access.proxy, token) as response:
-            body = self._read(response, timeout)
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            return Reply(url, response.url, response.status_code, lower, body)
-
-    def _read(self, response: requests.Response, timeout: tuple[float, float]) -> bytes:
-        """Bounded in time as well: a read timeout never ends what comes drop by drop."""
-        deadline, body = time.monotonic() + self.patience.total, bytearray()
-        for chunk in network.body(response, timeout, unpacked=True):
-            body += chunk
-            if time.monotonic() > deadline or len(body) > MOST_BYTES:
-                host = network.host_of(response.url)
-                raise Unreachable(f"the answer of {host} takes too long, or is too long", contact=True)
-        return bytes(body)
 
 
 def _must_be_json(reply: Reply) -> None:

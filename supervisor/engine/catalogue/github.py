@@ -1,4 +1,4 @@
-"""Where GitHub is for us, who asks there, and how patiently."""
+"""Where GitHub is for us, and who asks there."""
 
 from __future__ import annotations
 
@@ -15,19 +15,6 @@ API_VARIABLE, WEB_VARIABLE = "GOSS_SUPERVISOR_GITHUB_API", "GOSS_SUPERVISOR_GITH
 TOKEN_VARIABLES = ("GITHUB_TOKEN", "GH_TOKEN")
 PORTAL = "Does this network want a login first, or is the address of a mirror or of the API a wrong one?"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: ``read`` between two bytes, ``total`` for one answer, ``pause`` before it is tried again."""
-
-    connect: float = 5.0
-    read: float = 20.0
-    total: float = 60.0
-    pause: float = 1.0
-
-
-PATIENT = Patience()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,63 +1,45 @@
-"""Whether a path is a model that llama-server can be asked to load: a quick look before a launch."""
+"""Opens a model on disk: every part of it, read and found complete, before anything is launched with it."""
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import NotFound, PermissionDenied, VerificationFailed
-from .header import PREFIX_BYTES, BrokenHeader, Header, parse
+from .broken import BrokenHeader
+from .header import Header, read_header
+from .header_cache import HeaderCache
 from .locate import parts_of
+from .model import Model, Part
+from .parts import join, part_count
+from .source import FileSource
 
 _MOST_NAMED = 10  # missing parts in a message
 _HINT = "Download the model's .gguf file again."
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A model on disk; ``parts`` are all its files in order, of which the first is given to llama-server."""
-
-    parts: tuple[Path, ...]
-    size_bytes: int  # of all parts together
-    architecture: str | None  # None when it does not stand in the first 64 KiB
-
-    @property
-    def path(self) -> Path:
-        return self.parts[0]
-
-    @property
-    def split_count(self) -> int:
-        return len(self.parts)
-
-
-def check_model(path: Path) -> ModelFile:
+def open_model(path: Path, cache: Path | None = None) -> Model:
     """
-    Look at the beginning of a model's file, and of each other part of a split one.
+    The model whose only or first file is ``path``; ``cache`` is a folder where headers are kept.
 
     Raises NotFound for a missing file or part, PermissionDenied for an unreadable one, and
-    VerificationFailed, saying what it is instead, for anything that is no model.
+    VerificationFailed, saying what it is instead or how much is missing, for anything that is no model.
     """
-    size, header = _look(path)
-    parts = _parts(path, header)
+    first = _read(path, cache)
+    parts = _parts(path, part_count(first[1]))
     missing = [part for part in parts if not os.path.isfile(part)]  # noqa: PTH113 - Path's own may raise
     if missing:
         raise _incomplete(path, missing)
-    others = sum(_look(part)[0] for part in parts[1:])
-    if header.complete and header.architecture is None:
-        raise VerificationFailed(f"The model {path} is a GGUF without general.architecture, so no model.")
-    return ModelFile(parts, size + others, header.architecture)
+    return join([first, *(_read(part, cache) for part in parts[1:])])
 
 
-def _look(path: Path) -> tuple[int, Header]:
-    """The size of one file, and the beginning of its header."""
+def _read(path: Path, cache: Path | None) -> tuple[Part, Header]:
     try:
-        status = path.stat()
-        _refuse_what_is_no_file(path, status.st_mode)
-        with path.open("rb") as file:
-            prefix = file.read(PREFIX_BYTES)
-        return status.st_size, parse(prefix, status.st_size)
+        _refuse_what_is_no_file(path, path.stat().st_mode)
+        with FileSource(path) as source:
+            return Part(source.name, source.size_bytes), _header(path, source, cache)
     except BrokenHeader as error:
         raise VerificationFailed(f"The model {path} is {error}.", hint=_HINT) from error
     except PermissionError as error:
@@ -69,6 +51,18 @@ def _look(path: Path) -> tuple[int, Header]:
         raise _not_found(path) from error
     except OSError as error:
         raise VerificationFailed(f"The model {path} cannot be read: {error.strerror or error}.") from error
+
+
+def _header(path: Path, source: FileSource, folder: Path | None) -> Header:
+    if folder is None:
+        return read_header(source)
+    cache = HeaderCache(folder)
+    key, stamp = str(path.absolute()), f"{source.size_bytes} {source.modified_ns}"
+    header = cache.find(key, stamp)
+    if header is None:
+        header = read_header(source)
+        cache.keep(key, stamp, header)
+    return header
 
 
 def _refuse_what_is_no_file(path: Path, mode: int) -> None:
@@ -87,16 +81,12 @@ def _not_found(path: Path) -> NotFound:
     return NotFound(f"There is no model at {path}.")
 
 
-def _parts(path: Path, header: Header) -> tuple[Path, ...]:
+def _parts(path: Path, count: int) -> Sequence[Path]:
     """All files of the model, as llama.cpp will look for them: by the first one's name."""
-    named = parts_of(path)
-    split = len(named) > 1 and path in named
-    count = header.split_count or (1 if header.complete else None)
-    if count is None:  # it stands behind the vocabulary, where gguf-split writes it: the name must do
-        count = len(named) if split else 1
     if count == 1:
         return (path,)
-    if not split or count != len(named):
+    named = parts_of(path)
+    if path not in named or count != len(named):
         raise VerificationFailed(
             f"The model {path} is one of {count} parts, but its name does not say which.",
             hint=f"llama.cpp needs names that end in -00001-of-{count:05d}.gguf.",
@@ -108,7 +98,7 @@ def _parts(path: Path, header: Header) -> tuple[Path, ...]:
     return named
 
 
-def _incomplete(path: Path, missing: list[Path]) -> NotFound:
+def _incomplete(path: Path, missing: Sequence[Path]) -> NotFound:
     names = [part.name for part in missing[:_MOST_NAMED]]
     if len(missing) > _MOST_NAMED:
         names.append(f"and {len(missing) - _MOST_NAMED} more")

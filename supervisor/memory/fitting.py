@@ -1,0 +1,113 @@
+"""What a profile takes of a machine's memory, whether that is there, and what helps.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..engine.build import Build
+from ..hardware.types import Hardware
+from ..model.model import Model
+from ..options.types import OptionValue
+from ..profile.types import Profile
+from .advice import Advice, advise, in_words
+from .guardrails import RAM
+from .ledger import account
+from .pools import given_back, pools_of
+from .proposal import propose
+from .search import Wanted
+from .settings import settings_of
+from .types import Ledger
+from .verdict import Changes, Verdict, judge
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
+_BESIDE_THE_ENGINE = ("repack", "cache-ram")  # do not switch its --fit off, which counts neither
+LEAST_CONTEXT_TOKENS = 4096  # of --fit-ctx, which says how far a context that is left open may shrink
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """
+    ``changes`` are the options that our placement adds to the profile's, with its ``reasons``; the ledger and
+    the verdict are on both together.  ``advices`` help where the verdict is that it does not fit.
+    """
+
+    ledger: Ledger
+    verdict: Verdict
+    advices: tuple[Advice, ...] = ()
+    changes: Mapping[str, OptionValue] | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Bytes that the server will hold and give back when it ends, by name of the memory."""
+        return {
+            each.pool.name: each.anonymous_bytes if each.pool.name == RAM else each.needed_bytes
+            for each in self.ledger.accounts
+        }
+
+    @property
+    def short(self) -> str:
+        """What does not fit and what would help, without its full stop; empty where all fits."""
+        return in_words(self.verdict, self.advices)
+
+    @property
+    def refusal(self) -> str:
+        """The same, empty where the guardrails let it go."""
+        return self.short if self.verdict.refused else ""
+
+
+def fit(
+    profile: Profile, model: Model, build: Build, hardware: Hardware, held: Mapping[str, int] = NOTHING
+) -> Fitted:
+    """
+    The account of a launch as the profile has it, or as we place it where it leaves that to us.
+
+    ``held`` is what the server that runs now will have given back by then.
+    """
+    pools = given_back(pools_of(hardware, build.flavour, build.devices), held)
+    number = build.capabilities.build
+
+    def weigh(changes: Changes) -> Ledger:
+        settings = settings_of({**profile.server, **changes}, number, model)
+        return account(model, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
+
+    if profile.placement == "pinned":
+        ledger = weigh({})
+        verdict = judge(ledger, profile.guardrails)
+        advices = advise(weigh, profile.guardrails, model.layers or 0) if verdict.refused else ()
+        return Fitted(ledger, verdict, advices)
+    proposal = propose(_wanted(profile, model), weigh, profile.guardrails)
+    changes, reasons = proposal.changes, proposal.reasons
+    if profile.placement == "engine":
+        changes = {name: value for name, value in changes.items() if name in _BESIDE_THE_ENGINE}
+        reasons = _of_the_engine(proposal.changes, changes) if len(pools) > 1 else reasons
+    return Fitted(weigh(proposal.changes), proposal.verdict, (), changes, reasons)
+
+
+def notes_of(fitted: Fitted) -> tuple[str, ...]:
+    """What a person should know, a sentence each: what is tight or unknown, and why it is placed as it is."""
+    said = [each.text for each in fitted.verdict.judgements if each.status in {"tight", "unknown"}]
+    over = [fitted.short] if fitted.short else []
+    return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *fitted.ledger.notes)))
+
+
+def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
+    left = ", ".join(f"{name} {value}" for name, value in ours.items() if name not in kept)
+    shown = f", and the ledger shows what ours would be ({left})" if left else ""
+    said = (f"llama.cpp places the model itself{shown}",)
+    return said if not kept else (*said, "what it does not count itself is set beside it: " + ", ".join(kept))
+
+
+def _wanted(profile: Profile, model: Model) -> Wanted:
+    """A context that is said is kept, unless ``fit-ctx`` allows less; one that is not is the model's own."""
+    said = _tokens(profile.server.get("ctx-size"))
+    least = _tokens(profile.server.get("fit-ctx"))
+    wanted = said or model.context_length or LEAST_CONTEXT_TOKENS
+    floor = (least or wanted) if said else (least or LEAST_CONTEXT_TOKENS)
+    return Wanted(profile.server, model.layers or 0, model.experts or 0, wanted, min(floor, wanted))
+
+
+def _tokens(value: OptionValue | None) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

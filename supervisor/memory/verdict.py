@@ -1,0 +1,159 @@
+"""Whether what a launch takes is there, in figures and in words.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ..options.types import OptionValue
+from .guardrails import RAM, Guardrails, kept_bytes, reserve_bytes
+from .types import Account, Ledger, Pool
+
+Status = Literal["fits", "tight", "does not fit", "unknown"]
+_WORST_FIRST: tuple[Status, ...] = ("does not fit", "unknown", "tight", "fits")
+
+Changes = Mapping[str, OptionValue]
+"""Options by canonical name, to be set over those of a profile."""
+
+Weigh = Callable[[Changes], Ledger]
+"""What a launch takes when these options are changed."""
+
+_GIB, _MIB = 1024**3, 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """
+    About one memory.  Where GPUs share the RAM, ``needed_bytes`` of the RAM holds theirs too.
+
+    ``reserve_bytes`` is what should stay free; ``paged_bytes`` is how much of the model's file then finds no
+    room and is read from the disk whenever it is used.  Tight is what is allowed and leaves less than the
+    reserve, or has to be read again.
+    """
+
+    pool: Pool
+    status: Status
+    needed_bytes: int
+    reserve_bytes: int
+    paged_bytes: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``judgements`` are in the order of the ledger's accounts; ``status`` is the worst of them."""
+
+    guardrails: Guardrails
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def status(self) -> Status:
+        found = {judgement.status for judgement in self.judgements}
+        return next((status for status in _WORST_FIRST if status in found), "fits")
+
+    @property
+    def refused(self) -> bool:
+        return self.status == "does not fit" and self.guardrails != "off"
+
+    @property
+    def allowed(self) -> bool:
+        """Whether everything is known to go in, by these guardrails or, where they are off, at all."""
+        return self.status in {"fits", "tight"}
+
+    @property
+    def paged_bytes(self) -> int:
+        return sum(judgement.paged_bytes for judgement in self.judgements)
+
+    @property
+    def short(self) -> tuple[Judgement, ...]:
+        """Those that do not fit."""
+        return tuple(each for each in self.judgements if each.status == "does not fit")
+
+
+def judge(ledger: Ledger, guardrails: Guardrails) -> Verdict:
+    """Every memory by itself, and the RAM together with all GPUs that share it."""
+    return Verdict(guardrails, tuple(_judge(each, ledger, guardrails) for each in ledger.accounts))
+
+
+def _judge(account: Account, ledger: Ledger, guardrails: Guardrails) -> Judgement:
+    """
+    A driver drops nothing of what a GPU holds (Metal wires what it maps, too), so all of that is pinned, in
+    the RAM as well where the GPU shares it.
+    """
+    pool, needed, pinned = account.pool, account.needed_bytes, account.needed_bytes
+    if pool.name == RAM:
+        shared = sum(_from_ram(each) for each in ledger.accounts if each.pool.shares_ram)
+        needed, pinned = needed + shared, account.anonymous_bytes + shared
+    status, paged = _status(pool, needed, pinned, guardrails)
+    text = _text(pool, status, needed, pinned, guardrails)
+    return Judgement(pool, status, needed, reserve_bytes(pool), paged, text)
+
+
+def _from_ram(account: Account) -> int:
+    """What a GPU that shares the RAM takes of it: its own is used first."""
+    return max(0, account.needed_bytes - account.pool.own_bytes)
+
+
+def _status(pool: Pool, needed: int, pinned: int, guardrails: Guardrails) -> tuple[Status, int]:
+    """The status, and the bytes that are paged."""
+    if needed == 0:
+        return "fits", 0
+    if pool.free_bytes is None:
+        return "unknown", 0
+    room = pool.free_bytes - kept_bytes(pool, guardrails)
+    if needed <= room:
+        roomy = needed <= pool.free_bytes - reserve_bytes(pool)
+        return ("fits" if roomy else "tight"), 0
+    if pinned <= room and guardrails != "strict":
+        return "tight", needed - room
+    return "does not fit", 0
+
+
+def _text(pool: Pool, status: Status, needed: int, pinned: int, guardrails: Guardrails) -> str:
+    """One sentence, without its full stop, so that advice can follow."""
+    if needed == 0:
+        return f"nothing is put {place_of(pool)}"
+    if pool.free_bytes is None:
+        return f"needs {size(needed)} {place_of(pool)}; how much of it is free is not known"
+    free = pool.free_bytes
+    needs, has = sizes(needed, free)
+    said = f"needs {needs} of the {has} that are free {place_of(pool)}"
+    if status == "fits":
+        return said
+    if status == "tight" and needed <= free - kept_bytes(pool, guardrails):
+        return f"{said}, which leaves only {size(free - needed)} for everything else"
+    return said + _lack(pool, status, needed, pinned, guardrails)
+
+
+def _lack(pool: Pool, status: Status, needed: int, pinned: int, guardrails: Guardrails) -> str:
+    free, kept = pool.free_bytes or 0, kept_bytes(pool, guardrails)
+    left = (
+        f", {size(kept)} of which are left to the system and the desktop"
+        if kept and needed > free - kept
+        else ""
+    )
+    if status == "tight":
+        again = size(needed - free + kept)
+        return f"{left}: up to {again} of the model's file are read from the disk again and again, slowly"
+    if pinned < needed and guardrails != "strict":
+        return f"{left}, and {size(pinned)} of it cannot be read from the disk again"
+    return left if needed <= free else ""
+
+
+def place_of(pool: Pool) -> str:
+    """``in RAM``, ``on CUDA0``."""
+    return "in RAM" if pool.name == RAM else f"on {pool.name}"
+
+
+def size(number_bytes: int) -> str:
+    """``15.9 GiB``, ``480 MiB``."""
+    return sizes(number_bytes)[0]
+
+
+def sizes(*numbers_bytes: int) -> tuple[str, ...]:
+    """In GiB, or in MiB where different figures would look the same or all are small."""
+    in_gib = tuple(f"{each / _GIB:.1f} GiB" for each in numbers_bytes)
+    if max(numbers_bytes) >= _GIB and len(set(in_gib)) == len(set(numbers_bytes)):
+        return in_gib
+    return tuple(f"{each / _MIB:.0f} MiB" for each in numbers_bytes)

@@ -1,0 +1,56 @@
+"""What a model's file should be: its SHA-256 as the hub gave it, kept beside the file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from ..disk import cannot_write
+from ..progress import Progress
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+_HASHED_BYTES = 1 << 20
+
+
+def digest_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def keep_digest(file: Path, sha256: str) -> None:
+    """In the format of sha256sum.  Raises SupervisorError and PermissionDenied of a disk."""
+    note = digest_file(file)
+    staged = note.with_name(f"{note.name}.new")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        staged.write_text(f"{sha256}  {file.name}\n", "utf-8")
+        staged.replace(note)
+    except OSError as error:
+        raise cannot_write(note, error) from error
+
+
+def known_digest(file: Path) -> str:
+    """
+    The one that was kept, else the name of the blob that a link in the Hugging Face cache leads to.
+
+    "" where nobody knows.  Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    try:
+        if found := _HEX.match(digest_file(file).read_text("utf-8")):
+            return found[0]
+    except (OSError, UnicodeDecodeError):
+        pass
+    blob = file.resolve().name
+    return blob if file.is_symlink() and _HEX.fullmatch(blob) else ""
+
+
+def digest_of(file: Path, progress: Progress) -> str:
+    """Of what is on disk.  Raises OSError."""
+    sha256, done, size = hashlib.sha256(), 0, file.stat().st_size
+    progress.step(f"verifying {file.name}")
+    with file.open("rb", buffering=0) as content:
+        while chunk := content.read(_HASHED_BYTES):
+            sha256.update(chunk)
+            done += len(chunk)
+            progress.update(done / size if size else None, f"{done / 10**9:.1f} of {size / 10**9:.1f} GB")
+    return sha256.hexdigest()

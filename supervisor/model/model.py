@@ -1,0 +1,120 @@
+"""A model: what its files' headers say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .tensors import TensorInfo
+from .values import Array, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a model; ``name`` is its path, or what its source calls it."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """
+    ``values`` are the first part's, ``tensors`` those of all parts in their order.
+
+    Every figure is None where the file does not say it, and no default of llama.cpp's says it either.
+    Sources: LLM_KV_NAMES in src/llama-arch.cpp, load_hparams in src/llama-model.cpp of llama.cpp b11434.
+    """
+
+    architecture: str
+    values: Mapping[str, Value]
+    tensors: tuple[TensorInfo, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files together."""
+        return sum(part.size_bytes for part in self.parts)
+
+    @property
+    def weights_bytes(self) -> int | None:
+        """Of all tensors; None when there is one in an unknown format."""
+        sizes = [tensor.size_bytes for tensor in self.tensors]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def name(self) -> str | None:
+        name = self.values.get("general.name")
+        return name if isinstance(name, str) else None
+
+    @property
+    def file_type(self) -> int | None:
+        """llama.cpp's number for the mixture of formats: 38 for experts in MXFP4 (enum llama_ftype)."""
+        return _integer(self.values.get("general.file_type"))
+
+    @property
+    def layers(self) -> int | None:
+        return self.number("block_count")
+
+    @property
+    def experts(self) -> int | None:
+        """In each layer that has any; None for a dense model."""
+        return self.number("expert_count") or None
+
+    @property
+    def experts_used(self) -> int | None:
+        """By each token in a layer; in the first one where they differ."""
+        return self.number("expert_used_count", layer=0) or None
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that it was trained for."""
+        return self.number("context_length")
+
+    @property
+    def embedding_length(self) -> int | None:
+        return self.number("embedding_length")
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        tokens = self.values.get("tokenizer.ggml.tokens")
+        return tokens.count if isinstance(tokens, Array) else self.number("vocab_size")
+
+    def heads(self, layer: int) -> int | None:
+        return self.number("attention.head_count", layer)
+
+    def heads_kv(self, layer: int) -> int | None:
+        """As many as heads where the file is silent."""
+        heads = self.number("attention.head_count_kv", layer)
+        return self.heads(layer) if heads is None else heads
+
+    @property
+    def key_length(self) -> int | None:
+        """Of one head's key; the heads of the first layer share the embedding where the file is silent."""
+        return self._head_length("attention.key_length")
+
+    @property
+    def value_length(self) -> int | None:
+        return self._head_length("attention.value_length")
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Tokens that the layers with a window see; which layers those are says the architecture."""
+        return self.number("attention.sliding_window") or None
+
+    def number(self, key: str, layer: int = 0) -> int | None:
+        """``{architecture}.{key}``; of a value for each layer, that of ``layer``."""
+        value = self.values.get(f"{self.architecture}.{key}")
+        if isinstance(value, tuple):
+            return _integer(value[layer]) if 0 <= layer < len(value) else None
+        return _integer(value)
+
+    def _head_length(self, key: str) -> int | None:
+        length, embedding, heads = self.number(key), self.embedding_length, self.heads(0)
+        if length is None and embedding and heads:
+            return embedding // heads
+        return length
+
+
+def _integer(value: Value | None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,71 @@
+"""The ledger against the real engine, asked here and now about files of true shape and no content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import SupervisorError
+from supervisor.hardware.detect import detect
+from supervisor.memory.ledger import account
+from supervisor.memory.settings import settings_of
+from supervisor.memory.types import Account, Pool
+from supervisor.model.load import open_model
+from supervisor.model.model import Model
+from supervisor.model.shapes import write_sparse
+from supervisor.options.fold import fold
+from tests.memory_engine import ask
+
+SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
+BUILD = 11434
+MIB = 1024**2
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not SERVER, reason="GOSS_TEST_LLAMA_SERVER names no llama-server"),
+]
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Model]]:
+    file = tmp_path_factory.mktemp("true shape") / "120b.gguf"
+    try:
+        write_sparse(file, "120b")
+    except SupervisorError as error:
+        pytest.skip(str(error))
+    yield file, open_model(file)
+    file.unlink()
+
+
+def ours(model: Model, words: list[str], folder: Path) -> Account:
+    settings = settings_of(fold(words).options, BUILD, model)
+    features = detect(folder).cpu.features
+    ledger = account(model, settings, [Pool("RAM", None, None)], cpu_features=features, flavour="cpu")
+    return ledger.accounts[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-c 4096",
+        "-c 32768 -ub 4096 -b 4096",
+        "-c 131072 -np 4 --cache-type-k q8_0 --cache-type-v q8_0",
+        "-c 65536 -np 1 --swa-full",
+        "-c 32768 --no-repack",
+        "-c 8192 -fa off",
+    ],
+)
+def test_what_is_planned_is_what_the_engine_measures(
+    sparse: tuple[Path, Model], options: str, tmp_path: Path
+) -> None:
+    file, model = sparse
+    words = options.split()
+    measured = ask(Path(SERVER), file, words)["RAM"]
+    planned = ours(model, words, tmp_path)
+    assert planned.weights.bytes == pytest.approx(measured.weights_bytes, rel=0.01, abs=2 * MIB)
+    assert planned.context.bytes == pytest.approx(measured.context_bytes, rel=0.01, abs=2 * MIB)
+    assert planned.compute.bytes == pytest.approx(measured.compute_bytes, rel=0.15, abs=2 * MIB)
+    assert planned.needed_bytes >= measured.weights_bytes + measured.context_bytes + measured.compute_bytes

@@ -1,0 +1,113 @@
+"""What fits and what does not, before anything is downloaded, loaded or stopped."""
+
+from __future__ import annotations
+
+import json
+
+import psutil
+import pytest
+
+from supervisor.hardware.known import VARIABLE
+from supervisor.model.demo import DEMO_ANSWER
+from supervisor.model.shapes import write_sparse
+
+from ..fakes.hub import SPLIT, FakeHub, split_demo
+from .conftest import Home, engine_settings, free_port
+
+GIB = 1024**3
+PINNED = "server: {gpu-layers: 0, ctx-size: 4096, cache-ram: 0}\n"
+
+
+@pytest.fixture
+def home(tmp_path):
+    made = Home(tmp_path / "home", (), free_port())
+    made.root.mkdir()
+    made.engine = engine_settings("built", made.root)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory):
+    """gpt-oss-120b in its true size, made of holes."""
+    path = tmp_path_factory.mktemp("model") / "gpt-oss-120b.gguf"
+    write_sparse(path, "120b")
+    return path
+
+
+def box(home, gib: float, **more) -> dict[str, str]:
+    """The environment of a machine with so much memory, all of it free."""
+    file = home.root / "box.json"
+    ram = {"ram_bytes": int(gib * GIB), "available_bytes": int(gib * GIB)}
+    file.write_text(json.dumps({"os": "linux", "arch": "x86_64", **ram, **more}))
+    return {VARIABLE: str(file)}
+
+
+def test_a_model_that_cannot_fit_is_refused_with_what_would_make_it_fit(home, large):
+    home.profile("large", f"model: {{path: {large}}}\n{PINNED}")
+    machine = box(home, 48, cpu={"features": ["avx2"]})
+    refused = home.run("start", "-p", "large", "-d", *home.settings, code=7, env=machine)
+    assert "large does not fit: needs 59." in refused.stderr
+    assert "of the 48.0 GiB that are free in RAM" in refused.stderr
+    assert "`repack: false` needs" in refused.stderr
+    assert "start --force ignores them once" in refused.stderr
+    assert home.status()["server"]["state"] == "stopped"
+
+    home.profile("helped", f"extends: large\n{PINNED.replace('}', ', repack: false}')}")
+    plan = json.loads(home.run("plan", "helped", *home.engine, "--json", env=machine).stdout)
+    assert plan["ledger"]["verdict"] == "tight"
+    assert not plan["ledger"]["refused"]
+
+
+def test_plan_has_the_account_of_each_memory(home, large):
+    home.profile("large", f"model: {{path: {large}}}\n{PINNED}")
+    shown = home.run("plan", "large", *home.engine, env=box(home, 96))
+    assert "# MEMORY  NEEDS" in shown.stdout
+    planned = json.loads(home.run("plan", "large", *home.engine, "--json", env=box(home, 96)).stdout)
+    (ram,) = planned["ledger"]["devices"]
+    assert (ram["name"], ram["total_bytes"], ram["free_bytes"]) == ("RAM", 96 * GIB, 96 * GIB)
+    assert ram["weights_bytes"] == 63_374_323_968
+    assert ram["context_bytes"] == pytest.approx(4096 * 36 * 1024, rel=0.5)
+    assert (ram["source"], planned["ledger"]["verdict"]) == ("formula", "fits")
+    parts = ("weights_bytes", "context_bytes", "compute_bytes", "other_bytes")
+    assert ram["needed_bytes"] == sum(ram[part] for part in parts)
+
+
+def test_what_needs_no_memory_of_its_own_may_be_larger_than_the_memory(home, large):
+    """Left to the engine, the weights stay mapped, and that is said."""
+    home.profile("left", f"model: {{path: {large}}}\nserver: {{ctx-size: 4096}}\n")
+    machine = box(home, 48, cpu={"features": ["avx2"]})
+    plan = json.loads(home.run("plan", "left", *home.engine, "--json", env=machine).stdout)
+    assert "--no-repack" in plan["argv"]
+    assert any("not rearranged for the CPU" in note for note in plan["notes"])
+
+
+def test_a_switch_to_what_does_not_fit_stops_nothing(home, large):
+    home.start("demo")
+    pid = home.status()["server"]["pid"]
+    home.profile("large", f"model: {{path: {large}}}\n{PINNED}guardrails: strict\n")
+    home.run("switch", "large", *home.settings, code=7, env=box(home, 32))
+    assert home.status()["server"]["pid"] == pid
+    assert home.run("ask", "Still there?").stdout.strip() == DEMO_ANSWER
+
+
+def test_nothing_is_downloaded_of_a_model_that_does_not_fit_and_all_of_one_that_does(home, tmp_path):
+    with FakeHub() as hub:
+        hub.add("me/demo-GGUF", split_demo(tmp_path / "parts"))
+        home.profile(
+            "hub", f"model: {{repo: me/demo-GGUF, file: {SPLIT[0]}}}\nengine: {{flavour: cpu}}\n{PINNED}"
+        )
+        refused = home.start("hub", code=7, env={**hub.env, **box(home, 0.01)})
+        assert "hub does not fit" in refused.stderr
+        assert not (home.root / "data" / "models" / "me").exists()
+        home.start("hub", env={**hub.env, **box(home, 8)})
+    assert home.run("ask", "Who are you?").stdout.strip() == DEMO_ANSWER
+
+
+@pytest.mark.skipif(psutil.virtual_memory().total > 56 * GIB, reason="there is room for it here")
+def test_with_force_it_is_tried_and_its_death_explained(home, large):
+    home.profile("large", f"model: {{path: {large}}}\n{PINNED}restart: {{max: 0}}\n")
+    home.start("large", code=7)
+    died = home.start("large", "--force", code=10)
+    assert "There is not enough free memory" in died.stderr
+    assert "failed to allocate CPU_REPACK buffer" in died.stderr

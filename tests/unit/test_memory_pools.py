@@ -1,0 +1,106 @@
+"""Which memories a machine has for an engine, and what of them is free."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from supervisor.hardware.detect import detect
+from supervisor.hardware.types import Gpu, Hardware
+from supervisor.memory.pools import given_back, pools_of
+from supervisor.memory.types import Pool
+
+from .hardware.recorded import load
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+def machine(name: str) -> Hardware:
+    return detect(Path(), load(name))
+
+
+def names(pools) -> list[str]:
+    return [pool.name for pool in pools]
+
+
+def test_an_engine_for_the_cpu_has_the_ram_alone():
+    box = machine("hx370-96gb-4060ti")
+    (ram,) = pools_of(box, "cpu")
+    assert (ram.name, ram.total_bytes, ram.free_bytes) == ("RAM", box.ram_bytes, box.available_bytes)
+
+
+def test_what_the_engine_lists_counts():
+    listed = ("CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)",)
+    card, ram = pools_of(machine("hx370-96gb-4060ti"), "cuda-12.8", listed)
+    assert card == Pool("CUDA0", 16062 * MIB, 15862 * MIB)
+    assert ram.name == "RAM"
+
+
+def test_a_device_of_another_machine_is_not_planned_with():
+    listed = ("RPC0: 10.0.0.2:50052 (24000 MiB, 23000 MiB free)", "CUDA0: Card (16062 MiB, 15862 MiB free)")
+    assert names(pools_of(machine("hx370-96gb-4060ti"), "cuda", listed)) == ["CUDA0", "RAM"]
+
+
+@pytest.mark.parametrize(
+    ("box", "flavour", "expected"),
+    [
+        ("hx370-96gb-4060ti", "cuda-12.8", ["CUDA0", "RAM"]),
+        ("hx370-96gb-4060ti", "vulkan", ["Vulkan0", "RAM"]),  # the integrated one is left alone
+        ("two-nvidia", "cuda-13.4", ["CUDA0", "CUDA1", "RAM"]),
+        ("m4-max-128gb", "metal", ["MTL0", "RAM"]),
+        ("no-gpu", "vulkan", ["RAM"]),
+        ("evo-t1-64gb", "unknown", ["RAM"]),
+    ],
+)
+def test_before_an_engine_is_there_the_machines_own_gpus_are_taken(box, flavour, expected):
+    assert names(pools_of(machine(box), flavour)) == expected
+
+
+def test_graphics_in_the_processor_share_the_ram_and_a_card_does_not():
+    shared, _ = pools_of(machine("evo-t1-64gb"), "vulkan")
+    assert shared.shares_ram
+    listed, _ = pools_of(machine("evo-t1-64gb"), "vulkan", ("Vulkan0: Arc (47000 MiB, 42000 MiB free)",))
+    assert listed.shares_ram
+    card, _ = pools_of(machine("ryzen-9700x-rx9070"), "vulkan")
+    assert not card.shares_ram
+
+
+def test_what_is_shared_is_never_freer_than_the_ram():
+    box = replace(machine("evo-t1-64gb"), available_bytes=2 * GIB)
+    shared, ram = pools_of(box, "vulkan")
+    assert shared.free_bytes == ram.free_bytes == 2 * GIB
+
+
+@pytest.mark.parametrize(("gib", "working_set"), [(16, 16 * 2 / 3), (32, 32 * 2 / 3), (64, 48), (128, 96)])
+def test_a_mac_gives_its_gpu_what_metal_recommends(gib, working_set):
+    mac = Hardware(
+        "macos", "arm64", ram_bytes=gib * GIB, available_bytes=gib * GIB // 2,
+        gpus=(Gpu("apple", "Apple M4", memory_bytes=gib * GIB, shared_bytes=gib * GIB, integrated=True, unified=True),),
+    )  # fmt: skip
+    gpu, ram = pools_of(mac, "metal")
+    assert gpu.total_bytes == pytest.approx(working_set * GIB, abs=1)
+    assert ram.free_bytes == (gib - 2) * GIB
+
+
+def test_what_nobody_knows_stays_unknown():
+    bare = Hardware("linux", "x86_64", gpus=(Gpu("nvidia", "Card", integrated=False),))
+    card, ram = pools_of(bare, "cuda")
+    assert (card.total_bytes, card.free_bytes, ram.total_bytes, ram.free_bytes) == (None, None, None, None)
+
+
+def test_what_a_server_gives_back_is_free_then_and_never_more_than_all():
+    before = (Pool("CUDA0", 16 * GIB, 4 * GIB), Pool("RAM", 64 * GIB, 60 * GIB), Pool("CUDA1", None, None))
+    card, ram, unknown = given_back(before, {"CUDA0": 11 * GIB, "RAM": 10 * GIB, "CUDA1": GIB})
+    assert (card.free_bytes, ram.free_bytes, unknown.free_bytes) == (15 * GIB, 64 * GIB, None)
+
+
+def test_what_the_firmware_carved_out_is_the_gpus_own():
+    carved, _ = pools_of(machine("max-395-128gb-carved"), "vulkan")
+    assert (carved.shares_ram, carved.own_bytes) == (True, 96 * GIB)
+    listed, _ = pools_of(
+        machine("max-395-128gb-carved"), "vulkan", ("Vulkan0: AMD (114000 MiB, 113000 MiB free)",)
+    )
+    assert listed.own_bytes == 96 * GIB
