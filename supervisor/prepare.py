@@ -13,14 +13,19 @@ from functools import cache
 from pathlib import Path
 
 from .daemon import client
+from .daemon.adjusted import known
+from .daemon.places import adjusted_file
 from .engine.build import Build
 from .engine.choose import acquire, find
 from .engine.means import Means
 from .errors import DoesNotFit, SupervisorError
 from .hardware.known import hardware_of
-from .memory.fitting import Fitted, fit, notes_of
+from .memory.asked import told_about
+from .memory.fitting import Fitted, Telling, fit, notes_of
+from .memory.kept_figures import Figures
 from .model.demo import ensure_demo
 from .model.locate import parts_of
+from .options.types import OptionValue
 from .paths import Paths
 from .plan.make import ModelAtHand, make_plan
 from .plan.types import LaunchPlan
@@ -67,14 +72,16 @@ def prepare(
     means = means_of(paths, progress)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means, tag=tag)
-    fitted = fit(profile, model, build, means.hardware(), _held(paths))
+    told = _telling(profile, build, paths)
+    fitted = fit(profile, model, build, means.hardware(), held=_held(paths), told=told)
     if fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
             hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
             f"{profile.guardrails}; start --force ignores them once.",
         )
-    return _preparation(profile, overrides, build, get_model(profile, paths, progress), fitted)
+    get_model(profile, paths, progress)
+    return _preparation(profile, overrides, build, fitted, paths)
 
 
 def preview(
@@ -90,15 +97,18 @@ def preview(
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = means_of(paths, Silent(), hardware)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
-    first = path_of(profile, paths)
     try:
-        held = {} if means.elsewhere else _held(paths)
-        fitted = fit(profile, look_at(profile, paths, write=False), build, means.hardware(), held)
+        model = look_at(profile, paths, write=False)
+        if means.elsewhere:
+            fitted = fit(profile, model, build, means.hardware())
+        else:
+            told = _telling(profile, build, paths)
+            fitted = fit(profile, model, build, means.hardware(), held=_held(paths), told=told)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
-        unknown = _preparation(profile, overrides, build, first, None)
+        unknown = _preparation(profile, overrides, build, None, paths)
         return replace(unknown, notes=(*unknown.notes, note))
-    return _preparation(profile, overrides, build, first, fitted)
+    return _preparation(profile, overrides, build, fitted, paths)
 
 
 def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> Means:
@@ -110,6 +120,11 @@ def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> 
         demo=lambda: ensure_demo(paths.models),
         elsewhere=hardware is not None,
     )
+
+
+def _telling(profile: Profile, build: Build, paths: Paths) -> Telling:
+    files, figures = parts_of(path_of(profile, paths)), Figures(paths.state / "figures.json")
+    return lambda settings, ask: told_about(files, build, settings, figures, may_ask=ask)
 
 
 def _held(paths: Paths) -> Mapping[str, int]:
@@ -125,9 +140,10 @@ def _preparation(
     profile: Profile,
     settings: Mapping[str, str],
     build: Build,
-    first: Path,
     fitted: Fitted | None,
+    paths: Paths,
 ) -> Preparation:
+    first = path_of(profile, paths)
     files = parts_of(first)
     missing = [file for file in files if not file.exists()]
     stamp = "" if missing else "|".join(f"{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
@@ -138,6 +154,19 @@ def _preparation(
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
     if fitted is not None:
         notes += notes_of(fitted)
-        profile = replace(profile, server={**profile.server, **(fitted.changes or {})})
+        profile = replace(profile, server={**profile.server, **fitted.changes})
     plan = make_plan(profile, build, model, settings, fitted.held if fitted else None)
+    if fitted is not None and fitted.step_back:
+        options = {**profile.server, **fitted.step_back}
+        less = make_plan(replace(profile, server=options), build, model, settings, fitted.held)
+        less = replace(less, adjustment=_in_words(fitted.step_back), adjusts=plan.digest)
+        plan = replace(plan, adjusted=less)
+        if plan.digest in known(adjusted_file(paths)):
+            plan = less
+            notes.append(f"{less.adjustment}: it was so the last time")
     return Preparation(plan, tuple(notes), fitted)
+
+
+def _in_words(step_back: Mapping[str, OptionValue]) -> str:
+    changed = ", ".join(f"{name} {value}" for name, value in step_back.items())
+    return f"{changed}, for without it the load failed for memory"

@@ -16,7 +16,7 @@ AFTER_THE_TABLE = ("projected to use", "fitting params", "Host ")
 
 def ask(program: Path, model: Path, options: Sequence[str]) -> Mapping[str, Taken]:
     """The first table that the engine prints, by name of the pool; empty where it printed none."""
-    own = ["-fitp", "on"] if "fit-params" in program.name else ["--host", "127.0.0.1", "--port", "0"]
+    own = [] if "fit-params" in program.name else ["--host", "127.0.0.1", "--port", "0"]
     process = subprocess.Popen(
         [program, "-m", model, "-lv", "4", *own, *options],
         stdout=subprocess.PIPE,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..memory.types import Account
     from ..memory.verdict import Judgement
 
-_HEADERS = ("memory", "needs", "free", "of", "weights", "context", "compute", "other", "verdict")
+_HEADERS = ("memory", "needs", "free", "of", "weights", "context", "compute", "other", "says", "verdict")
 
 
 def ledger_table(fitted: Fitted) -> str:
@@ -28,7 +28,7 @@ def ledger_json(fitted: Fitted) -> dict[str, Any]:
         "refused": fitted.verdict.refused,
         "devices": [_device(account, judgement) for account, judgement in rows],
         "advice": [{"changes": dict(each.changes), "text": each.text} for each in fitted.advices],
-        "placement": {"changes": dict(fitted.changes or {}), "reasons": list(fitted.reasons)},
+        "placement": {"changes": dict(fitted.changes), "reasons": list(fitted.reasons)},
         "notes": list(fitted.ledger.notes),
     }
 
@@ -42,6 +42,7 @@ def _row(account: Account, judgement: Judgement) -> tuple[str, ...]:
         size(pool.free_bytes),
         size(pool.total_bytes),
         *(size(figure.bytes) for figure in figures),
+        ", ".join(sorted({figure.source for figure in figures})),
         judgement.status,
     )
 

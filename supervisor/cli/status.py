@@ -117,10 +117,11 @@ def _lines(now: Status) -> Iterator[str]:
     yield f"model     {_text(server['model'])}"
     yield f"engine    {_text(server['build'])} {_text(server['flavour'])}: {_text(server['engine'])}"
     yield f"process   {_process(server)}, {server['restarts']} restarts"
+    yield from _memory(server.get("memory"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield f"log       {server['log']}"
     yield from _news(now)
-    for warning in server["warnings"]:
+    for warning in (*server["warnings"], *(server.get("memory") or {}).get("warnings", ())):
         yield f"warning   {warning}"
     if server["log_dropped_bytes"]:
         yield f"warning   {size(server['log_dropped_bytes'])} of the log could not be written"
@@ -129,6 +130,19 @@ def _lines(now: Status) -> Iterator[str]:
         yield from (
             lines if server["state"] != "ready" else [lines[0], "          goss-supervisor logs --previous"]
         )
+
+
+def _memory(memory: Status | None) -> Iterator[str]:
+    """What is mapped from the model is left out: the system may drop it, and the process's line has it."""
+    if not memory:
+        return
+    planned = f" of {size(memory['planned_bytes'])} planned" if memory["planned_bytes"] is not None else ""
+    held = f"{size(memory['anonymous_bytes'])}{planned}, " if memory["anonymous_bytes"] is not None else ""
+    yield f"memory    {held}{size(memory['available_bytes'])} left"
+    for name, number in memory["planned_gpu_bytes"].items():
+        yield f"          {size(number)} planned on {name}"
+    if memory["difference"]:
+        yield f"          {memory['difference']}"
 
 
 def _news(now: Status) -> Iterator[str]:

@@ -25,10 +25,11 @@ from ..server.record import Record, write_record
 from ..server.server import Server
 from ..server.table import State
 from ..server.vitals import vitals_of
+from .adjusted import remember
 from .control import Control
 from .endpoint import Endpoint
 from .listener import listen
-from .places import SERVER, daemon_log, private_config, record_file, update_file
+from .places import SERVER, adjusted_file, daemon_log, private_config, record_file, update_file
 from .status import failure_of, iso, url_of
 from .updates import DAILY, Rhythm, keep_looking, news_in
 
@@ -150,8 +151,15 @@ class Daemon:
         self._control.changed()
         try:
             write_record(record_file(self._paths), self._record())
+            self._remember_adjustment()
         except OSError as error:
             log.warning("the state record cannot be written: %s", error)
+
+    def _remember_adjustment(self) -> None:
+        """A plan that served where another one died of memory is what the next start begins with."""
+        plan = self._server.plan
+        if plan is not None and plan.adjusts and self._server.is_serving:
+            remember(adjusted_file(self._paths), plan.adjusts, plan.adjustment)
 
     def _announce(self) -> None:
         life = self._server.lifecycle

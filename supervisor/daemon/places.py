@@ -21,6 +21,11 @@ def record_file(paths: Paths) -> Path:
     return paths.state / f"{SERVER}.json"
 
 
+def adjusted_file(paths: Paths) -> Path:
+    """Plans that were replaced by one that takes less memory."""
+    return paths.state / "adjusted.json"
+
+
 def update_file(paths: Paths) -> Path:
     """What the last look for a newer engine found."""
     return paths.state / "update.json"

@@ -8,14 +8,15 @@ from typing import Any
 
 from ..plan.types import LaunchPlan
 from ..server.address import url_host
+from ..server.memory.planned import RAM, SETTLED_SECONDS, difference, gpus
+from ..server.memory.sample import Sample
 from ..server.server import Server
-from ..server.vitals import vitals
 
 
 def status_of(server: Server) -> dict[str, Any]:
     """One JSON object; what is not known is null."""
     plan, child, life = server.plan, server.child, server.lifecycle
-    used = vitals(child.identity.pid) if child else None
+    sample = server.memory.now()
     return {
         "name": server.name,
         "state": server.state.value,
@@ -33,12 +34,29 @@ def status_of(server: Server) -> dict[str, Any]:
         "url": url_of(plan) if plan else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": life.restarts,
-        "memory_bytes": used.rss_bytes if used else None,
+        "memory_bytes": sample.held.rss_bytes if sample else None,
+        "memory": _memory_of(server, sample) if sample else None,
         "digest": plan.digest if plan else None,
         "warnings": list(plan.warnings) if plan else [],
         "log": str(server.output.path),
         "log_dropped_bytes": server.output.dropped_bytes,
         "last_failure": failure_of(server),
+    }
+
+
+def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
+    """``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``."""
+    plan, ready = server.plan, server.ready_since
+    has_settled = ready is not None and time.time() - ready >= SETTLED_SECONDS
+    return {
+        "rss_bytes": sample.held.rss_bytes,
+        "anonymous_bytes": sample.held.anonymous_bytes,
+        "swap_bytes": sample.held.swap_bytes,
+        "planned_bytes": plan.memory.get(RAM) if plan else None,
+        "planned_gpu_bytes": gpus(plan) if plan else {},
+        "available_bytes": sample.left_bytes,
+        "difference": difference(plan, sample.held) if plan and has_settled else "",
+        "warnings": list(server.memory.warnings.values()),
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..engine.build import Build
@@ -11,13 +11,16 @@ from ..hardware.types import Hardware
 from ..model.model import Model
 from ..options.types import OptionValue
 from ..profile.types import Profile
+from .adjustment import step_back
 from .advice import Advice, advise, in_words
+from .corrected import corrected
 from .guardrails import RAM
 from .ledger import account
 from .pools import given_back, pools_of
 from .proposal import propose
 from .search import Wanted
-from .settings import settings_of
+from .settings import Settings, settings_of
+from .told import Told
 from .types import Ledger
 from .verdict import Changes, Verdict, judge
 
@@ -30,14 +33,16 @@ LEAST_CONTEXT_TOKENS = 4096  # of --fit-ctx, which says how far a context that i
 class Fitted:
     """
     ``changes`` are the options that our placement adds to the profile's, with its ``reasons``; the ledger and
-    the verdict are on both together.  ``advices`` help where the verdict is that it does not fit.
+    the verdict are on both together.  ``advices`` help where the verdict is that it does not fit;
+    ``step_back`` is what our placement changes once should the load fail all the same.
     """
 
     ledger: Ledger
     verdict: Verdict
     advices: tuple[Advice, ...] = ()
-    changes: Mapping[str, OptionValue] | None = None
+    changes: Mapping[str, OptionValue] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    step_back: Mapping[str, OptionValue] = field(default_factory=dict)
 
     @property
     def held(self) -> Mapping[str, int]:
@@ -58,8 +63,22 @@ class Fitted:
         return self.short if self.verdict.refused else ""
 
 
+Telling = Callable[[Settings, bool], Iterable[Told]]
+"""What the engine has told about a launch with these settings; asked now only where the second says so."""
+
+
+def _nothing_told(_: Settings, __: bool) -> Iterable[Told]:
+    return ()
+
+
 def fit(
-    profile: Profile, model: Model, build: Build, hardware: Hardware, held: Mapping[str, int] = NOTHING
+    profile: Profile,
+    model: Model,
+    build: Build,
+    hardware: Hardware,
+    *,
+    held: Mapping[str, int] = NOTHING,
+    told: Telling = _nothing_told,
 ) -> Fitted:
     """
     The account of a launch as the profile has it, or as we place it where it leaves that to us.
@@ -69,12 +88,13 @@ def fit(
     pools = given_back(pools_of(hardware, build.flavour, build.devices), held)
     number = build.capabilities.build
 
-    def weigh(changes: Changes) -> Ledger:
+    def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
         settings = settings_of({**profile.server, **changes}, number, model)
-        return account(model, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
+        ledger = account(model, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
+        return corrected(ledger, told(settings, ask))
 
     if profile.placement == "pinned":
-        ledger = weigh({})
+        ledger = weigh({}, ask=True)
         verdict = judge(ledger, profile.guardrails)
         advices = advise(weigh, profile.guardrails, model.layers or 0) if verdict.refused else ()
         return Fitted(ledger, verdict, advices)
@@ -83,7 +103,11 @@ def fit(
     if profile.placement == "engine":
         changes = {name: value for name, value in changes.items() if name in _BESIDE_THE_ENGINE}
         reasons = _of_the_engine(proposal.changes, changes) if len(pools) > 1 else reasons
-    return Fitted(weigh(proposal.changes), proposal.verdict, (), changes, reasons)
+        ledger = weigh(proposal.changes, ask=True)
+        return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons)
+    ledger = weigh(changes, ask=True)
+    back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
+    return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back)
 
 
 def notes_of(fitted: Fitted) -> tuple[str, ...]:
@@ -106,7 +130,8 @@ def _wanted(profile: Profile, model: Model) -> Wanted:
     least = _tokens(profile.server.get("fit-ctx"))
     wanted = said or model.context_length or LEAST_CONTEXT_TOKENS
     floor = (least or wanted) if said else (least or LEAST_CONTEXT_TOKENS)
-    return Wanted(profile.server, model.layers or 0, model.experts or 0, wanted, min(floor, wanted))
+    options = {name: value for name, value in profile.server.items() if name != "ctx-size" or floor >= wanted}
+    return Wanted(options, model.layers or 0, model.experts or 0, wanted, min(floor, wanted))
 
 
 def _tokens(value: OptionValue | None) -> int:

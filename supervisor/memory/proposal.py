@@ -114,7 +114,7 @@ def _savings(search: Search, found: Found, changes: Mapping[str, OptionValue]) -
     full = search.tried(found.context_tokens, found.rung, {}).verdict.judgements[-1]
     if "cache-ram" in changes:
         kept = changes["cache-ram"]
-        yield f"{f'{kept} MiB' if kept else 'nothing'} for old prompts: with all that it {full.text}"
+        yield f"{f'{kept} MiB' if kept else 'nothing'} is kept for old prompts: with that it {full.text}"
     if "repack" in changes:
         yield "weights are not rearranged for the CPU (repack), so that they need not stay in memory"
 

@@ -1,1 +1,1 @@
-"""GGUF files: writing the demo model, and telling a good file from a bad one before it is launched."""
+"""GGUF files: their headers, here and at the hub; pulling and checking them; and the demo model."""

@@ -44,5 +44,8 @@ class LaunchPlan:
     auto_update: AutoUpdate = "off"
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes that it will hold: RAM, CUDA0 …
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
+    adjusted: LaunchPlan | None = None  # what is tried once, should the load fail for memory
+    adjustment: str = ""  # of an adjusted plan: what is different, in words
+    adjusts: str = ""  # and the digest of the plan that it stands in for
     translations: tuple[Translation, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -20,7 +20,8 @@ def to_json(plan: LaunchPlan) -> dict[str, Any]:
 def public(plan: LaunchPlan) -> dict[str, Any]:
     """The same without what may be secret: for people."""
     hidden = {name: dict.fromkeys(getattr(plan, name), "(hidden)") for name in ("secrets", "settings")}
-    return {**to_json(plan), **hidden}
+    adjusted = plan.adjusted.adjustment if plan.adjusted else None
+    return {**to_json(plan), **hidden, "adjusted": adjusted}
 
 
 def from_json(data: dict[str, Any]) -> LaunchPlan:
@@ -33,6 +34,8 @@ def from_json(data: dict[str, Any]) -> LaunchPlan:
     if fields.pop("schema") != SCHEMA:
         msg = f"this daemon speaks plan schema {SCHEMA}; the two programs are of different versions"
         raise ValueError(msg)
+    if fields["adjusted"] is not None:
+        fields["adjusted"] = from_json({"schema": SCHEMA, **fields["adjusted"]})
     fields["restart"] = Restart(**fields["restart"])
     fields["health"] = Health(**fields["health"])
     fields["stop"] = Stop(**fields["stop"])

@@ -9,6 +9,7 @@ draws a random number.
 - Every launch has an id, and every input about a launch carries it.  An input that belongs to an earlier
   launch changes nothing.
 - A switch remembers the last plan that served, and goes back to it once if the new one fails.
+- A plan whose load failed for memory is replaced once by the one that takes less, if it brought one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..plan.types import LaunchPlan
 from .diagnosis import Diagnosis
 from .table import ARMS, LIVE, OCCUPIED, TABLE, Do, Event, IllegalEvent, State
 
+_OF_MEMORY = {"memory", "gpu-memory"}
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
 
 
@@ -196,9 +198,11 @@ class Lifecycle:
 
     def _judge_failure(self, diagnosis: Diagnosis, now: float) -> Event:
         self.failure = diagnosis
+        assert self.plan is not None
+        if self.plan.adjusted is not None and diagnosis.kind in _OF_MEMORY and not self._served:
+            return Event.ADJUST
         if self._fallback is not None and not self._served:
             return Event.FALL_BACK
-        assert self.plan is not None
         policy = self.plan.restart
         while self._recent and now - self._recent[0] > policy.window_seconds:
             self._recent.popleft()
@@ -230,7 +234,7 @@ class Lifecycle:
                 self._settle("stopped")
             case Event.NEXT:
                 self._begin(self._next)
-            case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK:
+            case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK | Event.ADJUST:
                 self._remember_failure(event)
             case Event.LAST_TIMER:
                 self.why = f"the server is still alive {GONE_SECONDS:g} s after KILL"
@@ -263,12 +267,15 @@ class Lifecycle:
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
         self.proven = self.plan
-        self.why = degraded
+        self.why = degraded or self._what_is_adjusted()
         self._fallback = None
         if self._rolled_back is not None:
             self._settle("rolled back", self._rolled_back.message, self._rolled_back.hint)
         else:
-            self._settle("degraded" if degraded else "ready", degraded)
+            self._settle("degraded" if degraded else "ready", self.why)
+
+    def _what_is_adjusted(self) -> str:
+        return f"with {self.plan.adjustment}" if self.plan and self.plan.adjustment else ""
 
     def _remember_failure(self, event: Event) -> None:
         assert self.failure is not None
@@ -278,6 +285,9 @@ class Lifecycle:
             self._rolled_back = self.failure
             previous, self._fallback = self._fallback, None
             self._begin(previous)
+        elif event is Event.ADJUST:
+            assert self.plan is not None
+            self._begin(self.plan.adjusted)
         elif event is Event.RETRY:
             self.restarts += 1
             self._backoffs += 1

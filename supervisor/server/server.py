@@ -36,6 +36,8 @@ from .lifecycle import (
     TimerElapsed,
     Unresponsive,
 )
+from .memory.planned import RAM
+from .memory.watch import MemoryWatch
 from .output import OutputLog
 from .ports import listens_on
 from .probe import ProbeResult, probe, target_of
@@ -83,6 +85,7 @@ class Server:
         self.failure_tail: tuple[str, ...] = ()
         self.failed_at: float | None = None
         self.busy = ""
+        self.memory = MemoryWatch(on_change)
         self._lock = lock
         self._private_config = private_config
         self._on_change = on_change
@@ -91,6 +94,7 @@ class Server:
         self._waiters: list[asyncio.Future[Outcome]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._ground: asyncio.Task[None] | None = None
         self._on_cpu = ""
         output.listen(self._read_line)
 
@@ -169,7 +173,7 @@ class Server:
     async def _carry_out(self, command: Command) -> None:
         match command.do:
             case Do.CHECK_GROUND:
-                self._queue.put_nowait(GroundChecked(command.launch, self._check_ground()))
+                self._begin_ground(command.launch)
             case Do.SPAWN:
                 await self._spawn(command.launch)
             case Do.WATCH_START:
@@ -186,6 +190,23 @@ class Server:
                 self._arm(command)
 
     # --- commands
+
+    def _begin_ground(self, launch: int) -> None:
+        assert self.plan is not None
+        if self._ground:
+            self._ground.cancel()
+        if self.memory.is_released(self.plan.memory.get(RAM)):
+            self._queue.put_nowait(GroundChecked(launch, self._check_ground()))
+        else:
+            self._ground = asyncio.get_running_loop().create_task(self._wait_for_memory(launch, self.plan))
+
+    async def _wait_for_memory(self, launch: int, plan: LaunchPlan) -> None:
+        """A request that comes meanwhile ends PREPARING, or this launch: then nothing is looked at."""
+        log.info("waiting for the memory of the server before")
+        self._say_busy("waiting for the memory of the server before")
+        await self.memory.released(plan.memory.get(RAM))
+        if self.state is State.PREPARING and self.lifecycle.launch == launch:
+            self._queue.put_nowait(GroundChecked(launch, self._check_ground()))
 
     def _check_ground(self) -> Diagnosis | None:
         assert self.plan is not None
@@ -207,11 +228,13 @@ class Server:
             self._queue.put_nowait(Exited(launch, failure))
             return
         self.child = child
+        self.memory.begin(child.identity.pid)
         self._on_change()  # the pid is known now: whoever reads the record can find the child
         child.exited.add_done_callback(lambda future: self._exited(launch, future.result()))
 
     def _exited(self, launch: int, status: ExitStatus) -> None:
         self.child = None
+        self.memory.end()
         self.output.end_run()
         phase: Phase = "serving" if self.ready_since is not None else "starting"
         tail = self.output.tail(DIAGNOSED_LINES)
@@ -224,6 +247,7 @@ class Server:
         if self.child is None:
             return
         log.info("%s to llama-server (pid %d)", do.name, self.child.identity.pid)
+        self.memory.look()  # what it holds now is what has to come back
         if do is Do.TERM:
             self.child.terminate()
         else:
@@ -340,6 +364,9 @@ class Server:
             self._timer.cancel()
         if self._watcher:
             self._watcher.cancel()
+        if self._ground:
+            self._ground.cancel()
+        self.memory.close()
 
 
 def _doubt(verdict: Verdict, answer: ProbeResult) -> str:

@@ -39,6 +39,7 @@ class Event(StrEnum):
     RETRY = "failed, retry"
     GIVE_UP = "failed, give up"
     FALL_BACK = "failed, fall back"
+    ADJUST = "failed, adjust"  # its load failed for memory, and there is a plan that takes less
     DONE = "gone as asked"
     NEXT = "gone, next plan"
     TIMER = "timer"
@@ -70,7 +71,7 @@ _CRASHES: dict[Event, tuple[State, tuple[Do, ...]]] = {
     Event.RETRY: (State.BACKOFF, (Do.ARM_BACKOFF,)),
     Event.GIVE_UP: (State.FAILED, (Do.SETTLE,)),
 }
-_FAILURES = {**_CRASHES, Event.FALL_BACK: _AGAIN}  # before it has ever served
+_FAILURES = {**_CRASHES, Event.FALL_BACK: _AGAIN, Event.ADJUST: _AGAIN}  # before it has ever served
 _GONE = {Event.DONE: (State.STOPPED, (Do.SETTLE,)), Event.NEXT: _AGAIN, **_FAILURES}
 _ALIVE = {Event.START: _LET_GO, Event.STOP: _LET_GO, Event.KILL: _SHOOT, Event.GIVEN_UP_ON: _LET_GO}
 _AT_REST = {

@@ -82,7 +82,7 @@ def test_a_switch_to_a_profile_that_cannot_load_goes_back_and_says_why(home):
     broken = home.root / "data" / "models" / "broken.gguf"
     good = home.status()["server"]["model"]
     with open(good, "rb") as model:
-        broken.write_bytes(model.read()[:-4096])
+        broken.write_bytes(model.read().replace(b"gpt-oss", b"gpt-ess"))  # an architecture that nobody has
     home.profile("broken", "extends: demo\nmodel: {path: broken.gguf}\n")
     switched = home.run("switch", "broken", *home.settings, code=10)
     assert "demo runs again" in switched.stderr

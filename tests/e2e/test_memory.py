@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import psutil
 import pytest
@@ -11,8 +12,9 @@ from supervisor.hardware.known import VARIABLE
 from supervisor.model.demo import DEMO_ANSWER
 from supervisor.model.shapes import write_sparse
 
+from ..fakes.binaries import script
 from ..fakes.hub import SPLIT, FakeHub, split_demo
-from .conftest import Home, engine_settings, free_port
+from .conftest import BUILT, Home, engine_settings, free_port
 
 GIB = 1024**3
 PINNED = "server: {gpu-layers: 0, ctx-size: 4096, cache-ram: 0}\n"
@@ -68,7 +70,8 @@ def test_plan_has_the_account_of_each_memory(home, large):
     assert (ram["name"], ram["total_bytes"], ram["free_bytes"]) == ("RAM", 96 * GIB, 96 * GIB)
     assert ram["weights_bytes"] == 63_374_323_968
     assert ram["context_bytes"] == pytest.approx(4096 * 36 * 1024, rel=0.5)
-    assert (ram["source"], planned["ledger"]["verdict"]) == ("formula", "fits")
+    assert (ram["sources"]["compute"], planned["ledger"]["verdict"]) == ("formula", "fits")
+    assert ram["sources"]["weights"] in {"formula", "engine"}  # as the build has llama-fit-params or not
     parts = ("weights_bytes", "context_bytes", "compute_bytes", "other_bytes")
     assert ram["needed_bytes"] == sum(ram[part] for part in parts)
 
@@ -111,3 +114,38 @@ def test_with_force_it_is_tried_and_its_death_explained(home, large):
     died = home.start("large", "--force", code=10)
     assert "There is not enough free memory" in died.stderr
     assert "failed to allocate CPU_REPACK buffer" in died.stderr
+
+
+def test_a_load_that_fails_for_memory_takes_one_step_back_and_remembers_it(home, large, tmp_path):
+    """The engine is one that says so as long as a batch is not small; what it then loads is the demo model."""
+    engine = script(
+        tmp_path / "engine" / "llama-server",
+        f'case "$*" in *"--ubatch-size 256"*|*--version*|*--help*|*--list-devices*) exec "{os.environ[BUILT]}" "$@";; esac\n'
+        'echo "ggml_aligned_malloc: insufficient memory (attempted to allocate 58092.19 MB)" >&2; exit 1\n',
+    )
+    home.engine = ("--set", "engine.source=path", "--set", f"engine.path={engine}")
+    home.profile("placed", "extends: demo\nplacement: auto\n")
+    first = home.start("placed")
+    assert "ready" in first.stdout
+    server = home.status()["server"]
+    assert server["why"] == "with ubatch-size 256, for without it the load failed for memory"
+    assert server["restarts"] == 0
+    assert home.run("ask", "Well?").stdout.strip() == DEMO_ANSWER
+    home.run("stop")
+    again = home.start("placed")
+    assert (
+        "ubatch-size 256, for without it the load failed for memory: it was so the last time" in again.stderr
+    )
+    assert home.status()["server"]["last_failure"] is None
+
+
+def test_where_one_step_back_is_not_enough_it_stops_and_says_so(home, tmp_path):
+    engine = script(
+        tmp_path / "engine" / "llama-server",
+        f'case "$*" in *--version*|*--help*|*--list-devices*) exec "{os.environ[BUILT]}" "$@";; esac\n'
+        'echo "ggml_aligned_malloc: insufficient memory (attempted to allocate 58092.19 MB)" >&2; exit 1\n',
+    )
+    home.engine = ("--set", "engine.source=path", "--set", f"engine.path={engine}")
+    home.profile("placed", "extends: demo\nplacement: auto\nrestart: {max: 0}\n")
+    failed = home.start("placed", code=10)
+    assert "There is not enough free memory" in failed.stderr

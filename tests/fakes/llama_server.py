@@ -15,6 +15,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     exit=CODE          end before binding, as with a bad argument
     bind=never         run without ever binding   answer=never       bind and accept, but stay silent
     load=SECONDS       load that long             load_gate=GATE     load until the gate opens
+    hold=MIB           take so much anonymous memory while loading
     die=HOW            abort, segv, kill, stop (SIGSTOP) or exit:CODE ...
     die_when=WHEN      ... loading, ready (the default), requests:N, seconds:S or gate:GATE
     term=ignore        ignore every SIGTERM       term=second        leave with 1 on the second one only
@@ -249,6 +250,7 @@ class Server:
             say("E", "srv   ", f"load_model: failed to load model, '{self.file()}'")
             say("E", "srv ", "llama_server: exiting due to model loading error")
             leave(1)
+        self.held = bytearray(b"x") * (int(self.script.get("hold", 0)) << 20)
         time.sleep(float(self.script.get("load", 0)))
         if "load_gate" in self.script:
             wait_for(self.script["load_gate"])

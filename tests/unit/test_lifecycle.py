@@ -106,6 +106,60 @@ def test_a_server_on_the_wrong_device_is_degraded_and_says_why():
     )
 
 
+SHORT = Diagnosis("gpu-memory", "The GPU has not enough free memory.", "", retryable=True)
+LESS = replace(A, argv=("a", "less"), digest="less", adjustment="n-cpu-moe 32", adjusts="a")
+ADJUSTABLE = replace(A, adjusted=LESS)
+
+
+def test_a_load_that_fails_for_memory_is_tried_once_with_less():
+    story = Story()
+    story.start(ADJUSTABLE)
+    story.clear()
+    assert story.exited(SHORT) == [Do.CHECK_GROUND]
+    assert (story.life.state, story.life.plan) == (State.PREPARING, LESS)
+    story.clear()
+    story.serving()
+    assert (story.life.outcome.result, story.life.restarts) == ("ready", 0)
+    assert "n-cpu-moe 32" in story.life.why
+
+
+def test_what_fails_for_memory_with_less_too_is_a_failure_like_any_other():
+    story = Story()
+    story.start(ADJUSTABLE)
+    story.clear()
+    story.exited(SHORT)
+    story.clear()
+    assert story.exited(SHORT) == [Do.ARM_BACKOFF]
+    assert story.life.plan is LESS
+
+
+@pytest.mark.parametrize("diagnosis", [CRASH, HOPELESS])
+def test_less_memory_is_no_answer_to_another_failure(diagnosis):
+    story = Story()
+    story.start(ADJUSTABLE)
+    story.clear()
+    story.exited(diagnosis)
+    assert story.life.plan is ADJUSTABLE
+
+
+def test_a_server_that_has_served_is_not_adjusted():
+    story = Story().up(ADJUSTABLE)
+    story.exited(SHORT)
+    assert story.life.plan is ADJUSTABLE
+
+
+def test_a_switch_tries_with_less_before_it_goes_back():
+    story = Story().up(B)
+    story.start(ADJUSTABLE)
+    story.exited(GONE)
+    story.clear()
+    story.exited(SHORT)
+    assert story.life.plan is LESS
+    story.clear()
+    story.exited(SHORT)
+    assert story.life.plan is B
+
+
 def test_bad_ground_is_a_failure_before_anything_is_spawned():
     story = Story()
     story.start()

@@ -1,0 +1,119 @@
+"""
+Asks the build itself, with the ``llama-fit-params`` beside it: half a second, nothing is loaded.
+
+Its options are those that all programs of llama.cpp share.  It has none for slots that share their cells,
+and none of the server's own.  It does what the server does at its start for --fit: prints what it would take
+as it is told to, then sees whether that can be made to fit, which does not matter here.  With -fitp it would
+print the same and end at once, too soon for its log: one table in four was lost (demo model, b11434).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ..engine.build import Build
+from ..options.render import render
+from ..options.types import OptionValue
+from ..tool import Outcome, clean_environment, run_tool
+from .kept_figures import Figures, key_of
+from .settings import Settings
+from .told import Told, read_table
+
+TIMEOUT_SECONDS = 20.0
+SINCE = 7407  # the first build that may have it: #16653
+_TOOL = "llama-fit-params"
+_PRINT = ("-lv", "4")  # the table, with a row for each buffer
+
+
+def told_about(
+    files: Sequence[Path], build: Build, settings: Settings, figures: Figures, *, may_ask: bool = True
+) -> tuple[Told, ...]:
+    """
+    All that this build has told about this launch of a model here, the surest last; asked for once.
+
+    ``files`` are the model's.  Empty where they are not all on disk, or where nothing can be had.  Says
+    nothing about another machine, on which weights may be rearranged otherwise.
+    """
+    key = key_of(files, build, settings)
+    if key is None:
+        return ()
+    found = figures.find(key)
+    if may_ask and not any(told.source == "engine" for told in found):
+        asked = ask(build, files[0], settings)
+        if asked is not None:
+            figures.keep(key, asked)
+            return (asked, *found)
+    return found
+
+
+def ask(build: Build, model_path: Path, settings: Settings) -> Told | None:
+    """
+    None where there is no such tool, or it prints no table before it fails or hangs.
+
+    That it fails says only that the launch does not fit (of --split-mode tensor, that it cannot tell).
+    """
+    tool, words = tool_of(build), question(build, settings)
+    if tool is None or words is None:
+        return None
+    outcome = _run([str(tool), "-m", str(model_path), *_PRINT, *words])
+    return None if outcome is None else read_table(outcome.stderr.splitlines())
+
+
+def tool_of(build: Build) -> Path | None:
+    """The tool, beside the build's server; a server that is a library has none."""
+    if len(build.command) != 1 or build.number is None or build.number < SINCE:
+        return None
+    server = Path(build.command[0])
+    tool = server.parent / (_TOOL + server.suffix)
+    return tool if server.is_absolute() and tool.is_file() else None
+
+
+def question(build: Build, settings: Settings) -> tuple[str, ...] | None:
+    """``settings`` in this build's words; None where it has none for them."""
+    rendered = render(dict(_options(settings)), build.capabilities)
+    return None if rendered.problems else rendered.argv
+
+
+def _options(settings: Settings) -> Iterator[tuple[str, OptionValue]]:
+    """By canonical name.  What is as by default is left out where not every build knows it."""
+    if settings.context_tokens:
+        yield "ctx-size", settings.context_tokens
+    yield "batch-size", settings.batch
+    yield "ubatch-size", settings.ubatch
+    yield "parallel", settings.streams
+    yield "cache-type-k", settings.cache_k.name
+    yield "cache-type-v", settings.cache_v.name
+    yield "gpu-layers", settings.gpu_layers
+    yield from ((name, value) for name, (value, default) in _unusual(settings).items() if value != default)
+
+
+def _unusual(settings: Settings) -> Mapping[str, tuple[OptionValue, OptionValue]]:
+    """The value, and the default."""
+    devices = settings.devices
+    overrides = ",".join(f"{each.pattern}={each.target}" for each in settings.overrides)
+    return {
+        "flash-attn": ("auto" if settings.flash else "off", "auto"),
+        "swa-full": (settings.swa_full, False),
+        "kv-offload": (settings.kv_offload, True),
+        "op-offload": (settings.op_offload, True),
+        "n-cpu-moe": (settings.cpu_moe_layers, 0),
+        "n-cpu-ffn": (settings.cpu_ffn_layers, 0),
+        "override-tensor": (overrides, ""),
+        "device": ("" if devices is None else ",".join(devices) or "none", ""),
+        "split-mode": (settings.split_mode, "layer"),
+        "main-gpu": (settings.main_gpu, 0),
+        "tensor-split": (",".join(f"{each:g}" for each in settings.tensor_split), ""),
+        "repack": (settings.repack, True),
+        "no-host": (not settings.host_buffers, False),
+    }
+
+
+def _run(command: Sequence[str]) -> Outcome | None:
+    with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
+        try:
+            return run_tool(command, clean_environment(os.environ, Path(empty)), TIMEOUT_SECONDS)
+        except OSError:
+            return None

@@ -1,0 +1,84 @@
+"""What llama.cpp told about launches, kept: a second plan of the same launch asks nobody."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..engine.build import Build
+from .breakdown import Taken
+from .settings import Settings
+from .told import Asked, Told
+
+FORMAT = 1  # to be raised when what is kept means something else
+MOST = 200
+_SOURCES: tuple[Asked, ...] = ("engine", "measured")  # the surest last
+
+
+def key_of(files: Sequence[Path], build: Build, settings: Settings) -> str | None:
+    """
+    Of a model in this state, a build on the devices that it sees, and all options that memory depends on.
+
+    Hex; None where a file is not on disk.
+    """
+    try:
+        stats = [(file.as_posix(), file.stat()) for file in files]
+    except OSError:
+        return None
+    stamps = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    devices = [device.partition(":")[0] for device in build.devices]  # what follows says how much is free
+    text = "\n".join([*stamps, build.digest, *devices, repr(settings)])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() if stamps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One file of JSON, ``figures.json`` of the state folder: the newest last, the oldest are dropped."""
+
+    file: Path
+
+    def find(self, key: str) -> tuple[Told, ...]:
+        """All that was told about ``key``, the surest last."""
+        found = [told for kept, told in self._all() if kept == key]
+        return tuple(sorted(found, key=lambda told: _SOURCES.index(told.source)))
+
+    def keep(self, key: str, told: Told) -> None:
+        """In place of what the same source said before.  A file that cannot be written costs time only."""
+        others = [(kept, each) for kept, each in self._all() if (kept, each.source) != (key, told.source)]
+        rows = [_row(kept, each) for kept, each in (*others, (key, told))][-MOST:]
+        staged = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            staged.write_text(json.dumps({"format": FORMAT, "figures": rows}), "utf-8")
+            staged.replace(self.file)
+        except OSError:
+            with suppress(OSError):
+                staged.unlink()
+
+    def _all(self) -> list[tuple[str, Told]]:
+        """Nothing of a file that is not there, damaged or of another version."""
+        try:
+            kept = json.loads(self.file.read_text("utf-8"))
+            return [_read(row) for row in kept["figures"]] if kept["format"] == FORMAT else []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return []
+
+
+def _row(key: str, told: Told) -> dict[str, Any]:
+    return {"key": key, **asdict(told)}
+
+
+def _read(row: Any) -> tuple[str, Told]:  # noqa: ANN401 - whatever JSON gives
+    """Raises ValueError, KeyError, TypeError or AttributeError for what is no row."""
+    source: Asked = _SOURCES[_SOURCES.index(row["source"])]
+    buffers = {name: Taken(**taken) for name, taken in row["buffers"].items()}
+    figures = (figure for taken in buffers.values() for figure in asdict(taken).values())
+    if not isinstance(row["key"], str) or any(type(figure) is not int or figure < 0 for figure in figures):
+        raise TypeError
+    return row["key"], Told(source, buffers)

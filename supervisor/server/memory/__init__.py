@@ -1,0 +1,1 @@
+"""Watching the memory of one llama-server, and what is left beside it."""

@@ -1,0 +1,311 @@
+"""The memory of real processes, control groups as files, and a server whose machine runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from supervisor.daemon.status import status_of
+from supervisor.server.memory import release, watch
+from supervisor.server.memory.elsewhere import PsutilSource
+from supervisor.server.memory.linux import LinuxSource
+from supervisor.server.memory.sample import Group, Held, Room, take
+from supervisor.server.memory.watch import MemoryWatch
+from supervisor.server.table import State
+
+from ..fakes.launching import BOUND_SECONDS, PYTHON, program
+from .test_server import plan, promise
+
+MIB, GIB = 1024**2, 1024**3
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+HOLDS = "held = bytearray(b'x') * (100 << 20); print('held', flush=True); input()"
+
+
+@pytest.fixture
+def holder(request):
+    """A process that holds 100 MiB; ``wrapped``: as the child of a shell."""
+    argv = program(HOLDS)
+    if getattr(request, "param", "") == "wrapped":
+        argv = ["/bin/sh", "-c", '"$@"; exit 0', "sh", *argv]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"held\n"
+        yield child
+        child.stdin.close()
+
+
+# --- the sources
+
+
+@on_linux
+@pytest.mark.parametrize("holder", ["alone", "wrapped"], indirect=True)
+def test_what_a_server_holds_is_seen_through_a_script_around_it(holder):
+    held = LinuxSource().held(holder.pid)
+    assert 100 * MIB <= held.anonymous_bytes <= held.rss_bytes <= 200 * MIB
+
+
+def test_psutil_sees_the_same_elsewhere(holder):
+    held = PsutilSource().held(holder.pid)
+    assert 100 * MIB <= held.rss_bytes <= 200 * MIB
+
+
+@pytest.mark.parametrize("source", [pytest.param(LinuxSource(), marks=on_linux), PsutilSource()])
+def test_every_source_knows_the_machine_and_no_dead_process(source):
+    room = source.room()
+    assert 0 < room.available_bytes <= room.total_bytes
+    gone = subprocess.Popen([*PYTHON, "-c", ""])
+    gone.wait()
+    assert take(source, gone.pid) is None
+    assert source.group(gone.pid) is None
+
+
+class Groups:
+    """/proc/1/cgroup and the control groups of version 2, as files."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.source = LinuxSource(str(folder / "proc"), str(folder / "cgroup"))
+        (folder / "proc" / "1").mkdir(parents=True)
+        (folder / "cgroup").mkdir()
+
+    def server_in(self, text):
+        (self.folder / "proc" / "1" / "cgroup").write_text(text)
+
+    def add(self, path, limit, current, stat=""):
+        folder = self.folder / "cgroup" / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{current}\n")
+        (folder / "memory.stat").write_text(stat)
+
+    @property
+    def found(self):
+        return self.source.group(1)
+
+
+@pytest.fixture
+def groups(tmp_path):
+    return Groups(tmp_path)
+
+
+def test_the_tightest_of_all_the_groups_around_a_server_counts(groups):
+    groups.server_in("0::/user.slice/app.slice/goss.service\n")
+    groups.add("user.slice", 32 * GIB, 30 * GIB)
+    groups.add("user.slice/app.slice", "max", 8 * GIB)
+    groups.add("user.slice/app.slice/goss.service", 16 * GIB, 8 * GIB)
+    assert groups.found == Group("/user.slice", 32 * GIB, 2 * GIB)
+
+
+def test_page_cache_in_a_group_is_room(groups):
+    groups.server_in("0::/g\n")
+    stat = f"anon {2 * GIB}\nfile {13 * GIB}\nactive_file {9 * GIB}\ninactive_file {4 * GIB}\nslab_reclaimable {GIB}\n"
+    groups.add("g", 16 * GIB, 16 * GIB, stat)
+    assert groups.found == Group("/g", 16 * GIB, 14 * GIB)
+
+
+def test_inside_of_a_container_its_root_has_the_limit(groups):
+    groups.server_in("0::/\n")
+    groups.add("", 16 * GIB, 15 * GIB)
+    assert groups.found == Group("/", 16 * GIB, GIB)
+
+
+def test_a_group_over_its_limit_has_nothing_left(groups):
+    groups.server_in("0::/g\n")
+    groups.add("g", GIB, 2 * GIB)
+    assert groups.found.left_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "4:memory:/g\n", "0::/../../g\n", "0::/gone\n", "0::/unlimited\n", "0::/\x00\n", "0::/odd\n"],
+)
+def test_no_limit_and_what_cannot_be_read_are_no_group(groups, text):
+    groups.add("unlimited", "max", GIB)
+    groups.add("odd", "9" * 5000, "?")
+    groups.server_in(text)
+    assert groups.found is None
+
+
+# --- the watch
+
+
+class Machine:
+    """A source with the figures that a test wants."""
+
+    def __init__(self, *, holds=0, total=64 * GIB, available=40 * GIB):
+        self.holds, self.total, self.available = holds, total, available
+
+    def held(self, pid):
+        return Held(self.holds + 50 * MIB, self.holds, 0)
+
+    def room(self):
+        return Room(self.total, self.available, 0.0)
+
+    def group(self, pid):
+        return None
+
+
+def watched_by(test, machine):
+    test.server.memory = MemoryWatch(test.note, source=machine)
+    return test.server.memory
+
+
+@promise
+async def test_a_machine_that_runs_out_is_warned_of_once_and_calmed_once(test, tmp_path):
+    machine, lines = Machine(), Lines()
+    memory = watched_by(test, machine)
+    with lines:
+        await test.server.start(plan(tmp_path))
+        assert status_of(test.server)["memory"]["warnings"] == []
+        machine.available = GIB
+        memory.look()
+        memory.look()
+        (warning,) = status_of(test.server)["memory"]["warnings"]
+        machine.available = 40 * GIB
+        memory.look()
+    assert "1.0 GiB of this machine's 64.0 GiB" in warning
+    assert lines.said == [f"memory: {warning}", "memory: enough of this machine's RAM is left again"]
+    assert status_of(test.server)["memory"]["warnings"] == []
+
+
+@promise
+async def test_a_warning_ends_with_its_server_and_who_watches_is_told(test, tmp_path):
+    machine, lines = Machine(available=GIB), Lines()
+    memory = watched_by(test, machine)
+    with lines:
+        starting = test.server.start(plan(tmp_path, load_gate=tmp_path / "never"))
+        await test.until(lambda: memory.warnings)  # while it loads: that is when memory is taken
+        assert test.server.state is State.STARTING
+        await test.server.stop()
+        await starting
+    assert not memory.warnings
+    assert lines.said[-1] == "memory: the server that was warned of is gone"
+    assert status_of(test.server)["memory"] is None
+
+
+class Lines:
+    """What the watch says to the log meanwhile."""
+
+    def __enter__(self):
+        self.said: list[str] = []
+        self.handler = logging.Handler()
+        self.handler.emit = lambda record: self.said.append(record.getMessage())
+        self.level = watch.log.level
+        watch.log.addHandler(self.handler)
+        watch.log.setLevel(logging.INFO)
+
+    def __exit__(self, *_):
+        watch.log.removeHandler(self.handler)
+        watch.log.setLevel(self.level)
+
+
+def test_it_goes_on_looking():
+    async def story():
+        machine, warned = Machine(), asyncio.Event()
+        watch = MemoryWatch(warned.set, source=machine, every_seconds=0.001)
+        watch.begin(1)
+        machine.available = GIB
+        async with asyncio.timeout(BOUND_SECONDS):
+            await warned.wait()
+        watch.end()
+
+    asyncio.run(story())
+
+
+@on_linux
+@promise
+async def test_status_has_the_figures_of_a_real_server(test, tmp_path):
+    asked = replace(plan(tmp_path, hold=100), memory={"RAM": 105 * MIB, "CUDA0": GIB, "CUDA1": 0})
+    await test.server.start(asked)
+    shown = status_of(test.server)["memory"]
+    assert 100 * MIB <= shown["anonymous_bytes"] <= shown["rss_bytes"] <= 200 * MIB
+    assert shown["planned_bytes"] == 105 * MIB
+    assert shown["planned_gpu_bytes"] == {"CUDA0": GIB}
+    assert shown["available_bytes"] > 0
+    assert shown["difference"] == ""
+
+
+@on_linux
+@promise
+async def test_a_plan_that_was_wrong_is_said_once_the_server_has_settled(test, tmp_path):
+    await test.server.start(replace(plan(tmp_path, hold=300), memory={"RAM": 50 * MIB}))
+    assert status_of(test.server)["memory"]["difference"] == ""
+    test.server.ready_since -= 60
+    assert "more than was planned" in status_of(test.server)["memory"]["difference"]
+
+
+# --- the wait between two servers
+
+
+@promise
+async def test_a_switch_waits_until_the_memory_of_the_old_one_is_back(test, tmp_path):
+    machine = Machine(holds=30 * GIB, available=5 * GIB)
+    watched_by(test, machine)
+    await test.server.start(plan(tmp_path, name="old"))
+    switching = test.server.start(replace(plan(tmp_path, name="new"), memory={"RAM": 30 * GIB}))
+    await test.until(lambda: "waiting for the memory" in test.server.busy)
+    assert (test.server.state, test.server.child, test.starts) == (State.PREPARING, None, 1)
+    machine.available = 35 * GIB
+    outcome = await switching
+    assert (outcome.result, outcome.profile, test.server.busy) == ("ready", "new", "")
+
+
+@promise
+async def test_nobody_waits_for_memory_that_is_not_needed(test, tmp_path):
+    machine = Machine(holds=30 * GIB, available=20 * GIB)
+    memory = watched_by(test, machine)
+    memory.released = None  # nobody may call it
+    await test.server.start(plan(tmp_path, name="old"))
+    outcome = await test.server.start(replace(plan(tmp_path, name="new"), memory={"RAM": 10 * GIB}))
+    assert outcome.result == "ready"
+
+
+def test_the_wait_has_a_bound(tmp_path, monkeypatch):
+    @promise
+    async def story(test, tmp_path):
+        watched_by(test, Machine(holds=30 * GIB, available=5 * GIB))  # it never comes back
+        await test.server.start(plan(tmp_path, name="old"))
+        assert (await test.server.start(plan(tmp_path, name="new"))).result == "ready"
+
+    monkeypatch.setattr(release, "RELEASE_SECONDS", 0.3)
+    story(tmp_path)
+
+
+@promise
+async def test_a_stop_during_the_wait_is_heard_at_once_and_nothing_is_spawned(test, tmp_path):
+    machine = Machine(holds=30 * GIB, available=5 * GIB)
+    memory = watched_by(test, machine)
+    await test.server.start(plan(tmp_path, name="old"))
+    switching = test.server.start(plan(tmp_path, name="new"))
+    await test.until(lambda: "waiting for the memory" in test.server.busy)
+    assert (await test.server.stop()).result == "stopped"
+    assert (await switching).result == "stopped"
+    machine.available = 35 * GIB
+    await memory.released(None)
+    await test.server._ground
+    assert (test.server.state, test.starts) == (State.STOPPED, 1)
+
+
+@promise
+async def test_another_start_during_the_wait_takes_its_place(test, tmp_path):
+    machine = Machine(holds=30 * GIB, available=5 * GIB)
+    watched_by(test, machine)
+    await test.server.start(plan(tmp_path, name="old"))
+    test.server.start(plan(tmp_path, name="new"))
+    await test.until(lambda: "waiting for the memory" in test.server.busy)
+    newest = test.server.start(plan(tmp_path, name="newest"))
+    machine.available = 35 * GIB
+    assert (await newest).profile == "newest"
+    assert test.starts == 2
+
+
+@on_linux
+@promise
+async def test_a_real_server_that_held_little_is_not_waited_for(test, tmp_path):
+    await test.server.start(plan(tmp_path, hold=100))
+    test.server.memory.released = None  # nobody may call it
+    assert (await test.server.start(plan(tmp_path))).result == "ready"

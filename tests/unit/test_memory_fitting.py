@@ -1,0 +1,127 @@
+"""A profile on a machine: the shipped ones fit where they are meant to, and each placement keeps its promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from supervisor.engine.promised import promised
+from supervisor.hardware.detect import detect
+from supervisor.memory.breakdown import Taken
+from supervisor.memory.fitting import fit, notes_of
+from supervisor.memory.told import Told
+from supervisor.profile.resolve import resolve
+from supervisor.profile.store import ProfileStore, shipped_folder
+
+from .hardware.recorded import load
+from .memory_machines import GIB, gpt_oss
+
+STORE = ProfileStore(Path("/nowhere"), shipped_folder())
+# profile, machine, flavour, size of the model
+MEANT = [
+    ("rtx4060ti-oculink", "hx370-96gb-4060ti", "cuda-12.8", "120b"),
+    ("evo-t1-64gb", "evo-t1-64gb", "vulkan", "120b"),
+    ("xg1-370-96gb-cpu", "hx370-96gb", "cpu", "120b"),
+    ("rx9070-20b", "ryzen-9700x-rx9070", "vulkan", "20b"),
+    ("rx9070-120b", "ryzen-9700x-rx9070", "vulkan", "120b"),
+    ("m4-max-128gb", "m4-max-128gb", "metal", "120b"),
+    ("m4-mini-16gb", "m4-mini-16gb", "metal", "20b"),
+    ("ryzen-ai-max-395", "max-395-128gb-carved", "vulkan", "120b"),
+    ("zenbook-sora-32gb", "snapdragon-x-elite-windows", "cpu", "20b"),
+]
+
+
+def fitted(name, box, flavour, size, *, server=None, available_gib=None, told=None, held=None, **changes):
+    """``server`` replaces the options of the profile, ``changes`` other values of it."""
+    profile = replace(resolve(name, STORE), **changes)
+    profile = profile if server is None else replace(profile, server=server)
+    hardware = detect(Path(), load(box))
+    if available_gib is not None:
+        hardware = replace(hardware, available_bytes=int(available_gib * GIB))
+    more = {name: value for name, value in (("told", told), ("held", held)) if value is not None}
+    return fit(profile, gpt_oss(size), promised("not here", flavour=flavour), hardware, **more)
+
+
+@pytest.mark.parametrize(("name", "box", "flavour", "size"), MEANT)
+def test_a_shipped_profile_is_not_refused_on_its_machine(name, box, flavour, size):
+    found = fitted(name, box, flavour, size)
+    assert found.refusal == ""
+    assert found.verdict.status in {"fits", "tight"}
+
+
+@pytest.mark.parametrize(("name", "box", "flavour", "size"), MEANT)
+def test_nor_is_it_where_the_placement_is_left_to_us(name, box, flavour, size):
+    free = {"ctx-size": resolve(name, STORE).server["ctx-size"]}
+    assert fitted(name, box, flavour, size, server=free, placement="auto").verdict.allowed
+
+
+def test_what_does_not_fit_is_refused_with_what_was_tried_and_does():
+    tight = {"n-cpu-moe": 28, "gpu-layers": 99, "ctx-size": 32768, "ubatch-size": 4096, "cache-ram": 0}
+    found = fitted("rtx4060ti-oculink", "hx370-96gb-4060ti", "cuda-12.8", "120b", server=tight)
+    assert found.refusal.startswith("needs 16.8 GiB of the 15.6 GiB that are free on CUDA0: `n-cpu-moe: ")
+    helped = {**tight, **found.advices[0].changes}
+    assert fitted("rtx4060ti-oculink", "hx370-96gb-4060ti", "cuda-12.8", "120b", server=helped).refusal == ""
+
+
+def test_without_guardrails_it_is_said_and_not_refused():
+    found = fitted("m4-mini-16gb", "m4-mini-16gb", "metal", "120b", guardrails="off")
+    assert found.refusal == ""
+    assert found.short in notes_of(found)
+
+
+def test_ours_comes_with_one_step_back_and_a_pinned_one_with_none():
+    box = ("hx370-96gb-4060ti", "cuda-12.8", "120b")
+    ours = fitted("rtx4060ti-oculink", *box, server={"ctx-size": 32768}, placement="auto")
+    assert ours.changes["n-cpu-moe"] in {30, 31, 32}
+    assert ours.step_back == {"n-cpu-moe": ours.changes["n-cpu-moe"] + 3}
+    assert fitted("rtx4060ti-oculink", *box).step_back == {}
+
+
+def test_beside_the_engines_own_placement_only_what_it_does_not_count_is_set():
+    found = fitted(
+        "gpt-oss-120b",
+        "hx370-96gb",
+        "cpu",
+        "120b",
+        server={"ctx-size": 4096},
+        available_gib=60,
+        placement="engine",
+    )
+    assert found.changes == {"cache-ram": 0, "repack": False}
+    on_a_card = fitted("gpt-oss-120b", "hx370-96gb-4060ti", "cuda-12.8", "120b", placement="engine")
+    assert not {"gpu-layers", "n-cpu-moe", "ctx-size"} & on_a_card.changes.keys()
+    assert "llama.cpp places the model itself" in on_a_card.reasons[0]
+
+
+def test_a_context_that_is_said_is_kept_unless_less_is_allowed():
+    machine = ("snapdragon-x-elite-windows", "cpu", "20b")
+    cramped = {"placement": "auto", "available_gib": 14.5}
+    kept = fitted("gpt-oss-20b", *machine, server={"ctx-size": 131072}, **cramped)
+    assert kept.ledger.settings.context_tokens == 131072
+    allowed = fitted("gpt-oss-20b", *machine, server={"ctx-size": 131072, "fit-ctx": 8192}, **cramped)
+    assert 8192 <= allowed.ledger.settings.context_tokens < 131072
+
+
+def test_what_the_running_server_holds_counts_as_free():
+    box = ("hx370-96gb-4060ti", "cuda-12.8", "120b")
+    cramped = fitted("rtx4060ti-oculink", *box, available_gib=10)
+    assert cramped.verdict.status != "fits"
+    assert (
+        fitted("rtx4060ti-oculink", *box, available_gib=10, held={"RAM": 60 * GIB}).verdict.status == "fits"
+    )
+
+
+def test_what_the_engine_told_counts_and_is_asked_once():
+    asked = []
+
+    def told(settings, ask):
+        asked.append(ask)
+        return [Told("engine", {"Host": Taken(62_000 * 2**20, 171 * 2**20, 0)})] if ask else []
+
+    server = {"ctx-size": 4096, "gpu-layers": 0, "repack": False, "cache-ram": 0}
+    found = fitted("gpt-oss-120b", "hx370-96gb", "cpu", "120b", server=server, placement="pinned", told=told)
+    assert asked.count(True) == 1
+    (ram,) = found.ledger.accounts
+    assert (ram.weights.bytes, ram.weights.source) == (62_000 * 2**20, "engine")
