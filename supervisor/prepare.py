@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .daemon import client
 from .daemon.adjusted import known
-from .daemon.places import adjusted_file
+from .daemon.places import adjusted_file, figures_file
 from .engine.build import Build
 from .engine.choose import acquire, find
 from .engine.means import Means
@@ -22,7 +22,7 @@ from .errors import DoesNotFit, SupervisorError
 from .hardware.known import hardware_of
 from .memory.asked import told_about
 from .memory.fitting import Fitted, Telling, fit, notes_of
-from .memory.kept_figures import Figures
+from .memory.kept_figures import Figures, key_of
 from .model.demo import ensure_demo
 from .model.locate import parts_of
 from .options.types import OptionValue
@@ -32,7 +32,7 @@ from .plan.types import LaunchPlan
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 from .profile.types import Profile
-from .profile_model import get_model, look_at, path_of
+from .profile_model import get_model, look_at, look_at_draft, path_of
 from .progress import Progress, Silent
 from .server.environment import system_config
 
@@ -72,8 +72,8 @@ def prepare(
     means = means_of(paths, progress)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means, tag=tag)
-    told = _telling(profile, build, paths)
-    fitted = fit(profile, model, build, means.hardware(), held=_held(paths), told=told)
+    told, draft = _telling(profile, build, paths), look_at_draft(profile, paths)
+    fitted = fit(profile, model, build, means.hardware(), draft=draft, held=_held(paths), told=told)
     if fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
@@ -98,12 +98,12 @@ def preview(
     means = means_of(paths, Silent(), hardware)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
     try:
-        model = look_at(profile, paths, write=False)
+        model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
         if means.elsewhere:
-            fitted = fit(profile, model, build, means.hardware())
+            fitted = fit(profile, model, build, means.hardware(), draft=draft)
         else:
             told = _telling(profile, build, paths)
-            fitted = fit(profile, model, build, means.hardware(), held=_held(paths), told=told)
+            fitted = fit(profile, model, build, means.hardware(), draft=draft, held=_held(paths), told=told)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         unknown = _preparation(profile, overrides, build, None, paths)
@@ -123,7 +123,7 @@ def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> 
 
 
 def _telling(profile: Profile, build: Build, paths: Paths) -> Telling:
-    files, figures = parts_of(path_of(profile, paths)), Figures(paths.state / "figures.json")
+    files, figures = parts_of(path_of(profile, paths)), Figures(figures_file(paths))
     return lambda settings, ask: told_about(files, build, settings, figures, may_ask=ask)
 
 
@@ -156,6 +156,8 @@ def _preparation(
         notes += notes_of(fitted)
         profile = replace(profile, server={**profile.server, **fitted.changes})
     plan = make_plan(profile, build, model, settings, fitted.held if fitted else None)
+    if fitted is not None and fitted.is_settled:
+        plan = replace(plan, figures=key_of(files, build, fitted.ledger.settings) or "")
     if fitted is not None and fitted.step_back:
         options = {**profile.server, **fitted.step_back}
         less = make_plan(replace(profile, server=options), build, model, settings, fitted.held)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path, PureWindowsPath
 
 from .errors import ConfigError
+from .memory.draft import MODEL as DRAFT
 from .model.demo import demo_path, ensure_demo
 from .model.load import open_model
 from .model.locate import locate, locate_whole
@@ -51,6 +52,12 @@ def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
 
         return hub_model(model.repo, model.file, Hub.of(os.environ), headers)
     return open_model(path, headers)
+
+
+def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
+    """The draft model that the profile's options name by its file; raises as ``open_model`` does."""
+    named = profile.server.get(DRAFT)
+    return open_model(Path(str(named)).expanduser(), paths.cache / "headers") if named else None
 
 
 def get_model(profile: Profile, paths: Paths, progress: Progress) -> Path:

@@ -29,11 +29,13 @@ from .adjusted import remember
 from .control import Control
 from .endpoint import Endpoint
 from .listener import listen
-from .places import SERVER, adjusted_file, daemon_log, private_config, record_file, update_file
+from .places import SERVER, adjusted_file, daemon_log, figures_file, private_config, record_file, update_file
 from .status import failure_of, iso, url_of
 from .updates import DAILY, Rhythm, keep_looking, news_in
 
 log = logging.getLogger(__name__)
+
+LOADING_LINES = 1000  # at -lv 4 there are some 200
 
 
 class Daemon:
@@ -60,6 +62,7 @@ class Daemon:
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announced = ""
+        self._figures_of = 0
         self._tell = tell
         self._looks = looks
         self._server = Server(
@@ -152,6 +155,7 @@ class Daemon:
         try:
             write_record(record_file(self._paths), self._record())
             self._remember_adjustment()
+            self._keep_figures()
         except OSError as error:
             log.warning("the state record cannot be written: %s", error)
 
@@ -160,6 +164,21 @@ class Daemon:
         plan = self._server.plan
         if plan is not None and plan.adjusts and self._server.is_serving:
             remember(adjusted_file(self._paths), plan.adjusts, plan.adjustment)
+
+    def _keep_figures(self) -> None:
+        """Once for each launch, when it is ready: at ``log-verbosity: 4`` the engine says what it took."""
+        server, plan = self._server, self._server.plan
+        if plan is None or not plan.figures or not server.is_serving or self._figures_of == server.launch:
+            return
+        self._figures_of = server.launch
+        if not any("verbosity" in word for word in plan.argv):
+            return  # by default the log says nothing of it
+
+        from ..memory.kept_figures import Figures  # noqa: PLC0415 - only for who asks for it
+        from ..memory.told import measured  # noqa: PLC0415 - the same
+
+        if told := measured(server.output.tail(LOADING_LINES)):
+            Figures(figures_file(self._paths)).keep(plan.figures, told)
 
     def _announce(self) -> None:
         life = self._server.lifecycle

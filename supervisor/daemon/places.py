@@ -21,6 +21,11 @@ def record_file(paths: Paths) -> Path:
     return paths.state / f"{SERVER}.json"
 
 
+def figures_file(paths: Paths) -> Path:
+    """What llama.cpp told about the memory of launches."""
+    return paths.state / "figures.json"
+
+
 def adjusted_file(paths: Paths) -> Path:
     """Plans that were replaced by one that takes less memory."""
     return paths.state / "adjusted.json"

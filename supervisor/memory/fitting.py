@@ -14,6 +14,7 @@ from ..profile.types import Profile
 from .adjustment import step_back
 from .advice import Advice, advise, in_words
 from .corrected import corrected
+from .draft import DRAFTED, draft_options, with_draft
 from .guardrails import RAM
 from .ledger import account
 from .pools import given_back, pools_of
@@ -53,6 +54,13 @@ class Fitted:
         }
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the launch will be what the ledger is about: llama.cpp's ``--fit`` may make it another."""
+        settings, has_gpu = self.ledger.settings, len(self.ledger.accounts) > 1
+        left_open = [name for name in settings.left_open if has_gpu or name != "gpu-layers"]
+        return not (settings.fit and left_open)
+
+    @property
     def short(self) -> str:
         """What does not fit and what would help, without its full stop; empty where all fits."""
         return in_words(self.verdict, self.advices)
@@ -77,6 +85,7 @@ def fit(
     build: Build,
     hardware: Hardware,
     *,
+    draft: Model | None = None,
     held: Mapping[str, int] = NOTHING,
     told: Telling = _nothing_told,
 ) -> Fitted:
@@ -89,9 +98,17 @@ def fit(
     number = build.capabilities.build
 
     def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
-        settings = settings_of({**profile.server, **changes}, number, model)
-        ledger = account(model, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
-        return corrected(ledger, told(settings, ask))
+        options = {**profile.server, **changes}
+        if draft is None:
+            return alone(model, options, ask=ask)
+        counted = {name: value for name, value in options.items() if name not in DRAFTED}
+        return with_draft(alone(model, counted, ask=ask), alone(draft, draft_options(options)))
+
+    def alone(which: Model, options: Changes, *, ask: bool | None = None) -> Ledger:
+        """``ask`` None: what was told is of another model."""
+        settings = settings_of(options, number, which)
+        ledger = account(which, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
+        return ledger if ask is None else corrected(ledger, told(settings, ask))
 
     if profile.placement == "pinned":
         ledger = weigh({}, ask=True)

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..engine.build import Build
 from .breakdown import Taken
-from .settings import Settings
 from .told import Asked, Told
+
+if TYPE_CHECKING:  # the daemon keeps figures too, and needs neither
+    from ..engine.build import Build
+    from .settings import Settings
 
 FORMAT = 1  # to be raised when what is kept means something else
 MOST = 200

@@ -34,8 +34,15 @@ _LOAD_MODES: Mapping[str, LoadMode] = {
     "mmap+mlock": "mmap+mlock",
     "dio": "dio",
 }
-_DRAFTS = ("spec-draft-model", "spec-draft-hf", "spec-type")
-_NOT_COUNTED = (*_DRAFTS, "mmproj", "mmproj-url", "lora", "control-vector")
+_NOT_COUNTED = (
+    "spec-draft-model",
+    "spec-draft-hf",
+    "spec-type",
+    "mmproj",
+    "mmproj-url",
+    "lora",
+    "control-vector",
+)
 _SPLIT_MODES: Mapping[str, SplitMode] = {"layer": "layer", "none": "none", "row": "row", "tensor": "tensor"}
 
 

@@ -107,6 +107,11 @@ class Server:
         return self.lifecycle.plan
 
     @property
+    def launch(self) -> int:
+        """Counts the launches of this daemon."""
+        return self.lifecycle.launch
+
+    @property
     def is_serving(self) -> bool:
         return self.state in {State.READY, State.DEGRADED}
 

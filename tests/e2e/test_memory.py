@@ -149,3 +149,14 @@ def test_where_one_step_back_is_not_enough_it_stops_and_says_so(home, tmp_path):
     home.profile("placed", "extends: demo\nplacement: auto\nrestart: {max: 0}\n")
     failed = home.start("placed", code=10)
     assert "There is not enough free memory" in failed.stderr
+
+
+def test_what_the_engine_says_after_a_load_is_used_the_next_time(home):
+    home.profile("talkative", "extends: demo\nserver: {log-verbosity: 4}\n")
+    before = json.loads(home.run("plan", "talkative", *home.engine, "--json").stdout)
+    home.start("talkative")
+    planned = json.loads(home.run("plan", "talkative", *home.settings, "--json").stdout)
+    (ram,) = planned["ledger"]["devices"]
+    assert ram["sources"]["compute"] == ram["sources"]["context"] == "measured"
+    assert planned["digest"] == home.status()["server"]["digest"]
+    assert before["ledger"] is None  # the demo model was not there yet

@@ -33,14 +33,20 @@ MEANT = [
 ]
 
 
-def fitted(name, box, flavour, size, *, server=None, available_gib=None, told=None, held=None, **changes):
+def fitted(
+    name, box, flavour, size, *, server=None, available_gib=None, told=None, held=None, draft=None, **changes
+):
     """``server`` replaces the options of the profile, ``changes`` other values of it."""
     profile = replace(resolve(name, STORE), **changes)
     profile = profile if server is None else replace(profile, server=server)
     hardware = detect(Path(), load(box))
     if available_gib is not None:
         hardware = replace(hardware, available_bytes=int(available_gib * GIB))
-    more = {name: value for name, value in (("told", told), ("held", held)) if value is not None}
+    more = {
+        name: value
+        for name, value in (("told", told), ("held", held), ("draft", draft and gpt_oss(draft)))
+        if value is not None
+    }
     return fit(profile, gpt_oss(size), promised("not here", flavour=flavour), hardware, **more)
 
 
@@ -125,3 +131,22 @@ def test_what_the_engine_told_counts_and_is_asked_once():
     assert asked.count(True) == 1
     (ram,) = found.ledger.accounts
     assert (ram.weights.bytes, ram.weights.source) == (62_000 * 2**20, "engine")
+
+
+def test_a_draft_model_is_counted_with_the_context_of_its_target():
+    server = {"ctx-size": 32768, "gpu-layers": 99, "n-cpu-moe": 32, "cache-ram": 0}
+    box = ("hx370-96gb-4060ti", "cuda-12.8", "120b")
+    alone = fitted("rtx4060ti-oculink", *box, server=server)
+    both = fitted("rtx4060ti-oculink", *box, server={**server, "spec-draft-model": "20b.gguf"}, draft="20b")
+    on_card = [found.ledger.accounts[0] for found in (alone, both)]
+    more = on_card[1].needed_bytes - on_card[0].needed_bytes
+    assert more == pytest.approx((10.7 + 0.8 + 0.1) * GIB, rel=0.1)  # as it takes alone on an RX 9070
+    assert on_card[1].anonymous_bytes == on_card[1].needed_bytes
+    in_ram = fitted(
+        "rtx4060ti-oculink",
+        *box,
+        server={**server, "spec-draft-model": "20b.gguf", "spec-draft-ngl": 0},
+        draft="20b",
+    )
+    assert in_ram.ledger.accounts[0].needed_bytes - on_card[0].needed_bytes < GIB
+    assert not any("spec-draft" in note for note in both.ledger.notes)
