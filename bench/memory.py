@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supervisor.hardware.detect import detect
-from supervisor.memory.breakdown import Taken
 from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
+from supervisor.memory.told import Taken
 from supervisor.memory.types import Account, Pool
 from supervisor.model.load import open_model
 from supervisor.model.model import Model

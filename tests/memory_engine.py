@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from supervisor.memory.breakdown import Taken, read_breakdowns
+from supervisor.memory.told import Taken, read_table
 
 DEADLINE_SECONDS = 60.0
 AFTER_THE_TABLE = ("projected to use", "fitting params", "Host ")
@@ -28,12 +28,21 @@ def ask(program: Path, model: Path, options: Sequence[str]) -> Mapping[str, Take
     alarm = threading.Timer(DEADLINE_SECONDS, process.kill)
     alarm.start()
     try:
-        tables = read_breakdowns(_until_measured(process))
+        told = read_table(_until_measured(process))
     finally:
         alarm.cancel()
         process.kill()
         process.communicate()
-    return tables[0] if tables else {}
+    return by_pool(told.buffers) if told else {}
+
+
+def by_pool(buffers: Mapping[str, Taken]) -> Mapping[str, Taken]:
+    """What has no device is in the RAM: Host, CPU_REPACK, AMX."""
+    pools: dict[str, Taken] = {}
+    for name, taken in buffers.items():
+        pool = "RAM" if name.startswith(("Host", "CPU", "AMX")) or name.endswith("_Host") else name
+        pools[pool] = pools.get(pool, Taken()) + taken
+    return pools
 
 
 def _until_measured(process: subprocess.Popen[str]) -> Iterator[str]:
@@ -41,6 +50,6 @@ def _until_measured(process: subprocess.Popen[str]) -> Iterator[str]:
     seen = False
     for line in process.stdout:
         seen = seen or "memory breakdown" in line
+        yield line
         if seen and "breakdown" not in line and any(words in line for words in AFTER_THE_TABLE):
             return
-        yield line

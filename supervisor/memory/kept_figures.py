@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .breakdown import Taken
-from .told import Asked, Told
+from .told import Asked, Taken, Told
 
 if TYPE_CHECKING:  # the daemon keeps figures too, and needs neither
     from ..engine.build import Build

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .breakdown import Taken
-
 Asked = Literal["engine", "measured"]
 
 _MIB = 1024**2
@@ -21,6 +19,22 @@ _HEAD = "memory breakdown [MiB]"
 _ROW = re.compile(r"\| +- (\S{1,64})(?: \(.{0,256}\))? +\|(.{1,256})\|$")
 _SELF = re.compile(r"\d{1,12} = +(\d{1,12}) \+ +(\d{1,12}) \+ +(\d{1,12})")
 _BUFFER = re.compile(r": +(\S{1,64}) +(model|KV|RS|compute) buffer size = +(\d{1,9}\.\d\d) MiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """By one buffer, or by all of one memory."""
+
+    weights_bytes: int = 0
+    context_bytes: int = 0
+    compute_bytes: int = 0
+
+    def __add__(self, other: Taken) -> Taken:
+        return Taken(
+            self.weights_bytes + other.weights_bytes,
+            self.context_bytes + other.context_bytes,
+            self.compute_bytes + other.compute_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

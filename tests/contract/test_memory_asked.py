@@ -18,12 +18,11 @@ from supervisor.errors import SupervisorError
 from supervisor.hardware.detect import detect
 from supervisor.memory import asked
 from supervisor.memory.asked import ask, told_about, tool_of
-from supervisor.memory.breakdown import Taken
 from supervisor.memory.corrected import corrected
 from supervisor.memory.kept_figures import MOST, Figures, key_of
 from supervisor.memory.ledger import account
 from supervisor.memory.settings import Settings, settings_of
-from supervisor.memory.told import Asked, Told
+from supervisor.memory.told import Asked, Taken, Told
 from supervisor.memory.types import Pool
 from supervisor.model.demo import ensure_demo
 from supervisor.model.load import open_model

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from supervisor.engine.build import Build
 from supervisor.memory.asked import question, tool_of
-from supervisor.memory.breakdown import Taken
 from supervisor.memory.corrected import corrected
 from supervisor.memory.settings import Settings, settings_of
-from supervisor.memory.told import Told, measured, read_table
+from supervisor.memory.told import Taken, Told, measured, read_table
 from supervisor.memory.types import Account, Figure, Ledger, Pool
 from supervisor.options.help import Capabilities
 from supervisor.options.meanings import pinned

@@ -9,9 +9,8 @@ import pytest
 
 from supervisor.engine.promised import promised
 from supervisor.hardware.detect import detect
-from supervisor.memory.breakdown import Taken
 from supervisor.memory.fitting import fit, notes_of
-from supervisor.memory.told import Told
+from supervisor.memory.told import Taken, Told
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder
 
