@@ -36,7 +36,7 @@ from .lifecycle import (
     TimerElapsed,
     Unresponsive,
 )
-from .memory.planned import RAM
+from .memory import gpus, planned
 from .memory.watch import MemoryWatch
 from .output import OutputLog
 from .ports import listens_on
@@ -96,6 +96,7 @@ class Server:
         self._watcher: asyncio.Task[None] | None = None
         self._ground: asyncio.Task[None] | None = None
         self._on_cpu = ""
+        self._let_go_of_gpus = False  # a server that we ended held memory of some
         output.listen(self._read_line)
 
     @property
@@ -200,7 +201,8 @@ class Server:
         assert self.plan is not None
         if self._ground:
             self._ground.cancel()
-        if self.memory.is_released(self.plan.memory.get(RAM)):
+        awaits_gpus = self._let_go_of_gpus and bool(planned.gpus(self.plan))
+        if self.memory.is_released(self.plan.memory.get(planned.RAM)) and not awaits_gpus:
             self._queue.put_nowait(GroundChecked(launch, self._check_ground()))
         else:
             self._ground = asyncio.get_running_loop().create_task(self._wait_for_memory(launch, self.plan))
@@ -209,7 +211,12 @@ class Server:
         """A request that comes meanwhile ends PREPARING, or this launch: then nothing is looked at."""
         log.info("waiting for the memory of the server before")
         self._say_busy("waiting for the memory of the server before")
-        await self.memory.released(plan.memory.get(RAM))
+        await self.memory.released(plan.memory.get(planned.RAM))
+        if self._let_go_of_gpus:
+            env = child_environment(self._environ, plan, self._private_config)
+            if not await gpus.are_free(plan, env):
+                log.warning("the GPU has not free what %s will need: it is tried all the same", plan.profile)
+            self._let_go_of_gpus = False
         if self.state is State.PREPARING and self.lifecycle.launch == launch:
             self._queue.put_nowait(GroundChecked(launch, self._check_ground()))
 
@@ -253,6 +260,7 @@ class Server:
             return
         log.info("%s to llama-server (pid %d)", do.name, self.child.identity.pid)
         self.memory.look()  # what it holds now is what has to come back
+        self._let_go_of_gpus = self.plan is not None and bool(planned.gpus(self.plan))
         if do is Do.TERM:
             self.child.terminate()
         else:

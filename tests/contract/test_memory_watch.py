@@ -11,13 +11,14 @@ from dataclasses import replace
 import pytest
 
 from supervisor.daemon.status import status_of
-from supervisor.server.memory import release, watch
+from supervisor.server.memory import gpus, release, watch
 from supervisor.server.memory.elsewhere import PsutilSource
 from supervisor.server.memory.linux import LinuxSource
 from supervisor.server.memory.sample import Group, Held, Room, take
 from supervisor.server.memory.watch import MemoryWatch
 from supervisor.server.table import State
 
+from ..fakes.binaries import script
 from ..fakes.launching import BOUND_SECONDS, PYTHON, program
 from .test_server import plan, promise
 
@@ -309,3 +310,53 @@ async def test_a_real_server_that_held_little_is_not_waited_for(test, tmp_path):
     await test.server.start(plan(tmp_path, hold=100))
     test.server.memory.released = None  # nobody may call it
     assert (await test.server.start(plan(tmp_path))).result == "ready"
+
+
+# --- the same for GPUs
+
+
+def with_a_gpu(tmp_path, free_mib: int, **more):
+    """A plan that wants 8 GiB of CUDA0, for an engine that says what is free as the file says."""
+    listed = tmp_path / "listed"
+    listed.write_text(f"Available devices:\n  CUDA0: Card (16000 MiB, {free_mib} MiB free)\n")
+    made = plan(tmp_path, **more)
+    engine = script(
+        tmp_path / "engine",
+        f'[ "$1" = --list-devices ] && {{ echo >> {tmp_path}/asked; exec cat {listed}; }}\n'
+        f'exec {" ".join(made.argv[: made.argv.index("-m")])} "$@"\n',
+    )
+    argv = (str(engine), *made.argv[made.argv.index("-m") :])
+    return replace(made, argv=argv, memory={"RAM": MIB, "CUDA0": 8 * GIB})
+
+
+@on_linux
+@promise
+async def test_a_switch_waits_until_the_gpu_is_free_again(test, tmp_path):
+    await test.server.start(with_a_gpu(tmp_path, 15000, name="old"))
+    assert not (tmp_path / "asked").exists(), "nothing was there before it"
+    switching = test.server.start(with_a_gpu(tmp_path, 7000, name="new"))
+    await test.until(lambda: "waiting for the memory" in test.server.busy)
+    assert (test.server.state, test.server.child) == (State.PREPARING, None)
+    with_a_gpu(tmp_path, 15000)
+    outcome = await switching
+    assert (outcome.result, outcome.profile, test.server.busy) == ("ready", "new", "")
+
+
+def test_the_wait_for_a_gpu_has_a_bound(tmp_path, monkeypatch, caplog):
+    @promise
+    async def story(test, tmp_path):
+        await test.server.start(with_a_gpu(tmp_path, 15000, name="old"))
+        assert (await test.server.start(with_a_gpu(tmp_path, 7000, name="new"))).result == "ready"
+
+    monkeypatch.setattr(gpus, "RELEASE_SECONDS", 0.1)
+    story(tmp_path)
+    assert "the GPU has not free what new will need" in caplog.text
+
+
+@on_linux
+@promise
+async def test_a_crash_lets_nobody_wait_for_the_gpu(test, tmp_path):
+    await test.server.start(with_a_gpu(tmp_path, 7000))
+    test.server.child.kill()
+    await test.until(lambda: test.starts == 2 and test.server.state is State.READY)
+    assert not (tmp_path / "asked").exists()

@@ -37,7 +37,7 @@ class Remains:
         """
         Most of it is available again, or what the next one needs is there anyway, or it has been long enough.
 
-        The memory of a GPU is not looked at: only its driver knows of it.
+        The memory of a GPU is not looked at here: see ``gpus``.
         """
         available, total = room.available_bytes, room.total_bytes
         if available is None or total is None or now - self.gone >= RELEASE_SECONDS:
