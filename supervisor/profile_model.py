@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PureWindowsPath
 
-from .errors import ConfigError
+from .errors import ConfigError, NetworkError
 from .memory.draft import MODEL as DRAFT
 from .model.demo import demo_path, ensure_demo
 from .model.load import open_model
@@ -50,7 +50,12 @@ def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
         from .model.hub import Hub  # noqa: PLC0415 - only for what is not on disk
         from .model.remote import hub_model  # noqa: PLC0415 - the same
 
-        return hub_model(model.repo, model.file, Hub.of(os.environ), headers)
+        try:
+            return hub_model(model.repo, model.file, Hub.of(os.environ), headers)
+        except NetworkError as error:
+            missing = f"The model {model.repo}/{model.file} is not on this machine"
+            hint = f"{error.hint} Or put its files at {path.parent}.".lstrip()
+            raise NetworkError(f"{missing}, and cannot be had: {error}", hint=hint) from error
     return open_model(path, headers)
 
 

@@ -89,3 +89,12 @@ def wait_until(holds) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_start_without_the_hub_says_which_model_is_missing_and_where_it_belongs(home):
+    home.engine = engine_settings("built", home.root)
+    home.profile("hub", f"model: {{repo: {REPO}, file: {SPLIT[0]}}}\nengine: {{flavour: cpu}}\n")
+    home.hub.close()
+    refused = home.start("hub", code=8)
+    assert f"The model {REPO}/{SPLIT[0]} is not on this machine, and cannot be had" in refused.stderr
+    assert str(home.folder) in refused.stderr
