@@ -206,7 +206,8 @@ class Lifecycle:
         policy = self.plan.restart
         while self._recent and now - self._recent[0] > policy.window_seconds:
             self._recent.popleft()
-        hopeless = not diagnosis.retryable and not self._served
+        beyond_help = bool(self.plan.adjusts) and diagnosis.kind in _OF_MEMORY
+        hopeless = (beyond_help or not diagnosis.retryable) and not self._served
         if policy.policy == "never" or hopeless or len(self._recent) >= policy.max_restarts:
             return Event.GIVE_UP
         self._recent.append(now)

@@ -146,7 +146,7 @@ def test_where_one_step_back_is_not_enough_it_stops_and_says_so(home, tmp_path):
         'echo "ggml_aligned_malloc: insufficient memory (attempted to allocate 58092.19 MB)" >&2; exit 1\n',
     )
     home.engine = ("--set", "engine.source=path", "--set", f"engine.path={engine}")
-    home.profile("placed", "extends: demo\nplacement: auto\nrestart: {max: 0}\n")
+    home.profile("placed", "extends: demo\nplacement: auto\n")
     failed = home.start("placed", code=10)
     assert "There is not enough free memory" in failed.stderr
 

@@ -123,14 +123,14 @@ def test_a_load_that_fails_for_memory_is_tried_once_with_less():
     assert "n-cpu-moe 32" in story.life.why
 
 
-def test_what_fails_for_memory_with_less_too_is_a_failure_like_any_other():
+def test_what_fails_for_memory_with_less_too_stays_down():
     story = Story()
     story.start(ADJUSTABLE)
     story.clear()
     story.exited(SHORT)
     story.clear()
-    assert story.exited(SHORT) == [Do.ARM_BACKOFF]
-    assert story.life.plan is LESS
+    assert story.exited(SHORT) == [Do.SETTLE]
+    assert (story.life.state, story.life.plan) == (State.FAILED, LESS)
 
 
 @pytest.mark.parametrize("diagnosis", [CRASH, HOPELESS])
