@@ -36,7 +36,6 @@ from .lifecycle import (
     TimerElapsed,
     Unresponsive,
 )
-from .memory import gpus, planned
 from .memory.watch import MemoryWatch
 from .output import OutputLog
 from .ports import listens_on
@@ -96,7 +95,6 @@ class Server:
         self._watcher: asyncio.Task[None] | None = None
         self._ground: asyncio.Task[None] | None = None
         self._on_cpu = ""
-        self._let_go_of_gpus = False  # a server that we ended held memory of some
         output.listen(self._read_line)
 
     @property
@@ -201,8 +199,7 @@ class Server:
         assert self.plan is not None
         if self._ground:
             self._ground.cancel()
-        awaits_gpus = self._let_go_of_gpus and bool(planned.gpus(self.plan))
-        if self.memory.is_released(self.plan.memory.get(planned.RAM)) and not awaits_gpus:
+        if self.memory.is_released(self.plan):
             self._queue.put_nowait(GroundChecked(launch, self._check_ground()))
         else:
             self._ground = asyncio.get_running_loop().create_task(self._wait_for_memory(launch, self.plan))
@@ -211,12 +208,7 @@ class Server:
         """A request that comes meanwhile ends PREPARING, or this launch: then nothing is looked at."""
         log.info("waiting for the memory of the server before")
         self._say_busy("waiting for the memory of the server before")
-        await self.memory.released(plan.memory.get(planned.RAM))
-        if self._let_go_of_gpus:
-            env = child_environment(self._environ, plan, self._private_config)
-            if not await gpus.are_free(plan, env):
-                log.warning("the GPU has not free what %s will need: it is tried all the same", plan.profile)
-            self._let_go_of_gpus = False
+        await self.memory.released(plan, child_environment(self._environ, plan, self._private_config))
         if self.state is State.PREPARING and self.lifecycle.launch == launch:
             self._queue.put_nowait(GroundChecked(launch, self._check_ground()))
 
@@ -259,8 +251,7 @@ class Server:
         if self.child is None:
             return
         log.info("%s to llama-server (pid %d)", do.name, self.child.identity.pid)
-        self.memory.look()  # what it holds now is what has to come back
-        self._let_go_of_gpus = self.plan is not None and bool(planned.gpus(self.plan))
+        self.memory.let_go(self.plan)
         if do is Do.TERM:
             self.child.terminate()
         else:

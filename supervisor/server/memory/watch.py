@@ -6,8 +6,12 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from ...plan.types import LaunchPlan
+from . import gpus
+from .planned import RAM
+from .planned import gpus as gpus_of
 from .release import Remains
 from .sample import Sample, Source, take
 from .warnings import OVER, Warnings, warnings_of
@@ -44,6 +48,7 @@ class MemoryWatch:
         self._pid: int | None = None
         self._last: Sample | None = None
         self._remains: Remains | None = None
+        self._awaits_gpus = False  # a server that we ended held memory of some
         self._watching: asyncio.Task[None] | None = None
 
     def begin(self, pid: int) -> None:
@@ -75,16 +80,27 @@ class MemoryWatch:
             self._last = sample
             self._say(warnings_of(sample, self.warnings))
 
-    def is_released(self, needed_bytes: int | None) -> bool:
-        """Whether one that needs so much may start as for the memory of the one before it."""
+    def let_go(self, plan: LaunchPlan | None) -> None:
+        """It will be ended now: what it holds is what has to come back."""
+        self.look()
+        self._awaits_gpus = plan is not None and bool(gpus_of(plan))
+
+    def is_released(self, plan: LaunchPlan) -> bool:
+        """Whether this plan may be launched as for the memory of the server before it."""
+        return self._is_ram_released(plan) and not (self._awaits_gpus and gpus_of(plan))
+
+    async def released(self, plan: LaunchPlan, environ: Mapping[str, str]) -> None:
+        """Until then, which has a bound; ``environ`` is for the engine, which is asked about GPUs."""
+        while not self._is_ram_released(plan):  # noqa: ASYNC110 - the kernel tells it only who asks
+            await asyncio.sleep(AGAIN_SECONDS)
+        if self._awaits_gpus and not await gpus.are_free(plan, environ):
+            log.warning("the GPU has not free what %s will need: it is tried all the same", plan.profile)
+        self._awaits_gpus = False
+
+    def _is_ram_released(self, plan: LaunchPlan) -> bool:
         if self._remains is None:
             return True
-        return self._remains.are_free(self._source.room(), needed_bytes, time.monotonic())
-
-    async def released(self, needed_bytes: int | None) -> None:
-        """Until then, which has a bound."""
-        while not self.is_released(needed_bytes):  # noqa: ASYNC110 - the kernel tells it only who asks
-            await asyncio.sleep(AGAIN_SECONDS)
+        return self._remains.are_free(self._source.room(), plan.memory.get(RAM), time.monotonic())
 
     async def _watch(self) -> None:
         try:
