@@ -212,7 +212,9 @@ def test_it_goes_on_looking():
         machine.available = GIB
         async with asyncio.timeout(BOUND_SECONDS):
             await warned.wait()
+        assert watch.warnings
         watch.end()
+        assert not watch.warnings
 
     asyncio.run(story())
 
