@@ -119,7 +119,10 @@ def fit(
     changes, reasons = proposal.changes, proposal.reasons
     if profile.placement == "engine":
         changes = {name: value for name, value in changes.items() if name in _BESIDE_THE_ENGINE}
-        reasons = _of_the_engine(proposal.changes, changes) if len(pools) > 1 else reasons
+        if len(pools) > 1:
+            reasons = _of_the_engine(proposal.changes, changes)
+        elif not changes:
+            reasons = ()  # what everybody expects is no news
         ledger = weigh(proposal.changes, ask=True)
         return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons)
     ledger = weigh(changes, ask=True)
