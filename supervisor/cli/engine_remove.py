@@ -10,6 +10,7 @@ import click
 from ..engine import shelf
 from ..engine.installed import Install, installed, key_of
 from ..engine.means import Means
+from ..engine.official.runtime import prune
 from ..errors import NotFound, SupervisorError, UsageError
 from ..paths import Paths
 from ..plan.types import LaunchPlan
@@ -38,6 +39,7 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
         freed = shelf.size_bytes(install)
         shelf.remove(install)
         click.echo(f"removed {_name(install)}: {size(freed)}")
+    prune(paths.cache / "downloads")
     if not going:
         click.echo("nothing to remove", err=True)
 

@@ -138,3 +138,14 @@ def offer(home: OfferedHome, tag: str, twist: str = "", **more) -> str:
     name = archive_name(tag)
     home.github.add(tag, {name: light(home, tag, twist, **more)})
     return name
+
+
+def wait_for_bytes(folder: Path, pattern: str, size: int) -> Path:
+    """The file, as soon as it is there and so large; no event tells of it."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.005)):
+        for found in folder.rglob(pattern) if folder.exists() else ():
+            if found.stat().st_size >= size:
+                return found
+        pause.wait(0.005)
+    raise AssertionError(f"{pattern} never came to {size} bytes")

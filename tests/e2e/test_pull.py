@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from dataclasses import dataclass, field
 
 import pytest
 
 from ..fakes.hub import SPLIT, FakeHub, split_demo
 from ..fakes.web import held
-from .conftest import PATIENCE, Home, engine_settings, free_port
-from .offered import launched
+from .conftest import Home, engine_settings, free_port
+from .offered import launched, wait_for_bytes
 
 REPO = "me/demo-GGUF"
 
@@ -48,8 +47,7 @@ def test_a_pull_that_is_killed_goes_on_and_the_model_is_whole(home):
     home.hub.storage.fault(home.hub.stored(REPO, SPLIT[1]), held(came, threading.Event()))
     with launched(home, "model", "pull", REPO) as pulling:
         pulling.said(f"downloading {SPLIT[1]}")
-        part = home.folder / f"{SPLIT[1]}.part"
-        wait_until(lambda: part.exists() and part.stat().st_size == came)
+        wait_for_bytes(home.folder, f"{SPLIT[1]}.part", came)
         pulling.killed()
     (listed,) = json.loads(home.run("model", "ls", "--json").stdout)["models"]
     assert listed["missing"] == [SPLIT[1]]
@@ -81,14 +79,6 @@ def test_a_real_server_loads_all_parts_and_its_model_cannot_be_removed(home):
     home.run("stop")
     home.run("model", "rm", REPO)
     assert not home.folder.exists()
-
-
-def wait_until(holds) -> None:
-    """What comes over a socket onto a disk tells nobody: it is looked at again and again, bounded."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_start_without_the_hub_says_which_model_is_missing_and_where_it_belongs(home):

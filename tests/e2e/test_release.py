@@ -19,9 +19,9 @@ from supervisor.model.demo import DEMO_ANSWER
 from ..fakes.archives import pack
 from ..fakes.binaries import script
 from ..fakes.launching import line_from
-from ..fakes.web import PATIENCE, corrupt, cut, held
+from ..fakes.web import corrupt, cut, held
 from .conftest import BUILT, free_port
-from .offered import ARCH, OfferedHome, archive_name, launched, light, offer, starting
+from .offered import ARCH, OfferedHome, archive_name, launched, light, offer, starting, wait_for_bytes
 
 pytestmark = [
     pytest.mark.engine,
@@ -259,6 +259,11 @@ def test_an_engine_that_sees_no_gpu_is_installed_but_unusable_and_the_next_flavo
     assert "downloading" not in again.stderr
     assert home.github.downloads == [cuda, companion, vulkan]
 
+    assert [*home.downloads.glob("cudart-*/")]
+    home.run("engine", "remove", TAG)
+    assert home.engines() == []
+    assert not [*home.downloads.glob("cudart-*/")], "the runtime that only they had goes with them"
+
 
 def test_what_would_happen_on_another_machine_is_shown_and_nothing_fetched(home):
     detected = json.loads(home.run("detect", "--hardware", box(home), "--json").stdout)
@@ -334,17 +339,6 @@ def test_killed_while_it_proves_no_server_is_left_and_the_next_start_succeeds(ho
     may.touch()
     home.start("demo", *home.channel(TAG))
     assert answers(home)
-
-
-def wait_for_bytes(folder: Path, pattern: str, size: int) -> Path:
-    """The file, as soon as it is there and so large; no event tells of it."""
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.005)):
-        for found in folder.rglob(pattern) if folder.exists() else ():
-            if found.stat().st_size >= size:
-                return found
-        pause.wait(0.005)
-    raise AssertionError(f"{pattern} never came to {size} bytes")
 
 
 # --- a full disk

@@ -100,8 +100,9 @@ def test_a_kernel_without_pressure_figures_leaves_them_unknown():
 
 @given(st.binary() | st.text("RsAnonVmLck:\t 0123456789kB\n").map(str.encode))
 def test_no_text_breaks_the_reading(text):
-    held_in(text)
-    room_in(text, text)
+    held, room = held_in(text), room_in(text, text)
+    assert held is None or (held.rss_bytes or 0) >= 0
+    assert (room.available_bytes or 0) >= 0
 
 
 # --- warnings
