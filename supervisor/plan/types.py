@@ -6,13 +6,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..options.types import Translation
-from ..profile.types import AutoUpdate, Health, Restart, Stop
+from ..profile.types import AutoUpdate, Gateway, Health, Restart, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A profile that clients may ask for; ``names`` are its own and its aliases, the one shown first."""
+
+    profile: str
+    names: tuple[str, ...]
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """
+    Where clients come in, and on what terms.
+
+    ``offers`` begins with the plan's own profile.  ``keys`` are the SHA-256 digests, in hexadecimal, of keys
+    that the profile itself gives; those that ``goss-supervisor key`` made are read by the daemon.
+    """
+
+    host: str
+    port: int
+    settings: Gateway = field(default_factory=Gateway)
+    offers: tuple[Offer, ...] = ()
+    keys: tuple[str, ...] = ()
+    tls_certificate: str = ""  # paths of PEM files; both or none
+    tls_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """
     One llama-server, decided to the last argument.
+
+    ``host`` and ``port`` are where llama-server itself listens.  Behind a ``door`` that is a Unix socket of
+    ours, or a loopback port: 0 there is one that is found when it is launched.
 
     ``env`` is what is set on top of the daemon's own cleaned environment.  ``secrets`` is the same,
     for values that are never printed or written.  ``digest`` covers what a running server would have
@@ -37,6 +67,7 @@ class LaunchPlan:
     wants_gpu: bool = False
     devices: tuple[str, ...] = ()
     liveness_path: str | None = "/metrics"  # through the inference queue; None where the build has none
+    door: Door | None = None  # None: llama-server has the public address itself
     api_prefix: str = ""
     tls: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict)

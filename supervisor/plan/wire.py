@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..options.types import Translation
-from ..profile.types import Health, Restart, Stop
-from .types import LaunchPlan
+from ..profile.types import Gateway, Health, Restart, Stop
+from .types import Door, LaunchPlan, Offer
 
 SCHEMA = 1
 
@@ -36,6 +36,8 @@ def from_json(data: dict[str, Any]) -> LaunchPlan:
         raise ValueError(msg)
     if fields["adjusted"] is not None:
         fields["adjusted"] = from_json({"schema": SCHEMA, **fields["adjusted"]})
+    if fields["door"] is not None:
+        fields["door"] = _door(fields["door"])
     fields["restart"] = Restart(**fields["restart"])
     fields["health"] = Health(**fields["health"])
     fields["stop"] = Stop(**fields["stop"])
@@ -46,3 +48,15 @@ def from_json(data: dict[str, Any]) -> LaunchPlan:
     for name in ("argv", "aliases", "model_files", "devices", "warnings"):
         fields[name] = tuple(fields[name])
     return LaunchPlan(**fields)
+
+
+def _door(data: dict[str, Any]) -> Door:
+    fields = dict(data)
+    offers = tuple(Offer(o["profile"], tuple(o["names"]), o["description"]) for o in fields.pop("offers"))
+    settings = _tupled(fields.pop("settings"))
+    return Door(**_tupled(fields), settings=Gateway(**settings), offers=offers)
+
+
+def _tupled(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..options.types import OptionValue
 
@@ -13,6 +13,8 @@ Source = Literal["auto", "release", "path", "system", "embedded", "build"]
 AutoUpdate = Literal["off", "notify", "apply"]
 Placement = Literal["pinned", "engine", "auto"]
 Guardrails = Literal["off", "relaxed", "balanced", "strict"]
+Effort = Literal["low", "medium", "high"]
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,43 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """
+    The door that clients come in by, and what it does with their requests.
+
+    Of the profile that a person chose; only ``reasoning_effort``, ``set_params`` and ``strip_params`` are of
+    the one that a request is answered by.  0 for ``max_concurrent`` and ``idle_unload_seconds`` is never.
+    """
+
+    mode: Literal["on", "off"] = "on"
+    models: tuple[str, ...] = ()  # profiles that may be asked for; this one always may
+    switch_on_request: bool = True
+    unknown_model: Literal["active", "reject"] = "active"
+    min_warm_seconds: float = 30.0  # ready for this long before an idle model makes way for another
+    max_wait_seconds: float = 120.0  # asked for this long before a busy one does
+    hold_timeout_seconds: float = 600.0  # how long a request waits for a server that can answer it
+    drain_timeout_seconds: float = 120.0  # how long requests under way may keep a switch waiting
+    loading_state: bool = False  # tell streams that wait, as SSE comments
+    replay: bool = True  # once, when the server died before the first byte of its answer
+    idle_unload_seconds: float = 0.0
+    preload: bool = True
+    max_concurrent: int = 0
+    max_queue: int = 256  # requests that wait, for whatever reason
+    max_queue_bytes: int = 256 * MIB
+    max_connections: int = 4096
+    max_body_bytes: int = 64 * MIB
+    max_head_bytes: int = 64 * 1024
+    idle_timeout_seconds: float = 120.0  # a connection without a request
+    client_timeout_seconds: float = 30.0  # a client that sends, or takes, nothing in the middle of one
+    allow_origins: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
+    allow_unauthenticated: bool = False
+    reasoning_effort: Effort | None = None
+    set_params: Mapping[str, Any] = field(default_factory=dict)  # JSON by name; replaces what a request says
+    strip_params: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """
     How to run one model on one kind of machine: ``extends`` applied, ``args`` folded, all checked.
@@ -135,6 +174,7 @@ class Profile:
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
+    gateway: Gateway = field(default_factory=Gateway)
     aliases: tuple[str, ...] = ()
     placement: Placement = "engine"
     guardrails: Guardrails = "balanced"

@@ -1,0 +1,1 @@
+"""The door that clients come in by: one address that stays, whatever happens to the server behind it."""
