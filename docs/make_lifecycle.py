@@ -13,6 +13,12 @@ Generated from the table in `supervisor/server/table.py` by `docs/make_lifecycle
 this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
 change nothing.
 
+A server that serves is not asked to leave before the requests under way have their answers: it is
+*draining*, for `gateway.drain-timeout` at most, or `stop.grace` where it is to stop; new ones are held
+meanwhile. One that nobody wants for now is *sleeping*: no process and no memory, until a request or
+`goss-supervisor load` wakes it. While a server leaves, what was asked for last is what comes after; but a
+sleep does not undo a stop.
+
 ```mermaid
 stateDiagram-v2
     [*] --> stopped

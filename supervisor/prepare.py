@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from .daemon import client
@@ -32,6 +32,7 @@ from .plan.types import LaunchPlan
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 from .profile.types import Profile
+from .profile_door import Brought, bring, inside_of, shared_names
 from .profile_model import get_model, look_at, look_at_draft, path_of
 from .progress import Progress, Silent
 from .server.environment import system_config
@@ -69,6 +70,7 @@ def prepare(
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     if force:
         profile = replace(profile, guardrails="off")
+    brought = bring(profile, paths)
     means = means_of(paths, progress)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means, tag=tag)
@@ -81,7 +83,7 @@ def prepare(
             f"{profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
-    return _preparation(profile, overrides, build, fitted, paths)
+    return _preparation(profile, overrides, build, fitted, paths, brought=brought)
 
 
 def preview(
@@ -96,6 +98,7 @@ def preview(
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = means_of(paths, Silent(), hardware)
+    brought = bring(profile, paths, elsewhere=means.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
     try:
         model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
@@ -106,9 +109,9 @@ def preview(
             fitted = fit(profile, model, build, means.hardware(), draft=draft, held=_held(paths), told=told)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
-        unknown = _preparation(profile, overrides, build, None, paths)
+        unknown = _preparation(profile, overrides, build, None, paths, brought=brought)
         return replace(unknown, notes=(*unknown.notes, note))
-    return _preparation(profile, overrides, build, fitted, paths)
+    return _preparation(profile, overrides, build, fitted, paths, brought=brought)
 
 
 def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> Means:
@@ -142,25 +145,37 @@ def _preparation(
     build: Build,
     fitted: Fitted | None,
     paths: Paths,
+    *,
+    brought: Brought,
 ) -> Preparation:
     first = path_of(profile, paths)
     files = parts_of(first)
     missing = [file for file in files if not file.exists()]
     stamp = "" if missing else "|".join(f"{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
     model = ModelAtHand(str(first), tuple(map(str, files)), stamp)
-    notes = [f"{file} is not on disk" for file in missing]
+    notes = [*(f"{file} is not on disk" for file in missing), *shared_names(brought.offers)]
     config = system_config()
     if config is not None:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
     if fitted is not None:
         notes += notes_of(fitted)
         profile = replace(profile, server={**profile.server, **fitted.changes})
-    plan = make_plan(profile, build, model, settings, fitted.held if fitted else None)
+    make = partial(
+        make_plan,
+        build=build,
+        model=model,
+        settings=settings,
+        memory=fitted.held if fitted else None,
+        inside=inside_of(build, paths),
+        offers=brought.offers,
+        key_text=brought.key_text,
+    )
+    plan = make(profile)
     if fitted is not None and fitted.is_settled:
         plan = replace(plan, figures=key_of(files, build, fitted.ledger.settings) or "")
     if fitted is not None and fitted.step_back:
         options = {**profile.server, **fitted.step_back}
-        less = make_plan(replace(profile, server=options), build, model, settings, fitted.held)
+        less = make(replace(profile, server=options))
         less = replace(less, adjustment=_in_words(fitted.step_back), adjusts=plan.digest)
         plan = replace(plan, adjusted=less)
         if plan.digest in known(adjusted_file(paths)):

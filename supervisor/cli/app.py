@@ -17,15 +17,20 @@ COMMANDS = {
     "restart": ("control", "Restart the server with its profile as it is now."),
     "switch": ("control", "Run another profile; the old one comes back if that fails."),
     "reload": ("control", "Read the profile again; restart only if something changed."),
+    "load": ("control", "Load the model, or keep it loaded."),
+    "unload": ("control", "Give the model's memory back; the next request wakes it."),
     "status": ("status", "Show what runs, since when, and why."),
     "ps": ("status", "Show the server in one line."),
     "logs": ("logs", "Show what llama-server printed."),
+    "requests": ("requests", "Show the last requests: what was asked, how long it took, how it ended."),
     "ask": ("ask", "Ask the model one question."),
+    "client-config": ("client_config", "Print what to paste into Cline, Claude Code, openai and others."),
     "plan": ("plan", "Show the exact command line of a profile, without running it."),
     "detect": ("detect", "Show what this computer is, and which profile fits it."),
     "profile": ("profile", "List, show, make and check profiles."),
     "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
     "model": ("model", "List, download, look into, check and remove models."),
+    "key": ("key", "Make, list and remove the keys that clients come in with."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 
@@ -40,7 +45,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f".{COMMANDS[cmd_name][0]}", __package__)
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -1,9 +1,10 @@
-"""``stop``, ``restart``, ``switch`` and ``reload``: requests to the daemon that runs."""
+"""``stop``, ``restart``, ``switch``, ``reload``, ``load``, ``unload``: requests to the daemon that runs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from ..daemon.places import daemon_lock
 from ..errors import NotRunning, SupervisorError
 from ..locks import held_by
 from ..paths import Paths
+from ..plan.types import LaunchPlan
 from ..plan.wire import to_json
 from .common import force_option, json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
@@ -37,12 +39,14 @@ def stop(now: bool, as_json: bool) -> int:
 @profile_argument
 @force_option
 @set_option
+@click.option("--by-request", is_flag=True, hidden=True)  # the gateway's, for a client that named a model
 @json_option
-def switch(profile: str, force: bool, settings: tuple[str, ...], as_json: bool) -> int:
+def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: bool, as_json: bool) -> int:
     """Run another profile; the old one comes back if that fails."""
     paths = Paths.from_environment()
     client.ask(paths, {"op": "status"})  # nobody shall wait for an engine to hear that nothing runs
-    return _run("start", profile, parse_settings(settings), paths, force=force, as_json=as_json)
+    plan = prepared(profile, parse_settings(settings), paths, force=force)
+    return _run(plan, {"op": "start", "by_request": by_request}, paths, as_json=as_json)
 
 
 @click.command()
@@ -53,7 +57,8 @@ def restart(force: bool, settings: tuple[str, ...], as_json: bool) -> int:
     """Restart the server with its profile as it is now."""
     paths = Paths.from_environment()
     profile, before = _running(paths)
-    return _run("start", profile, {**before, **parse_settings(settings)}, paths, force=force, as_json=as_json)
+    plan = prepared(profile, {**before, **parse_settings(settings)}, paths, force=force)
+    return _run(plan, {"op": "start"}, paths, as_json=as_json)
 
 
 @click.command()
@@ -61,21 +66,33 @@ def restart(force: bool, settings: tuple[str, ...], as_json: bool) -> int:
 def reload(as_json: bool) -> int:
     """Read the profile again; the server is restarted only if its plan's digest changed."""
     paths = Paths.from_environment()
-    return _run("reload", *_running(paths), paths, as_json=as_json)
+    plan = prepared(*_running(paths), paths)
+    return _run(plan, {"op": "reload"}, paths, as_json=as_json)
 
 
-def _run(
-    op: str,
-    profile: str,
-    settings: Mapping[str, str],
-    paths: Paths,
-    *,
-    force: bool = False,
-    as_json: bool,
-) -> int:
-    plan = prepared(profile, settings, paths, force=force)
-    with waiting(f"waiting until {profile} is ready") as progress:
-        answer = client.follow(paths, {"op": op, "plan": to_json(plan)}, progress.step)
+@click.command()
+@json_option
+def load(as_json: bool) -> int:
+    """Load the model, or keep it loaded: its idle time starts anew."""
+    return _follow({"op": "load"}, "loading the model", as_json=as_json)
+
+
+@click.command()
+@json_option
+def unload(as_json: bool) -> int:
+    """Stop the server and give its memory back; the next request wakes it."""
+    return _follow({"op": "unload"}, "giving its memory back", as_json=as_json)
+
+
+def _run(plan: LaunchPlan, request: Mapping[str, Any], paths: Paths, *, as_json: bool) -> int:
+    with waiting(f"waiting until {plan.profile} is ready") as progress:
+        answer = client.follow(paths, {**request, "plan": to_json(plan)}, progress.step)
+    return show_outcome(answer, as_json=as_json)
+
+
+def _follow(request: dict[str, Any], what: str, *, as_json: bool) -> int:
+    with waiting(what) as progress:
+        answer = client.follow(Paths.from_environment(), request, progress.step)
     return show_outcome(answer, as_json=as_json)
 
 

@@ -33,6 +33,10 @@ def _sentence(outcome: dict[str, Any], server: dict[str, Any]) -> str:
             return f"{profile} is ready at {server['url']}"
         case "degraded":
             return f"{profile} serves at {server['url']}, degraded: {outcome['why']}"
+        case "asleep" if outcome["hint"]:  # there is no gateway that could wake it
+            return f"{profile} sleeps; nothing loads it but {outcome['hint']}"
+        case "asleep":
+            return f"{profile} sleeps; {outcome['why']}"
         case "unchanged":
             return f"{profile} is unchanged: nothing was restarted"
         case other:

@@ -16,6 +16,7 @@ from .common import hardware_option, json_option, parse_settings, profile_argume
 from .ledger import ledger_json, ledger_table
 
 if TYPE_CHECKING:
+    from ..plan.types import Door, LaunchPlan
     from ..prepare import Preparation
 
 
@@ -49,6 +50,8 @@ def _document(found: Preparation) -> dict[str, object]:
     env = _environment(found)
     ledger = ledger_json(found.fitted) if found.fitted else None
     beside = {"env_removed": list(SCRUBBED), "notes": list(found.notes), "ledger": ledger}
+    if found.plan.door is not None:  # a digest tells a key that can be guessed
+        document["door"] = {**document["door"], "keys": ["(hidden)"] * len(found.plan.door.keys)}
     return {**document, "env": env, **beside}
 
 
@@ -65,11 +68,22 @@ def _lines(found: Preparation) -> Iterator[str]:
     yield f"# removed from the environment: {' '.join(SCRUBBED)}"
     if found.fitted is not None:
         yield from (f"# {line}" for line in ledger_table(found.fitted).splitlines())
+    if plan.door is not None:
+        yield from _gateway(plan, plan.door)
     yield f"# engine: {plan.build} {plan.flavour}: {plan.engine}"
     yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
     yield from (f"# note: {note}" for note in found.notes)
     yield from (f"# warning: {warning}" for warning in plan.warnings)
     yield f"# digest: {plan.digest}"
+
+
+def _gateway(plan: LaunchPlan, door: Door) -> Iterator[str]:
+    """Where clients come in and where that leads; a port that is found at the launch has no number yet."""
+    inside = plan.host if plan.host.endswith(".sock") else f"{plan.host}, a free port"
+    tls = " with TLS" if door.tls_certificate else ""
+    yield f"# gateway: {door.host}:{door.port}{tls} -> {inside}"
+    if len(door.offers) > 1:
+        yield f"# offered: {', '.join(offer.profile for offer in door.offers)}"
 
 
 def _environment(found: Preparation) -> dict[str, str]:

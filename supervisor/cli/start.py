@@ -61,9 +61,11 @@ def start(
         return show_plan(profile, settings, as_json=as_json)
     if not detach:
         plan = prepared(profile, parse_settings(settings), paths, force=force)
+        show_first_key(paths, plan)
         return _become_the_daemon(_orders(plan, foreground=True))
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
         plan = prepared(profile, parse_settings(settings), paths, force=force)
+        show_first_key(paths, plan)
         return _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
 
 
@@ -87,6 +89,13 @@ def prepared(profile: str, settings: Mapping[str, str], paths: Paths, *, force: 
     for warning in preparation.plan.warnings:
         click.echo(f"warning: {warning}", err=True)
     return preparation.plan
+
+
+def show_first_key(paths: Paths, plan: LaunchPlan) -> None:
+    """See `first_key`."""
+    from .first_key import first_key  # noqa: PLC0415 - as in `_orders`
+
+    first_key(paths, plan)
 
 
 def _usual_profile(paths: Paths) -> str:

@@ -18,6 +18,7 @@ from .common import json_option
 from .output import duration, size, table
 
 Status = dict[str, Any]
+_WELL = {"ready", "sleeping"}
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -28,7 +29,7 @@ def status(watch: bool, as_json: bool) -> int:
     """
     Show what runs, since when, and why.
 
-    Exit code 0: it serves; 1: degraded, on its way, or failed; 3: no daemon runs.
+    Exit code 0: it serves, or sleeps until wanted; 1: degraded, on its way, or failed; 3: no daemon runs.
     """
     paths = Paths.from_environment()
     if watch:
@@ -79,7 +80,7 @@ def _text(value: object) -> str:
 
 
 def _exit_code(now: Status) -> int:
-    return EXIT_OK if now["server"]["state"] == "ready" else EXIT_DEGRADED
+    return EXIT_OK if now["server"]["state"] in _WELL else EXIT_DEGRADED
 
 
 def _watch(paths: Paths, *, as_json: bool) -> int:
@@ -128,7 +129,7 @@ def _lines(now: Status) -> Iterator[str]:
     if server["last_failure"]:
         lines = list(_failure_lines(server["last_failure"]))
         yield from (
-            lines if server["state"] != "ready" else [lines[0], "          goss-supervisor logs --previous"]
+            lines if server["state"] not in _WELL else [lines[0], "          goss-supervisor logs --previous"]
         )
 
 

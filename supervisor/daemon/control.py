@@ -11,13 +11,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
+from ..errors import SupervisorError
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json, to_json
 from ..server.key import api_key
 from ..server.lifecycle import Outcome
 from ..server.server import Server
+from ..server.table import State
 from .listener import LONGEST_LINE
 from .status import status_of, url_of
 
@@ -26,7 +28,12 @@ Message = dict[str, Any]
 
 
 class Control:
-    """Answers requests about one server; ``news`` are of its engine, ``shut_down(now)`` ends the daemon."""
+    """
+    Answers requests about one server; ``news`` are of its engine, ``shut_down(now)`` ends the daemon.
+
+    ``on_plan(plan, by_request)`` gives the plan that is run in place of the one that was sent; what it raises
+    is the answer.  ``keep_warm`` is called when somebody wants to keep what is loaded.
+    """
 
     def __init__(
         self,
@@ -34,11 +41,16 @@ class Control:
         daemon: Callable[[], Message],
         news: Callable[[], Message | None],
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
+        *,
+        on_plan: Callable[[LaunchPlan, bool], LaunchPlan] = lambda plan, _: plan,
+        keep_warm: Callable[[], None] = lambda: None,
     ) -> None:
         self._server = server
         self._daemon = daemon
         self._news = news
         self._shut_down = shut_down
+        self._on_plan = on_plan
+        self._keep_warm = keep_warm
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
         self._over = False
@@ -92,6 +104,8 @@ class Control:
             "wait": self._wait,
             "start": self._start,
             "reload": self._start,  # but for a plan with the digest of the one that serves
+            "load": self._load,
+            "unload": self._unload,
             "stop": self._stop,
             "running": self._running,
         }
@@ -113,20 +127,40 @@ class Control:
     async def _start(self, request: Message) -> AsyncIterator[Message]:
         """Start, restart and switch are one thing: run this plan in place of whatever runs."""
         try:
-            plan = from_json(request["plan"])
+            plan = self._on_plan(from_json(request["plan"]), bool(request.get("by_request")))
         except (ValueError, KeyError, TypeError) as error:
             yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
+            return
+        except SupervisorError as error:
+            yield {"error": str(error), "hint": error.hint}
             return
         if request["op"] == "reload" and self._runs_already(plan):
             self._server.renew(plan)
             yield {"outcome": {"result": "unchanged", "profile": plan.profile}, "final": True}
             return
-        async for message in self._until(self._server.start(plan)):
+        sleeps_on = request["op"] == "reload" and self._server.state is State.SLEEPING
+        async for message in self._until((self._server.rest if sleeps_on else self._server.start)(plan)):
             yield message
 
     def _runs_already(self, plan: LaunchPlan) -> bool:
         running = self._server.plan
-        return self._server.is_serving and running is not None and running.digest == plan.digest
+        settled = self._server.is_serving or self._server.state is State.SLEEPING
+        return settled and running is not None and running.digest == plan.digest
+
+    async def _load(self, _: Message) -> AsyncIterator[Message]:
+        """Where it serves, its idle time starts anew."""
+        life = self._server.lifecycle
+        if self._server.is_serving and life.plan is not None:
+            self._keep_warm()
+            result: Literal["ready", "degraded"] = "degraded" if life.state is State.DEGRADED else "ready"
+            yield self.about(Outcome(result, life.why, profile=life.plan.profile))
+            return
+        async for message in self._until(self._server.wake()):
+            yield message
+
+    async def _unload(self, _: Message) -> AsyncIterator[Message]:
+        async for message in self._until(self._server.sleep()):
+            yield message
 
     async def _stop(self, request: Message) -> AsyncIterator[Message]:
         async for message in self._until(self._shut_down(bool(request.get("now")))):

@@ -28,6 +28,7 @@ from ..server.vitals import vitals_of
 from .adjusted import remember
 from .control import Control
 from .endpoint import Endpoint
+from .guests import Guests
 from .listener import listen
 from .places import SERVER, adjusted_file, daemon_log, figures_file, private_config, record_file, update_file
 from .status import failure_of, iso, url_of
@@ -73,7 +74,8 @@ class Daemon:
             jitter=random.random,
             on_change=self._on_change,
         )
-        self._control = Control(self._server, self._about, self._news, self._shut_down)
+        self._guests = Guests()
+        self._control = Control(self._server, self._about, self._news, self._shut_down, on_plan=self._admit)
 
     async def run(self, plan: LaunchPlan) -> None:
         """
@@ -99,7 +101,7 @@ class Daemon:
             working.cancel()
 
     async def _supervise(self, plan: LaunchPlan) -> None:
-        outcome = await self._server.start(plan)
+        outcome = await self._first(plan)
         self._tell(self._control.about(outcome))
         if outcome.result == "failed":
             raise StartFailed(
@@ -111,6 +113,14 @@ class Daemon:
         outcome = await self._stop
         if outcome.result != "stopped":
             raise SupervisorError(f"The server could not be stopped: {outcome.why}")
+
+    def _first(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
+        """``gateway.preload: false``: the first request loads the model."""
+        waits = plan.door is not None and not plan.door.settings.preload
+        return self._server.rest(plan) if waits else self._server.start(plan)
+
+    def _admit(self, plan: LaunchPlan, by_request: bool) -> LaunchPlan:
+        return self._guests.admit(self._server.plan, plan, by_request=by_request)
 
     # --- the end
 

@@ -80,9 +80,9 @@ else:
 
     def endpoint(runtime: Path) -> Endpoint:
         """The control endpoint of the home with this runtime directory."""
-        return UnixEndpoint(_short(runtime / "control.sock"))
+        return UnixEndpoint(short_path(runtime / "control.sock"))
 
-    def _short(path: Path) -> Path:
+    def short_path(path: Path) -> Path:
         """A socket's path has little room; a home that lies too deep gets one in the temporary folder."""
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path

@@ -36,6 +36,11 @@ def update_file(paths: Paths) -> Path:
     return paths.state / "update.json"
 
 
+def keys_file(paths: Paths) -> Path:
+    """Which keys let clients in, by their hashes."""
+    return paths.config / "keys.json"
+
+
 def private_config(paths: Paths) -> Path:
     """Empty and ours: llama-server shall find no config.ini of its own there."""
     return paths.runtime / "no-config"

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from ..plan.types import LaunchPlan
+from ..plan.types import Door, LaunchPlan
 from ..server.address import url_host
 from ..server.memory.planned import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.memory.sample import Sample
@@ -29,8 +29,8 @@ def status_of(server: Server) -> dict[str, Any]:
         "model": plan.model if plan else None,
         "aliases": list(plan.aliases) if plan else [],
         "pid": child.identity.pid if child else None,
-        "host": plan.host if plan else None,
-        "port": plan.port if plan else None,
+        "host": _public(plan).host if plan else None,
+        "port": _public(plan).port if plan else None,
         "url": url_of(plan) if plan else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": life.restarts,
@@ -75,8 +75,14 @@ def failure_of(server: Server) -> dict[str, Any] | None:
 
 
 def url_of(plan: LaunchPlan) -> str:
-    """Where a client on this machine reaches the server."""
-    return f"{'https' if plan.tls else 'http'}://{url_host(plan.host)}:{plan.port}{plan.api_prefix}"
+    """Where a client on this machine reaches the server, or the gateway before it."""
+    tls = plan.door.tls_certificate if plan.door else plan.tls
+    public = _public(plan)
+    return f"{'https' if tls else 'http'}://{url_host(public.host)}:{public.port}{plan.api_prefix}"
+
+
+def _public(plan: LaunchPlan) -> LaunchPlan | Door:
+    return plan.door or plan
 
 
 def iso(seconds: float) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 import httptools
 
+from ..server.probe import Target
+
 HEAD_END = b"\r\n\r\n"
 _LONGEST_LENGTH = 18  # digits; 2**63 has 19
 _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key"))
@@ -71,9 +73,11 @@ class Head:
 class _Parsed:
     """What llhttp calls back with."""
 
-    __slots__ = ("complete", "headers", "target")
+    __slots__ = ("complete", "headers", "keep_alive", "parser", "target")
 
     def __init__(self) -> None:
+        self.parser: Any = httptools.HttpRequestParser(self)
+        self.keep_alive = False
         self.target = b""
         self.headers: list[Header] = []
         self.complete = False
@@ -86,12 +90,13 @@ class _Parsed:
 
     def on_headers_complete(self) -> None:
         self.complete = True
+        self.keep_alive = self.parser.should_keep_alive()  # forgotten when a request without a body is over
 
 
 def parse_head(data: bytes) -> Head:
     """The head in ``data``, which ends with its empty line.  Raises BadRequest."""
     parsed = _Parsed()
-    parser: Any = httptools.HttpRequestParser(parsed)
+    parser = parsed.parser
     try:
         parser.feed_data(data)
     except httptools.HttpParserUpgrade:
@@ -104,7 +109,7 @@ def parse_head(data: bytes) -> Head:
     if version not in {"1.1", "1.0"}:
         raise BadRequest(505, f"HTTP/{version} is not spoken here.")
     _refuse_twice(parsed.headers)
-    return _head(parser.get_method().decode("ascii"), parsed, version, keep_alive=parser.should_keep_alive())
+    return _head(parser.get_method().decode("ascii"), parsed, version)
 
 
 def _refuse_twice(headers: list[Header]) -> None:
@@ -118,7 +123,7 @@ def _refuse_twice(headers: list[Header]) -> None:
             raise BadRequest(400, f"The header {name.decode('latin-1')} holds a control character.")
 
 
-def _head(method: str, parsed: _Parsed, version: str, *, keep_alive: bool) -> Head:
+def _head(method: str, parsed: _Parsed, version: str) -> Head:
     headers = dict(parsed.headers)
     if version == "1.1" and b"host" not in headers:
         raise BadRequest(400, "The header host is missing.")
@@ -132,7 +137,7 @@ def _head(method: str, parsed: _Parsed, version: str, *, keep_alive: bool) -> He
         version=version,
         headers=tuple(parsed.headers),
         length=_length(headers, version),
-        keep_alive=keep_alive,
+        keep_alive=parsed.keep_alive,
         expects_continue=version == "1.1" and headers.get(b"expect", b"").lower() == b"100-continue",
     )
 
@@ -152,18 +157,17 @@ def _length(headers: dict[bytes, bytes], version: str) -> int | None:
     return int(length)
 
 
-def upstream_head(head: Head, *, length: int, host: bytes, key: bytes) -> bytes:
-    """The same request in our words: for llama-server, whose own ``key`` replaces the client's."""
+def upstream_head(head: Head, *, length: int, target: Target) -> bytes:
+    """The same request in our words: for llama-server, whose own key replaces the client's."""
     named = {word.strip().lower() for word in (head.get(b"connection") or b"").split(b",")}
-    lines = [b"%s %s HTTP/%s" % (head.method.encode("ascii"), head.target, head.version.encode("ascii"))]
+    lines = [b"%s %s HTTP/1.1" % (head.method.encode("ascii"), head.target)]
     lines += [
         b"%s: %s" % (name, value)
         for name, value in head.headers
         if name not in _OURS and name not in named and name != b"host"
     ]
-    lines.append(b"host: " + host)
-    if key:
-        lines.append(b"authorization: Bearer " + key)
+    lines.append(b"host: " + target.host_header.encode("ascii"))
+    lines += [f"{name}: {value}".encode("ascii") for name, value in target.headers.items()]
     if length or head.length != 0 or head.method in {"POST", "PUT", "PATCH"}:
         lines.append(b"content-length: %d" % length)
     return b"\r\n".join(lines) + HEAD_END

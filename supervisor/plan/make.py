@@ -15,7 +15,8 @@ from ..options.render import render
 from ..options.types import OptionValue, Problem, Translation
 from ..options.vocabulary import SECRETS
 from ..profile.types import AutoUpdate, Origin, Profile
-from .types import LaunchPlan
+from .outside import divide
+from .types import Door, LaunchPlan, Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,23 @@ def make_plan(
     model: ModelAtHand,
     settings: Mapping[str, str] | None = None,
     memory: Mapping[str, int] | None = None,
+    *,
+    inside: str = "",
+    offers: tuple[Offer, ...] = (),
+    key_text: str = "",
 ) -> LaunchPlan:
     """
     Decide everything about one launch; ``settings`` and ``memory`` are remembered for what comes after it.
 
+    Behind a gateway llama-server listens on the socket ``inside``, or on a loopback port; ``key_text`` is
+    what the profile's file of keys holds.
+
     Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
+    divided = divide(profile, inside, offers, key_text) if profile.gateway.mode == "on" else None
+    door, taken = (divided.door, divided.translations) if divided else (None, ())
+    profile = divided.inner if divided else profile
     options, secrets = profile.server, _secrets(profile.server)
-    host = profile.listen.host
     meant = _with_what_we_always_say(profile, options, model, build.capabilities)
     rendered = render(meant, build.capabilities)
     if rendered.problems:
@@ -52,7 +62,7 @@ def make_plan(
         argv=argv,
         env=env,
         secrets=secrets,
-        host=host,
+        host=profile.listen.host,
         port=profile.listen.port,
         build=build.tag,
         flavour=build.flavour,
@@ -67,14 +77,15 @@ def make_plan(
         wants_gpu=profile.wants_gpu,
         devices=build.devices,
         liveness_path="/metrics" if "--metrics" in argv else None,
+        door=door,
         api_prefix=str(options.get("api-prefix", "")),
         tls="ssl-key-file" in options,
-        translations=rendered.translations,
+        translations=(*rendered.translations, *taken),
         repository=build.repository,
         auto_update=_auto_update(profile),
         memory=dict(memory or {}),
         settings=dict(settings or {}),
-        warnings=(*profile.notes, *_warnings(profile, host, build)),
+        warnings=(*profile.notes, *_warnings(profile, door, build)),
     )
 
 
@@ -100,13 +111,19 @@ def _with_what_we_always_say(
     model: ModelAtHand,
     capabilities: Capabilities,
 ) -> dict[str, OptionValue]:
-    """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
+    """
+    Model, host and port always (their defaults change between builds), and a way to probe liveness.
+
+    A socket of ours has no port.
+    """
     meant: dict[str, OptionValue] = {"model": model.path, **options}
     if profile.aliases:
         meant["alias"] = ",".join(profile.aliases)
     if "metrics" not in options and capabilities.find("--metrics"):
         meant["metrics"] = True
-    return {**meant, "host": profile.listen.host, "port": profile.listen.port}
+    listen = profile.listen
+    port = {} if listen.host.endswith(".sock") and not listen.port else {"port": listen.port}
+    return {**meant, "host": listen.host, **port}
 
 
 def _explain(problem: Problem, profile: Profile, build: Build) -> str:
@@ -122,17 +139,28 @@ def _digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, model: s
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _warnings(profile: Profile, host: str, build: Build) -> list[str]:
-    found = []
-    keys = {"api-key", "api-key-file"} & set(profile.server) or {"LLAMA_API_KEY"} & set(profile.env)
-    if not keys and not is_loopback(host):
-        found.append(
-            f"{host}:{profile.listen.port} is open to the network and there is no API key: "
-            "anybody who reaches it can use it; set server.api-key-file, or listen.host to 127.0.0.1",
-        )
+def _warnings(profile: Profile, door: Door | None, build: Build) -> list[str]:
+    found = [_open_door(door) if door else _open_server(profile)]
     if profile.wants_gpu and build.source != "none" and not build.devices:
         found.append(f"the profile asks for a GPU and {build.tag} ({build.flavour}) sees none")
-    return found
+    return [warning for warning in found if warning]
+
+
+def _open_door(door: Door) -> str:
+    if is_loopback(door.host) or not door.settings.allow_unauthenticated:
+        return ""
+    where = f"{door.host}:{door.port} is open to the network"
+    return f"{where} and anybody who reaches it can use it (gateway.allow-unauthenticated)"
+
+
+def _open_server(profile: Profile) -> str:
+    keys = {"api-key", "api-key-file"} & set(profile.server) or {"LLAMA_API_KEY"} & set(profile.env)
+    if keys or is_loopback(profile.listen.host):
+        return ""
+    return (
+        f"{profile.listen.host}:{profile.listen.port} is open to the network and there is no API key: "
+        "anybody who reaches it can use it; set server.api-key-file, or listen.host to 127.0.0.1"
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -14,8 +14,9 @@ from ..options import dialect, vocabulary
 from ..options.help import HelpOption
 from ..options.meanings import understand
 from ..options.values import Kind, kind
+from .gateway_fields import PARAMETER
 from .kinds import JSON
-from .schema import BY_KEY, SECTIONS, names_under
+from .schema import BY_KEY, PARAMETERS, SECTIONS, names_under
 
 FILE_NAME = "schema.json"
 FIRST_LINE = f"# yaml-language-server: $schema={FILE_NAME}\n"
@@ -56,7 +57,11 @@ def _property(key: str) -> JSON:
 
 
 def _plain(written: str) -> object:
-    return int(written) if written.isdecimal() else written
+    try:
+        value: object = json.loads(written)
+    except ValueError:
+        return written
+    return value
 
 
 def _or_null(schema: JSON) -> JSON:
@@ -73,6 +78,14 @@ def _model() -> JSON:
         "examples": ["demo"],
     }
     return {"anyOf": [short, _mapping("model")]}
+
+
+def _gateway() -> JSON:
+    return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
+
+
+def _parameters() -> JSON:
+    return {"type": "object", "propertyNames": {"pattern": f"^{PARAMETER}$"}}
 
 
 def _env() -> JSON:
@@ -95,7 +108,14 @@ def _server() -> JSON:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
-_FREE = {"model": _model, "env": _env, "args": _args, "server": _server}
+_FREE = {
+    "model": _model,
+    "gateway": _gateway,
+    "env": _env,
+    "args": _args,
+    "server": _server,
+    PARAMETERS: _parameters,
+}
 
 
 def _options() -> dict[str, HelpOption]:

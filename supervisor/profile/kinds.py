@@ -18,6 +18,7 @@ from . import scalars
 from .nodes import Items, Node, Scalar, kind_name
 
 JSON = dict[str, object]
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 
 
 class Invalid(Exception):

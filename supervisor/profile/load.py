@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
 from . import server_options
+from .gateway_fields import PARAMETER
+from .gateway_kinds import JsonValue
+from .kinds import Invalid
 from .layer import Layer, LayerBuilder, is_null
 from .nodes import Entry, Mark, Node, Problem, Scalar, Table, kind_name
-from .schema import BY_KEY, ENV_PATTERN, FREE, SECTIONS, known_spelling, names_under, nearest_key
+from .schema import (
+    BY_KEY,
+    ENV_PATTERN,
+    FREE,
+    PARAMETERS,
+    SECTIONS,
+    known_spelling,
+    names_under,
+    nearest_key,
+)
 from .yaml_nodes import MAX_BYTES, Broken, parse
 
 
@@ -66,20 +79,28 @@ def _mapping(builder: LayerBuilder, table: Table, prefix: str) -> None:
 def _value(builder: LayerBuilder, key: str, entry: Entry) -> None:
     if key in FREE:
         _FREE_READERS[key](builder, entry.value)
-    elif key == "model" and isinstance(entry.value, Scalar):
-        model(builder, entry.value, entry.mark)
+    elif key in SHORT_FORMS and isinstance(entry.value, Scalar):
+        SHORT_FORMS[key](builder, entry.value, entry.mark)
     elif key in BY_KEY:
         builder.read(key, entry.value, entry.mark)
     elif table := _table(builder, key, entry.value, "keys: " + ", ".join(names_under(key))):
         _mapping(builder, table, key)
 
 
-def model(builder: LayerBuilder, node: Scalar, mark: Mark, written: str = "model") -> None:
-    """The short form of ``model``: the word demo, or a path."""
+def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """The word demo, or a path."""
     if node.text == "demo":
-        builder.put("model.demo", value=True, mark=mark, written=written)
+        builder.put("model.demo", value=True, mark=mark, written="model")
     else:
-        builder.read("model.path", node, mark, written)
+        builder.read("model.path", node, mark, "model")
+
+
+def _gateway(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    builder.read("gateway.mode", node, mark, "gateway")
+
+
+SHORT_FORMS = {"model": _model, "gateway": _gateway}
+"""Sections of which one word may say all."""
 
 
 def _server(builder: LayerBuilder, node: Node) -> None:
@@ -105,6 +126,26 @@ def variable(builder: LayerBuilder, name: str, node: Node, mark: Mark) -> None:
         builder.put(f"env.{name}", node.text, mark)
 
 
+def _parameters(builder: LayerBuilder, node: Node) -> None:
+    if table := _table(builder, PARAMETERS, node, "names of parameters with values"):
+        for entry in table.entries:
+            parameter(builder, entry.key, entry.value, entry.mark)
+
+
+def parameter(builder: LayerBuilder, name: str, node: Node, mark: Mark) -> None:
+    """One parameter of requests; ``null`` takes an inherited one back, as everywhere."""
+    key = f"{PARAMETERS}.{name}"
+    if not re.fullmatch(PARAMETER, name):
+        builder.problem(mark, key, "is no name for a parameter")
+    elif is_null(node):
+        builder.clear(key)
+    else:
+        try:
+            builder.put(key, JsonValue().read(node), mark)
+        except Invalid as invalid:
+            builder.problem(node.mark, key, invalid.message)
+
+
 def _table(builder: LayerBuilder, key: str, node: Node, what: str) -> Table | None:
     if isinstance(node, Table):
         return node
@@ -112,4 +153,9 @@ def _table(builder: LayerBuilder, key: str, node: Node, what: str) -> Table | No
     return None
 
 
-_FREE_READERS = {"server": _server, "env": _env, "args": server_options.add_args}
+_FREE_READERS = {
+    "server": _server,
+    "env": _env,
+    "args": server_options.add_args,
+    PARAMETERS: _parameters,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -204,6 +205,12 @@ def _at(value: Value, key: str, message: str) -> Problem:
     return Problem(origin.file, Mark(origin.line, origin.column), message, key)
 
 
+def _records(values: dict[str, Any]) -> dict[str, Any]:
+    records = {section: schema.record(section, values) for section in schema.RECORDS}
+    parameters = _under(f"{schema.PARAMETERS}.", values)
+    return {**records, "gateway": replace(records["gateway"], set_params=parameters)}
+
+
 def _profile(
     name: str, merged: Mapping[str, Value], layers: Sequence[Layer], lineage: Sequence[Layer]
 ) -> types.Profile:
@@ -221,7 +228,7 @@ def _profile(
         lineage=tuple(layer.origin for layer in lineage),
         origins=origins,
         notes=tuple(dict.fromkeys(note for layer in layers for note in layer.notes)),
-        **{section: schema.record(section, values) for section in schema.RECORDS},
+        **_records(values),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 PlainValue = bool | int | float | str | None
 
@@ -43,7 +44,9 @@ def _integer(found: re.Match[str]) -> int:
 
 
 def write(value: object) -> str:
-    """A scalar or a list of them as YAML on one line, which every YAML version reads back as the same."""
+    """A scalar, a list or a mapping as YAML on one line, which every YAML version reads back as the same."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_write_text(key)}: {write(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(write(item) for item in value) + "]"
     if isinstance(value, bool):

@@ -3,7 +3,7 @@ What a profile may say: each field declared once.
 
 Validation, typed values, ``profile show`` and the JSON Schema are all read from ``FIELDS``; defaults
 come from the records of ``types``.  Keys are dotted paths as in the YAML: ``match.ram.min``.
-``server``, ``env`` and ``args`` hold free keys or words and are described in ``SECTIONS`` only.
+``FREE`` sections hold free keys or words and are described in ``SECTIONS`` only.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import kinds, types
+from .gateway_fields import GATEWAY
 from .kinds import Choice, FilePath, Integer, Kind, Several, Size, Text, Truth, duration
 
-NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"
+NAME_PATTERN = kinds.NAME_PATTERN
 ENV_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = Text("a profile name (small letters, digits, '.', '_' and '-')", NAME_PATTERN)
 
@@ -45,11 +46,13 @@ RECORDS: dict[str, type[Any]] = {
     "match": types.Match,
     "engine": types.Engine,
     "listen": types.Listen,
+    "gateway": types.Gateway,
     "restart": types.Restart,
     "health": types.Health,
     "stop": types.Stop,
 }
 
+PARAMETERS = "gateway.set-params"
 SECTIONS = {
     "match": "The machine that this profile is made for; what is not said may be anything.",
     "match.ram": "How much main memory it has.",
@@ -60,7 +63,10 @@ SECTIONS = {
     "inherited one.",
     "args": "A raw llama-server option list, as a text or a list; it is folded into 'server'.",
     "env": "Environment variables for llama-server.",
-    "listen": "Where llama-server listens.",
+    "listen": "Where clients come in.",
+    "gateway": "What holds, guards and passes on what clients ask for, or 'off'.",
+    PARAMETERS: "Parameters by name that are set in every request, in place of what it says; any JSON value. "
+    "Key by key over an inherited one; null takes one back.",
     "restart": "When the server comes back by itself, and when it stays down.",
     "health": "When a silent server is late, busy or dead.",
     "stop": "How the server is stopped: TERM, grace, TERM, insist, KILL.",
@@ -163,6 +169,7 @@ FIELDS = (
     ),
     Field("listen.host", Text("a host name or address", r"\S+"), "The address to listen on.", "host"),
     Field("listen.port", Integer(1, 65535), "The port to listen on.", "port"),
+    *(Field(*row) for row in GATEWAY),
     Field(
         "restart.policy",
         Choice(("on-failure", "never")),
@@ -202,12 +209,14 @@ FIELDS = (
 )
 
 BY_KEY = {field.key: field for field in FIELDS}
-FREE = ("server", "env", "args")
+FREE = ("server", "env", "args", PARAMETERS)
 
 
 def known_spelling(key: str) -> str:
     """``engine.auto_update`` means ``engine.auto-update``; anything else stays as it is."""
     dashed = key.replace("_", "-")
+    if dashed.startswith(PARAMETERS):
+        return PARAMETERS + key[len(PARAMETERS) :]
     return dashed if dashed in BY_KEY else key
 
 

@@ -1,4 +1,4 @@
-"""``config.yaml``: what holds for all profiles, unless one says otherwise.  Only ``engine`` so far."""
+"""``config.yaml``: what holds for all profiles, unless one says otherwise: ``engine`` and ``gateway``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .load import load_file
 from .nodes import Mark, Problem
 
 NAME = "config.yaml"
-_SECTION = "engine"
+_SECTIONS = ("engine.", "gateway.")
 
 
 def settings_layer(file: Path) -> Layer | None:
@@ -23,6 +23,6 @@ def settings_layer(file: Path) -> Layer | None:
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
         for key, value in layer.values.items()
-        if not key.startswith(f"{_SECTION}.")
+        if not key.startswith(_SECTIONS)
     ]
     return replace(layer, problems=(*layer.problems, *strangers))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from ..options.vocabulary import SECRETS
 from . import scalars
-from .schema import BY_KEY, FIELDS, RECORDS
+from .schema import BY_KEY, FIELDS, PARAMETERS, RECORDS
 from .types import Model, Profile
 
 _COMMENT_COLUMN = 44
 _STARS = "***"
 _ORDER = (
     *("description", "extends", "match", "engine", "model", "server", "env"),
-    *("listen", "restart", "health", "stop", "aliases"),
+    *("listen", "gateway", "restart", "health", "stop", "aliases"),
 )
 
 
@@ -33,13 +33,20 @@ def render(rows: Iterable[Row]) -> str:
     lines: list[str] = []
     above: tuple[str, ...] = ()
     for row in rows:
-        *sections, name = row.key.split(".")
+        *sections, name = _path(row.key)
         shared = _shared(above, sections)
         lines += ["  " * depth + sections[depth] + ":" for depth in range(shared, len(sections))]
         line = f"{'  ' * len(sections)}{scalars.write(name)}: {row.text}"
         lines.append(f"{line:<{_COMMENT_COLUMN}}  # {row.comment}" if row.comment else line)
         above = tuple(sections)
     return "".join(line + "\n" for line in lines)
+
+
+def _path(key: str) -> list[str]:
+    """The names of parameters may have dots in them: ``speculative.n_max``."""
+    if key.startswith(f"{PARAMETERS}."):
+        return [*PARAMETERS.split("."), key.removeprefix(f"{PARAMETERS}.")]
+    return key.split(".")
 
 
 def _shared(above: Sequence[str], sections: Sequence[str]) -> int:
@@ -81,7 +88,10 @@ def _texts(profile: Profile) -> Iterator[tuple[str, str]]:
     yield from _model(profile.model)
     yield from ((f"server.{name}", scalars.write(value)) for name, value in sorted(profile.server.items()))
     yield from ((f"env.{name}", scalars.write(value)) for name, value in sorted(profile.env.items()))
-    yield from _recorded(profile, "listen", "restart", "health", "stop")
+    yield from _recorded(profile, "listen", "gateway")
+    for name, value in sorted(profile.gateway.set_params.items()):
+        yield f"{PARAMETERS}.{name}", scalars.write(value)
+    yield from _recorded(profile, "restart", "health", "stop")
     if profile.aliases:
         yield "aliases", BY_KEY["aliases"].kind.write(profile.aliases)
 

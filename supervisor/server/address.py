@@ -19,6 +19,22 @@ def is_socket_path(host: str) -> bool:
     return first_host(host).endswith(".sock")
 
 
+def bind_addresses(host: str) -> list[str]:
+    """
+    Literal addresses to listen on, one for each host that is given.
+
+    Raises OSError for a name that does not resolve.
+    """
+    wanted = [each.strip().removeprefix("[").removesuffix("]") for each in host.split(",") if each.strip()]
+    return [_bind_address(each) for each in wanted] or ["127.0.0.1"]
+
+
+def _bind_address(host: str) -> str:
+    if host in _ANY:
+        return "0.0.0.0" if host == "*" else host  # noqa: S104 - it is what was asked for
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+
+
 def connect_address(host: str) -> str:
     """
     A literal address, since asyncio resolves names in a thread, and the daemon is to have none.

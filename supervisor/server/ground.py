@@ -35,7 +35,7 @@ def _problems(plan: LaunchPlan) -> Iterator[Diagnosis]:
     for file in plan.model_files:
         yield from _model(file)
     if is_socket_path(plan.host):
-        yield from _unix_socket(Path(first_host(plan.host)))
+        yield from unix_socket_problem(Path(first_host(plan.host)))
     else:
         yield from _port(plan.host, plan.port)
 
@@ -97,7 +97,7 @@ def _port(host: str, port: int) -> Iterator[Diagnosis]:
     try:
         _try_to_bind(literal, port)
     except OSError as error:
-        yield _bind_problem(error, host, port)
+        yield why_not_bound(error, host, port)
 
 
 def _is_any(address: str) -> bool:
@@ -115,7 +115,8 @@ def _try_to_bind(address: str, port: int) -> None:
         attempt.listen(1)
 
 
-def _bind_problem(error: OSError, host: str, port: int) -> Diagnosis:
+def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
+    """In words: who holds the port, or what is wrong with the address."""
     if error.errno == errno.EADDRINUSE:
         return _port_taken(port)
     if error.errno in {errno.EACCES, errno.EPERM} and port < _PRIVILEGED:
@@ -152,7 +153,8 @@ def _port_taken(port: int) -> Diagnosis:
     )
 
 
-def _unix_socket(path: Path) -> Iterator[Diagnosis]:
+def unix_socket_problem(path: Path) -> Iterator[Diagnosis]:
+    """What would keep a socket file from being bound; one that nobody listens on any more is removed."""
     if not path.parent.is_dir():
         yield Diagnosis(
             "bad-host", f"The folder of the socket {path} does not exist.", f"mkdir -p {path.parent}"

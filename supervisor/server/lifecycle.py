@@ -9,11 +9,13 @@ draws a random number.
 - Every launch has an id, and every input about a launch carries it.  An input that belongs to an earlier
   launch changes nothing.
 - A switch remembers the last plan that served, and goes back to it once if the new one fails.
+- Of all that is asked for while a server leaves, the last counts; but a sleep does not undo a stop.
 - A plan whose load failed for memory is replaced once by the one that takes less, if it brought one.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,61 +23,28 @@ from typing import Literal
 
 from ..plan.types import LaunchPlan
 from .diagnosis import Diagnosis
-from .table import ARMS, LIVE, OCCUPIED, TABLE, Do, Event, IllegalEvent, State
+from .inputs import (
+    Drained,
+    Exited,
+    GroundChecked,
+    Input,
+    News,
+    Request,
+    RestAsked,
+    Serving,
+    SleepAsked,
+    Start,
+    StopAsked,
+    TimerElapsed,
+    Unresponsive,
+    WakeAsked,
+)
+from .table import ARMS, LEAVING, LIVE, OCCUPIED, TABLE, Do, Event, IllegalEvent, State
+
+Result = Literal["ready", "degraded", "rolled back", "failed", "stopped", "asleep"]
 
 _OF_MEMORY = {"memory", "gpu-memory"}
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A person, or the daemon at its start, wants this plan to run."""
-
-    plan: LaunchPlan
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    now: bool = False  # do not wait for requests under way
-
-
-@dataclass(frozen=True, slots=True)
-class GroundChecked:
-    launch: int
-    problem: Diagnosis | None
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """It answers, its model is loaded; ``degraded`` says what is not as the profile asks."""
-
-    launch: int
-    degraded: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unresponsive:
-    """Loading without progress, or hanging: it has to go."""
-
-    launch: int
-    diagnosis: Diagnosis
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The child is gone, or could not be spawned."""
-
-    launch: int
-    diagnosis: Diagnosis
-
-
-@dataclass(frozen=True, slots=True)
-class TimerElapsed:
-    launch: int
-    serial: int
-
-
-Input = Start | StopAsked | GroundChecked | Serving | Unresponsive | Exited | TimerElapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +61,7 @@ class Command:
 class Outcome:
     """What a request came to."""
 
-    result: Literal["ready", "degraded", "rolled back", "failed", "stopped"]
+    result: Result
     why: str = ""
     hint: str = ""
     profile: str = ""
@@ -117,6 +86,8 @@ class Lifecycle:
     restarts: int = 0
     outcome: Outcome | None = None
     _next: LaunchPlan | None = None
+    _sleeps: bool = False  # it is on its way to sleep, with the next plan where there is one
+    _drain_ends: float = math.inf
     _fallback: LaunchPlan | None = None
     _rolled_back: Diagnosis | None = None
     _served: bool = False
@@ -129,6 +100,9 @@ class Lifecycle:
     def handle(self, happened: Input, now: float) -> list[Command]:
         """
         Judge one input, change state, and say what to do; ``now`` is monotonic seconds.
+
+        A request for which there is nothing to do changes nothing: the outcome is the one there is, or the
+        one that is under way.
 
         Raises IllegalEvent for a pair that the table does not have.
         """
@@ -143,7 +117,7 @@ class Lifecycle:
         before, (self.state, todo) = self.state, row
         if self.state is not before or not ARMS.isdisjoint(todo):
             self._serial += 1
-        return [self._command(do) for do in todo]
+        return [self._command(do, now) for do in todo]
 
     def renew(self, plan: LaunchPlan) -> None:
         """Policies apply to what runs: the plan is replaced by one with the same digest."""
@@ -156,13 +130,24 @@ class Lifecycle:
     # --- from what happened to an event of the table
 
     def _judge(self, happened: Input, now: float) -> Event | None:
-        match happened:
+        if isinstance(happened, Request):
+            return self._judge_request(happened)
+        return self._judge_news(happened, now) if happened.launch == self.launch else None
+
+    def _judge_request(self, asked: Request) -> Event | None:
+        match asked:
             case Start():
                 return Event.START
             case StopAsked(now=impatient):
                 return Event.KILL if impatient and not self._killed else Event.STOP
-        if happened.launch != self.launch:
-            return None
+            case RestAsked():
+                return Event.REST if self.state in {State.STOPPED, State.FAILED, State.SLEEPING} else None
+            case SleepAsked():
+                return self._judge_sleep()
+            case WakeAsked():
+                return Event.WAKE if self._sleeps or self.state is State.SLEEPING else None
+
+    def _judge_news(self, happened: News, now: float) -> Event | None:
         match happened:
             case TimerElapsed(serial=serial):
                 return self._judge_timer(serial)
@@ -173,9 +158,17 @@ class Lifecycle:
             case Serving(degraded=degraded):
                 return self._judge_serving(degraded)
             case Unresponsive():
-                return Event.GIVEN_UP_ON if self.state in LIVE else None
+                return Event.GIVEN_UP_ON if self.state in LIVE | {State.DRAINING} else None
+            case Drained():
+                return Event.DRAINED if self.state is State.DRAINING else None
             case Exited(diagnosis=diagnosis):
                 return self._judge_exit(diagnosis, now)
+
+    def _judge_sleep(self) -> Event | None:
+        if self.state in LEAVING:
+            comes_back = self._next is not None or self._condemned is not None
+            return Event.SLEEP if comes_back else None
+        return None if self.state in {State.STOPPED, State.FAILED, State.SLEEPING} else Event.SLEEP
 
     def _judge_timer(self, serial: int) -> Event | None:
         if serial != self._serial:
@@ -190,6 +183,8 @@ class Lifecycle:
     def _judge_exit(self, diagnosis: Diagnosis, now: float) -> Event:
         if self.state in LIVE:
             return self._judge_failure(diagnosis, now)
+        if self._sleeps:
+            return Event.ASLEEP
         if self._next is not None:
             return Event.NEXT
         if self._condemned is not None:
@@ -223,9 +218,14 @@ class Lifecycle:
                 self._remember_stop(event)
             case Serving(degraded=degraded):
                 self._remember_serving(degraded)
+            case RestAsked(plan=plan):
+                self._remember_rest(plan)
+            case SleepAsked():
+                self._remember_sleep()
+            case WakeAsked():
+                self._remember_wake()
             case Unresponsive(diagnosis=diagnosis):
-                self._condemned = self.failure = diagnosis
-                self.why = diagnosis.message
+                self._remember_silence(diagnosis)
             case _:
                 self._remember_event(event)
 
@@ -235,6 +235,8 @@ class Lifecycle:
                 self._settle("stopped")
             case Event.NEXT:
                 self._begin(self._next)
+            case Event.ASLEEP:
+                self._fall_asleep(self._next or self.plan)
             case Event.RETRY | Event.GIVE_UP | Event.FALL_BACK | Event.ADJUST:
                 self._remember_failure(event)
             case Event.LAST_TIMER:
@@ -250,6 +252,7 @@ class Lifecycle:
         changed = self.proven is not None and self.proven.digest != plan.digest
         self._fallback = self.proven if works and changed else None
         self._rolled_back = self._condemned = None
+        self._sleeps = False
         self._recent.clear()
         self._backoffs = 0
         if self.state in OCCUPIED:
@@ -259,11 +262,41 @@ class Lifecycle:
             self._begin(plan)
 
     def _remember_stop(self, event: Event) -> None:
-        self._next = self._fallback = self._rolled_back = self._condemned = None
+        self._forget_plans()
+        self._sleeps = False
         self._killed = self._killed or event is Event.KILL
         self.why = "asked to stop"
         if self.state not in OCCUPIED:
             self._settle("stopped")
+
+    def _remember_rest(self, plan: LaunchPlan) -> None:
+        if self.state is not State.SLEEPING:
+            self.proven = None  # what a person has stopped is nothing to go back to
+        self._fall_asleep(plan)
+
+    def _remember_sleep(self) -> None:
+        """On its way to another plan, it sleeps with that one."""
+        coming = self._next
+        self._forget_plans()
+        if self.state in OCCUPIED:
+            self._next, self._sleeps = coming, True
+            self.why = "going to sleep"
+        else:
+            self._fall_asleep(self.plan)
+
+    def _remember_wake(self) -> None:
+        plan = self._next or self.plan
+        if self.state in LEAVING:
+            self._next, self._sleeps = plan, False
+            self.why = "asked for again"
+        else:
+            self._begin(plan)
+
+    def _remember_silence(self, diagnosis: Diagnosis) -> None:
+        self.failure = diagnosis
+        if self.state is not State.DRAINING:  # else it goes as it was asked to, only earlier
+            self._condemned = diagnosis
+            self.why = diagnosis.message
 
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
@@ -295,35 +328,42 @@ class Lifecycle:
         else:
             self._settle("failed", self.failure.message, self.failure.hint)
 
+    def _fall_asleep(self, plan: LaunchPlan | None) -> None:
+        self._begin(plan)
+        has_door = plan is not None and plan.door is not None
+        self.why = "the next request loads it" if has_door else "no request loads it"
+        self._settle("asleep", hint="" if has_door else "goss-supervisor load")
+
     def _begin(self, plan: LaunchPlan | None) -> None:
         """A new launch: what belongs to the one before is over."""
         self.launch += 1
         self.plan = plan
         self._next = self._condemned = None
-        self._served = self._killed = False
+        self._sleeps = self._served = self._killed = False
+        self._drain_ends = math.inf
         self.why = ""
 
-    def _settle(
-        self,
-        result: Literal["ready", "degraded", "rolled back", "failed", "stopped"],
-        why: str = "",
-        hint: str = "",
-    ) -> None:
+    def _forget_plans(self) -> None:
+        self._next = self._fallback = self._rolled_back = self._condemned = None
+
+    def _settle(self, result: Result, why: str = "", hint: str = "") -> None:
         self.outcome = Outcome(result, why or self.why, hint, self.plan.profile if self.plan else "")
 
     # --- commands
 
-    def _command(self, do: Do) -> Command:
+    def _command(self, do: Do, now: float) -> Command:
         if do is Do.CALM:
             self._backoffs = 0
-        return Command(do, self.launch, self._seconds(do), self._serial)
+        return Command(do, self.launch, self._seconds(do, now), self._serial)
 
-    def _seconds(self, do: Do) -> float:
+    def _seconds(self, do: Do, now: float) -> float:
         assert self.plan is not None or do not in ARMS
         if self.plan is None:
             return 0.0
         policy = self.plan.restart
         match do:
+            case Do.ARM_DRAIN:
+                return self._drain_seconds(self.plan, now)
             case Do.ARM_GRACE:
                 return self.plan.stop.grace_seconds
             case Do.ARM_INSIST:
@@ -337,3 +377,12 @@ class Lifecycle:
                 return min(doubled, policy.backoff_limit_seconds) * (1 + self.jitter() / 10)
             case _:
                 return 0.0
+
+    def _drain_seconds(self, plan: LaunchPlan, now: float) -> float:
+        """A stop is not as patient as the rest; and whatever is asked for again makes it no longer."""
+        if plan.door is None:
+            return 0.0  # nobody knows of the requests that are under way
+        stops = self._next is None and not self._sleeps
+        patience = plan.stop.grace_seconds if stops else plan.door.settings.drain_timeout_seconds
+        self._drain_ends = min(self._drain_ends, now + patience)
+        return max(0.0, self._drain_ends - now)

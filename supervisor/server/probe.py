@@ -30,7 +30,7 @@ class Target:
     unix: bool = False
     tls: bool = False
     prefix: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with a key: not for logs
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ The life of one server, as a table: from (state, event) to (state, commands).
 - A state has at most one timer.  It ends with its state, or when a row arms it anew; so a request
   that is repeated while a server is stopping does not make the stop any longer.
 - Whatever exit follows our own signal is "gone as asked", not a crash.
+- A server that serves is not asked to leave before those whom it answers have had their answers, or their
+  time is up: it *drains*.  Only KILL does not wait.
 - Nothing is spawned beside a process that has outlived its KILL: it is killed again, and that is said.
 - A pair that is not in the table is an error of this program: `IllegalEvent`, and nothing changes.
 
@@ -22,9 +24,11 @@ class State(StrEnum):
     STARTING = "starting"  # spawned, not ready
     READY = "ready"
     DEGRADED = "degraded"  # serves, but not as the profile asks
+    DRAINING = "draining"  # takes no new requests; those under way finish
     STOPPING = "stopping"  # asked to leave
     KILLING = "killing"  # asked again; killed next
     BACKOFF = "backoff"  # waiting to try again
+    SLEEPING = "sleeping"  # has a plan, but no process and no memory, until somebody wants it
     FAILED = "failed"  # stays down until a person acts
 
 
@@ -32,6 +36,9 @@ class Event(StrEnum):
     START = "start"
     STOP = "stop"
     KILL = "kill"
+    SLEEP = "sleep"
+    WAKE = "wake"
+    REST = "rest"  # a plan that is to wait for the first who wants it
     CLEAR = "ground clear"
     READY = "ready"
     DEGRADED = "degraded"
@@ -40,8 +47,10 @@ class Event(StrEnum):
     GIVE_UP = "failed, give up"
     FALL_BACK = "failed, fall back"
     ADJUST = "failed, adjust"  # its load failed for memory, and there is a plan that takes less
+    DRAINED = "drained"
     DONE = "gone as asked"
     NEXT = "gone, next plan"
+    ASLEEP = "gone, asleep"
     TIMER = "timer"
     LAST_TIMER = "last timer"  # of KILLING: even KILL was not enough
 
@@ -53,8 +62,10 @@ class Do(StrEnum):
     SPAWN = "spawn"
     WATCH_START = "watch start"
     WATCH_LIFE = "watch life"
+    DRAIN = "drain"
     TERM = "term"
     KILL = "kill"
+    ARM_DRAIN = "arm drain"
     ARM_GRACE = "arm grace"
     ARM_INSIST = "arm insist"
     ARM_GONE = "arm gone"
@@ -65,59 +76,78 @@ class Do(StrEnum):
 
 
 _AGAIN = (State.PREPARING, (Do.CHECK_GROUND,))
+_DRAIN = (State.DRAINING, (Do.DRAIN, Do.ARM_DRAIN))
 _LET_GO = (State.STOPPING, (Do.TERM, Do.ARM_GRACE))
 _SHOOT = (State.KILLING, (Do.KILL, Do.ARM_GONE))
+_STOPPED = (State.STOPPED, (Do.SETTLE,))
+_SLEEP = (State.SLEEPING, (Do.SETTLE,))
 _CRASHES: dict[Event, tuple[State, tuple[Do, ...]]] = {
     Event.RETRY: (State.BACKOFF, (Do.ARM_BACKOFF,)),
     Event.GIVE_UP: (State.FAILED, (Do.SETTLE,)),
 }
 _FAILURES = {**_CRASHES, Event.FALL_BACK: _AGAIN, Event.ADJUST: _AGAIN}  # before it has ever served
-_GONE = {Event.DONE: (State.STOPPED, (Do.SETTLE,)), Event.NEXT: _AGAIN, **_FAILURES}
-_ALIVE = {Event.START: _LET_GO, Event.STOP: _LET_GO, Event.KILL: _SHOOT, Event.GIVEN_UP_ON: _LET_GO}
-_AT_REST = {
-    Event.START: _AGAIN,
-    Event.STOP: (State.STOPPED, (Do.SETTLE,)),
-    Event.KILL: (State.STOPPED, (Do.SETTLE,)),
+_WENT = {Event.DONE: _STOPPED, Event.NEXT: _AGAIN, Event.ASLEEP: _SLEEP}
+_GONE = {**_WENT, **_FAILURES}  # it may have been given up on
+_LOADING = {
+    Event.START: _LET_GO,
+    Event.STOP: _LET_GO,
+    Event.SLEEP: _LET_GO,
+    Event.KILL: _SHOOT,
+    Event.GIVEN_UP_ON: _LET_GO,
 }
+_SERVING = {**_LOADING, Event.START: _DRAIN, Event.STOP: _DRAIN, Event.SLEEP: _DRAIN, **_CRASHES}
+_NO_PROCESS = {Event.START: _AGAIN, Event.STOP: _STOPPED, Event.KILL: _STOPPED}
+_DOWN = {**_NO_PROCESS, Event.REST: _SLEEP}
+_ON_ITS_WAY = {**_NO_PROCESS, Event.SLEEP: _SLEEP}
+
+
+def _leaving(state: State) -> dict[Event, tuple[State, tuple[Do, ...]]]:
+    """It will be gone, one way or another; the last thing that was asked for is what comes after."""
+    asked = (Event.START, Event.STOP, Event.SLEEP, Event.WAKE)
+    return {**dict.fromkeys(asked, (state, ())), Event.KILL: _SHOOT}
+
 
 TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
-    State.STOPPED: _AT_REST,
-    State.FAILED: _AT_REST,
-    State.BACKOFF: {**_AT_REST, Event.TIMER: _AGAIN},
+    State.STOPPED: _DOWN,
+    State.FAILED: _DOWN,
+    State.SLEEPING: {**_DOWN, Event.WAKE: _AGAIN},
+    State.BACKOFF: {**_ON_ITS_WAY, Event.TIMER: _AGAIN},
     State.PREPARING: {
-        **_AT_REST,
+        **_ON_ITS_WAY,
         **_FAILURES,
         Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START)),
     },
     State.STARTING: {
-        **_ALIVE,
+        **_LOADING,
         **_FAILURES,
         Event.READY: (State.READY, (Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE)),
         Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE)),
     },
     State.READY: {
-        **_ALIVE,
-        **_CRASHES,
+        **_SERVING,
         Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE,)),
         Event.TIMER: (State.READY, (Do.CALM,)),
     },
     State.DEGRADED: {
-        **_ALIVE,
-        **_CRASHES,
+        **_SERVING,
         Event.TIMER: (State.DEGRADED, (Do.CALM,)),
+    },
+    State.DRAINING: {
+        **_WENT,
+        **_leaving(State.DRAINING),
+        Event.STOP: (State.DRAINING, (Do.ARM_DRAIN,)),  # less patient than a switch, and never longer
+        Event.DRAINED: _LET_GO,
+        Event.TIMER: _LET_GO,
+        Event.GIVEN_UP_ON: _LET_GO,
     },
     State.STOPPING: {
         **_GONE,
-        Event.START: (State.STOPPING, ()),
-        Event.STOP: (State.STOPPING, ()),
-        Event.KILL: _SHOOT,
+        **_leaving(State.STOPPING),
         Event.TIMER: (State.KILLING, (Do.TERM, Do.ARM_INSIST)),
     },
     State.KILLING: {
         **_GONE,
-        Event.START: (State.KILLING, ()),
-        Event.STOP: (State.KILLING, ()),
-        Event.KILL: _SHOOT,
+        **_leaving(State.KILLING),
         Event.TIMER: _SHOOT,
         Event.LAST_TIMER: (State.KILLING, (Do.SETTLE, Do.KILL, Do.ARM_GONE)),  # nothing runs beside it
     },
@@ -125,7 +155,10 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
 
 
 LIVE = frozenset({State.STARTING, State.READY, State.DEGRADED})
-OCCUPIED = LIVE | {State.STOPPING, State.KILLING}
+LEAVING = frozenset({State.DRAINING, State.STOPPING, State.KILLING})
+OCCUPIED = LIVE | LEAVING
+SERVING = frozenset({State.READY, State.DEGRADED})
+UNDER_WAY = LEAVING | {State.PREPARING, State.STARTING, State.BACKOFF}  # to what was asked for last
 ARMS = frozenset(do for do in Do if do.name.startswith("ARM_"))
 
 

@@ -1,4 +1,4 @@
-"""The control endpoint: private, and the same words over a unix socket and over TCP with a token."""
+"""The control endpoint: private, the same words over a unix socket and over TCP with a token, and its answers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from supervisor.cli.outcome import show_outcome
+from supervisor.cli.status import _exit_code, _lines
+from supervisor.daemon.control import Control
 from supervisor.daemon.endpoint import TokenEndpoint, UnixEndpoint
 from supervisor.daemon.listener import listen
-from supervisor.errors import NotRunning, PermissionDenied
+from supervisor.errors import NotRunning, PermissionDenied, StartFailed
+from supervisor.plan.wire import to_json
+from supervisor.server.table import State
+
+from ..fakes.launching import BOUND_SECONDS
+from .test_server import behind, plan, promise
 
 
 @pytest.fixture(params=[UnixEndpoint, TokenEndpoint])
@@ -86,3 +94,116 @@ def test_a_socket_that_is_not_ours_to_use_is_a_permission_matter(tmp_path):
     folder.mkdir()
     with pytest.raises((PermissionDenied, NotRunning)):
         UnixEndpoint(folder).connect(1.0)
+
+
+DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}
+
+
+def control_of(test, **more):
+    """The control of a server under test; what it does on a change is added to what the test does."""
+    control = Control(
+        test.server, lambda: DAEMON, lambda: None, lambda now: test.server.stop(now=now), **more
+    )
+    note = test.server._on_change
+    test.server._on_change = lambda: (note(), control.changed())
+    return control
+
+
+async def answer_to(control, op, **request):
+    """The last line of the answer, which comes within the bound."""
+    line = json.dumps({"protocol": 1, "op": op, **request}).encode() + b"\n"
+    async with asyncio.timeout(BOUND_SECONDS):
+        return [message async for message in control._answer(line)][-1]
+
+
+@promise
+async def test_unload_gives_the_memory_back_and_load_brings_it_back(test, tmp_path):
+    control = control_of(test)
+    await test.server.start(behind(plan(tmp_path)))
+    unloaded = await answer_to(control, "unload")
+    assert (unloaded["final"], unloaded["outcome"]["result"]) == (True, "asleep")
+    assert unloaded["status"]["server"]["pid"] is None
+    loaded = await answer_to(control, "load")
+    assert (loaded["final"], loaded["outcome"]["result"]) == (True, "ready")
+
+
+@promise
+async def test_load_keeps_what_is_loaded_and_starts_its_idle_time_anew(test, tmp_path):
+    kept = []
+    control = control_of(test, keep_warm=lambda: kept.append(test.server.state))
+    await test.server.start(behind(plan(tmp_path)))
+    assert (await answer_to(control, "load"))["outcome"]["result"] == "ready"
+    assert kept == [State.READY]
+    assert test.starts == 1
+
+
+@promise
+async def test_load_of_what_has_failed_says_why_it_did(test, tmp_path):
+    control = control_of(test)
+    await test.server.start(plan(tmp_path, exit=1, stderr="error: invalid argument: --foo"))
+    answer = await answer_to(control, "load")
+    assert "--foo" in answer["outcome"]["why"]
+    with pytest.raises(StartFailed):
+        show_outcome(answer, as_json=False)
+
+
+@promise
+async def test_a_sleeper_is_well_and_says_what_wakes_it(test, tmp_path):
+    control = control_of(test)
+    await test.server.start(behind(plan(tmp_path)))
+    status = (await answer_to(control, "unload"))["status"]
+    assert _exit_code(status) == 0
+    assert next(_lines(status)).startswith("state     sleeping (the next request loads it), for")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        ({"why": "the next request loads it", "hint": ""}, "p sleeps; the next request loads it\n"),
+        (
+            {"why": "no request loads it", "hint": "goss-supervisor load"},
+            "p sleeps; nothing loads it but goss-supervisor load\n",
+        ),
+    ],
+)
+def test_a_sleep_is_a_success_and_says_what_ends_it(outcome, said, capsys):
+    answer = {"outcome": {"result": "asleep", "profile": "p", **outcome}}
+    assert show_outcome(answer, as_json=False) == 0
+    assert capsys.readouterr().out == said
+
+
+@promise
+async def test_a_plan_for_a_clients_request_is_looked_at_before_it_runs(test, tmp_path):
+    seen = []
+
+    def on_plan(sent, by_request):
+        seen.append((sent.profile, by_request))
+        return sent
+
+    control = control_of(test, on_plan=on_plan)
+    first, second = plan(tmp_path, name="first"), plan(tmp_path, name="second")
+    await answer_to(control, "start", plan=to_json(first))
+    await answer_to(control, "start", plan=to_json(second), by_request=True)
+    assert seen == [("first", False), ("second", True)]
+
+
+@promise
+async def test_a_plan_that_may_not_run_is_answered_with_the_reason(test, tmp_path):
+    def refuse(*_):
+        raise StartFailed("no door", hint="make one")
+
+    control = control_of(test, on_plan=refuse)
+    answer = await answer_to(control, "start", plan=to_json(plan(tmp_path)), by_request=True)
+    assert answer == {"error": "no door", "hint": "make one"}
+    assert test.server.state is State.STOPPED
+
+
+@promise
+async def test_a_reload_does_not_wake_a_sleeper(test, tmp_path):
+    control = control_of(test)
+    asked = behind(plan(tmp_path))
+    await test.server.rest(asked)
+    same = await answer_to(control, "reload", plan=to_json(asked))
+    other = await answer_to(control, "reload", plan=to_json(behind(plan(tmp_path, name="other"))))
+    assert [answer["outcome"]["result"] for answer in (same, other)] == ["unchanged", "asleep"]
+    assert (test.server.state, test.server.plan.profile) == (State.SLEEPING, "other")

@@ -106,6 +106,7 @@ def test_what_show_prints_is_the_same_profile(home, name):
         "server",
         "env",
         "listen",
+        "gateway",
         "restart",
         "aliases",
     ):

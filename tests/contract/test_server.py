@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import signal
+import stat
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from supervisor.locks import Lock, held_by
-from supervisor.plan.types import LaunchPlan
-from supervisor.profile.types import Health, Restart, Stop
+from supervisor.plan.types import Door, LaunchPlan
+from supervisor.profile.types import Gateway, Health, Restart, Stop
 from supervisor.server.output import OutputLog
+from supervisor.server.probe import probe
 from supervisor.server.server import Server
 from supervisor.server.table import State
 
@@ -51,6 +54,15 @@ def plan(tmp_path: Path, *options: str, name: str = "p", **faults) -> LaunchPlan
     )
 
 
+def behind(asked: LaunchPlan, *, host: str = "127.0.0.1", **settings) -> LaunchPlan:
+    """The same behind a gateway: on a port that is found at the launch, or on a socket."""
+    argv = list(asked.argv)
+    argv[argv.index("--host") + 1] = host
+    argv[argv.index("--port") + 1] = "0"
+    door = Door("127.0.0.1", asked.port, Gateway(**settings))
+    return replace(asked, argv=tuple(argv), host=host, port=0, door=door)
+
+
 ENOUGH_TO_HANG = 1 + math.ceil(QUICK.hang_timeout_seconds / QUICK.timeout_seconds) * 2
 
 
@@ -59,6 +71,7 @@ class Watched:
 
     def __init__(self, tmp_path):
         self.changed = asyncio.Event()
+        self.under_way = 0
         self.tmp_path = tmp_path
         self.seen: list[State] = []
         self.lock_file = tmp_path / "generation.lock"
@@ -69,6 +82,7 @@ class Watched:
             private_config=tmp_path / "no-config",
             jitter=lambda: 0.0,
             on_change=self.note,
+            under_way=lambda: self.under_way,
             environ={"PATH": os.environ["PATH"], "LLAMA_ARG_PORT": "1"},
         )
         self.server.output.listen(lambda _: self.changed.set())
@@ -230,7 +244,7 @@ async def test_a_server_that_ignores_term_is_killed_within_the_bound(test, tmp_p
     pid = test.server.child.identity.pid
     assert (await test.server.stop()).result == "stopped"
     assert wait_until_gone(pid)
-    assert test.seen[-3:] == [State.STOPPING, State.KILLING, State.STOPPED]
+    assert test.seen[-4:] == [State.DRAINING, State.STOPPING, State.KILLING, State.STOPPED]
 
 
 @promise
@@ -335,3 +349,134 @@ async def test_a_server_killed_while_loading_is_tried_again_within_the_budget(te
     assert outcome.result == "failed"
     assert "SIGKILL" in outcome.why
     assert test.starts == 1 + 3
+
+
+@promise
+async def test_a_switch_lets_the_requests_under_way_end_first(test, tmp_path):
+    await test.server.start(behind(plan(tmp_path, name="old")))
+    old, test.under_way = test.server.child, 2
+    switching = test.server.start(behind(plan(tmp_path, name="new")))
+    await test.until(lambda: test.server.state is State.DRAINING)
+    await test.probes(2)  # it is watched meanwhile, as before
+    assert not old.exited.done()
+    assert not switching.done()
+    test.under_way = 0
+    test.server.drained()
+    assert (await switching).result == "ready"
+    assert test.server.plan.profile == "new"
+
+
+@promise
+async def test_with_nothing_under_way_a_switch_does_not_wait(test, tmp_path):
+    await test.server.start(behind(plan(tmp_path, name="old"), drain_timeout_seconds=1e6))
+    assert (await test.server.start(behind(plan(tmp_path, name="new")))).result == "ready"
+
+
+@promise
+async def test_requests_that_do_not_end_hold_a_switch_up_no_longer_than_they_may(test, tmp_path):
+    await test.server.start(behind(plan(tmp_path, name="old"), drain_timeout_seconds=0.05))
+    test.under_way = 1
+    assert (await test.server.start(plan(tmp_path, name="new"))).result == "ready"
+
+
+@promise
+async def test_a_drain_that_nobody_waits_for_means_nothing(test, tmp_path):
+    await test.server.start(behind(plan(tmp_path)))
+    test.server.drained()
+    assert (await test.server.wake()).result == "ready"
+    assert test.seen == [State.PREPARING, State.STARTING, State.READY]
+
+
+@promise
+async def test_a_sleeping_server_has_no_process_and_comes_back_when_it_is_woken(test, tmp_path):
+    await test.server.start(behind(plan(tmp_path)))
+    pid = test.server.child.identity.pid
+    assert (await test.server.sleep()).result == "asleep"
+    assert wait_until_gone(pid)
+    assert (test.server.state, test.server.child, test.server.target) == (State.SLEEPING, None, None)
+    wakes = [test.server.wake() for _ in range(50)]
+    assert {outcome.result for outcome in await asyncio.gather(*wakes)} == {"ready"}
+    assert test.starts == 2
+
+
+@promise
+async def test_a_plan_at_rest_is_launched_by_the_first_who_wants_it(test, tmp_path):
+    assert (await test.server.rest(behind(plan(tmp_path)))).result == "asleep"
+    assert not (tmp_path / "starts").exists()
+    assert (await test.server.wake()).result == "ready"
+
+
+@promise
+async def test_a_model_that_is_gone_when_it_is_woken_is_a_failure_with_its_reason(test, tmp_path):
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+    await test.server.start(replace(behind(plan(tmp_path)), model_files=(str(model),)))
+    await test.server.sleep()
+    model.unlink()
+    outcome = await test.server.wake()
+    assert (outcome.result, test.server.state) == ("failed", State.FAILED)
+    assert "model.gguf" in outcome.why
+
+
+@promise
+async def test_who_asks_for_what_is_there_already_is_answered_at_once(test, tmp_path):
+    assert (await test.server.wake()).result == "stopped"  # nothing was ever asked for
+    assert (await test.server.sleep()).result == "stopped"
+    await test.server.start(plan(tmp_path, exit=1, stderr="error: invalid argument: --foo"))
+    assert (await test.server.sleep()).result == "failed"
+    assert "--foo" in (await test.server.wake()).why
+
+
+@promise
+async def test_a_request_is_not_answered_with_what_was_decided_before_it(test, tmp_path):
+    await test.server.start(plan(tmp_path, name="old"))
+    woken, switched = test.server.wake(), test.server.start(plan(tmp_path, name="new"))
+    assert (await woken).profile == "old"
+    assert (await switched).profile == "new"
+
+
+@promise
+async def test_behind_a_gateway_each_launch_has_a_port_and_a_key_that_nobody_else_has(test, tmp_path):
+    await test.server.start(behind(plan(tmp_path)))
+    first = test.server.target
+    assert first.port != 0
+    assert (await probe(first, "/metrics", timeout_seconds=BOUND_SECONDS)).outcome == "ok"
+    stranger = replace(first, headers={})
+    assert (await probe(stranger, "/metrics", timeout_seconds=BOUND_SECONDS)).status == 401
+    await test.server.sleep()
+    await test.server.wake()
+    assert test.server.target.headers != first.headers
+
+
+@promise
+async def test_the_key_of_a_launch_is_in_its_environment_only(test, tmp_path):
+    await test.server.start(behind(plan(tmp_path)))
+    started = json.loads((tmp_path / "starts").read_text())
+    key = started["env"]["LLAMA_API_KEY"]
+    assert len(key) > 40
+    assert key not in " ".join(started["argv"])
+    assert key not in repr(test.server.target)
+    assert key not in repr(test.server.plan)
+
+
+@promise
+async def test_a_socket_behind_a_gateway_is_its_owners_alone(test, tmp_path):
+    path = tmp_path / "llama-server.sock"
+    before = os.umask(0o077)  # as the daemon's
+    try:
+        outcome = await test.server.start(behind(plan(tmp_path), host=str(path)))
+    finally:
+        os.umask(before)
+    assert outcome.result == "ready"
+    assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    assert (test.server.target.address, test.server.target.headers) == (str(path), {})
+    assert (await probe(test.server.target, "/metrics", timeout_seconds=BOUND_SECONDS)).outcome == "ok"
+
+
+@promise
+async def test_a_port_that_was_taken_in_the_last_moment_is_followed_by_another(test, tmp_path):
+    taken = "error: start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 1"
+    asked = behind(plan(tmp_path, exit=1, stderr=taken))
+    outcome = await test.server.start(asked)
+    assert outcome.result == "failed"
+    assert test.starts == 1 + asked.restart.max_restarts

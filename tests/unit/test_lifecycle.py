@@ -9,22 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisor.plan.types import LaunchPlan
-from supervisor.profile.types import Restart, Stop
+from supervisor.plan.types import Door, LaunchPlan
+from supervisor.profile.types import Gateway, Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
-from supervisor.server.lifecycle import (
-    GONE_SECONDS,
-    Command,
+from supervisor.server.inputs import (
+    Drained,
     Exited,
     GroundChecked,
-    Lifecycle,
+    RestAsked,
     Serving,
+    SleepAsked,
     Start,
     StopAsked,
     TimerElapsed,
     Unresponsive,
+    WakeAsked,
 )
-from supervisor.server.table import TABLE, Do, Event, IllegalEvent, State
+from supervisor.server.lifecycle import GONE_SECONDS, Command, Lifecycle
+from supervisor.server.table import ARMS, LEAVING, TABLE, Do, Event, IllegalEvent, State
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)
@@ -42,11 +44,18 @@ A = LaunchPlan(
     digest="a",
 )
 B = replace(A, profile="b", argv=("b",), digest="b")
+DOOR = Door("127.0.0.1", 8080, Gateway(drain_timeout_seconds=100))
+A_BEHIND, B_BEHIND = replace(A, door=DOOR), replace(B, door=DOOR)
 
 
 def stop_bound(plan: LaunchPlan) -> float:
     """The longest that a stop may take, in seconds: the sum of the ladder's rungs."""
     return plan.stop.grace_seconds + plan.stop.insist_seconds + GONE_SECONDS
+
+
+def drain_bound(plan: LaunchPlan) -> float:
+    """The longest that anything may be drained for, in seconds."""
+    return plan.door.settings.drain_timeout_seconds if plan.door else 0.0
 
 
 class Story:
@@ -56,10 +65,12 @@ class Story:
         self.life = Lifecycle(jitter=lambda: 0.0)
         self.now = 0.0
         self.last: list[Command] = []
+        self.armed: Command | None = None
 
     def after(self, happened, *, later: float = 0.0):
         self.now += later
         self.last = self.life.handle(happened, self.now)
+        self.armed = next((command for command in self.last if command.do in ARMS), self.armed)
         return [command.do for command in self.last]
 
     def start(self, plan=A):
@@ -75,8 +86,18 @@ class Story:
         return self.after(Exited(self.life.launch, diagnosis), later=later)
 
     def timer(self):
-        armed = self.last[-1] if self.last[-1].seconds else next(c for c in self.last if c.seconds)
+        armed = self.armed
         return self.after(TimerElapsed(armed.launch, armed.serial), later=armed.seconds)
+
+    def drained(self):
+        return self.after(Drained(self.life.launch))
+
+    def asleep(self, plan=A_BEHIND):
+        self.up(plan)
+        self.after(SleepAsked())
+        self.drained()
+        self.exited(GONE)
+        return self
 
     def up(self, plan=A):
         self.start(plan)
@@ -236,7 +257,8 @@ def test_what_has_worked_once_is_tried_again_whatever_the_diagnosis():
 
 def test_the_stop_ladder_is_term_grace_term_insist_kill_and_says_when_even_that_fails():
     story = Story().up()
-    assert story.after(StopAsked()) == [Do.TERM, Do.ARM_GRACE]
+    assert story.after(StopAsked()) == [Do.DRAIN, Do.ARM_DRAIN]
+    assert story.drained() == [Do.TERM, Do.ARM_GRACE]
     assert story.timer() == [Do.TERM, Do.ARM_INSIST]
     assert story.timer() == [Do.KILL, Do.ARM_GONE]
     assert story.timer() == [Do.SETTLE, Do.KILL, Do.ARM_GONE]
@@ -271,6 +293,7 @@ def test_a_second_impatient_stop_kills_at_once_and_a_third_changes_nothing():
 def test_asking_again_does_not_make_a_stop_any_longer():
     story = Story().up()
     story.after(StopAsked())
+    story.drained()
     grace = story.last[-1]
     story.after(StopAsked(), later=5)
     story.after(Start(B), later=4)
@@ -279,7 +302,8 @@ def test_asking_again_does_not_make_a_stop_any_longer():
 
 def test_a_switch_stops_the_old_one_first():
     story = Story().up()
-    assert story.start(B) == [Do.TERM, Do.ARM_GRACE]
+    assert story.start(B) == [Do.DRAIN, Do.ARM_DRAIN]
+    assert story.drained() == [Do.TERM, Do.ARM_GRACE]
     assert story.exited(GONE) == [Do.CHECK_GROUND]
     assert story.life.plan is B
 
@@ -322,6 +346,302 @@ def test_a_hung_server_is_stopped_and_then_restarted():
     assert story.after(Unresponsive(1, CRASH)) == [Do.TERM, Do.ARM_GRACE]
     assert story.exited(GONE) == [Do.ARM_BACKOFF]
     assert story.life.failure is CRASH
+
+
+# --- draining
+
+
+def test_a_switch_waits_for_the_streams_under_way_and_only_then_asks_the_server_to_leave():
+    story = Story().up(A_BEHIND)
+    story.start(B_BEHIND)
+    assert (story.life.state, story.last[-1].seconds) == (State.DRAINING, 100.0)
+    story.now += 60  # the two streams end
+    assert story.drained() == [Do.TERM, Do.ARM_GRACE]
+    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.life.plan is B_BEHIND
+
+
+def test_a_stream_that_does_not_end_keeps_a_switch_waiting_no_longer_than_the_profile_says():
+    story = Story().up(A_BEHIND)
+    story.start(B_BEHIND)
+    assert story.timer() == [Do.TERM, Do.ARM_GRACE]
+    assert story.now == 100.0
+
+
+def test_a_stop_drains_for_its_grace_only():
+    story = Story().up(A_BEHIND)
+    story.after(StopAsked())
+    assert story.last[-1].seconds == A.stop.grace_seconds
+    assert story.timer() == [Do.TERM, Do.ARM_GRACE]
+
+
+def test_without_a_gateway_nobody_knows_of_requests_and_nothing_is_drained():
+    story = Story().up(A)
+    story.after(StopAsked())
+    assert story.last[-1].seconds == 0.0
+
+
+def test_a_stop_in_the_middle_of_a_patient_switch_is_as_quick_as_any_stop():
+    story = Story().up(A_BEHIND)
+    story.start(B_BEHIND)
+    assert story.after(StopAsked(), later=20) == [Do.ARM_DRAIN]
+    assert story.last[-1].seconds == A.stop.grace_seconds
+    story.timer()
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert story.life.outcome.result == "stopped"
+
+
+def test_a_stop_near_the_end_of_a_switch_does_not_make_the_drain_any_longer():
+    story = Story().up(A_BEHIND)
+    story.start(B_BEHIND)
+    story.after(StopAsked(), later=97)
+    assert story.last[-1].seconds == pytest.approx(3)
+    story.after(StopAsked(), later=2)
+    assert story.last[-1].seconds == pytest.approx(1)
+
+
+def test_a_start_in_the_middle_of_a_drain_for_a_stop_runs_that_plan():
+    story = Story().up(A_BEHIND)
+    story.after(StopAsked())
+    assert story.start(B_BEHIND) == []
+    story.drained()
+    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.life.plan is B_BEHIND
+
+
+def test_who_insists_on_a_stop_does_not_wait_for_requests():
+    story = Story().up(A_BEHIND)
+    story.after(StopAsked())
+    assert story.after(StopAsked(now=True)) == [Do.KILL, Do.ARM_GONE]
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert story.life.state is State.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("asked", "todo", "state"),
+    [
+        (Start(B_BEHIND), [Do.CHECK_GROUND], State.PREPARING),
+        (StopAsked(), [Do.SETTLE], State.STOPPED),
+        (SleepAsked(), [Do.SETTLE], State.SLEEPING),
+    ],
+)
+def test_a_crash_while_draining_only_makes_it_quicker(asked, todo, state):
+    story = Story().up(A_BEHIND)
+    story.after(asked)
+    assert story.exited(CRASH) == todo
+    assert (story.life.state, story.life.restarts) == (state, 0)
+
+
+def test_a_hang_while_draining_ends_the_drain_and_is_not_restarted():
+    story = Story().up(A_BEHIND)
+    story.after(StopAsked())
+    assert story.after(Unresponsive(1, CRASH)) == [Do.TERM, Do.ARM_GRACE]
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert (story.life.state, story.life.failure) == (State.STOPPED, CRASH)
+
+
+def test_a_switch_that_fails_after_a_drain_goes_back_to_what_was_drained():
+    story = Story().up(A_BEHIND)
+    story.start(B_BEHIND)
+    story.drained()
+    story.exited(GONE)
+    story.clear()
+    story.exited(HOPELESS)
+    assert story.life.plan is A_BEHIND
+
+
+def test_a_drain_that_ends_twice_ends_once():
+    story = Story().up(A_BEHIND)
+    story.start(B_BEHIND)
+    story.drained()
+    assert story.drained() == []
+    assert story.life.state is State.STOPPING
+
+
+def test_what_is_under_way_while_it_loads_is_nothing_so_a_load_is_not_drained():
+    story = Story()
+    story.start(A_BEHIND)
+    story.clear()
+    assert story.start(B_BEHIND) == [Do.TERM, Do.ARM_GRACE]
+
+
+# --- sleeping
+
+
+def test_a_server_that_nobody_wants_sleeps_without_a_process_and_says_what_wakes_it():
+    story = Story().up(A_BEHIND)
+    assert story.after(SleepAsked()) == [Do.DRAIN, Do.ARM_DRAIN]
+    assert story.drained() == [Do.TERM, Do.ARM_GRACE]
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert (story.life.state, story.life.plan) == (State.SLEEPING, A_BEHIND)
+    assert (story.life.outcome.result, story.life.why) == ("asleep", "the next request loads it")
+
+
+def test_without_a_gateway_it_says_that_no_request_wakes_it():
+    story = Story().asleep(A)
+    assert story.life.outcome.hint == "goss-supervisor load"
+
+
+def test_who_wakes_it_gets_a_launch_of_the_same_plan():
+    story = Story().asleep()
+    assert story.after(WakeAsked()) == [Do.CHECK_GROUND]
+    assert story.clear() == [Do.SPAWN, Do.WATCH_START]
+    story.serving()
+    assert (story.life.state, story.life.plan, story.life.restarts) == (State.READY, A_BEHIND, 0)
+
+
+def test_a_second_who_wakes_it_starts_no_second_server():
+    story = Story().asleep()
+    story.after(WakeAsked())
+    assert story.after(WakeAsked()) == []
+    story.clear()
+    assert story.after(WakeAsked()) == []
+
+
+def test_a_crash_on_waking_is_retried_within_the_budget_then_failed():
+    story = Story().asleep()
+    story.after(WakeAsked())
+    for _ in range(A.restart.max_restarts):
+        story.clear()
+        assert story.exited(CRASH) == [Do.ARM_BACKOFF]
+        story.timer()
+    story.clear()
+    assert story.exited(CRASH) == [Do.SETTLE]
+    assert story.life.state is State.FAILED
+
+
+def test_a_model_that_cannot_load_any_more_is_failed_and_nothing_else_is_run_for_it():
+    story = Story().up(B_BEHIND)
+    story.start(A_BEHIND)
+    story.drained()
+    story.after(SleepAsked())
+    story.exited(GONE)
+    assert story.life.plan is A_BEHIND
+    story.after(WakeAsked())
+    story.clear()
+    assert story.exited(HOPELESS) == [Do.SETTLE]
+    assert (story.life.state, story.life.plan) == (State.FAILED, A_BEHIND)
+
+
+def test_a_wake_on_its_way_to_sleep_makes_it_a_restart():
+    story = Story().up(A_BEHIND)
+    story.after(SleepAsked())
+    story.drained()
+    assert story.after(WakeAsked()) == []
+    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.life.plan is A_BEHIND
+
+
+def test_a_start_on_its_way_to_sleep_wins():
+    story = Story().up(A_BEHIND)
+    story.after(SleepAsked())
+    assert story.start(B_BEHIND) == []
+    story.drained()
+    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.life.plan is B_BEHIND
+
+
+@pytest.mark.parametrize("first", [SleepAsked(), StopAsked()])
+def test_a_stop_and_a_sleep_are_a_stop_whichever_came_first(first):
+    story = Story().up(A_BEHIND)
+    story.after(first)
+    story.after(StopAsked() if first == SleepAsked() else SleepAsked())
+    story.drained()
+    story.exited(GONE)
+    assert story.life.state is State.STOPPED
+
+
+def test_a_sleep_in_the_middle_of_a_switch_sleeps_with_the_new_plan():
+    story = Story().up(A_BEHIND)
+    story.start(B_BEHIND)
+    story.after(SleepAsked())
+    story.drained()
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert (story.life.state, story.life.plan) == (State.SLEEPING, B_BEHIND)
+
+
+def test_a_load_that_nobody_wants_any_more_is_ended():
+    story = Story()
+    story.start(A_BEHIND)
+    story.clear()
+    assert story.after(SleepAsked()) == [Do.TERM, Do.ARM_GRACE]
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert story.life.state is State.SLEEPING
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_where_nothing_runs_yet_it_sleeps_at_once(crashed):
+    story = Story()
+    story.start(A_BEHIND)
+    if crashed:
+        story.clear()
+        story.exited(CRASH)
+    late = GroundChecked(story.life.launch, None)
+    assert story.after(SleepAsked()) == [Do.SETTLE]
+    assert story.life.state is State.SLEEPING
+    assert story.after(late) == []
+
+
+def test_a_hung_server_that_was_to_be_restarted_sleeps_if_nobody_wants_it():
+    story = Story().up(A_BEHIND)
+    story.after(Unresponsive(1, CRASH))
+    story.after(SleepAsked())
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert story.life.state is State.SLEEPING
+
+
+def test_what_stays_down_is_not_put_to_sleep_and_keeps_its_reason():
+    story = Story()
+    story.start(A_BEHIND)
+    story.clear()
+    story.exited(HOPELESS)
+    assert story.after(SleepAsked()) == []
+    assert (story.life.state, story.life.outcome.result) == (State.FAILED, "failed")
+    assert story.after(WakeAsked()) == []
+
+
+def test_a_plan_that_waits_for_its_first_request_has_no_process():
+    story = Story()
+    assert story.after(RestAsked(A_BEHIND)) == [Do.SETTLE]
+    assert (story.life.state, story.life.outcome.result) == (State.SLEEPING, "asleep")
+    assert story.after(WakeAsked()) == [Do.CHECK_GROUND]
+
+
+def test_a_plan_to_rest_disturbs_nothing_that_runs():
+    story = Story().up(A_BEHIND)
+    assert story.after(RestAsked(B_BEHIND)) == []
+    assert (story.life.state, story.life.plan) == (State.READY, A_BEHIND)
+
+
+def test_a_sleeper_can_be_given_another_plan_without_loading_it():
+    story = Story().asleep()
+    assert story.after(RestAsked(B_BEHIND)) == [Do.SETTLE]
+    assert (story.life.state, story.life.plan) == (State.SLEEPING, B_BEHIND)
+
+
+def test_a_switch_from_a_sleeper_goes_back_to_it_if_it_fails():
+    story = Story().asleep()
+    assert story.start(B_BEHIND) == [Do.CHECK_GROUND]
+    story.clear()
+    story.exited(HOPELESS)
+    assert story.life.plan is A_BEHIND
+
+
+def test_a_sleeper_can_be_stopped():
+    story = Story().asleep()
+    assert story.after(StopAsked()) == [Do.SETTLE]
+    assert (story.life.state, story.life.outcome.result) == (State.STOPPED, "stopped")
+
+
+def test_a_server_that_outlives_its_kill_sleeps_only_once_it_is_gone():
+    story = Story().up(A_BEHIND)
+    story.after(SleepAsked())
+    for _ in range(3):
+        story.timer()
+    assert story.timer() == [Do.SETTLE, Do.KILL, Do.ARM_GONE]
+    assert story.life.outcome.result == "failed"
+    assert story.exited(GONE) == [Do.SETTLE]
+    assert story.life.outcome.result == "asleep"
 
 
 def test_a_stop_during_a_backoff_stays_stopped():
@@ -395,6 +715,8 @@ class RandomLife(RuleBasedStateMachine):
         self.ground: int | None = None
         self.stop_deadline: float | None = None
         self.spawns: list[float] = []
+        self.signalled: set[int] = set()
+        self.stopped = False  # a stop is the last thing that counts
         self.past: list = []
 
     @initialize()
@@ -403,17 +725,26 @@ class RandomLife(RuleBasedStateMachine):
 
     def tell(self, happened):
         self.past.append(happened)
+        if isinstance(happened, (Start, StopAsked)):
+            self.stopped = isinstance(happened, StopAsked)
         before, serial = self.life.state, self.life._serial
         commands = self.life.handle(happened, self.now)
         if self.life._serial != serial:
             self.timer = None
         for command in commands:
             self.obey(command)
-        leaving = {State.STOPPING, State.KILLING}
-        if self.life.state in leaving and before not in leaving:
-            self.stop_deadline = self.now + stop_bound(self.life.plan)
-        elif self.life.state not in leaving or Do.SETTLE in {command.do for command in commands}:
+        if self.life.state in LEAVING and before not in LEAVING:
+            self.stop_deadline = self.now + drain_bound(self.life.plan) + stop_bound(self.life.plan)
+        elif self.life.state not in LEAVING or Do.SETTLE in {command.do for command in commands}:
             self.stop_deadline = None
+        if self.life.state is State.DRAINING and happened == StopAsked():
+            self.stop_deadline = min(
+                self.stop_deadline, self.now + self.patience() + stop_bound(self.life.plan)
+            )
+
+    def patience(self):
+        """Seconds for which a stop drains."""
+        return self.life.plan.stop.grace_seconds if self.life.plan.door else 0.0
 
     def obey(self, command):
         if command.do is Do.CHECK_GROUND:
@@ -422,10 +753,12 @@ class RandomLife(RuleBasedStateMachine):
             assert self.child is None, "two live children"
             self.child = command.launch
             self.spawns.append(self.now)
-        elif command.seconds:
+        elif command.do in {Do.TERM, Do.KILL}:
+            self.signalled.add(command.launch)
+        elif command.do in ARMS:
             self.timer = command
 
-    @rule(plan=st.sampled_from([A, B]))
+    @rule(plan=st.sampled_from([A, B, A_BEHIND, B_BEHIND]))
     def person_starts(self, plan):
         self.spawns.clear()
         self.tell(Start(plan))
@@ -433,6 +766,25 @@ class RandomLife(RuleBasedStateMachine):
     @rule(now=st.booleans())
     def person_stops(self, now):
         self.tell(StopAsked(now))
+
+    @rule()
+    def nobody_wants_it(self):
+        self.tell(SleepAsked())
+
+    @rule()
+    def somebody_wants_it(self):
+        if self.life.state in LEAVING | {State.SLEEPING}:
+            self.spawns.clear()  # what sleeps is loaded as often as it is wanted
+        self.tell(WakeAsked())
+
+    @rule(plan=st.sampled_from([A, B_BEHIND]))
+    def a_plan_is_to_rest(self, plan):
+        self.stopped = self.stopped and self.life.state not in {State.STOPPED, State.FAILED, State.SLEEPING}
+        self.tell(RestAsked(plan))
+
+    @rule()
+    def the_last_answer_ends(self):
+        self.tell(Drained(self.life.launch))
 
     @precondition(lambda self: self.ground is not None)
     @rule(problem=st.sampled_from([None, None, CRASH, HOPELESS]))
@@ -467,7 +819,7 @@ class RandomLife(RuleBasedStateMachine):
     @rule(data=st.data())
     def an_old_message_arrives_again(self, data):
         old = data.draw(st.sampled_from(self.past))
-        if isinstance(old, (Start, StopAsked)) or old.launch == self.life.launch:
+        if not hasattr(old, "launch") or old.launch == self.life.launch:
             return
         before = (self.life.state, self.life.launch, self.life.plan)
         assert self.life.handle(old, self.now) == []
@@ -480,8 +832,24 @@ class RandomLife(RuleBasedStateMachine):
 
     @invariant()
     def whoever_waits_has_a_timer(self):
-        waiting = {State.STOPPING, State.KILLING, State.BACKOFF}
+        waiting = LEAVING | {State.BACKOFF}
         assert self.life.state not in waiting or self.timer is not None
+
+    @invariant()
+    def who_sleeps_has_a_plan_and_no_process(self):
+        if self.life.state is State.SLEEPING:
+            assert self.life.plan is not None
+            assert self.child is None
+            assert self.timer is None
+
+    @invariant()
+    def what_drains_has_not_been_signalled(self):
+        assert self.life.state is not State.DRAINING or self.child not in self.signalled
+
+    @invariant()
+    def a_stop_is_undone_by_a_start_only(self):
+        if self.stopped:
+            assert self.life.state in LEAVING | {State.STOPPED}
 
     @invariant()
     def the_budget_is_never_exceeded(self):
@@ -491,7 +859,7 @@ class RandomLife(RuleBasedStateMachine):
     def teardown(self):
         self.tell(StopAsked())
         for _ in range(5):
-            if self.timer is not None and self.life.state in {State.STOPPING, State.KILLING}:
+            if self.timer is not None and self.life.state in LEAVING:
                 self.time_passes()
         assert self.life.outcome.result == ("stopped" if self.child is None else "failed")
 

@@ -50,6 +50,20 @@ def test_what_belongs_into_a_profile_is_refused_with_its_place(store):
         engine_settings(store)
 
 
+def test_what_it_says_of_the_gateway_holds_where_a_profile_is_silent(store):
+    configure(store, "gateway: {idle-unload: 30m, set-params: {top_k: 40, top_p: 1}}\n")
+    found = profile(store, "gateway: {set-params: {top_k: 0}}\n")
+    assert found.gateway.idle_unload_seconds == 1800
+    assert found.gateway.set_params == {"top_k": 0, "top_p": 1}
+    assert found.origins["gateway.idle-unload"].short == "config.yaml:1"
+
+
+def test_the_gateway_may_be_off_for_all_and_on_for_one(store):
+    configure(store, "gateway: off\n")
+    assert profile(store, "").gateway.mode == "off"
+    assert profile(store, "gateway: on\n").gateway.mode == "on"
+
+
 def test_a_wrong_value_is_told_with_its_place(store):
     configure(store, "engine: {auto-update: daily}\n")
     with pytest.raises(

@@ -1,0 +1,103 @@
+"""``key``: the keys that clients come in with."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import click
+
+from ..daemon.places import keys_file
+from ..errors import EXIT_OK, SupervisorError
+from ..gateway.keys import KeyFile, Scope
+from ..paths import Paths
+from .common import json_option
+from .output import table
+
+
+@click.group
+def key() -> None:
+    """Make, list and remove the keys that clients come in with."""
+
+
+def _file() -> KeyFile:
+    return KeyFile(keys_file(Paths.from_environment()))
+
+
+def complete_keys(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    keys = _file().keys()
+    return [each.name for each in keys if each.name.startswith(incomplete)]
+
+
+_name_argument = click.argument("name", shell_complete=complete_keys)
+
+
+@key.command("add")
+@click.argument("name")
+@click.option(
+    "--scope",
+    type=click.Choice(get_args(Scope)),
+    default="inference",
+    show_default=True,
+    help="inference: ask the model; admin: all that the address serves.",
+)
+@json_option
+def add(name: str, scope: Scope, *, as_json: bool) -> int:
+    """Make a key and print it, this once."""
+    file = _file()
+    first = not file.keys()
+    secret = file.add(name, scope)
+    click.echo(json.dumps({"schema": 1, "name": name, "scope": scope, "key": secret}) if as_json else secret)
+    click.echo(
+        f"The key {name} ({scope}) is shown this once: only its hash is kept. "
+        "Clients send it as Authorization: Bearer KEY, or as X-Api-Key: KEY.",
+        err=True,
+    )
+    if first:
+        click.echo(
+            "From now on a key is asked for on 127.0.0.1 too, until the last one is removed.", err=True
+        )
+    return EXIT_OK
+
+
+@key.command("ls")
+@json_option
+def ls(*, as_json: bool) -> int:
+    """List the keys: names, scopes and when they were made."""
+    keys = _file().keys()
+    if as_json:
+        listed = [{"name": each.name, "scope": each.scope, "created": each.created} for each in keys]
+        click.echo(json.dumps({"schema": 1, "keys": listed}))
+    else:
+        click.echo(
+            table(("name", "scope", "created"), [(each.name, each.scope, each.created) for each in keys])
+        )
+    return EXIT_OK
+
+
+@key.command("rm")
+@_name_argument
+def rm(name: str) -> int:
+    """Remove a key: whoever has it is out within a second."""
+    file = _file()
+    file.remove(name)
+    click.echo(f"removed {name}")
+    if not file.keys():
+        click.echo(
+            "That was the last one. On 127.0.0.1 no key is asked for any more; on any other address nobody "
+            "comes in until there is a key, unless the profile gives one.",
+            err=True,
+        )
+    return EXIT_OK
+
+
+@key.command("show")
+@_name_argument
+def show(name: str) -> None:
+    """Say what is known of a key; the key itself is not."""
+    found = _file().find(name)
+    raise SupervisorError(
+        f"The key {name} ({found.scope}) was shown once, when it was made on {found.created}; "
+        "only its hash is kept.",
+        hint=f"goss-supervisor key add OTHER-NAME, then goss-supervisor key rm {name}",
+    )

@@ -1,0 +1,109 @@
+"""``requests``: the last requests that came through the gateway, without their content."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..daemon import client
+from ..paths import Paths
+from .common import json_option
+from .output import duration, table
+
+Request = dict[str, Any]
+HEADERS = (
+    "at",
+    "endpoint",
+    "model",
+    "profile",
+    "status",
+    "held",
+    "first",
+    "total",
+    "in",
+    "out",
+    "tok/s",
+    "note",
+)
+_USUAL = (14, 20, 16, 16, 6, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on as more end.")
+@click.option(
+    "-n", "--last", type=click.IntRange(min=0), default=20, show_default=True, help="Only the last so many."
+)
+@json_option
+def requests(follow: bool, last: int, as_json: bool) -> None:
+    """
+    Show the last requests: what was asked of which model, how long it took, how it ended.
+
+    The last 1,000 since the daemon began are known, without their content.
+    """
+    asked = {"op": "requests", "since": 0, "follow": follow, "last": last}
+    batches = (message["requests"] for message in client.stream(Paths.from_environment(), asked))
+    for line in _json(batches) if as_json else _following(batches) if follow else _table(batches):
+        click.echo(line)
+
+
+def _json(batches: Iterator[list[Request]]) -> Iterator[str]:
+    for batch in batches:
+        yield from map(json.dumps, batch)
+
+
+def _table(batches: Iterator[list[Request]]) -> Iterator[str]:
+    yield table(HEADERS, [_row(request) for batch in batches for request in batch])
+
+
+def _following(batches: Iterator[list[Request]]) -> Iterator[str]:
+    """Columns cannot wait for all rows here: each stays as wide as the widest cell so far."""
+    widths = list(_USUAL)
+    yield _line([header.upper() for header in HEADERS], widths)
+    for batch in batches:
+        for request in batch:
+            yield _line(_row(request), widths)
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    widths[:] = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _row(request: Request) -> list[str]:
+    return [
+        time.strftime("%m-%d %H:%M:%S", time.localtime(request["at"])),
+        request["endpoint"],
+        request["model"] or "-",
+        request["profile"] or "-",
+        _status(request),
+        _time(request["held_seconds"] or None),
+        _time(request["first_byte_seconds"]),
+        _time(request["seconds"]),
+        _number(request["prompt_tokens"]),
+        _number(request["output_tokens"]),
+        _number(request["tokens_per_second"]),
+        ", ".join(filter(None, ("sent again" if request["replayed"] else "", request["note"]))),
+    ]
+
+
+def _status(request: Request) -> str:
+    """``200``, ``200 broken``, ``429 refused``, ``cancelled``."""
+    status = "" if request["status"] is None else str(request["status"])
+    result = "" if request["result"] == "answered" else request["result"]
+    return " ".join(filter(None, (status, result)))
+
+
+def _time(seconds: float | None) -> str:
+    """``0.25 s`` up to a minute: a first token is worth hundredths."""
+    return f"{seconds:.2f} s" if seconds is not None and seconds < 60 else duration(seconds)
+
+
+def _number(number: float | None) -> str:
+    """Tokens whole, and tokens per second with a decimal where that says something."""
+    if number is None:
+        return "-"
+    return f"{number:.1f}" if isinstance(number, float) and number < 100 else f"{number:.0f}"

@@ -1,0 +1,98 @@
+"""The last requests, without their content: who asked what for which model, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+KEPT = 1000
+_LONGEST_NAME = 80  # characters of what a client called the model: a name, not a place for a text
+_LONGEST_NOTE = 200
+
+Result = Literal["answered", "refused", "cancelled", "broken", "failed"]
+RESULTS: tuple[Result, ...] = ("answered", "refused", "cancelled", "broken", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """
+    One request that is over.
+
+    ``result``: answered by llama-server or by us, refused by us, cancelled by the client, broken in the
+    middle of its answer, or failed before it.  ``status`` is None where no answer was begun.
+    ``held_seconds`` is 0 for one that did not wait; the other times count from its arrival, waiting
+    included.  ``number`` is given by `Activity.add`.
+    """
+
+    number: int = 0
+    at: float  # when it came, in seconds of the epoch
+    caller: str  # the name of its key, or ""
+    method: str
+    endpoint: str  # the route's label
+    profile: str  # that answered, or would have
+    model: str  # as the client called it
+    stream: bool
+    status: int | None
+    result: Result
+    replayed: bool = False
+    held_seconds: float = 0.0
+    first_byte_seconds: float | None = None
+    seconds: float
+    request_bytes: int = 0
+    answer_bytes: int = 0
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    tokens_per_second: float | None = None
+    prompt_per_second: float | None = None
+    note: str = ""  # why it ended as it did, in a few words
+
+
+_FIELDS = tuple(field.name for field in fields(Request))
+
+
+def to_json(request: Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in _FIELDS}
+
+
+class Activity:
+    """
+    The last ``size`` requests, numbered from 1 in the order in which they ended.
+
+    `changed` is set with the next request, and another event stands in its place from then on: who follows
+    takes the event first, then reads, then waits.
+    """
+
+    def __init__(self, size: int = KEPT) -> None:
+        self._requests: deque[Request] = deque(maxlen=size)
+        self._count = 0
+        self.changed = asyncio.Event()
+
+    def add(self, request: Request) -> None:
+        """Keep it, with its number; its texts are cut to short printable ones here, so that none gets by."""
+        self._count += 1
+        self._requests.append(
+            replace(
+                request,
+                number=self._count,
+                model=_printable(request.model, _LONGEST_NAME),
+                note=_printable(request.note, _LONGEST_NOTE),
+            )
+        )
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def since(self, number: int, last: int | None = None) -> list[Request]:
+        """Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them."""
+        missed = min(max(self._count - number, 0), len(self._requests))
+        wanted = missed if last is None else min(missed, max(last, 0))
+        return list(self._requests)[len(self._requests) - wanted :]
+
+
+def _printable(text: str, longest: int) -> str:
+    """Nothing that moves a cursor, hides or turns around what a terminal shows."""
+    if len(text) <= longest and text.isprintable():
+        return text
+    return "".join(character for character in text[:longest] if character.isprintable())

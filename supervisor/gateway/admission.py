@@ -1,0 +1,263 @@
+"""
+Who may go to the server now, who waits, and when another profile gets its turn.  Pure; time is given.
+
+A request has a *ticket*.  It goes at once where the profile that it asks for serves and there is room; else
+it waits, in order, and is never forgotten: it goes, it is refused with a reason, or its client leaves.
+
+Two clients that ask for different profiles must not make the machine load models all day.  So the profile
+that serves keeps its turn until nobody uses it and it has been ready for ``min_warm_seconds``, or until
+somebody has waited ``max_wait_seconds`` for another one; all who wait for that one are then served together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..profile.types import Gateway
+
+Phase = Literal["serving", "coming", "asleep", "down", "ending"]
+Reason = Literal["full", "late", "down", "ending", "asleep", "switch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """
+    The server as requests see it.
+
+    ``coming`` is any way to serving, also by a restart or a switch.  ``launch`` is the one that serves, and
+    ``since`` when that began.
+    """
+
+    phase: Phase
+    profile: str = ""
+    launch: int = 0
+    since: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """
+    One request's place.
+
+    ``profile`` "" is whichever is active.  ``lost_launch`` is the launch that failed it: it goes there again
+    only after ``not_before``, when that launch turned out to be alive after all.
+    """
+
+    arrived: float
+    profile: str = ""
+    size_bytes: int = 0
+    generates: bool = True  # counts for max_concurrent
+    wakes: bool = True
+    lost_launch: int = -1
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """``full``: too many wait.  ``late``: it has waited too long.  ``switch``: its profile cannot be run."""
+
+    ticket: Ticket
+    reason: Reason
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Load the model again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Run this profile in place of the one that serves."""
+
+    profile: str
+
+
+Action = Go | Refuse | Wake | Switch
+
+
+class Admission:
+    """The one queue of a gateway.  Every method gives what is to be done now, in order."""
+
+    def __init__(self, settings: Gateway) -> None:
+        self.settings = settings
+        self.situation = Situation("coming")
+        self.waiting: deque[Ticket] = deque()
+        self.under_way: set[Ticket] = set()
+        self._generating = 0
+        self._waiting_bytes = 0
+        self._switching = ""
+        self._woken = False
+
+    # --- what happens
+
+    def arrive(self, ticket: Ticket, now: float) -> list[Action]:
+        """A request is there."""
+        if self._may_go(ticket, now) and not self._is_passed_over(ticket):
+            return [self._go(ticket)]
+        if self._is_full(ticket):
+            return [Refuse(ticket, "full")]
+        self._wait(ticket)
+        return self._pump(now)
+
+    def come_again(self, ticket: Ticket, now: float) -> list[Action]:
+        """One that was let go, and whose server failed it before it had said a word: first in the queue."""
+        self._forget(ticket)
+        self._wait(ticket, first=True)
+        return self._pump(now)
+
+    def end(self, ticket: Ticket, now: float) -> list[Action]:
+        """It has its answer, or its client has gone."""
+        self._forget(ticket)
+        return self._pump(now)
+
+    def change(self, situation: Situation, now: float) -> list[Action]:
+        """The server is in another state."""
+        if situation.phase == "serving" and situation.profile == self._switching:
+            self._switching = ""
+        if situation.phase != "asleep":
+            self._woken = False
+        self.situation = situation
+        return self._pump(now)
+
+    def switch_failed(self, profile: str, why: str, now: float) -> list[Action]:
+        """A switch that was asked for did not come about; who waited for it is told."""
+        self._switching = ""
+        theirs = [ticket for ticket in self.waiting if ticket.profile == profile]
+        refused: list[Action] = [self._refuse(ticket, "switch", why) for ticket in theirs]
+        return refused + self._pump(now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        return self._pump(now)
+
+    # --- what follows
+
+    def _pump(self, now: float) -> list[Action]:
+        if not self.waiting:
+            return []
+        return [*self._overdue(now), *self._by_phase(now)]
+
+    def _overdue(self, now: float) -> Iterator[Action]:
+        limit = self.settings.hold_timeout_seconds
+        for ticket in [ticket for ticket in self.waiting if now - ticket.arrived >= limit]:
+            yield self._refuse(ticket, "late")
+
+    def _by_phase(self, now: float) -> Iterator[Action]:
+        match self.situation.phase:
+            case "ending":
+                yield from [self._refuse(ticket, "ending") for ticket in [*self.waiting]]
+            case "down":
+                yield from [
+                    self._refuse(ticket, "down") for ticket in list(self.waiting) if self._mine(ticket)
+                ]
+                yield from self._turn(now)
+            case "asleep":
+                yield from [self._refuse(t, "asleep") for t in [*self.waiting] if not t.wakes]
+                yield from self._wake_up(now)
+            case "serving":
+                yield from self._turn(now)
+                yield from self._let_go(now)
+
+    def _wake_up(self, now: float) -> Iterator[Action]:
+        if not self.waiting or self._woken:
+            return
+        if self._mine(self.waiting[0]):
+            self._woken = True
+            yield Wake()
+        else:
+            yield from self._turn(now)
+
+    def _turn(self, now: float) -> Iterator[Action]:
+        """Another profile's turn, if it has come."""
+        other = next((ticket for ticket in self.waiting if not self._mine(ticket)), None)
+        if other is None or self._switching or now < self._turn_of(other):
+            return
+        self._switching = other.profile
+        yield Switch(other.profile)
+
+    def _turn_of(self, other: Ticket) -> float:
+        """When the first who waits for another profile is to have it: the time, or infinity for not yet."""
+        if self.situation.phase != "serving":
+            return 0.0
+        since = self.situation.since
+        overdue = max(other.arrived, since) + self.settings.max_wait_seconds
+        is_used = self.under_way or any(map(self._mine, self.waiting))
+        return overdue if is_used else min(overdue, since + self.settings.min_warm_seconds)
+
+    def _let_go(self, now: float) -> Iterator[Action]:
+        for ticket in [ticket for ticket in self.waiting if self._may_go(ticket, now)]:
+            if self._may_go(ticket, now):  # the one before may have taken the last place
+                self._leave_queue(ticket)
+                yield self._go(ticket)
+
+    def next_time(self, now: float) -> float | None:
+        """When `tick` will have something to do though nothing happens; None for never."""
+        times = [ticket.arrived + self.settings.hold_timeout_seconds for ticket in self.waiting]
+        times += [ticket.not_before for ticket in self.waiting if ticket.not_before > now]
+        if self.situation.phase == "serving" and not self._switching:
+            others = (ticket for ticket in self.waiting if not self._mine(ticket))
+            times += [self._turn_of(ticket) for ticket in others][:1]
+        return min(times, default=None)
+
+    # --- the rules
+
+    def _mine(self, ticket: Ticket) -> bool:
+        return ticket.profile in {"", self.situation.profile}
+
+    def _may_go(self, ticket: Ticket, now: float) -> bool:
+        if self.situation.phase != "serving" or self._switching or not self._mine(ticket):
+            return False
+        if ticket.lost_launch == self.situation.launch and now < ticket.not_before:
+            return False
+        return not ticket.generates or self._has_room()
+
+    def _has_room(self) -> bool:
+        return not self.settings.max_concurrent or self._generating < self.settings.max_concurrent
+
+    def _is_passed_over(self, ticket: Ticket) -> bool:
+        """Whether going now would be going before somebody who waits for the same place."""
+        limited = ticket.generates and self.settings.max_concurrent
+        return bool(limited) and any(self._mine(each) and each.generates for each in self.waiting)
+
+    def _is_full(self, ticket: Ticket) -> bool:
+        settings = self.settings
+        too_many = len(self.waiting) >= settings.max_queue
+        return too_many or self._waiting_bytes + ticket.size_bytes > settings.max_queue_bytes
+
+    # --- the books
+
+    def _go(self, ticket: Ticket) -> Go:
+        self.under_way.add(ticket)
+        self._generating += ticket.generates
+        return Go(ticket)
+
+    def _wait(self, ticket: Ticket, *, first: bool = False) -> None:
+        self._waiting_bytes += ticket.size_bytes
+        if first:
+            self.waiting.appendleft(ticket)
+        else:
+            self.waiting.append(ticket)
+
+    def _leave_queue(self, ticket: Ticket) -> None:
+        self.waiting.remove(ticket)
+        self._waiting_bytes -= ticket.size_bytes
+
+    def _refuse(self, ticket: Ticket, reason: Reason, why: str = "") -> Refuse:
+        self._leave_queue(ticket)
+        return Refuse(ticket, reason, why)
+
+    def _forget(self, ticket: Ticket) -> None:
+        if ticket in self.under_way:
+            self.under_way.remove(ticket)
+            self._generating -= ticket.generates
+        elif ticket in self.waiting:
+            self._leave_queue(ticket)

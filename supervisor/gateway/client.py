@@ -1,0 +1,307 @@
+"""
+One client's connection: reads requests, one after the other, and writes what it is told.
+
+A head is read and judged before its body.  A body is kept whole: it can be looked into, held while a model
+loads, and sent once more when a server dies; and llama-server gets it in one piece, however slowly it came.
+What the connection may cost is bounded: head and body by size, both by time, a request that follows too early
+by not being read, and a client that takes nothing by its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from math import inf
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from ..profile.types import Gateway as Settings
+from .chunked import ChunkedBody
+from .dialects import Dialect, Trouble, answer
+from .head import HEAD_END, BadRequest, Head, Header, parse_head
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .visit import Visit
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SLOWEST_BODY = 1024  # bytes a second, beyond the client timeout
+LINGER_SECONDS = 2.0  # so that a client that still sends can read why it should not
+_READ_AHEAD = 64 * 1024
+
+Phase = Literal["head", "body", "answer", "linger", "gone"]
+
+
+class Host(Protocol):
+    """What a connection needs of the gateway."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def greet(self, head: Head) -> Visit:
+        """Who comes, and what for: judged by the head alone."""
+
+    def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Exchange | None:
+        """The request is whole.  None: it has its answer already."""
+
+    def welcome(self, client: Client) -> bool:
+        """Whether there is room for one more connection."""
+
+    def part(self, client: Client) -> None:
+        """It is gone."""
+
+
+class Client(asyncio.Protocol):
+    """
+    One connection.
+
+    ``deadline`` is in the loop's seconds; when it has passed, who looks after all of them calls `expire`.
+    """
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+        self._host = host
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._phase: Phase = "head"
+        self._pending = b""
+        self._head: Head | None = None
+        self._visit: Visit | None = None
+        self._body: bytearray | ChunkedBody = bytearray()
+        self._exchange: Exchange | None = None
+        self._began = 0.0
+        self._unwritten = 0
+        self.deadline = inf
+        self.is_paused = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of a request is there."""
+        return self._phase == "head" and not self._pending
+
+    # --- what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.deadline = self._loop.time() + self._host.settings.client_timeout_seconds
+        if not self._host.welcome(self):
+            self._refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase == "body":
+            self._read_body(data)
+        elif self._phase == "head":
+            self._pending += data
+            self._read_head()
+        elif self._phase == "answer":
+            self._pending += data
+            if len(self._pending) > _READ_AHEAD:
+                self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Who closes in one direction only is gone too: llama-server sees it the same way."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._phase = "gone"
+        self.deadline = inf
+        self._host.part(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+        self._unwritten = self._transport.get_write_buffer_size()
+        self.deadline = self._loop.time() + self._host.settings.client_timeout_seconds
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        if self._phase == "answer":
+            self.deadline = inf
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    # --- a request
+
+    def _read_head(self) -> None:
+        limit = self._host.settings.max_head_bytes
+        data = self._pending.lstrip(b"\r\n")  # an empty line before a request is passed over (RFC 9112, 2.2)
+        end = data.find(HEAD_END)
+        if end < 0 and len(data) <= limit:
+            self._wait_for_head(data)
+            return
+        if end < 0 or end > limit:
+            self._refuse(Trouble(431, "head_too_large", f"The head is longer than {limit} bytes."))
+            return
+        self._pending = data[end + 4 :]
+        try:
+            head = parse_head(data[: end + 4])
+        except BadRequest as bad:
+            self._refuse(Trouble(bad.status, "bad_request", bad.message))
+            return
+        self._meet(head)
+
+    def _wait_for_head(self, data: bytes) -> None:
+        """The time for it runs from its first byte, so that it cannot be stretched byte by byte."""
+        if data and not self._began:
+            self._began = self._loop.time()
+            self.deadline = self._began + self._host.settings.client_timeout_seconds
+        self._pending = data
+
+    def _meet(self, head: Head) -> None:
+        self._head = head
+        visit = self._visit = self._host.greet(head)
+        if visit.trouble is not None:
+            self._refuse(visit.trouble, visit.dialect, visit.headers)
+            return
+        limit = self._host.settings.max_body_bytes
+        if head.length is not None and head.length > limit:
+            self._refuse(_too_long(limit), visit.dialect)
+            return
+        self._phase = "body"
+        self._began = self._loop.time()
+        self._body = bytearray() if head.length is not None else ChunkedBody(limit)
+        if head.expects_continue and not self._pending and head.length != 0:
+            self._transport.write(CONTINUE)
+        data, self._pending = self._pending, b""
+        self._read_body(data)
+
+    def _read_body(self, data: bytes) -> None:
+        head, body = self._head, self._body
+        assert head is not None
+        if isinstance(body, ChunkedBody):
+            try:
+                body.feed(data)
+            except BadRequest as bad:
+                self._refuse(Trouble(bad.status, "bad_request", bad.message), self._dialect)
+                return
+            if body.done:
+                self._pending = body.rest
+                self._receive(head, bytes(body.body))
+                return
+            received = len(body.body)
+        else:
+            assert head.length is not None
+            missing = head.length - len(body)
+            if len(data) >= missing:
+                self._pending = data[missing:]
+                self._receive(head, bytes(body + data[:missing]) if body else data[:missing])
+                return
+            body += data
+            received = len(body)
+        self.deadline = self._began + self._host.settings.client_timeout_seconds + received / SLOWEST_BODY
+
+    def _receive(self, head: Head, body: bytes) -> None:
+        self._phase, self._body, self._began, self.deadline = "answer", bytearray(), 0.0, inf
+        assert self._visit is not None
+        exchange = self._host.receive(self, head, body, self._visit)
+        if exchange is not None and self._phase == "answer":
+            self._exchange = exchange
+            exchange.begin_waiting()
+
+    @property
+    def _dialect(self) -> Dialect:
+        return self._visit.dialect if self._visit else "openai"
+
+    # --- an answer
+
+    def write(self, data: bytes) -> None:
+        """Goes out as it is."""
+        self._transport.write(data)
+
+    def next_request(self, *, keep_alive: bool) -> None:
+        """The answer is written whole."""
+        self._exchange = None
+        if self._phase == "gone":
+            return
+        if not keep_alive:
+            self._close()
+            return
+        self._phase = "head"
+        self.deadline = self._loop.time() + self._host.settings.idle_timeout_seconds
+        if self._pending:
+            self._transport.resume_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._phase == "head":
+            self._read_head()
+
+    def _refuse(
+        self, trouble: Trouble, dialect: Dialect = "openai", headers: tuple[Header, ...] = ()
+    ) -> None:
+        """Answered before its body was read; where that ends nobody knows, so the connection does too."""
+        head = self._head
+        self.write(
+            answer(
+                trouble,
+                dialect,
+                version=head.version if head else "1.1",
+                keep_alive=False,
+                extra_headers=headers,
+                without_body=head is not None and head.method == "HEAD",
+            )
+        )
+        self._close()
+
+    def _close(self) -> None:
+        """
+        Our side is closed; theirs is read for a moment.
+
+        A close with unread data would reset the connection, and the client would never read the answer.
+        """
+        self._phase = "linger"
+        self._pending = b""
+        self.deadline = self._loop.time() + LINGER_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def break_off(self, event: bytes, *, reset: bool) -> None:
+        """
+        End an answer that is not whole so that nobody can take it for whole.
+
+        The connection is closed within a chunked body or before its length is reached.  Where the close
+        itself would be the end of the body, it is ``reset``.
+        """
+        self._exchange = None
+        if self._phase == "gone":
+            return
+        if event:
+            self._transport.write(event)
+        self._phase = "linger"
+        self.deadline = self._loop.time() + LINGER_SECONDS
+        if reset:
+            self._reset()
+        else:
+            self._transport.close()
+
+    def _reset(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    # --- time
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        now = self._loop.time()
+        if self.is_paused and (left := self._transport.get_write_buffer_size()) < self._unwritten:
+            self._unwritten = left  # slow, but it takes something
+            self.deadline = now + self._host.settings.client_timeout_seconds
+        elif self._phase == "body" or (self._phase == "head" and self._pending):
+            self._refuse(Trouble(408, "timeout", "The request did not arrive in time."), self._dialect)
+        else:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """The door closes: who is being answered has an exchange, which ends it."""
+        if self._exchange is None and self._phase != "gone":
+            self._transport.close()
+
+
+def _too_long(limit: int) -> Trouble:
+    return Trouble(413, "body_too_large", f"The body is longer than {limit} bytes.")

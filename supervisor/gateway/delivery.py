@@ -1,0 +1,138 @@
+"""
+An answer on its way to the client: whole, or visibly broken.
+
+A small answer is written when all of it is there, so it can still be asked for again, or be an honest error.
+A stream is written as it comes.  One that cannot be finished ends with an error event, and without the end
+that a whole one has.
+"""
+
+from __future__ import annotations
+
+from .answer import Answer
+from .client import Client
+from .dialects import Dialect, Trouble, answer, broken_event, chunk, waiting_comment
+from .head import Head, Header
+
+SMALL_BYTES = 256 * 1024
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+_CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
+
+
+class Delivery:
+    """
+    To one client, of the answer to one request.
+
+    ``has_written``: the client has seen something, if only that it waits; ``has_begun``: some of the answer.
+    """
+
+    def __init__(self, client: Client, head: Head, dialect: Dialect, headers: tuple[Header, ...]) -> None:
+        self._client = client
+        self._head = head
+        self._keep_alive = head.keep_alive and head.version == "1.1"
+        self._dialect = dialect
+        self._headers = headers  # that go with answers of our own
+        self._answer: Answer | None = None
+        self._held: list[bytes] | None = None
+        self._is_small = False
+        self._is_announced = False
+        self.has_written = self.has_begun = False
+
+    # --- an answer of llama-server
+
+    def begin(self, answer: Answer, *, more: bool) -> None:
+        """Its head; ``more``: a piece of the body follows at once, and goes out together with it."""
+        self._answer = answer
+        self._is_small = answer.framing == "none" or (
+            answer.framing == "length" and answer.left <= SMALL_BYTES
+        )
+        if self._is_announced:
+            self._held = None if _is_stream(answer) else []
+            self._is_small = True
+            self.has_begun = self._held is None
+            return
+        self._keep_alive = self._keep_alive and (
+            answer.framing in {"none", "length"} or answer.is_chunked_for_client
+        )
+        self._held = [answer.head_for_client(() if self._keep_alive else _CLOSE)]
+        if not more and not self._is_small:
+            self._flush()
+
+    def go_on(self, data: bytes) -> None:
+        if self._held is None:
+            self._client.write(data)
+            return
+        self._held.append(data)
+        if not self._is_small:
+            self._flush()
+
+    def complete(self, data: bytes) -> None:
+        """The last piece; the client may ask for something else now."""
+        if self._held is None:
+            self._client.write(data)
+        elif self._is_announced:
+            self._break_off(_said_in(b"".join([*self._held, data])))
+            return
+        else:
+            self._held.append(data)
+            self._flush()
+        self._client.next_request(keep_alive=self._keep_alive)
+
+    def _flush(self) -> None:
+        held, self._held = self._held or [], None
+        self.has_written = self.has_begun = True
+        self._client.write(b"".join(held))
+
+    def forget(self) -> None:
+        """What came so far was of a server that died, and the client has seen nothing of it."""
+        self._answer = self._held = None
+
+    # --- answers of our own
+
+    def announce(self, text: str) -> None:
+        """Tell a stream that waits how long it may take, as a comment that its client passes over."""
+        first = b"" if self._is_announced else _STREAM_HEAD
+        self._is_announced = self.has_written = True
+        self._client.write(first + chunk(waiting_comment(text)))
+
+    def fail(self, trouble: Trouble) -> None:
+        """It cannot be answered: an error in the API's own shape, or a stream that breaks off."""
+        if self.has_written:
+            self._break_off(trouble.message)
+            return
+        self._client.write(
+            answer(
+                trouble,
+                self._dialect,
+                version=self._head.version,
+                keep_alive=self._keep_alive,
+                extra_headers=self._headers,
+                without_body=self._head.method == "HEAD",
+            )
+        )
+        self._client.next_request(keep_alive=self._keep_alive)
+
+    def _break_off(self, message: str) -> None:
+        """Where the answer's end is that of the connection, this has to be a reset."""
+        answer, event = self._answer, broken_event(message, self._dialect)
+        if answer is None or self._is_announced:
+            fits, reset = answer is None or not answer.in_chunk, False
+            self._client.break_off(chunk(event) if fits else b"", reset=reset)
+        elif answer.is_chunked_for_client:
+            fits = _is_stream(answer) and not answer.in_chunk
+            self._client.break_off(chunk(event) if fits else b"", reset=False)
+        else:
+            ends_with_connection = answer.framing != "length"
+            fits = ends_with_connection and _is_stream(answer)
+            self._client.break_off(event if fits else b"", reset=ends_with_connection)
+
+
+def _is_stream(answer: Answer) -> bool:
+    return answer.status == 200 and answer.get(b"content-type").startswith(b"text/event-stream")
+
+
+def _said_in(body: bytes) -> str:
+    """An error of llama-server to a stream whose head was written already."""
+    return body.decode("utf-8", "replace")[:1000]

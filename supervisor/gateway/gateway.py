@@ -1,0 +1,381 @@
+"""
+The gateway: one address for clients, whatever becomes of the server behind it.
+
+It holds the connections (`client`), the requests (`exchange`) and the one queue (`admission`), and does what
+the queue decides.  The daemon tells it when the server is in another state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from ..plan.types import Door, LaunchPlan
+from ..profile.types import Gateway as Settings
+from ..server.server import Server
+from ..server.table import State
+from . import parameters
+from .activity import Activity, Request
+from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
+from .client import Client
+from .dialects import Trouble
+from .exchange import Exchange, Wish
+from .figures import Figures
+from .head import Head
+from .keyring import Keyring
+from .listening import Listening, listen
+from .names import Names
+from .own import OwnEndpoints
+from .peek import is_streaming, text_of, top_level
+from .progress import progress
+from .records import record, refused
+from .replies import reply, say
+from .routes import model_of
+from .rules import rules_of
+from .upstream import Pool
+from .visit import Visit, judge
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+GOODBYE_SECONDS = 1.0  # for the last bytes to go out
+PATIENCE_SECONDS = 2.0  # before a stream that waits is told so
+_PHASES: dict[State, Phase] = {
+    State.READY: "serving",
+    State.DEGRADED: "serving",
+    State.SLEEPING: "asleep",
+    State.FAILED: "down",
+    State.STOPPED: "ending",
+}
+_CUTS = frozenset((State.STOPPING, State.KILLING))
+
+
+class Gateway:
+    """
+    One door and all who come through it.
+
+    ``switch`` is asked to run another profile; what it says in the end comes back by `switched`.
+    """
+
+    def __init__(self, server: Server, keyring: Keyring, switch: Callable[[str], None]) -> None:
+        self.activity = Activity()
+        self.figures = Figures()
+        self.pool = Pool()
+        self.keyring = keyring
+        self._server = server
+        self._switch = switch
+        self._loop = asyncio.get_running_loop()
+        self._admission = Admission(Settings())
+        self._exchanges: dict[Ticket, Exchange] = {}
+        self._clients: set[Client] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._own = OwnEndpoints(server, self.figures, self.counts, self.touch)
+        self._listening: Listening | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_use = self._loop.time()
+        self._is_ending = False
+        self._phase: Phase = "coming"
+        self._serving_since = 0.0
+
+    # --- the door
+
+    async def open(self, plan: LaunchPlan) -> None:
+        """
+        Take this plan's door: its address, its keys, its rules.
+
+        An address that is the same stays open.  Raises StartFailed and ConfigError, and then the door before
+        it is as it was.
+        """
+        door = plan.door
+        assert door is not None
+        if self._listening is None:
+            self._take(door, plan)
+            self._listening = await listen(door, self._connection)
+        elif _address(door) != _address(self._door):
+            opened = await listen(door, self._connection)
+            self._listening.close()
+            self._listening = opened
+        self._take(door, plan)
+
+    def _connection(self) -> Client:
+        return Client(self, self._loop)
+
+    def _take(self, door: Door, plan: LaunchPlan) -> None:
+        self._door, self._prefix = door, plan.api_prefix
+        self._rules = rules_of(door)
+        self.keyring.digests = door.keys
+        self._names = Names(door.offers, door.settings.unknown_model)
+        self._admission.settings = door.settings
+        offered = {offer.profile for offer in door.offers}
+        for ticket in self._admission.waiting:
+            if ticket.profile not in offered:
+                ticket.profile = ""  # what it asked for is not offered any more
+        self._sweep_on()
+
+    def close(self) -> None:
+        """No new connections; those that are there go on."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+
+    def begin_to_end(self) -> None:
+        """The daemon is being stopped: nobody is let in any more, and who waits is told."""
+        self._is_ending = True
+        self.close()
+        self.changed()
+
+    async def finish(self) -> None:
+        """The server is gone: say goodbye to who is still connected."""
+        for exchange in list(self._exchanges.values()):
+            exchange.fail(_ENDING)
+        for client in list(self._clients):
+            client.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), GOODBYE_SECONDS)
+        if self._timer:
+            self._timer.cancel()
+        self.pool.aim(None)
+
+    @property
+    def settings(self) -> Settings:
+        return self._admission.settings
+
+    def counts(self) -> tuple[int, int, int]:
+        """Requests under way, requests that wait, connections."""
+        return len(self._admission.under_way), len(self._admission.waiting), len(self._clients)
+
+    def under_way(self) -> int:
+        return len(self._admission.under_way)
+
+    def touch(self) -> None:
+        """Somebody uses the model, or wants it kept."""
+        self._last_use = self._loop.time()
+
+    # --- the server
+
+    def changed(self) -> None:
+        """The server is in another state."""
+        state, now = self._server.state, self._loop.time()
+        self.pool.aim(self._server.target)
+        phase = "ending" if self._is_ending else _PHASES.get(state, "coming")
+        if phase == "serving" != self._phase:
+            self._serving_since = now
+            self.touch()
+        self._phase = phase
+        if state in _CUTS:
+            self._cut()
+        plan = self._server.plan
+        profile = plan.profile if plan else ""
+        self._act(
+            self._admission.change(Situation(phase, profile, self._server.launch, self._serving_since), now)
+        )
+        self._let_drain()
+
+    def _cut(self) -> None:
+        """It goes; who is still being answered has had the time that there was."""
+        why = self._server.lifecycle.why or "the server is being stopped"
+        for ticket in list(self._admission.under_way):
+            self._exchanges[ticket].fail(Trouble(503, "server_stopped", f"The answer was cut off: {why}."))
+
+    def _let_drain(self) -> None:
+        if self._server.state is State.DRAINING and not self._admission.under_way:
+            self._server.drained()
+
+    def switched(self, profile: str, why: str) -> None:
+        """A switch that a request caused is over; ``why`` is "" where it came about."""
+        active = self._server.plan.profile if self._server.plan else ""
+        if why or active != profile:
+            failed = why or f"{active} was asked for meanwhile"
+            self._act(self._admission.switch_failed(profile, failed, self._loop.time()))
+
+    def why_lost(self) -> str:
+        failure = self._server.lifecycle.failure
+        is_up = self._server.is_serving or failure is None
+        return "it died, or gave up this request" if is_up or failure is None else failure.message
+
+    # --- connections
+
+    def welcome(self, client: Client) -> bool:
+        self._clients.add(client)
+        self._empty.clear()
+        self._sweep_on()
+        return len(self._clients) <= self.settings.max_connections
+
+    def part(self, client: Client) -> None:
+        self._clients.discard(client)
+        if not self._clients:
+            self._empty.set()
+
+    # --- requests
+
+    def greet(self, head: Head) -> Visit:
+        visit = judge(head, self._prefix, self._rules, self.keyring)
+        if visit.trouble is not None:
+            self._note(refused(head, visit, visit.trouble))
+        return visit
+
+    def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Exchange | None:
+        if visit.is_preflight:
+            reply(client, head, (204, b"", b""), visit.headers)
+            return None
+        if visit.route.handler is not None:
+            task = self._loop.create_task(self._answer_ourselves(client, head, visit))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return None
+        asked = text_of(top_level(body, b"model")) or ""
+        meant = self._names.meant(asked)
+        if meant is None:
+            trouble = Trouble(
+                404,
+                "model_not_found",
+                f"There is no model {asked[:80]!r} here.",
+                "GET /v1/models lists them.",
+            )
+            self._note(refused(head, visit, trouble, asked))
+            say(client, head, trouble, visit)
+            return None
+        wish = Wish(head, body, asked, meant.effort, visit.route.generates and is_streaming(body))
+        ticket = Ticket(
+            self._loop.time(),
+            self._profile_for(meant.profile),
+            len(body),
+            generates=visit.route.generates,
+            wakes=visit.route.wakes,
+        )
+        return Exchange(self, client, visit, wish, ticket)
+
+    def _profile_for(self, profile: str | None) -> str:
+        """Without switching on request, whoever asks for another profile gets the active one."""
+        return profile if profile and self.settings.switch_on_request else ""
+
+    async def _answer_ourselves(self, client: Client, head: Head, visit: Visit) -> None:
+        assert visit.route.handler is not None
+        found = await self._own.answer(visit.route.handler, self._door, model_of(head.path, self._prefix))
+        if isinstance(found, Trouble):
+            say(client, head, found, visit)
+        else:
+            reply(client, head, found, visit.headers)
+
+    def body_for(self, exchange: Exchange) -> bytes:
+        """The body as the profile that answers wants it."""
+        wish, route, settings = exchange.wish, exchange.visit.route, self.settings
+        if not parameters.needs_rewrite(wish.body, settings, wish.effort, route):
+            return wish.body
+        return parameters.rewrite(wish.body, settings, wish.effort, route)
+
+    # --- the queue
+
+    def arrive(self, exchange: Exchange) -> None:
+        self._exchanges[exchange.ticket] = exchange
+        if exchange.ticket.generates:
+            self.touch()
+        self._act(self._admission.arrive(exchange.ticket, self._loop.time()))
+        exchange.has_waited = exchange.went_at is None
+
+    def come_again(self, exchange: Exchange, seconds: float) -> None:
+        now = self._loop.time()
+        exchange.ticket.lost_launch = self._server.launch
+        exchange.ticket.not_before = now + seconds
+        self._act(self._admission.come_again(exchange.ticket, now))
+
+    def end(self, exchange: Exchange) -> None:
+        del self._exchanges[exchange.ticket]
+        now = self._loop.time()
+        if exchange.ticket.generates:
+            self.touch()
+        self._note(record(exchange, now, self._server.plan))
+        self._act(self._admission.end(exchange.ticket, now))
+        self._let_drain()
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Go(ticket):
+                    self._exchanges[ticket].go()
+                case Refuse():
+                    self._exchanges[action.ticket].fail(self._why_refused(action), "refused")
+                case Wake():
+                    self._server.wake()
+                case Switch(profile):
+                    log.info("switching to %s: a request asks for it", profile)
+                    self._switch(profile)
+        self._arm()
+
+    def _why_refused(self, refusal: Refuse) -> Trouble:
+        match refusal.reason:
+            case "full":
+                return Trouble(429, "queue_full", f"{len(self._admission.waiting)} requests wait already.")
+            case "late":
+                seconds = self.settings.hold_timeout_seconds
+                why = self._server.lifecycle.why or self._server.state.value
+                return Trouble(503, "not_ready", f"No server was ready within {seconds:g} s: {why}.")
+            case "down":
+                return self._own.why_down()
+            case "ending":
+                return _ENDING
+            case "asleep":
+                return Trouble(503, "asleep", "The model is unloaded; a request to it loads it.")
+            case "switch":
+                return Trouble(503, "switch_failed", f"{refusal.ticket.profile} cannot run: {refusal.why}")
+
+    # --- time
+
+    def _arm(self) -> None:
+        """The queue's own clock; the sweep is too coarse for it."""
+        due = self._admission.next_time(self._loop.time()) if self._admission.waiting else None
+        if due is not None and (self._timer is None or due < self._timer.when()):
+            self._again_at(due)
+
+    def _sweep_on(self) -> None:
+        if self._timer is None:
+            self._again_at(self._loop.time() + SWEEP_SECONDS)
+
+    def _again_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._sweep)
+
+    def _sweep(self) -> None:
+        """Once a second while anybody is there: late clients, late requests, an idle model."""
+        self._timer = None
+        now = self._loop.time()
+        for client in [client for client in self._clients if client.deadline <= now]:
+            client.expire()
+        self._act(self._admission.tick(now))
+        self._tell_those_who_wait(now)
+        self._unload_if_idle(now)
+        if self._timer is None and (self._clients or self.settings.idle_unload_seconds):
+            self._again_at(now + SWEEP_SECONDS)
+
+    def _tell_those_who_wait(self, now: float) -> None:
+        if not self.settings.loading_state:
+            return
+        for place, ticket in enumerate(self._admission.waiting, 1):
+            if now - ticket.arrived >= PATIENCE_SECONDS:
+                waited = now - ticket.arrived
+                self._exchanges[ticket].tell(f"{progress(self._server)}; {waited:.0f} s, place {place}")
+
+    def _unload_if_idle(self, now: float) -> None:
+        idle = self.settings.idle_unload_seconds
+        busy = self._admission.under_way or self._admission.waiting
+        if idle and self._phase == "serving" and not busy and now - self._last_use >= idle:
+            log.info("idle for %.0f s: unloading the model", now - self._last_use)
+            self._server.sleep()
+
+    # --- the books
+
+    def _note(self, request: Request) -> None:
+        self.activity.add(request)
+        self.figures.count(request)
+
+
+_ENDING = Trouble(503, "stopping", "goss-supervisor is being stopped.")
+
+
+def _address(door: Door) -> tuple[str, int, str, str]:
+    return door.host, door.port, door.tls_certificate, door.tls_key

@@ -1,0 +1,108 @@
+"""The sockets that clients come in by: bound before a model is loaded, so a busy port is told at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, StartFailed
+from ..plan.types import Door
+from ..server.address import bind_addresses
+from ..server.ground import unix_socket_problem, why_not_bound
+
+if TYPE_CHECKING:
+    import ssl
+
+BACKLOG = 1024
+
+
+class Listening:
+    """The open sockets of one door."""
+
+    def __init__(self, servers: list[asyncio.Server], socket_file: Path | None) -> None:
+        self._servers = servers
+        self._socket_file = socket_file
+
+    def close(self) -> None:
+        """No new connections; those that are there go on."""
+        for server in self._servers:
+            server.close()
+        if self._socket_file is not None:
+            self._socket_file.unlink(missing_ok=True)
+
+
+async def listen(door: Door, protocol: Callable[[], asyncio.Protocol]) -> Listening:
+    """
+    Bind the door's addresses.
+
+    Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used.
+    """
+    loop = asyncio.get_running_loop()
+    context = _tls(door) if door.tls_certificate else None
+    if sys.platform != "win32" and door.host.endswith(".sock"):
+        return await _at_socket_file(Path(door.host), protocol)
+    bound: list[socket.socket] = []
+    try:
+        bound += [_bind(address, door.port) for address in bind_addresses(door.host)]
+    except OSError as error:
+        for each in bound:
+            each.close()
+        problem = why_not_bound(error, door.host, door.port)
+        raise StartFailed(problem.message, hint=problem.hint) from error
+    servers = [await loop.create_server(protocol, sock=each, backlog=BACKLOG, ssl=context) for each in bound]
+    return Listening(servers, None)
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":  # there REUSEADDR would let it share the port with a listener
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            with suppress(OSError):  # ``::`` means both, as it does for llama-server
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind((address, port))
+        bound.listen(BACKLOG)  # here, so that somebody else's listener is found out now
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+if sys.platform != "win32":
+
+    async def _at_socket_file(path: Path, protocol: Callable[[], asyncio.Protocol]) -> Listening:
+        problem = next(unix_socket_problem(path), None)  # and removes one that nobody listens on
+        if problem is not None:
+            raise StartFailed(problem.message, hint=problem.hint)
+        loop = asyncio.get_running_loop()
+        mask = os.umask(0o117)  # for its user and group
+        try:
+            server = await loop.create_unix_server(protocol, path, backlog=BACKLOG)
+        finally:
+            os.umask(mask)
+        return Listening([server], path)
+
+
+def _tls(door: Door) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - few doors speak TLS, and the daemon is small
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(door.tls_certificate, door.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The certificate {door.tls_certificate} cannot be used with the key {door.tls_key}: {error}.",
+            hint="Both are PEM files that this user may read; ssl-cert-file holds the whole chain.",
+        ) from error
+    return context

@@ -1,0 +1,79 @@
+"""
+The models that are offered, as OpenAI lists them, and as llama-server's web UI reads them.  Pure.
+
+The UI (b11434) takes the first entry for the one that answers, and finds its details in ``models``, another
+list in the same order.  So the active profile stands first in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..plan.types import Offer
+
+Entry = dict[str, Any]
+
+
+def models_document(
+    offers: Iterable[Offer], active: str, state: str, upstream: Mapping[str, Any] | None, started: float
+) -> Entry:
+    """
+    ``state`` is the active profile's in one word; every other is unloaded.  ``started`` is in epoch seconds.
+
+    ``upstream`` is what llama-server says of its model (``GET /v1/models``), where it can be asked.  The id
+    is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
+    """
+    entries = sorted(_entries(offers, int(started)), key=lambda entry: bool(entry["profile"] != active))
+    for entry in entries:
+        entry["state"] = state if entry["profile"] == active else "unloaded"
+    data, models = [], []
+    for entry in entries:
+        told = upstream if entry["profile"] == active else None
+        data.append(_first(told, "data") | entry)
+        models.append(_first(told, "models") | _for_ui(entry))
+    return {"object": "list", "data": data, "models": models}
+
+
+def model_document(document: Mapping[str, Any], name: str) -> Entry | None:
+    """The entry of ``models_document`` that has this id or alias, in any case of letters."""
+    wanted = name.casefold()
+    entry: Entry
+    for entry in document["data"]:
+        if wanted in {known.casefold() for known in (entry["id"], *entry["aliases"])}:
+            return entry
+    return None
+
+
+def _entries(offers: Iterable[Offer], created: int) -> list[Entry]:
+    taken: set[str] = set()
+    entries = []
+    for offer in offers:
+        names = [name for name in offer.names if name.casefold() not in taken]
+        taken.update(name.casefold() for name in names)
+        if names:
+            entries.append(_entry(offer, names, created))
+    return entries
+
+
+def _entry(offer: Offer, names: list[str], created: int) -> Entry:
+    return {
+        "id": names[0],
+        "object": "model",
+        "created": created,
+        "owned_by": "goss-supervisor",
+        "aliases": names[1:],
+        "profile": offer.profile,
+        "description": offer.description,
+    }
+
+
+def _for_ui(entry: Entry) -> Entry:
+    return {"name": entry["id"], "model": entry["id"], "type": "model", "description": entry["description"]}
+
+
+def _first(upstream: Mapping[str, Any] | None, key: str) -> Entry:
+    """The first of that list; empty where there is none, or something else."""
+    listed = (upstream or {}).get(key)
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return dict(first) if isinstance(first, dict) else {}

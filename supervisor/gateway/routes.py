@@ -1,0 +1,178 @@
+"""
+What a request is, by its method and path: who may make it, who answers it, and how it counts.
+
+The paths are those of llama-server b11434 (its server.cpp) and our own under ``/supervisor/``.  They are
+matched as they stand.  llama-server decodes ``%``-escapes before it matches, and cuts the path at a ``#``; so
+whatever is not wholly plain is taken for an administrator's, and no spelling of ``/slots`` passes for less.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+from urllib.parse import unquote
+
+from .dialects import Dialect
+
+Access = Literal["public", "inference", "admin"]
+Own = Literal[
+    "health",  # llama-server's: 200, or 503 while the model loads
+    "live",  # the daemon answers
+    "ready",  # and its server does
+    "models",
+    "model",
+    "metrics",
+    "load",
+    "unload",
+    "method",  # 405: another method than this path of ours has
+    "unknown",  # 404: nothing of ours, though under /supervisor/
+]
+READING: Final = frozenset(("GET", "HEAD"))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    ``handler`` is None for what is relayed.  ``label`` is one of a bounded set, never a client's own words.
+
+    ``wakes`` is False for what only looks: it does not start a server that sleeps.  ``generates`` is work
+    for the model: it counts for the idle time and for what may run at once.
+    """
+
+    access: Access
+    handler: Own | None
+    dialect: Dialect
+    wakes: bool
+    generates: bool
+    label: str
+
+
+_OURS: Final[tuple[tuple[str, tuple[str, ...], Own, Access], ...]] = (
+    ("GET", ("/health", "/v1/health"), "health", "public"),
+    ("GET", ("/supervisor/health",), "live", "public"),
+    ("GET", ("/supervisor/ready",), "ready", "public"),
+    ("GET", ("/models", "/v1/models"), "models", "inference"),
+    ("GET", ("/metrics",), "metrics", "admin"),
+    ("POST", ("/supervisor/load",), "load", "admin"),
+    ("POST", ("/supervisor/unload",), "unload", "admin"),
+)
+_GENERATING: Final = (
+    "/completion",
+    "/completions",
+    "/v1/completions",
+    "/chat/completions",
+    "/v1/chat/completions",
+    "/responses",
+    "/v1/responses",
+    "/v1/messages",
+    "/infill",
+    "/embedding",
+    "/embeddings",
+    "/v1/embeddings",
+    "/rerank",
+    "/reranking",
+    "/v1/rerank",
+    "/v1/reranking",
+    "/v1/systemone",
+    "/audio/transcriptions",
+    "/v1/audio/transcriptions",
+)
+_SMALL: Final = (
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/chat/completions/input_tokens",
+    "/v1/chat/completions/input_tokens",
+    "/responses/input_tokens",
+    "/v1/responses/input_tokens",
+    "/v1/messages/count_tokens",
+    # these act on a request under way, and must not wait behind it
+    "/v1/chat/completions/control",
+    "/v1/stream",
+    "/v1/streams/lookup",
+)
+_LOOKING: Final[tuple[tuple[str, Access], ...]] = (
+    ("/props", "inference"),
+    ("/lora-adapters", "inference"),
+    ("/slots", "admin"),
+)
+_PAGES: Final = ("/", "/index.html", "/build.json", "/version.json", "/_app/version.json")
+
+_ASSET: Final = re.compile(
+    r"/(?:(?:_app|recommended-mcp)/(?:[\w-]+/)*)?[\w-][\w.-]*\.(?:js|css|svg|png|jpe?g|ico|woff2?|webmanifest)",
+    re.ASCII,
+)
+"""Files of the web UI, which llama-server gives without a key too.  Its list differs from build to build."""
+_PLAIN_V1: Final = re.compile(r"/v1(?:/\w[\w.-]*)+", re.ASCII)
+
+_UNKNOWN: Final = Route(
+    access="admin", handler=None, dialect="openai", wakes=True, generates=False, label="other"
+)
+_SLOT: Final = replace(_UNKNOWN, label="/slots/*")
+_NOT_OURS: Final = replace(_UNKNOWN, handler="unknown", wakes=False, label="/supervisor/*")
+_OTHER_METHOD: Final = replace(_NOT_OURS, handler="method")
+_V1: Final = replace(_UNKNOWN, access="inference", label="/v1/*")
+_V1_POST: Final = replace(_V1, generates=True)
+_MODEL: Final = replace(_V1, handler="model", wakes=False, label="/v1/models/*")
+_UI: Final = replace(_UNKNOWN, access="public", label="ui")
+
+
+def _dialect(path: str) -> Dialect:
+    if path.startswith("/v1/messages"):
+        return "anthropic"
+    return "responses" if path.startswith(("/responses", "/v1/responses")) else "openai"
+
+
+def _relayed() -> dict[str, Route]:
+    """By path, whatever the method: it is llama-server that says which it takes."""
+    paths = (*_GENERATING, *_SMALL)
+    return {path: replace(_V1, dialect=_dialect(path), label=path) for path in paths}
+
+
+def _known() -> dict[tuple[str, str], Route]:
+    known = {("POST", path): replace(_RELAYED[path], generates=True) for path in _GENERATING}
+    for path, access in _LOOKING:
+        known["GET", path] = replace(_UNKNOWN, access=access, wakes=False, label=path)
+    for path in _PAGES:
+        known["GET", path] = _UI
+    for method, paths, handler, access in _OURS:
+        for path in paths:
+            known[method, path] = replace(_UNKNOWN, access=access, handler=handler, wakes=False, label=path)
+    return known | {("HEAD", path): route for (method, path), route in known.items() if method == "GET"}
+
+
+_RELAYED: Final = _relayed()
+_KNOWN: Final = _known()
+_OUR_PATHS: Final = frozenset(path for _, paths, _, _ in _OURS for path in paths)
+
+
+def route_of(method: str, path: str, prefix: str = "") -> Route:
+    """``path`` is without the query, not decoded; ``prefix`` is llama-server's ``--api-prefix``."""
+    if prefix:
+        path = _inside(path, prefix)
+    return _KNOWN.get((method, path)) or _RELAYED.get(path) or _by_shape(method, path)
+
+
+def _by_shape(method: str, path: str) -> Route:
+    if path == "/supervisor" or path.startswith("/supervisor/"):
+        return _OTHER_METHOD if path in _OUR_PATHS else _NOT_OURS
+    if path.startswith("/v1/models"):
+        return _MODEL if method in READING and path.startswith("/v1/models/") else _UNKNOWN
+    if _PLAIN_V1.fullmatch(path):
+        return _V1_POST if method == "POST" else _V1
+    if path.startswith("/slots/"):
+        return _SLOT
+    return _UI if method in READING and ".." not in path and _ASSET.fullmatch(path) else _UNKNOWN
+
+
+def _inside(path: str, prefix: str) -> str:
+    """Without the prefix; our own paths may lack it.  Empty, which is nobody's, where it is missing."""
+    if path.startswith(prefix + "/"):
+        return path.removeprefix(prefix)
+    return path if path.startswith("/supervisor/") else ""
+
+
+def model_of(path: str, prefix: str = "") -> str:
+    """The id in ``/v1/models/{id}``, decoded; it may hold slashes."""
+    return unquote(path.removeprefix(prefix).removeprefix("/v1/models/"))

@@ -1,0 +1,106 @@
+r"""
+What an answer says of itself at its end: tokens, and how fast they came.  Pure, and no parse of the whole.
+
+llama-server (b11434) writes ``timings`` last, after ``usage`` where it gives both; its Anthropic answers and
+whole Responses have only ``usage``.  So the last block of either name is the server's own word, also where a
+model chose the names in a tool's input before it.  What a model *says* cannot look like a block: quotes in a
+JSON string are escaped, and ``"usage\":{`` is another thing than ``"usage":{``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+TAIL_BYTES = 16 * 1024  # holds the last event of every API, with the whole answer's text within reason
+HEAD_BYTES = 1024  # holds Anthropic's message_start, and the usage that stands before embeddings
+
+_TIMINGS, _USAGE = b'"timings":{', b'"usage":{'
+_BLOCK = re.compile(rb'"(?:timings|usage)":\{((?:[^{}]++|\{[^{}]*+\})*+)\}')
+_NUMBER = re.compile(rb'"(\w{1,40})":(\d{1,10}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(?=[,}]|\Z)')
+_MOST_TOKENS = 2**31 - 1  # llama.cpp counts in int32_t
+_FASTEST = 1e7  # tokens per second; above, it is a division by next to nothing
+
+Fields = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """``prompt_tokens`` is the whole prompt, ``cached_tokens`` those of it that need not be read again."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    tokens_per_second: float | None = None
+    prompt_per_second: float | None = None
+
+
+def told(tail: bytes, head: bytes = b"") -> Told:
+    """
+    From the last `TAIL_BYTES` of a body as it was sent (JSON or SSE, chunk framing within), or fewer.
+
+    ``head`` is the first `HEAD_BYTES`: streams of Anthropic's API say there how long the prompt was, and
+    embeddings have nothing at their end.  Whatever is not said is None.
+    """
+    found = _told_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
+    if found.prompt_tokens is not None:
+        return found
+    start = head or tail
+    first = _told_at(start, start.find(_USAGE))
+    return replace(found, prompt_tokens=first.prompt_tokens, cached_tokens=first.cached_tokens)
+
+
+def _told_at(data: bytes, place: int) -> Told:
+    block = _BLOCK.match(data, place) if place >= 0 else None
+    if block is None:
+        return Told()
+    fields = dict(_NUMBER.findall(block[1]))
+    return _timings(fields) if data.startswith(_TIMINGS, place) else _usage(fields)
+
+
+def _timings(fields: Fields) -> Told:
+    """server_slot_stats::to_json in server-common.cpp: ``prompt_n`` is without what was cached."""
+    read, cached = _tokens(fields, b"prompt_n"), _tokens(fields, b"cache_n")
+    return Told(
+        _sum(read, cached),
+        cached,
+        _tokens(fields, b"predicted_n"),
+        _rate(fields, b"predicted_per_second"),
+        _rate(fields, b"prompt_per_second"),
+    )
+
+
+def _usage(fields: Fields) -> Told:
+    """
+    OpenAI's and Responses' prompt is the whole one; Anthropic's ``input_tokens`` is without the cached.
+
+    A stream of Anthropic's begins with 0 for ``output_tokens``, which says nothing yet.
+    """
+    cached = _tokens(fields, b"cache_read_input_tokens")
+    if cached is not None:
+        output = _tokens(fields, b"output_tokens") or None
+        return Told(_sum(_tokens(fields, b"input_tokens"), cached), cached, output)
+    return Told(
+        _tokens(fields, b"prompt_tokens", b"input_tokens"),
+        _tokens(fields, b"cached_tokens"),
+        _tokens(fields, b"completion_tokens", b"output_tokens"),
+    )
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
+
+
+def _tokens(fields: Fields, *names: bytes) -> int | None:
+    for name in names:
+        text = fields.get(name)
+        if text is not None and text.isdigit() and int(text) <= _MOST_TOKENS:
+            return int(text)
+    return None
+
+
+def _rate(fields: Fields, name: bytes) -> float | None:
+    """llama-server says 0 where there was nothing to measure, as after a single token."""
+    rate = float(fields.get(name, b"0"))
+    return rate if 0.0 < rate <= _FASTEST else None

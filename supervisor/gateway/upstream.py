@@ -1,0 +1,216 @@
+"""
+Connections to llama-server, and the few that are kept for the next request.
+
+llama-server closes a connection after 5 s without a request, or after 100 of them (cpp-httplib's keep-alive).
+We let go of it earlier.  One that is closed in the very moment in which it is used is told from a server that
+died by ``was_used``: then the same request is sent again on a new one, and nobody notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Protocol, cast
+
+from ..server.probe import Target
+from .answer import Answer, BadAnswer, UnwrappedAnswer
+from .head import HEAD_END
+
+IDLE_SECONDS = 4.0
+MOST_USES = 99
+MOST_IDLE = 8  # each holds a thread of llama-server's until it closes
+_LONGEST_HEAD = 256 * 1024
+
+
+class Taker(Protocol):
+    """Who gets an answer: `begin` once, `go_on` for each piece, then `complete`; or at any time `lose`."""
+
+    def begin(self, answer: Answer, *, more: bool) -> None:
+        """The head is there; ``more``: another call follows in the same breath."""
+
+    def go_on(self, data: bytes) -> None:
+        """A piece of the body, and not the last."""
+
+    def complete(self, data: bytes) -> None:
+        """The last piece; may be empty."""
+
+    def lose(self, why: str) -> None:
+        """There will be no more of it."""
+
+
+class Upstream(asyncio.Protocol):
+    """One connection; it answers one request at a time."""
+
+    def __init__(self, pool: Pool, target: Target) -> None:
+        self._pool = pool
+        self.target = target
+        self._transport: asyncio.Transport
+        self._taker: Taker | None = None
+        self._answer: Answer | None = None
+        self._head = b""
+        self._to_head_request = self._unwrap = False
+        self.uses = 0
+        self.idle_since = 0.0
+
+    @property
+    def was_used(self) -> bool:
+        """Before this request."""
+        return self.uses > 1
+
+    @property
+    def heard_nothing(self) -> bool:
+        """Not one byte of an answer has come."""
+        return self._answer is None and not self._head
+
+    @property
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def ask(self, request: list[bytes], taker: Taker, *, to_head_request: bool, unwrap: bool) -> None:
+        """Send a request; ``unwrap`` takes the chunks off its answer."""
+        self._taker, self._answer, self._head = taker, None, b""
+        self._to_head_request, self._unwrap = to_head_request, unwrap
+        self.uses += 1
+        self._transport.writelines(request)
+
+    def cancel(self) -> None:
+        """The answer is not wanted any more: llama-server sees it at once, and stops computing."""
+        self._taker = None
+        self._transport.abort()
+
+    def pause(self) -> None:
+        """The client takes nothing; so the kernel's buffers fill, and llama-server waits."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # --- what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        taker = self._taker
+        if taker is None:  # nobody asked
+            self._transport.abort()
+            return
+        try:
+            if self._answer is None:
+                self._take_head(data, taker)
+            else:
+                self._take_body(data, self._answer, taker)
+        except BadAnswer as error:
+            self._lose(f"llama-server's answer is broken: {error}")
+
+    def _take_head(self, data: bytes, taker: Taker) -> None:
+        self._head += data
+        while (end := self._head.find(HEAD_END)) >= 0:
+            head, rest = self._head[: end + 4], self._head[end + 4 :]
+            kind = UnwrappedAnswer if self._unwrap else Answer
+            answer = kind(head, to_head_request=self._to_head_request)
+            if answer.is_final:
+                self._answer, self._head = answer, b""
+                self._begin(answer, rest, taker)
+                return
+            self._head = rest
+        if len(self._head) > _LONGEST_HEAD:
+            raise BadAnswer("its head has no end")
+
+    def _begin(self, answer: Answer, rest: bytes, taker: Taker) -> None:
+        taker.begin(answer, more=bool(rest) or answer.framing == "none")
+        if answer.framing == "none":
+            if rest:
+                raise BadAnswer("something came after the end of the answer")
+            self._finish(b"", answer, taker)
+        elif rest:
+            self._take_body(rest, answer, taker)
+
+    def _take_body(self, data: bytes, answer: Answer, taker: Taker) -> None:
+        piece = answer.take(data)
+        if answer.ended:
+            self._finish(piece, answer, taker)
+        else:
+            taker.go_on(piece)
+
+    def _finish(self, data: bytes, answer: Answer, taker: Taker) -> None:
+        self._taker = None
+        if not answer.keep_alive or self.uses >= MOST_USES or not self._pool.keep(self):
+            self._transport.close()
+        taker.complete(data)
+
+    def _lose(self, why: str) -> None:
+        taker, self._taker = self._taker, None
+        self._transport.abort()
+        if taker is not None:
+            taker.lose(why)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        taker, self._taker = self._taker, None
+        if taker is None:
+            return
+        if self._answer is not None and self._answer.framing == "close" and exc is None:
+            taker.complete(b"")
+        else:
+            taker.lose(str(exc) if exc else "llama-server closed the connection")
+
+
+class Pool:
+    """Connections to the server of one launch at a time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._target: Target | None = None
+        self._idle: list[Upstream] = []
+
+    @property
+    def target(self) -> Target | None:
+        return self._target
+
+    def aim(self, target: Target | None) -> None:
+        """From now on this server is meant; connections to the one before are not used again."""
+        if target == self._target:
+            return
+        self._target = target
+        idle, self._idle = self._idle, []
+        for upstream in idle:
+            upstream.cancel()
+
+    def take(self) -> Upstream | None:
+        """The connection that was used last, if one is still good."""
+        while self._idle:
+            upstream = self._idle.pop()
+            if not upstream.is_closing and self._loop.time() - upstream.idle_since < IDLE_SECONDS:
+                return upstream
+            upstream.cancel()
+        return None
+
+    async def connect(self) -> Upstream:
+        """A new connection.  Raises OSError."""
+        target = self._target
+        if target is None:
+            raise ConnectionRefusedError("no llama-server runs")
+        if sys.platform != "win32" and target.unix:
+            made = await self._loop.create_unix_connection(lambda: Upstream(self, target), target.address)
+        else:
+            made = await self._loop.create_connection(
+                lambda: Upstream(self, target), target.address, target.port
+            )
+        return made[1]
+
+    def keep(self, upstream: Upstream) -> bool:
+        """For the next request, if it leads to the server that is meant now."""
+        if upstream.target is not self._target:
+            return False
+        upstream.idle_since = self._loop.time()
+        self._idle.append(upstream)
+        if len(self._idle) > MOST_IDLE:
+            self._idle.pop(0).cancel()
+        return True
+
+    def forget(self, upstream: Upstream) -> None:
+        if upstream in self._idle:
+            self._idle.remove(upstream)

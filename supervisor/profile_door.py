@@ -1,0 +1,107 @@
+"""What a plan's door takes from the disk: where llama-server listens inside, who is offered, which keys."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .engine.build import Build
+from .errors import ConfigError, SupervisorError
+from .paths import Paths
+from .plan.outside import door_options, offer_of, place_of
+from .plan.types import Offer
+from .profile.resolve import resolve
+from .profile.store import ProfileStore
+from .profile.types import Model, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """``key_text`` is what the profile's file of keys holds."""
+
+    offers: tuple[Offer, ...] = ()
+    key_text: str = ""
+
+
+def bring(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Brought:
+    """
+    What the gateway of this profile needs; nothing without one.  ``elsewhere`` is for another machine.
+
+    Raises ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
+    """
+    if profile.gateway.mode == "off":
+        return Brought()
+    return Brought(_offers(profile, paths), "" if elsewhere else _key_text(profile))
+
+
+_SOCKET = "llama-server.sock"
+_MOST_KEY_BYTES = 1024 * 1024
+
+
+def inside_of(build: Build, paths: Paths) -> str:
+    """The socket that the build shall listen on, or "" where it has to be a loopback port."""
+    if sys.platform != "win32" and _takes_sockets(build):
+        from .daemon.endpoint import short_path  # noqa: PLC0415 - Windows has none
+
+        return str(short_path(paths.runtime / _SOCKET))
+    return ""
+
+
+def _takes_sockets(build: Build) -> bool:
+    """As its help says; one that says nothing is taken for what all are, from b6100 on."""
+    option = build.capabilities.find("--host")
+    return option is None or not option.summary or "unix socket" in option.summary.lower()
+
+
+def _offers(profile: Profile, paths: Paths) -> tuple[Offer, ...]:
+    """This profile, then those that ``gateway.models`` names."""
+    store, offers, problems = ProfileStore(paths.profiles), [offer_of(profile)], []
+    for name in dict.fromkeys(profile.gateway.models):
+        if name == profile.name:
+            continue
+        try:
+            offers.append(offer_of(_startable(name, store)))
+        except SupervisorError as error:
+            problems.append(f"{_place(profile)}gateway.models: {name} cannot be offered: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems), hint="goss-supervisor profile ls")
+    return tuple(offers)
+
+
+def _startable(name: str, store: ProfileStore) -> Profile:
+    profile = resolve(name, store)
+    if profile.model == Model():
+        raise ConfigError("it names no model")
+    return profile
+
+
+def _place(profile: Profile) -> str:
+    origin = profile.origins.get("gateway.models")
+    return f"{origin}: " if origin else ""
+
+
+def shared_names(offers: tuple[Offer, ...]) -> Iterator[str]:
+    """A line for each name that several profiles have."""
+    owner: dict[str, str] = {}
+    for offer in offers:
+        for name in offer.names:
+            first = owner.setdefault(name.lower(), offer.profile)
+            if first != offer.profile:
+                yield f"{offer.profile} and {first} are both called {name}; who asks for it gets {first}"
+
+
+def _key_text(profile: Profile) -> str:
+    named = door_options(profile).get("api-key-file")
+    if named is None:
+        return ""
+    path = Path(str(named)).expanduser()
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_KEY_BYTES).decode("utf-8")
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = f"{path} is not UTF-8"
+    raise ConfigError(f"{place_of(profile, 'api-key-file')}: {problem}")

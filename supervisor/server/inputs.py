@@ -1,0 +1,85 @@
+"""What can happen to a server, as the lifecycle is told of it: requests, and news of one launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..plan.types import LaunchPlan
+from .diagnosis import Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A person, or the daemon at its start, wants this plan to run."""
+
+    plan: LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    now: bool = False  # do not wait for requests under way
+
+
+@dataclass(frozen=True, slots=True)
+class RestAsked:
+    """This plan shall run once somebody wants it."""
+
+    plan: LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class SleepAsked:
+    """Nobody wants it for now: its memory is to be given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAsked:
+    """Somebody wants it: if it sleeps, it shall run."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroundChecked:
+    launch: int
+    problem: Diagnosis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """It answers, its model is loaded; ``degraded`` says what is not as the profile asks."""
+
+    launch: int
+    degraded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unresponsive:
+    """Loading without progress, or hanging: it has to go."""
+
+    launch: int
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The last request under way has its answer."""
+
+    launch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The child is gone, or could not be spawned."""
+
+    launch: int
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class TimerElapsed:
+    launch: int
+    serial: int
+
+
+Request = Start | StopAsked | RestAsked | SleepAsked | WakeAsked
+News = GroundChecked | Serving | Unresponsive | Drained | Exited | TimerElapsed
+Input = Request | News

@@ -1,0 +1,817 @@
+"""The relay on real sockets: what HTTP allows passes, what it does not is refused, and nothing broken looks whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import socket
+import struct
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from supervisor.profile.types import Gateway
+from supervisor.server.table import State
+
+from ..fakes.launching import BOUND_SECONDS, until
+from ..fakes.relay import (
+    EVENTS,
+    GET,
+    HOST,
+    Closed,
+    chunk,
+    hang_up,
+    ok,
+    post,
+    relay,
+    says,
+    then_hangs_up,
+    waits,
+)
+
+STREAM = b'{"stream":true}'
+HELLO = says(ok(b"hello"))
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop}
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+_new_loop = [asyncio.new_event_loop]
+
+
+@pytest.fixture(params=LOOPS, scope="module", autouse=True)
+def loop(request):
+    """The daemon runs on uvloop where there is one; their transports differ at the edges."""
+    _new_loop[0] = LOOPS[request.param]
+
+
+def promise(story):
+    """Run one async story with its own loop, within a bound."""
+
+    @functools.wraps(story)
+    def run(*args, **kwargs):
+        async def bounded():
+            async with asyncio.timeout(BOUND_SECONDS * 2):
+                await story(*args, **kwargs)
+
+        with asyncio.Runner(loop_factory=_new_loop[0]) as runner:
+            runner.run(bounded())
+
+    return run
+
+
+# --- what passes
+
+
+@promise
+async def test_requests_on_one_connection_are_answered_one_after_the_other():
+    async with relay(HELLO) as it, it.client() as client:
+        for _ in range(3):
+            assert (await client.ask(post()))[::2] == (200, b"hello")
+        assert len(it.upstream.requests) == 3
+        assert it.upstream.connections == 1
+
+
+@promise
+async def test_pipelined_requests_are_answered_in_order():
+    async with relay(says(ok(b"one")), says(ok(b"two")), says(ok(b"three"))) as it, it.client() as client:
+        await client.send(post() + GET + post(b"x" * 100))
+        assert [(await client.answer())[2] for _ in range(3)] == [b"one", b"two", b"three"]
+        assert [request[:4] for request in it.upstream.requests] == [b"POST", b"GET ", b"POST"]
+
+
+@promise
+async def test_a_request_in_chunks_reaches_the_server_with_a_length():
+    request = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    body = chunk(b"hello ") + b"5;name=value\r\nworld\r\n" + b"0\r\nTrailer: x\r\n\r\n"
+    async with relay(HELLO) as it:
+        assert (await it.ask(request + body))[0] == 200
+        sent = it.upstream.requests[0].lower()
+        assert sent.endswith(b"\r\n\r\nhello world")
+        assert b"content-length: 11\r\n" in sent
+        assert b"transfer-encoding" not in sent
+        assert b"trailer" not in sent
+
+
+@promise
+async def test_who_waits_for_100_continue_gets_it_before_it_sends_the_body():
+    async with relay(HELLO) as it, it.client() as client:
+        head, body = post(b"{}", more=b"Expect: 100-continue\r\n").split(b"\r\n\r\n")
+        assert (await client.ask(head + b"\r\n\r\n", to_head=True))[0] == 100
+        assert (await client.ask(body))[0] == 200
+        assert b"expect" not in it.upstream.requests[0].lower()
+
+
+@promise
+async def test_a_body_that_is_too_long_is_refused_before_it_is_asked_for():
+    small = Gateway(max_body_bytes=10)
+    async with relay(HELLO, settings=small) as it, it.client() as client:
+        head = post(b"x" * 11, more=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")[0]
+        assert (await client.ask(head + b"\r\n\r\n"))[0] == 413
+        assert await client.rest() == b""
+        assert not it.upstream.requests
+
+
+@promise
+async def test_the_answer_to_head_has_no_body_and_the_connection_goes_on():
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    async with relay(says(head), HELLO) as it, it.client() as client:
+        status, said, _ = await client.ask(b"HEAD /props HTTP/1.1\r\n" + HOST + b"\r\n", to_head=True)
+        assert (status, b"content-length: 5" in said) == (200, True)
+        assert (await client.ask(GET))[2] == b"hello"
+
+
+@promise
+async def test_options_pass():
+    async with (
+        relay(says(b"HTTP/1.1 204 No Content\r\nAllow: GET\r\n\r\n"), HELLO) as it,
+        it.client() as client,
+    ):
+        status, said, _ = await client.ask(b"OPTIONS /slots HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert (status, b"allow: get" in said) == (204, True)
+        assert (await client.ask(GET))[2] == b"hello"
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+@promise
+async def test_answers_that_have_no_body_end_at_once(status):
+    async with relay(says(b"HTTP/1.1 " + status + b"\r\n\r\n"), HELLO) as it, it.client() as client:
+        assert (await client.ask(GET))[0] == int(status[:3])
+        assert (await client.ask(GET))[2] == b"hello"
+
+
+@promise
+async def test_interim_answers_of_the_server_are_not_taken_for_the_answer():
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    async with relay(says(interim, ok(b"hello"))) as it:
+        assert (await it.ask(post()))[::2] == (200, b"hello")
+
+
+@promise
+async def test_an_answer_without_a_length_goes_on_until_the_server_closes():
+    async with relay(then_hangs_up(b"HTTP/1.1 200 OK\r\n\r\n", b"hello ", b"world")) as it:
+        assert (await it.ask(GET))[2] == b"hello world"
+
+
+@promise
+async def test_chunks_are_handed_on_and_the_connection_is_kept():
+    answer = (EVENTS + chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n") + b"0\r\n\r\n")
+    async with relay(says(*answer)) as it, it.client() as client:
+        for _ in range(2):
+            assert (await client.ask(post(STREAM)))[2] == b"data: 1\n\ndata: 2\n\n"
+
+
+@promise
+async def test_a_client_of_http_1_0_gets_no_chunks_and_the_end_of_the_connection():
+    async with relay(says(EVENTS + chunk(b"data: 1\n\n") + chunk(b"data: 2\n\n") + b"0\r\n\r\n")) as it:
+        async with it.client() as client:
+            await client.send(b"GET /slots HTTP/1.0\r\n\r\n")
+            head, _, body = (await client.rest()).partition(b"\r\n\r\n")
+        assert body == b"data: 1\n\ndata: 2\n\n"
+        assert b"transfer-encoding" not in head.lower()
+
+
+@promise
+async def test_what_is_between_two_neighbours_only_is_not_handed_on():
+    more = b"Connection: close, X-Secret\r\nX-Secret: 1\r\nTE: trailers\r\nUpgrade: h2c\r\nX-Kept: 1\r\n"
+    async with relay(HELLO) as it:
+        await it.ask(post(more=more + b"Authorization: Bearer of-the-client\r\n"))
+        sent = it.upstream.requests[0].lower()
+        assert b"x-kept: 1" in sent
+        assert not any(word in sent for word in (b"x-secret", b"\r\nte:", b"upgrade", b"of-the-client"))
+
+
+@promise
+async def test_an_offer_of_another_protocol_is_passed_over():
+    """Java's client makes one with every request."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    async with relay(HELLO) as it, it.client() as client:
+        for _ in range(2):
+            assert (await client.ask(post(b'{"a":1}', more=offer)))[::2] == (200, b"hello")
+        assert it.upstream.requests[1].endswith(b'\r\n\r\n{"a":1}')
+        assert b"h2c" not in it.upstream.requests[0]
+
+
+@promise
+async def test_who_asks_for_the_end_of_the_connection_gets_it():
+    async with relay(HELLO) as it, it.client() as client:
+        status, said, _ = await client.ask(post(more=b"Connection: close\r\n"))
+        assert (status, b"\r\nconnection: close" in said) == (200, True)
+        assert await client.rest() == b""
+
+
+@promise
+async def test_a_request_that_follows_early_is_not_read_before_its_turn():
+    gate = asyncio.Event()
+
+    async def late(place):
+        await gate.wait()
+        await HELLO(place)
+
+    flood = post(b"x" * 1000)
+    async with relay(late, HELLO) as it, it.client() as client:
+        sending = asyncio.create_task(client.send(*[flood] * 2000))
+        await it.upstream.until(1)
+        before = rss_bytes()
+        await asyncio.sleep(0)
+        gate.set()
+        for _ in range(2000):
+            assert (await client.answer())[0] == 200
+        await sending
+        assert rss_bytes() - before < 16 * 2**20
+
+
+@promise
+async def test_empty_lines_between_requests_are_passed_over():
+    async with relay(HELLO) as it, it.client() as client:
+        for _ in range(2):
+            assert (await client.ask(b"\r\n" + GET))[0] == 200
+
+
+# --- a server that is lost
+
+
+@promise
+async def test_a_connection_that_the_server_closed_meanwhile_is_nobodys_business():
+    async with relay(then_hangs_up(ok(b"one")), says(ok(b"two"))) as it, it.client() as client:
+        assert (await client.ask(GET))[2] == b"one"
+        assert (await client.ask(GET))[2] == b"two"
+
+
+@promise
+async def test_a_connection_that_closes_just_as_it_is_used_again_is_nobodys_business():
+    async with relay(says(ok(b"one")), hang_up, says(ok(b"two"))) as it, it.client() as client:
+        assert (await client.ask(post()))[2] == b"one"
+        assert (await client.ask(post()))[2] == b"two"
+        assert it.upstream.requests[1] == it.upstream.requests[2]
+        assert it.results == ["answered", "answered"]
+
+
+@promise
+async def test_a_server_that_dies_before_its_first_word_is_asked_again_when_it_is_back():
+    async with relay(hang_up, HELLO) as it, it.client() as client:
+        await client.send(post())
+        await it.recover()
+        assert (await client.answer())[::2] == (200, b"hello")
+        assert it.upstream.requests[0] == it.upstream.requests[1]
+
+
+@promise
+async def test_a_request_that_kills_its_server_is_sent_again_only_once():
+    async with relay(hang_up) as it, it.client() as client:
+        await client.send(post())
+        await it.recover()
+        status, _, body = await client.answer()
+        assert status == 502
+        assert "it died" in json.loads(body)["error"]["message"]
+        assert len(it.upstream.requests) == 2
+
+
+@promise
+async def test_without_replay_the_client_hears_of_it():
+    async with relay(hang_up, HELLO, settings=Gateway(replay=False)) as it:
+        assert (await it.ask(post()))[0] == 502
+        assert len(it.upstream.requests) == 1
+
+
+@promise
+async def test_a_stream_that_breaks_off_ends_with_an_error_and_without_its_last_chunk():
+    async with relay(then_hangs_up(EVENTS + chunk(b"data: 1\n\n"))) as it, it.client() as client:
+        await client.send(post(STREAM))
+        with pytest.raises(Closed) as broken:
+            await client.answer()
+        said = broken.value.said
+        assert b"data: 1\n\n" in said
+        assert "it died" in json.loads(said.rpartition(b"data: ")[2].strip())["error"]["message"]
+        assert it.results == ["broken"]
+
+
+@promise
+async def test_a_stream_that_is_cut_within_a_chunk_ends_without_its_last_chunk():
+    async with relay(then_hangs_up(EVENTS + chunk(b"data: 1\n\n") + b"ff\r\ndata: ha")) as it:
+        with pytest.raises(Closed):
+            await it.ask(post(STREAM))
+
+
+@promise
+async def test_an_answer_that_is_cut_is_asked_for_again_rather_than_passed_off_as_whole():
+    cut = ok(b"hello")[:-2]
+    async with relay(then_hangs_up(cut), HELLO) as it, it.client() as client:
+        await client.send(post())
+        await it.recover()
+        assert (await client.answer())[::2] == (200, b"hello")
+
+
+@promise
+async def test_an_answer_that_is_always_cut_is_never_a_200():
+    async with relay(then_hangs_up(ok(b"hello")[:-2])) as it, it.client() as client:
+        await client.send(post())
+        await it.recover()
+        assert (await client.answer())[0] == 502
+
+
+@promise
+async def test_a_long_answer_that_is_cut_does_not_reach_its_length():
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    async with relay(then_hangs_up(head + b"x" * 900_000)) as it:
+        with pytest.raises(Closed):
+            await it.ask(GET)
+        assert it.results == ["broken"]
+
+
+@promise
+async def test_an_answer_without_a_length_that_is_reset_is_reset_for_the_client_too():
+    async def reset(place):
+        await place.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        await asyncio.wait_for(seen.wait(), BOUND_SECONDS)
+        sock = place.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        place.writer.transport.abort()
+
+    seen = asyncio.Event()
+    async with relay(reset) as it, it.client() as client:
+        await client.send(GET)
+        async with asyncio.timeout(BOUND_SECONDS):
+            await client.reader.readuntil(b"hello")
+        seen.set()
+        assert await client.rest() == b"(reset)"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab and more",
+        b"HTTP/1.1 204 No Content\r\n\r\nand more",
+        b"HTTP/1.1 200 OK\r\nX-Header: " + b"x" * 300_000,
+        b"HTTP/2 200\r\n\r\n",
+    ],
+)
+@promise
+async def test_an_answer_that_is_none_is_never_handed_on(answer):
+    async with relay(then_hangs_up(answer), settings=Gateway(replay=False)) as it:
+        assert (await it.ask(post()))[0] == 502
+
+
+@promise
+async def test_an_error_to_head_has_no_body_and_the_next_request_is_answered():
+    request = b"HEAD /props HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with relay(hang_up, HELLO, settings=Gateway(replay=False)) as it, it.client() as client:
+        assert (await client.ask(request, to_head=True))[0] == 502
+        assert (await client.ask(GET))[::2] == (200, b"hello")
+
+
+@promise
+async def test_after_an_error_the_connection_goes_on():
+    async with relay(hang_up, HELLO, settings=Gateway(replay=False)) as it, it.client() as client:
+        assert (await client.ask(post()))[0] == 502
+        assert (await client.ask(post()))[::2] == (200, b"hello")
+
+
+@promise
+async def test_a_stream_to_http_1_0_that_breaks_off_is_reset():
+    async with relay(then_hangs_up(EVENTS + chunk(b"data: 1\n\n"))) as it, it.client() as client:
+        await client.send(b"GET /slots HTTP/1.0\r\n\r\n")
+        assert (await client.rest()).endswith(b"(reset)")
+
+
+@promise
+async def test_a_connection_is_not_used_for_the_next_launch():
+    async with relay(HELLO) as it, it.client() as client:
+        assert (await client.ask(GET))[0] == 200
+        it.restart()
+        assert (await client.ask(GET))[0] == 200
+        assert it.upstream.connections == 2
+
+
+@promise
+async def test_who_still_streams_when_the_server_is_stopped_hears_of_it():
+    async def streams(place):
+        await place.write(EVENTS + chunk(b"data: 1\n\n"))
+        await waits(place)
+
+    async with relay(streams) as it, it.client() as client:
+        await client.send(post(STREAM))
+        async with asyncio.timeout(BOUND_SECONDS):
+            await client.reader.readuntil(b"data: 1\n\n\r\n")
+        it.server.state = State.STOPPING
+        it.gateway.changed()
+        said = await client.rest()
+        assert b"was cut off" in said
+        assert not said.endswith(b"0\r\n\r\n")
+
+
+@promise
+async def test_who_comes_while_nothing_serves_waits_and_is_answered():
+    async with relay(HELLO) as it, it.client() as client:
+        it.server.state = State.STARTING
+        it.gateway.changed()
+        await client.send(post())
+        await until(lambda: it.gateway.counts()[1] == 1)
+        assert not it.upstream.requests
+        it.server.state = State.READY
+        it.gateway.changed()
+        assert (await client.answer())[::2] == (200, b"hello")
+
+
+# --- smuggling: one request and one only, or none at all
+
+
+def with_headers(*lines: bytes, body: bytes = b"") -> bytes:
+    return (
+        b"POST /v1/completions HTTP/1.1\r\n"
+        + HOST
+        + b"".join(line + b"\r\n" for line in lines)
+        + b"\r\n"
+        + body
+    )
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+SMUGGLED = b"GET /slots HTTP/1.1\r\nHost: x\r\n\r\n"
+BAD_HEADS = {
+    "both lengths": with_headers(b"Content-Length: 5", CHUNKED, body=b"0\r\n\r\n" + SMUGGLED),
+    "both lengths, the other order": with_headers(CHUNKED, b"Content-Length: 5", body=b"0\r\n\r\n"),
+    "two lengths": with_headers(b"Content-Length: 2", b"Content-Length: 3", body=b"abc"),
+    "twice the same length": with_headers(b"Content-Length: 2", b"Content-Length: 2", body=b"ab"),
+    "a list of lengths": with_headers(b"Content-Length: 2, 2", body=b"ab"),
+    "a signed length": with_headers(b"Content-Length: +2", body=b"ab"),
+    "a negative length": with_headers(b"Content-Length: -2", body=b"ab"),
+    "a length in hex": with_headers(b"Content-Length: 0x2", body=b"ab"),
+    "a length with a blank": with_headers(b"Content-Length: 1 2", body=b"ab"),
+    "an empty length": with_headers(b"Content-Length:", body=b"ab"),
+    "an endless length": with_headers(b"Content-Length: " + b"9" * 40, body=b"ab"),
+    "two codings": with_headers(CHUNKED, CHUNKED, body=b"0\r\n\r\n"),
+    "a coding that is not known": with_headers(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n"),
+    "chunked, but not last": with_headers(b"Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n"),
+    "nearly chunked": with_headers(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n"),
+    "chunked in quotes": with_headers(b'Transfer-Encoding: "chunked"', body=b"0\r\n\r\n"),
+    "a vertical tab": with_headers(b"Transfer-Encoding:\x0bchunked", body=b"0\r\n\r\n"),
+    "a blank before the colon": with_headers(b"Content-Length : 2", body=b"ab"),
+    "a header that begins with a blank": with_headers(b" Content-Length: 2", body=b"ab"),
+    "a folded line": with_headers(b"X-Folded: a", b" b: c", body=b""),
+    "a folded coding": with_headers(b"Transfer-Encoding:", b" chunked", body=b"0\r\n\r\n"),
+    "a header without a name": with_headers(b": value"),
+    "a header without a colon": with_headers(b"Content-Length"),
+    "a zero byte": with_headers(b"X-Zero: a\0b"),
+    "a bare CR": with_headers(b"X-Bare: a\rContent-Length: 3"),
+    "a bare LF": b"GET /slots HTTP/1.1\nHost: x\n\r\n\r\n",
+    "bare LFs only": b"GET /slots HTTP/1.1\nHost: x\n\n\r\n\r\n",
+    "two hosts": b"GET /slots HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "no host": b"GET /slots HTTP/1.1\r\n\r\n",
+    "an absolute target": b"GET http://elsewhere/slots HTTP/1.1\r\nHost: x\r\n\r\n",
+    "CONNECT": b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a blank in the target": b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/0.9": b"GET /slots\r\n\r\n",
+    "HTTP/1.2": b"GET /slots HTTP/1.2\r\nHost: x\r\n\r\n",
+    "chunked in HTTP/1.0": b"POST /v1/completions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303") + b"\0" * 32 + b"\r\n\r\n",
+    "garbage": bytes(range(256)) + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_HEADS)
+@promise
+async def test_a_head_that_two_servers_would_read_differently_is_refused(name):
+    async with relay(HELLO) as it, it.client() as client:
+        await client.send(BAD_HEADS[name])
+        status, _, body = await client.answer()
+        assert status in {400, 501, 505}
+        assert json.loads(body)["error"]["message"]
+        assert await client.rest() == b""
+        assert not it.upstream.requests
+
+
+BAD_CHUNKS = {
+    "hex with a prefix": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "a blank behind the size": b"5 \r\nhello\r\n0\r\n\r\n",
+    "a blank before it": b" 5\r\nhello\r\n0\r\n\r\n",
+    "a sign": b"+5\r\nhello\r\n0\r\n\r\n",
+    "a negative size": b"-5\r\nhello\r\n0\r\n\r\n",
+    "an underscore": b"0_5\r\nhello\r\n0\r\n\r\n",
+    "no size": b"\r\nhello\r\n0\r\n\r\n",
+    "a size of sixteen digits": b"f" * 16 + b"\r\nhello\r\n0\r\n\r\n",
+    "a size that ends in LF": b"5\nhello\r\n0\r\n\r\n",
+    "no line end behind the data": b"5\r\nhello0\r\n\r\n",
+    "LF behind the data": b"5\r\nhello\n0\r\n\r\n",
+    "more data than it says": b"4\r\nhello\r\n0\r\n\r\n",
+    "an extension with a bare LF": b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    "an extension that does not end": b"5;" + b"x" * 70_000,
+    "trailers that do not end": b"0\r\n" + b"X-Trailer: x\r\n" * 5_000,
+    "digits of another alphabet": "٥".encode() + b"\r\nhello\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_CHUNKS)
+@promise
+async def test_a_chunk_that_two_servers_would_read_differently_is_refused(name):
+    async with relay(HELLO) as it, it.client() as client:
+        await client.send(with_headers(CHUNKED, body=BAD_CHUNKS[name]))
+        assert (await client.rest())[:10] == b"HTTP/1.1 4"
+        assert not it.upstream.requests
+
+
+@promise
+async def test_what_follows_a_refused_request_is_not_read_as_another():
+    async with relay(HELLO) as it, it.client() as client:
+        await client.send(with_headers(b"Content-Length: 2", b"Content-Length: 3", body=b"abc") + GET + GET)
+        assert (await client.answer())[0] == 400
+        assert await client.rest() == b""
+        assert not it.upstream.requests
+
+
+@promise
+async def test_a_header_of_the_server_cannot_split_the_answer():
+    split = ok(b"hello", b"X-Split: a\rSet-Cookie: b\r\n")
+    async with relay(says(split), settings=Gateway(replay=False)) as it:
+        assert (await it.ask(GET))[0] == 502
+
+
+# --- what a connection may cost
+
+
+@promise
+async def test_a_head_that_never_ends_is_given_up():
+    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+        await client.send(GET[:-2])
+        assert (await client.rest())[:12] == b"HTTP/1.1 408"
+
+
+@promise
+async def test_a_head_cannot_be_stretched_byte_by_byte():
+    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.2)) as it, it.client() as client:
+        dripping = asyncio.create_task(_drip(client, GET[:-2], b"X-More: 1\r\n"))
+        said = await client.rest()
+        dripping.cancel()
+        assert said[:12] == b"HTTP/1.1 408" or said == b"(reset)"
+        assert not it.upstream.requests
+
+
+async def _drip(client, first: bytes, more: bytes):
+    await client.send(first)
+    while True:
+        await client.send(more)
+        await asyncio.sleep(0.02)
+
+
+@promise
+async def test_a_body_that_never_ends_is_given_up():
+    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+        await client.send(post(b"x" * 10)[:-1])
+        assert (await client.rest())[:12] == b"HTTP/1.1 408"
+
+
+@promise
+async def test_a_connection_that_asks_for_nothing_is_closed_without_a_word():
+    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+        assert await client.rest() in {b"", b"(reset)"}
+        assert it.gateway.counts()[2] == 0
+
+
+@promise
+async def test_an_idle_connection_is_closed_after_its_time():
+    async with relay(HELLO, settings=Gateway(idle_timeout_seconds=0.1)) as it, it.client() as client:
+        assert (await client.ask(GET))[0] == 200
+        assert await client.rest() in {b"", b"(reset)"}
+
+
+@promise
+async def test_an_answer_that_takes_long_is_no_idle_connection():
+    async def late(place):
+        await asyncio.sleep(0.3)
+        await HELLO(place)
+
+    brief = Gateway(client_timeout_seconds=0.05, idle_timeout_seconds=0.05)
+    async with relay(late, settings=brief) as it:
+        assert (await it.ask(post()))[0] == 200
+
+
+@pytest.mark.parametrize("ends", [b"\r\n\r\n", b""])
+@promise
+async def test_a_head_that_is_too_long_is_431(ends):
+    async with relay(HELLO, settings=Gateway(max_head_bytes=1000)) as it, it.client() as client:
+        await client.send(GET[:-2] + b"X-Long: " + b"x" * 2000 + ends)
+        assert (await client.rest())[:12] == b"HTTP/1.1 431"
+        assert not it.upstream.requests
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@promise
+async def test_a_body_that_is_too_long_is_413(framing):
+    body = b"x" * 1001
+    request = post(body) if framing == "length" else with_headers(CHUNKED, body=chunk(body) + b"0\r\n\r\n")
+    async with relay(HELLO, settings=Gateway(max_body_bytes=1000)) as it, it.client() as client:
+        await client.send(request)
+        assert (await client.rest())[:12] == b"HTTP/1.1 413"
+        assert not it.upstream.requests
+
+
+@promise
+async def test_many_small_chunks_count_together():
+    async with relay(HELLO, settings=Gateway(max_body_bytes=1000)) as it, it.client() as client:
+        await client.send(with_headers(CHUNKED), *[chunk(b"x" * 100)] * 11)
+        assert (await client.rest())[:12] == b"HTTP/1.1 413"
+
+
+@promise
+async def test_who_leaves_takes_its_request_along():
+    async with relay(waits) as it, it.client() as client:
+        await client.send(post(STREAM))
+        await it.upstream.until(1)
+        client.leave()
+        async with asyncio.timeout(BOUND_SECONDS):
+            await it.upstream.left.wait()
+        assert it.results == ["cancelled"]
+
+
+@promise
+async def test_who_leaves_in_the_middle_of_a_stream_ends_it():
+    async def streams(place):
+        await place.write(EVENTS + chunk(b"data: 1\n\n"))
+        await waits(place)
+
+    async with relay(streams) as it, it.client() as client:
+        await client.send(post(STREAM))
+        async with asyncio.timeout(BOUND_SECONDS):
+            await client.reader.readuntil(b"data: 1\n\n")
+        client.leave()
+        async with asyncio.timeout(BOUND_SECONDS):
+            await it.upstream.left.wait()
+        assert it.results == ["cancelled"]
+
+
+@promise
+async def test_who_leaves_while_it_waits_is_forgotten():
+    async with relay(HELLO) as it, it.client() as client:
+        it.server.state = State.STARTING
+        it.gateway.changed()
+        await client.send(post())
+        await until(lambda: it.gateway.counts()[1] == 1)
+        client.leave()
+        await until(lambda: it.gateway.counts() == (0, 0, 0))
+        assert it.results == ["cancelled"]
+
+
+@promise
+async def test_empty_lines_without_end_do_not_keep_a_connection():
+    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+        dripping = asyncio.create_task(_drip(client, b"", b"\r\n"))
+        assert await client.rest() in {b"", b"(reset)"}
+        dripping.cancel()
+
+
+@promise
+async def test_more_connections_than_allowed_are_told_so():
+    async with (
+        relay(HELLO, settings=Gateway(max_connections=2)) as it,
+        it.client() as one,
+        it.client() as two,
+    ):
+        assert (await one.ask(GET))[0] == (await two.ask(GET))[0] == 200
+        async with it.client() as third:
+            assert (await third.answer())[0] == 503
+        two.leave()
+        await until(lambda: it.gateway.counts()[2] < 2)
+        assert (await it.ask(GET))[0] == 200
+
+
+SENT = 200 * 2**20
+PIECE = chunk(b"data: " + b"x" * 65_000 + b"\n\n")
+
+
+@promise
+async def test_a_client_that_reads_nothing_makes_the_server_wait_and_costs_little_memory():
+    written = 0
+
+    async def floods(place):
+        nonlocal written
+        await place.write(EVENTS)
+        while written < SENT:
+            await place.write(PIECE)
+            written += len(PIECE)
+        await place.write(b"0\r\n\r\n")
+
+    async with relay(floods) as it, it.client() as client:
+        await client.send(post(STREAM))
+        before = rss_bytes()
+        await settled(lambda: written)
+        assert written < SENT / 4  # what sockets and buffers hold
+        assert rss_bytes() - before < 16 * 2**20
+        assert await received(client) > SENT
+        assert rss_bytes() - before < 16 * 2**20
+
+
+async def settled(figure):
+    """Until it grows no more."""
+    last = -1
+    while last != (last := figure()) or not last:  # noqa: ASYNC110 - a full socket sends no event
+        await asyncio.sleep(0.2)
+
+
+async def received(client) -> int:
+    """Bytes until the last chunk."""
+    count, tail = 0, b""
+    async with asyncio.timeout(BOUND_SECONDS):
+        while not tail.endswith(b"\r\n0\r\n\r\n"):
+            data = await client.reader.read(2**20)
+            assert data
+            count, tail = count + len(data), (tail + data)[-7:]
+    return count
+
+
+def rss_bytes() -> int:
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+@promise
+async def test_a_client_that_takes_nothing_is_let_go():
+    async def floods(place):
+        await place.write(EVENTS)
+        while True:
+            await place.write(PIECE)
+
+    async with relay(floods, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+        await client.send(post(STREAM))
+        await until(lambda: it.results == ["cancelled"])
+
+
+@promise
+async def test_a_slow_reader_does_not_slow_the_others():
+    async def floods(place):
+        await place.write(EVENTS)
+        while True:
+            await place.write(PIECE)
+
+    async with relay(floods, HELLO) as it, it.client() as slow:
+        await slow.send(post(STREAM))
+        await it.upstream.until(1)
+        for _ in range(20):
+            assert (await it.ask(post()))[0] == 200
+
+
+# --- any split of the bytes
+
+
+PAIR = post(b'{"a":1}') + with_headers(CHUNKED, body=chunk(b"hello ") + chunk(b"world") + b"0\r\n\r\n") + GET
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(cuts=st.lists(st.integers(1, len(PAIR) - 1), unique=True, max_size=12))
+@promise
+async def test_any_split_of_the_bytes_is_the_same_requests(cuts):
+    edges = [0, *sorted(cuts), len(PAIR)]
+    parts = [PAIR[start:end] for start, end in itertools.pairwise(edges)]
+    async with relay(HELLO) as it, it.client() as client:
+        sending = asyncio.create_task(client.send(*parts))
+        assert [(await client.answer())[0] for _ in range(3)] == [200] * 3
+        await sending
+        assert [request.partition(b"\r\n\r\n")[2] for request in it.upstream.requests] == [
+            b'{"a":1}',
+            b"hello world",
+            b"",
+        ]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.binary(min_size=1, max_size=400))
+@promise
+async def test_no_garbage_reaches_the_server_or_breaks_the_door(data):
+    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.05)) as it:
+        async with it.client() as client:
+            await client.send(data)
+            await client.rest()
+        assert not it.upstream.requests
+        assert (await it.ask(GET))[0] == 200
+
+
+ANSWER = EVENTS + chunk(b"data: 1\n\n") + chunk(b"data: 2\n\n") + b"0\r\n\r\n"
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(cuts=st.lists(st.integers(1, len(ANSWER) - 1), unique=True, max_size=8))
+@promise
+async def test_any_split_of_an_answer_is_the_same_answer(cuts):
+    edges = [0, *sorted(cuts), len(ANSWER)]
+    parts = [ANSWER[start:end] for start, end in itertools.pairwise(edges)]
+
+    async def in_parts(place):
+        for part in parts:
+            await place.write(part)
+            await asyncio.sleep(0)
+
+    async with relay(in_parts) as it, it.client() as client:
+        for _ in range(2):
+            assert (await client.ask(post(STREAM)))[::2] == (200, b"data: 1\n\ndata: 2\n\n")

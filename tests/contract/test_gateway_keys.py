@@ -1,0 +1,330 @@
+"""Keys: their file, the ring that reads it, and the program that a person makes them with."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from supervisor.cli.first_key import _is_log
+from supervisor.errors import ConfigError, NotFound, PermissionDenied, UsageError
+from supervisor.gateway.keyring import Keyring
+from supervisor.gateway.keys import Caller, KeyFile, digest_of
+
+SECRET = re.compile(r"gs-[A-Za-z0-9_-]{43}")
+
+
+@pytest.fixture
+def file(tmp_path):
+    return KeyFile(tmp_path / "config" / "keys.json")
+
+
+class Clock:
+    """Seconds, as a test says."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+# --- the file
+
+
+def test_a_file_that_is_not_there_has_no_keys(file):
+    assert file.keys() == ()
+
+
+def test_a_key_is_kept_by_its_hash_alone(file):
+    secret = file.add("laptop", "inference")
+    assert SECRET.fullmatch(secret)
+    (key,) = file.keys()
+    assert (key.name, key.scope, key.digest) == ("laptop", "inference", digest_of(secret.encode()))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", key.created)
+    assert secret not in file.path.read_text()
+    assert key.digest not in repr(key)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_the_file_is_its_owner_s_even_where_it_was_not(file):
+    file.add("laptop", "inference")
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    file.path.chmod(0o644)
+    file.add("phone", "inference")
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+
+
+def test_a_key_that_is_removed_leaves_the_others(file):
+    file.add("laptop", "inference")
+    kept = file.add("phone", "admin")
+    file.remove("laptop")
+    (key,) = file.keys()
+    assert key.digest == digest_of(kept.encode())
+
+
+def test_a_key_that_is_not_there_is_named_with_those_that_are_near(file):
+    file.add("laptop", "inference")
+    with pytest.raises(NotFound, match=r"no key lapto\. Did you mean laptop"):
+        file.remove("lapto")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "x" * 65, "schlüssel", "a/b", "a\n", "local", "profile", "laptop"]
+)
+def test_a_name_that_cannot_be_or_is_taken_is_refused(file, name):
+    file.add("laptop", "inference")
+    with pytest.raises(UsageError) as error:
+        file.add(name, "inference")
+    assert error.value.hint
+    assert len(file.keys()) == 1
+
+
+ROW = {"name": "a", "scope": "admin", "digest": "0" * 64, "created": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "null",
+        "\xff",
+        "[" * 100_000,
+        '{"schema": 2, "keys": []}',
+        '{"schema": 1}',
+        '{"schema": 1, "keys": 7}',
+        '{"schema": 1, "keys": ["a"]}',
+        json.dumps({"schema": 1, "keys": [ROW, ROW]}),
+        json.dumps({"schema": 1, "keys": [{**ROW, "scope": "root"}]}),
+        json.dumps({"schema": 1, "keys": [{**ROW, "scope": []}]}),
+        json.dumps({"schema": 1, "keys": [{**ROW, "digest": "0"}]}),
+        json.dumps({"schema": 1, "keys": [{**ROW, "digest": "\u00fc" * 64}]}),
+        json.dumps({"schema": 1, "keys": [{**ROW, "name": 7}]}),
+        json.dumps({"schema": 1, "keys": [{**ROW, "created": None}]}),
+        json.dumps({"schema": 1, "keys": [{**ROW, "more": 1}]}),
+    ],
+)
+def test_a_broken_file_is_named_with_what_to_do(file, text):
+    file.path.parent.mkdir()
+    file.path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=re.escape(str(file.path))) as error:
+        file.keys()
+    assert "key add" in error.value.hint
+    with pytest.raises(ConfigError):
+        file.add("laptop", "inference")
+    assert file.path.read_bytes() == text.encode("latin-1")
+
+
+def test_a_file_that_may_not_be_read_is_said(file, monkeypatch):
+    def refuse(_):
+        raise PermissionError
+
+    monkeypatch.setattr(type(file.path), "read_bytes", refuse)
+    with pytest.raises(PermissionDenied):
+        file.keys()
+
+
+# --- the ring
+
+
+def test_a_new_key_counts_within_a_second_and_a_removed_one_no_longer(file, clock):
+    ring = Keyring(file.path, clock=clock)
+    assert ring.is_empty
+    secret = file.add("laptop", "admin").encode()
+    assert ring.find(secret) is None
+    clock.now = 1.0
+    assert ring.find(secret) == Caller("laptop", "admin")
+    assert not ring.is_empty
+    file.remove("laptop")
+    clock.now = 2.0
+    assert ring.find(secret) is None
+    assert ring.is_empty
+
+
+def test_the_file_is_looked_at_once_a_second_and_read_when_it_changed(file, clock, monkeypatch):
+    secret = file.add("laptop", "admin").encode()
+    looks, reads = [], []
+    look, read = Keyring._stamp_of_file, Keyring._read
+    monkeypatch.setattr(Keyring, "_stamp_of_file", lambda ring: looks.append(1) or look(ring))
+    monkeypatch.setattr(Keyring, "_read", lambda ring: reads.append(1) or read(ring))
+    ring = Keyring(file.path, clock=clock)
+    for step in range(100):
+        clock.now = step / 10
+        assert ring.find(secret)
+    assert (len(looks), len(reads)) == (10, 1)
+
+
+def test_keys_of_the_profile_are_another_door_s_when_it_changes(file):
+    ring = Keyring(file.path, (digest_of(b"old"),))
+    assert ring.find(b"old") == Caller("profile", "inference")
+    ring.digests = (digest_of(b"new"),)
+    assert (ring.find(b"old"), ring.find(b"new")) == (None, Caller("profile", "inference"))
+
+
+def test_a_file_that_was_never_understood_does_not_open_the_door(file, clock):
+    file.path.parent.mkdir()
+    file.path.write_text("{")
+    ring = Keyring(file.path, clock=clock)
+    assert not ring.is_empty
+    file.path.unlink()
+    clock.now = 1.0
+    assert ring.is_empty
+
+
+def test_a_file_that_may_not_be_looked_at_does_not_open_the_door(file, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(file.path), "stat", refuse)
+    monkeypatch.setattr(type(file.path), "read_bytes", refuse)
+    assert not Keyring(file.path).is_empty
+
+
+def test_the_key_of_this_daemon_is_found_and_does_not_count(file):
+    ring = Keyring(file.path)
+    assert ring.find(ring.local.encode()) == Caller("local", "admin")
+    assert ring.is_empty
+    assert ring.local != Keyring(file.path).local
+    assert ring.local not in repr(ring)
+
+
+# --- the program
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+def run(home, *words, code=0, **more):
+    done = subprocess.run(
+        [sys.executable, "-I", *(more.pop("program", None) or ("-m", "supervisor", "key")), *words],
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "GOSS_SUPERVISOR_HOME": str(home), **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_key_is_printed_alone_and_then_never_again(home):
+    made = run(home, "add", "laptop")
+    secret = made.stdout.strip()
+    assert SECRET.fullmatch(secret)
+    assert secret not in made.stderr
+    assert "127.0.0.1" in made.stderr, "that a key is asked for here too from now on"
+    shown = run(home, "show", "laptop", code=1)
+    assert "only its hash is kept" in shown.stderr
+    assert "key add" in shown.stderr
+    for said in (shown, run(home, "ls"), run(home, "ls", "--json")):
+        assert secret not in said.stdout + said.stderr
+        assert digest_of(secret.encode()) not in said.stdout + said.stderr
+
+
+def test_keys_are_listed_and_removed_by_name(home):
+    assert json.loads(run(home, "ls", "--json").stdout) == {"schema": 1, "keys": []}
+    made = json.loads(run(home, "add", "box", "--scope", "admin", "--json").stdout)
+    assert (made["schema"], made["name"], made["scope"]) == (1, "box", "admin")
+    assert "127.0.0.1" not in run(home, "add", "second").stderr
+    assert run(home, "ls").stdout.split()[:5] == ["NAME", "SCOPE", "CREATED", "box", "admin"]
+    assert "last" not in run(home, "rm", "box").stderr
+    assert "last" in run(home, "rm", "second").stderr
+    run(home, "rm", "second", code=5)
+    run(home, "show", "second", code=5)
+
+
+def test_a_broken_file_is_an_error_of_configuration(home):
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "keys.json").write_text("{")
+    assert "keys.json" in run(home, "ls", code=78).stderr
+
+
+# --- the first key
+
+FIRST = """
+import sys
+from supervisor.cli.first_key import first_key
+from supervisor.paths import Paths
+from supervisor.plan.types import Door, LaunchPlan
+from supervisor.profile.types import Gateway
+host, keys, unauthenticated, door = sys.argv[1:]
+at = Door(host, 8080, Gateway(allow_unauthenticated=bool(unauthenticated)), keys=(keys,) if keys else ())
+plan = LaunchPlan("demo", (), {}, host, 8080, "b1", "cpu", "", "", "", door=at if door else None)
+first_key(Paths.from_environment(), plan)
+"""
+
+
+def first(home, host="0.0.0.0", keys="", unauthenticated="", door="1", **more):
+    return run(home, host, keys, unauthenticated, door, program=("-c", FIRST), **more)
+
+
+def kept(home):
+    keys = KeyFile(home / "config" / "keys.json").keys()
+    return [(key.name, key.scope) for key in keys]
+
+
+def test_a_door_to_the_network_gets_a_key_that_is_shown_once(home):
+    made = first(home)
+    (secret,) = SECRET.findall(made.stderr)
+    assert ":8080/v1" in made.stderr
+    assert made.stdout == ""
+    assert KeyFile(home / "config" / "keys.json").keys()[0].digest == digest_of(secret.encode())
+    assert kept(home) == [("default", "inference")]
+    assert first(home).stderr == ""
+    assert len(kept(home)) == 1
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        {"host": "127.0.0.1"},
+        {"host": "/run/door.sock"},
+        {"keys": "0" * 64},
+        {"unauthenticated": "1"},
+        {"door": ""},
+    ],
+)
+def test_no_other_door_gets_one(home, door):
+    assert first(home, **door).stderr == ""
+    assert kept(home) == []
+
+
+def test_what_would_lie_in_a_log_is_not_made(home, tmp_path):
+    log = tmp_path / "daemon.out"
+    with log.open("wb") as errors:
+        subprocess.run(
+            [sys.executable, "-I", "-c", FIRST, "0.0.0.0", "", "", "1"],
+            env={"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(home)},
+            stderr=errors,
+            timeout=60,
+            check=True,
+        )
+    assert "goss-supervisor key add default" in log.read_text()
+    assert not SECRET.search(log.read_text())
+    assert kept(home) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX services")
+def test_a_journal_and_a_file_are_logs_and_a_pipe_is_not(tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    with (tmp_path / "log").open("wb") as file, open(reader, "rb"), open(writer, "wb") as pipe:
+        status = os.fstat(pipe.fileno())
+        assert _is_log(file.fileno(), {})
+        assert not _is_log(pipe.fileno(), {"JOURNAL_STREAM": "1:2"})
+        assert _is_log(pipe.fileno(), {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert _is_log(pipe.fileno(), {"XPC_SERVICE_NAME": "com.example.goss-supervisor"})
+        assert not _is_log(pipe.fileno(), {"XPC_SERVICE_NAME": "0"})
+        assert not _is_log(pipe.fileno(), {"XPC_SERVICE_NAME": "application.com.apple.Terminal.1"})

@@ -1,0 +1,154 @@
+"""What a plan's door takes from the disk: offers that can be started, keys that can be read, a short path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from supervisor.cli.plan import plan as plan_command
+from supervisor.engine.build import Build
+from supervisor.errors import ConfigError
+from supervisor.options.vocabulary import pinned
+from supervisor.paths import Paths
+from supervisor.plan.types import LaunchPlan
+from supervisor.prepare import preview
+from supervisor.profile.resolve import resolve
+from supervisor.profile.store import ProfileStore
+from supervisor.profile_door import Brought, bring, inside_of, shared_names
+from supervisor.server.ground import check_ground
+
+BUILD = Build("path", "r", "b11434", "cpu", ("x",), "d", pinned())
+posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets for Python")
+
+
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
+    found = Paths.from_environment()
+    found.profiles.mkdir(parents=True)
+    return found
+
+
+def write(paths, **texts):
+    for name, text in texts.items():
+        (paths.profiles / f"{name}.yaml").write_text(text)
+
+
+def profile_of(paths, name="mine"):
+    return resolve(name, ProfileStore(paths.profiles))
+
+
+def test_this_profile_is_offered_first_then_those_that_it_names(paths):
+    write(
+        paths,
+        mine="extends: demo\ngateway: {models: [other, mine, other]}\n",
+        other="extends: demo\naliases: [x]\ndescription: the other\n",
+    )
+    offers = bring(profile_of(paths), paths).offers
+    assert [(offer.profile, offer.names) for offer in offers] == [
+        ("mine", ("gpt-oss-demo", "mine")),
+        ("other", ("x", "other")),
+    ]
+    assert offers[1].description == "the other"
+
+
+def test_each_profile_that_cannot_be_offered_is_told_with_place_and_reason(paths):
+    write(
+        paths,
+        mine="model: demo\ngateway:\n  models: [othr, wrong, bare]\n",
+        other="model: demo\n",
+        wrong="model: demo\nlisten: {port: x}\n",
+        bare="server: {c: 1}\n",
+    )
+    with pytest.raises(ConfigError) as error:
+        bring(profile_of(paths), paths)
+    place = f"{paths.profiles / 'mine.yaml'}:3:3: gateway.models: "
+    assert str(error.value).splitlines() == [
+        f"{place}othr cannot be offered: There is no profile othr. Did you mean other?",
+        f"{place}wrong cannot be offered: {paths.profiles / 'wrong.yaml'}:2:16: listen.port: "
+        "must be a whole number from 1 to 65535, not the text 'x'",
+        f"{place}bare cannot be offered: it names no model",
+    ]
+
+
+def test_without_a_gateway_nothing_is_looked_for(paths):
+    write(paths, mine="model: demo\ngateway: {mode: off, models: [none]}\nserver: {api-key-file: /none}\n")
+    assert bring(profile_of(paths), paths) == Brought()
+
+
+def test_names_that_two_profiles_share_are_told(paths):
+    write(paths, mine="extends: demo\ngateway: {models: other}\n", other="extends: demo\n")
+    assert list(shared_names(bring(profile_of(paths), paths).offers)) == [
+        "other and mine are both called gpt-oss-demo; who asks for it gets mine"
+    ]
+
+
+def test_a_file_of_keys_is_read_where_the_profile_says_it(paths, tmp_path):
+    (tmp_path / "keys").write_text("# mine\nk1\nk2\n")
+    write(paths, mine=f"model: demo\nserver:\n  api-key-file: {tmp_path / 'keys'}\n")
+    plan = preview("mine", {}, paths).plan
+    assert plan.door.keys == tuple(hashlib.sha256(key).hexdigest() for key in (b"k1", b"k2"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "cannot be read: No such file"), (b"\xff\xfe", "is not UTF-8")]
+)
+def test_a_file_of_keys_that_cannot_be_read_is_an_error_at_its_line(paths, tmp_path, content, said):
+    keys = tmp_path / "keys"
+    if content is not None:
+        keys.write_bytes(content)
+    write(paths, mine=f"model: demo\nserver:\n  api-key-file: {keys}\n")
+    with pytest.raises(ConfigError) as error:
+        bring(profile_of(paths), paths)
+    place = f"{paths.profiles / 'mine.yaml'}:3:3: server.api-key-file"
+    assert str(error.value).startswith(f"{place}: {keys} {said}")
+    assert bring(profile_of(paths), paths, elsewhere=True).key_text == ""
+
+
+@posix
+def test_the_socket_lies_in_the_private_folder(paths):
+    assert inside_of(BUILD, paths) == str(paths.runtime / "llama-server.sock")
+
+
+@posix
+def test_a_home_that_lies_too_deep_gets_a_short_path(paths):
+    deep = replace(paths, runtime=paths.runtime / ("d" * 100))
+    inside = inside_of(BUILD, deep)
+    assert len(os.fsencode(inside)) <= 100
+    assert inside.endswith(".sock")
+    assert inside == inside_of(BUILD, deep) != inside_of(BUILD, replace(deep, runtime=deep.runtime / "x"))
+
+
+@posix
+def test_a_build_whose_help_speaks_of_no_sockets_gets_a_port(paths):
+    host = replace(pinned().find("--host"), summary="addresses to listen on, comma-separated")
+    options = tuple(host if "--host" in option.names else option for option in pinned().options)
+    assert inside_of(replace(BUILD, capabilities=replace(pinned(), options=options)), paths) == ""
+
+
+def test_plan_shows_both_ends_and_no_key(paths):
+    write(
+        paths,
+        mine="extends: demo\ngateway: {models: other}\nserver: {api-key: s3cret}\n",
+        other="extends: demo\n",
+    )
+    result = CliRunner().invoke(plan_command, ["mine"])
+    inside = preview("mine", {}, paths).plan.host
+    shown = inside if inside.endswith(".sock") else f"{inside}, a free port"
+    assert f"# gateway: 127.0.0.1:8080 -> {shown}\n" in result.stdout
+    assert "# offered: mine, other\n" in result.stdout
+    document = CliRunner().invoke(plan_command, ["mine", "--json"]).stdout
+    assert json.loads(document)["door"]["keys"] == ["(hidden)"]
+    assert "s3cret" not in result.stdout + document
+    assert hashlib.sha256(b"s3cret").hexdigest() not in result.stdout + document
+
+
+def test_the_ground_takes_a_port_that_is_yet_to_be_found():
+    plan = LaunchPlan("p", (sys.executable,), {}, "127.0.0.1", 0, "b", "cpu", "e", "m", "d")
+    assert check_ground(plan) is None

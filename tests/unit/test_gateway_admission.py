@@ -1,0 +1,296 @@
+"""The queue: who goes, who waits, whose turn it is.  Told as stories, then shaken."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import settings as hypothesis_settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.strategies import booleans, data, floats, integers, sampled_from
+
+from supervisor.gateway.admission import Admission, Go, Refuse, Situation, Switch, Ticket, Wake
+from supervisor.profile.types import Gateway
+
+SMALL = Gateway(
+    min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3, max_queue_bytes=100
+)
+SERVING = Situation("serving", "a", 1, 0.0)
+
+
+def queue(settings=SMALL, situation=SERVING):
+    made = Admission(settings)
+    made.change(situation, 0.0)
+    return made
+
+
+def at(seconds, profile="", **more):
+    return Ticket(seconds, profile, **more)
+
+
+def test_a_request_to_a_server_that_serves_goes_at_once():
+    line, ticket = queue(), at(1)
+    assert line.arrive(ticket, 1.0) == [Go(ticket)]
+
+
+def test_requests_that_come_while_it_loads_go_in_their_order_when_it_serves():
+    line = queue(situation=Situation("coming", "a"))
+    first, second = at(1), at(2)
+    assert line.arrive(first, 1.0) == line.arrive(second, 2.0) == []
+    assert line.change(SERVING, 3.0) == [Go(first), Go(second)]
+
+
+def test_one_that_waited_too_long_is_told_so():
+    line, ticket = queue(situation=Situation("coming", "a")), at(1)
+    line.arrive(ticket, 1.0)
+    assert line.next_time(1.0) == 601.0
+    assert line.tick(600.9) == []
+    assert line.tick(601.0) == [Refuse(ticket, "late")]
+
+
+def test_more_than_may_wait_are_turned_away_by_number_and_by_size():
+    line = queue(situation=Situation("coming", "a"))
+    for second in range(3):
+        assert line.arrive(at(second), second) == []
+    too_many = at(4)
+    assert line.arrive(too_many, 4.0) == [Refuse(too_many, "full")]
+    line = queue(situation=Situation("coming", "a"))
+    line.arrive(at(1, size_bytes=60), 1.0)
+    too_big = at(2, size_bytes=41)
+    assert line.arrive(too_big, 2.0) == [Refuse(too_big, "full")]
+
+
+def test_a_server_that_stays_down_refuses_who_waits_and_who_comes():
+    line, early, late = queue(situation=Situation("coming", "a")), at(1), at(3)
+    line.arrive(early, 1.0)
+    assert line.change(Situation("down", "a"), 2.0) == [Refuse(early, "down")]
+    assert line.arrive(late, 3.0) == [Refuse(late, "down")]
+
+
+def test_fifty_requests_wake_a_sleeping_server_once_and_all_go():
+    line = queue(Gateway(), Situation("asleep", "a"))
+    tickets = [at(n) for n in range(50)]
+    actions = [action for ticket in tickets for action in line.arrive(ticket, 1.0)]
+    assert actions == [Wake()]
+    assert line.change(Situation("coming", "a"), 2.0) == []
+    assert line.change(Situation("serving", "a", 2, 3.0), 3.0) == [Go(ticket) for ticket in tickets]
+
+
+def test_who_only_looks_does_not_wake_it():
+    line, look = queue(situation=Situation("asleep", "a")), at(1, wakes=False)
+    assert line.arrive(look, 1.0) == [Refuse(look, "asleep")]
+
+
+def test_an_idle_model_that_has_been_warm_makes_way_for_another_at_once():
+    line, other = queue(), at(40, "b")
+    assert line.arrive(other, 40.0) == [Switch("b")]
+
+
+def test_a_model_that_was_just_loaded_is_kept_until_it_has_been_warm():
+    line, other = queue(), at(1, "b")
+    assert line.arrive(other, 1.0) == []
+    assert line.next_time(1.0) == 30.0
+    assert line.tick(30.0) == [Switch("b")]
+
+
+def test_a_busy_model_makes_way_after_the_longest_wait_and_new_requests_for_it_wait():
+    line, busy, other = queue(), at(40), at(41, "b")
+    line.arrive(busy, 40.0)
+    assert line.arrive(other, 41.0) == []
+    assert line.next_time(41.0) == 161.0
+    assert line.tick(161.0) == [Switch("b")]
+    late = at(162, "a")
+    assert line.arrive(late, 162.0) == []
+    assert line.end(busy, 163.0) == []
+    line.change(Situation("coming", "b"), 164.0)
+    assert line.change(Situation("serving", "b", 2, 170.0), 170.0) == [Go(other)]
+    line.end(other, 171.0)
+    assert line.tick(199.9) == []
+    assert line.tick(200.0) == [Switch("a")]  # b has been warm, and nobody uses it
+
+
+def test_all_who_wait_for_a_profile_are_served_by_one_switch():
+    line, others = queue(Gateway()), [at(n, "b") for n in range(5)]
+    for ticket in others:
+        line.arrive(ticket, 5.0)
+    assert line.tick(30.0) == [Switch("b")]
+    assert line.tick(31.0) == []
+    assert line.change(Situation("serving", "b", 2, 40.0), 40.0) == [Go(ticket) for ticket in others]
+
+
+def test_two_clients_that_take_turns_leave_each_model_its_time():
+    """Each asks for its own profile again as soon as it has its answer: for an hour."""
+    line, now, switches = queue(Gateway()), 0.0, []
+
+    def judge(actions):
+        for action in actions:
+            if isinstance(action, Switch):
+                switches.append(now)
+                judge(line.change(Situation("serving", action.profile, len(switches) + 1, now), now))
+
+    judge(line.arrive(at(now, "b"), now))
+    judge(line.arrive(at(now, "a"), now))
+    while now < 3600:
+        now += 1.0
+        for ticket in list(line.under_way):
+            judge(line.end(ticket, now))
+            judge(line.arrive(at(now, ticket.profile), now))
+    assert len(switches) > 30
+    assert all(later - earlier >= 30 for earlier, later in itertools.pairwise(switches))
+
+
+def test_a_switch_that_fails_is_told_to_those_who_wanted_it_and_to_nobody_else():
+    line, other, mine = queue(), at(40, "b"), at(41)
+    assert line.arrive(other, 40.0) == [Switch("b")]
+    assert line.arrive(mine, 41.0) == []
+    assert line.switch_failed("b", "it does not fit", 42.0) == [
+        Refuse(other, "switch", "it does not fit"),
+        Go(mine),
+    ]
+
+
+def test_no_more_than_may_run_at_once_do_and_the_next_goes_when_one_ends():
+    line = queue(Gateway(max_concurrent=1))
+    first, second, third, small = at(1), at(2), at(3), at(4, generates=False)
+    assert line.arrive(first, 1.0) == [Go(first)]
+    assert line.arrive(second, 2.0) == line.arrive(third, 3.0) == []
+    assert line.arrive(small, 4.0) == [Go(small)]
+    assert line.end(first, 5.0) == [Go(second)]
+    assert line.end(second, 6.0) == [Go(third)]
+
+
+def test_one_whose_server_failed_it_goes_first_to_the_next_launch():
+    line, first, second = queue(), at(1), at(2)
+    line.arrive(first, 1.0)
+    first.lost_launch, first.not_before = 1, 3.0
+    assert line.come_again(first, 2.0) == []
+    line.change(Situation("coming", "a"), 2.1)
+    line.arrive(second, 2.2)
+    assert line.change(Situation("serving", "a", 2, 2.3), 2.3) == [Go(first), Go(second)]
+
+
+def test_or_to_the_same_one_when_that_turns_out_to_live():
+    line, ticket = queue(), at(1)
+    line.arrive(ticket, 1.0)
+    ticket.lost_launch, ticket.not_before = 1, 3.0
+    assert line.come_again(ticket, 2.0) == []
+    assert line.next_time(2.0) == 3.0
+    assert line.tick(3.0) == [Go(ticket)]
+
+
+def test_a_client_that_leaves_frees_its_place():
+    line, ticket = queue(situation=Situation("coming", "a")), at(1, size_bytes=100)
+    line.arrive(ticket, 1.0)
+    line.end(ticket, 2.0)
+    assert line.change(SERVING, 3.0) == []
+    assert line.arrive(again := at(4, size_bytes=100), 4.0) == [Go(again)]
+
+
+class AnyTrace(RuleBasedStateMachine):
+    """Whatever happens, no request is lost, none is answered twice, and no bound is passed."""
+
+    @initialize(limit=integers(0, 3))
+    def begin(self, limit):
+        self.settings = Gateway(
+            max_queue=4,
+            max_queue_bytes=100,
+            max_concurrent=limit,
+            min_warm_seconds=5,
+            max_wait_seconds=10,
+            hold_timeout_seconds=50,
+        )
+        self.line = Admission(self.settings)
+        self.now, self.launch = 0.0, 0
+        self.gone: set[Ticket] = set()
+        self.refused: set[Ticket] = set()
+        self.there: list[Ticket] = []
+        self.situation = Situation("coming", "a")
+
+    def judge(self, actions):
+        for action in actions:
+            match action:
+                case Go(ticket):
+                    assert self.situation.phase == "serving"
+                    assert ticket.profile in {"", self.situation.profile}
+                    assert ticket not in self.refused
+                    self.gone.add(ticket)
+                case Refuse(ticket):
+                    assert ticket not in self.gone
+                    self.refused.add(ticket)
+                    self.there.remove(ticket)
+                case Switch(profile):
+                    assert profile != self.situation.profile
+                    assert self.situation.phase in {"serving", "down", "asleep"}
+                case Wake():
+                    assert self.situation.phase == "asleep"
+
+    @rule(profile=sampled_from(["", "a", "b"]), size=integers(0, 60), generates=booleans(), wakes=booleans())
+    def arrive(self, profile, size, generates, wakes):
+        ticket = Ticket(self.now, profile, size, generates=generates, wakes=wakes)
+        self.there.append(ticket)
+        self.judge(self.line.arrive(ticket, self.now))
+
+    @rule(choice=data())
+    def end(self, choice):
+        if self.there:
+            ticket = choice.draw(sampled_from(self.there))
+            self.there.remove(ticket)
+            self.gone.discard(ticket)
+            self.judge(self.line.end(ticket, self.now))
+
+    @rule(choice=data())
+    def lose(self, choice):
+        if self.gone:
+            ticket = choice.draw(sampled_from(sorted(self.gone, key=id)))
+            self.gone.discard(ticket)
+            ticket.lost_launch, ticket.not_before = self.launch, self.now + 1
+            self.judge(self.line.come_again(ticket, self.now))
+
+    @rule(phase=sampled_from(["serving", "coming", "asleep", "down", "ending"]), profile=sampled_from("ab"))
+    def change(self, phase, profile):
+        self.launch += phase == "serving"
+        self.situation = Situation(phase, profile, self.launch, self.now)
+        self.judge(self.line.change(self.situation, self.now))
+
+    @rule(profile=sampled_from("ab"))
+    def fail_switch(self, profile):
+        self.judge(self.line.switch_failed(profile, "no", self.now))
+
+    @rule(seconds=floats(0.1, 20))
+    def pass_time(self, seconds):
+        self.now += seconds
+        self.judge(self.line.tick(self.now))
+
+    @invariant()
+    def nobody_is_lost(self):
+        if hasattr(self, "line"):
+            assert set(self.there) == set(self.line.waiting) | self.line.under_way
+            assert self.line.under_way == self.gone & set(self.there)
+            assert (
+                all(self.now - ticket.arrived < 50 for ticket in self.line.waiting) or not self.line.waiting
+            )
+
+    @invariant()
+    def bounds_hold(self):
+        if hasattr(self, "line"):
+            waiting = self.line.waiting
+            # Those that were sent and come again are never turned away for want of room.
+            fresh = [ticket for ticket in waiting if ticket.lost_launch < 0]
+            assert len(fresh) <= 4
+            assert sum(ticket.size_bytes for ticket in fresh) <= 100
+            limit = self.settings.max_concurrent
+            assert not limit or sum(ticket.generates for ticket in self.line.under_way) <= limit
+
+    @invariant()
+    def nobody_waits_who_could_go(self):
+        """While it serves and no other profile's turn has come, a request that has room goes."""
+        if not hasattr(self, "line") or self.situation.phase != "serving" or self.line._switching:
+            return
+        for ticket in self.line.waiting:
+            mine = ticket.profile in {"", self.situation.profile}
+            backs_off = ticket.lost_launch == self.launch and self.now < ticket.not_before
+            room = not ticket.generates or self.line._has_room()
+            assert not (mine and room and not backs_off)
+
+
+AnyTrace.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyTrace = AnyTrace.TestCase

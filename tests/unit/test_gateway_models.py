@@ -1,0 +1,95 @@
+"""The list of models, for OpenAI's clients and for llama-server's web UI."""
+
+from __future__ import annotations
+
+from supervisor.gateway.models import model_document, models_document
+from supervisor.plan.types import Offer
+
+MINI = Offer("mini", ("gpt-oss-120b", "mini"), "the large one")
+SMALL = Offer("small", ("gpt-oss-20b", "MINI", "small"))
+UPSTREAM = {  # shortened from what b11434 says
+    "models": [
+        {"name": "/m/a.gguf", "model": "/m/a.gguf", "capabilities": ["completion"], "details": {"a": 1}}
+    ],
+    "object": "list",
+    "data": [
+        {
+            "id": "/m/a.gguf",
+            "aliases": ["/m/a.gguf"],
+            "tags": [],
+            "object": "model",
+            "architecture": {"input_modalities": ["text"]},
+            "created": 5,
+            "owned_by": "llamacpp",
+            "meta": {"n_ctx": 2048},
+        }
+    ],
+}
+
+
+def test_each_offer_is_a_model_under_its_first_free_name():
+    document = models_document((MINI, SMALL), "mini", "ready", None, 1000.9)
+    assert document["object"] == "list"
+    assert document["data"] == [
+        {
+            "id": "gpt-oss-120b",
+            "object": "model",
+            "created": 1000,
+            "owned_by": "goss-supervisor",
+            "aliases": ["mini"],
+            "profile": "mini",
+            "description": "the large one",
+            "state": "ready",
+        },
+        {
+            "id": "gpt-oss-20b",
+            "object": "model",
+            "created": 1000,
+            "owned_by": "goss-supervisor",
+            "aliases": ["small"],  # "MINI" is taken
+            "profile": "small",
+            "description": "",
+            "state": "unloaded",
+        },
+    ]
+
+
+def test_the_active_one_stands_first_for_the_web_ui():
+    document = models_document((MINI, SMALL), "small", "loading", UPSTREAM, 0)
+    assert [entry["id"] for entry in document["data"]] == ["gpt-oss-20b", "gpt-oss-120b"]
+    assert [entry["state"] for entry in document["data"]] == ["loading", "unloaded"]
+    assert [(entry["name"], entry["model"]) for entry in document["models"]] == [
+        ("gpt-oss-20b", "gpt-oss-20b"),
+        ("gpt-oss-120b", "gpt-oss-120b"),
+    ]
+
+
+def test_what_llama_server_tells_of_its_model_is_kept():
+    document = models_document((MINI, SMALL), "mini", "ready", UPSTREAM, 0)
+    first, second = document["data"]
+    assert first["meta"] == {"n_ctx": 2048}
+    assert first["architecture"] == {"input_modalities": ["text"]}
+    assert (first["id"], first["owned_by"], first["aliases"]) == ("gpt-oss-120b", "goss-supervisor", ["mini"])
+    assert "meta" not in second
+    assert document["models"][0]["capabilities"] == ["completion"]
+    assert "/m/a.gguf" not in repr(document)
+    assert UPSTREAM["data"][0]["id"] == "/m/a.gguf"
+
+
+def test_whatever_else_llama_server_tells_is_no_error():
+    for upstream in ({}, {"data": None, "models": 3}, {"data": [], "models": [1]}, {"data": {"id": 1}}):
+        assert models_document((MINI,), "mini", "ready", upstream, 0)["data"][0]["id"] == "gpt-oss-120b"
+
+
+def test_an_offer_without_a_name_of_its_own_is_left_out():
+    document = models_document((MINI, Offer("other", ("Mini",))), "other", "ready", None, 0)
+    assert [entry["profile"] for entry in document["data"]] == ["mini"]
+    assert document["data"][0]["state"] == "unloaded"
+
+
+def test_one_model_is_found_by_any_of_its_names():
+    document = models_document((MINI, SMALL), "mini", "ready", UPSTREAM, 0)
+    assert model_document(document, "gpt-oss-120b") is document["data"][0]
+    assert model_document(document, "Mini") is document["data"][0]
+    assert model_document(document, "small") is document["data"][1]
+    assert model_document(document, "gpt-4o") is None

@@ -1,0 +1,172 @@
+"""Behind a gateway llama-server listens where only we reach it, and what concerns clients is the door's."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.daemon.status import url_of
+from supervisor.engine.build import Build
+from supervisor.errors import ConfigError
+from supervisor.options.vocabulary import pinned
+from supervisor.plan.make import ModelAtHand, make_plan
+from supervisor.plan.outside import offer_of
+from supervisor.plan.types import Door, Offer
+from supervisor.plan.wire import from_json, to_json
+from supervisor.profile.types import Gateway, Listen, Origin, Profile
+
+from .test_options_properties import OPTIONS
+
+BUILD = Build(
+    "path", "ggml-org/llama.cpp", "b11434", "cpu", ("/opt/llama-server",), "d1", pinned(), reason="given"
+)
+MODEL = ModelAtHand("/models/m.gguf", ("/models/m.gguf",), "stamp")
+SOCKET = "/run/user/1/goss/llama-server.sock"
+PROFILE = Profile("p", server={"ctx-size": 4096}, aliases=("a", "b"), description="of mine")
+TLS = {"ssl-cert-file": "/c.pem", "ssl-key-file": "/k.pem"}
+
+
+def plan(profile=PROFILE, inside=SOCKET, **more):
+    return make_plan(profile, BUILD, MODEL, inside=inside, **more)
+
+
+def digests(*keys):
+    return tuple(hashlib.sha256(key.encode()).hexdigest() for key in keys)
+
+
+def test_llama_server_listens_on_a_socket_and_the_door_on_the_public_address():
+    made = plan()
+    assert made.argv[-2:] == ("--host", SOCKET)
+    assert "--port" not in made.argv
+    assert (made.host, made.port) == (SOCKET, 0)
+    assert made.door == Door("127.0.0.1", 8080, Gateway(), (Offer("p", ("a", "b", "p"), "of mine"),))
+    assert url_of(made) == "http://127.0.0.1:8080"
+
+
+def test_without_sockets_it_is_a_loopback_port_that_is_found_at_the_launch():
+    made = plan(inside="")
+    assert made.argv[-4:] == ("--host", "127.0.0.1", "--port", "0")
+    assert (made.host, made.port) == ("127.0.0.1", 0)
+
+
+def test_with_the_gateway_off_llama_server_has_the_address_itself():
+    made = plan(replace(PROFILE, gateway=Gateway(mode="off")))
+    assert made.argv[-4:] == ("--host", "127.0.0.1", "--port", "8080")
+    assert (made.door, made.host, made.port) == (None, "127.0.0.1", 8080)
+
+
+def test_keys_are_the_door_s_from_wherever_they_come_and_only_their_digests():
+    profile = replace(PROFILE, server={"api-key": "one, two,,", "api-key-file": "/keys"})
+    made = plan(profile, key_text="# mine\nthree\r\n\n two \n")
+    assert made.door.keys == digests("one", "two", "three")
+    assert made.secrets == {}
+    assert not any("key" in word for word in made.argv)
+    assert not any(key in str(to_json(made)) for key in ("'one", "three'"))
+
+
+def test_keys_in_the_environment_are_the_door_s_too_and_an_option_stands_over_them():
+    profile = replace(PROFILE, env={"LLAMA_API_KEY": "k", "LLAMA_ARG_API_KEY_FILE": "/keys", "A": "1"})
+    made = plan(profile, key_text="file")
+    assert (made.env, made.door.keys) == ({"A": "1"}, digests("k", "file"))
+    assert plan(replace(profile, server={"api-key": "o"})).door.keys == digests("o")
+
+
+def test_tls_is_spoken_by_the_door_alone():
+    made = plan(replace(PROFILE, server={**PROFILE.server, **TLS, "api-prefix": "/llm"}))
+    assert (made.door.tls_certificate, made.door.tls_key, made.tls) == ("/c.pem", "/k.pem", False)
+    assert not any("ssl" in word for word in made.argv)
+    assert url_of(made) == "https://127.0.0.1:8080/llm"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("ssl-cert-file", "ssl-key-file"), ("ssl-key-file", "ssl-cert-file")]
+)
+def test_half_of_tls_is_an_error_with_its_place(given, missing):
+    origins = {f"server.{given}": Origin("p", "p.yaml", 3, 5)}
+    profile = replace(PROFILE, server={given: "/x.pem"}, origins=origins)
+    with pytest.raises(ConfigError, match=rf"p\.yaml:3:5: server\.{given}: {missing} is missing"):
+        plan(profile)
+
+
+def test_what_is_left_out_is_told():
+    made = plan(replace(PROFILE, server={"reuse-port": True, "api-key": "k"}))
+    assert "--reuse-port" not in made.argv
+    assert [(t.option, t.rendered) for t in made.translations] == [("api-key", ()), ("reuse-port", ())]
+
+
+def test_cross_origin_options_stay_with_llama_server():
+    assert "--cors-origins" in plan(replace(PROFILE, server={"cors-origins": "https://a.lan"})).argv
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(PROFILE, listen=Listen("0.0.0.0", 9000)),
+        replace(PROFILE, gateway=Gateway(max_queue=1, set_params={"top_k": 1}, models=("x",))),
+        replace(PROFILE, server={**PROFILE.server, **TLS, "api-key": "k"}),
+    ],
+)
+def test_nothing_of_the_door_restarts_the_server(other):
+    assert plan(other).digest == plan().digest
+
+
+def test_another_address_inside_is_another_server():
+    assert len({plan().digest, plan(inside="").digest, plan(inside="/other.sock").digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("host", "gateway", "warned"),
+    [
+        ("0.0.0.0", Gateway(), False),
+        ("0.0.0.0", Gateway(allow_unauthenticated=True), True),
+        ("127.0.0.1", Gateway(allow_unauthenticated=True), False),
+    ],
+)
+def test_an_open_door_is_warned_of_only_where_nobody_is_asked_for_a_key(host, gateway, warned):
+    found = plan(replace(PROFILE, listen=Listen(host), gateway=gateway)).warnings
+    said = "0.0.0.0:8080 is open to the network and anybody who reaches it can use it"
+    assert found == ((f"{said} (gateway.allow-unauthenticated)",) if warned else ())
+
+
+def test_a_profile_is_offered_by_its_aliases_then_its_name_each_once():
+    assert offer_of(replace(PROFILE, aliases=("x", "p", "x"))).names == ("x", "p")
+    assert offer_of(replace(PROFILE, aliases=())).names == ("p",)
+
+
+def test_other_offers_are_the_door_s():
+    offers = (Offer("p", ("p",)), Offer("q", ("q",)))
+    assert plan(offers=offers).door.offers == offers
+
+
+def test_a_door_survives_the_wire():
+    gateway = Gateway(
+        models=("a",), allow_origins=("https://a.lan",), set_params={"stop": ["a", {"b": None}]}
+    )
+    made = plan(replace(PROFILE, gateway=gateway, server={"api-key": "k", **TLS}))
+    assert from_json(to_json(made)) == made
+
+
+CLIENTS = ("api-key-file", "ssl-cert-file", "ssl-key-file", "reuse-port")
+HALF_TLS = {"ssl-cert-file"}, {"ssl-key-file"}
+
+
+@given(
+    OPTIONS.filter(lambda options: options.keys() & set(TLS) not in HALF_TLS),
+    st.sampled_from([SOCKET, ""]),
+)
+def test_behind_a_door_all_is_the_same_but_the_way_to_clients(options, inside):
+    options = {name: value for name, value in options.items() if name not in {"host", "port"}}
+    behind = plan(replace(PROFILE, server=options), inside)
+    plain = {name: value for name, value in options.items() if name not in CLIENTS}
+    alone = plan(replace(PROFILE, server=plain, gateway=Gateway(mode="off")))
+    assert behind.argv[: behind.argv.index("--host")] == alone.argv[: alone.argv.index("--host")]
+    assert (behind.env, behind.model_files, behind.liveness_path, behind.wants_gpu) == (
+        alone.env,
+        alone.model_files,
+        alone.liveness_path,
+        alone.wants_gpu,
+    )
