@@ -18,7 +18,7 @@ from ..plan.wire import to_json
 from .common import force_option, json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
 from .progress import waiting
-from .start import prepared
+from .start import prepared, show_first_key
 
 EXIT_SECONDS = 10.0
 
@@ -46,6 +46,8 @@ def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: 
     paths = Paths.from_environment()
     client.ask(paths, {"op": "status"})  # nobody shall wait for an engine to hear that nothing runs
     plan = prepared(profile, parse_settings(settings), paths, force=force)
+    if not by_request:  # then the door stays as it is
+        show_first_key(paths, plan)
     return _run(plan, {"op": "start", "by_request": by_request}, paths, as_json=as_json)
 
 
@@ -58,6 +60,7 @@ def restart(force: bool, settings: tuple[str, ...], as_json: bool) -> int:
     paths = Paths.from_environment()
     profile, before = _running(paths)
     plan = prepared(profile, {**before, **parse_settings(settings)}, paths, force=force)
+    show_first_key(paths, plan)
     return _run(plan, {"op": "start"}, paths, as_json=as_json)
 
 
@@ -67,6 +70,7 @@ def reload(as_json: bool) -> int:
     """Read the profile again; the server is restarted only if its plan's digest changed."""
     paths = Paths.from_environment()
     plan = prepared(*_running(paths), paths)
+    show_first_key(paths, plan)
     return _run(plan, {"op": "reload"}, paths, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -59,7 +60,18 @@ def _supervise(paths: Paths, plan: LaunchPlan, *, foreground: bool) -> None:
     if foreground:
         output.listen(Terminal().show)
     tell = _say_nothing if foreground else _tell
-    asyncio.run(Daemon(paths, endpoint(paths.runtime), output, generation, tell).run(plan))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(Daemon(paths, endpoint(paths.runtime), output, generation, tell).run(plan))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, where there is one: what it relays costs a third less."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _tell(message: dict[str, Any]) -> None:

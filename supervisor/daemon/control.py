@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
@@ -16,10 +16,10 @@ from typing import Any, Literal
 from ..errors import SupervisorError
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json, to_json
-from ..server.key import api_key
 from ..server.lifecycle import Outcome
 from ..server.server import Server
 from ..server.table import State
+from .front import Front
 from .listener import LONGEST_LINE
 from .status import status_of, url_of
 
@@ -31,8 +31,7 @@ class Control:
     """
     Answers requests about one server; ``news`` are of its engine, ``shut_down(now)`` ends the daemon.
 
-    ``on_plan(plan, by_request)`` gives the plan that is run in place of the one that was sent; what it raises
-    is the answer.  ``keep_warm`` is called when somebody wants to keep what is loaded.
+    ``front`` is asked about the plan's door, and what clients do.
     """
 
     def __init__(
@@ -41,16 +40,13 @@ class Control:
         daemon: Callable[[], Message],
         news: Callable[[], Message | None],
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
-        *,
-        on_plan: Callable[[LaunchPlan, bool], LaunchPlan] = lambda plan, _: plan,
-        keep_warm: Callable[[], None] = lambda: None,
+        front: Front,
     ) -> None:
         self._server = server
         self._daemon = daemon
         self._news = news
         self._shut_down = shut_down
-        self._on_plan = on_plan
-        self._keep_warm = keep_warm
+        self._front = front
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
         self._over = False
@@ -108,6 +104,7 @@ class Control:
             "unload": self._unload,
             "stop": self._stop,
             "running": self._running,
+            "requests": self._requests,
         }
 
     async def _status(self, _: Message) -> AsyncIterator[Message]:
@@ -127,7 +124,8 @@ class Control:
     async def _start(self, request: Message) -> AsyncIterator[Message]:
         """Start, restart and switch are one thing: run this plan in place of whatever runs."""
         try:
-            plan = self._on_plan(from_json(request["plan"]), bool(request.get("by_request")))
+            sent, by_request = from_json(request["plan"]), bool(request.get("by_request"))
+            plan = await self._front.admit(self._server, sent, by_request=by_request)
         except (ValueError, KeyError, TypeError) as error:
             yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
             return
@@ -151,7 +149,7 @@ class Control:
         """Where it serves, its idle time starts anew."""
         life = self._server.lifecycle
         if self._server.is_serving and life.plan is not None:
-            self._keep_warm()
+            self._front.keep_warm()
             result: Literal["ready", "degraded"] = "degraded" if life.state is State.DEGRADED else "ready"
             yield self.about(Outcome(result, life.why, profile=life.plan.profile))
             return
@@ -177,10 +175,34 @@ class Control:
             "profile": plan.profile if plan else None,
             "settings": dict(plan.settings) if plan else {},
             "url": url_of(plan) if plan else None,
-            "key": api_key(plan) if plan else "",
+            "key": self._front.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
             "final": True,
         }
+
+    async def _requests(self, request: Message) -> AsyncIterator[Message]:
+        """The last requests after number ``since``, and with ``follow`` those that come."""
+        activity, last = self._front.activity, request.get("last")
+        if activity is None:
+            yield {"error": "There is no gateway.", "hint": "gateway: on in the profile, then restart"}
+            return
+        number, follows = int(request.get("since", 0)), bool(request.get("follow"))
+        while not self._over:
+            changed = activity.changed
+            found = [asdict(each) for each in activity.since(number, last)]
+            last, number = None, found[-1]["number"] if found else number
+            if found or not follows:
+                yield {"requests": found, "final": not follows}
+            if not follows:
+                return
+            await self._either(changed.wait())
+
+    async def _either(self, happens: Coroutine[Any, Any, object]) -> None:
+        """That, or a change of the server, or the end."""
+        waits = [asyncio.ensure_future(happens), asyncio.ensure_future(self._changed.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
 
     async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[Message]:
         """Every change on the way, then the outcome."""
@@ -200,6 +222,7 @@ class Control:
             "schema": 1,
             "daemon": self._daemon(),
             "server": status_of(self._server),
+            "gateway": self._front.about(),
             "update": self._news(),
         }
 

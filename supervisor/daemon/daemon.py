@@ -28,7 +28,7 @@ from ..server.vitals import vitals_of
 from .adjusted import remember
 from .control import Control
 from .endpoint import Endpoint
-from .guests import Guests
+from .front import Front
 from .listener import listen
 from .places import SERVER, adjusted_file, daemon_log, figures_file, private_config, record_file, update_file
 from .status import failure_of, iso, url_of
@@ -66,6 +66,7 @@ class Daemon:
         self._figures_of = 0
         self._tell = tell
         self._looks = looks
+        self._front = Front(paths)
         self._server = Server(
             SERVER,
             output=output,
@@ -73,9 +74,9 @@ class Daemon:
             private_config=private_config(paths),
             jitter=random.random,
             on_change=self._on_change,
+            under_way=self._front.under_way,
         )
-        self._guests = Guests()
-        self._control = Control(self._server, self._about, self._news, self._shut_down, on_plan=self._admit)
+        self._control = Control(self._server, self._about, self._news, self._shut_down, self._front)
 
     async def run(self, plan: LaunchPlan) -> None:
         """
@@ -94,6 +95,7 @@ class Daemon:
                 task.result()
         finally:
             listener.close()
+            await self._front.finish()
             await self._control.finish()
             self._endpoint.remove()
             self._server.close()
@@ -101,6 +103,7 @@ class Daemon:
             working.cancel()
 
     async def _supervise(self, plan: LaunchPlan) -> None:
+        plan = await self._front.admit(self._server, plan, by_request=False)
         outcome = await self._first(plan)
         self._tell(self._control.about(outcome))
         if outcome.result == "failed":
@@ -119,12 +122,10 @@ class Daemon:
         waits = plan.door is not None and not plan.door.settings.preload
         return self._server.rest(plan) if waits else self._server.start(plan)
 
-    def _admit(self, plan: LaunchPlan, by_request: bool) -> LaunchPlan:
-        return self._guests.admit(self._server.plan, plan, by_request=by_request)
-
     # --- the end
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
+        self._front.begin_to_end()
         if now or self._stop is None:
             self._stop = self._server.stop(now=now)
         self._stop_asked.set()
@@ -161,6 +162,7 @@ class Daemon:
 
     def _on_change(self) -> None:
         self._announce()
+        self._front.changed(self._server)
         self._control.changed()
         try:
             write_record(record_file(self._paths), self._record())

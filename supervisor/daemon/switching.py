@@ -42,13 +42,7 @@ class Switching:
     async def _run(self, profile: str) -> None:
         with tempfile.TemporaryFile() as said:
             try:
-                child = subprocess.Popen(
-                    [*self._command, profile],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    start_new_session=True,
-                )
+                child = _launch([*self._command, profile], said)
             except OSError as error:
                 self._tell(profile, f"goss-supervisor switch cannot be run: {error.strerror}")
                 return
@@ -58,6 +52,17 @@ class Switching:
         if why:
             log.warning("the switch to %s failed: %s", profile, why)
         self._tell(profile, why)
+
+
+def _launch(words: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    """In a session of its own: a switch that has begun shall not end with the terminal, nor with us."""
+    return subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        start_new_session=True,
+    )
 
 
 def _why(said: IO[bytes]) -> str:

@@ -137,7 +137,7 @@ class Answer:
 
 
 class UnwrappedAnswer(Answer):
-    """For clients of HTTP/1.0, who know no chunks: they are taken off, and the connection's end is the end."""
+    """For clients of HTTP/1.0, who know no chunks: taken off, and the connection's end is the body's."""
 
     __slots__ = ("_pieces",)
 

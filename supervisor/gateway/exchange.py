@@ -157,12 +157,22 @@ class Exchange:
         assert upstream is not None
         if upstream.was_used and upstream.heard_nothing:
             self._send(None)
-        elif self._delivery.has_begun or self.was_replayed or not self._house.settings.replay:
-            self.fail(Trouble(502, "server_lost", f"{why}: {self._house.why_lost()}"))
         else:
-            self.was_replayed = True
-            self._delivery.forget()
-            self._house.come_again(self, LOST_SECONDS)
+            self._lose_server(f"{why}: {self._house.why_lost()}")
+
+    def cut(self, why: str) -> None:
+        """Its server is being taken away."""
+        self._cancel()
+        self._lose_server(why)
+
+    def _lose_server(self, why: str) -> None:
+        if self._delivery.has_begun or self.was_replayed or not self._house.settings.replay:
+            self.fail(Trouble(502, "server_lost", why))
+            return
+        self.was_replayed = True
+        self.status = self.first_byte_at = None
+        self._delivery.forget()
+        self._house.come_again(self, LOST_SECONDS)
 
     # --- ends
 

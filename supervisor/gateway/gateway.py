@@ -101,6 +101,10 @@ class Gateway:
             self._listening = opened
         self._take(door, plan)
 
+    def has_door_of(self, plan: LaunchPlan) -> bool:
+        """Whether it is this plan's door that stands open."""
+        return plan.door is None or (self._listening is not None and plan.door == self._door)
+
     def _connection(self) -> Client:
         return Client(self, self._loop)
 
@@ -179,7 +183,7 @@ class Gateway:
         """It goes; who is still being answered has had the time that there was."""
         why = self._server.lifecycle.why or "the server is being stopped"
         for ticket in list(self._admission.under_way):
-            self._exchanges[ticket].fail(Trouble(503, "server_stopped", f"The answer was cut off: {why}."))
+            self._exchanges[ticket].cut(f"The answer was cut off: {why}.")
 
     def _let_drain(self) -> None:
         if self._server.state is State.DRAINING and not self._admission.under_way:

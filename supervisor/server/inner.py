@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 from ..errors import StartFailed
 from ..plan.types import LaunchPlan
@@ -37,6 +38,12 @@ def with_inner_address(plan: LaunchPlan) -> LaunchPlan:
         port=port,
         secrets={**plan.secrets, "LLAMA_API_KEY": key},
     )
+
+
+def leave_nothing(plan: LaunchPlan) -> None:
+    """The server is gone; its socket file stays behind, as llama-server leaves it."""
+    if plan.door is not None and is_socket_path(plan.host):
+        Path(plan.host).unlink(missing_ok=True)
 
 
 def is_worth_another_try(plan: LaunchPlan, diagnosis: Diagnosis) -> bool:

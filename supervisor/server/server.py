@@ -25,7 +25,7 @@ from .diagnosis import Diagnosis, Phase, diagnose
 from .environment import child_environment
 from .ground import check_ground
 from .inbox import Inbox
-from .inner import is_worth_another_try, with_inner_address
+from .inner import is_worth_another_try, leave_nothing, with_inner_address
 from .inputs import (
     Drained,
     Exited,
@@ -259,6 +259,7 @@ class Server:
 
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:
         self.child = self.target = None
+        leave_nothing(plan)
         self.memory.end()
         self.output.end_run()
         phase: Phase = "serving" if self.ready_since is not None else "starting"

@@ -14,7 +14,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -264,9 +264,11 @@ class Relay:
 
     def restart(self) -> None:
         """The server goes, and the next launch serves at the same address."""
-        target, self.server.target, self.server.state = self.server.target, None, State.STARTING
+        target = self.server.target
+        assert target is not None
+        self.server.target, self.server.state = None, State.STARTING
         self.gateway.changed()
-        self.server.target, self.server.state = target, State.READY
+        self.server.target, self.server.state = replace(target), State.READY
         self.server.launch += 1
         self.gateway.changed()
 

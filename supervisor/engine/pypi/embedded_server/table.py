@@ -132,7 +132,7 @@ SERVER = (
     string("-mm --mmproj", "mmproj.path", "path to a multimodal projector file", "FILE"),
     words("-a --alias", "model_alias", "model names for the API, comma-separated", "STRING", set),
     words("--tags", "model_tags", "model tags, comma-separated", "STRING", set),
-    words("--host", "hostnames", "addresses to listen on, comma-separated", "HOST"),
+    words("--host", "hostnames", "addresses or UNIX socket paths to listen on, comma-separated", "HOST"),
     value("--port", "port", "port to listen on", hint="PORT"),
     switch("--reuse-port", "reuse_port", "let several sockets bind the port"),
     string("--path", "public_path", "folder of static files to serve", "PATH"),
