@@ -48,7 +48,6 @@ class Ticket:
 
     arrived: float
     profile: str = ""
-    size_bytes: int = 0
     generates: bool = True  # counts for max_concurrent
     wakes: bool = True
     lost_launch: int = -1
@@ -93,7 +92,6 @@ class Admission:
         self.waiting: deque[Ticket] = deque()
         self.under_way: set[Ticket] = set()
         self._generating = 0
-        self._waiting_bytes = 0
         self._switching = ""
         self._woken = False
 
@@ -103,7 +101,7 @@ class Admission:
         """A request is there."""
         if self._may_go(ticket, now) and not self._is_passed_over(ticket):
             return [self._go(ticket)]
-        if self._is_full(ticket):
+        if len(self.waiting) >= self.settings.max_queue:
             return [Refuse(ticket, "full")]
         self._wait(ticket)
         return self._pump(now)
@@ -196,7 +194,7 @@ class Admission:
     def _let_go(self, now: float) -> Iterator[Action]:
         for ticket in [ticket for ticket in self.waiting if self._may_go(ticket, now)]:
             if self._may_go(ticket, now):  # the one before may have taken the last place
-                self._leave_queue(ticket)
+                self.waiting.remove(ticket)
                 yield self._go(ticket)
 
     def next_time(self, now: float) -> float | None:
@@ -228,11 +226,6 @@ class Admission:
         limited = ticket.generates and self.settings.max_concurrent
         return bool(limited) and any(self._mine(each) and each.generates for each in self.waiting)
 
-    def _is_full(self, ticket: Ticket) -> bool:
-        settings = self.settings
-        too_many = len(self.waiting) >= settings.max_queue
-        return too_many or self._waiting_bytes + ticket.size_bytes > settings.max_queue_bytes
-
     # --- the books
 
     def _go(self, ticket: Ticket) -> Go:
@@ -241,18 +234,13 @@ class Admission:
         return Go(ticket)
 
     def _wait(self, ticket: Ticket, *, first: bool = False) -> None:
-        self._waiting_bytes += ticket.size_bytes
         if first:
             self.waiting.appendleft(ticket)
         else:
             self.waiting.append(ticket)
 
-    def _leave_queue(self, ticket: Ticket) -> None:
-        self.waiting.remove(ticket)
-        self._waiting_bytes -= ticket.size_bytes
-
     def _refuse(self, ticket: Ticket, reason: Reason, why: str = "") -> Refuse:
-        self._leave_queue(ticket)
+        self.waiting.remove(ticket)
         return Refuse(ticket, reason, why)
 
     def _forget(self, ticket: Ticket) -> None:
@@ -260,4 +248,4 @@ class Admission:
             self.under_way.remove(ticket)
             self._generating -= ticket.generates
         elif ticket in self.waiting:
-            self._leave_queue(ticket)
+            self.waiting.remove(ticket)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SLOWEST_BODY = 1024  # bytes a second, beyond the client timeout
 LINGER_SECONDS = 2.0  # so that a client that still sends can read why it should not
+RETRY_SECONDS = 5
 _READ_AHEAD = 64 * 1024
 
 Phase = Literal["head", "body", "answer", "linger", "gone"]
@@ -50,6 +51,12 @@ class Host(Protocol):
     def part(self, client: Client) -> None:
         """It is gone."""
 
+    def hold(self, size_bytes: int) -> bool:
+        """So much more of a body is there; whether there is room for it."""
+
+    def release(self, size_bytes: int) -> None:
+        """That much is not kept any more."""
+
 
 class Client(asyncio.Protocol):
     """
@@ -70,6 +77,7 @@ class Client(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._began = 0.0
         self._unwritten = 0
+        self._held_bytes = 0
         self.deadline = inf
         self.is_paused = False
 
@@ -103,6 +111,7 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._phase = "gone"
         self.deadline = inf
+        self._let_go_of_body()
         self._host.part(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -170,6 +179,10 @@ class Client(asyncio.Protocol):
     def _read_body(self, data: bytes) -> None:
         head, body = self._head, self._body
         assert head is not None
+        self._held_bytes += len(data)
+        if not self._host.hold(len(data)):
+            self._refuse(_NO_ROOM, self._dialect)
+            return
         if isinstance(body, ChunkedBody):
             try:
                 body.feed(data)
@@ -192,6 +205,10 @@ class Client(asyncio.Protocol):
             received = len(body)
         self.deadline = self._began + self._host.settings.client_timeout_seconds + received / SLOWEST_BODY
 
+    def _let_go_of_body(self) -> None:
+        self._host.release(self._held_bytes)
+        self._held_bytes = 0
+
     def _receive(self, head: Head, body: bytes) -> None:
         self._phase, self._body, self._began, self.deadline = "answer", bytearray(), 0.0, inf
         assert self._visit is not None
@@ -208,13 +225,15 @@ class Client(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Goes out as it is."""
-        self._transport.write(data)
+        if self._phase != "gone":
+            self._transport.write(data)
 
     def next_request(self, *, keep_alive: bool) -> None:
         """The answer is written whole."""
         self._exchange = None
         if self._phase == "gone":
             return
+        self._let_go_of_body()
         if not keep_alive:
             self._close()
             return
@@ -252,7 +271,8 @@ class Client(asyncio.Protocol):
         A close with unread data would reset the connection, and the client would never read the answer.
         """
         self._phase = "linger"
-        self._pending = b""
+        self._pending, self._body = b"", bytearray()
+        self._let_go_of_body()
         self.deadline = self._loop.time() + LINGER_SECONDS
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -294,6 +314,8 @@ class Client(asyncio.Protocol):
             self.deadline = now + self._host.settings.client_timeout_seconds
         elif self._phase == "body" or (self._phase == "head" and self._pending):
             self._refuse(Trouble(408, "timeout", "The request did not arrive in time."), self._dialect)
+        elif self._phase == "head":
+            self._transport.close()
         else:
             self._transport.abort()
 
@@ -301,6 +323,11 @@ class Client(asyncio.Protocol):
         """The door closes: who is being answered has an exchange, which ends it."""
         if self._exchange is None and self._phase != "gone":
             self._transport.close()
+
+
+_NO_ROOM = Trouble(
+    429, "queue_full", "The bodies of too many requests are held here already.", retry_seconds=RETRY_SECONDS
+)
 
 
 def _too_long(limit: int) -> Trouble:

@@ -50,6 +50,7 @@ class Trouble:
     code: str
     message: str
     hint: str = ""
+    retry_seconds: int = 0  # for the client's next try; 0 says nothing of it
 
     @property
     def text(self) -> str:
@@ -82,6 +83,8 @@ def answer(
         b"connection: keep-alive" if keep_alive else b"connection: close",
         *(b"%s: %s" % header for header in extra_headers),
     ]
+    if trouble.retry_seconds:
+        lines.append(b"retry-after: %d" % trouble.retry_seconds)
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if without_body else body)
 
 

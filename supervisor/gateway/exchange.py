@@ -76,7 +76,7 @@ class Exchange:
         self.result: Result | Literal[""] = ""
         self.status: int | None = None
         self.note = ""
-        self.was_replayed = self.has_waited = False
+        self.was_replayed = self.has_waited = self._was_resent = False
         self.answer_bytes = 0
         self.went_at: float | None = None  # when it was first let go
         self.first_byte_at: float | None = None
@@ -108,9 +108,13 @@ class Exchange:
     async def _connect(self) -> None:
         try:
             upstream = await self._house.pool.connect()
-        except OSError:
+        except OSError as error:
             self._connecting = None
-            if not self.result:
+            if self.result:
+                return
+            if self._was_resent:  # the server that took it and closed the connection was dying
+                self._lose_server(f"{error}: {self._house.why_lost()}")
+            else:
                 self._house.come_again(self, RETRY_SECONDS)
             return
         self._connecting = None
@@ -156,6 +160,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         assert upstream is not None
         if upstream.was_used and upstream.heard_nothing:
+            self._was_resent = True
             self._send(None)
         else:
             self._lose_server(f"{why}: {self._house.why_lost()}")
@@ -169,7 +174,7 @@ class Exchange:
         if self._delivery.has_begun or self.was_replayed or not self._house.settings.replay:
             self.fail(Trouble(502, "server_lost", why))
             return
-        self.was_replayed = True
+        self.was_replayed, self._was_resent = True, False
         self.status = self.first_byte_at = None
         self._delivery.forget()
         self._house.come_again(self, LOST_SECONDS)

@@ -19,7 +19,7 @@ from ..server.table import State
 from . import parameters
 from .activity import Activity, Request
 from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
-from .client import Client
+from .client import RETRY_SECONDS, Client
 from .dialects import Trouble
 from .exchange import Exchange, Wish
 from .figures import Figures
@@ -49,6 +49,7 @@ _PHASES: dict[State, Phase] = {
     State.FAILED: "down",
     State.STOPPED: "ending",
 }
+_INDENT_BYTES = 64  # before the first bracket of a JSON body
 _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
@@ -70,6 +71,7 @@ class Gateway:
         self._admission = Admission(Settings())
         self._exchanges: dict[Ticket, Exchange] = {}
         self._clients: set[Client] = set()
+        self._held_bytes = 0
         self._empty = asyncio.Event()
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -214,6 +216,13 @@ class Gateway:
         if not self._clients:
             self._empty.set()
 
+    def hold(self, size_bytes: int) -> bool:
+        self._held_bytes += size_bytes
+        return self._held_bytes <= self.settings.max_queue_bytes
+
+    def release(self, size_bytes: int) -> None:
+        self._held_bytes -= size_bytes
+
     # --- requests
 
     def greet(self, head: Head) -> Visit:
@@ -231,7 +240,8 @@ class Gateway:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
-        asked = text_of(top_level(body, b"model")) or ""
+        is_json = body[:_INDENT_BYTES].lstrip().startswith(b"{")
+        asked = (text_of(top_level(body, b"model")) if is_json else None) or ""
         meant = self._names.meant(asked)
         if meant is None:
             trouble = Trouble(
@@ -243,11 +253,10 @@ class Gateway:
             self._note(refused(head, visit, trouble, asked))
             say(client, head, trouble, visit)
             return None
-        wish = Wish(head, body, asked, meant.effort, visit.route.generates and is_streaming(body))
+        wish = Wish(head, body, asked, meant.effort, is_json and visit.route.generates and is_streaming(body))
         ticket = Ticket(
             self._loop.time(),
             self._profile_for(meant.profile),
-            len(body),
             generates=visit.route.generates,
             wakes=visit.route.wakes,
         )
@@ -313,7 +322,10 @@ class Gateway:
     def _why_refused(self, refusal: Refuse) -> Trouble:
         match refusal.reason:
             case "full":
-                return Trouble(429, "queue_full", f"{len(self._admission.waiting)} requests wait already.")
+                many = len(self._admission.waiting)
+                return Trouble(
+                    429, "queue_full", f"{many} requests wait already.", retry_seconds=RETRY_SECONDS
+                )
             case "late":
                 seconds = self.settings.hold_timeout_seconds
                 why = self._server.lifecycle.why or self._server.state.value

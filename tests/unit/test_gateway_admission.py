@@ -11,9 +11,7 @@ from hypothesis.strategies import booleans, data, floats, integers, sampled_from
 from supervisor.gateway.admission import Admission, Go, Refuse, Situation, Switch, Ticket, Wake
 from supervisor.profile.types import Gateway
 
-SMALL = Gateway(
-    min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3, max_queue_bytes=100
-)
+SMALL = Gateway(min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3)
 SERVING = Situation("serving", "a", 1, 0.0)
 
 
@@ -47,16 +45,12 @@ def test_one_that_waited_too_long_is_told_so():
     assert line.tick(601.0) == [Refuse(ticket, "late")]
 
 
-def test_more_than_may_wait_are_turned_away_by_number_and_by_size():
+def test_more_than_may_wait_are_turned_away():
     line = queue(situation=Situation("coming", "a"))
     for second in range(3):
         assert line.arrive(at(second), second) == []
     too_many = at(4)
     assert line.arrive(too_many, 4.0) == [Refuse(too_many, "full")]
-    line = queue(situation=Situation("coming", "a"))
-    line.arrive(at(1, size_bytes=60), 1.0)
-    too_big = at(2, size_bytes=41)
-    assert line.arrive(too_big, 2.0) == [Refuse(too_big, "full")]
 
 
 def test_a_server_that_stays_down_refuses_who_waits_and_who_comes():
@@ -178,11 +172,10 @@ def test_or_to_the_same_one_when_that_turns_out_to_live():
 
 
 def test_a_client_that_leaves_frees_its_place():
-    line, ticket = queue(situation=Situation("coming", "a")), at(1, size_bytes=100)
+    line, ticket = queue(situation=Situation("coming", "a")), at(1)
     line.arrive(ticket, 1.0)
     line.end(ticket, 2.0)
     assert line.change(SERVING, 3.0) == []
-    assert line.arrive(again := at(4, size_bytes=100), 4.0) == [Go(again)]
 
 
 class AnyTrace(RuleBasedStateMachine):
@@ -192,7 +185,6 @@ class AnyTrace(RuleBasedStateMachine):
     def begin(self, limit):
         self.settings = Gateway(
             max_queue=4,
-            max_queue_bytes=100,
             max_concurrent=limit,
             min_warm_seconds=5,
             max_wait_seconds=10,
@@ -223,9 +215,9 @@ class AnyTrace(RuleBasedStateMachine):
                 case Wake():
                     assert self.situation.phase == "asleep"
 
-    @rule(profile=sampled_from(["", "a", "b"]), size=integers(0, 60), generates=booleans(), wakes=booleans())
-    def arrive(self, profile, size, generates, wakes):
-        ticket = Ticket(self.now, profile, size, generates=generates, wakes=wakes)
+    @rule(profile=sampled_from(["", "a", "b"]), generates=booleans(), wakes=booleans())
+    def arrive(self, profile, generates, wakes):
+        ticket = Ticket(self.now, profile, generates=generates, wakes=wakes)
         self.there.append(ticket)
         self.judge(self.line.arrive(ticket, self.now))
 
@@ -276,7 +268,6 @@ class AnyTrace(RuleBasedStateMachine):
             # Those that were sent and come again are never turned away for want of room.
             fresh = [ticket for ticket in waiting if ticket.lost_launch < 0]
             assert len(fresh) <= 4
-            assert sum(ticket.size_bytes for ticket in fresh) <= 100
             limit = self.settings.max_concurrent
             assert not limit or sum(ticket.generates for ticket in self.line.under_way) <= limit
 
