@@ -5,8 +5,8 @@ What the gateway costs, beside a plain pass-through, with the real llama-server 
 
 Each figure is the median of several turns in one run.  The front doors take turns, forwards and then
 backwards (ABBA), with short requests one by one, since machines are noisy.  ``ours`` has a llama-server of
-its own, started by the daemon; all others share one with the same command line.  Only one of the two is
-ever under load.
+its own, started by the daemon, which is ``inside`` without the gateway; all others stand before the one of
+``direct``, with the same command line.  What a door adds is counted against the server behind it.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ class Door:
     """A way to llama-server; ``pid`` is of the process in front, which is what a door costs."""
 
     name: str
-    port: int
+    place: int | str  # a port on loopback, or the path of a Unix socket
     pid: int | None = None
     prefix: str = ""
+    behind: str = "direct"
     turns: defaultdict[str, list[Result]] = field(default_factory=lambda: defaultdict(list))
 
     def cpu_seconds(self) -> float:
@@ -88,7 +89,7 @@ def load(kind: str, **job: object) -> Any:  # noqa: ANN401 - the result of the k
     with loading({"kind": kind, **job}) as process:
         said = process.communicate()[0]
     if process.returncode:
-        sys.exit(f"bench/load.py gave up on {kind} at port {job.get('port')}")
+        sys.exit(f"bench/load.py gave up on {kind} at {job.get('place')}")
     return json.loads(said)
 
 
@@ -114,8 +115,8 @@ def await_answer(port: int, log: Path) -> None:
         time.sleep(0.02)
 
 
-def open_ours(root: Path, engine: str, stack: ExitStack) -> tuple[Door, list[str]]:
-    """The daemon, and the command line of its llama-server."""
+def open_ours(root: Path, engine: str, stack: ExitStack) -> tuple[Door, Door, list[str]]:
+    """The daemon, its llama-server without it, and that one's command line."""
     home = Home(root, engine)
     for name, value in OPTIONS.items():
         home.settings += ["--set", f"{name}={value}"]
@@ -123,7 +124,13 @@ def open_ours(root: Path, engine: str, stack: ExitStack) -> tuple[Door, list[str
     stack.callback(home.run, "stop", "--now")
     status = home.status()
     command = psutil.Process(status["server"]["pid"]).cmdline()
-    return Door("ours", home.port, status["daemon"]["pid"]), command
+    ours = Door("ours", home.port, status["daemon"]["pid"], behind="inside")
+    return ours, Door("inside", place_of(command), behind="inside"), command
+
+
+def place_of(command: list[str]) -> int | str:
+    host = command[command.index("--host") + 1]
+    return host if host.endswith(".sock") else int(command[command.index("--port") + 1])
 
 
 def same_on(port: int, command: list[str]) -> list[str]:
@@ -175,7 +182,11 @@ STREAMS = {"1 stream": (1, 4), "8 streams": (8, 2), "32 streams": (32, 2)}  # cl
 def measure_short(doors: list[Door], path: str, body: str, count: int) -> list[Result]:
     """Latency through all doors by turns; CPU seconds can be told apart, as each door is its own process."""
     before = [door.cpu_seconds() for door in doors]
-    places = [{"port": door.port, "path": door.prefix + path} for door in doors]
+    names = [door.name for door in doors]
+    places = [
+        {"place": door.place, "path": door.prefix + path, "behind": names.index(door.behind)}
+        for door in doors
+    ]
     done = load("one_by_one", doors=places, body=body, count=count)
     pairs = zip(doors, before, strict=True)
     spent = [door.cpu_seconds() - cpu for door, cpu in pairs]
@@ -183,7 +194,7 @@ def measure_short(doors: list[Door], path: str, body: str, count: int) -> list[R
 
 
 def measure_streams(door: Door, clients: int, repeats: int) -> Result:
-    before, job = door.cpu_seconds(), {"port": door.port, "path": door.prefix + "/completion"}
+    before, job = door.cpu_seconds(), {"place": door.place, "path": door.prefix + "/completion"}
     done = load("streams", **job, body=STREAM, clients=clients, repeats=repeats, tokens=TOKENS)
     done["cpu_us_per_token"] = (door.cpu_seconds() - before) / done["tokens"] * 1e6
     done["tokens_per_second"] = done["tokens"] / done["seconds"]
@@ -204,10 +215,10 @@ def take_turns(doors: list[Door], turns: int) -> None:
 
 def hold_idle(door: Door) -> Result:
     """What a process in front keeps for connections that ask for nothing."""
-    measure_short([door], "/tokenize", SMALL, ROUNDS)  # what is allocated once
+    job = {"place": door.place, "path": door.prefix + "/tokenize", "body": SMALL}
+    load("one_by_one", doors=[job | {"behind": 0}], body=SMALL, count=ROUNDS)  # what is allocated once
     before = door.rss_bytes()
-    job = {"port": door.port, "path": door.prefix + "/tokenize", "body": SMALL, "clients": IDLE}
-    with loading({"kind": "idle", **job}) as process:
+    with loading({"kind": "idle", "clients": IDLE, **job}) as process:
         opened = json.loads(process.stdout.readline())["open"]
         after = door.rss_bytes()
         left = json.loads(process.communicate()[0])["open"]
@@ -218,7 +229,7 @@ def hold_idle(door: Door) -> Result:
 def mix(door: Door, count: int) -> Result:
     kinds = [("/tokenize", SMALL), ("/v1/chat/completions", CHAT), ("/completion", brief_stream())]
     requests = [(door.prefix + path, body) for path, body in kinds]
-    return load("mixed", port=door.port, requests=requests, count=count, workers=8, segments=count // 1000)
+    return load("mixed", place=door.place, requests=requests, count=count, workers=8, segments=count // 1000)
 
 
 def brief_stream() -> str:
@@ -308,9 +319,9 @@ def main() -> None:
     if not options.engine:
         parser.error("name a llama-server with --engine or GOSS_TEST_LLAMA_SERVER")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        ours, command = open_ours(Path(folder), options.engine, stack)
+        ours, inside, command = open_ours(Path(folder), options.engine, stack)
         direct, *proxies = open_others(Path(folder), command, options.llama_swap, stack)
-        doors = [direct, ours, *proxies]
+        doors = [direct, inside, ours, *proxies]
         idle = {door.name: hold_idle(door) for door in doors if door.pid}
         take_turns(doors, options.n)
         mixed = {door.name: mix(door, 20_000 if options.full else 2_000) for door in doors}

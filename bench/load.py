@@ -102,16 +102,15 @@ def _answer(data: bytes, first_seconds: float, seconds: float) -> Answer:
 class Client:
     """A client that keeps its connection for as long as the server does."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, place: int | str) -> None:
+        self.place = place  # a port on loopback, or the path of a Unix socket
         self.line: Line | None = None
 
     async def ask(self, request: bytes, *, fresh: bool = False) -> Answer:
         if fresh or (self.line is not None and self.line.lost):
             self.close()
         if self.line is None:
-            loop = asyncio.get_running_loop()
-            _, self.line = await loop.create_connection(Line, "127.0.0.1", self.port)
+            self.line = await self._open()
         try:
             answer = await self.line.ask(request)
         except BaseException:
@@ -120,6 +119,12 @@ class Client:
         if answer.closes:
             self.close()
         return answer
+
+    async def _open(self) -> Line:
+        loop = asyncio.get_running_loop()
+        if isinstance(self.place, str):
+            return (await loop.create_unix_connection(Line, self.place))[1]
+        return (await loop.create_connection(Line, "127.0.0.1", self.place))[1]
 
     def close(self) -> None:
         if self.line is not None:
@@ -144,14 +149,16 @@ async def one_by_one(job: Job) -> list[dict[str, Any]]:
     """
     Latency over one kept connection to each door, which take turns request by request (ABBA).
 
-    ``added_seconds`` is more than the first door took in the same round: the median of those differences.
+    ``added_seconds`` is what it took more than the door in front of which it stands, which is named by its
+    number: the median of the rounds.
     """
-    doors = [(Client(door["port"]), post(door["path"], job["body"])) for door in job["doors"]]
+    doors = [(Client(door["place"]), post(door["path"], job["body"])) for door in job["doors"]]
     for client, request in doors * WARM_UP:
         await client.ask(request)
     rounds = [await _round(doors, backwards=bool(number % 2)) for number in range(job["count"])]
     by_door = list(zip(*rounds, strict=True))
-    return [_latency(answers, by_door[0]) for answers in by_door]
+    behind = [by_door[door["behind"]] for door in job["doors"]]
+    return [_latency(answers, other) for answers, other in zip(by_door, behind, strict=True)]
 
 
 async def _round(doors: list[tuple[Client, bytes]], *, backwards: bool) -> list[Answer]:
@@ -160,9 +167,9 @@ async def _round(doors: list[tuple[Client, bytes]], *, backwards: bool) -> list[
     return answers[::-1] if backwards else answers
 
 
-def _latency(answers: Sequence[Answer], first: Sequence[Answer]) -> dict[str, Any]:
+def _latency(answers: Sequence[Answer], behind: Sequence[Answer]) -> dict[str, Any]:
     seconds = [answer.seconds for answer in answers]
-    pairs = zip(answers, first, strict=True)
+    pairs = zip(answers, behind, strict=True)
     return {
         "p50_seconds": part(seconds, 0.5),
         "p99_seconds": part(seconds, 0.99),
@@ -179,7 +186,7 @@ async def streams(job: Job) -> dict[str, Any]:
     On fresh connections: llama-server closes one behind each stream, without a word before (b11434).
     """
     request = post(job["path"], job["body"])
-    clients = [Client(job["port"]) for _ in range(job["clients"])]
+    clients = [Client(job["place"]) for _ in range(job["clients"])]
 
     async def read(client: Client) -> list[Answer]:
         return [await client.ask(request, fresh=True) for _ in range(job["repeats"])]
@@ -199,7 +206,7 @@ async def streams(job: Job) -> dict[str, Any]:
 async def idle(job: Job) -> dict[str, Any]:
     """Connections that have had one answer each and ask for nothing more, until stdin ends."""
     request = post(job["path"], job["body"])
-    clients = [Client(job["port"]) for _ in range(job["clients"])]
+    clients = [Client(job["place"]) for _ in range(job["clients"])]
     for client in clients:
         await client.ask(request)
     print(json.dumps({"open": sum(client.line is not None for client in clients)}), flush=True)
@@ -217,7 +224,7 @@ async def mixed(job: Job) -> dict[str, Any]:
     errors: list[str] = []
 
     async def work(worker: int, count: int) -> None:
-        client = Client(job["port"])
+        client = Client(job["place"])
         for number in range(worker, worker + count):
             fresh = number % FRESH_EVERY == 0
             try:

@@ -15,10 +15,10 @@ import struct
 from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-from ..profile.types import Gateway as Settings
 from .chunked import ChunkedBody
 from .dialects import Dialect, Trouble, answer
 from .head import HEAD_END, BadRequest, Head, Header, parse_head
+from .lobby import Lobby
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -36,26 +36,11 @@ Phase = Literal["head", "body", "answer", "linger", "gone"]
 class Host(Protocol):
     """What a connection needs of the gateway."""
 
-    @property
-    def settings(self) -> Settings: ...
-
     def greet(self, head: Head) -> Visit:
         """Who comes, and what for: judged by the head alone."""
 
     def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Exchange | None:
         """The request is whole.  None: it has its answer already."""
-
-    def welcome(self, client: Client) -> bool:
-        """Whether there is room for one more connection."""
-
-    def part(self, client: Client) -> None:
-        """It is gone."""
-
-    def hold(self, size_bytes: int) -> bool:
-        """So much more of a body is there; whether there is room for it."""
-
-    def release(self, size_bytes: int) -> None:
-        """That much is not kept any more."""
 
 
 class Client(asyncio.Protocol):
@@ -65,8 +50,8 @@ class Client(asyncio.Protocol):
     ``deadline`` is in the loop's seconds; when it has passed, who looks after all of them calls `expire`.
     """
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
-        self._host = host
+    def __init__(self, host: Host, lobby: Lobby, loop: asyncio.AbstractEventLoop) -> None:
+        self._host, self._lobby = host, lobby
         self._loop = loop
         self._transport: asyncio.Transport
         self._phase: Phase = "head"
@@ -90,8 +75,8 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.deadline = self._loop.time() + self._host.settings.client_timeout_seconds
-        if not self._host.welcome(self):
+        self.deadline = self._loop.time() + self._lobby.settings.client_timeout_seconds
+        if not self._lobby.welcome(self):
             self._refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
 
     def data_received(self, data: bytes) -> None:
@@ -112,7 +97,7 @@ class Client(asyncio.Protocol):
         self._phase = "gone"
         self.deadline = inf
         self._let_go_of_body()
-        self._host.part(self)
+        self._lobby.part(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_left()
@@ -120,7 +105,7 @@ class Client(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.is_paused = True
         self._unwritten = self._transport.get_write_buffer_size()
-        self.deadline = self._loop.time() + self._host.settings.client_timeout_seconds
+        self.deadline = self._loop.time() + self._lobby.settings.client_timeout_seconds
         if self._exchange is not None:
             self._exchange.pause()
 
@@ -134,7 +119,7 @@ class Client(asyncio.Protocol):
     # --- a request
 
     def _read_head(self) -> None:
-        limit = self._host.settings.max_head_bytes
+        limit = self._lobby.settings.max_head_bytes
         data = self._pending.lstrip(b"\r\n")  # an empty line before a request is passed over (RFC 9112, 2.2)
         end = data.find(HEAD_END)
         if end < 0 and len(data) <= limit:
@@ -155,7 +140,7 @@ class Client(asyncio.Protocol):
         """The time for it runs from its first byte, so that it cannot be stretched byte by byte."""
         if data and not self._began:
             self._began = self._loop.time()
-            self.deadline = self._began + self._host.settings.client_timeout_seconds
+            self.deadline = self._began + self._lobby.settings.client_timeout_seconds
         self._pending = data
 
     def _meet(self, head: Head) -> None:
@@ -164,7 +149,7 @@ class Client(asyncio.Protocol):
         if visit.trouble is not None:
             self._refuse(visit.trouble, visit.dialect, visit.headers)
             return
-        limit = self._host.settings.max_body_bytes
+        limit = self._lobby.settings.max_body_bytes
         if head.length is not None and head.length > limit:
             self._refuse(_too_long(limit), visit.dialect)
             return
@@ -180,7 +165,7 @@ class Client(asyncio.Protocol):
         head, body = self._head, self._body
         assert head is not None
         self._held_bytes += len(data)
-        if not self._host.hold(len(data)):
+        if not self._lobby.hold(len(data)):
             self._refuse(_NO_ROOM, self._dialect)
             return
         if isinstance(body, ChunkedBody):
@@ -203,10 +188,10 @@ class Client(asyncio.Protocol):
                 return
             body += data
             received = len(body)
-        self.deadline = self._began + self._host.settings.client_timeout_seconds + received / SLOWEST_BODY
+        self.deadline = self._began + self._lobby.settings.client_timeout_seconds + received / SLOWEST_BODY
 
     def _let_go_of_body(self) -> None:
-        self._host.release(self._held_bytes)
+        self._lobby.release(self._held_bytes)
         self._held_bytes = 0
 
     def _receive(self, head: Head, body: bytes) -> None:
@@ -238,7 +223,7 @@ class Client(asyncio.Protocol):
             self._close()
             return
         self._phase = "head"
-        self.deadline = self._loop.time() + self._host.settings.idle_timeout_seconds
+        self.deadline = self._loop.time() + self._lobby.settings.idle_timeout_seconds
         if self._pending:
             self._transport.resume_reading()
             self._loop.call_soon(self._read_on)
@@ -311,7 +296,7 @@ class Client(asyncio.Protocol):
         now = self._loop.time()
         if self.is_paused and (left := self._transport.get_write_buffer_size()) < self._unwritten:
             self._unwritten = left  # slow, but it takes something
-            self.deadline = now + self._host.settings.client_timeout_seconds
+            self.deadline = now + self._lobby.settings.client_timeout_seconds
         elif self._phase == "body" or (self._phase == "head" and self._pending):
             self._refuse(Trouble(408, "timeout", "The request did not arrive in time."), self._dialect)
         elif self._phase == "head":

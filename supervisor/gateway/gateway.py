@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 from ..plan.types import Door, LaunchPlan
 from ..profile.types import Gateway as Settings
@@ -26,6 +25,7 @@ from .figures import Figures
 from .head import Head
 from .keyring import Keyring
 from .listening import Listening, listen
+from .lobby import Lobby
 from .names import Names
 from .own import OwnEndpoints
 from .peek import is_streaming, text_of, top_level
@@ -70,10 +70,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(Settings())
         self._exchanges: dict[Ticket, Exchange] = {}
-        self._clients: set[Client] = set()
-        self._held_bytes = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._lobby = Lobby(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
         self._own = OwnEndpoints(server, self.figures, self.counts, self.touch)
         self._listening: Listening | None = None
@@ -108,14 +105,14 @@ class Gateway:
         return plan.door is None or (self._listening is not None and plan.door == self._door)
 
     def _connection(self) -> Client:
-        return Client(self, self._loop)
+        return Client(self, self._lobby, self._loop)
 
     def _take(self, door: Door, plan: LaunchPlan) -> None:
         self._door, self._prefix = door, plan.api_prefix
         self._rules = rules_of(door)
         self.keyring.digests = door.keys
         self._names = Names(door.offers, door.settings.unknown_model)
-        self._admission.settings = door.settings
+        self._admission.settings = self._lobby.settings = door.settings
         offered = {offer.profile for offer in door.offers}
         for ticket in self._admission.waiting:
             if ticket.profile not in offered:
@@ -138,10 +135,7 @@ class Gateway:
         """The server is gone: say goodbye to who is still connected."""
         for exchange in list(self._exchanges.values()):
             exchange.fail(_ENDING)
-        for client in list(self._clients):
-            client.close()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), GOODBYE_SECONDS)
+        await self._lobby.say_goodbye(GOODBYE_SECONDS)
         if self._timer:
             self._timer.cancel()
         self.pool.aim(None)
@@ -152,7 +146,7 @@ class Gateway:
 
     def counts(self) -> tuple[int, int, int]:
         """Requests under way, requests that wait, connections."""
-        return len(self._admission.under_way), len(self._admission.waiting), len(self._clients)
+        return len(self._admission.under_way), len(self._admission.waiting), len(self._lobby)
 
     def under_way(self) -> int:
         return len(self._admission.under_way)
@@ -202,26 +196,6 @@ class Gateway:
         failure = self._server.lifecycle.failure
         is_up = self._server.is_serving or failure is None
         return "it died, or gave up this request" if is_up or failure is None else failure.message
-
-    # --- connections
-
-    def welcome(self, client: Client) -> bool:
-        self._clients.add(client)
-        self._empty.clear()
-        self._sweep_on()
-        return len(self._clients) <= self.settings.max_connections
-
-    def part(self, client: Client) -> None:
-        self._clients.discard(client)
-        if not self._clients:
-            self._empty.set()
-
-    def hold(self, size_bytes: int) -> bool:
-        self._held_bytes += size_bytes
-        return self._held_bytes <= self.settings.max_queue_bytes
-
-    def release(self, size_bytes: int) -> None:
-        self._held_bytes -= size_bytes
 
     # --- requests
 
@@ -360,12 +334,11 @@ class Gateway:
         """Once a second while anybody is there: late clients, late requests, an idle model."""
         self._timer = None
         now = self._loop.time()
-        for client in [client for client in self._clients if client.deadline <= now]:
-            client.expire()
+        self._lobby.expire(now)
         self._act(self._admission.tick(now))
         self._tell_those_who_wait(now)
         self._unload_if_idle(now)
-        if self._timer is None and (self._clients or self.settings.idle_unload_seconds):
+        if self._timer is None and (self._lobby or self.settings.idle_unload_seconds):
             self._again_at(now + SWEEP_SECONDS)
 
     def _tell_those_who_wait(self, now: float) -> None:

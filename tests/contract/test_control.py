@@ -7,6 +7,7 @@ import json
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from supervisor.daemon.control import Control
 from supervisor.daemon.endpoint import TokenEndpoint, UnixEndpoint
 from supervisor.daemon.listener import listen
 from supervisor.errors import NotRunning, PermissionDenied, StartFailed
+from supervisor.gateway.activity import Activity, Request
 from supervisor.plan.wire import to_json
 from supervisor.server.table import State
 
@@ -97,12 +99,54 @@ def test_a_socket_that_is_not_ours_to_use_is_a_permission_matter(tmp_path):
 
 
 DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}
+REQUEST = Request(
+    at=0.0,
+    caller="",
+    method="POST",
+    endpoint="/v1/chat/completions",
+    profile="p",
+    model="p",
+    stream=False,
+    status=200,
+    result="answered",
+    seconds=0.1,
+)
 
 
-def control_of(test, **more):
+class NoFront:
+    """What the control asks about clients, where the test has none; it notes what it is asked."""
+
+    activity: Activity | None = None
+
+    def __init__(self, refusal=None):
+        self.refusal = refusal
+        self.admitted = []
+        self.kept_warm = []
+
+    async def admit(self, server, sent, *, by_request):
+        if self.refusal is not None:
+            raise self.refusal
+        self.admitted.append((sent.profile, by_request, server.state))
+        return sent
+
+    def keep_warm(self):
+        self.kept_warm.append(True)
+
+    def key(self, asked):
+        return f"opens {asked.profile}"
+
+    def about(self):
+        return None
+
+
+def control_of(test, front=None):
     """The control of a server under test; what it does on a change is added to what the test does."""
     control = Control(
-        test.server, lambda: DAEMON, lambda: None, lambda now: test.server.stop(now=now), **more
+        test.server,
+        lambda: DAEMON,
+        lambda: None,
+        lambda now: test.server.stop(now=now),
+        front or NoFront(),
     )
     note = test.server._on_change
     test.server._on_change = lambda: (note(), control.changed())
@@ -129,12 +173,11 @@ async def test_unload_gives_the_memory_back_and_load_brings_it_back(test, tmp_pa
 
 @promise
 async def test_load_keeps_what_is_loaded_and_starts_its_idle_time_anew(test, tmp_path):
-    kept = []
-    control = control_of(test, keep_warm=lambda: kept.append(test.server.state))
+    front = NoFront()
+    control = control_of(test, front)
     await test.server.start(behind(plan(tmp_path)))
     assert (await answer_to(control, "load"))["outcome"]["result"] == "ready"
-    assert kept == [State.READY]
-    assert test.starts == 1
+    assert (front.kept_warm, test.server.state, test.starts) == ([True], State.READY, 1)
 
 
 @promise
@@ -173,29 +216,82 @@ def test_a_sleep_is_a_success_and_says_what_ends_it(outcome, said, capsys):
 
 
 @promise
-async def test_a_plan_for_a_clients_request_is_looked_at_before_it_runs(test, tmp_path):
-    seen = []
-
-    def on_plan(sent, by_request):
-        seen.append((sent.profile, by_request))
-        return sent
-
-    control = control_of(test, on_plan=on_plan)
+async def test_a_plan_has_its_door_before_anything_is_done_for_it(test, tmp_path):
+    front = NoFront()
+    control = control_of(test, front)
     first, second = plan(tmp_path, name="first"), plan(tmp_path, name="second")
     await answer_to(control, "start", plan=to_json(first))
     await answer_to(control, "start", plan=to_json(second), by_request=True)
-    assert seen == [("first", False), ("second", True)]
+    assert front.admitted == [("first", False, State.STOPPED), ("second", True, State.READY)]
 
 
 @promise
 async def test_a_plan_that_may_not_run_is_answered_with_the_reason(test, tmp_path):
-    def refuse(*_):
-        raise StartFailed("no door", hint="make one")
-
-    control = control_of(test, on_plan=refuse)
+    control = control_of(test, NoFront(StartFailed("no door", hint="make one")))
     answer = await answer_to(control, "start", plan=to_json(plan(tmp_path)), by_request=True)
     assert answer == {"error": "no door", "hint": "make one"}
     assert test.server.state is State.STOPPED
+
+
+@promise
+async def test_the_key_that_opens_the_door_is_told_with_what_runs(test, tmp_path):
+    control = control_of(test)
+    assert (await answer_to(control, "running"))["key"] == ""
+    await test.server.start(behind(plan(tmp_path)))
+    assert (await answer_to(control, "running"))["key"] == "opens p"
+
+
+# --- the last requests
+
+
+def note(activity, *profiles):
+    for profile in profiles:
+        activity.add(replace(REQUEST, profile=profile))
+
+
+@promise
+async def test_without_a_gateway_there_are_no_requests_to_show(test, tmp_path):
+    answer = await answer_to(control_of(test), "requests")
+    assert answer["error"] == "There is no gateway."
+    assert "gateway" in answer["hint"]
+
+
+@promise
+async def test_the_last_requests_are_shown_from_the_number_on_that_is_asked_for(test, tmp_path):
+    front = NoFront()
+    front.activity = Activity()
+    note(front.activity, "a", "b", "c")
+    control = control_of(test, front)
+    for asked, seen in (({}, "abc"), ({"last": 2}, "bc"), ({"since": 2}, "c"), ({"since": 3}, "")):
+        answer = await answer_to(control, "requests", **asked)
+        assert ("".join(each["profile"] for each in answer["requests"]), answer["final"]) == (seen, True)
+
+
+@promise
+async def test_who_follows_is_told_of_each_request_until_the_end(test, tmp_path):
+    front = NoFront()
+    front.activity = Activity()
+    note(front.activity, "old", "a")
+    control = control_of(test, front)
+    line = json.dumps({"protocol": 1, "op": "requests", "last": 1, "follow": True}).encode() + b"\n"
+    async with asyncio.timeout(BOUND_SECONDS):
+        messages = control._answer(line)
+        said = [await anext(messages)]
+        for profiles in ("b", "cd"):
+            following = asyncio.ensure_future(anext(messages))
+            await asyncio.sleep(0)
+            control.changed()  # of the server: nothing to tell
+            note(front.activity, *profiles)
+            said.append(await following)
+        following = asyncio.ensure_future(anext(messages, None))
+        await control.finish()
+        assert await following is None
+    assert [[each["profile"] for each in message["requests"]] for message in said] == [
+        ["a"],
+        ["b"],
+        ["c", "d"],
+    ]
+    assert not any(message["final"] for message in said)
 
 
 @promise
