@@ -18,20 +18,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-from lifecycle import Home, answers, free_port
+from doors import Door, Result, open_others, open_ours
 
 HERE = Path(__file__).parent
 SLOTS, TOKENS, IDLE, ROUNDS = 32, 256, 1000, 200
-PATIENCE_SECONDS = 60.0
 OPTIONS = {"server.parallel": SLOTS, "server.ctx-size": 16384, "server.threads": 1}
 """A thread of its own for the model leaves the other core to the front doors, and noise where it belongs."""
 
@@ -41,39 +36,7 @@ STREAM = json.dumps({"prompt": "hi", "n_predict": TOKENS, "ignore_eos": True, "s
 LARGE = json.dumps({"content": "hi", "metadata": {"padding": "x" * 200_000}})
 """/tokenize does nothing with ``metadata`` but read its JSON: a large body without a long prompt."""
 
-Result = dict[str, Any]
 Row = tuple[str, float | None, str]
-
-
-@dataclass
-class Door:
-    """A way to llama-server; ``pid`` is of the process in front, which is what a door costs."""
-
-    name: str
-    place: int | str  # a port on loopback, or the path of a Unix socket
-    pid: int | None = None
-    prefix: str = ""
-    behind: str = "direct"
-    turns: defaultdict[str, list[Result]] = field(default_factory=lambda: defaultdict(list))
-
-    def cpu_seconds(self) -> float:
-        return cpu_seconds(self.pid) if self.pid else 0.0
-
-    def rss_bytes(self) -> int:
-        return psutil.Process(self.pid).memory_info().rss
-
-    def median(self, measure: str, figure: str) -> float:
-        return statistics.median(turn[figure] for turn in self.turns[measure])
-
-
-def cpu_seconds(pid: int) -> float:
-    """Of all threads; the kernel's own count is finer than clock ticks where there is one."""
-    try:
-        threads = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
-    except OSError:
-        times = psutil.Process(pid).cpu_times()
-        return times.user + times.system
 
 
 @contextmanager
@@ -91,85 +54,6 @@ def load(kind: str, **job: object) -> Any:  # noqa: ANN401 - the result of the k
     if process.returncode:
         sys.exit(f"bench/load.py gave up on {kind} at {job.get('place')}")
     return json.loads(said)
-
-
-# The doors
-
-
-@contextmanager
-def running(command: list[str], log: Path) -> Iterator[int]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-def await_answer(port: int, log: Path) -> None:
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while not answers(port):
-        if time.monotonic() > ends:
-            sys.exit(f"nobody answers on port {port}:\n{log.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.02)
-
-
-def open_ours(root: Path, engine: str, stack: ExitStack) -> tuple[Door, Door, list[str]]:
-    """The daemon, its llama-server without it, and that one's command line."""
-    home = Home(root, engine)
-    for name, value in OPTIONS.items():
-        home.settings += ["--set", f"{name}={value}"]
-    home.start()
-    stack.callback(home.run, "stop", "--now")
-    status = home.status()
-    command = psutil.Process(status["server"]["pid"]).cmdline()
-    ours = Door("ours", home.port, status["daemon"]["pid"], behind="inside")
-    return ours, Door("inside", place_of(command), behind="inside"), command
-
-
-def place_of(command: list[str]) -> int | str:
-    host = command[command.index("--host") + 1]
-    return host if host.endswith(".sock") else int(command[command.index("--port") + 1])
-
-
-def same_on(port: int, command: list[str]) -> list[str]:
-    """The same llama-server on a TCP port: what the other doors stand before."""
-    command = command.copy()
-    for option, value in (("--host", "127.0.0.1"), ("--port", str(port))):
-        if option in command:
-            command[command.index(option) + 1] = value
-        else:
-            command += [option, value]
-    return command
-
-
-def open_others(root: Path, command: list[str], swap: str | None, stack: ExitStack) -> list[Door]:
-    port, log = free_port(), root / "direct.log"
-    stack.enter_context(running(same_on(port, command), log))
-    await_answer(port, log)
-    doors = [Door("direct", port), open_plain(root, port, stack)]
-    return [*doors, open_swap(root, swap, port, stack)] if swap else doors
-
-
-def open_plain(root: Path, upstream: int, stack: ExitStack) -> Door:
-    port, log = free_port(), root / "aiohttp.log"
-    command = [sys.executable, str(HERE / "plain_proxy.py"), str(port), f"http://127.0.0.1:{upstream}"]
-    pid = stack.enter_context(running(command, log))
-    await_answer(port, log)
-    return Door("aiohttp", port, pid)
-
-
-def open_swap(root: Path, binary: str, upstream: int, stack: ExitStack) -> Door:
-    """llama-swap in front of the same server: the process that it starts itself does nothing."""
-    port, log, config = free_port(), root / "llama-swap.log", root / "llama-swap.json"
-    model = {"cmd": "sleep 100000", "proxy": f"http://127.0.0.1:{upstream}", "checkEndpoint": "/health"}
-    config.write_text(json.dumps({"models": {"demo": model}}))  # JSON is YAML
-    pid = stack.enter_context(
-        running([binary, "--config", str(config), "--listen", f"127.0.0.1:{port}"], log)
-    )
-    await_answer(port, log)
-    return Door("llama-swap", port, pid, prefix="/upstream/demo")
 
 
 # The measures
@@ -285,10 +169,11 @@ def ratios_of(doors: dict[str, Door], figures: dict[str, dict[str, float]]) -> l
     ]
     for streams in STREAMS:
         cpu = f"{streams}: CPU us a token"
-        speed = speed_ratio(doors["ours"], doors["direct"], streams)
+        speed, inside = (speed_ratio(doors["ours"], doors[name], streams) for name in ("direct", "inside"))
         rows += [
             (f"{streams}: CPU a token, ours / aiohttp", ratio(ours[cpu], plain[cpu]), "at most 0.35"),
             (f"{streams}: tokens/s, ours / direct", speed, "at least 0.97"),
+            (f"{streams}: tokens/s, ours / inside", inside, "-"),
         ]
     return rows
 
@@ -319,7 +204,7 @@ def main() -> None:
     if not options.engine:
         parser.error("name a llama-server with --engine or GOSS_TEST_LLAMA_SERVER")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        ours, inside, command = open_ours(Path(folder), options.engine, stack)
+        ours, inside, command = open_ours(Path(folder), options.engine, OPTIONS, stack)
         direct, *proxies = open_others(Path(folder), command, options.llama_swap, stack)
         doors = [direct, inside, ours, *proxies]
         idle = {door.name: hold_idle(door) for door in doors if door.pid}

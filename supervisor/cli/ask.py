@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from ..daemon import client
 from ..errors import NetworkError, NotRunning
 from ..paths import Paths
 from .progress import waiting
+
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_SECONDS = 10.0
 
@@ -76,11 +79,9 @@ def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[Answer]:
     """
     import requests  # noqa: PLC0415 - the only command that needs it
 
-    session = requests.Session()
-    session.trust_env = False  # a proxy has no business between us and our own server
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with session.post(
+        with _session(url).post(
             f"{url}/v1/chat/completions",
             json=body,
             headers=headers,
@@ -90,8 +91,31 @@ def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[Answer]:
             if not response.ok:
                 raise NetworkError(f"The server answered {response.status_code}: {response.text.strip()}")
             yield from _events(response.iter_lines())
+    except requests.ConnectionError as error:
+        raise NetworkError(f"{url} does not answer.", hint="goss-supervisor status") from error
     except requests.RequestException as error:
         raise NetworkError(f"{url} does not answer: {error}", hint="goss-supervisor status") from error
+
+
+def _session(url: str) -> requests.Session:
+    """
+    No proxy between us and our own server, and no check of its certificate, which is for other names.
+
+    Raises NetworkError for a Unix socket, which requests cannot speak to.
+    """
+    import requests  # noqa: PLC0415 - see above
+    import urllib3  # noqa: PLC0415 - comes with requests
+
+    if url.startswith("unix:"):
+        path = url.removeprefix("unix://")
+        raise NetworkError(
+            f"The server listens on the Unix socket {path}, and ask speaks to hosts and ports only.",
+            hint=f"curl --unix-socket {path} http://localhost/v1/models",
+        )
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    session = requests.Session()
+    session.trust_env = session.verify = False
+    return session
 
 
 def _events(lines: Iterator[bytes]) -> Iterator[Answer]:

@@ -81,7 +81,8 @@ def _gateway(plan: LaunchPlan, door: Door) -> Iterator[str]:
     """Where clients come in and where that leads; a port that is found at the launch has no number yet."""
     inside = plan.host if plan.host.endswith(".sock") else f"{plan.host}, a free port"
     tls = " with TLS" if door.tls_certificate else ""
-    yield f"# gateway: {door.host}:{door.port}{tls} -> {inside}"
+    outside = door.host if door.host.endswith(".sock") else f"{door.host}:{door.port}{tls}"
+    yield f"# gateway: {outside} -> {inside}"
     if len(door.offers) > 1:
         yield f"# offered: {', '.join(offer.profile for offer in door.offers)}"
 

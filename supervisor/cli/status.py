@@ -117,8 +117,9 @@ def _lines(now: Status) -> Iterator[str]:
     yield f"address   {_text(server['url'])}"
     yield f"model     {_text(server['model'])}"
     yield f"engine    {_text(server['build'])} {_text(server['flavour'])}: {_text(server['engine'])}"
-    yield f"process   {_process(server)}, {server['restarts']} restarts"
+    yield f"process   {_process(server)}, {_count(server['restarts'], 'restart')}"
     yield from _memory(server.get("memory"))
+    yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield f"log       {server['log']}"
     yield from _news(now)
@@ -146,6 +147,14 @@ def _memory(memory: Status | None) -> Iterator[str]:
         yield f"          {memory['difference']}"
 
 
+def _gateway(gateway: Status | None) -> Iterator[str]:
+    """Nothing where there is none: then llama-server has the address itself."""
+    if gateway:
+        connections = _count(gateway["connections"], "connection")
+        under_way = _count(gateway["requests_under_way"], "request")
+        yield f"gateway   {connections}, {under_way} under way, {gateway['requests_waiting']} waiting"
+
+
 def _news(now: Status) -> Iterator[str]:
     """Only what is about the build that runs: another one may have been chosen since it was written."""
     news = now.get("update") or {}
@@ -159,7 +168,11 @@ def _news(now: Status) -> Iterator[str]:
 
 
 def _process(of: Status) -> str:
-    return f"pid {_text(of['pid'])}, {size(of['memory_bytes'])}"
+    return "none" if of["pid"] is None else f"pid {of['pid']}, {size(of['memory_bytes'])}"
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def _failure_lines(failure: Status) -> Iterator[str]:

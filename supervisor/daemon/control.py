@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
@@ -188,21 +188,14 @@ class Control:
             return
         number, follows = int(request.get("since", 0)), bool(request.get("follow"))
         while not self._over:
-            changed = activity.changed
+            events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
             found = [asdict(each) for each in activity.since(number, last)]
-            last, number = None, found[-1]["number"] if found else number
+            last, number = None, activity.count
             if found or not follows:
                 yield {"requests": found, "final": not follows}
             if not follows:
                 return
-            await self._either(changed.wait())
-
-    async def _either(self, happens: Coroutine[Any, Any, object]) -> None:
-        """That, or a change of the server, or the end."""
-        waits = [asyncio.ensure_future(happens), asyncio.ensure_future(self._changed.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for each in waits:
-            each.cancel()
+            await _either(*events)
 
     async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[Message]:
         """Every change on the way, then the outcome."""
@@ -218,16 +211,25 @@ class Control:
         return {"outcome": asdict(outcome), "status": self._both(), "final": True}
 
     def _both(self) -> Message:
+        plan = self._server.plan
+        has_door = plan is None or plan.door is not None  # one of an earlier plan is shut
         return {
             "schema": 1,
             "daemon": self._daemon(),
             "server": status_of(self._server),
-            "gateway": self._front.about(),
+            "gateway": self._front.about() if has_door else None,
             "update": self._news(),
         }
 
 
 _RESTART = "The daemon is of another version: goss-supervisor stop, then start it again."
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SupervisorError
 from ..paths import Paths
-from ..plan.types import LaunchPlan
+from ..plan.types import Door, LaunchPlan
 from ..server.address import is_socket_path
 from ..server.key import api_key
 from ..server.server import Server
+from ..server.table import State
 from .guests import Guests
 from .places import keys_file, private_folder
 from .switching import Switching
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ..gateway.gateway import Gateway
 
 log = logging.getLogger(__name__)
+
+_COMES = frozenset((State.PREPARING, State.STARTING, State.READY, State.DEGRADED))
 
 
 class Front:
@@ -37,6 +40,9 @@ class Front:
         self._gateway: Gateway | None = None
         self._switching: Switching | None = None
         self._moving: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # one door after the other
+        self._makes_way = -1  # the launch that ran when the last plan was let in: its door may be gone
+        self._ends = False
 
     async def admit(self, server: Server, plan: LaunchPlan, *, by_request: bool) -> LaunchPlan:
         """
@@ -45,15 +51,21 @@ class Front:
         Gives the plan behind the door that is due to it.  Raises StartFailed for an address that cannot be
         had, and for a guest without a door; then all is as it was.
         """
-        plan = self._guests.admit(server.plan, plan, by_request=by_request)
-        if plan.door is None:
-            if self._gateway is not None:
-                self._gateway.close()  # llama-server gets the address itself
-            return plan
-        if is_socket_path(plan.host):
-            private_folder(Path(plan.host).parent)
-        await self._opened(server).open(plan)
+        async with self._turn:
+            plan = self._guests.admit(server.plan, plan, by_request=by_request)
+            await self._make_ready(server, plan)
+            self._makes_way = server.launch
         return plan
+
+    async def _make_ready(self, server: Server, plan: LaunchPlan) -> None:
+        if plan.door is not None:
+            if is_socket_path(plan.host):
+                private_folder(Path(plan.host).parent)
+            gateway = self._opened(server)
+            if not _has_its_place(server, plan.door):
+                await gateway.open(plan)
+        elif self._gateway is not None:
+            self._gateway.close()  # llama-server gets the address itself
 
     def _opened(self, server: Server) -> Gateway:
         if self._gateway is None:
@@ -72,26 +84,32 @@ class Front:
         """The server is in another state, or has another plan."""
         if self._gateway is None:
             return
-        plan = server.plan
-        if server.is_serving and plan is not None and not self._gateway.has_door_of(plan):
-            self._move(plan)  # a plan that came back by itself, since the new one failed
+        if server.state in _COMES and server.launch != self._makes_way and not self._ends:
+            self._follow(server, self._gateway)
         self._gateway.changed()
 
-    def _move(self, plan: LaunchPlan) -> None:
-        gateway = self._gateway
+    def _follow(self, server: Server, gateway: Gateway) -> None:
+        """A plan that came back by itself, since the new one failed; or one whose place is free only now."""
+        plan = server.plan
+        if plan is None or gateway.has_door_of(plan):
+            return
+        if plan.door is None:
+            gateway.close()
+        elif self._moving is None:
+            self._moving = asyncio.get_running_loop().create_task(self._move(gateway, plan))
 
-        async def move() -> None:
-            assert gateway is not None
-            try:
+    async def _move(self, gateway: Gateway, plan: LaunchPlan) -> None:
+        try:
+            async with self._turn:
                 await gateway.open(plan)
-            except SupervisorError as error:
-                log.error("the door of %s cannot be opened again: %s", plan.profile, error)  # noqa: TRY400 - no bug
-
-        if gateway is not None and plan.door is not None:
-            self._moving = asyncio.get_running_loop().create_task(move())
+        except SupervisorError as error:
+            log.error("the door of %s cannot be opened: %s", plan.profile, error)  # noqa: TRY400 - no bug
+        finally:
+            self._moving = None
 
     def begin_to_end(self) -> None:
         """Nobody is let in any more."""
+        self._ends = True
         if self._gateway is not None:
             self._gateway.begin_to_end()
 
@@ -129,3 +147,11 @@ class Front:
             return None
         under_way, waiting, connections = self._gateway.counts()
         return {"requests_under_way": under_way, "requests_waiting": waiting, "connections": connections}
+
+
+def _has_its_place(server: Server, door: Door) -> bool:
+    """Whether it is llama-server itself, without a gateway until now, that listens where the door will be."""
+    plan = server.plan
+    if plan is None or plan.door is not None or server.child is None:
+        return False
+    return plan.host == door.host if is_socket_path(door.host) else plan.port == door.port

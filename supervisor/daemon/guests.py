@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plan.door import keep_door
-from ..plan.types import LaunchPlan
+from ..plan.types import Door, LaunchPlan
 
 
 class Guests:
@@ -14,21 +14,24 @@ class Guests:
     """
 
     def __init__(self) -> None:
-        self._guest = ""
-        self._host = ""  # the profile whose door it is
+        self._door: Door | None = None  # the last guest's: whoever runs behind it is that guest
+        self._host = ""  # the profile whose door it was at first
 
     def admit(self, running: LaunchPlan | None, plan: LaunchPlan, *, by_request: bool) -> LaunchPlan:
         """
         The plan that is to run in place of the running one, behind the door that is due to it.
 
-        Raises StartFailed for a guest that wants no door.
+        Whatever becomes of it, the running one is what it was: it may stay, or come back.  Raises StartFailed
+        for a guest that wants no door.
         """
-        stays = running is not None and running.profile == plan.profile == self._guest
-        if running is None or not (by_request or stays):
-            self._guest = ""
+        if running is None:
+            return plan
+        has_guest = running.door is not None and running.door == self._door
+        if not (by_request or (has_guest and running.profile == plan.profile)):
             return plan
         kept = keep_door(running, plan)
-        if running.profile != self._guest:
+        if not has_guest:
             self._host = running.profile
-        self._guest = plan.profile if plan.profile != self._host else ""
+        if plan.profile != self._host:
+            self._door = kept.door
         return kept

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..plan.types import Door, LaunchPlan
-from ..server.address import url_host
+from ..server.address import first_host, is_socket_path, url_host
 from ..server.memory.planned import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.memory.sample import Sample
 from ..server.server import Server
@@ -75,9 +75,11 @@ def failure_of(server: Server) -> dict[str, Any] | None:
 
 
 def url_of(plan: LaunchPlan) -> str:
-    """Where a client on this machine reaches the server, or the gateway before it."""
+    """Where a client on this machine reaches the server, or the gateway before it: http, https or unix."""
     tls = plan.door.tls_certificate if plan.door else plan.tls
     public = _public(plan)
+    if is_socket_path(public.host):
+        return f"unix://{first_host(public.host)}"
     return f"{'https' if tls else 'http'}://{url_host(public.host)}:{public.port}{plan.api_prefix}"
 
 

@@ -68,6 +68,6 @@ def _launch(words: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
 def _why(said: IO[bytes]) -> str:
     """The error and its hint, which come last, without what was said on the way."""
     said.seek(0)
-    text = said.read().decode("utf-8", "replace")
-    _, found, error = text.rpartition("error:")
+    text = "\n" + said.read().decode("utf-8", "replace")
+    _, found, error = text.rpartition("\nerror:")
     return " ".join(error.split())[:_LONGEST_WHY] if found else ""

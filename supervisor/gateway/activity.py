@@ -71,24 +71,39 @@ class Activity:
         self.changed = asyncio.Event()
 
     def add(self, request: Request) -> None:
-        """Keep it, with its number; its texts are cut to short printable ones here, so that none gets by."""
+        """Keep it as it is: every request comes here, and hardly anybody looks."""
         self._count += 1
-        self._requests.append(
-            replace(
-                request,
-                number=self._count,
-                model=_printable(request.model, _LONGEST_NAME),
-                note=_printable(request.note, _LONGEST_NOTE),
-            )
-        )
+        self._requests.append(request)
         self.changed.set()
         self.changed = asyncio.Event()
 
+    @property
+    def count(self) -> int:
+        """The number of the last one."""
+        return self._count
+
     def since(self, number: int, last: int | None = None) -> list[Request]:
-        """Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them."""
+        """
+        Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.
+
+        They have their numbers, and their texts are cut to short printable ones, so that none gets by.
+        """
         missed = min(max(self._count - number, 0), len(self._requests))
         wanted = missed if last is None else min(missed, max(last, 0))
-        return list(self._requests)[len(self._requests) - wanted :]
+        first = len(self._requests) - wanted
+        return [
+            _shown(request, self._count - wanted + place)
+            for place, request in enumerate(list(self._requests)[first:], 1)
+        ]
+
+
+def _shown(request: Request, number: int) -> Request:
+    return replace(
+        request,
+        number=number,
+        model=_printable(request.model, _LONGEST_NAME),
+        note=_printable(request.note, _LONGEST_NOTE),
+    )
 
 
 def _printable(text: str, longest: int) -> str:

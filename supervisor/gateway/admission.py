@@ -212,8 +212,8 @@ class Admission:
         return ticket.profile in {"", self.situation.profile}
 
     def _may_go(self, ticket: Ticket, now: float) -> bool:
-        if self.situation.phase != "serving" or self._switching or not self._mine(ticket):
-            return False
+        if self.situation.phase != "serving" or not self._mine(ticket):
+            return False  # while a switch is being prepared, what serves goes on serving
         if ticket.lost_launch == self.situation.launch and now < ticket.not_before:
             return False
         return not ticket.generates or self._has_room()

@@ -17,6 +17,7 @@ Framing = Literal["none", "length", "chunked", "close"]
 _OURS = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"proxy-connection", b"trailer", b"upgrade")
 )
+_CORS = b"access-control-"  # which pages may read an answer is the door's to say (see `cors`)
 
 
 class BadAnswer(Exception):
@@ -119,17 +120,29 @@ class Answer:
     # --- for the client
 
     @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream of events."""
+        return self.status == 200 and self.get(b"content-type").startswith(b"text/event-stream")
+
+    @property
     def is_chunked_for_client(self) -> bool:
         return self.framing == "chunked"
 
     def get(self, name: bytes) -> bytes:
         """The first header of that name, or nothing."""
-        return next((value for key, value in self.headers if key == name), b"")
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return b""
 
     def head_for_client(self, extra: tuple[Header, ...] = ()) -> bytes:
         """The status line and headers in our words."""
         lines = [b"HTTP/1.1 %d %s" % (self.status, self.reason)]
-        lines += [b"%s: %s" % header for header in self.headers if header[0] not in _OURS]
+        lines += [
+            b"%s: %s" % (name, value)
+            for name, value in self.headers
+            if name not in _OURS and not name.startswith(_CORS)
+        ]
         if self.is_chunked_for_client:
             lines.append(b"transfer-encoding: chunked")
         lines += [b"%s: %s" % header for header in extra]

@@ -8,6 +8,7 @@ _LONGEST_LINE = 256  # a size with its extensions, which nobody uses
 _LONGEST_TRAILERS = 8 * 1024
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _LONGEST_SIZE = 15  # digits; more cannot be meant
+_FREE_CHUNKS, _SMALLEST_CHUNK = 1000, 16  # a body of many tiny chunks costs us far more than its sender
 
 
 class ChunkedBody:
@@ -24,6 +25,7 @@ class ChunkedBody:
         self._limit = limit_bytes
         self._pending = bytearray()
         self._missing = 0  # bytes of the chunk that is under way
+        self._chunks = 0
         self._in_trailers = False
         self._trailer_bytes = 0
 
@@ -59,6 +61,9 @@ class ChunkedBody:
         size = int(digits, 16)
         if len(self.body) + size > self._limit:
             raise BadRequest(413, f"The body is longer than {self._limit} bytes.")
+        self._chunks += 1
+        if self._chunks > _FREE_CHUNKS + len(self.body) // _SMALLEST_CHUNK:
+            raise BadRequest(400, "The body comes in too many tiny chunks.")
         self._in_trailers = size == 0
         self._missing = size + 2 if size else 0  # with the line end after it
 

@@ -16,7 +16,7 @@ from .head import Head, Header
 SMALL_BYTES = 256 * 1024
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
-    b"transfer-encoding: chunked\r\n\r\n"
+    b"transfer-encoding: chunked\r\n"
 )
 _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
 
@@ -33,7 +33,7 @@ class Delivery:
         self._head = head
         self._keep_alive = head.keep_alive and head.version == "1.1"
         self._dialect = dialect
-        self._headers = headers  # that go with answers of our own
+        self._headers = headers  # that go with every answer
         self._answer: Answer | None = None
         self._held: list[bytes] | None = None
         self._is_small = False
@@ -49,14 +49,15 @@ class Delivery:
             answer.framing == "length" and answer.left <= SMALL_BYTES
         )
         if self._is_announced:
-            self._held = None if _is_stream(answer) else []
+            self._held = None if answer.is_stream else []
             self._is_small = True
             self.has_begun = self._held is None
             return
         self._keep_alive = self._keep_alive and (
             answer.framing in {"none", "length"} or answer.is_chunked_for_client
         )
-        self._held = [answer.head_for_client(() if self._keep_alive else _CLOSE)]
+        more_headers = self._headers if self._keep_alive else (*self._headers, *_CLOSE)
+        self._held = [answer.head_for_client(more_headers)]
         if not more and not self._is_small:
             self._flush()
 
@@ -93,14 +94,17 @@ class Delivery:
 
     def announce(self, text: str) -> None:
         """Tell a stream that waits how long it may take, as a comment that its client passes over."""
-        first = b"" if self._is_announced else _STREAM_HEAD
+        head = b"" if self._is_announced else self._stream_head()
         self._is_announced = self.has_written = True
-        self._client.write(first + chunk(waiting_comment(text)))
+        self._client.write(head + chunk(waiting_comment(text)))
+
+    def _stream_head(self) -> bytes:
+        return b"".join((_STREAM_HEAD, *(b"%s: %s\r\n" % header for header in self._headers), b"\r\n"))
 
     def fail(self, trouble: Trouble) -> None:
         """It cannot be answered: an error in the API's own shape, or a stream that breaks off."""
         if self.has_written:
-            self._break_off(trouble.message)
+            self._break_off(trouble.text)
             return
         self._client.write(
             answer(
@@ -121,16 +125,12 @@ class Delivery:
             fits, reset = answer is None or not answer.in_chunk, False
             self._client.break_off(chunk(event) if fits else b"", reset=reset)
         elif answer.is_chunked_for_client:
-            fits = _is_stream(answer) and not answer.in_chunk
+            fits = answer.is_stream and not answer.in_chunk
             self._client.break_off(chunk(event) if fits else b"", reset=False)
         else:
             ends_with_connection = answer.framing != "length"
-            fits = ends_with_connection and _is_stream(answer)
+            fits = ends_with_connection and answer.is_stream
             self._client.break_off(event if fits else b"", reset=ends_with_connection)
-
-
-def _is_stream(answer: Answer) -> bool:
-    return answer.status == 200 and answer.get(b"content-type").startswith(b"text/event-stream")
 
 
 def _said_in(body: bytes) -> str:

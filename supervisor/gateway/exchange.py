@@ -21,6 +21,7 @@ from .client import Client
 from .delivery import Delivery
 from .dialects import Trouble
 from .head import Head, upstream_head
+from .peek import is_streaming
 from .upstream import Pool, Upstream
 from .visit import Visit
 
@@ -40,7 +41,11 @@ class Wish:
     body: bytes
     model: str = ""
     effort: Effort | None = None
-    streams: bool = False
+
+    @property
+    def streams(self) -> bool:
+        """Looked up each time: hardly anybody asks."""
+        return is_streaming(self.body)
 
 
 class House(Protocol):
@@ -75,10 +80,11 @@ class Exchange:
         self.visit, self.wish, self.ticket = visit, wish, ticket
         self.result: Result | Literal[""] = ""
         self.status: int | None = None
+        self.is_stream = False  # the answer
         self.note = ""
         self.was_replayed = self.has_waited = self._was_resent = False
         self.answer_bytes = 0
-        self.went_at: float | None = None  # when it was first let go
+        self.went_at: float | None = None  # when it was let go, the last time
         self.first_byte_at: float | None = None
         self.opening = b""  # the first of the answer's body
         self.tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
@@ -95,8 +101,7 @@ class Exchange:
 
     def go(self) -> None:
         """The gateway lets it go."""
-        if self.went_at is None:
-            self.went_at = self._loop.time()
+        self.went_at = self._loop.time()
         self._send(self._house.pool.take())
 
     def _send(self, upstream: Upstream | None) -> None:
@@ -141,6 +146,7 @@ class Exchange:
     def begin(self, answer: Answer, *, more: bool) -> None:
         self.status = answer.status
         self.first_byte_at = self._loop.time()
+        self.is_stream = answer.is_stream
         self._delivery.begin(answer, more=more)
 
     def go_on(self, data: bytes) -> None:
@@ -153,8 +159,8 @@ class Exchange:
     def complete(self, data: bytes) -> None:
         self.answer_bytes += len(data)
         self.tail.append(data)
+        self._delivery.complete(data)  # first: the books can wait
         self._over("answered")
-        self._delivery.complete(data)
 
     def lose(self, why: str) -> None:
         upstream, self._upstream = self._upstream, None

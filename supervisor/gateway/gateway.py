@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from ..errors import SupervisorError
 from ..plan.types import Door, LaunchPlan
 from ..profile.types import Gateway as Settings
 from ..server.server import Server
@@ -28,7 +29,7 @@ from .listening import Listening, listen
 from .lobby import Lobby
 from .names import Names
 from .own import OwnEndpoints
-from .peek import is_streaming, text_of, top_level
+from .peek import text_of, top_level
 from .progress import progress
 from .records import record, refused
 from .replies import reply, say
@@ -94,15 +95,30 @@ class Gateway:
         if self._listening is None:
             self._take(door, plan)
             self._listening = await listen(door, self._connection)
-        elif _address(door) != _address(self._door):
+        elif _address(door) == _address(self._door):
+            self._listening.renew(door)
+        elif _place(door) == _place(self._door):
+            self._listening = await self._rebuilt(door)
+        else:
             opened = await listen(door, self._connection)
             self._listening.close()
             self._listening = opened
         self._take(door, plan)
 
+    async def _rebuilt(self, door: Door) -> Listening:
+        """Other hosts or another certificate at a port that cannot be had twice, not even by us."""
+        self.close()
+        try:
+            return await listen(door, self._connection)
+        except SupervisorError:
+            self._listening = await listen(self._door, self._connection)
+            raise
+
     def has_door_of(self, plan: LaunchPlan) -> bool:
-        """Whether it is this plan's door that stands open."""
-        return plan.door is None or (self._listening is not None and plan.door == self._door)
+        """Whether what stands open, or shut, is this plan's door."""
+        if plan.door is None or self._listening is None:
+            return plan.door is None and self._listening is None
+        return (plan.door, plan.api_prefix) == (self._door, self._prefix)
 
     def _connection(self) -> Client:
         return Client(self, self._lobby, self._loop)
@@ -179,7 +195,7 @@ class Gateway:
         """It goes; who is still being answered has had the time that there was."""
         why = self._server.lifecycle.why or "the server is being stopped"
         for ticket in list(self._admission.under_way):
-            self._exchanges[ticket].cut(f"The answer was cut off: {why}.")
+            self._exchanges[ticket].cut(f"The answer was cut off: {why.rstrip('.')}.")
 
     def _let_drain(self) -> None:
         if self._server.state is State.DRAINING and not self._admission.under_way:
@@ -227,7 +243,7 @@ class Gateway:
             self._note(refused(head, visit, trouble, asked))
             say(client, head, trouble, visit)
             return None
-        wish = Wish(head, body, asked, meant.effort, is_json and visit.route.generates and is_streaming(body))
+        wish = Wish(head, body, asked, meant.effort)
         ticket = Ticket(
             self._loop.time(),
             self._profile_for(meant.profile),
@@ -242,7 +258,12 @@ class Gateway:
 
     async def _answer_ourselves(self, client: Client, head: Head, visit: Visit) -> None:
         assert visit.route.handler is not None
-        found = await self._own.answer(visit.route.handler, self._door, model_of(head.path, self._prefix))
+        model = model_of(head.path, self._prefix)
+        try:
+            found = await self._own.answer(visit.route.handler, self._door, model)
+        except Exception:  # a client that waits in vain would not tell us of it
+            log.exception("%s cannot be answered", visit.route.label)
+            found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
         if isinstance(found, Trouble):
             say(client, head, found, visit)
         else:
@@ -266,6 +287,7 @@ class Gateway:
 
     def come_again(self, exchange: Exchange, seconds: float) -> None:
         now = self._loop.time()
+        exchange.has_waited = True
         exchange.ticket.lost_launch = self._server.launch
         exchange.ticket.not_before = now + seconds
         self._act(self._admission.come_again(exchange.ticket, now))
@@ -303,7 +325,9 @@ class Gateway:
             case "late":
                 seconds = self.settings.hold_timeout_seconds
                 why = self._server.lifecycle.why or self._server.state.value
-                return Trouble(503, "not_ready", f"No server was ready within {seconds:g} s: {why}.")
+                return Trouble(
+                    503, "not_ready", f"No server was ready within {seconds:g} s: {why.rstrip('.')}."
+                )
             case "down":
                 return self._own.why_down()
             case "ending":
@@ -334,12 +358,12 @@ class Gateway:
         """Once a second while anybody is there: late clients, late requests, an idle model."""
         self._timer = None
         now = self._loop.time()
+        if self._lobby or self.settings.idle_unload_seconds:
+            self._again_at(now + SWEEP_SECONDS)  # first: the queue may bring it forward, not put it off
         self._lobby.expire(now)
         self._act(self._admission.tick(now))
         self._tell_those_who_wait(now)
         self._unload_if_idle(now)
-        if self._timer is None and (self._lobby or self.settings.idle_unload_seconds):
-            self._again_at(now + SWEEP_SECONDS)
 
     def _tell_those_who_wait(self, now: float) -> None:
         if not self.settings.loading_state:
@@ -368,3 +392,8 @@ _ENDING = Trouble(503, "stopping", "goss-supervisor is being stopped.")
 
 def _address(door: Door) -> tuple[str, int, str, str]:
     return door.host, door.port, door.tls_certificate, door.tls_key
+
+
+def _place(door: Door) -> str | int:
+    """What only one can have: a socket's path, or a port."""
+    return door.host if door.host.endswith(".sock") else door.port

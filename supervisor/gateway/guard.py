@@ -116,9 +116,12 @@ def is_own_origin(origin: bytes, head: Head) -> bool:
 
 def _caller(head: Head, access: Access, rules: Rules, keyring: Keyring) -> Caller | Refusal:
     """Where none is needed a wrong one is no offence: many clients cannot be told to send nothing."""
+    asks = rules.asks_for_key(keyring)
+    if not asks and keyring.is_empty:
+        return NOBODY
     sent = _sent_keys(head)
     caller = next((found for key in sent if (found := keyring.find(key))), None)
-    if not rules.asks_for_key(keyring):
+    if not asks:
         return caller or NOBODY
     if access == "public":
         return caller or STRANGER

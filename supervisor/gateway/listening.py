@@ -25,9 +25,26 @@ BACKLOG = 1024
 class Listening:
     """The open sockets of one door."""
 
-    def __init__(self, servers: list[asyncio.Server], socket_file: Path | None) -> None:
+    def __init__(
+        self,
+        servers: list[asyncio.Server],
+        *,
+        socket_file: Path | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self._servers = servers
         self._socket_file = socket_file
+        self._context = context
+
+    def renew(self, door: Door) -> None:
+        """
+        New connections get the certificate that lies there now.
+
+        Raises ConfigError, and the one before stays.
+        """
+        if self._context is not None:
+            _tls(door)  # a pair that does not fit would be half taken
+            self._context.load_cert_chain(door.tls_certificate, door.tls_key)
 
     def close(self) -> None:
         """No new connections; those that are there go on."""
@@ -49,14 +66,15 @@ async def listen(door: Door, protocol: Callable[[], asyncio.Protocol]) -> Listen
         return await _at_socket_file(Path(door.host), protocol)
     bound: list[socket.socket] = []
     try:
-        bound += [_bind(address, door.port) for address in bind_addresses(door.host)]
+        for address in bind_addresses(door.host):
+            bound.append(_bind(address, door.port))  # noqa: PERF401 - those before one that fails are closed
     except OSError as error:
         for each in bound:
             each.close()
         problem = why_not_bound(error, door.host, door.port)
         raise StartFailed(problem.message, hint=problem.hint) from error
     servers = [await loop.create_server(protocol, sock=each, backlog=BACKLOG, ssl=context) for each in bound]
-    return Listening(servers, None)
+    return Listening(servers, context=context)
 
 
 def _bind(address: str, port: int) -> socket.socket:
@@ -89,9 +107,14 @@ if sys.platform != "win32":
         mask = os.umask(0o117)  # for its user and group
         try:
             server = await loop.create_unix_server(protocol, path, backlog=BACKLOG)
+        except OSError as error:
+            raise StartFailed(
+                f"{path} cannot be listened on: {error.strerror or error}.",
+                hint="Choose another listen.host; the path of a socket has some 100 characters at most.",
+            ) from error
         finally:
             os.umask(mask)
-        return Listening([server], path)
+        return Listening([server], socket_file=path)
 
 
 def _tls(door: Door) -> ssl.SSLContext:

@@ -23,7 +23,12 @@ from .routes import Own
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
-_LOADING = Trouble(503, "loading", "Loading model")  # llama-server's words; clients look for them
+_LOADING: Page = (
+    503,
+    JSON,
+    b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
+)
+"""llama-server's very own (b11434, server-http.cpp): there are clients that look for it."""
 
 
 class OwnEndpoints:

@@ -43,7 +43,7 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> Request:
         endpoint=route.label,
         profile=plan.profile if plan else "",
         model=wish.model,
-        stream=wish.streams,
+        stream=exchange.is_stream,
         status=exchange.status,
         result=exchange.result or "failed",
         replayed=exchange.was_replayed,

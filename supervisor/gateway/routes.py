@@ -90,14 +90,19 @@ _SMALL: Final = (
     # these act on a request under way, and must not wait behind it
     "/v1/chat/completions/control",
     "/v1/stream",
-    "/v1/streams/lookup",
 )
 _LOOKING: Final[tuple[tuple[str, Access], ...]] = (
     ("/props", "inference"),
     ("/lora-adapters", "inference"),
     ("/slots", "admin"),
 )
-_PAGES: Final = ("/", "/index.html", "/build.json", "/version.json", "/_app/version.json")
+_STREAMS: Final = "/v1/streams/lookup"
+_PAGES: Final = ("/", "/index.html")
+_VERSIONS: Final = ("/sw.js", "/build.json", "/version.json", "/_app/version.json")
+"""
+A page of the web UI that is only open asks for these by itself: for sw.js every minute (its
+pwa.constants.ts), and for the streams under way whenever its tab is looked at.
+"""
 
 _ASSET: Final = re.compile(
     r"/(?:(?:_app|recommended-mcp)/(?:[\w-]+/)*)?[\w-][\w.-]*\.(?:js|css|svg|png|jpe?g|ico|woff2?|webmanifest)",
@@ -127,7 +132,8 @@ def _dialect(path: str) -> Dialect:
 def _relayed() -> dict[str, Route]:
     """By path, whatever the method: it is llama-server that says which it takes."""
     paths = (*_GENERATING, *_SMALL)
-    return {path: replace(_V1, dialect=_dialect(path), label=path) for path in paths}
+    relayed = {path: replace(_V1, dialect=_dialect(path), label=path) for path in paths}
+    return relayed | {_STREAMS: replace(_V1, wakes=False, label=_STREAMS)}
 
 
 def _known() -> dict[tuple[str, str], Route]:
@@ -136,6 +142,8 @@ def _known() -> dict[tuple[str, str], Route]:
         known["GET", path] = replace(_UNKNOWN, access=access, wakes=False, label=path)
     for path in _PAGES:
         known["GET", path] = _UI
+    for path in _VERSIONS:
+        known["GET", path] = replace(_UI, wakes=False)
     for method, paths, handler, access in _OURS:
         for path in paths:
             known[method, path] = replace(_UNKNOWN, access=access, handler=handler, wakes=False, label=path)

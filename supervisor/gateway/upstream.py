@@ -137,9 +137,13 @@ class Upstream(asyncio.Protocol):
 
     def _finish(self, data: bytes, answer: Answer, taker: Taker) -> None:
         self._taker = None
-        if not answer.keep_alive or self.uses >= MOST_USES or not self._pool.keep(self):
+        if not (self._may_be_kept(answer) and self._pool.keep(self)):
             self._transport.close()
         taker.complete(data)
+
+    def _may_be_kept(self, answer: Answer) -> bool:
+        """llama-server closes the connection behind a stream, whatever it said of keeping it (b11434)."""
+        return answer.keep_alive and answer.framing != "chunked" and self.uses < MOST_USES
 
     def _lose(self, why: str) -> None:
         taker, self._taker = self._taker, None

@@ -17,7 +17,7 @@ from .rules import Rules
 @dataclass(frozen=True, slots=True)
 class Visit:
     """
-    ``headers`` go with every answer of our own.  ``trouble`` is why it may not be.  A preflight is answered
+    ``headers`` go with every answer.  ``trouble`` is why it may not be.  A preflight is answered
     at once.
     """
 

@@ -22,11 +22,15 @@ from supervisor.server.mechanism.pipe import Pipe
 from supervisor.server.mechanism.sigchld import Sigchld
 
 from ..fakes.launching import BOUND_SECONDS, Heard, program, wait_until_gone
+from ..fakes.loops import run_story
 
 ROOT = Path(__file__).parents[2]
 FOREVER = "import time\nprint('up', flush=True)\nwhile True: time.sleep(3600)"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mechanisms of Linux")
+pytestmark = [
+    pytest.mark.usefixtures("each_loop"),
+    pytest.mark.skipif(sys.platform != "linux", reason="mechanisms of Linux"),
+]
 
 
 @pytest.fixture(params=[open_pidfd, Sigchld], ids=["pidfd", "sigchld"])
@@ -68,7 +72,7 @@ def test_the_way_it_ended_is_told(notice, code, status, words):
         child, _ = await run(program(code), notice)
         return await end_of(child)
 
-    ended = asyncio.run(scenario())
+    ended = run_story(scenario())
     assert ended == status
     assert str(ended) == words
 
@@ -82,7 +86,7 @@ def test_a_kill_from_outside_is_noticed_at_once(notice):
         status = await end_of(child)
         return status, time.monotonic() - began
 
-    status, seconds = asyncio.run(scenario())
+    status, seconds = run_story(scenario())
     assert status == ExitStatus(signal=9)
     assert seconds < 0.5  # far below any interval at which somebody would poll
 
@@ -98,7 +102,7 @@ def test_output_is_complete_to_the_last_byte(notice):
         await end_of(child)
         return heard.data
 
-    assert asyncio.run(scenario()) == b"x" * size + b"the end"
+    assert run_story(scenario()) == b"x" * size + b"the end"
 
 
 def test_children_that_end_at_once_are_all_noticed(notice):
@@ -106,7 +110,7 @@ def test_children_that_end_at_once_are_all_noticed(notice):
         children = [(await run(["/bin/true"], notice))[0] for _ in range(20)]
         return [await end_of(child) for child in children]
 
-    assert asyncio.run(scenario()) == [ExitStatus(code=0)] * 20
+    assert run_story(scenario()) == [ExitStatus(code=0)] * 20
 
 
 def test_a_death_before_anybody_watched_is_noticed(notice):
@@ -118,7 +122,7 @@ def test_a_death_before_anybody_watched_is_noticed(notice):
         child, heard = await run(program("print('last words')"), late)
         return await end_of(child), heard.data
 
-    assert asyncio.run(scenario()) == (ExitStatus(code=0), b"last words\n")
+    assert run_story(scenario()) == (ExitStatus(code=0), b"last words\n")
 
 
 def test_all_that_a_dead_writer_left_is_taken_at_once():
@@ -132,7 +136,7 @@ def test_all_that_a_dead_writer_left_is_taken_at_once():
         pipe.finish(BOUND_SECONDS)
         return len(heard.data), pipe.closed.done()
 
-    assert asyncio.run(scenario()) == (500_000, True)
+    assert run_story(scenario()) == (500_000, True)
 
 
 def test_a_flood_leaves_the_loop_its_turn():
@@ -147,7 +151,7 @@ def test_a_flood_leaves_the_loop_its_turn():
         await end_of(child)
         return turns
 
-    assert asyncio.run(scenario()) >= 5_000_000 // 65536 // 2
+    assert run_story(scenario()) >= 5_000_000 // 65536 // 2
 
 
 def test_a_grandchild_of_its_own_session_holds_the_end_up_for_a_bounded_time(notice):
@@ -164,7 +168,7 @@ def test_a_grandchild_of_its_own_session_holds_the_end_up_for_a_bounded_time(not
         status = await end_of(child)
         return status, int(heard.data), time.monotonic() - began
 
-    status, grandchild, seconds = asyncio.run(scenario())
+    status, grandchild, seconds = run_story(scenario())
     os.kill(grandchild, signal.SIGKILL)
     assert status == ExitStatus(code=4)
     assert seconds < posix.DRAIN_SECONDS + 2.0
@@ -180,7 +184,7 @@ def test_what_it_leaves_in_its_group_goes_with_it(notice):
         await end_of(child)
         return int(heard.data)
 
-    assert wait_until_gone(asyncio.run(scenario()))
+    assert wait_until_gone(run_story(scenario()))
 
 
 def test_it_dies_with_its_parent():
@@ -215,7 +219,7 @@ def test_no_signal_is_sent_after_its_death():
         child.terminate()
         child.kill()
 
-    asyncio.run(scenario())
+    run_story(scenario())
     assert sent == []
 
 
@@ -230,7 +234,7 @@ def test_terminate_asks_and_kill_insists(notice):
         child.kill()
         return await end_of(child)
 
-    assert asyncio.run(scenario()) == ExitStatus(signal=9)
+    assert run_story(scenario()) == ExitStatus(signal=9)
 
 
 def test_it_gets_exactly_the_environment_no_stdin_no_core_and_no_stray_descriptor():
@@ -252,7 +256,7 @@ def test_it_gets_exactly_the_environment_no_stdin_no_core_and_no_stray_descripto
             os.close(stray)
         return heard.data.decode()
 
-    assert asyncio.run(scenario()) == "b False  (0, 0) ['0', '1', '2'] True True\n"
+    assert run_story(scenario()) == "b False  (0, 0) ['0', '1', '2'] True True\n"
 
 
 def test_an_inherited_lock_is_held_as_long_as_the_child_lives(tmp_path):
@@ -269,7 +273,7 @@ def test_an_inherited_lock_is_held_as_long_as_the_child_lives(tmp_path):
         await end_of(child)
         return while_alive
 
-    assert asyncio.run(scenario()) == ({"pid": 1, "launch": 7}, None)
+    assert run_story(scenario()) == ({"pid": 1, "launch": 7}, None)
     assert held_by(path) is None
     assert Lock.acquire(path, {}) is not None
 
@@ -288,7 +292,7 @@ def test_a_lock_that_is_not_inherited_is_free_after_release(tmp_path):
         await end_of(child)
         return free
 
-    assert asyncio.run(scenario())
+    assert run_story(scenario())
 
 
 @pytest.mark.parametrize(
@@ -306,20 +310,20 @@ def test_what_cannot_be_started_is_said_in_words(tmp_path, content, mode, error,
         path.write_bytes(content)
         path.chmod(mode)
     with pytest.raises(error, match=words) as caught:
-        asyncio.run(spawn([str(path)], {}, on_output=print))
+        run_story(spawn([str(path)], {}, on_output=print))
     assert caught.value.hint
 
 
 def test_a_command_line_that_is_too_long_is_named():
     with pytest.raises(StartFailed, match="too long"):
-        asyncio.run(spawn(["/bin/true", "x" * 4_000_000], {}, on_output=print))
+        run_story(spawn(["/bin/true", "x" * 4_000_000], {}, on_output=print))
 
 
 def test_a_failed_start_leaves_no_descriptor_behind():
     before = descriptors()
     for _ in range(3):
         with pytest.raises(NotFound):
-            asyncio.run(spawn(["/no/such/program"], {}, on_output=print))
+            run_story(spawn(["/no/such/program"], {}, on_output=print))
     assert descriptors() == before
 
 
@@ -332,5 +336,5 @@ def test_the_end_of_a_child_leaves_no_descriptor_behind(notice):
             await asyncio.sleep(0)
         return before, descriptors()
 
-    before, after = asyncio.run(scenario())
+    before, after = run_story(scenario())
     assert after == before

@@ -241,6 +241,17 @@ async def test_the_key_that_opens_the_door_is_told_with_what_runs(test, tmp_path
     assert (await answer_to(control, "running"))["key"] == "opens p"
 
 
+@promise
+async def test_what_clients_do_is_told_of_a_plan_with_a_door_only(test, tmp_path):
+    front = NoFront()
+    front.about = lambda: {"connections": 1}
+    control = control_of(test, front)
+    await test.server.start(behind(plan(tmp_path)))
+    assert (await answer_to(control, "status"))["status"]["gateway"] == {"connections": 1}
+    await test.server.start(plan(tmp_path))
+    assert (await answer_to(control, "status"))["status"]["gateway"] is None
+
+
 # --- the last requests
 
 
@@ -265,6 +276,20 @@ async def test_the_last_requests_are_shown_from_the_number_on_that_is_asked_for(
     for asked, seen in (({}, "abc"), ({"last": 2}, "bc"), ({"since": 2}, "c"), ({"since": 3}, "")):
         answer = await answer_to(control, "requests", **asked)
         assert ("".join(each["profile"] for each in answer["requests"]), answer["final"]) == (seen, True)
+
+
+@promise
+async def test_who_follows_from_now_on_is_told_nothing_of_before(test, tmp_path):
+    front = NoFront()
+    front.activity = Activity()
+    note(front.activity, "old")
+    control = control_of(test, front)
+    line = json.dumps({"protocol": 1, "op": "requests", "last": 0, "follow": True}).encode() + b"\n"
+    async with asyncio.timeout(BOUND_SECONDS):
+        following = asyncio.ensure_future(anext(control._answer(line)))
+        await asyncio.sleep(0)
+        note(front.activity, "new")
+        assert [each["profile"] for each in (await following)["requests"]] == ["new"]
 
 
 @promise

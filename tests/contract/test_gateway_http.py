@@ -9,11 +9,13 @@ import itertools
 import json
 import socket
 import struct
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from supervisor.gateway import gateway
 from supervisor.profile.types import Gateway
 from supervisor.server.table import State
 
@@ -693,6 +695,35 @@ async def test_empty_lines_without_end_do_not_keep_a_connection():
         dripping = asyncio.create_task(_drip(client, b"", b"\r\n"))
         assert await client.rest() in {b"", b"(reset)"}
         dripping.cancel()
+
+
+@promise
+async def test_late_clients_are_let_go_also_while_somebody_waits_for_the_server():
+    hasty = Gateway(client_timeout_seconds=0.1, hold_timeout_seconds=BOUND_SECONDS * 10)
+    async with relay(HELLO, settings=hasty) as it, it.client() as waiting, it.client() as late:
+        it.server.state = State.BACKOFF
+        it.gateway.changed()
+        await waiting.send(post())
+        await until(lambda: it.gateway.counts()[1] == 1)
+        await late.send(b"POST /v1/completions HTTP/1.1\r\n")
+        assert (await late.answer())[0] == 408
+
+
+@promise
+async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered():
+    stream = says(EVENTS + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
+    async with relay(stream, settings=Gateway(loading_state=True)) as it:
+        with patch.object(gateway, "PATIENCE_SECONDS", 0.02):
+            it.server.state = State.BACKOFF
+            it.gateway.changed()
+            async with it.client() as client:
+                await client.send(post(STREAM))
+                async with asyncio.timeout(BOUND_SECONDS):
+                    for _ in range(3):
+                        await client.reader.readuntil(b"\r\n: backoff; 0 s, place 1\n\n")
+                it.restart()
+                async with asyncio.timeout(BOUND_SECONDS):
+                    await client.reader.readuntil(b"data: 1\n\n\r\n0\r\n\r\n")
 
 
 @promise

@@ -23,7 +23,9 @@ from supervisor.server.server import Server
 from supervisor.server.table import State
 
 from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until_gone
+from ..fakes.loops import run_story
 
+pytestmark = pytest.mark.usefixtures("each_loop")
 QUICK = Health(
     start_timeout_seconds=20,
     interval_seconds=0.05,
@@ -127,16 +129,16 @@ async def watched(tmp_path):
 def promise(story):
     """Run one async story with its own loop."""
 
-    def run(tmp_path):
+    def story_of(tmp_path):
         async def bounded():
             async with asyncio.timeout(BOUND_SECONDS * 2), watched(tmp_path) as test:
                 await story(test, tmp_path)
 
-        asyncio.run(bounded())
+        run_story(bounded())
 
-    run.__name__ = run.__qualname__ = story.__name__
-    run.__doc__ = story.__doc__
-    return run
+    story_of.__name__ = story_of.__qualname__ = story.__name__
+    story_of.__doc__ = story.__doc__
+    return story_of
 
 
 @promise

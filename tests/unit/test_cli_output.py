@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.cli.ask import _answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import duration, size, table
 from supervisor.cli.plan import _folded
 from supervisor.cli.progress import StderrProgress
-from supervisor.errors import UsageError
+from supervisor.cli.status import _lines
+from supervisor.daemon.status import url_of
+from supervisor.errors import NetworkError, UsageError
+from supervisor.plan.types import Door, LaunchPlan
 
 
 def test_a_table_has_upper_case_headers_and_no_trailing_blanks():
@@ -61,3 +65,82 @@ def test_progress_elsewhere_than_on_a_terminal_is_a_line_now_and_then(capsys):
         progress.update(hundredth / 100, "pip")
     progress.close()
     assert capsys.readouterr().err == "installing\n"
+
+
+def status(*, gateway=None, pid=4242, restarts=0):
+    """As the daemon tells it."""
+    since = "2026-01-31T12:00:00.000Z"
+    server = {
+        "state": "ready" if pid else "sleeping",
+        "why": "" if pid else "the next request loads it",
+        "since": since,
+        "profile": "demo",
+        "url": "http://127.0.0.1:8080",
+        "host": "127.0.0.1",
+        "port": 8080,
+        "model": "/models/demo.gguf",
+        "build": "b11434",
+        "flavour": "cpu",
+        "engine": "it is installed",
+        "pid": pid,
+        "memory_bytes": 480 * 2**20 if pid else None,
+        "restarts": restarts,
+        "log": "/logs/llama-server.log",
+        "log_dropped_bytes": 0,
+        "warnings": [],
+        "last_failure": None,
+    }
+    daemon = {"pid": 1, "memory_bytes": 2**25, "uptime_seconds": 5.0}
+    return {"schema": 1, "daemon": daemon, "server": server, "gateway": gateway, "update": None}
+
+
+def line_of(word, now):
+    """What stands after that word."""
+    return [line.removeprefix(word).strip() for line in _lines(now) if line.startswith(word)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ((0, 0, 0), "0 connections, 0 requests under way, 0 waiting"),
+        ((1, 3, 2), "2 connections, 1 request under way, 3 waiting"),
+        ((32, 0, 1), "1 connection, 32 requests under way, 0 waiting"),
+    ],
+)
+def test_the_status_says_what_clients_do(counts, text):
+    under_way, waiting, connections = counts
+    gateway = {"requests_under_way": under_way, "requests_waiting": waiting, "connections": connections}
+    assert line_of("gateway", status(gateway=gateway)) == [text]
+
+
+def test_without_a_gateway_the_status_is_silent_about_it():
+    assert line_of("gateway", status()) == []
+    of_an_older_daemon = status()
+    del of_an_older_daemon["gateway"]
+    assert line_of("gateway", of_an_older_daemon) == []
+
+
+def test_the_status_of_a_sleeping_server_shows_no_process():
+    assert line_of("process", status(pid=None, restarts=1)) == ["none, 1 restart"]
+    assert line_of("process", status()) == ["pid 4242, 480 MiB, 0 restarts"]
+
+
+@pytest.mark.parametrize(
+    ("door", "url"),
+    [
+        (Door("127.0.0.1", 8080), "http://127.0.0.1:8080"),
+        (Door("0.0.0.0", 8080), "http://127.0.0.1:8080"),
+        (Door("127.0.0.1", 8443, tls_certificate="c.pem", tls_key="k.pem"), "https://127.0.0.1:8443"),
+        (Door("/run/llm.sock", 8080), "unix:///run/llm.sock"),
+        (None, "unix:///run/inner.sock"),
+    ],
+)
+def test_the_address_is_that_of_the_door_and_the_inner_one_only_where_there_is_none(door, url):
+    plan = LaunchPlan("p", (), {}, "/run/inner.sock", 0, "b1", "cpu", "", "m.gguf", "digest", door=door)
+    assert url_of(plan) == url
+
+
+def test_no_question_goes_to_a_socket_file():
+    with pytest.raises(NetworkError) as caught:
+        next(_answers("unix:///run/llm.sock", "", {}))
+    assert caught.value.hint == "curl --unix-socket /run/llm.sock http://localhost/v1/models"

@@ -185,3 +185,9 @@ def test_trailers_without_an_end_are_refused():
     with pytest.raises(BadRequest) as refused:
         taken.feed(b"0\r\n" + b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 300)
     assert refused.value.status == 431
+
+
+def test_a_body_of_countless_tiny_chunks_is_refused():
+    with pytest.raises(BadRequest) as refused:
+        ChunkedBody(10_000_000).feed(b"1\r\nx\r\n" * 5000)
+    assert "tiny" in refused.value.message

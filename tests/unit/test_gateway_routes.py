@@ -112,6 +112,20 @@ def test_who_only_looks_does_not_wake_a_server(path):
     assert route_of("POST", path).wakes
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/sw.js"),
+        ("GET", "/build.json"),
+        ("GET", "/_app/version.json"),
+        ("POST", "/v1/streams/lookup"),
+    ],
+)
+def test_a_web_page_that_is_only_open_does_not_wake_a_server(method, path):
+    assert not route_of(method, path).wakes
+    assert route_of("GET", "/").wakes
+
+
 @pytest.mark.parametrize("path", ["/props", "/lora-adapters"])
 def test_settings_may_be_read_with_any_key_and_changed_with_a_large_one(path):
     assert route_of("GET", path).access == "inference"

@@ -133,3 +133,21 @@ def test_a_guest_that_could_not_come_leaves_the_host_at_home():
     guests.admit(RUNS, COMES, by_request=True)
     moved = plan_of("chosen", replace(RUNNING, port=8081))
     assert guests.admit(RUNS, moved, by_request=False) is moved
+
+
+def test_a_guest_stays_one_when_what_was_to_replace_it_could_not_come():
+    guests = Guests()
+    guest = guests.admit(RUNS, COMES, by_request=True)
+    guests.admit(guest, plan_of("other", ANEW), by_request=False)  # its address was taken, or its model broken
+    guests.admit(guest, RUNS, by_request=True)  # and the host did not come up again
+    assert is_behind(guests.admit(guest, plan_of("small", ANEW), by_request=False), RUNNING)
+
+
+def test_who_was_a_guest_is_at_home_behind_its_own_door():
+    guests = Guests()
+    guest = guests.admit(RUNS, COMES, by_request=True)
+    home = guests.admit(guest, plan_of("other", ANEW), by_request=False)
+    own = guests.admit(home, COMES, by_request=False)
+    moved = plan_of("small", ANEW)
+    assert own is COMES
+    assert guests.admit(own, moved, by_request=False) is moved

@@ -10,12 +10,16 @@ from collections.abc import Callable
 assert sys.platform != "win32"
 
 CHUNK_BYTES = 64 * 1024  # the default size of a pipe on Linux: one read empties it
+PAUSE_SECONDS = 0.02
 _LAST_CHUNKS = 32  # 2 MiB: more than any pipe holds, so that only a living writer leaves something behind
 
 
 class Pipe:
     """
     Hands on what comes until nobody holds the writing end any more.
+
+    llama-server writes some twenty lines for each request, one by one.  They are let gather for a moment: a
+    wake-up, a read and a write for each of them would cost more than the request that they are about.
 
     A grandchild in a session of its own may hold it for ever; so after the child's death `finish` reads
     what is there and gives the rest a bounded time.
@@ -28,7 +32,7 @@ class Pipe:
         self._bound: asyncio.TimerHandle | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(fd, False)
-        self._loop.add_reader(fd, self._read)
+        self._loop.add_reader(fd, self._gather)
 
     def finish(self, seconds: float) -> None:
         """The writer is dead: take what it left, and stop listening after `seconds` at the latest."""
@@ -47,16 +51,29 @@ class Pipe:
         os.close(self._fd)
         self.closed.set_result(None)
 
-    def _read(self) -> bool:
-        """One chunk at a time, so that a flood leaves the loop its turn; whether there may be more."""
+    def _gather(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._loop.call_later(PAUSE_SECONDS, self._read_on)
+
+    def _read_on(self) -> None:
+        """What has gathered.  A full pipe is a flood, whose writer shall not wait for us."""
+        if self.closed.done():
+            return
+        if self._read() == CHUNK_BYTES:
+            self._loop.call_soon(self._read_on)
+        elif not self.closed.done():
+            self._loop.add_reader(self._fd, self._gather)
+
+    def _read(self) -> int:
+        """One chunk at a time, so that a flood leaves the loop its turn; how many bytes there were."""
         try:
             chunk = os.read(self._fd, CHUNK_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:
             chunk = b""
         if chunk:
             self._on_output(chunk)
         else:
             self.close()
-        return bool(chunk)
+        return len(chunk)

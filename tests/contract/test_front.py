@@ -1,0 +1,527 @@
+"""The daemon's door: opened before anything is done for a plan, moved with it, and back where that one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shutil
+import ssl
+import stat
+import subprocess
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from supervisor.daemon.front import Front
+from supervisor.errors import ConfigError, StartFailed
+from supervisor.paths import Paths
+from supervisor.plan.types import Door, Offer
+from supervisor.profile.types import Gateway
+from supervisor.server.table import State
+
+from ..fakes.launching import BOUND_SECONDS, free_port, until
+from ..fakes.loops import run_story
+from ..fakes.relay import HOST, RawClient, post
+from .test_server import Watched, plan
+
+pytestmark = pytest.mark.usefixtures("each_loop")
+
+HEALTH = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
+CHAT = post(b"{}")
+BROKEN = {"exit": 1, "stderr": "error: invalid argument: --broken"}
+
+
+class Home(Watched):
+    """A server and the front of its daemon, as the daemon ties them together."""
+
+    def __init__(self, tmp_path):
+        super().__init__(tmp_path)
+        self.front = Front(Paths.under(tmp_path))
+        self.server._under_way = self.front.under_way
+
+    def note(self):
+        super().note()
+        self.front.changed(self.server)
+
+    async def run(self, asked, *, by_request=False):
+        """As the control socket does it; the outcome."""
+        admitted = await self.front.admit(self.server, asked, by_request=by_request)
+        return await self.server.start(admitted)
+
+    @property
+    def launches(self) -> int:
+        return self.starts if (self.tmp_path / "starts").exists() else 0
+
+    def through(self, asked, *, host="127.0.0.1", port=None, door=None, **faults):
+        """A plan of that name behind a door of its own; llama-server's is a socket."""
+        inner = self.tmp_path / "run" / "inner.sock"
+        made = plan(self.tmp_path, name=asked, **faults)
+        argv = list(made.argv)
+        argv[argv.index("--host") + 1] = str(inner)
+        door = door or Door(host, port or free_port(), Gateway(), (Offer(asked, (asked,)),))
+        return replace(made, argv=tuple(argv), host=str(inner), port=0, door=door)
+
+
+def promise(story):
+    """Run one async story in a home of its own, within a bound."""
+
+    @functools.wraps(story)
+    def run(tmp_path):
+        async def bounded():
+            async with asyncio.timeout(BOUND_SECONDS * 2), home(tmp_path) as it:
+                await story(it)
+
+        run_story(bounded())
+
+    del run.__wrapped__  # pytest would look for the story's own argument
+    return run
+
+
+@asynccontextmanager
+async def home(tmp_path):
+    it = Home(tmp_path)
+    working = asyncio.create_task(it.server.run())
+    try:
+        yield it
+    finally:
+        it.front.begin_to_end()
+        async with asyncio.timeout(BOUND_SECONDS):
+            await it.server.stop(now=True)
+            await it.front.finish()
+        it.server.close()
+        working.cancel()
+
+
+@asynccontextmanager
+async def client(where, **more):
+    """At a port of this computer, at an address, or at a socket."""
+    if isinstance(where, int):
+        where = ("127.0.0.1", where)
+    opened = (
+        asyncio.open_connection(*where, **more)
+        if isinstance(where, tuple)
+        else asyncio.open_unix_connection(where)
+    )
+    reader, writer = await opened
+    try:
+        yield RawClient(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+async def status_at(where, request=CHAT, **more) -> int:
+    async with client(where, **more) as someone:
+        return (await someone.ask(request))[0]
+
+
+async def is_closed(where) -> bool:
+    try:
+        async with client(where):
+            return False
+    except OSError:
+        return True
+
+
+@asynccontextmanager
+async def somebody_at(host, port):
+    taken = await asyncio.start_server(lambda *_: None, host, port)
+    try:
+        yield
+    finally:
+        taken.close()
+
+
+# --- a door that cannot be had
+
+
+@promise
+async def test_a_door_that_is_taken_is_said_before_anything_is_launched(it):
+    asked = it.through("p")
+    async with somebody_at("127.0.0.1", asked.door.port):
+        with pytest.raises(
+            StartFailed, match=rf"Port {asked.door.port} is taken by .*{os.getpid()}"
+        ) as error:
+            await it.run(asked)
+    assert "listen.port" in error.value.hint
+    assert (it.launches, it.server.state) == (0, State.STOPPED)
+    assert (await it.run(asked)).result == "ready"
+    assert await status_at(asked.door.port) == 200
+
+
+@promise
+async def test_a_switch_to_a_door_that_is_taken_leaves_what_runs_untouched(it):
+    first, second = it.through("first"), it.through("second")
+    await it.run(first)
+    async with somebody_at("127.0.0.1", second.door.port), client(first.door.port) as someone:
+        await someone.ask(CHAT)
+        with pytest.raises(StartFailed):
+            await it.run(second)
+        assert (await someone.ask(CHAT))[0] == 200
+        assert await status_at(first.door.port) == 200
+    assert (it.launches, it.server.plan.profile) == (1, "first")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_ours_is_named(tmp_path, host):
+    @promise
+    async def story(it):
+        with pytest.raises(StartFailed, match=host):
+            await it.run(it.through("p", host=host))
+        assert it.launches == 0
+
+    story(tmp_path)
+
+
+def test_a_socket_whose_path_is_too_long_is_named(tmp_path):
+    @promise
+    async def story(it):
+        with pytest.raises(StartFailed, match="too long"):
+            await it.run(it.through("p", host=str(tmp_path / ("x" * 120 + ".sock"))))
+        assert it.launches == 0
+
+    story(tmp_path)
+
+
+# --- a door that moves
+
+
+@promise
+async def test_a_door_moves_with_a_switch_and_who_is_being_answered_is_answered(it):
+    gate = it.tmp_path / "gate"
+    first, second = it.through("first", chat_gate=gate), it.through("second")
+    await it.run(first)
+    async with client(first.door.port) as someone:
+        await someone.send(CHAT)
+        await until(lambda: it.front.under_way() == 1)
+        switching = asyncio.create_task(it.run(second))
+        await it.until(lambda: it.server.state is State.DRAINING)
+        assert await is_closed(first.door.port)
+        async with client(second.door.port) as early:
+            await early.send(CHAT)
+            gate.touch()
+            assert (await someone.answer())[0] == 200
+            assert (await switching).result == "ready"
+            assert (await early.answer())[0] == 200
+            assert (await someone.ask(CHAT))[0] == 200  # the connection goes on, behind it the new server
+
+
+@promise
+async def test_a_door_that_moved_for_a_plan_that_failed_comes_back(it):
+    first, second = it.through("first"), it.through("second", **BROKEN)
+    await it.run(first)
+    outcome = await it.run(second)
+    assert (outcome.result, outcome.profile) == ("rolled back", "first")
+    await until(lambda: it.front._moving is None)
+    assert await status_at(first.door.port) == 200
+    assert await is_closed(second.door.port)
+
+
+@promise
+async def test_while_the_old_plan_still_goes_its_door_does_not_come_back(it):
+    """Whatever is noted of the old server between the new door and the switch."""
+    first, second = it.through("first"), it.through("second")
+    await it.run(first)
+    admitted = await it.front.admit(it.server, second, by_request=False)
+    it.front.changed(it.server)
+    switching = it.server.start(admitted)
+    await it.until(lambda: it.server.state is State.STARTING)
+    assert it.front._moving is None
+    assert await is_closed(first.door.port)
+    assert (await switching).result == "ready"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1,::1")]
+)
+def test_other_hosts_at_the_same_port_are_no_conflict_with_ourselves(tmp_path, before, after):
+    @promise
+    async def story(it):
+        first = it.through("first", host=before)
+        open_to_all = replace(
+            first.door, host=after, settings=replace(first.door.settings, allow_unauthenticated=True)
+        )
+        second = it.through("second", door=open_to_all)
+        await it.run(first)
+        assert (await it.run(second)).result == "ready"
+        assert await status_at(second.door.port) == 200
+
+    story(tmp_path)
+
+
+@promise
+async def test_other_hosts_that_cannot_be_had_leave_the_door_as_it_was(it):
+    first = it.through("first")
+    await it.run(first)
+    with pytest.raises(StartFailed):
+        await it.run(it.through("second", door=replace(first.door, host="192.0.2.1")))
+    assert await status_at(first.door.port) == 200
+    assert it.server.plan.profile == "first"
+
+
+# --- with and without a gateway
+
+
+def without_gateway(it, name, port, **faults):
+    made = plan(it.tmp_path, name=name, **faults)
+    argv = list(made.argv)
+    argv[argv.index("--port") + 1] = str(port)
+    return replace(made, argv=tuple(argv), port=port)
+
+
+@promise
+async def test_without_a_gateway_llama_server_has_the_address_itself_and_gives_it_back(it):
+    first = it.through("first")
+    alone = without_gateway(it, "alone", first.door.port)
+    assert it.front.about() is None
+    for asked in (alone, first, alone, first):
+        assert (await it.run(asked)).result == "ready"
+        await until(lambda: it.front._moving is None)
+        assert await status_at(first.door.port) == 200
+        assert (it.server.target.address == str(first.host)) == (asked is first)
+    assert it.front.about()["requests_under_way"] == 0
+
+
+@promise
+async def test_a_gateway_that_failed_to_go_comes_back(it):
+    first = it.through("first")
+    await it.run(first)
+    assert (await it.run(without_gateway(it, "alone", first.door.port, **BROKEN))).result == "rolled back"
+    await until(lambda: it.front._moving is None)
+    assert await status_at(first.door.port, HEALTH) == 200
+    assert await status_at(first.door.port) == 200
+
+
+@promise
+async def test_llama_server_without_a_gateway_comes_back_where_the_one_with_it_failed(it):
+    port = free_port()
+    await it.run(without_gateway(it, "alone", port))
+    outcome = await it.run(it.through("second", port=port, **BROKEN))
+    assert (outcome.result, outcome.profile) == ("rolled back", "alone")
+    assert await status_at(port) == 200
+
+
+# --- guests
+
+
+@promise
+async def test_who_comes_for_a_clients_request_comes_behind_the_door_that_is_there(it):
+    first, second = it.through("first"), it.through("second")
+    await it.run(first)
+    async with client(first.door.port) as someone:
+        assert (await it.run(second, by_request=True)).result == "ready"
+        assert (await someone.ask(CHAT))[0] == 200
+    assert it.server.plan.profile == "second"
+    assert await is_closed(second.door.port)
+    await it.run(second)  # restart: it is a guest still
+    assert await status_at(first.door.port) == 200
+
+
+@promise
+async def test_a_guest_without_a_door_is_refused_and_the_host_stays(it):
+    first = it.through("first")
+    await it.run(first)
+    with pytest.raises(StartFailed, match="gateway: off"):
+        await it.run(without_gateway(it, "alone", free_port()), by_request=True)
+    assert await status_at(first.door.port) == 200
+
+
+@promise
+async def test_a_guest_stays_one_though_a_person_wanted_another_that_failed(it):
+    first, second = it.through("first"), it.through("second")
+    await it.run(first)
+    await it.run(second, by_request=True)
+    assert (await it.run(it.through("third", **BROKEN))).result == "rolled back"
+    await it.run(second)
+    assert it.server.plan.profile == "second"
+    assert await status_at(first.door.port) == 200
+
+
+# --- the end
+
+
+@promise
+async def test_when_it_ends_nobody_is_let_in_and_who_is_being_answered_is(it):
+    gate = it.tmp_path / "gate"
+    asked = it.through("p", chat_gate=gate)
+    asked = replace(asked, stop=replace(asked.stop, grace_seconds=BOUND_SECONDS))
+    await it.run(asked)
+    async with client(asked.door.port) as someone:
+        await someone.send(CHAT)
+        await until(lambda: it.front.under_way() == 1)
+        it.front.begin_to_end()
+        it.front.changed(it.server)  # whatever is noted now opens nothing again
+        stopping = it.server.stop()
+        assert await is_closed(asked.door.port)
+        gate.touch()
+        assert (await someone.answer())[0] == 200
+        assert (await stopping).result == "stopped"
+        await it.front.finish()
+        assert await someone.rest() == b""
+
+
+# --- addresses
+
+
+@promise
+async def test_several_hosts_are_all_listened_on(it):
+    asked = it.through("p", host="127.0.0.1,127.0.0.2")
+    await it.run(asked)
+    for host in ("127.0.0.1", "127.0.0.2"):
+        assert await status_at((host, asked.door.port)) == 200
+
+
+@promise
+async def test_of_several_hosts_one_that_is_taken_leaves_none_open(it):
+    asked = it.through("p", host="127.0.0.1,127.0.0.2")
+    async with somebody_at("127.0.0.2", asked.door.port):
+        with pytest.raises(StartFailed):
+            await it.run(asked)
+        assert await is_closed(asked.door.port)
+
+
+@promise
+async def test_ipv6_is_an_address_as_any(it):
+    asked = it.through("p", host="[::1]")
+    await it.run(asked)
+    assert await status_at(("::1", asked.door.port)) == 200
+
+
+@promise
+async def test_all_of_ipv6_means_ipv4_too(it):
+    asked = it.through("p", host="::")
+    door = replace(asked.door, settings=replace(asked.door.settings, allow_unauthenticated=True))
+    await it.run(replace(asked, door=door))
+    for host in ("::1", "127.0.0.1"):
+        assert await status_at((host, asked.door.port)) == 200
+
+
+@promise
+async def test_a_unix_socket_is_a_door_for_its_user_and_group_and_leaves_no_file(it):
+    path = it.tmp_path / "door.sock"
+    path.write_bytes(b"")
+    path.unlink()
+    await it.run(it.through("p", host=str(path)))
+    assert await status_at(path) == 200
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    other = it.tmp_path / "other.sock"
+    await it.run(it.through("q", host=str(other)))
+    assert await status_at(other) == 200
+    assert not path.exists()
+
+
+@promise
+async def test_a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(it):
+    path = it.tmp_path / "door.sock"
+    asked = it.through("p", host=str(path))
+    other = await asyncio.start_unix_server(lambda *_: None, path)
+    with pytest.raises(StartFailed, match="Another program listens"):
+        await it.run(asked)
+    left = path.with_suffix(".left")
+    path.rename(left)  # else some loops take it away with the server
+    other.close()
+    left.rename(path)
+    assert (await it.run(asked)).result == "ready"
+    assert await status_at(path) == 200
+
+
+# --- TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Paths of a certificate for localhost and its key."""
+    return made_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def made_certificate(folder):
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl makes the certificate")
+    made = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-x509"]
+    files = ["-out", str(made[0]), "-keyout", str(made[1])]
+    subprocess.run([program, "req", *kind, *subject, *files], check=True, capture_output=True)
+    return made
+
+
+def with_tls(asked, certificate):
+    return replace(
+        asked, door=replace(asked.door, tls_certificate=str(certificate[0]), tls_key=str(certificate[1]))
+    )
+
+
+def test_a_door_speaks_tls_with_the_certificate_that_it_is_given(tmp_path, certificate):
+    @promise
+    async def story(it):
+        asked = with_tls(it.through("p"), certificate)
+        await it.run(asked)
+        trusted = ssl.create_default_context(cafile=certificate[0])
+        async with client(asked.door.port, ssl=trusted, server_hostname="localhost") as someone:
+            for _ in range(2):
+                assert (await someone.ask(CHAT))[0] == 200
+        async with client(asked.door.port) as plain:
+            await plain.send(CHAT)
+            assert b"HTTP/1.1 200" not in await plain.rest()
+
+    story(tmp_path)
+
+
+def test_tls_comes_to_the_port_that_was_plain(tmp_path, certificate):
+    @promise
+    async def story(it):
+        plain = it.through("p")
+        await it.run(plain)
+        asked = with_tls(it.through("p", door=plain.door), certificate)
+        await it.run(asked)
+        trusted = ssl.create_default_context(cafile=certificate[0])
+        assert await status_at(asked.door.port, ssl=trusted, server_hostname="localhost") == 200
+
+    story(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["missing", "not PEM", "another's key"])
+def test_a_certificate_that_cannot_be_used_is_named_and_changes_nothing(tmp_path, certificate, fault):
+    bad = tmp_path / "bad.pem"
+    if fault != "missing":
+        bad.write_text("no certificate")
+    pair = (certificate[0], bad) if fault == "another's key" else (bad, certificate[1])
+
+    @promise
+    async def story(it):
+        plain = it.through("p")
+        await it.run(plain)
+        for door in (plain.door, replace(plain.door, port=free_port())):
+            with pytest.raises(ConfigError, match=str(pair[0])) as error:
+                await it.run(with_tls(it.through("q", door=door), pair))
+            assert "PEM" in error.value.hint
+        assert await status_at(plain.door.port) == 200
+        assert it.launches == 1
+
+    story(tmp_path)
+
+
+@promise
+async def test_a_certificate_that_was_renewed_is_taken_at_the_next_restart(it):
+    certificate = made_certificate(it.tmp_path)
+    asked = with_tls(it.through("p"), certificate)
+
+    async def shown():
+        trusted = ssl.create_default_context(cafile=certificate[0])
+        async with client(asked.door.port, ssl=trusted, server_hostname="localhost") as someone:
+            return someone.writer.get_extra_info("peercert")["serialNumber"]
+
+    await it.run(asked)
+    first = await shown()
+    made_certificate(it.tmp_path)
+    await it.run(asked)
+    second = await shown()
+    assert second != first
+    whole = certificate[0].read_bytes()
+    certificate[0].write_text("half a cert")
+    with pytest.raises(ConfigError):
+        await it.run(asked)
+    certificate[0].write_bytes(whole)
+    assert await shown() == second

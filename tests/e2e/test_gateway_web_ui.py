@@ -1,0 +1,246 @@
+"""The web UI of llama-server through the gateway, in a real browser; and pages of others, which get nothing."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from supervisor.model.demo import DEMO_ANSWER
+
+from .chromium import Chromium
+from .conftest import Home, engine_settings, free_port
+
+ANSWERED = DEMO_ANSWER.replace("`", "")  # as the page renders it
+REPLIES = "[...document.querySelectorAll('[aria-label=\"Assistant message with actions\"]')]"
+OWN_REFUSAL = "/tools"  # llama-server answers 403 itself where its tools are not enabled, and the page copes
+REBOUND, FRIEND = "rebound.example", "friend.example"
+
+
+@pytest.fixture
+def home(tmp_path):
+    """The embedded engine has the pages; the one that is compiled from PyPI's source has none."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    made = Home(folder, engine_settings("embedded", folder), free_port())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(tmp_path):
+    made = Chromium(tmp_path / "chromium", resolves=(REBOUND, FRIEND))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def elsewhere():
+    """The port of another server on this machine, with an empty page for everybody."""
+
+    class Empty(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>elsewhere</title><link rel=icon href=data:,>")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def address(home, host="127.0.0.1"):
+    return f"http://{host}:{home.port}"
+
+
+def asks(page, nth):
+    """The nth question of a conversation, typed in, and its whole answer."""
+    page.fill("textarea", "What are you?")
+    page.press_enter()
+    page.until(f"({REPLIES}[{nth - 1}]?.innerText ?? '').includes({json.dumps(ANSWERED)})")
+
+
+def failures(page):
+    return [(status, url) for status, url in page.answers if status >= 400 and not url.endswith(OWN_REFUSAL)]
+
+
+def complaints(page):
+    return [each for each in page.complaints if OWN_REFUSAL not in each]
+
+
+def settled(page):
+    """Its service worker has taken copies of all the page's files, so nothing is asked for behind our back."""
+    page.run("navigator.serviceWorker.ready.then(() => true)")
+
+
+def activity(home):
+    return [json.loads(line) for line in home.run("requests", "--json", "-n", "1000").stdout.splitlines()]
+
+
+# --- our own page
+
+
+def test_a_question_in_the_web_ui_is_answered_as_it_is_thought_of(home, page):
+    home.start()
+    page.go(address(home))
+    page.shows("gpt-oss-demo")
+    asks(page, 1)
+    assert page.pieces[f"{address(home)}/v1/chat/completions"] > 3
+    assert (failures(page), complaints(page)) == ([], [])
+
+
+def test_the_web_ui_works_by_the_machines_other_name_too(home, page):
+    home.start()
+    page.go(address(home, "localhost"))
+    asks(page, 1)
+    assert (failures(page), complaints(page)) == ([], [])
+
+
+def test_the_web_ui_asks_for_the_key_and_works_with_it(home, page):
+    key = home.run("key", "add", "browser").stdout.strip()
+    home.start()
+    page.go(address(home))
+    page.shows("Access denied")
+    page.click("Enter API Key")
+    page.fill("#api-key-input", "not-this-one")
+    page.click("Save & Retry")
+    page.shows("Invalid API key")
+    page.fill("#api-key-input", key)
+    page.click("Save & Retry")
+    asks(page, 1)
+    assert {status for status, _ in failures(page)} == {401}  # of before the key
+    asked = [each for each in activity(home) if each["endpoint"] == "/v1/chat/completions"]
+    assert [(each["caller"], each["status"]) for each in asked] == [("browser", 200)]
+
+
+def test_a_server_that_is_killed_between_two_questions_is_no_news_to_the_page(home, page):
+    home.start()
+    page.go(address(home))
+    asks(page, 1)
+    before = home.status()["server"]
+    os.kill(before["pid"], signal.SIGKILL)
+    asks(page, 2)
+    assert home.status()["server"]["pid"] != before["pid"]
+    assert (failures(page), complaints(page)) == ([], [])
+
+
+def test_a_page_that_is_open_lets_the_model_sleep_and_the_next_question_wakes_it(home, page):
+    home.start()
+    page.go(address(home))
+    asks(page, 1)
+    settled(page)
+    home.run("unload")
+    page.run("performance.clearResourceTimings()")
+    page.run("document.dispatchEvent(new Event('visibilitychange'))")  # its tab is looked at again
+    page.until(
+        "performance.getEntriesByType('resource').some(each => each.name.endsWith('/v1/streams/lookup'))"
+    )
+    looked = "fetch('sw.js', {cache: 'no-store'}).then(answer => answer.status)"  # as it does every minute
+    assert page.run(looked) == 503
+    assert home.status()["server"]["state"] == "sleeping"
+    page.complaints.clear()
+    asks(page, 2)
+    assert home.status()["server"]["state"] == "ready"
+    assert complaints(page) == []
+
+
+def test_who_opens_the_page_of_a_model_that_sleeps_wakes_it(home, page):
+    home.start()
+    page.go(address(home))
+    asks(page, 1)
+    settled(page)
+    home.run("unload")
+    page.reload()
+    asks(page, 2)
+    assert (failures(page), complaints(page)) == ([], [])
+
+
+# --- pages of others
+
+WITH_JSON = "{method: 'POST', headers: {'content-type': 'application/json'}, body: '{\"messages\": []}'}"
+WITHOUT_ASKING = "{method: 'POST', mode: 'no-cors', body: '{\"messages\": []}'}"
+LOAD = """new Promise(done => {
+    const made = document.createElement('%s');
+    made.onload = () => done('loaded');
+    made.onerror = () => done('failed');
+    made.src = '%s';
+    document.body.append(made);
+})"""
+POST_FORM = """(() => {
+    const form = document.createElement('form');
+    form.method = 'POST';
+    form.enctype = 'text/plain';
+    form.action = '%s';
+    document.body.append(form);
+    form.submit();
+})()"""
+
+
+def fetched(url, options="{}"):
+    """What a page gets: a status, 0 for one that it may not know, or the browser's error."""
+    return f"fetch('{url}', {options}).then(answer => answer.status, error => error.message)"
+
+
+def test_a_page_of_another_server_on_this_machine_gets_nothing(home, page, elsewhere):
+    home.start()
+    page.go(f"http://127.0.0.1:{elsewhere}")
+    chat, models = f"{address(home)}/v1/chat/completions", f"{address(home)}/v1/models"
+    assert page.run(fetched(models)) == "Failed to fetch"
+    assert page.run(fetched(chat, WITH_JSON)) == "Failed to fetch"
+    assert page.run(fetched(chat, WITHOUT_ASKING)) == 0
+    assert page.run(LOAD % ("img", f"{address(home)}/favicon.svg")) == "failed"
+    assert page.run(LOAD % ("script", f"{address(home)}/sw.js")) == "failed"
+    page.run(LOAD % ("iframe", f"{address(home)}/"))
+    page.leave(POST_FORM % chat)
+    page.shows("may not use this address")
+    seen = activity(home)
+    assert {(each["status"], each["result"]) for each in seen} == {(403, "refused")}
+    assert {each["method"] for each in seen} == {"GET", "POST", "OPTIONS"}
+    assert len(seen) == 7
+
+
+def test_a_link_from_another_page_still_leads_to_the_web_ui(home, page, elsewhere):
+    home.start()
+    page.go(f"http://127.0.0.1:{elsewhere}")
+    page.leave(f"location.assign('{address(home)}/')")
+    page.shows("gpt-oss-demo")
+    assert (failures(page), complaints(page)) == ([], [])
+
+
+def test_a_strangers_name_that_leads_here_gets_nothing(home, page):
+    home.start()
+    page.go(address(home, REBOUND))
+    page.shows(f"not to the host {REBOUND}:{home.port}")
+    for path, options in (("/v1/models", "{}"), ("/v1/chat/completions", WITH_JSON)):
+        assert page.run(fetched(path, options)) == 403
+    assert {each["status"] for each in activity(home)} == {403}
+
+
+@pytest.mark.parametrize("friend", ["127.0.0.1", FRIEND])
+def test_a_page_of_an_allowed_origin_reads_whole_streams_with_its_key(home, page, elsewhere, friend):
+    key = home.run("key", "add", "friend").stdout.strip()
+    origin = f"http://{friend}:{elsewhere}"
+    home.start("demo", "--set", f"gateway.allow-origins=[{origin}]")
+    page.go(origin)
+    asked = {"stream": True, "messages": [{"role": "user", "content": "What are you?"}]}
+    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    options = json.dumps(
+        {"method": "POST", "credentials": "include", "headers": headers, "body": json.dumps(asked)}
+    )
+    stream = page.run(
+        f"fetch('{address(home)}/v1/chat/completions', {options}).then(answer => answer.text())"
+    )
+    events = [json.loads(line[6:]) for line in stream.split("\n\n") if line.startswith("data: {")]
+    deltas = [choice["delta"] for event in events for choice in event["choices"]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == DEMO_ANSWER
+    unkeyed = f"fetch('{address(home)}/v1/models').then(answer => answer.json())"
+    assert page.run(unkeyed)["error"]["code"] == "invalid_api_key"  # a refusal can be read too
