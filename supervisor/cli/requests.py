@@ -29,7 +29,7 @@ HEADERS = (
     "tok/s",
     "note",
 )
-_USUAL = (14, 20, 16, 16, 6, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
+_USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
 
 
 @click.command()

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SupervisorError
+from ..errors import StartFailed, SupervisorError
 from ..paths import Paths
 from ..plan.types import Door, LaunchPlan
 from ..server.address import is_socket_path
@@ -49,8 +49,13 @@ class Front:
         Get the door of this plan ready, before anything is done for the plan itself.
 
         Gives the plan behind the door that is due to it.  Raises StartFailed for an address that cannot be
-        had, and for a guest without a door; then all is as it was.
+        had, for a guest without a door, and while the daemon ends; then all is as it was.
         """
+        if self._ends:
+            raise StartFailed(
+                "goss-supervisor is being stopped.",
+                hint=f"When it has ended: goss-supervisor start -p {plan.profile}",
+            )
         async with self._turn:
             plan = self._guests.admit(server.plan, plan, by_request=by_request)
             await self._make_ready(server, plan)

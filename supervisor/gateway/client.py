@@ -66,11 +66,6 @@ class Client(asyncio.Protocol):
         self.deadline = inf
         self.is_paused = False
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing of a request is there."""
-        return self._phase == "head" and not self._pending
-
     # --- what the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -184,7 +179,8 @@ class Client(asyncio.Protocol):
             missing = head.length - len(body)
             if len(data) >= missing:
                 self._pending = data[missing:]
-                self._receive(head, bytes(body + data[:missing]) if body else data[:missing])
+                body += data[:missing]
+                self._receive(head, bytes(body))
                 return
             body += data
             received = len(body)

@@ -96,12 +96,12 @@ _LOOKING: Final[tuple[tuple[str, Access], ...]] = (
     ("/lora-adapters", "inference"),
     ("/slots", "admin"),
 )
+_PAGES: Final = ("/", "/index.html", "/build.json", "/version.json", "/_app/version.json")
+_WORKER: Final = "/sw.js"
 _STREAMS: Final = "/v1/streams/lookup"
-_PAGES: Final = ("/", "/index.html")
-_VERSIONS: Final = ("/sw.js", "/build.json", "/version.json", "/_app/version.json")
 """
-A page of the web UI that is only open asks for these by itself: for sw.js every minute (its
-pwa.constants.ts), and for the streams under way whenever its tab is looked at.
+These two a page of the web UI asks for by itself, as long as it is open: whether there is a newer one every
+minute (its pwa.constants.ts), and which streams are under way whenever its tab is looked at.
 """
 
 _ASSET: Final = re.compile(
@@ -142,8 +142,7 @@ def _known() -> dict[tuple[str, str], Route]:
         known["GET", path] = replace(_UNKNOWN, access=access, wakes=False, label=path)
     for path in _PAGES:
         known["GET", path] = _UI
-    for path in _VERSIONS:
-        known["GET", path] = replace(_UI, wakes=False)
+    known["GET", _WORKER] = replace(_UI, wakes=False)
     for method, paths, handler, access in _OURS:
         for path in paths:
             known[method, path] = replace(_UNKNOWN, access=access, handler=handler, wakes=False, label=path)

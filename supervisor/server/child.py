@@ -41,6 +41,9 @@ class Child(Protocol):
     def kill(self) -> None:
         """End it and whatever it has started in its group (Windows: its job).  Nothing after its death."""
 
+    def catch_up(self) -> None:
+        """Hand on what it has said so far: its output is read in gulps."""
+
 
 async def spawn(
     argv: Sequence[str],

@@ -306,10 +306,14 @@ class Server:
             child,
             target,
             self.output,
-            serves=lambda: self._inbox.tell(Serving(launch, self._device.degraded(plan))),
+            serves=partial(self._serves, launch, plan, child),
             doubts=self._say_busy,
             is_dead=partial(self._give_up, launch),
         )
+
+    def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
+        child.catch_up()  # it said what it computes on before it answered us
+        self._inbox.tell(Serving(launch, self._device.degraded(plan)))
 
     def _say_busy(self, text: str) -> None:
         if text != self.busy:

@@ -361,6 +361,17 @@ async def test_when_it_ends_nobody_is_let_in_and_who_is_being_answered_is(it):
         assert await someone.rest() == b""
 
 
+@promise
+async def test_when_it_ends_nothing_is_started_any_more(it):
+    first = it.through("first")
+    await it.run(first)
+    it.front.begin_to_end()
+    with pytest.raises(StartFailed, match="being stopped") as error:
+        await it.run(it.through("second"))
+    assert "start -p second" in error.value.hint
+    assert await is_closed(first.door.port)
+
+
 # --- addresses
 
 

@@ -7,13 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from supervisor.daemon import switching
 from supervisor.daemon.switching import Switching
 
-from ..fakes.launching import BOUND_SECONDS, program, until, wait_until_gone
+from ..fakes.launching import BOUND_SECONDS, program, until
 from ..fakes.loops import run_story
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -94,8 +93,7 @@ def test_it_is_run_as_a_person_would_run_it_and_no_secret_is_among_the_words(tmp
     assert (is_leader, given) == (True, "")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Popen minds what is left
-def test_the_loop_goes_on_meanwhile_and_a_switch_outlives_the_daemon(tmp_path):
+def test_the_loop_goes_on_meanwhile_and_a_switch_outlives_the_daemon(tmp_path, monkeypatch):
     """Who has begun asks the daemon, and hears from it; nobody is left behind when the daemon ends."""
     pid = tmp_path / "pid"
     lives = program(
@@ -103,7 +101,13 @@ def test_the_loop_goes_on_meanwhile_and_a_switch_outlives_the_daemon(tmp_path):
         "new = Path(sys.argv[1] + '.new'); new.write_text(str(os.getpid())); new.rename(sys.argv[1])\n"
         "while True: time.sleep(3600)"
     )
-    told = []
+    told, children, launch = [], [], switching._launch
+
+    def noted(*args):
+        children.append(launch(*args))
+        return children[0]
+
+    monkeypatch.setattr(switching, "_launch", noted)
 
     async def story():
         it = Switching(lambda *said: told.append(said), [*lives, str(pid)])
@@ -112,8 +116,6 @@ def test_the_loop_goes_on_meanwhile_and_a_switch_outlives_the_daemon(tmp_path):
         it.close()
 
     run_story(story())
-    number = int(pid.read_text())
-    assert psutil.pid_exists(number)
-    psutil.Process(number).kill()
-    assert told == []
-    assert wait_until_gone(number)
+    with children[0] as child:
+        assert (child.poll(), told) == (None, [])
+        child.kill()

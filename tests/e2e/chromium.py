@@ -13,7 +13,6 @@ import select
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,8 +64,6 @@ class Chromium:
     resolves: tuple[str, ...] = ()
     answers: list[tuple[int, str]] = field(default_factory=list)  # status and URL, in the order they came
     complaints: list[str] = field(default_factory=list)  # errors on the console, and uncaught ones
-    pieces: Counter[str] = field(default_factory=Counter)  # in which bodies came, by URL
-    _urls: dict[str, str] = field(default_factory=dict)
     _last: int = 0
     _unread: bytes = b""
     _session: str = ""
@@ -141,10 +138,7 @@ class Chromium:
     def _note(self, event: str | None, told: dict) -> None:
         match event:
             case "Network.responseReceived":
-                url = self._urls[told["requestId"]] = told["response"]["url"]
-                self.answers.append((told["response"]["status"], url))
-            case "Network.dataReceived":
-                self.pieces[self._urls.get(told["requestId"], "")] += 1
+                self.answers.append((told["response"]["status"], told["response"]["url"]))
             case "Log.entryAdded" if told["entry"]["level"] == "error":
                 self.complaints.append(f"{told['entry'].get('url', '')} {told['entry']['text']}")
             case "Runtime.exceptionThrown":

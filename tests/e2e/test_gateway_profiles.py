@@ -169,6 +169,22 @@ def test_a_request_that_names_another_profile_switches_to_it(built_home):
     asyncio.run(run())
 
 
+def test_streams_finish_before_a_request_gets_another_model(built_home):
+    clients = both(built_home, **{"max-wait": "0s"})
+
+    async def run():
+        streams = [clients.endless(n_predict=300) for _ in range(8)]
+        for stream in streams:
+            await stream.until_begun()
+        others = [clients.ask(body=QUESTION | {"model": "two", "stream": n % 2 == 0}) for n in range(8)]
+        old, new = await answers_of(streams), await answers_of(others)
+        assert [answer.outcome for answer in old + new] == ["whole"] * 16
+        assert all(answer.events[-1]["tokens_predicted"] == 300 for answer in old)
+        assert (await clients.status())["server"]["profile"] == "two"
+
+    asyncio.run(run())
+
+
 def test_a_profile_that_cannot_load_is_answered_with_why_and_the_first_serves_again(built_home):
     demo_profile(built_home, "broken", model={"path": "broken.gguf"})
     clients = both(built_home, models=["two", "broken"])

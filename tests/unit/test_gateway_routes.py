@@ -112,18 +112,14 @@ def test_who_only_looks_does_not_wake_a_server(path):
     assert route_of("POST", path).wakes
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/sw.js"),
-        ("GET", "/build.json"),
-        ("GET", "/_app/version.json"),
-        ("POST", "/v1/streams/lookup"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path"), [("GET", "/sw.js"), ("POST", "/v1/streams/lookup")])
 def test_a_web_page_that_is_only_open_does_not_wake_a_server(method, path):
     assert not route_of(method, path).wakes
-    assert route_of("GET", "/").wakes
+
+
+@pytest.mark.parametrize("path", ["/", "/build.json", "/_app/version.json", "/bundle.js"])
+def test_a_web_page_that_is_being_opened_does(path):
+    assert route_of("GET", path).wakes
 
 
 @pytest.mark.parametrize("path", ["/props", "/lora-adapters"])

@@ -36,11 +36,15 @@ class Pipe:
 
     def finish(self, seconds: float) -> None:
         """The writer is dead: take what it left, and stop listening after `seconds` at the latest."""
+        self.catch_up()
+        if not self.closed.done():
+            self._bound = self._loop.call_later(seconds, self.close)
+
+    def catch_up(self) -> None:
+        """What is there is taken now."""
         for _ in range(_LAST_CHUNKS):
             if self.closed.done() or not self._read():
                 break
-        if not self.closed.done():
-            self._bound = self._loop.call_later(seconds, self.close)
 
     def close(self) -> None:
         if self.closed.done():

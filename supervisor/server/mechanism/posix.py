@@ -125,6 +125,9 @@ class PosixChild:
         self._signal(signal.SIGKILL)
         self._sweep()
 
+    def catch_up(self) -> None:
+        self._pipe.catch_up()
+
     def _signal(self, number: int) -> None:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

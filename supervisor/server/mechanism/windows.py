@@ -88,6 +88,9 @@ class WindowsChild(asyncio.SubprocessProtocol):
         if not self.exited.done() and self._job is not None:
             self._job.end()
 
+    def catch_up(self) -> None:
+        """What comes is handed on at once here."""
+
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:  # noqa: ARG002 - the loop's signature
         assert isinstance(data, bytes)
         self._on_output(data)
