@@ -16,8 +16,8 @@ from math import inf
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from .chunked import ChunkedBody
-from .dialects import Dialect, Trouble, answer
-from .head import HEAD_END, BadRequest, Head, Header, parse_head
+from .dialects import Trouble, answer
+from .head import HEAD_END, BadRequest, Head, parse_head
 from .lobby import Lobby
 
 if TYPE_CHECKING:
@@ -142,11 +142,11 @@ class Client(asyncio.Protocol):
         self._head = head
         visit = self._visit = self._host.greet(head)
         if visit.trouble is not None:
-            self._refuse(visit.trouble, visit.dialect, visit.headers)
+            self._refuse(visit.trouble)
             return
         limit = self._lobby.settings.max_body_bytes
         if head.length is not None and head.length > limit:
-            self._refuse(_too_long(limit), visit.dialect)
+            self._refuse(_too_long(limit))
             return
         self._phase = "body"
         self._began = self._loop.time()
@@ -161,13 +161,13 @@ class Client(asyncio.Protocol):
         assert head is not None
         self._held_bytes += len(data)
         if not self._lobby.hold(len(data)):
-            self._refuse(_NO_ROOM, self._dialect)
+            self._refuse(_NO_ROOM)
             return
         if isinstance(body, ChunkedBody):
             try:
                 body.feed(data)
             except BadRequest as bad:
-                self._refuse(Trouble(bad.status, "bad_request", bad.message), self._dialect)
+                self._refuse(Trouble(bad.status, "bad_request", bad.message))
                 return
             if body.done:
                 self._pending = body.rest
@@ -198,10 +198,6 @@ class Client(asyncio.Protocol):
             self._exchange = exchange
             exchange.begin_waiting()
 
-    @property
-    def _dialect(self) -> Dialect:
-        return self._visit.dialect if self._visit else "openai"
-
     # --- an answer
 
     def write(self, data: bytes) -> None:
@@ -218,7 +214,7 @@ class Client(asyncio.Protocol):
         if not keep_alive:
             self._close()
             return
-        self._phase = "head"
+        self._phase, self._head, self._visit = "head", None, None
         self.deadline = self._loop.time() + self._lobby.settings.idle_timeout_seconds
         if self._pending:
             self._transport.resume_reading()
@@ -228,18 +224,16 @@ class Client(asyncio.Protocol):
         if self._phase == "head":
             self._read_head()
 
-    def _refuse(
-        self, trouble: Trouble, dialect: Dialect = "openai", headers: tuple[Header, ...] = ()
-    ) -> None:
+    def _refuse(self, trouble: Trouble) -> None:
         """Answered before its body was read; where that ends nobody knows, so the connection does too."""
-        head = self._head
+        head, visit = self._head, self._visit
         self.write(
             answer(
                 trouble,
-                dialect,
+                visit.dialect if visit else "openai",
                 version=head.version if head else "1.1",
                 keep_alive=False,
-                extra_headers=headers,
+                extra_headers=visit.headers if visit else (),
                 without_body=head is not None and head.method == "HEAD",
             )
         )
@@ -294,7 +288,7 @@ class Client(asyncio.Protocol):
             self._unwritten = left  # slow, but it takes something
             self.deadline = now + self._lobby.settings.client_timeout_seconds
         elif self._phase == "body" or (self._phase == "head" and self._pending):
-            self._refuse(Trouble(408, "timeout", "The request did not arrive in time."), self._dialect)
+            self._refuse(Trouble(408, "timeout", "The request did not arrive in time."))
         elif self._phase == "head":
             self._transport.close()
         else:

@@ -139,6 +139,23 @@ def test_all_that_a_dead_writer_left_is_taken_at_once():
     assert run_story(scenario()) == (500_000, True)
 
 
+def test_what_it_has_said_can_be_heard_at_once(tmp_path, notice):
+    async def scenario():
+        said = tmp_path / "said"
+        os.mkfifo(said)
+        child, heard = await run(
+            program(f"print('the GPU is missing')\nopen({str(said)!r}, 'w')\n" + FOREVER), notice
+        )
+        said.read_bytes()  # without a turn of the loop
+        child.catch_up()
+        words = heard.data
+        child.kill()
+        await end_of(child)
+        return words
+
+    assert run_story(scenario()).startswith(b"the GPU is missing\n")
+
+
 def test_a_flood_leaves_the_loop_its_turn():
     async def scenario():
         child, heard = await run(program("import os\nwhile True: os.write(1, b'.' * 65536)"))
