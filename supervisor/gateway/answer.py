@@ -55,6 +55,8 @@ class Answer:
         self._feed(head)
         self.status = int(self._parser.get_status_code())
         self.framing = self._framing(to_head_request=to_head_request)
+        if self.framing != "chunked":
+            self._parser = None  # it knows us too: such a ring would lie about until it is collected
 
     @property
     def is_final(self) -> bool:
@@ -77,6 +79,8 @@ class Answer:
         match self.framing:
             case "chunked":
                 self._feed(data)
+                if self.ended:
+                    self._parser = None
             case "length":
                 self.left -= len(data)
                 if self.left < 0:

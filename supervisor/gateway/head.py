@@ -99,6 +99,13 @@ class _Parsed:
 def parse_head(data: bytes) -> Head:
     """The head in ``data``, which ends with its empty line.  Raises BadRequest."""
     parsed = _Parsed()
+    try:
+        return _parsed(parsed, data)
+    finally:
+        del parsed.parser  # it knows this object too: such a ring would lie about until it is collected
+
+
+def _parsed(parsed: _Parsed, data: bytes) -> Head:
     parser = parsed.parser
     try:
         parser.feed_data(data)
