@@ -79,8 +79,12 @@ def top_level(body: bytes, name: bytes) -> bytes | None:
 
 def text_of(value: bytes | None) -> str | None:
     """The text of a value that is a string, ``None`` for any other."""
+    if value is None or not value.startswith(b'"'):
+        return None
     try:
-        text = json.loads(value) if value and value.startswith(b'"') else None
+        if len(value) > 1 and b"\\" not in value and value.endswith(b'"'):
+            return value[1:-1].decode()
+        text = json.loads(value)
     except ValueError:
         return None
     return text if isinstance(text, str) else None

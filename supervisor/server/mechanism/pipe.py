@@ -10,7 +10,8 @@ from collections.abc import Callable
 assert sys.platform != "win32"
 
 CHUNK_BYTES = 64 * 1024  # the default size of a pipe on Linux: one read empties it
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.1
+_MUCH_BYTES = CHUNK_BYTES // 4  # in one pause: no few lines any more
 _LAST_CHUNKS = 32  # 2 MiB: more than any pipe holds, so that only a living writer leaves something behind
 
 
@@ -18,8 +19,8 @@ class Pipe:
     """
     Hands on what comes until nobody holds the writing end any more.
 
-    llama-server writes some twenty lines for each request, one by one.  They are let gather for a moment: a
-    wake-up, a read and a write for each of them would cost more than the request that they are about.
+    llama-server writes ten lines for each request, one by one.  They are let gather for a moment: a wake-up,
+    a read and a write for each of them would cost more than the request that they are about.
 
     A grandchild in a session of its own may hold it for ever; so after the child's death `finish` reads
     what is there and gives the rest a bounded time.
@@ -56,17 +57,23 @@ class Pipe:
         self.closed.set_result(None)
 
     def _gather(self) -> None:
+        """Something is there: from now on it is looked at by the clock, until there is nothing."""
         self._loop.remove_reader(self._fd)
         self._loop.call_later(PAUSE_SECONDS, self._read_on)
 
     def _read_on(self) -> None:
-        """What has gathered.  A full pipe is a flood, whose writer shall not wait for us."""
+        """What has gathered.  The writer of a flood shall not wait for us."""
         if self.closed.done():
             return
-        if self._read() == CHUNK_BYTES:
-            self._loop.call_soon(self._read_on)
-        elif not self.closed.done():
+        size = self._read()
+        if self.closed.done():
+            return
+        if not size:
             self._loop.add_reader(self._fd, self._gather)
+        elif size < _MUCH_BYTES:
+            self._loop.call_later(PAUSE_SECONDS, self._read_on)
+        else:
+            self._loop.call_soon(self._read_on)
 
     def _read(self) -> int:
         """One chunk at a time, so that a flood leaves the loop its turn; how many bytes there were."""
