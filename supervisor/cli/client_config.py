@@ -16,7 +16,7 @@ from ..clients.types import KEY_ENV, Recipe, Target
 from ..daemon import client as daemon
 from ..daemon.places import keys_file
 from ..errors import EXIT_OK, NotRunning, SupervisorError, UsageError
-from ..gateway.keys import KeyFile
+from ..gateway.door.keys import KeyFile
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json

@@ -11,8 +11,8 @@ import click
 
 from ..daemon.places import keys_file
 from ..daemon.status import url_of
-from ..gateway.guard import rules_of
-from ..gateway.keys import KeyFile
+from ..gateway.door.guard import rules_of
+from ..gateway.door.keys import KeyFile
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 

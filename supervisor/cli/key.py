@@ -9,7 +9,7 @@ import click
 
 from ..daemon.places import keys_file
 from ..errors import EXIT_OK, SupervisorError
-from ..gateway.keys import KeyFile, Scope
+from ..gateway.door.keys import KeyFile, Scope
 from ..paths import Paths
 from .common import json_option
 from .output import table

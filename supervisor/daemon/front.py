@@ -23,8 +23,8 @@ from .places import keys_file, private_folder
 from .switching import Switching
 
 if TYPE_CHECKING:
-    from ..gateway.activity import Activity
     from ..gateway.gateway import Gateway
+    from ..gateway.seen.activity import Activity
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class Front:
 
     def _opened(self, server: Server) -> Gateway:
         if self._gateway is None:
+            from ..gateway.door.keyring import Keyring  # noqa: PLC0415
             from ..gateway.gateway import Gateway  # noqa: PLC0415 - see above
-            from ..gateway.keyring import Keyring  # noqa: PLC0415
 
             self._switching = Switching(self._switched)
             self._gateway = Gateway(server, Keyring(keys_file(self._paths)), self._switching.begin)

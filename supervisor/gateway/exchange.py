@@ -16,13 +16,13 @@ from typing import Literal, Protocol
 from ..profile.types import Effort
 from ..profile.types import Gateway as Settings
 from .admission import Ticket
-from .answer import Answer
-from .client import Client
-from .delivery import Delivery
-from .dialects import Trouble
+from .api.dialects import Trouble
+from .api.peek import is_streaming
 from .head import Head, upstream_head
-from .peek import is_streaming
-from .upstream import Pool, Upstream
+from .relay.answer import Answer
+from .relay.client import Client
+from .relay.delivery import Delivery
+from .relay.upstream import Pool, Upstream
 from .visit import Visit
 
 RETRY_SECONDS = 0.5  # until a server that cannot be reached is asked again

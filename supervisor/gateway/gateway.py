@@ -16,26 +16,26 @@ from ..plan.types import Door, LaunchPlan
 from ..profile.types import Gateway as Settings
 from ..server.server import Server
 from ..server.table import State
-from . import parameters
-from .activity import Activity, Request
 from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
-from .client import RETRY_SECONDS, Client
-from .dialects import Trouble
+from .api import parameters
+from .api.dialects import Trouble
+from .api.names import Names
+from .api.peek import text_of, top_level
+from .api.routes import model_of
+from .door.keyring import Keyring
+from .door.rules import rules_of
 from .exchange import Exchange, Wish
-from .figures import Figures
 from .head import Head
-from .keyring import Keyring
-from .listening import Listening, listen
-from .lobby import Lobby
-from .names import Names
 from .own import OwnEndpoints
-from .peek import text_of, top_level
 from .progress import progress
-from .records import record, refused
+from .relay.client import RETRY_SECONDS, Client
+from .relay.listening import Listening, listen
+from .relay.lobby import Lobby
+from .relay.upstream import Pool
 from .replies import reply, say
-from .routes import model_of
-from .rules import rules_of
-from .upstream import Pool
+from .seen.activity import Activity, Request
+from .seen.figures import Figures
+from .seen.records import record, refused
 from .visit import Visit, judge
 
 log = logging.getLogger(__name__)

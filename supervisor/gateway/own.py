@@ -14,12 +14,12 @@ from ..server.probe import probe
 from ..server.server import Server
 from ..server.table import State
 from ..server.vitals import vitals_of
-from .dialects import Trouble
-from .exposition import CONTENT_TYPE, ServerFigures, render
-from .figures import Figures
-from .models import model_document, models_document
+from .api.dialects import Trouble
+from .api.models import model_document, models_document
+from .api.routes import Own
 from .replies import Page
-from .routes import Own
+from .seen.exposition import CONTENT_TYPE, ServerFigures, render
+from .seen.figures import Figures
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from .client import Client
-from .dialects import Trouble, answer
+from .api.dialects import Trouble, answer
 from .head import HEAD_END, Head, Header
+from .relay.client import Client
 from .visit import Visit
 
 Page = tuple[int, bytes, bytes]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .cors import cors_headers, preflight, preflight_headers
-from .dialects import Dialect, Trouble
-from .guard import STRANGER, Refusal, check
+from .api.dialects import Dialect, Trouble
+from .api.routes import Route, route_of
+from .door.cors import cors_headers, preflight, preflight_headers
+from .door.guard import STRANGER, Refusal, check
+from .door.keyring import Keyring
+from .door.keys import Caller
+from .door.rules import Rules
 from .head import Head, Header
-from .keyring import Keyring
-from .keys import Caller
-from .routes import Route, route_of
-from .rules import Rules
 
 
 @dataclass(frozen=True, slots=True)

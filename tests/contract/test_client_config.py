@@ -22,7 +22,7 @@ from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen
 from supervisor.daemon.places import keys_file
 from supervisor.errors import NotFound, SupervisorError, UsageError
-from supervisor.gateway.keys import KeyFile
+from supervisor.gateway.door.keys import KeyFile
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
 from supervisor.plan.types import Door, LaunchPlan, Offer

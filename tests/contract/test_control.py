@@ -17,7 +17,7 @@ from supervisor.daemon.control import Control
 from supervisor.daemon.endpoint import TokenEndpoint, UnixEndpoint
 from supervisor.daemon.listener import listen
 from supervisor.errors import NotRunning, PermissionDenied, StartFailed
-from supervisor.gateway.activity import Activity, Request
+from supervisor.gateway.seen.activity import Activity, Request
 from supervisor.plan.wire import to_json
 from supervisor.server.table import State
 

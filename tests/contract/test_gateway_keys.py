@@ -13,8 +13,8 @@ import pytest
 
 from supervisor.cli.first_key import _is_log
 from supervisor.errors import ConfigError, NotFound, PermissionDenied, UsageError
-from supervisor.gateway.keyring import Keyring
-from supervisor.gateway.keys import Caller, KeyFile, digest_of
+from supervisor.gateway.door.keyring import Keyring
+from supervisor.gateway.door.keys import Caller, KeyFile, digest_of
 
 SECRET = re.compile(r"gs-[A-Za-z0-9_-]{43}")
 

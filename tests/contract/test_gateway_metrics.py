@@ -21,9 +21,9 @@ from supervisor.cli.requests import requests
 from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen
 from supervisor.errors import NotRunning
-from supervisor.gateway.activity import Activity, Request, to_json
-from supervisor.gateway.exposition import ServerFigures, render
-from supervisor.gateway.figures import Figures
+from supervisor.gateway.seen.activity import Activity, Request, to_json
+from supervisor.gateway.seen.exposition import ServerFigures, render
+from supervisor.gateway.seen.figures import Figures
 from supervisor.paths import Paths
 from supervisor.server.table import State
 
@@ -209,7 +209,7 @@ def test_a_scrape_in_a_thread_is_whole_while_requests_go_on():
 
 def test_the_daemon_does_not_import_prometheus_client_before_it_is_asked():
     modules = "activity, figures, told, exposition"
-    code = f"import sys; from supervisor.gateway import {modules}; print('prometheus_client' in sys.modules)"
+    code = f"import sys; from supervisor.gateway.seen import {modules}; print('prometheus_client' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"
 

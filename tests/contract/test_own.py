@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor.daemon.places import keys_file
-from supervisor.gateway.keys import KeyFile
+from supervisor.gateway.door.keys import KeyFile
 from supervisor.gateway.own import OwnEndpoints
 from supervisor.paths import Paths
 from supervisor.plan.types import Door, Offer

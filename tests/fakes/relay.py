@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from supervisor.gateway import gateway
+from supervisor.gateway.door.keyring import Keyring
 from supervisor.gateway.gateway import Gateway
-from supervisor.gateway.keyring import Keyring
 from supervisor.plan.types import Door, LaunchPlan, Offer
 from supervisor.profile.types import Gateway as Settings
 from supervisor.server.probe import Target

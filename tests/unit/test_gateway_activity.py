@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.activity import Activity, Request, to_json
+from supervisor.gateway.seen.activity import Activity, Request, to_json
 
 ONE = Request(
     at=1_795_273_324.5,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.dialects import (
+from supervisor.gateway.api.dialects import (
     Trouble,
     answer,
     body_of,

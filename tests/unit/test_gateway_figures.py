@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.activity import RESULTS, Request
-from supervisor.gateway.figures import (
+from supervisor.gateway.seen.activity import RESULTS, Request
+from supervisor.gateway.seen.figures import (
     FIRST_TOKEN_SECONDS,
     SECONDS,
     TOKENS,

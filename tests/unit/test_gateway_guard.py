@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.cors import cors_headers, preflight, preflight_headers
-from supervisor.gateway.guard import NOBODY, STRANGER, Caller, Refusal, check, rules_of
+from supervisor.gateway.door.cors import cors_headers, preflight, preflight_headers
+from supervisor.gateway.door.guard import NOBODY, STRANGER, Caller, Refusal, check, rules_of
+from supervisor.gateway.door.keyring import Keyring
+from supervisor.gateway.door.keys import KeyFile, digest_of
 from supervisor.gateway.head import parse_head
-from supervisor.gateway.keyring import Keyring
-from supervisor.gateway.keys import KeyFile, digest_of
 from supervisor.plan.make import is_loopback
 from supervisor.plan.types import Door
 from supervisor.profile.types import Gateway

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.gateway.models import model_document, models_document
+from supervisor.gateway.api.models import model_document, models_document
 from supervisor.plan.types import Offer
 
 MINI = Offer("mini", ("gpt-oss-120b", "mini"), "the large one")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.names import Meant, Names
+from supervisor.gateway.api.names import Meant, Names
 from supervisor.plan.types import Offer
 
 OFFERS = (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.parameters import needs_rewrite, rewrite
-from supervisor.gateway.routes import route_of
+from supervisor.gateway.api.parameters import needs_rewrite, rewrite
+from supervisor.gateway.api.routes import route_of
 from supervisor.profile.types import Gateway
 
 CHAT, RESPONSES, MESSAGES, EMBEDDINGS = (

@@ -138,7 +138,9 @@ def test_a_guest_that_could_not_come_leaves_the_host_at_home():
 def test_a_guest_stays_one_when_what_was_to_replace_it_could_not_come():
     guests = Guests()
     guest = guests.admit(RUNS, COMES, by_request=True)
-    guests.admit(guest, plan_of("other", ANEW), by_request=False)  # its address was taken, or its model broken
+    guests.admit(
+        guest, plan_of("other", ANEW), by_request=False
+    )  # its address was taken, or its model broken
     guests.admit(guest, RUNS, by_request=True)  # and the host did not come up again
     assert is_behind(guests.admit(guest, plan_of("small", ANEW), by_request=False), RUNNING)
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ..profile.types import Gateway as Settings
+from ...profile.types import Gateway as Settings
 
-if TYPE_CHECKING:
-    from .client import Client
+
+class Guest(Protocol):
+    """A connection; ``deadline`` is in the loop's seconds."""
+
+    deadline: float
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+
+    def close(self) -> None:
+        """The door closes."""
 
 
 class Lobby:
@@ -19,7 +28,7 @@ class Lobby:
     def __init__(self, on_arrival: Callable[[], None]) -> None:
         self.settings = Settings()
         self._on_arrival = on_arrival
-        self._clients: set[Client] = set()
+        self._clients: set[Guest] = set()
         self._held_bytes = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -27,14 +36,14 @@ class Lobby:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def welcome(self, client: Client) -> bool:
+    def welcome(self, client: Guest) -> bool:
         """Whether there is room for one more connection."""
         self._clients.add(client)
         self._empty.clear()
         self._on_arrival()
         return len(self._clients) <= self.settings.max_connections
 
-    def part(self, client: Client) -> None:
+    def part(self, client: Guest) -> None:
         """It is gone."""
         self._clients.discard(client)
         if not self._clients:

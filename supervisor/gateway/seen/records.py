@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from ..plan.types import LaunchPlan
+from ...plan.types import LaunchPlan
+from ..api.dialects import Trouble
+from ..exchange import Exchange
+from ..head import Head
+from ..visit import Visit
 from .activity import Request
-from .dialects import Trouble
-from .exchange import Exchange
-from .head import Head
 from .told import Told, told
-from .visit import Visit
 
 
 def refused(head: Head, visit: Visit, trouble: Trouble, model: str = "") -> Request:

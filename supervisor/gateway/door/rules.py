@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ..plan.types import Door
+from ...plan.types import Door
 from .keyring import Keyring
 
 Needed = Literal["never", "once there is one", "always"]

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .head import Head, Header
+from ..head import Head, Header
 from .keyring import Keyring
 from .keys import Caller
 from .rules import Rules, host_is_allowed, normal_origin, rules_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ..server.table import State
+from ...server.table import State
 from .figures import Figures, Histogram
 
 if TYPE_CHECKING:

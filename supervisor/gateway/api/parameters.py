@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from ..profile.types import Effort, Gateway
+from ...profile.types import Effort, Gateway
 from .dialects import Dialect
 from .peek import members, text_of
 from .routes import Route

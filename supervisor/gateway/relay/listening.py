@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, StartFailed
-from ..plan.types import Door
-from ..server.address import bind_addresses
-from ..server.ground import unix_socket_problem, why_not_bound
+from ...errors import ConfigError, StartFailed
+from ...plan.types import Door
+from ...server.address import bind_addresses
+from ...server.ground import unix_socket_problem, why_not_bound
 
 if TYPE_CHECKING:
     import ssl

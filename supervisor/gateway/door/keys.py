@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ..errors import ConfigError, NotFound, PermissionDenied, SupervisorError, UsageError
+from ...errors import ConfigError, NotFound, PermissionDenied, SupervisorError, UsageError
 
 SCHEMA = 1
 Scope = Literal["inference", "admin"]
@@ -106,7 +106,7 @@ class KeyFile:
 
     def _write(self, keys: tuple[Key, ...]) -> None:
         """In one step.  Raises PermissionDenied or SupervisorError; then the file is as it was before."""
-        from ..profile.store import write_atomically  # noqa: PLC0415 - YAML, which the daemon does without
+        from ...profile.store import write_atomically  # noqa: PLC0415 - YAML, which the daemon does without
 
         if self.path.exists():
             self.path.chmod(0o600)  # what takes its place takes its mode

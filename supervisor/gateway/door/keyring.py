@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..errors import SupervisorError
+from ...errors import SupervisorError
 from .keys import LOCAL, PROFILE, Caller, KeyFile, digest_of, new_secret
 
 log = logging.getLogger(__name__)

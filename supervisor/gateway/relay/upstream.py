@@ -15,9 +15,9 @@ import asyncio
 import sys
 from typing import Protocol, cast
 
-from ..server.probe import Target
+from ...server.probe import Target
+from ..head import HEAD_END
 from .answer import Answer, BadAnswer, UnwrappedAnswer
-from .head import HEAD_END
 
 IDLE_SECONDS = 4.0
 MOST_USES = 99

@@ -8,10 +8,10 @@ that a whole one has.
 
 from __future__ import annotations
 
+from ..api.dialects import Dialect, Trouble, answer, broken_event, chunk, waiting_comment
+from ..head import Head, Header
 from .answer import Answer
 from .client import Client
-from .dialects import Dialect, Trouble, answer, broken_event, chunk, waiting_comment
-from .head import Head, Header
 
 SMALL_BYTES = 256 * 1024
 _STREAM_HEAD = (

@@ -13,16 +13,13 @@ import asyncio
 import socket
 import struct
 from math import inf
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
+from ..api.dialects import Trouble, answer
+from ..head import HEAD_END, BadRequest, Head, parse_head
+from ..visit import Visit
 from .chunked import ChunkedBody
-from .dialects import Trouble, answer
-from .head import HEAD_END, BadRequest, Head, parse_head
 from .lobby import Lobby
-
-if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .visit import Visit
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SLOWEST_BODY = 1024  # bytes a second, beyond the client timeout
@@ -33,13 +30,29 @@ _READ_AHEAD = 64 * 1024
 Phase = Literal["head", "body", "answer", "linger", "gone"]
 
 
+class Asked(Protocol):
+    """A request that is whole and waits for its answer."""
+
+    def begin_waiting(self) -> None:
+        """The connection is ready for the answer."""
+
+    def client_left(self) -> None:
+        """Nobody waits for it any more."""
+
+    def pause(self) -> None:
+        """The client takes nothing at the moment."""
+
+    def resume(self) -> None:
+        """It does again."""
+
+
 class Host(Protocol):
     """What a connection needs of the gateway."""
 
     def greet(self, head: Head) -> Visit:
         """Who comes, and what for: judged by the head alone."""
 
-    def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Exchange | None:
+    def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Asked | None:
         """The request is whole.  None: it has its answer already."""
 
 
@@ -59,7 +72,7 @@ class Client(asyncio.Protocol):
         self._head: Head | None = None
         self._visit: Visit | None = None
         self._body: bytearray | ChunkedBody = bytearray()
-        self._exchange: Exchange | None = None
+        self._exchange: Asked | None = None
         self._began = 0.0
         self._unwritten = 0
         self._held_bytes = 0

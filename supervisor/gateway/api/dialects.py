@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
-from .head import Header
+from ..head import Header
 
 Dialect = Literal["openai", "responses", "anthropic"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..plan.types import Offer
-from ..profile.types import Effort
+from ...plan.types import Offer
+from ...profile.types import Effort
 
 _EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
 

@@ -1,0 +1,1 @@
+"""What went through: the last requests, counters, and what Prometheus is told."""
