@@ -11,25 +11,22 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ..errors import SupervisorError
-from ..plan.types import Door, LaunchPlan
+from ..plan.types import LaunchPlan
 from ..profile.types import Gateway as Settings
 from ..server.server import Server
 from ..server.table import State
 from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
 from .api import parameters
 from .api.dialects import Trouble
-from .api.names import Names
 from .api.peek import text_of, top_level
 from .api.routes import model_of
 from .door.keyring import Keyring
-from .door.rules import rules_of
+from .entrance import Entrance
 from .exchange import Exchange, Wish
 from .head import Head
 from .own import OwnEndpoints
 from .progress import progress
 from .relay.client import RETRY_SECONDS, Client
-from .relay.listening import Listening, listen
 from .relay.lobby import Lobby
 from .relay.upstream import Pool
 from .replies import reply, say
@@ -74,7 +71,7 @@ class Gateway:
         self._lobby = Lobby(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
         self._own = OwnEndpoints(server, self.figures, self.counts, self.touch)
-        self._listening: Listening | None = None
+        self._entrance = Entrance(keyring, self._connection)
         self._timer: asyncio.TimerHandle | None = None
         self._last_use = self._loop.time()
         self._is_ending = False
@@ -87,47 +84,10 @@ class Gateway:
         """
         Take this plan's door: its address, its keys, its rules.
 
-        An address that is the same stays open.  Raises StartFailed and ConfigError, and then the door before
-        it is as it was.
+        Raises StartFailed and ConfigError, and then the door before it is as it was.
         """
-        door = plan.door
-        assert door is not None
-        if self._listening is None:
-            self._take(door, plan)
-            self._listening = await listen(door, self._connection)
-        elif _address(door) == _address(self._door):
-            self._listening.renew(door)
-        elif _place(door) == _place(self._door):
-            self._listening = await self._rebuilt(door)
-        else:
-            opened = await listen(door, self._connection)
-            self._listening.close()
-            self._listening = opened
-        self._take(door, plan)
-
-    async def _rebuilt(self, door: Door) -> Listening:
-        """Other hosts or another certificate at a port that cannot be had twice, not even by us."""
-        self.close()
-        try:
-            return await listen(door, self._connection)
-        except SupervisorError:
-            self._listening = await listen(self._door, self._connection)
-            raise
-
-    def has_door_of(self, plan: LaunchPlan) -> bool:
-        """Whether what stands open, or shut, is this plan's door."""
-        if plan.door is None or self._listening is None:
-            return plan.door is None and self._listening is None
-        return (plan.door, plan.api_prefix) == (self._door, self._prefix)
-
-    def _connection(self) -> Client:
-        return Client(self, self._lobby, self._loop)
-
-    def _take(self, door: Door, plan: LaunchPlan) -> None:
-        self._door, self._prefix = door, plan.api_prefix
-        self._rules = rules_of(door)
-        self.keyring.digests = door.keys
-        self._names = Names(door.offers, door.settings.unknown_model)
+        await self._entrance.open(plan)
+        door = self._entrance.door
         self._admission.settings = self._lobby.settings = door.settings
         offered = {offer.profile for offer in door.offers}
         for ticket in self._admission.waiting:
@@ -135,11 +95,16 @@ class Gateway:
                 ticket.profile = ""  # what it asked for is not offered any more
         self._sweep_on()
 
+    def has_door_of(self, plan: LaunchPlan) -> bool:
+        """Whether what stands open, or shut, is this plan's door."""
+        return self._entrance.is_of(plan)
+
     def close(self) -> None:
         """No new connections; those that are there go on."""
-        if self._listening is not None:
-            self._listening.close()
-            self._listening = None
+        self._entrance.close()
+
+    def _connection(self) -> Client:
+        return Client(self, self._lobby, self._loop)
 
     def begin_to_end(self) -> None:
         """The daemon is being stopped: nobody is let in any more, and who waits is told."""
@@ -216,7 +181,8 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> Visit:
-        visit = judge(head, self._prefix, self._rules, self.keyring)
+        at = self._entrance
+        visit = judge(head, at.prefix, at.rules, self.keyring)
         if visit.trouble is not None:
             self._note(refused(head, visit, visit.trouble))
         return visit
@@ -232,7 +198,7 @@ class Gateway:
             return None
         is_json = body[:_INDENT_BYTES].lstrip().startswith(b"{")
         asked = (text_of(top_level(body, b"model")) if is_json else None) or ""
-        meant = self._names.meant(asked)
+        meant = self._entrance.names.meant(asked)
         if meant is None:
             trouble = Trouble(
                 404,
@@ -258,9 +224,10 @@ class Gateway:
 
     async def _answer_ourselves(self, client: Client, head: Head, visit: Visit) -> None:
         assert visit.route.handler is not None
-        model = model_of(head.path, self._prefix)
+        at = self._entrance
+        model = model_of(head.path, at.prefix)
         try:
-            found = await self._own.answer(visit.route.handler, self._door, model)
+            found = await self._own.answer(visit.route.handler, at.door, model)
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", visit.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
@@ -388,12 +355,3 @@ class Gateway:
 
 
 _ENDING = Trouble(503, "stopping", "goss-supervisor is being stopped.")
-
-
-def _address(door: Door) -> tuple[str, int, str, str]:
-    return door.host, door.port, door.tls_certificate, door.tls_key
-
-
-def _place(door: Door) -> str | int:
-    """What only one can have: a socket's path, or a port."""
-    return door.host if door.host.endswith(".sock") else door.port
