@@ -27,10 +27,12 @@ COMMANDS = {
     "client-config": ("client_config", "Print what to paste into Cline, Claude Code, openai and others."),
     "plan": ("plan", "Show the exact command line of a profile, without running it."),
     "detect": ("detect", "Show what this computer is, and which profile fits it."),
+    "init": ("init", "Write a profile of your own for this machine, with comments."),
     "profile": ("profile", "List, show, make and check profiles."),
     "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
     "model": ("model", "List, download, look into, check and remove models."),
     "key": ("key", "Make, list and remove the keys that clients come in with."),
+    "service": ("service", "Run at boot, watched by systemd, launchd or the Task Scheduler."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 

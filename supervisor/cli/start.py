@@ -7,21 +7,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from ..daemon import client
+from ..daemon.patience import with_patience
 from ..daemon.places import make_folders
-from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError
+from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
 from ..paths import Paths
+from .as_service import have_a_voice, staying_down
 from .common import complete_profiles, force_option, json_option, parse_settings, set_option
+from .first_run import farewell, is_first, welcome
 from .outcome import show_outcome
 from .progress import StderrProgress, waiting
 
 if TYPE_CHECKING:
     from ..plan.types import LaunchPlan
+    from ..profile.matching import Fit
 
 
 @click.command()
@@ -33,6 +37,20 @@ if TYPE_CHECKING:
     help="Which profile; without it the last one used, else the one that fits this machine best.",
 )
 @click.option("--detach", "-d", is_flag=True, help="Return when it is ready; it goes on in the background.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
+@click.option(
+    "--ready-fd",
+    type=click.IntRange(min=3),
+    metavar="N",
+    help="Write a newline to this descriptor, and close it, once it is ready (s6); in the foreground only.",
+)
+@click.option(
+    "--service",
+    "as_service",
+    is_flag=True,
+    help="As launchd and the Task Scheduler want it: once it runs, only its files tell of it, and a wrong "
+    "profile ends it with 0, so that it stays down.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show what would be launched (see plan).")
 @force_option
 @set_option
@@ -41,6 +59,9 @@ def start(
     *,
     profile: str | None,
     detach: bool,
+    yes: bool,
+    ready_fd: int | None,
+    as_service: bool,
     dry_run: bool,
     force: bool,
     settings: tuple[str, ...],
@@ -49,31 +70,57 @@ def start(
     """
     Make a profile's server run, and watch over it.
 
-    In the foreground the log is shown; Ctrl+C stops it cleanly, a second one at once.
+    In the foreground the log is shown; Ctrl+C stops it cleanly, a second one at once.  The first start of a
+    profile that nobody named says what it will download, and asks.
     """
     paths = Paths.from_environment()
-    if not dry_run:
-        refuse_a_second(paths)
-    profile = profile or _usual_profile(paths)
+    if as_service:
+        have_a_voice(paths)
     if dry_run:
         from .plan import show_plan  # noqa: PLC0415 - only here
 
-        return show_plan(profile, settings, as_json=as_json)
+        return show_plan(profile or _usual_profile(paths).name, settings, as_json=as_json)
+    if ready_fd is not None:
+        _keep_open(ready_fd, detach=detach)
+    refuse_a_second(paths)
+    first = is_first(paths)
+    if profile is None:
+        profile = _agreed_profile(paths, settings, yes=yes)
     if not detach:
-        plan = prepared(profile, parse_settings(settings), paths, force=force)
+        with staying_down() if as_service else nullcontext():
+            plan = prepared(profile, parse_settings(settings), paths, force=force)
         show_first_key(paths, plan)
-        return _become_the_daemon(_orders(plan, foreground=True))
+        if first:
+            farewell("It is ready when it says so. Then, in another terminal:")
+        return _become_the_daemon(_orders(plan, foreground=not as_service, ready_fd=ready_fd))
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
         plan = prepared(profile, parse_settings(settings), paths, force=force)
         show_first_key(paths, plan)
-        return _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
+        result = _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
+    if first:
+        farewell()
+    return result
 
 
-def _orders(plan: LaunchPlan, *, foreground: bool) -> bytes:
+def _keep_open(ready_fd: int, *, detach: bool) -> None:
+    """
+    Let the daemon have it, which this process becomes.
+
+    Raises UsageError where it is not open, or cannot be passed on.
+    """
+    if detach or os.name == "nt":
+        raise UsageError("--ready-fd is for a start in the foreground, and not for Windows.")
+    try:
+        os.set_inheritable(ready_fd, True)
+    except OSError as error:
+        raise UsageError(f"--ready-fd {ready_fd} cannot be used: {error.strerror}.") from error
+
+
+def _orders(plan: LaunchPlan, *, foreground: bool, ready_fd: int | None = None) -> bytes:
     """Imported late, like all that can wait until the daemon has been spawned and imports beside us."""
     from ..plan.wire import to_json  # noqa: PLC0415
 
-    return json.dumps({"foreground": foreground, "plan": to_json(plan)}).encode()
+    return json.dumps({"foreground": foreground, "ready_fd": ready_fd, "plan": to_json(plan)}).encode()
 
 
 def prepared(profile: str, settings: Mapping[str, str], paths: Paths, *, force: bool = False) -> LaunchPlan:
@@ -81,7 +128,8 @@ def prepared(profile: str, settings: Mapping[str, str], paths: Paths, *, force: 
     from ..prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     progress = StderrProgress()
-    preparation = prepare(profile, settings, paths, progress, force=force)
+    heard = with_patience(progress, os.environ)
+    preparation = prepare(profile, settings, paths, heard, force=force)
     progress.close()
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
@@ -98,7 +146,14 @@ def show_first_key(paths: Paths, plan: LaunchPlan) -> None:
     first_key(paths, plan)
 
 
-def _usual_profile(paths: Paths) -> str:
+def _agreed_profile(paths: Paths, settings: tuple[str, ...], *, yes: bool) -> str:
+    """Where none is named; see `welcome`."""
+    usual = _usual_profile(paths)
+    welcome(usual, parse_settings(settings), paths, yes=yes)
+    return usual.name
+
+
+def _usual_profile(paths: Paths) -> Fit:
     """
     Where none is named: the last one used, else the one that fits this machine best; it is said which.
 
@@ -108,7 +163,7 @@ def _usual_profile(paths: Paths) -> str:
 
     usual = usual_profile(paths)
     click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
-    return usual.name
+    return usual
 
 
 def refuse_a_second(paths: Paths) -> None:
@@ -134,7 +189,14 @@ _DAEMON = [sys.executable, "-P", "-m", "supervisor.daemon"]  # -P: never a `supe
 if sys.platform == "win32":
 
     def _become_the_daemon(orders: bytes) -> int:
-        """Exec there would leave the terminal to the shell."""
+        """
+        Exec there would leave the terminal to the shell.
+
+        Ctrl+C reaches the daemon too, which leaves in good order; `run` would kill it at the first one.
+        """
+        import signal  # noqa: PLC0415 - as in `_orders`
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         return subprocess.run(_DAEMON, input=orders, check=False).returncode
 
 else:
@@ -161,6 +223,7 @@ def _background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # the same on Windows: off the console
         )
     assert daemon.stdin is not None
     try:

@@ -7,6 +7,7 @@ Imports only what it runs: no YAML, no click, no downloads.  Plans come finished
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import logging
 import os
@@ -26,8 +27,9 @@ from ..server.orphan import take_generation_lock
 from ..server.output import OutputLog
 from .daemon import Daemon
 from .endpoint import endpoint
+from .manager import Manager, manager_in
 from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, make_folders, record_file
-from .terminal import Terminal, TerminalHandler
+from .terminal import Terminal, TerminalHandler, is_the_journal
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +43,18 @@ def main() -> int:
         return 0
     orders = json.loads(text)
     os.umask(0o077)  # logs and records are their owner's; what the server saves (slots) is too
+    with suppress(RuntimeError):  # Windows' pythonw has no stderr
+        faulthandler.enable()  # a watchdog ends us with SIGABRT: then it is said where we stood
     paths = Paths.from_environment()
+    foreground = orders["foreground"]
+    named = manager_in(os.environ, ready_fd=orders.get("ready_fd"))
+    manager = named if foreground else Manager()  # in the background it is another program's
+    shown = Terminal(journal=is_the_journal(os.environ, 2)) if foreground else None
     try:
         make_folders(paths)
         _lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
-        _set_up_logging(daemon_log(paths), foreground=orders["foreground"])
-        _supervise(paths, from_json(orders["plan"]), foreground=orders["foreground"])
+        _set_up_logging(daemon_log(paths), shown)
+        _supervise(paths, from_json(orders["plan"]), manager, shown)
     except SupervisorError as error:
         log.critical("%s%s", error, f"\nhint: {error.hint}" if error.hint else "")
         _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
@@ -54,14 +62,15 @@ def main() -> int:
     return 0
 
 
-def _supervise(paths: Paths, plan: LaunchPlan, *, foreground: bool) -> None:
+def _supervise(paths: Paths, plan: LaunchPlan, manager: Manager, shown: Terminal | None) -> None:
     generation = take_generation_lock(generation_lock(paths), record_file(paths), log.warning)
     output = OutputLog(paths.logs, SERVER_LOG)
-    if foreground:
-        output.listen(Terminal().show)
-    tell = _say_nothing if foreground else _tell
+    if shown:
+        output.listen(shown.show_server)
+    tell = _say_nothing if shown else _tell
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(Daemon(paths, endpoint(paths.runtime), output, generation, tell).run(plan))
+        daemon = Daemon(paths, endpoint(paths.runtime), output, generation, tell, manager=manager)
+        runner.run(daemon.run(plan))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -102,11 +111,11 @@ def hold_daemon_lock(paths: Paths) -> Lock:
     return lock
 
 
-def _set_up_logging(file: Path, *, foreground: bool) -> None:
+def _set_up_logging(file: Path, shown: Terminal | None) -> None:
     """Everything to daemon.log, rotated; to the terminal too where there is one to watch."""
     handlers: list[logging.Handler] = [RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)]
-    if foreground:
-        handlers.append(TerminalHandler(Terminal()))
+    if shown:
+        handlers.append(TerminalHandler(shown))
     logging.raiseExceptions = False  # a full disk must not fill the terminal too
     logging.basicConfig(
         level=logging.INFO,

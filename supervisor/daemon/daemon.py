@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,14 +22,16 @@ from ..server.lifecycle import Outcome
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
 from ..server.server import Server
-from ..server.table import State
+from ..server.table import SERVING
 from ..server.vitals import vitals_of
 from .adjusted import remember
 from .control import Control
 from .endpoint import Endpoint
 from .front import Front
 from .listener import listen
+from .manager import Manager
 from .places import SERVER, adjusted_file, daemon_log, figures_file, private_config, record_file, update_file
+from .reloading import Reloading
 from .status import failure_of, iso, url_of
 from .updates import DAILY, Rhythm, keep_looking, news_in
 
@@ -44,7 +45,7 @@ class Daemon:
     Lives as long as its server is wanted.
 
     ``generation`` is the lock that the server's process inherits.  `run` is called once; ``tell`` is told
-    what the first start came to; ``looks`` says when to look for newer engines.
+    what the first start came to, and ``manager`` how it goes; ``looks`` says when to look for newer engines.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Daemon:
         generation: Lock,
         tell: Callable[[dict[str, Any]], None],
         *,
+        manager: Manager,
         looks: Rhythm = DAILY,
     ) -> None:
         self._paths = paths
@@ -66,6 +68,8 @@ class Daemon:
         self._figures_of = 0
         self._tell = tell
         self._looks = looks
+        self._manager = manager
+        self._reloading = Reloading(manager.reloading, manager.reloaded)
         self._front = Front(paths)
         self._server = Server(
             SERVER,
@@ -86,6 +90,7 @@ class Daemon:
         """
         self._listen_to_signals()
         working = asyncio.create_task(self._server.run())
+        keeping = asyncio.create_task(self._manager.keep_in_touch(self._server.passed))
         listener = await listen(self._endpoint, self._control.serve)
         supervising = asyncio.create_task(self._supervise(plan))
         looking = asyncio.create_task(keep_looking(self._wishes_updates, self._looks))
@@ -99,8 +104,9 @@ class Daemon:
             await self._control.finish()
             self._endpoint.remove()
             self._server.close()
-            looking.cancel()
-            working.cancel()
+            self._reloading.close()
+            for task in (looking, keeping, working):
+                task.cancel()
 
     async def _supervise(self, plan: LaunchPlan) -> None:
         plan = await self._front.admit(self._server, plan, by_request=False)
@@ -111,6 +117,8 @@ class Daemon:
                 f"{plan.profile} did not become ready: {outcome.why}",
                 hint=outcome.hint or "goss-supervisor logs",
             )
+        if outcome.result != "stopped":
+            self._manager.ready()
         await self._stop_asked.wait()
         assert self._stop is not None
         outcome = await self._stop
@@ -125,6 +133,7 @@ class Daemon:
     # --- the end
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
+        self._manager.stopping()
         self._front.begin_to_end()
         if now or self._stop is None:
             self._stop = self._server.stop(now=now)
@@ -138,21 +147,13 @@ class Daemon:
         else:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._interrupt)
-            loop.add_signal_handler(signal.SIGHUP, self._reload)
+            loop.add_signal_handler(signal.SIGHUP, self._reloading.begin)
 
     def _interrupt(self) -> None:
         """The first asks, the second insists."""
         again = self._stop is not None
         log.info("stopping now" if again else "stopping; once more to stop now")
         self._shut_down(again)
-
-    def _reload(self) -> None:
-        """SIGHUP: profiles are read by the program that can read them, which then asks us as any client."""
-        subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "reload"],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
     def _wishes_updates(self) -> AutoUpdate:
         plan = self._server.plan
@@ -193,13 +194,16 @@ class Daemon:
             Figures(figures_file(self._paths)).keep(plan.figures, told)
 
     def _announce(self) -> None:
-        life = self._server.lifecycle
-        where = f" at {url_of(life.plan)}" if life.plan and life.state is State.READY else ""
-        why = f" ({life.why})" if life.why else ""
-        said = f"{life.plan.profile if life.plan else SERVER}: {life.state}{where}{why}"
+        said = self._line(self._server.lifecycle.why)
+        self._manager.status(self._line(self._server.lifecycle.why or self._server.busy))
         if said != self._announced:
             log.info("%s", said)
             self._announced = said
+
+    def _line(self, why: str) -> str:
+        plan, state = self._server.plan, self._server.state
+        where = f" at {url_of(plan)}" if plan and state in SERVING else ""
+        return f"{plan.profile if plan else SERVER}: {state}{where}{f' ({why})' if why else ''}"
 
     def _record(self) -> Record:
         life, child = self._server.lifecycle, self._server.child

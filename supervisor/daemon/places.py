@@ -17,6 +17,11 @@ def daemon_log(paths: Paths) -> Path:
     return paths.logs / "daemon.log"
 
 
+def early_log(paths: Paths) -> Path:
+    """Of a service on Windows, before it has the one above."""
+    return paths.logs / "start.log"
+
+
 def record_file(paths: Paths) -> Path:
     return paths.state / f"{SERVER}.json"
 

@@ -7,6 +7,8 @@ import asyncio
 from .inputs import Input, Request
 from .lifecycle import Outcome
 
+_Item = tuple[Input, asyncio.Future[Outcome] | None]
+
 
 class Inbox:
     """
@@ -16,7 +18,7 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[tuple[Input, asyncio.Future[Outcome] | None]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Item | asyncio.Future[None]] = asyncio.Queue()
         self._waiters: list[asyncio.Future[Outcome]] = []
 
     def tell(self, happened: Input) -> None:
@@ -38,9 +40,18 @@ class Inbox:
             waiter.set_result(decided)
         return waiter
 
+    def passed(self) -> asyncio.Future[None]:
+        """Done when the owner has handled all that is in, and takes out more: a sign that it lives."""
+        sign: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(sign)
+        return sign
+
     async def take(self) -> Input:
         """The oldest, when there is one."""
-        happened, waiter = await self._queue.get()
+        while isinstance(item := await self._queue.get(), asyncio.Future):
+            if not item.done():  # else whoever wanted to know has gone
+                item.set_result(None)
+        happened, waiter = item
         if waiter is not None:
             self._waiters.append(waiter)
         return happened

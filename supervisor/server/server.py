@@ -159,6 +159,10 @@ class Server:
         """The outcome of the request under way, or of the last one."""
         return self._inbox.wait(None if self.state in UNDER_WAY else self.lifecycle.outcome)
 
+    async def passed(self) -> None:
+        """Comes back when `run` has handled all that was put in before; never, if it is stuck or over."""
+        await self._inbox.passed()
+
     # --- the one loop
 
     async def run(self) -> None:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from supervisor.daemon.terminal import Terminal, TerminalHandler
+from supervisor.daemon.terminal import Terminal, TerminalHandler, is_the_journal
 
 
 def test_a_line_is_shown_as_it_is():
@@ -43,3 +43,54 @@ def test_our_own_messages_go_the_same_way():
         logging.LogRecord("x", logging.INFO, "", 0, "ready at %s", ("here",), None)
     )
     assert os.read(reading, 100) == b"ready at here\n"
+
+
+# --- the journal
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("0.01.234.567 I srv  load: fine", b"<6>0.01.234.567 I srv  load: fine\n"),
+        ("12.01.234.567 W slot: slow", b"<4>12.01.234.567 W slot: slow\n"),
+        ("0.01.234.567 E srv: bad", b"<3>0.01.234.567 E srv: bad\n"),
+        ("D without a time", b"<7>D without a time\n"),
+        ("Error: a sentence", b"<6>Error: a sentence\n"),
+        ("<0>not for the server to say", b"<6><0>not for the server to say\n"),
+        ("", b"<6>\n"),
+    ],
+)
+def test_a_line_of_the_server_is_as_important_there_as_the_server_says(line, shown):
+    reading, writing = os.pipe()
+    Terminal(writing, journal=True).show_server(line)
+    assert os.read(reading, 200) == shown
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        (logging.DEBUG, b"<7>"),
+        (logging.INFO, b"<6>"),
+        (logging.WARNING, b"<4>"),
+        (logging.ERROR, b"<3>"),
+        (logging.CRITICAL, b"<3>"),
+    ],
+)
+def test_each_line_of_our_own_messages_has_its_priority_and_no_time(level, shown):
+    reading, writing = os.pipe()
+    handler = TerminalHandler(Terminal(writing, journal=True))
+    handler.emit(logging.LogRecord("x", level, "", 0, "it failed\nhint: try", (), None))
+    assert os.read(reading, 100) == shown + b"it failed\n" + shown + b"hint: try\n"
+
+
+def test_only_the_descriptor_that_leads_to_the_journal_is_it(tmp_path):
+    reading, writing = os.pipe()
+    here = os.fstat(writing)
+    environ = {"JOURNAL_STREAM": f"{here.st_dev}:{here.st_ino}"}
+    assert is_the_journal(environ, writing)
+    assert not is_the_journal({}, writing)
+    with (tmp_path / "log").open("w") as elsewhere:
+        assert not is_the_journal(environ, elsewhere.fileno()), "redirected since"
+    os.close(reading)
+    os.close(writing)
+    assert not is_the_journal(environ, writing)

@@ -1,25 +1,103 @@
-"""What is generated is current."""
+"""What is generated is current, and what is linked is there."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+import sys
 from pathlib import Path
+from urllib.parse import unquote
 
-DOCS = Path(__file__).parents[2] / "docs"
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+GENERATED = ("clients", "commands", "lifecycle", "profiles", "troubleshooting")
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
+
+_FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
+_HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
+_LINK = re.compile(
+    r"\]\(<?([^()\s>]+(?:\([^()\s]*\)[^()\s>]*)*)>?(?: +\"[^\"]*\")?\)|(?:src|href)=\"([^\"]+)\""
+)
 
 
 def generator(name):
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_lifecycle_page_is_generated_from_the_table_as_it_is():
-    made = generator("make_lifecycle").page()
-    assert (DOCS / "lifecycle.md").read_text(encoding="utf-8") == made, "run: python docs/make_lifecycle.py"
+@pytest.mark.parametrize("name", GENERATED)
+def test_what_is_generated_is_as_its_source_is_now(name):
+    made = generator(f"make_{name}").page()
+    written = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    assert written == made, f"run: bin/check --fix (or python docs/make_{name}.py)"
 
 
-def test_the_profile_page_lists_the_keys_as_they_are():
-    made = generator("make_profiles").page()
-    assert (DOCS / "profiles.md").read_text(encoding="utf-8") == made, "run: python docs/make_profiles.py"
+# --- links
+
+
+def anchors(text):
+    """The fragments that GitHub gives the headings of a page: twice the same name gets -1, -2 …"""
+    seen, found = {}, set()
+    for heading in _HEADING.findall(_FENCE.sub("", text)):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        number = seen.get(slug, 0)
+        seen[slug] = number + 1
+        found.add(f"{slug}-{number}" if number else slug)
+    return found
+
+
+def links(text):
+    """Targets of links and images, of HTML too; what stands in code is none."""
+    plain = _CODE.sub("", _FENCE.sub("", text))
+    return [one or other for one, other in _LINK.findall(plain)]
+
+
+def broken(page, text):
+    """Why each relative link of a page goes nowhere; addresses of the web are not asked."""
+    for target in links(text):
+        if re.match(r"[a-z][a-z0-9+.-]*:", target):
+            continue
+        path, _, fragment = unquote(target).partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if path and not file.exists():
+            yield f"{target}: there is no {path}"
+        elif ROOT not in (file, *file.parents):
+            yield f"{target}: outside of the repository"
+        elif fragment and fragment not in anchors(file.read_text(encoding="utf-8") if path else text):
+            yield f"{target}: {file.name} has no heading #{fragment}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    assert list(broken(page, page.read_text(encoding="utf-8"))) == []
+
+
+def test_every_page_can_be_reached_from_the_first_one():
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        targets = [unquote(each).partition("#")[0] for each in links(page.read_text(encoding="utf-8"))]
+        ahead += [
+            (page.parent / each).resolve() for each in targets if each.endswith(".md") and ":" not in each
+        ]
+    assert {page.name for page in PAGES} - {page.name for page in reached} == set()
+
+
+def test_the_link_checker_finds_what_is_broken():
+    text = (
+        "# One two\n## A `b`: c\n## A `b`: c\n[a](docs/no.md) [b](#one-two) [c](#a-b-c-1) [d](#a-b-c-2) ![e](no.svg)\n"
+        '`[not](code.md)` ``[nor](this.md)``\n```\n[nor](fenced.md)\n# no heading\n```\n<img src="no.png">\n'
+        "[f](https://example.org/x) [g](LICENSE) [h](#no-heading) [i](docs/profiles.md#gateway) [j](../x)\n"
+    )
+    found = [each.partition(":")[0] for each in broken(ROOT / "x.md", text)]
+    assert found == ["docs/no.md", "#a-b-c-2", "no.svg", "no.png", "#no-heading", "../x"]

@@ -1,9 +1,8 @@
 """
 A child on Windows: the proactor loop reads its pipe and waits for its handle; a job object ends its tree.
 
-llama-server listens to Ctrl+C only, not to Ctrl+Break or a closed window, and a process can send Ctrl+C
-only within its own console.  So the child gets a hidden console of its own, and a short-lived helper joins
-that console to press the keys.  Not yet run on a real Windows.
+The child gets a hidden console of its own, in which `console.py` presses Ctrl+C.  Never a process group
+of its own: that would make it deaf to it.  Not yet run on a real Windows.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..exits import ExitStatus
 from ..identity import Identity, identify
 from ..start_error import start_error
+from . import console
 
 assert sys.platform == "win32"
 
@@ -28,12 +28,6 @@ _KILL_ON_CLOSE = 0x2000  # JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
 _LIMITS_BYTES = 144  # sizeof(JOBOBJECT_EXTENDED_LIMIT_INFORMATION) on 64 bits
 _LIMIT_FLAGS_OFFSET = 16  # of BasicLimitInformation.LimitFlags in it
 
-_PRESS_CTRL_C = (
-    "import ctypes, sys; k = ctypes.windll.kernel32; k.FreeConsole(); "
-    "k.AttachConsole(int(sys.argv[1])) and k.SetConsoleCtrlHandler(None, True) "
-    "and k.GenerateConsoleCtrlEvent(0, 0)"
-)
-
 
 async def start(
     argv: Sequence[str],
@@ -43,6 +37,7 @@ async def start(
     inherit: tuple[int, ...] = (),  # noqa: ARG001 - locks of msvcrt belong to a process and do not travel
 ) -> WindowsChild:
     """See `child.spawn`."""
+    console.let_children_hear(console.kernel())
     try:
         transport, child = await asyncio.get_running_loop().subprocess_exec(
             lambda: WindowsChild(on_output),
@@ -80,7 +75,7 @@ class WindowsChild(asyncio.SubprocessProtocol):
     def terminate(self) -> None:
         if not self.exited.done():
             subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PRESS_CTRL_C, str(self.identity.pid)],
+                [sys.executable, "-I", "-S", console.__file__, str(self.identity.pid)],
                 creationflags=subprocess.CREATE_NO_WINDOW,
             )
 

@@ -1,0 +1,68 @@
+"""``init``: a profile of one's own for this machine, from what ``detect`` finds."""
+
+from __future__ import annotations
+
+import click
+
+from ..engine.catalogue import pins
+from ..engine.choice.survey import Option, survey
+from ..engine.flavours import family
+from ..errors import EXIT_OK, NotFound, UsageError
+from ..hardware.known import hardware_of
+from ..hardware.types import Hardware
+from ..paths import Paths
+from ..profile.jsonschema import FILE_NAME, schema_text
+from ..profile.resolve import resolve
+from ..profile.starter import Ground, starter_text
+from ..profile.store import ProfileStore, write_atomically
+from ..profile.suited import rank_stored
+from ..profile.types import Profile
+from .first_run import machine_in_words
+
+DEFAULT_NAME = "mine"
+
+
+@click.command()
+@click.argument("name", default=DEFAULT_NAME)
+def init(name: str) -> int:
+    """
+    Write a profile for this machine, NAME or "mine", with comments that say why each value is there.
+
+    It extends the profile that fits best.  Nothing is overwritten.
+    """
+    paths = Paths.from_environment()
+    store = ProfileStore(paths.profiles)
+    if name in store.names():
+        raise UsageError(
+            f"There is a profile {name} already: {store.find(name).path}",
+            hint=f"goss-supervisor profile edit {name}, or goss-supervisor init ANOTHER-NAME",
+        )
+    path = store.create(name, starter_text(name, _ground(store, hardware_of(paths))))
+    write_atomically(store.user_dir / FILE_NAME, schema_text())  # beside it, where its first line says
+    click.echo(path)
+    click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
+    click.echo(f"try it     goss-supervisor plan {name}", err=True)
+    click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
+    return EXIT_OK
+
+
+def _ground(store: ProfileStore, hardware: Hardware) -> Ground:
+    """Raises NotFound where no profile fits."""
+    best = rank_stored(store, hardware).best
+    if best is None:
+        raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
+    base = resolve(best.name, store)
+    ground = Ground(machine_in_words(hardware), base, best.reason)
+    option = _best_flavour(base, hardware)
+    if option is None:
+        return ground
+    return Ground(ground.machine, base, best.reason, family(option.flavour), option.reason)
+
+
+def _best_flavour(base: Profile, hardware: Hardware) -> Option | None:
+    """Of the release that this version comes pinned with, so nothing is asked of the network."""
+    release = pins.locked(pins.DEFAULT_TAG)
+    if release is None:
+        return None
+    found = survey(hardware, release, flavour=base.engine.flavour, gpu=base.wants_gpu).ranked
+    return found[0] if found else None

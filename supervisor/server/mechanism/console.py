@@ -1,0 +1,64 @@
+"""
+Ctrl+C for a program on Windows that has a console of its own.
+
+llama-server leaves in good order on Ctrl+C only, not on Ctrl+Break or a closed window, and a process can
+press it in its own console only.  A process has one console at most, and the daemon may need the one it has.
+So a short-lived helper, this file run as a program, leaves its console for llama-server's, and presses there.
+
+The calls and their order are those of Microsoft's "Console Functions".  Not yet run on Windows.  Nothing of
+the package is imported here: the helper starts without it, and so at once.
+"""
+
+import sys
+from typing import Protocol
+
+_CTRL_C_EVENT = 0
+_EVERYBODY = 0  # the process group: all who share the console; with another number Ctrl+C reaches nobody
+
+
+class Console(Protocol):
+    """What is used of kernel32; each answers 0 where it failed."""
+
+    def FreeConsole(self) -> int: ...  # noqa: N802 - Windows' own name
+
+    def AttachConsole(self, pid: int, /) -> int: ...  # noqa: N802 - the same
+
+    def SetConsoleCtrlHandler(self, handler: None, add: bool, /) -> int: ...  # noqa: N802 - the same
+
+    def GenerateConsoleCtrlEvent(self, event: int, group: int, /) -> int: ...  # noqa: N802 - the same
+
+
+def press_ctrl_c(pid: int, console: Console) -> bool:
+    """
+    Leave this process's console for that of ``pid``, and press Ctrl+C there; whether that was possible.
+
+    This process does not hear it.  It fails where ``pid`` has ended, has no console, or is another user's.
+    """
+    console.FreeConsole()  # it fails where there is none, which is as good
+    if not console.AttachConsole(pid):
+        return False
+    heard_by_others = console.SetConsoleCtrlHandler(None, True)
+    pressed = heard_by_others and console.GenerateConsoleCtrlEvent(_CTRL_C_EVENT, _EVERYBODY)
+    console.FreeConsole()
+    return bool(pressed)
+
+
+def let_children_hear(console: Console) -> None:
+    """
+    Undo what a starter may have set: that Ctrl+C is ignored is inherited, by llama-server too.
+
+    A process is so when whoever started it ignored Ctrl+C, or made it a process group.
+    """
+    console.SetConsoleCtrlHandler(None, False)
+
+
+if sys.platform == "win32":
+    import ctypes
+
+    def kernel() -> Console:
+        """The console of this process."""
+        console: Console = ctypes.WinDLL("kernel32")
+        return console
+
+    if __name__ == "__main__":
+        sys.exit(0 if press_ctrl_c(int(sys.argv[1]), kernel()) else 1)

@@ -1,0 +1,194 @@
+"""
+Windows' Task Scheduler, by schtasks.  Not yet run on Windows.
+
+What schtasks prints is in the system's language, so only its exit codes count, and the XML of a task.  Its
+``/end`` kills the task's own process at once and leaves what that started
+(github.com/martymcenroe/AssemblyZero/issues/2016).  So the daemon itself is asked whether it runs, and to
+stop.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorError, UsageError
+from ..paths import Paths
+from . import files
+from .ran import must, run
+from .types import Command, File, Request, Service, Status
+from .windows_task import ENCODING, SOURCE, render
+
+_OURSELVES = (sys.executable, "-P", "-m", "supervisor")
+_RUNNING = "267009"  # SCHED_S_TASK_RUNNING, 0x41301
+_LOOKS = 20
+_DAEMON_LOG = "daemon.log"  # see `daemon.places`
+_AT_BOOT = "Install it with --user; for a service that starts at boot there is WinSW: docs/service.md"
+
+
+def found(environ: Mapping[str, str] = os.environ) -> TaskScheduler:
+    """As this user sees it."""
+    account = f"{environ.get('USERDOMAIN', '.')}\\{environ.get('USERNAME', '')}"
+    paths = Paths.from_environment()
+    return TaskScheduler(account, paths.state, paths.logs)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScheduler:
+    """A `Manager`, for this account.  ``folder`` keeps our copy of the task; Windows has its own."""
+
+    account: str
+    folder: Path
+    log_folder: Path
+    ourselves: Command = _OURSELVES
+    pause_seconds: float = 0.5  # between two looks at whether a task has ended
+
+    @property
+    def title(self) -> str:
+        return "Task Scheduler"
+
+    def files(self, request: Request) -> tuple[File, ...]:
+        _refuse_system(request.service)
+        return (File(self._path(request.service), render(request, self.account), encoding=ENCODING),)
+
+    def commands(self, request: Request) -> tuple[Command, ...]:
+        return (self._create(request.service), ("schtasks", "/run", "/tn", request.service.name))
+
+    def install(self, request: Request, *, force: bool) -> tuple[str, ...]:
+        service, wanted = request.service, self.files(request)
+        registered = _registered(service)
+        if registered and SOURCE not in registered and not force:
+            raise SupervisorError(
+                f"There is a task {service.name} that was not made by goss-supervisor.",
+                hint="Rename it, or say --force to have it replaced.",
+            )
+        done = [f"wrote {path}" for path in files.write(wanted, force=force)]
+        if done or SOURCE not in registered:
+            done += self._leave(service)
+            must(*self._create(service))
+            done.append(f"registered the task {service.name}: it starts with the next logon")
+        if self._pid() is None:
+            done += self._enter(service)
+        if done and request.environment:
+            done.append(_of_environment(request.environment))
+        return tuple(done)
+
+    def uninstall(self, service: Service, *, force: bool) -> tuple[str, ...]:
+        _refuse_system(service)
+        path = self._path(service)
+        done: list[str] = []
+        if not force:
+            files.refuse_another(path, ENCODING)
+        if SOURCE in _registered(service):
+            done += self._leave(service)
+            must("schtasks", "/delete", "/tn", service.name, "/f")
+            done.append(f"removed the task {service.name}")
+        if files.remove(path, encoding=ENCODING, force=force):
+            done.append(f"removed {path}")
+        return tuple(done) or (f"{path} is not there: nothing to remove",)
+
+    def start(self, service: Service) -> tuple[str, ...]:
+        _require(service)
+        return (f"{service.name} runs already",) if self._pid() is not None else self._enter(service)
+
+    def stop(self, service: Service) -> tuple[str, ...]:
+        _require(service)
+        return self._leave(service) or (f"{service.name} does not run",)
+
+    def restart(self, service: Service) -> tuple[str, ...]:
+        _require(service)
+        return (*self._leave(service), *self._enter(service))
+
+    def status(self, service: Service) -> Status:
+        registered = _registered(service)
+        pid = self._pid()
+        return Status(
+            installed=SOURCE in registered,
+            running=pid is not None,
+            at_boot="<Enabled>false</Enabled>" not in registered if registered else False,
+            state="not installed" if not registered else "not running" if pid is None else "running",
+            pid=pid,
+        )
+
+    def logs(self, service: Service, *, lines: int | None, follow: bool) -> Command:
+        _refuse_system(service)
+        path = str(self.log_folder / _DAEMON_LOG).replace("'", "''")
+        tail = "" if lines is None else f" -Tail {lines}"
+        script = f"Get-Content -LiteralPath '{path}'{tail}{' -Wait' if follow else ''}"
+        return ("powershell", "-NoProfile", "-Command", script)
+
+    # --- the daemon
+
+    def _enter(self, service: Service) -> tuple[str, ...]:
+        """Returns at once: the task goes on by itself."""
+        must("schtasks", "/run", "/tn", service.name)
+        return (f"started {service.name}; goss-supervisor status tells when it is ready",)
+
+    def _leave(self, service: Service) -> tuple[str, ...]:
+        """
+        Answers nothing where it did not run.
+
+        The task ends a moment after its daemon, and till then Windows ignores it that it shall be run.
+        """
+        ran = run(*self.ourselves, "stop")
+        if ran.returncode == NotRunning.exit_code:
+            return ()
+        if ran.returncode != EXIT_OK:
+            raise SupervisorError(f"goss-supervisor stop: {ran.said}", hint="goss-supervisor stop --now")
+        for _ in range(_LOOKS):
+            if not _is_under_way(service):
+                break
+            time.sleep(self.pause_seconds)
+        return (f"stopped {service.name}, until the next logon",)
+
+    def _pid(self) -> int | None:
+        """The daemon's, where there is one."""
+        ran = run(*self.ourselves, "status", "--json")
+        if ran.returncode not in {EXIT_OK, EXIT_DEGRADED}:
+            return None
+        pid: int = json.loads(ran.stdout)["daemon"]["pid"]
+        return pid
+
+    # --- what is there
+
+    def _path(self, service: Service) -> Path:
+        return self.folder / f"{service.name}.xml"
+
+    def _create(self, service: Service) -> Command:
+        """``/f``: over the one that is there, without a question."""
+        return ("schtasks", "/create", "/tn", service.name, "/xml", str(self._path(service)), "/f")
+
+
+def _registered(service: Service) -> str:
+    """The XML of the task of this name as Windows keeps it; "" where there is none."""
+    ran = run("schtasks", "/query", "/tn", service.name, "/xml")
+    return ran.stdout.replace("\0", "") if ran.returncode == 0 else ""  # in whatever encoding it comes
+
+
+def _is_under_way(service: Service) -> bool:
+    """The column of the last result is a number in every language."""
+    rows = run("schtasks", "/query", "/tn", service.name, "/v", "/fo", "csv", "/nh").stdout
+    return any(_RUNNING in row for row in csv.reader(rows.splitlines()))
+
+
+def _require(service: Service) -> None:
+    """Raises UsageError or NotFound."""
+    _refuse_system(service)
+    if SOURCE not in _registered(service):
+        raise NotFound(f"There is no task {service.name} of ours.", hint="goss-supervisor service install")
+
+
+def _refuse_system(service: Service) -> None:
+    if service.scope == "system":
+        raise UsageError("Task Scheduler starts it when its user logs on.", hint=_AT_BOOT)
+
+
+def _of_environment(environment: Mapping[str, str]) -> str:
+    names = ", ".join(sorted(environment))
+    return f"a task has no environment of its own: make sure that your user's holds {names} (setx NAME VALUE)"

@@ -1,0 +1,262 @@
+"""The first start and ``init``, as a person without any profile meets them; the engine is scripted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from supervisor.hardware.types import Cpu, Hardware
+from supervisor.hardware.wire import to_json
+from supervisor.model.demo import ensure_demo
+
+from ..fakes.binaries import fake_server
+from ..fakes.hub import FakeHub
+from ..fakes.launching import free_port
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the engine is a shell script")
+
+GIB = 1024**3
+REPO, FILE = "ggml-org/gpt-oss-20b-GGUF", "gpt-oss-20b-mxfp4.gguf"
+PATIENCE = 60.0
+
+
+def machine(ram_gib: int) -> Hardware:
+    return Hardware(
+        "linux",
+        "x86_64",
+        os_name="Some Linux 1",
+        libc="glibc",
+        libc_version="2.39",
+        cpu=Cpu("Some CPU", 8, 8, 16, ("avx2",)),
+        ram_bytes=ram_gib * GIB,
+        available_bytes=ram_gib * GIB,
+        disk_free_bytes=100 * GIB,
+    )
+
+
+@dataclass
+class Day:
+    """A home in which nothing happened yet, on a machine of a given size, with a hub on loopback."""
+
+    root: Path
+    hub: FakeHub
+    ram_gib: int = 32
+    port: int = field(default_factory=free_port)
+
+    @property
+    def env(self) -> dict[str, str]:
+        box = self.root / "box.json"
+        box.write_text(json.dumps(to_json(machine(self.ram_gib))), encoding="utf-8")
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        return {
+            **kept,
+            **self.hub.env,
+            "HOME": str(self.root / "nobody"),
+            "GOSS_SUPERVISOR_HOME": str(self.home),
+            "GOSS_SUPERVISOR_HARDWARE": str(box),
+        }
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        engine = self.root / "llama-server"
+        sets = ("engine.source=path", f"engine.path={engine}", f"listen.port={self.port}")
+        return ("start", "--detach", *(word for each in sets for word in ("--set", each)))
+
+    def run(self, *words: str, code: int = 0, stdin: int = subprocess.DEVNULL):
+        done = subprocess.run(
+            self.command(*words),
+            env=self.env,
+            stdin=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PATIENCE,
+        )
+        assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def on_a_terminal(self, answer: str, *words: str, code: int) -> str:
+        """What it says on a terminal on which ``answer`` was typed."""
+        ours, theirs = os.openpty()
+        os.write(ours, f"{answer}\n".encode())
+        started = subprocess.Popen(
+            self.command(*words), env=self.env, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs
+        )
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # how Linux tells that nobody holds the other end any more
+            while chunk := os.read(ours, 65536):
+                said += chunk
+        assert started.wait(PATIENCE) == code, said
+        os.close(ours)
+        return said.decode()
+
+    @staticmethod
+    def command(*words: str) -> list[str]:
+        return [sys.executable, "-I", "-m", "supervisor", *words]
+
+    def offer(self, size_bytes: int | None = None) -> None:
+        """The model that suits, by its header; the list of files may say that it is larger than it is."""
+        self.hub.add(REPO, {FILE: ensure_demo(self.root / "made").read_bytes()})
+        if size_bytes is not None:
+            self.hub._entries[REPO][1]["size"] = size_bytes
+
+    def fetched(self) -> bool:
+        """Whether the whole model was asked for, not only its header."""
+        return None in self.hub.ranges(FILE)
+
+
+@pytest.fixture
+def day(tmp_path):
+    with FakeHub() as hub:
+        made = Day(tmp_path, hub)
+        fake_server(tmp_path / "llama-server")
+        yield made
+        subprocess.run(made.command("stop", "--now"), env=made.env, capture_output=True, timeout=PATIENCE)
+
+
+def test_without_a_terminal_gigabytes_are_not_downloaded_unless_that_was_said(day):
+    day.offer(12_100_000_000)
+    refused = day.run(*day.start, code=2).stderr
+    assert "profile: gpt-oss-20b, which fits this machine best" in refused
+    assert "machine  Some Linux 1, Some CPU, 32.0 GiB RAM, no GPU" in refused
+    assert f"model    {REPO}, {FILE}: 12.1 GB to download" in refused
+    assert "disk     100.0 GiB free" in refused
+    assert "gpt-oss-20b has 12.1 GB to download, and there is no terminal to ask on." in refused
+    assert "hint: goss-supervisor start --yes" in refused
+    assert not day.fetched()
+    assert not (day.home / "data" / "models").exists()
+
+
+def test_what_an_earlier_download_brought_is_not_counted_again(day):
+    day.offer(12_100_000_000)
+    part = day.home / "data" / "models" / REPO / f"{FILE}.part"
+    part.parent.mkdir(parents=True)
+    with part.open("wb") as file:
+        file.truncate(2_100_000_000)
+    assert "10.0 GB to download" in day.run(*day.start, code=2).stderr
+
+
+def test_what_nobody_can_tell_the_size_of_is_said_to_be_unknown_and_asked_about_as_well(day):
+    refused = day.run(*day.start, code=2).stderr
+    assert "an unknown amount to download" in refused
+    assert "memory   not known: " in refused
+
+
+def test_a_small_download_needs_no_question_and_the_end_says_what_comes_next(day):
+    day.offer()
+    started = day.run(*day.start)
+    assert started.stdout == f"gpt-oss-20b is ready at http://127.0.0.1:{day.port}\n"
+    assert day.fetched()
+    assert started.stderr.index(f"downloading {FILE}") < started.stderr.index("goss-supervisor ask")
+    assert "goss-supervisor client-config" in started.stderr
+
+
+def test_the_second_start_has_nothing_to_explain(day):
+    day.offer()
+    day.run(*day.start)
+    day.run("stop")
+    again = day.run(*day.start).stderr
+    assert again.startswith("profile: gpt-oss-20b, the last one used\n")
+    assert "machine  " not in again
+    assert "goss-supervisor ask" not in again
+
+
+def test_a_profile_that_was_named_is_not_asked_about(day):
+    day.offer()
+    started = day.on_a_terminal("n", *day.start, "--profile", "gpt-oss-20b", code=0)
+    assert "[Y/n]" not in started
+    assert "machine  " not in started
+    assert day.fetched()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("", 0), ("y", 0)])
+def test_a_person_is_asked_once(day, answer, code):
+    day.offer()
+    said = day.on_a_terminal(answer, *day.start, code=code)
+    assert said.count("[Y/n]") == 1
+    assert day.fetched() == (code == 0)
+    assert ("Nothing was downloaded or started." in said) == (code == 1)
+
+
+def test_yes_on_the_command_line_is_not_asked_again(day):
+    day.offer()
+    assert "[Y/n]" not in day.on_a_terminal("n", *day.start, "--yes", code=0)
+
+
+def test_where_nothing_is_to_be_downloaded_nobody_is_asked(day):
+    day.ram_gib = 8
+    said = day.on_a_terminal("n", *day.start, code=0)
+    assert "model    the demo, a few MB that are made here" in said
+    assert "[Y/n]" not in said
+
+
+def test_programs_get_json_alone_on_stdout(day):
+    day.ram_gib = 8
+    told = json.loads(day.run(*day.start, "--json").stdout)
+    assert (told["outcome"]["result"], told["server"]["profile"]) == ("ready", "demo")
+
+
+def test_in_the_foreground_what_comes_next_is_said_before_the_log_begins(day):
+    day.ram_gib = 8
+    words = [word for word in day.start if word != "--detach"]
+    started = subprocess.Popen(
+        day.command(*words), env=day.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    bound = threading.Timer(PATIENCE, started.kill)
+    bound.start()
+    said = ""
+    with started:
+        for line in started.stderr:
+            said += line
+            if "ready at" in line:
+                started.send_signal(signal.SIGINT)
+    bound.cancel()
+    assert started.returncode == 0, said
+    assert said.index("goss-supervisor ask") < said.index("demo: preparing") < said.index("ready at")
+
+
+# --- init
+
+
+def test_init_writes_a_profile_that_starts(day):
+    day.ram_gib = 8
+    made = day.run("init")
+    path = Path(made.stdout.strip())
+    assert path == day.home / "config" / "profiles" / "mine.yaml"
+    assert "start it   goss-supervisor start --profile mine" in made.stderr
+    assert (path.parent / "schema.json").exists(), "its first line names it"
+    day.run("profile", "check", "mine")
+    assert "demo" in path.read_text(encoding="utf-8")
+    assert day.run(*day.start, "--profile", "mine").stdout.startswith("mine is ready at ")
+
+
+def test_what_init_wrote_is_what_start_takes_where_nothing_was_used_before(day):
+    day.run("init", "my-box")
+    assert day.run("start", "--dry-run").stderr.startswith("profile: my-box, which fits this machine best")
+
+
+@pytest.mark.parametrize("name", ["mine", "demo"])
+def test_init_overwrites_nothing(day, name):
+    day.run("init")
+    before = (day.home / "config" / "profiles" / "mine.yaml").read_bytes()
+    refused = day.run("init", name, code=2).stderr
+    assert f"There is a profile {name} already" in refused
+    assert (day.home / "config" / "profiles" / "mine.yaml").read_bytes() == before
+    assert len([*(day.home / "config" / "profiles").glob("*.yaml")]) == 1
+
+
+def test_init_refuses_a_name_that_is_no_files(day):
+    assert "is no profile name" in day.run("init", "../mine", code=2).stderr
