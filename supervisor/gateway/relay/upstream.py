@@ -5,8 +5,9 @@ llama-server closes a connection after 5 s without a request, or after 100 of th
 We let go of it earlier.  One that is closed in the very moment in which it is used is told from a server that
 died by ``was_used``: then the same request is sent again on a new one, and nobody notices.
 
-What comes faster than some seventy pieces a second is read in gulps of 10 ms, less than a screen's frame: two
-system calls cost the same for one token as for four.  The first pieces never wait.
+What comes faster than some seventy pieces a second is read in gulps of 10 ms, less than a screen's frame, and
+of 20 ms while many such streams run at once: two system calls cost the same for one token as for four.  The
+first pieces of a stream never wait.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from .answer import Answer, BadAnswer, UnwrappedAnswer
 IDLE_SECONDS = 4.0
 MOST_USES = 99
 GATHER_SECONDS = 0.01
-FAST_SECONDS = 0.015  # between two pieces: a reader of 60 tokens a second is not fast
+FAST = 1.5  # times that between two pieces, or less: 60 tokens a second are not fast
+MANY_STREAMS = 16
 MOST_IDLE = 8  # each holds a thread of llama-server's until it closes
 _LONGEST_HEAD = 256 * 1024
 
@@ -193,6 +195,7 @@ class Pool:
         self._target: Target | None = None
         self._idle: list[Upstream] = []
         self._resting: list[Upstream] = []
+        self._gather_seconds = GATHER_SECONDS
 
     @property
     def target(self) -> Target | None:
@@ -242,15 +245,16 @@ class Pool:
     def pace(self, upstream: Upstream, last: float) -> float:
         """A piece has come, the one before it at ``last``: gives the time, and lets a fast stream rest."""
         now = self._loop.time()
-        if now - last < FAST_SECONDS:
+        if now - last < FAST * self._gather_seconds:
             upstream.rest(now=True)
             self._resting.append(upstream)
             if len(self._resting) == 1:  # one timer for all of them, and one turn of the loop
-                self._loop.call_later(GATHER_SECONDS, self._go_on)
+                self._loop.call_later(self._gather_seconds, self._go_on)
         return now
 
     def _go_on(self) -> None:
         resting, self._resting = self._resting, []
+        self._gather_seconds = GATHER_SECONDS * (2 if len(resting) > MANY_STREAMS else 1)
         for upstream in resting:
             upstream.rest(now=False)
 
