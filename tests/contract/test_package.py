@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,13 +17,25 @@ ROOT = Path(__file__).parents[2]
 pytest.importorskip("hatchling", reason="the build backend; in the group dev")
 
 
+MOST_WHEEL_BYTES = 1_000_000
+
+
+def built(what: str, source: Path, folder: Path) -> Path:
+    """A ``wheel`` or an ``sdist`` of ``source``, as pip has it made."""
+    build = f"import sys; from hatchling.build import build_{what} as build; build(sys.argv[1])"
+    subprocess.run([sys.executable, "-I", "-c", build, folder], cwd=source, check=True, timeout=60)
+    (made,) = folder.iterdir()
+    return made
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-I", "-c", build, folder], cwd=ROOT, check=True, timeout=60)
-    (made,) = folder.glob("*.whl")
-    return made
+    return built("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> Path:
+    return built("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +88,41 @@ def test_nothing_but_the_package_is_in_the_wheel(names):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"supervisor", "goss_supervisor"}
 
 
+def test_man_pages_and_completions_are_where_an_environment_shows_them(names):
+    files = {file.relative_to(ROOT).as_posix() for file in (ROOT / "share").rglob("*") if file.is_file()}
+    data = {name.partition(".data/data/")[2] for name in names} - {""}
+    assert data == files
+    assert "share/man/man1/goss-supervisor.1" in data
+    assert "share/bash-completion/completions/goss-supervisor" in data
+
+
+def test_the_wheel_stays_small(wheel):
+    assert wheel.stat().st_size < MOST_WHEEL_BYTES
+
+
+def test_the_sdist_makes_the_same_wheel(sdist, wheel, tmp_path):
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    (tmp_path / "made").mkdir()
+    assert contents(built("wheel", source, tmp_path / "made")) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_sdist_holds_no_tests_and_nothing_of_a_workplace(sdist):
+    with tarfile.open(sdist) as archive:
+        held = [name.partition("/")[2] for name in archive.getnames()]
+    top = {name.split("/")[0] for name in held}
+    folders = {"supervisor", "profiles", "share", "docs"}
+    files = {"README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", "pyproject.toml", ".gitignore"}
+    assert top == folders | files
+    assert not [name for name in held if "__pycache__" in name or "/test" in name or "cache/" in name]
+
+
 def test_the_command_and_the_licence_are_in_the_wheel(wheel, names):
     (points,) = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
     with zipfile.ZipFile(wheel) as archive:
@@ -116,3 +166,69 @@ def test_a_package_that_supervisord_left_damaged_is_named(site, left):
 def test_what_only_sounds_like_supervisord_is_no_trouble(site, other):
     (site / other).mkdir()
     assert run(site, "--version").returncode == 0
+
+
+# --- as people install it
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_with_the_shipped_script(site, tmp_path):
+    program = tmp_path / "goss-supervisor"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -c \'{ENTRY}\' "{site}" "{ROOT}" "$@"\n')
+    program.chmod(0o755)
+    (script,) = site.glob("*.data/data/share/bash-completion/completions/goss-supervisor")
+    ask = (
+        f'source "{script}"; COMP_WORDS=(goss-supervisor st); COMP_CWORD=1\n'
+        f'_goss_supervisor_completion "{program}"; echo "${{COMPREPLY[@]}}"'
+    )
+    result = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=60)
+    assert (result.stdout.split(), result.stderr) == (["start", "stop", "status"], "")
+
+
+def python(minor: int) -> str:
+    """A Python 3.``minor`` of this machine that can make environments, or a skip."""
+    found = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python")]
+    look = f"import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, {minor}))"
+    for each in filter(None, found):
+        if subprocess.run([each, "-I", "-c", look], capture_output=True).returncode == 0:
+            return str(each)
+    pytest.skip(f"no Python 3.{minor} here")
+
+
+def done(*command: str | Path, **env: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    result = subprocess.run(command, env=kept | env, cwd="/", capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.network
+@pytest.mark.skipif(os.name == "nt", reason="the folders of an environment are others there")
+@pytest.mark.parametrize("minor", [11, 12, 13, 14])
+def test_in_an_empty_environment_it_runs(wheel, tmp_path, minor):
+    done(python(minor), "-I", "-m", "venv", tmp_path / "made")
+    installed = tmp_path / "made" / "bin"
+    done(installed / "python", "-I", "-m", "pip", "install", "--quiet", wheel)
+    assert done(installed / "goss-supervisor", "--version").startswith("goss-supervisor, version ")
+    assert done(installed / "python", "-m", "supervisor", "--version").startswith("goss-supervisor, version ")
+    assert "demo" in done(
+        installed / "goss-supervisor", "profile", "ls", GOSS_SUPERVISOR_HOME=str(tmp_path / "home")
+    )
+    assert (tmp_path / "made" / "share" / "man" / "man1" / "goss-supervisor.1").exists()
+
+
+@pytest.mark.network
+@pytest.mark.skipif(os.name == "nt", reason="the folders of an environment are others there")
+def test_pipx_and_uv_install_it_as_a_tool(wheel, tmp_path):
+    done(sys.executable, "-I", "-m", "venv", tmp_path / "tools")
+    tools = tmp_path / "tools" / "bin"
+    done(tools / "python", "-I", "-m", "pip", "install", "--quiet", "pipx", "uv")
+    env = {f"PIPX_{name}": str(tmp_path / name) for name in ("HOME", "BIN_DIR", "MAN_DIR", "COMPLETION_DIR")}
+    done(tools / "pipx", "install", "--python", sys.executable, wheel, **env)
+    assert done(tmp_path / "BIN_DIR" / "goss-supervisor", "--version").startswith("goss-supervisor, version ")
+    assert (tmp_path / "MAN_DIR" / "man1" / "goss-supervisor.1").exists()
+    env = {"UV_TOOL_DIR": str(tmp_path / "uv"), "UV_TOOL_BIN_DIR": str(tmp_path / "uv-bin")}
+    certificates = {"SSL_CERT_FILE": os.environ["PIP_CERT"]} if "PIP_CERT" in os.environ else {}
+    install = ("tool", "install", "--python", sys.executable, "--cache-dir", tmp_path / "uv-cache")
+    done(tools / "uv", *install, wheel, **env, **certificates)
+    assert done(tmp_path / "uv-bin" / "goss-supervisor", "--version").startswith("goss-supervisor, version ")
