@@ -17,10 +17,11 @@ from supervisor.daemon.control import Control
 from supervisor.daemon.endpoint import TokenEndpoint, UnixEndpoint
 from supervisor.daemon.listener import listen
 from supervisor.errors import NotRunning, PermissionDenied, StartFailed
-from supervisor.gateway.seen.activity import Activity, Request
+from supervisor.gateway.seen.activity import Activity
 from supervisor.plan.wire import to_json
 from supervisor.server.table import State
 
+from ..fakes.asked import a_chat
 from ..fakes.launching import BOUND_SECONDS
 from .test_server import behind, plan, promise
 
@@ -99,18 +100,7 @@ def test_a_socket_that_is_not_ours_to_use_is_a_permission_matter(tmp_path):
 
 
 DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}
-REQUEST = Request(
-    at=0.0,
-    caller="",
-    method="POST",
-    endpoint="/v1/chat/completions",
-    profile="p",
-    model="p",
-    stream=False,
-    status=200,
-    result="answered",
-    seconds=0.1,
-)
+REQUEST = a_chat()
 
 
 class NoFront:

@@ -27,16 +27,10 @@ from supervisor.gateway.seen.figures import Figures
 from supervisor.paths import Paths
 from supervisor.server.table import State
 
-CHAT = Request(
-    at=1_795_273_324.0,
-    caller="laptop",
-    method="POST",
-    endpoint="/v1/chat/completions",
-    profile="demo",
+from ..fakes.asked import a_chat
+
+CHAT = a_chat(
     model="gpt-oss",
-    stream=True,
-    status=200,
-    result="answered",
     held_seconds=12.0,
     first_byte_seconds=0.25,
     seconds=75.0,

@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from supervisor.gateway.seen.activity import Activity, Request, to_json
 
-ONE = Request(
-    at=1_795_273_324.5,
-    caller="laptop",
-    method="POST",
-    endpoint="/v1/chat/completions",
-    profile="demo",
-    model="demo",
-    stream=True,
-    status=200,
-    result="answered",
-    seconds=1.5,
-)
+from ..fakes.asked import a_chat
+
+ONE = a_chat()
 
 
 def numbers(activity, *args):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.seen.activity import RESULTS, Request
+from supervisor.gateway.seen.activity import RESULTS
 from supervisor.gateway.seen.figures import (
     FIRST_TOKEN_SECONDS,
     SECONDS,
@@ -18,16 +18,9 @@ from supervisor.gateway.seen.figures import (
     Histogram,
 )
 
-CHAT = Request(
-    at=0.0,
-    caller="",
-    method="POST",
-    endpoint="/v1/chat/completions",
-    profile="demo",
-    model="demo",
-    stream=True,
-    status=200,
-    result="answered",
+from ..fakes.asked import a_chat
+
+CHAT = a_chat(
     first_byte_seconds=0.4,
     seconds=3.0,
     prompt_tokens=1000,

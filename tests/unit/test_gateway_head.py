@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -98,10 +97,18 @@ def test_what_goes_on_is_written_anew_with_our_key_and_a_length_that_is_right():
     )
 
 
+def verdict(data):
+    """200, or the status that it is refused with."""
+    try:
+        parse_head(data)
+    except BadRequest as bad:
+        return bad.status
+    return 200
+
+
 @given(binary(max_size=200))
 def test_no_bytes_do_more_than_be_refused(data):
-    with suppress(BadRequest):
-        parse_head(data + b"\r\n\r\n")
+    assert verdict(data + b"\r\n\r\n") in {200, 400, 501, 505}
 
 
 _NAMES = sampled_from([b"Accept", b"X-A", b"Content-Type", b"Cookie", b"Connection", b"User-Agent", b"TE"])

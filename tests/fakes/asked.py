@@ -1,0 +1,23 @@
+"""A request that is over, as the gateway keeps it."""
+
+from __future__ import annotations
+
+from supervisor.gateway.seen.activity import Request
+
+_CHAT = {
+    "at": 1_795_273_324.5,
+    "caller": "laptop",
+    "method": "POST",
+    "endpoint": "/v1/chat/completions",
+    "profile": "demo",
+    "model": "demo",
+    "stream": True,
+    "status": 200,
+    "result": "answered",
+    "seconds": 1.5,
+}
+
+
+def a_chat(**more) -> Request:
+    """A chat that was answered, but for what is said otherwise."""
+    return Request(**_CHAT | more)
