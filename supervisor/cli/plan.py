@@ -50,8 +50,6 @@ def _document(found: Preparation) -> dict[str, object]:
     env = _environment(found)
     ledger = ledger_json(found.fitted) if found.fitted else None
     beside = {"env_removed": list(SCRUBBED), "notes": list(found.notes), "ledger": ledger}
-    if found.plan.door is not None:  # a digest tells a key that can be guessed
-        document["door"] = {**document["door"], "keys": ["(hidden)"] * len(found.plan.door.keys)}
     return {**document, "env": env, **beside}
 
 

@@ -186,7 +186,10 @@ class Control:
         if activity is None:
             yield {"error": "There is no gateway.", "hint": "gateway: on in the profile, then restart"}
             return
-        number, follows = int(request.get("since", 0)), bool(request.get("follow"))
+        number, follows = request.get("since", 0), bool(request.get("follow"))
+        if not isinstance(number, int) or not isinstance(last, int | None):
+            yield {"error": "since and last are whole numbers."}
+            return
         while not self._over:
             events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
             found = [asdict(each) for each in activity.since(number, last)]

@@ -175,8 +175,9 @@ class Gateway:
 
     def why_lost(self) -> str:
         failure = self._server.lifecycle.failure
-        is_up = self._server.is_serving or failure is None
-        return "it died, or gave up this request" if is_up or failure is None else failure.message
+        if failure is None or self._server.is_serving:
+            return "it died, or gave up this request"  # the connection's end is seen before the exit
+        return failure.message
 
     # --- requests
 

@@ -20,8 +20,11 @@ def to_json(plan: LaunchPlan) -> dict[str, Any]:
 def public(plan: LaunchPlan) -> dict[str, Any]:
     """The same without what may be secret: for people."""
     hidden = {name: dict.fromkeys(getattr(plan, name), "(hidden)") for name in ("secrets", "settings")}
-    adjusted = plan.adjusted.adjustment if plan.adjusted else None
-    return {**to_json(plan), **hidden, "adjusted": adjusted}
+    document = {**to_json(plan), **hidden}
+    document["adjusted"] = plan.adjusted.adjustment if plan.adjusted else None
+    if plan.door is not None:  # a digest tells a key that can be guessed
+        document["door"] = {**document["door"], "keys": ["(hidden)"] * len(plan.door.keys)}
+    return document
 
 
 def from_json(data: dict[str, Any]) -> LaunchPlan:

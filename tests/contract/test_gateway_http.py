@@ -614,13 +614,25 @@ async def test_an_idle_connection_is_closed_after_its_time():
 
 @promise
 async def test_an_answer_that_takes_long_is_no_idle_connection():
+    overdue = asyncio.Event()
+
     async def late(place):
-        await asyncio.sleep(0.3)
+        looked_at = it.gateway._lobby.expire
+        due = asyncio.get_running_loop().time() + 0.2  # four times what a connection without a request has
+
+        def expire(now):
+            looked_at(now)
+            if now > due:
+                overdue.set()
+
+        with patch.object(it.gateway._lobby, "expire", expire):
+            await overdue.wait()
         await HELLO(place)
 
     brief = Gateway(client_timeout_seconds=0.05, idle_timeout_seconds=0.05)
     async with relay(late, settings=brief) as it:
         assert (await it.ask(post()))[0] == 200
+        assert overdue.is_set()
 
 
 @pytest.mark.parametrize("ends", [b"\r\n\r\n", b""])
@@ -724,6 +736,7 @@ async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered(
                 it.restart()
                 async with asyncio.timeout(BOUND_SECONDS):
                     await client.reader.readuntil(b"data: 1\n\n\r\n0\r\n\r\n")
+        assert it.results == ["answered"]
 
 
 @promise
@@ -800,7 +813,9 @@ async def test_a_client_that_takes_nothing_is_let_go():
 
     async with relay(floods, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
         await client.send(post(STREAM))
-        await until(lambda: it.results == ["cancelled"])
+        await until(lambda: it.results)
+        assert it.results == ["cancelled"]
+        assert it.gateway.counts()[0] == 0
 
 
 @promise

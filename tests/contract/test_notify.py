@@ -188,7 +188,8 @@ def test_an_abstract_address_is_spoken_to(tmp_path):
         FakeManager(tmp_path, abstract=True) as manager,
         daemon(manager, tmp_path, plan(tmp_path)),
     ):
-        manager.until("READY")
+        assert manager.address.startswith("@")
+        assert manager.until("READY")[-1]["READY"] == "1"
 
 
 def test_a_manager_that_hears_nothing_holds_nobody_up(tmp_path):

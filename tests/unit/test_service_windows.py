@@ -168,7 +168,10 @@ def test_a_task_is_told_as_it_always_was():
 
 
 def test_every_element_is_one_of_the_schema_in_its_place():
-    hold_against_schema(parsed(render(REQUEST, ACCOUNT)))
+    task = parsed(render(REQUEST, ACCOUNT))
+    hold_against_schema(task)
+    sections = {child.tag.removeprefix(NAMESPACE) for child in task}
+    assert {"Triggers", "Principals", "Settings", "Actions"} <= sections
 
 
 def test_its_actions_belong_to_the_principal_that_there_is():
