@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import click
 
 from ..daemon.places import keys_file
-from ..daemon.status import url_of
-from ..gateway.door.guard import rules_of
 from ..gateway.door.keys import KeyFile
+from ..gateway.door.rules import rules_of
 from ..paths import Paths
 from ..plan.types import LaunchPlan
+from ..server.address import url_of
 
 NAME = "default"
 

@@ -38,6 +38,7 @@ LOG_BYTES = 1_000_000
 
 def main() -> int:
     """Run until stopped; the exit code of the whole `start`."""
+    loop_factory = _loop_factory()  # imports what it needs while `start` still prepares
     text = sys.stdin.read()
     if not text:  # whoever started us found out that there is nothing to run
         return 0
@@ -54,7 +55,8 @@ def main() -> int:
         make_folders(paths)
         _lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         _set_up_logging(daemon_log(paths), shown)
-        _supervise(paths, from_json(orders["plan"]), manager, shown)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            _supervise(runner, paths, from_json(orders["plan"]), manager, shown)
     except SupervisorError as error:
         log.critical("%s%s", error, f"\nhint: {error.hint}" if error.hint else "")
         _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
@@ -62,15 +64,16 @@ def main() -> int:
     return 0
 
 
-def _supervise(paths: Paths, plan: LaunchPlan, manager: Manager, shown: Terminal | None) -> None:
+def _supervise(
+    runner: asyncio.Runner, paths: Paths, plan: LaunchPlan, manager: Manager, shown: Terminal | None
+) -> None:
     generation = take_generation_lock(generation_lock(paths), record_file(paths), log.warning)
     output = OutputLog(paths.logs, SERVER_LOG)
     if shown:
         output.listen(shown.show_server)
     tell = _say_nothing if shown else _tell
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        daemon = Daemon(paths, endpoint(paths.runtime), output, generation, tell, manager=manager)
-        runner.run(daemon.run(plan))
+    daemon = Daemon(paths, endpoint(paths.runtime), output, generation, tell, manager=manager)
+    runner.run(daemon.run(plan))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

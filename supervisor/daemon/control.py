@@ -16,12 +16,13 @@ from typing import Any, Literal
 from ..errors import SupervisorError
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json, to_json
+from ..server.address import url_of
 from ..server.lifecycle import Outcome
 from ..server.server import Server
 from ..server.table import State
 from .front import Front
 from .listener import LONGEST_LINE
-from .status import status_of, url_of
+from .status import status_of
 
 PROTOCOL = 1
 Message = dict[str, Any]

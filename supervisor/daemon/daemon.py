@@ -18,6 +18,7 @@ from ..locks import Lock
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..profile.types import AutoUpdate
+from ..server.address import url_of
 from ..server.lifecycle import Outcome
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
@@ -32,7 +33,7 @@ from .listener import listen
 from .manager import Manager
 from .places import SERVER, adjusted_file, daemon_log, figures_file, private_config, record_file, update_file
 from .reloading import Reloading
-from .status import failure_of, iso, url_of
+from .status import failure_of, iso
 from .updates import DAILY, Rhythm, keep_looking, news_in
 
 log = logging.getLogger(__name__)

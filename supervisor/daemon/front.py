@@ -1,17 +1,16 @@
-"""
-The daemon's gateway, where its plan has a door.
-
-Its modules are imported with the first door: a daemon without one stays as small as it was.
-"""
+"""The daemon's gateway, where its plan has a door."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import StartFailed, SupervisorError
+from ..gateway.door.keyring import Keyring
+from ..gateway.gateway import Gateway
+from ..gateway.seen.activity import Activity
 from ..paths import Paths
 from ..plan.types import Door, LaunchPlan
 from ..server.address import is_socket_path
@@ -21,10 +20,6 @@ from ..server.table import State
 from .guests import Guests
 from .places import keys_file, private_folder
 from .switching import Switching
-
-if TYPE_CHECKING:
-    from ..gateway.gateway import Gateway
-    from ..gateway.seen.activity import Activity
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +69,6 @@ class Front:
 
     def _opened(self, server: Server) -> Gateway:
         if self._gateway is None:
-            from ..gateway.door.keyring import Keyring  # noqa: PLC0415
-            from ..gateway.gateway import Gateway  # noqa: PLC0415 - see above
-
             self._switching = Switching(self._switched)
             self._gateway = Gateway(server, Keyring(keys_file(self._paths)), self._switching.begin)
         return self._gateway

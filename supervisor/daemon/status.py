@@ -6,8 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from ..plan.types import Door, LaunchPlan
-from ..server.address import first_host, is_socket_path, url_host
+from ..server.address import public_end, url_of
 from ..server.memory.planned import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.memory.sample import Sample
 from ..server.server import Server
@@ -29,8 +28,8 @@ def status_of(server: Server) -> dict[str, Any]:
         "model": plan.model if plan else None,
         "aliases": list(plan.aliases) if plan else [],
         "pid": child.identity.pid if child else None,
-        "host": _public(plan).host if plan else None,
-        "port": _public(plan).port if plan else None,
+        "host": public_end(plan).host if plan else None,
+        "port": public_end(plan).port if plan else None,
         "url": url_of(plan) if plan else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": life.restarts,
@@ -72,19 +71,6 @@ def failure_of(server: Server) -> dict[str, Any] | None:
         "at": iso(server.failed_at) if server.failed_at else None,
         "log_tail": list(server.failure_tail),
     }
-
-
-def url_of(plan: LaunchPlan) -> str:
-    """Where a client on this machine reaches the server, or the gateway before it: http, https or unix."""
-    tls = plan.door.tls_certificate if plan.door else plan.tls
-    public = _public(plan)
-    if is_socket_path(public.host):
-        return f"unix://{first_host(public.host)}"
-    return f"{'https' if tls else 'http'}://{url_host(public.host)}:{public.port}{plan.api_prefix}"
-
-
-def _public(plan: LaunchPlan) -> LaunchPlan | Door:
-    return plan.door or plan
 
 
 def iso(seconds: float) -> str:

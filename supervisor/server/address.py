@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from ..errors import StartFailed
+from ..plan.types import Door, LaunchPlan
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "*": "127.0.0.1"}  # noqa: S104 - not bound here
 
@@ -60,3 +61,17 @@ def url_host(host: str) -> str:
     address = first_host(host)
     address = _ANY.get(address, address)
     return f"[{address}]" if ":" in address else address
+
+
+def url_of(plan: LaunchPlan) -> str:
+    """Where a client on this machine reaches the server, or the gateway before it: http, https or unix."""
+    tls = plan.door.tls_certificate if plan.door else plan.tls
+    public = public_end(plan)
+    if is_socket_path(public.host):
+        return f"unix://{first_host(public.host)}"
+    return f"{'https' if tls else 'http'}://{url_host(public.host)}:{public.port}{plan.api_prefix}"
+
+
+def public_end(plan: LaunchPlan) -> LaunchPlan | Door:
+    """Whose host and port clients use: the door's, or llama-server's own where there is none."""
+    return plan.door or plan

@@ -10,9 +10,9 @@ from supervisor.cli.output import duration, size, table
 from supervisor.cli.plan import _folded
 from supervisor.cli.progress import StderrProgress
 from supervisor.cli.status import _lines
-from supervisor.daemon.status import url_of
 from supervisor.errors import NetworkError, UsageError
 from supervisor.plan.types import Door, LaunchPlan
+from supervisor.server.address import url_of
 
 
 def test_a_table_has_upper_case_headers_and_no_trailing_blanks():

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.daemon.status import url_of
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
 from supervisor.options.vocabulary import pinned
@@ -18,6 +17,7 @@ from supervisor.plan.outside import offer_of
 from supervisor.plan.types import Door, Offer
 from supervisor.plan.wire import from_json, to_json
 from supervisor.profile.types import Gateway, Listen, Origin, Profile
+from supervisor.server.address import url_of
 
 from .test_options_properties import OPTIONS
 
