@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -10,6 +12,9 @@ from .fakes.loops import LOOPS, choose
 # A slow machine is no failure of ours: what must not take long is measured in bench/.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# Where the suite is started with `&`, the shell has SIGINT ignored, and every program that a test interrupts would be deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=LOOPS, scope="module")
