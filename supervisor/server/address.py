@@ -63,13 +63,22 @@ def url_host(host: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def url_of(plan: LaunchPlan) -> str:
-    """Where a client on this machine reaches the server, or the gateway before it: http, https or unix."""
+def is_any(host: str) -> bool:
+    """Whether it stands for all addresses of this machine."""
+    return first_host(host) in _ANY
+
+
+def url_of(plan: LaunchPlan, host: str = "") -> str:
+    """
+    Where a client on this machine reaches the server, or the gateway before it: http, https or unix.
+
+    With ``host`` a client that knows this machine by that.
+    """
     tls = plan.door.tls_certificate if plan.door else plan.tls
     public = public_end(plan)
     if is_socket_path(public.host):
         return f"unix://{first_host(public.host)}"
-    return f"{'https' if tls else 'http'}://{url_host(public.host)}:{public.port}{plan.api_prefix}"
+    return f"{'https' if tls else 'http'}://{url_host(host or public.host)}:{public.port}{plan.api_prefix}"
 
 
 def public_end(plan: LaunchPlan) -> LaunchPlan | Door:

@@ -142,7 +142,7 @@ def test_with_a_key_it_starts_and_listens_to_the_outside(bin_folder):
     says_its_arguments(bin_folder, '[{"name": "laptop"}]')
     result = entry(bin_folder, "start", "--profile", "a b")
     assert result.stdout.splitlines() == [
-        *("start", "--yes", "--set", "listen.host=0.0.0.0", "--profile", "a b"),
+        *("start", "--yes", "--set", "listen.host=0.0.0.0", "--set", "gateway.mode=on", "--profile", "a b"),
     ]
 
 
@@ -159,15 +159,26 @@ def test_asking_nobody_for_a_key_is_an_explicit_choice(bin_folder):
     assert entry(bin_folder, "start", GOSS_SUPERVISOR_ALLOW_UNAUTHENTICATED="false").returncode == 78
 
 
+def test_a_profile_without_a_gateway_gets_one_where_a_key_is_asked_for(bin_folder):
+    says_its_arguments(bin_folder)
+    assert (
+        "gateway.mode=on" in entry(bin_folder, "start", GOSS_SUPERVISOR_KEY_FILE="/a key").stdout.splitlines()
+    )
+    assert "gateway.mode=on" not in entry(bin_folder, "start", **OPEN).stdout.splitlines()
+
+
 def test_what_the_caller_sets_comes_last_and_wins(bin_folder):
     says_its_arguments(bin_folder)
     words = entry(bin_folder, "start", "--set", "listen.host=::", **OPEN).stdout.splitlines()
     assert words[-2:] == ["--set", "listen.host=::"]
 
 
-def test_other_commands_run_as_they_are(bin_folder):
+@pytest.mark.parametrize(
+    "words", [("status", "--json"), ("start", "--help"), ("start", "--dry-run"), ("--help",)]
+)
+def test_what_starts_nothing_runs_as_it_is(bin_folder, words):
     says_its_arguments(bin_folder)
-    assert entry(bin_folder, "status", "--json").stdout.splitlines() == ["status", "--json"]
+    assert tuple(entry(bin_folder, *words).stdout.splitlines()) == words
 
 
 def test_a_command_that_fails_tells_of_it(bin_folder):

@@ -8,10 +8,10 @@ import re
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
-from supervisor.cli.first_key import _is_log
 from supervisor.errors import ConfigError, NotFound, PermissionDenied, UsageError
 from supervisor.gateway.door.keyring import Keyring
 from supervisor.gateway.door.keys import Caller, KeyFile, digest_of
@@ -253,8 +253,13 @@ def test_a_broken_file_is_an_error_of_configuration(home):
 
 # --- the first key
 
+needs_terminal = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind"
+)
+
 FIRST = """
 import sys
+from contextlib import suppress
 from supervisor.cli.first_key import first_key
 from supervisor.paths import Paths
 from supervisor.plan.types import Door, LaunchPlan
@@ -266,8 +271,19 @@ first_key(Paths.from_environment(), plan)
 """
 
 
-def first(home, host="0.0.0.0", keys="", unauthenticated="", door="1", **more):
-    return run(home, host, keys, unauthenticated, door, program=("-c", FIRST), **more)
+def first(home, host="0.0.0.0", keys="", unauthenticated="", door="1") -> str:
+    """What a person sees of it on a terminal."""
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-I", "-c", FIRST, host, keys, unauthenticated, door]
+    env = {"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(home)}
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=terminal, timeout=60)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError), open(ours, "rb", buffering=0) as screen:  # how Linux tells that this was all
+        while chunk := screen.read(4096):
+            shown += chunk
+    assert (done.returncode, done.stdout) == (0, b""), shown
+    return shown.decode()
 
 
 def kept(home):
@@ -275,15 +291,22 @@ def kept(home):
     return [(key.name, key.scope) for key in keys]
 
 
+@needs_terminal
 def test_a_door_to_the_network_gets_a_key_that_is_shown_once(home):
-    made = first(home)
-    (secret,) = SECRET.findall(made.stderr)
-    assert ":8080/v1" in made.stderr
-    assert made.stdout == ""
+    shown = first(home)
+    (secret,) = SECRET.findall(shown)
     assert KeyFile(home / "config" / "keys.json").keys()[0].digest == digest_of(secret.encode())
     assert kept(home) == [("default", "inference")]
-    assert first(home).stderr == ""
+    assert first(home) == ""
     assert len(kept(home)) == 1
+
+
+@needs_terminal
+def test_beside_it_stands_the_address_for_other_computers(home, tmp_path):
+    here, others = re.findall(r"address  http://(\S+):8080/v1 on (?:this computer|others)", first(home))
+    assert here == "127.0.0.1"
+    assert others != here
+    assert re.findall(r"address  http://(\S+):8080/v1", first(tmp_path / "b", "192.0.2.7")) == ["192.0.2.7"]
 
 
 @pytest.mark.parametrize(
@@ -296,35 +319,24 @@ def test_a_door_to_the_network_gets_a_key_that_is_shown_once(home):
         {"door": ""},
     ],
 )
+@needs_terminal
 def test_no_other_door_gets_one(home, door):
-    assert first(home, **door).stderr == ""
+    assert first(home, **door) == ""
     assert kept(home) == []
 
 
-def test_what_would_lie_in_a_log_is_not_made(home, tmp_path):
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_what_may_lie_in_a_log_for_good_is_not_made(home, tmp_path, kind):
     log = tmp_path / "daemon.out"
-    with log.open("wb") as errors:
-        subprocess.run(
+    with log.open("wb") as file:
+        done = subprocess.run(
             [sys.executable, "-I", "-c", FIRST, "0.0.0.0", "", "", "1"],
             env={"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(home)},
-            stderr=errors,
+            stderr=file if kind == "file" else subprocess.PIPE,
             timeout=60,
             check=True,
         )
-    assert "goss-supervisor key add default" in log.read_text()
-    assert not SECRET.search(log.read_text())
+    said = log.read_text() + (done.stderr or b"").decode()
+    assert "goss-supervisor key add default" in said
+    assert not SECRET.search(said)
     assert kept(home) == []
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX services")
-def test_a_journal_and_a_file_are_logs_and_a_pipe_is_not(tmp_path, monkeypatch):
-    reader, writer = os.pipe()
-    with (tmp_path / "log").open("wb") as file, open(reader, "rb"), open(writer, "wb") as pipe:
-        status = os.fstat(pipe.fileno())
-        assert _is_log(file.fileno(), {})
-        assert not _is_log(pipe.fileno(), {"JOURNAL_STREAM": "1:2"})
-        assert _is_log(pipe.fileno(), {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
-        monkeypatch.setattr(sys, "platform", "darwin")
-        assert _is_log(pipe.fileno(), {"XPC_SERVICE_NAME": "com.example.goss-supervisor"})
-        assert not _is_log(pipe.fileno(), {"XPC_SERVICE_NAME": "0"})
-        assert not _is_log(pipe.fileno(), {"XPC_SERVICE_NAME": "application.com.apple.Terminal.1"})
