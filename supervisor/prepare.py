@@ -71,7 +71,7 @@ def prepare(
     if force:
         profile = replace(profile, guardrails="off")
     brought = bring(profile, paths)
-    means = means_of(paths, progress)
+    means = means_of(paths, progress, waits=True)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means, tag=tag)
     told, draft = _telling(profile, build, paths), look_at_draft(profile, paths)
@@ -114,12 +114,16 @@ def preview(
     return _preparation(profile, overrides, build, fitted, paths, brought=brought)
 
 
-def means_of(paths: Paths, progress: Progress, hardware: Path | None = None) -> Means:
-    """What engines are chosen and installed with; the hardware is looked at once, and only if it decides."""
+def means_of(paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False) -> Means:
+    """
+    What engines are chosen and installed with; the hardware is looked at once, and only if it decides.
+
+    With ``waits`` a look soon after a boot waits for the drivers of GPUs.
+    """
     return Means(
         paths,
         progress,
-        hardware=cache(lambda: hardware_of(paths, hardware)),
+        hardware=cache(lambda: hardware_of(paths, hardware, progress if waits else None)),
         demo=lambda: ensure_demo(paths.models),
         elsewhere=hardware is not None,
     )

@@ -292,7 +292,7 @@ class Server:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(command.seconds, self._inbox.tell, elapsed)
         if command.do is Do.ARM_BACKOFF:
-            log.info("%s; next try in %.1f s", self.lifecycle.why, command.seconds)
+            log.info("%s; next try in %.1f s", self.lifecycle.why.rstrip("."), command.seconds)
 
     def _settle(self) -> None:
         outcome = self.lifecycle.outcome or Outcome("stopped")  # nothing was ever asked for

@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from supervisor.errors import EXIT_DEGRADED, EXIT_INTERRUPTED, EXIT_OK, SupervisorError
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 GENERATED = ("clients", "commands", "lifecycle", "profiles", "troubleshooting")
@@ -36,6 +38,18 @@ def test_what_is_generated_is_as_its_source_is_now(name):
     made = generator(f"make_{name}").page()
     written = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     assert written == made, f"run: bin/check --fix (or python docs/make_{name}.py)"
+
+
+@pytest.mark.parametrize(
+    ("page", "lead"),
+    [("docs/commands.md", "Exit codes:"), ("share/man/man1/goss-supervisor.1", "SH EXIT STATUS")],
+)
+def test_the_exit_codes_of_a_page_are_those_of_the_errors(page, lead):
+    listed = (ROOT / page).read_text(encoding="utf-8").partition(lead)[2]
+    listed = re.match(r".*?\.\n", listed, re.DOTALL)[0]
+    errors = [SupervisorError, *SupervisorError.__subclasses__()]
+    codes = {EXIT_OK, EXIT_DEGRADED, EXIT_INTERRUPTED, *(error.exit_code for error in errors)}
+    assert {int(code) for code in re.findall(r"\b(\d+) [a-z]", listed)} == codes
 
 
 # --- links
