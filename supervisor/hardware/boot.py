@@ -21,7 +21,10 @@ _DRIVEN = frozenset({"nvidia", "amd", "intel"})  # a server's small display adap
 
 def seconds_since_boot() -> float | None:
     """None where the system does not tell."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else None
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    else:  # noqa: RET505 - what is above does not exist there
+        return None
 
 
 def settled(
