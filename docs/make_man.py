@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from click.shell_completion import get_completion_class
 
 from supervisor import __version__
 from supervisor.cli.app import COMMANDS, program
+from supervisor.cli.completion import of_shell
 
 SHARE = Path(__file__).parents[1] / "share"
 NAME = "goss-supervisor"
@@ -142,9 +142,7 @@ def _options(command: click.Command, context: click.Context, heading: str) -> It
 
 
 def _completion(shell: str) -> str:
-    found = get_completion_class(shell)
-    assert found is not None
-    words = found(program, {}, NAME, "_GOSS_SUPERVISOR_COMPLETE")
+    words = of_shell(shell)
     return words.source_template % words.source_vars()  # source() would run bash to see how old it is
 
 

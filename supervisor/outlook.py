@@ -12,7 +12,6 @@ from .engine.build import Build
 from .engine.choice.survey import survey
 from .engine.choose import find
 from .engine.means import Means
-from .errors import SupervisorError
 from .hardware.types import Hardware
 from .memory.fitting import fit
 from .model.locate import locate_whole
@@ -22,7 +21,7 @@ from .prepare import means_of
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 from .profile.types import Profile
-from .profile_model import look_at, path_of
+from .profile_model import look_at, look_at_draft, path_of
 from .progress import Silent
 
 _NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and what nobody knows
@@ -38,12 +37,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """``memory`` is a clause for each memory, or why it is not known; empty where it does not matter."""
+    """
+    ``memory`` is a clause for each memory, or why it is not known; empty where it does not matter.
+
+    ``refusal`` is why a start would come to nothing for memory, with what helps, and empty where it would not
+    or nobody knows; whatever is at hand already is judged by the start itself, which asks the engine too.
+    """
 
     profile: Profile
     engine: Part
     model: Part
-    memory: tuple[str, ...]
+    memory: tuple[str, ...] = ()
+    refusal: str = ""
 
     @property
     def download_bytes(self) -> int | None:
@@ -57,22 +62,21 @@ def outlook(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Har
     """
     Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.
 
-    Raises as ``resolve`` and ``find`` do, for what would stop the start as well.
+    Raises as ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = replace(means_of(paths, Silent()), hardware=lambda: hardware)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
     engine = _engine(profile, build, means)
     if profile.model.demo:
-        return Outlook(profile, engine, Part("the demo, a few MB that are made here", 0), ())
-    try:
-        model = look_at(profile, paths, write=False)
-    except SupervisorError as error:
-        unknown = f"not known: {str(error).rstrip('.')}"
-        return Outlook(profile, engine, _model(profile, None, paths), (unknown,))
-    judgements = fit(profile, model, build, hardware).verdict.judgements
-    memory = tuple(each.text for each in judgements if each.needed_bytes)
-    return Outlook(profile, engine, _model(profile, model, paths), memory)
+        return Outlook(profile, engine, Part("the demo, a few MB that are made here", 0))
+    model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
+    expected = Outlook(profile, engine, _model(profile, model, paths))
+    if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
+        return replace(expected, memory=("not known before it is known which engine it will be",))
+    fitted = fit(profile, model, build, hardware, draft=draft)
+    memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
+    return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 
 
 def _engine(profile: Profile, build: Build, means: Means) -> Part:
@@ -91,14 +95,14 @@ def _engine(profile: Profile, build: Build, means: Means) -> Part:
     return Part(f"{build.repository} {build.tag} {build.flavour}", size)
 
 
-def _model(profile: Profile, model: Model | None, paths: Paths) -> Part:
+def _model(profile: Profile, model: Model, paths: Paths) -> Part:
     meant = profile.model
     if not (meant.repo and meant.file):
         return Part(str(path_of(profile, paths)), 0)
     what = f"{meant.repo}, {meant.file}"
     if locate_whole(meant.repo, meant.file, paths.models, os.environ):
         return Part(what, 0)
-    return Part(what, None if model is None else _missing_bytes(model, paths.models / meant.repo))
+    return Part(what, _missing_bytes(model, paths.models / meant.repo))
 
 
 def _missing_bytes(model: Model, folder: Path) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .errors import SupervisorError
 
 if TYPE_CHECKING:
     from platformdirs import PlatformDirs
@@ -27,8 +30,8 @@ class Paths:
 
     @classmethod
     def from_environment(cls) -> Paths:
-        home = os.environ.get(HOME_VARIABLE)
-        return cls.under(Path(home).expanduser().absolute()) if home else cls.of_user()
+        home = named_home(os.environ)
+        return cls.of_user() if home is None else cls.under(home)
 
     @classmethod
     def under(cls, home: Path) -> Paths:
@@ -63,6 +66,39 @@ class Paths:
     @property
     def models(self) -> Path:
         return self.data / "models"
+
+
+def named_home(environ: Mapping[str, str]) -> Path | None:
+    """
+    The one folder for all; None where none is named.
+
+    Raises SupervisorError for that of a user who does not exist.
+    """
+    named = environ.get(HOME_VARIABLE)
+    try:
+        return Path(named).expanduser().absolute() if named else None
+    except RuntimeError as error:
+        raise SupervisorError(
+            f"{HOME_VARIABLE} is {named}, and there is no such user.", hint="Name a whole path."
+        ) from error
+
+
+def settle_user_home(environ: MutableMapping[str, str]) -> None:
+    """
+    Give a user without a home folder, which in a container may be a mere number, the one folder for all.
+
+    Raises SupervisorError where none is named: nobody can say where anything lies then.
+    """
+    try:
+        Path.home()
+    except RuntimeError as error:
+        named = environ.get(HOME_VARIABLE, "")
+        if not named or named.startswith("~"):
+            raise SupervisorError(
+                "The home folder of this user is not known: HOME is not set, and the system knows none.",
+                hint=f"Set HOME or {HOME_VARIABLE}.",
+            ) from error
+        environ["USERPROFILE" if sys.platform == "win32" else "HOME"] = str(Path(named).absolute())
 
 
 def _runtime(dirs: PlatformDirs) -> Path:

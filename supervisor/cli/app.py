@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from .. import __version__
+from ..daemon.journal import ERROR, for_stderr
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, PermissionDenied, SupervisorError
+from ..paths import settle_user_home
 
 COMMANDS = {
     "start": ("start", "Make a profile's server run, and watch over it."),
@@ -35,6 +38,8 @@ COMMANDS = {
     "service": ("service", "Run at boot, watched by systemd, launchd or the Task Scheduler."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
+
+COMPLETING = "_GOSS_SUPERVISOR_COMPLETE"  # click's name for it: set where a shell asks
 
 
 class LazyGroup(click.Group):
@@ -63,10 +68,13 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="goss-supervisor")
 def program() -> None:
     """Keep a local LLM running: a YAML profile becomes a watched, self-healing llama-server."""
+    settle_user_home(os.environ)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error becomes text on stderr and an exit code here."""
+    if COMPLETING in os.environ:
+        importlib.import_module(".completion", __package__)  # our own ways with shells
     try:
         result = program.main(args=argv, prog_name="goss-supervisor", standalone_mode=False)
     except SupervisorError as error:
@@ -90,9 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def say_error(error: SupervisorError) -> None:
     """What is wrong, and what to do next."""
     separator = "\n" if isinstance(error, ConfigError) else " "  # file:line:column can be clicked there
-    click.echo(f"error:{separator}{error}", err=True)
+    click.echo(for_stderr(f"error:{separator}{error}", ERROR), err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(for_stderr(f"hint: {error.hint}", ERROR), err=True)
 
 
 def _plain(error: OSError) -> SupervisorError:
@@ -102,6 +110,4 @@ def _plain(error: OSError) -> SupervisorError:
 
 def _forget_stdout() -> None:
     """The reader of our output (``| head``) has gone; Python must not complain about it at exit."""
-    import os  # noqa: PLC0415 - only here
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,9 +1,51 @@
-"""``completion``: the script that a shell evaluates."""
+"""``completion``: the script that a shell evaluates, and what is unlike click's own where that was wrong."""
 
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
+    add_completion_class,
+    get_completion_class,
+)
+
+
+class _Bash(BashComplete):
+    """It takes words apart at each ``=``: ``--profile=d`` comes as three."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        args, incomplete = super().get_completion_args()
+        return [word for word in args if word != "="], incomplete
+
+
+class _WholeWords(ShellComplete):
+    """zsh and fish replace the whole word: for ``--profile=d`` they want ``--profile=demo``, not ``demo``."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        found = super().get_completions(args, incomplete)
+        option, equals, _ = incomplete.partition("=")
+        if equals and option.startswith("-"):
+            for item in found:
+                item.value = f"{option}={item.value}"
+        return found
+
+
+class _Zsh(_WholeWords, ZshComplete):
+    pass
+
+
+class _Fish(_WholeWords, FishComplete):
+    """Help with a comma in it is shown whole."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split -m 1 ","')
+
+
+for _ours in (_Bash, _Zsh, _Fish):
+    add_completion_class(_ours)
 
 
 @click.command()
@@ -15,8 +57,13 @@ def completion(shell: str) -> None:
     For bash: eval "$(goss-supervisor completion bash)" in ~/.bashrc; likewise for zsh.
     For fish: goss-supervisor completion fish > ~/.config/fish/completions/goss-supervisor.fish
     """
-    from .app import program  # noqa: PLC0415 - app imports this module by name
+    click.echo(of_shell(shell).source())
 
-    found = get_completion_class(shell)
+
+def of_shell(name: str) -> ShellComplete:
+    """What completes in ``name``: bash, zsh or fish."""
+    from .app import COMPLETING, program  # noqa: PLC0415 - app imports this module by name
+
+    found = get_completion_class(name)
     assert found is not None
-    click.echo(found(program, {}, "goss-supervisor", "_GOSS_SUPERVISOR_COMPLETE").source())
+    return found(program, {}, "goss-supervisor", COMPLETING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..daemon.places import record_file
-from ..errors import SupervisorError, UsageError
+from ..errors import DoesNotFit, StartFailed, UsageError
 from ..paths import Paths
+from ..server.address import bind_addresses, is_socket_path, url_of
+from ..server.ground import why_not_bound
 from ..server.record import read_record
 from .output import size
 from .progress import waiting
@@ -18,14 +21,16 @@ from .progress import waiting
 if TYPE_CHECKING:
     from ..hardware.types import Hardware
     from ..outlook import Outlook, Part
+    from ..plan.types import LaunchPlan
     from ..profile.matching import Fit
+    from ..profile.types import Listen, Profile
 
 LARGE_BYTES = 10**9  # nobody expects a download of gigabytes from a script that never said so
-NEXT = (
-    ("ask it", 'goss-supervisor ask "What are you?"'),
-    ("use it", "goss-supervisor client-config   (Cline, Codex, Claude Code, openai and others)"),
-    ("look", "goss-supervisor status"),
-)
+EXIT_DECLINED = 1
+DECLINED = """\
+Nothing was downloaded or started.
+hint: goss-supervisor start --profile demo needs no model; goss-supervisor detect lists the other profiles."""
+_THIS_COMPUTER = {"127.0.0.1", "::1", "localhost"}
 
 
 def is_first(paths: Paths) -> bool:
@@ -33,12 +38,22 @@ def is_first(paths: Paths) -> bool:
     return read_record(record_file(paths)) is None
 
 
-def welcome(usual: Fit, settings: Mapping[str, str], paths: Paths, *, yes: bool) -> None:
+def welcome(
+    usual: Fit,
+    settings: Mapping[str, str],
+    paths: Paths,
+    *,
+    yes: bool,
+    force: bool = False,
+    command: str = "start",
+) -> None:
     """
     Before a profile is started that nobody named: say on stderr what will happen, and let a person decide.
 
-    A profile that was the last one used is no news.  Raises SupervisorError for a no, and UsageError where
-    nobody can be asked, gigabytes are to be downloaded, and ``yes`` was not said.
+    A profile that was the last one used is no news.  What would stop the start later stops it here, before
+    anything is downloaded: raises as ``outlook`` does, DoesNotFit unless ``force``, and StartFailed where the
+    address is taken.  Raises UsageError where nobody can be asked, gigabytes are to be downloaded, and
+    ``yes`` was not said to ``command``; ends the program where a person says no.
     """
     last = read_record(record_file(paths))
     if last is not None and last.profile == usual.name:
@@ -51,15 +66,20 @@ def welcome(usual: Fit, settings: Mapping[str, str], paths: Paths, *, yes: bool)
         expected = outlook(usual.name, settings, paths, hardware)
     for line in _lines(hardware, expected):
         click.echo(line, err=True)
-    _agree(usual.name, expected, yes=yes)
+    if expected.refusal and not force:
+        raise _does_not_fit(expected.profile, expected.refusal)
+    _try_address(expected.profile.listen)
+    _agree(usual.name, expected, command, yes=yes)
 
 
-def farewell(lead: str = "") -> None:
-    """What a person does next, on stderr; ``lead`` is a line before it."""
-    if lead:
-        click.echo(lead, err=True)
-    for what, command in NEXT:
-        click.echo(f"{what:<8}  {command}", err=True)
+def farewell(plan: LaunchPlan) -> tuple[str, ...]:
+    """What a person does next, once it is ready; a line each."""
+    url, last = url_of(plan), "goss-supervisor client-config has the lines for Cline, Codex and others"
+    by_http = url.startswith("http")
+    chat = f"chat     {url} in a browser"
+    clients = f"clients  {f'{url}/v1 is the base URL; ' if by_http else ''}{last}"
+    ask = 'ask      goss-supervisor ask "What are you?"'
+    return (*((chat,) if by_http else ()), ask, clients, "look     goss-supervisor status")
 
 
 def _lines(hardware: Hardware, expected: Outlook) -> list[str]:
@@ -71,7 +91,7 @@ def _lines(hardware: Hardware, expected: Outlook) -> list[str]:
         ("model", _part(expected.model)),
         *(("memory", text) for text in expected.memory),
         ("disk", f"{size(hardware.disk_free_bytes)} free" if hardware.disk_free_bytes else "unknown"),
-        ("address", f"{profile.listen.host} port {profile.listen.port}"),
+        ("address", _address(profile.listen)),
     ]
     return [f"{name:<8} {text}" for name, text in rows if text]
 
@@ -79,8 +99,17 @@ def _lines(hardware: Hardware, expected: Outlook) -> list[str]:
 def machine_in_words(hardware: Hardware) -> str:
     """``Ubuntu 24.04.3 LTS, AMD Ryzen 7 9700X, 62.1 GiB RAM, AMD Radeon RX 9070``; unknown is said."""
     ram = "RAM unknown" if hardware.ram_bytes is None else f"{size(hardware.ram_bytes)} RAM"
+    cpu = hardware.cpu.name or "CPU unknown"
     gpus = [gpu.name or f"a GPU of {gpu.vendor}" for gpu in hardware.gpus] or ["no GPU"]
-    return ", ".join((hardware.os_name or hardware.os, hardware.cpu.name or "CPU unknown", ram, *gpus))
+    beside = (gpu for gpu in gpus if gpu != cpu)  # a Mac's has the name of the processor that it is in
+    return ", ".join((hardware.os_name or hardware.os, cpu, ram, *beside))
+
+
+def _address(listen: Listen) -> str:
+    if is_socket_path(listen.host):
+        return listen.host
+    who = "this computer only" if listen.host in _THIS_COMPUTER else "other computers reach it too"
+    return f"{listen.host} port {listen.port}, {who}"
 
 
 def _part(part: Part) -> str:
@@ -97,21 +126,50 @@ def _amount(number_bytes: int | None) -> str:
     return f"{number_bytes / 10**9:.1f} GB" if large else f"{number_bytes / 10**6:.0f} MB"
 
 
-def _agree(name: str, expected: Outlook, *, yes: bool) -> None:
+def _in_all(expected: Outlook) -> str:
+    """Of the engine alone the size may be unknown: then it is the model's, and that there is more."""
+    model = expected.model.download_bytes
+    if expected.download_bytes is not None or model is None:
+        return _amount(expected.download_bytes)
+    return f"{_amount(model)} and an engine" if model else "an engine"
+
+
+def _does_not_fit(profile: Profile, refusal: str) -> DoesNotFit:
+    """In the words of a start that finds it out by itself."""
+    return DoesNotFit(
+        f"{profile.name} does not fit: {refusal}.",
+        hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
+        f"{profile.guardrails}; start --profile {profile.name} --force ignores them once. "
+        "goss-supervisor start --profile demo takes next to nothing.",
+    )
+
+
+def _try_address(listen: Listen) -> None:
+    """Raises StartFailed where it cannot be listened on, as the daemon would after the downloads."""
+    if is_socket_path(listen.host):
+        return
+    try:
+        for address in bind_addresses(listen.host):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            socket.create_server((address, listen.port), family=family).close()
+    except OSError as error:
+        problem = why_not_bound(error, listen.host, listen.port)
+        other = f"goss-supervisor start --set listen.port={listen.port + 1}"
+        raise StartFailed(problem.message, hint=f"{problem.hint} For this once: {other}") from error
+
+
+def _agree(name: str, expected: Outlook, command: str, *, yes: bool) -> None:
     if yes or expected.download_bytes == 0:
         return
-    amount = _amount(expected.download_bytes)
+    amount = _in_all(expected)
     if sys.stdin.isatty() and sys.stderr.isatty():
         if not click.confirm(f"Download {amount} and start?", default=True, err=True):
-            raise SupervisorError(
-                "Nothing was downloaded or started.",
-                hint="goss-supervisor start --profile demo needs no model; detect lists the other profiles.",
-            )
-        return
-    if _is_large(expected):
+            click.echo(DECLINED, err=True)
+            raise click.exceptions.Exit(EXIT_DECLINED)
+    elif _is_large(expected):
         raise UsageError(
             f"{name} has {amount} to download, and there is no terminal to ask on.",
-            hint=f"goss-supervisor start --yes, or goss-supervisor start --profile {name}",
+            hint=f"goss-supervisor {command} --yes, or goss-supervisor {command} --profile {name}",
         )
 
 

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
 import click
 
 from ..errors import EXIT_OK, NotFound, NotRunning
-from ..paths import HOME_VARIABLE, Paths
+from ..paths import Paths
 from ..service.chosen import chosen
-from ..service.types import Request, Scope, Service
+from ..service.ran import become
+from ..service.types import Manager, Scope, Service
 from .common import complete_profiles, json_option
-from .progress import waiting
-from .service_request import home_of, paths_of, prepare_for, refuse_another_daemon, request_for, scope_of
+from .service_request import (
+    home_of,
+    left_of,
+    paths_of,
+    prepare_for,
+    refuse_another_daemon,
+    refuse_without_root,
+    request_for,
+    scope_of,
+)
+from .service_told import UNTIL_READY, at_work, rows, until_ready, with_home
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_UNTIL_STOPPED = "waiting until it has stopped"
 
 
 def scope_option(function: Function) -> Function:
@@ -57,20 +67,22 @@ def service() -> None:
 
 @service.command("install")
 @request_options
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
 @click.option("--force", is_flag=True, help="Over a file of that name that is not ours, or was changed.")
-def install(*, scope: str | None, profile: str | None, run_as: str | None, force: bool) -> int:
+def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: bool, force: bool) -> int:
     """Get the engine and the model, make the service, and start it."""
     manager, meant = chosen(sys.platform), scope_of(scope)
+    refuse_without_root(meant)
     request = request_for(meant, profile, run_as)
-    manager.files(request)  # what cannot be written is found out before a long download
+    manager.refuse(request, force=force)  # before a long download
     refuse_another_daemon(manager, request)
-    prepare_for(request)
-    with waiting("waiting until it is ready; goss-supervisor service logs -f shows more"):
-        done = manager.install(request, force=force)
-    _say(done or ("nothing to do: it is installed so, and runs",))
-    click.echo(f"to undo this: {_again('uninstall', meant)}", err=True)
+    prepare_for(request, usual=profile is None, yes=yes)
+    with at_work(meant, UNTIL_READY, undo=True) as say:
+        if not manager.install(request, force=force, say=say):
+            say("nothing to do: it is installed so, and runs")
+    _until_ready(manager, meant)
     if request.data is not None:
-        click.echo(f"to talk to it: {_with_home(request)} goss-supervisor status", err=True)
+        click.echo(f"to talk to it: {with_home(request)} goss-supervisor status", err=True)
     return EXIT_OK
 
 
@@ -80,15 +92,10 @@ def install(*, scope: str | None, profile: str | None, run_as: str | None, force
 def uninstall(*, scope: str | None, force: bool) -> int:
     """Stop the service and remove it; profiles, models and engines stay."""
     meant = scope_of(scope)
-    with waiting("waiting until it has stopped"):
-        done = chosen(sys.platform).uninstall(Service(meant), force=force)
-    _say(done)
-    paths = paths_of(home_of(meant))
-    kept = dict.fromkeys(
-        str(path) for path in (paths.config, paths.data, paths.state, paths.logs) if path.exists()
-    )
-    if kept:
-        click.echo(f"profiles, models and the like are still in {', '.join(kept)}", err=True)
+    with at_work(meant, _UNTIL_STOPPED) as say:
+        chosen(sys.platform).uninstall(Service(meant), force=force, say=say)
+    if left := left_of(meant):
+        click.echo(f"profiles, models and the like are still in {', '.join(left)}", err=True)
     return EXIT_OK
 
 
@@ -96,27 +103,30 @@ def uninstall(*, scope: str | None, force: bool) -> int:
 @scope_option
 def start(*, scope: str | None) -> int:
     """Start it; returns when it is ready."""
-    with waiting("waiting until it is ready; goss-supervisor service logs -f shows more"):
-        done = chosen(sys.platform).start(Service(scope_of(scope)))
-    return _say(done)
+    manager, meant = chosen(sys.platform), scope_of(scope)
+    with at_work(meant, UNTIL_READY) as say:
+        manager.start(Service(meant), say)
+    return _until_ready(manager, meant)
 
 
 @service.command("stop")
 @scope_option
 def stop(*, scope: str | None) -> int:
-    """Stop it, until it is started or the system boots."""
-    with waiting("waiting until it has stopped"):
-        done = chosen(sys.platform).stop(Service(scope_of(scope)))
-    return _say(done)
+    """Stop it, until it is started, or starts by itself again."""
+    meant = scope_of(scope)
+    with at_work(meant, _UNTIL_STOPPED) as say:
+        chosen(sys.platform).stop(Service(meant), say)
+    return EXIT_OK
 
 
 @service.command("restart")
 @scope_option
 def restart(*, scope: str | None) -> int:
     """Stop and start it, as after an upgrade of goss-supervisor."""
-    with waiting("waiting until it is ready; goss-supervisor service logs -f shows more"):
-        done = chosen(sys.platform).restart(Service(scope_of(scope)))
-    return _say(done)
+    manager, meant = chosen(sys.platform), scope_of(scope)
+    with at_work(meant, UNTIL_READY) as say:
+        manager.restart(Service(meant), say)
+    return _until_ready(manager, meant)
 
 
 @service.command("status")
@@ -130,15 +140,7 @@ def status(*, scope: str | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"schema": 1, "scope": meant, "manager": manager.title, **asdict(found)}))
     else:
-        boot = {True: "yes", False: "no", None: "unknown"}[found.at_boot]
-        rows = {
-            "service": f"{Service(meant).name}, {meant}, {manager.title}",
-            "state": found.state,
-            "pid": "-" if found.pid is None else str(found.pid),
-            "at boot": boot,
-            "says": found.detail or "-",
-        }
-        click.echo("\n".join(f"{name:<9} {text}" for name, text in rows.items()))
+        click.echo(rows(f"{Service(meant).name}, {meant}, {manager.title}", found))
     if not found.installed:
         return NotFound.exit_code
     return EXIT_OK if found.running else NotRunning.exit_code
@@ -151,7 +153,7 @@ def status(*, scope: str | None, as_json: bool) -> int:
 def logs(*, scope: str | None, follow: bool, lines: int | None) -> int:
     """Show the service's log, where the service manager keeps it."""
     command = chosen(sys.platform).logs(Service(scope_of(scope)), lines=lines, follow=follow)
-    return subprocess.run(command, check=False).returncode
+    return become(command)
 
 
 @service.command("print")
@@ -170,33 +172,31 @@ def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_jso
     for file in files:
         click.echo(f"# file {file.path}, mode {file.mode:04o}\n\n{file.text}")
     click.echo("# then")
-    _say(shlex.join(command) for command in commands)
+    for command in commands:
+        click.echo(shlex.join(command))
     return EXIT_OK
 
 
 @service.command("prepare", hidden=True)
 @click.argument("profile")
-def prepare(*, profile: str) -> int:
+@click.option("--usual", is_flag=True)
+@click.option("--yes", is_flag=True)
+def prepare(*, profile: str, usual: bool, yes: bool) -> int:
     """As the service's own user: get the engine and the model, and show the first key where one is made."""
-    from .start import prepared, show_first_key  # noqa: PLC0415 - YAML and all the rest: only here
+    from ..daemon.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
+    from ..profile.matching import Fit  # noqa: PLC0415
+    from .first_run import welcome  # noqa: PLC0415
+    from .start import prepared, show_first_key  # noqa: PLC0415
 
     paths = Paths.from_environment()
+    make_folders(paths)  # launchd opens a log before the daemon could make its folder
+    if usual:
+        welcome(Fit(profile, ""), {}, paths, yes=yes, command="service install")
     show_first_key(paths, prepared(profile, {}, paths))
     return EXIT_OK
 
 
-def _with_home(request: Request) -> str:
-    """What to put before a command of ours, so that it finds the service's files."""
-    home = shlex.quote(f"{HOME_VARIABLE}={request.data}")
-    other = request.user and request.user != os.environ.get("SUDO_USER")
-    return f"sudo -u {shlex.quote(request.user)} env {home}" if other else home
-
-
-def _again(word: str, scope: Scope) -> str:
-    return f"{'sudo ' if scope == 'system' else ''}goss-supervisor service {word} --{scope}"
-
-
-def _say(done: Iterable[str]) -> int:
-    for sentence in done:
-        click.echo(sentence)
+def _until_ready(manager: Manager, scope: Scope) -> int:
+    if not manager.waits:
+        until_ready(paths_of(home_of(scope)), scope)
     return EXIT_OK

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import which
 
 import click
 
 from ..daemon import client
-from ..errors import AlreadyRunning, NotFound, NotRunning, UsageError
-from ..paths import HOME_VARIABLE, Paths
+from ..errors import AlreadyRunning, NotFound, NotRunning, PermissionDenied, UsageError
+from ..paths import HOME_VARIABLE, Paths, named_home
 from ..profile.types import Profile
-from ..service.account import Account, account_of_system, is_root, make_home, run_for
+from ..service.account import is_root, make_home, prepare_as, user_of_system
+from ..service.surroundings import kept, path_of_services
 from ..service.types import NAME, Manager, Request, Scope, Service
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME
-
-# where things lie; none of them holds a secret
-_KEPT = (
-    "HF_HOME",
-    "HF_HUB_CACHE",
-    "LLAMA_CACHE",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "XDG_STATE_HOME",
-)
+_ENGINE = "llama-server"
 
 
 def scope_of(words: str | None) -> Scope:
@@ -38,12 +31,29 @@ def scope_of(words: str | None) -> Scope:
     return "user"
 
 
+def refuse_without_root(scope: Scope) -> None:
+    """
+    At once, not after what only root may do has failed halfway.
+
+    Raises PermissionDenied with the command that will do.
+    """
+    if scope == "system" and not is_root() and sys.platform != "win32":
+        raise PermissionDenied("A service of the whole system is root's to change.", hint=_say_sudo())
+
+
+def _say_sudo() -> str:
+    """The same command as root: sudo has a PATH of its own, and drops the environment."""
+    called, home = Path(sys.argv[0]), os.environ.get(HOME_VARIABLE)
+    ourselves = (str(called.absolute()),) if called.name == NAME else program()
+    settings = ("env", f"{HOME_VARIABLE}={home}") if home else ()
+    return f"Say it with sudo: {shlex.join(('sudo', *settings, *ourselves, *sys.argv[1:]))}"
+
+
 def home_of(scope: Scope, environ: Mapping[str, str] = os.environ) -> Path | None:
     """What everything of the service is under; None for a user's own folders."""
-    if named := environ.get(HOME_VARIABLE):
-        return Path(named).expanduser().absolute()
-    if scope == "user":
-        return None
+    named = named_home(environ)
+    if named is not None or scope == "user":
+        return named
     return SYSTEM_HOME_OF_MACS if sys.platform == "darwin" else SYSTEM_HOME
 
 
@@ -51,9 +61,25 @@ def paths_of(home: Path | None) -> Paths:
     return Paths.of_user() if home is None else Paths.under(home)
 
 
-def account_of(scope: Scope, run_as: str | None) -> Account:
-    """Raises as `account_of_system` does."""
-    return Account(Path.home()) if scope == "user" else account_of_system(run_as, os.environ)
+def left_of(scope: Scope) -> tuple[str, ...]:
+    """The folders of profiles, models and the like, as far as this user may see them."""
+    home = home_of(scope)
+    paths = paths_of(home)
+    folders = (paths.config, paths.data, paths.state, paths.logs) if home is None else (home,)
+    return tuple(dict.fromkeys(str(folder) for folder in folders if os.access(folder, os.F_OK)))
+
+
+def user_of(scope: Scope, run_as: str | None) -> str:
+    """
+    Who it runs as; "" is who runs this program.
+
+    Raises as `user_of_system` does, and UsageError where a user's own service shall be somebody else's.
+    """
+    if scope == "system":
+        return user_of_system(run_as, os.environ)
+    if run_as:
+        raise UsageError("--run-as is for a service of the system: a user's own runs as that user.")
+    return ""
 
 
 def program(*words: str) -> tuple[str, ...]:
@@ -62,43 +88,52 @@ def program(*words: str) -> tuple[str, ...]:
 
 
 def environment_of(scope: Scope, home: Path | None) -> dict[str, str]:
-    kept = _KEPT if scope == "user" else ()
-    named = {name: os.environ[name] for name in kept if os.environ.get(name)}
-    return named | ({HOME_VARIABLE: str(home)} if home is not None else {})
+    return kept(scope, os.environ) | ({HOME_VARIABLE: str(home)} if home is not None else {})
 
 
 def request_for(scope: Scope, named: str | None, run_as: str | None) -> Request:
     """
     Raises UsageError, and NotFound or ConfigError for the profile, which is looked for where the service will
-    look: a service of the system has its own.
+    look: a service of the system has its own.  NotFound for an engine that a service's PATH does not lead to.
     """
+    user, paths = user_of(scope, run_as), paths_of(home_of(scope))
+    try:
+        profile = _profile(named, paths)
+    except PermissionError as error:  # what a service of the system has is nobody else's to read
+        raise PermissionDenied(f"{error.filename} may not be read.", hint=_say_sudo()) from error
+    _refuse_hidden_engine(profile)
+    return request_of(scope, profile, user)
+
+
+def _profile(named: str | None, paths: Paths) -> Profile:
     from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: not for start, stop and status
     from ..profile.store import ProfileStore  # noqa: PLC0415
     from ..usual import usual_profile  # noqa: PLC0415
 
-    if run_as and scope == "user":
-        raise UsageError("--run-as is for a service of the system: a user's own runs as that user.")
-    account = account_of(scope, run_as)
-    paths = paths_of(home_of(scope))
     if named is None:
         usual = usual_profile(paths)
         click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
         named = usual.name
     try:
-        profile = resolve(named, ProfileStore(paths.profiles), {})
+        return resolve(named, ProfileStore(paths.profiles), {})
     except NotFound as error:
-        error.hint = f"{error.hint} This service's own profiles are in {paths.profiles}.".lstrip()
+        error.hint = f"This service's own profiles are in {paths.profiles}. {error.hint}".rstrip()
         raise
-    return request_of(scope, profile, account)
 
 
-def prepare_for(request: Request) -> None:
-    """Here is the terminal for it: nobody would see a service that downloads gigabytes at its start."""
-    account = Account(request.home, request.user)
-    if request.data is not None:
-        make_home(request.data, account)
-    assert request.profile is not None
-    run_for(account, program("service", "prepare", request.profile), request.environment, "Preparing")
+def prepare_for(request: Request, *, usual: bool = False, yes: bool = False) -> None:
+    """
+    Here is the terminal for it: nobody would see a service that downloads gigabytes at its start.
+
+    ``usual``: nobody named the profile, so it is said what will be downloaded, and asked, unless ``yes``.
+    Ends the program where that fails, or a person says no; why has been said then.
+    """
+    if request.user and request.data is not None:
+        make_home(request.data, request.user)
+    flags = (*(["--usual"] if usual else []), *(["--yes"] if yes else []))
+    words = program("service", "prepare", request.profile, *flags)
+    if failed := prepare_as(request.user, words, request.environment):
+        raise click.exceptions.Exit(failed)
 
 
 def refuse_another_daemon(manager: Manager, request: Request) -> None:
@@ -121,17 +156,17 @@ def refuse_another_daemon(manager: Manager, request: Request) -> None:
     )
 
 
-def request_of(scope: Scope, profile: Profile, account: Account) -> Request:
+def request_of(scope: Scope, profile: Profile, user: str) -> Request:
     home = home_of(scope)
     return Request(
         service=Service(scope),
         command=program("start", "--profile", profile.name),
+        reload=program("reload"),
         stop_seconds=stop_seconds(profile),
-        home=account.home,
         logs=paths_of(home).logs,
-        user=account.name,
-        data=home,
         profile=profile.name,
+        user=user,
+        data=home,
         environment=environment_of(scope, home),
         needs_network=not _is_at_home(profile),
     )
@@ -143,6 +178,18 @@ def stop_seconds(profile: Profile) -> float:
 
     drain = profile.stop.grace_seconds if profile.gateway.mode == "on" else 0.0
     return drain + profile.stop.grace_seconds + profile.stop.insist_seconds + GONE_SECONDS
+
+
+def _refuse_hidden_engine(profile: Profile) -> None:
+    """Where PATH shall say which engine it is, that is the service manager's."""
+    path = path_of_services(os.environ)
+    if profile.engine.source != "system" or which(_ENGINE, path=path):
+        return
+    here = which(_ENGINE) or f"/path/to/{_ENGINE}"
+    raise NotFound(
+        f"There is no {_ENGINE} on the PATH that a service has: {path}.",
+        hint=f"In the profile {profile.name}: engine: {{source: path, path: {here}}}",
+    )
 
 
 def _is_at_home(profile: Profile) -> bool:

@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from ..daemon import client
+from ..daemon.journal import WARNING, for_stderr
 from ..daemon.patience import with_patience
 from ..daemon.places import make_folders
 from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
@@ -85,20 +86,20 @@ def start(
     refuse_a_second(paths)
     first = is_first(paths)
     if profile is None:
-        profile = _agreed_profile(paths, settings, yes=yes)
+        profile = _agreed_profile(paths, settings, yes=yes, force=force)
     if not detach:
         with staying_down() if as_service else nullcontext():
             plan = prepared(profile, parse_settings(settings), paths, force=force)
         show_first_key(paths, plan)
-        if first:
-            farewell("It is ready when it says so. Then, in another terminal:")
-        return _become_the_daemon(_orders(plan, foreground=not as_service, ready_fd=ready_fd))
+        after = ("Next, in another terminal:", *farewell(plan)) if first else ()
+        orders = _orders(plan, foreground=not as_service, ready_fd=ready_fd, farewell=after)
+        return _become_the_daemon(orders)
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
         plan = prepared(profile, parse_settings(settings), paths, force=force)
         show_first_key(paths, plan)
         result = _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
-    if first:
-        farewell()
+    for line in farewell(plan) if first else ():
+        click.echo(line, err=True)
     return result
 
 
@@ -116,11 +117,18 @@ def _keep_open(ready_fd: int, *, detach: bool) -> None:
         raise UsageError(f"--ready-fd {ready_fd} cannot be used: {error.strerror}.") from error
 
 
-def _orders(plan: LaunchPlan, *, foreground: bool, ready_fd: int | None = None) -> bytes:
-    """Imported late, like all that can wait until the daemon has been spawned and imports beside us."""
+def _orders(
+    plan: LaunchPlan, *, foreground: bool, ready_fd: int | None = None, farewell: Sequence[str] = ()
+) -> bytes:
+    """
+    ``farewell`` is shown once it is ready, in the foreground.
+
+    Imported late, like all that can wait until the daemon has been spawned and imports beside us.
+    """
     from ..plan.wire import to_json  # noqa: PLC0415
 
-    return json.dumps({"foreground": foreground, "ready_fd": ready_fd, "plan": to_json(plan)}).encode()
+    orders = {"foreground": foreground, "ready_fd": ready_fd, "farewell": farewell, "plan": to_json(plan)}
+    return json.dumps(orders).encode()
 
 
 def prepared(profile: str, settings: Mapping[str, str], paths: Paths, *, force: bool = False) -> LaunchPlan:
@@ -129,13 +137,15 @@ def prepared(profile: str, settings: Mapping[str, str], paths: Paths, *, force: 
 
     progress = StderrProgress()
     heard = with_patience(progress, os.environ)
-    preparation = prepare(profile, settings, paths, heard, force=force)
-    progress.close()
+    try:
+        preparation = prepare(profile, settings, paths, heard, force=force)
+    finally:
+        progress.close()  # what went wrong begins a line of its own
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
     for warning in preparation.plan.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(for_stderr(f"warning: {warning}", WARNING), err=True)
     return preparation.plan
 
 
@@ -146,10 +156,10 @@ def show_first_key(paths: Paths, plan: LaunchPlan) -> None:
     first_key(paths, plan)
 
 
-def _agreed_profile(paths: Paths, settings: tuple[str, ...], *, yes: bool) -> str:
+def _agreed_profile(paths: Paths, settings: tuple[str, ...], *, yes: bool, force: bool) -> str:
     """Where none is named; see `welcome`."""
     usual = _usual_profile(paths)
-    welcome(usual, parse_settings(settings), paths, yes=yes)
+    welcome(usual, parse_settings(settings), paths, yes=yes, force=force)
     return usual.name
 
 

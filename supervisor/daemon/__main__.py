@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .daemon import Daemon
 from .endpoint import endpoint
 from .manager import Manager, manager_in
 from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, make_folders, record_file
-from .terminal import Terminal, TerminalHandler, is_the_journal
+from .terminal import Terminal, handlers, terminal_on
 
 log = logging.getLogger(__name__)
 
@@ -50,28 +51,35 @@ def main() -> int:
     foreground = orders["foreground"]
     named = manager_in(os.environ, ready_fd=orders.get("ready_fd"))
     manager = named if foreground else Manager()  # in the background it is another program's
-    shown = Terminal(journal=is_the_journal(os.environ, 2)) if foreground else None
+    shown = terminal_on(sys.stdout) if foreground else None
     try:
         make_folders(paths)
         _lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         _set_up_logging(daemon_log(paths), shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            _supervise(runner, paths, from_json(orders["plan"]), manager, shown)
+            tell = partial(_greet, shown, orders.get("farewell", ())) if shown else _tell
+            _supervise(runner, paths, from_json(orders["plan"]), manager, shown=shown, tell=tell)
     except SupervisorError as error:
         log.critical("%s%s", error, f"\nhint: {error.hint}" if error.hint else "")
-        _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
+        if not foreground:
+            _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
         return error.exit_code
     return 0
 
 
 def _supervise(
-    runner: asyncio.Runner, paths: Paths, plan: LaunchPlan, manager: Manager, shown: Terminal | None
+    runner: asyncio.Runner,
+    paths: Paths,
+    plan: LaunchPlan,
+    manager: Manager,
+    *,
+    shown: Terminal | None,
+    tell: Callable[[dict[str, Any]], None],
 ) -> None:
     generation = take_generation_lock(generation_lock(paths), record_file(paths), log.warning)
     output = OutputLog(paths.logs, SERVER_LOG)
     if shown:
         output.listen(shown.show_server)
-    tell = _say_nothing if shown else _tell
     daemon = Daemon(paths, endpoint(paths.runtime), output, generation, tell, manager=manager)
     runner.run(daemon.run(plan))
 
@@ -93,8 +101,11 @@ def _tell(message: dict[str, Any]) -> None:
         sys.stdout.close()
 
 
-def _say_nothing(_: dict[str, Any]) -> None:
-    """In the foreground the log tells."""
+def _greet(shown: Terminal, farewell: Sequence[str], told: dict[str, Any]) -> None:
+    """In the foreground the log tells how it went; what a person does next follows, where one may look."""
+    if told["outcome"]["result"] in {"ready", "degraded"} and not shown.is_journal:
+        for line in farewell:
+            shown.show(line)
 
 
 def hold_daemon_lock(paths: Paths) -> Lock:
@@ -116,13 +127,13 @@ def hold_daemon_lock(paths: Paths) -> Lock:
 
 def _set_up_logging(file: Path, shown: Terminal | None) -> None:
     """Everything to daemon.log, rotated; to the terminal too where there is one to watch."""
-    handlers: list[logging.Handler] = [RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)]
+    heard: list[logging.Handler] = [RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)]
     if shown:
-        handlers.append(TerminalHandler(shown))
+        heard += handlers(shown, terminal_on(sys.stderr))
     logging.raiseExceptions = False  # a full disk must not fill the terminal too
     logging.basicConfig(
         level=logging.INFO,
-        handlers=handlers,
+        handlers=heard,
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
     )

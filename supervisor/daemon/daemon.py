@@ -23,12 +23,13 @@ from ..server.lifecycle import Outcome
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
 from ..server.server import Server
-from ..server.table import SERVING
+from ..server.table import SERVING, UNDER_WAY
 from ..server.vitals import vitals_of
 from .adjusted import remember
 from .control import Control
 from .endpoint import Endpoint
 from .front import Front
+from .journal import STDERR, STDOUT
 from .listener import listen
 from .manager import Manager
 from .places import SERVER, adjusted_file, daemon_log, figures_file, private_config, record_file, update_file
@@ -148,7 +149,16 @@ class Daemon:
         else:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._interrupt)
-            loop.add_signal_handler(signal.SIGHUP, self._reloading.begin)
+            terminal = next((each for each in (STDOUT, STDERR) if os.isatty(each)), None)
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up, terminal)
+
+    def _hang_up(self, terminal: int | None) -> None:
+        """A reload is asked for so; but it is also how one hears that the terminal was closed."""
+        if terminal is None or os.isatty(terminal):
+            self._reloading.begin()
+        elif self._stop is None:
+            log.info("its terminal was closed")
+            self._interrupt()
 
     def _interrupt(self) -> None:
         """The first asks, the second insists."""
@@ -164,6 +174,7 @@ class Daemon:
 
     def _on_change(self) -> None:
         self._announce()
+        self._manager.at_work(self._server.state in UNDER_WAY)
         self._front.changed(self._server)
         self._control.changed()
         try:

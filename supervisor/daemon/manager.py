@@ -48,7 +48,8 @@ class Manager:
         self._watchdog_seconds = watchdog_seconds
         self._ready_fd = ready_fd
         self._phase = _Phase.STARTING
-        self._phase_began = asyncio.Event()
+        self._work_began = asyncio.Event()
+        self._at_work = False
         self._status = ""
         self._owed: dict[str, str] = {}
 
@@ -57,6 +58,12 @@ class Manager:
         if line != self._status:
             self._status = line
             self._say({"STATUS": line})
+
+    def at_work(self, at_work: bool) -> None:
+        """Whether something is under way that somebody may wait for, as ExecReload= does."""
+        if at_work and not self._at_work:
+            self._work_began.set()
+        self._at_work = at_work
 
     def ready(self) -> None:
         """The first start is decided, and well."""
@@ -90,30 +97,34 @@ class Manager:
             return
         while True:
             await owner_lives()
-            self._phase_began.clear()
+            self._work_began.clear()
             self._say(self._signs_of_life())
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._phase_began.wait(), self._pause_seconds())
+                await asyncio.wait_for(self._work_began.wait(), self._pause_seconds())
 
     def _signs_of_life(self) -> dict[str, str]:
         """A watchdog runs from READY on; the first sign of life would set it going earlier."""
         signs = {}
         if self._watchdog_seconds is not None and self._phase is not _Phase.STARTING:
             signs["WATCHDOG"] = "1"
-        if self._phase is not _Phase.UP:  # there nobody waits, and it would calm the watchdog for longer
+        if not self._is_idle:  # then nobody waits, and it would calm the watchdog for longer
             signs["EXTEND_TIMEOUT_USEC"] = str(int(EXTENSION_SECONDS * 1e6))
         return signs
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._phase is _Phase.UP and not self._at_work
 
     def _pause_seconds(self) -> float | None:
         """None: until something begins.  sd_watchdog_enabled(3) asks for half the time; a third is safer."""
         watched = self._watchdog_seconds / 3 if self._watchdog_seconds is not None else None
-        if self._phase is _Phase.UP and not self._owed:
+        if self._is_idle and not self._owed:
             return watched
         return min(EXTEND_EVERY_SECONDS, watched or EXTEND_EVERY_SECONDS)
 
     def _begin(self, phase: _Phase, message: dict[str, str]) -> None:
         self._phase = phase
-        self._phase_began.set()
+        self._work_began.set()
         self._say(message)
 
     def _say(self, message: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ class Reloading:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def close(self) -> None:
-        """What has begun hears from the daemon that it ends."""
+        """What has begun ends too: it may be downloading."""
         if self._task is not None:
             self._task.cancel()
 
@@ -56,7 +56,12 @@ class Reloading:
         except OSError as error:
             log.warning("no reload: goss-supervisor cannot be run: %s", error.strerror)
             return
-        while child.poll() is None:  # noqa: ASYNC110 - a Popen tells of its end to who asks
-            await asyncio.sleep(LOOK_SECONDS)
+        try:
+            while child.poll() is None:  # noqa: ASYNC110 - a Popen tells of its end to who asks
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            if child.returncode is None:  # only we can reap it, so it is still the one that we started
+                child.kill()
+                child.wait()
         if child.returncode != 0:
             log.warning("the reload ended with %d", child.returncode)

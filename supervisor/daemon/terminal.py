@@ -1,10 +1,11 @@
 """
 What a foreground daemon shows, without ever waiting for the one who looks.
 
-A terminal that is held with Ctrl+S, or a pager that nobody scrolls, must not stop the daemon: the server
-would fill its pipe and stand still.  What cannot be shown at once is in the log files anyway.
+The log is on stdout, as supervisors of processes want it; why it all ended is on stderr.  A terminal that is
+held with Ctrl+S, or a pager that nobody scrolls, must not stop the daemon: the server would fill its pipe and
+stand still.  What cannot be shown at once is in the log files anyway.
 
-The journal of systemd knows the time of a line by itself; it is told how important it is (sd-daemon(3)).
+The journal of systemd knows the time of a line by itself; it is told how important it is.
 """
 
 from __future__ import annotations
@@ -14,32 +15,39 @@ import os
 import re
 import select
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
+from typing import TextIO
+
+from .journal import DEBUG, ERROR, INFO, WARNING, is_the_journal, with_priority
 
 LONGEST = 4096  # PIPE_BUF: what a pipe that is writable takes without blocking
-INFO = 6
-_OF_LEVEL = {logging.DEBUG: 7, logging.INFO: INFO, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 3}
+_OF_LEVEL = {
+    logging.DEBUG: DEBUG,
+    logging.INFO: INFO,
+    logging.WARNING: WARNING,
+    logging.ERROR: ERROR,
+    logging.CRITICAL: ERROR,
+}
 # llama.cpp b11434, common/log.cpp: "0.01.234.567 W text"; without --log-timestamps only the letter.
 _SERVER_LEVEL = re.compile(r"(?:\d+\.\d\d\.\d{3}\.\d{3} )?([EWID]) ")
-_OF_LETTER = {"E": 3, "W": 4, "I": INFO, "D": 7}
+_OF_LETTER = {"E": ERROR, "W": WARNING, "I": INFO, "D": DEBUG}
 
 
 class Terminal:
     """
-    Lines to a file descriptor, by default stderr; each is shown at once or not at all.
+    Lines to a file descriptor; each is shown at once or not at all.
 
     With ``journal`` each begins with its priority: ``<3>`` an error to ``<7>`` for debugging.
     """
 
-    def __init__(self, descriptor: int = 2, *, journal: bool = False) -> None:
+    def __init__(self, descriptor: int, *, journal: bool = False) -> None:
         self._descriptor = descriptor
         self.is_journal = journal
 
     def show(self, line: str, priority: int = INFO) -> None:
         """Never blocks, never raises."""
         if self.is_journal:
-            line = "\n".join(f"<{priority}>{each}" for each in line.split("\n"))
+            line = with_priority(line, priority)
         data = line.encode(errors="replace")[: LONGEST - 1] + b"\n"
         with suppress(OSError):  # whoever looked has gone
             if self._takes_more():
@@ -67,12 +75,22 @@ class TerminalHandler(logging.Handler):
         self._terminal.show(self.format(record), _OF_LEVEL.get(record.levelno, INFO))
 
 
-def is_the_journal(environ: Mapping[str, str], descriptor: int) -> bool:
-    """Whether it leads straight there: ``JOURNAL_STREAM`` is ``device:inode``, see systemd.exec(5)."""
-    with suppress(OSError):
-        here = os.fstat(descriptor)
-        return environ.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}"
-    return False
+def handlers(log: Terminal, end: Terminal) -> list[logging.Handler]:
+    """All of our messages to ``log``, but what is critical, the reason for the end, to ``end``."""
+    usual, last = TerminalHandler(log), TerminalHandler(end)
+    usual.addFilter(lambda record: record.levelno < logging.CRITICAL)
+    last.setLevel(logging.CRITICAL)
+    return [usual, last]
+
+
+def terminal_on(stream: TextIO | None) -> Terminal:
+    """
+    ``sys.stdout`` or ``sys.stderr``, as whoever started us has opened it.
+
+    Python has None for one that was closed then: its number may be that of any file since.
+    """
+    descriptor = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
+    return Terminal(descriptor, journal=is_the_journal(os.environ, descriptor))
 
 
 def _server_priority(line: str) -> int:

@@ -31,7 +31,7 @@ class Ground:
 def starter_text(name: str, ground: Ground) -> str:
     """The YAML of profile ``name``."""
     base = ground.base
-    sections = (_head(name, ground), _engine(ground), _placement(base), _context(base), _listen(base))
+    sections = (_head(name, ground), _engine(ground), _placement(ground), _context(ground), _listen(base))
     return FIRST_LINE + "\n".join("".join(f"{line}\n" for line in section) for section in sections)
 
 
@@ -64,12 +64,23 @@ def _engine(ground: Ground) -> Iterator[str]:
         )
 
 
-def _placement(base: Profile) -> Iterator[str]:
+def _is_cpu(ground: Ground) -> bool:
+    return (ground.base.engine.flavour or ground.flavour) == "cpu"
+
+
+def _placement(ground: Ground) -> Iterator[str]:
     """Where the base has options of its own for it, ``auto`` would contradict them."""
+    base = ground.base
     if base.placement == "pinned":
         yield from _comment(
             f"What goes to the GPU is what {base.name} says, as it was reported to run well; `plan` shows it."
         )
+    elif _is_cpu(ground):
+        yield from _comment(
+            "Everything lies in RAM, since the engine is for the CPU; `plan` shows how much that takes. "
+            "`engine` would leave to llama.cpp what is fitted to the memory."
+        )
+        yield "placement: auto"
     else:
         yield from _comment(
             "As much on a GPU as fits beside the context, the rest in RAM; `plan` says why it comes out so. "
@@ -78,13 +89,15 @@ def _placement(base: Profile) -> Iterator[str]:
         yield "placement: auto"
 
 
-def _context(base: Profile) -> Iterator[str]:
+def _context(ground: Ground) -> Iterator[str]:
+    base = ground.base
     said = base.server.get("ctx-size")
     what = "Tokens that a conversation can hold."
     if said is None:
+        kept = "" if _is_cpu(ground) else ", and more of the model goes to the RAM for it"
         yield from _comment(
             f"{what} {base.name} does not say, so it is the longest that fits, up to what the model was "
-            "trained for. A number here is kept, and more of the model goes to the RAM for it."
+            f"trained for. A number here is kept{kept}."
         )
         yield from ("# server:", "#   ctx-size: 32768")
     else:

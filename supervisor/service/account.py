@@ -1,4 +1,9 @@
-"""Whose service it is, and programs that run as that user."""
+"""
+Whose service it is, and what is done as that user.
+
+A user is its name, and "" is whoever runs this program.  Root changes nothing inside the folders of another
+user: a link there would lead it astray.  So that user's own processes do it.
+"""
 
 from __future__ import annotations
 
@@ -6,73 +11,56 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NotFound, PermissionDenied, SupervisorError, UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """``name`` is "" for whoever runs this program."""
-
-    home: Path
-    name: str = ""
+from .surroundings import for_preparing
+from .systemd import GPU_GROUPS
 
 
 def is_root() -> bool:
     return sys.platform != "win32" and os.geteuid() == 0
 
 
-def account_of_system(named: str | None, environ: Mapping[str, str]) -> Account:
+def user_of_system(named: str | None, environ: Mapping[str, str]) -> str:
     """
-    Who a service of the whole system runs as: who is named, else who said sudo.
+    Who a service of the whole system runs as: who is named, else who said sudo, or would have to.
 
     Raises UsageError where that is nobody: root only by name.  NotFound where there is no such user.
     """
-    name = named or environ.get("SUDO_USER", "")
+    name = named or (environ.get("SUDO_USER", "") if is_root() else user_name())
     if not name or (name == "root" and not named):
         raise UsageError(
             "It is not known who the service shall run as.",
             hint="--run-as NAME: a user of its own (useradd --system goss-supervisor), or yours.",
         )
-    return Account(_home_of(name), name)
+    _refuse_nobody(name)
+    return name
 
 
-def run_for(account: Account, command: Sequence[str], environment: Mapping[str, str], what: str) -> None:
+def prepare_as(user: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
     """
-    Run a program of ours to its end on this terminal.
+    Run a program of ours to its end on this terminal, as the service will run: see `for_preparing`.
 
-    Raises PermissionDenied where that user may not run it, and SupervisorError with its exit code where it
-    fails, when it has said why itself.
-    """
-    try:
-        ended = _run(account, command, {**os.environ, **environment})
-    except PermissionError as error:
-        raise PermissionDenied(
-            f"{account.name or 'This user'} may not run {command[0]}.",
-            hint="Install goss-supervisor where that user can read it, as in /opt or /usr/local.",
-        ) from error
-    if ended:
-        failed = SupervisorError(f"{what} did not succeed: see above.")
-        failed.exit_code = ended
-        raise failed
-
-
-def make_home(folder: Path, account: Account) -> None:
-    """
-    The folder that everything of a system service is in, 0700 and that user's.
-
-    Raises PermissionDenied where it cannot be made, or is another user's: what is in it would be, too.
+    Answers with its exit code; where that is not 0, it has said why.
+    Raises PermissionDenied where that user may not run it, and SupervisorError where something killed it.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        _refuse_anothers(folder, account)
+        ended = _run(user, command, _surroundings(user, environment))
     except PermissionError as error:
-        raise PermissionDenied(f"{folder} cannot be made by this user.", hint="Say it with sudo.") from error
-    else:
-        _give(folder, account)
+        raise _not_as(user, command[0], error) from error
+    if ended < 0:
+        raise SupervisorError(f"Preparing was ended by signal {-ended}.")
+    return ended
+
+
+def _not_as(user: str, program: str, error: PermissionError) -> PermissionDenied:
+    if error.filename != program:  # it did not come as far as that
+        return PermissionDenied(f"This process may not become {user}: {error.strerror}.")
+    return PermissionDenied(
+        f"{user or 'This user'} may not run {program}.",
+        hint="Install goss-supervisor where that user can read it, as in /opt or /usr/local.",
+    )
 
 
 if sys.platform == "win32":
@@ -83,32 +71,71 @@ if sys.platform == "win32":
     def existing_groups(names: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG001
         return ()
 
-    def _home_of(name: str) -> Path:
-        raise UsageError(f"--run-as {name}: on Windows the service is that of who installs it.")
+    def make_home(folder: Path, user: str) -> None:
+        """There is no service of the system that would need one."""
 
-    def _run(account: Account, command: Sequence[str], environment: Mapping[str, str]) -> int:  # noqa: ARG001
+    def _refuse_nobody(name: str) -> None:
+        """Nor anybody else whose it could be."""
+
+    def _surroundings(user: str, service: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG001
+        """A task has all that its user has."""
+        return {**os.environ, **service}
+
+    def _run(user: str, command: Sequence[str], environment: Mapping[str, str]) -> int:  # noqa: ARG001
         return subprocess.run(command, env=dict(environment), check=False).returncode
-
-    def _refuse_anothers(folder: Path, account: Account) -> None:
-        """Rights are another matter there."""
-
-    def _give(folder: Path, account: Account) -> None:
-        """The same."""
 
 else:
     import grp
     import pwd
+    from shlex import quote
 
     def user_name() -> str:
-        """Of this program, whatever USER says."""
-        return pwd.getpwuid(os.getuid()).pw_name
+        """Of this program, whatever USER says; in a container it may be a number alone."""
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return str(os.getuid())
 
     def existing_groups(names: Sequence[str]) -> tuple[str, ...]:
         there = {group.gr_name for group in grp.getgrall()}
         return tuple(name for name in names if name in there)
 
-    def _home_of(name: str) -> Path:
-        return Path(_entry(name).pw_dir)
+    def make_home(folder: Path, user: str) -> None:
+        """
+        The folder that everything of a system service is in, 0700 and that user's.
+
+        Raises PermissionDenied where it cannot be made, or is another user's: what is in it would be, too.
+        Raises NotADirectoryError where it is something else.
+        """
+        entry = _entry(user)
+        if not folder.exists():
+            _make(folder, entry)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # whatever stands at its path from here on
+        try:
+            if (owner := os.fstat(descriptor).st_uid) != entry.pw_uid:
+                raise PermissionDenied(
+                    f"{folder} belongs to user {owner}, not to {user}.",
+                    hint=f"sudo chown -R {user}: {quote(str(folder))}, or --run-as whom it belongs to.",
+                )
+            os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
+
+    def _make(folder: Path, entry: pwd.struct_passwd) -> None:
+        """By that user; by root only where nobody else can have laid a link on the way."""
+        mkdir = ("mkdir", "-p", "-m", "700", str(folder))
+        if _run_as(entry, mkdir, os.environ, stderr=subprocess.DEVNULL) == 0:
+            return
+        if any(above.lstat().st_uid for above in folder.parents if os.path.lexists(above)):
+            raise PermissionDenied(
+                f"{entry.pw_name} may not make {folder}.",
+                hint=f"sudo install -d -m 700 -o {entry.pw_name} {quote(str(folder))}",
+            )
+        folder.mkdir(mode=0o700, parents=True)
+        os.chown(folder, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+    def _refuse_nobody(name: str) -> None:
+        _entry(name)
 
     def _entry(name: str) -> pwd.struct_passwd:
         try:
@@ -116,34 +143,38 @@ else:
         except KeyError as error:
             raise NotFound(f"There is no user {name}.", hint=f"sudo useradd --system {name}") from error
 
-    def _refuse_anothers(folder: Path, account: Account) -> None:
-        owner = folder.stat().st_uid
-        if account.name and owner != _entry(account.name).pw_uid:
-            raise PermissionDenied(
-                f"{folder} belongs to user {owner}, not to {account.name}.",
-                hint=f"sudo chown -R {account.name}: {folder}, or --run-as whom it belongs to.",
-            )
+    def _surroundings(user: str, service: Mapping[str, str]) -> dict[str, str]:
+        return for_preparing(service, _login(_entry(user)) if user else None, os.environ)
 
-    def _give(folder: Path, account: Account) -> None:
-        if account.name:
-            entry = _entry(account.name)
-            os.chown(folder, entry.pw_uid, entry.pw_gid)
+    def _login(entry: pwd.struct_passwd) -> dict[str, str]:
+        """What systemd and launchd set for a user."""
+        name = entry.pw_name
+        return {"HOME": entry.pw_dir, "LOGNAME": name, "SHELL": entry.pw_shell, "USER": name}
 
-    def _run(account: Account, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """As another user without the caller's folders, which that one could not use."""
-        if not account.name or _entry(account.name).pw_uid == os.geteuid():
-            return subprocess.run(command, env=dict(environment), check=False).returncode
-        entry = _entry(account.name)
-        theirs = {name: value for name, value in environment.items() if not name.startswith("XDG_")}
-        theirs |= {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
-        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    def _run(user: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        return _run_as(_entry(user) if user else None, command, environment)
+
+    def _run_as(
+        entry: pwd.struct_passwd | None,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        stderr: int | None = None,
+    ) -> int:
+        """In a service's folder, umask and groups."""
+        other = None if entry is None or entry.pw_uid == os.geteuid() else entry
         return subprocess.run(
             command,
-            env=theirs,
-            user=entry.pw_uid,
-            group=entry.pw_gid,
-            extra_groups=groups,
+            env=environment,
+            stderr=stderr,
+            user=None if other is None else other.pw_uid,
+            group=None if other is None else other.pw_gid,
+            extra_groups=None if other is None else _groups(other),
             cwd="/",
             umask=0o077,
             check=False,
         ).returncode
+
+    def _groups(entry: pwd.struct_passwd) -> list[int]:
+        """With those that a unit adds, or a GPU would be hidden here that the service will see."""
+        gpu = [grp.getgrnam(name).gr_gid for name in existing_groups(GPU_GROUPS)]
+        return [*os.getgrouplist(entry.pw_name, entry.pw_gid), *gpu]

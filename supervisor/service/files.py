@@ -12,17 +12,27 @@ from . import mark
 from .types import File
 
 
-def write(files: Sequence[File], *, force: bool) -> tuple[Path, ...]:
+def refuse(files: Sequence[File], *, force: bool) -> None:
+    """
+    Raises SupervisorError, unless ``force``, where one to be written is not ours or was changed by hand.
+
+    PermissionDenied where its folder may not be written to.
+    """
+    for file in _stale(files):
+        if not force:
+            refuse_another(file.path, file.encoding)
+        folder = next(folder for folder in file.path.parents if folder.exists())
+        if not os.access(folder, os.W_OK):
+            raise _denied(file.path)
+
+
+def write(files: Sequence[File]) -> tuple[Path, ...]:
     """
     Bring the files to their text; answers which were written, those that were right already are not.
 
-    Raises SupervisorError before anything is written where one is not ours or was changed by hand, unless
-    ``force``; PermissionDenied where that may not be written.
+    Whoever calls has asked `refuse` before.  Raises PermissionDenied.
     """
-    stale = [file for file in files if read(file.path, file.encoding) != file.text]
-    if not force:
-        for file in stale:
-            refuse_another(file.path, file.encoding)
+    stale = _stale(files)
     for file in stale:
         _write(file)
     return tuple(file.path for file in stale)
@@ -70,6 +80,10 @@ def refuse_another(path: Path, encoding: str = "utf-8") -> None:
             hint="--force replaces or removes it, changes and all. With systemd, changes that are to stay "
             "belong into a drop-in: systemctl edit.",
         )
+
+
+def _stale(files: Sequence[File]) -> list[File]:
+    return [file for file in files if read(file.path, file.encoding) != file.text]
 
 
 def _write(file: File) -> None:

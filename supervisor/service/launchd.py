@@ -20,12 +20,11 @@ from typing import Any
 
 from ..errors import UsageError
 from .mark import PLACE, sealed
-from .types import Request, Service
+from .types import FOR_A_SERVICE, Request, Service
 
 AGENTS = Path("Library/LaunchAgents")  # in a home folder
 DAEMONS = Path("/Library/LaunchDaemons")
 EARLY_LOG = "launchd.log"
-FOR_A_SERVICE = "--service"  # of `start`
 
 STOP_MARGIN_SECONDS = 10.0
 _THROTTLE_SECONDS = 30  # between two starts; the default is 10, for ever
@@ -33,16 +32,17 @@ _OPEN_FILES = 8192  # the default is 256, and a request may take two
 _UMASK = 0o077
 _HEAD_LINES = 2  # the XML declaration and the DOCTYPE
 
-_TOLD = re.compile(r"^\s*(state|pid|last exit code) = (.*?)\s*$", re.MULTILINE)
+_TOLD = re.compile(r"^\s*(path|state|pid|last exit code) = (.*?)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What ``launchctl print`` said of a service, as far as it did."""
+    """What ``launchctl print`` said of a service, as far as it did; ``path`` is that of its property list."""
 
     state: str = ""
     pid: int | None = None
     last_exit: str = ""
+    path: str = ""
 
 
 def label(service: Service) -> str:
@@ -72,6 +72,7 @@ def told(text: str) -> Told:
         state=words.get("state", ""),
         pid=int(pid) if pid.isdecimal() else None,
         last_exit=words.get("last exit code", ""),
+        path=words.get("path", ""),
     )
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import NotFound, PermissionDenied, SupervisorError
 from .types import Command
 
-_NO_RIGHTS = ("access denied", "interactive authentication required", "permission denied", "not permitted")
+_NO_RIGHTS = (
+    "access denied",
+    "access is denied",
+    "interactive authentication required",
+    "not permitted",
+    "not privileged",
+    "permission denied",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +61,38 @@ def run(*command: str, environment: Mapping[str, str] | None = None) -> Ran:
 
 
 def must(*command: str, hint: str = "") -> Ran:
-    """As `run`; raises PermissionDenied or SupervisorError where it fails."""
+    """As `run`; raises `failure` where it fails."""
     ran = run(*command)
-    if ran.returncode == 0:
-        return ran
-    if any(words in ran.stderr.lower() for words in _NO_RIGHTS):
-        raise PermissionDenied(f"{shlex.join(command)}: {ran.said}", hint=hint or "Say it with sudo.")
-    raise SupervisorError(f"{shlex.join(command)}: {ran.said}", hint=hint)
+    if ran.returncode:
+        raise failure(ran, hint)
+    return ran
+
+
+def failure(ran: Ran, hint: str = "") -> SupervisorError:
+    """PermissionDenied where it says in one of the tools' ways that rights are missing."""
+    said = f"{shlex.join(ran.command)}: {ran.said}"
+    if any(words in f"{ran.stderr}\n{ran.stdout}".lower() for words in _NO_RIGHTS):
+        return PermissionDenied(said, hint=hint or "Say it with sudo.")
+    return SupervisorError(said, hint=hint)
+
+
+if sys.platform == "win32":
+
+    def become(command: Command) -> int:
+        """Windows cannot replace a program: this one waits, and answers with the other's exit code."""
+        return subprocess.run(command, check=False).returncode
+
+else:
+
+    def become(command: Command) -> int:
+        """
+        Be that program from now on: Ctrl+C, the terminal and the exit code are its own.
+
+        Raises NotFound where there is no such program.
+        """
+        sys.stdout.flush()
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that would be passed on
+        try:
+            os.execvp(command[0], command)  # noqa: S606 - a shell is not wanted
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no {command[0]} on this system.") from error

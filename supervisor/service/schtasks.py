@@ -22,13 +22,12 @@ from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorErr
 from ..paths import Paths
 from . import files
 from .ran import must, run
-from .types import Command, File, Request, Service, Status
+from .types import DAEMON_LOG, Command, Done, File, Request, Say, Service, Status, unheard
 from .windows_task import ENCODING, SOURCE, render
 
 _OURSELVES = (sys.executable, "-P", "-m", "supervisor")
 _RUNNING = "267009"  # SCHED_S_TASK_RUNNING, 0x41301
 _LOOKS = 20
-_DAEMON_LOG = "daemon.log"  # see `daemon.places`
 _AT_BOOT = "Install it with --user; for a service that starts at boot there is WinSW: docs/service.md"
 
 
@@ -60,92 +59,116 @@ class TaskScheduler:
     def commands(self, request: Request) -> tuple[Command, ...]:
         return (self._create(request.service), ("schtasks", "/run", "/tn", request.service.name))
 
-    def install(self, request: Request, *, force: bool) -> tuple[str, ...]:
-        service, wanted = request.service, self.files(request)
-        registered = _registered(service)
+    @property
+    def waits(self) -> bool:
+        return False
+
+    def refuse(self, request: Request, *, force: bool) -> None:
+        wanted, registered = self.files(request), _registered(request.service)
         if registered and SOURCE not in registered and not force:
             raise SupervisorError(
-                f"There is a task {service.name} that was not made by goss-supervisor.",
+                f"There is a task {request.service.name} that was not made by goss-supervisor.",
                 hint="Rename it, or say --force to have it replaced.",
             )
-        done = [f"wrote {path}" for path in files.write(wanted, force=force)]
-        if done or SOURCE not in registered:
-            done += self._leave(service)
+        files.refuse(wanted, force=force)
+
+    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+        self.refuse(request, force=force)
+        service, done = request.service, Done(say)
+        for path in files.write(self.files(request)):
+            done(f"wrote {path}")
+        if done or SOURCE not in _registered(service):
+            self._leave(service, done)
             must(*self._create(service))
-            done.append(f"registered the task {service.name}: it starts with the next logon")
+            done(f"registered the task {service.name}: it starts with the next logon")
         if self._pid() is None:
-            done += self._enter(service)
+            self._enter(service, done)
         if done and request.environment:
-            done.append(_of_environment(request.environment))
+            done(_of_environment(request.environment))
         return tuple(done)
 
-    def uninstall(self, service: Service, *, force: bool) -> tuple[str, ...]:
+    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
         _refuse_system(service)
-        path = self._path(service)
-        done: list[str] = []
+        path, done = self._path(service), Done(say)
         if not force:
             files.refuse_another(path, ENCODING)
         if SOURCE in _registered(service):
-            done += self._leave(service)
+            self._leave(service, done)
             must("schtasks", "/delete", "/tn", service.name, "/f")
-            done.append(f"removed the task {service.name}")
+            done(f"removed the task {service.name}")
         if files.remove(path, encoding=ENCODING, force=force):
-            done.append(f"removed {path}")
-        return tuple(done) or (f"{path} is not there: nothing to remove",)
+            done(f"removed {path}")
+        if not done:
+            done(f"{path} is not there: nothing to remove")
+        return tuple(done)
 
-    def start(self, service: Service) -> tuple[str, ...]:
+    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
         _require(service)
-        return (f"{service.name} runs already",) if self._pid() is not None else self._enter(service)
+        done = Done(say)
+        if self._pid() is None:
+            self._enter(service, done)
+        else:
+            done(f"{service.name} runs already")
+        return tuple(done)
 
-    def stop(self, service: Service) -> tuple[str, ...]:
+    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
         _require(service)
-        return self._leave(service) or (f"{service.name} does not run",)
+        done = Done(say)
+        self._leave(service, done)
+        if not done:
+            done(f"{service.name} does not run")
+        return tuple(done)
 
-    def restart(self, service: Service) -> tuple[str, ...]:
+    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
         _require(service)
-        return (*self._leave(service), *self._enter(service))
+        done = Done(say)
+        self._leave(service, done)
+        self._enter(service, done)
+        return tuple(done)
 
     def status(self, service: Service) -> Status:
         registered = _registered(service)
+        is_ours = SOURCE in registered
+        is_disabled = "<Enabled>false</Enabled>" in registered
         pid = self._pid()
         return Status(
-            installed=SOURCE in registered,
+            installed=is_ours,
             running=pid is not None,
-            at_boot="<Enabled>false</Enabled>" not in registered if registered else False,
-            state="not installed" if not registered else "not running" if pid is None else "running",
+            starts_by_itself="at login" if is_ours and not is_disabled else "no",
+            state="not installed" if not is_ours else "not running" if pid is None else "running",
             pid=pid,
         )
 
     def logs(self, service: Service, *, lines: int | None, follow: bool) -> Command:
-        _refuse_system(service)
-        path = str(self.log_folder / _DAEMON_LOG).replace("'", "''")
+        _require(service)
+        path = str(self.log_folder / DAEMON_LOG).replace("'", "''")
         tail = "" if lines is None else f" -Tail {lines}"
         script = f"Get-Content -LiteralPath '{path}'{tail}{' -Wait' if follow else ''}"
         return ("powershell", "-NoProfile", "-Command", script)
 
     # --- the daemon
 
-    def _enter(self, service: Service) -> tuple[str, ...]:
+    def _enter(self, service: Service, say: Say) -> None:
         """Returns at once: the task goes on by itself."""
         must("schtasks", "/run", "/tn", service.name)
-        return (f"started {service.name}; goss-supervisor status tells when it is ready",)
+        say(f"started {service.name}")
 
-    def _leave(self, service: Service) -> tuple[str, ...]:
+    def _leave(self, service: Service, say: Say) -> None:
         """
-        Answers nothing where it did not run.
+        Nothing is said where it did not run.
 
         The task ends a moment after its daemon, and till then Windows ignores it that it shall be run.
         """
         ran = run(*self.ourselves, "stop")
         if ran.returncode == NotRunning.exit_code:
-            return ()
+            return
         if ran.returncode != EXIT_OK:
             raise SupervisorError(f"goss-supervisor stop: {ran.said}", hint="goss-supervisor stop --now")
         for _ in range(_LOOKS):
             if not _is_under_way(service):
                 break
             time.sleep(self.pause_seconds)
-        return (f"stopped {service.name}, until the next logon",)
+        say(f"stopped {service.name}, until the next logon")
 
     def _pid(self) -> int | None:
         """The daemon's, where there is one."""

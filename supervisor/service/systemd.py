@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from . import mark
-from .types import Request
+from .types import Command, Request
 
 NOTIFY_RELOAD = 253  # Type=notify-reload
 RESTART_STEPS = 254  # RestartSteps=, RestartMaxDelaySec=
@@ -74,9 +74,9 @@ def quoted(word: str) -> str:
     return escaped if _PLAIN.fullmatch(word) else f'"{escaped}"'
 
 
-def command_line(command: tuple[str, ...]) -> str:
+def command_line(command: Command) -> str:
     """
-    For ExecStart=.  ``:`` before it keeps systemd from replacing ``$NAME`` in it (from version 244 on).
+    For ExecStart= and its like.  ``:`` before it keeps systemd from replacing ``$NAME`` in it (from 244 on).
 
     Raises UsageError for a program's path with a quote or a backslash, which systemd does not start.
     """
@@ -97,7 +97,8 @@ def _unit(request: Request, *, system: bool) -> Iterator[str]:
             yield "Wants=network-online.target"
             yield "After=network-online.target"
         yield "After=nvidia-persistenced.service"  # an order only; nothing where there is none
-    yield "StartLimitIntervalSec=300"  # in [Service] both would be unknown keys
+    # An hour: the daemon has used its own budget of restarts before a start fails, which takes minutes.
+    yield "StartLimitIntervalSec=3600"  # in [Service] it would be an unknown key
     yield "StartLimitBurst=5"
 
 
@@ -105,10 +106,10 @@ def _service(request: Request, facts: Facts) -> Iterator[str]:
     """What holds for both scopes."""
     reloads = facts.version >= NOTIFY_RELOAD
     yield "Type=notify-reload" if reloads else "Type=notify"
-    yield "NotifyAccess=main"
+    yield f"NotifyAccess={'main' if reloads else 'exec'}"  # exec: a reload that downloads asks for time
     yield f"ExecStart={command_line(request.command)}"
-    if not reloads:
-        yield "ExecReload=/bin/kill -HUP $MAINPID"
+    if not reloads:  # kill -HUP would return before the daemon has begun, and could not fail
+        yield f"ExecReload={command_line(request.reload)}"
     for name, value in sorted(_environment(request).items()):
         yield f"Environment={quoted(f'{name}={value}')}"
     yield "SyslogIdentifier=goss-supervisor"

@@ -7,15 +7,19 @@ files are written, compared and removed by `files.py`, the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 NAME = "goss-supervisor"
+FOR_A_SERVICE = "--service"  # of `start`, for managers that know no exit code of ours
+DAEMON_LOG = "daemon.log"  # see `daemon.places`
 
 Scope = Literal["user", "system"]
+Starts = Literal["at boot", "at login", "no"]
 Command = tuple[str, ...]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +35,22 @@ class Request:
     """
     A service to be installed.
 
-    ``command`` begins with an absolute path and runs in the foreground; no secrets are in it, nor in
-    ``environment``.  ``stop_seconds`` is what a stop takes at most by our own ladder, without any margin.
+    ``command`` begins with an absolute path and runs in the foreground; ``reload``, beside it, makes it read
+    its profile again.  No secrets are in them, nor in ``environment``.  ``stop_seconds`` is what a stop takes
+    at most by our own ladder, without any margin.
     ``user`` is who a system service runs as; a user service is always that of the caller, and has "".
-    ``home`` is that user's home folder.  ``data`` is what GOSS_SUPERVISOR_HOME puts everything under; None
-    where the files lie where this system keeps them.  ``logs`` is the folder of our own logs.
+    ``data`` is what GOSS_SUPERVISOR_HOME puts everything under; None where the files lie where this system
+    keeps them.  ``logs`` is the folder of our own logs.
     """
 
     service: Service
     command: Command
+    reload: Command
     stop_seconds: float
-    home: Path
     logs: Path
+    profile: str
     user: str = ""
     data: Path | None = None
-    profile: str | None = None  # None: the last one used, else the one that fits this machine best
     environment: Mapping[str, str] = field(default_factory=dict)
     needs_network: bool = False
 
@@ -67,19 +72,42 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the manager says; ``state`` in its own words, ``detail`` is one line for people."""
+    """
+    What the manager says; ``state`` in its own words, ``detail`` is one line for people.
+
+    ``running`` is whether its process is there, be it ready or not.
+    """
 
     installed: bool
     running: bool
-    at_boot: bool | None  # None: not known
+    starts_by_itself: Starts | None  # None: not known
     state: str  # active, failed, not installed …
     pid: int | None = None
     detail: str = ""
 
 
+def unheard(_sentence: str) -> None:
+    """A `Say` for nobody."""
+
+
+class Done(list[str]):
+    """What was done so far, one sentence an item; each is said as it happens."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__()
+        self._say = say
+
+    def __call__(self, sentence: str) -> None:
+        self.append(sentence)
+        self._say(sentence)
+
+
 class Manager(Protocol):
     """
-    One service manager.  What changes something answers with what it did, one sentence an item.
+    One service manager.
+
+    What changes something says what it did when it has done it, one sentence at a time, so that a person who
+    leaves early, or meets an error, knows how far it came.  In the end it answers with all of them.
 
     All raise a SupervisorError that says what the tool said and what to do; PermissionDenied where more
     rights are needed, NotFound where the service is not installed.
@@ -89,24 +117,39 @@ class Manager(Protocol):
     def title(self) -> str:
         """``systemd 252``, ``launchd``, ``Task Scheduler``."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether it knows when the service is ready; then start, restart and install return at that time."""
+
     def files(self, request: Request) -> tuple[File, ...]:
         """Every file that `install` would write.  Pure: what was found of the system is in the manager."""
 
     def commands(self, request: Request) -> tuple[Command, ...]:
         """The commands that `install` would run after that, for `print`."""
 
-    def install(self, request: Request, *, force: bool) -> tuple[str, ...]:
-        """Write, enable and start.  Again with the same request: nothing is changed, and that is said."""
+    def refuse(self, request: Request, *, force: bool) -> None:
+        """
+        Raises now what `install` would raise before it changes anything.
 
-    def uninstall(self, service: Service, *, force: bool) -> tuple[str, ...]:
-        """Stop, disable and remove exactly what `install` made; nothing there: that is said."""
+        The manager does not run, rights are missing, or, without ``force``, a file is not ours.
+        """
 
-    def start(self, service: Service) -> tuple[str, ...]: ...
+    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+        """Write, enable and start.  Again with the same request: nothing is changed, and nothing said."""
 
-    def stop(self, service: Service) -> tuple[str, ...]:
+    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+        """
+        Stop, disable and remove exactly what `install` made; nothing there: that is said.
+
+        What runs on without its file, which somebody deleted, is stopped and forgotten, too.
+        """
+
+    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]: ...
+
+    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
         """Returns when it has stopped; it comes back with the next boot."""
 
-    def restart(self, service: Service) -> tuple[str, ...]: ...
+    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]: ...
 
     def status(self, service: Service) -> Status: ...
 

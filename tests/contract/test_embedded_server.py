@@ -192,8 +192,9 @@ def test_a_key_from_the_environment_is_asked_for(
 ) -> None:
     monkeypatch.setenv("LLAMA_API_KEY", "open sesame")
     _, url = serve(running, model, "-c", "512")
-    with pytest.raises(urllib.error.HTTPError, match="401"):
+    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         request(f"{url}/v1/models")
+    refused.value.close()
     assert "data" in request(f"{url}/v1/models", key="open sesame")
 
 
@@ -230,7 +231,8 @@ def test_while_it_loads_it_says_503_and_a_signal_kills_it(
         port = free.getsockname()[1]
     child = spawn(running, "-m", str(tmp_path / "slow.gguf"), "--port", str(port))
     wait_for(child.stderr, "load_model: loading model")
-    with pytest.raises(urllib.error.HTTPError, match="503"):
+    with pytest.raises(urllib.error.HTTPError, match="503") as refused:
         request(f"http://127.0.0.1:{port}/health")
+    refused.value.close()
     child.send_signal(signal.SIGTERM)
     assert child.wait(TIMEOUT_SECONDS) == -signal.SIGTERM

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from supervisor.hardware.types import Cpu, Hardware
+from supervisor.cli.first_run import machine_in_words
+from supervisor.hardware.types import Cpu, Gpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
+from supervisor.model.shapes import write_sparse
 
 from ..fakes.binaries import fake_server
 from ..fakes.hub import FakeHub
@@ -27,9 +30,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the engine is a
 GIB = 1024**3
 REPO, FILE = "ggml-org/gpt-oss-20b-GGUF", "gpt-oss-20b-mxfp4.gguf"
 PATIENCE = 60.0
+HEADER_BYTES = 16 * 1024**2  # and some of what comes behind it
 
 
-def machine(ram_gib: int) -> Hardware:
+def machine(ram_gib: int, free_gib: int) -> Hardware:
     return Hardware(
         "linux",
         "x86_64",
@@ -38,7 +42,7 @@ def machine(ram_gib: int) -> Hardware:
         libc_version="2.39",
         cpu=Cpu("Some CPU", 8, 8, 16, ("avx2",)),
         ram_bytes=ram_gib * GIB,
-        available_bytes=ram_gib * GIB,
+        available_bytes=free_gib * GIB,
         disk_free_bytes=100 * GIB,
     )
 
@@ -50,12 +54,14 @@ class Day:
     root: Path
     hub: FakeHub
     ram_gib: int = 32
+    free_gib: int | None = None
     port: int = field(default_factory=free_port)
 
     @property
     def env(self) -> dict[str, str]:
         box = self.root / "box.json"
-        box.write_text(json.dumps(to_json(machine(self.ram_gib))), encoding="utf-8")
+        free = self.ram_gib if self.free_gib is None else self.free_gib
+        box.write_text(json.dumps(to_json(machine(self.ram_gib, free))), encoding="utf-8")
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         return {
             **kept,
@@ -113,6 +119,15 @@ class Day:
         if size_bytes is not None:
             self.hub._entries[REPO][1]["size"] = size_bytes
 
+    def offer_a_true_one(self) -> None:
+        """A header as the real model has it, with which the list of files agrees; its weights are nowhere."""
+        made = self.root / FILE
+        write_sparse(made, "20b")
+        with made.open("rb") as file:
+            self.hub.add(REPO, {FILE: file.read(HEADER_BYTES)})
+        entry = self.hub._entries[REPO][1]
+        entry["size"] = entry["lfs"]["size"] = made.stat().st_size
+
     def fetched(self) -> bool:
         """Whether the whole model was asked for, not only its header."""
         return None in self.hub.ranges(FILE)
@@ -149,10 +164,56 @@ def test_what_an_earlier_download_brought_is_not_counted_again(day):
     assert "10.0 GB to download" in day.run(*day.start, code=2).stderr
 
 
-def test_what_nobody_can_tell_the_size_of_is_said_to_be_unknown_and_asked_about_as_well(day):
-    refused = day.run(*day.start, code=2).stderr
-    assert "an unknown amount to download" in refused
-    assert "memory   not known: " in refused
+def test_a_model_that_cannot_be_had_is_said_at_once_and_nobody_is_asked(day):
+    refused = day.on_a_terminal("y", *day.start, code=5)
+    assert "error: " in refused
+    assert "set HF_TOKEN" in refused
+    assert "[Y/n]" not in refused
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_downloaded_in_the_words_of_a_start(day):
+    day.ram_gib, day.free_gib = 16, 3
+    day.offer_a_true_one()
+    refused = day.run("start", "--set", "engine.flavour=cpu", code=7).stderr
+    error = refused.partition("\nerror: ")[2]
+    assert error.startswith("gpt-oss-20b does not fit: needs ")
+    assert " of the 3.0 GiB that are free in RAM" in error
+    assert "goss-supervisor start --profile demo" in error
+    assert not (day.home / "data" / "engines").exists()
+    by_itself = day.run(*day.start, "--profile", "gpt-oss-20b", code=7).stderr
+    assert error.splitlines()[0] in by_itself
+
+
+def test_force_goes_past_that_refusal(day):
+    day.ram_gib, day.free_gib = 16, 3
+    day.offer_a_true_one()
+    asked = day.run("start", "--set", "engine.flavour=cpu", "--force", code=2).stderr
+    assert "12.1 GB to download, and there is no terminal to ask on" in asked
+
+
+def test_an_address_that_cannot_be_listened_on_is_said_before_anything_is_downloaded(day):
+    day.offer()
+    with socket.create_server(("127.0.0.1", day.port)):
+        refused = day.run(*day.start, code=10).stderr
+    assert f"error: Port {day.port} is taken by " in refused
+    assert f"start --set listen.port={day.port + 1}" in refused
+    assert not day.fetched()
+
+
+@pytest.mark.parametrize(
+    ("host", "who"),
+    [("127.0.0.1", "this computer only"), ("0.0.0.0", "other computers reach it too")],
+)
+def test_who_else_reaches_it_is_said_with_the_address(day, host, who):
+    day.offer(12_100_000_000)
+    refused = day.run(*day.start, "--set", f"listen.host={host}", code=2).stderr
+    assert f"address  {host} port {day.port}, {who}\n" in refused
+
+
+def test_graphics_that_are_called_like_their_processor_are_not_told_twice():
+    mac = Hardware("macos", "arm64", cpu=Cpu("Apple M4", 10, 4, 10, ()), ram_bytes=16 * GIB)
+    mac = replace(mac, os_name="macOS 15.3.1", gpus=(Gpu(vendor="apple", name="Apple M4"),))
+    assert machine_in_words(mac) == "macOS 15.3.1, Apple M4, 16.0 GiB RAM"
 
 
 def test_a_small_download_needs_no_question_and_the_end_says_what_comes_next(day):
@@ -209,23 +270,30 @@ def test_programs_get_json_alone_on_stdout(day):
     assert (told["outcome"]["result"], told["server"]["profile"]) == ("ready", "demo")
 
 
-def test_in_the_foreground_what_comes_next_is_said_before_the_log_begins(day):
+def test_in_the_foreground_what_comes_next_is_said_when_it_is_ready(day):
     day.ram_gib = 8
     words = [word for word in day.start if word != "--detach"]
     started = subprocess.Popen(
-        day.command(*words), env=day.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        day.command(*words),
+        env=day.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     bound = threading.Timer(PATIENCE, started.kill)
     bound.start()
     said = ""
     with started:
-        for line in started.stderr:
+        for line in started.stdout:
             said += line
-            if "ready at" in line:
+            if line.startswith("look  "):
                 started.send_signal(signal.SIGINT)
     bound.cancel()
     assert started.returncode == 0, said
-    assert said.index("goss-supervisor ask") < said.index("demo: preparing") < said.index("ready at")
+    assert said.index("ready at") < said.index("goss-supervisor ask") < said.index("stopping")
+    assert f"chat     http://127.0.0.1:{day.port} in a browser" in said
+    assert f"http://127.0.0.1:{day.port}/v1 is the base URL" in said
 
 
 # --- init

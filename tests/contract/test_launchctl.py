@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from supervisor.service.launchctl import Launchd
 from supervisor.service.schtasks import TaskScheduler
 from supervisor.service.types import Request, Service, Status
 
+pwd = pytest.importorskip("pwd", reason="not on Windows")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tools are played by scripts")
 
 PROGRAM = """#!{python} -IS
@@ -23,7 +25,8 @@ folder = Path({folder!r})
 name, words = Path(sys.argv[0]).name, sys.argv[1:]
 with (folder / "asked").open("a") as asked:
     asked.write(json.dumps([name, *words]) + "\\n")
-script = folder / f"{{name}} {{words[0].lstrip('/')}}"
+whole = folder / " ".join((name, *words)).replace("/", "_")
+script = whole if whole.exists() else folder / f"{{name}} {{words[0].lstrip('/')}}"
 answers = json.loads(script.read_text()) if script.exists() else [[0, ""]]
 returncode, said = answers[0]
 if answers[1:]:
@@ -48,7 +51,9 @@ class Tools:
     folder: Path
 
     def play(self, tool, verb, *answers):
-        (self.folder / f"{tool} {verb.lstrip('/')}").write_text(json.dumps(answers))
+        """``verb`` may be the whole command: that goes before."""
+        words = verb.replace("/", "_") if " " in verb else verb.lstrip("/")
+        (self.folder / f"{tool} {words}").write_text(json.dumps(answers))
 
     def asked(self, *without):
         """What was asked since the last time."""
@@ -76,8 +81,9 @@ def request_(tmp_path):
     return Request(
         USER,
         ("/opt/python", "-P", "-m", "supervisor", "start"),
+        ("/opt/python", "-P", "-m", "supervisor", "reload"),
         stop_seconds=-10.0,  # launchd's own patience is 0 s then
-        home=tmp_path,
+        profile="demo",
         logs=tmp_path / "Library" / "Logs" / "goss",
     )
 
@@ -88,6 +94,8 @@ def request_(tmp_path):
 @pytest.fixture
 def launchd(tmp_path, tools):
     tools.play("launchctl", "print", ABSENT)
+    tools.play("launchctl", "print gui/501", (0, "gui/501 = {"))
+    tools.play("launchctl", "print system", (0, "system = {"))
     return Launchd(501, tmp_path / "agents", tmp_path / "daemons", pause_seconds=0.01)
 
 
@@ -110,7 +118,7 @@ LOOKS = ("launchctl print",)
 def test_an_agent_is_written_and_taken_in(launchd, tools, request_, plist):
     assert launchd.install(request_, force=False) == (
         f"wrote {plist}",
-        "started goss-supervisor, now and with the next login; goss-supervisor status tells when it is ready",
+        "started goss-supervisor, now and with the next login",
     )
     assert tools.asked(*LOOKS) == [f"launchctl bootstrap gui/501 {plist}"]
     assert plist.read_text() == launchd.files(request_)[0].text
@@ -131,9 +139,7 @@ def test_installing_twice_changes_nothing(installed, tools, request_):
 
 def test_installing_again_starts_what_had_ended_by_itself(installed, tools, request_):
     tools.play("launchctl", "print", DOWN)
-    assert installed.install(request_, force=False) == (
-        "started goss-supervisor; goss-supervisor status tells when it is ready",
-    )
+    assert installed.install(request_, force=False) == ("started goss-supervisor",)
     assert tools.asked(*LOOKS) == [f"launchctl kickstart {TARGET}"]
 
 
@@ -162,10 +168,7 @@ def test_an_input_output_error_that_stays_is_said(launchd, tools, request_, plis
 def test_an_input_output_error_of_one_that_is_there_is_none(launchd, tools, request_):
     tools.play("launchctl", "bootstrap", EIO)
     tools.play("launchctl", "print", ABSENT, ABSENT, RUNNING)
-    assert (
-        "started goss-supervisor, now and with the next login; goss-supervisor status tells when it is ready"
-        in launchd.install(request_, force=False)
-    )
+    assert "started goss-supervisor, now and with the next login" in launchd.install(request_, force=False)
 
 
 def test_another_error_is_said_at_once(launchd, tools, request_):
@@ -233,9 +236,7 @@ def test_what_runs_is_not_started(installed, tools):
 
 def test_a_restart_asks_before_it_kills(installed, tools):
     tools.play("launchctl", "print", RUNNING, RUNNING, RUNNING, DOWN)
-    assert installed.restart(USER) == (
-        "restarted goss-supervisor; goss-supervisor status tells when it is ready",
-    )
+    assert installed.restart(USER) == ("restarted goss-supervisor",)
     asked = tools.asked()
     assert asked[2:] == [
         f"launchctl kill SIGTERM {TARGET}",
@@ -246,9 +247,7 @@ def test_a_restart_asks_before_it_kills(installed, tools):
 
 
 def test_a_restart_kills_what_does_not_leave(installed, tools):
-    assert installed.restart(USER) == (
-        "restarted goss-supervisor; goss-supervisor status tells when it is ready",
-    )
+    assert installed.restart(USER) == ("restarted goss-supervisor",)
     assert tools.asked(*LOOKS) == [f"launchctl kill SIGTERM {TARGET}", f"launchctl kickstart -k {TARGET}"]
 
 
@@ -274,12 +273,12 @@ def test_roots_service_lives_in_the_systems_domain(launchd, tools, request_, tmp
 
 def test_its_status_is_launchds_word(installed, tools):
     assert installed.status(USER) == Status(
-        installed=True, running=True, at_boot=True, state="running", pid=4711
+        installed=True, running=True, starts_by_itself="at login", state="running", pid=4711
     )
     tools.play("launchctl", "print", DOWN)
     tools.play("launchctl", "print-disabled", (0, '\t"goss-supervisor" => disabled'))
     assert installed.status(USER) == Status(
-        installed=True, running=False, at_boot=False, state="not running", detail="last exit code: 0"
+        installed=True, running=False, starts_by_itself="no", state="not running", detail="last exit code: 0"
     )
     tools.play("launchctl", "print", ABSENT)
     assert installed.status(USER).state == "not loaded"
@@ -287,9 +286,87 @@ def test_its_status_is_launchds_word(installed, tools):
 
 def test_what_is_not_installed_has_a_status_too(launchd, tools):
     assert launchd.status(USER) == Status(
-        installed=False, running=False, at_boot=False, state="not installed"
+        installed=False, running=False, starts_by_itself="no", state="not installed"
     )
-    assert tools.asked() == []
+    assert tools.asked() == [f"launchctl print {TARGET}"]
+
+
+def test_a_daemon_starts_at_boot_and_what_launchd_does_not_tell_is_unknown(launchd, tools, request_):
+    mac = replace(launchd, user=0)
+    mac.install(replace(request_, service=SYSTEM), force=False)
+    assert mac.status(SYSTEM).starts_by_itself == "at boot"
+    tools.play("launchctl", "print-disabled", (1, "Usage: launchctl print-disabled"))
+    assert mac.status(SYSTEM).starts_by_itself is None
+
+
+def test_nobody_logged_in_at_the_screen_is_said_before_anything_is_done(launchd, tools, request_, plist):
+    tools.play("launchctl", "print gui/501", (125, "Domain does not support specified action"))
+    for act in (launchd.refuse, launchd.install):
+        with pytest.raises(SupervisorError, match="does not support") as told:
+            act(request_, force=False)
+        assert "logged in at the screen" in told.value.hint
+    assert not plist.exists()
+
+
+def test_what_install_would_refuse_is_refused_before(launchd, tools, request_, plist):
+    launchd.refuse(request_, force=False)
+    plist.parent.mkdir()
+    plist.write_text("another's")
+    with pytest.raises(SupervisorError, match="was not made by"):
+        launchd.refuse(request_, force=False)
+    launchd.refuse(request_, force=True)
+    with pytest.raises(PermissionDenied, match="root's"):
+        launchd.refuse(replace(request_, service=SYSTEM), force=True)
+    assert tools.asked(*LOOKS) == []
+
+
+def test_missing_rights_are_told_from_other_failures(installed, tools):
+    tools.play("launchctl", "print", DOWN)
+    tools.play("launchctl", "kickstart", (1, "Could not kickstart service: 1: Operation not permitted"))
+    with pytest.raises(PermissionDenied, match="not permitted"):
+        installed.start(USER)
+    tools.play("launchctl", "kickstart", (3, "Could not find service"))
+    with pytest.raises(SupervisorError, match="Could not find") as told:
+        installed.start(USER)
+    assert told.value.exit_code == 1
+
+
+def test_what_runs_on_without_its_file_is_told_and_taken_out(installed, tools, plist):
+    plist.unlink()
+    left = installed.status(USER)
+    assert (left.installed, left.running, left.pid) == (False, True, 4711)
+    assert "service uninstall --user" in left.detail
+    tools.asked()
+    tools.play("launchctl", "print", RUNNING, RUNNING, ABSENT)
+    assert installed.uninstall(USER, force=False) == ("stopped goss-supervisor; launchd knows it no more",)
+    assert tools.asked(*LOOKS) == [f"launchctl bootout {TARGET}"]
+    assert installed.status(USER).state == "not installed"
+
+
+def test_a_service_of_that_name_from_another_file_is_not_touched(launchd, tools, plist):
+    tools.play("launchctl", "print", (0, f"{TARGET} = {{\n\tpath = /opt/other.plist\n\tpid = 12\n}}"))
+    assert launchd.status(USER).state == "not installed"
+    assert launchd.uninstall(USER, force=False) == (f"{plist} is not there: nothing to remove",)
+    assert tools.asked(*LOOKS) == []
+
+
+def test_each_step_is_said_as_it_is_done(launchd, tools, request_, plist):
+    tools.play("launchctl", "bootstrap", (125, "Bootstrap failed: 125"))
+    said = []
+    with pytest.raises(SupervisorError, match="125"):
+        launchd.install(request_, force=False, say=said.append)
+    assert said == [f"wrote {plist}"]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs root to give a folder away")
+def test_the_folder_of_logs_is_given_to_the_services_user(launchd, request_, tmp_path):
+    replace(launchd, user=0).install(replace(request_, service=SYSTEM, user="daemon"), force=False)
+    assert request_.logs.stat().st_uid == pwd.getpwnam("daemon").pw_uid
+
+
+def test_there_is_no_log_of_what_is_not_installed(launchd):
+    with pytest.raises(NotFound, match="is not there"):
+        launchd.logs(USER, lines=None, follow=False)
 
 
 def test_both_logs_are_shown(installed, request_):
@@ -347,7 +424,7 @@ def test_a_task_is_written_registered_and_run(scheduler, tools, request_, task):
     assert scheduler.install(request_, force=False) == (
         f"wrote {task}",
         "registered the task goss-supervisor: it starts with the next logon",
-        "started goss-supervisor; goss-supervisor status tells when it is ready",
+        "started goss-supervisor",
     )
     shown = [" ".join(command) for command in scheduler.commands(request_)]
     assert tools.asked(*QUERIES, "goss stop") == shown
@@ -444,23 +521,46 @@ def test_a_task_that_runs_is_not_started(registered, tools):
 
 def test_a_tasks_status_is_the_daemons_word(registered, tools):
     assert registered.status(USER) == Status(
-        installed=True, running=True, at_boot=True, state="running", pid=4711
+        installed=True, running=True, starts_by_itself="at login", state="running", pid=4711
     )
     tools.play("goss", "status", NOT_UP)
     tools.play("schtasks", "/query", (0, f"{OURS[1]}<Enabled>false</Enabled>"))
     assert registered.status(USER) == Status(
-        installed=True, running=False, at_boot=False, state="not running"
+        installed=True, running=False, starts_by_itself="no", state="not running"
     )
 
 
 def test_what_is_not_registered_has_a_status_too(scheduler):
     assert scheduler.status(USER) == Status(
-        installed=False, running=False, at_boot=False, state="not installed"
+        installed=False, running=False, starts_by_itself="no", state="not installed"
     )
 
 
-def test_a_name_with_a_quote_stays_one_word_for_powershell(scheduler):
-    *_, script = scheduler.logs(USER, lines=5, follow=True)
+def test_there_is_no_log_of_what_is_not_registered(scheduler):
+    with pytest.raises(NotFound, match="no task"):
+        scheduler.logs(USER, lines=None, follow=False)
+
+
+def test_what_the_scheduler_would_refuse_is_refused_before(scheduler, tools, request_, task):
+    scheduler.refuse(request_, force=False)
+    tools.play("schtasks", "/query", (0, "<Task><Source>another's</Source></Task>"))
+    with pytest.raises(SupervisorError, match="was not made by"):
+        scheduler.refuse(request_, force=False)
+    scheduler.refuse(request_, force=True)
+    assert tools.asked(*QUERIES) == []
+    assert not task.exists()
+
+
+def test_each_step_of_a_registration_is_said_as_it_is_done(scheduler, tools, request_, task):
+    tools.play("schtasks", "/create", (1, "ERROR: Access is denied."))
+    said = []
+    with pytest.raises(PermissionDenied, match="denied"):
+        scheduler.install(request_, force=False, say=said.append)
+    assert said == [f"wrote {task}"]
+
+
+def test_a_name_with_a_quote_stays_one_word_for_powershell(registered):
+    *_, script = registered.logs(USER, lines=5, follow=True)
     assert "ada''s logs" in script
     assert script.endswith("-Tail 5 -Wait")
 

@@ -10,16 +10,19 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
 import pytest
 
+from supervisor.daemon import client
 from supervisor.daemon.manager import Manager, manager_in
 from supervisor.daemon.notify import Notify, notify_in, watchdog_seconds_in
 from supervisor.daemon.patience import Patience, with_patience
 from supervisor.daemon.reloading import Reloading
+from supervisor.paths import Paths
 from supervisor.plan.wire import to_json
 from supervisor.progress import Silent
 from supervisor.server.inbox import Inbox
@@ -163,6 +166,18 @@ def test_a_reload_is_announced_and_over_whatever_came_of_it(manager, tmp_path):
     assert manager.speakers == {process.pid}
 
 
+def test_time_is_asked_for_while_another_plan_loads_whoever_asked_for_it(manager, tmp_path):
+    """As ``systemctl reload`` does, below 253, by a program beside the daemon."""
+    gate, place = tmp_path / "gate", Paths.under(tmp_path / "home")
+    asked = {"op": "start", "plan": to_json(plan(tmp_path, load_gate=gate))}
+    with daemon(manager, tmp_path, plan(tmp_path)), ThreadPoolExecutor() as threads:
+        manager.until("READY")
+        answer = threads.submit(client.ask, place, asked, timeout=None)
+        manager.until("EXTEND_TIMEOUT_USEC")
+        gate.touch()
+        assert answer.result(BOUND_SECONDS)["outcome"]["result"] == "ready"
+
+
 def test_a_crash_is_seen_in_the_status_and_not_as_a_new_start(manager, tmp_path):
     with daemon(manager, tmp_path, plan(tmp_path)):
         manager.until("READY")
@@ -259,52 +274,118 @@ def heard_on(reading: int) -> bytes:
     raise AssertionError(f"nobody closed it after {data!r}")
 
 
-def test_the_journal_gets_priorities_and_no_second_time_stamp(tmp_path):
-    said = "0.00.000.001 W slow: a warning of the server\n0.00.000.002 E bad: an error of it"
-    reading, writing = socket.socketpair()
-    here = os.fstat(writing.fileno())
-    with FakeManager(tmp_path) as manager, reading:
-        asked = to_json(plan(tmp_path, stderr=said))
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "supervisor.daemon"],
-            stdin=subprocess.PIPE,
-            stderr=writing,
-            env={
-                "PATH": os.environ["PATH"],
-                "GOSS_SUPERVISOR_HOME": str(tmp_path / "home"),
-                "JOURNAL_STREAM": f"{here.st_dev}:{here.st_ino}",
-                **manager.env,
-            },
-        )
-        writing.close()
-        process.stdin.write(json.dumps({"foreground": True, "plan": asked}).encode())
-        process.stdin.close()
-        manager.until("READY")
+class Journal:
+    """A stream that is systemd's journal to those whose environment says so."""
+
+    def __init__(self) -> None:
+        self._reading, self.writing = socket.socketpair()
+        here = os.fstat(self.writing.fileno())
+        self.env = {"JOURNAL_STREAM": f"{here.st_dev}:{here.st_ino}"}
+
+    def lines(self) -> list[str]:
+        """All that came, once those who could write have ended."""
+        self.writing.close()
+        self._reading.settimeout(BOUND_SECONDS)
+        with self._reading, self._reading.makefile("rb") as stream:
+            return stream.read().decode().splitlines()
+
+
+@contextmanager
+def daemon_with(manager, tmp_path, asked, journal, **streams):
+    """The same daemon, with streams of the test's own."""
+    env = {"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(tmp_path / "home")}
+    process = subprocess.Popen(
+        manager.command(sys.executable, "-P", "-m", "supervisor.daemon"),
+        stdin=subprocess.PIPE,
+        env=env | journal.env | manager.env,
+        **streams,
+    )
+    process.stdin.write(json.dumps({"foreground": True, "plan": to_json(asked)}).encode())
+    process.stdin.close()
+    process.stdin = None
+    try:
+        yield process
+    finally:
         process.terminate()
-        assert process.wait(BOUND_SECONDS) == 0
-        reading.settimeout(BOUND_SECONDS)
-        with reading.makefile("rb") as journal:
-            lines = journal.read().decode().splitlines()
+        process.communicate(timeout=BOUND_SECONDS)
+
+
+def test_the_journal_gets_priorities_and_no_second_time_stamp(manager, tmp_path):
+    said = "0.00.000.001 W slow: a warning of the server\n0.00.000.002 E bad: an error of it"
+    journal, streams = Journal(), {"stderr": subprocess.DEVNULL}
+    with daemon_with(
+        manager, tmp_path, plan(tmp_path, stderr=said), journal, stdout=journal.writing, **streams
+    ):
+        manager.until("READY")
+    lines = journal.lines()
     assert "<6>p: preparing" in lines
     assert "<4>0.00.000.001 W slow: a warning of the server" in lines
     assert "<3>0.00.000.002 E bad: an error of it" in lines
     assert all(line[:3] in {"<3>", "<4>", "<6>", "<7>"} for line in lines)
 
 
+def test_the_log_is_on_stdout_and_why_it_ended_on_stderr(manager, tmp_path):
+    asked = plan(tmp_path, exit=1, stderr="error: invalid argument: --broken")
+    with daemon(manager, tmp_path, asked) as process:
+        log, end = (said.decode() for said in process.communicate(timeout=BOUND_SECONDS))
+        assert process.returncode == 10
+    assert "p: preparing" in log
+    assert "error: invalid argument: --broken" in log
+    assert "did not become ready" not in log
+    assert "CRITICAL p did not become ready" in end
+    assert "preparing" not in end
+
+
+def test_each_of_stdout_and_stderr_has_priorities_only_where_it_leads_to_the_journal(manager, tmp_path):
+    asked = plan(tmp_path, exit=1, stderr="error: invalid argument: --broken")
+    journal, streams = Journal(), {"stdout": subprocess.PIPE}
+    with daemon_with(manager, tmp_path, asked, journal, stderr=journal.writing, **streams) as process:
+        log, _ = process.communicate(timeout=BOUND_SECONDS)
+    assert b"p: preparing" in log
+    assert b"<6>" not in log
+    first, *more = journal.lines()
+    assert first.startswith("<3>p did not become ready")
+    assert {line[:3] for line in more} == {"<3>"}
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_descriptor_that_was_closed_is_not_a_files_in_which_the_log_ends(manager, tmp_path, closed):
+    asked = json.dumps({"foreground": True, "plan": to_json(plan(tmp_path))})
+    process = subprocess.Popen(
+        manager.command("/bin/sh", "-c", f"exec {sys.executable} -P -m supervisor.daemon {closed}>&-"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(tmp_path / "home"), **manager.env},
+        text=True,
+    )
+    process.stdin.write(asked)
+    process.stdin.close()
+    try:
+        manager.until("READY")
+    finally:
+        process.terminate()
+        assert process.wait(BOUND_SECONDS) == 0
+    home = tmp_path / "home"
+    holding = [file for file in home.rglob("*") if file.is_file() and b"p: preparing" in file.read_bytes()]
+    assert holding == [home / "logs" / "daemon.log"]
+
+
 # --- the program, as a unit runs it
 
 
-def start(played, home, *words, **more):
+def start(played, home, *words, stderr=subprocess.PIPE, env=(), **more):
     return subprocess.Popen(
         played.command(sys.executable, "-P", "-m", "supervisor", "start", *words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         env={
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "GOSS_SUPERVISOR_HOME": str(home),
             **played.env,
+            **dict(env),
         },
         **more,
     )
@@ -319,6 +400,15 @@ def test_a_wrong_profile_ends_with_78_and_was_never_ready(manager, tmp_path):
         assert process.wait(BOUND_SECONDS) == 78
     assert b"wrong.yaml:3:3" in said
     assert "READY" not in keys(manager.rest())
+
+
+def test_what_is_wrong_before_there_is_a_daemon_is_an_error_in_the_journal_too(manager, tmp_path):
+    journal, home = Journal(), tmp_path / "home"
+    with start(manager, home, "--profile", "no", stderr=journal.writing, env=journal.env) as process:
+        assert process.wait(BOUND_SECONDS) == 5
+    lines = journal.lines()
+    assert lines[0].startswith("<3>error: ")
+    assert {line[:3] for line in lines} == {"<3>"}
 
 
 @pytest.mark.parametrize(
@@ -493,6 +583,23 @@ def test_a_reload_that_cannot_be_run_is_over_too(tmp_path, caplog):
     assert "goss-supervisor cannot be run" in caplog.text
 
 
+def test_a_reload_that_goes_on_ends_with_the_daemon(tmp_path):
+    said = tmp_path / "said"
+    goes_on = program(
+        "import os, signal, sys; open(sys.argv[1], 'w').write(f'{os.getpid()}\\n'); signal.pause()"
+    )
+
+    async def story():
+        it = Reloading(lambda: None, lambda: None, [*goes_on, str(said)])
+        it.begin()
+        await until(lambda: said.exists() and said.read_text().endswith("\n"))
+        it.close()
+        pid = int(said.read_text())
+        await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+
+    run_story(story())
+
+
 def test_while_start_prepares_each_progress_asks_for_time(manager):
     now = [100.0]
     it = Patience(Silent(), Notify(manager.address), clock=lambda: now[0])
@@ -502,6 +609,12 @@ def test_while_start_prepares_each_progress_asks_for_time(manager):
     now[0] += 5.0
     it.update(0.2)
     it.update(0.2)
+    assert manager.rest() == [{"EXTEND_TIMEOUT_USEC": "120000000"}]
+
+
+def test_a_reload_asks_for_time_and_leaves_the_status_to_the_daemon(manager):
+    it = with_patience(Silent(), {**manager.env, "MAINPID": "1"})
+    it.step("downloading a model")
     assert manager.rest() == [{"EXTEND_TIMEOUT_USEC": "120000000"}]
 
 

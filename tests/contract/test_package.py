@@ -171,18 +171,95 @@ def test_what_only_sounds_like_supervisord_is_no_trouble(site, other):
 # --- as people install it
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_completes_with_the_shipped_script(site, tmp_path):
-    program = tmp_path / "goss-supervisor"
+@pytest.fixture
+def shell(site, tmp_path, monkeypatch):
+    """Runs a script in which goss-supervisor is the wheel's; gives its lines, and fails if it says anything else."""
+    program = tmp_path / "bin" / "goss-supervisor"
+    program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -c \'{ENTRY}\' "{site}" "{ROOT}" "$@"\n')
     program.chmod(0o755)
-    (script,) = site.glob("*.data/data/share/bash-completion/completions/goss-supervisor")
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
+
+    def run(*command: str) -> list[str]:
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"needs {command[0]}")
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        assert result.stderr == ""
+        return result.stdout.splitlines()
+
+    return run
+
+
+def shipped(site: Path, place: str) -> Path:
+    (file,) = site.glob(f"*.data/data/share/{place}")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["st"], ["start", "stop", "status"]),
+        (["start", "--profile", "dem"], ["demo"]),
+        (["start", "--profile", "=", "dem"], ["demo"]),  # bash takes a word apart at the =
+        (["profile", "show", "dem"], ["demo"]),
+    ],
+)
+def test_bash_completes_with_the_shipped_script(shell, site, words, completed):
     ask = (
-        f'source "{script}"; COMP_WORDS=(goss-supervisor st); COMP_CWORD=1\n'
-        f'_goss_supervisor_completion "{program}"; echo "${{COMPREPLY[@]}}"'
+        f'source "{shipped(site, "bash-completion/completions/goss-supervisor")}"\n'
+        f"COMP_WORDS=(goss-supervisor {' '.join(words)}); COMP_CWORD={len(words)}\n"
+        '_goss_supervisor_completion goss-supervisor; printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    result = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=60)
-    assert (result.stdout.split(), result.stderr) == (["start", "stop", "status"], "")
+    assert shell("bash", "-c", ask) == completed
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("statu", ["status\tShow what runs, since when, and why."]),
+        ("start --profile dem", ["demo"]),
+        ("start --profile=dem", ["--profile=demo"]),
+        ("profile show dem", ["demo"]),
+    ],
+)
+def test_fish_completes_with_the_shipped_script(shell, site, line, completed):
+    ask = (
+        f'source "{shipped(site, "fish/vendor_completions.d/goss-supervisor.fish")}"\n'
+        f'complete -C "goss-supervisor {line}"'
+    )
+    assert shell("fish", "--no-config", "-c", ask) == completed
+
+
+# A zsh in a terminal, into which is typed: a tab, and then a key that shows what the line has become.
+TYPED_IN_ZSH = """\
+zmodload zsh/zpty
+zpty terminal zsh -f -i
+zpty -w terminal "fpath=($1 \\$fpath); autoload -U compinit && compinit -u -D"
+zpty -w terminal 'show() { print -r -- "<<""$BUFFER"">>" }; zle -N show; bindkey "^X" show; print re""ady'
+zpty -r terminal shown '*ready*'
+zpty -w -n terminal "goss-supervisor $2"$'\\t\\x18'
+zpty -r terminal shown "*<<*>>*"
+print -r -- "${${shown##*<<}%%>>*}"
+zpty -d terminal
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("statu", "status "),
+        ("start --profile dem", "start --profile demo "),
+        ("start --profile=dem", "start --profile=demo "),
+        ("profile show dem", "profile show demo "),
+    ],
+)
+def test_zsh_completes_with_the_shipped_script(shell, site, line, completed):
+    functions = shipped(site, "zsh/site-functions/_goss-supervisor").parent
+    assert shell("zsh", "-f", "-c", TYPED_IN_ZSH, "zsh", str(functions), line) == [
+        f"goss-supervisor {completed}"
+    ]
 
 
 def python(minor: int) -> str:

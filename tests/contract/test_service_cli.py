@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import json
-import os
 import pwd
 import subprocess
 import sys
@@ -13,16 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import NotFound, PermissionDenied, StartFailed, SupervisorError, UsageError
+from supervisor.cli import service_request
+from supervisor.cli.app import main
+from supervisor.errors import NotFound, PermissionDenied, StartFailed, SupervisorError
+from supervisor.hardware.types import Cpu, Hardware
+from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
 from supervisor.profile.types import Gateway, Listen, Profile, Stop
 from supervisor.service import systemctl
-from supervisor.service.account import Account, account_of_system, make_home, run_for
 from supervisor.service.systemctl import Systemd, found
 from supervisor.service.types import Request, Service
 
 from ..fakes import systemd_tools
-from ..fakes.binaries import fake_server
+from ..fakes.binaries import fake_server, script
+from ..fakes.hub import FakeHub
 from ..fakes.launching import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd")
@@ -48,9 +51,10 @@ def request(service: Service = USER, **changes) -> Request:
     made = Request(
         service=service,
         command=("/bin/true", "start"),
+        reload=("/bin/true", "reload"),
         stop_seconds=28.0,
-        home=Path("/home/ann"),
         logs=Path("/tmp"),
+        profile="demo",
         user="ann" if service.scope == "system" else "",
     )
     return replace(made, **changes)
@@ -178,7 +182,7 @@ def test_without_the_right_to_linger_the_service_runs_and_it_is_said(manager, pl
     assert "while you are logged in only" in said
     assert "sudo loginctl enable-linger" in said
     assert played.state["active"] == "active"
-    assert manager.status(USER).at_boot is False
+    assert manager.status(USER).starts_by_itself == "at login"
 
 
 def test_a_service_of_the_system_needs_no_lingering(manager, played):
@@ -228,7 +232,7 @@ def test_status_is_what_systemd_says(manager, played):
     manager.install(request(), force=False)
     played.say(text="demo: ready at http://127.0.0.1:8080")
     told = manager.status(USER)
-    assert (told.installed, told.running, told.at_boot, told.pid) == (True, True, True, 4711)
+    assert (told.installed, told.running, told.starts_by_itself, told.pid) == (True, True, "at boot", 4711)
     assert told.state == "active (running)"
     assert told.detail == "demo: ready at http://127.0.0.1:8080"
     played.say(active="failed", result="watchdog")  # its last words are still there
@@ -249,6 +253,8 @@ def test_a_person_may_start_what_has_reached_its_start_limit(manager, played):
 
 
 def test_logs_are_the_journals(manager):
+    for service in (SYSTEM, USER):
+        manager.install(request(service), force=False)
     assert manager.logs(SYSTEM, lines=None, follow=False) == (
         "journalctl",
         "--unit",
@@ -261,61 +267,6 @@ def test_logs_are_the_journals(manager):
 def test_only_groups_of_this_system_are_known(manager):
     there = {group.gr_name for group in grp.getgrall()}
     assert set(systemctl.found().facts.groups) == there & {"render", "video"}
-
-
-# --- whose it is
-
-
-def test_a_service_of_the_system_is_that_of_who_said_sudo():
-    someone = pwd.getpwuid(os.getuid()).pw_name
-    assert account_of_system(someone, {}).name == someone
-    assert account_of_system(None, {"SUDO_USER": "daemon"}).name == "daemon"
-
-
-def test_root_is_never_guessed():
-    for environ in ({}, {"SUDO_USER": "root"}):
-        with pytest.raises(UsageError) as refused:
-            account_of_system(None, environ)
-        assert "--run-as" in refused.value.hint
-    assert account_of_system("root", {}).name == "root"
-
-
-def test_a_user_who_does_not_exist_is_named():
-    with pytest.raises(NotFound, match="no-such-user"):
-        account_of_system("no-such-user", {})
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
-def test_preparing_is_done_as_the_services_own_user(tmp_path):
-    tmp_path.chmod(0o777)
-    for parent in list(tmp_path.parents)[:-2]:  # pytest's own, which it keeps private
-        parent.chmod(0o755)
-    account = account_of_system("daemon", {})
-    code = "id -un > who; id -Gn > groups; env > env"
-    run_for(account, ("/bin/sh", "-c", f"cd {tmp_path} && {code}"), {"GOSS_SUPERVISOR_HOME": "/h"}, "It")
-    assert (tmp_path / "who").read_text() == "daemon\n"
-    assert "root" not in (tmp_path / "groups").read_text().split()
-    assert {"HOME=" + str(account.home), "GOSS_SUPERVISOR_HOME=/h"} <= set(
-        (tmp_path / "env").read_text().splitlines()
-    )
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to give a folder away")
-def test_the_home_of_a_system_service_is_its_users_alone(tmp_path):
-    daemon, other = account_of_system("daemon", {}), account_of_system("nobody", {})
-    make_home(tmp_path / "new" / "home", daemon)
-    made = (tmp_path / "new" / "home").stat()
-    assert (made.st_mode & 0o777, made.st_uid) == (0o700, pwd.getpwnam("daemon").pw_uid)
-    make_home(tmp_path / "new" / "home", daemon)
-    with pytest.raises(PermissionDenied, match="not to nobody") as refused:
-        make_home(tmp_path / "new" / "home", other)
-    assert "chown -R" in refused.value.hint
-
-
-def test_a_program_that_fails_passes_its_exit_code_on():
-    with pytest.raises(SupervisorError, match="see above") as failed:
-        run_for(Account(Path("/")), ("/bin/sh", "-c", "exit 7"), {}, "Preparing")
-    assert failed.value.exit_code == 7
 
 
 # --- what a profile asks of a service
@@ -344,7 +295,7 @@ def test_the_network_is_needed_for_an_address_of_it(host, needs):
     from supervisor.cli.service_request import request_of
 
     profile = Profile("p", listen=Listen(host))
-    assert request_of("user", profile, Account(Path("/home/ann"))).needs_network is needs
+    assert request_of("user", profile, "").needs_network is needs
 
 
 # --- the whole command
@@ -366,13 +317,14 @@ class Machine:
     def unit(self) -> Path:
         return self.root / "config" / "systemd" / "user" / "goss-supervisor.service"
 
-    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
         env = {
             "PATH": f"{self.played.folder}:/usr/bin:/bin",
             "HOME": str(self.root / "nobody"),
             "XDG_CONFIG_HOME": str(self.root / "config"),
             "GOSS_SUPERVISOR_HOME": str(self.home),
             "HF_TOKEN": "hf_secret",
+            **environ,
         }
         done = subprocess.run(
             [sys.executable, "-P", "-m", "supervisor", "service", *words],
@@ -434,7 +386,7 @@ def test_install_status_logs_and_uninstall_are_a_whole(machine):
     machine.run("restart", "--user")
     removed = machine.run("uninstall", "--user")
     assert f"removed {machine.unit}" in removed.stdout
-    assert str(machine.home / "config") in removed.stderr
+    assert f"profiles, models and the like are still in {machine.home}\n" in removed.stderr
     assert (machine.home / "config" / "profiles" / "mine.yaml").exists()
     machine.run("status", "--user", code=5)
     machine.run("uninstall", "--user")
@@ -445,6 +397,7 @@ def test_a_profile_that_cannot_be_prepared_installs_nothing(machine):
     (profiles / "broken.yaml").write_text("extends: mine\nengine: {path: /no/such/engine}\n")
     failed = machine.run("install", "--user", "--profile", "broken", code=5)
     assert "/no/such/engine" in failed.stderr
+    assert failed.stderr.count("error: ") == 1
     assert not machine.unit.exists()
     assert machine.played.changes == []
 
@@ -456,3 +409,180 @@ def test_an_unknown_profile_names_where_the_services_own_ones_are(machine):
 
 def test_run_as_is_for_a_service_of_the_system(machine):
     assert "--run-as" in machine.run("install", "--user", "--run-as", "daemon", code=2).stderr
+
+
+def test_the_hint_of_an_unknown_profile_ends_with_the_command(machine):
+    failed = machine.run("print", "--user", "--profile", "nothing", code=5)
+    hint = failed.stderr.splitlines()[-1]
+    assert hint.startswith(f"hint: This service's own profiles are in {machine.home}/config/profiles. ")
+    assert hint.endswith("goss-supervisor profile ls")
+
+
+def test_an_engine_that_only_the_terminals_path_leads_to_is_refused_and_named(machine, tmp_path):
+    engine = fake_server(tmp_path / "brew" / "llama-server")
+    profile = machine.home / "config" / "profiles" / "brewed.yaml"
+    profile.write_text("extends: mine\nengine: {source: system}\n")
+    path = f"{machine.played.folder}:{engine.parent}:/usr/bin:/bin"
+    failed = machine.run("install", "--user", "--profile", "brewed", code=5, PATH=path)
+    assert "There is no llama-server on the PATH that a service has: /usr/local/sbin:" in failed.stderr
+    assert f"engine: {{source: path, path: {engine}}}" in failed.stderr
+    assert machine.played.changes == []
+
+
+def test_preparing_finds_what_the_service_will_find(machine, tmp_path):
+    """The engine writes down what it has; nothing of it may be of this shell alone."""
+    engine = tmp_path / "llama-server"
+    real = engine.rename(tmp_path / "real-server")
+    script(engine, f'env >> {tmp_path}/env\nexec {real} "$@"\n')
+    elsewhere = {"HF_HOME": str(tmp_path / "hf"), "LD_LIBRARY_PATH": "/elsewhere", "TMPDIR": str(tmp_path)}
+    machine.run("install", "--user", "--profile", "mine", **elsewhere)
+    seen = (tmp_path / "env").read_text().splitlines()
+    assert "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" in seen
+    assert f"HF_HOME={elsewhere['HF_HOME']}" in seen
+    assert not [line for line in seen if line.startswith(("LD_LIBRARY_PATH=", "TMPDIR="))]
+    assert f"Environment=HF_HOME={elsewhere['HF_HOME']}" in machine.unit.read_text()
+
+
+def test_the_folder_of_logs_is_there_before_the_service(machine):
+    machine.run("install", "--user", "--profile", "mine")
+    assert (machine.home / "logs").stat().st_mode & 0o777 == 0o700
+
+
+# --- gigabytes that nobody asked for
+
+REPO, FILE = "ggml-org/gpt-oss-20b-GGUF", "gpt-oss-20b-mxfp4.gguf"
+GIB = 1024**3
+
+
+@pytest.fixture
+def unnamed(machine, tmp_path):
+    """`service install` without a profile, on a machine that one with a large model fits."""
+    ours = (machine.home / "config" / "profiles" / "mine.yaml").read_text()
+    mine = machine.home / "config" / "profiles" / "gpt-oss-20b.yaml"
+    mine.write_text(ours.replace("extends: demo", "extends: gpt-oss-20b"))
+    box = tmp_path / "box.json"
+    cpu = Cpu("Some CPU", 8, 8, 16, ("avx2",))
+    there = Hardware("linux", "x86_64", cpu=cpu, ram_bytes=32 * GIB, available_bytes=32 * GIB)
+    box.write_text(json.dumps(to_json(there)))
+    with FakeHub() as hub:
+        hub.add(REPO, {FILE: ensure_demo(tmp_path / "made").read_bytes()})
+        environ = {"GOSS_SUPERVISOR_HARDWARE": str(box), **hub.env}
+
+        def install(*words: str, size_bytes: int = 12_100_000_000, code: int = 0) -> str:
+            hub._entries[REPO][1]["size"] = size_bytes
+            return machine.run("install", "--user", *words, code=code, **environ).stderr
+
+        yield install
+
+
+def test_without_a_terminal_gigabytes_of_a_profile_that_nobody_named_are_refused(machine, unnamed):
+    refused = unnamed(code=2)
+    assert "profile: gpt-oss-20b, which fits this machine best" in refused
+    assert f"model    {REPO}, {FILE}: 12.1 GB to download" in refused
+    assert "there is no terminal to ask on" in refused
+    assert (
+        "hint: goss-supervisor service install --yes, or goss-supervisor service install --profile" in refused
+    )
+    assert not (machine.home / "data" / "models" / REPO).exists()
+    assert machine.played.changes == []
+
+
+def test_yes_goes_past_that_question_and_nothing_else(machine, unnamed):
+    said = unnamed("--yes", size_bytes=ensure_demo(machine.root / "made").stat().st_size)
+    assert "MB to download" in said
+    assert (machine.home / "data" / "models" / REPO / FILE).exists()
+    assert "start --profile gpt-oss-20b" in machine.unit.read_text()
+
+
+def test_a_profile_that_was_named_is_not_asked_about(machine, unnamed):
+    said = unnamed("--profile", "gpt-oss-20b", size_bytes=ensure_demo(machine.root / "made").stat().st_size)
+    assert "to download" not in said
+    assert machine.unit.exists()
+
+
+# --- without the rights
+
+
+@pytest.fixture
+def ordinary(monkeypatch):
+    """This process, as if it were not root's."""
+    monkeypatch.setattr(service_request, "is_root", lambda: False)
+    monkeypatch.delenv("GOSS_SUPERVISOR_HOME", raising=False)
+    monkeypatch.setattr(sys, "argv", ["/opt/goss/bin/goss-supervisor", "service", "install", "-p", "a b"])
+
+
+def test_an_install_for_the_system_says_at_once_what_to_say_with_sudo(played, ordinary, capsys):
+    assert main(["service", "install", "--system"]) == PermissionDenied.exit_code
+    told = capsys.readouterr().err
+    assert told.splitlines() == [
+        "error: A service of the whole system is root's to change.",
+        "hint: Say it with sudo: sudo /opt/goss/bin/goss-supervisor service install -p 'a b'",
+    ]
+    assert played.changes == []
+
+
+def test_sudo_is_told_the_home_and_which_python(ordinary, monkeypatch):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", "/srv/my models")
+    monkeypatch.setattr(sys, "argv", ["/x/supervisor/__main__.py", "service", "install"])
+    with pytest.raises(PermissionDenied) as refused:
+        service_request.refuse_without_root("system")
+    python = f"{sys.executable} -P -m supervisor"
+    command = f"sudo env 'GOSS_SUPERVISOR_HOME=/srv/my models' {python} service install"
+    assert refused.value.hint == f"Say it with sudo: {command}"
+
+
+def test_a_users_own_service_needs_no_root(ordinary):
+    service_request.refuse_without_root("user")
+
+
+def test_what_may_not_be_seen_is_no_error_of_an_uninstall(monkeypatch, tmp_path):
+    """A home of 0700 hides what is below it; that it is there itself is no secret."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(home))
+    assert service_request.left_of("system") == ()
+    home.mkdir(mode=0o000)
+    assert service_request.left_of("system") == (str(home),)
+
+
+def test_profiles_that_may_not_be_read_are_asked_for_with_sudo(played, ordinary, monkeypatch, capsys):
+    def shut(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/var/lib/goss-supervisor/config/profiles")
+
+    monkeypatch.setattr("supervisor.profile.resolve.resolve", shut)
+    words = ["service", "print", "--system", "--profile", "x", "--run-as", "daemon"]
+    assert main(words) == PermissionDenied.exit_code
+    assert "hint: Say it with sudo: sudo /opt/goss/bin/goss-supervisor" in capsys.readouterr().err
+
+
+# --- without a home folder
+
+
+def nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "GOSS_SUPERVISOR_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("words", [["profile", "ls"], ["status"], ["service", "print"]])
+def test_a_user_without_a_home_is_told_what_to_set(words, monkeypatch, capsys):
+    nobody_knows(monkeypatch)
+    assert main(words) == SupervisorError.exit_code
+    assert capsys.readouterr().err.endswith("\nhint: Set HOME or GOSS_SUPERVISOR_HOME.\n")
+
+
+def test_one_folder_for_all_is_home_enough(monkeypatch, tmp_path, capsys):
+    nobody_knows(monkeypatch)
+    monkeypatch.setenv("HOME", "")  # so that it is put back
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path))
+    assert main(["plan", "demo"]) == 0
+    assert str(tmp_path) in capsys.readouterr().out
+
+
+def test_a_home_of_a_user_who_does_not_exist_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", "~no-such-user/x")
+    assert main(["profile", "ls"]) == SupervisorError.exit_code
+    assert "GOSS_SUPERVISOR_HOME is ~no-such-user/x, and there is no such user." in capsys.readouterr().err

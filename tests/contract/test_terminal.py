@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from supervisor.daemon.terminal import Terminal, TerminalHandler, is_the_journal
+from supervisor.daemon.journal import ERROR, for_stderr, is_the_journal
+from supervisor.daemon.terminal import Terminal, TerminalHandler, terminal_on
 
 
 def test_a_line_is_shown_as_it_is():
@@ -35,6 +36,15 @@ def test_a_reader_that_has_gone_is_no_error():
     Terminal(writing).show("nobody there")
     os.close(writing)
     Terminal(writing).show("not even a descriptor")
+
+
+def test_where_a_stream_was_closed_nothing_is_shown():
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream:
+        terminal_on(stream).show("heard")
+    terminal_on(None).show("unheard")
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == b"heard\n"
 
 
 def test_our_own_messages_go_the_same_way():
@@ -94,3 +104,10 @@ def test_only_the_descriptor_that_leads_to_the_journal_is_it(tmp_path):
     os.close(reading)
     os.close(writing)
     assert not is_the_journal(environ, writing)
+
+
+def test_what_is_said_before_there_is_a_daemon_has_its_priority_in_the_journal_alone(monkeypatch):
+    assert for_stderr("error: no\nhint: try", ERROR) == "error: no\nhint: try"
+    here = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{here.st_dev}:{here.st_ino}")
+    assert for_stderr("error: no\nhint: try", ERROR) == "<3>error: no\n<3>hint: try"

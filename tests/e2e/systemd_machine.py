@@ -1,9 +1,14 @@
 """
 A machine of its own for systemd: real PID 1 in fresh namespaces, with nothing on it but the units of a test.
 
-Its process ids, network, cgroups, /run, /tmp, /var/tmp, /var/lib and /etc/systemd/system are its own, and
-/proc/sys is read-only, so nothing of the host is changed; programs and /root are the host's.  systemctl speaks to PID 1 by
-/run/systemd/private, so there is no D-Bus, and there is no journal.
+Its process ids, network, cgroups, /dev, /run, /tmp, /var/tmp, /var/lib, /etc/systemd/system and the journal
+are its own, /root is a layer over the host's and /proc/sys is read-only, so nothing of the host is changed;
+programs are the host's.  systemctl speaks to PID 1 by /run/systemd/private, so there is no D-Bus unless there
+are `users`.
+
+Another systemd than the host's is tried with GOSS_TEST_SYSTEMD=FOLDER: FOLDER/usr is laid over /usr.  Unpack
+the packages of one version there (dpkg-deb -x; systemd, libsystemd-shared, libsystemd0), with the libc and
+libraries that they need where those are newer, and move what is in its bin, lib, lib64 and sbin below usr.
 """
 
 from __future__ import annotations
@@ -26,11 +31,28 @@ UNIT = "goss-supervisor.service"
 HOME = "/var/lib/goss-supervisor"
 INIT = Path("/lib/systemd/systemd")
 TOOLS = ("unshare", "nsenter", "setpriv", "mount", "umount")
+GPU = "dev/dri/renderD128"  # a /dev/null with the rights of a GPU on Debian
+USER, UID = "ann", 1234
 TARGETS = ("sysinit", "basic", "shutdown", "network-online", "multi-user")
 
 Seen = TypeVar("Seen")
 
 _NAMESPACES = ("--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--net")
+_JOURNAL = "systemd-journald.service"
+_LOGINS = ("dbus.socket", "systemd-logind.service")
+_UNITS = (
+    _JOURNAL,
+    *_LOGINS,
+    "systemd-journald.socket",
+    "dbus.service",
+    "user@.service",
+    "user-runtime-dir@.service",
+)
+_ACCOUNT = {  # files of /etc, and what is added there
+    "passwd": f"{USER}:x:{UID}:{UID}::/var/lib/{USER}:/bin/sh\n",
+    "group": f"{USER}:x:{UID}:\n",
+}
+_OTHER = os.environ.get("GOSS_TEST_SYSTEMD", "")
 _ENTER = """
 echo $$ > "$1/cgroup.procs"
 shift
@@ -40,20 +62,34 @@ _CGROUPS = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 _BOOT = f"""
 set -e
 mount --make-rprivate /
+[ -z "{_OTHER}" ] || mount -t overlay -o "lowerdir={_OTHER}/usr:/usr" overlay /usr
 mount --bind "$1/units" /etc/systemd/system
 mount --bind "$1/lib" /var/lib
+for file in {" ".join(_ACCOUNT)} shadow; do mount --bind "$1/$file" "/etc/$file"; done
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/test && mount --bind "$1/test" /run/test
+mkdir -p /run/test /run/root/upper /run/root/work && mount --bind "$1/test" /run/test
+mount -t overlay -o lowerdir=/root,upperdir=/run/root/upper,workdir=/run/root/work overlay /root
 mkdir /run/host-tmp && mount --bind /tmp /run/host-tmp
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=1777 tmpfs /var/tmp
 mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys
+mkdir /run/dev && mount -t tmpfs -o mode=755 tmpfs /run/dev
+cd /dev && cp -a fd full null random stderr stdin stdout tty urandom zero /run/dev
+mkdir -p /run/dev/dri /run/dev/pts /run/dev/shm && ln -s pts/ptmx /run/dev/ptmx
+mknod -m 660 /run/{GPU} c 1 3 && chgrp video /run/{GPU} || :
+mount --bind /dev/pts /run/dev/pts && mount -t tmpfs -o mode=1777 tmpfs /run/dev/shm
+mount --move /run/dev /dev && cd / && rmdir /run/dev
+mkdir -p /run/systemd/journald.conf.d
+printf '[Journal]\\nStorage=volatile\\nReadKMsg=no\\nForwardToWall=no\\n' > /run/systemd/journald.conf.d/test.conf
+for unit in {" ".join(_UNITS)}; do cp "/lib/systemd/system/$unit" /run/test || :; done
 {_CGROUPS}
+shift
+while [ "$1" != -- ]; do chmod a+rx "$1"; shift; done
 shift
 for kept; do mkdir -p "$kept" && mount --bind "/run/host-tmp/${{kept#/tmp/}}" "$kept"; done
 umount /run/host-tmp
 exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/test \
-    {INIT} --system --unit=multi-user.target --default-standard-output=null --default-standard-error=null
+    {INIT} --system --unit=multi-user.target --log-target=null
 """
 
 
@@ -87,11 +123,13 @@ class Machine:
     """
     ``root`` is a folder of the host that holds what outlives a boot; units in ``root/test`` are the test's.
 
-    ``programs`` are folders that have to be seen in there, even if they lie below /tmp.
+    ``programs`` are folders that everybody has to see in there, even if they lie below /tmp or /root.  With
+    ``users`` there are D-Bus and logind, so that `USER` may have a manager.
     """
 
     root: Path
     programs: tuple[Path, ...] = ()
+    users: bool = False
     _unshare: subprocess.Popen[bytes] | None = None
 
     @property
@@ -103,15 +141,26 @@ class Machine:
     def kept(self) -> tuple[Path, ...]:
         return tuple(path for path in self.programs if path.is_relative_to("/tmp"))
 
+    @property
+    def _shut(self) -> list[str]:
+        """Folders that only root may enter, on the way to programs."""
+        on_the_way = {folder for path in self.programs for folder in (path, *path.parents)}
+        return [str(folder) for folder in on_the_way if folder.is_relative_to("/root")]
+
     def boot(self) -> None:
         """Returns when all that starts at boot has started, or failed."""
         for name in ("units", "lib", "test"):
             (self.root / name).mkdir(exist_ok=True)
+        for name, line in _ACCOUNT.items():
+            (self.root / name).write_text(Path("/etc", name).read_text() + line)
+        (self.root / "shadow").write_text(f"root:*:1::::::\n{USER}:*:1::::::\n")
         for name in TARGETS:
-            (self.root / "test" / f"{name}.target").write_text(f"[Unit]\nDescription={name}\n")
+            wanted = " ".join((_JOURNAL, *(_LOGINS if self.users else ())))
+            wants = f"Wants={wanted}\n" if name == "multi-user" else ""
+            (self.root / "test" / f"{name}.target").write_text(f"[Unit]\nDescription={name}\n{wants}")
         self._cgroup.mkdir()
         words = ["setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES, "--mount-proc", "--kill-child"]
-        boot = ["sh", "-c", _BOOT, "boot", str(self.root), *map(str, self.kept)]
+        boot = ["sh", "-c", _BOOT, "boot", str(self.root), *self._shut, "--", *map(str, self.kept)]
         self._unshare = subprocess.Popen(
             ["sh", "-c", _ENTER, "enter", str(self._cgroup), *words, *boot],
             stdin=subprocess.DEVNULL,
@@ -125,8 +174,7 @@ class Machine:
             self._unshare.kill()
             self._unshare.wait()
             self._unshare = None
-        for folder in sorted(self._cgroup.rglob("**/"), reverse=True):  # none where there is no such cgroup
-            until(lambda folder=folder: _is_removed(folder))
+        until(lambda: _is_removed(self._cgroup))
 
     def run(
         self, *command: str, code: int | None = 0, environ: dict[str, str] | None = None
@@ -172,9 +220,9 @@ class Machine:
         self.run("kill", f"-{signal}", str(pid))
 
     def processes(self) -> int:
-        """How many run in there, but for PID 1."""
-        files = self._cgroup.rglob("cgroup.procs")
-        return sum(len(file.read_text().split()) for file in files) - 2  # unshare counts there, too
+        """How many of the service run."""
+        files = (self._cgroup / "system.slice" / UNIT).rglob("cgroup.procs")
+        return sum(len(file.read_text().split()) for file in files)
 
     def _has_booted(self) -> bool:
         """``degraded`` is one where something failed."""
@@ -210,9 +258,10 @@ def _hierarchy() -> Path | None:
 
 
 def _is_removed(folder: Path) -> bool:
-    """A cgroup goes when the last of its processes has."""
+    """With those in it; a cgroup goes when the last of its processes has."""
     with suppress(OSError):
-        folder.rmdir()
+        for inner in sorted(folder.rglob("**/"), reverse=True):  # itself, too
+            inner.rmdir()
     return not folder.exists()
 
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from supervisor.model.demo import DEMO_ANSWER
+from supervisor.service.account import existing_groups
+from supervisor.service.systemd import GPU_GROUPS, NOTIFY_RELOAD
 
 from .conftest import BUILT
-from .systemd_machine import HOME, UNIT, Machine, goss, until, why_not
+from .systemd_machine import GPU, HOME, UNIT, USER, Machine, goss, until, why_not
 
 PROJECT = Path(__file__).parents[2]
 PROFILE = """
@@ -32,8 +34,17 @@ DROP_IN = f"""
 [Service]
 WatchdogSec=5
 RestartSec=100ms
+RestartMaxDelaySec=200ms
 LimitCORE=0
 ExecStartPost=/bin/sh -c '{shlex.join(goss("status", "--json"))} > {HOME}/at-ready.json'
+"""
+DOWNLOAD = f"""
+import os, pathlib, time
+from supervisor.daemon.patience import with_patience
+from supervisor.progress import Silent
+with_patience(Silent(), os.environ).step("as if a model were downloaded")
+time.sleep(4)
+pathlib.Path("{HOME}/downloaded").touch()
 """
 INSTALL = ("service", "install", "--system", "--profile", "night", "--run-as", "root")
 START_LIMIT = 5  # as in the unit
@@ -68,10 +79,45 @@ def service(machine):
     return machine
 
 
-def write_profile(machine: Machine, *, context: int = 4096, grace: int = 20, engine: str = "") -> None:
-    file = machine.home / "config" / "profiles" / "night.yaml"
+@pytest.fixture
+def impatient(machine):
+    drop_in = machine.root / "test" / f"{UNIT}.d" / "impatient.conf"
+    drop_in.write_text("[Service]\nTimeoutStartSec=2\n")
+    machine.run("systemctl", "daemon-reload")
+    yield drop_in
+    drop_in.unlink()
+    machine.run("systemctl", "daemon-reload")
+
+
+def write_profile(
+    machine: Machine, *, context: int = 4096, grace: int = 20, engine: str = "", home: Path | None = None
+) -> None:
+    file = (home or machine.home) / "config" / "profiles" / "night.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(PROFILE.format(engine=engine or os.environ[BUILT], context=context, grace=grace))
+
+
+def write_wrong_profile(machine: Machine) -> None:
+    (machine.home / "config" / "profiles" / "night.yaml").write_text("extends: demo\nsever: {}\n")
+
+
+def engine_that_begins_with(act: str, folder: Path, inside: str) -> str:
+    """The real one; a script of it in ``folder``, which is ``inside`` of the machine, acts before it loads."""
+    script = folder / "script" / "llama-server"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f'#!/bin/sh\ncase "$*" in *--model*) {act} ;; esac\nexec {os.environ[BUILT]} "$@"\n')
+    script.chmod(0o755)
+    return f"{inside}/script/llama-server"
+
+
+def systemd_version(machine: Machine) -> int:
+    return int(machine.run("systemctl", "--version").stdout.split()[1])
+
+
+def logged(machine: Machine) -> str:
+    """All that `service logs` shows; journald may be a moment behind."""
+    machine.run("journalctl", "--sync")
+    return machine.goss("service", "logs", "--system").stdout
 
 
 def answers(machine: Machine) -> bool:
@@ -110,7 +156,7 @@ def test_install_returns_when_the_model_answers(service):
     assert answers(service)
     told = service.goss("service", "status", "--system").stdout
     assert re.search(r"state +active \(running\)", told)
-    assert re.search(r"at boot +yes", told)
+    assert re.search(r"starts by itself +at boot", told)
 
 
 def test_installed_again_nothing_changes(service):
@@ -159,6 +205,31 @@ def test_a_daemon_that_hangs_is_ended_by_the_watchdog_and_comes_back(service):
     assert answers(service)
 
 
+# What it says
+
+ENGINES_LINE = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} ([EWI]) ")
+
+
+def test_the_journal_has_our_lines_and_llama_servers_each_as_important_as_it_is(service):
+    service.run("journalctl", "--sync")
+    told = service.run("journalctl", "--unit", UNIT, "--output", "json").stdout
+    lines = [(each["PRIORITY"], each["MESSAGE"]) for each in map(json.loads, told.splitlines())]
+    assert {(found[1], how) for how, line in lines if (found := ENGINES_LINE.match(line))} == {
+        ("I", "6"),
+        ("W", "4"),
+    }
+    assert {how for how, line in lines if line.startswith("night: ready at ")} == {"6"}
+    assert "llama_server: model loaded" in logged(service)
+
+
+def test_what_a_program_of_the_unit_says_has_its_importance_too(service):
+    write_wrong_profile(service)
+    service.run("systemctl", "reload", UNIT, code=None)
+    service.run("journalctl", "--sync")
+    told = service.run("journalctl", "--unit", UNIT, "--priority", "err", "--output", "cat").stdout
+    assert "sever: no such key" in told
+
+
 # It is told to do something
 
 
@@ -170,6 +241,42 @@ def test_reload_returns_when_the_changed_profile_runs(service):
     assert now["state"] == "ready"
     assert now["digest"] != digest
     assert service.shows("MainPID", "ActiveState") == {"MainPID": pid, "ActiveState": "active"}
+
+
+def test_a_reload_of_a_wrong_profile_fails_only_where_a_program_does_it_and_the_old_one_serves_on(service):
+    before = service.status()["server"]
+    write_wrong_profile(service)
+    done = service.run("systemctl", "reload", UNIT, code=None)
+    if systemd_version(service) < NOTIFY_RELOAD:
+        assert done.returncode == 1
+        assert "Job for goss-supervisor.service failed" in done.stderr
+    else:  # Type=notify-reload has no word for it
+        assert done.returncode == 0
+    assert "sever: no such key" in logged(service)
+    assert service.status()["server"]["pid"] == before["pid"]
+    assert service.show("ActiveState") == "active"
+    assert answers(service)
+
+
+def test_a_reload_may_take_longer_than_the_unit_gives_it(service, impatient):
+    slow = engine_that_begins_with("sleep 5", service.home, HOME)
+    write_profile(service, context=1024, engine=slow)
+    service.run("systemctl", "reload", UNIT)
+    assert service.status()["server"]["state"] == "ready"
+    assert answers(service)
+
+
+def test_a_program_that_reloads_may_take_longer_too_while_it_goes_on(service, impatient):
+    if systemd_version(service) >= NOTIFY_RELOAD:
+        pytest.skip("there the daemon reloads")
+    script = service.root / "test" / "download.py"
+    script.write_text(DOWNLOAD)
+    reload = f"ExecReload=\nExecReload={sys.executable} /run/test/download.py"
+    impatient.write_text(f"{impatient.read_text()}{reload}\n")
+    service.run("systemctl", "daemon-reload")
+    service.run("systemctl", "reload", UNIT)
+    assert (service.home / "downloaded").exists()
+    assert service.show("StatusText").startswith("night: ready at ")
 
 
 def test_a_stop_lets_a_request_under_way_end(service):
@@ -201,7 +308,7 @@ def test_a_stop_cuts_what_does_not_end_and_leaves_nothing(service):
 
 
 def test_a_wrong_profile_stays_down(service):
-    (service.home / "config" / "profiles" / "night.yaml").write_text("extends: demo\nsever: {}\n")
+    write_wrong_profile(service)
     service.goss("service", "restart", "--system", code=10)
     wanted = {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0", "Result": "exit-code"}
     assert service.shows(*wanted) == wanted
@@ -234,3 +341,57 @@ def test_uninstall_leaves_no_unit_no_link_and_no_process(service):
     assert service.show("LoadState") == "not-found"
     assert Path(service.home / "config" / "profiles" / "night.yaml").exists()
     service.goss("service", "status", "--system", code=5)
+
+
+# As an ordinary user, with files elsewhere, and a GPU
+
+ELSEWHERE = "/var/lib/elsewhere"
+LOOK = f"if true 3<>/{GPU}; then echo yes; else echo no; fi > {ELSEWHERE}/opened 2>&1"
+
+
+@pytest.fixture(scope="module")
+def ordinary(machine):
+    """The service, as `USER`; its engine tells in a file whether it could open the GPU."""
+    if "video" not in existing_groups(GPU_GROUPS):
+        pytest.skip("there is no group video here")
+    drop_in = machine.root / "test" / f"{UNIT}.d" / "zz.conf"
+    drop_in.write_text("[Service]\nExecStartPost=\n")
+    folder = machine.root / "lib" / "elsewhere"
+    folder.mkdir()
+    engine = engine_that_begins_with(LOOK, folder, ELSEWHERE)
+    write_profile(machine, engine=engine, home=folder)
+    machine.run("chown", "-R", f"{USER}:", ELSEWHERE)
+    words = ("service", "install", "--system", "--profile", "night", "--run-as", USER)
+    machine.run(*goss(*words), environ={"GOSS_SUPERVISOR_HOME": ELSEWHERE})
+    yield machine
+    drop_in.unlink()
+    machine.goss("service", "uninstall", "--system")
+
+
+def could_open(machine: Machine, setting: str = "") -> str:
+    """What the engine told, with one setting more in the unit."""
+    file = machine.root / "lib" / "elsewhere" / "opened"
+    file.unlink()
+    drop_in = machine.root / "test" / f"{UNIT}.d" / "zz.conf"
+    drop_in.write_text(f"[Service]\nExecStartPost=\n{setting}\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", UNIT)
+    return file.read_text().split()[-1]
+
+
+def test_an_ordinary_user_may_open_a_gpu_that_our_settings_neither_hide_nor_shut(ordinary):
+    """By namespace and group; rules of the device cgroup need BPF, and may have no effect in such a machine."""
+    assert ordinary.show("User") == USER
+    assert could_open(ordinary) == "yes"
+    assert could_open(ordinary, "PrivateDevices=yes") == "no"
+    assert could_open(ordinary, "SupplementaryGroups=") == "no"
+
+
+def test_another_user_and_folder_change_nothing_of_a_reload(ordinary):
+    home = ordinary.root / "lib" / "elsewhere"
+    before = ordinary.shows("MainPID", "ActiveState")
+    (home / "opened").unlink()
+    write_profile(ordinary, context=2048, engine=f"{ELSEWHERE}/script/llama-server", home=home)
+    ordinary.run("systemctl", "reload", UNIT)
+    assert (home / "opened").exists()  # the changed profile was launched
+    assert ordinary.shows("MainPID", "ActiveState") == before

@@ -7,6 +7,7 @@ This file is itself what runs: `install` puts three small scripts that call it i
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,12 @@ class Played:
         return json.loads((self.folder / "state.json").read_text())
 
     def say(self, **facts) -> None:
-        """``running`` is how the system is, ``fails`` is stderr by verb, the rest is what `show` tells."""
+        """
+        ``running`` is how the system is, ``fails`` is stderr by verb, the rest is what `show` tells.
+
+        ``sub`` goes with any ActiveState until that changes; ``after_failing`` is what a failing start makes of it.
+        ``hangs`` is a verb that does not come back.
+        """
         (self.folder / "state.json").write_text(json.dumps({**self.state, **facts}))
 
 
@@ -68,8 +74,12 @@ def main(folder: Path, name: str, words: list[str]) -> int:
     verb = next((word for word in words if not word.startswith("-")), "")
     if name == "journalctl":
         verb = ""
+    if verb == state.get("hangs"):
+        signal.pause()
     if verb in state["fails"]:
         print(state["fails"][verb], file=sys.stderr)
+        state.update(state.get("after_failing", {}) if verb in {"start", "restart"} else {})
+        (folder / "state.json").write_text(json.dumps(state))
         return 1
     said = ANSWERS.get((name, verb), lambda *_: "")(state, words)
     (folder / "state.json").write_text(json.dumps(state))
@@ -85,13 +95,18 @@ def version(state, words):
 
 
 def show(state, words):
-    sub = {"active": "running", "inactive": "dead", "failed": "failed"}[state["active"]]
+    """A unit is known where it runs or is enabled, which is near enough: this one sees no files."""
+    sub = state.get("sub") or SUBS[state["active"]]
     enabled = "enabled" if state["enabled"] else "disabled"
+    is_known = state["active"] != "inactive" or state["enabled"]
     told = {
+        "LoadState": state.get("load") or ("loaded" if is_known else "not-found"),
         "ActiveState": state["active"],
         "SubState": sub,
         "UnitFileState": enabled,
-        "MainPID": 4711 if state["active"] == "active" else 0,
+        "FragmentPath": state.get("file", ""),
+        "NeedDaemonReload": "yes" if state.get("outdated") else "no",
+        "MainPID": 4711 if sub in {"running", "start"} else 0,
         "StatusText": state.get("text", ""),
         "Result": state.get("result", "success"),
         "ExecMainStatus": state.get("code", 0),
@@ -104,16 +119,20 @@ def becomes(**facts):
 
 
 def disable(state, words):
-    state.update(enabled=False, active="inactive" if "--now" in words else state["active"])
+    state.update(enabled=False)
+    if "--now" in words:
+        state.update(active="inactive", sub=None)
 
 
+SUBS = {"active": "running", "activating": "start", "inactive": "dead", "failed": "failed"}
 ANSWERS = {
     ("systemctl", ""): version,
     ("systemctl", "show"): show,
     ("systemctl", "is-system-running"): lambda state, words: state["running"],
-    ("systemctl", "start"): becomes(active="active"),
-    ("systemctl", "restart"): becomes(active="active"),
-    ("systemctl", "stop"): becomes(active="inactive"),
+    ("systemctl", "start"): becomes(active="active", sub=None),
+    ("systemctl", "restart"): becomes(active="active", sub=None),
+    ("systemctl", "stop"): becomes(active="inactive", sub=None),
+    ("systemctl", "daemon-reload"): becomes(outdated=False, load=None),
     ("systemctl", "enable"): becomes(enabled=True),
     ("systemctl", "disable"): disable,
     ("loginctl", "show-user"): lambda state, words: f"Linger={'yes' if state['linger'] else 'no'}",

@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from supervisor.daemon.places import daemon_log
 from supervisor.errors import UsageError
 from supervisor.paths import Paths
-from supervisor.service import launchctl, mark
-from supervisor.service.launchd import FOR_A_SERVICE, Told, is_disabled, render, told
-from supervisor.service.types import Request, Service
+from supervisor.service import mark
+from supervisor.service.launchd import Told, is_disabled, render, told
+from supervisor.service.types import DAEMON_LOG, FOR_A_SERVICE, Request, Service
 
 AGENT = Request(
     Service("user"),
     ("/opt/goss/bin/python3", "-P", "-m", "supervisor", "start", "--profile", "gpt-oss-20b"),
+    ("/opt/goss/bin/python3", "-P", "-m", "supervisor", "reload"),
     stop_seconds=38.2,
-    home=Path("/Users/ada"),
+    profile="demo",
     logs=Path("/Users/ada/Library/Logs/goss-supervisor"),
     environment={"GOSS_SUPERVISOR_HOME": "/Users/ada/goss & co"},
 )
@@ -183,7 +184,8 @@ def test_what_no_property_list_can_hold_is_refused():
 
 
 def test_the_services_own_lines_are_read_and_no_others():
-    assert told(PRINTED) == Told("running", 4711, "78: EX_CONFIG")
+    path = "/Users/ada/Library/LaunchAgents/goss-supervisor.plist"
+    assert told(PRINTED) == Told("running", 4711, "78: EX_CONFIG", path)
 
 
 @given(text=st.text())
@@ -215,4 +217,4 @@ def test_whether_it_is_disabled_is_read_as_old_and_new_systems_say_it(line, disa
 
 
 def test_the_daemons_log_has_the_name_that_is_shown(tmp_path):
-    assert daemon_log(Paths.under(tmp_path)).name == launchctl._DAEMON_LOG
+    assert daemon_log(Paths.under(tmp_path)).name == DAEMON_LOG

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.errors import UsageError
+from supervisor.profile.types import Restart
 from supervisor.service import mark
 from supervisor.service.systemd import Facts, command_line, quoted, unit
 from supervisor.service.types import Request, Scope, Service
@@ -21,10 +22,20 @@ from supervisor.service.types import Request, Scope, Service
 GOLDEN = Path(__file__).parent / "service_units"
 VERSIONS = (249, 252, 255, 257)
 # as `systemd-analyze security` counts, times ten; a ratchet, so only ever downwards
-MOST_EXPOSED = {"system": 45, "user": 80}
+MOST_EXPOSED = {"system": 41, "user": 79}
 ANALYZE = shutil.which("systemd-analyze")
 
-needs_analyze = pytest.mark.skipif(ANALYZE is None, reason="there is no systemd-analyze")
+
+def here() -> int:
+    """The version of systemd; 0 without one."""
+    if ANALYZE is None:
+        return 0
+    told = subprocess.run([ANALYZE, "--version"], capture_output=True, text=True, check=True, timeout=60)
+    return int(told.stdout.split()[1])
+
+
+# of 250 are --recursive-errors and --offline
+needs_analyze = pytest.mark.skipif(here() < 250, reason="there is no systemd-analyze, or one before 250")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="paths of POSIX")
 
 
@@ -33,8 +44,8 @@ def request(scope: Scope = "user", **changes) -> Request:
     made = Request(
         service=Service(scope),
         command=("/opt/goss/bin/python", "-P", "-m", "supervisor", "start", "--profile", "demo"),
+        reload=("/opt/goss/bin/python", "-P", "-m", "supervisor", "reload"),
         stop_seconds=28.0,
-        home=Path("/home/ann"),
         logs=Path("/var/lib/goss-supervisor/logs"),
         user="ann" if system else "",
         data=Path("/var/lib/goss-supervisor") if system else None,
@@ -74,9 +85,15 @@ def test_the_units_are_as_they_were(scope, version):
 def test_notify_reload_is_not_asked_of_a_version_that_would_take_it_for_simple():
     old, new = unit(request(), facts(252)), unit(request(), facts(253))
     assert value(old, "Type") == "notify"
-    assert value(old, "ExecReload") == "/bin/kill -HUP $MAINPID"
     assert value(new, "Type") == "notify-reload"
     assert "ExecReload" not in new
+
+
+def test_before_notify_reload_a_program_reloads_which_may_ask_for_time():
+    old, new = unit(request(), facts(252)), unit(request(), facts(253))
+    assert value(old, "ExecReload") == "/opt/goss/bin/python -P -m supervisor reload"
+    assert value(old, "NotifyAccess") == "exec"
+    assert value(new, "NotifyAccess") == "main"
 
 
 def test_restarts_come_in_steps_from_254_on():
@@ -105,6 +122,19 @@ def test_a_configuration_that_is_wrong_is_not_tried_again():
 def test_the_start_limit_stands_where_it_is_read():
     text = unit(request("system"), facts())
     assert text.index("[Unit]") < text.index("StartLimitBurst") < text.index("[Service]")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("loading_seconds", [0, 60])
+def test_the_start_limit_is_reached_by_a_model_that_dies_while_it_loads(version, loading_seconds):
+    """A start fails when the daemon's own budget is used up; as many as the limit have to fit into its time."""
+    text, own = unit(request("system"), facts(version)), Restart()
+    backoffs = sum(
+        min(own.backoff_seconds * 2**n, own.backoff_limit_seconds) for n in range(own.max_restarts)
+    )
+    longest = float(value(text, "RestartMaxDelaySec" if version >= 254 else "RestartSec"))
+    failing = (own.max_restarts + 1) * loading_seconds + backoffs + longest
+    assert int(value(text, "StartLimitBurst")) * failing < int(value(text, "StartLimitIntervalSec"))
 
 
 def test_the_time_for_a_stop_is_our_own_ladder_and_ten_seconds():
@@ -240,11 +270,6 @@ def program(tmp_path) -> Path:
     return made
 
 
-def here() -> int:
-    told = subprocess.run([ANALYZE, "--version"], capture_output=True, text=True, check=True, timeout=60)
-    return int(told.stdout.split()[1])
-
-
 def analyze(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     return subprocess.run([ANALYZE, *words], capture_output=True, text=True, env=env, check=False, timeout=60)
@@ -261,7 +286,10 @@ def unit_file(tmp_path: Path, scope: Scope, **changes) -> str:
 @pytest.mark.parametrize("scope", ["user", "system"])
 def test_systemd_has_nothing_to_say_against_a_unit(tmp_path, program, scope):
     file = unit_file(
-        tmp_path, scope, command=(str(program), "-P", "100% $HOME ${PATH}", 'a "b" \\', "", "%n")
+        tmp_path,
+        scope,
+        command=(str(program), "-P", "100% $HOME ${PATH}", 'a "b" \\', "", "%n"),
+        reload=(str(program), "reload"),
     )
     words = ("--user",) if scope == "user" else ()
     told = analyze(tmp_path, *words, "verify", "--man=no", "--recursive-errors=no", file)
@@ -269,9 +297,22 @@ def test_systemd_has_nothing_to_say_against_a_unit(tmp_path, program, scope):
 
 
 @needs_analyze
-def test_systemd_would_say_so_if_a_unit_were_wrong(tmp_path, program):
-    file = Path(unit_file(tmp_path, "system", command=(str(program),)))
-    file.write_text(file.read_text().replace("KillMode=", "KilMode="))
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("KillMode=", "KilMode="),
+        ("KillMode=mixed", "KillMode=mixd"),
+        ("Type=notify", "Type=notifi"),
+        ("[Service]\n", "[Service]\nStartLimitIntervalSec=5\n"),  # is of [Unit]
+        ("ExecReload=", "ExecReload=nowhere "),
+    ],
+)
+def test_systemd_would_say_so_if_a_unit_were_wrong(tmp_path, program, right, wrong):
+    file = Path(unit_file(tmp_path, "system", command=(str(program),), reload=(str(program),)))
+    text = file.read_text()
+    if right not in text:
+        pytest.skip(f"there is no {right} for this version")
+    file.write_text(text.replace(right, wrong))
     told = analyze(tmp_path, "verify", "--man=no", "--recursive-errors=no", str(file))
     assert told.returncode == 1
 
@@ -285,7 +326,7 @@ def test_systemd_finds_a_program_whatever_its_folder_is_called(tmp_path_factory,
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    file = unit_file(folder, "system", command=(str(program), name, f"${name}"))
+    file = unit_file(folder, "system", command=(str(program), name, f"${name}"), reload=(str(program), name))
     told = analyze(folder, "verify", "--man=no", "--recursive-errors=no", file)
     assert (told.returncode, told.stderr) == (0, "")
 
@@ -293,8 +334,19 @@ def test_systemd_finds_a_program_whatever_its_folder_is_called(tmp_path_factory,
 @needs_analyze
 @pytest.mark.parametrize("scope", ["user", "system"])
 def test_a_unit_is_no_more_exposed_than_it_was(tmp_path, program, scope):
-    file = unit_file(tmp_path, scope, command=(str(program),))
+    file = unit_file(tmp_path, scope, command=(str(program),), reload=(str(program),))
     Path(file).write_text(Path(file).read_text().replace("User=root", "User=daemon"))
     threshold = f"--threshold={MOST_EXPOSED[scope]}"
     told = analyze(tmp_path, "security", "--offline=true", threshold, "--no-pager", file)
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+@needs_analyze
+def test_a_unit_without_its_sandbox_would_be_too_exposed(tmp_path, program):
+    file = Path(unit_file(tmp_path, "system", command=(str(program),), reload=(str(program),)))
+    kept = [
+        line for line in file.read_text().splitlines() if not line.startswith(("Protect", "CapabilityBound"))
+    ]
+    file.write_text("\n".join(kept).replace("User=root", "User=daemon"))
+    threshold = f"--threshold={MOST_EXPOSED['system']}"
+    assert analyze(tmp_path, "security", "--offline=true", threshold, "--no-pager", str(file)).returncode == 1

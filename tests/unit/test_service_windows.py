@@ -13,19 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.daemon.places import daemon_log
 from supervisor.errors import UsageError
-from supervisor.paths import Paths
 from supervisor.server.mechanism.console import let_children_hear, press_ctrl_c
-from supervisor.service import mark, schtasks
+from supervisor.service import mark
 from supervisor.service.types import Request, Service
 from supervisor.service.windows_task import render, windowless
 
 REQUEST = Request(
     Service("user"),
     (r"C:\Program Files\goss\python.exe", "-P", "-m", "supervisor", "start", "--profile", "my model"),
+    (r"C:\Program Files\goss\python.exe", "-P", "-m", "supervisor", "reload"),
     stop_seconds=38.0,
-    home=Path("/"),
+    profile="my model",
     logs=Path("/logs"),
 )
 ACCOUNT = r"DESK\Ada & Bob"
@@ -207,10 +206,6 @@ def test_what_no_xml_can_hold_is_refused():
 )
 def test_python_opens_no_window(program, windowless_program):
     assert windowless((program, "-m")) == (windowless_program, "-m")
-
-
-def test_the_daemons_log_has_the_name_that_is_shown(tmp_path):
-    assert daemon_log(Paths.under(tmp_path)).name == schtasks._DAEMON_LOG
 
 
 class PlayedConsole:

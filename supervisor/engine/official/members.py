@@ -18,7 +18,8 @@ from ...errors import VerificationFailed
 HINT = "The archive is damaged, or not one of llama.cpp. Nothing of it is used."
 
 _CHUNK_BYTES = 256 * 1024
-_MOST_AT_ONCE_BYTES = 16 * 2**20  # more is asked for by a header that would fill the memory
+# More is asked for by a header that would fill the memory: at once, or since 3.14.10 in pieces of 1 MiB.
+_MOST_AT_ONCE_BYTES = 512 * 1024
 _MOST_LINK_BYTES = 4096
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ENCRYPTED = 1
