@@ -34,9 +34,20 @@ def main() -> int:
     if trouble is not None:
         print(trouble, file=sys.stderr)
         return EXIT_CONFIG
+    if os.name == "posix":  # Windows' tasks have none by design, see cli/as_service.py
+        hold_standard_streams()
     from .cli.app import main as run  # noqa: PLC0415 - only what was found whole is imported
 
     return run(sys.argv[1:])
+
+
+def hold_standard_streams() -> None:
+    """One that was closed would be None for us, and its number that of the next file that is opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: the one in question
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as we live
 
 
 def clash(package: Path) -> str | None:

@@ -35,7 +35,7 @@ COMMANDS = {
     "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
     "model": ("model", "List, download, look into, check and remove models."),
     "key": ("key", "Make, list and remove the keys that clients come in with."),
-    "service": ("service", "Run at boot, watched by systemd, launchd or the Task Scheduler."),
+    "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from ..daemon.journal import WARNING, for_stderr
 from ..daemon.places import keys_file
 from ..gateway.door.keys import KeyFile
 from ..gateway.door.rules import rules_of
@@ -31,11 +32,11 @@ def first_key(paths: Paths, plan: LaunchPlan) -> None:
     if file.keys():
         return
     if not sys.stderr.isatty():
-        click.echo(
+        warning = (
             f"warning: {url_of(plan)} asks for a key, and there is none yet: "
-            f"goss-supervisor key add {NAME} makes one and shows it once",
-            err=True,
+            f"goss-supervisor key add {NAME} makes one and shows it once"
         )
+        click.echo(for_stderr(warning, WARNING), err=True)
         return
     _show(plan, file.add(NAME, "inference"))
 

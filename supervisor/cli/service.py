@@ -62,7 +62,7 @@ def request_options(function: Function) -> Function:
 
 @click.group
 def service() -> None:
-    """Run at boot, watched by systemd, launchd or the Task Scheduler."""
+    """Run as a service of systemd, launchd or the Task Scheduler."""
 
 
 @service.command("install")

@@ -6,14 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from ..daemon import client
 from ..daemon.journal import WARNING, for_stderr
+from ..daemon.notify import forget_manager
 from ..daemon.patience import with_patience
 from ..daemon.places import make_folders
 from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
@@ -82,20 +84,25 @@ def start(
 
         return show_plan(profile or _usual_profile(paths).name, settings, as_json=as_json)
     if ready_fd is not None:
-        _keep_open(ready_fd, detach=detach)
+        _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
     first = is_first(paths)
     if profile is None:
         profile = _agreed_profile(paths, settings, yes=yes, force=force)
-    if not detach:
-        with staying_down() if as_service else nullcontext():
-            plan = prepared(profile, parse_settings(settings), paths, force=force)
-        show_first_key(paths, plan)
-        after = ("Next, in another terminal:", *farewell(plan)) if first else ()
-        orders = _orders(plan, foreground=not as_service, ready_fd=ready_fd, farewell=after)
-        return _become_the_daemon(orders)
+    get = partial(prepared, profile, parse_settings(settings), paths, force=force)
+    if detach:
+        return _start_in_background(paths, get, first=first, as_json=as_json)
+    with staying_down() if as_service else nullcontext():
+        plan = get()
+    show_first_key(paths, plan)
+    after = ("Next, in another terminal:", *farewell(plan)) if first else ()
+    return _become_the_daemon(_orders(plan, foreground=not as_service, ready_fd=ready_fd, farewell=after))
+
+
+def _start_in_background(paths: Paths, get: Callable[[], LaunchPlan], *, first: bool, as_json: bool) -> int:
+    forget_manager(os.environ)  # one that waits, waits for another program
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
-        plan = prepared(profile, parse_settings(settings), paths, force=force)
+        plan = get()
         show_first_key(paths, plan)
         result = _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
     for line in farewell(plan) if first else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from supervisor.model.shapes import write_sparse
 from ..fakes.binaries import fake_server
 from ..fakes.hub import FakeHub
 from ..fakes.launching import free_port
+from ..fakes.manager import FakeManager
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the engine is a shell script")
 
@@ -294,6 +296,44 @@ def test_in_the_foreground_what_comes_next_is_said_when_it_is_ready(day):
     assert said.index("ready at") < said.index("goss-supervisor ask") < said.index("stopping")
     assert f"chat     http://127.0.0.1:{day.port} in a browser" in said
     assert f"http://127.0.0.1:{day.port}/v1 is the base URL" in said
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_streams_that_are_closed_are_nobodys_trouble(day, closed):
+    day.ram_gib = 8
+    command = shlex.join(day.command(*day.start))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {closed}"], env=day.env, capture_output=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(day.run("status", "--json").stdout)["server"]["state"] == "ready"
+
+
+def test_in_the_foreground_too(day):
+    day.ram_gib = 8
+    command = shlex.join(day.command(*(word for word in day.start if word != "--detach")))
+    closed = f"exec {command} 0<&-"
+    with subprocess.Popen(["/bin/sh", "-c", closed], env=day.env, stdout=subprocess.PIPE) as started:
+        bound = threading.Timer(PATIENCE, started.kill)
+        bound.start()
+        for line in started.stdout:
+            if b"ready at" in line:
+                started.terminate()
+        bound.cancel()
+    assert started.returncode == 0
+
+
+def test_a_manager_that_waits_for_another_program_hears_nothing_of_one_in_the_background(day, tmp_path):
+    day.ram_gib = 8
+    with FakeManager(tmp_path) as manager:
+        subprocess.run(
+            day.command(*day.start),
+            env=day.env | manager.env,
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        assert manager.rest() == []
 
 
 # --- init

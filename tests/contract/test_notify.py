@@ -412,7 +412,12 @@ def test_what_is_wrong_before_there_is_a_daemon_is_an_error_in_the_journal_too(m
 
 
 @pytest.mark.parametrize(
-    ("words", "why"), [((), "Bad file descriptor"), (("--detach",), "in the foreground")]
+    ("words", "why"),
+    [
+        ((), "Bad file descriptor"),
+        (("--detach",), "in the foreground"),
+        (("--service",), "in the foreground"),
+    ],
 )
 def test_a_ready_descriptor_that_cannot_be_used_is_refused(manager, tmp_path, words, why):
     with start(manager, tmp_path / "home", "--ready-fd", "99", "--profile", "demo", *words) as process:
