@@ -142,7 +142,7 @@ def _options(command: click.Command, context: click.Context, heading: str) -> It
 
 
 def _completion(shell: str) -> str:
-    words = of_shell(shell)
+    words = of_shell(shell, program)
     return words.source_template % words.source_vars()  # source() would run bash to see how old it is
 
 

@@ -13,6 +13,7 @@ from .. import __version__
 from ..daemon.journal import ERROR, for_stderr
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, PermissionDenied, SupervisorError
 from ..paths import settle_user_home
+from . import COMPLETING
 
 COMMANDS = {
     "start": ("start", "Make a profile's server run, and watch over it."),
@@ -38,8 +39,6 @@ COMMANDS = {
     "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
-
-COMPLETING = "_GOSS_SUPERVISOR_COMPLETE"  # click's name for it: set where a shell asks
 
 
 class LazyGroup(click.Group):

@@ -13,6 +13,8 @@ from click.shell_completion import (
     get_completion_class,
 )
 
+from . import COMPLETING
+
 
 class _Bash(BashComplete):
     """It takes words apart at each ``=``: ``--profile=d`` comes as three."""
@@ -57,13 +59,11 @@ def completion(shell: str) -> None:
     For bash: eval "$(goss-supervisor completion bash)" in ~/.bashrc; likewise for zsh.
     For fish: goss-supervisor completion fish > ~/.config/fish/completions/goss-supervisor.fish
     """
-    click.echo(of_shell(shell).source())
+    click.echo(of_shell(shell, click.get_current_context().find_root().command).source())
 
 
-def of_shell(name: str) -> ShellComplete:
-    """What completes in ``name``: bash, zsh or fish."""
-    from .app import COMPLETING, program  # noqa: PLC0415 - app imports this module by name
-
+def of_shell(name: str, program: click.Command) -> ShellComplete:
+    """What completes the words of ``program`` in ``name``: bash, zsh or fish."""
     found = get_completion_class(name)
     assert found is not None
     return found(program, {}, "goss-supervisor", COMPLETING)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SupervisorError
-from .types import Manager
-
-FOREGROUND = (
-    "Run goss-supervisor start in the foreground under what this system has: a container's entry point, "
-    "runit, s6 or OpenRC. docs/service.md has the scripts."
-)
+from .types import FOREGROUND, Manager
 
 
 def chosen(platform: str) -> Manager:

@@ -13,10 +13,9 @@ from shutil import which
 from ..errors import NotFound, StartFailed, SupervisorError
 from . import files, linger
 from .account import existing_groups
-from .chosen import FOREGROUND
 from .ran import Ran, failure, must, run
 from .systemd import GPU_GROUPS, Facts, unit
-from .types import Command, Done, File, Request, Say, Service, Starts, Status, unheard
+from .types import FOREGROUND, Command, Done, File, Request, Say, Service, Starts, Status, unheard
 from .unit_state import PROPERTIES, Shown, shown
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")

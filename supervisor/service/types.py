@@ -15,6 +15,10 @@ from typing import Literal, Protocol
 NAME = "goss-supervisor"
 FOR_A_SERVICE = "--service"  # of `start`, for managers that know no exit code of ours
 DAEMON_LOG = "daemon.log"  # see `daemon.places`
+FOREGROUND = (
+    "Run goss-supervisor start in the foreground under what this system has: a container's entry point, "
+    "runit, s6 or OpenRC. docs/service.md has the scripts."
+)
 
 Scope = Literal["user", "system"]
 Starts = Literal["at boot", "at login", "no"]
