@@ -22,6 +22,7 @@ WIDTH, HEIGHT = 8.0, 18  # of a character and a line, in pixels
 MARGIN = 16
 _FONT = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _COLOURS = {"command": "#7ee787", "said": "#e6edf3", "dim": "#8b949e", "back": "#0d1117"}
+_BLANK = "\u00a0"  # of several usual ones browsers show one, whatever xml:space says
 _CODE = re.compile(r"\x1b\[([0-9;]*)([A-Za-z])")
 
 
@@ -74,7 +75,7 @@ def svg(lines: Sequence[Line]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" role="img" '
         f'aria-label="{said}">\n'
         f'<rect width="{width:g}" height="{height}" rx="8" fill="{_COLOURS["back"]}"/>\n'
-        f'<g font-family="{_FONT}" font-size="13" xml:space="preserve">\n{body}</g>\n</svg>\n'
+        f'<g font-family="{_FONT}" font-size="13">\n{body}</g>\n</svg>\n'
     )
 
 
@@ -86,7 +87,7 @@ def _row(number: int, line: Line) -> str:
         if piece.text.strip():
             texts += (
                 f'<text x="{x:g}" y="{y:g}" fill="{_COLOURS[piece.look]}" '
-                f'textLength="{len(piece.text) * WIDTH:g}">{escape(piece.text)}</text>\n'
+                f'textLength="{len(piece.text) * WIDTH:g}">{escape(piece.text).replace(" ", _BLANK)}</text>\n'
             )
     return texts
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,11 +21,10 @@ from ..plan.types import LaunchPlan
 from ..plan.wire import from_json
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
+from ..server.address import address_for_others
 from ..usual import usual_profile
 from .common import complete_profiles, json_option
 from .output import table
-
-_SOMEWHERE = ("192.0.2.1", 9)  # reserved for documents (RFC 5737); nothing is sent there
 
 
 def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -135,19 +133,8 @@ def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None]:
 
 def _note(target: Target) -> str:
     """A door that is open to the network has another address there."""
-    lan = _lan_address()
+    lan = address_for_others()
     there = (
         re.sub(r"//(\[[^\]]*\]|[^:/]+)", f"//{lan}", target.url, count=1) if lan else "this machine's address"
     )
     return f"From other machines: {there}, in place of {target.url}."
-
-
-def _lan_address() -> str | None:
-    """The address that this machine has towards others; connecting a UDP socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_SOMEWHERE)
-        except OSError:
-            return None
-        address = str(probe.getsockname()[0])
-    return None if address.startswith(("127.", "0.")) else address

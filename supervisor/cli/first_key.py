@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 
 import click
@@ -13,10 +12,9 @@ from ..gateway.door.keys import KeyFile
 from ..gateway.door.rules import rules_of
 from ..paths import Paths
 from ..plan.types import LaunchPlan
-from ..server.address import is_any, url_of
+from ..server.address import address_for_others, is_any, url_of
 
 NAME = "default"
-NOBODY = ("192.0.2.1", 9)  # an address of RFC 5737: it is asked which way would lead there, nothing is sent
 
 
 def first_key(paths: Paths, plan: LaunchPlan) -> None:
@@ -60,15 +58,5 @@ def _addresses(plan: LaunchPlan) -> list[str]:
     assert plan.door is not None
     if not is_any(plan.door.host):
         return [here]
-    others = _address_for_others() or "THE-ADDRESS-OF-THIS-COMPUTER"
+    others = address_for_others() or "THE-ADDRESS-OF-THIS-COMPUTER"
     return [f"{here} on this computer", f"address  {url_of(plan, others)}/v1 on others"]
-
-
-def _address_for_others() -> str | None:
-    """By which this computer is known where its default route leads; None without one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
-        try:
-            way.connect(NOBODY)
-        except OSError:
-            return None
-        return str(way.getsockname()[0])

@@ -92,6 +92,7 @@ def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: 
 def uninstall(*, scope: str | None, force: bool) -> int:
     """Stop the service and remove it; profiles, models and engines stay."""
     meant = scope_of(scope)
+    refuse_without_root(meant)  # polkit may let somebody stop it who may not remove it
     with at_work(meant, _UNTIL_STOPPED) as say:
         chosen(sys.platform).uninstall(Service(meant), force=force, say=say)
     if left := left_of(meant):

@@ -34,18 +34,24 @@ def settled(
     pause: Callable[[float], None] = time.sleep,
 ) -> Hardware:
     """What ``look`` sees, as soon as each GPU on the bus has its device files, or the boot is long over."""
-    hardware = look()
+    hardware, told = look(), False
     while (gpu := awaited(hardware)) and (up := up_seconds()) is not None and up < SOON_SECONDS:
-        progress.step(
-            f"waiting for the driver of {gpu.name or f'a GPU of {gpu.vendor}'}, {up:.0f} s after the boot"
-        )
+        if not told:
+            progress.step(f"waiting for the driver of {gpu.name or f'a GPU of {gpu.vendor}'}")
+            told = True
+        progress.update(None, f"{up:.0f} s after the boot")
         pause(LOOK_SECONDS)
         hardware = look()
     return hardware
 
 
 def awaited(hardware: Hardware) -> Gpu | None:
-    """The first GPU that is on the bus and that no program can open; a container may never see the files."""
+    """
+    The first GPU that is on the bus and that no program can open.
+
+    A container may never see the files, and what is given to a virtual machine (vfio) is not ours.
+    """
     if hardware.os != "linux" or hardware.environment:
         return None
-    return next((gpu for gpu in hardware.gpus if gpu.pci and gpu.vendor in _DRIVEN and not gpu.nodes), None)
+    ours = (gpu for gpu in hardware.gpus if gpu.vendor in _DRIVEN and not gpu.driver.startswith("vfio"))
+    return next((gpu for gpu in ours if gpu.pci and not gpu.nodes), None)

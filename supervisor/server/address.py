@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 from ..errors import StartFailed
-from ..plan.types import Door, LaunchPlan
+
+if TYPE_CHECKING:  # `start` comes by before it spawns the daemon
+    from ..plan.types import Door, LaunchPlan
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "*": "127.0.0.1"}  # noqa: S104 - not bound here
+_SOMEWHERE = ("192.0.2.1", 9)  # reserved for documents (RFC 5737); nothing is sent there
 
 
 def first_host(host: str) -> str:
@@ -84,3 +88,14 @@ def url_of(plan: LaunchPlan, host: str = "") -> str:
 def public_end(plan: LaunchPlan) -> LaunchPlan | Door:
     """Whose host and port clients use: the door's, or llama-server's own where there is none."""
     return plan.door or plan
+
+
+def address_for_others() -> str | None:
+    """By which this machine is known where its default route leads; None where none does."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(_SOMEWHERE)
+            address = str(probe.getsockname()[0])
+    except OSError:
+        return None
+    return None if address.startswith(("127.", "0.")) else address

@@ -129,7 +129,7 @@ class Manager(Protocol):
         """Every file that `install` would write.  Pure: what was found of the system is in the manager."""
 
     def commands(self, request: Request) -> tuple[Command, ...]:
-        """The commands that `install` would run after that, for `print`."""
+        """For `print`: the commands that `install` would run after that to make it a service, and run."""
 
     def refuse(self, request: Request, *, force: bool) -> None:
         """

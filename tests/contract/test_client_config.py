@@ -109,17 +109,12 @@ def test_a_key_that_was_made_is_asked_for_and_never_printed(paths):
 
 
 def test_an_open_door_has_another_address_for_other_machines(paths, monkeypatch):
-    monkeypatch.setattr(command, "_lan_address", lambda: "192.168.1.5")
+    monkeypatch.setattr(command, "address_for_others", lambda: "192.168.1.5")
     out, err = run("aider", "-p", "rtx4060ti-oculink")
     assert "http://127.0.0.1:8080/v1" in out
     assert "note: From other machines: http://192.168.1.5:8080, in place of http://127.0.0.1:8080.\n" in err
-    monkeypatch.setattr(command, "_lan_address", lambda: None)
+    monkeypatch.setattr(command, "address_for_others", lambda: None)
     assert "From other machines: this machine's address" in run("aider", "-p", "rtx4060ti-oculink")[1]
-
-
-def test_the_lan_address_is_one_or_unknown():
-    address = command._lan_address()
-    assert address is None or (address.count(".") == 3 and not address.startswith("127."))
 
 
 # --- the command, beside a daemon

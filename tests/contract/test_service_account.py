@@ -6,7 +6,8 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,11 @@ SYSTEMD = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture
-def open_path(tmp_path) -> Path:
-    """A folder that every user reaches and may write to, like /tmp."""
-    tmp_path.chmod(0o1777)
-    for parent in list(tmp_path.parents)[:-2]:  # pytest's own, which it keeps private
-        parent.chmod(0o755)
-    return tmp_path
+def open_path() -> Iterator[Path]:
+    """A folder that every user reaches and may write to, like /tmp; pytest's own are shut to others."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o1777)
+        yield Path(folder)
 
 
 def mode_and_owner(path: Path) -> tuple[int, str]:

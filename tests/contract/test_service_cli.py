@@ -78,6 +78,7 @@ def test_install_writes_enables_and_starts_and_says_so(manager, played):
     assert played.changes == [
         "systemctl daemon-reload",
         "systemctl enable goss-supervisor.service",
+        "systemctl reset-failed goss-supervisor.service",
         "systemctl start goss-supervisor.service",
     ]
     assert unit_of(manager, SYSTEM).stat().st_mode & 0o777 == 0o644
@@ -92,7 +93,7 @@ def test_what_print_promises_is_what_install_does(manager, played):
         assert not file.path.exists()
         manager.install(request(service), force=False)
         assert file.path.read_text() == file.text
-        assert played.changes == promised
+        assert [call for call in played.changes if "reset-failed" not in call] == promised
 
 
 def test_installing_twice_changes_nothing(manager, played):
@@ -111,6 +112,7 @@ def test_installing_something_else_restarts_what_runs(manager, played):
     manager.install(request(stop_seconds=99.0), force=False)
     assert played.changes == [
         "systemctl --user daemon-reload",
+        "systemctl --user reset-failed goss-supervisor.service",
         "systemctl --user restart goss-supervisor.service",
     ]
 
@@ -241,14 +243,16 @@ def test_status_is_what_systemd_says(manager, played):
     assert manager.status(USER).detail == "ended with exit-code 78"
 
 
-def test_a_person_may_start_what_has_reached_its_start_limit(manager, played):
+@pytest.mark.parametrize("verb", ["start", "restart"])
+@pytest.mark.parametrize("active", ["failed", "inactive", "active"])
+def test_the_start_limit_is_not_for_people_in_whatever_state_it_is(manager, played, verb, active):
     manager.install(request(), force=False)
-    played.say(active="failed", result="start-limit-hit")
+    played.say(active=active)
     played.forget()
-    manager.start(USER)
+    getattr(manager, verb)(USER)
     assert played.changes == [
         "systemctl --user reset-failed goss-supervisor.service",
-        "systemctl --user start goss-supervisor.service",
+        f"systemctl --user {verb} goss-supervisor.service",
     ]
 
 
@@ -511,8 +515,11 @@ def ordinary(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/opt/goss/bin/goss-supervisor", "service", "install", "-p", "a b"])
 
 
-def test_an_install_for_the_system_says_at_once_what_to_say_with_sudo(played, ordinary, capsys):
-    assert main(["service", "install", "--system"]) == PermissionDenied.exit_code
+@pytest.mark.parametrize("verb", ["install", "uninstall"])
+def test_what_is_roots_to_do_for_the_system_says_at_once_what_to_say_with_sudo(
+    played, ordinary, capsys, verb
+):
+    assert main(["service", verb, "--system"]) == PermissionDenied.exit_code
     told = capsys.readouterr().err
     assert told.splitlines() == [
         "error: A service of the whole system is root's to change.",

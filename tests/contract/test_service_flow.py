@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from supervisor.paths import Paths
 from supervisor.service.types import Request, Service
 
 from ..fakes.binaries import script
+from ..fakes.launching import until
 from .test_service_cli import PATIENCE, Machine, machine  # noqa: F401 - a fixture
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="systemd")
@@ -74,10 +76,10 @@ def test_what_cannot_be_installed_is_found_out_before_anything_is_prepared(machi
 @linux_only
 def test_who_leaves_an_install_knows_what_was_done_and_how_to_undo_it(machine):  # noqa: F811
     machine.played.say(hangs="start")
+    started = f"systemctl --user start {machine.unit.name}"
     with begun(machine, *INSTALL) as child:
         said = [child.stdout.readline(), child.stdout.readline(), child.stdout.readline()]
-        while f"systemctl --user start {machine.unit.name}" not in machine.played.changes:
-            assert child.poll() is None
+        asyncio.run(until(lambda: started in machine.played.changes))
         os.killpg(child.pid, signal.SIGINT)
         out, err = child.communicate(timeout=PATIENCE)
     assert [line.split()[0] for line in said] == ["wrote", "enabled", "enabled"]

@@ -63,14 +63,15 @@ def unit_of(manager: Systemd) -> Path:
 # --- what runs, and what does not
 
 
-def test_a_unit_in_its_restart_loop_does_not_run_and_is_started(installed, played):
+def test_a_unit_in_its_restart_loop_does_not_run_and_is_started_at_once(installed, played):
     played.say(active="activating", sub="auto-restart", result="exit-code", code=1)
     now = installed.status(USER)
     assert (now.running, now.pid) == (False, None)
     assert now.state == "down, to be tried again: activating (auto-restart)"
     assert now.detail == "ended with exit-code 1"
     assert installed.install(request(), force=False) == (f"{UNIT}: started, and ready",)
-    assert played.changes == [f"systemctl --user reset-failed {UNIT}", f"systemctl --user start {UNIT}"]
+    # a start would wait until systemd tries again by itself
+    assert played.changes == [f"systemctl --user reset-failed {UNIT}", f"systemctl --user restart {UNIT}"]
 
 
 def test_a_unit_that_starts_is_starting_and_install_waits_for_it(installed, played):
@@ -79,7 +80,7 @@ def test_a_unit_that_starts_is_starting_and_install_waits_for_it(installed, play
     assert (now.running, now.pid) == (True, 4711)
     assert (now.state, now.detail) == ("starting: activating (start)", "demo: loading")
     installed.install(request(), force=False)
-    assert played.changes == [f"systemctl --user start {UNIT}"]
+    assert played.changes == [f"systemctl --user reset-failed {UNIT}", f"systemctl --user start {UNIT}"]
 
 
 def test_a_service_that_needs_a_login_says_so(installed, played):
@@ -93,7 +94,11 @@ def test_a_service_that_needs_a_login_says_so(installed, played):
 def test_what_an_install_that_was_cut_short_wrote_is_read_by_systemd_and_runs_anew(installed, played):
     played.say(outdated=True)
     installed.install(request(), force=False)
-    assert played.changes == ["systemctl --user daemon-reload", f"systemctl --user restart {UNIT}"]
+    assert played.changes == [
+        "systemctl --user daemon-reload",
+        f"systemctl --user reset-failed {UNIT}",
+        f"systemctl --user restart {UNIT}",
+    ]
 
 
 # --- what is found out before anything is done

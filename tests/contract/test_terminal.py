@@ -107,6 +107,7 @@ def test_only_the_descriptor_that_leads_to_the_journal_is_it(tmp_path):
 
 
 def test_what_is_said_before_there_is_a_daemon_has_its_priority_in_the_journal_alone(monkeypatch):
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     assert for_stderr("error: no\nhint: try", ERROR) == "error: no\nhint: try"
     here = os.fstat(2)
     monkeypatch.setenv("JOURNAL_STREAM", f"{here.st_dev}:{here.st_ino}")

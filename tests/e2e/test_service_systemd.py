@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,14 +80,27 @@ def service(machine):
     return machine
 
 
-@pytest.fixture
-def impatient(machine):
-    drop_in = machine.root / "test" / f"{UNIT}.d" / "impatient.conf"
-    drop_in.write_text("[Service]\nTimeoutStartSec=2\n")
+@contextmanager
+def changed(machine: Machine, settings: str):
+    """With these settings more in the unit; gives the file that they are in."""
+    drop_in = machine.root / "test" / f"{UNIT}.d" / "zz.conf"
+    drop_in.write_text(f"[Service]\n{settings}\n")
     machine.run("systemctl", "daemon-reload")
     yield drop_in
     drop_in.unlink()
     machine.run("systemctl", "daemon-reload")
+
+
+@pytest.fixture
+def impatient(machine):
+    with changed(machine, "TimeoutStartSec=2") as drop_in:
+        yield drop_in
+
+
+@pytest.fixture
+def slow_to_try_again(machine):
+    with changed(machine, "RestartSec=1h\nRestartMaxDelaySec=1h") as drop_in:
+        yield drop_in
 
 
 def write_profile(
@@ -326,6 +340,19 @@ def test_what_fails_too_often_stays_down_until_a_person_starts_it(service):
     service.kill("KILL", service.show("MainPID"))
     until(lambda: service.show("ActiveState") == "failed")
     assert service.processes() == 0
+    service.goss("service", "start", "--system")
+    assert answers(service)
+
+
+def test_who_starts_it_more_often_than_the_limit_is_not_counted(service):
+    for _ in range(START_LIMIT):
+        service.goss("service", "restart", "--system")
+    assert service.show("ActiveState") == "active"
+
+
+def test_a_start_between_two_tries_does_not_wait_for_the_next(service, slow_to_try_again):
+    service.kill("KILL", service.show("MainPID"))
+    until(lambda: service.show("SubState").startswith("auto-restart"))
     service.goss("service", "start", "--system")
     assert answers(service)
 

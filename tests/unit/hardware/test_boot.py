@@ -68,6 +68,7 @@ def test_where_nobody_tells_of_the_boot_nothing_is_waited_for():
         (machine(), False),
         (machine(replace(COMING, vendor="unknown", name="ASPEED")), False),
         (machine(replace(COMING, pci="")), False),
+        (machine(replace(COMING, driver="vfio-pci")), False),
         (machine(COMING, environment="container"), False),
         (replace(machine(COMING), os="windows"), False),
     ],

@@ -1,0 +1,144 @@
+"""
+One unit of systemd by its tool.
+
+- ``start`` and ``restart`` return when the daemon has said READY, or has ended.
+- The start limit of a unit counts what people ask for, too, and a unit that is past it stays down.  So it is
+  forgotten before each start: it is for what fails by itself.
+- Between two tries ``start`` waits for systemd's own next one, a minute perhaps; ``restart`` does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import NotFound, StartFailed, SupervisorError
+from . import files
+from .ran import Ran, failure, must, run
+from .types import FOREGROUND, Command, Service
+from .unit_state import PROPERTIES, Shown, shown
+
+_NO_SESSION = (
+    "Log in as this user itself (by ssh, not by su or sudo), or have root say: loginctl enable-linger USER, "
+    "then: export XDG_RUNTIME_DIR=/run/user/$(id -u)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """``folder`` is where its file lies, or would."""
+
+    service: Service
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.service.name}.service"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.name
+
+    @property
+    def drop_ins(self) -> Path:
+        return self.folder / f"{self.name}.d"
+
+    @property
+    def systemctl(self) -> Command:
+        return ("systemctl", "--user") if self.service.scope == "user" else ("systemctl",)
+
+    @property
+    def occasion(self) -> str:
+        return "the next boot" if self.service.scope == "system" else "the next boot or login"
+
+    # --- looks
+
+    def is_there(self) -> bool:
+        return files.read(self.path) is not None
+
+    def require(self, hint: str = "") -> None:
+        """Raises NotFound."""
+        if not self.is_there():
+            raise NotFound(
+                f"{self.path} is not there.",
+                hint=hint or f"goss-supervisor service install --{self.service.scope}",
+            )
+
+    def refuse_without_manager(self) -> None:
+        """Raises SupervisorError where systemd is installed but does not run, as in most containers."""
+        told = run(*self.systemctl, "is-system-running")
+        if told.stdout == "offline":
+            raise SupervisorError("systemd is installed here, but does not run this system.", hint=FOREGROUND)
+        if not told.stdout:
+            raise failure(told, self._hint)
+
+    def shown(self) -> Shown:
+        """Raises SupervisorError where systemd does not answer."""
+        return shown(must(*self._show, hint=self._hint).stdout)
+
+    def remains(self) -> Shown:
+        """
+        What systemd knows although there is no file of ours.
+
+        It was deleted by hand, or an `uninstall` was cut short.  A unit of that name from somewhere else is
+        somebody else's; and where systemd does not answer, nothing runs that could be told of.
+        """
+        ran = run(*self._show)
+        told = shown(ran.stdout) if ran.returncode == 0 else Shown()
+        return told if told.file in {"", str(self.path)} else Shown()
+
+    def leaves_something(self) -> bool:
+        wanted_by = "multi-user" if self.service.scope == "system" else "default"
+        link = self.folder / f"{wanted_by}.target.wants" / self.name
+        return link.is_symlink() or self.remains().is_known
+
+    # --- changes
+
+    def reload_manager(self) -> None:
+        """All unit files are read again."""
+        must(*self.systemctl, "daemon-reload", hint=self._hint)
+
+    def enable(self) -> None:
+        must(*self.systemctl, "enable", self.name, hint=self._hint)
+
+    def disable(self, *, now: bool) -> None:
+        """With ``now`` it is stopped, too; that fails where systemd does not know it."""
+        must(*self.systemctl, "disable", *(("--now",) if now else ()), self.name, hint=self._hint)
+
+    def forget_failures(self) -> None:
+        """How it ended, and how often it was started; fails where there is nothing to forget."""
+        run(*self.systemctl, "reset-failed", self.name)
+
+    def start(self) -> None:
+        self._begin("restart" if self.shown().is_tried_again else "start")
+
+    def restart(self) -> None:
+        self._begin("restart")
+
+    def stop(self) -> None:
+        must(*self.systemctl, "stop", self.name, hint=self._hint)
+
+    def _begin(self, verb: str) -> None:
+        self.forget_failures()
+        ran = run(*self.systemctl, verb, self.name)
+        if ran.returncode:
+            raise self._failure(ran)
+
+    def _failure(self, ran: Ran) -> SupervisorError:
+        if "job for" not in ran.stderr.lower():  # systemctl itself could not do it
+            return failure(ran, self._hint)
+        again = "; systemd goes on trying" if self.shown().is_tried_again else ""
+        scope = f"--{self.service.scope}"
+        return StartFailed(
+            f"{self.name} did not become ready{again}.",
+            hint=f"goss-supervisor service logs {scope} -n 50 tells why; "
+            f"goss-supervisor service uninstall {scope} takes it away again.",
+        )
+
+    @property
+    def _show(self) -> Command:
+        return (*self.systemctl, "show", self.name, *(f"--property={name}" for name in PROPERTIES))
+
+    @property
+    def _hint(self) -> str:
+        return _NO_SESSION if self.service.scope == "user" else "Say it with sudo."
