@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Sourced by bin/goss-supervisor and bin/test, which set $self to their own file with links followed.
+# Sourced by the commands beside it, which set $self to their own file with links followed.
 #
 # Sets $root and $python, and defines ready and set_up.  When nothing changed, ready costs one small
 # process and no Python: the environment must have been finished for this very folder and for this

@@ -3,6 +3,7 @@
 #
 # Defines check and static_checks, which go on after a failure and put its name into $failed.
 
+: "${self:?}" "${python:?}"
 failed=''
 
 say() {

@@ -15,6 +15,8 @@ from typing import Any
 from .. import __version__
 from ..errors import StartFailed, SupervisorError
 from ..locks import Lock
+from ..memory.kept_figures import Figures
+from ..memory.told import measured
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..profile.types import AutoUpdate
@@ -198,9 +200,6 @@ class Daemon:
         self._figures_of = server.launch
         if not any("verbosity" in word for word in plan.argv):
             return  # by default the log says nothing of it
-
-        from ..memory.kept_figures import Figures  # noqa: PLC0415 - only for who asks for it
-        from ..memory.told import measured  # noqa: PLC0415 - the same
 
         if told := measured(server.output.tail(LOADING_LINES)):
             Figures(figures_file(self._paths)).keep(plan.figures, told)

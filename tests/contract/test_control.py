@@ -224,6 +224,16 @@ async def test_a_plan_that_may_not_run_is_answered_with_the_reason(test, tmp_pat
 
 
 @promise
+async def test_another_protocol_is_refused_but_for_the_stop_that_the_refusal_names(test, tmp_path):
+    control = control_of(test)
+    await test.server.start(plan(tmp_path))
+    refusal = await answer_to(control, "status", protocol=2)
+    assert "protocol 1" in refusal["error"]
+    assert "goss-supervisor stop" in refusal["hint"]
+    assert (await answer_to(control, "stop", protocol=2))["outcome"]["result"] == "stopped"
+
+
+@promise
 async def test_the_key_that_opens_the_door_is_told_with_what_runs(test, tmp_path):
     control = control_of(test)
     assert (await answer_to(control, "running"))["key"] == ""

@@ -174,7 +174,7 @@ def test_what_the_caller_sets_comes_last_and_wins(bin_folder):
 
 
 @pytest.mark.parametrize(
-    "words", [("status", "--json"), ("start", "--help"), ("start", "--dry-run"), ("--help",)]
+    "words", [("status", "--json"), ("start", "--help"), ("start", "-h"), ("start", "--dry-run"), ("--help",)]
 )
 def test_what_starts_nothing_runs_as_it_is(bin_folder, words):
     says_its_arguments(bin_folder)

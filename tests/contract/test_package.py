@@ -12,20 +12,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from ..wheels import ROOT, built
 
 pytest.importorskip("hatchling", reason="the build backend; in the group dev")
 
 
 MOST_WHEEL_BYTES = 1_000_000
-
-
-def built(what: str, source: Path, folder: Path) -> Path:
-    """A ``wheel`` or an ``sdist`` of ``source``, as pip has it made."""
-    build = f"import sys; from hatchling.build import build_{what} as build; build(sys.argv[1])"
-    subprocess.run([sys.executable, "-I", "-c", build, folder], cwd=source, check=True, timeout=60)
-    (made,) = folder.iterdir()
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.errors import StartFailed
 from supervisor.plan.types import LaunchPlan
-from supervisor.server.address import connect_address
+from supervisor.server.address import address_for_others, connect_address
 from supervisor.server.child import spawn
 from supervisor.server.probe import probe, target_of
 
@@ -210,3 +210,14 @@ def test_where_to_connect(host, address):
 def test_a_host_that_does_not_exist_is_named():
     with pytest.raises(StartFailed, match=r"nowhere\.invalid"):
         connect_address("nowhere.invalid")
+
+
+def test_the_address_for_others_is_one_that_they_can_use_or_unknown(monkeypatch):
+    address = address_for_others()
+    assert address is None or (address.count(".") == 3 and not address.startswith("127."))
+
+    def refused(*_):
+        raise OSError("Address family not supported by protocol")
+
+    monkeypatch.setattr("supervisor.server.address.socket.socket", refused)
+    assert address_for_others() is None

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor import __version__
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.types import LaunchPlan
 from supervisor.server.memory.linux import held_in, room_in
@@ -315,6 +316,6 @@ def test_a_warning_of_memory_stands_beside_those_of_the_plan():
         "warnings": ["plan"],
         "memory": {**SHOWN, "warnings": ["low"]},
     }
-    lines = list(_lines({"server": server, "daemon": process, "update": None}))
+    lines = list(_lines({"server": server, "daemon": {**process, "version": __version__}, "update": None}))
     assert [line for line in lines if line.startswith("warning")] == ["warning   plan", "warning   low"]
     assert "memory    11.0 GiB of 12.0 GiB planned, 40.0 GiB left" in lines

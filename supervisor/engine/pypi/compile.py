@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,6 +180,8 @@ def parse_progress(line: str) -> tuple[float | None, str]:
 
 def _unpack(fetched: Path, target: Path) -> None:
     """Unpacked beside the target and then renamed: an interruption leaves no half of a source."""
+    import tarfile  # noqa: PLC0415 - every start comes by, few compile
+
     archives = sorted(fetched.glob("*.tar.gz"))
     if not archives:
         raise VerificationFailed(f"{REPOSITORY} came without its source.")
