@@ -54,6 +54,24 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from difflib import get_close_matches  # noqa: PLC0415 - only for a word that is no command
+
+        near = [] if args[0] in COMMANDS else get_close_matches(args[0], COMMANDS, n=1)
+        if near:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """A reader that has gone (``| head``) had enough; for click that is a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _forget_stdout()
+            return EXIT_OK
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -79,9 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SupervisorError as error:
         say_error(error)
         return error.exit_code
-    except BrokenPipeError:
-        _forget_stdout()
-        return EXIT_OK
     except OSError as error:  # a file that cannot be read or written, wherever that was
         say_error(_plain(error))
         return _plain(error).exit_code

@@ -43,6 +43,15 @@ def force_option(function: Function) -> Function:
     )
 
 
+def confirmed(question: str) -> bool:
+    """Yes unless a person says no, on a terminal; one who leaves (Ctrl+C) leaves a line that is ended."""
+    try:
+        return click.confirm(question, default=True, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        raise
+
+
 def profile_argument(function: Function) -> Function:
     return click.argument("profile", shell_complete=complete_profiles)(function)
 

@@ -17,7 +17,7 @@ from ..plan.types import LaunchPlan
 from ..plan.wire import to_json
 from .common import force_option, json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
-from .progress import waiting
+from .progress import waiting_for_the_daemon
 from .start import prepared, show_first_key
 
 EXIT_SECONDS = 10.0
@@ -29,7 +29,7 @@ EXIT_SECONDS = 10.0
 def stop(now: bool, as_json: bool) -> int:
     """Stop the server and the daemon; nothing of them is left."""
     paths = Paths.from_environment()
-    with waiting("stopping; --now does not wait for requests under way"):
+    with waiting_for_the_daemon("stopping; --now does not wait for requests under way"):
         answer = client.ask(paths, {"op": "stop", "now": now}, timeout=None)
         _wait_until_gone(paths)
     return show_outcome(answer, as_json=as_json)
@@ -89,13 +89,13 @@ def unload(as_json: bool) -> int:
 
 
 def _run(plan: LaunchPlan, request: Mapping[str, Any], paths: Paths, *, as_json: bool) -> int:
-    with waiting(f"waiting until {plan.profile} is ready") as progress:
+    with waiting_for_the_daemon(f"waiting until {plan.profile} is ready") as progress:
         answer = client.follow(paths, {**request, "plan": to_json(plan)}, progress.step)
     return show_outcome(answer, as_json=as_json)
 
 
 def _follow(request: dict[str, Any], what: str, *, as_json: bool) -> int:
-    with waiting(what) as progress:
+    with waiting_for_the_daemon(what) as progress:
         answer = client.follow(Paths.from_environment(), request, progress.step)
     return show_outcome(answer, as_json=as_json)
 

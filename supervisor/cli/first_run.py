@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +16,8 @@ from ..daemon.places import record_file
 from ..errors import DoesNotFit, StartFailed, UsageError
 from ..paths import Paths
 from ..server.address import bind_addresses, is_socket_path, url_of
-from ..server.ground import why_not_bound
 from ..server.record import read_record
+from .common import confirmed
 from .output import size
 from .progress import waiting
 
@@ -79,7 +82,18 @@ def farewell(plan: LaunchPlan) -> tuple[str, ...]:
     chat = f"chat     {url} in a browser"
     clients = f"clients  {f'{url}/v1 is the base URL; ' if by_http else ''}{last}"
     ask = 'ask      goss-supervisor ask "What are you?"'
-    return (*((chat,) if by_http else ()), ask, clients, "look     goss-supervisor status")
+    return (*_naming(), *((chat,) if by_http else ()), ask, clients, "look     goss-supervisor status")
+
+
+def _naming() -> tuple[str, ...]:
+    """Every hint says goss-supervisor; a line for a shell that does not find it so, as beside a clone."""
+    from shutil import which  # noqa: PLC0415 - at a first start only
+
+    if os.name == "nt" or which("goss-supervisor"):
+        return ()
+    places = (Path(__file__).resolve().parents[2] / "bin", Path(sys.executable).parent)
+    programs = [place / "goss-supervisor" for place in places if (place / "goss-supervisor").is_file()]
+    return tuple(f"first    alias goss-supervisor={quote(str(program))}" for program in programs[:1])
 
 
 def _lines(hardware: Hardware, expected: Outlook) -> list[str]:
@@ -153,6 +167,8 @@ def _try_address(listen: Listen) -> None:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             socket.create_server((address, listen.port), family=family).close()
     except OSError as error:
+        from ..server.ground import why_not_bound  # noqa: PLC0415 - every start comes by, few are refused
+
         problem = why_not_bound(error, listen.host, listen.port)
         other = f"goss-supervisor start --set listen.port={listen.port + 1}"
         raise StartFailed(problem.message, hint=f"{problem.hint} For this once: {other}") from error
@@ -163,7 +179,7 @@ def _agree(name: str, expected: Outlook, command: str, *, yes: bool) -> None:
         return
     amount = _in_all(expected)
     if sys.stdin.isatty() and sys.stderr.isatty():
-        if not click.confirm(f"Download {amount} and start?", default=True, err=True):
+        if not confirmed(f"Download {amount} and start?"):
             click.echo(DECLINED, err=True)
             raise click.exceptions.Exit(EXIT_DECLINED)
     elif _is_large(expected):

@@ -21,7 +21,7 @@ from ..profile.resolve import resolve
 from ..profile.store import ProfileStore, StoredProfile
 from ..profile.types import Profile
 from ..profile.yaml_text import redacted, render, rows_of_profile
-from .common import complete_profiles, json_option
+from .common import complete_profiles, confirmed, json_option
 from .output import table
 
 
@@ -153,7 +153,7 @@ def _wants_to_go_on(name: str, draft: Path, error: ConfigError) -> bool:
         message = f"{error}\nNothing was saved; the text is kept in {draft}"
         raise ConfigError(message, hint=f"goss-supervisor profile edit {name}") from None
     click.echo(error, err=True)
-    if click.confirm("Edit again? (no: throw the changes away)", default=True, err=True):
+    if confirmed("Edit again? (no: throw the changes away)"):
         return True
     draft.unlink(missing_ok=True)
     return False

@@ -58,6 +58,17 @@ def waiting(text: str) -> Iterator[StderrProgress]:
         progress.close()
 
 
+@contextmanager
+def waiting_for_the_daemon(text: str) -> Iterator[StderrProgress]:
+    """`waiting`, for work that is the daemon's: who leaves by Ctrl+C hears that it goes on without them."""
+    try:
+        with waiting(text) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        print("The daemon goes on with it: goss-supervisor status", file=sys.stderr)
+        raise
+
+
 def _bar(fraction: float | None) -> str:
     if fraction is None:
         return ""

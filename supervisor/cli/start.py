@@ -24,7 +24,7 @@ from .as_service import have_a_voice, staying_down
 from .common import complete_profiles, force_option, json_option, parse_settings, set_option
 from .first_run import farewell, is_first, welcome
 from .outcome import show_outcome
-from .progress import StderrProgress, waiting
+from .progress import StderrProgress, waiting_for_the_daemon
 
 if TYPE_CHECKING:
     from ..plan.types import LaunchPlan
@@ -257,7 +257,7 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
     with suppress(BrokenPipeError):
         daemon.stdin.write(orders)
         daemon.stdin.close()
-    with waiting("waiting until it is ready; goss-supervisor logs -f shows more"):
+    with waiting_for_the_daemon("waiting until it is ready; goss-supervisor logs -f shows more"):
         told = json.loads(daemon.stdout.readline() or b"{}")
     if "outcome" in told:
         return show_outcome(told, as_json=as_json)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from .. import __version__
 from ..daemon import client
 from ..daemon.places import record_file
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning
@@ -116,11 +117,12 @@ def _lines(now: Status) -> Iterator[str]:
     yield f"profile   {_text(server['profile'])}"
     yield f"address   {_text(server['url'])}"
     yield f"model     {_text(server['model'])}"
-    yield f"engine    {_text(server['build'])} {_text(server['flavour'])}: {_text(server['engine'])}"
+    yield f"engine    {_text(server['engine'])}"
     yield f"process   {_process(server)}, {_count(server['restarts'], 'restart')}"
     yield from _memory(server.get("memory"))
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
+    yield from _of_another_version(daemon["version"])
     yield f"log       {server['log']}"
     yield from _news(now)
     for warning in (*server["warnings"], *(server.get("memory") or {}).get("warnings", ())):
@@ -153,6 +155,13 @@ def _gateway(gateway: Status | None) -> Iterator[str]:
         connections = _count(gateway["connections"], "connection")
         under_way = _count(gateway["requests_under_way"], "request")
         yield f"gateway   {connections}, {under_way} under way, {gateway['requests_waiting']} waiting"
+
+
+def _of_another_version(version: str) -> Iterator[str]:
+    """After an upgrade: nothing replaces a daemon that runs, not even ``restart``."""
+    if version != __version__:
+        yield f"          is still version {version}, this program is version {__version__}; to replace it:"
+        yield "          goss-supervisor service restart, or goss-supervisor stop and then start"
 
 
 def _news(now: Status) -> Iterator[str]:

@@ -89,9 +89,9 @@ class ProfileStore:
 
     def _not_found(self, name: str) -> NotFound:
         near = get_close_matches(name.lower(), self.names(), n=3, cutoff=0.5)
-        stray = next((path for path in self.strays() if path.stem.lower() == name), None)
+        stray = next((path for path in self.strays() if path.stem.lower() == name.lower()), None)
         question = f" Did you mean {', '.join(near)}?" if near else ""
-        hint = f"Rename {stray} to {name}.yaml." if stray else "goss-supervisor profile ls"
+        hint = _to_be_renamed(stray) if stray else "goss-supervisor profile ls"
         return NotFound(f"There is no profile {name}.{question}", hint=hint)
 
     def create(self, name: str, text: str) -> Path:
@@ -107,6 +107,12 @@ class ProfileStore:
         path = self.user_dir / f"{valid_name(name)}.yaml"
         write_atomically(path, text)
         return path
+
+
+def _to_be_renamed(stray: Path) -> str:
+    """What to do with a file that is no profile, for its name alone: ``My box.yml`` to ``my-box.yaml``."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", stray.stem.lower()).strip("-")
+    return f"Rename {stray} to {name}.yaml." if re.fullmatch(NAME_PATTERN, name) else f"Rename {stray}."
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.first_run import machine_in_words
+from supervisor.cli.first_run import _naming, machine_in_words
 from supervisor.hardware.types import Cpu, Gpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
@@ -296,6 +296,16 @@ def test_in_the_foreground_what_comes_next_is_said_when_it_is_ready(day):
     assert said.index("ready at") < said.index("goss-supervisor ask") < said.index("stopping")
     assert f"chat     http://127.0.0.1:{day.port} in a browser" in said
     assert f"http://127.0.0.1:{day.port}/v1 is the base URL" in said
+
+
+def test_where_no_shell_would_find_the_program_it_is_given_its_name_and_nowhere_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not (tmp_path / "goss-supervisor").exists()
+    command, _, program = _naming()[0].removeprefix("first    ").partition("=")
+    assert command == "alias goss-supervisor"
+    assert os.access(*shlex.split(program), os.X_OK)
+    (tmp_path / "goss-supervisor").touch(mode=0o755)
+    assert _naming() == ()
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])

@@ -130,6 +130,15 @@ def test_a_name_that_is_none_is_not_found(home, name):
         run("path", name)
 
 
+def test_a_file_whose_name_is_no_profiles_is_to_be_renamed_to_one_that_is(folder):
+    (folder / "My box.yaml").write_text("extends: demo\n")
+    with pytest.raises(NotFound) as none:
+        run("path", "my box")
+    assert none.value.hint == f"Rename {folder / 'My box.yaml'} to my-box.yaml."
+    (folder / "My box.yaml").rename(folder / "my-box.yaml")
+    assert run("path", "my-box")[0] == f"{folder / 'my-box.yaml'}\n"
+
+
 def test_new_extends_and_completes_in_an_editor(folder):
     out, _ = run("new", "mine", "--from", "rx9070-20b")
     assert out == f"{folder / 'mine.yaml'}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor import __version__
 from supervisor.cli.ask import _answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import duration, size, table
@@ -90,7 +91,7 @@ def status(*, gateway=None, pid=4242, restarts=0):
         "warnings": [],
         "last_failure": None,
     }
-    daemon = {"pid": 1, "memory_bytes": 2**25, "uptime_seconds": 5.0}
+    daemon = {"pid": 1, "memory_bytes": 2**25, "uptime_seconds": 5.0, "version": __version__}
     return {"schema": 1, "daemon": daemon, "server": server, "gateway": gateway, "update": None}
 
 
@@ -118,6 +119,13 @@ def test_without_a_gateway_the_status_is_silent_about_it():
     of_an_older_daemon = status()
     del of_an_older_daemon["gateway"]
     assert line_of("gateway", of_an_older_daemon) == []
+
+
+def test_a_daemon_that_an_upgrade_left_behind_is_named_and_one_of_this_version_is_not():
+    now = status()
+    assert "version" not in "\n".join(_lines(now))
+    now["daemon"]["version"] = "0.0.1"
+    assert f"is still version 0.0.1, this program is version {__version__}" in "\n".join(_lines(now))
 
 
 def test_the_status_of_a_sleeping_server_shows_no_process():
