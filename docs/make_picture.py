@@ -127,7 +127,9 @@ def _pid(environment: dict[str, str]) -> int:
 def main(engine: Path) -> None:
     """A day in the life: start, a question, a kill -9, a question that waits, and what status says of it."""
     with tempfile.TemporaryDirectory(prefix="goss-") as home:
-        environment = {**os.environ, "GOSS_SUPERVISOR_HOME": home, "TERM": "xterm"}
+        ours = Path(__file__).parents[1] / "bin"  # on PATH, as of somebody who installed it
+        path = os.pathsep.join((str(ours), os.environ["PATH"]))
+        environment = {**os.environ, "GOSS_SUPERVISOR_HOME": home, "PATH": path, "TERM": "xterm"}
         settings = Path(home) / "config" / "config.yaml"
         settings.parent.mkdir()
         settings.write_text(f"engine: {{source: path, path: {json.dumps(str(engine.absolute()))}}}\n")

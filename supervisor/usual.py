@@ -22,7 +22,10 @@ def usual_profile(paths: Paths) -> Fit:
     last = read_record(record_file(paths))
     if last is not None and last.profile in store.names():
         return Fit(last.profile, "the last one used")
+    gone = (
+        f"since {last.profile}, the last one used, is gone; it is the one " if last and last.profile else ""
+    )
     best = rank_stored(store, hardware_of(paths)).best
     if best is None:
         raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
-    return Fit(best.name, f"which fits this machine best: {best.reason}")
+    return Fit(best.name, f"{gone}which fits this machine best: {best.reason}")

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -29,9 +29,11 @@ from .progress import StderrProgress, waiting_for_the_daemon
 if TYPE_CHECKING:
     from ..plan.types import LaunchPlan
     from ..profile.matching import Fit
+    from ..progress import Progress
 
 
 @click.command()
+@click.argument("name", required=False, metavar="[PROFILE]", shell_complete=complete_profiles)
 @click.option(
     "--profile",
     "-p",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 @json_option
 def start(
     *,
+    name: str | None,
     profile: str | None,
     detach: bool,
     yes: bool,
@@ -79,6 +82,7 @@ def start(
     paths = Paths.from_environment()
     if as_service:
         have_a_voice(paths)
+    profile = _named(name, profile)
     if dry_run:
         from .plan import show_plan  # noqa: PLC0415 - only here
 
@@ -97,6 +101,13 @@ def start(
     show_first_key(paths, plan)
     after = ("Next, in another terminal:", *farewell(plan)) if first else ()
     return _become_the_daemon(_orders(plan, foreground=not as_service, ready_fd=ready_fd, farewell=after))
+
+
+def _named(name: str | None, profile: str | None) -> str | None:
+    """`plan` and `switch` take it as their first word, so people say it to `start` as well."""
+    if name is not None and profile not in {None, name}:
+        raise UsageError(f"Which one shall it be, {name} or {profile}?")
+    return profile or name
 
 
 def _start_in_background(paths: Paths, get: Callable[[], LaunchPlan], *, first: bool, as_json: bool) -> int:
@@ -257,13 +268,23 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
     with suppress(BrokenPipeError):
         daemon.stdin.write(orders)
         daemon.stdin.close()
-    with waiting_for_the_daemon("waiting until it is ready; goss-supervisor logs -f shows more"):
-        told = json.loads(daemon.stdout.readline() or b"{}")
+    with waiting_for_the_daemon("waiting until it is ready; goss-supervisor logs -f shows more") as progress:
+        told = _last_told(daemon.stdout, progress)
     if "outcome" in told:
         return show_outcome(told, as_json=as_json)
     error = SupervisorError(told.get("error") or _last_words(paths), hint=told.get("hint", ""))
     error.exit_code = told.get("exit_code", StartFailed.exit_code)
     raise error
+
+
+def _last_told(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
+    """What it came to; what has not gone well before that is shown."""
+    for line in lines:
+        told: dict[str, Any] = json.loads(line)
+        if "step" not in told:
+            return told
+        progress.step(told["step"])
+    return {}
 
 
 def _last_words(paths: Paths) -> str:

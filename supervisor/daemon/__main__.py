@@ -95,15 +95,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _tell(message: dict[str, Any]) -> None:
-    """One line to whoever started us in the background; the pipe is closed behind it."""
+    """One line to whoever started us in the background; behind the last, the pipe is closed."""
     with suppress(OSError, ValueError):  # nobody listens any more, or it was told already
         print(json.dumps(message), flush=True)
-        sys.stdout.close()
+        if "step" not in message:
+            sys.stdout.close()
 
 
 def _greet(shown: Terminal, farewell: Sequence[str], told: dict[str, Any]) -> None:
     """In the foreground the log tells how it went; what a person does next follows, where one may look."""
-    if told["outcome"]["result"] in {"ready", "degraded"} and not shown.is_journal:
+    if "outcome" in told and told["outcome"]["result"] in {"ready", "degraded"} and not shown.is_journal:
         for line in farewell:
             shown.show(line)
 

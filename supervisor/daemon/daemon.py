@@ -25,7 +25,7 @@ from ..server.lifecycle import Outcome
 from ..server.output import OutputLog
 from ..server.record import Record, write_record
 from ..server.server import Server
-from ..server.table import SERVING, UNDER_WAY
+from ..server.table import SERVING, UNDER_WAY, State
 from ..server.vitals import vitals_of
 from .adjusted import remember
 from .control import Control
@@ -210,6 +210,8 @@ class Daemon:
         if said != self._announced:
             log.info("%s", said)
             self._announced = said
+            if self._server.state is State.BACKOFF:
+                self._tell({"step": said})  # who waits for the start hears that it has not gone well
 
     def _line(self, why: str) -> str:
         plan, state = self._server.plan, self._server.state

@@ -96,5 +96,5 @@ else:
 def _nobody(where: Path) -> NotRunning:
     return NotRunning(
         f"No goss-supervisor daemon is running here (nobody listens at {where}).",
-        hint="goss-supervisor start --profile NAME",
+        hint="goss-supervisor start",
     )

@@ -44,7 +44,7 @@ def cpu_fallback(line: str) -> str | None:
 
 
 _SEE_LOG = "The log says more: `goss-supervisor logs`."
-_OFTEN = "It is started again.  If it happens often, try another build and report it to llama.cpp."
+_OFTEN = "If it happens often, try another build and report it to llama.cpp."
 _WRONG_CPU = "The engine uses instructions that this CPU does not have."
 
 # exit code or minus the signal (POSIX), and NTSTATUS (Windows)

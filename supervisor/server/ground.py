@@ -134,7 +134,7 @@ def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
     return Diagnosis(
         "bind-failed",
         f"{host} port {port} cannot be listened on: {error.strerror}.",
-        "Choose another listen.port.",
+        "Choose another listen.host or listen.port.",
     )
 
 

@@ -162,7 +162,7 @@ SIGNS: tuple[Sign, ...] = (
         "device-lost",
         r"(?:DeviceLostError|ErrorDeviceLost|ggml_vulkan: device lost)",
         "The GPU was lost: its driver reset it.",
-        "It is started again.  If it happens often, look at the driver's log, at power and at heat.",
+        "If it happens often, look at the driver's log, at power and at heat.",
         retryable=True,
     ),
     _sign(
@@ -186,7 +186,7 @@ SIGNS: tuple[Sign, ...] = (
         "gpu-error",
         r"(?P<api>CUDA|ROCm|SYCL) error: ?(?P<why>.+)",
         "The GPU reported an error ({api}): {why}.",
-        "It is started again.  If it happens often, update the driver or use another build.",
+        "If it happens often, update the driver or use another build.",
         retryable=True,
     ),
     _sign(
@@ -219,7 +219,7 @@ SIGNS: tuple[Sign, ...] = (
         "assertion",
         r"GGML_ASSERT\((?P<what>.+)\) failed",
         "llama-server found itself in an impossible state: {what}.",
-        "It is started again.  If it happens often, try another build and report it to llama.cpp.",
+        "If it happens often, try another build and report it to llama.cpp.",
         retryable=True,
     ),
 )

@@ -308,6 +308,32 @@ def test_where_no_shell_would_find_the_program_it_is_given_its_name_and_nowhere_
     assert _naming() == ()
 
 
+def test_the_profile_may_be_its_first_word(day):
+    assert day.run(*day.start, "demo").stdout == f"demo is ready at http://127.0.0.1:{day.port}\n"
+    assert (
+        "Which one shall it be, demo or mine?" in day.run("start", "demo", "--profile", "mine", code=2).stderr
+    )
+
+
+def test_a_start_that_goes_wrong_again_and_again_says_so_while_it_tries(day):
+    fake_server(day.root / "llama-server", die="abort", die_when="loading")
+    tries = ("--set", "restart.max=2", "--set", "restart.backoff=10ms")
+    said = day.run(*day.start, "demo", *tries, code=10).stderr
+    assert said.count("demo: backoff (llama-server found itself in an impossible state") == 2
+    assert said.index("demo: backoff") < said.index("error: ")
+    assert "started again" not in said
+
+
+def test_a_last_profile_that_is_gone_is_named(day):
+    day.ram_gib = 8
+    day.run("init", "night")
+    day.run(*day.start, "night")
+    day.run("stop")
+    (day.home / "config" / "profiles" / "night.yaml").unlink()
+    said = day.run("start", "--dry-run").stderr
+    assert said.startswith("profile: demo, since night, the last one used, is gone; it is the one which fits")
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_streams_that_are_closed_are_nobodys_trouble(day, closed):
     day.ram_gib = 8
