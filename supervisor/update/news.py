@@ -61,9 +61,13 @@ def look(subject: Subject, means: Means) -> News:
         return replace(news, note=reason)
     release, passed, problem = _newest(subject, means)
     news = replace(news, note="; ".join(passed), problem=problem)
-    if release is None or not _is_news(release.tag, subject, news.current):
+    if release is None:
         return news
-    return replace(news, available=release.tag)
+    if _stands_in(subject) and not is_newer(release.tag, news.current):
+        official = f"an official release, where {news.current or 'another build'} stands in"
+        return replace(news, available=release.tag, note="; ".join((*passed, official)))
+    is_news = is_newer(release.tag, news.current)
+    return replace(news, available=release.tag) if is_news else news
 
 
 def record(news: News, paths: Paths) -> None:
@@ -99,10 +103,9 @@ def _current(subject: Subject, means: Means) -> str | None:
     return subject.running.build if subject.running else chosen_tag(subject.engine, means)
 
 
-def _is_news(tag: str, subject: Subject, current: str | None) -> bool:
-    """A stand-in that runs because the release could not be had is replaced whatever its number is."""
-    stands_in = subject.running is not None and subject.running.repository != REPOSITORY
-    return stands_in or is_newer(tag, current)
+def _stands_in(subject: Subject) -> bool:
+    """What runs because the release could not be had is replaced by one whatever its number is."""
+    return subject.running is not None and subject.running.repository != REPOSITORY
 
 
 def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, ...], str]:

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.cli.status import _news
+from supervisor.engine.catalogue.releases import Release
 from supervisor.errors import ConfigError
+from supervisor.plan.types import LaunchPlan
 from supervisor.profile.types import Engine
-from supervisor.update import speed
+from supervisor.update import news, speed
 from supervisor.update.contest import indented, log_of, rolled_back
-from supervisor.update.news import News, is_newer
+from supervisor.update.news import REPOSITORY, News, is_newer, look
 from supervisor.update.speed import Load, Speed
 from supervisor.update.subject import Subject, why_fixed
 
@@ -110,6 +112,22 @@ def test_the_news_name_both_builds_and_what_was_passed_over():
     assert NEWS.sentence == "b11500 is there, b11429 is in use"
     assert replace(NEWS, available=None).sentence == "nothing newer than b11429"
     assert replace(NEWS, note="b11501: half").sentence.endswith("in use (b11501: half)")
+
+
+@pytest.mark.parametrize(
+    ("repository", "sentence"),
+    [
+        (REPOSITORY, "nothing newer than b11549"),
+        (
+            "xllamacpp",
+            "b11429 is there, b11549 is in use (an official release, where b11549 stands in)",
+        ),
+    ],
+)
+def test_an_older_official_release_is_news_only_where_something_stands_in(monkeypatch, repository, sentence):
+    monkeypatch.setattr(news, "_newest", lambda *_: (Release("b11429", ()), (), ""))
+    plan = LaunchPlan("p", (), {}, "127.0.0.1", 1, "b11549", "cpu", "", "", "", repository=repository)
+    assert look(Subject(Engine(), running=plan), None).sentence == sentence
 
 
 def status(**news):
