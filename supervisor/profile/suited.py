@@ -5,13 +5,18 @@ from __future__ import annotations
 from ..errors import SupervisorError
 from ..hardware.types import Hardware
 from .matching import Ranking, Unfit, rank
-from .resolve import resolve
+from .resolve import engine_settings, resolve
 from .store import ProfileStore
 from .types import Profile
 
 
 def rank_stored(store: ProfileStore, hardware: Hardware) -> Ranking:
-    """All of them; one that is wrong does not suit and says what to do, and stops nobody."""
+    """
+    All of them; one that is wrong does not suit and says what to do, and stops nobody.
+
+    Raises ConfigError for a ``config.yaml`` that is wrong: it stands under every profile.
+    """
+    engine_settings(store)
     profiles: list[Profile] = []
     broken: list[Unfit] = []
     for stored in store.list():

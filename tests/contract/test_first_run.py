@@ -324,6 +324,13 @@ def test_a_start_that_goes_wrong_again_and_again_says_so_while_it_tries(day):
     assert "started again" not in said
 
 
+@pytest.mark.parametrize("words", [("start",), ("init",), ("detect",)])
+def test_a_mistake_that_stands_under_every_profile_is_named_where_it_is(day, words):
+    (day.home / "config").mkdir(parents=True)
+    (day.home / "config" / "config.yaml").write_text("engine: {chanel: nightly}\n")
+    assert "config.yaml:1:10: engine.chanel: no such key" in day.run(*words, code=78).stderr
+
+
 def test_a_last_profile_that_is_gone_is_named(day):
     day.ram_gib = 8
     day.run("init", "night")
