@@ -7,7 +7,7 @@ whatever runs now goes on running.  The daemon only ever gets a finished plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -59,15 +59,18 @@ def prepare(
     *,
     tag: str | None = None,
     force: bool = False,
+    refuse: Callable[[Profile], None] | None = None,
 ) -> Preparation:
     """
     Make everything ready for a launch: install the engine, see whether the model fits, and get it.
 
-    ``tag`` is a release of llama.cpp to take in place of the channel's; ``force`` ignores the guardrails.
-    Raises DoesNotFit before a model is downloaded for nothing, and a SupervisorError for whatever else stands
-    in the way; nothing that runs was touched by then.
+    ``refuse`` may raise before any of that.  ``tag`` is a release of llama.cpp to take in place of the
+    channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
+    and a SupervisorError for whatever else stands in the way; nothing that runs was touched by then.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    if refuse:
+        refuse(profile)
     if force:
         profile = replace(profile, guardrails="off")
     brought = bring(profile, paths)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..daemon.places import record_file
-from ..errors import DoesNotFit, StartFailed, UsageError
+from ..errors import DoesNotFit, UsageError
 from ..paths import Paths
-from ..server.address import bind_addresses, is_socket_path, url_of
+from ..server.address import is_socket_path, url_of
 from ..server.record import read_record
+from .address import try_address
 from .common import confirmed
 from .output import size
 from .progress import waiting
@@ -71,7 +71,7 @@ def welcome(
         click.echo(line, err=True)
     if expected.refusal and not force:
         raise _does_not_fit(expected.profile, expected.refusal)
-    _try_address(expected.profile.listen)
+    try_address(expected.profile)
     _agree(usual.name, expected, command, yes=yes)
 
 
@@ -156,22 +156,6 @@ def _does_not_fit(profile: Profile, refusal: str) -> DoesNotFit:
         f"{profile.guardrails}; start --profile {profile.name} --force ignores them once. "
         "goss-supervisor start --profile demo takes next to nothing.",
     )
-
-
-def _try_address(listen: Listen) -> None:
-    """Raises StartFailed where it cannot be listened on, as the daemon would after the downloads."""
-    if is_socket_path(listen.host):
-        return
-    try:
-        for address in bind_addresses(listen.host):
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            socket.create_server((address, listen.port), family=family).close()
-    except OSError as error:
-        from ..server.ground import why_not_bound  # noqa: PLC0415 - every start comes by, few are refused
-
-        problem = why_not_bound(error, listen.host, listen.port)
-        other = f"goss-supervisor start --set listen.port={listen.port + 1}"
-        raise StartFailed(problem.message, hint=f"{problem.hint} For this once: {other}") from error
 
 
 def _agree(name: str, expected: Outlook, command: str, *, yes: bool) -> None:

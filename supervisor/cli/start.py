@@ -20,6 +20,7 @@ from ..daemon.patience import with_patience
 from ..daemon.places import make_folders
 from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
 from ..paths import Paths
+from .address import try_address
 from .as_service import have_a_voice, staying_down
 from .common import complete_profiles, force_option, json_option, parse_settings, set_option
 from .first_run import farewell, is_first, welcome
@@ -29,6 +30,7 @@ from .progress import StderrProgress, waiting_for_the_daemon
 if TYPE_CHECKING:
     from ..plan.types import LaunchPlan
     from ..profile.matching import Fit
+    from ..profile.types import Profile
     from ..progress import Progress
 
 
@@ -93,7 +95,7 @@ def start(
     first = is_first(paths)
     if profile is None:
         profile = _agreed_profile(paths, settings, yes=yes, force=force)
-    get = partial(prepared, profile, parse_settings(settings), paths, force=force)
+    get = partial(prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address)
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
     with staying_down() if as_service else nullcontext():
@@ -149,14 +151,25 @@ def _orders(
     return json.dumps(orders).encode()
 
 
-def prepared(profile: str, settings: Mapping[str, str], paths: Paths, *, force: bool = False) -> LaunchPlan:
-    """The plan, with all that it needs on disk; what a person should know is said on the way."""
+def prepared(
+    profile: str,
+    settings: Mapping[str, str],
+    paths: Paths,
+    *,
+    force: bool = False,
+    refuse: Callable[[Profile], None] | None = None,
+) -> LaunchPlan:
+    """
+    The plan, with all that it needs on disk; what a person should know is said on the way.
+
+    ``refuse`` may raise before anything is got.
+    """
     from ..prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     progress = StderrProgress()
     heard = with_patience(progress, os.environ)
     try:
-        preparation = prepare(profile, settings, paths, heard, force=force)
+        preparation = prepare(profile, settings, paths, heard, force=force, refuse=refuse)
     finally:
         progress.close()  # what went wrong begins a line of its own
     click.echo(f"engine: {preparation.plan.engine}", err=True)

@@ -157,6 +157,15 @@ def test_without_a_terminal_gigabytes_are_not_downloaded_unless_that_was_said(da
     assert not (day.home / "data" / "models").exists()
 
 
+def test_a_taken_address_of_a_profile_that_was_named_is_said_before_anything_is_downloaded_too(day):
+    day.offer()
+    with socket.create_server(("127.0.0.1", day.port)):
+        refused = day.run(*day.start, "gpt-oss-20b", code=10).stderr
+    assert f"error: Port {day.port} is taken by " in refused
+    assert f"goss-supervisor start gpt-oss-20b --set listen.port={day.port + 1}" in refused
+    assert not day.fetched()
+
+
 def test_what_an_earlier_download_brought_is_not_counted_again(day):
     day.offer(12_100_000_000)
     part = day.home / "data" / "models" / REPO / f"{FILE}.part"
@@ -189,7 +198,8 @@ def test_what_cannot_fit_is_refused_before_anything_is_downloaded_in_the_words_o
 def test_force_goes_past_that_refusal(day):
     day.ram_gib, day.free_gib = 16, 3
     day.offer_a_true_one()
-    asked = day.run("start", "--set", "engine.flavour=cpu", "--force", code=2).stderr
+    sets = ("--set", "engine.flavour=cpu", "--set", f"listen.port={day.port}")
+    asked = day.run("start", *sets, "--force", code=2).stderr
     assert "12.1 GB to download, and there is no terminal to ask on" in asked
 
 
@@ -198,7 +208,7 @@ def test_an_address_that_cannot_be_listened_on_is_said_before_anything_is_downlo
     with socket.create_server(("127.0.0.1", day.port)):
         refused = day.run(*day.start, code=10).stderr
     assert f"error: Port {day.port} is taken by " in refused
-    assert f"start --set listen.port={day.port + 1}" in refused
+    assert f"start gpt-oss-20b --set listen.port={day.port + 1}" in refused
     assert not day.fetched()
 
 

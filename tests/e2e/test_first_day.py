@@ -311,7 +311,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_downloaded(day):
         refused = day.start_on_a_terminal()
         assert refused.end() == 10
     assert f"error: Port {day.port} is taken by " in refused.said
-    assert f"goss-supervisor start --set listen.port={day.port + 1}" in refused.said
+    assert f"goss-supervisor start gpt-oss-20b --set listen.port={day.port + 1}" in refused.said
     assert "[Y/n]" not in refused.said
     assert day.github.downloads == []
 
