@@ -34,19 +34,6 @@ PATIENCE = 60.0
 SYSTEM, USER = Service("system"), Service("user")
 
 
-@pytest.fixture
-def played(tmp_path, monkeypatch) -> systemd_tools.Played:
-    tools = systemd_tools.install(tmp_path / "tools")
-    monkeypatch.setenv("PATH", f"{tools.folder}:/usr/bin:/bin")
-    return tools
-
-
-@pytest.fixture
-def manager(played, tmp_path) -> Systemd:
-    there = found({"XDG_CONFIG_HOME": str(tmp_path / "config")})
-    return replace(there, system_folder=tmp_path / "etc")
-
-
 def request(service: Service = USER, **changes) -> Request:
     made = Request(
         service=service,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, StartFailed, SupervisorError
-from supervisor.service.systemctl import Systemd, found
+from supervisor.service.systemctl import Systemd
 from supervisor.service.types import Request, Service
 
 from ..fakes import systemd_tools
@@ -20,19 +20,6 @@ SYSTEM, USER = Service("system"), Service("user")
 UNIT = "goss-supervisor.service"
 DENIED = "Failed to start goss-supervisor.service: Interactive authentication required."
 NOT_READY = "Job for goss-supervisor.service failed because the control process exited with error code."
-
-
-@pytest.fixture
-def played(tmp_path, monkeypatch) -> systemd_tools.Played:
-    tools = systemd_tools.install(tmp_path / "tools")
-    monkeypatch.setenv("PATH", f"{tools.folder}:/usr/bin:/bin")
-    return tools
-
-
-@pytest.fixture
-def manager(played, tmp_path) -> Systemd:
-    there = found({"XDG_CONFIG_HOME": str(tmp_path / "config")})
-    return replace(there, system_folder=tmp_path / "etc")
 
 
 @pytest.fixture
