@@ -144,14 +144,14 @@ def test_a_file_is_no_home(tmp_path):
 # --- the environment
 
 ROOTS = {
-    "PATH": "/root/bin:/usr/bin",
+    "PATH": "/home/caller/bin:/usr/bin",
     "HOME": "/root",
     "USER": "root",
-    "HF_HOME": "/root/hf",
-    "LLAMA_CACHE": "/root/llama",
-    "TMPDIR": "/root/tmp",
-    "XDG_CACHE_HOME": "/root/cache",
-    "LD_LIBRARY_PATH": "/root/lib",
+    "HF_HOME": "/home/caller/hf",
+    "LLAMA_CACHE": "/home/caller/llama",
+    "TMPDIR": "/home/caller/tmp",
+    "XDG_CACHE_HOME": "/home/caller/cache",
+    "LD_LIBRARY_PATH": "/home/caller/lib",
     "LANG": "C.UTF-8",
     "https_proxy": "http://proxy",
     "SSL_CERT_FILE": "/etc/firm.pem",

@@ -525,8 +525,9 @@ def test_sudo_is_told_the_home_and_which_python(ordinary, monkeypatch):
     assert refused.value.hint == f"Say it with sudo: {command}"
 
 
-def test_a_users_own_service_needs_no_root(ordinary):
+def test_a_users_own_service_needs_no_root(ordinary, manager):
     service_request.refuse_without_root("user")
+    assert manager.install(request(USER), force=False)
 
 
 def test_what_may_not_be_seen_is_no_error_of_an_uninstall(monkeypatch, tmp_path):

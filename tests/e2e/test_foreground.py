@@ -286,3 +286,4 @@ def test_openrc_gives_a_wrong_profile_up(ours, openrc):
     said = ours.root / "error.log"
     until(lambda: said.read_text().count("ours.yaml:3:3") == 6, "it is tried five times more")
     until(lambda: openrc.run("rc-service goss-supervisor status")[0] != 0, "it is not given up")
+    assert said.read_text().count("ours.yaml:3:3") == 6, "it is tried once more, given up or not"
