@@ -2,7 +2,7 @@
 A machine of its own for systemd: real PID 1 in fresh namespaces, with nothing on it but the units of a test.
 
 Its process ids, network, cgroups, /dev, /run, /tmp, /var/tmp, /var/lib, /etc/systemd/system and the journal
-are its own, /root is a layer over the host's and /proc/sys is read-only, so nothing of the host is changed;
+are its own, root's home is a layer over the host's and /proc/sys is read-only, so nothing of the host is changed;
 programs are the host's.  systemctl speaks to PID 1 by /run/systemd/private, so there is no D-Bus unless there
 are `users`.
 
@@ -30,6 +30,7 @@ LOOK_SECONDS = 0.05
 UNIT = "goss-supervisor.service"
 HOME = "/var/lib/goss-supervisor"
 INIT = Path("/lib/systemd/systemd")
+ROOTS_HOME = Path("~root").expanduser()
 TOOLS = ("unshare", "nsenter", "setpriv", "mount", "umount")
 GPU = "dev/dri/renderD128"  # a /dev/null with the rights of a GPU on Debian
 USER, UID = "ann", 1234
@@ -67,8 +68,8 @@ mount --bind "$1/units" /etc/systemd/system
 mount --bind "$1/lib" /var/lib
 for file in {" ".join(_ACCOUNT)} shadow; do mount --bind "$1/$file" "/etc/$file"; done
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/test /run/root/upper /run/root/work && mount --bind "$1/test" /run/test
-mount -t overlay -o lowerdir=/root,upperdir=/run/root/upper,workdir=/run/root/work overlay /root
+mkdir -p /run/test /run/layer/upper /run/layer/work && mount --bind "$1/test" /run/test
+mount -t overlay -o "lowerdir={ROOTS_HOME},upperdir=/run/layer/upper,workdir=/run/layer/work" overlay "{ROOTS_HOME}"
 mkdir /run/host-tmp && mount --bind /tmp /run/host-tmp
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=1777 tmpfs /var/tmp
@@ -123,7 +124,7 @@ class Machine:
     """
     ``root`` is a folder of the host that holds what outlives a boot; units in ``root/test`` are the test's.
 
-    ``programs`` are folders that everybody has to see in there, even if they lie below /tmp or /root.  With
+    ``programs`` are folders that everybody has to see in there, even if they lie below /tmp or in root's home.  With
     ``users`` there are D-Bus and logind, so that `USER` may have a manager.
     """
 
@@ -145,7 +146,7 @@ class Machine:
     def _shut(self) -> list[str]:
         """Folders that only root may enter, on the way to programs."""
         on_the_way = {folder for path in self.programs for folder in (path, *path.parents)}
-        return [str(folder) for folder in on_the_way if folder.is_relative_to("/root")]
+        return [str(folder) for folder in on_the_way if folder.is_relative_to(ROOTS_HOME)]
 
     def boot(self) -> None:
         """Returns when all that starts at boot has started, or failed."""
@@ -267,7 +268,7 @@ def _is_removed(folder: Path) -> bool:
 
 _ENVIRON = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
+    "HOME": str(ROOTS_HOME),
     "GOSS_SUPERVISOR_HOME": HOME,
     "NO_COLOR": "1",
     "LC_ALL": "C.UTF-8",
