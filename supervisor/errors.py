@@ -12,6 +12,7 @@ SupervisorError                 1   any other failure
 ├── VerificationFailed          9   a file is not what it should be
 ├── StartFailed                10   the server did not become ready
 ├── PermissionDenied           11   a file, folder or port may not be used
+├── Superseded                 12   a later request replaced this one
 └── ConfigError                78   a profile or a setting is wrong (EX_CONFIG)
 
 An error says what is wrong and where; ``hint`` says what to do next.  Only ``cli`` turns one into
@@ -93,6 +94,12 @@ class PermissionDenied(SupervisorError):
     """A file, folder or port may not be used by this user."""
 
     exit_code = 11
+
+
+class Superseded(SupervisorError):
+    """A later request replaced this one before it was decided."""
+
+    exit_code = 12
 
 
 class ConfigError(SupervisorError):

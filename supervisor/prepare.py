@@ -27,12 +27,13 @@ from .model.demo import ensure_demo
 from .model.locate import parts_of
 from .options.types import OptionValue
 from .paths import Paths
+from .plan.listen import Listen
 from .plan.make import ModelAtHand, make_plan
 from .plan.types import LaunchPlan
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 from .profile.types import Profile
-from .profile_door import Brought, bring, inside_of, shared_names
+from .profile_door import inside_of, listen_of, shared_names
 from .profile_model import get_model, look_at, look_at_draft, path_of
 from .progress import Progress, Silent
 from .server.environment import system_config
@@ -43,12 +44,20 @@ class Preparation:
     """
     A plan, and what a person should know about it.
 
-    ``fitted`` is what it takes of the memory; None where the model could not be looked at, which a note says.
+    ``listen`` is how clients reach it once it is started; None without a gateway.  ``fitted`` is what it
+    takes of the memory; None where the model could not be looked at, which a note says.
     """
 
     plan: LaunchPlan
+    listen: Listen | None = None
     notes: tuple[str, ...] = ()
     fitted: Fitted | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the plan, and of an address that anybody can use."""
+        of_address = self.listen.warning if self.listen else ""
+        return (*self.plan.warnings, *([of_address] if of_address else []))
 
 
 def prepare(
@@ -73,7 +82,7 @@ def prepare(
         refuse(profile)
     if force:
         profile = replace(profile, guardrails="off")
-    brought = bring(profile, paths)
+    listen = listen_of(profile, paths)
     means = means_of(paths, progress, waits=True)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means, tag=tag)
@@ -86,7 +95,7 @@ def prepare(
             f"{profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
-    return _preparation(profile, overrides, build, fitted, paths, brought=brought)
+    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
 
 
 def preview(
@@ -101,7 +110,7 @@ def preview(
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = means_of(paths, Silent(), hardware)
-    brought = bring(profile, paths, elsewhere=means.elsewhere)
+    listen = listen_of(profile, paths, elsewhere=means.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
     try:
         model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
@@ -112,9 +121,9 @@ def preview(
             fitted = fit(profile, model, build, means.hardware(), draft=draft, held=_held(paths), told=told)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
-        unknown = _preparation(profile, overrides, build, None, paths, brought=brought)
+        unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
         return replace(unknown, notes=(*unknown.notes, note))
-    return _preparation(profile, overrides, build, fitted, paths, brought=brought)
+    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
 
 
 def means_of(paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False) -> Means:
@@ -153,14 +162,14 @@ def _preparation(
     fitted: Fitted | None,
     paths: Paths,
     *,
-    brought: Brought,
+    listen: Listen | None,
 ) -> Preparation:
     first = path_of(profile, paths)
     files = parts_of(first)
     missing = [file for file in files if not file.exists()]
     stamp = "" if missing else "|".join(f"{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
     model = ModelAtHand(str(first), tuple(map(str, files)), stamp)
-    notes = [*(f"{file} is not on disk" for file in missing), *shared_names(brought.offers)]
+    notes = [*(f"{file} is not on disk" for file in missing), *shared_names(listen.offers if listen else ())]
     config = system_config()
     if config is not None:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
@@ -174,8 +183,6 @@ def _preparation(
         settings=settings,
         memory=fitted.held if fitted else None,
         inside=inside_of(build, paths),
-        offers=brought.offers,
-        key_text=brought.key_text,
     )
     plan = make(profile)
     if fitted is not None and fitted.is_settled:
@@ -188,7 +195,7 @@ def _preparation(
         if plan.digest in known(adjusted_file(paths)):
             plan = less
             notes.append(f"{less.adjustment}: it was so the last time")
-    return Preparation(plan, tuple(notes), fitted)
+    return Preparation(plan, listen, tuple(notes), fitted)
 
 
 def _in_words(step_back: Mapping[str, OptionValue]) -> str:

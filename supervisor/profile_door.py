@@ -1,42 +1,32 @@
-"""What a plan's door takes from the disk: where llama-server listens inside, who is offered, which keys."""
+"""What the gateway's address and terms take from the disk: which profiles are offered, and which keys."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from .daemon.places import server_socket
 from .engine.build import Build
 from .errors import ConfigError, SupervisorError
 from .paths import Paths
-from .plan.outside import door_options, offer_of, place_of
-from .plan.types import Offer
+from .plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 from .profile.types import Model, Profile
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """``key_text`` is what the profile's file of keys holds."""
-
-    offers: tuple[Offer, ...] = ()
-    key_text: str = ""
-
-
-def bring(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Brought:
+def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Listen | None:
     """
-    What the gateway of this profile needs; nothing without one.  ``elsewhere`` is for another machine.
+    How clients reach this profile; None without a gateway.  ``elsewhere`` is for another machine.
 
     Raises ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
     """
     if profile.gateway.mode == "off":
-        return Brought()
-    return Brought(_offers(profile, paths), "" if elsewhere else _key_text(profile))
+        return None
+    return make_listen(profile, _offers(profile, paths), "" if elsewhere else _key_text(profile))
 
 
-_SOCKET = "llama-server.sock"
 _MOST_KEY_BYTES = 1024 * 1024
 
 
@@ -45,7 +35,7 @@ def inside_of(build: Build, paths: Paths) -> str:
     if sys.platform != "win32" and _takes_sockets(build):
         from .daemon.endpoint import short_path  # noqa: PLC0415 - Windows has none
 
-        return str(short_path(paths.runtime / _SOCKET))
+        return str(short_path(server_socket(paths)))
     return ""
 
 
@@ -93,7 +83,7 @@ def shared_names(offers: tuple[Offer, ...]) -> Iterator[str]:
 
 
 def _key_text(profile: Profile) -> str:
-    named = door_options(profile).get("api-key-file")
+    named = gateway_options(profile).get("api-key-file")
     if named is None:
         return ""
     path = Path(str(named)).expanduser()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import click
 
 from .. import __version__
 from ..daemon.journal import ERROR, for_stderr
+from ..daemon.places import HELPER_VARIABLE
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, PermissionDenied, SupervisorError
 from ..paths import settle_user_home
 from . import COMPLETING
@@ -95,11 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = program.main(args=argv, prog_name="goss-supervisor", standalone_mode=False)
     except SupervisorError as error:
-        say_error(error)
-        return error.exit_code
+        return _failed(error)
     except OSError as error:  # a file that cannot be read or written, wherever that was
-        say_error(_plain(error))
-        return _plain(error).exit_code
+        return _failed(_plain(error))
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -107,6 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
     return result if isinstance(result, int) else 0
+
+
+def _failed(error: SupervisorError) -> int:
+    """For people on stderr; a daemon that runs us as its helper reads JSON on stdout."""
+    if HELPER_VARIABLE in os.environ:
+        click.echo(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}))
+    say_error(error)
+    return error.exit_code
 
 
 def say_error(error: SupervisorError) -> None:

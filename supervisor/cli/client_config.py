@@ -17,8 +17,9 @@ from ..daemon.places import keys_file
 from ..errors import EXIT_OK, NotRunning, SupervisorError, UsageError
 from ..gateway.door.keys import KeyFile
 from ..paths import Paths
+from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
-from ..plan.wire import from_json
+from ..plan.wire import from_json, listen_from_json
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..server.address import address_for_others
@@ -86,15 +87,15 @@ def _show(recipe: Recipe) -> None:
 
 
 def _target(paths: Paths, profile: str | None) -> Target:
-    """Of what runs; of a profile, behind the door that runs if it is offered there."""
+    """Of what runs; of a profile, at the address that is open if it is offered there."""
     has_keys = bool(KeyFile(keys_file(paths)).keys())
-    url, plan = _running(paths)
-    running = target_of_plan(plan, url, has_keys=has_keys) if plan and url else None
+    url, plan, listen = _running(paths)
+    running = target_of_plan(plan, listen, url, has_keys=has_keys) if plan and url else None
     if plan and running and profile in {None, plan.profile}:
         return running
     name = profile or usual_profile(paths).name
     resolved = resolve(name, ProfileStore(paths.profiles))
-    if plan and plan.door and running and any(offer.profile == name for offer in plan.door.offers):
+    if listen and running and any(offer.profile == name for offer in listen.offers):
         return target_of_offer(resolved, running)
     return target_of_profile(resolved, has_keys=has_keys)
 
@@ -117,13 +118,14 @@ def _checked(key_env: str | None) -> str | None:
     return key_env
 
 
-def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None]:
+def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None, Listen | None]:
     """Raises SupervisorError for a plan of another version's daemon."""
     try:
         running = daemon.ask(paths, {"op": "running"})
-        return running["url"], from_json(running["plan"]) if running["plan"] else None
+        listen = listen_from_json(running["listen"]) if running["listen"] else None
+        return running["url"], from_json(running["plan"]) if running["plan"] else None, listen
     except NotRunning:
-        return None, None
+        return None, None, None
     except (ValueError, KeyError, TypeError) as error:
         raise SupervisorError(
             f"What the daemon runs cannot be read: {error}.",
@@ -132,7 +134,7 @@ def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None]:
 
 
 def _note(target: Target) -> str:
-    """A door that is open to the network has another address there."""
+    """What is open to the network has another address there."""
     lan = address_for_others()
     there = (
         re.sub(r"//(\[[^\]]*\]|[^:/]+)", f"//{lan}", target.url, count=1) if lan else "this machine's address"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,12 +13,16 @@ from ..daemon.places import daemon_lock
 from ..errors import NotRunning, SupervisorError
 from ..locks import held_by
 from ..paths import Paths
+from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
-from ..plan.wire import to_json
+from ..plan.wire import listen_to_json, to_json
 from .common import force_option, json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
 from .progress import waiting_for_the_daemon
 from .start import prepared, show_first_key
+
+if TYPE_CHECKING:
+    from ..prepare import Preparation
 
 EXIT_SECONDS = 10.0
 
@@ -42,13 +46,20 @@ def stop(now: bool, as_json: bool) -> int:
 @click.option("--by-request", is_flag=True, hidden=True)  # the gateway's, for a client that named a model
 @json_option
 def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: bool, as_json: bool) -> int:
-    """Run another profile; the old one comes back if that fails."""
+    """
+    Run another profile; the old one comes back if that fails.
+
+    Clients come in where they did: listen, keys and limits stay those of the profile that was started.
+    """
     paths = Paths.from_environment()
-    client.ask(paths, {"op": "status"})  # nobody shall wait for an engine to hear that nothing runs
-    plan = prepared(profile, parse_settings(settings), paths, force=force)
-    if not by_request:  # then the door stays as it is
-        show_first_key(paths, plan)
-    return _run(plan, {"op": "start", "by_request": by_request}, paths, as_json=as_json)
+    running = client.ask(paths, {"op": "running"})  # nobody shall wait for an engine to hear that none runs
+    found = prepared(profile, parse_settings(settings), paths, force=force)
+    listen = None if running["listen"] else found.listen  # none yet: what runs has no gateway
+    if listen is not None:
+        show_first_key(paths, found)
+    elif not by_request:
+        _say_what_stays(running, found)
+    return _run(found.plan, listen, {"op": "start", "by_request": by_request}, paths, as_json=as_json)
 
 
 @click.command()
@@ -57,21 +68,37 @@ def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: 
 @json_option
 def restart(force: bool, settings: tuple[str, ...], as_json: bool) -> int:
     """Restart the server with its profile as it is now."""
-    paths = Paths.from_environment()
-    profile, before = _running(paths)
-    plan = prepared(profile, {**before, **parse_settings(settings)}, paths, force=force)
-    show_first_key(paths, plan)
-    return _run(plan, {"op": "start"}, paths, as_json=as_json)
+    return _again("start", parse_settings(settings), force=force, as_json=as_json)
 
 
 @click.command()
 @json_option
 def reload(as_json: bool) -> int:
     """Read the profile again; the server is restarted only if its plan's digest changed."""
+    return _again("reload", {}, force=False, as_json=as_json)
+
+
+def _again(op: str, settings: Mapping[str, str], *, force: bool, as_json: bool) -> int:
+    """The profile that runs, as it is now; its address too, unless it came in at another profile's."""
     paths = Paths.from_environment()
-    plan = prepared(*_running(paths), paths)
-    show_first_key(paths, plan)
-    return _run(plan, {"op": "reload"}, paths, as_json=as_json)
+    running = client.ask(paths, {"op": "running"})
+    if running["profile"] is None:
+        raise NotRunning("The daemon runs no profile.", hint="goss-supervisor switch PROFILE")
+    found = prepared(running["profile"], {**running["settings"], **settings}, paths, force=force)
+    at = running["listen"]
+    listen = found.listen if at is None or at["profile"] == running["profile"] else None
+    if listen is not None:
+        show_first_key(paths, found)
+    return _run(found.plan, listen, {"op": op}, paths, as_json=as_json)
+
+
+def _say_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
+    own, at = found.listen, running["listen"]
+    if own is not None and (own.host, own.port) != (at["host"], at["port"]):
+        note = f"note: clients still come in at {at['host']} port {at['port']}, as {at['profile']} says; for "
+        click.echo(
+            f"{note}{own.host} port {own.port}: goss-supervisor stop, then start {own.profile}", err=True
+        )
 
 
 @click.command()
@@ -88,9 +115,12 @@ def unload(as_json: bool) -> int:
     return _follow({"op": "unload"}, "giving its memory back", as_json=as_json)
 
 
-def _run(plan: LaunchPlan, request: Mapping[str, Any], paths: Paths, *, as_json: bool) -> int:
+def _run(
+    plan: LaunchPlan, listen: Listen | None, request: Mapping[str, Any], paths: Paths, *, as_json: bool
+) -> int:
+    sent = {**request, "plan": to_json(plan), "listen": listen_to_json(listen) if listen else None}
     with waiting_for_the_daemon(f"waiting until {plan.profile} is ready") as progress:
-        answer = client.follow(paths, {**request, "plan": to_json(plan)}, progress.step)
+        answer = client.follow(paths, sent, progress.step)
     return show_outcome(answer, as_json=as_json)
 
 
@@ -98,14 +128,6 @@ def _follow(request: dict[str, Any], what: str, *, as_json: bool) -> int:
     with waiting_for_the_daemon(what) as progress:
         answer = client.follow(Paths.from_environment(), request, progress.step)
     return show_outcome(answer, as_json=as_json)
-
-
-def _running(paths: Paths) -> tuple[str, Mapping[str, str]]:
-    """What the daemon was last told to run: the profile, and what ``--set`` said."""
-    running = client.ask(paths, {"op": "running"})
-    if running["profile"] is None:
-        raise NotRunning("The daemon runs no profile.", hint="goss-supervisor switch PROFILE")
-    return running["profile"], running["settings"]
 
 
 def _wait_until_gone(paths: Paths) -> None:

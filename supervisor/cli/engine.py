@@ -110,6 +110,8 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
     try:
         return _update(paths, profile, check=check, quiet=True, as_json=as_json)
     except SupervisorError as error:  # nobody watches; it is recorded for whoever looks later
+        if as_json:
+            click.echo(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}))
         return error.exit_code
 
 

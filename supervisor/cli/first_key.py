@@ -1,4 +1,4 @@
-"""The first key: made where others can reach the door, and nobody has given it a key."""
+"""The first key: made where others can reach the gateway, and nobody has given it a key."""
 
 from __future__ import annotations
 
@@ -11,52 +11,48 @@ from ..daemon.places import keys_file
 from ..gateway.door.keys import KeyFile
 from ..gateway.door.rules import rules_of
 from ..paths import Paths
+from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
 from ..server.address import address_for_others, is_any, url_of
 
 NAME = "default"
 
 
-def first_key(paths: Paths, plan: LaunchPlan) -> None:
+def first_key(paths: Paths, plan: LaunchPlan, listen: Listen | None) -> None:
     """
     Make it and show it on stderr, once.
 
     Where stderr is no terminal, nothing is made: what is shown there may be kept for good, in a log.
     Raises what `KeyFile.add` raises.
     """
-    if not _is_wanted(plan):
+    if listen is None or listen.keys or rules_of(listen).needs_key != "always":
         return
     file = KeyFile(keys_file(paths))
     if file.keys():
         return
     if not sys.stderr.isatty():
         warning = (
-            f"warning: {url_of(plan)} asks for a key, and there is none yet: "
+            f"warning: {url_of(plan, listen)} asks for a key, and there is none yet: "
             f"goss-supervisor key add {NAME} makes one and shows it once"
         )
         click.echo(for_stderr(warning, WARNING), err=True)
         return
-    _show(plan, file.add(NAME, "inference"))
+    _show(plan, listen, file.add(NAME, "inference"))
 
 
-def _is_wanted(plan: LaunchPlan) -> bool:
-    return plan.door is not None and not plan.door.keys and rules_of(plan.door).needs_key == "always"
-
-
-def _show(plan: LaunchPlan, secret: str) -> None:
+def _show(plan: LaunchPlan, listen: Listen, secret: str) -> None:
     lines = (
-        *_addresses(plan),
+        *_addresses(plan, listen),
         f"key      {secret}  (shown this once; goss-supervisor key add NAME makes another)",
     )
     rule = "-" * max(map(len, lines))
     click.echo("\n".join((rule, *lines, rule)), err=True)
 
 
-def _addresses(plan: LaunchPlan) -> list[str]:
+def _addresses(plan: LaunchPlan, listen: Listen) -> list[str]:
     """The key is for others, who know this machine by another address where we listen on all of its own."""
-    here = f"address  {url_of(plan)}/v1"
-    assert plan.door is not None
-    if not is_any(plan.door.host):
+    here = f"address  {url_of(plan, listen)}/v1"
+    if not is_any(listen.host):
         return [here]
     others = address_for_others() or "THE-ADDRESS-OF-THIS-COMPUTER"
-    return [f"{here} on this computer", f"address  {url_of(plan, others)}/v1 on others"]
+    return [f"{here} on this computer", f"address  {url_of(plan, listen, others)}/v1 on others"]

@@ -24,6 +24,7 @@ from .progress import waiting
 if TYPE_CHECKING:
     from ..hardware.types import Hardware
     from ..outlook import Outlook, Part
+    from ..plan.listen import Listen as GatewayListen
     from ..plan.types import LaunchPlan
     from ..profile.matching import Fit
     from ..profile.types import Listen, Profile
@@ -75,9 +76,12 @@ def welcome(
     _agree(usual.name, expected, command, yes=yes)
 
 
-def farewell(plan: LaunchPlan) -> tuple[str, ...]:
+def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
     """What a person does next, once it is ready; a line each."""
-    url, last = url_of(plan), "goss-supervisor client-config has the lines for Cline, Codex and others"
+    url, last = (
+        url_of(plan, listen),
+        "goss-supervisor client-config has the lines for Cline, Codex and others",
+    )
     by_http = url.startswith("http")
     chat = f"chat     {url} in a browser"
     clients = f"clients  {f'{url}/v1 is the base URL; ' if by_http else ''}{last}"

@@ -7,20 +7,23 @@ from typing import Any
 
 import click
 
-from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed
+from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed, Superseded
 
 
 def show_outcome(answer: dict[str, Any], *, as_json: bool) -> int:
     """
     Print the outcome; the exit code says whether what was asked for runs.
 
-    Raises StartFailed with the diagnosis and the last lines of the log.
+    Raises StartFailed with the diagnosis and the last lines of the log, and Superseded.
     """
     outcome, status = answer["outcome"], answer.get("status", {})
     if as_json:
         click.echo(json.dumps({"schema": 1, "outcome": outcome, **status}))
     if outcome["result"] in {"failed", "rolled back"}:
         raise StartFailed(_story(outcome, status), hint=outcome.get("hint", ""))
+    if outcome["result"] == "superseded":
+        what = f"{outcome['profile']} was not started" if outcome["profile"] else "Nothing was done"
+        raise Superseded(f"{what}: {outcome['why']}.", hint="goss-supervisor status shows what runs now.")
     if not as_json:
         click.echo(_sentence(outcome, status.get("server", {})))
     return EXIT_DEGRADED if outcome["result"] == "degraded" else EXIT_OK

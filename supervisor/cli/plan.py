@@ -16,7 +16,8 @@ from .common import hardware_option, json_option, parse_settings, profile_argume
 from .ledger import ledger_json, ledger_table
 
 if TYPE_CHECKING:
-    from ..plan.types import Door, LaunchPlan
+    from ..plan.listen import Listen
+    from ..plan.types import LaunchPlan
     from ..prepare import Preparation
 
 
@@ -43,13 +44,20 @@ def show_plan(profile: str, settings: tuple[str, ...], hardware: Path | None = N
 
 
 def _document(found: Preparation) -> dict[str, object]:
-    from ..plan.wire import public  # noqa: PLC0415 - as above
+    from ..plan.wire import public, public_listen  # noqa: PLC0415 - as above
     from ..server.environment import SCRUBBED  # noqa: PLC0415
 
     document = public(found.plan)
     env = _environment(found)
     ledger = ledger_json(found.fitted) if found.fitted else None
-    beside = {"env_removed": list(SCRUBBED), "notes": list(found.notes), "ledger": ledger}
+    listen = public_listen(found.listen) if found.listen else None
+    beside = {
+        "listen": listen,
+        "warnings": list(found.warnings),
+        "env_removed": list(SCRUBBED),
+        "notes": list(found.notes),
+        "ledger": ledger,
+    }
     return {**document, "env": env, **beside}
 
 
@@ -66,23 +74,23 @@ def _lines(found: Preparation) -> Iterator[str]:
     yield f"# removed from the environment: {' '.join(SCRUBBED)}"
     if found.fitted is not None:
         yield from (f"# {line}" for line in ledger_table(found.fitted).splitlines())
-    if plan.door is not None:
-        yield from _gateway(plan, plan.door)
+    if found.listen is not None:
+        yield from _gateway(plan, found.listen)
     yield f"# engine: {plan.build} {plan.flavour}: {plan.engine}"
     yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
     yield from (f"# note: {note}" for note in found.notes)
-    yield from (f"# warning: {warning}" for warning in plan.warnings)
+    yield from (f"# warning: {warning}" for warning in found.warnings)
     yield f"# digest: {plan.digest}"
 
 
-def _gateway(plan: LaunchPlan, door: Door) -> Iterator[str]:
+def _gateway(plan: LaunchPlan, listen: Listen) -> Iterator[str]:
     """Where clients come in and where that leads; a port that is found at the launch has no number yet."""
     inside = plan.host if plan.host.endswith(".sock") else f"{plan.host}, a free port"
-    tls = " with TLS" if door.tls_certificate else ""
-    outside = door.host if door.host.endswith(".sock") else f"{door.host}:{door.port}{tls}"
+    tls = " with TLS" if listen.tls_certificate else ""
+    outside = listen.host if listen.host.endswith(".sock") else f"{listen.host}:{listen.port}{tls}"
     yield f"# gateway: {outside} -> {inside}"
-    if len(door.offers) > 1:
-        yield f"# offered: {', '.join(offer.profile for offer in door.offers)}"
+    if len(listen.offers) > 1:
+        yield f"# offered: {', '.join(offer.profile for offer in listen.offers)}"
 
 
 def _environment(found: Preparation) -> dict[str, str]:

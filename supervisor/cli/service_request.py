@@ -195,6 +195,6 @@ def _refuse_hidden_engine(profile: Profile) -> None:
 def _is_at_home(profile: Profile) -> bool:
     """Whether all that it listens on is there without a network."""
     from ..gateway.door.rules import rules_of  # noqa: PLC0415 - only here
-    from ..plan.types import Door  # noqa: PLC0415
+    from ..plan.listen import Listen  # noqa: PLC0415
 
-    return rules_of(Door(profile.listen.host, profile.listen.port)).needs_key != "always"
+    return rules_of(Listen(profile.name, profile.listen.host, profile.listen.port)).needs_key != "always"

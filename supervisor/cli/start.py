@@ -28,7 +28,7 @@ from .outcome import show_outcome
 from .progress import StderrProgress, waiting_for_the_daemon
 
 if TYPE_CHECKING:
-    from ..plan.types import LaunchPlan
+    from ..prepare import Preparation
     from ..profile.matching import Fit
     from ..profile.types import Profile
     from ..progress import Progress
@@ -99,10 +99,10 @@ def start(
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
     with staying_down() if as_service else nullcontext():
-        plan = get()
-    show_first_key(paths, plan)
-    after = ("Next, in another terminal:", *farewell(plan)) if first else ()
-    return _become_the_daemon(_orders(plan, foreground=not as_service, ready_fd=ready_fd, farewell=after))
+        found = get()
+    show_first_key(paths, found)
+    after = ("Next, in another terminal:", *farewell(found.plan, found.listen)) if first else ()
+    return _become_the_daemon(_orders(found, foreground=not as_service, ready_fd=ready_fd, farewell=after))
 
 
 def _named(name: str | None, profile: str | None) -> str | None:
@@ -112,13 +112,13 @@ def _named(name: str | None, profile: str | None) -> str | None:
     return profile or name
 
 
-def _start_in_background(paths: Paths, get: Callable[[], LaunchPlan], *, first: bool, as_json: bool) -> int:
+def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first: bool, as_json: bool) -> int:
     forget_manager(os.environ)  # one that waits, waits for another program
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
-        plan = get()
-        show_first_key(paths, plan)
-        result = _hand_over(paths, daemon, _orders(plan, foreground=False), as_json=as_json)
-    for line in farewell(plan) if first else ():
+        found = get()
+        show_first_key(paths, found)
+        result = _hand_over(paths, daemon, _orders(found, foreground=False), as_json=as_json)
+    for line in farewell(found.plan, found.listen) if first else ():
         click.echo(line, err=True)
     return result
 
@@ -138,17 +138,18 @@ def _keep_open(ready_fd: int, *, detach: bool) -> None:
 
 
 def _orders(
-    plan: LaunchPlan, *, foreground: bool, ready_fd: int | None = None, farewell: Sequence[str] = ()
+    found: Preparation, *, foreground: bool, ready_fd: int | None = None, farewell: Sequence[str] = ()
 ) -> bytes:
     """
     ``farewell`` is shown once it is ready, in the foreground.
 
     Imported late, like all that can wait until the daemon has been spawned and imports beside us.
     """
-    from ..plan.wire import to_json  # noqa: PLC0415
+    from ..plan.wire import listen_to_json, to_json  # noqa: PLC0415
 
-    orders = {"foreground": foreground, "ready_fd": ready_fd, "farewell": farewell, "plan": to_json(plan)}
-    return json.dumps(orders).encode()
+    listen = listen_to_json(found.listen) if found.listen else None
+    orders = {"foreground": foreground, "ready_fd": ready_fd, "farewell": farewell}
+    return json.dumps({**orders, "plan": to_json(found.plan), "listen": listen}).encode()
 
 
 def prepared(
@@ -158,9 +159,9 @@ def prepared(
     *,
     force: bool = False,
     refuse: Callable[[Profile], None] | None = None,
-) -> LaunchPlan:
+) -> Preparation:
     """
-    The plan, with all that it needs on disk; what a person should know is said on the way.
+    The plan and how it is reached, with all that it needs on disk; what a person should know is said on the way.
 
     ``refuse`` may raise before anything is got.
     """
@@ -175,16 +176,16 @@ def prepared(
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
-    for warning in preparation.plan.warnings:
+    for warning in preparation.warnings:
         click.echo(for_stderr(f"warning: {warning}", WARNING), err=True)
-    return preparation.plan
+    return preparation
 
 
-def show_first_key(paths: Paths, plan: LaunchPlan) -> None:
+def show_first_key(paths: Paths, found: Preparation) -> None:
     """See `first_key`."""
     from .first_key import first_key  # noqa: PLC0415 - as in `_orders`
 
-    first_key(paths, plan)
+    first_key(paths, found.plan, found.listen)
 
 
 def _agreed_profile(paths: Paths, settings: tuple[str, ...], *, yes: bool, force: bool) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..errors import ConfigError
 from ..options.fold import fold
 from ..options.types import OptionValue
-from ..plan.make import is_loopback
+from ..plan.listen import Listen, is_loopback
 from ..plan.types import LaunchPlan
 from ..profile.types import Gateway, Profile
 from ..server.address import is_socket_path, url_host
@@ -39,13 +39,13 @@ def target_of_profile(profile: Profile, *, has_keys: bool) -> Target:
     )
 
 
-def target_of_plan(plan: LaunchPlan, url: str, *, has_keys: bool) -> Target:
+def target_of_plan(plan: LaunchPlan, listen: Listen | None, url: str, *, has_keys: bool) -> Target:
     """The same of what runs; ``url`` is where the daemon says that it is reached.  Raises ConfigError too."""
-    door, options = plan.door, fold(plan.argv[1:]).options
-    host = _with_a_port(door.host if door else plan.host)
+    listen, options = listen if plan.behind_gateway else None, fold(plan.argv[1:]).options
+    host = _with_a_port(listen.host if listen else plan.host)
     in_server = _KEY_VARIABLE in plan.secrets or _KEY_VARIABLE in plan.env or "api-key-file" in options
-    own_keys = bool(door.keys) if door else in_server
-    gateway = door.settings if door else None
+    own_keys = bool(listen.keys) if listen else in_server
+    gateway = listen.settings if listen else None
     return Target(
         url=url,
         model=(*plan.aliases, plan.profile)[0],
@@ -56,10 +56,10 @@ def target_of_plan(plan: LaunchPlan, url: str, *, has_keys: bool) -> Target:
     )
 
 
-def target_of_offer(profile: Profile, door: Target) -> Target:
-    """A profile that is offered beside the one that runs: its own names, behind the same door."""
+def target_of_offer(profile: Profile, running: Target) -> Target:
+    """A profile that is offered beside the one that runs: its own names, at the same address."""
     model, context = (*profile.aliases, profile.name)[0], context_of(profile.server)
-    return replace(door, model=model, context_tokens=context)
+    return replace(running, model=model, context_tokens=context)
 
 
 def _with_a_port(host: str) -> str:

@@ -22,14 +22,11 @@ from typing import Any
 from ..errors import AlreadyRunning, SupervisorError
 from ..locks import Lock, held_by
 from ..paths import Paths
-from ..plan.types import LaunchPlan
-from ..plan.wire import from_json
-from ..server.orphan import take_generation_lock
-from ..server.output import OutputLog
+from ..plan.wire import from_json, listen_from_json
 from .daemon import Daemon
 from .endpoint import endpoint
 from .manager import Manager, manager_in
-from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, make_folders, record_file
+from .places import daemon_lock, daemon_log, make_folders
 from .terminal import Terminal, handlers, terminal_on
 
 log = logging.getLogger(__name__)
@@ -58,30 +55,17 @@ def main() -> int:
         _set_up_logging(daemon_log(paths), shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders.get("farewell", ())) if shown else _tell
-            _supervise(runner, paths, from_json(orders["plan"]), manager, shown=shown, tell=tell)
+            listen = listen_from_json(orders["listen"]) if orders["listen"] else None
+            daemon = Daemon(paths, endpoint(paths.runtime), tell, manager=manager)
+            if shown:
+                daemon.first.output.listen(shown.show_server)
+            runner.run(daemon.run(from_json(orders["plan"]), listen))
     except SupervisorError as error:
         log.critical("%s%s", error, f"\nhint: {error.hint}" if error.hint else "")
         if not foreground:
             _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
         return error.exit_code
     return 0
-
-
-def _supervise(
-    runner: asyncio.Runner,
-    paths: Paths,
-    plan: LaunchPlan,
-    manager: Manager,
-    *,
-    shown: Terminal | None,
-    tell: Callable[[dict[str, Any]], None],
-) -> None:
-    generation = take_generation_lock(generation_lock(paths), record_file(paths), log.warning)
-    output = OutputLog(paths.logs, SERVER_LOG)
-    if shown:
-        output.listen(shown.show_server)
-    daemon = Daemon(paths, endpoint(paths.runtime), output, generation, tell, manager=manager)
-    runner.run(daemon.run(plan))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

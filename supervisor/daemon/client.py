@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from ..errors import NotRunning, SupervisorError
@@ -44,6 +45,19 @@ def ask(paths: Paths, request: Message, *, timeout: float | None = 10.0) -> Mess
     for message in stream(paths, request, timeout=timeout):  # noqa: B007 - the last one is wanted
         pass
     return message
+
+
+@contextmanager
+def hold(paths: Paths, owner: str, why: str) -> Iterator[int]:
+    """
+    Keep the server to ourselves: other requests about it are refused meanwhile, with ``owner`` and ``why``.
+
+    Gives the id that requests of ours carry as ``hold``.  It ends with this context, and with this process.
+    Raises NotRunning, and SupervisorError where somebody else holds it.
+    """
+    request = {"op": "hold", "owner": f"{owner} (pid {os.getpid()})", "why": why}
+    with closing(stream(paths, request)) as answers:
+        yield int(next(answers)["held"])
 
 
 def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Message:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import SupervisorError
-from ..plan.types import LaunchPlan
-from ..plan.wire import from_json, to_json
+from ..fleet.fleet import Fleet
+from ..plan.wire import from_json, listen_from_json, listen_to_json, to_json
 from ..server.address import url_of
+from ..server.instance import Hold, Instance, iso
 from ..server.lifecycle import Outcome
-from ..server.server import Server
-from ..server.table import State
-from .front import Front
+from .gateway_listener import GatewayListener
 from .listener import LONGEST_LINE
 from .status import status_of
 
@@ -30,24 +30,24 @@ Message = dict[str, Any]
 
 class Control:
     """
-    Answers requests about one server; ``news`` are of its engine, ``shut_down(now)`` ends the daemon.
+    Answers requests about the servers; ``news`` are of their engine, ``shut_down(now)`` ends the daemon.
 
-    ``front`` is asked about the plan's door, and what clients do.
+    ``gateway`` is asked to launch plans with their address, and about what clients do.
     """
 
     def __init__(
         self,
-        server: Server,
+        fleet: Fleet,
         daemon: Callable[[], Message],
         news: Callable[[], Message | None],
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
-        front: Front,
+        gateway: GatewayListener,
     ) -> None:
-        self._server = server
+        self._fleet = fleet
         self._daemon = daemon
         self._news = news
         self._shut_down = shut_down
-        self._front = front
+        self._gateway = gateway
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
         self._over = False
@@ -74,28 +74,33 @@ class Control:
         task.add_done_callback(self._answering.discard)
         with suppress(ConnectionError):
             try:
-                async for message in self._answer(await _line(reader)):
+                async for message in self._answer(await _line(reader), reader):
                     writer.write(json.dumps(message).encode() + b"\n")
                     await writer.drain()
             finally:
                 writer.close()
                 await writer.wait_closed()
 
-    async def _answer(self, line: bytes) -> AsyncIterator[Message]:
+    async def _answer(self, line: bytes, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
         try:
             request = json.loads(line)
             if request["protocol"] != PROTOCOL and request["op"] != "stop":  # what the hint says has to work
                 yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": _RESTART}
                 return
-            answers = self._operations()[request["op"]](request)
+            operation = self._operations()[request["op"]]
         except (ValueError, KeyError, TypeError):
             yield {"error": f"Not a request that this daemon knows (at most {LONGEST_LINE} bytes of JSON)."}
             return
-        async for message in answers:
-            yield message
+        answers = self._hold(request, reader) if operation is None else operation(request)
+        try:
+            async for message in answers:
+                yield message
+        except SupervisorError as error:
+            yield {"error": str(error), "hint": error.hint}
 
-    def _operations(self) -> dict[str, Callable[[Message], AsyncIterator[Message]]]:
+    def _operations(self) -> dict[str, Callable[[Message], AsyncIterator[Message]] | None]:
         return {
+            "hold": None,  # it watches its connection
             "status": self._status,
             "watch": self._watch,
             "wait": self._wait,
@@ -118,72 +123,88 @@ class Control:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), 2.0)  # memory and uptime change without a transition
 
-    async def _wait(self, _: Message) -> AsyncIterator[Message]:
-        async for message in self._until(self._server.settled()):
+    async def _wait(self, request: Message) -> AsyncIterator[Message]:
+        async for message in self._until(self._named(request).server.settled()):
             yield message
 
     async def _start(self, request: Message) -> AsyncIterator[Message]:
         """Start, restart and switch are one thing: run this plan in place of whatever runs."""
         try:
-            sent, by_request = from_json(request["plan"]), bool(request.get("by_request"))
-            plan = await self._front.admit(self._server, sent, by_request=by_request)
+            plan = from_json(request["plan"])
+            listen = listen_from_json(request["listen"]) if request.get("listen") else None
         except (ValueError, KeyError, TypeError) as error:
             yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
             return
-        except SupervisorError as error:
-            yield {"error": str(error), "hint": error.hint}
-            return
-        if request["op"] == "reload" and self._runs_already(plan):
-            self._server.renew(plan)
-            yield {"outcome": {"result": "unchanged", "profile": plan.profile}, "final": True}
-            return
-        sleeps_on = request["op"] == "reload" and self._server.state is State.SLEEPING
-        async for message in self._until((self._server.rest if sleeps_on else self._server.start)(plan)):
+        instance = self._named(request)
+        while request.get("by_request") and instance.hold is not None:
+            await self._changed.wait()  # the requests that wait for it have a bound of their own
+        _refuse_if_held(instance, request)
+        reload = request["op"] == "reload"
+        async for message in self._until(await self._gateway.launch(instance, plan, listen, reload=reload)):
             yield message
 
-    def _runs_already(self, plan: LaunchPlan) -> bool:
-        running = self._server.plan
-        settled = self._server.is_serving or self._server.state is State.SLEEPING
-        return settled and running is not None and running.digest == plan.digest
-
-    async def _load(self, _: Message) -> AsyncIterator[Message]:
+    async def _load(self, request: Message) -> AsyncIterator[Message]:
         """Where it serves, its idle time starts anew."""
-        life = self._server.lifecycle
-        if self._server.is_serving and life.plan is not None:
-            self._front.keep_warm()
-            result: Literal["ready", "degraded"] = "degraded" if life.state is State.DEGRADED else "ready"
-            yield self.about(Outcome(result, life.why, profile=life.plan.profile))
-            return
-        async for message in self._until(self._server.wake()):
+        instance = self._named(request)
+        _refuse_if_held(instance, request)
+        self._gateway.keep_warm()
+        async for message in self._until(instance.server.wake()):
             yield message
 
-    async def _unload(self, _: Message) -> AsyncIterator[Message]:
-        async for message in self._until(self._server.sleep()):
+    async def _unload(self, request: Message) -> AsyncIterator[Message]:
+        instance = self._named(request)
+        _refuse_if_held(instance, request)
+        async for message in self._until(instance.server.sleep()):
             yield message
 
     async def _stop(self, request: Message) -> AsyncIterator[Message]:
         async for message in self._until(self._shut_down(bool(request.get("now")))):
             yield message
 
-    async def _running(self, _: Message) -> AsyncIterator[Message]:
+    async def _hold(self, request: Message, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+        """Keep a server for the owner of this connection, until it closes; a stop of the daemon ends it too."""
+        instance = self._named(request)
+        _refuse_if_held(instance, request)
+        hold = Hold(
+            self._fleet.new_id(),
+            str(request.get("owner", "somebody")),
+            str(request.get("why", "")),
+            time.time(),
+        )
+        instance.hold = hold
+        self.changed()
+        try:
+            yield {"held": hold.id}
+            gone = asyncio.ensure_future(reader.read())
+            while not (self._over or gone.done()):
+                changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait([gone, changed], return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+            gone.cancel()
+        finally:
+            instance.hold = None
+            self.changed()
+
+    async def _running(self, request: Message) -> AsyncIterator[Message]:
         """
         What runs, with what may be secret: for ``ask``, ``restart``, ``reload`` and an engine's update.
 
         The socket is 0600, and the secrets are its user's own.
         """
-        plan = self._server.plan
+        plan, listen = self._named(request).server.plan, self._gateway.listen
         yield {
             "profile": plan.profile if plan else None,
             "settings": dict(plan.settings) if plan else {},
-            "url": url_of(plan) if plan else None,
-            "key": self._front.key(plan) if plan else "",
+            "url": url_of(plan, listen) if plan else None,
+            "key": self._gateway.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
+            "listen": listen_to_json(listen) if listen else None,
             "final": True,
         }
 
     async def _requests(self, request: Message) -> AsyncIterator[Message]:
         """The last requests after number ``since``, and with ``follow`` those that come."""
-        activity, last = self._front.activity, request.get("last")
+        activity, last = self._gateway.activity, request.get("last")
         if activity is None:
             yield {"error": "There is no gateway.", "hint": "gateway: on in the profile, then restart"}
             return
@@ -214,16 +235,30 @@ class Control:
         """The final message about a request that was decided."""
         return {"outcome": asdict(outcome), "status": self._both(), "final": True}
 
+    def _named(self, request: Message) -> Instance:
+        """The server that a request is about.  Raises NotFound."""
+        return self._fleet.get(request.get("server"))
+
     def _both(self) -> Message:
-        plan = self._server.plan
-        has_door = plan is None or plan.door is not None  # one of an earlier plan is shut
+        servers = [status_of(instance, self._gateway.listen) for instance in self._fleet]
         return {
-            "schema": 1,
+            "schema": 2,
             "daemon": self._daemon(),
-            "server": status_of(self._server),
-            "gateway": self._front.about() if has_door else None,
+            "servers": servers,
+            "server": servers[0],  # as in schema 1, for one release
+            "gateway": self._gateway.about(),
             "update": self._news(),
         }
+
+
+def _refuse_if_held(instance: Instance, request: Message) -> None:
+    """Raises SupervisorError where somebody else holds the server; its owner says the hold's id."""
+    hold = instance.hold
+    if hold is not None and request.get("hold") != hold.id:
+        raise SupervisorError(
+            f"{hold.owner} holds the server since {iso(hold.since)}: {hold.why}.",
+            hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
+        )
 
 
 _RESTART = "The daemon is of another version: goss-supervisor stop, then start it again."

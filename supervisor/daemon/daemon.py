@@ -1,63 +1,54 @@
-"""The daemon: one server, its control socket and its record, until a stop is asked for."""
+"""The daemon: its servers, their gateway and the control socket, until a stop is asked for."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .. import __version__
 from ..errors import StartFailed, SupervisorError
-from ..locks import Lock
-from ..memory.kept_figures import Figures
-from ..memory.told import measured
+from ..fleet.fleet import Fleet
 from ..paths import Paths
+from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
 from ..profile.types import AutoUpdate
 from ..server.address import url_of
+from ..server.instance import Instance, iso
 from ..server.lifecycle import Outcome
-from ..server.output import OutputLog
-from ..server.record import Record, write_record
-from ..server.server import Server
 from ..server.table import SERVING, UNDER_WAY, State
 from ..server.vitals import vitals_of
-from .adjusted import remember
 from .control import Control
 from .endpoint import Endpoint
-from .front import Front
+from .gateway_listener import GatewayListener
+from .helpers import Reloads
 from .journal import STDERR, STDOUT
-from .listener import listen
+from .listener import listen as listen_for_control
 from .manager import Manager
-from .places import SERVER, adjusted_file, daemon_log, figures_file, private_config, record_file, update_file
-from .reloading import Reloading
-from .status import failure_of, iso
+from .places import SERVER, daemon_log, update_file
 from .updates import DAILY, Rhythm, keep_looking, news_in
 
 log = logging.getLogger(__name__)
 
-LOADING_LINES = 1000  # at -lv 4 there are some 200
-
 
 class Daemon:
     """
-    Lives as long as its server is wanted.
+    Lives as long as its servers are wanted.
 
-    ``generation`` is the lock that the server's process inherits.  `run` is called once; ``tell`` is told
-    what the first start came to, and ``manager`` how it goes; ``looks`` says when to look for newer engines.
+    Making one takes the locks of its servers: raises StartFailed as `Instance` does.  `run` is called once;
+    ``tell`` is told what the first start came to, and ``manager`` how it goes; ``looks`` says when to look
+    for newer engines.
     """
 
     def __init__(
         self,
         paths: Paths,
         endpoint: Endpoint,
-        output: OutputLog,
-        generation: Lock,
         tell: Callable[[dict[str, Any]], None],
         *,
         manager: Manager,
@@ -69,78 +60,97 @@ class Daemon:
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announced = ""
-        self._figures_of = 0
         self._tell = tell
         self._looks = looks
         self._manager = manager
-        self._reloading = Reloading(manager.reloading, manager.reloaded)
-        self._front = Front(paths)
-        self._server = Server(
-            SERVER,
-            output=output,
-            lock=generation,
-            private_config=private_config(paths),
-            jitter=random.random,
-            on_change=self._on_change,
-            under_way=self._front.under_way,
-        )
-        self._control = Control(self._server, self._about, self._news, self._shut_down, self._front)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
+        self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin)
+        self._fleet = Fleet((SERVER,), self._new_instance)
+        self._control = Control(self._fleet, self._about, self._news, self._shut_down, self._gateway)
 
-    async def run(self, plan: LaunchPlan) -> None:
+    def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
+        return Instance(
+            name,
+            self._paths,
+            on_change=self._on_change,
+            under_way=self._gateway.under_way,
+            next_id=next_id,
+        )
+
+    @property
+    def first(self) -> Instance:
+        """The server that a start is for."""
+        return self._fleet.get()
+
+    async def run(self, plan: LaunchPlan, listen: Listen | None) -> None:
         """
-        Supervise this plan until a stop is asked for.
+        Supervise this plan until a stop is asked for, with clients coming in at ``listen``.
 
         Raises StartFailed if it never became ready: there is nothing then to supervise.
         """
         self._listen_to_signals()
-        working = asyncio.create_task(self._server.run())
-        keeping = asyncio.create_task(self._manager.keep_in_touch(self._server.passed))
-        listener = await listen(self._endpoint, self._control.serve)
-        supervising = asyncio.create_task(self._supervise(plan))
-        looking = asyncio.create_task(keep_looking(self._wishes_updates, self._looks))
+        listener = await listen_for_control(self._endpoint, self._control.serve)
+        supervising = asyncio.create_task(self._supervise(plan, listen))
+        working = asyncio.create_task(self._fleet.run())
+        self._begin(self._manager.keep_in_touch(self._fleet.passed))
+        self._begin(keep_looking(self._wishes_updates, self._looks))
         try:
             done, _ = await asyncio.wait({working, supervising}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             listener.close()
-            await self._front.finish()
+            await self._gateway.finish()
             await self._control.finish()
             self._endpoint.remove()
-            self._server.close()
-            self._reloading.close()
-            for task in (looking, keeping, working):
+            self._fleet.close()
+            for task in (working, supervising, *self._tasks):
                 task.cancel()
+            await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
 
-    async def _supervise(self, plan: LaunchPlan) -> None:
-        plan = await self._front.admit(self._server, plan, by_request=False)
-        outcome = await self._first(plan)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Beside everything else, until it is over or the daemon ends; one that breaks says so."""
+        task = asyncio.get_running_loop().create_task(_guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _supervise(self, plan: LaunchPlan, listen: Listen | None) -> None:
+        outcome = await (await self._first(plan, listen))
         self._tell(self._control.about(outcome))
         if outcome.result == "failed":
             raise StartFailed(
                 f"{plan.profile} did not become ready: {outcome.why}",
                 hint=outcome.hint or "goss-supervisor logs",
             )
-        if outcome.result != "stopped":
+        if outcome.result not in {"stopped", "superseded"}:
             self._manager.ready()
+        elif outcome.result == "superseded" and not self._stop_asked.is_set():
+            self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
         assert self._stop is not None
         outcome = await self._stop
         if outcome.result != "stopped":
             raise SupervisorError(f"The server could not be stopped: {outcome.why}")
 
-    def _first(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
+    def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""
-        waits = plan.door is not None and not plan.door.settings.preload
-        return self._server.rest(plan) if waits else self._server.start(plan)
+        if plan.behind_gateway and listen is not None and not listen.settings.preload:
+            return self._gateway.rest(self.first, plan, listen)
+        return self._gateway.launch(self.first, plan, listen)
+
+    async def _ready_once_decided(self) -> None:
+        """The first start was superseded: the manager waits for what was asked for in its place."""
+        if (await self.first.server.settled()).result in {"ready", "degraded", "asleep", "rolled back"}:
+            self._manager.ready()
 
     # --- the end
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
         self._manager.stopping()
-        self._front.begin_to_end()
+        self._gateway.begin_to_end()
         if now or self._stop is None:
-            self._stop = self._server.stop(now=now)
+            self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
         self._stop_asked.set()
         return self._stop
 
@@ -157,7 +167,7 @@ class Daemon:
     def _hang_up(self, terminal: int | None) -> None:
         """A reload is asked for so; but it is also how one hears that the terminal was closed."""
         if terminal is None or os.isatty(terminal):
-            self._reloading.begin()
+            self._reloads.ask()
         elif self._stop is None:
             log.info("its terminal was closed")
             self._interrupt()
@@ -169,66 +179,33 @@ class Daemon:
         self._shut_down(again)
 
     def _wishes_updates(self) -> AutoUpdate:
-        plan = self._server.plan
-        return plan.auto_update if plan is not None and self._server.is_serving else "off"
+        server = self.first.server
+        return server.plan.auto_update if server.plan is not None and server.is_serving else "off"
 
     # --- what others see
 
     def _on_change(self) -> None:
+        """A server changed.  Every one is looked at: what is said here is about all of them."""
         self._announce()
-        self._manager.at_work(self._server.state in UNDER_WAY)
-        self._front.changed(self._server)
+        self._manager.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
+        for instance in self._fleet:
+            self._gateway.changed(instance)
         self._control.changed()
-        try:
-            write_record(record_file(self._paths), self._record())
-            self._remember_adjustment()
-            self._keep_figures()
-        except OSError as error:
-            log.warning("the state record cannot be written: %s", error)
-
-    def _remember_adjustment(self) -> None:
-        """A plan that served where another one died of memory is what the next start begins with."""
-        plan = self._server.plan
-        if plan is not None and plan.adjusts and self._server.is_serving:
-            remember(adjusted_file(self._paths), plan.adjusts, plan.adjustment)
-
-    def _keep_figures(self) -> None:
-        """Once for each launch, when it is ready: at ``log-verbosity: 4`` the engine says what it took."""
-        server, plan = self._server, self._server.plan
-        if plan is None or not plan.figures or not server.is_serving or self._figures_of == server.launch:
-            return
-        self._figures_of = server.launch
-        if not any("verbosity" in word for word in plan.argv):
-            return  # by default the log says nothing of it
-
-        if told := measured(server.output.tail(LOADING_LINES)):
-            Figures(figures_file(self._paths)).keep(plan.figures, told)
 
     def _announce(self) -> None:
-        said = self._line(self._server.lifecycle.why)
-        self._manager.status(self._line(self._server.lifecycle.why or self._server.busy))
+        server = self.first.server
+        said = self._line(server.lifecycle.why)
+        self._manager.status(self._line(server.lifecycle.why or server.busy))
         if said != self._announced:
             log.info("%s", said)
             self._announced = said
-            if self._server.state is State.BACKOFF:
+            if server.state is State.BACKOFF:
                 self._tell({"step": said})  # who waits for the start hears that it has not gone well
 
     def _line(self, why: str) -> str:
-        plan, state = self._server.plan, self._server.state
-        where = f" at {url_of(plan)}" if plan and state in SERVING else ""
+        plan, state = self.first.server.plan, self.first.server.state
+        where = f" at {url_of(plan, self._gateway.listen)}" if plan and state in SERVING else ""
         return f"{plan.profile if plan else SERVER}: {state}{where}{f' ({why})' if why else ''}"
-
-    def _record(self) -> Record:
-        life, child = self._server.lifecycle, self._server.child
-        return Record(
-            server=self._server.name,
-            state=life.state.value,
-            why=life.why,
-            profile=life.plan.profile if life.plan else "",
-            port=life.plan.port if life.plan else None,
-            identity=child.identity if child else None,
-            failure=failure_of(self._server),
-        )
 
     def _news(self) -> dict[str, Any] | None:
         return news_in(update_file(self._paths))
@@ -244,3 +221,11 @@ class Daemon:
             "control": str(self._endpoint.path),
             "log": str(daemon_log(self._paths)),
         }
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    """A bug in what is done beside the servers ends none of them, and is not silent."""
+    try:
+        await work
+    except Exception:
+        log.exception("%s broke; the servers go on", work.__qualname__)

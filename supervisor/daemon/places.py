@@ -10,7 +10,8 @@ from ..errors import PermissionDenied
 from ..paths import Paths
 
 SERVER = "default"
-SERVER_LOG = "llama-server"
+HELPER_VARIABLE = "GOSS_SUPERVISOR_HELPER"
+"""Set for programs that the daemon runs; they say an error as JSON on stdout too (see `helpers`)."""
 
 
 def daemon_log(paths: Paths) -> Path:
@@ -22,8 +23,8 @@ def early_log(paths: Paths) -> Path:
     return paths.logs / "start.log"
 
 
-def record_file(paths: Paths) -> Path:
-    return paths.state / f"{SERVER}.json"
+def record_file(paths: Paths, name: str = SERVER) -> Path:
+    return paths.state / f"{name}.json"
 
 
 def figures_file(paths: Paths) -> Path:
@@ -51,17 +52,27 @@ def private_config(paths: Paths) -> Path:
     return paths.runtime / "no-config"
 
 
-def server_logs(paths: Paths) -> tuple[Path, Path]:
+def server_log_name(name: str = SERVER) -> str:
+    return "llama-server" if name == SERVER else f"llama-server-{name}"
+
+
+def server_logs(paths: Paths, name: str = SERVER) -> tuple[Path, Path]:
     """This run's, and the one's before."""
-    return paths.logs / f"{SERVER_LOG}.log", paths.logs / f"{SERVER_LOG}.previous.log"
+    log = server_log_name(name)
+    return paths.logs / f"{log}.log", paths.logs / f"{log}.previous.log"
+
+
+def server_socket(paths: Paths, name: str = SERVER) -> Path:
+    """Where llama-server listens behind the gateway; may be too long for a socket (see `short_path`)."""
+    return paths.runtime / f"{server_log_name(name)}.sock"
 
 
 def daemon_lock(paths: Paths) -> Path:
     return paths.runtime / "daemon.lock"
 
 
-def generation_lock(paths: Paths) -> Path:
-    return paths.runtime / f"{SERVER}.lock"
+def generation_lock(paths: Paths, name: str = SERVER) -> Path:
+    return paths.runtime / f"{name}.lock"
 
 
 def make_folders(paths: Paths) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
+from ..plan.listen import Listen
+from ..plan.types import LaunchPlan
 from ..server.address import public_end, url_of
+from ..server.instance import Instance, failure_of, iso
 from ..server.memory.planned import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.memory.sample import Sample
 from ..server.server import Server
 
 
-def status_of(server: Server) -> dict[str, Any]:
-    """One JSON object; what is not known is null."""
+def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
+    """One JSON object; what is not known is null.  ``listen`` is where clients come in."""
+    server, hold = instance.server, instance.hold
     plan, child, life = server.plan, server.child, server.lifecycle
     sample = server.memory.now()
     return {
@@ -28,19 +31,25 @@ def status_of(server: Server) -> dict[str, Any]:
         "model": plan.model if plan else None,
         "aliases": list(plan.aliases) if plan else [],
         "pid": child.identity.pid if child else None,
-        "host": public_end(plan).host if plan else None,
-        "port": public_end(plan).port if plan else None,
-        "url": url_of(plan) if plan else None,
+        "host": public_end(plan, listen).host if plan else None,
+        "port": public_end(plan, listen).port if plan else None,
+        "url": url_of(plan, listen) if plan else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": life.restarts,
         "memory_bytes": sample.held.rss_bytes if sample else None,
         "memory": _memory_of(server, sample) if sample else None,
         "digest": plan.digest if plan else None,
-        "warnings": list(plan.warnings) if plan else [],
+        "warnings": _warnings(plan, listen) if plan else [],
+        "held_by": {"owner": hold.owner, "why": hold.why, "since": iso(hold.since)} if hold else None,
         "log": str(server.output.path),
         "log_dropped_bytes": server.output.dropped_bytes,
         "last_failure": failure_of(server),
     }
+
+
+def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:
+    open_to_all = listen.warning if listen and plan.behind_gateway else ""
+    return [*plan.warnings, *([open_to_all] if open_to_all else [])]
 
 
 def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
@@ -57,22 +66,3 @@ def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
         "difference": difference(plan, sample.held) if plan and has_settled else "",
         "warnings": list(server.memory.warnings.values()),
     }
-
-
-def failure_of(server: Server) -> dict[str, Any] | None:
-    """The last failure with the log lines before it, or None."""
-    failure = server.lifecycle.failure
-    if failure is None:
-        return None
-    return {
-        "kind": failure.kind,
-        "message": failure.message,
-        "hint": failure.hint,
-        "at": iso(server.failed_at) if server.failed_at else None,
-        "log_tail": list(server.failure_tail),
-    }
-
-
-def iso(seconds: float) -> str:
-    """UTC, to the millisecond, as in the logs."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

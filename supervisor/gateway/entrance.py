@@ -1,4 +1,4 @@
-"""Where clients come in: one door at a time, and what follows from it for everybody who does."""
+"""Where clients come in: one address at a time, and what follows from it for everybody who does."""
 
 from __future__ import annotations
 
@@ -6,72 +6,83 @@ import asyncio
 from collections.abc import Callable
 
 from ..errors import SupervisorError
-from ..plan.types import Door, LaunchPlan
+from ..plan.listen import Listen, Offer, offers_beside
+from ..plan.types import LaunchPlan
 from .api.names import Names
 from .door.keyring import Keyring
 from .door.rules import Rules, rules_of
-from .relay.listening import Listening, listen
+from .relay.listening import Listening, listen_at
 
 
 class Entrance:
     """
     A gateway's.  ``connection`` makes the protocol of a new connection.
 
-    `open` comes first; from then on there are ``door``, ``prefix`` (llama-server's ``--api-prefix``),
-    ``rules`` and ``names``.
+    `open` comes first; from then on there are ``listen``, ``rules``, ``names`` and ``offers``.  ``prefix`` is
+    the ``--api-prefix`` of the llama-server that is active.
     """
 
-    door: Door
-    prefix: str
+    listen: Listen
     rules: Rules
     names: Names
+    offers: tuple[Offer, ...]
 
     def __init__(self, keyring: Keyring, connection: Callable[[], asyncio.Protocol]) -> None:
+        self.prefix = ""
         self._keyring = keyring
         self._connection = connection
+        self._plan: LaunchPlan | None = None
         self._listening: Listening | None = None
 
-    async def open(self, plan: LaunchPlan) -> None:
-        """
-        Take this plan's door; an address that is the same stays open.
+    @property
+    def is_open(self) -> bool:
+        return self._listening is not None
 
-        Raises StartFailed and ConfigError, and then the door before it is as it was.
+    async def open(self, listen: Listen) -> None:
         """
-        door = plan.door
-        assert door is not None
+        Listen there, on those terms; an address that is the same stays open.
+
+        Raises StartFailed and ConfigError, and then all is as it was.
+        """
         if self._listening is None:
-            self._take(door, plan)
-            self._listening = await listen(door, self._connection)
-        elif _address(door) == _address(self.door):
-            self._listening.renew(door)
-        elif _place(door) == _place(self.door):
-            self._listening = await self._rebuilt(door)
+            self._take(listen)
+            self._listening = await listen_at(listen, self._connection)
+        elif _address(listen) == _address(self.listen):
+            self._listening.renew(listen)
+        elif _place(listen) == _place(self.listen):
+            self._listening = await self._rebuilt(listen)
         else:
-            opened = await listen(door, self._connection)
+            opened = await listen_at(listen, self._connection)
             self._listening.close()
             self._listening = opened
-        self._take(door, plan)
+        self._take(listen)
 
-    async def _rebuilt(self, door: Door) -> Listening:
+    async def _rebuilt(self, listen: Listen) -> Listening:
         """Other hosts or another certificate at a port that cannot be had twice, not even by us."""
         self.close()
         try:
-            return await listen(door, self._connection)
+            return await listen_at(listen, self._connection)
         except SupervisorError:
-            self._listening = await listen(self.door, self._connection)
+            self._listening = await listen_at(self.listen, self._connection)
             raise
 
-    def _take(self, door: Door, plan: LaunchPlan) -> None:
-        self.door, self.prefix = door, plan.api_prefix
-        self.rules = rules_of(door)
-        self.names = Names(door.offers, door.settings.unknown_model)
-        self._keyring.digests = door.keys
+    def _take(self, listen: Listen) -> None:
+        self.listen = listen
+        self.rules = rules_of(listen)
+        self._keyring.digests = listen.keys
+        self._name()
 
-    def is_of(self, plan: LaunchPlan) -> bool:
-        """Whether what stands open, or shut, is this plan's door."""
-        if plan.door is None or self._listening is None:
-            return plan.door is None and self._listening is None
-        return (plan.door, plan.api_prefix) == (self.door, self.prefix)
+    def follow(self, plan: LaunchPlan | None) -> None:
+        """Another plan is active: its profile may be asked for, and comes first."""
+        if plan is not self._plan:
+            self._plan = plan
+            self.prefix = plan.api_prefix if plan else ""
+            if hasattr(self, "listen"):
+                self._name()
+
+    def _name(self) -> None:
+        self.offers = offers_beside(self._plan, self.listen)
+        self.names = Names(self.offers, self.listen.settings.unknown_model)
 
     def close(self) -> None:
         """No new connections."""
@@ -80,10 +91,10 @@ class Entrance:
             self._listening = None
 
 
-def _address(door: Door) -> tuple[str, int, str, str]:
-    return door.host, door.port, door.tls_certificate, door.tls_key
+def _address(listen: Listen) -> tuple[str, int, str, str]:
+    return listen.host, listen.port, listen.tls_certificate, listen.tls_key
 
 
-def _place(door: Door) -> str | int:
+def _place(listen: Listen) -> str | int:
     """What only one can have: a socket's path, or a port."""
-    return door.host if door.host.endswith(".sock") else door.port
+    return listen.host if listen.host.endswith(".sock") else listen.port

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ..plan.types import LaunchPlan
+from ..plan.listen import Listen
 from ..profile.types import Gateway as Settings
 from ..server.server import Server
 from ..server.table import State
@@ -53,7 +53,7 @@ _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 class Gateway:
     """
-    One door and all who come through it.
+    One address and all who come in there.
 
     ``switch`` is asked to run another profile; what it says in the end comes back by `switched`.
     """
@@ -78,26 +78,26 @@ class Gateway:
         self._phase: Phase = "coming"
         self._serving_since = 0.0
 
-    # --- the door
+    # --- the address
 
-    async def open(self, plan: LaunchPlan) -> None:
+    async def open(self, listen: Listen) -> None:
         """
-        Take this plan's door: its address, its keys, its rules.
+        Let clients in there, on those terms.
 
-        Raises StartFailed and ConfigError, and then the door before it is as it was.
+        Raises StartFailed and ConfigError, and then all is as it was.
         """
-        await self._entrance.open(plan)
-        door = self._entrance.door
-        self._admission.settings = self._lobby.settings = door.settings
-        offered = {offer.profile for offer in door.offers}
+        await self._entrance.open(listen)
+        self._admission.settings = self._lobby.settings = listen.settings
+        offered = {offer.profile for offer in self._entrance.offers}
         for ticket in self._admission.waiting:
             if ticket.profile not in offered:
                 ticket.profile = ""  # what it asked for is not offered any more
         self._sweep_on()
 
-    def has_door_of(self, plan: LaunchPlan) -> bool:
-        """Whether what stands open, or shut, is this plan's door."""
-        return self._entrance.is_of(plan)
+    @property
+    def is_open(self) -> bool:
+        """Whether clients can come in."""
+        return self._entrance.is_open
 
     def close(self) -> None:
         """No new connections; those that are there go on."""
@@ -150,6 +150,7 @@ class Gateway:
         if state in _CUTS:
             self._cut()
         plan = self._server.plan
+        self._entrance.follow(plan)
         profile = plan.profile if plan else ""
         self._act(
             self._admission.change(Situation(phase, profile, self._server.launch, self._serving_since), now)
@@ -228,7 +229,7 @@ class Gateway:
         at = self._entrance
         model = model_of(head.path, at.prefix)
         try:
-            found = await self._own.answer(visit.route.handler, at.door, model)
+            found = await self._own.answer(visit.route.handler, at.offers, model)
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", visit.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
@@ -239,10 +240,10 @@ class Gateway:
 
     def body_for(self, exchange: Exchange) -> bytes:
         """The body as the profile that answers wants it."""
-        wish, route, settings = exchange.wish, exchange.visit.route, self.settings
-        if not parameters.needs_rewrite(wish.body, settings, wish.effort, route):
+        wish, route, plan = exchange.wish, exchange.visit.route, self._server.plan
+        if plan is None or not parameters.needs_rewrite(wish.body, plan.parameters, wish.effort, route):
             return wish.body
-        return parameters.rewrite(wish.body, settings, wish.effort, route)
+        return parameters.rewrite(wish.body, plan.parameters, wish.effort, route)
 
     # --- the queue
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
-from ..plan.types import Door
+from ..plan.listen import Offer
 from ..server.probe import probe
 from ..server.server import Server
 from ..server.table import State
@@ -48,13 +48,13 @@ class OwnEndpoints:
         self._started = time.time()
         self._upstream_models: tuple[int, dict[str, Any] | None] = (-1, None)  # by launch
 
-    async def answer(self, handler: Own, door: Door, model: str) -> Page | Trouble:
+    async def answer(self, handler: Own, offers: Sequence[Offer], model: str) -> Page | Trouble:
         """``model`` is the one that the path names."""
         match handler:
             case "models":
-                return _page(await self._models(door))
+                return _page(await self._models(offers))
             case "model":
-                found = model_document(await self._models(door), model)
+                found = model_document(await self._models(offers), model)
                 return _page(found) if found else _no_model(model)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
@@ -104,10 +104,10 @@ class OwnEndpoints:
         name = plan.profile if plan else "The server"
         return Trouble(503, "server_down", f"{name} does not run: {why}", failure.hint if failure else "")
 
-    async def _models(self, door: Door) -> dict[str, Any]:
+    async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
         plan, state = self._server.plan, self._server.state.value
         active = plan.profile if plan else ""
-        return models_document(door.offers, active, state, await self._of_engine(), self._started)
+        return models_document(offers, active, state, await self._of_engine(), self._started)
 
     async def _of_engine(self) -> dict[str, Any] | None:
         """llama-server's own answer, once for each launch; None while there is none."""

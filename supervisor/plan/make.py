@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address
+from dataclasses import dataclass, replace
 
 from ..engine.build import Build
 from ..errors import ConfigError
@@ -14,9 +13,9 @@ from ..options.help import Capabilities
 from ..options.render import render
 from ..options.types import OptionValue, Problem, Translation
 from ..options.vocabulary import SECRETS
-from ..profile.types import AutoUpdate, Origin, Profile
-from .outside import divide
-from .types import Door, LaunchPlan, Offer
+from ..profile.types import AutoUpdate, Listen, Origin, Profile
+from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
+from .types import LaunchPlan, Parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +35,17 @@ def make_plan(
     memory: Mapping[str, int] | None = None,
     *,
     inside: str = "",
-    offers: tuple[Offer, ...] = (),
-    key_text: str = "",
 ) -> LaunchPlan:
     """
     Decide everything about one launch; ``settings`` and ``memory`` are remembered for what comes after it.
 
-    Behind a gateway llama-server listens on the socket ``inside``, or on a loopback port; ``key_text`` is
-    what the profile's file of keys holds.
+    Behind a gateway llama-server listens on the socket ``inside``, or on a loopback port.
 
     Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
-    divided = divide(profile, inside, offers, key_text) if profile.gateway.mode == "on" else None
-    door, taken = (divided.door, divided.translations) if divided else (None, ())
-    profile = divided.inner if divided else profile
+    behind_gateway = profile.gateway.mode == "on"
+    taken = sorted(gateway_options(profile)) if behind_gateway else ()
+    profile = _behind_gateway(profile, inside) if behind_gateway else profile
     options, secrets = profile.server, _secrets(profile.server)
     meant = _with_what_we_always_say(profile, options, model, build.capabilities)
     rendered = render(meant, build.capabilities)
@@ -77,16 +73,37 @@ def make_plan(
         wants_gpu=profile.wants_gpu,
         devices=build.devices,
         liveness_path="/metrics" if "--metrics" in argv else None,
-        door=door,
+        behind_gateway=behind_gateway,
+        drain_seconds=profile.gateway.drain_timeout_seconds if behind_gateway else 0.0,
+        parameters=_parameters(profile),
+        description=profile.description,
         api_prefix=str(options.get("api-prefix", "")),
         tls="ssl-key-file" in options,
-        translations=(*rendered.translations, *taken),
+        translations=(
+            *rendered.translations,
+            *(Translation(name, (), GATEWAY_OPTIONS[name]) for name in taken),
+        ),
         repository=build.repository,
         auto_update=_auto_update(profile),
         memory=dict(memory or {}),
         settings=dict(settings or {}),
-        warnings=(*profile.notes, *_warnings(profile, door, build)),
+        warnings=(*profile.notes, *_warnings(profile, build, behind_gateway=behind_gateway)),
     )
+
+
+def _behind_gateway(profile: Profile, inside: str) -> Profile:
+    """As llama-server is to have it: without what the gateway takes over, and at an address of ours."""
+    return replace(
+        profile,
+        server={name: value for name, value in profile.server.items() if name not in GATEWAY_OPTIONS},
+        env={name: value for name, value in profile.env.items() if name not in GATEWAY_VARIABLES},
+        listen=Listen(inside or "127.0.0.1", 0),
+    )
+
+
+def _parameters(profile: Profile) -> Parameters:
+    gateway = profile.gateway
+    return Parameters(gateway.reasoning_effort, gateway.set_params, gateway.strip_params)
 
 
 def _auto_update(profile: Profile) -> AutoUpdate:
@@ -139,18 +156,11 @@ def _digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, model: s
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _warnings(profile: Profile, door: Door | None, build: Build) -> list[str]:
-    found = [_open_door(door) if door else _open_server(profile)]
+def _warnings(profile: Profile, build: Build, *, behind_gateway: bool) -> list[str]:
+    found = ["" if behind_gateway else _open_server(profile)]
     if profile.wants_gpu and build.source != "none" and not build.devices:
         found.append(f"the profile asks for a GPU and {build.tag} ({build.flavour}) sees none")
     return [warning for warning in found if warning]
-
-
-def _open_door(door: Door) -> str:
-    if is_loopback(door.host) or not door.settings.allow_unauthenticated:
-        return ""
-    where = f"{door.host}:{door.port} is open to the network"
-    return f"{where} and anybody who reaches it can use it (gateway.allow-unauthenticated)"
 
 
 def _open_server(profile: Profile) -> str:
@@ -161,16 +171,6 @@ def _open_server(profile: Profile) -> str:
         f"{profile.listen.host}:{profile.listen.port} is open to the network and there is no API key: "
         "anybody who reaches it can use it; set server.api-key-file, or listen.host to 127.0.0.1"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; a name is trusted only if it is localhost."""
-    if host == "localhost" or host.endswith(".sock"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def translation_lines(translations: tuple[Translation, ...]) -> list[str]:

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..options.types import Translation
-from ..profile.types import AutoUpdate, Gateway, Health, Restart, Stop
+from ..profile.types import AutoUpdate, Effort, Health, Restart, Stop
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A profile that clients may ask for; ``names`` are its own and its aliases, the one shown first."""
+class Parameters:
+    """What a profile does to the parameters of the requests that it answers; see `profile.types.Gateway`."""
 
-    profile: str
-    names: tuple[str, ...]
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """
-    Where clients come in, and on what terms.
-
-    ``offers`` begins with the plan's own profile.  ``keys`` are the SHA-256 digests, in hexadecimal, of keys
-    that the profile itself gives; those that ``goss-supervisor key`` made are read by the daemon.
-    """
-
-    host: str
-    port: int
-    settings: Gateway = field(default_factory=Gateway)
-    offers: tuple[Offer, ...] = ()
-    keys: tuple[str, ...] = ()
-    tls_certificate: str = ""  # paths of PEM files; both or none
-    tls_key: str = ""
+    reasoning_effort: Effort | None = None
+    set_params: Mapping[str, Any] = field(default_factory=dict)  # JSON by name; replaces what a request says
+    strip_params: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +24,7 @@ class LaunchPlan:
     """
     One llama-server, decided to the last argument.
 
-    ``host`` and ``port`` are where llama-server itself listens.  Behind a ``door`` that is a Unix socket of
+    ``host`` and ``port`` are where llama-server itself listens.  Behind the gateway that is a Unix socket of
     ours, or a loopback port: 0 there is one that is found when it is launched.
 
     ``env`` is what is set on top of the daemon's own cleaned environment.  ``secrets`` is the same,
@@ -67,7 +50,10 @@ class LaunchPlan:
     wants_gpu: bool = False
     devices: tuple[str, ...] = ()
     liveness_path: str | None = "/metrics"  # through the inference queue; None where the build has none
-    door: Door | None = None  # None: llama-server has the public address itself
+    behind_gateway: bool = False  # else llama-server has the public address itself
+    drain_seconds: float = 0.0  # how long requests under way may keep a switch waiting
+    parameters: Parameters = field(default_factory=Parameters)
+    description: str = ""
     api_prefix: str = ""
     tls: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A launch plan as JSON, from the program that makes it to the daemon that runs it."""
+"""Launch plans and listens as JSON, from the program that makes them to the daemon that runs them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from ..options.types import Translation
 from ..profile.types import Gateway, Health, Restart, Stop
-from .types import Door, LaunchPlan, Offer
+from .listen import Listen, Offer
+from .types import LaunchPlan, Parameters
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def to_json(plan: LaunchPlan) -> dict[str, Any]:
@@ -22,8 +23,6 @@ def public(plan: LaunchPlan) -> dict[str, Any]:
     hidden = {name: dict.fromkeys(getattr(plan, name), "(hidden)") for name in ("secrets", "settings")}
     document = {**to_json(plan), **hidden}
     document["adjusted"] = plan.adjusted.adjustment if plan.adjusted else None
-    if plan.door is not None:  # a digest tells a key that can be guessed
-        document["door"] = {**document["door"], "keys": ["(hidden)"] * len(plan.door.keys)}
     return document
 
 
@@ -39,8 +38,7 @@ def from_json(data: dict[str, Any]) -> LaunchPlan:
         raise ValueError(msg)
     if fields["adjusted"] is not None:
         fields["adjusted"] = from_json({"schema": SCHEMA, **fields["adjusted"]})
-    if fields["door"] is not None:
-        fields["door"] = _door(fields["door"])
+    fields["parameters"] = Parameters(**_tupled(fields["parameters"]))
     fields["restart"] = Restart(**fields["restart"])
     fields["health"] = Health(**fields["health"])
     fields["stop"] = Stop(**fields["stop"])
@@ -53,11 +51,22 @@ def from_json(data: dict[str, Any]) -> LaunchPlan:
     return LaunchPlan(**fields)
 
 
-def _door(data: dict[str, Any]) -> Door:
+def listen_to_json(listen: Listen) -> dict[str, Any]:
+    """Everything, the digests of keys too."""
+    return asdict(listen)
+
+
+def public_listen(listen: Listen) -> dict[str, Any]:
+    """For people: a digest tells a key that can be guessed, so the keys are hidden."""
+    return {**asdict(listen), "keys": ["(hidden)"] * len(listen.keys)}
+
+
+def listen_from_json(data: dict[str, Any]) -> Listen:
+    """Raises TypeError or KeyError for a document that is no listen."""
     fields = dict(data)
     offers = tuple(Offer(o["profile"], tuple(o["names"]), o["description"]) for o in fields.pop("offers"))
-    settings = _tupled(fields.pop("settings"))
-    return Door(**_tupled(fields), settings=Gateway(**settings), offers=offers)
+    settings = Gateway(**_tupled(fields.pop("settings")))
+    return Listen(**_tupled(fields), settings=settings, offers=offers)
 
 
 def _tupled(fields: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..errors import StartFailed
 
 if TYPE_CHECKING:  # `start` comes by before it spawns the daemon
-    from ..plan.types import Door, LaunchPlan
+    from ..plan.listen import Listen
+    from ..plan.types import LaunchPlan
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "*": "127.0.0.1"}  # noqa: S104 - not bound here
 _SOMEWHERE = ("192.0.2.1", 9)  # reserved for documents (RFC 5737); nothing is sent there
@@ -72,22 +73,22 @@ def is_any(host: str) -> bool:
     return first_host(host) in _ANY
 
 
-def url_of(plan: LaunchPlan, host: str = "") -> str:
+def url_of(plan: LaunchPlan, listen: Listen | None, host: str = "") -> str:
     """
     Where a client on this machine reaches the server, or the gateway before it: http, https or unix.
 
     With ``host`` a client that knows this machine by that.
     """
-    tls = plan.door.tls_certificate if plan.door else plan.tls
-    public = public_end(plan)
+    public = public_end(plan, listen)
+    tls = plan.tls if public is plan else listen and listen.tls_certificate
     if is_socket_path(public.host):
         return f"unix://{first_host(public.host)}"
     return f"{'https' if tls else 'http'}://{url_host(host or public.host)}:{public.port}{plan.api_prefix}"
 
 
-def public_end(plan: LaunchPlan) -> LaunchPlan | Door:
-    """Whose host and port clients use: the door's, or llama-server's own where there is none."""
-    return plan.door or plan
+def public_end(plan: LaunchPlan, listen: Listen | None) -> LaunchPlan | Listen:
+    """Whose host and port clients use: the gateway's, or llama-server's own where there is none before it."""
+    return listen if listen is not None and plan.behind_gateway else plan
 
 
 def address_for_others() -> str | None:

@@ -180,6 +180,6 @@ def _somebody_listens(path: Path) -> bool:
         answer = errno.ECONNREFUSED
     else:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
-            attempt.settimeout(1.0)
+            attempt.setblocking(False)  # a listener whose queue is full answers EAGAIN at once
             answer = attempt.connect_ex(str(path))
     return answer not in {errno.ECONNREFUSED, errno.ENOENT}  # too busy to answer is not stale

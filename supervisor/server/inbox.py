@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from .inputs import Input, Request
 from .lifecycle import Outcome
-
-_Item = tuple[Input, asyncio.Future[Outcome] | None]
 
 
 class Inbox:
     """
     One server's; used by the coroutines of one loop.
 
-    Whoever asks waits for a decision that is made after the request was taken out, and for no earlier one.
+    Whoever asks gets the outcome of their own request, by its id, and no other.
     """
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[_Item | asyncio.Future[None]] = asyncio.Queue()
-        self._waiters: list[asyncio.Future[Outcome]] = []
+        self._queue: asyncio.Queue[Input | asyncio.Future[None]] = asyncio.Queue()
+        self._waiters: dict[int, asyncio.Future[Outcome]] = {}
+        self._watchers: list[asyncio.Future[Outcome]] = []
 
     def tell(self, happened: Input) -> None:
         """Put in what nobody waits for."""
-        self._queue.put_nowait((happened, None))
+        self._queue.put_nowait(happened)
 
     def ask(self, request: Request) -> asyncio.Future[Outcome]:
-        """Put in a request; done when it is decided."""
-        waiter = _future()
-        self._queue.put_nowait((request, waiter))
+        """Put in a request; done when it is decided, or superseded by a later one."""
+        waiter = self._waiters[request.id] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(request)
         return waiter
 
-    def wait(self, decided: Outcome | None) -> asyncio.Future[Outcome]:
-        """What is decided already; where that is None, the next decision, whoever asked for it."""
-        waiter = _future()
-        if decided is None:
-            self._waiters.append(waiter)
-        else:
-            waiter.set_result(decided)
-        return waiter
+    def watch(self) -> asyncio.Future[Outcome]:
+        """Done with the next decision that supersedes nobody, whoever asked for it."""
+        watcher: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        return watcher
 
     def passed(self) -> asyncio.Future[None]:
         """Done when the owner has handled all that is in, and takes out more: a sign that it lives."""
@@ -51,18 +48,18 @@ class Inbox:
         while isinstance(item := await self._queue.get(), asyncio.Future):
             if not item.done():  # else whoever wanted to know has gone
                 item.set_result(None)
-        happened, waiter = item
-        if waiter is not None:
-            self._waiters.append(waiter)
-        return happened
+        return item
 
-    def settle(self, outcome: Outcome) -> None:
-        """Tell everybody who waits."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """Tell each of those who asked."""
+        for outcome in outcomes:
+            waiter = self._waiters.pop(outcome.id, None)
+            if waiter is not None and not waiter.done():
                 waiter.set_result(outcome)
 
-
-def _future() -> asyncio.Future[Outcome]:
-    return asyncio.get_running_loop().create_future()
+    def announce(self, outcome: Outcome) -> None:
+        """Tell all who only watch."""
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(outcome)

@@ -1,5 +1,5 @@
 """
-The address behind the door: where one launch's llama-server listens, so that only the gateway reaches it.
+The address behind the gateway: where one launch's llama-server listens, so that only the gateway reaches it.
 
 A Unix socket stands in the plan already, and needs no key: it lies in the runtime directory, which is 0700,
 and it is made with our umask of 077.  A loopback port is open to every user of the machine, so it is another
@@ -42,7 +42,7 @@ def with_inner_address(plan: LaunchPlan) -> LaunchPlan:
 
 def leave_nothing(plan: LaunchPlan) -> None:
     """The server is gone; its socket file stays behind, as llama-server leaves it."""
-    if plan.door is not None and is_socket_path(plan.host):
+    if plan.behind_gateway and is_socket_path(plan.host):
         Path(plan.host).unlink(missing_ok=True)
 
 
@@ -52,7 +52,7 @@ def is_worth_another_try(plan: LaunchPlan, diagnosis: Diagnosis) -> bool:
 
 
 def _leaves_it_open(plan: LaunchPlan) -> bool:
-    return plan.door is not None and plan.port == 0 and not is_socket_path(plan.host)
+    return plan.behind_gateway and plan.port == 0 and not is_socket_path(plan.host)
 
 
 def _free_port(address: str) -> int:

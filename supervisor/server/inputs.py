@@ -1,4 +1,8 @@
-"""What can happen to a server, as the lifecycle is told of it: requests, and news of one launch."""
+"""
+What can happen to a server, as the lifecycle is told of it: requests, and news of one launch.
+
+Every request has an ``id`` of its own, by which its outcome is known.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,46 @@ from .diagnosis import Diagnosis
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A person, or the daemon at its start, wants this plan to run."""
+    """Run this plan, in place of whatever runs: start, restart and switch."""
 
     plan: LaunchPlan
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The same, but what would launch the very same process only takes over its policies."""
+
+    plan: LaunchPlan
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
     now: bool = False  # do not wait for requests under way
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RestAsked:
-    """This plan shall run once somebody wants it."""
+    """Have this plan, and run it once somebody wants it."""
 
     plan: LaunchPlan
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SleepAsked:
-    """Nobody wants it for now: its memory is to be given back."""
+    """Nobody wants it for now: give its memory back."""
+
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WakeAsked:
-    """Somebody wants it: if it sleeps, it shall run."""
+    """Somebody wants it: if it sleeps, run it."""
+
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,6 @@ class TimerElapsed:
     serial: int
 
 
-Request = Start | StopAsked | RestAsked | SleepAsked | WakeAsked
+Request = Start | Reload | StopAsked | RestAsked | SleepAsked | WakeAsked
 News = GroundChecked | Serving | Unresponsive | Drained | Exited | TimerElapsed
 Input = Request | News

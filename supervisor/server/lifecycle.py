@@ -10,6 +10,7 @@ draws a random number.
   launch changes nothing.
 - A switch remembers the last plan that served, and goes back to it once if the new one fails.
 - Of all that is asked for while a server leaves, the last counts; but a sleep does not undo a stop.
+- Every request comes to one outcome: its own, or ``superseded`` where a later one asks for something else.
 - A plan whose load failed for memory is replaced once by the one that takes less, if it brought one.
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..plan.types import LaunchPlan
@@ -29,6 +30,7 @@ from .inputs import (
     GroundChecked,
     Input,
     News,
+    Reload,
     Request,
     RestAsked,
     Serving,
@@ -39,9 +41,9 @@ from .inputs import (
     Unresponsive,
     WakeAsked,
 )
-from .table import ARMS, LEAVING, LIVE, OCCUPIED, TABLE, Do, Event, IllegalEvent, State
+from .table import ARMS, LEAVING, LIVE, OCCUPIED, SERVING, TABLE, UNDER_WAY, Do, Event, IllegalEvent, State
 
-Result = Literal["ready", "degraded", "rolled back", "failed", "stopped", "asleep"]
+Result = Literal["ready", "degraded", "rolled back", "failed", "stopped", "asleep", "unchanged", "superseded"]
 
 _OF_MEMORY = {"memory", "gpu-memory"}
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
@@ -59,12 +61,20 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a request came to."""
+    """
+    What the request with this ``id`` came to.
+
+    ``profile`` and ``digest`` are of the plan that runs now or that failed, and of the plan that was asked
+    for where the request was superseded; ``by`` is the request that replaced it then.
+    """
 
     result: Result
     why: str = ""
     hint: str = ""
     profile: str = ""
+    digest: str = ""
+    id: int = 0
+    by: int = 0
 
 
 @dataclass(slots=True)
@@ -96,33 +106,71 @@ class Lifecycle:
     _backoffs: int = 0
     _recent: deque[float] = field(default_factory=deque)
     _serial: int = 0
+    _open: list[Request] = field(default_factory=list)  # not decided yet
+    _decided: list[Outcome] = field(default_factory=list)
 
     def handle(self, happened: Input, now: float) -> list[Command]:
         """
         Judge one input, change state, and say what to do; ``now`` is monotonic seconds.
 
-        A request for which there is nothing to do changes nothing: the outcome is the one there is, or the
-        one that is under way.
+        A request for which there is nothing to do changes nothing: it shares the outcome that is under way,
+        or there is one already.  `decided` has the outcomes.
 
         Raises IllegalEvent for a pair that the table does not have.
         """
         event = self._judge(happened, now)
         if event is None:
+            if isinstance(happened, Request):
+                self._join(happened)
             return []
         row = TABLE[self.state].get(event)
         if row is None:
             msg = f"{event.value!r} while {self.state.value}"
             raise IllegalEvent(msg)
+        if isinstance(happened, Request):
+            self._take_over(happened)
         self._remember(event, happened)
         before, (self.state, todo) = self.state, row
         if self.state is not before or not ARMS.isdisjoint(todo):
             self._serial += 1
         return [self._command(do, now) for do in todo]
 
-    def renew(self, plan: LaunchPlan) -> None:
-        """Policies apply to what runs: the plan is replaced by one with the same digest."""
-        assert self.plan is not None
-        assert plan.digest == self.plan.digest
+    def decided(self) -> list[Outcome]:
+        """The outcomes of requests that were decided since the last call."""
+        found, self._decided = self._decided, []
+        return found
+
+    # --- requests and their outcomes
+
+    def _join(self, asked: Request) -> None:
+        if isinstance(asked, Reload):
+            self._renew(asked.plan)
+            self._decide(asked, Outcome("unchanged", profile=asked.plan.profile, digest=asked.plan.digest))
+        elif self.state in UNDER_WAY:
+            self._open.append(asked)
+        else:
+            self._decide(asked, self._standing())
+
+    def _take_over(self, asked: Request) -> None:
+        """Whoever asked for the same shares its outcome; whoever asked for something else is told."""
+        replaces_all = isinstance(asked, Start | Reload)
+        for earlier in self._open:
+            if replaces_all or type(earlier) is not type(asked):
+                self._decide(earlier, _superseded(earlier, asked))
+        shared = [each for each in self._open if not replaces_all and type(each) is type(asked)]
+        self._open = [*shared, asked]
+
+    def _decide(self, asked: Request, outcome: Outcome) -> None:
+        self._decided.append(replace(outcome, id=asked.id))
+
+    def _standing(self) -> Outcome:
+        """What is so already."""
+        if self.state in SERVING:
+            return self._outcome("degraded" if self.state is State.DEGRADED else "ready")
+        return self.outcome or Outcome("stopped")  # nothing was ever asked for
+
+    def _renew(self, plan: LaunchPlan) -> None:
+        """Policies apply to what runs: the plan is replaced by one that would launch the same process."""
         if self.proven is self.plan:
             self.proven = plan
         self.plan = plan
@@ -138,6 +186,8 @@ class Lifecycle:
         match asked:
             case Start():
                 return Event.START
+            case Reload(plan=plan):
+                return self._judge_reload(plan)
             case StopAsked(now=impatient):
                 return Event.KILL if impatient and not self._killed else Event.STOP
             case RestAsked():
@@ -146,6 +196,12 @@ class Lifecycle:
                 return self._judge_sleep()
             case WakeAsked():
                 return Event.WAKE if self._sleeps or self.state is State.SLEEPING else None
+
+    def _judge_reload(self, plan: LaunchPlan) -> Event | None:
+        sleeps = self.state is State.SLEEPING
+        if (sleeps or self.state in SERVING) and self.plan is not None and self.plan.digest == plan.digest:
+            return None
+        return Event.REST if sleeps else Event.START
 
     def _judge_news(self, happened: News, now: float) -> Event | None:
         match happened:
@@ -212,13 +268,13 @@ class Lifecycle:
 
     def _remember(self, event: Event, happened: Input) -> None:
         match happened:
-            case Start(plan=plan):
+            case Start(plan=plan) | Reload(plan=plan) if event is Event.START:
                 self._remember_start(plan)
             case StopAsked():
                 self._remember_stop(event)
             case Serving(degraded=degraded):
                 self._remember_serving(degraded)
-            case RestAsked(plan=plan):
+            case RestAsked(plan=plan) | Reload(plan=plan):
                 self._remember_rest(plan)
             case SleepAsked():
                 self._remember_sleep()
@@ -330,9 +386,9 @@ class Lifecycle:
 
     def _fall_asleep(self, plan: LaunchPlan | None) -> None:
         self._begin(plan)
-        has_door = plan is not None and plan.door is not None
-        self.why = "the next request loads it" if has_door else "no request loads it"
-        self._settle("asleep", hint="" if has_door else "goss-supervisor load")
+        by_request = plan is not None and plan.behind_gateway
+        self.why = "the next request loads it" if by_request else "no request loads it"
+        self._settle("asleep", hint="" if by_request else "goss-supervisor load")
 
     def _begin(self, plan: LaunchPlan | None) -> None:
         """A new launch: what belongs to the one before is over."""
@@ -347,13 +403,21 @@ class Lifecycle:
         self._next = self._fallback = self._rolled_back = self._condemned = None
 
     def _settle(self, result: Result, why: str = "", hint: str = "") -> None:
-        self.outcome = Outcome(result, why or self.why, hint, self.plan.profile if self.plan else "")
+        self.outcome = self._outcome(result, why, hint)
+
+    def _outcome(self, result: Result, why: str = "", hint: str = "") -> Outcome:
+        profile, digest = (self.plan.profile, self.plan.digest) if self.plan else ("", "")
+        return Outcome(result, why or self.why, hint, profile, digest)
 
     # --- commands
 
     def _command(self, do: Do, now: float) -> Command:
         if do is Do.CALM:
             self._backoffs = 0
+        elif do is Do.SETTLE and self.outcome is not None:
+            for asked in self._open:
+                self._decide(asked, self.outcome)
+            self._open = []
         return Command(do, self.launch, self._seconds(do, now), self._serial)
 
     def _seconds(self, do: Do, now: float) -> float:
@@ -380,9 +444,27 @@ class Lifecycle:
 
     def _drain_seconds(self, plan: LaunchPlan, now: float) -> float:
         """A stop is not as patient as the rest; and whatever is asked for again makes it no longer."""
-        if plan.door is None:
+        if not plan.behind_gateway:
             return 0.0  # nobody knows of the requests that are under way
         stops = self._next is None and not self._sleeps
-        patience = plan.stop.grace_seconds if stops else plan.door.settings.drain_timeout_seconds
+        patience = plan.stop.grace_seconds if stops else plan.drain_seconds
         self._drain_ends = min(self._drain_ends, now + patience)
         return max(0.0, self._drain_ends - now)
+
+
+def _superseded(earlier: Request, later: Request) -> Outcome:
+    plan = getattr(earlier, "plan", None)
+    profile, digest = (plan.profile, plan.digest) if plan else ("", "")
+    return Outcome("superseded", f"superseded by {_in_words(later)}", "", profile, digest, by=later.id)
+
+
+def _in_words(asked: Request) -> str:
+    match asked:
+        case Start(plan=plan) | Reload(plan=plan) | RestAsked(plan=plan):
+            return f"a start of {plan.profile} (request {asked.id})"
+        case StopAsked():
+            return f"a stop (request {asked.id})"
+        case SleepAsked():
+            return f"an unload (request {asked.id})"
+        case WakeAsked():
+            return f"a load (request {asked.id})"

@@ -8,6 +8,7 @@ inputs in its queue.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from ..errors import SupervisorError
 from ..locks import Lock
 from ..plan.types import LaunchPlan
+from .background import beside_the_loop
 from .child import Child, ExitStatus, spawn
 from .device import Device
 from .diagnosis import Diagnosis, Phase, diagnose
@@ -30,7 +32,7 @@ from .inputs import (
     Drained,
     Exited,
     GroundChecked,
-    Request,
+    Reload,
     RestAsked,
     Serving,
     SleepAsked,
@@ -49,6 +51,7 @@ from .watching import Watcher
 
 log = logging.getLogger(__name__)
 
+SLOW_CHECK_SECONDS = 1.0
 TAIL_LINES = 20  # for people
 DIAGNOSED_LINES = 200  # after a fatal error llama-server may print a page of usage
 _WATCHED = {
@@ -81,6 +84,7 @@ class Server:
         jitter: Callable[[], float],
         on_change: Callable[[], None],
         under_way: Callable[[], int] = lambda: 0,
+        next_id: Callable[[], int] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.name = name
@@ -98,6 +102,7 @@ class Server:
         self._private_config = private_config
         self._on_change = on_change
         self._under_way = under_way
+        self._next_id = next_id or itertools.count(1).__next__
         self._environ = environ
         self._inbox = Inbox()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,37 +132,39 @@ class Server:
 
     def start(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
         """Run this plan, in place of whatever runs; done when that is decided."""
-        return self._inbox.ask(Start(plan))
+        return self._inbox.ask(Start(plan, self._next_id()))
+
+    def reload(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
+        """The same, but a plan that would launch the very same process only changes the policies."""
+        return self._inbox.ask(Reload(plan, self._next_id()))
 
     def stop(self, *, now: bool = False) -> asyncio.Future[Outcome]:
         """Stop what runs; done when it is gone, or has outlived its KILL."""
-        return self._inbox.ask(StopAsked(now))
+        return self._inbox.ask(StopAsked(now, self._next_id()))
 
     def rest(self, plan: LaunchPlan) -> asyncio.Future[Outcome]:
         """Have this plan, but run it only when it is woken; where something runs, nothing is done."""
-        return self._inbox.ask(RestAsked(plan))
+        return self._inbox.ask(RestAsked(plan, self._next_id()))
 
     def sleep(self) -> asyncio.Future[Outcome]:
         """End what runs, and give its memory back, until it is woken."""
-        return self._inbox.ask(SleepAsked())
+        return self._inbox.ask(SleepAsked(self._next_id()))
 
     def wake(self) -> asyncio.Future[Outcome]:
         """Run what sleeps; where nothing does, the outcome is the one there is."""
-        return self._inbox.ask(WakeAsked())
+        return self._inbox.ask(WakeAsked(self._next_id()))
 
     def drained(self) -> None:
         """No request is being answered any more."""
         if self.state is State.DRAINING:
             self._inbox.tell(Drained(self.launch))
 
-    def renew(self, plan: LaunchPlan) -> None:
-        """Take over the policies of a plan that would launch the very same process."""
-        self.lifecycle.renew(plan)
-        self._on_change()
-
     def settled(self) -> asyncio.Future[Outcome]:
         """The outcome of the request under way, or of the last one."""
-        return self._inbox.wait(None if self.state in UNDER_WAY else self.lifecycle.outcome)
+        watcher = self._inbox.watch()
+        if self.state not in UNDER_WAY and self.lifecycle.outcome is not None:
+            self._inbox.announce(self.lifecycle.outcome)
+        return watcher
 
     async def passed(self) -> None:
         """Comes back when `run` has handled all that was put in before; never, if it is stuck or over."""
@@ -169,18 +176,17 @@ class Server:
         """Handle inputs until cancelled; nothing else changes the state."""
         while True:
             happened = await self._inbox.take()
-            before = self.state
+            before, plan = self.state, self.plan
             try:
                 commands = self.lifecycle.handle(happened, time.monotonic())
             except IllegalEvent:
                 log.exception("ignored: %s", happened)
                 continue
-            if commands or self.state is not before:
+            if commands or self.state is not before or self.plan is not plan:
                 self._note(before)
             for command in commands:
                 await self._carry_out(command)
-            if isinstance(happened, Request) and not commands and self.state not in UNDER_WAY:
-                self._settle()  # there was nothing to do
+            self._inbox.settle(self.lifecycle.decided())
 
     def _note(self, before: State) -> None:
         if self.state is not before:
@@ -208,9 +214,9 @@ class Server:
                 self._inbox.tell(Drained(command.launch))
             case Do.TERM | Do.KILL:
                 self._signal(command.do)
-            case Do.SETTLE:
-                self._settle()
-            case Do.CALM | Do.DRAIN | Do.WATCH_START | Do.WATCH_LIFE:
+            case Do.SETTLE if self.lifecycle.outcome is not None:
+                self._inbox.announce(self.lifecycle.outcome)
+            case Do.CALM | Do.DRAIN | Do.WATCH_START | Do.WATCH_LIFE | Do.SETTLE:
                 pass  # the lifecycle has noted it; `drained` will be called; nothing was spawned
             case _:
                 self._arm(command)
@@ -221,25 +227,33 @@ class Server:
         assert self.plan is not None
         if self._ground:
             self._ground.cancel()
-        if self.memory.is_released(self.plan):
-            self._inbox.tell(GroundChecked(launch, self._check_ground()))
-        else:
-            self._ground = asyncio.get_running_loop().create_task(self._wait_for_memory(launch, self.plan))
+        self._ground = asyncio.get_running_loop().create_task(self._check_ground(launch, self.plan))
 
-    async def _wait_for_memory(self, launch: int, plan: LaunchPlan) -> None:
-        """A request that comes meanwhile ends PREPARING, or this launch: then nothing is looked at."""
-        log.info("waiting for the memory of the server before")
-        self._say_busy("waiting for the memory of the server before")
-        await self.memory.released(plan, child_environment(self._environ, plan, self._private_config))
-        if self.state is State.PREPARING and self.lifecycle.launch == launch:
-            self._inbox.tell(GroundChecked(launch, self._check_ground()))
-
-    def _check_ground(self) -> Diagnosis | None:
-        assert self.plan is not None
-        problem = check_ground(self.plan)
-        if problem is not None:
+    async def _check_ground(self, launch: int, plan: LaunchPlan) -> None:
+        """A request that comes meanwhile ends PREPARING, or this launch: then nothing comes of this."""
+        try:
+            await self._wait_for_memory(plan)
+            problem = await self._looked_at(plan)
+        except Exception:  # nobody else would tell the lifecycle
+            log.exception("a check before a launch broke")
+            problem = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
+        if problem is not None and self.state is State.PREPARING and self.launch == launch:
             self._remember_failure(())  # nothing was launched that could have said anything
-        return problem
+        self._inbox.tell(GroundChecked(launch, problem))
+
+    async def _wait_for_memory(self, plan: LaunchPlan) -> None:
+        if not self.memory.is_released(plan):
+            log.info("waiting for the memory of the server before")
+            self._say_busy("waiting for the memory of the server before")
+            await self.memory.released(plan, child_environment(self._environ, plan, self._private_config))
+
+    async def _looked_at(self, plan: LaunchPlan) -> Diagnosis | None:
+        """Beside the loop: the model may lie on a network mount that hangs, which is said then."""
+        looking = asyncio.ensure_future(beside_the_loop(partial(check_ground, plan)))
+        _, slow = await asyncio.wait({looking}, timeout=SLOW_CHECK_SECONDS)
+        if slow:
+            self._say_busy("waiting for the disk of the engine or the model")
+        return await looking
 
     async def _spawn(self, launch: int) -> None:
         asked = self.plan
@@ -293,10 +307,6 @@ class Server:
         self._timer = loop.call_later(command.seconds, self._inbox.tell, elapsed)
         if command.do is Do.ARM_BACKOFF:
             log.info("%s; next try in %.1f s", self.lifecycle.why.rstrip("."), command.seconds)
-
-    def _settle(self) -> None:
-        outcome = self.lifecycle.outcome or Outcome("stopped")  # nothing was ever asked for
-        self._inbox.settle(outcome)
 
     def _remember_failure(self, tail: Sequence[str]) -> None:
         self.failure_tail = tuple(tail[-TAIL_LINES:])

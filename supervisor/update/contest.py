@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ..daemon import client
 from ..daemon.client import Message
-from ..errors import NetworkError, StartFailed, SupervisorError
+from ..errors import NetworkError, StartFailed, Superseded, SupervisorError
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import to_json
@@ -29,10 +29,11 @@ class Verdict:
     """
     ``worse`` is why the old plan runs again, empty where the new one stays.
 
-    It is ``proved`` unless the machine itself got slower meanwhile.  The rest is for people.
+    ``withdrawn`` is why nothing was judged: a later request replaced ours, and what it asked for runs.  It is ``proved`` unless the machine itself got slower meanwhile.  The rest is for people.
     """
 
     worse: str = ""
+    withdrawn: str = ""
     proved: bool = True
     figures: str = ""
     log: tuple[str, ...] = ()  # the new one's last lines
@@ -45,6 +46,7 @@ class Contest:
     paths: Paths
     progress: Progress
     waiting: Waiting
+    held: int = 0  # the id of our hold of the server
 
     def between(self, new: LaunchPlan, old: LaunchPlan) -> Verdict:
         """
@@ -52,6 +54,12 @@ class Contest:
 
         Raises StartFailed where neither became ready, and SupervisorError if somebody stops them meanwhile.
         """
+        why = f"comparing {new.build} with {old.build}"
+        with client.hold(self.paths, "engine update", why) as held:
+            return replace(self, held=held).judged(new, old)
+
+    def judged(self, new: LaunchPlan, old: LaunchPlan) -> Verdict:
+        """The same, while the server is held."""
         was_ready = self._is_ready()
         before = self._measured(old)
         try:
@@ -62,16 +70,21 @@ class Contest:
             if outcome["result"] == "degraded" and was_ready:
                 return self._back_to(old, Verdict(str(outcome["why"]).rstrip(".")))
             return Verdict() if before is None else self._compared(new, old, before)
+        except Superseded as error:
+            return Verdict(withdrawn=str(error).rstrip("."))
         except KeyboardInterrupt:
             self.progress.step(f"interrupted, so {old.build} is started again")
             self.run(old)
             raise
 
     def run(self, plan: LaunchPlan) -> Message:
-        """The daemon's answer; raises StartFailed where nothing runs afterwards."""
+        """The daemon's answer; raises StartFailed where nothing runs afterwards, and Superseded."""
         with self.waiting(f"waiting until {plan.build} is ready") as progress:
-            answer = client.follow(self.paths, {"op": "start", "plan": to_json(plan)}, progress.step)
+            request = {"op": "start", "plan": to_json(plan), "hold": self.held}
+            answer = client.follow(self.paths, request, progress.step)
         outcome = answer["outcome"]
+        if outcome["result"] == "superseded":
+            raise Superseded(f"The start of {plan.build} was {outcome['why']}.")
         if outcome["result"] == "failed":
             why = f"{plan.profile} did not become ready on {plan.build}: {outcome['why']}"
             raise StartFailed(f"{why}{indented(log_of(answer))}", hint=outcome["hint"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...plan.types import Offer
+from ...plan.listen import Offer
 
 Entry = dict[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ...plan.types import Offer
+from ...plan.listen import Offer
 from ...profile.types import Effort
 
 _EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}

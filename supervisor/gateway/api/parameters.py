@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from ...profile.types import Effort, Gateway
+from ...plan.types import Parameters
+from ...profile.types import Effort
 from .dialects import Dialect
 from .peek import members, text_of
 from .routes import Route
@@ -43,7 +44,7 @@ _PLACES: Final[dict[Dialect, tuple[tuple[bytes, ...], ...]]] = {
 Fields = dict[bytes, bytes]  # JSON texts by key, in the order of the body
 
 
-def needs_rewrite(body: bytes, settings: Gateway, effort: Effort | None, route: Route) -> bool:
+def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bool:
     """Whether ``rewrite`` could change anything; cheap, and mostly not.  ``effort`` as for ``rewrite``."""
     if not body or not route.generates:
         return False
@@ -55,7 +56,7 @@ def needs_rewrite(body: bytes, settings: Gateway, effort: Effort | None, route: 
     return asks or any(_json(name) in body for name in settings.strip_params)
 
 
-def rewrite(body: bytes, settings: Gateway, effort: Effort | None, route: Route) -> bytes:
+def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bytes:
     """
     As it is to be sent.  ``effort`` is what the suffix of the model's name said, and is taken off that name.
 

@@ -1,4 +1,4 @@
-"""A door's terms, made once from what its profile says.  Pure."""
+"""An address's terms, made once from what its profile says.  Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ...plan.types import Door
+from ...plan.listen import Listen
 from .keyring import Keyring
 
 Needed = Literal["never", "once there is one", "always"]
@@ -21,7 +21,7 @@ _HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A door's terms, ready to be compared with.  Hosts are in small letters, origins as `normal_origin`."""
+    """An address's terms, ready to be compared with.  Hosts are in small letters, origins as `normal_origin`."""
 
     checks_host: bool
     allow_hosts: frozenset[bytes]
@@ -35,16 +35,16 @@ class Rules:
         return self.needs_key == "always"
 
 
-def rules_of(door: Door) -> Rules:
+def rules_of(listen: Listen) -> Rules:
     """
-    Once for each door.
+    Once for each listen.
 
     A Unix socket is nobody's network: its file's mode says who may use it, and no browser can ask it.
     """
-    hosts = [host.strip().removeprefix("[").removesuffix("]") for host in door.host.split(",")]
+    hosts = [host.strip().removeprefix("[").removesuffix("]") for host in listen.host.split(",")]
     at_home = all(host.endswith(".sock") or _is_loopback(host) for host in hosts)
-    needs_key: Needed = "once there is one" if at_home and not door.keys else "always"
-    settings = door.settings
+    needs_key: Needed = "once there is one" if at_home and not listen.keys else "always"
+    settings = listen.settings
     return Rules(
         checks_host=at_home and any(map(_is_loopback, hosts)),
         allow_hosts=frozenset(host.lower().encode() for host in settings.allow_hosts),

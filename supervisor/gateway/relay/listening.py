@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError, StartFailed
-from ...plan.types import Door
+from ...plan.listen import Listen
 from ...server.address import bind_addresses
 from ...server.ground import unix_socket_problem, why_not_bound
 
@@ -23,7 +23,7 @@ BACKLOG = 1024
 
 
 class Listening:
-    """The open sockets of one door."""
+    """The open sockets of one at."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class Listening:
         self._socket_file = socket_file
         self._context = context
 
-    def renew(self, door: Door) -> None:
+    def renew(self, at: Listen) -> None:
         """
         New connections get the certificate that lies there now.
 
         Raises ConfigError, and the one before stays.
         """
         if self._context is not None:
-            _tls(door)  # a pair that does not fit would be half taken
-            self._context.load_cert_chain(door.tls_certificate, door.tls_key)
+            _tls(at)  # a pair that does not fit would be half taken
+            self._context.load_cert_chain(at.tls_certificate, at.tls_key)
 
     def close(self) -> None:
         """No new connections; those that are there go on."""
@@ -54,24 +54,24 @@ class Listening:
             self._socket_file.unlink(missing_ok=True)
 
 
-async def listen(door: Door, protocol: Callable[[], asyncio.Protocol]) -> Listening:
+async def listen_at(at: Listen, protocol: Callable[[], asyncio.Protocol]) -> Listening:
     """
-    Bind the door's addresses.
+    Bind these addresses.
 
     Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used.
     """
     loop = asyncio.get_running_loop()
-    context = _tls(door) if door.tls_certificate else None
-    if sys.platform != "win32" and door.host.endswith(".sock"):
-        return await _at_socket_file(Path(door.host), protocol)
+    context = _tls(at) if at.tls_certificate else None
+    if sys.platform != "win32" and at.host.endswith(".sock"):
+        return await _at_socket_file(Path(at.host), protocol)
     bound: list[socket.socket] = []
     try:
-        for address in bind_addresses(door.host):
-            bound.append(_bind(address, door.port))  # noqa: PERF401 - those before one that fails are closed
+        for address in bind_addresses(at.host):
+            bound.append(_bind(address, at.port))  # noqa: PERF401 - those before one that fails are closed
     except OSError as error:
         for each in bound:
             each.close()
-        problem = why_not_bound(error, door.host, door.port)
+        problem = why_not_bound(error, at.host, at.port)
         raise StartFailed(problem.message, hint=problem.hint) from error
     servers = [await loop.create_server(protocol, sock=each, backlog=BACKLOG, ssl=context) for each in bound]
     return Listening(servers, context=context)
@@ -117,15 +117,15 @@ if sys.platform != "win32":
         return Listening([server], socket_file=path)
 
 
-def _tls(door: Door) -> ssl.SSLContext:
-    import ssl  # noqa: PLC0415 - few doors speak TLS, and the daemon is small
+def _tls(at: Listen) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - few addresses speak TLS, and the daemon is small
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(door.tls_certificate, door.tls_key)
+        context.load_cert_chain(at.tls_certificate, at.tls_key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
-            f"The certificate {door.tls_certificate} cannot be used with the key {door.tls_key}: {error}.",
+            f"The certificate {at.tls_certificate} cannot be used with the key {at.tls_key}: {error}.",
             hint="Both are PEM files that this user may read; ssl-cert-file holds the whole chain.",
         ) from error
     return context

@@ -1,0 +1,146 @@
+"""
+Programs of ours that the daemon runs: a switch for a client's request, a reload, a look for a newer engine.
+
+The daemon has no YAML, no downloads and no network code.  ``goss-supervisor`` has them; it prepares the plan,
+asks the daemon as any client does, and says what it came to in JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from .places import HELPER_VARIABLE
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.1  # how soon we see that one has ended
+_PROGRAM = (sys.executable, "-P", "-m", "supervisor")
+_MOST_BYTES = 4 * 1024 * 1024
+_LONGEST_WHY = 2000
+_WELL = frozenset(("ready", "degraded", "unchanged", "asleep"))
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """
+    One command.  ``ends_with_us``: what has begun goes on without the daemon, unless this is set.
+
+    ``shows_stderr``: what it says to people goes where the daemon's own words go.
+    """
+
+    words: tuple[str, ...]
+    ends_with_us: bool = False
+    shows_stderr: bool = False
+
+    async def run(self, *more: str, program: Sequence[str] = _PROGRAM) -> Answer:
+        """
+        The last JSON object that it printed: ``outcome``, or ``error`` and ``hint``.
+
+        One that cannot be started, was killed or says nothing gives an ``error`` too.
+        """
+        words = [*program, *self.words, *more]
+        with tempfile.TemporaryFile() as said:
+            try:
+                child = self._launch(words, said)
+            except OSError as error:
+                return {"error": f"goss-supervisor cannot be run: {error.strerror}.", "hint": ""}
+            try:
+                while child.poll() is None:  # noqa: ASYNC110 - a Popen tells of its end to who asks
+                    await asyncio.sleep(LOOK_SECONDS)
+            finally:
+                if self.ends_with_us and child.returncode is None:  # only we reap it, so it is still ours
+                    child.kill()
+                    child.wait()
+            nothing = {"error": f"goss-supervisor {self.words[0]} ended with {child.returncode}.", "hint": ""}
+            return _last_object(said) or nothing
+
+    def _launch(self, words: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+        """In a session of its own: it must not end with the terminal."""
+        return subprocess.Popen(
+            words,
+            env={**os.environ, HELPER_VARIABLE: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=None if self.shows_stderr else subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+SWITCH = Helper(("switch", "--by-request", "--json", "--"))
+RELOAD = Helper(("reload", "--json"), ends_with_us=True, shows_stderr=True)
+LOOK_FOR_UPDATE = Helper(("engine", "update", "--quiet", "--json"))
+
+
+def why_not(answer: Answer) -> str:
+    """Why a start, switch or reload did not come about; empty where it serves or is as it was asked to be."""
+    outcome = answer.get("outcome")
+    if isinstance(outcome, dict):
+        if outcome.get("result") in _WELL:
+            return ""
+        answer = {"error": outcome.get("why") or outcome.get("result"), "hint": outcome.get("hint", "")}
+    return " ".join(f"{answer.get('error', '')} {answer.get('hint') or ''}".split())[:_LONGEST_WHY]
+
+
+class Reloads:
+    """
+    One reload at a time, carried out by ``goss-supervisor reload``.
+
+    ``begins`` and ``over`` are called around it, or around several in a row.
+    """
+
+    def __init__(
+        self,
+        begins: Callable[[], None],
+        over: Callable[[], None],
+        begin: Callable[[Coroutine[Any, Any, None]], object],
+        run: Callable[[], Coroutine[Any, Any, Answer]] = RELOAD.run,
+    ) -> None:
+        self._begins = begins
+        self._over = over
+        self._begin = begin
+        self._run = run
+        self._wanted = self._under_way = False
+
+    def ask(self) -> None:
+        """While one is under way, one more follows it: a profile may have been read before it was changed."""
+        self._wanted = True
+        if not self._under_way:
+            self._under_way = True
+            self._begins()
+            self._begin(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            while self._wanted:
+                self._wanted = False
+                if why := why_not(await self._run()):
+                    log.warning("the reload failed: %s", why)
+        finally:
+            self._under_way = False
+            self._over()
+
+
+def _last_object(said: IO[bytes]) -> Answer | None:
+    """An outcome counts, whatever is said after it."""
+    said.seek(0)
+    found: list[Answer] = []
+    for line in said.read(_MOST_BYTES).splitlines():
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    outcomes = [each for each in found if "outcome" in each]
+    return next(iter(reversed(outcomes or found)), None)

@@ -1,0 +1,1 @@
+"""All servers of a daemon, by name."""

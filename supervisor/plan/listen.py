@@ -1,0 +1,144 @@
+"""Where clients come in, and on what terms: no part of a launch, so a switch leaves it alone.  Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from ..errors import ConfigError
+from ..options.types import OptionValue
+from ..profile.types import Gateway, Profile
+from .types import LaunchPlan
+
+GATEWAY_OPTIONS = {
+    "api-key": "the gateway asks for it, and passes no client's key on",
+    "api-key-file": "the gateway asks for the keys in it, and passes no client's key on",
+    "ssl-cert-file": "the gateway speaks TLS with clients",
+    "ssl-key-file": "the gateway speaks TLS with clients",
+    "reuse-port": "the gateway shares its port with nobody",
+}
+"""The options of llama-server that the gateway takes over, and what becomes of each."""
+GATEWAY_VARIABLES = {
+    "LLAMA_API_KEY": "api-key",
+    "LLAMA_ARG_API_KEY_FILE": "api-key-file",
+    "LLAMA_ARG_SSL_CERT_FILE": "ssl-cert-file",
+    "LLAMA_ARG_SSL_KEY_FILE": "ssl-key-file",
+    "LLAMA_ARG_REUSE_PORT": "reuse-port",
+}
+"""The same options by the variables that llama-server reads (common/arg.cpp); an option overrides them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A profile that clients may ask for; ``names`` are its own and its aliases, the one shown first."""
+
+    profile: str
+    names: tuple[str, ...]
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """
+    The gateway's address and terms, as ``profile`` gives them.
+
+    ``offers`` begins with that profile.  ``keys`` are the SHA-256 digests, in hexadecimal, of keys that the
+    profile itself gives; the daemon reads those that ``goss-supervisor key`` made.
+    """
+
+    profile: str
+    host: str
+    port: int
+    settings: Gateway = field(default_factory=Gateway)
+    offers: tuple[Offer, ...] = ()
+    keys: tuple[str, ...] = ()
+    tls_certificate: str = ""  # paths of PEM files; both or none
+    tls_key: str = ""
+
+    @property
+    def warning(self) -> str:
+        """What a person must know of an address that anybody on the network can use; else empty."""
+        if is_loopback(self.host) or not self.settings.allow_unauthenticated:
+            return ""
+        where = f"{self.host}:{self.port} is open to the network"
+        return f"{where} and anybody who reaches it can use it (gateway.allow-unauthenticated)"
+
+
+def make_listen(profile: Profile, offers: tuple[Offer, ...] = (), key_text: str = "") -> Listen | None:
+    """
+    How clients reach this profile; None where llama-server has the address itself (``gateway: off``).
+
+    ``key_text`` is what the profile's file of keys holds.  Raises ConfigError for half of a TLS pair.
+    """
+    if profile.gateway.mode == "off":
+        return None
+    options = gateway_options(profile)
+    _both_or_none(profile, options)
+    return Listen(
+        profile=profile.name,
+        host=profile.listen.host,
+        port=profile.listen.port,
+        settings=profile.gateway,
+        offers=offers or (offer_of(profile),),
+        keys=tuple(hashlib.sha256(key.encode()).hexdigest() for key in _keys(options, key_text)),
+        tls_certificate=str(options.get("ssl-cert-file", "")),
+        tls_key=str(options.get("ssl-key-file", "")),
+    )
+
+
+def offer_of(profile: Profile) -> Offer:
+    """The profile as clients may ask for it: by its aliases, the first of which is shown, or by its name."""
+    return Offer(profile.name, tuple(dict.fromkeys((*profile.aliases, profile.name))), profile.description)
+
+
+def offers_beside(plan: LaunchPlan | None, listen: Listen) -> tuple[Offer, ...]:
+    """What clients may ask for while this plan is active: its profile first, offered before or not."""
+    if plan is None:
+        return listen.offers
+    own = Offer(plan.profile, tuple(dict.fromkeys((*plan.aliases, plan.profile))), plan.description)
+    known = next((offer for offer in listen.offers if offer.profile == plan.profile), own)
+    return (known, *(offer for offer in listen.offers if offer.profile != plan.profile))
+
+
+def gateway_options(profile: Profile) -> dict[str, OptionValue]:
+    """The options that the gateway takes from llama-server, wherever the profile says them."""
+    in_env = {
+        GATEWAY_VARIABLES[name]: value for name, value in profile.env.items() if name in GATEWAY_VARIABLES
+    }
+    return {**in_env, **{name: value for name, value in profile.server.items() if name in GATEWAY_OPTIONS}}
+
+
+def place_of(profile: Profile, option: str) -> str:
+    """Where the profile says one of these options: ``p.yaml:3:5: server.api-key-file``."""
+    variable = next(name for name, meant in GATEWAY_VARIABLES.items() if meant == option)
+    key = f"server.{option}" if option in profile.server else f"env.{variable}"
+    origin = profile.origins.get(key)
+    return f"{origin}: {key}" if origin else f"profile {profile.name}: {key}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address; a name is trusted only if it is localhost."""
+    if host == "localhost" or host.endswith(".sock"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _both_or_none(profile: Profile, options: Mapping[str, OptionValue]) -> None:
+    given = [name for name in ("ssl-cert-file", "ssl-key-file") if name in options]
+    if len(given) == 1:
+        other = "ssl-key-file" if given == ["ssl-cert-file"] else "ssl-cert-file"
+        problem = f"{other} is missing: TLS takes a certificate and its key"
+        raise ConfigError(f"{place_of(profile, given[0])}: {problem}")
+
+
+def _keys(options: Mapping[str, OptionValue], key_text: str) -> Iterable[str]:
+    """Those with commas between them, then one a line; a line that begins with ``#`` is a comment."""
+    given = options.get("api-key", "")
+    words = (",".join(given) if isinstance(given, tuple) else str(given)).split(",")
+    lines = [line for line in key_text.splitlines() if not line.startswith("#")]
+    return dict.fromkeys(key for each in (*words, *lines) if (key := each.strip()))

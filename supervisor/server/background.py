@@ -1,0 +1,83 @@
+"""What may block (a disk that hangs, a mount that is gone) is done beside the loop, in threads that end with us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+Work = Callable[[], object]
+
+
+async def beside_the_loop(work: Callable[[], Found]) -> Found:
+    """
+    What ``work`` returns or raises.
+
+    The thread is a daemon of its own: one that hangs for ever keeps neither the loop nor the program's end.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Found] = loop.create_future()
+
+    def settle(deliver: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
+            loop.call_soon_threadsafe(lambda: None if done.done() else deliver())
+
+    def run() -> None:
+        try:
+            found = work()
+        except BaseException as error:  # noqa: BLE001 - raised where the work was asked for
+            problem = error
+            settle(lambda: done.set_exception(problem))
+        else:
+            settle(lambda: done.set_result(found))
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
+
+class Writer:
+    """
+    Writes small files in the order in which it is asked to, beside the loop.
+
+    Of several writes with the same ``key`` that still wait, only the last is done.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Work] = {}
+        self._keys: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def write(self, key: str, work: Work) -> None:
+        """``work`` may raise OSError, which is logged: a file that cannot be written ends no server."""
+        self._waiting[key] = work
+        self._keys.put(key)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+
+    def flush(self, seconds: float) -> None:
+        """Wait until all that was asked for is written, at most so long."""
+        if self._thread is not None:
+            written = threading.Event()
+            self._keys.put(written)
+            written.wait(seconds)
+
+    def _run(self) -> None:
+        while True:
+            key = self._keys.get()
+            if isinstance(key, threading.Event):
+                key.set()
+            elif work := self._waiting.pop(key, None):
+                try:
+                    work()
+                except OSError as error:
+                    log.warning("%s cannot be written: %s", key, error)
+                except Exception:
+                    log.exception("%s cannot be written", key)

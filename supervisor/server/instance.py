@@ -1,0 +1,156 @@
+"""One server of a home with all that is its own: log, lock, record and what it learned, by its name."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..daemon.adjusted import remember
+from ..daemon.places import (
+    adjusted_file,
+    figures_file,
+    generation_lock,
+    private_config,
+    private_folder,
+    record_file,
+    server_log_name,
+)
+from ..locks import Lock
+from ..memory.kept_figures import Figures
+from ..memory.told import measured
+from ..paths import Paths
+from ..plan.types import LaunchPlan
+from .address import is_socket_path
+from .background import Writer
+from .orphan import take_generation_lock
+from .output import OutputLog
+from .record import Record, write_record
+from .server import Server
+
+log = logging.getLogger(__name__)
+
+LOADING_LINES = 1000  # at -lv 4 there are some 200
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Who keeps a server for a while, as an update does while it compares; ``id`` is the request's."""
+
+    id: int
+    owner: str  # engine update (pid 4711)
+    why: str
+    since: float  # seconds since the epoch
+
+
+class Instance:
+    """
+    ``on_change`` is called after each change of the server; ``under_way`` counts the requests that it answers.
+
+    Taking its lock ends a server of this name that outlived an earlier daemon: raises StartFailed as
+    `take_generation_lock` does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        paths: Paths,
+        *,
+        on_change: Callable[[], None],
+        under_way: Callable[[], int],
+        next_id: Callable[[], int],
+    ) -> None:
+        self.name = name
+        self.hold: Hold | None = None
+        self._paths = paths
+        self._writer = Writer()
+        self._on_change = on_change
+        self._figures_of = 0
+        self._lock: Lock = take_generation_lock(
+            generation_lock(paths, name), record_file(paths, name), log.warning
+        )
+        self.output = OutputLog(paths.logs, server_log_name(name))
+        self.server = Server(
+            name,
+            output=self.output,
+            lock=self._lock,
+            private_config=private_config(paths),
+            jitter=random.random,
+            on_change=self._changed,
+            under_way=under_way,
+            next_id=next_id,
+        )
+
+    def make_ready_for(self, plan: LaunchPlan) -> None:
+        """The folder of its socket, which is ours alone.  Raises PermissionDenied where it is somebody else's."""
+        if plan.behind_gateway and is_socket_path(plan.host):
+            private_folder(Path(plan.host).parent)
+
+    def close(self) -> None:
+        """Stop watching; what is to be written is written."""
+        self.server.close()
+        self._writer.flush(1.0)
+
+    def _changed(self) -> None:
+        record = self._record()
+        self._writer.write(
+            "the state record", partial(write_record, record_file(self._paths, self.name), record)
+        )
+        self._remember_adjustment()
+        self._keep_figures()
+        self._on_change()
+
+    def _remember_adjustment(self) -> None:
+        """A plan that served where another one died of memory is what the next start begins with."""
+        plan = self.server.plan
+        if plan is not None and plan.adjusts and self.server.is_serving:
+            work = partial(remember, adjusted_file(self._paths), plan.adjusts, plan.adjustment)
+            self._writer.write("the history of adjustments", work)
+
+    def _keep_figures(self) -> None:
+        """Once for each launch, when it is ready: at ``log-verbosity: 4`` the engine says what it took."""
+        server, plan = self.server, self.server.plan
+        if plan is None or not plan.figures or not server.is_serving or self._figures_of == server.launch:
+            return
+        self._figures_of = server.launch
+        if not any("verbosity" in word for word in plan.argv):
+            return  # by default the log says nothing of it
+        if told := measured(self.output.tail(LOADING_LINES)):
+            work = partial(Figures(figures_file(self._paths)).keep, plan.figures, told)
+            self._writer.write("the engine's figures", work)
+
+    def _record(self) -> Record:
+        life, child = self.server.lifecycle, self.server.child
+        return Record(
+            server=self.name,
+            state=life.state.value,
+            why=life.why,
+            profile=life.plan.profile if life.plan else "",
+            port=life.plan.port if life.plan else None,
+            identity=child.identity if child else None,
+            failure=failure_of(self.server),
+        )
+
+
+def failure_of(server: Server) -> dict[str, Any] | None:
+    """The last failure with the log lines before it, or None."""
+    failure = server.lifecycle.failure
+    if failure is None:
+        return None
+    return {
+        "kind": failure.kind,
+        "message": failure.message,
+        "hint": failure.hint,
+        "at": iso(server.failed_at) if server.failed_at else None,
+        "log_tail": list(server.failure_tail),
+    }
+
+
+def iso(seconds: float) -> str:
+    """UTC, to the millisecond, as in the logs."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
