@@ -95,10 +95,9 @@ def _again(op: str, settings: Mapping[str, str], *, force: bool, as_json: bool) 
 def _say_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
     own, at = found.listen, running["listen"]
     if own is not None and (own.host, own.port) != (at["host"], at["port"]):
-        note = f"note: clients still come in at {at['host']} port {at['port']}, as {at['profile']} says; for "
-        click.echo(
-            f"{note}{own.host} port {own.port}: goss-supervisor stop, then start {own.profile}", err=True
-        )
+        stays = f"clients still come in at {at['host']} port {at['port']}, as {at['profile']} says"
+        other = f"for {own.host} port {own.port}: goss-supervisor stop, then start {own.profile}"
+        click.echo(f"note: {stays}; {other}", err=True)
 
 
 @click.command()

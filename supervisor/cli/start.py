@@ -161,7 +161,7 @@ def prepared(
     refuse: Callable[[Profile], None] | None = None,
 ) -> Preparation:
     """
-    The plan and how it is reached, with all that it needs on disk; what a person should know is said on the way.
+    The plan and its address, with all that it needs on disk; what a person should know is said on the way.
 
     ``refuse`` may raise before anything is got.
     """

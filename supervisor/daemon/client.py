@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ CONNECT_SECONDS = 5.0
 Message = dict[str, Any]
 
 
-def stream(paths: Paths, request: Message, *, timeout: float | None = None) -> Iterator[Message]:
+def stream(paths: Paths, request: Message, *, timeout: float | None = None) -> Generator[Message, None, None]:
     """
     Send one request and give each message of the answer as it comes; the last one has ``final``.
 

@@ -136,11 +136,12 @@ class Control:
             yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
             return
         instance = self._named(request)
-        while request.get("by_request") and instance.hold is not None:
+        by_request, reload = bool(request.get("by_request")), request["op"] == "reload"
+        while by_request and instance.hold is not None:
             await self._changed.wait()  # the requests that wait for it have a bound of their own
         _refuse_if_held(instance, request)
-        reload = request["op"] == "reload"
-        async for message in self._until(await self._gateway.launch(instance, plan, listen, reload=reload)):
+        decided = await self._gateway.launch(instance, plan, listen, reload=reload, by_request=by_request)
+        async for message in self._until(decided):
             yield message
 
     async def _load(self, request: Message) -> AsyncIterator[Message]:
@@ -162,7 +163,7 @@ class Control:
             yield message
 
     async def _hold(self, request: Message, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
-        """Keep a server for the owner of this connection, until it closes; a stop of the daemon ends it too."""
+        """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
         instance = self._named(request)
         _refuse_if_held(instance, request)
         hold = Hold(

@@ -228,4 +228,4 @@ async def _guarded(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception:
-        log.exception("%s broke; the servers go on", work.__qualname__)
+        log.exception("%s broke; the servers go on", getattr(work, "__qualname__", work))

@@ -60,13 +60,25 @@ class GatewayListener:
         self._ends = False
 
     async def launch(
-        self, instance: Instance, plan: LaunchPlan, listen: Listen | None, *, reload: bool = False
+        self,
+        instance: Instance,
+        plan: LaunchPlan,
+        listen: Listen | None,
+        *,
+        reload: bool = False,
+        by_request: bool = False,
     ) -> asyncio.Future[Outcome]:
         """
         Run this plan in place of whatever runs, with clients coming in at ``listen``; None: as they do now.
 
-        Raises StartFailed for an address that cannot be had, and while the daemon ends; then all is as it was.
+        Raises StartFailed for an address that is taken, and while the daemon ends; all is then as before,
+        and for a plan without a gateway that a request of the gateway's clients asks for.
         """
+        if by_request and not plan.behind_gateway:
+            raise StartFailed(
+                f"{plan.profile} has gateway: off, so no client of another profile's gateway can ask for it.",
+                hint=f"Take it out of gateway.models, or remove gateway: off from {plan.profile}.",
+            )
         async with self._turn:
             before = self.listen
             await self._admit(instance, plan, listen)
@@ -133,13 +145,13 @@ class GatewayListener:
         server, plan = instance.server, instance.server.plan
         if plan is not None and server.state in _COMES and not self._ends:
             if plan.behind_gateway:
-                self._open_if_shut(instance)
+                self._open_if_shut()
             elif server.state is State.PREPARING and self._gateway is not None:
                 self._gateway.close()
         if self._gateway is not None:
             self._gateway.changed()
 
-    def _open_if_shut(self, instance: Instance) -> None:
+    def _open_if_shut(self) -> None:
         """The place was llama-server's own until now, or the plan that had it was rolled back."""
         if not (self._is_open or self._opening or self.listen is None):
             self._opening = True

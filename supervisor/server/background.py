@@ -1,4 +1,4 @@
-"""What may block (a disk that hangs, a mount that is gone) is done beside the loop, in threads that end with us."""
+"""What may block (a disk that hangs, a mount that is gone), beside the loop in threads that end with us."""
 
 from __future__ import annotations
 

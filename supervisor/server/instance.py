@@ -50,7 +50,7 @@ class Hold:
 
 class Instance:
     """
-    ``on_change`` is called after each change of the server; ``under_way`` counts the requests that it answers.
+    ``on_change`` is called after each change; ``under_way`` counts the requests that are being answered.
 
     Taking its lock ends a server of this name that outlived an earlier daemon: raises StartFailed as
     `take_generation_lock` does.
@@ -87,7 +87,7 @@ class Instance:
         )
 
     def make_ready_for(self, plan: LaunchPlan) -> None:
-        """The folder of its socket, which is ours alone.  Raises PermissionDenied where it is somebody else's."""
+        """Make the folder of its socket.  Raises PermissionDenied where it is somebody else's."""
         if plan.behind_gateway and is_socket_path(plan.host):
             private_folder(Path(plan.host).parent)
 

@@ -29,7 +29,8 @@ class Verdict:
     """
     ``worse`` is why the old plan runs again, empty where the new one stays.
 
-    ``withdrawn`` is why nothing was judged: a later request replaced ours, and what it asked for runs.  It is ``proved`` unless the machine itself got slower meanwhile.  The rest is for people.
+    ``withdrawn`` is why nothing was judged: a later request replaced ours, and what it asked for is left
+    alone.  It is ``proved`` unless the machine itself got slower meanwhile.  The rest is for people.
     """
 
     worse: str = ""
@@ -95,10 +96,10 @@ class Contest:
     def _compared(self, new: LaunchPlan, old: LaunchPlan, before: Speed) -> Verdict:
         """A bad figure is measured twice before it counts, and the old build once more after it."""
         try:
-            after = self._measure(before.load)
+            after = self._measure(new, before.load)
             if speed.is_slower(after, before):
                 self.progress.step(f"{new.build}: {speed.comparison(after, before, old.build)}; once more")
-                after = speed.best(after, self._measure(before.load))
+                after = speed.best(after, self._measure(new, before.load))
         except NetworkError as error:
             reason = f"it fails at the measurement that {old.build} took: {str(error).rstrip('.')}"
             return self._back_to(old, Verdict(reason))
@@ -106,12 +107,12 @@ class Contest:
         if not speed.is_slower(after, before):
             return Verdict(figures=said)
         verdict = self._back_to(old, Verdict(said))
-        return verdict if self._is_still_ahead(before, after) else replace(verdict, proved=False)
+        return verdict if self._is_still_ahead(old, before, after) else replace(verdict, proved=False)
 
-    def _is_still_ahead(self, before: Speed, after: Speed) -> bool:
+    def _is_still_ahead(self, old: LaunchPlan, before: Speed, after: Speed) -> bool:
         """Whether the old build still leaves the new one behind: else it is the machine that is busy now."""
         try:
-            return speed.is_slower(after, self._measure(before.load))
+            return speed.is_slower(after, self._measure(old, before.load))
         except NetworkError:
             return True
 
@@ -125,13 +126,17 @@ class Contest:
         """None, said aloud, where there is nothing to compare with."""
         self.progress.step(f"measuring {old.build}, which runs now")
         try:
-            return self._measure(None)
+            return self._measure(old, None)
         except NetworkError as error:
             self.progress.step(f"note: the speeds will not be compared: {error}")
             return None
 
-    def _measure(self, load: Load | None) -> Speed:
+    def _measure(self, plan: LaunchPlan, load: Load | None) -> Speed:
+        """Raises Superseded where something else runs by now: its speed says nothing about this plan."""
         running = client.ask(self.paths, {"op": "running"})
+        digests = {plan.digest, plan.adjusted.digest if plan.adjusted else plan.digest}
+        if running["plan"] is None or running["plan"]["digest"] not in digests:
+            raise Superseded(f"{running['profile'] or 'Nothing'} runs in place of {plan.profile}.")
         return speed.measure(running["url"], running["key"], load)
 
     def _is_ready(self) -> bool:

@@ -18,7 +18,7 @@ from ..engine.choose import acquire
 from ..engine.installed import installed, key_of
 from ..engine.means import Means
 from ..engine.released import chosen_tag
-from ..errors import NotFound, StartFailed, SupervisorError
+from ..errors import NotFound, StartFailed, Superseded, SupervisorError
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.types import LaunchPlan
@@ -68,6 +68,10 @@ class Updater:
             new = self._plan(tag)
             old = self._still_running(self.subject.running)
             verdict = self.contest.between(new, old)
+            if verdict.withdrawn:
+                raise Superseded(
+                    f"{_name(new)} was not judged: {verdict.withdrawn}.", hint="goss-supervisor status"
+                )
             if verdict.worse:
                 return self._taken_back(new, old, verdict)
             self._choose(tag)

@@ -26,8 +26,9 @@ from supervisor.errors import NotFound, SupervisorError, UsageError
 from supervisor.gateway.door.keys import KeyFile
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
-from supervisor.plan.types import Door, LaunchPlan, Offer
-from supervisor.plan.wire import to_json
+from supervisor.plan.listen import Listen, Offer
+from supervisor.plan.types import LaunchPlan
+from supervisor.plan.wire import listen_to_json, to_json
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 
@@ -108,7 +109,7 @@ def test_a_key_that_was_made_is_asked_for_and_never_printed(paths):
     assert key not in "".join(run("cline", "-p", "demo"))
 
 
-def test_an_open_door_has_another_address_for_other_machines(paths, monkeypatch):
+def test_what_is_open_to_the_network_has_another_address_for_other_machines(paths, monkeypatch):
     monkeypatch.setattr(command, "address_for_others", lambda: "192.168.1.5")
     out, err = run("aider", "-p", "rtx4060ti-oculink")
     assert "http://127.0.0.1:8080/v1" in out
@@ -121,7 +122,6 @@ def test_an_open_door_has_another_address_for_other_machines(paths, monkeypatch)
 
 
 def plan_of(**changes):
-    door = Door("127.0.0.1", 9000, offers=(Offer("mine", ("alias",)), Offer("demo", ("gpt-oss-demo",))))
     fields = {
         "profile": "mine",
         "argv": ("/opt/llama-server", "--ctx-size", "8192"),
@@ -134,7 +134,7 @@ def plan_of(**changes):
         "model": "/m.gguf",
         "digest": "d",
         "aliases": ("alias",),
-        "door": door,
+        "behind_gateway": True,
         **changes,
     }
     return LaunchPlan(**fields)
@@ -144,10 +144,19 @@ def plan_of(**changes):
 def beside(paths):
     """What the command prints beside a daemon that runs this plan, over a real control socket."""
 
+    offers = (Offer("mine", ("alias",)), Offer("demo", ("gpt-oss-demo",)))
+    at = listen_to_json(Listen("mine", "127.0.0.1", 9000, offers=offers))
+
     async def told(plan, words):
         async def answer(reader, writer):
             assert json.loads(await reader.readline())["op"] == "running"
-            said = {"url": "http://127.0.0.1:9000", "key": "s3cret", "plan": plan, "final": True}
+            said = {
+                "url": "http://127.0.0.1:9000",
+                "key": "s3cret",
+                "plan": plan,
+                "listen": at,
+                "final": True,
+            }
             writer.write(json.dumps(said).encode() + b"\n")
             writer.close()
 
@@ -168,7 +177,7 @@ def test_what_runs_is_told(beside):
     assert "s3cret" not in json.dumps(told)
 
 
-def test_a_profile_that_is_offered_is_behind_the_same_door(beside):
+def test_a_profile_that_is_offered_is_at_the_same_address(beside):
     told = beside(to_json(plan_of()), "codex", "-p", "demo")
     assert (told["url"], told["model"]) == ("http://127.0.0.1:9000", "gpt-oss-demo")
     assert told["context_tokens"] == 4096

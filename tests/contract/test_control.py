@@ -7,6 +7,7 @@ import json
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -16,9 +17,10 @@ from supervisor.cli.status import _exit_code, _lines
 from supervisor.daemon.control import Control
 from supervisor.daemon.endpoint import TokenEndpoint, UnixEndpoint
 from supervisor.daemon.listener import listen
-from supervisor.errors import NotRunning, PermissionDenied, StartFailed
+from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFailed, Superseded
 from supervisor.gateway.seen.activity import Activity
-from supervisor.plan.wire import to_json
+from supervisor.plan.listen import Listen
+from supervisor.plan.wire import listen_to_json, to_json
 from supervisor.server.table import State
 
 from ..fakes.asked import a_chat
@@ -103,21 +105,22 @@ DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}
 REQUEST = a_chat()
 
 
-class NoFront:
-    """What the control asks about clients, where the test has none; it notes what it is asked."""
+class NoGateway:
+    """What the control asks of a gateway, where the test has none; it notes what it is asked."""
 
     activity: Activity | None = None
+    listen: Listen | None = None
 
     def __init__(self, refusal=None):
         self.refusal = refusal
-        self.admitted = []
+        self.launched = []
         self.kept_warm = []
 
-    async def admit(self, server, sent, *, by_request):
+    async def launch(self, instance, plan, listen, *, reload, by_request):
         if self.refusal is not None:
             raise self.refusal
-        self.admitted.append((sent.profile, by_request, server.state))
-        return sent
+        self.launched.append((plan.profile, listen, by_request, instance.server.state))
+        return (instance.server.reload if reload else instance.server.start)(plan)
 
     def keep_warm(self):
         self.kept_warm.append(True)
@@ -129,25 +132,48 @@ class NoFront:
         return None
 
 
-def control_of(test, front=None):
+class OneServer:
+    """A fleet of the server under test."""
+
+    def __init__(self, server):
+        self.server, self.name, self.hold = server, server.name, None
+
+    def __iter__(self):
+        return iter((self,))
+
+    def get(self, name=None):
+        if name not in {None, self.name}:
+            raise NotFound(f"There is no server {name!r} here.")
+        return self
+
+    def new_id(self):
+        return 1000
+
+
+def control_of(test, gateway=None):
     """The control of a server under test; what it does on a change is added to what the test does."""
     control = Control(
-        test.server,
+        OneServer(test.server),
         lambda: DAEMON,
         lambda: None,
         lambda now: test.server.stop(now=now),
-        front or NoFront(),
+        gateway or NoGateway(),
     )
     note = test.server._on_change
     test.server._on_change = lambda: (note(), control.changed())
     return control
 
 
+def answers(control, op, reader=None, **request):
+    """Each line of the answer; the connection ends when ``reader`` does."""
+    line = json.dumps({"protocol": 1, "op": op, **request}).encode() + b"\n"
+    return control._answer(line, reader or asyncio.StreamReader())
+
+
 async def answer_to(control, op, **request):
     """The last line of the answer, which comes within the bound."""
-    line = json.dumps({"protocol": 1, "op": op, **request}).encode() + b"\n"
     async with asyncio.timeout(BOUND_SECONDS):
-        return [message async for message in control._answer(line)][-1]
+        return [message async for message in answers(control, op, **request)][-1]
 
 
 @promise
@@ -163,11 +189,11 @@ async def test_unload_gives_the_memory_back_and_load_brings_it_back(test, tmp_pa
 
 @promise
 async def test_load_keeps_what_is_loaded_and_starts_its_idle_time_anew(test, tmp_path):
-    front = NoFront()
-    control = control_of(test, front)
+    gateway = NoGateway()
+    control = control_of(test, gateway)
     await test.server.start(behind(plan(tmp_path)))
     assert (await answer_to(control, "load"))["outcome"]["result"] == "ready"
-    assert (front.kept_warm, test.server.state, test.starts) == ([True], State.READY, 1)
+    assert (gateway.kept_warm, test.server.state, test.starts) == ([True], State.READY, 1)
 
 
 @promise
@@ -206,18 +232,22 @@ def test_a_sleep_is_a_success_and_says_what_ends_it(outcome, said, capsys):
 
 
 @promise
-async def test_a_plan_has_its_door_before_anything_is_done_for_it(test, tmp_path):
-    front = NoFront()
-    control = control_of(test, front)
+async def test_a_start_brings_its_address_and_a_switch_does_not(test, tmp_path):
+    gateway = NoGateway()
+    control = control_of(test, gateway)
     first, second = plan(tmp_path, name="first"), plan(tmp_path, name="second")
-    await answer_to(control, "start", plan=to_json(first))
+    at = Listen("first", "127.0.0.1", 8080)
+    await answer_to(control, "start", plan=to_json(first), listen=listen_to_json(at))
     await answer_to(control, "start", plan=to_json(second), by_request=True)
-    assert front.admitted == [("first", False, State.STOPPED), ("second", True, State.READY)]
+    assert gateway.launched == [
+        ("first", at, False, State.STOPPED),
+        ("second", None, True, State.READY),
+    ]
 
 
 @promise
 async def test_a_plan_that_may_not_run_is_answered_with_the_reason(test, tmp_path):
-    control = control_of(test, NoFront(StartFailed("no door", hint="make one")))
+    control = control_of(test, NoGateway(StartFailed("no door", hint="make one")))
     answer = await answer_to(control, "start", plan=to_json(plan(tmp_path)), by_request=True)
     assert answer == {"error": "no door", "hint": "make one"}
     assert test.server.state is State.STOPPED
@@ -234,7 +264,7 @@ async def test_another_protocol_is_refused_but_for_the_stop_that_the_refusal_nam
 
 
 @promise
-async def test_the_key_that_opens_the_door_is_told_with_what_runs(test, tmp_path):
+async def test_the_key_that_opens_the_address_is_told_with_what_runs(test, tmp_path):
     control = control_of(test)
     assert (await answer_to(control, "running"))["key"] == ""
     await test.server.start(behind(plan(tmp_path)))
@@ -242,14 +272,100 @@ async def test_the_key_that_opens_the_door_is_told_with_what_runs(test, tmp_path
 
 
 @promise
-async def test_what_clients_do_is_told_of_a_plan_with_a_door_only(test, tmp_path):
-    front = NoFront()
-    front.about = lambda: {"connections": 1}
-    control = control_of(test, front)
+async def test_the_status_has_every_server_and_the_first_one_as_before(test, tmp_path):
+    status = (await answer_to(control_of(test), "status"))["status"]
+    assert (status["schema"], [server["name"] for server in status["servers"]]) == (2, ["default"])
+    assert status["server"] == status["servers"][0]
+
+
+@promise
+async def test_a_server_that_is_not_there_is_named(test, tmp_path):
+    answer = await answer_to(control_of(test), "unload", server="other")
+    assert "'other'" in answer["error"]
+
+
+# --- whose outcome it is
+
+
+@promise
+async def test_a_start_that_another_one_replaced_says_so_and_the_other_has_its_own(test, tmp_path):
+    """`switch b &` and then `switch a`: the first must not say that a is ready."""
+    control = control_of(test)
+    gate = tmp_path / "loaded"
+    first = to_json(plan(tmp_path, name="b", load_gate=gate))
+    replaced = asyncio.create_task(answer_to(control, "start", plan=first))
+    await test.until(lambda: test.server.state is State.STARTING)
+    second = await answer_to(control, "start", plan=to_json(plan(tmp_path, name="a")))
+    outcome = (await replaced)["outcome"]
+    assert (outcome["result"], outcome["profile"], outcome["digest"]) == ("superseded", "b", "b")
+    assert outcome["by"] == second["outcome"]["id"] != outcome["id"]
+    assert "a start of a" in outcome["why"]
+    assert (second["outcome"]["result"], second["outcome"]["digest"]) == ("ready", "a")
+    with pytest.raises(Superseded, match="b was not started: superseded by a start of a") as error:
+        show_outcome(await replaced, as_json=False)
+    assert error.value.exit_code == 12
+
+
+@promise
+async def test_two_who_ask_for_the_same_share_its_outcome(test, tmp_path):
+    control = control_of(test)
     await test.server.start(behind(plan(tmp_path)))
-    assert (await answer_to(control, "status"))["status"]["gateway"] == {"connections": 1}
+    both = await asyncio.gather(answer_to(control, "unload"), answer_to(control, "unload"))
+    assert [each["outcome"]["result"] for each in both] == ["asleep", "asleep"]
+    assert len({each["outcome"]["id"] for each in both}) == 2
+
+
+# --- a server that somebody holds
+
+
+@asynccontextmanager
+async def held(control, **request):
+    """Held by a client whose connection ends with the block; its id."""
+    reader = asyncio.StreamReader()
+    lines = answers(
+        control, "hold", reader, owner="engine update (pid 7)", why="comparing a with b", **request
+    )
+    async with asyncio.timeout(BOUND_SECONDS):
+        message = await anext(lines)
+        yield message.get("held")
+        reader.feed_eof()
+        assert [line async for line in lines] == []
+
+
+@promise
+async def test_others_are_told_who_holds_a_server_and_its_owner_goes_on(test, tmp_path):
+    control = control_of(test)
+    sent = to_json(plan(tmp_path))
+    async with held(control) as id_:
+        for op in ("start", "reload", "load", "unload", "hold"):
+            refusal = await answer_to(control, op, plan=sent)
+            assert "engine update (pid 7) holds the server since" in refusal["error"]
+            assert "comparing a with b" in refusal["error"]
+        status = (await answer_to(control, "status"))["status"]
+        assert status["servers"][0]["held_by"]["owner"] == "engine update (pid 7)"
+        assert (await answer_to(control, "start", plan=sent, hold=id_))["outcome"]["result"] == "ready"
+    assert (await answer_to(control, "unload"))["outcome"]["result"] == "asleep"
+
+
+@promise
+async def test_a_switch_by_request_waits_until_nobody_holds_the_server(test, tmp_path):
+    control = control_of(test)
+    async with held(control):
+        switching = asyncio.create_task(
+            answer_to(control, "start", plan=to_json(plan(tmp_path)), by_request=True)
+        )
+        await answer_to(control, "status")
+        assert not switching.done()
+        assert test.server.state is State.STOPPED
+    assert (await switching)["outcome"]["result"] == "ready"
+
+
+@promise
+async def test_a_stop_is_never_refused(test, tmp_path):
+    control = control_of(test)
     await test.server.start(plan(tmp_path))
-    assert (await answer_to(control, "status"))["status"]["gateway"] is None
+    async with held(control):
+        assert (await answer_to(control, "stop"))["outcome"]["result"] == "stopped"
 
 
 # --- the last requests
@@ -269,10 +385,10 @@ async def test_without_a_gateway_there_are_no_requests_to_show(test, tmp_path):
 
 @promise
 async def test_the_last_requests_are_shown_from_the_number_on_that_is_asked_for(test, tmp_path):
-    front = NoFront()
-    front.activity = Activity()
-    note(front.activity, "a", "b", "c")
-    control = control_of(test, front)
+    gateway = NoGateway()
+    gateway.activity = Activity()
+    note(gateway.activity, "a", "b", "c")
+    control = control_of(test, gateway)
     for asked, seen in (({}, "abc"), ({"last": 2}, "bc"), ({"since": 2}, "c"), ({"since": 3}, "")):
         answer = await answer_to(control, "requests", **asked)
         assert ("".join(each["profile"] for each in answer["requests"]), answer["final"]) == (seen, True)
@@ -280,33 +396,31 @@ async def test_the_last_requests_are_shown_from_the_number_on_that_is_asked_for(
 
 @promise
 async def test_who_follows_from_now_on_is_told_nothing_of_before(test, tmp_path):
-    front = NoFront()
-    front.activity = Activity()
-    note(front.activity, "old")
-    control = control_of(test, front)
-    line = json.dumps({"protocol": 1, "op": "requests", "last": 0, "follow": True}).encode() + b"\n"
+    gateway = NoGateway()
+    gateway.activity = Activity()
+    note(gateway.activity, "old")
+    control = control_of(test, gateway)
     async with asyncio.timeout(BOUND_SECONDS):
-        following = asyncio.ensure_future(anext(control._answer(line)))
+        following = asyncio.ensure_future(anext(answers(control, "requests", last=0, follow=True)))
         await asyncio.sleep(0)
-        note(front.activity, "new")
+        note(gateway.activity, "new")
         assert [each["profile"] for each in (await following)["requests"]] == ["new"]
 
 
 @promise
 async def test_who_follows_is_told_of_each_request_until_the_end(test, tmp_path):
-    front = NoFront()
-    front.activity = Activity()
-    note(front.activity, "old", "a")
-    control = control_of(test, front)
-    line = json.dumps({"protocol": 1, "op": "requests", "last": 1, "follow": True}).encode() + b"\n"
+    gateway = NoGateway()
+    gateway.activity = Activity()
+    note(gateway.activity, "old", "a")
+    control = control_of(test, gateway)
     async with asyncio.timeout(BOUND_SECONDS):
-        messages = control._answer(line)
+        messages = answers(control, "requests", last=1, follow=True)
         said = [await anext(messages)]
         for profiles in ("b", "cd"):
             following = asyncio.ensure_future(anext(messages))
             await asyncio.sleep(0)
             control.changed()  # of the server: nothing to tell
-            note(front.activity, *profiles)
+            note(gateway.activity, *profiles)
             said.append(await following)
         following = asyncio.ensure_future(anext(messages, None))
         await control.finish()

@@ -164,14 +164,14 @@ def test_the_file_is_looked_at_once_a_second_and_read_when_it_changed(file, cloc
     assert (len(looks), len(reads)) == (10, 1)
 
 
-def test_keys_of_the_profile_are_another_door_s_when_it_changes(file):
+def test_keys_of_the_profile_are_another_listens_when_it_changes(file):
     ring = Keyring(file.path, (digest_of(b"old"),))
     assert ring.find(b"old") == Caller("profile", "inference")
     ring.digests = (digest_of(b"new"),)
     assert (ring.find(b"old"), ring.find(b"new")) == (None, Caller("profile", "inference"))
 
 
-def test_a_file_that_was_never_understood_does_not_open_the_door(file, clock):
+def test_a_file_that_was_never_understood_lets_nobody_in(file, clock):
     file.path.parent.mkdir()
     file.path.write_text("{")
     ring = Keyring(file.path, clock=clock)
@@ -181,7 +181,7 @@ def test_a_file_that_was_never_understood_does_not_open_the_door(file, clock):
     assert ring.is_empty
 
 
-def test_a_file_that_may_not_be_looked_at_does_not_open_the_door(file, monkeypatch):
+def test_a_file_that_may_not_be_looked_at_lets_nobody_in(file, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
@@ -262,19 +262,20 @@ import sys
 from contextlib import suppress
 from supervisor.cli.first_key import first_key
 from supervisor.paths import Paths
-from supervisor.plan.types import Door, LaunchPlan
+from supervisor.plan.listen import Listen
+from supervisor.plan.types import LaunchPlan
 from supervisor.profile.types import Gateway
-host, keys, unauthenticated, door = sys.argv[1:]
-at = Door(host, 8080, Gateway(allow_unauthenticated=bool(unauthenticated)), keys=(keys,) if keys else ())
-plan = LaunchPlan("demo", (), {}, host, 8080, "b1", "cpu", "", "", "", door=at if door else None)
-first_key(Paths.from_environment(), plan)
+host, keys, unauthenticated, listens = sys.argv[1:]
+at = Listen("p", host, 8080, Gateway(allow_unauthenticated=bool(unauthenticated)), keys=(keys,) if keys else ())
+plan = LaunchPlan("demo", (), {}, host, 8080, "b1", "cpu", "", "", "", behind_gateway=bool(listens))
+first_key(Paths.from_environment(), plan, at if listens else None)
 """
 
 
-def first(home, host="0.0.0.0", keys="", unauthenticated="", door="1") -> str:
+def first(home, host="0.0.0.0", keys="", unauthenticated="", listens="1") -> str:
     """What a person sees of it on a terminal."""
     ours, terminal = os.openpty()
-    command = [sys.executable, "-I", "-c", FIRST, host, keys, unauthenticated, door]
+    command = [sys.executable, "-I", "-c", FIRST, host, keys, unauthenticated, listens]
     env = {"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(home)}
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=terminal, timeout=60)
     os.close(terminal)
@@ -292,7 +293,7 @@ def kept(home):
 
 
 @needs_terminal
-def test_a_door_to_the_network_gets_a_key_that_is_shown_once(home):
+def test_an_address_on_the_network_gets_a_key_that_is_shown_once(home):
     shown = first(home)
     (secret,) = SECRET.findall(shown)
     assert KeyFile(home / "config" / "keys.json").keys()[0].digest == digest_of(secret.encode())
@@ -310,18 +311,18 @@ def test_beside_it_stands_the_address_for_other_computers(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "door",
+    "listen",
     [
         {"host": "127.0.0.1"},
-        {"host": "/run/door.sock"},
+        {"host": "/run/llm.sock"},
         {"keys": "0" * 64},
         {"unauthenticated": "1"},
-        {"door": ""},
+        {"listens": ""},
     ],
 )
 @needs_terminal
-def test_no_other_door_gets_one(home, door):
-    assert first(home, **door) == ""
+def test_no_other_address_gets_one(home, listen):
+    assert first(home, **listen) == ""
     assert kept(home) == []
 
 

@@ -21,14 +21,15 @@ from supervisor.daemon import client
 from supervisor.daemon.manager import Manager, manager_in
 from supervisor.daemon.notify import Notify, notify_in, watchdog_seconds_in
 from supervisor.daemon.patience import Patience, with_patience
-from supervisor.daemon.reloading import Reloading
 from supervisor.paths import Paths
-from supervisor.plan.wire import to_json
+from supervisor.plan.listen import Listen
+from supervisor.plan.wire import listen_to_json, to_json
+from supervisor.profile.types import Gateway
 from supervisor.progress import Silent
 from supervisor.server.inbox import Inbox
 from supervisor.server.inputs import WakeAsked
 
-from ..fakes.launching import BOUND_SECONDS, free_port, program, until
+from ..fakes.launching import BOUND_SECONDS, free_port, until
 from ..fakes.loops import run_story
 from ..fakes.manager import FakeManager
 from .test_server import behind, plan
@@ -56,8 +57,10 @@ def last_status(messages):
 
 
 @contextmanager
-def daemon(played, tmp_path, asked, **orders):
+def daemon(played, tmp_path, asked, *, preload=True, **orders):
     """The daemon as `start` becomes it, in the foreground."""
+    at = Listen(asked.profile, "127.0.0.1", free_port(), Gateway(preload=preload))
+    orders = {"listen": listen_to_json(at) if asked.behind_gateway else None, **orders}
     process = subprocess.Popen(
         played.command(sys.executable, "-P", "-m", "supervisor.daemon"),
         stdin=subprocess.PIPE,
@@ -117,7 +120,7 @@ def test_time_is_asked_for_from_the_first_moment_on_and_no_more_once_it_is_ready
 
 
 def test_a_model_that_waits_to_be_wanted_is_ready(manager, tmp_path):
-    with daemon(manager, tmp_path, behind(plan(tmp_path), preload=False)):
+    with daemon(manager, tmp_path, behind(plan(tmp_path)), preload=False):
         assert last_status(manager.until("READY")) == "p: sleeping (the next request loads it)"
     assert not (tmp_path / "starts").exists()
 
@@ -547,60 +550,14 @@ def test_an_owner_that_is_dead_or_stuck_is_not_vouched_for(manager):
 def test_a_sign_of_life_comes_back_after_what_was_put_in_before_it():
     async def story():
         inbox = Inbox()
-        decided, passed, gone = inbox.ask(WakeAsked()), inbox.passed(), inbox.passed()
+        decided, passed, gone = inbox.ask(WakeAsked(1)), inbox.passed(), inbox.passed()
         gone.cancel()
-        inbox.ask(WakeAsked())
-        assert await inbox.take() == WakeAsked()
+        inbox.ask(WakeAsked(2))
+        assert await inbox.take() == WakeAsked(1)
         assert not passed.done()
-        assert await inbox.take() == WakeAsked()
+        assert await inbox.take() == WakeAsked(2)
         assert passed.done()
         assert not decided.done()
-
-    run_story(story())
-
-
-def test_reloads_follow_each_other_and_a_storm_is_two(tmp_path):
-    """A profile may have been read before it was changed, so what was asked for meanwhile is done once more."""
-    calls, told = tmp_path / "calls", []
-    write = program("import sys; open(sys.argv[1], 'a').write('x')")
-
-    async def story():
-        it = Reloading(lambda: told.append("begins"), lambda: told.append("over"), [*write, str(calls)])
-        it.begin()
-        await asyncio.sleep(0)  # the first is on its way
-        for _ in range(10):
-            it.begin()
-        await until(lambda: "over" in told)
-
-    run_story(story())
-    assert calls.read_text() == "xx"
-    assert told == ["begins", "over"]
-
-
-def test_a_reload_that_cannot_be_run_is_over_too(tmp_path, caplog):
-    told = []
-
-    async def story():
-        Reloading(lambda: None, lambda: told.append("over"), [str(tmp_path / "gone")]).begin()
-        await until(lambda: bool(told))
-
-    run_story(story())
-    assert "goss-supervisor cannot be run" in caplog.text
-
-
-def test_a_reload_that_goes_on_ends_with_the_daemon(tmp_path):
-    said = tmp_path / "said"
-    goes_on = program(
-        "import os, signal, sys; open(sys.argv[1], 'w').write(f'{os.getpid()}\\n'); signal.pause()"
-    )
-
-    async def story():
-        it = Reloading(lambda: None, lambda: None, [*goes_on, str(said)])
-        it.begin()
-        await until(lambda: said.exists() and said.read_text().endswith("\n"))
-        it.close()
-        await asyncio.sleep(0)  # what was cancelled hears of it, and waits for the end of what it ends
-        assert not psutil.pid_exists(int(said.read_text()))
 
     run_story(story())
 
@@ -628,8 +585,8 @@ def test_without_a_manager_nothing_is_put_in_between():
     assert with_patience(heard, {}) is heard
 
 
-def test_a_plan_behind_a_door_tells_the_door(manager, tmp_path):
-    asked = behind(plan(tmp_path))
-    with daemon(manager, tmp_path, replace(asked, api_prefix="")):
+def test_a_plan_behind_the_gateway_tells_the_gateways_address(manager, tmp_path):
+    at = Listen("p", "127.0.0.1", free_port())
+    with daemon(manager, tmp_path, behind(plan(tmp_path)), listen=listen_to_json(at)):
         ready = last_status(manager.until("READY"))
-    assert ready == f"p: ready at http://127.0.0.1:{asked.door.port}"
+    assert ready == f"p: ready at http://127.0.0.1:{at.port}"

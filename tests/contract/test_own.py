@@ -15,13 +15,13 @@ from supervisor.daemon.places import keys_file
 from supervisor.gateway.door.keys import KeyFile
 from supervisor.gateway.own import OwnEndpoints
 from supervisor.paths import Paths
-from supervisor.plan.types import Door, Offer
+from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.types import Gateway
 from supervisor.server.table import State
 
 from ..fakes.launching import free_port, until
 from ..fakes.relay import HOST
-from .test_front import CHAT, client, promise
+from .test_gateway_listener import CHAT, client, promise
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -51,16 +51,16 @@ async def ask(someone, path, method="GET", more=b""):
     return status, json.loads(body) if b"application/json" in head and body else body
 
 
-def door(**settings):
-    return Door("127.0.0.1", free_port(), Gateway(**settings), OFFERS)
+def listen(**settings):
+    return Listen("p", "127.0.0.1", free_port(), Gateway(**settings), OFFERS)
 
 
 @asynccontextmanager
 async def serving(it, **more):
-    """A client at the door of a server that is up."""
-    asked = it.through("p", door=door(), **more)
+    """A client at the address of a server that is up."""
+    asked = it.through("p", listen=listen(), **more)
     assert (await it.run(asked)).result == "ready"
-    async with client(asked.door.port) as someone:
+    async with client(asked.port) as someone:
         yield someone
 
 
@@ -68,11 +68,10 @@ async def serving(it, **more):
 async def loading(it):
     """A client, and the gate behind which the server loads."""
     gate = it.tmp_path / "loaded"
-    asked = it.through("p", door=door(), load_gate=gate)
-    admitted = await it.front.admit(it.server, asked, by_request=False)
-    starting = it.server.start(admitted)
+    asked = it.through("p", listen=listen(), load_gate=gate)
+    starting = await it.gateway.launch(it, asked.plan, asked.listen)
     await it.until(lambda: it.server.state is State.STARTING)
-    async with client(asked.door.port) as someone:
+    async with client(asked.port) as someone:
         yield someone, gate
     gate.touch()
     await starting
@@ -112,12 +111,13 @@ async def test_a_sleeper_is_healthy_and_nothing_that_looks_wakes_it(it):
 async def test_a_server_that_has_failed_is_told_with_why_and_what_to_do(it):
     gate = it.tmp_path / "model.gguf"
     gate.write_bytes(b"GGUF")
-    asked = replace(it.through("p", door=door()), model_files=(str(gate),))
+    asked = it.through("p", listen=listen())
+    asked = replace(asked, plan=replace(asked.plan, model_files=(str(gate),)))
     await it.run(asked)
     gate.unlink()
     os.kill(it.server.child.identity.pid, signal.SIGKILL)
     await it.until(lambda: it.server.state is State.FAILED)
-    async with client(asked.door.port) as someone:
+    async with client(asked.port) as someone:
         status, said = await ask(someone, "/health")
         assert (status, said["error"]["code"]) == (503, "server_down")
         assert "model.gguf does not exist" in said["error"]["message"]
@@ -131,11 +131,11 @@ async def test_a_server_that_has_failed_is_told_with_why_and_what_to_do(it):
 @promise
 async def test_while_requests_end_before_a_switch_it_is_not_ready(it):
     gate = it.tmp_path / "gate"
-    first = it.through("p", door=door(), chat_gate=gate)
+    first = it.through("p", listen=listen(), chat_gate=gate)
     await it.run(first)
-    async with client(first.door.port) as busy, client(first.door.port) as someone:
+    async with client(first.port) as busy, client(first.port) as someone:
         await busy.send(CHAT)
-        await until(lambda: it.front.under_way() == 1)
+        await until(lambda: it.gateway.under_way() == 1)
         unloading = it.server.sleep()
         await it.until(lambda: it.server.state is State.DRAINING)
         assert (await someone.ask(request("GET", "/health")))[::2] == (503, LOADING)
@@ -252,10 +252,10 @@ async def test_who_may_ask_what_is_a_matter_of_the_key(it):
         ("POST", "/supervisor/unload"): (401, 403, 202),
     }
     callers = (b"", *(f"Authorization: Bearer {key}\r\n".encode() for key in (inference, admin)))
-    asked = it.through("p", door=door())
+    asked = it.through("p", listen=listen())
     await it.run(asked)
     for ((method, path), allowed), (place, caller) in itertools.product(expected.items(), enumerate(callers)):
-        async with client(asked.door.port) as someone:
+        async with client(asked.port) as someone:
             status, said = await ask(someone, path, method, caller)
         assert (path, status) == (path, allowed[place])
         assert inference not in str(said)
@@ -284,7 +284,7 @@ def test_under_supervisor_nothing_is_ever_llama_servers(tmp_path, method, path, 
         async with serving(it) as someone:
             found, said = await ask(someone, path, method)
             assert (found, said["error"]["message"] != "") == (status, True)
-            assert it.front.activity.count == 0
+            assert it.gateway.activity.count == 0
             assert (await ask(someone, "/health"))[0] == 200
 
     story(tmp_path)
@@ -317,10 +317,11 @@ async def test_who_wants_the_connection_closed_gets_it_closed(it):
 
 @promise
 async def test_a_prefix_of_llama_server_is_theirs_and_ours_alike(it):
-    asked = it.through("p", door=door())
-    asked = replace(asked, api_prefix="/llm", argv=(*asked.argv, "--api-prefix", "/llm"))
+    asked = it.through("p", listen=listen())
+    plan = replace(asked.plan, api_prefix="/llm", argv=(*asked.plan.argv, "--api-prefix", "/llm"))
+    asked = replace(asked, plan=plan)
     await it.run(asked)
-    async with client(asked.door.port) as someone:
+    async with client(asked.port) as someone:
         for path, status in (
             ("/llm/health", 200),
             ("/llm/v1/models/org/model:Q4_K_M", 200),

@@ -1,4 +1,4 @@
-"""What a plan's door takes from the disk: offers that can be started, keys that can be read, a short path."""
+"""What an address takes from the disk: offers that can be started, keys that can be read, a short path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from supervisor.plan.types import LaunchPlan
 from supervisor.prepare import preview
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
-from supervisor.profile_door import Brought, bring, inside_of, shared_names
+from supervisor.profile_door import inside_of, listen_of, shared_names
 from supervisor.server.ground import check_ground
 
 BUILD = Build("path", "r", "b11434", "cpu", ("x",), "d", pinned())
@@ -50,7 +50,7 @@ def test_this_profile_is_offered_first_then_those_that_it_names(paths):
         mine="extends: demo\ngateway: {models: [other, mine, other]}\n",
         other="extends: demo\naliases: [x]\ndescription: the other\n",
     )
-    offers = bring(profile_of(paths), paths).offers
+    offers = listen_of(profile_of(paths), paths).offers
     assert [(offer.profile, offer.names) for offer in offers] == [
         ("mine", ("gpt-oss-demo", "mine")),
         ("other", ("x", "other")),
@@ -67,7 +67,7 @@ def test_each_profile_that_cannot_be_offered_is_told_with_place_and_reason(paths
         bare="server: {c: 1}\n",
     )
     with pytest.raises(ConfigError) as error:
-        bring(profile_of(paths), paths)
+        listen_of(profile_of(paths), paths)
     place = f"{paths.profiles / 'mine.yaml'}:3:3: gateway.models: "
     assert str(error.value).splitlines() == [
         f"{place}othr cannot be offered: There is no profile othr. Did you mean other?",
@@ -79,12 +79,12 @@ def test_each_profile_that_cannot_be_offered_is_told_with_place_and_reason(paths
 
 def test_without_a_gateway_nothing_is_looked_for(paths):
     write(paths, mine="model: demo\ngateway: {mode: off, models: [none]}\nserver: {api-key-file: /none}\n")
-    assert bring(profile_of(paths), paths) == Brought()
+    assert listen_of(profile_of(paths), paths) is None
 
 
 def test_names_that_two_profiles_share_are_told(paths):
     write(paths, mine="extends: demo\ngateway: {models: other}\n", other="extends: demo\n")
-    assert list(shared_names(bring(profile_of(paths), paths).offers)) == [
+    assert list(shared_names(listen_of(profile_of(paths), paths).offers)) == [
         "other and mine are both called gpt-oss-demo; who asks for it gets mine"
     ]
 
@@ -92,8 +92,8 @@ def test_names_that_two_profiles_share_are_told(paths):
 def test_a_file_of_keys_is_read_where_the_profile_says_it(paths, tmp_path):
     (tmp_path / "keys").write_text("# mine\nk1\nk2\n")
     write(paths, mine=f"model: demo\nserver:\n  api-key-file: {tmp_path / 'keys'}\n")
-    plan = preview("mine", {}, paths).plan
-    assert plan.door.keys == tuple(hashlib.sha256(key).hexdigest() for key in (b"k1", b"k2"))
+    listen = preview("mine", {}, paths).listen
+    assert listen.keys == tuple(hashlib.sha256(key).hexdigest() for key in (b"k1", b"k2"))
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_a_file_of_keys_that_cannot_be_read_is_an_error_at_its_line(paths, tmp_p
         keys.write_bytes(content)
     write(paths, mine=f"model: demo\nserver:\n  api-key-file: {keys}\n")
     with pytest.raises(ConfigError) as error:
-        bring(profile_of(paths), paths)
+        listen_of(profile_of(paths), paths)
     place = f"{paths.profiles / 'mine.yaml'}:3:3: server.api-key-file"
     assert str(error.value).startswith(f"{place}: {keys} {said}")
-    assert bring(profile_of(paths), paths, elsewhere=True).key_text == ""
+    assert listen_of(profile_of(paths), paths, elsewhere=True).keys == ()
 
 
 @posix
@@ -144,7 +144,7 @@ def test_plan_shows_both_ends_and_no_key(paths):
     assert f"# gateway: 127.0.0.1:8080 -> {shown}\n" in result.stdout
     assert "# offered: mine, other\n" in result.stdout
     document = CliRunner().invoke(plan_command, ["mine", "--json"]).stdout
-    assert json.loads(document)["door"]["keys"] == ["(hidden)"]
+    assert json.loads(document)["listen"]["keys"] == ["(hidden)"]
     assert "s3cret" not in result.stdout + document
     assert hashlib.sha256(b"s3cret").hexdigest() not in result.stdout + document
 

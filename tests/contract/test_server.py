@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.locks import Lock, held_by
-from supervisor.plan.types import Door, LaunchPlan
+from supervisor.plan.types import LaunchPlan
 from supervisor.profile.types import Gateway, Health, Restart, Stop
 from supervisor.server.output import OutputLog
 from supervisor.server.probe import probe
@@ -61,8 +61,10 @@ def behind(asked: LaunchPlan, *, host: str = "127.0.0.1", **settings) -> LaunchP
     argv = list(asked.argv)
     argv[argv.index("--host") + 1] = host
     argv[argv.index("--port") + 1] = "0"
-    door = Door("127.0.0.1", asked.port, Gateway(**settings))
-    return replace(asked, argv=tuple(argv), host=host, port=0, door=door)
+    drain_seconds = Gateway(**settings).drain_timeout_seconds
+    return replace(
+        asked, argv=tuple(argv), host=host, port=0, behind_gateway=True, drain_seconds=drain_seconds
+    )
 
 
 ENOUGH_TO_HANG = 1 + math.ceil(QUICK.hang_timeout_seconds / QUICK.timeout_seconds) * 2

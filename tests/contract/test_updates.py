@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
+from supervisor.daemon.helpers import LOOK_FOR_UPDATE
 from supervisor.daemon.updates import Rhythm, keep_looking, news_in
 
 from ..fakes.launching import BOUND_SECONDS, until
 
-AT_ONCE = Rhythm(0.001, 0.001, 0.001)
-ONCE = Rhythm(0.001, 3600.0, 0.001)
+AT_ONCE = Rhythm(0.001, 0.001)
+ONCE = Rhythm(0.001, 3600.0)
+WORDS = "engine update --quiet --json"
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).open('a').write(' '.join(sys.argv[2:]) + '\\n')"
 
 
@@ -23,7 +26,8 @@ def lines(file: Path) -> list[str]:
 
 
 async def looking(wish, rhythm: Rhythm, command: list[str], done) -> None:
-    task = asyncio.create_task(keep_looking(wish, rhythm, command))
+    look = partial(LOOK_FOR_UPDATE.run, program=command)
+    task = asyncio.create_task(keep_looking(wish, rhythm, look))
     try:
         async with asyncio.timeout(BOUND_SECONDS):
             await until(lambda: done() and not psutil.Process().children())
@@ -33,10 +37,10 @@ async def looking(wish, rhythm: Rhythm, command: list[str], done) -> None:
 
 
 def command(calls: Path) -> list[str]:
-    return [sys.executable, "-I", "-S", "-c", WRITE, str(calls), "engine", "update"]
+    return [sys.executable, "-I", "-S", "-c", WRITE, str(calls)]
 
 
-@pytest.mark.parametrize(("wish", "said"), [("notify", "engine update --check"), ("apply", "engine update")])
+@pytest.mark.parametrize(("wish", "said"), [("notify", f"{WORDS} --check"), ("apply", WORDS)])
 def test_it_looks_or_goes_there_as_the_plan_says(tmp_path, wish, said):
     calls = tmp_path / "calls"
     asyncio.run(looking(lambda: wish, ONCE, command(calls), lambda: bool(lines(calls))))
@@ -46,7 +50,7 @@ def test_it_looks_or_goes_there_as_the_plan_says(tmp_path, wish, said):
 def test_it_looks_again_and_never_twice_at_once(tmp_path):
     calls = tmp_path / "calls"
     asyncio.run(looking(lambda: "notify", AT_ONCE, command(calls), lambda: len(lines(calls)) >= 3))
-    assert set(lines(calls)) == {"engine update --check"}
+    assert set(lines(calls)) == {f"{WORDS} --check"}
 
 
 def test_nothing_is_looked_for_while_it_is_off(tmp_path):

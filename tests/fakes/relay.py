@@ -22,7 +22,8 @@ from unittest.mock import patch
 from supervisor.gateway import gateway
 from supervisor.gateway.door.keyring import Keyring
 from supervisor.gateway.gateway import Gateway
-from supervisor.plan.types import Door, LaunchPlan, Offer
+from supervisor.plan.listen import Listen, Offer
+from supervisor.plan.types import LaunchPlan, Parameters
 from supervisor.profile.types import Gateway as Settings
 from supervisor.server.probe import Target
 from supervisor.server.table import State
@@ -167,8 +168,12 @@ class Server:
         self.calls.append("sleep")
 
 
-def plan_behind(door: Door) -> LaunchPlan:
-    return LaunchPlan("p", ("llama-server",), {}, "127.0.0.1", 0, "b1", "cpu", "", "X", "d", door=door)
+def plan_behind(settings: Settings) -> LaunchPlan:
+    plan = LaunchPlan(
+        "p", ("llama-server",), {}, "127.0.0.1", 0, "b1", "cpu", "", "X", "d", behind_gateway=True
+    )
+    given = Parameters(settings.reasoning_effort, settings.set_params, settings.strip_params)
+    return replace(plan, parameters=given)
 
 
 # The client
@@ -290,14 +295,14 @@ class Relay:
 async def relay(*script: Step, settings: Settings | None = None) -> AsyncIterator[Relay]:
     upstream, lost = Upstream(list(script)), asyncio.Event()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    door = Door("127.0.0.1", free_port(), settings or Settings(), (Offer("p", ("p",)),))
-    server = Server(Target("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(door))
+    listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), (Offer("p", ("p",)),))
+    server = Server(Target("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings))
     made = Gateway(server, Keyring(Path("no-keys.json"), ()), lambda _: None)
     with patch.object(gateway, "SWEEP_SECONDS", 0.02), _told(made, lost):
         made.changed()
-        await made.open(server.plan)
+        await made.open(listen)
         try:
-            yield Relay(upstream, server, made, door.port, lost)
+            yield Relay(upstream, server, made, listen.port, lost)
         finally:
             made.begin_to_end()
             behind.close()

@@ -12,7 +12,8 @@ from supervisor.cli.plan import _folded
 from supervisor.cli.progress import StderrProgress
 from supervisor.cli.status import _lines
 from supervisor.errors import NetworkError, UsageError
-from supervisor.plan.types import Door, LaunchPlan
+from supervisor.plan.listen import Listen
+from supervisor.plan.types import LaunchPlan
 from supervisor.server.address import url_of
 
 
@@ -134,18 +135,30 @@ def test_the_status_of_a_sleeping_server_shows_no_process():
 
 
 @pytest.mark.parametrize(
-    ("door", "url"),
+    ("listen", "url"),
     [
-        (Door("127.0.0.1", 8080), "http://127.0.0.1:8080"),
-        (Door("0.0.0.0", 8080), "http://127.0.0.1:8080"),
-        (Door("127.0.0.1", 8443, tls_certificate="c.pem", tls_key="k.pem"), "https://127.0.0.1:8443"),
-        (Door("/run/llm.sock", 8080), "unix:///run/llm.sock"),
+        (Listen("p", "127.0.0.1", 8080), "http://127.0.0.1:8080"),
+        (Listen("p", "0.0.0.0", 8080), "http://127.0.0.1:8080"),
+        (Listen("p", "127.0.0.1", 8443, tls_certificate="c.pem", tls_key="k.pem"), "https://127.0.0.1:8443"),
+        (Listen("p", "/run/llm.sock", 8080), "unix:///run/llm.sock"),
         (None, "unix:///run/inner.sock"),
     ],
 )
-def test_the_address_is_that_of_the_door_and_the_inner_one_only_where_there_is_none(door, url):
-    plan = LaunchPlan("p", (), {}, "/run/inner.sock", 0, "b1", "cpu", "", "m.gguf", "digest", door=door)
-    assert url_of(plan) == url
+def test_the_address_is_the_gateways_and_llama_servers_own_only_where_there_is_none(listen, url):
+    plan = LaunchPlan(
+        "p",
+        (),
+        {},
+        "/run/inner.sock",
+        0,
+        "b1",
+        "cpu",
+        "",
+        "m.gguf",
+        "digest",
+        behind_gateway=listen is not None,
+    )
+    assert url_of(plan, listen) == url
 
 
 def test_no_question_goes_to_a_socket_file():

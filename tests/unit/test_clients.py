@@ -18,8 +18,9 @@ from supervisor.clients.types import KEY_ENV, Target
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError, NotFound
 from supervisor.options.vocabulary import pinned
+from supervisor.plan.listen import Listen as GatewayListen
+from supervisor.plan.listen import make_listen
 from supervisor.plan.make import ModelAtHand, make_plan
-from supervisor.plan.types import Door, Offer
 from supervisor.profile.types import Gateway, Listen, Profile
 
 from .test_docs import DOCS, generator
@@ -234,18 +235,17 @@ def test_a_unix_socket_is_no_address_for_clients():
 def test_what_runs_is_told_as_its_profile_promised(changes):
     profile = Profile("p", **changes)
     planned = target_of_profile(profile, has_keys=False)
-    door = Door(profile.listen.host, profile.listen.port, profile.gateway)
-    plan = replace(make_plan(profile, BUILD, MODEL), door=door if profile.gateway.mode == "on" else None)
-    assert target_of_plan(plan, planned.url, has_keys=False) == planned
+    plan = make_plan(profile, BUILD, MODEL)
+    assert target_of_plan(plan, make_listen(profile), planned.url, has_keys=False) == planned
 
 
-def test_the_keys_of_a_door_are_asked_for():
-    door = Door("127.0.0.1", 8080, offers=(Offer("p", ("p",)),), keys=("d1gest",))
-    plan = replace(make_plan(Profile("p"), BUILD, MODEL), door=door)
-    assert target_of_plan(plan, "http://127.0.0.1:8080", has_keys=False).key_env == KEY_ENV
+def test_the_keys_of_a_listener_are_asked_for():
+    listen = GatewayListen("p", "127.0.0.1", 8080, keys=("d1gest",))
+    plan = make_plan(Profile("p"), BUILD, MODEL)
+    assert target_of_plan(plan, listen, "http://127.0.0.1:8080", has_keys=False).key_env == KEY_ENV
 
 
-def test_an_offer_has_its_own_name_behind_the_door_that_runs():
+def test_an_offer_has_its_own_name_at_the_address_that_is_open():
     offered = Profile("q", aliases=("b",), server={"ctx-size": 4096}, listen=Listen("10.0.0.1", 1))
     assert target_of_offer(offered, OPEN) == replace(OPEN, model="b", context_tokens=4096)
 

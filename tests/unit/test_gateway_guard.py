@@ -13,8 +13,8 @@ from supervisor.gateway.door.guard import NOBODY, STRANGER, Caller, Refusal, che
 from supervisor.gateway.door.keyring import Keyring
 from supervisor.gateway.door.keys import KeyFile, digest_of
 from supervisor.gateway.head import parse_head
+from supervisor.plan.listen import Listen
 from supervisor.plan.make import is_loopback
-from supervisor.plan.types import Door
 from supervisor.profile.types import Gateway
 
 SECRET = b"secret of the profile"
@@ -30,7 +30,7 @@ def head(method="GET", version="1.1", **headers):
 
 
 def door(host="127.0.0.1", keys=(), **settings):
-    return Door(host, 8080, Gateway(**settings), keys=keys)
+    return Listen("p", host, 8080, Gateway(**settings), keys=keys)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supervisor.gateway.api.models import model_document, models_document
-from supervisor.plan.types import Offer
+from supervisor.plan.listen import Offer
 
 MINI = Offer("mini", ("gpt-oss-120b", "mini"), "the large one")
 SMALL = Offer("small", ("gpt-oss-20b", "MINI", "small"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.gateway.api.names import Meant, Names
-from supervisor.plan.types import Offer
+from supervisor.plan.listen import Offer
 
 OFFERS = (
     Offer("mini", ("gpt-oss-120b", "mini")),

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisor.plan.types import Door, LaunchPlan
-from supervisor.profile.types import Gateway, Restart, Stop
+from supervisor.plan.types import LaunchPlan
+from supervisor.profile.types import Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
 from supervisor.server.inputs import (
     Drained,
@@ -44,8 +44,7 @@ A = LaunchPlan(
     digest="a",
 )
 B = replace(A, profile="b", argv=("b",), digest="b")
-DOOR = Door("127.0.0.1", 8080, Gateway(drain_timeout_seconds=100))
-A_BEHIND, B_BEHIND = replace(A, door=DOOR), replace(B, door=DOOR)
+A_BEHIND, B_BEHIND = (replace(each, behind_gateway=True, drain_seconds=100.0) for each in (A, B))
 
 
 def stop_bound(plan: LaunchPlan) -> float:
@@ -55,7 +54,7 @@ def stop_bound(plan: LaunchPlan) -> float:
 
 def drain_bound(plan: LaunchPlan) -> float:
     """The longest that anything may be drained for, in seconds."""
-    return plan.door.settings.drain_timeout_seconds if plan.door else 0.0
+    return plan.drain_seconds
 
 
 class Story:
@@ -744,7 +743,7 @@ class RandomLife(RuleBasedStateMachine):
 
     def patience(self):
         """Seconds for which a stop drains."""
-        return self.life.plan.stop.grace_seconds if self.life.plan.door else 0.0
+        return self.life.plan.stop.grace_seconds if self.life.plan.behind_gateway else 0.0
 
     def obey(self, command):
         if command.do is Do.CHECK_GROUND:

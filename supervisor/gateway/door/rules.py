@@ -21,7 +21,7 @@ _HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """An address's terms, ready to be compared with.  Hosts are in small letters, origins as `normal_origin`."""
+    """The terms, ready to be compared with.  Hosts are in small letters, origins as `normal_origin`."""
 
     checks_host: bool
     allow_hosts: frozenset[bytes]

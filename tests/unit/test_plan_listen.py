@@ -1,4 +1,4 @@
-"""Behind a gateway llama-server listens where only we reach it, and what concerns clients is the door's."""
+"""Behind a gateway llama-server listens where only we reach it, and what concerns clients is the gateway's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
 from supervisor.options.vocabulary import pinned
+from supervisor.plan.listen import Listen, Offer, make_listen, offer_of, offers_beside
 from supervisor.plan.make import ModelAtHand, make_plan
-from supervisor.plan.outside import offer_of
-from supervisor.plan.types import Door, Offer
-from supervisor.plan.wire import from_json, to_json
-from supervisor.profile.types import Gateway, Listen, Origin, Profile
+from supervisor.plan.types import Parameters
+from supervisor.plan.wire import from_json, listen_from_json, listen_to_json, to_json
+from supervisor.profile.types import Gateway, Origin, Profile
+from supervisor.profile.types import Listen as Address
 from supervisor.server.address import url_of
 
 from .test_options_properties import OPTIONS
@@ -34,17 +35,22 @@ def plan(profile=PROFILE, inside=SOCKET, **more):
     return make_plan(profile, BUILD, MODEL, inside=inside, **more)
 
 
+def listen(profile=PROFILE, offers=(), key_text=""):
+    return make_listen(profile, offers, key_text)
+
+
 def digests(*keys):
     return tuple(hashlib.sha256(key.encode()).hexdigest() for key in keys)
 
 
-def test_llama_server_listens_on_a_socket_and_the_door_on_the_public_address():
+def test_llama_server_listens_on_a_socket_and_the_gateway_on_the_public_address():
     made = plan()
     assert made.argv[-2:] == ("--host", SOCKET)
     assert "--port" not in made.argv
     assert (made.host, made.port) == (SOCKET, 0)
-    assert made.door == Door("127.0.0.1", 8080, Gateway(), (Offer("p", ("a", "b", "p"), "of mine"),))
-    assert url_of(made) == "http://127.0.0.1:8080"
+    assert made.behind_gateway
+    assert listen() == Listen("p", "127.0.0.1", 8080, Gateway(), (Offer("p", ("a", "b", "p"), "of mine"),))
+    assert url_of(made, listen()) == "http://127.0.0.1:8080"
 
 
 def test_without_sockets_it_is_a_loopback_port_that_is_found_at_the_launch():
@@ -54,32 +60,34 @@ def test_without_sockets_it_is_a_loopback_port_that_is_found_at_the_launch():
 
 
 def test_with_the_gateway_off_llama_server_has_the_address_itself():
-    made = plan(replace(PROFILE, gateway=Gateway(mode="off")))
+    profile = replace(PROFILE, gateway=Gateway(mode="off"))
+    made = plan(profile)
     assert made.argv[-4:] == ("--host", "127.0.0.1", "--port", "8080")
-    assert (made.door, made.host, made.port) == (None, "127.0.0.1", 8080)
+    assert (listen(profile), made.behind_gateway, made.host, made.port) == (None, False, "127.0.0.1", 8080)
 
 
-def test_keys_are_the_door_s_from_wherever_they_come_and_only_their_digests():
+def test_keys_are_the_gateways_from_wherever_they_come_and_only_their_digests():
     profile = replace(PROFILE, server={"api-key": "one, two,,", "api-key-file": "/keys"})
-    made = plan(profile, key_text="# mine\nthree\r\n\n two \n")
-    assert made.door.keys == digests("one", "two", "three")
+    made, at = plan(profile), listen(profile, key_text="# mine\nthree\r\n\n two \n")
+    assert at.keys == digests("one", "two", "three")
     assert made.secrets == {}
     assert not any("key" in word for word in made.argv)
-    assert not any(key in str(to_json(made)) for key in ("'one", "three'"))
+    assert not any(key in f"{to_json(made)}{listen_to_json(at)}" for key in ("'one", "three'"))
 
 
-def test_keys_in_the_environment_are_the_door_s_too_and_an_option_stands_over_them():
+def test_keys_in_the_environment_are_the_gateways_too_and_an_option_stands_over_them():
     profile = replace(PROFILE, env={"LLAMA_API_KEY": "k", "LLAMA_ARG_API_KEY_FILE": "/keys", "A": "1"})
-    made = plan(profile, key_text="file")
-    assert (made.env, made.door.keys) == ({"A": "1"}, digests("k", "file"))
-    assert plan(replace(profile, server={"api-key": "o"})).door.keys == digests("o")
+    made = plan(profile)
+    assert (made.env, listen(profile, key_text="file").keys) == ({"A": "1"}, digests("k", "file"))
+    assert listen(replace(profile, server={"api-key": "o"})).keys == digests("o")
 
 
-def test_tls_is_spoken_by_the_door_alone():
-    made = plan(replace(PROFILE, server={**PROFILE.server, **TLS, "api-prefix": "/llm"}))
-    assert (made.door.tls_certificate, made.door.tls_key, made.tls) == ("/c.pem", "/k.pem", False)
+def test_tls_is_spoken_by_the_gateway_alone():
+    profile = replace(PROFILE, server={**PROFILE.server, **TLS, "api-prefix": "/llm"})
+    made, at = plan(profile), listen(profile)
+    assert (at.tls_certificate, at.tls_key, made.tls) == ("/c.pem", "/k.pem", False)
     assert not any("ssl" in word for word in made.argv)
-    assert url_of(made) == "https://127.0.0.1:8080/llm"
+    assert url_of(made, at) == "https://127.0.0.1:8080/llm"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +97,7 @@ def test_half_of_tls_is_an_error_with_its_place(given, missing):
     origins = {f"server.{given}": Origin("p", "p.yaml", 3, 5)}
     profile = replace(PROFILE, server={given: "/x.pem"}, origins=origins)
     with pytest.raises(ConfigError, match=rf"p\.yaml:3:5: server\.{given}: {missing} is missing"):
-        plan(profile)
+        listen(profile)
 
 
 def test_what_is_left_out_is_told():
@@ -105,12 +113,12 @@ def test_cross_origin_options_stay_with_llama_server():
 @pytest.mark.parametrize(
     "other",
     [
-        replace(PROFILE, listen=Listen("0.0.0.0", 9000)),
+        replace(PROFILE, listen=Address("0.0.0.0", 9000)),
         replace(PROFILE, gateway=Gateway(max_queue=1, set_params={"top_k": 1}, models=("x",))),
         replace(PROFILE, server={**PROFILE.server, **TLS, "api-key": "k"}),
     ],
 )
-def test_nothing_of_the_door_restarts_the_server(other):
+def test_nothing_of_the_gateway_restarts_the_server(other):
     assert plan(other).digest == plan().digest
 
 
@@ -126,10 +134,10 @@ def test_another_address_inside_is_another_server():
         ("127.0.0.1", Gateway(allow_unauthenticated=True), False),
     ],
 )
-def test_an_open_door_is_warned_of_only_where_nobody_is_asked_for_a_key(host, gateway, warned):
-    found = plan(replace(PROFILE, listen=Listen(host), gateway=gateway)).warnings
+def test_an_open_address_is_warned_of_only_where_nobody_is_asked_for_a_key(host, gateway, warned):
+    found = listen(replace(PROFILE, listen=Address(host), gateway=gateway)).warning
     said = "0.0.0.0:8080 is open to the network and anybody who reaches it can use it"
-    assert found == ((f"{said} (gateway.allow-unauthenticated)",) if warned else ())
+    assert found == (f"{said} (gateway.allow-unauthenticated)" if warned else "")
 
 
 def test_a_profile_is_offered_by_its_aliases_then_its_name_each_once():
@@ -137,17 +145,40 @@ def test_a_profile_is_offered_by_its_aliases_then_its_name_each_once():
     assert offer_of(replace(PROFILE, aliases=())).names == ("p",)
 
 
-def test_other_offers_are_the_door_s():
+def test_other_offers_are_the_listens():
     offers = (Offer("p", ("p",)), Offer("q", ("q",)))
-    assert plan(offers=offers).door.offers == offers
+    assert listen(offers=offers).offers == offers
 
 
-def test_a_door_survives_the_wire():
+CHOSEN, SMALL = Offer("chosen", ("big", "chosen")), Offer("small", ("tiny",))
+
+
+@pytest.mark.parametrize(
+    ("active", "offers"),
+    [
+        ("chosen", (CHOSEN, SMALL)),
+        ("small", (SMALL, CHOSEN)),  # by the names that its clients know
+        ("stranger", (Offer("stranger", ("a", "b", "stranger"), "of mine"), CHOSEN, SMALL)),
+    ],
+)
+def test_the_active_profile_is_offered_first_whoever_it_is(active, offers):
+    at = replace(listen(), offers=(CHOSEN, SMALL))
+    assert offers_beside(replace(plan(), profile=active), at) == offers
+    assert offers_beside(None, at) == at.offers
+
+
+def test_what_a_profile_does_to_requests_is_its_plans():
+    gateway = Gateway(reasoning_effort="low", set_params={"top_k": 1}, strip_params=("stop",))
+    assert plan(replace(PROFILE, gateway=gateway)).parameters == Parameters("low", {"top_k": 1}, ("stop",))
+
+
+def test_both_survive_the_wire():
     gateway = Gateway(
         models=("a",), allow_origins=("https://a.lan",), set_params={"stop": ["a", {"b": None}]}
     )
-    made = plan(replace(PROFILE, gateway=gateway, server={"api-key": "k", **TLS}))
-    assert from_json(to_json(made)) == made
+    profile = replace(PROFILE, gateway=gateway, server={"api-key": "k", **TLS})
+    assert from_json(to_json(plan(profile))) == plan(profile)
+    assert listen_from_json(listen_to_json(listen(profile))) == listen(profile)
 
 
 CLIENTS = ("api-key-file", "ssl-cert-file", "ssl-key-file", "reuse-port")
@@ -158,7 +189,7 @@ HALF_TLS = {"ssl-cert-file"}, {"ssl-key-file"}
     OPTIONS.filter(lambda options: options.keys() & set(TLS) not in HALF_TLS),
     st.sampled_from([SOCKET, ""]),
 )
-def test_behind_a_door_all_is_the_same_but_the_way_to_clients(options, inside):
+def test_behind_a_gateway_all_is_the_same_but_the_way_to_clients(options, inside):
     options = {name: value for name, value in options.items() if name not in {"host", "port"}}
     behind = plan(replace(PROFILE, server=options), inside)
     plain = {name: value for name, value in options.items() if name not in CLIENTS}

@@ -1,4 +1,4 @@
-"""The daemon's door: opened before anything is done for a plan, moved with it, and back where that one fails."""
+"""Where the daemon's gateway listens: opened before a launch, kept over a switch, given back where a start fails."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import ssl
 import stat
 import subprocess
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
-from supervisor.daemon.front import Front
+from supervisor.daemon.gateway_listener import GatewayListener
+from supervisor.daemon.places import private_folder
 from supervisor.errors import ConfigError, StartFailed
 from supervisor.paths import Paths
-from supervisor.plan.types import Door, Offer
+from supervisor.plan.listen import Listen, Offer
+from supervisor.plan.types import LaunchPlan
 from supervisor.profile.types import Gateway
 from supervisor.server.table import State
 
@@ -33,44 +35,90 @@ CHAT = post(b"{}")
 BROKEN = {"exit": 1, "stderr": "error: invalid argument: --broken"}
 
 
-class Home(Watched):
-    """A server and the front of its daemon, as the daemon ties them together."""
+@dataclass(frozen=True)
+class Asked:
+    """A launch, and where its clients come in; None leaves that as it is."""
+
+    plan: LaunchPlan
+    listen: Listen | None = None
+
+    @property
+    def port(self) -> int:
+        return self.listen.port
+
+
+class OneServer(Watched):
+    """A server as the one of a fleet, with the gateway before it, as the daemon ties them together."""
+
+    hold = None
 
     def __init__(self, tmp_path):
         super().__init__(tmp_path)
-        self.front = Front(Paths.under(tmp_path))
-        self.server._under_way = self.front.under_way
+        self.tasks: set[asyncio.Task] = set()
+        self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.switch)
+        self.server._under_way = self.gateway.under_way
+        self.switched: list[str] = []
+
+    async def switch(self, profile):
+        self.switched.append(profile)
+        return {"error": "nobody switches here", "hint": ""}
+
+    def get(self, name=None):
+        return self
+
+    def begin(self, work):
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def idle(self):
+        """Nothing is done beside the server any more."""
+        await until(lambda: not self.tasks)
+
+    def make_ready_for(self, plan):
+        private_folder(self.tmp_path / "run")
 
     def note(self):
         super().note()
-        self.front.changed(self.server)
+        self.gateway.changed(self)
 
-    async def run(self, asked, *, by_request=False):
+    async def run(self, asked, **more):
         """As the control socket does it; the outcome."""
-        admitted = await self.front.admit(self.server, asked, by_request=by_request)
-        return await self.server.start(admitted)
+        return await (await self.gateway.launch(self, asked.plan, asked.listen, **more))
+
+    async def switch_to(self, asked, **more):
+        """The launch alone, as ``switch`` sends it."""
+        return await self.run(Asked(asked.plan), **more)
 
     @property
     def launches(self) -> int:
         return self.starts if (self.tmp_path / "starts").exists() else 0
 
-    def through(self, asked, *, host="127.0.0.1", port=None, door=None, **faults):
-        """A plan of that name behind a door of its own; llama-server's is a socket."""
+    def through(self, asked, *, host="127.0.0.1", port=None, listen=None, **faults):
+        """A plan of that name behind the gateway, at an address of its own; llama-server's is a socket."""
         inner = self.tmp_path / "run" / "inner.sock"
         made = plan(self.tmp_path, name=asked, **faults)
         argv = list(made.argv)
         argv[argv.index("--host") + 1] = str(inner)
-        door = door or Door(host, port or free_port(), Gateway(), (Offer(asked, (asked,)),))
-        return replace(made, argv=tuple(argv), host=str(inner), port=0, door=door)
+        listen = listen or Listen(asked, host, port or free_port(), Gateway(), (Offer(asked, (asked,)),))
+        made = replace(
+            made,
+            argv=tuple(argv),
+            host=str(inner),
+            port=0,
+            behind_gateway=True,
+            drain_seconds=listen.settings.drain_timeout_seconds,
+        )
+        return Asked(made, listen)
 
 
 def promise(story):
-    """Run one async story in a home of its own, within a bound."""
+    """Run one async story with a server of its own, within a bound."""
 
     @functools.wraps(story)
     def run(tmp_path):
         async def bounded():
-            async with asyncio.timeout(BOUND_SECONDS * 2), home(tmp_path) as it:
+            async with asyncio.timeout(BOUND_SECONDS * 2), one_server(tmp_path) as it:
                 await story(it)
 
         run_story(bounded())
@@ -80,16 +128,16 @@ def promise(story):
 
 
 @asynccontextmanager
-async def home(tmp_path):
-    it = Home(tmp_path)
+async def one_server(tmp_path):
+    it = OneServer(tmp_path)
     working = asyncio.create_task(it.server.run())
     try:
         yield it
     finally:
-        it.front.begin_to_end()
+        it.gateway.begin_to_end()
         async with asyncio.timeout(BOUND_SECONDS):
             await it.server.stop(now=True)
-            await it.front.finish()
+            await it.gateway.finish()
         it.server.close()
         working.cancel()
 
@@ -133,33 +181,31 @@ async def somebody_at(host, port):
         taken.close()
 
 
-# --- a door that cannot be had
+# --- an address that is taken
 
 
 @promise
-async def test_a_door_that_is_taken_is_said_before_anything_is_launched(it):
+async def test_an_address_that_is_taken_is_said_before_anything_is_launched(it):
     asked = it.through("p")
-    async with somebody_at("127.0.0.1", asked.door.port):
-        with pytest.raises(
-            StartFailed, match=rf"Port {asked.door.port} is taken by .*{os.getpid()}"
-        ) as error:
+    async with somebody_at("127.0.0.1", asked.port):
+        with pytest.raises(StartFailed, match=rf"Port {asked.port} is taken by .*{os.getpid()}") as error:
             await it.run(asked)
     assert "listen.port" in error.value.hint
     assert (it.launches, it.server.state) == (0, State.STOPPED)
     assert (await it.run(asked)).result == "ready"
-    assert await status_at(asked.door.port) == 200
+    assert await status_at(asked.port) == 200
 
 
 @promise
-async def test_a_switch_to_a_door_that_is_taken_leaves_what_runs_untouched(it):
+async def test_a_start_at_an_address_that_is_taken_leaves_what_runs_untouched(it):
     first, second = it.through("first"), it.through("second")
     await it.run(first)
-    async with somebody_at("127.0.0.1", second.door.port), client(first.door.port) as someone:
+    async with somebody_at("127.0.0.1", second.port), client(first.port) as someone:
         await someone.ask(CHAT)
         with pytest.raises(StartFailed):
             await it.run(second)
         assert (await someone.ask(CHAT))[0] == 200
-        assert await status_at(first.door.port) == 200
+        assert await status_at(first.port) == 200
     assert (it.launches, it.server.plan.profile) == (1, "first")
 
 
@@ -184,21 +230,21 @@ def test_a_socket_whose_path_is_too_long_is_named(tmp_path):
     story(tmp_path)
 
 
-# --- a door that moves
+# --- an address that changes
 
 
 @promise
-async def test_a_door_moves_with_a_switch_and_who_is_being_answered_is_answered(it):
+async def test_the_address_changes_with_a_start_and_who_is_being_answered_is_answered(it):
     gate = it.tmp_path / "gate"
     first, second = it.through("first", chat_gate=gate), it.through("second")
     await it.run(first)
-    async with client(first.door.port) as someone:
+    async with client(first.port) as someone:
         await someone.send(CHAT)
-        await until(lambda: it.front.under_way() == 1)
+        await until(lambda: it.gateway.under_way() == 1)
         switching = asyncio.create_task(it.run(second))
         await it.until(lambda: it.server.state is State.DRAINING)
-        assert await is_closed(first.door.port)
-        async with client(second.door.port) as early:
+        assert await is_closed(first.port)
+        async with client(second.port) as early:
             await early.send(CHAT)
             gate.touch()
             assert (await someone.answer())[0] == 200
@@ -208,28 +254,27 @@ async def test_a_door_moves_with_a_switch_and_who_is_being_answered_is_answered(
 
 
 @promise
-async def test_a_door_that_moved_for_a_plan_that_failed_comes_back(it):
+async def test_the_address_before_a_start_that_failed_comes_back(it):
     first, second = it.through("first"), it.through("second", **BROKEN)
     await it.run(first)
     outcome = await it.run(second)
     assert (outcome.result, outcome.profile) == ("rolled back", "first")
-    await until(lambda: it.front._moving is None)
-    assert await status_at(first.door.port) == 200
-    assert await is_closed(second.door.port)
+    await it.idle()
+    assert await status_at(first.port) == 200
+    assert await is_closed(second.port)
 
 
 @promise
-async def test_while_the_old_plan_still_goes_its_door_does_not_come_back(it):
-    """Whatever is noted of the old server between the new door and the switch."""
+async def test_while_the_old_plan_still_goes_its_address_does_not_come_back(it):
+    """Whatever is noted of the old server between the new address and the start."""
     first, second = it.through("first"), it.through("second")
     await it.run(first)
-    admitted = await it.front.admit(it.server, second, by_request=False)
-    it.front.changed(it.server)
-    switching = it.server.start(admitted)
+    decided = await it.gateway.launch(it, second.plan, second.listen)
+    it.gateway.changed(it)
     await it.until(lambda: it.server.state is State.STARTING)
-    assert it.front._moving is None
-    assert await is_closed(first.door.port)
-    assert (await switching).result == "ready"
+    assert not it.tasks
+    assert await is_closed(first.port)
+    assert (await decided).result == "ready"
 
 
 @pytest.mark.parametrize(
@@ -240,23 +285,23 @@ def test_other_hosts_at_the_same_port_are_no_conflict_with_ourselves(tmp_path, b
     async def story(it):
         first = it.through("first", host=before)
         open_to_all = replace(
-            first.door, host=after, settings=replace(first.door.settings, allow_unauthenticated=True)
+            first.listen, host=after, settings=replace(first.listen.settings, allow_unauthenticated=True)
         )
-        second = it.through("second", door=open_to_all)
+        second = it.through("second", listen=open_to_all)
         await it.run(first)
         assert (await it.run(second)).result == "ready"
-        assert await status_at(second.door.port) == 200
+        assert await status_at(second.port) == 200
 
     story(tmp_path)
 
 
 @promise
-async def test_other_hosts_that_cannot_be_had_leave_the_door_as_it_was(it):
+async def test_other_hosts_that_cannot_be_had_leave_the_address_as_it_was(it):
     first = it.through("first")
     await it.run(first)
     with pytest.raises(StartFailed):
-        await it.run(it.through("second", door=replace(first.door, host="192.0.2.1")))
-    assert await status_at(first.door.port) == 200
+        await it.run(it.through("second", listen=replace(first.listen, host="192.0.2.1")))
+    assert await status_at(first.port) == 200
     assert it.server.plan.profile == "first"
 
 
@@ -267,30 +312,30 @@ def without_gateway(it, name, port, **faults):
     made = plan(it.tmp_path, name=name, **faults)
     argv = list(made.argv)
     argv[argv.index("--port") + 1] = str(port)
-    return replace(made, argv=tuple(argv), port=port)
+    return Asked(replace(made, argv=tuple(argv), port=port))
 
 
 @promise
 async def test_without_a_gateway_llama_server_has_the_address_itself_and_gives_it_back(it):
     first = it.through("first")
-    alone = without_gateway(it, "alone", first.door.port)
-    assert it.front.about() is None
+    alone = without_gateway(it, "alone", first.port)
+    assert it.gateway.about() is None
     for asked in (alone, first, alone, first):
         assert (await it.run(asked)).result == "ready"
-        await until(lambda: it.front._moving is None)
-        assert await status_at(first.door.port) == 200
-        assert (it.server.target.address == str(first.host)) == (asked is first)
-    assert it.front.about()["requests_under_way"] == 0
+        await it.idle()
+        assert await status_at(first.port) == 200
+        assert (it.server.target.address == str(first.plan.host)) == (asked is first)
+    assert it.gateway.about()["requests_under_way"] == 0
 
 
 @promise
 async def test_a_gateway_that_failed_to_go_comes_back(it):
     first = it.through("first")
     await it.run(first)
-    assert (await it.run(without_gateway(it, "alone", first.door.port, **BROKEN))).result == "rolled back"
-    await until(lambda: it.front._moving is None)
-    assert await status_at(first.door.port, HEALTH) == 200
-    assert await status_at(first.door.port) == 200
+    assert (await it.run(without_gateway(it, "alone", first.port, **BROKEN))).result == "rolled back"
+    await it.idle()
+    assert await status_at(first.port, HEALTH) == 200
+    assert await status_at(first.port) == 200
 
 
 @promise
@@ -302,40 +347,41 @@ async def test_llama_server_without_a_gateway_comes_back_where_the_one_with_it_f
     assert await status_at(port) == 200
 
 
-# --- guests
+# --- a switch leaves the address alone
 
 
 @promise
-async def test_who_comes_for_a_clients_request_comes_behind_the_door_that_is_there(it):
+async def test_a_switch_keeps_the_address_and_its_connections(it):
     first, second = it.through("first"), it.through("second")
     await it.run(first)
-    async with client(first.door.port) as someone:
-        assert (await it.run(second, by_request=True)).result == "ready"
+    async with client(first.port) as someone:
+        assert (await it.switch_to(second, by_request=True)).result == "ready"
         assert (await someone.ask(CHAT))[0] == 200
     assert it.server.plan.profile == "second"
-    assert await is_closed(second.door.port)
-    await it.run(second)  # restart: it is a guest still
-    assert await status_at(first.door.port) == 200
+    assert await is_closed(second.port)
+    await it.switch_to(second)  # as `restart` does for a profile that another one's address leads to
+    assert await status_at(first.port) == 200
 
 
 @promise
-async def test_a_guest_without_a_door_is_refused_and_the_host_stays(it):
+async def test_a_client_cannot_ask_for_a_profile_without_a_gateway(it):
     first = it.through("first")
     await it.run(first)
     with pytest.raises(StartFailed, match="gateway: off"):
         await it.run(without_gateway(it, "alone", free_port()), by_request=True)
-    assert await status_at(first.door.port) == 200
+    assert await status_at(first.port) == 200
 
 
 @promise
-async def test_a_guest_stays_one_though_a_person_wanted_another_that_failed(it):
+async def test_a_start_that_failed_gives_the_address_back_to_whoever_ran_at_it(it):
     first, second = it.through("first"), it.through("second")
     await it.run(first)
-    await it.run(second, by_request=True)
+    await it.switch_to(second, by_request=True)
     assert (await it.run(it.through("third", **BROKEN))).result == "rolled back"
-    await it.run(second)
+    await it.idle()
+    await it.switch_to(second)
     assert it.server.plan.profile == "second"
-    assert await status_at(first.door.port) == 200
+    assert await status_at(first.port) == 200
 
 
 # --- the end
@@ -345,19 +391,21 @@ async def test_a_guest_stays_one_though_a_person_wanted_another_that_failed(it):
 async def test_when_it_ends_nobody_is_let_in_and_who_is_being_answered_is(it):
     gate = it.tmp_path / "gate"
     asked = it.through("p", chat_gate=gate)
-    asked = replace(asked, stop=replace(asked.stop, grace_seconds=BOUND_SECONDS))
+    asked = replace(
+        asked, plan=replace(asked.plan, stop=replace(asked.plan.stop, grace_seconds=BOUND_SECONDS))
+    )
     await it.run(asked)
-    async with client(asked.door.port) as someone:
+    async with client(asked.port) as someone:
         await someone.send(CHAT)
-        await until(lambda: it.front.under_way() == 1)
-        it.front.begin_to_end()
-        it.front.changed(it.server)  # whatever is noted now opens nothing again
+        await until(lambda: it.gateway.under_way() == 1)
+        it.gateway.begin_to_end()
+        it.gateway.changed(it)  # whatever is noted now opens nothing again
         stopping = it.server.stop()
-        assert await is_closed(asked.door.port)
+        assert await is_closed(asked.port)
         gate.touch()
         assert (await someone.answer())[0] == 200
         assert (await stopping).result == "stopped"
-        await it.front.finish()
+        await it.gateway.finish()
         assert await someone.rest() == b""
 
 
@@ -365,11 +413,11 @@ async def test_when_it_ends_nobody_is_let_in_and_who_is_being_answered_is(it):
 async def test_when_it_ends_nothing_is_started_any_more(it):
     first = it.through("first")
     await it.run(first)
-    it.front.begin_to_end()
+    it.gateway.begin_to_end()
     with pytest.raises(StartFailed, match="being stopped") as error:
         await it.run(it.through("second"))
     assert "start -p second" in error.value.hint
-    assert await is_closed(first.door.port)
+    assert await is_closed(first.port)
 
 
 # --- addresses
@@ -380,36 +428,36 @@ async def test_several_hosts_are_all_listened_on(it):
     asked = it.through("p", host="127.0.0.1,127.0.0.2")
     await it.run(asked)
     for host in ("127.0.0.1", "127.0.0.2"):
-        assert await status_at((host, asked.door.port)) == 200
+        assert await status_at((host, asked.port)) == 200
 
 
 @promise
 async def test_of_several_hosts_one_that_is_taken_leaves_none_open(it):
     asked = it.through("p", host="127.0.0.1,127.0.0.2")
-    async with somebody_at("127.0.0.2", asked.door.port):
+    async with somebody_at("127.0.0.2", asked.port):
         with pytest.raises(StartFailed):
             await it.run(asked)
-        assert await is_closed(asked.door.port)
+        assert await is_closed(asked.port)
 
 
 @promise
 async def test_ipv6_is_an_address_as_any(it):
     asked = it.through("p", host="[::1]")
     await it.run(asked)
-    assert await status_at(("::1", asked.door.port)) == 200
+    assert await status_at(("::1", asked.port)) == 200
 
 
 @promise
 async def test_all_of_ipv6_means_ipv4_too(it):
     asked = it.through("p", host="::")
-    door = replace(asked.door, settings=replace(asked.door.settings, allow_unauthenticated=True))
-    await it.run(replace(asked, door=door))
+    listen = replace(asked.listen, settings=replace(asked.listen.settings, allow_unauthenticated=True))
+    await it.run(replace(asked, listen=listen))
     for host in ("::1", "127.0.0.1"):
-        assert await status_at((host, asked.door.port)) == 200
+        assert await status_at((host, asked.port)) == 200
 
 
 @promise
-async def test_a_unix_socket_is_a_door_for_its_user_and_group_and_leaves_no_file(it):
+async def test_a_unix_socket_is_for_its_user_and_group_and_leaves_no_file(it):
     path = it.tmp_path / "door.sock"
     path.write_bytes(b"")
     path.unlink()
@@ -460,20 +508,20 @@ def made_certificate(folder):
 
 def with_tls(asked, certificate):
     return replace(
-        asked, door=replace(asked.door, tls_certificate=str(certificate[0]), tls_key=str(certificate[1]))
+        asked, listen=replace(asked.listen, tls_certificate=str(certificate[0]), tls_key=str(certificate[1]))
     )
 
 
-def test_a_door_speaks_tls_with_the_certificate_that_it_is_given(tmp_path, certificate):
+def test_the_gateway_speaks_tls_with_the_certificate_that_it_is_given(tmp_path, certificate):
     @promise
     async def story(it):
         asked = with_tls(it.through("p"), certificate)
         await it.run(asked)
         trusted = ssl.create_default_context(cafile=certificate[0])
-        async with client(asked.door.port, ssl=trusted, server_hostname="localhost") as someone:
+        async with client(asked.port, ssl=trusted, server_hostname="localhost") as someone:
             for _ in range(2):
                 assert (await someone.ask(CHAT))[0] == 200
-        async with client(asked.door.port) as plain:
+        async with client(asked.port) as plain:
             await plain.send(CHAT)
             assert b"HTTP/1.1 200" not in await plain.rest()
 
@@ -485,10 +533,10 @@ def test_tls_comes_to_the_port_that_was_plain(tmp_path, certificate):
     async def story(it):
         plain = it.through("p")
         await it.run(plain)
-        asked = with_tls(it.through("p", door=plain.door), certificate)
+        asked = with_tls(it.through("p", listen=plain.listen), certificate)
         await it.run(asked)
         trusted = ssl.create_default_context(cafile=certificate[0])
-        assert await status_at(asked.door.port, ssl=trusted, server_hostname="localhost") == 200
+        assert await status_at(asked.port, ssl=trusted, server_hostname="localhost") == 200
 
     story(tmp_path)
 
@@ -504,11 +552,11 @@ def test_a_certificate_that_cannot_be_used_is_named_and_changes_nothing(tmp_path
     async def story(it):
         plain = it.through("p")
         await it.run(plain)
-        for door in (plain.door, replace(plain.door, port=free_port())):
+        for listen in (plain.listen, replace(plain.listen, port=free_port())):
             with pytest.raises(ConfigError, match=str(pair[0])) as error:
-                await it.run(with_tls(it.through("q", door=door), pair))
+                await it.run(with_tls(it.through("q", listen=listen), pair))
             assert "PEM" in error.value.hint
-        assert await status_at(plain.door.port) == 200
+        assert await status_at(plain.port) == 200
         assert it.launches == 1
 
     story(tmp_path)
@@ -521,7 +569,7 @@ async def test_a_certificate_that_was_renewed_is_taken_at_the_next_restart(it):
 
     async def shown():
         trusted = ssl.create_default_context(cafile=certificate[0])
-        async with client(asked.door.port, ssl=trusted, server_hostname="localhost") as someone:
+        async with client(asked.port, ssl=trusted, server_hostname="localhost") as someone:
             return someone.writer.get_extra_info("peercert")["serialNumber"]
 
     await it.run(asked)
