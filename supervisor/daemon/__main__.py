@@ -55,7 +55,7 @@ def main() -> int:
         _set_up_logging(daemon_log(paths), shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders.get("farewell", ())) if shown else _tell
-            listen = listen_from_json(orders["listen"]) if orders["listen"] else None
+            listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
             daemon = Daemon(paths, endpoint(paths.runtime), tell, manager=manager)
             if shown:
                 daemon.first.output.listen(shown.show_server)

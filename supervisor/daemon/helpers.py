@@ -39,7 +39,7 @@ class Helper:
     ``shows_stderr``: what it says to people goes where the daemon's own words go.
     """
 
-    words: tuple[str, ...]
+    words: tuple[str, ...] = ()
     ends_with_us: bool = False
     shows_stderr: bool = False
 
@@ -62,7 +62,10 @@ class Helper:
                 if self.ends_with_us and child.returncode is None:  # only we reap it, so it is still ours
                     child.kill()
                     child.wait()
-            nothing = {"error": f"goss-supervisor {self.words[0]} ended with {child.returncode}.", "hint": ""}
+            nothing = {
+                "error": f"{' '.join(('goss-supervisor', *self.words[:1]))} ended with {child.returncode}.",
+                "hint": "",
+            }
             return _last_object(said) or nothing
 
     def _launch(self, words: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:

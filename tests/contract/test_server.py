@@ -262,7 +262,7 @@ async def test_a_stop_during_the_load_is_a_stop_and_no_failure(test, tmp_path):
     starting = test.server.start(plan(tmp_path, load_gate=tmp_path / "never"))
     await test.until(lambda: test.server.state is State.STARTING and test.server.output.lines_seen)
     assert (await test.server.stop()).result == "stopped"
-    assert (await starting).result == "stopped"
+    assert (await starting).result == "superseded"
     assert test.server.lifecycle.failure is None
 
 
@@ -282,7 +282,8 @@ async def test_a_start_during_a_slow_stop_never_makes_two(test, tmp_path):
     old = test.server.child.identity.pid
     stopping = test.server.stop()
     outcome = await test.server.start(plan(tmp_path, name="new"))
-    assert (await stopping).profile == "new"
+    stopped = await stopping
+    assert (stopped.result, stopped.by) == ("superseded", outcome.id)
     assert outcome.result == "ready"
     assert wait_until_gone(old)
     assert test.starts == 2
