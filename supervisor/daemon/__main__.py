@@ -11,11 +11,13 @@ import faulthandler
 import json
 import logging
 import os
+import queue
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from logging.handlers import RotatingFileHandler
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from .terminal import Terminal, handlers, terminal_on
 log = logging.getLogger(__name__)
 
 LOG_BYTES = 1_000_000
+LAST_LINES_SECONDS = 2.0  # for a disk that hangs
 
 
 def main() -> int:
@@ -49,10 +52,11 @@ def main() -> int:
     named = manager_in(os.environ, ready_fd=orders.get("ready_fd"))
     manager = named if foreground else Manager()  # in the background it is another program's
     shown = terminal_on(sys.stdout) if foreground else None
+    writing: QueueListener | None = None
     try:
         make_folders(paths)
         _lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
-        _set_up_logging(daemon_log(paths), shown)
+        writing = _set_up_logging(daemon_log(paths), shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders.get("farewell", ())) if shown else _tell
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
@@ -65,6 +69,11 @@ def main() -> int:
         if not foreground:
             _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
         return error.exit_code
+    finally:
+        if writing is not None:
+            last = threading.Thread(target=writing.stop, daemon=True)
+            last.start()
+            last.join(LAST_LINES_SECONDS)
     return 0
 
 
@@ -110,18 +119,27 @@ def hold_daemon_lock(paths: Paths) -> Lock:
     return lock
 
 
-def _set_up_logging(file: Path, shown: Terminal | None) -> None:
-    """Everything to daemon.log, rotated; to the terminal too where there is one to watch."""
-    heard: list[logging.Handler] = [RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)]
+def _set_up_logging(file: Path, shown: Terminal | None) -> QueueListener:
+    """
+    Everything to daemon.log, rotated; to the terminal too where there is one to watch.
+
+    A thread writes the file, which ends when the listener is stopped: a disk that hangs stops no server.
+    """
+    written = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    heard: list[logging.Handler] = [QueueHandler(lines)]
     if shown:
         heard += handlers(shown, terminal_on(sys.stderr))
     logging.raiseExceptions = False  # a full disk must not fill the terminal too
-    logging.basicConfig(
-        level=logging.INFO,
-        handlers=heard,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    written.setFormatter(formatter)
+    for handler in heard[1:]:
+        if handler.formatter is None:
+            handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=heard)
+    listener = QueueListener(lines, written)
+    listener.start()
+    return listener
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from ..errors import SupervisorError
 from ..fleet.fleet import Fleet
 from ..plan.wire import from_json, listen_from_json, listen_to_json, to_json
 from ..server.address import url_of
-from ..server.instance import Hold, Instance, iso
+from ..server.instance import Instance, iso
 from ..server.lifecycle import Outcome
+from ..server.server import Hold
 from .gateway_listener import GatewayListener
 from .listener import LONGEST_LINE
 from .status import status_of
@@ -137,7 +138,7 @@ class Control:
             return
         instance = self._named(request)
         by_request, reload = bool(request.get("by_request")), request["op"] == "reload"
-        while by_request and instance.hold is not None:
+        while by_request and instance.server.hold is not None:
             await self._changed.wait()  # the requests that wait for it have a bound of their own
         _refuse_if_held(instance, request)
         decided = await self._gateway.launch(instance, plan, listen, reload=reload, by_request=by_request)
@@ -172,7 +173,7 @@ class Control:
             str(request.get("why", "")),
             time.time(),
         )
-        instance.hold = hold
+        instance.server.hold = hold
         self.changed()
         try:
             yield {"held": hold.id}
@@ -183,7 +184,7 @@ class Control:
                 changed.cancel()
             gone.cancel()
         finally:
-            instance.hold = None
+            instance.server.hold = None
             self.changed()
 
     async def _running(self, request: Message) -> AsyncIterator[Message]:
@@ -254,7 +255,7 @@ class Control:
 
 def _refuse_if_held(instance: Instance, request: Message) -> None:
     """Raises SupervisorError where somebody else holds the server; its owner says the hold's id."""
-    hold = instance.hold
+    hold = instance.server.hold
     if hold is not None and request.get("hold") != hold.id:
         raise SupervisorError(
             f"{hold.owner} holds the server since {iso(hold.since)}: {hold.why}.",

@@ -16,13 +16,13 @@ from ..server.server import Server
 
 def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
     """One JSON object; what is not known is null.  ``listen`` is where clients come in."""
-    server, hold = instance.server, instance.hold
-    plan, child, life = server.plan, server.child, server.lifecycle
+    server, hold = instance.server, instance.server.hold
+    plan, child = server.plan, server.child
     sample = server.memory.now()
     return {
         "name": server.name,
         "state": server.state.value,
-        "why": life.why or server.busy,
+        "why": server.why or server.busy,
         "since": iso(server.since),
         "profile": plan.profile if plan else None,
         "build": plan.build if plan else None,
@@ -35,7 +35,7 @@ def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
         "port": public_end(plan, listen).port if plan else None,
         "url": url_of(plan, listen) if plan else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
-        "restarts": life.restarts,
+        "restarts": server.restarts,
         "memory_bytes": sample.held.rss_bytes if sample else None,
         "memory": _memory_of(server, sample) if sample else None,
         "digest": plan.digest if plan else None,

@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 from ..plan.listen import Listen
 from ..profile.types import Gateway as Settings
-from ..server.server import Server
 from ..server.table import State
 from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
 from .api import parameters
 from .api.dialects import Trouble
 from .api.peek import text_of, top_level
 from .api.routes import model_of
+from .backends import Backend
 from .door.keyring import Keyring
 from .entrance import Entrance
 from .exchange import Exchange, Wish
@@ -58,7 +58,7 @@ class Gateway:
     ``switch`` is asked to run another profile; what it says in the end comes back by `switched`.
     """
 
-    def __init__(self, server: Server, keyring: Keyring, switch: Callable[[str], None]) -> None:
+    def __init__(self, server: Backend, keyring: Keyring, switch: Callable[[str], None]) -> None:
         self.activity = Activity()
         self.figures = Figures()
         self.pool = Pool()
@@ -159,7 +159,7 @@ class Gateway:
 
     def _cut(self) -> None:
         """It goes; who is still being answered has had the time that there was."""
-        why = self._server.lifecycle.why or "the server is being stopped"
+        why = self._server.why or "the server is being stopped"
         for ticket in list(self._admission.under_way):
             self._exchanges[ticket].cut(f"The answer was cut off: {why.rstrip('.')}.")
 
@@ -175,7 +175,7 @@ class Gateway:
             self._act(self._admission.switch_failed(profile, failed, self._loop.time()))
 
     def why_lost(self) -> str:
-        failure = self._server.lifecycle.failure
+        failure = self._server.failure
         if failure is None or self._server.is_serving:
             return "it died, or gave up this request"  # the connection's end is seen before the exit
         return failure.message
@@ -293,7 +293,7 @@ class Gateway:
                 )
             case "late":
                 seconds = self.settings.hold_timeout_seconds
-                why = self._server.lifecycle.why or self._server.state.value
+                why = self._server.why or self._server.state.value
                 return Trouble(
                     503, "not_ready", f"No server was ready within {seconds:g} s: {why.rstrip('.')}."
                 )
@@ -345,7 +345,9 @@ class Gateway:
     def _unload_if_idle(self, now: float) -> None:
         idle = self.settings.idle_unload_seconds
         busy = self._admission.under_way or self._admission.waiting
-        if idle and self._phase == "serving" and not busy and now - self._last_use >= idle:
+        if self._server.is_held:
+            self.touch()
+        elif idle and self._phase == "serving" and not busy and now - self._last_use >= idle:
             log.info("idle for %.0f s: unloading the model", now - self._last_use)
             self._server.sleep()
 

@@ -11,12 +11,12 @@ from typing import Any
 from .. import __version__
 from ..plan.listen import Offer
 from ..server.probe import probe
-from ..server.server import Server
 from ..server.table import State
 from ..server.vitals import vitals_of
 from .api.dialects import Trouble
 from .api.models import model_document, models_document
 from .api.routes import Own
+from .backends import Backend
 from .replies import Page
 from .seen.exposition import CONTENT_TYPE, ServerFigures, render
 from .seen.figures import Figures
@@ -36,7 +36,7 @@ class OwnEndpoints:
 
     def __init__(
         self,
-        server: Server,
+        server: Backend,
         figures: Figures,
         counts: Callable[[], tuple[int, int, int]],
         touch: Callable[[], None],
@@ -71,6 +71,8 @@ class OwnEndpoints:
                 return self._ready()
             case "load":
                 return self._load()
+            case "unload" if self._server.is_held:
+                return Trouble(409, "held", "Somebody measures this server; goss-supervisor status says who.")
             case "unload":
                 self._server.sleep()
                 return _page({"state": self._server.state.value}, 202)
@@ -88,7 +90,7 @@ class OwnEndpoints:
         """A sleeping server counts: it answers whoever asks it."""
         state = self._server.state
         is_ready = self._server.is_serving or state is State.SLEEPING
-        return _page({"state": state.value, "why": self._server.lifecycle.why}, 200 if is_ready else 503)
+        return _page({"state": state.value, "why": self._server.why}, 200 if is_ready else 503)
 
     def _load(self) -> Page:
         """Also what keeps a model loaded that nobody asks at the moment."""
@@ -99,8 +101,8 @@ class OwnEndpoints:
 
     def why_down(self) -> Trouble:
         """Of a server that stays down until a person acts."""
-        failure, plan = self._server.lifecycle.failure, self._server.plan
-        why = failure.message if failure else self._server.lifecycle.why or "nothing runs"
+        failure, plan = self._server.failure, self._server.plan
+        why = failure.message if failure else self._server.why or "nothing runs"
         name = plan.profile if plan else "The server"
         return Trouble(503, "server_down", f"{name} does not run: {why}", failure.hint if failure else "")
 
@@ -121,15 +123,15 @@ class OwnEndpoints:
     async def _metrics(self) -> bytes:
         server, plan = self._server, self._server.plan
         in_flight, waiting, connections = self._counts()
-        sample, ours = server.memory.now(), vitals_of(os.getpid())
+        ours = vitals_of(os.getpid())
         now = ServerFigures(
             state=server.state.value,
             profile=plan.profile if plan else "",
             build=plan.build if plan else "",
             flavour=plan.flavour if plan else "",
             version=__version__,
-            restarts=server.lifecycle.restarts,
-            memory_bytes=sample.held.rss_bytes if sample else None,
+            restarts=server.restarts,
+            memory_bytes=server.resident_bytes(),
             daemon_bytes=ours.rss_bytes if ours else None,
             in_flight=in_flight,
             waiting=waiting,

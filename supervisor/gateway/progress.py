@@ -6,22 +6,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..plan.types import LaunchPlan
-from ..server.server import Server
 from ..server.table import State
+from .backends import Backend
 
 
-def progress(server: Server) -> str:
+def progress(server: Backend) -> str:
     """The state, and about how much of the model is in memory: what the process holds of its files' size."""
     share = _share(server) if server.state is State.STARTING else None
     loaded = f", about {share:.0%} of the model loaded" if share is not None else ""
-    why = f" ({server.lifecycle.why})" if server.lifecycle.why else ""
+    why = f" ({server.why})" if server.why else ""
     return f"{server.state.value}{why}{loaded}"
 
 
-def _share(server: Server) -> float | None:
-    sample, plan = server.memory.now(), server.plan
+def _share(server: Backend) -> float | None:
+    held, plan = server.resident_bytes(), server.plan
     size = _size(plan) if plan else 0
-    return min(sample.held.rss_bytes / size, 0.99) if sample and size else None
+    return min(held / size, 0.99) if held and size else None
 
 
 def _size(plan: LaunchPlan) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,16 +37,6 @@ log = logging.getLogger(__name__)
 LOADING_LINES = 1000  # at -lv 4 there are some 200
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Who keeps a server for a while, as an update does while it compares; ``id`` is the request's."""
-
-    id: int
-    owner: str  # engine update (pid 4711)
-    why: str
-    since: float  # seconds since the epoch
-
-
 class Instance:
     """
     ``on_change`` is called after each change; ``under_way`` counts the requests that are being answered.
@@ -66,7 +55,6 @@ class Instance:
         next_id: Callable[[], int],
     ) -> None:
         self.name = name
-        self.hold: Hold | None = None
         self._paths = paths
         self._writer = Writer()
         self._on_change = on_change
@@ -139,7 +127,7 @@ class Instance:
 
 def failure_of(server: Server) -> dict[str, Any] | None:
     """The last failure with the log lines before it, or None."""
-    failure = server.lifecycle.failure
+    failure = server.failure
     if failure is None:
         return None
     return {

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +63,16 @@ _WATCHED = {
 _UP = SERVING | {State.DRAINING}
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Who keeps a server for a while, as an update does while it compares; ``id`` is the request's."""
+
+    id: int
+    owner: str  # engine update (pid 4711)
+    why: str
+    since: float  # seconds since the epoch
+
+
 class Server:
     """
     One supervised llama-server.
@@ -97,6 +107,7 @@ class Server:
         self.failure_tail: tuple[str, ...] = ()
         self.failed_at: float | None = None
         self.busy = ""
+        self.hold: Hold | None = None
         self.memory = MemoryWatch(on_change)
         self._lock = lock
         self._private_config = private_config
@@ -127,6 +138,26 @@ class Server:
     @property
     def is_serving(self) -> bool:
         return self.state in SERVING
+
+    @property
+    def why(self) -> str:
+        return self.lifecycle.why
+
+    @property
+    def failure(self) -> Diagnosis | None:
+        return self.lifecycle.failure
+
+    @property
+    def restarts(self) -> int:
+        return self.lifecycle.restarts
+
+    @property
+    def is_held(self) -> bool:
+        return self.hold is not None
+
+    def resident_bytes(self) -> int | None:
+        sample = self.memory.now()
+        return sample.held.rss_bytes if sample else None
 
     # --- requests, from any coroutine of the same loop
 

@@ -136,7 +136,7 @@ class OneServer:
     """A fleet of the server under test."""
 
     def __init__(self, server):
-        self.server, self.name, self.hold = server, server.name, None
+        self.server, self.name = server, server.name
 
     def __iter__(self):
         return iter((self,))

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import patch
 
 from supervisor.gateway import gateway
@@ -151,7 +150,7 @@ class Server:
         self.plan = plan
         self.state = State.READY
         self.launch = 1
-        self.lifecycle = SimpleNamespace(why="", failure=None, restarts=0)
+        self.name, self.why, self.failure, self.restarts, self.is_held = "default", "", None, 0, False
         self.calls: list[str] = []
 
     @property

@@ -16,6 +16,7 @@ from supervisor.server.inputs import (
     Drained,
     Exited,
     GroundChecked,
+    Reload,
     RestAsked,
     Serving,
     SleepAsked,
@@ -25,8 +26,8 @@ from supervisor.server.inputs import (
     Unresponsive,
     WakeAsked,
 )
-from supervisor.server.lifecycle import GONE_SECONDS, Command, Lifecycle
-from supervisor.server.table import ARMS, LEAVING, TABLE, Do, Event, IllegalEvent, State
+from supervisor.server.lifecycle import GONE_SECONDS, Command, Lifecycle, Outcome
+from supervisor.server.table import ARMS, LEAVING, TABLE, UNDER_WAY, Do, Event, IllegalEvent, State
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)
@@ -65,11 +66,15 @@ class Story:
         self.now = 0.0
         self.last: list[Command] = []
         self.armed: Command | None = None
+        self.outcomes: dict[int, Outcome] = {}
 
     def after(self, happened, *, later: float = 0.0):
         self.now += later
         self.last = self.life.handle(happened, self.now)
         self.armed = next((command for command in self.last if command.do in ARMS), self.armed)
+        for outcome in self.life.decided():
+            assert outcome.id not in self.outcomes or not outcome.id, "decided twice"
+            self.outcomes[outcome.id] = outcome
         return [command.do for command in self.last]
 
     def start(self, plan=A):
@@ -643,6 +648,144 @@ def test_a_server_that_outlives_its_kill_sleeps_only_once_it_is_gone():
     assert story.life.outcome.result == "asleep"
 
 
+# --- whose outcome it is
+
+
+def result(story, id_):
+    return story.outcomes[id_].result if id_ in story.outcomes else None
+
+
+def test_each_request_gets_the_outcome_of_its_own():
+    story = Story()
+    story.after(Start(A, 1))
+    story.clear()
+    story.serving()
+    story.after(StopAsked(id=2))
+    assert story.outcomes[1] == Outcome("ready", profile="a", digest="a", id=1)
+    story.drained()
+    story.exited(GONE)
+    assert (result(story, 2), story.outcomes[2].id) == ("stopped", 2)
+
+
+def test_a_start_that_another_start_replaces_is_superseded_at_once_and_says_by_what():
+    story = Story()
+    story.after(Start(B, 1))
+    story.after(Start(A, 2))
+    assert story.outcomes[1] == Outcome(
+        "superseded", "superseded by a start of a (request 2)", profile="b", digest="b", id=1, by=2
+    )
+    story.clear()
+    story.serving()
+    assert result(story, 2) == "ready"
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        (StopAsked(id=2), "superseded by a stop (request 2)"),
+        (SleepAsked(2), "superseded by an unload (request 2)"),
+        (Reload(B, 2), "superseded by a start of b (request 2)"),
+        (Start(A, 2), "superseded by a start of a (request 2)"),
+    ],
+)
+def test_whatever_asks_for_something_else_supersedes_a_start(later, words):
+    story = Story()
+    story.after(Start(A_BEHIND, 1))
+    story.after(later)
+    assert (story.outcomes[1].why, story.outcomes[1].by) == (words, 2)
+
+
+def test_a_load_that_is_asked_for_while_it_sleeps_down_supersedes_the_unload():
+    story = Story().up(A_BEHIND)
+    story.after(SleepAsked(1))
+    story.after(WakeAsked(2))
+    assert (result(story, 1), result(story, 2)) == ("superseded", None)
+    story.drained()
+    story.exited(GONE)
+    story.clear()
+    story.serving()
+    assert result(story, 2) == "ready"
+
+
+def test_who_asks_for_the_same_shares_the_outcome():
+    story = Story().up(A_BEHIND)
+    story.after(StopAsked(id=1))
+    story.after(StopAsked(now=True, id=2))
+    story.exited(GONE)
+    assert [result(story, id_) for id_ in (1, 2)] == ["stopped", "stopped"]
+
+
+def test_a_load_while_it_loads_shares_the_outcome_of_the_start():
+    story = Story()
+    story.after(Start(A_BEHIND, 1))
+    story.after(WakeAsked(2))
+    story.clear()
+    story.serving("running on the CPU")
+    assert [result(story, id_) for id_ in (1, 2)] == ["degraded", "degraded"]
+
+
+def test_where_there_is_nothing_to_do_the_outcome_is_what_is_so():
+    story = Story()
+    story.after(WakeAsked(1))
+    assert result(story, 1) == "stopped"
+    story.up(A_BEHIND)
+    story.after(WakeAsked(2))
+    story.after(RestAsked(B_BEHIND, 3))
+    assert [result(story, id_) for id_ in (2, 3)] == ["ready", "ready"]
+
+
+def test_an_outcome_of_a_rollback_has_the_plan_that_runs():
+    story = Story().up(A)
+    story.after(Start(B, 7))
+    story.drained()
+    story.exited(GONE)
+    story.clear()
+    story.exited(HOPELESS)
+    story.clear()
+    story.serving()
+    assert (result(story, 7), story.outcomes[7].profile, story.outcomes[7].digest) == (
+        "rolled back",
+        "a",
+        "a",
+    )
+
+
+# --- reloads
+
+RENEWED = replace(A, stop=Stop(grace_seconds=99))  # the same process, other policies
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_reload_of_the_same_process_only_takes_over_its_policies(asleep):
+    story = Story().asleep(A) if asleep else Story().up(A)
+    state = story.life.state
+    assert story.after(Reload(RENEWED, 5)) == []
+    assert (result(story, 5), story.life.state, story.life.plan) == ("unchanged", state, RENEWED)
+    assert story.life.outcome.result == ("asleep" if asleep else "ready")
+
+
+def test_a_reload_of_another_process_is_a_start():
+    story = Story().up(A)
+    assert story.after(Reload(B, 5)) == [Do.DRAIN, Do.ARM_DRAIN]
+
+
+def test_what_sleeps_goes_on_sleeping_with_the_plan_of_a_reload():
+    story = Story().asleep()
+    assert story.after(Reload(B_BEHIND, 5)) == [Do.SETTLE]
+    assert (result(story, 5), story.life.state, story.life.plan) == ("asleep", State.SLEEPING, B_BEHIND)
+
+
+def test_a_switch_that_fails_goes_back_to_the_plan_with_the_policies_of_the_reload():
+    story = Story().up(A)
+    story.after(Reload(RENEWED, 5))
+    story.start(B)
+    story.drained()
+    story.exited(GONE)
+    story.clear()
+    story.exited(HOPELESS)
+    assert story.life.plan is RENEWED
+
+
 def test_a_stop_during_a_backoff_stays_stopped():
     story = Story().up()
     story.exited()
@@ -717,10 +860,16 @@ class RandomLife(RuleBasedStateMachine):
         self.signalled: set[int] = set()
         self.stopped = False  # a stop is the last thing that counts
         self.past: list = []
+        self.asked: list[int] = []
+        self.outcomes: list[Outcome] = []
 
     @initialize()
     def begin(self):
-        self.tell(Start(replace(A, stop=Stop(grace_seconds=3, insist_seconds=2))))
+        self.ask(Start, replace(A, stop=Stop(grace_seconds=3, insist_seconds=2)))
+
+    def ask(self, kind, *about):
+        self.asked.append(len(self.asked) + 1)
+        self.tell(kind(*about, id=self.asked[-1]))
 
     def tell(self, happened):
         self.past.append(happened)
@@ -728,6 +877,7 @@ class RandomLife(RuleBasedStateMachine):
             self.stopped = isinstance(happened, StopAsked)
         before, serial = self.life.state, self.life._serial
         commands = self.life.handle(happened, self.now)
+        self.outcomes += self.life.decided()
         if self.life._serial != serial:
             self.timer = None
         for command in commands:
@@ -736,7 +886,7 @@ class RandomLife(RuleBasedStateMachine):
             self.stop_deadline = self.now + drain_bound(self.life.plan) + stop_bound(self.life.plan)
         elif self.life.state not in LEAVING or Do.SETTLE in {command.do for command in commands}:
             self.stop_deadline = None
-        if self.life.state is State.DRAINING and happened == StopAsked():
+        if self.life.state is State.DRAINING and isinstance(happened, StopAsked) and not happened.now:
             self.stop_deadline = min(
                 self.stop_deadline, self.now + self.patience() + stop_bound(self.life.plan)
             )
@@ -760,26 +910,35 @@ class RandomLife(RuleBasedStateMachine):
     @rule(plan=st.sampled_from([A, B, A_BEHIND, B_BEHIND]))
     def person_starts(self, plan):
         self.spawns.clear()
-        self.tell(Start(plan))
+        self.ask(Start, plan)
+
+    @rule(plan=st.sampled_from([A, RENEWED, B_BEHIND]))
+    def a_profile_is_read_again(self, plan):
+        sleeps = self.life.state is State.SLEEPING
+        runs = self.life.state in {State.READY, State.DEGRADED} and self.life.plan.digest == plan.digest
+        if not (sleeps or runs):
+            self.spawns.clear()
+            self.stopped = False
+        self.ask(Reload, plan)
 
     @rule(now=st.booleans())
     def person_stops(self, now):
-        self.tell(StopAsked(now))
+        self.ask(StopAsked, now)
 
     @rule()
     def nobody_wants_it(self):
-        self.tell(SleepAsked())
+        self.ask(SleepAsked)
 
     @rule()
     def somebody_wants_it(self):
         if self.life.state in LEAVING | {State.SLEEPING}:
             self.spawns.clear()  # what sleeps is loaded as often as it is wanted
-        self.tell(WakeAsked())
+        self.ask(WakeAsked)
 
     @rule(plan=st.sampled_from([A, B_BEHIND]))
     def a_plan_is_to_rest(self, plan):
         self.stopped = self.stopped and self.life.state not in {State.STOPPED, State.FAILED, State.SLEEPING}
-        self.tell(RestAsked(plan))
+        self.ask(RestAsked, plan)
 
     @rule()
     def the_last_answer_ends(self):
@@ -825,6 +984,19 @@ class RandomLife(RuleBasedStateMachine):
         assert (self.life.state, self.life.launch, self.life.plan) == before
 
     @invariant()
+    def every_request_has_one_outcome_or_waits_for_what_is_under_way(self):
+        decided = [outcome.id for outcome in self.outcomes]
+        assert len(set(decided)) == len(decided), "decided twice"
+        waiting = set(self.asked) - set(decided)
+        assert {each.id for each in self.life._open} == waiting, "lost"
+        assert not waiting or self.life.state in UNDER_WAY, "nothing is under way, and somebody waits"
+
+    @invariant()
+    def who_waits_waits_for_one_thing(self):
+        kinds = {type(each) for each in self.life._open} - {WakeAsked, SleepAsked, RestAsked}
+        assert len(kinds) <= 1
+
+    @invariant()
     def a_stop_ends_within_its_bound(self):
         if self.stop_deadline is not None:
             assert self.now <= self.stop_deadline
@@ -856,7 +1028,7 @@ class RandomLife(RuleBasedStateMachine):
         assert len(window) <= A.restart.max_restarts + 2  # the first start, and one rollback
 
     def teardown(self):
-        self.tell(StopAsked())
+        self.ask(StopAsked)
         for _ in range(5):
             if self.timer is not None and self.life.state in LEAVING:
                 self.time_passes()
