@@ -133,6 +133,7 @@ def _set_up_logging(file: Path, shown: Terminal | None) -> QueueListener:
     logging.raiseExceptions = False  # a full disk must not fill the terminal too
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     written.setFormatter(formatter)
+    heard[0].setFormatter(logging.Formatter("%(message)s"))
     for handler in heard[1:]:
         if handler.formatter is None:
             handler.setFormatter(formatter)
