@@ -124,6 +124,8 @@ def _lines(now: Status) -> Iterator[str]:
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
     yield f"log       {server['log']}"
+    if held := server.get("held_by"):
+        yield f"held by   {held['owner']}, {held['why']}, for {duration(time.time() - _epoch(held['since']))}"
     yield from _news(now)
     for warning in (*server["warnings"], *(server.get("memory") or {}).get("warnings", ())):
         yield f"warning   {warning}"

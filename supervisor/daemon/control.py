@@ -258,7 +258,7 @@ def _refuse_if_held(instance: Instance, request: Message) -> None:
     hold = instance.server.hold
     if hold is not None and request.get("hold") != hold.id:
         raise SupervisorError(
-            f"{hold.owner} holds the server since {iso(hold.since)}: {hold.why}.",
+            f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
             hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
         )
 

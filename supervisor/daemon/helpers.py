@@ -127,8 +127,11 @@ class Reloads:
         try:
             while self._wanted:
                 self._wanted = False
-                if why := why_not(await self._run()):
+                answer = await self._run()
+                if why := why_not(answer):
                     log.warning("the reload failed: %s", why)
+                else:
+                    log.info("reloaded: %s", answer["outcome"]["result"])
         finally:
             self._under_way = False
             self._over()

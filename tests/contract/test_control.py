@@ -339,7 +339,7 @@ async def test_others_are_told_who_holds_a_server_and_its_owner_goes_on(test, tm
     async with held(control) as id_:
         for op in ("start", "reload", "load", "unload", "hold"):
             refusal = await answer_to(control, op, plan=sent)
-            assert "engine update (pid 7) holds the server since" in refusal["error"]
+            assert "engine update (pid 7) has held the server since" in refusal["error"]
             assert "comparing a with b" in refusal["error"]
         status = (await answer_to(control, "status"))["status"]
         assert status["servers"][0]["held_by"]["owner"] == "engine update (pid 7)"
