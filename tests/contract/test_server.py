@@ -267,6 +267,21 @@ async def test_a_stop_during_the_load_is_a_stop_and_no_failure(test, tmp_path):
 
 
 @promise
+async def test_a_model_on_a_disk_that_hangs_stops_nothing_else(test, tmp_path):
+    """As a network mount does: a named pipe that nobody writes into cannot be opened either."""
+    model = tmp_path / "model.gguf"
+    os.mkfifo(model)
+    starting = test.server.start(replace(plan(tmp_path), model_files=(str(model),)))
+    await test.until(lambda: test.server.busy)
+    assert test.server.busy == "waiting for the disk of the engine or the model"
+    assert (await test.server.stop()).result == "stopped"
+    assert (await starting).result == "superseded"
+    assert (await test.server.start(plan(tmp_path))).result == "ready"
+    os.close(os.open(model, os.O_WRONLY | os.O_NONBLOCK))  # the look that hung ends, and changes nothing
+    assert test.server.state is State.READY
+
+
+@promise
 async def test_a_switch_that_fails_brings_the_old_one_back(test, tmp_path):
     await test.server.start(plan(tmp_path, name="good"))
     outcome = await test.server.start(

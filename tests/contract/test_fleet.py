@@ -1,0 +1,67 @@
+"""Several servers by name: each with its own log, lock and record, and requests that nobody confuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from supervisor.daemon.places import generation_lock, make_folders, record_file, server_logs
+from supervisor.errors import NotFound
+from supervisor.fleet.fleet import Fleet
+from supervisor.locks import held_by
+from supervisor.paths import Paths
+from supervisor.server.instance import Instance
+from supervisor.server.table import State
+
+from ..fakes.launching import BOUND_SECONDS
+from ..fakes.loops import run_story
+from .test_server import plan
+
+pytestmark = pytest.mark.usefixtures("each_loop")
+
+
+def fleet_of(paths, *names):
+    def make(name, next_id):
+        return Instance(name, paths, on_change=lambda: None, under_way=lambda: 0, next_id=next_id)
+
+    return Fleet(names, make)
+
+
+def test_two_servers_live_beside_each_other(tmp_path):
+    paths = Paths.under(tmp_path / "home")
+    make_folders(paths)
+
+    async def story():
+        fleet = fleet_of(paths, "default", "small")
+        working = asyncio.create_task(fleet.run())
+        one, two = fleet.get(), fleet.get("small")
+        first, second = (each.server for each in (one, two))
+        outcomes = await asyncio.gather(
+            first.start(plan(tmp_path, name="p")), second.start(plan(tmp_path, name="q"))
+        )
+        assert [(each.result, each.profile) for each in outcomes] == [("ready", "p"), ("ready", "q")]
+        assert len({each.id for each in outcomes}) == 2
+        assert first.child.identity.pid != second.child.identity.pid
+        await fleet.passed()
+        assert (await second.sleep()).result == "asleep"
+        assert (first.state, second.state) == (State.READY, State.SLEEPING)
+        with pytest.raises(NotFound, match="'other'"):
+            fleet.get("other")
+        assert (await fleet.stop()).result == "stopped"
+        assert {each.server.state for each in fleet} == {State.STOPPED}
+        fleet.close()
+        working.cancel()
+        return [one.output.path.name, two.output.path.name]
+
+    async def bounded():
+        async with asyncio.timeout(BOUND_SECONDS * 2):
+            return await story()
+
+    assert run_story(bounded()) == ["llama-server.log", "llama-server-small.log"]
+    for name, profile in (("default", "p"), ("small", "q")):
+        assert held_by(generation_lock(paths, name)) is not None
+        record = json.loads(record_file(paths, name).read_text())
+        assert (record["server"], record["profile"], record["state"]) == (name, profile, "stopped")
+        assert server_logs(paths, name)[0].exists()

@@ -1,0 +1,113 @@
+"""Two builds compared: only by the outcomes of the comparison's own requests, and nobody else's server is touched."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from supervisor.paths import Paths
+from supervisor.plan.types import LaunchPlan
+from supervisor.plan.wire import to_json
+from supervisor.progress import Silent
+from supervisor.update import contest
+from supervisor.update.contest import Contest
+from supervisor.update.speed import Load, Speed
+
+OLD = LaunchPlan("p", ("old",), {}, "127.0.0.1", 1, "b1", "cpu", "", "m", "old")
+NEW = replace(OLD, argv=("new",), build="b2", digest="new")
+OTHER = replace(OLD, profile="c", argv=("other",), digest="other")
+LOAD = Load(8, 8)
+
+
+class Daemon:
+    """Answers as one does; ``decide`` is what each start comes to."""
+
+    def __init__(self, **speeds):
+        self.running = OLD
+        self.speeds = speeds
+        self.started: list[str] = []
+        self.held: list[int] = []
+        self.decide = lambda plan: "ready"
+
+    @contextmanager
+    def hold(self, paths, owner, why):
+        assert (owner, why) == ("engine update", "comparing b2 with b1")
+        self.held.append(7)
+        yield 7
+        self.held.clear()
+
+    def ask(self, paths, request):
+        if request["op"] == "status":
+            return {"status": {"server": {"state": "ready"}}}
+        plan = self.running
+        return {"profile": plan.profile, "url": plan.digest, "key": "", "plan": to_json(plan)}
+
+    def follow(self, paths, request, say):
+        assert self.held == [request["hold"]], "while it compares, the server is ours"
+        digest = request["plan"]["digest"]
+        self.started.append(digest)
+        result = self.decide(digest)
+        if result != "superseded":
+            self.running = {"old": OLD, "new": NEW}[digest]
+        outcome = {"result": result, "why": "superseded by a start of c (request 9)", "hint": ""}
+        return {"outcome": outcome, "status": {"server": {"last_failure": None}}}
+
+    def measure(self, url, key, load):
+        return Speed(self.speeds[url], 100.0, load or LOAD)
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The verdict about the new build beside this daemon."""
+
+    @contextmanager
+    def waiting(_):
+        yield Silent()
+
+    def between(daemon):
+        monkeypatch.setattr(contest, "client", daemon)
+        monkeypatch.setattr(contest.speed, "measure", daemon.measure)
+        return Contest(Paths.under(Path("/nowhere")), Silent(), waiting).between(NEW, OLD)
+
+    return between
+
+
+def test_one_that_is_as_fast_stays(compared):
+    daemon = Daemon(old=10.0, new=10.0)
+    verdict = compared(daemon)
+    assert (verdict.worse, verdict.withdrawn, daemon.started) == ("", "", ["new"])
+
+
+def test_one_that_is_slower_goes_back(compared):
+    daemon = Daemon(old=10.0, new=5.0)
+    verdict = compared(daemon)
+    assert "50 % of the 10.0" in verdict.worse
+    assert daemon.started == ["new", "old"]
+
+
+def test_a_comparison_that_was_superseded_touches_nothing_any_more(compared):
+    """`switch c` meanwhile: once c's speed was judged as the new build's, and once c was killed for the old one."""
+    daemon = Daemon(old=10.0)
+    daemon.decide = lambda digest: "superseded"
+    verdict = compared(daemon)
+    assert verdict.withdrawn == "The start of b2 was superseded by a start of c (request 9)"
+    assert (verdict.worse, daemon.started) == ("", ["new"])
+
+
+def test_what_runs_in_its_place_is_not_measured_for_it(compared):
+    daemon = Daemon(old=10.0, other=42.6)
+
+    follow = daemon.follow
+
+    def replaced(paths, request, say):
+        answer = follow(paths, request, say)
+        daemon.running = OTHER
+        return answer
+
+    daemon.follow = replaced
+    verdict = compared(daemon)
+    assert verdict.withdrawn == "c runs in place of p"
+    assert (verdict.figures, daemon.started) == ("", ["new"])
