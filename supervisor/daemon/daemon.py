@@ -183,8 +183,8 @@ class Daemon:
             write_record(record_file(self._paths), self._record())
             self._remember_adjustment()
             self._keep_figures()
-        except OSError as error:
-            log.warning("the state record cannot be written: %s", error)
+        except SupervisorError as error:
+            log.warning("%s", error)
 
     def _remember_adjustment(self) -> None:
         """A plan that served where another one died of memory is what the next start begins with."""

@@ -8,16 +8,15 @@ as any client; what it found stands in a file.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json
 from ..profile.types import AutoUpdate
 
 log = logging.getLogger(__name__)
@@ -53,10 +52,7 @@ async def keep_looking(
 
 def news_in(file: Path) -> dict[str, Any] | None:
     """What the last look found, as ``engine update`` wrote it; None where nothing can be read."""
-    with suppress(OSError, ValueError):
-        found = json.loads(file.read_text("utf-8"))
-        return found if isinstance(found, dict) else None
-    return None
+    return read_json(file, dict)
 
 
 def _look(command: Sequence[str], *, apply: bool) -> subprocess.Popen[bytes] | None:
