@@ -29,6 +29,7 @@ from ..server.output import OutputLog
 from .daemon import Daemon
 from .endpoint import endpoint
 from .manager import Manager, manager_in
+from .orders import take_orders
 from .places import SERVER_LOG, daemon_lock, daemon_log, generation_lock, make_folders, record_file
 from .terminal import Terminal, handlers, terminal_on
 
@@ -40,7 +41,7 @@ LOG_BYTES = 1_000_000
 def main() -> int:
     """Run until stopped; the exit code of the whole `start`."""
     loop_factory = _loop_factory()  # imports what it needs while `start` still prepares
-    text = sys.stdin.read()
+    text = take_orders()
     if not text:  # whoever started us found out that there is nothing to run
         return 0
     orders = json.loads(text)
