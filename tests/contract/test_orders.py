@@ -64,8 +64,10 @@ def daemon(how, tmp_path):
     try:
         assert any("ready" in line for line in process.stdout), "it did not become ready"
         pid = client.ask(paths, {"op": "status"})["status"]["daemon"]["pid"]
-        yield pid
-        client.ask(paths, {"op": "stop"})
+        try:
+            yield pid
+        finally:
+            client.ask(paths, {"op": "stop"})
         assert wait_until_gone(pid)
     finally:
         process.kill()
