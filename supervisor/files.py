@@ -81,7 +81,7 @@ def write_json(
     mode: int | None = PRIVATE,
     durable: bool = False,
 ) -> None:
-    """Write a file that has one writer at a time, or that the last writer may win; see `replacing`."""
+    """Write a file that no change of another process can be lost from; see `replacing`, else `JsonFile`."""
     text = json.dumps({"schema": schema, **document}, indent=2)
     replace_file(path, f"{text}\n".encode(), mode=mode, durable=durable)
 
@@ -92,8 +92,9 @@ def read_json(
     """
     What ``parse`` makes of the object in the file; None where there is none that this program understands.
 
-    ``parse`` gets the object without its schema, and raises what it likes for one that is damaged.  Schemas
-    above ``schema`` are not understood; with ``exact``, as caches need it, those below are not either.
+    ``parse`` gets the object without its schema; for a damaged one it may raise ValueError, LookupError,
+    TypeError, AttributeError or SupervisorError.  A schema above ``schema`` is not understood; with
+    ``exact``, as caches need it, one below is not either.
     """
     try:
         return _load(path, parse, schema, exact=exact)
@@ -223,8 +224,8 @@ def _sweep(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows opens no folders."""
-    if sys.platform != "win32":
+    """Make the rename itself survive a power cut, where the system can: Windows opens no folders."""
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 
 def take_orders() -> str:
-    """Read them to their end, and put /dev/null in their place; "" where whoever started us gave none."""
+    """Read them to their end, and put /dev/null in their place; "" where `start` found nothing to run."""
     text = sys.stdin.read()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, sys.stdin.fileno())

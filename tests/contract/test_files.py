@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -296,18 +297,14 @@ except Exception as error:
         "JsonFile(Path(sys.argv[1]), dict, dict, {}).update(lambda _: {'new': 1})",
     ],
 )
-def test_a_folder_that_may_not_be_written_is_said(code, tmp_path):
-    file = tmp_path / "kept.json"
-    write_json(file, {"old": 1}, mode=SHARED)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o555)
-    try:
-        said = said_by(FORBIDDEN.replace("{}", code), file)
-    finally:
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o700)
-    assert said.startswith(f"PermissionDenied {file}")
-    assert read_json(file, dict) == {"old": 1}
+def test_a_folder_that_may_not_be_written_is_said(code):
+    with TemporaryDirectory() as folder:  # pytest's is below one that is closed to whom root becomes
+        file = Path(folder) / "kept.json"
+        write_json(file, {"old": 1}, mode=SHARED)
+        Path(folder).chmod(0o555)
+        assert said_by(FORBIDDEN.replace("{}", code), file).startswith(f"PermissionDenied {file}")
+        Path(folder).chmod(0o700)
+        assert read_json(file, dict) == {"old": 1}
 
 
 def test_a_file_that_windows_does_not_replace_at_once_is_tried_again(tmp_path, monkeypatch):
