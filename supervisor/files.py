@@ -180,11 +180,12 @@ def _load(
             return parse(document)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, SupervisorError) as error:
         why = f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else "not what it should be"
-        raise _Damaged(f"{path}: this is {why}.", hint=f"Mend it. {remedy}") from error
+        raise _Damaged(f"{path}: this is {why}.", hint=f"Mend it. {remedy}".rstrip()) from error
     if exact:
         raise _Damaged(f"{path} is of another version.")
     raise ConfigError(
-        f"{path} was written by a newer goss-supervisor (schema {found}).", hint=f"Update this one. {remedy}"
+        f"{path} was written by a newer goss-supervisor (schema {found}).",
+        hint=f"Update this one. {remedy}".rstrip(),
     )
 
 
