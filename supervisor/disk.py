@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import PermissionDenied, SupervisorError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a limit of the file system, or ulimit -f
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOLCK}
 _ELSEWHERE = "set GOSS_SUPERVISOR_HOME to a folder on another disk."
 
 

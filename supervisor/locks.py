@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import PermissionDenied
+from .disk import cannot_write
 from .progress import Progress
 
 if sys.platform == "win32":
@@ -46,15 +46,12 @@ class Lock:
         """
         Take it without waiting, and write `holder` into the file for others to read.
 
-        ``None``: somebody holds it, see `held_by`.  Raises PermissionDenied where it cannot be locked.
+        ``None``: somebody holds it, see `held_by`.  Raises PermissionDenied or SupervisorError (a full disk).
         """
         try:
             fd = _take(path, holder)
         except OSError as error:
-            raise PermissionDenied(
-                f"{path} cannot be locked: {error.strerror or error}.",
-                hint="Put the home (GOSS_SUPERVISOR_HOME) into a folder of yours on a local disk.",
-            ) from error
+            raise cannot_write(path, error) from error
         return None if fd is None else cls(path, fd)
 
     def release(self) -> None:

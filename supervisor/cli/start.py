@@ -242,15 +242,11 @@ if sys.platform == "win32":
         return subprocess.run(_DAEMON, input=orders, check=False).returncode
 
 else:
+    from ..daemon.orders import give_orders
 
     def _become_the_daemon(orders: bytes) -> NoReturn:
         """The same process goes on, without all that preparing needed."""
-        import tempfile  # noqa: PLC0415 - as in `_orders`
-
-        with tempfile.TemporaryFile() as file:  # without a name: secrets are on their way in it
-            file.write(orders)
-            file.seek(0)
-            os.dup2(file.fileno(), 0)
+        give_orders(orders)
         os.execv(sys.executable, _DAEMON)  # noqa: S606 - no shell is what is wanted
 
 

@@ -28,6 +28,7 @@ from ..plan.wire import from_json, listen_from_json
 from .daemon import Daemon
 from .endpoint import endpoint
 from .manager import Manager, manager_in
+from .orders import take_orders
 from .places import daemon_lock, daemon_log, make_folders
 from .terminal import Terminal, handlers, terminal_on
 
@@ -40,7 +41,7 @@ LAST_LINES_SECONDS = 2.0  # for a disk that hangs
 def main() -> int:
     """Run until stopped; the exit code of the whole `start`."""
     loop_factory = _loop_factory()  # imports what it needs while `start` still prepares
-    text = sys.stdin.read()
+    text = take_orders()
     if not text:  # whoever started us found out that there is nothing to run
         return 0
     orders = json.loads(text)

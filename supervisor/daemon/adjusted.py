@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
+from typing import Any
+
+from ..files import JsonFile
 
 _MOST = 100  # the oldest goes first; a digest covers model, build and options
 
 
 def known(file: Path) -> dict[str, str]:
     """What was changed, by the digest of the plan; empty where nothing can be read."""
-    try:
-        kept = json.loads(file.read_text("utf-8"))
-        return {str(digest): str(words) for digest, words in kept.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    return _json(file).known()
 
 
 def remember(file: Path, digest: str, words: str) -> None:
-    """Raises OSError where it cannot be written."""
-    before = known(file)
-    if before.get(digest) == words:
-        return
-    kept = {**before, digest: words}
-    staged = file.with_name(f"{file.name}.{os.getpid()}.new")
-    staged.write_text(json.dumps(dict(list(kept.items())[-_MOST:])), "utf-8")
-    staged.replace(file)
+    """Raises SupervisorError where it cannot be written."""
+    if known(file).get(digest) != words:
+        _json(file).update(lambda kept: dict(list({**kept, digest: words}.items())[-_MOST:]))
+
+
+def _json(file: Path) -> JsonFile[dict[str, str]]:
+    return JsonFile(file, _plans, lambda plans: {"plans": plans}, {})
+
+
+def _plans(document: dict[str, Any]) -> dict[str, str]:
+    """Before it had a schema, the document was the plans."""
+    return {str(digest): str(words) for digest, words in document.get("plans", document).items()}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
 
+from ..files import write_json
 from .endpoint import Endpoint, TokenEndpoint
 from .places import private_folder
 
@@ -46,7 +46,5 @@ async def _with_token(at: TokenEndpoint, handler: Handler) -> asyncio.Server:
             writer.close()
 
     server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=LONGEST_LINE)
-    descriptor = os.open(at.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"port": server.sockets[0].getsockname()[1], "token": token}, file)
+    write_json(at.path, {"port": server.sockets[0].getsockname()[1], "token": token})
     return server

@@ -7,14 +7,13 @@ By the command that a person would run, which then asks us as any client; what i
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json
 from ..profile.types import AutoUpdate
 from .helpers import LOOK_FOR_UPDATE, Answer
 
@@ -52,7 +51,4 @@ async def keep_looking(
 
 def news_in(file: Path) -> dict[str, Any] | None:
     """What the last look found, as ``engine update`` wrote it; None where nothing can be read."""
-    with suppress(OSError, ValueError):
-        found = json.loads(file.read_text("utf-8"))
-        return found if isinstance(found, dict) else None
-    return None
+    return read_json(file, dict)

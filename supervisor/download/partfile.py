@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ..files import read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class PartFile:
-    """``<target>.part``, with its note in ``<target>.part.json``.  All methods raise OSError."""
+    """``<target>.part``, with its note in ``<target>.part.json``.  Raises OSError or SupervisorError."""
 
     path: Path
 
@@ -44,18 +45,13 @@ class PartFile:
 
     def note(self) -> Note | None:
         """None where there is none, or none that can be read."""
-        try:
-            return Note(**json.loads(self._note.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
+        return read_json(self._note, lambda fields: Note(**fields))
 
     def begin(self, note: Note) -> None:
         """Empty, and of this file.  The note is written last, so a part never has one of another file."""
         self._note.unlink(missing_ok=True)
         self.path.write_bytes(b"")
-        staged = self._note.with_name(f"{self._note.name}.new")
-        staged.write_text(json.dumps(asdict(note)), "utf-8")
-        staged.replace(self._note)
+        write_json(self._note, asdict(note))
 
     def remove(self) -> None:
         with suppress(FileNotFoundError):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..disk import cannot_write
-from ..locks import waiting_lock
-from ..progress import Silent
+from ..files import JsonFile
 
 KEPT = 10  # choices for each channel
-FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,49 +51,31 @@ class Chosen:
 
     def tags(self, channel: str) -> tuple[str, ...]:
         """The newest choice first; empty where none was made."""
-        return self._read().tags.get(channel, ())
+        return self._json.known().tags.get(channel, ())
 
     def choose(self, channel: str, tag: str) -> None:
-        self._change(lambda choices: choices.chosen(channel, tag))
+        self._json.update(lambda choices: choices.chosen(channel, tag))
 
     def back(self, channel: str) -> str | None:
         """Undo the newest choice; the one that holds now, or None (and no change) where there is no other."""
-        before, after = self._change(lambda choices: choices.gone_back(channel))
+        before, after = self._json.update(lambda choices: choices.gone_back(channel))
         return None if after == before else after.tags[channel][0]
 
     def mark_bad(self, key: str, reason: str) -> None:
-        self._change(lambda choices: choices.marked(key, reason))
+        self._json.update(lambda choices: choices.marked(key, reason))
 
     def forgive(self, key: str) -> None:
-        self._change(lambda choices: choices.forgiven(key))
+        self._json.update(lambda choices: choices.forgiven(key))
 
     def bad(self, key: str) -> str:
         """Why a build is bad; "" for one that is not."""
-        return self._read().bad.get(key, "")
+        return self._json.known().bad.get(key, "")
 
-    def _change(self, change: Callable[[Choices], Choices]) -> tuple[Choices, Choices]:
-        lock = self.file.with_name(f"{self.file.name}.lock")
-        with waiting_lock(lock, "waiting for another goss-supervisor", Silent()):
-            before = self._read()
-            after = change(before)
-            if after != before:
-                self._write(after)
-        return before, after
+    @property
+    def _json(self) -> JsonFile[Choices]:
+        return JsonFile(self.file, _parse, asdict, Choices(), durable=True)
 
-    def _read(self) -> Choices:
-        try:
-            kept: Any = json.loads(self.file.read_text("utf-8"))
-            tags = {str(channel): tuple(map(str, each)) for channel, each in kept["tags"].items()}
-            return Choices(tags, {str(key): str(reason) for key, reason in kept["bad"].items()})
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return Choices()
 
-    def _write(self, choices: Choices) -> None:
-        text = json.dumps({"format": FORMAT, "tags": choices.tags, "bad": choices.bad}, indent=2)
-        staged = self.file.with_name(f"{self.file.name}.{os.getpid()}.new")
-        try:
-            staged.write_text(f"{text}\n", "utf-8")
-            staged.replace(self.file)
-        except OSError as error:
-            staged.unlink(missing_ok=True)
-            raise cannot_write(self.file, error) from error
+def _parse(document: dict[str, Any]) -> Choices:
+    tags = {str(channel): tuple(map(str, each)) for channel, each in document["tags"].items()}
+    return Choices(tags, {str(key): str(reason) for key, reason in document["bad"].items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import NoSuitableEngine, VerificationFailed
+from ..errors import NoSuitableEngine, SupervisorError, VerificationFailed
+from ..files import SHARED, read_json, write_json
 from ..options.help import Capabilities, parse_help
 from ..tool import Outcome, clean_environment, run_tool
 from .broken import cannot_start, does_not_answer
@@ -109,29 +109,21 @@ def _recall_digest(files: Sequence[Path], cache_dir: Path) -> Inspection | None:
 
 def _recall(file: Path) -> Inspection | None:
     """None for what is not there or cannot be read: it is asked again, and written anew."""
-    try:
-        kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        if kept["format"] != FORMAT:
-            return None
-        capabilities = Capabilities.from_json(kept["capabilities"])
-        return Inspection(capabilities, tuple(kept["devices"]), kept["digest"])
-    except (OSError, ValueError, KeyError, TypeError, VerificationFailed):
-        return None
+    return read_json(file, _inspection, schema=FORMAT, exact=True)
+
+
+def _inspection(kept: dict[str, Any]) -> Inspection:
+    capabilities = Capabilities.from_json(kept["capabilities"])
+    return Inspection(capabilities, tuple(kept["devices"]), kept["digest"])
 
 
 def _remember(files: Sequence[Path], what: Inspection) -> None:
     """A cache that cannot be written costs time, and nothing else."""
-    text = json.dumps(
-        {
-            "format": FORMAT,
-            "digest": what.digest,
-            "devices": what.devices,
-            "capabilities": what.capabilities.to_json(),
-        }
-    )
-    with contextlib.suppress(OSError):
+    kept = {
+        "digest": what.digest,
+        "devices": what.devices,
+        "capabilities": what.capabilities.to_json(),
+    }
+    with contextlib.suppress(SupervisorError):
         for file in files:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            staged = file.with_name(f"{file.name}.{os.getpid()}.new")
-            staged.write_text(text, "utf-8")
-            staged.replace(file)
+            write_json(file, kept, schema=FORMAT, mode=SHARED)

@@ -6,9 +6,11 @@ The engines that stand below ``engines/<repository>/<tag>/<flavour>/``.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from ..files import SHARED, read_json, write_json
 
 RECORD = "install.json"
 
@@ -53,20 +55,19 @@ def folder(engines: Path, repository: str, tag: str, flavour: str) -> Path:
 
 
 def write_record(root: Path, install: Install) -> None:
-    staged = root / f"{RECORD}.new"
-    staged.write_text(json.dumps(asdict(install), indent=2) + "\n", "utf-8")
-    staged.replace(root / RECORD)
+    """Raises PermissionDenied or SupervisorError."""
+    write_json(root / RECORD, asdict(install), mode=SHARED, durable=True)
 
 
 def read_record(root: Path) -> Install | None:
     """None where there is no complete engine."""
-    try:
-        kept = json.loads((root / RECORD).read_text("utf-8"))
-        lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
-        install = Install(**{**kept, **lists})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None
-    return install if install.complete else None
+    install = read_json(root / RECORD, _install)
+    return install if install and install.complete else None
+
+
+def _install(kept: dict[str, Any]) -> Install:
+    lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
+    return Install(**{**kept, **lists})
 
 
 def installed(engines: Path) -> tuple[Install, ...]:

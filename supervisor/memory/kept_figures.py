@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import SupervisorError
+from ..files import JsonFile
 from .told import Asked, Taken, Told
 
 if TYPE_CHECKING:  # the daemon keeps figures too, and needs neither
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the daemon keeps figures too, and needs neither
 FORMAT = 1  # to be raised when what is kept means something else
 MOST = 200
 _SOURCES: tuple[Asked, ...] = ("engine", "measured")  # the surest last
+_Rows = tuple[tuple[str, Told], ...]
 
 
 def key_of(files: Sequence[Path], build: Build, settings: Settings) -> str | None:
@@ -46,33 +47,30 @@ class Figures:
 
     def find(self, key: str) -> tuple[Told, ...]:
         """All that was told about ``key``, the surest last."""
-        found = [told for kept, told in self._all() if kept == key]
+        found = [told for kept, told in self._json.known() if kept == key]
         return tuple(sorted(found, key=lambda told: _SOURCES.index(told.source)))
 
     def keep(self, key: str, told: Told) -> None:
         """In place of what the same source said before.  A file that cannot be written costs time only."""
-        others = [(kept, each) for kept, each in self._all() if (kept, each.source) != (key, told.source)]
-        rows = [_row(kept, each) for kept, each in (*others, (key, told))][-MOST:]
-        staged = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            staged.write_text(json.dumps({"format": FORMAT, "figures": rows}), "utf-8")
-            staged.replace(self.file)
-        except OSError:
-            with suppress(OSError):
-                staged.unlink()
 
-    def _all(self) -> list[tuple[str, Told]]:
-        """Nothing of a file that is not there, damaged or of another version."""
-        try:
-            kept = json.loads(self.file.read_text("utf-8"))
-            return [_read(row) for row in kept["figures"]] if kept["format"] == FORMAT else []
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return []
+        def change(rows: _Rows) -> _Rows:
+            others = (row for row in rows if (row[0], row[1].source) != (key, told.source))
+            return (*others, (key, told))[-MOST:]
+
+        with suppress(SupervisorError):
+            self._json.update(change)
+
+    @property
+    def _json(self) -> JsonFile[_Rows]:
+        return JsonFile(self.file, _parse, _render, (), schema=FORMAT, exact=True)
 
 
-def _row(key: str, told: Told) -> dict[str, Any]:
-    return {"key": key, **asdict(told)}
+def _render(rows: _Rows) -> dict[str, Any]:
+    return {"figures": [{"key": key, **asdict(told)} for key, told in rows]}
+
+
+def _parse(document: dict[str, Any]) -> _Rows:
+    return tuple(map(_read, document["figures"]))
 
 
 def _read(row: Any) -> tuple[str, Told]:  # noqa: ANN401 - whatever JSON gives

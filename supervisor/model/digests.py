@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from ..disk import cannot_write
+from ..files import SHARED, replace_file
 from ..progress import Progress
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -19,14 +19,7 @@ def digest_file(file: Path) -> Path:
 
 def keep_digest(file: Path, sha256: str) -> None:
     """In the format of sha256sum.  Raises SupervisorError and PermissionDenied of a disk."""
-    note = digest_file(file)
-    staged = note.with_name(f"{note.name}.new")
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_text(f"{sha256}  {file.name}\n", "utf-8")
-        staged.replace(note)
-    except OSError as error:
-        raise cannot_write(note, error) from error
+    replace_file(digest_file(file), f"{sha256}  {file.name}\n".encode(), mode=SHARED)
 
 
 def known_digest(file: Path) -> str:

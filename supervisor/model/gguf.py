@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 import struct
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
 from typing import IO
 
-from ..errors import PermissionDenied, SupervisorError
+from ..files import SHARED, replacing
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -110,27 +108,8 @@ def write_gguf(path: Path, values: Mapping[str, Value], tensors: Sequence[Tensor
     Raises PermissionDenied, or SupervisorError when the disk is full or otherwise unwilling.
     ValueError is the caller's mistake: a value that has no type, or data of another size than the shape's.
     """
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
-            _write(file, values, tensors)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except PermissionError as error:
-        raise PermissionDenied(
-            f"{path} cannot be written: {error.strerror}.", hint="Check the rights of its folder."
-        ) from error
-    except OSError as error:
-        raise SupervisorError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            hint="Make room on that disk, or name another folder.",
-        ) from error
-    finally:
-        if partial is not None:
-            with suppress(OSError):
-                partial.unlink()
+    with replacing(path, mode=SHARED) as file:
+        _write(file, values, tensors)
 
 
 def _write(file: IO[bytes], values: Mapping[str, Value], tensors: Sequence[Tensor]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import SupervisorError
+from ..files import SHARED, replace_file
 from .gguf import ValueType
 from .header import Header
 from .kinds import KINDS
@@ -47,15 +48,8 @@ class HeaderCache:
         """A cache that cannot be written costs time, and nothing else."""
         kept = {"format": FORMAT, "key": key, "stamp": stamp, "header": _plain(header)}
         text = json.dumps(kept, separators=(",", ":")).encode()
-        file = self._file(key)
-        staged = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.new")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            staged.write_bytes(f"{_digest(text)}\n".encode() + text)
-            staged.replace(file)
-        except OSError:
-            with suppress(OSError):
-                staged.unlink()
+        with suppress(SupervisorError):
+            replace_file(self._file(key), f"{_digest(text)}\n".encode() + text, mode=SHARED)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{_digest(os.fsencode(key))}.json"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import NotFound, PermissionDenied, SupervisorError, UsageError
+from ..errors import NotFound, PermissionDenied, UsageError
+from ..files import replace_file
 from .schema import NAME_PATTERN
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -116,31 +113,13 @@ def _to_be_renamed(stray: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Raises ``PermissionDenied`` or ``SupervisorError``; then the file is as it was before."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A link is followed: people keep their profiles in a repository and link them here.
-        _replace(path.resolve(), text.encode())
-    except PermissionError:
-        raise PermissionDenied(f"The file {path} may not be written.") from None
-    except OSError as error:
-        raise SupervisorError(f"The file {path} cannot be written: {error.strerror}.") from None
+    """
+    Replace a file that a person may edit: its mode stays.
 
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, name)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    A link is followed: people keep their profiles in a repository and link them here.
+    Raises PermissionDenied or SupervisorError; then the file is as it was before.
+    """
+    replace_file(path.resolve(), text.encode(), mode=None, durable=True)
 
 
 def _profiles_in(folder: Path) -> Iterator[Path]:

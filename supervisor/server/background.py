@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from ..errors import SupervisorError
+
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
@@ -55,7 +57,7 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def write(self, key: str, work: Work) -> None:
-        """``work`` may raise OSError, which is logged: a file that cannot be written ends no server."""
+        """``work`` may raise OSError or SupervisorError, which is logged: a file that cannot be written ends no server."""
         self._waiting[key] = work
         self._keys.put(key)
         if self._thread is None:
@@ -77,7 +79,7 @@ class Writer:
             elif work := self._waiting.pop(key, None):
                 try:
                     work()
-                except OSError as error:
-                    log.warning("%s cannot be written: %s", key, error)
+                except (OSError, SupervisorError) as error:
+                    log.warning("%s: %s", key, error)
                 except Exception:
-                    log.exception("%s cannot be written", key)
+                    log.exception("%s: it cannot be written", key)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import PermissionDenied, SupervisorError
+from ..files import replace_file
 from . import mark
 from .types import File
 
@@ -34,7 +34,10 @@ def write(files: Sequence[File]) -> tuple[Path, ...]:
     """
     stale = _stale(files)
     for file in stale:
-        _write(file)
+        try:
+            replace_file(file.path, file.text.encode(file.encoding), mode=file.mode)
+        except PermissionDenied as error:
+            raise _denied(file.path) from error
     return tuple(file.path for file in stale)
 
 
@@ -84,21 +87,6 @@ def refuse_another(path: Path, encoding: str = "utf-8") -> None:
 
 def _stale(files: Sequence[File]) -> list[File]:
     return [file for file in files if read(file.path, file.encoding) != file.text]
-
-
-def _write(file: File) -> None:
-    """By a rename, so that the manager never reads half a file."""
-    draft = file.path.with_name(f".{file.path.name}.{os.getpid()}")
-    try:
-        file.path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(file.text.encode(file.encoding))
-        draft.chmod(file.mode)
-        draft.replace(file.path)
-    except PermissionError as error:
-        raise _denied(file.path) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def _denied(path: Path) -> PermissionDenied:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,6 +19,7 @@ from ..engine.released import (
     channel_of,
     chosen_tag,
 )
+from ..files import write_json
 from ..paths import Paths
 from .subject import Subject, why_fixed
 
@@ -71,13 +71,9 @@ def look(subject: Subject, means: Means) -> News:
 
 
 def record(news: News, paths: Paths) -> None:
-    """Keep it for ``status``; raises OSError where nothing may be written."""
+    """Keep it for ``status``; raises SupervisorError where nothing may be written."""
     stamped = replace(news, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    file = update_file(paths)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staged = file.with_name(f"{file.name}.new")
-    staged.write_text(json.dumps({"schema": 1, **asdict(stamped)}) + "\n", "utf-8")
-    staged.replace(file)
+    write_json(update_file(paths), asdict(stamped))
 
 
 def released(subject: Subject, means: Means) -> Released:

@@ -73,7 +73,7 @@ def test_what_cannot_be_written_is_said_and_the_next_is_written(caplog):
     writer.write("other", lambda: written.append(1))
     writer.flush(BOUND_SECONDS)
     assert written == [1]
-    assert "the state record cannot be written: [Errno 28] No space left on device" in caplog.text
+    assert "the state record: [Errno 28] No space left on device" in caplog.text
 
 
 def test_a_disk_that_hangs_keeps_nobody_for_longer_than_the_bound():

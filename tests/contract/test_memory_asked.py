@@ -218,7 +218,7 @@ def test_a_damaged_file_is_as_none_and_is_written_anew(tmp_path: Path, text: str
 
 def test_nothing_staged_is_left_behind(tmp_path: Path) -> None:
     Figures(tmp_path / "figures.json").keep("key", TOLD)
-    assert [file.name for file in tmp_path.iterdir()] == ["figures.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["figures.json", "figures.json.lock"]
 
 
 @pytest.fixture(scope="module")

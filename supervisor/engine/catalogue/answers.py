@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+
+from ...errors import SupervisorError
+from ...files import SHARED, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +36,17 @@ class Answers:
 
     def get(self, url: str) -> Kept | None:
         file = self._file(url)
-        try:
-            kept = json.loads(file.read_text("utf-8"))
-            if kept["url"] != url:
-                return None
-            return Kept(str(kept["etag"]), str(kept["body"]), file.stat().st_mtime)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        kept = read_json(
+            file, lambda document: (document["url"], str(document["etag"]), str(document["body"]))
+        )
+        with contextlib.suppress(OSError):
+            if kept and kept[0] == url:
+                return Kept(*kept[1:], file.stat().st_mtime)
+        return None
 
     def put(self, url: str, etag: str, body: str) -> None:
-        file = self._file(url)
-        staged = file.with_name(f"{file.name}.{os.getpid()}.new")
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            staged.write_text(json.dumps({"url": url, "etag": etag, "body": body}), "utf-8")
-            staged.replace(file)
+        with contextlib.suppress(SupervisorError):
+            write_json(self._file(url), {"url": url, "etag": etag, "body": body}, mode=SHARED)
 
     def still_holds(self, url: str) -> None:
         with contextlib.suppress(OSError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import secrets
 import time
@@ -11,13 +10,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ...errors import ConfigError, NotFound, PermissionDenied, SupervisorError, UsageError
+from ...errors import NotFound, UsageError
+from ...files import JsonFile
 
-SCHEMA = 1
 Scope = Literal["inference", "admin"]
 PROFILE, LOCAL = "profile", "local"
 """The names that callers have whose keys are in no file."""
 
+_REMEDY = "Or delete it, and make new keys with goss-supervisor key add NAME."
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -63,28 +63,11 @@ class KeyFile:
 
     def keys(self) -> tuple[Key, ...]:
         """Raises ConfigError for a file that is not one of keys, PermissionDenied or SupervisorError."""
-        try:
-            return _keys_in(self.path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        except PermissionError:
-            raise PermissionDenied(f"The keys in {self.path} may not be read.") from None
-        except OSError as error:
-            raise SupervisorError(f"The keys in {self.path} cannot be read: {error.strerror}.") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            why = f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else "not a list of keys"
-            raise ConfigError(
-                f"{self.path}: this is {why}.",
-                hint="Put it right; or delete it, and make new keys with goss-supervisor key add NAME.",
-            ) from None
+        return self._json.read()
 
     def find(self, name: str) -> Key:
         """Raises NotFound with near names, and what `keys` raises."""
-        keys = self.keys()
-        for key in keys:
-            if key.name == name:
-                return key
-        raise _not_found(name, [key.name for key in keys])
+        return _find(name, self.keys())
 
     def add(self, name: str, scope: Scope) -> str:
         """
@@ -92,33 +75,37 @@ class KeyFile:
 
         Raises UsageError for a name that cannot be, or is taken, and what `keys` raises.
         """
-        keys = self.keys()
-        _refuse(name, [key.name for key in keys])
         secret = new_secret()
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._write((*keys, Key(name, scope, digest_of(secret.encode("ascii")), created)))
+
+        def change(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            _refuse(name, [key.name for key in keys])
+            return (*keys, Key(name, scope, digest_of(secret.encode("ascii")), created))
+
+        self._json.update(change)
         return secret
 
     def remove(self, name: str) -> None:
         """Raises NotFound with near names, and what `keys` raises."""
-        gone = self.find(name)
-        self._write(tuple(key for key in self.keys() if key != gone))
 
-    def _write(self, keys: tuple[Key, ...]) -> None:
-        """In one step.  Raises PermissionDenied or SupervisorError; then the file is as it was before."""
-        from ...profile.store import write_atomically  # noqa: PLC0415 - YAML, which the daemon does without
+        def change(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            gone = _find(name, keys)
+            return tuple(key for key in keys if key != gone)
 
-        if self.path.exists():
-            self.path.chmod(0o600)  # what takes its place takes its mode
-        document = {"schema": SCHEMA, "keys": [asdict(key) for key in keys]}
-        write_atomically(self.path, json.dumps(document, indent=2) + "\n")
+        self._json.update(change)
+
+    @property
+    def _json(self) -> JsonFile[tuple[Key, ...]]:
+        """A link is followed, as `write_atomically` of profiles does."""
+        return JsonFile(self.path.resolve(), _parse, _render, (), remedy=_REMEDY, durable=True)
 
 
-def _keys_in(text: bytes) -> tuple[Key, ...]:
+def _render(keys: tuple[Key, ...]) -> dict[str, Any]:
+    return {"keys": [asdict(key) for key in keys]}
+
+
+def _parse(document: dict[str, Any]) -> tuple[Key, ...]:
     """Raises ValueError, KeyError or TypeError for what is no document of ours."""
-    document = json.loads(text)
-    if document["schema"] != SCHEMA:
-        raise ValueError(document["schema"])
     keys = tuple(_key(row) for row in document["keys"])
     if len({key.name for key in keys}) < len(keys):
         raise ValueError
@@ -150,9 +137,13 @@ def _refuse(name: str, taken: list[str]) -> None:
         )
 
 
-def _not_found(name: str, names: list[str]) -> NotFound:
+def _find(name: str, keys: tuple[Key, ...]) -> Key:
+    """Raises NotFound with near names."""
+    for key in keys:
+        if key.name == name:
+            return key
     from difflib import get_close_matches  # noqa: PLC0415 - never in the daemon
 
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near = get_close_matches(name, [key.name for key in keys], n=3, cutoff=0.5)
     question = f" Did you mean {', '.join(near)}?" if near else ""
-    return NotFound(f"There is no key {name}.{question}", hint="goss-supervisor key ls")
+    raise NotFound(f"There is no key {name}.{question}", hint="goss-supervisor key ls")
