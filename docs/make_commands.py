@@ -23,7 +23,7 @@ terminal.
 
 Exit codes: 0 ok · 1 other failure, or degraded · 2 usage · 3 not running · 4 already running · 5 not found ·
 6 no suitable engine · 7 does not fit · 8 network · 9 verification failed · 10 start failed · 11 permission ·
-78 configuration · 130 interrupted.
+12 superseded by a later request · 78 configuration · 130 interrupted.
 
 | command | what |
 |---|---|
