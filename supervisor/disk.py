@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from pathlib import Path
 
 from .errors import PermissionDenied, SupervisorError
@@ -17,7 +16,7 @@ def ensure_space(folder: Path, needed_bytes: int, what: str) -> None:
     """Raises SupervisorError if ``folder``'s disk has less, PermissionDenied if it may not be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
+        free = _free_bytes(folder)
     except OSError as error:
         raise PermissionDenied(f"{folder} cannot be written: {error.strerror}.") from error
     if free < needed_bytes:
@@ -45,9 +44,15 @@ def cannot_write(file: Path, error: OSError) -> SupervisorError:
 
 def _free(folder: Path) -> str:
     try:
-        return _size(shutil.disk_usage(folder).free)
+        return _size(_free_bytes(folder))
     except OSError:
         return "an unknown number of bytes"
+
+
+def _free_bytes(folder: Path) -> int:
+    import shutil  # noqa: PLC0415 - every command imports this module, and ``status`` should be quick
+
+    return shutil.disk_usage(folder).free
 
 
 def _size(size_bytes: int) -> str:
