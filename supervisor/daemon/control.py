@@ -15,16 +15,19 @@ from typing import Any, Literal
 
 from ..errors import SupervisorError
 from ..plan.types import LaunchPlan
-from ..plan.wire import from_json, to_json
+from ..plan.wire import ANOTHER_VERSION, from_json, to_json
 from ..server.address import url_of
 from ..server.lifecycle import Outcome
 from ..server.server import Server
 from ..server.table import State
+from .control_request import ControlRequest, read_request
 from .front import Front
 from .listener import LONGEST_LINE
 from .status import status_of
 
 PROTOCOL = 1
+REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
+_PROMISE = {"again_seconds": REPEAT_SECONDS}
 Message = dict[str, Any]
 
 
@@ -83,18 +86,18 @@ class Control:
 
     async def _answer(self, line: bytes) -> AsyncIterator[Message]:
         try:
-            request = json.loads(line)
-            if request["protocol"] != PROTOCOL and request["op"] != "stop":  # what the hint says has to work
-                yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": _RESTART}
+            request = read_request(line)
+            if request.protocol != PROTOCOL and request.op != "stop":  # what the hint says has to work
+                yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": ANOTHER_VERSION}
                 return
-            answers = self._operations()[request["op"]](request)
-        except (ValueError, KeyError, TypeError):
-            yield {"error": f"Not a request that this daemon knows (at most {LONGEST_LINE} bytes of JSON)."}
+        except ValueError as error:
+            at_most = f"(at most {LONGEST_LINE} bytes of JSON)"
+            yield {"error": f"Not a request that this daemon knows {at_most}: {error}."}
             return
-        async for message in answers:
+        async for message in self._operations()[request.op](request):
             yield message
 
-    def _operations(self) -> dict[str, Callable[[Message], AsyncIterator[Message]]]:
+    def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[Message]]]:
         return {
             "status": self._status,
             "watch": self._watch,
@@ -108,36 +111,33 @@ class Control:
             "requests": self._requests,
         }
 
-    async def _status(self, _: Message) -> AsyncIterator[Message]:
+    async def _status(self, _: ControlRequest) -> AsyncIterator[Message]:
         yield {"status": self._both(), "final": True}
 
-    async def _watch(self, _: Message) -> AsyncIterator[Message]:
+    async def _watch(self, _: ControlRequest) -> AsyncIterator[Message]:
         while not self._over:
             changed = self._changed
-            yield {"status": self._both()}
+            yield self._on_the_way()
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), 2.0)  # memory and uptime change without a transition
+                await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
 
-    async def _wait(self, _: Message) -> AsyncIterator[Message]:
+    async def _wait(self, _: ControlRequest) -> AsyncIterator[Message]:
         async for message in self._until(self._server.settled()):
             yield message
 
-    async def _start(self, request: Message) -> AsyncIterator[Message]:
+    async def _start(self, request: ControlRequest) -> AsyncIterator[Message]:
         """Start, restart and switch are one thing: run this plan in place of whatever runs."""
         try:
-            sent, by_request = from_json(request["plan"]), bool(request.get("by_request"))
-            plan = await self._front.admit(self._server, sent, by_request=by_request)
-        except (ValueError, KeyError, TypeError) as error:
-            yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
-            return
+            sent = from_json(request.plan)
+            plan = await self._front.admit(self._server, sent, by_request=request.by_request)
         except SupervisorError as error:
             yield {"error": str(error), "hint": error.hint}
             return
-        if request["op"] == "reload" and self._runs_already(plan):
+        if request.op == "reload" and self._runs_already(plan):
             self._server.renew(plan)
             yield {"outcome": {"result": "unchanged", "profile": plan.profile}, "final": True}
             return
-        sleeps_on = request["op"] == "reload" and self._server.state is State.SLEEPING
+        sleeps_on = request.op == "reload" and self._server.state is State.SLEEPING
         async for message in self._until((self._server.rest if sleeps_on else self._server.start)(plan)):
             yield message
 
@@ -146,7 +146,7 @@ class Control:
         settled = self._server.is_serving or self._server.state is State.SLEEPING
         return settled and running is not None and running.digest == plan.digest
 
-    async def _load(self, _: Message) -> AsyncIterator[Message]:
+    async def _load(self, _: ControlRequest) -> AsyncIterator[Message]:
         """Where it serves, its idle time starts anew."""
         life = self._server.lifecycle
         if self._server.is_serving and life.plan is not None:
@@ -157,15 +157,15 @@ class Control:
         async for message in self._until(self._server.wake()):
             yield message
 
-    async def _unload(self, _: Message) -> AsyncIterator[Message]:
+    async def _unload(self, _: ControlRequest) -> AsyncIterator[Message]:
         async for message in self._until(self._server.sleep()):
             yield message
 
-    async def _stop(self, request: Message) -> AsyncIterator[Message]:
-        async for message in self._until(self._shut_down(bool(request.get("now")))):
+    async def _stop(self, request: ControlRequest) -> AsyncIterator[Message]:
+        async for message in self._until(self._shut_down(request.now)):
             yield message
 
-    async def _running(self, _: Message) -> AsyncIterator[Message]:
+    async def _running(self, _: ControlRequest) -> AsyncIterator[Message]:
         """
         What runs, with what may be secret: for ``ask``, ``restart``, ``reload`` and an engine's update.
 
@@ -181,38 +181,40 @@ class Control:
             "final": True,
         }
 
-    async def _requests(self, request: Message) -> AsyncIterator[Message]:
+    async def _requests(self, request: ControlRequest) -> AsyncIterator[Message]:
         """The last requests after number ``since``, and with ``follow`` those that come."""
-        activity, last = self._front.activity, request.get("last")
+        activity, number, last = self._front.activity, request.since, request.last
         if activity is None:
             yield {"error": "There is no gateway.", "hint": "gateway: on in the profile, then restart"}
             return
-        number, follows = request.get("since", 0), bool(request.get("follow"))
-        if not isinstance(number, int) or not isinstance(last, int | None):
-            yield {"error": "since and last are whole numbers."}
-            return
+        heard = True
         while not self._over:
             events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
-            if found or not follows:
-                yield {"requests": found, "final": not follows}
-            if not follows:
+            if found or not request.follow or not heard:
+                yield {"requests": found, "final": not request.follow, **_PROMISE}
+            if not request.follow:
                 return
-            await _either(*events)
+            heard = await _either(*events)
 
     async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[Message]:
         """Every change on the way, then the outcome."""
         while not decided.done():
             changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
-            yield {"status": self._both()}
-            await asyncio.wait([decided, changed], return_when=asyncio.FIRST_COMPLETED)
+            yield self._on_the_way()
+            await asyncio.wait(
+                [decided, changed], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS
+            )
             changed.cancel()
         yield self.about(decided.result())
 
     def about(self, outcome: Outcome) -> Message:
         """The final message about a request that was decided."""
         return {"outcome": asdict(outcome), "status": self._both(), "final": True}
+
+    def _on_the_way(self) -> Message:
+        return {"status": self._both(), **_PROMISE}
 
     def _both(self) -> Message:
         plan = self._server.plan
@@ -226,14 +228,13 @@ class Control:
         }
 
 
-_RESTART = "The daemon is of another version: goss-supervisor stop, then start it again."
-
-
-async def _either(*events: asyncio.Event) -> None:
+async def _either(*events: asyncio.Event) -> bool:
+    """Whether one of them was set, rather than `REPEAT_SECONDS` being over."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    heard, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
     for each in waits:
         each.cancel()
+    return bool(heard)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:
