@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json
+from ..server.identity import ourselves
 from ..server.orphan import take_generation_lock
 from ..server.output import OutputLog
 from .daemon import Daemon
@@ -116,7 +118,7 @@ def hold_daemon_lock(paths: Paths) -> Lock:
     Raises AlreadyRunning, naming who holds the lock.
     """
     place = daemon_lock(paths)
-    lock = Lock.acquire(place, {"pid": os.getpid()})
+    lock = Lock.acquire(place, asdict(ourselves()))
     if lock is None:
         holder = (held_by(place) or {}).get("pid", "unknown")
         raise AlreadyRunning(
