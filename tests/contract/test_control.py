@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -400,6 +401,36 @@ async def test_a_request_may_say_more_than_its_operation_needs(test, tmp_path):
     assert answer["final"]
 
 
+UNFIT = (
+    {"argv": []},
+    {"argv": [""]},
+    {"argv": [sys.executable, 1]},
+    {"argv": [sys.executable, "\0"]},
+    {"argv": [sys.executable, "\ud800"]},
+    {"env": {"A": 1}},
+    {"env": {"A": "\0"}},
+    {"env": {"A=B": "c"}},
+    {"secrets": {"A": 1}},
+    {"secrets": {"": "a"}},
+    {"model_files": ["\0"]},
+    {"host": "a..b", "port": 0},
+    {"port": -1},
+    {"health": {"interval_seconds": float("nan")}},
+    {"adjusted": {}},
+)
+
+
+@promise
+async def test_a_plan_that_cannot_be_run_is_refused_and_the_server_goes_on(test, tmp_path):
+    good = plan(tmp_path)
+    control = control_of(test)
+    await test.server.start(good)
+    for number, each in enumerate(UNFIT):
+        answer = await answer_to(control, "start", plan={**to_json(good), **each, "digest": str(number)})
+        assert "error" in answer or answer["outcome"]["result"] == "rolled back", each
+        assert test.server.is_serving
+
+
 def places(document, here=()):
     """The path of each value in it."""
     inside = document.items() if isinstance(document, dict) else enumerate(document)
@@ -451,3 +482,46 @@ def test_no_plan_however_wrong_ends_the_daemon(data, tmp_path_factory):
                 assert (await answer_to(control, "start", plan=to_json(good)))["outcome"]["result"] == "ready"
 
     story(tmp_path_factory.mktemp("plans"))
+
+
+# --- signs of life
+
+
+@pytest.fixture
+def talkative(monkeypatch):
+    monkeypatch.setattr("supervisor.daemon.control.REPEAT_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_a_daemon_at_work_says_so_again_and_again_and_promises_it(tmp_path):
+    @promise
+    async def story(test, tmp_path):
+        gate, control = tmp_path / "gate", control_of(test)
+        said = control._answer(a_line("start", plan=to_json(plan(tmp_path, load_gate=gate))))
+        seen = []
+        async with asyncio.timeout(BOUND_SECONDS):
+            while seen.count("starting") < 5:
+                message = await anext(said)
+                assert message["again_seconds"] > 0
+                seen.append(message["status"]["server"]["state"])
+            gate.touch()
+            last = [message async for message in said][-1]
+        assert last["outcome"]["result"] == "ready"
+
+    story(tmp_path)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_who_follows_the_requests_hears_that_there_are_none(tmp_path):
+    @promise
+    async def story(test, tmp_path):
+        front = NoFront()
+        front.activity = Activity()
+        said = control_of(test, front)._answer(a_line("requests", follow=True))
+        async with asyncio.timeout(BOUND_SECONDS):
+            for _ in range(3):
+                message = await anext(said)
+                assert (message["requests"], message["final"]) == ([], False)
+                assert message["again_seconds"] > 0
+
+    story(tmp_path)
