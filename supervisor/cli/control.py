@@ -25,7 +25,9 @@ EXIT_SECONDS = 10.0
 
 
 @click.command()
-@click.option("--now", is_flag=True, help="Kill it: do not wait for requests under way.")
+@click.option(
+    "--now", is_flag=True, help="Kill it: do not wait for requests under way, nor for a daemon that hangs."
+)
 @json_option
 def stop(now: bool, as_json: bool) -> int:
     """Stop the server and the daemon; nothing of them is left."""
