@@ -136,7 +136,7 @@ def test_a_plan_survives_the_wire():
 
 @pytest.mark.parametrize("changed", [{"schema": 99}, {"a_field_of_tomorrow": 1}, {"stop": {"grace": 1}}])
 def test_a_plan_of_another_version_is_refused_and_it_is_said_what_helps(changed):
-    with pytest.raises(SupervisorError, match=r"schema|a_field_of_tomorrow|\$\.stop") as caught:
+    with pytest.raises(SupervisorError, match=r"schema|a_field_of_tomorrow|stop\.grace") as caught:
         from_json({**to_json(make_plan(PROFILE, BUILD, MODEL)), **changed})
     assert "other version" in caught.value.hint or "different versions" in caught.value.hint
 
@@ -148,27 +148,27 @@ GOOD_INSIDE = {name: value for name, value in GOOD.items() if name != "schema"}
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"argv": []}, "$.argv"),
-        ({"argv": [""]}, "$.argv"),
-        ({"argv": ["a", 1]}, "$.argv[1]"),
-        ({"argv": ["a", "b\0"]}, "$.argv[1]"),
-        ({"argv": ["a", "\ud800"]}, "$.argv[1]"),
-        ({"env": {"A": 1}}, "$.env"),
-        ({"env": {"A": "\0"}}, "$.env.A"),
-        ({"env": {"A\0": ""}}, "$.env"),
-        ({"env": {"A=B": ""}}, "$.env"),
-        ({"secrets": {"": ""}}, "$.secrets"),
-        ({"secrets": {"A": 1}}, "$.secrets"),
-        ({"model_files": ["\0"]}, "$.model_files[0]"),
-        ({"port": 65536}, "$.port"),
-        ({"port": -1}, "$.port"),
-        ({"port": True}, "$.port"),
-        ({"host": ""}, "$.host"),
-        ({"stop": {"grace_seconds": float("nan")}}, "$.stop.grace_seconds"),
-        ({"stop": {"grace_seconds": float("inf")}}, "$.stop.grace_seconds"),
-        ({"restart": {"backoff_seconds": -1.0}}, "$.restart.backoff_seconds"),
-        ({"restart": {"policy": "sometimes"}}, "$.restart.policy"),
-        ({"adjusted": {**GOOD_INSIDE, "argv": []}}, "$.adjusted.argv"),
+        ({"argv": []}, "argv"),
+        ({"argv": [""]}, "argv"),
+        ({"argv": ["a", 1]}, "argv[1]"),
+        ({"argv": ["a", "b\0"]}, "argv[1]"),
+        ({"argv": ["a", "\ud800"]}, "argv[1]"),
+        ({"env": {"A": 1}}, "env"),
+        ({"env": {"A": "\0"}}, "env.A"),
+        ({"env": {"A\0": ""}}, "env"),
+        ({"env": {"A=B": ""}}, "env"),
+        ({"secrets": {"": ""}}, "secrets"),
+        ({"secrets": {"A": 1}}, "secrets"),
+        ({"model_files": ["\0"]}, "model_files[0]"),
+        ({"port": 65536}, "port"),
+        ({"port": -1}, "port"),
+        ({"port": True}, "port"),
+        ({"host": ""}, "host"),
+        ({"stop": {"grace_seconds": float("nan")}}, "stop.grace_seconds"),
+        ({"stop": {"grace_seconds": float("inf")}}, "stop.grace_seconds"),
+        ({"restart": {"backoff_seconds": -1.0}}, "restart.backoff_seconds"),
+        ({"restart": {"policy": "sometimes"}}, "restart.policy"),
+        ({"adjusted": {**GOOD_INSIDE, "argv": []}}, "adjusted.argv"),
     ],
 )
 def test_a_plan_with_a_value_that_cannot_be_run_is_refused_with_its_place(changed, said):
