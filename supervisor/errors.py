@@ -2,6 +2,7 @@
 Every error a user can meet, and the exit code that it ends the program with.
 
 SupervisorError                 1   any other failure
+├── NotAnswering                1   a daemon holds the lock, and says nothing
 ├── UsageError                  2   the command line of goss-supervisor itself
 ├── NotRunning                  3   no daemon answers
 ├── AlreadyRunning              4   another daemon holds the lock
@@ -40,6 +41,10 @@ class UsageError(SupervisorError):
     """The command line of goss-supervisor does not make sense."""
 
     exit_code = 2
+
+
+class NotAnswering(SupervisorError):
+    """A daemon holds this home's lock, and does not answer or end."""
 
 
 class NotRunning(SupervisorError):

@@ -14,7 +14,7 @@ from ..clients.target import target_of_offer, target_of_plan, target_of_profile
 from ..clients.types import KEY_ENV, Recipe, Target
 from ..daemon import client as daemon
 from ..daemon.places import keys_file
-from ..errors import EXIT_OK, NotRunning, SupervisorError, UsageError
+from ..errors import EXIT_OK, NotRunning, UsageError
 from ..gateway.door.keys import KeyFile
 from ..paths import Paths
 from ..plan.listen import Listen
@@ -126,11 +126,6 @@ def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None, Listen | None
         return running["url"], from_json(running["plan"]) if running["plan"] else None, listen
     except NotRunning:
         return None, None, None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SupervisorError(
-            f"What the daemon runs cannot be read: {error}.",
-            hint="It is of another version: goss-supervisor stop, then start it again.",
-        ) from None
 
 
 def _note(target: Target) -> str:

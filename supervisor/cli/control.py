@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..daemon import client
-from ..daemon.places import daemon_lock
-from ..errors import NotRunning, SupervisorError
+from ..daemon.places import SERVER, daemon_lock, record_file
+from ..daemon.unanswering import end_daemon, not_answering
+from ..errors import NotAnswering, NotRunning
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.listen import Listen
@@ -28,14 +29,22 @@ EXIT_SECONDS = 10.0
 
 
 @click.command()
-@click.option("--now", is_flag=True, help="Kill it: do not wait for requests under way.")
+@click.option(
+    "--now", is_flag=True, help="Kill it: do not wait for requests under way, nor for a daemon that hangs."
+)
 @json_option
 def stop(now: bool, as_json: bool) -> int:
     """Stop the server and the daemon; nothing of them is left."""
     paths = Paths.from_environment()
-    with waiting_for_the_daemon("stopping; --now does not wait for requests under way"):
-        answer = client.ask(paths, {"op": "stop", "now": now}, timeout=None)
-        _wait_until_gone(paths)
+    with waiting_for_the_daemon("stopping; --now does not wait for requests under way") as progress:
+        try:
+            answer = _stopped(paths, now=now)
+        except NotAnswering as error:
+            if not now:
+                raise
+            progress.step(f"{error} Ending it.")
+            end_daemon(paths, progress.step)
+            answer = _ended(paths, str(error))
     return show_outcome(answer, as_json=as_json)
 
 
@@ -129,14 +138,26 @@ def _follow(request: dict[str, Any], what: str, *, as_json: bool) -> int:
     return show_outcome(answer, as_json=as_json)
 
 
-def _wait_until_gone(paths: Paths) -> None:
-    """The daemon has answered; its process ends right after.  Its lock tells when."""
+def _ended(paths: Paths, why: str) -> client.Message:
+    """What a daemon would have answered that ended without an answer."""
+    from ..server.record import read_record  # noqa: PLC0415 - only here
+
+    record = read_record(record_file(paths))
+    profile = record.profile if record else SERVER
+    return {"outcome": {"result": "stopped", "profile": profile, "why": why, "hint": ""}}
+
+
+def _stopped(paths: Paths, *, now: bool) -> client.Message:
+    """The daemon's answer to the request; its process ends right after, and its lock tells when."""
+    try:
+        answer = client.ask(paths, {"op": "stop", "now": now})
+    except NotRunning:
+        if held_by(daemon_lock(paths)) is None:
+            raise
+        answer = _ended(paths, "it was ending")
     deadline = time.monotonic() + EXIT_SECONDS
-    while (holder := held_by(daemon_lock(paths))) is not None:
+    while held_by(daemon_lock(paths)) is not None:
         if time.monotonic() > deadline:
-            pid = holder.get("pid", "unknown")
-            raise SupervisorError(
-                f"The daemon (pid {pid}) has stopped its server and does not end.",
-                hint=f"kill -9 {pid}",
-            )
+            raise not_answering(paths, "does not end")
         time.sleep(0.01)
+    return answer

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
@@ -25,6 +26,7 @@ from ..errors import AlreadyRunning, SupervisorError
 from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.wire import from_json, listen_from_json
+from ..server.identity import ourselves
 from .daemon import Daemon
 from .endpoint import endpoint
 from .manager import Manager, manager_in
@@ -110,7 +112,7 @@ def hold_daemon_lock(paths: Paths) -> Lock:
     Raises AlreadyRunning, naming who holds the lock.
     """
     place = daemon_lock(paths)
-    lock = Lock.acquire(place, {"pid": os.getpid()})
+    lock = Lock.acquire(place, asdict(ourselves()))
     if lock is None:
         holder = (held_by(place) or {}).get("pid", "unknown")
         raise AlreadyRunning(

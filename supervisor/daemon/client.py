@@ -12,37 +12,49 @@ from ..errors import NotRunning, SupervisorError
 from ..paths import Paths
 from .endpoint import endpoint
 
-CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 10.0  # until the first message; a daemon that is well needs milliseconds
+LATE = 15  # times as long as it promised may pass until the next: a machine that swaps is slow, not dead
 
 
 Message = dict[str, Any]
 
 
-def stream(paths: Paths, request: Message, *, timeout: float | None = None) -> Generator[Message, None, None]:
+def stream(paths: Paths, request: Message) -> Generator[Message, None, None]:
     """
     Send one request and give each message of the answer as it comes; the last one has ``final``.
 
-    ``timeout`` is the longest silence, in seconds.  Raises NotRunning where no daemon answers, and
-    SupervisorError for a request that it refuses.
+    Raises NotRunning where no daemon runs, NotAnswering where one is silent for too long, and SupervisorError
+    for a request that it refuses.
     """
-    with suppress(ConnectionError), endpoint(paths.runtime).connect(CONNECT_SECONDS) as connection:
-        connection.settimeout(timeout)
+    try:
+        yield from _messages(paths, request)
+    except TimeoutError:
+        from .unanswering import not_answering  # noqa: PLC0415 - rarely needed
+
+        raise not_answering(paths, "does not answer") from None
+
+
+def _messages(paths: Paths, request: Message) -> Iterator[Message]:
+    with suppress(ConnectionError), endpoint(paths.runtime).connect(ANSWER_SECONDS) as connection:
+        connection.settimeout(ANSWER_SECONDS)
         connection.sendall(json.dumps({"protocol": 1, **request}).encode() + b"\n")
         with connection.makefile("rb") as lines:
             for line in lines:
                 message: Message = json.loads(line)
                 if "error" in message:
                     raise SupervisorError(message["error"], hint=message.get("hint", ""))
+                again = message.get("again_seconds")  # a daemon of an older version promises nothing
+                connection.settimeout(again and LATE * again)
                 yield message
                 if message.get("final"):
                     return
     raise NotRunning("The daemon went away before it had answered.", hint="goss-supervisor logs")
 
 
-def ask(paths: Paths, request: Message, *, timeout: float | None = 10.0) -> Message:
+def ask(paths: Paths, request: Message) -> Message:
     """The final message of the answer."""
     message: Message = {}
-    for message in stream(paths, request, timeout=timeout):  # noqa: B007 - the last one is wanted
+    for message in stream(paths, request):  # noqa: B007 - the last one is wanted
         pass
     return message
 

@@ -16,16 +16,19 @@ from typing import Any
 
 from ..errors import SupervisorError
 from ..fleet.fleet import Fleet
-from ..plan.wire import from_json, listen_from_json, listen_to_json, to_json
+from ..plan.wire import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.address import url_of
 from ..server.instance import Instance, iso
 from ..server.lifecycle import Outcome
 from ..server.server import Hold
+from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .listener import LONGEST_LINE
 from .status import status_of
 
 PROTOCOL = 1
+REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
+_PROMISE = {"again_seconds": REPEAT_SECONDS}
 Message = dict[str, Any]
 
 
@@ -84,14 +87,15 @@ class Control:
 
     async def _answer(self, line: bytes, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
         try:
-            request = json.loads(line)
-            if request["protocol"] != PROTOCOL and request["op"] != "stop":  # what the hint says has to work
-                yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": _RESTART}
-                return
-            operation = self._operations()[request["op"]]
-        except (ValueError, KeyError, TypeError):
-            yield {"error": f"Not a request that this daemon knows (at most {LONGEST_LINE} bytes of JSON)."}
+            request = read_request(line)
+        except ValueError as error:
+            at_most = f"(at most {LONGEST_LINE} bytes of JSON)"
+            yield {"error": f"Not a request that this daemon knows {at_most}: {error}."}
             return
+        if request.protocol != PROTOCOL and request.op != "stop":  # what the hint says has to work
+            yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": ANOTHER_VERSION}
+            return
+        operation = self._operations()[request.op]
         answers = self._hold(request, reader) if operation is None else operation(request)
         try:
             async for message in answers:
@@ -99,7 +103,7 @@ class Control:
         except SupervisorError as error:
             yield {"error": str(error), "hint": error.hint}
 
-    def _operations(self) -> dict[str, Callable[[Message], AsyncIterator[Message]] | None]:
+    def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[Message]] | None]:
         return {
             "hold": None,  # it watches its connection
             "status": self._status,
@@ -114,38 +118,35 @@ class Control:
             "requests": self._requests,
         }
 
-    async def _status(self, _: Message) -> AsyncIterator[Message]:
+    async def _status(self, _: ControlRequest) -> AsyncIterator[Message]:
         yield {"status": self._both(), "final": True}
 
-    async def _watch(self, _: Message) -> AsyncIterator[Message]:
+    async def _watch(self, _: ControlRequest) -> AsyncIterator[Message]:
         while not self._over:
             changed = self._changed
-            yield {"status": self._both()}
+            yield self._on_the_way()
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), 2.0)  # memory and uptime change without a transition
+                await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
 
-    async def _wait(self, request: Message) -> AsyncIterator[Message]:
+    async def _wait(self, request: ControlRequest) -> AsyncIterator[Message]:
         async for message in self._until(self._named(request).server.settled()):
             yield message
 
-    async def _start(self, request: Message) -> AsyncIterator[Message]:
+    async def _start(self, request: ControlRequest) -> AsyncIterator[Message]:
         """Start, restart and switch are one thing: run this plan in place of whatever runs."""
-        try:
-            plan = from_json(request["plan"])
-            listen = listen_from_json(request["listen"]) if request.get("listen") else None
-        except (ValueError, KeyError, TypeError) as error:
-            yield {"error": f"The plan cannot be read: {error}.", "hint": _RESTART}
-            return
+        plan = from_json(request.plan)
+        listen = listen_from_json(request.listen) if request.listen else None
         instance = self._named(request)
-        by_request, reload = bool(request.get("by_request")), request["op"] == "reload"
-        while by_request and instance.server.hold is not None:
+        while request.by_request and instance.server.hold is not None:
             await self._changed.wait()  # the requests that wait for it have a bound of their own
         _refuse_if_held(instance, request)
-        decided = await self._gateway.launch(instance, plan, listen, reload=reload, by_request=by_request)
+        decided = await self._gateway.launch(
+            instance, plan, listen, reload=request.op == "reload", by_request=request.by_request
+        )
         async for message in self._until(decided):
             yield message
 
-    async def _load(self, request: Message) -> AsyncIterator[Message]:
+    async def _load(self, request: ControlRequest) -> AsyncIterator[Message]:
         """Where it serves, its idle time starts anew."""
         instance = self._named(request)
         _refuse_if_held(instance, request)
@@ -153,26 +154,21 @@ class Control:
         async for message in self._until(instance.server.wake()):
             yield message
 
-    async def _unload(self, request: Message) -> AsyncIterator[Message]:
+    async def _unload(self, request: ControlRequest) -> AsyncIterator[Message]:
         instance = self._named(request)
         _refuse_if_held(instance, request)
         async for message in self._until(instance.server.sleep()):
             yield message
 
-    async def _stop(self, request: Message) -> AsyncIterator[Message]:
-        async for message in self._until(self._shut_down(bool(request.get("now")))):
+    async def _stop(self, request: ControlRequest) -> AsyncIterator[Message]:
+        async for message in self._until(self._shut_down(request.now)):
             yield message
 
-    async def _hold(self, request: Message, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+    async def _hold(self, request: ControlRequest, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
         instance = self._named(request)
         _refuse_if_held(instance, request)
-        hold = Hold(
-            self._fleet.new_id(),
-            str(request.get("owner", "somebody")),
-            str(request.get("why", "")),
-            time.time(),
-        )
+        hold = Hold(self._fleet.new_id(), request.owner, request.why, time.time())
         instance.server.hold = hold
         self.changed()
         try:
@@ -187,7 +183,7 @@ class Control:
             instance.server.hold = None
             self.changed()
 
-    async def _running(self, request: Message) -> AsyncIterator[Message]:
+    async def _running(self, request: ControlRequest) -> AsyncIterator[Message]:
         """
         What runs, with what may be secret: for ``ask``, ``restart``, ``reload`` and an engine's update.
 
@@ -204,32 +200,31 @@ class Control:
             "final": True,
         }
 
-    async def _requests(self, request: Message) -> AsyncIterator[Message]:
+    async def _requests(self, request: ControlRequest) -> AsyncIterator[Message]:
         """The last requests after number ``since``, and with ``follow`` those that come."""
-        activity, last = self._gateway.activity, request.get("last")
+        activity, number, last = self._gateway.activity, request.since, request.last
         if activity is None:
             yield {"error": "There is no gateway.", "hint": "gateway: on in the profile, then restart"}
             return
-        number, follows = request.get("since", 0), bool(request.get("follow"))
-        if not isinstance(number, int) or not isinstance(last, int | None):
-            yield {"error": "since and last are whole numbers."}
-            return
+        heard = True
         while not self._over:
             events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
-            if found or not follows:
-                yield {"requests": found, "final": not follows}
-            if not follows:
+            if found or not request.follow or not heard:
+                yield {"requests": found, "final": not request.follow, **_PROMISE}
+            if not request.follow:
                 return
-            await _either(*events)
+            heard = await _either(*events)
 
     async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[Message]:
         """Every change on the way, then the outcome."""
         while not decided.done():
             changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
-            yield {"status": self._both()}
-            await asyncio.wait([decided, changed], return_when=asyncio.FIRST_COMPLETED)
+            yield self._on_the_way()
+            await asyncio.wait(
+                [decided, changed], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS
+            )
             changed.cancel()
         yield self.about(decided.result())
 
@@ -237,9 +232,12 @@ class Control:
         """The final message about a request that was decided."""
         return {"outcome": asdict(outcome), "status": self._both(), "final": True}
 
-    def _named(self, request: Message) -> Instance:
+    def _named(self, request: ControlRequest) -> Instance:
         """The server that a request is about.  Raises NotFound."""
-        return self._fleet.get(request.get("server"))
+        return self._fleet.get(request.server)
+
+    def _on_the_way(self) -> Message:
+        return {"status": self._both(), **_PROMISE}
 
     def _both(self) -> Message:
         servers = [status_of(instance, self._gateway.listen) for instance in self._fleet]
@@ -253,24 +251,23 @@ class Control:
         }
 
 
-def _refuse_if_held(instance: Instance, request: Message) -> None:
+def _refuse_if_held(instance: Instance, request: ControlRequest) -> None:
     """Raises SupervisorError where somebody else holds the server; its owner says the hold's id."""
     hold = instance.server.hold
-    if hold is not None and request.get("hold") != hold.id:
+    if hold is not None and request.hold != hold.id:
         raise SupervisorError(
             f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
             hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
         )
 
 
-_RESTART = "The daemon is of another version: goss-supervisor stop, then start it again."
-
-
-async def _either(*events: asyncio.Event) -> None:
+async def _either(*events: asyncio.Event) -> bool:
+    """Whether one of them was set, rather than `REPEAT_SECONDS` being over."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    heard, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
     for each in waits:
         each.cancel()
+    return bool(heard)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

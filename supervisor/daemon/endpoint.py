@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from ..errors import NotRunning, PermissionDenied
 
 LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS and 108 on Linux, with the NUL
+_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,12 @@ class TokenEndpoint:
     path: Path
 
     def connect(self, timeout: float) -> socket.socket:
-        """Raises NotRunning where nobody listens."""
+        """Raises NotRunning where nobody listens, and TimeoutError."""
         try:
             said = json.loads(self.path.read_text(encoding="utf-8"))
             client = socket.create_connection(("127.0.0.1", said["port"]), timeout)
+        except TimeoutError:
+            raise
         except (OSError, ValueError, KeyError):
             raise _nobody(self.path) from None
         client.sendall(f"{said['token']}\n".encode())
@@ -58,11 +62,14 @@ else:
         path: Path
 
         def connect(self, timeout: float) -> socket.socket:
-            """Raises NotRunning where nobody listens, PermissionDenied where we may not connect."""
+            """Raises NotRunning where nobody listens, PermissionDenied where we may not, and TimeoutError."""
             client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             client.settimeout(timeout)
             try:
-                client.connect(str(self.path))
+                _connect(client, str(self.path), time.monotonic() + timeout)
+            except TimeoutError:
+                client.close()
+                raise
             except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
                 client.close()
                 raise _nobody(self.path) from None
@@ -75,6 +82,16 @@ else:
             """Leave nothing behind."""
             with suppress(FileNotFoundError):
                 self.path.unlink()
+
+    def _connect(client: socket.socket, path: str, deadline: float) -> None:
+        """Linux does not wait where too many wait already to be accepted: it says EAGAIN at once."""
+        while True:
+            try:
+                return client.connect(path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError from None
+                time.sleep(_PAUSE_SECONDS)
 
     Endpoint = UnixEndpoint | TokenEndpoint
 

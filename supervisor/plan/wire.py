@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..options.types import Translation
-from ..profile.types import Gateway, Health, Restart, Stop
-from .listen import Listen, Offer
-from .types import LaunchPlan, Parameters
+from ..decoding import Rules, decode
+from ..errors import SupervisorError
+from .listen import Listen
+from .types import LaunchPlan
 
 SCHEMA = 2
+ANOTHER_VERSION = "goss-supervisor stop, then start it again: the two programs are of different versions."
 
 
 def to_json(plan: LaunchPlan) -> dict[str, Any]:
@@ -26,29 +28,22 @@ def public(plan: LaunchPlan) -> dict[str, Any]:
     return document
 
 
-def from_json(data: dict[str, Any]) -> LaunchPlan:
+def from_json(document: Mapping[str, Any]) -> LaunchPlan:
     """
-    The plan that `to_json` wrote.
+    The plan that `to_json` wrote, fit to be run.
 
-    Raises ValueError for another schema, and TypeError or KeyError for a document that is not a plan.
+    Raises SupervisorError for another schema, and for a document that is not a plan.
     """
-    fields = dict(data)
-    if fields.pop("schema") != SCHEMA:
-        msg = f"this daemon speaks plan schema {SCHEMA}; the two programs are of different versions"
-        raise ValueError(msg)
-    if fields["adjusted"] is not None:
-        fields["adjusted"] = from_json({"schema": SCHEMA, **fields["adjusted"]})
-    fields["parameters"] = Parameters(**_tupled(fields["parameters"]))
-    fields["restart"] = Restart(**fields["restart"])
-    fields["health"] = Health(**fields["health"])
-    fields["stop"] = Stop(**fields["stop"])
-    fields["translations"] = tuple(
-        Translation(t["option"], tuple(t["rendered"]), t["reason"], t["source"])
-        for t in fields["translations"]
-    )
-    for name in ("argv", "aliases", "model_files", "devices", "warnings"):
-        fields[name] = tuple(fields[name])
-    return LaunchPlan(**fields)
+    if document.get("schema") != SCHEMA:
+        raise SupervisorError(
+            f"The plan cannot be read: it has the schema {document.get('schema')!r}, not {SCHEMA}.",
+            hint=ANOTHER_VERSION,
+        )
+    sent = {name: value for name, value in document.items() if name != "schema"}
+    try:
+        return decode(LaunchPlan, sent, _RULES)
+    except ValueError as error:
+        raise SupervisorError(f"The plan cannot be read: {error}.", hint=ANOTHER_VERSION) from None
 
 
 def listen_to_json(listen: Listen) -> dict[str, Any]:
@@ -61,14 +56,22 @@ def public_listen(listen: Listen) -> dict[str, Any]:
     return {**asdict(listen), "keys": ["(hidden)"] * len(listen.keys)}
 
 
-def listen_from_json(data: dict[str, Any]) -> Listen:
-    """Raises TypeError or KeyError for a document that is no listen."""
-    fields = dict(data)
-    offers = tuple(Offer(o["profile"], tuple(o["names"]), o["description"]) for o in fields.pop("offers"))
-    settings = Gateway(**_tupled(fields.pop("settings")))
-    return Listen(**_tupled(fields), settings=settings, offers=offers)
+def listen_from_json(document: Mapping[str, Any]) -> Listen:
+    """What `listen_to_json` wrote.  Raises SupervisorError for anything else."""
+    try:
+        return decode(Listen, document, _RULES)
+    except ValueError as error:
+        raise SupervisorError(f"The listen cannot be read: {error}.", hint=ANOTHER_VERSION) from None
 
 
-def _tupled(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+def _are_variables(names: Mapping[str, str]) -> bool:
+    return all(name and "=" not in name for name in names)
+
+
+_RULES: Rules = {
+    "argv": (lambda argv: bool(argv and argv[0]), "a program and its arguments"),
+    "env": (_are_variables, "names of variables, without `=`"),
+    "secrets": (_are_variables, "names of variables, without `=`"),
+    "host": (bool, "an address"),
+    "port": (lambda port: port <= 65535, "a port, at most 65535"),
+}

@@ -38,7 +38,14 @@ def bind_addresses(host: str) -> list[str]:
 def _bind_address(host: str) -> str:
     if host in _ANY:
         return "0.0.0.0" if host == "*" else host  # noqa: S104 - it is what was asked for
-    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    return _resolved(host)
+
+
+def _resolved(host: str) -> str:
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except UnicodeError as error:  # a..b: what comes before the resolver, and is no OSError
+        raise OSError(f"{host} is no name of a host") from error
 
 
 def connect_address(host: str) -> str:
@@ -52,13 +59,12 @@ def connect_address(host: str) -> str:
     if host in _ANY:
         return _ANY[host]
     try:
-        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return _resolved(host)
     except OSError as error:
         raise StartFailed(
             f"The host {host} does not resolve to an address: {error.strerror or error}.",
             hint="Correct listen.host in the profile; 127.0.0.1 serves this computer only.",
         ) from error
-    return str(answers[0][4][0])
 
 
 def url_host(host: str) -> str:

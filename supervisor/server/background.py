@@ -57,7 +57,7 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def write(self, key: str, work: Work) -> None:
-        """An OSError or SupervisorError of ``work`` is logged: a file that cannot be written ends no server."""
+        """An OSError or SupervisorError of ``work`` is logged: no file is worth a server."""
         self._waiting[key] = work
         self._keys.put(key)
         if self._thread is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ class Identity:
 def identify(pid: int) -> Identity | None:
     """Who has this pid now; ``None`` where nobody has it or where it cannot be told: then touch nothing."""
     return _from_proc(pid) if sys.platform == "linux" else _from_psutil(pid)
+
+
+def ourselves() -> Identity:
+    """This process; where that cannot be told, one that `identify` never gives, so that nobody signals it."""
+    return identify(os.getpid()) or Identity(os.getpid(), 0.0, "")
 
 
 def _from_proc(pid: int) -> Identity | None:

@@ -40,12 +40,14 @@ def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -
     known = read_record(record)
     identity = known.identity if known else None
     if identity is None or identify(identity.pid) != identity:
+        if (lock := _take(path)) is not None:  # it died only now
+            return lock
         raise StartFailed(
             f"A llama-server of an earlier daemon holds {path}; which process it is cannot be proved.",
             hint="Find it with `ps -ef | grep llama`, stop it, and start again.",
         )
     say(f"stopping the llama-server of an earlier daemon (pid {identity.pid})")
-    lock = _stop(identity, path)
+    lock = end_holder(identity, path, GRACE_SECONDS)
     if lock is None:
         raise StartFailed(f"The llama-server of an earlier daemon (pid {identity.pid}) cannot be stopped.")
     return lock
@@ -55,9 +57,13 @@ def _take(path: Path) -> Lock | None:
     return Lock.acquire(path, {"pid": os.getpid()})
 
 
-def _stop(identity: Identity, path: Path) -> Lock | None:
-    """TERM, wait, KILL, wait: whether it is gone is told by its lock, not by its pid."""
-    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (_FORCEFUL, KILL_SECONDS)):
+def end_holder(identity: Identity, path: Path, grace_seconds: float) -> Lock | None:
+    """
+    TERM, wait, KILL, wait: whether it is gone is told by its lock, not by its pid.
+
+    The lock, ours now; None where it is still held.  Only a process of this identity is signalled.
+    """
+    for number, seconds in ((signal.SIGTERM, grace_seconds), (_FORCEFUL, KILL_SECONDS)):
         _signal(identity, number)
         lock = _within(seconds, path)
         if lock is not None:

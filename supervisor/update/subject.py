@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..daemon import client
 from ..engine.released import channel_of
-from ..errors import ConfigError, NotRunning, SupervisorError
+from ..errors import ConfigError, NotRunning
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json
@@ -67,10 +67,6 @@ def running_plan(paths: Paths) -> LaunchPlan | None:
         return None if plan is None else from_json(plan)
     except NotRunning:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SupervisorError(
-            "The daemon is of another version.", hint="goss-supervisor stop, then start it again"
-        ) from error
 
 
 def why_fixed(engine: Engine) -> str:

@@ -6,11 +6,14 @@ import asyncio
 import json
 import socket
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from supervisor.cli.outcome import show_outcome
 from supervisor.cli.status import _exit_code, _lines
@@ -25,7 +28,7 @@ from supervisor.server.table import State
 
 from ..fakes.asked import a_chat
 from ..fakes.launching import BOUND_SECONDS
-from .test_server import behind, plan, promise
+from .test_server import QUICK, behind, plan, promise
 
 
 @pytest.fixture(params=[UnixEndpoint, TokenEndpoint])
@@ -101,6 +104,7 @@ def test_a_socket_that_is_not_ours_to_use_is_a_permission_matter(tmp_path):
         UnixEndpoint(folder).connect(1.0)
 
 
+IMPATIENT = replace(QUICK, start_timeout_seconds=1.0, start_limit_seconds=1.0)
 DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}
 REQUEST = a_chat()
 
@@ -442,3 +446,196 @@ async def test_a_reload_does_not_wake_a_sleeper(test, tmp_path):
     other = await answer_to(control, "reload", plan=to_json(behind(plan(tmp_path, name="other"))))
     assert [answer["outcome"]["result"] for answer in (same, other)] == ["unchanged", "asleep"]
     assert (test.server.state, test.server.plan.profile) == (State.SLEEPING, "other")
+
+
+# --- what is no request, or no plan
+
+
+def a_line(op, **request):
+    return json.dumps({"protocol": 1, "op": op, **request}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"status",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b"[]",
+        b'"status"',
+        b"null",
+        b"{}",
+        b'{"op": "status"}',
+        b'{"protocol": 1}',
+        b'{"protocol": "1", "op": "status"}',
+        b'{"protocol": true, "op": "status"}',
+        b'{"protocol": NaN, "op": "status"}',
+        b'{"protocol": [], "op": "stop"}',
+        a_line("dance"),
+        a_line(None),
+        a_line(["status"]),
+        a_line({"status": 1}),
+        a_line("requests", since="0"),
+        a_line("requests", since=True),
+        a_line("requests", since=-1),
+        a_line("requests", last=1.5),
+        a_line("requests", last=[]),
+        a_line("requests", last=10**30),
+        a_line("requests", follow="no"),
+        a_line("stop", now="no"),
+        a_line("stop", now=1),
+        a_line("stop", now=None),
+        a_line("start"),
+        a_line("start", plan=None),
+        a_line("start", plan=[]),
+        a_line("start", plan={}, by_request="yes"),
+        a_line("reload", plan="p"),
+    ],
+    ids=lambda line: line[:60],
+)
+def test_what_is_no_request_gets_an_error_and_the_server_goes_on(line, tmp_path):
+    @promise
+    async def story(test, tmp_path):
+        control = control_of(test)
+        await test.server.start(plan(tmp_path))
+        async with asyncio.timeout(BOUND_SECONDS):
+            (answer,) = [message async for message in control._answer(line, asyncio.StreamReader())]
+        assert answer["error"]
+        assert (await answer_to(control, "status"))["status"]["server"]["state"] == "ready"
+
+    story(tmp_path)
+
+
+@promise
+async def test_a_request_may_say_more_than_its_operation_needs(test, tmp_path):
+    answer = await answer_to(control_of(test), "status", since=3, of_tomorrow={"x": [1]})
+    assert answer["final"]
+
+
+UNFIT = (
+    {"argv": []},
+    {"argv": [""]},
+    {"argv": [sys.executable, 1]},
+    {"argv": [sys.executable, "\0"]},
+    {"argv": [sys.executable, "\ud800"]},
+    {"env": {"A": 1}},
+    {"env": {"A": "\0"}},
+    {"env": {"A=B": "c"}},
+    {"secrets": {"A": 1}},
+    {"secrets": {"": "a"}},
+    {"model_files": ["\0"]},
+    {"host": "a..b", "port": 0},
+    {"port": -1},
+    {"health": {"interval_seconds": float("nan")}},
+    {"adjusted": {}},
+)
+
+
+@promise
+async def test_a_plan_that_cannot_be_run_is_refused_and_the_server_goes_on(test, tmp_path):
+    good = plan(tmp_path)
+    control = control_of(test)
+    await test.server.start(good)
+    for number, each in enumerate(UNFIT):
+        answer = await answer_to(control, "start", plan={**to_json(good), **each, "digest": str(number)})
+        assert "error" in answer or answer["outcome"]["result"] == "rolled back", each
+        assert test.server.is_serving
+
+
+def places(document, here=()):
+    """The path of each value in it."""
+    inside = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in inside:
+        yield (*here, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*here, key))
+
+
+WRONG = (None, True, 0, -1, 7, 1.5, 1e300, 10**30, float("nan"), "", "\0", "x\0y", "\ud800", "a..b", "x")
+WRONG += ([], {}, [""], [0], [[]], ["\0"], {"": ""}, {"A=B": "c"}, {"A": 1}, {"A\0": "b"})
+
+
+def changed(document, place, value):
+    """A copy with another value at this place; without it where the value is `...`."""
+    copy = json.loads(json.dumps(document))
+    inner = copy
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return copy
+
+
+@given(data=st.data())
+@settings(max_examples=5)
+def test_no_plan_however_wrong_ends_the_daemon(data, tmp_path_factory):
+    """It is refused, and what runs goes on; or it is run, and a right plan takes its place."""
+
+    @promise
+    async def story(test, tmp_path):
+        good = replace(plan(tmp_path), secrets={"KEY": "k"}, model_files=(__file__,), health=IMPATIENT)
+        document = json.loads(json.dumps(to_json(replace(good, adjusted=good))))
+        everywhere = sorted(places(document), key=repr)
+        control = control_of(test)
+        await test.server.start(good)
+        for place in data.draw(st.lists(st.sampled_from(everywhere), min_size=20, max_size=20)):
+            sent = changed(document, place, data.draw(st.sampled_from((*WRONG, ...))))
+            op = data.draw(st.sampled_from(["start", "reload"]))
+            before = test.server.child
+            async for answer in answers(control, op, plan=sent):
+                if "error" in answer:
+                    assert (test.server.child, test.server.is_serving) == (before, True)
+                elif test.server.child not in {before, None}:
+                    break  # it was launched: whether it serves one day is another matter
+            if "error" not in answer:
+                assert (await answer_to(control, "start", plan=to_json(good)))["outcome"]["result"] == "ready"
+
+    story(tmp_path_factory.mktemp("plans"))
+
+
+# --- signs of life
+
+
+@pytest.fixture
+def talkative(monkeypatch):
+    monkeypatch.setattr("supervisor.daemon.control.REPEAT_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_a_daemon_at_work_says_so_again_and_again_and_promises_it(tmp_path):
+    @promise
+    async def story(test, tmp_path):
+        gate, control = tmp_path / "gate", control_of(test)
+        said = answers(control, "start", plan=to_json(plan(tmp_path, load_gate=gate)))
+        seen = []
+        async with asyncio.timeout(BOUND_SECONDS):
+            while seen.count("starting") < 5:
+                message = await anext(said)
+                assert message["again_seconds"] > 0
+                seen.append(message["status"]["server"]["state"])
+            gate.touch()
+            last = [message async for message in said][-1]
+        assert last["outcome"]["result"] == "ready"
+
+    story(tmp_path)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_who_follows_the_requests_hears_that_there_are_none(tmp_path):
+    @promise
+    async def story(test, tmp_path):
+        gateway = NoGateway()
+        gateway.activity = Activity()
+        said = answers(control_of(test, gateway), "requests", follow=True)
+        async with asyncio.timeout(BOUND_SECONDS):
+            for _ in range(3):
+                message = await anext(said)
+                assert (message["requests"], message["final"]) == ([], False)
+                assert message["again_seconds"] > 0
+
+    story(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.errors import StartFailed
 from supervisor.plan.types import LaunchPlan
-from supervisor.server.address import address_for_others, connect_address
+from supervisor.server.address import address_for_others, bind_addresses, connect_address
 from supervisor.server.child import spawn
 from supervisor.server.probe import probe, target_of
 
@@ -210,6 +210,13 @@ def test_where_to_connect(host, address):
 def test_a_host_that_does_not_exist_is_named():
     with pytest.raises(StartFailed, match=r"nowhere\.invalid"):
         connect_address("nowhere.invalid")
+
+
+def test_a_host_that_cannot_be_a_name_is_an_error_as_any_other():
+    with pytest.raises(StartFailed, match=r"a\.\.b"):
+        connect_address("a..b")
+    with pytest.raises(OSError, match="no name"):
+        bind_addresses(f"{'a' * 64}.lan")
 
 
 def test_the_address_for_others_is_one_that_they_can_use_or_unknown(monkeypatch):

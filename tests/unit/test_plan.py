@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from dataclasses import replace
 
 import pytest
 
+from supervisor.decoding import parse
 from supervisor.engine.build import Build
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, SupervisorError
 from supervisor.options.vocabulary import pinned
 from supervisor.plan.make import ModelAtHand, is_loopback, make_plan
 from supervisor.plan.wire import from_json, public, to_json
@@ -130,6 +134,57 @@ def test_a_plan_survives_the_wire():
     assert from_json(to_json(plan)) == plan
 
 
-def test_a_plan_of_another_schema_is_refused():
-    with pytest.raises(ValueError, match="schema"):
-        from_json({**to_json(make_plan(PROFILE, BUILD, MODEL)), "schema": 99})
+@pytest.mark.parametrize("changed", [{"schema": 99}, {"a_field_of_tomorrow": 1}, {"stop": {"grace": 1}}])
+def test_a_plan_of_another_version_is_refused_and_it_is_said_what_helps(changed):
+    with pytest.raises(SupervisorError, match=r"schema|a_field_of_tomorrow|stop\.grace") as caught:
+        from_json({**to_json(make_plan(PROFILE, BUILD, MODEL)), **changed})
+    assert "other version" in caught.value.hint or "different versions" in caught.value.hint
+
+
+GOOD = json.loads(json.dumps(to_json(make_plan(PROFILE, BUILD, MODEL))))
+GOOD_INSIDE = {name: value for name, value in GOOD.items() if name != "schema"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"argv": []}, "argv"),
+        ({"argv": [""]}, "argv"),
+        ({"argv": ["a", 1]}, "argv[1]"),
+        ({"argv": ["a", "b\0"]}, "argv[1]"),
+        ({"argv": ["a", "\ud800"]}, "argv[1]"),
+        ({"env": {"A": 1}}, "env"),
+        ({"env": {"A": "\0"}}, "env.A"),
+        ({"env": {"A\0": ""}}, "env"),
+        ({"env": {"A=B": ""}}, "env"),
+        ({"secrets": {"": ""}}, "secrets"),
+        ({"secrets": {"A": 1}}, "secrets"),
+        ({"model_files": ["\0"]}, "model_files[0]"),
+        ({"port": 65536}, "port"),
+        ({"port": -1}, "port"),
+        ({"port": True}, "port"),
+        ({"host": ""}, "host"),
+        ({"stop": {"grace_seconds": float("nan")}}, "stop.grace_seconds"),
+        ({"stop": {"grace_seconds": float("inf")}}, "stop.grace_seconds"),
+        ({"restart": {"backoff_seconds": -1.0}}, "restart.backoff_seconds"),
+        ({"restart": {"policy": "sometimes"}}, "restart.policy"),
+        ({"adjusted": {**GOOD_INSIDE, "argv": []}}, "adjusted.argv"),
+    ],
+)
+def test_a_plan_with_a_value_that_cannot_be_run_is_refused_with_its_place(changed, said):
+    with pytest.raises(SupervisorError, match=re.escape(said)):
+        from_json({**GOOD, **changed})
+
+
+def test_a_path_that_is_not_utf8_comes_through_the_wire():
+    odd = {**GOOD, "model_files": [os.fsdecode(b"/models/\xff.gguf")]}
+    assert from_json(json.loads(json.dumps(odd))).model_files == ("/models/\udcff.gguf",)
+
+
+@pytest.mark.parametrize("opening", [b'{"a":', b"["])
+def test_a_document_of_any_depth_is_an_error_and_no_crash(opening):
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse(opening * 200_000)
+    deep = json.loads("[" * 300 + "]" * 300)
+    with pytest.raises(SupervisorError, match="nested too deeply"):
+        from_json({**GOOD, "door": {"host": "h", "port": 1, "settings": {"set_params": {"x": deep}}}})

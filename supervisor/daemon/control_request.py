@@ -1,0 +1,46 @@
+"""What may be asked on the control socket, checked before anything is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from ..decoding import decode, parse
+
+Operation = Literal[
+    "status", "watch", "wait", "start", "reload", "load", "unload", "stop", "hold", "running", "requests"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRequest:
+    """One line of docs/control-protocol.md; a field that an operation does not have is ignored."""
+
+    protocol: int
+    op: Literal[
+        "status", "watch", "wait", "start", "reload", "load", "unload", "stop", "running", "requests", "hold"
+    ]
+    server: str | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    listen: Mapping[str, Any] | None = None
+    by_request: bool = False
+    hold: int = 0
+    owner: str = ""
+    why: str = ""
+    now: bool = False
+    since: int = 0
+    last: int | None = None
+    follow: bool = False
+
+
+_KNOWN = {each.name for each in fields(ControlRequest)}
+
+
+def read_request(line: bytes) -> ControlRequest:
+    """
+    The request of this line.  Fields of a newer protocol are dropped, since its ``stop`` is to be understood.
+
+    Raises ValueError for anything that is not a request.
+    """
+    return decode(ControlRequest, {name: value for name, value in parse(line).items() if name in _KNOWN})
