@@ -36,12 +36,7 @@ _REMEDIES = {
     "libmtmd": "It belongs beside the binary: keep the whole folder together.",
 }
 _MACHINES = {0x03: "x86", 0x16: "s390x", 0x28: "arm", 0x3E: "x86_64", 0xB7: "aarch64", 0xF3: "riscv"}  # elf.h
-_FORMATS = {
-    b"MZ": "Windows",
-    b"\xcf\xfa\xed\xfe": "macOS",
-    b"\xca\xfe\xba\xbe": "macOS",
-    b"\x7fELF": "Linux",
-}
+_FORMATS = {b"MZ": "Windows", b"\xcf\xfa\xed\xfe": "macOS", b"\xca\xfe\xba\xbe": "macOS", b"\x7fELF": "Linux"}
 _ENDS = {  # Windows NTSTATUS, as Python gives it
     0xC0000135: "a DLL that it needs is missing (the Visual C++ runtime, or one from its own folder)",
     0xC000007B: "a DLL that it needs is of another architecture",

@@ -18,12 +18,7 @@ from .weights import Loading, Weight, weights
 
 
 def account(
-    model: Model,
-    settings: Settings,
-    pools: Sequence[Pool],
-    *,
-    cpu_features: Sequence[str],
-    flavour: str,
+    model: Model, settings: Settings, pools: Sequence[Pool], *, cpu_features: Sequence[str], flavour: str
 ) -> Ledger:
     """
     For llama-server of ``flavour`` with ``settings``.
@@ -42,11 +37,7 @@ def account(
 
 
 def _loading(
-    settings: Settings,
-    layout: Layout,
-    pools: Sequence[Pool],
-    features: Collection[str],
-    flavour: str,
+    settings: Settings, layout: Layout, pools: Sequence[Pool], features: Collection[str], flavour: str
 ) -> Loading:
     used = [pool for pool in pools if pool.name in layout.devices]
     pinned = bool(used) and settings.host_buffers and backends.has_host_buffers(flavour)

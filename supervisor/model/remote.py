@@ -99,6 +99,5 @@ def _read(source: RemoteSource) -> Header:
         return read_header(source)
     except BrokenHeader as error:
         raise VerificationFailed(
-            f"The model {source.name} is {error}.",
-            hint="Choose another file: llama.cpp cannot load this.",
+            f"The model {source.name} is {error}.", hint="Choose another file: llama.cpp cannot load this."
         ) from error

@@ -14,12 +14,7 @@ from ..engine.fitness import Wanted
 from ..engine.ground import Ground
 from ..engine.installed import key_of
 from ..engine.means import Means
-from ..engine.released import (
-    DEFAULT,
-    Released,
-    channel_of,
-    chosen_tag,
-)
+from ..engine.released import DEFAULT, Released, channel_of, chosen_tag
 from ..paths import Paths
 from .subject import Subject, why_fixed
 

@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NetworkError, NoSuitableEngine, NotFound
 from .answers import Answers
 from .github import Access
-from .listing import (
-    is_settled,
-    misshapen,
-    number,
-    read_page,
-    read_release,
-)
+from .listing import is_settled, misshapen, number, read_page, read_release
 from .pins import locked
 from .releases import REPOSITORY, Release
 

@@ -14,14 +14,7 @@ from ...download.page import page
 from ...errors import NetworkError
 from .answers import Answers
 from .github import Access
-from .refusals import (
-    Reply,
-    broken,
-    check,
-    not_json,
-    not_text,
-    unreachable,
-)
+from .refusals import Reply, broken, check, not_json, not_text, unreachable
 
 MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
 _API = {

@@ -14,14 +14,7 @@ from ...options.render import render
 from ...options.types import OptionValue
 from ..fitness import DEVICES, flavour_of
 from ..inspect import inspect
-from .rehearsal import (
-    HOST,
-    Failed,
-    PortTaken,
-    ShortOfMemory,
-    free_port,
-    running,
-)
+from .rehearsal import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 from .unseen import why_unseen
 
 PATIENCE_SECONDS = 60.0
@@ -46,12 +39,7 @@ class Proof:
 
 
 def prove(
-    command: Sequence[str],
-    flavour: str,
-    demo: Path,
-    cache: Path,
-    *,
-    patience_seconds: float | None = None,
+    command: Sequence[str], flavour: str, demo: Path, cache: Path, *, patience_seconds: float | None = None
 ) -> Proof:
     """
     Ask an engine what it is, then the demo model a question on the device that ``flavour`` is for.
