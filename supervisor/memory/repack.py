@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ..model.tensors import TensorInfo
+from ..model.header import TensorInfo
 
 _DOTPROD = frozenset({"neon", "dotprod"})
 _I8MM = frozenset({"neon", "i8mm"})

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..model.header import TensorInfo
 from ..model.model import Model
-from ..model.tensors import TensorInfo
 from .guardrails import RAM
 from .layout import Layout
 from .repack import repacked_bytes

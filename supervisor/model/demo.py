@@ -20,9 +20,19 @@ from pathlib import Path
 
 from ..errors import SupervisorError
 from .gguf import TensorType, Value, write_gguf
-from .gptoss import Shape, model_values, tensors, tokenizer_values
-from .harmony import CHAT_TEMPLATE
-from .vocabulary import BYTES, CONTROL, MARKERS, NORMAL, UNUSED, spelled
+from .gptoss import (
+    BYTES,
+    CHAT_TEMPLATE,
+    CONTROL,
+    MARKERS,
+    NORMAL,
+    UNUSED,
+    Shape,
+    model_values,
+    spelled,
+    tensors,
+    tokenizer_values,
+)
 
 DEMO_REASONING = (
     "Someone talks to the demo model. It is a tiny gpt-oss that knows a single answer, "

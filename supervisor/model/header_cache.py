@@ -6,17 +6,15 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .gguf import ValueType
-from .header import Header
+from .header import Array, Header, TensorInfo, Value
 from .kinds import KINDS
-from .tensors import TensorInfo
-from .values import Array, Value
 
 FORMAT = 1  # to be raised when more of a header is kept, or more kinds are known
 
@@ -30,6 +28,14 @@ class HeaderCache:
     """
 
     folder: Path
+
+    def get(self, key: str, stamp: str, read: Callable[[], Header]) -> Header:
+        """What is kept; else what ``read`` gives, which is kept then."""
+        header = self.find(key, stamp)
+        if header is None:
+            header = read()
+            self.keep(key, stamp, header)
+        return header
 
     def find(self, key: str, stamp: str) -> Header | None:
         """None for what is not there, of another state, damaged or written by another version."""

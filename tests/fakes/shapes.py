@@ -16,8 +16,16 @@ from typing import Literal
 
 from supervisor.errors import PermissionDenied, SupervisorError
 from supervisor.model.gguf import TensorType, write_gguf
-from supervisor.model.gptoss import Shape, model_values, tensors, tokenizer_values
-from supervisor.model.vocabulary import BYTES, CONTROL, MARKERS, NORMAL
+from supervisor.model.gptoss import (
+    BYTES,
+    CONTROL,
+    MARKERS,
+    NORMAL,
+    Shape,
+    model_values,
+    tensors,
+    tokenizer_values,
+)
 
 Size = Literal["20b", "120b"]
 

@@ -16,10 +16,9 @@ from supervisor.memory.types import Account, Figure, Ledger, Pool
 from supervisor.memory.verdict import Changes
 from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.gptoss import model_values, tensors
+from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS, TensorKind
 from supervisor.model.model import Model
-from supervisor.model.tensors import TensorInfo
-from supervisor.model.values import Array
 from supervisor.options.types import OptionValue
 from tests.fakes.shapes import SHAPES, TOKENS, Size
 

@@ -9,10 +9,9 @@ from supervisor.memory.repack import repacked_bytes
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Pool
 from supervisor.memory.windows import sliding_layers
+from supervisor.model.header import TensorInfo, Value
 from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model
-from supervisor.model.tensors import TensorInfo
-from supervisor.model.values import Value
 from supervisor.options.fold import fold
 
 from .memory_machines import gpt_oss
