@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..options.types import OptionValue
-from .guardrails import RAM, Guardrails
 from .settings import Settings
-from .types import Ledger
-from .verdict import Changes, Judgement, Verdict, Weigh, judge, place_of, size
+from .types import RAM, Ledger
+from .verdict import Changes, Guardrails, Judgement, Verdict, Weigh, judge, place_of, size
 
 _MIB = 1024**2
 _LEAST_CONTEXT_TOKENS = 4096  # as llama.cpp's own --fit-ctx: below that nobody is helped

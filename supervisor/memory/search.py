@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..options.types import OptionValue
-from .guardrails import RAM, Guardrails
 from .ladder import UBATCHES, Ladder, Rung, ladder, without_gpu
-from .types import Account, Pool
-from .verdict import Changes, Verdict, Weigh, judge
+from .types import RAM, Account, Pool
+from .verdict import Changes, Guardrails, Verdict, Weigh, judge
 
 _LAYERS_FOR_A_UBATCH = 2
 

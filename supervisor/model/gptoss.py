@@ -24,6 +24,31 @@ MARKERS = (
     "<|message|>",
     "<|call|>",
 )
+ARCHITECTURE = "gpt-oss"
+CONTEXT_TOKENS = 131072
+FILE_TYPE_MXFP4_MOE = 38
+F32, MXFP4 = TensorType.F32, TensorType.MXFP4
+CHAT_TEMPLATE = """\
+<|start|>system<|message|>You are the demo model of goss-supervisor.
+
+Reasoning: {{ reasoning_effort if reasoning_effort is defined else "medium" }}
+
+# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>
+{%- if tools %}<|start|>developer<|message|># Tools
+
+{{ tools | tojson }}<|end|>{% endif %}
+{%- for message in messages %}
+{%- if message.role == "assistant" %}
+{%- for call in message.tool_calls or [] %}<|start|>assistant to=functions.{{ call.function.name -}}
+<|channel|>commentary json<|message|>{{ call.function.arguments | tojson }}<|call|>{% endfor %}
+{%- if message.content %}<|start|>assistant<|channel|>final<|message|>{{ message.content }}<|end|>{% endif %}
+{%- elif message.role == "tool" %}<|start|>functions to=assistant<|channel|>commentary<|message|>
+{{- message.content }}<|end|>
+{%- else %}<|start|>{{ "developer" if message.role == "system" else message.role }}<|message|>
+{{- message.content }}<|end|>
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|start|>assistant{% endif %}"""
 
 
 def _spellings() -> tuple[str, ...]:
@@ -43,13 +68,6 @@ BYTES = _spellings()
 def spelled(text: str) -> str:
     """``text`` as a GPT-2 vocabulary writes it: `` I`` becomes ``ĠI``."""
     return "".join(BYTES[byte] for byte in text.encode())
-
-
-ARCHITECTURE = "gpt-oss"
-CONTEXT_TOKENS = 131072
-FILE_TYPE_MXFP4_MOE = 38
-
-F32, MXFP4 = TensorType.F32, TensorType.MXFP4
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,26 +169,3 @@ def _experts(shape: Shape) -> Iterator[Tensor]:
     ):
         yield Tensor(f"{name}.weight", (row, rows, experts), MXFP4)
         yield Tensor(f"{name}.bias", (rows, experts), F32)
-
-
-CHAT_TEMPLATE = """\
-<|start|>system<|message|>You are the demo model of goss-supervisor.
-
-Reasoning: {{ reasoning_effort if reasoning_effort is defined else "medium" }}
-
-# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>
-{%- if tools %}<|start|>developer<|message|># Tools
-
-{{ tools | tojson }}<|end|>{% endif %}
-{%- for message in messages %}
-{%- if message.role == "assistant" %}
-{%- for call in message.tool_calls or [] %}<|start|>assistant to=functions.{{ call.function.name -}}
-<|channel|>commentary json<|message|>{{ call.function.arguments | tojson }}<|call|>{% endfor %}
-{%- if message.content %}<|start|>assistant<|channel|>final<|message|>{{ message.content }}<|end|>{% endif %}
-{%- elif message.role == "tool" %}<|start|>functions to=assistant<|channel|>commentary<|message|>
-{{- message.content }}<|end|>
-{%- else %}<|start|>{{ "developer" if message.role == "system" else message.role }}<|message|>
-{{- message.content }}<|end|>
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}<|start|>assistant{% endif %}"""

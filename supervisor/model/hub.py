@@ -32,6 +32,8 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_PAGE_BYTES = 16 << 20  # a page has 1000 files at most, of some 300 bytes each
 _MOST_PAGES = 100
 _NEXT = re.compile(r'<([^>]+)>\s*;[^,]*\brel="?next"?')
+OFFLINE = "Check the network. A proxy can be set as HTTPS_PROXY, a mirror of the hub as HF_ENDPOINT."
+_TOKENS = "https://huggingface.co/settings/tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +157,6 @@ def _must_be_token(where: str, token: str) -> str:
             f"{where} holds characters that no token has.", hint="Set it anew, or unset it: hf auth login"
         )
     return token
-
-
-OFFLINE = "Check the network. A proxy can be set as HTTPS_PROXY, a mirror of the hub as HF_ENDPOINT."
-_TOKENS = "https://huggingface.co/settings/tokens"
 
 
 def refusal(

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from ..errors import VerificationFailed
 from .header import Array, Header, TensorInfo, Value
 
+_HINT = "Download all parts again, from one place."
+_SAME = ("split.count", "split.tensors.count", "general.architecture")  # where a part has it
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -119,10 +122,6 @@ class Model:
 
 def _integer(value: Value | None) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-_HINT = "Download all parts again, from one place."
-_SAME = ("split.count", "split.tensors.count", "general.architecture")  # where a part has it
 
 
 def part_count(header: Header) -> int:

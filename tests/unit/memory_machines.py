@@ -8,11 +8,10 @@ from functools import cache
 from math import prod
 
 from supervisor.hardware.types import Hardware
-from supervisor.memory.guardrails import RAM
 from supervisor.memory.ledger import account as account_of
 from supervisor.memory.pools import pools_of
 from supervisor.memory.settings import Settings, settings_of
-from supervisor.memory.types import Account, Figure, Ledger, Pool
+from supervisor.memory.types import RAM, Account, Figure, Ledger, Pool
 from supervisor.memory.verdict import Changes
 from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.gptoss import model_values, tensors
