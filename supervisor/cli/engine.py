@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import click
 
+from ..engine import shelf
 from ..engine.catalogue.listing import number
+from ..engine.installed import Install, installed, key_of
 from ..engine.means import Means
-from ..errors import EXIT_OK, StartFailed, SupervisorError
+from ..engine.official.runtime import prune
+from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
 from ..paths import Paths
+from ..plan.types import LaunchPlan
 from ..prepare import means_of
 from ..progress import Progress, Silent
 from ..update.contest import Contest, Waiting, indented
 from ..update.news import News, look, record
-from ..update.subject import Subject, subject_of
+from ..update.subject import Subject, running_plan, subject_of
 from ..update.updater import Result, Updater
 from .common import complete_profiles, json_option
-from .engine_remove import remove
-from .engine_tables import available, ls, path, survey
+from .engine_tables import available, chosen_tags, ls, path, survey
+from .output import size
 from .progress import StderrProgress, waiting
 
 
@@ -30,7 +34,7 @@ def engine() -> None:
     """Find, install, choose, update and remove llama.cpp builds."""
 
 
-for _command in (ls, survey, available, path, remove):
+for _command in (ls, survey, available, path):
     engine.add_command(_command)
 
 _profile_option = click.option(
@@ -191,3 +195,69 @@ def _made(subject: Subject, paths: Paths, progress: Progress, wait: Waiting) -> 
 @contextmanager
 def _unseen(_: str) -> Iterator[Progress]:
     yield Silent()
+
+
+@engine.command("remove")
+@click.argument("tag", required=False)
+@click.option("--flavour", metavar="NAME", help="Only this flavour of it.")
+@click.option("--unused", is_flag=True, help="All but what is chosen or runs, and the last two that work.")
+def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
+    """Remove installed builds: a TAG, or all that is --unused."""
+    if (tag is None) is not unused:
+        raise UsageError("Either a TAG or --unused.", hint="goss-supervisor engine ls")
+    paths = Paths.from_environment()
+    here, running = installed(paths.engines), running_plan(paths)
+    if tag is not None:
+        going = _named(here, tag, flavour, running)
+    else:
+        going = _unused(here, means_of(paths, Silent()), running)
+    for install in going:
+        freed = shelf.size_bytes(install)
+        shelf.remove(install)
+        click.echo(f"removed {_name(install)}: {size(freed)}")
+    prune(paths.cache / "downloads")
+    if not going:
+        click.echo("nothing to remove", err=True)
+
+
+def _unused(here: Sequence[Install], means: Means, running: LaunchPlan | None) -> tuple[Install, ...]:
+    """What turned out bad does not count among the last two that work."""
+    in_use = {*chosen_tags(means).values(), *([_key(running)] if running else [])}
+    judged = [
+        replace(
+            each, problem=each.problem or means.chosen.bad(key_of(each.repository, each.tag, each.flavour))
+        )
+        for each in here
+    ]
+    return shelf.spare(judged, in_use=in_use)
+
+
+def _named(
+    here: Sequence[Install], tag: str, flavour: str | None, running: LaunchPlan | None
+) -> tuple[Install, ...]:
+    """Raises NotFound, and SupervisorError for what runs or is the only build that works."""
+    going = tuple(each for each in here if each.tag == tag and flavour in {None, each.flavour})
+    if not going:
+        raise NotFound(
+            f"{tag}{f' ({flavour})' if flavour else ''} is not installed.", hint="goss-supervisor engine ls"
+        )
+    for each in going:
+        if running is not None and key_of(each.repository, each.tag, each.flavour) == _key(running):
+            raise SupervisorError(
+                f"{_name(each)} runs now ({running.profile}).", hint="goss-supervisor engine use TAG, restart"
+            )
+    works = [each for each in here if not each.problem]
+    if works and all(each in going for each in works):
+        raise SupervisorError(
+            f"{_name(works[0])} is the only build that works here.",
+            hint="goss-supervisor engine install, then remove this one",
+        )
+    return going
+
+
+def _key(plan: LaunchPlan) -> str:
+    return key_of(plan.repository, plan.build, plan.flavour)
+
+
+def _name(install: Install) -> str:
+    return f"{install.repository} {install.tag} ({install.flavour})"

@@ -14,16 +14,9 @@ from .gguf import Tensor, TensorType, Value
 NORMAL, CONTROL, UNUSED = 1, 3, 5  # llama.cpp's token types
 
 MARKERS = (
-    "<|startoftext|>",
-    "<|endoftext|>",
-    "<|return|>",
-    "<|constrain|>",
-    "<|channel|>",
-    "<|start|>",
-    "<|end|>",
-    "<|message|>",
-    "<|call|>",
-)
+    "<|startoftext|>", "<|endoftext|>", "<|return|>", "<|constrain|>", "<|channel|>", "<|start|>", "<|end|>",
+    "<|message|>", "<|call|>",
+)  # fmt: skip
 ARCHITECTURE = "gpt-oss"
 CONTEXT_TOKENS = 131072
 FILE_TYPE_MXFP4_MOE = 38

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urljoin, urlsplit
 
-from ..download.fetch import PATIENT, Patience
-from ..download.network import Unreachable, host_of
-from ..download.page import Page, page
-from ..download.waiting import wait_seconds
-from ..errors import ConfigError, NetworkError, NotFound, SupervisorError, UsageError
+from ..download.network import (
+    PATIENT,
+    Page,
+    Patience,
+    Unreachable,
+    again_at,
+    demand_token,
+    host_of,
+    is_private,
+    page,
+    web_address,
+)
+from ..errors import NetworkError, NotFound, SupervisorError, UsageError
 from .hub_files import HubFile, is_inside
 from .locate import hugging_face_home
 
@@ -28,7 +34,7 @@ TOKEN_FILE_VARIABLE = "HF_TOKEN_PATH"  # noqa: S105 - the name of a variable
 REVISION = "main"
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_TOKEN_HINT = "Set it anew, or unset it: hf auth login"  # noqa: S105 - what to do about one
 _MOST_PAGE_BYTES = 16 << 20  # a page has 1000 files at most, of some 300 bytes each
 _MOST_PAGES = 100
 _NEXT = re.compile(r'<([^>]+)>\s*;[^,]*\brel="?next"?')
@@ -52,10 +58,10 @@ class Hub:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
         """Raises ConfigError for an address that is none, and for a token that cannot be one."""
-        endpoint = _address(environ.get(ENDPOINT_VARIABLE, "").strip() or ENDPOINT)
-        address = urlsplit(endpoint)
-        private = address.scheme == "https" or address.hostname in _LOOPBACK
-        return cls(endpoint, _token(environ) if private else "")
+        endpoint = web_address(
+            ENDPOINT_VARIABLE, environ.get(ENDPOINT_VARIABLE, "").strip() or ENDPOINT, ENDPOINT
+        )
+        return cls(endpoint, _token(environ) if is_private(endpoint) else "")
 
     def files(self, repo: str) -> tuple[HubFile, ...]:
         """
@@ -124,39 +130,17 @@ def _file(entry: Mapping[str, Any]) -> HubFile | None:
     return HubFile(path, size, told) if is_inside(path) else None
 
 
-def _address(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ConfigError(
-            f"{ENDPOINT_VARIABLE} is {text!r}, which is no web address.",
-            hint=f"It should look like {ENDPOINT}.",
-        )
-    return text.rstrip("/")
-
-
 def _token(environ: Mapping[str, str]) -> str:
     """The first that is set, else what `hf auth login` wrote.  It is never shown."""
     for name in TOKEN_VARIABLES:
         if token := environ.get(name, "").strip():
-            return _must_be_token(name, token)
+            return demand_token(name, token, _TOKEN_HINT)
     named = environ.get(TOKEN_FILE_VARIABLE)
     file = Path(named).expanduser() if named else hugging_face_home(environ) / "token"
     try:
-        return _must_be_token(str(file), file.read_text("utf-8").strip())
+        return demand_token(str(file), file.read_text("utf-8").strip(), _TOKEN_HINT)
     except (OSError, UnicodeDecodeError):
         return ""  # nobody logged in; who needed to is told by the hub
-
-
-def _must_be_token(where: str, token: str) -> str:
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(
-            f"{where} holds characters that no token has.", hint="Set it anew, or unset it: hf auth login"
-        )
-    return token
 
 
 def refusal(
@@ -219,13 +203,8 @@ def _nothing(endpoint: str, repo: str, code: str, *, has_token: bool) -> NotFoun
 
 
 def _wait(endpoint: str, headers: Mapping[str, str], *, has_token: bool) -> NetworkError:
-    now = datetime.now(UTC)
-    seconds, again = wait_seconds(headers, now), ""
-    if seconds is not None:
-        moment = (now + timedelta(seconds=seconds)).astimezone()
-        again = f"; again at {moment:%H:%M} (in {max(1, math.ceil(seconds / 60))} min)"
     hint = "What came so far is kept." if has_token else "With a token more is allowed: set HF_TOKEN."
-    return NetworkError(f"{host_of(endpoint)} had too many requests from here{again}.", hint=hint)
+    return NetworkError(f"{host_of(endpoint)} had too many requests from here{again_at(headers)}.", hint=hint)
 
 
 def _message(headers: Mapping[str, str]) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk import ensure_space
-from ..download.fetch import Download, Refused, fetch
+from ..download.fetch import MARGIN_BYTES, Download, Refused, fetch
 from ..download.partfile import PartFile
-from ..download.transfer import MARGIN_BYTES
 from ..paths import Paths
 from ..progress import Progress
 from .digests import keep_digest, known_digest

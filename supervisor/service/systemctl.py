@@ -11,14 +11,13 @@ from pathlib import Path
 from shutil import which
 
 from ..errors import NotFound, SupervisorError
-from . import files, linger
-from .account import existing_groups
+from . import files
+from .account import existing_groups, user_name
 from .ran import run
 from .systemd import GPU_GROUPS, Facts
 from .systemd import unit as render
-from .systemd_unit import Unit
+from .systemd_unit import Shown, Unit
 from .types import FOREGROUND, Command, Done, File, Request, Say, Service, Starts, Status, unheard
-from .unit_state import Shown
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
 
@@ -63,7 +62,7 @@ class Systemd:
 
     def commands(self, request: Request) -> tuple[Command, ...]:
         unit = self._unit(request.service)
-        lingers = () if request.service.scope == "system" else (linger.command("enable"),)
+        lingers = () if request.service.scope == "system" else (_linger("enable"),)
         verbs = (("daemon-reload",), ("enable", unit.name), ("start", unit.name))
         reload, enable, start = ((*unit.systemctl, *words) for words in verbs)
         return (reload, enable, *lingers, start)
@@ -85,9 +84,8 @@ class Systemd:
         if not before.is_enabled:
             unit.enable()
             done(f"enabled {unit.name}: it starts with {unit.occasion}")
-        if request.service.scope == "user":
-            for sentence in linger.enable():
-                done(sentence)
+        if request.service.scope == "user" and not _lingers():
+            done(_enable_lingering())
         if before.is_running and is_new:
             self.restart(request.service, done)
         elif not before.is_ready:
@@ -168,12 +166,35 @@ def _status_without_file(service: Service, left: Shown) -> Status:
 
 
 def _starts(service: Service) -> Starts:
-    return "at boot" if service.scope == "system" or linger.is_on() else "at login"
+    return "at boot" if service.scope == "system" or _lingers() else "at login"
 
 
 def _what_stays(unit: Unit) -> Iterator[str]:
     """After an `uninstall`."""
     if unit.drop_ins.exists():
         yield f"left {unit.drop_ins}: that is yours"
-    if unit.service.scope == "user" and linger.is_on():
-        yield f"left lingering on, as others may need it: {' '.join(linger.command('disable'))} ends it"
+    if unit.service.scope == "user" and _lingers():
+        yield f"left lingering on, as others may need it: {' '.join(_linger('disable'))} ends it"
+
+
+def _linger(verb: str) -> Command:
+    """Tells logind that a user's services may run without a login; ``verb`` is enable or disable."""
+    return ("loginctl", f"{verb}-linger")
+
+
+def _lingers() -> bool:
+    """A user whom logind does not know at the moment has no such property, and does not linger."""
+    return run("loginctl", "show-user", user_name(), "--property=Linger").stdout == "Linger=yes"
+
+
+def _enable_lingering() -> str:
+    """
+    What came of it, in a sentence.
+
+    Without it a user's services end with the last login, and do not start at boot.
+    """
+    ran = run(*_linger("enable"))
+    if ran.returncode == 0:
+        return "enabled lingering: your services run without a login, from boot on"
+    by_root = f"sudo loginctl enable-linger {user_name()}"
+    return f"it will run while you are logged in only: {ran.said}; {by_root} changes that"

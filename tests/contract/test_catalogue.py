@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from supervisor.download.fetch import Patience
+from supervisor.download.network import Patience
 from supervisor.engine.catalogue import listing
 from supervisor.engine.catalogue.catalogue import Catalogue
 from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked

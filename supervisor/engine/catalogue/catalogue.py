@@ -19,7 +19,7 @@ from .pins import locked
 from .releases import REPOSITORY, Release
 
 if TYPE_CHECKING:
-    from ...download.fetch import Patience
+    from ...download.network import Patience
     from .client import Client
 
 PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
@@ -137,7 +137,7 @@ class Catalogue:
 
     @property
     def _client(self) -> Client:
-        from ...download.fetch import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
+        from ...download.network import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
         from .client import Client  # noqa: PLC0415 - the same
 
         return Client(self.access, self._answers, self.patience or PATIENT)

@@ -35,15 +35,8 @@ _PROGRESS = re.compile(r"\[\s*(\d+)(?:%|/(\d+))\]\s*(.*)")  # [ 66%] of make, [1
 FIT = "llama-fit-params"  # tells what a model takes, without loading it
 FIT_SINCE = 7407
 _PRODUCTS = (
-    "llama-server*",
-    "llama-fit-params*",
-    "*.so",
-    "*.so.*",
-    "*.dylib",
-    "*.dll",
-    "*.metal",
-    "*.metallib",
-)
+    "llama-server*", "llama-fit-params*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal", "*.metallib",
+)  # fmt: skip
 
 
 def present(engines: Path, number: int, flavour: str) -> Install | None:
