@@ -14,7 +14,7 @@ from ..clients.target import target_of_offer, target_of_plan, target_of_profile
 from ..clients.types import KEY_ENV, Recipe, Target
 from ..daemon import client as daemon
 from ..daemon.places import keys_file
-from ..errors import EXIT_OK, NotRunning, SupervisorError, UsageError
+from ..errors import NotRunning, SupervisorError, UsageError
 from ..gateway.door.keys import KeyFile
 from ..paths import Paths
 from ..plan.types import LaunchPlan
@@ -23,22 +23,16 @@ from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..server.address import address_for_others
 from ..usual import usual_profile
-from .common import complete_profiles, json_option
+from .common import completer, json_option, profile_option
 from .output import table
 
 
-def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in NAMES if name.startswith(incomplete)]
-
-
 @click.command("client-config")
-@click.argument("client", required=False, shell_complete=_complete)
-@click.option(
-    "--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help="Not the one that runs."
-)
+@click.argument("client", required=False, shell_complete=completer(lambda: NAMES))
+@profile_option("Not the one that runs.")
 @click.option("--key", "key_env", metavar="VARIABLE", help="The environment variable that holds the key.")
 @json_option
-def client_config(client: str | None, profile: str | None, key_env: str | None, as_json: bool) -> int:
+def client_config(client: str | None, profile: str | None, key_env: str | None, as_json: bool) -> None:
     """
     Print what to paste into CLIENT; without one, list the clients.
 
@@ -46,7 +40,8 @@ def client_config(client: str | None, profile: str | None, key_env: str | None, 
     printed, only the name of the variable that holds it (GOSS_API_KEY; --key none for no key).
     """
     if client is None:
-        return _list(as_json=as_json)
+        _list(as_json=as_json)
+        return
     found = find_client(client)
     variable = _checked(key_env)
     target = _target(Paths.from_environment(), profile)
@@ -59,16 +54,14 @@ def client_config(client: str | None, profile: str | None, key_env: str | None, 
         click.echo(json.dumps(_document(found.name, target, recipe)))
     else:
         _show(recipe)
-    return EXIT_OK
 
 
-def _list(*, as_json: bool) -> int:
+def _list(*, as_json: bool) -> None:
     listed = [{"name": client.name, "title": client.title} for client in CLIENTS]
     if as_json:
         click.echo(json.dumps({"schema": 1, "clients": listed}))
     else:
         click.echo(table(("name", "what it is"), [list(each.values()) for each in listed]))
-    return EXIT_OK
 
 
 def _document(name: str, target: Target, recipe: Recipe) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 
 import click
 
 from ..engine import shelf
-from ..engine.catalogue.listing import number
+from ..engine.catalogue.catalogue import number
 from ..engine.installed import Install, installed, key_of
 from ..engine.means import Means
 from ..engine.official.runtime import prune
@@ -23,7 +23,7 @@ from ..update.contest import Contest, Waiting, indented
 from ..update.news import News, look, record
 from ..update.subject import Subject, running_plan, subject_of
 from ..update.updater import Result, Updater
-from .common import complete_profiles, json_option
+from .common import json_option, profile_option
 from .engine_tables import available, chosen_tags, ls, path, survey
 from .output import size
 from .progress import StderrProgress, waiting
@@ -37,12 +37,8 @@ def engine() -> None:
 for _command in (ls, survey, available, path):
     engine.add_command(_command)
 
-_profile_option = click.option(
-    "--profile",
-    "-p",
-    metavar="NAME",
-    shell_complete=complete_profiles,
-    help="Whose engine; without it that of the profile that runs, else what config.yaml says.",
+_profile_option = profile_option(
+    "Whose engine; without it that of the profile that runs, else what config.yaml says."
 )
 
 
@@ -108,17 +104,16 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
     The new build is proved beside the old one.  Then the server is switched; if it does not become ready,
     or generates less than 90 % of the tokens per second, the old build comes back.
     """
-    paths = Paths.from_environment()
-    if not quiet:
-        return _update(paths, profile, check=check, quiet=False, as_json=as_json)
     try:
-        return _update(paths, profile, check=check, quiet=True, as_json=as_json)
-    except SupervisorError as error:  # nobody watches; it is recorded for whoever looks later
-        return error.exit_code
+        return _update(profile, check=check, quiet=quiet, as_json=as_json)
+    except SupervisorError as error:
+        if not quiet:
+            raise
+        return error.exit_code  # nobody watches; it is recorded for those who look later
 
 
-def _update(paths: Paths, profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
-    subject = subject_of(paths, profile)
+def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
+    subject = subject_of(Paths.from_environment(), profile)
     with _updater(subject, quiet=quiet) as updater:
         news = _looked(subject, updater.means)
         if check or news.available is None:
@@ -178,23 +173,10 @@ def _show(result: Result, *, as_json: bool, quiet: bool = False) -> int:
 @contextmanager
 def _updater(subject: Subject, *, quiet: bool = False) -> Iterator[Updater]:
     paths = Paths.from_environment()
-    if quiet:
-        yield _made(subject, paths, Silent(), _unseen)
-        return
-    progress = StderrProgress()
-    try:
-        yield _made(subject, paths, progress, waiting)
-    finally:
-        progress.close()
-
-
-def _made(subject: Subject, paths: Paths, progress: Progress, wait: Waiting) -> Updater:
-    return Updater(subject, means_of(paths, progress), Contest(paths, progress, wait))
-
-
-@contextmanager
-def _unseen(_: str) -> Iterator[Progress]:
-    yield Silent()
+    shown: AbstractContextManager[Progress] = nullcontext(Silent()) if quiet else closing(StderrProgress())
+    with shown as progress:
+        wait: Waiting = (lambda _: nullcontext(progress)) if quiet else waiting
+        yield Updater(subject, means_of(paths, progress), Contest(paths, progress, wait))
 
 
 @engine.command("remove")
@@ -214,7 +196,7 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
     for install in going:
         freed = shelf.size_bytes(install)
         shelf.remove(install)
-        click.echo(f"removed {_name(install)}: {size(freed)}")
+        click.echo(f"removed {install.name}: {size(freed)}")
     prune(paths.cache / "downloads")
     if not going:
         click.echo("nothing to remove", err=True)
@@ -223,12 +205,7 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
 def _unused(here: Sequence[Install], means: Means, running: LaunchPlan | None) -> tuple[Install, ...]:
     """What turned out bad does not count among the last two that work."""
     in_use = {*chosen_tags(means).values(), *([_key(running)] if running else [])}
-    judged = [
-        replace(
-            each, problem=each.problem or means.chosen.bad(key_of(each.repository, each.tag, each.flavour))
-        )
-        for each in here
-    ]
+    judged = [replace(each, problem=each.problem or means.chosen.bad(each.key)) for each in here]
     return shelf.spare(judged, in_use=in_use)
 
 
@@ -242,14 +219,14 @@ def _named(
             f"{tag}{f' ({flavour})' if flavour else ''} is not installed.", hint="goss-supervisor engine ls"
         )
     for each in going:
-        if running is not None and key_of(each.repository, each.tag, each.flavour) == _key(running):
+        if running is not None and each.key == _key(running):
             raise SupervisorError(
-                f"{_name(each)} runs now ({running.profile}).", hint="goss-supervisor engine use TAG, restart"
+                f"{each.name} runs now ({running.profile}).", hint="goss-supervisor engine use TAG, restart"
             )
     works = [each for each in here if not each.problem]
     if works and all(each in going for each in works):
         raise SupervisorError(
-            f"{_name(works[0])} is the only build that works here.",
+            f"{works[0].name} is the only build that works here.",
             hint="goss-supervisor engine install, then remove this one",
         )
     return going
@@ -257,7 +234,3 @@ def _named(
 
 def _key(plan: LaunchPlan) -> str:
     return key_of(plan.repository, plan.build, plan.flavour)
-
-
-def _name(install: Install) -> str:
-    return f"{install.repository} {install.tag} ({install.flavour})"

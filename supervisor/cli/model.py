@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import EXIT_OK, NotFound, SupervisorError, UsageError, VerificationFailed
+from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
 from ..model.anatomy import formats, shares
 from ..model.hub import REPOSITORY, Hub
 from ..model.load import open_model
@@ -24,19 +24,26 @@ from ..model.verify import Checked, verify
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..update.subject import running_plan
-from .common import json_option
+from .common import completer, json_option
 from .output import size, table
 from .progress import StderrProgress, waiting
 
+complete_models = completer(
+    lambda: [each.name for each in shelved(Paths.from_environment().models, os.environ)]
+)
 
-def complete_models(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    names = [each.name for each in shelved(Paths.from_environment().models, os.environ)]
-    return [name for name in names if name.startswith(incomplete)]
+
+_name_argument = click.argument("name", shell_complete=complete_models)
 
 
-@click.command()
+@click.group
+def model() -> None:
+    """List, download, look into, check and remove models."""
+
+
+@model.command("ls")
 @json_option
-def ls(as_json: bool) -> int:
+def ls(as_json: bool) -> None:
     """List the models on this machine: ours, and those in the caches of Hugging Face and llama.cpp."""
     paths = Paths.from_environment()
     running = running_plan(paths)
@@ -45,7 +52,6 @@ def ls(as_json: bool) -> int:
         click.echo(json.dumps({"schema": 1, "models": listed}))
     else:
         click.echo(table(("name", "size", "parts", "where", "note"), [_row(each) for each in listed]))
-    return EXIT_OK
 
 
 def _listed(found: Shelved, running: LaunchPlan | None) -> dict[str, Any]:
@@ -69,10 +75,10 @@ def _row(listed: Mapping[str, Any]) -> list[str]:
     return [listed["name"], size(listed["size_bytes"]), str(parts), listed["where"], "; ".join(notes)]
 
 
-@click.command()
+@model.command("show")
 @click.argument("what", metavar="NAME|PATH|REPO[:FILE]", shell_complete=complete_models)
 @json_option
-def show(what: str, as_json: bool) -> int:
+def show(what: str, as_json: bool) -> None:
     """
     Show what a model is, from its header: architecture, layers, experts, context, and what takes how much.
 
@@ -80,7 +86,6 @@ def show(what: str, as_json: bool) -> int:
     """
     found = _opened(what, Paths.from_environment())
     click.echo(json.dumps({"schema": 1, **_document(found)}) if as_json else "\n".join(_lines(found)))
-    return EXIT_OK
 
 
 def _opened(what: str, paths: Paths) -> Model:
@@ -157,21 +162,10 @@ def _share(part: int | None, whole: int | None) -> str:
     return "-" if part is None or not whole else f"{part / whole:.1%}"
 
 
-@click.group
-def model() -> None:
-    """List, download, look into, check and remove models."""
-
-
-for _command in (ls, show):
-    model.add_command(_command)
-
-_name_argument = click.argument("name", shell_complete=complete_models)
-
-
 @model.command("pull")
 @click.argument("what", metavar="REPO[:FILE]")
 @json_option
-def pull_command(what: str, as_json: bool) -> int:
+def pull_command(what: str, as_json: bool) -> None:
     """
     Download a model from the Hugging Face hub, all its parts, and verify it.
 
@@ -179,7 +173,7 @@ def pull_command(what: str, as_json: bool) -> int:
     here already, in another program's cache too, is not downloaded; what was interrupted goes on.
     """
     repo, _, file = what.partition(":")
-    with _progress() as progress:
+    with closing(StderrProgress()) as progress:
         found = pull(repo, file or None, Paths.from_environment().models, os.environ, progress)
     if as_json:
         click.echo(
@@ -193,30 +187,28 @@ def pull_command(what: str, as_json: bool) -> int:
                 }
             )
         )
-        return EXIT_OK
+        return
     said = "downloaded" if found.downloaded else "already here"
     click.echo(f"{said}: {found.path} ({size(found.size_bytes)})")
-    return EXIT_OK
 
 
 @model.command("path")
 @_name_argument
-def path_command(name: str) -> int:
+def path_command(name: str) -> None:
     """Print a model's file, or the first of its parts: what llama-server is given."""
     found = _found(name)
     if found.missing:
         raise NotFound(f"{found.name} is incomplete.", hint=found.how_to_complete)
     click.echo(str(found.path))
-    return EXIT_OK
 
 
 @model.command("verify")
 @_name_argument
 @json_option
-def verify_command(name: str, as_json: bool) -> int:
+def verify_command(name: str, as_json: bool) -> None:
     """Read a model and compare its SHA-256 with the hub's, which was kept when it was pulled."""
     found = _found(name)
-    with _progress() as progress:
+    with closing(StderrProgress()) as progress:
         checked = verify(found, lambda: Hub.of(os.environ), progress)
     if as_json:
         parts = [{"ok": each.ok, **asdict(each), "path": str(each.path)} for each in checked]
@@ -227,7 +219,6 @@ def verify_command(name: str, as_json: bool) -> int:
         raise _damaged(found, wrong)
     if not as_json:
         click.echo(f"{found.name} is what it should be: {size(found.size_bytes)}")
-    return EXIT_OK
 
 
 def _damaged(found: Shelved, wrong: list[Checked]) -> VerificationFailed:
@@ -241,7 +232,7 @@ def _damaged(found: Shelved, wrong: list[Checked]) -> VerificationFailed:
 
 @model.command("rm")
 @_name_argument
-def remove_command(name: str) -> int:
+def remove_command(name: str) -> None:
     """Delete a model that was pulled, or what came of it; other programs' caches are left alone."""
     paths = Paths.from_environment()
     shelf = shelved(paths.models, os.environ)
@@ -251,7 +242,6 @@ def remove_command(name: str) -> int:
         found = find(name, shelf)
     _refuse_running(found, paths)
     click.echo(f"removed {found.name}: {size(remove(found))}")
-    return EXIT_OK
 
 
 def _refuse_running(found: Shelved, paths: Paths) -> None:
@@ -265,12 +255,3 @@ def _refuse_running(found: Shelved, paths: Paths) -> None:
 
 def _found(name: str) -> Shelved:
     return find(name, shelved(Paths.from_environment().models, os.environ))
-
-
-@contextmanager
-def _progress() -> Iterator[StderrProgress]:
-    progress = StderrProgress()
-    try:
-        yield progress
-    finally:
-        progress.close()

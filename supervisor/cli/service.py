@@ -7,10 +7,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, TypeVar
 
 import click
 
@@ -20,7 +19,7 @@ from ..paths import HOME_VARIABLE, Paths
 from ..service.chosen import chosen
 from ..service.ran import become
 from ..service.types import Manager, Request, Say, Scope, Service, Status
-from .common import complete_profiles, json_option
+from .common import Function, json_option, profile_option
 from .outcome import show_outcome
 from .progress import waiting
 from .service_request import (
@@ -33,8 +32,6 @@ from .service_request import (
     request_for,
     scope_of,
 )
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _UNTIL_STOPPED = "waiting until it has stopped"
 UNTIL_READY = "waiting until it is ready; goss-supervisor service logs -f shows more"
@@ -55,12 +52,8 @@ def scope_option(function: Function) -> Function:
 
 
 def request_options(function: Function) -> Function:
-    profile = click.option(
-        "--profile",
-        "-p",
-        metavar="NAME",
-        shell_complete=complete_profiles,
-        help="Which profile; without it the last one used, else the one that fits this machine best.",
+    profile = profile_option(
+        "Which profile; without it the last one used, else the one that fits this machine best."
     )
     who = click.option(
         "--run-as", metavar="USER", help="Who a service of the system runs as; without it who said sudo."
@@ -77,7 +70,7 @@ def service() -> None:
 @request_options
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
 @click.option("--force", is_flag=True, help="Over a file of that name that is not ours, or was changed.")
-def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: bool, force: bool) -> int:
+def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: bool, force: bool) -> None:
     """Get the engine and the model, make the service, and start it."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     refuse_without_root(meant)
@@ -91,13 +84,12 @@ def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: 
     _until_ready(manager, meant)
     if request.data is not None:
         click.echo(f"to talk to it: {with_home(request)} goss-supervisor status", err=True)
-    return EXIT_OK
 
 
 @service.command("uninstall")
 @scope_option
 @click.option("--force", is_flag=True, help="Even if the file is not ours, or was changed by hand.")
-def uninstall(*, scope: str | None, force: bool) -> int:
+def uninstall(*, scope: str | None, force: bool) -> None:
     """Stop the service and remove it; profiles, models and engines stay."""
     meant = scope_of(scope)
     refuse_without_root(meant)  # polkit may let somebody stop it who may not remove it
@@ -105,37 +97,35 @@ def uninstall(*, scope: str | None, force: bool) -> int:
         chosen(sys.platform).uninstall(Service(meant), force=force, say=say)
     if left := left_of(meant):
         click.echo(f"profiles, models and the like are still in {', '.join(left)}", err=True)
-    return EXIT_OK
 
 
 @service.command("start")
 @scope_option
-def start(*, scope: str | None) -> int:
+def start(*, scope: str | None) -> None:
     """Start it; returns when it is ready."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     with at_work(meant, UNTIL_READY) as say:
         manager.start(Service(meant), say)
-    return _until_ready(manager, meant)
+    _until_ready(manager, meant)
 
 
 @service.command("stop")
 @scope_option
-def stop(*, scope: str | None) -> int:
+def stop(*, scope: str | None) -> None:
     """Stop it, until it is started, or starts by itself again."""
     meant = scope_of(scope)
     with at_work(meant, _UNTIL_STOPPED) as say:
         chosen(sys.platform).stop(Service(meant), say)
-    return EXIT_OK
 
 
 @service.command("restart")
 @scope_option
-def restart(*, scope: str | None) -> int:
+def restart(*, scope: str | None) -> None:
     """Stop and start it, as after an upgrade of goss-supervisor."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     with at_work(meant, UNTIL_READY) as say:
         manager.restart(Service(meant), say)
-    return _until_ready(manager, meant)
+    _until_ready(manager, meant)
 
 
 @service.command("status")
@@ -168,7 +158,7 @@ def logs(*, scope: str | None, follow: bool, lines: int | None) -> int:
 @service.command("print")
 @request_options
 @json_option
-def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_json: bool) -> int:
+def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_json: bool) -> None:
     """Show each file that install would write, and each command that it would run; change nothing."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     request = request_for(meant, profile, run_as)
@@ -177,20 +167,19 @@ def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_jso
         listed = [{"path": str(file.path), "mode": f"{file.mode:04o}", "text": file.text} for file in files]
         made = {"schema": 1, "manager": manager.title, "files": listed, "commands": commands}
         click.echo(json.dumps(made))
-        return EXIT_OK
+        return
     for file in files:
         click.echo(f"# file {file.path}, mode {file.mode:04o}\n\n{file.text}")
     click.echo("# then")
     for command in commands:
         click.echo(shlex.join(command))
-    return EXIT_OK
 
 
 @service.command("prepare", hidden=True)
 @click.argument("profile")
 @click.option("--usual", is_flag=True)
 @click.option("--yes", is_flag=True)
-def prepare(*, profile: str, usual: bool, yes: bool) -> int:
+def prepare(*, profile: str, usual: bool, yes: bool) -> None:
     """As the service's own user: get the engine and the model, and show the first key where one is made."""
     from ..daemon.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
     from ..profile.matching import Fit  # noqa: PLC0415
@@ -202,13 +191,11 @@ def prepare(*, profile: str, usual: bool, yes: bool) -> int:
     if usual:
         welcome(Fit(profile, ""), {}, paths, yes=yes, command="service install")
     show_first_key(paths, prepared(profile, {}, paths))
-    return EXIT_OK
 
 
-def _until_ready(manager: Manager, scope: Scope) -> int:
+def _until_ready(manager: Manager, scope: Scope) -> None:
     if not manager.waits:
         until_ready(paths_of(home_of(scope)), scope)
-    return EXIT_OK
 
 
 @contextmanager

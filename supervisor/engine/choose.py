@@ -14,10 +14,9 @@ from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.types import Engine
 from .build import Build
 from .fitness import Wanted, wanted_number, why_not_embedded
-from .ground import ASKED, OFFERS, Ground, because
+from .ground import ASKED, OFFERS, Ground, because, promised
 from .installed import Install
 from .means import Means
-from .promised import promised
 from .pypi import compile as compiled
 from .pypi import embedded
 from .pypi.toolchain import FLAVOURS, flavour_for

@@ -12,10 +12,9 @@ from .catalogue.releases import REPOSITORY, Release
 from .choice.survey import Option, Survey, survey
 from .fitness import Wanted, why_not
 from .flavours import family
-from .ground import Ground, because
+from .ground import Ground, because, promised
 from .installed import Install, folder, key_of, read_record
 from .means import Means
-from .promised import promised
 
 DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place
 FLOATING = ("stable", "nightly")

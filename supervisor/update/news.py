@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ..daemon.places import update_file
 from ..engine.catalogue import pins
-from ..engine.catalogue.listing import number
+from ..engine.catalogue.catalogue import number
 from ..engine.catalogue.releases import REPOSITORY, Release
 from ..engine.fitness import Wanted
 from ..engine.ground import Ground

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.proof import rehearsal, trial
-from supervisor.engine.proof.trial import Proof, family_of, prove
-from supervisor.engine.proof.unseen import why_unseen
+from supervisor.engine.proof.trial import Proof, family_of, prove, why_unseen
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import parse_help
 

@@ -21,8 +21,7 @@ from ...progress import Progress, ticking
 from ..catalogue.github import Access
 from ..catalogue.releases import REPOSITORY
 from ..choice.survey import Option
-from ..install_lock import install_lock
-from ..installed import RECORD, Install, folder, read_record, write_record
+from ..installed import RECORD, Install, folder, install_lock, read_record, write_record
 from ..proof.trial import prove
 from . import runtime
 from .archive import find_server, unpack

@@ -18,8 +18,7 @@ from pathlib import Path
 from ...disk import ensure_space
 from ...errors import VerificationFailed
 from ...progress import Progress
-from ..install_lock import install_lock
-from ..installed import Install, folder, read_record, write_record
+from ..installed import Install, folder, install_lock, read_record, write_record
 from .toolchain import BASE, FLAVOURS, ensure_cpp_compiler, environment_for, missing_build_tools
 from .workshop import Workshop
 
