@@ -12,16 +12,14 @@ import click
 from ..clients.table import CLIENTS, NAMES, find_client
 from ..clients.target import target_of_offer, target_of_plan, target_of_profile
 from ..clients.types import KEY_ENV, Recipe, Target
-from ..daemon import client as daemon
 from ..daemon.places import keys_file
-from ..errors import NotRunning, SupervisorError, UsageError
+from ..errors import UsageError
 from ..gateway.door.keys import KeyFile
 from ..paths import Paths
-from ..plan.types import LaunchPlan
-from ..plan.wire import from_json
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..server.address import address_for_others
+from ..update.subject import running
 from ..usual import usual_profile
 from .common import completer, json_option, profile_option
 from .output import table
@@ -81,14 +79,14 @@ def _show(recipe: Recipe) -> None:
 def _target(paths: Paths, profile: str | None) -> Target:
     """Of what runs; of a profile, behind the door that runs if it is offered there."""
     has_keys = bool(KeyFile(keys_file(paths)).keys())
-    url, plan = _running(paths)
-    running = target_of_plan(plan, url, has_keys=has_keys) if plan and url else None
-    if plan and running and profile in {None, plan.profile}:
-        return running
+    url, plan = running(paths)
+    target = target_of_plan(plan, url, has_keys=has_keys) if plan and url else None
+    if plan and target and profile in {None, plan.profile}:
+        return target
     name = profile or usual_profile(paths).name
     resolved = resolve(name, ProfileStore(paths.profiles))
-    if plan and plan.door and running and any(offer.profile == name for offer in plan.door.offers):
-        return target_of_offer(resolved, running)
+    if plan and plan.door and target and any(offer.profile == name for offer in plan.door.offers):
+        return target_of_offer(resolved, target)
     return target_of_profile(resolved, has_keys=has_keys)
 
 
@@ -108,20 +106,6 @@ def _checked(key_env: str | None) -> str | None:
             hint=f"--key {KEY_ENV}",
         )
     return key_env
-
-
-def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None]:
-    """Raises SupervisorError for a plan of another version's daemon."""
-    try:
-        running = daemon.ask(paths, {"op": "running"})
-        return running["url"], from_json(running["plan"]) if running["plan"] else None
-    except NotRunning:
-        return None, None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SupervisorError(
-            f"What the daemon runs cannot be read: {error}.",
-            hint="It is of another version: goss-supervisor stop, then start it again.",
-        ) from None
 
 
 def _note(target: Target) -> str:

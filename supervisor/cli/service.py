@@ -8,7 +8,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
@@ -18,7 +17,7 @@ from ..errors import EXIT_OK, NotFound, NotRunning, StartFailed
 from ..paths import HOME_VARIABLE, Paths
 from ..service.chosen import chosen
 from ..service.ran import become
-from ..service.types import Manager, Request, Say, Scope, Service, Status
+from ..service.types import Manager, Request, Scope, Service, Status
 from .common import Function, json_option, profile_option
 from .outcome import show_outcome
 from .progress import waiting
@@ -78,9 +77,8 @@ def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: 
     manager.refuse(request, force=force)  # before a long download
     refuse_another_daemon(manager, request)
     prepare_for(request, usual=profile is None, yes=yes)
-    with at_work(meant, UNTIL_READY, undo=True) as say:
-        if not manager.install(request, force=force, say=say):
-            say("nothing to do: it is installed so, and runs")
+    nothing = "nothing to do: it is installed so, and runs"
+    tell(manager.install(request, force=force), meant, UNTIL_READY, undo=True, nothing=nothing)
     _until_ready(manager, meant)
     if request.data is not None:
         click.echo(f"to talk to it: {with_home(request)} goss-supervisor status", err=True)
@@ -93,8 +91,7 @@ def uninstall(*, scope: str | None, force: bool) -> None:
     """Stop the service and remove it; profiles, models and engines stay."""
     meant = scope_of(scope)
     refuse_without_root(meant)  # polkit may let somebody stop it who may not remove it
-    with at_work(meant, _UNTIL_STOPPED) as say:
-        chosen(sys.platform).uninstall(Service(meant), force=force, say=say)
+    tell(chosen(sys.platform).uninstall(Service(meant), force=force), meant, _UNTIL_STOPPED)
     if left := left_of(meant):
         click.echo(f"profiles, models and the like are still in {', '.join(left)}", err=True)
 
@@ -104,8 +101,7 @@ def uninstall(*, scope: str | None, force: bool) -> None:
 def start(*, scope: str | None) -> None:
     """Start it; returns when it is ready."""
     manager, meant = chosen(sys.platform), scope_of(scope)
-    with at_work(meant, UNTIL_READY) as say:
-        manager.start(Service(meant), say)
+    tell(manager.start(Service(meant)), meant, UNTIL_READY)
     _until_ready(manager, meant)
 
 
@@ -114,8 +110,7 @@ def start(*, scope: str | None) -> None:
 def stop(*, scope: str | None) -> None:
     """Stop it, until it is started, or starts by itself again."""
     meant = scope_of(scope)
-    with at_work(meant, _UNTIL_STOPPED) as say:
-        chosen(sys.platform).stop(Service(meant), say)
+    tell(chosen(sys.platform).stop(Service(meant)), meant, _UNTIL_STOPPED)
 
 
 @service.command("restart")
@@ -123,8 +118,7 @@ def stop(*, scope: str | None) -> None:
 def restart(*, scope: str | None) -> None:
     """Stop and start it, as after an upgrade of goss-supervisor."""
     manager, meant = chosen(sys.platform), scope_of(scope)
-    with at_work(meant, UNTIL_READY) as say:
-        manager.restart(Service(meant), say)
+    tell(manager.restart(Service(meant)), meant, UNTIL_READY)
     _until_ready(manager, meant)
 
 
@@ -198,28 +192,26 @@ def _until_ready(manager: Manager, scope: Scope) -> None:
         until_ready(paths_of(home_of(scope)), scope)
 
 
-@contextmanager
-def at_work(scope: Scope, text: str, *, undo: bool = False) -> Iterator[Say]:
+def tell(done: Iterator[str], scope: Scope, text: str, *, undo: bool = False, nothing: str = "") -> None:
     """
-    Around what a manager is asked to do: what to call with each sentence, which is said at once.
+    Carry out what a manager was asked for, and print each of its sentences at once.
 
-    ``undo``: after the first one it is said how to take it all back.
+    ``undo``: after the first one, print how to take it all back.  ``nothing`` is printed where there is none.
     """
     with waiting(text) as progress:
-        owed = [f"to undo this: {again('uninstall', scope)}"] if undo else []
-
-        def say(sentence: str) -> None:
-            progress.close()
-            click.echo(sentence)
-            while owed:
-                click.echo(owed.pop(), err=True)
-
         try:
-            yield say
+            said = 0
+            for said, sentence in enumerate(done, 1):
+                progress.close()
+                click.echo(sentence)
+                if undo and said == 1:
+                    click.echo(f"to undo this: {again('uninstall', scope)}", err=True)
         except KeyboardInterrupt:
             progress.close()
             click.echo(f"what was asked of the service manager goes on: {again('status', scope)}", err=True)
             raise
+    if not said and nothing:
+        click.echo(nothing)
 
 
 def until_ready(paths: Paths, scope: Scope, appears_seconds: float = APPEARS_SECONDS) -> None:

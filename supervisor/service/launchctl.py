@@ -17,7 +17,7 @@ import os
 import plistlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ..errors import NotFound, PermissionDenied, SupervisorError
 from . import files
 from .launchd import AGENTS, DAEMONS, Told, is_disabled, label, render, told
 from .ran import failure, must, run
-from .types import DAEMON_LOG, Command, Done, File, Request, Say, Service, Starts, Status, unheard
+from .types import DAEMON_LOG, Command, File, Request, Service, Starts, Status
 
 _EXIT_SECONDS = 30.0  # what launchd grants where the installed file does not say
 # what stands behind the few words that launchctl has for everything
@@ -75,65 +75,60 @@ class Launchd:
         self._job(request.service).refuse_without_domain()
         files.refuse(self.files(request), force=force)
 
-    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
-        job, done = self._job(request.service), Done(say)
+        job = self._job(request.service)
         leaves_within = _exit_seconds(job)  # of the one that is there now
         written = files.write(self.files(request))
-        for path in written:
-            done(f"wrote {path}")
+        yield from (f"wrote {path}" for path in written)
         _make_folder_of_logs(request)
         if not written and job.pid() is not None:
-            return ()
+            return
         if written and job.is_loaded():
             job.unload(leaves_within)
-        self.start(request.service, done)
-        return tuple(done)
+        yield from self.start(request.service)
 
-    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
-        job, done = self._job(service), Done(say)
+    def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
+        job = self._job(service)
         if files.read(job.path) is None and job.remains() is None:
-            done(f"{job.path} is not there: nothing to remove")
-            return tuple(done)
+            yield f"{job.path} is not there: nothing to remove"
+            return
         self._refuse_without_root(service)
         if not force:
             files.refuse_another(job.path)
         if job.is_loaded():
             job.unload(_exit_seconds(job))
-            done(f"stopped {job.name}; launchd knows it no more")
+            yield f"stopped {job.name}; launchd knows it no more"
         if files.remove(job.path, force=force):
-            done(f"removed {job.path}")
-        return tuple(done)
+            yield f"removed {job.path}"
 
-    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
-        job, done = self._installed(service), Done(say)
+    def start(self, service: Service) -> Iterator[str]:
+        job = self._installed(service)
         if not job.is_loaded():
             job.load()
-            done(f"started {job.name}, now and with {_occasion(service)}")
+            yield f"started {job.name}, now and with {_occasion(service)}"
         elif job.pid() is not None:
-            done(f"{job.name} runs already")
+            yield f"{job.name} runs already"
         else:
             job.kick()
-            done(f"started {job.name}")
-        return tuple(done)
+            yield f"started {job.name}"
 
-    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def stop(self, service: Service) -> Iterator[str]:
         """By taking it out of launchd, which then starts it no more, whatever state it was in."""
-        job, done = self._installed(service), Done(say)
+        job = self._installed(service)
         if job.is_loaded():
             job.unload(_exit_seconds(job))
-            done(f"stopped {job.name}, until {_occasion(service)}")
+            yield f"stopped {job.name}, until {_occasion(service)}"
         else:
-            done(f"{job.name} does not run")
-        return tuple(done)
+            yield f"{job.name} does not run"
 
-    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
-        job, done = self._installed(service), Done(say)
+    def restart(self, service: Service) -> Iterator[str]:
+        job = self._installed(service)
         if not job.is_loaded():
-            return self.start(service, say)
-        job.end_and_kick(_exit_seconds(job))
-        done(f"restarted {job.name}")
-        return tuple(done)
+            yield from self.start(service)
+        else:
+            job.end_and_kick(_exit_seconds(job))
+            yield f"restarted {job.name}"
 
     def status(self, service: Service) -> Status:
         job = self._job(service)

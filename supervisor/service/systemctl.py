@@ -17,7 +17,7 @@ from .ran import run
 from .systemd import GPU_GROUPS, Facts
 from .systemd import unit as render
 from .systemd_unit import Shown, Unit
-from .types import FOREGROUND, Command, Done, File, Request, Say, Service, Starts, Status, unheard
+from .types import FOREGROUND, Command, File, Request, Service, Starts, Status
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
 
@@ -71,60 +71,56 @@ class Systemd:
         self._unit(request.service).refuse_without_manager()
         files.refuse(self.files(request), force=force)
 
-    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
-        unit, done = self._unit(request.service), Done(say)
+        unit = self._unit(request.service)
         written = files.write(self.files(request))
-        for path in written:
-            done(f"wrote {path}")
+        yield from (f"wrote {path}" for path in written)
         is_new = bool(written) or unit.shown().is_outdated
         if is_new:
             unit.reload_manager()
         before = unit.shown()
         if not before.is_enabled:
             unit.enable()
-            done(f"enabled {unit.name}: it starts with {unit.occasion}")
+            yield f"enabled {unit.name}: it starts with {unit.occasion}"
         if request.service.scope == "user" and not _lingers():
-            done(_enable_lingering())
+            yield _enable_lingering()
         if before.is_running and is_new:
-            self.restart(request.service, done)
+            yield from self.restart(request.service)
         elif not before.is_ready:
-            self.start(request.service, done)
-        return tuple(done)
+            yield from self.start(request.service)
 
-    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
-        unit, done = self._unit(service), Done(say)
+    def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
+        unit = self._unit(service)
         is_there = unit.is_there()
         if not is_there and not unit.leaves_something():
-            done(f"{unit.path} is not there: nothing to remove")
-            return tuple(done)
+            yield f"{unit.path} is not there: nothing to remove"
+            return
         if not force:
             files.refuse_another(unit.path)
         unit.refuse_without_manager()
         unit.disable(now=is_there or unit.remains().is_known)
-        done(f"stopped and disabled {unit.name}")
+        yield f"stopped and disabled {unit.name}"
         if files.remove(unit.path, force=force):
-            done(f"removed {unit.path}")
+            yield f"removed {unit.path}"
         unit.reload_manager()
         unit.forget_failures()
-        for sentence in _what_stays(unit):
-            done(sentence)
-        return tuple(done)
+        yield from _what_stays(unit)
 
-    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def start(self, service: Service) -> Iterator[str]:
         unit = self._installed(service)
         unit.start()
-        return _said(f"{unit.name}: started, and ready", say)
+        yield f"{unit.name}: started, and ready"
 
-    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def stop(self, service: Service) -> Iterator[str]:
         unit = self._installed(service)
         unit.stop()
-        return _said(f"{unit.name}: stopped, until {unit.occasion}", say)
+        yield f"{unit.name}: stopped, until {unit.occasion}"
 
-    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def restart(self, service: Service) -> Iterator[str]:
         unit = self._installed(service)
         unit.restart()
-        return _said(f"{unit.name}: restarted, and ready", say)
+        yield f"{unit.name}: restarted, and ready"
 
     def status(self, service: Service) -> Status:
         unit = self._unit(service)
@@ -151,11 +147,6 @@ class Systemd:
         unit.require()
         unit.refuse_without_manager()
         return unit
-
-
-def _said(sentence: str, say: Say) -> tuple[str, ...]:
-    say(sentence)
-    return (sentence,)
 
 
 def _status_without_file(service: Service, left: Shown) -> Status:

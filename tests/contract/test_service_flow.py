@@ -260,8 +260,8 @@ class Impatient:
 
     waits = False
 
-    def start(self, service, say):
-        say(f"started {service.name}")
+    def start(self, service):
+        yield f"started {service.name}"
 
     restart = start
 
