@@ -150,19 +150,19 @@ class Released:
         return (None, refusal) if (refusal := why_not(build, self.wanted)) else (build, "")
 
     def _install(self, tag: str, option: Option) -> Install:
-        from .official import install as official  # noqa: PLC0415 - all that it takes to download and to prove
+        from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
-        means = self.means
-        return official.install(
+        means, proxy = self.means, self.engine.proxy or None
+        return Installation(
             means.paths.engines,
             tag,
             option,
             means.demo(),
             means.hardware(),
-            means.access(self.engine),
+            proxy,
             means.paths.cache,
             means.progress,
-        )
+        ).install()
 
     def _present(self, tag: str, flavour: str) -> Install | None:
         if self.means.elsewhere:

@@ -17,7 +17,7 @@ from enum import Enum, IntEnum
 from pathlib import Path
 from typing import IO
 
-from ..errors import PermissionDenied, SupervisorError
+from ..disk import cannot_write
 
 MAGIC = b"GGUF"
 VERSION = 3
@@ -112,15 +112,8 @@ def write_gguf(path: Path, values: Mapping[str, Value], tensors: Sequence[Tensor
             _write(file, values, tensors)
         partial.chmod(0o644)
         partial.replace(path)
-    except PermissionError as error:
-        raise PermissionDenied(
-            f"{path} cannot be written: {error.strerror}.", hint="Check the rights of its folder."
-        ) from error
     except OSError as error:
-        raise SupervisorError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            hint="Make room on that disk, or name another folder.",
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         if partial is not None:
             with suppress(OSError):

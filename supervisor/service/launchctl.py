@@ -20,12 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.parsers.expat import ExpatError
 
 from ..errors import NotFound, PermissionDenied, SupervisorError
 from . import files
-from .launchd import AGENTS, DAEMONS, Told, is_disabled, label, render, told
+from .launchd import AGENTS, DAEMONS, Told, is_disabled, render, told
 from .ran import failure, must, run
 from .types import DAEMON_LOG, Command, File, Request, Service, Starts, Status
 
@@ -51,18 +51,13 @@ def found() -> Launchd:
 class Launchd:
     """A `Manager`, for the user of this number; 0 is root."""
 
+    title: ClassVar[str] = "launchd"
+    waits: ClassVar[bool] = False
+
     user: int
     agents: Path
     daemons: Path = DAEMONS
     pause_seconds: float = 1.0  # between two looks at what launchd does in its own time
-
-    @property
-    def title(self) -> str:
-        return "launchd"
-
-    @property
-    def waits(self) -> bool:
-        return False
 
     def files(self, request: Request) -> tuple[File, ...]:
         return (File(self._job(request.service).path, render(request)),)
@@ -158,9 +153,9 @@ class Launchd:
     def _job(self, service: Service) -> Job:
         of_system = service.scope == "system"
         return Job(
-            label(service),
+            service.name,
             domain="system" if of_system else f"gui/{self.user}",
-            path=(self.daemons if of_system else self.agents) / f"{label(service)}.plist",
+            path=(self.daemons if of_system else self.agents) / f"{service.name}.plist",
             why_not=_NO_DAEMON if of_system else _NO_AGENT,
             pause_seconds=self.pause_seconds,
         )

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorError, UsageError
 from ..paths import Paths
@@ -42,15 +43,14 @@ def found(environ: Mapping[str, str] = os.environ) -> TaskScheduler:
 class TaskScheduler:
     """A `Manager`, for this account.  ``folder`` keeps our copy of the task; Windows has its own."""
 
+    title: ClassVar[str] = "Task Scheduler"
+    waits: ClassVar[bool] = False
+
     account: str
     folder: Path
     log_folder: Path
     ourselves: Command = _OURSELVES
     pause_seconds: float = 0.5  # between two looks at whether a task has ended
-
-    @property
-    def title(self) -> str:
-        return "Task Scheduler"
 
     def files(self, request: Request) -> tuple[File, ...]:
         _refuse_system(request.service)
@@ -58,10 +58,6 @@ class TaskScheduler:
 
     def commands(self, request: Request) -> tuple[Command, ...]:
         return (self._create(request.service), ("schtasks", "/run", "/tn", request.service.name))
-
-    @property
-    def waits(self) -> bool:
-        return False
 
     def refuse(self, request: Request, *, force: bool) -> None:
         wanted, registered = self.files(request), _registered(request.service)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from typing import ClassVar
 
 from ..errors import NotFound, SupervisorError
 from . import files
@@ -45,6 +46,8 @@ def found(environ: Mapping[str, str] = os.environ) -> Systemd:
 class Systemd:
     """A `Manager`."""
 
+    waits: ClassVar[bool] = True
+
     facts: Facts
     user_folder: Path
     system_folder: Path = SYSTEM_FOLDER
@@ -52,10 +55,6 @@ class Systemd:
     @property
     def title(self) -> str:
         return f"systemd {self.facts.version}"
-
-    @property
-    def waits(self) -> bool:
-        return True
 
     def files(self, request: Request) -> tuple[File, ...]:
         return (File(self._unit(request.service).path, render(request, self.facts)),)
