@@ -6,25 +6,22 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import EXIT_OK
 from ..paths import Paths
 from .common import hardware_option, json_option, parse_settings, profile_argument, set_option
-
-if TYPE_CHECKING:
-    from ..plan.types import Door, LaunchPlan
-    from ..prepare import Preparation
-from typing import TYPE_CHECKING, Any
-
 from .output import size, table
 
 if TYPE_CHECKING:
     from ..memory.fitting import Fitted
     from ..memory.types import Account
     from ..memory.verdict import Judgement
+    from ..plan.types import Door, LaunchPlan
+    from ..prepare import Preparation
+
 _HEADERS = ("memory", "needs", "free", "of", "weights", "context", "compute", "other", "says", "verdict")
 
 

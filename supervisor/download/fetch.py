@@ -27,7 +27,6 @@ from .partfile import Note, PartFile, validator
 if TYPE_CHECKING:
     import requests
 
-
 MARGIN_BYTES = 64 * 1024 * 1024  # to be left free on the disk
 _GAIN_BYTES = 1024 * 1024  # a try that brought as much was worth it: tries are counted from there anew
 _HASHED_BYTES = 1024 * 1024

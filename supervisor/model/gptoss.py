@@ -1,6 +1,8 @@
 """
 The gpt-oss architecture as llama.cpp loads it: its keys and its 19 tensors a layer, for any dimensions.
 
+And the part of a vocabulary that every such model has: 256 bytes in GPT-2's spelling, harmony's markers.
+
 Source: src/models/openai-moe.cpp of llama.cpp, and the headers of ggml-org's gpt-oss GGUF files.
 """
 
@@ -21,6 +23,9 @@ ARCHITECTURE = "gpt-oss"
 CONTEXT_TOKENS = 131072
 FILE_TYPE_MXFP4_MOE = 38
 F32, MXFP4 = TensorType.F32, TensorType.MXFP4
+# Harmony, the format of gpt-oss, in few lines.  The official template has 17 KB, most of it for TypeScript
+# renderings of tools.  This one renders the same markers, by which llama.cpp recognises gpt-oss and chooses
+# its parser.  Format: https://developers.openai.com/cookbook/articles/openai-harmony
 CHAT_TEMPLATE = """\
 <|start|>system<|message|>You are the demo model of goss-supervisor.
 

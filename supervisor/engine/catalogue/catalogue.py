@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NetworkError, NoSuitableEngine, NotFound
 from .answers import Answers
-from .github import Access
+from .github import PORTAL, Access
 from .pins import locked
-from .releases import REPOSITORY, Release
+from .releases import REPOSITORY, Asset, Release
 
 if TYPE_CHECKING:
     from ...download.network import Patience
     from .client import Client
-from collections.abc import Mapping
-from datetime import timedelta
-
-from .github import PORTAL
-from .releases import Asset
 
 PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
 NIGHTLY_PAGES = 3
