@@ -23,7 +23,11 @@ from supervisor.model.load import open_model
 RUNS, RUNS_OF_GGUF = 9, 3
 MEMORY = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 OURS = "from supervisor.model.load import open_model; from pathlib import Path\n"
-WRITE = "from supervisor.model.shapes import write_sparse; from pathlib import Path\n"
+ROOT = str(Path(__file__).parent.parent)
+WRITE = (
+    f"import sys; sys.path.insert(0, {ROOT!r})\n"
+    "from tests.fakes.shapes import write_sparse; from pathlib import Path\n"
+)
 THEIRS = "from gguf import GGUFReader\n"
 
 

@@ -63,6 +63,12 @@ def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_sec
         return Outcome(returncode, _text(out), _text(err))
 
 
+def run_engine(command: Sequence[str], timeout_seconds: float) -> Outcome:
+    """`run_tool` for a program of llama.cpp, in an environment that nothing of the user's changes."""
+    with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
+        return run_tool(command, clean_environment(os.environ, Path(empty)), timeout_seconds)
+
+
 def kill_group(child: subprocess.Popen[bytes]) -> None:
     """End a child that was started in its own session, with all that it started; nothing if it is gone."""
     if child.poll() is not None:

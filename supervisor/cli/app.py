@@ -71,7 +71,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _forget_stdout()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain at exit
             return EXIT_OK
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -128,8 +128,3 @@ def say_error(error: SupervisorError) -> None:
 def _plain(error: OSError) -> SupervisorError:
     kind = PermissionDenied if isinstance(error, PermissionError) else SupervisorError
     return kind(f"{error.filename or 'The system'}: {error.strerror or error}.")
-
-
-def _forget_stdout() -> None:
-    """The reader of our output (``| head``) has gone; Python must not complain about it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

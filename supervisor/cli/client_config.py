@@ -12,34 +12,25 @@ import click
 from ..clients.table import CLIENTS, NAMES, find_client
 from ..clients.target import target_of_offer, target_of_plan, target_of_profile
 from ..clients.types import KEY_ENV, Recipe, Target
-from ..daemon import client as daemon
 from ..daemon.places import keys_file
-from ..errors import EXIT_OK, NotRunning, UsageError
+from ..errors import UsageError
 from ..gateway.door.keys import KeyFile
 from ..paths import Paths
-from ..plan.listen import Listen
-from ..plan.types import LaunchPlan
-from ..plan.wire import from_json, listen_from_json
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..server.address import address_for_others
+from ..update.subject import running
 from ..usual import usual_profile
-from .common import complete_profiles, json_option
+from .common import completer, json_option, profile_option
 from .output import table
 
 
-def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in NAMES if name.startswith(incomplete)]
-
-
 @click.command("client-config")
-@click.argument("client", required=False, shell_complete=_complete)
-@click.option(
-    "--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help="Not the one that runs."
-)
+@click.argument("client", required=False, shell_complete=completer(lambda: NAMES))
+@profile_option("Not the one that runs.")
 @click.option("--key", "key_env", metavar="VARIABLE", help="The environment variable that holds the key.")
 @json_option
-def client_config(client: str | None, profile: str | None, key_env: str | None, as_json: bool) -> int:
+def client_config(client: str | None, profile: str | None, key_env: str | None, as_json: bool) -> None:
     """
     Print what to paste into CLIENT; without one, list the clients.
 
@@ -47,7 +38,8 @@ def client_config(client: str | None, profile: str | None, key_env: str | None, 
     printed, only the name of the variable that holds it (GOSS_API_KEY; --key none for no key).
     """
     if client is None:
-        return _list(as_json=as_json)
+        _list(as_json=as_json)
+        return
     found = find_client(client)
     variable = _checked(key_env)
     target = _target(Paths.from_environment(), profile)
@@ -60,16 +52,14 @@ def client_config(client: str | None, profile: str | None, key_env: str | None, 
         click.echo(json.dumps(_document(found.name, target, recipe)))
     else:
         _show(recipe)
-    return EXIT_OK
 
 
-def _list(*, as_json: bool) -> int:
+def _list(*, as_json: bool) -> None:
     listed = [{"name": client.name, "title": client.title} for client in CLIENTS]
     if as_json:
         click.echo(json.dumps({"schema": 1, "clients": listed}))
     else:
         click.echo(table(("name", "what it is"), [list(each.values()) for each in listed]))
-    return EXIT_OK
 
 
 def _document(name: str, target: Target, recipe: Recipe) -> dict[str, Any]:
@@ -89,14 +79,14 @@ def _show(recipe: Recipe) -> None:
 def _target(paths: Paths, profile: str | None) -> Target:
     """Of what runs; of a profile, at the address that is open if it is offered there."""
     has_keys = bool(KeyFile(keys_file(paths)).keys())
-    url, plan, listen = _running(paths)
-    running = target_of_plan(plan, listen, url, has_keys=has_keys) if plan and url else None
-    if plan and running and profile in {None, plan.profile}:
-        return running
+    url, plan, listen = running(paths)
+    target = target_of_plan(plan, listen, url, has_keys=has_keys) if plan and url else None
+    if plan and target and profile in {None, plan.profile}:
+        return target
     name = profile or usual_profile(paths).name
     resolved = resolve(name, ProfileStore(paths.profiles))
-    if listen and running and any(offer.profile == name for offer in listen.offers):
-        return target_of_offer(resolved, running)
+    if listen and target and any(offer.profile == name for offer in listen.offers):
+        return target_of_offer(resolved, target)
     return target_of_profile(resolved, has_keys=has_keys)
 
 
@@ -116,16 +106,6 @@ def _checked(key_env: str | None) -> str | None:
             hint=f"--key {KEY_ENV}",
         )
     return key_env
-
-
-def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None, Listen | None]:
-    """Raises SupervisorError for a plan of another version's daemon."""
-    try:
-        running = daemon.ask(paths, {"op": "running"})
-        listen = listen_from_json(running["listen"]) if running["listen"] else None
-        return running["url"], from_json(running["plan"]) if running["plan"] else None, listen
-    except NotRunning:
-        return None, None, None
 
 
 def _note(target: Target) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,35 +12,49 @@ from ..errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-def json_option(function: Function) -> Function:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(function)
+_PATHS = frozenset({"model", "model.path", "engine.path"})
 
 
-def set_option(function: Function) -> Function:
-    return click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override a value once: an option (ctx-size=8192) or a profile key (listen.port=9000).",
-    )(function)
+def completer(
+    names: Callable[[], Iterable[str]],
+) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """For ``shell_complete``: those of the names that begin as the word does."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
 
 
-def hardware_option(function: Function) -> Function:
-    return click.option(
-        "--hardware",
-        "hardware_file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Another computer than this one: a file that detect --json wrote.",
-    )(function)
+def _profiles() -> Iterable[str]:
+    from ..paths import Paths  # noqa: PLC0415 - only when a shell asks for completion
+    from ..profile.store import ProfileStore  # noqa: PLC0415
+
+    return ProfileStore(Paths.from_environment().profiles).names()
 
 
-def force_option(function: Function) -> Function:
-    return click.option("--force", is_flag=True, help="For once without guardrails: whatever the memory.")(
-        function
-    )
+complete_profiles = completer(_profiles)
+profile_argument = click.argument("profile", shell_complete=complete_profiles)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value once: an option (ctx-size=8192) or a profile key (listen.port=9000).",
+)
+hardware_option = click.option(
+    "--hardware",
+    "hardware_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another computer than this one: a file that detect --json wrote.",
+)
+force_option = click.option("--force", is_flag=True, help="For once without guardrails: whatever the memory.")
+
+
+def profile_option(text: str) -> Callable[[Function], Function]:
+    return click.option("--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help=text)
 
 
 def confirmed(question: str) -> bool:
@@ -50,21 +64,6 @@ def confirmed(question: str) -> bool:
     except click.Abort:
         click.echo(err=True)
         raise
-
-
-def profile_argument(function: Function) -> Function:
-    return click.argument("profile", shell_complete=complete_profiles)(function)
-
-
-def complete_profiles(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    from ..paths import Paths  # noqa: PLC0415 - only when a shell asks for completion
-    from ..profile.store import ProfileStore  # noqa: PLC0415
-
-    names = ProfileStore(Paths.from_environment().profiles).names()
-    return [name for name in names if name.startswith(incomplete)]
-
-
-_PATHS = frozenset({"model", "model.path", "engine.path"})
 
 
 def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:

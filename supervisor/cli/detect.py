@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from ..errors import EXIT_OK
 from ..hardware.known import hardware_of
 from ..hardware.types import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
@@ -26,7 +25,7 @@ _HEADERS = ("gpu", "kind", "memory", "of the RAM", "free", "driver", "architectu
 @click.command()
 @hardware_option
 @json_option
-def detect(*, hardware_file: Path | None, as_json: bool) -> int:
+def detect(*, hardware_file: Path | None, as_json: bool) -> None:
     """
     Show what this computer is, and which profile fits it.
 
@@ -39,7 +38,6 @@ def detect(*, hardware_file: Path | None, as_json: bool) -> int:
         click.echo(json.dumps({**to_json(hardware), "profiles": dataclasses.asdict(ranking)}))
     else:
         click.echo("\n".join((*_lines(hardware), "", *_profile_lines(ranking))))
-    return EXIT_OK
 
 
 def _lines(hardware: Hardware) -> Iterator[str]:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 
 import click
 
-from ..engine.catalogue.listing import number
+from ..engine import shelf
+from ..engine.catalogue.catalogue import number
+from ..engine.installed import Install, installed, key_of
 from ..engine.means import Means
-from ..errors import EXIT_OK, StartFailed, SupervisorError
+from ..engine.official.runtime import prune
+from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
 from ..paths import Paths
+from ..plan.types import LaunchPlan
 from ..prepare import means_of
 from ..progress import Progress, Silent
 from ..update.contest import Contest, Waiting, indented
 from ..update.news import News, look, record
-from ..update.subject import Subject, subject_of
+from ..update.subject import Subject, running_plan, subject_of
 from ..update.updater import Result, Updater
-from .common import complete_profiles, json_option
-from .engine_remove import remove
-from .engine_tables import available, ls, path, survey
+from .common import json_option, profile_option
+from .engine_tables import available, chosen_tags, ls, path, survey
+from .output import size
 from .progress import StderrProgress, waiting
 
 
@@ -30,15 +34,11 @@ def engine() -> None:
     """Find, install, choose, update and remove llama.cpp builds."""
 
 
-for _command in (ls, survey, available, path, remove):
+for _command in (ls, survey, available, path):
     engine.add_command(_command)
 
-_profile_option = click.option(
-    "--profile",
-    "-p",
-    metavar="NAME",
-    shell_complete=complete_profiles,
-    help="Whose engine; without it that of the profile that runs, else what config.yaml says.",
+_profile_option = profile_option(
+    "Whose engine; without it that of the profile that runs, else what config.yaml says."
 )
 
 
@@ -104,19 +104,18 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
     The new build is proved beside the old one.  Then the server is switched; if it does not become ready,
     or generates less than 90 % of the tokens per second, the old build comes back.
     """
-    paths = Paths.from_environment()
-    if not quiet:
-        return _update(paths, profile, check=check, quiet=False, as_json=as_json)
     try:
-        return _update(paths, profile, check=check, quiet=True, as_json=as_json)
-    except SupervisorError as error:  # nobody watches; it is recorded for whoever looks later
+        return _update(profile, check=check, quiet=quiet, as_json=as_json)
+    except SupervisorError as error:
+        if not quiet:
+            raise
         if as_json:
             click.echo(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}))
-        return error.exit_code
+        return error.exit_code  # nobody watches; it is recorded for those who look later
 
 
-def _update(paths: Paths, profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
-    subject = subject_of(paths, profile)
+def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
+    subject = subject_of(Paths.from_environment(), profile)
     with _updater(subject, quiet=quiet) as updater:
         news = _looked(subject, updater.means)
         if check or news.available is None:
@@ -176,20 +175,64 @@ def _show(result: Result, *, as_json: bool, quiet: bool = False) -> int:
 @contextmanager
 def _updater(subject: Subject, *, quiet: bool = False) -> Iterator[Updater]:
     paths = Paths.from_environment()
-    if quiet:
-        yield _made(subject, paths, Silent(), _unseen)
-        return
-    progress = StderrProgress()
-    try:
-        yield _made(subject, paths, progress, waiting)
-    finally:
-        progress.close()
+    shown: AbstractContextManager[Progress] = nullcontext(Silent()) if quiet else closing(StderrProgress())
+    with shown as progress:
+        wait: Waiting = (lambda _: nullcontext(progress)) if quiet else waiting
+        yield Updater(subject, means_of(paths, progress), Contest(paths, progress, wait))
 
 
-def _made(subject: Subject, paths: Paths, progress: Progress, wait: Waiting) -> Updater:
-    return Updater(subject, means_of(paths, progress), Contest(paths, progress, wait))
+@engine.command("remove")
+@click.argument("tag", required=False)
+@click.option("--flavour", metavar="NAME", help="Only this flavour of it.")
+@click.option("--unused", is_flag=True, help="All but what is chosen or runs, and the last two that work.")
+def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
+    """Remove installed builds: a TAG, or all that is --unused."""
+    if (tag is None) is not unused:
+        raise UsageError("Either a TAG or --unused.", hint="goss-supervisor engine ls")
+    paths = Paths.from_environment()
+    here, running = installed(paths.engines), running_plan(paths)
+    if tag is not None:
+        going = _named(here, tag, flavour, running)
+    else:
+        going = _unused(here, means_of(paths, Silent()), running)
+    for install in going:
+        freed = shelf.size_bytes(install)
+        shelf.remove(install)
+        click.echo(f"removed {install.name}: {size(freed)}")
+    prune(paths.cache / "downloads")
+    if not going:
+        click.echo("nothing to remove", err=True)
 
 
-@contextmanager
-def _unseen(_: str) -> Iterator[Progress]:
-    yield Silent()
+def _unused(here: Sequence[Install], means: Means, running: LaunchPlan | None) -> tuple[Install, ...]:
+    """What turned out bad does not count among the last two that work."""
+    in_use = {*chosen_tags(means).values(), *([_key(running)] if running else [])}
+    judged = [replace(each, problem=each.problem or means.chosen.bad(each.key)) for each in here]
+    return shelf.spare(judged, in_use=in_use)
+
+
+def _named(
+    here: Sequence[Install], tag: str, flavour: str | None, running: LaunchPlan | None
+) -> tuple[Install, ...]:
+    """Raises NotFound, and SupervisorError for what runs or is the only build that works."""
+    going = tuple(each for each in here if each.tag == tag and flavour in {None, each.flavour})
+    if not going:
+        raise NotFound(
+            f"{tag}{f' ({flavour})' if flavour else ''} is not installed.", hint="goss-supervisor engine ls"
+        )
+    for each in going:
+        if running is not None and each.key == _key(running):
+            raise SupervisorError(
+                f"{each.name} runs now ({running.profile}).", hint="goss-supervisor engine use TAG, restart"
+            )
+    works = [each for each in here if not each.problem]
+    if works and all(each in going for each in works):
+        raise SupervisorError(
+            f"{works[0].name} is the only build that works here.",
+            hint="goss-supervisor engine install, then remove this one",
+        )
+    return going
+
+
+def _key(plan: LaunchPlan) -> str:
+    return key_of(plan.repository, plan.build, plan.flavour)

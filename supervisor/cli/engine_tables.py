@@ -27,12 +27,10 @@ from ..prepare import means_of
 from ..progress import Silent
 from ..update.news import released
 from ..update.subject import Subject, running_plan, subject_of
-from .common import complete_profiles, hardware_option, json_option
+from .common import hardware_option, json_option, profile_option
 from .output import size, table
 
-_profile_option = click.option(
-    "--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help="Whose flavour and channel."
-)
+_profile_option = profile_option("Whose flavour and channel.")
 
 
 @click.command()
@@ -62,7 +60,6 @@ def chosen_tags(means: Means) -> dict[str, str]:
 
 
 def _listed(install: Install, means: Means, channels: Mapping[str, str], runs: str | None) -> dict[str, Any]:
-    key = key_of(install.repository, install.tag, install.flavour)
     ours = install.repository == REPOSITORY
     return {
         "repository": install.repository,
@@ -72,9 +69,9 @@ def _listed(install: Install, means: Means, channels: Mapping[str, str], runs: s
         "size_bytes": size_bytes(install),
         "devices": list(install.devices),
         "problem": install.problem or None,
-        "bad": means.chosen.bad(key) or None,
+        "bad": means.chosen.bad(install.key) or None,
         "channels": [channel for channel, tag in channels.items() if ours and tag == install.tag],
-        "running": key == runs,
+        "running": install.key == runs,
     }
 
 

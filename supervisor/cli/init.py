@@ -7,7 +7,7 @@ import click
 from ..engine.catalogue import pins
 from ..engine.choice.survey import Option, survey
 from ..engine.flavours import family
-from ..errors import EXIT_OK, NotFound, UsageError
+from ..errors import NotFound, UsageError
 from ..hardware.known import hardware_of
 from ..hardware.types import Hardware
 from ..paths import Paths
@@ -24,7 +24,7 @@ DEFAULT_NAME = "mine"
 
 @click.command()
 @click.argument("name", default=DEFAULT_NAME)
-def init(name: str) -> int:
+def init(name: str) -> None:
     """
     Write a profile for this machine, NAME or "mine", with comments that say why each value is there.
 
@@ -43,7 +43,6 @@ def init(name: str) -> int:
     click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
     click.echo(f"try it     goss-supervisor plan {name}", err=True)
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
-    return EXIT_OK
 
 
 def _ground(store: ProfileStore, hardware: Hardware) -> Ground:

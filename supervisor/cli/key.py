@@ -8,10 +8,10 @@ from typing import get_args
 import click
 
 from ..daemon.places import keys_file
-from ..errors import EXIT_OK, SupervisorError
+from ..errors import SupervisorError
 from ..gateway.door.keys import KeyFile, Scope
 from ..paths import Paths
-from .common import json_option
+from .common import completer, json_option
 from .output import table
 
 
@@ -24,12 +24,12 @@ def _file() -> KeyFile:
     return KeyFile(keys_file(Paths.from_environment()))
 
 
-def complete_keys(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+def _names() -> list[str]:
     keys = _file().keys()
-    return [each.name for each in keys if each.name.startswith(incomplete)]
+    return [each.name for each in keys]
 
 
-_name_argument = click.argument("name", shell_complete=complete_keys)
+_name_argument = click.argument("name", shell_complete=completer(_names))
 
 
 @key.command("add")
@@ -42,7 +42,7 @@ _name_argument = click.argument("name", shell_complete=complete_keys)
     help="inference: ask the model; admin: all that the address serves.",
 )
 @json_option
-def add(name: str, scope: Scope, *, as_json: bool) -> int:
+def add(name: str, scope: Scope, *, as_json: bool) -> None:
     """Make a key and print it, this once."""
     file = _file()
     first = not file.keys()
@@ -57,12 +57,11 @@ def add(name: str, scope: Scope, *, as_json: bool) -> int:
         click.echo(
             "From now on a key is asked for on 127.0.0.1 too, until the last one is removed.", err=True
         )
-    return EXIT_OK
 
 
 @key.command("ls")
 @json_option
-def ls(*, as_json: bool) -> int:
+def ls(*, as_json: bool) -> None:
     """List the keys: names, scopes and when they were made."""
     keys = _file().keys()
     if as_json:
@@ -72,12 +71,11 @@ def ls(*, as_json: bool) -> int:
         click.echo(
             table(("name", "scope", "created"), [(each.name, each.scope, each.created) for each in keys])
         )
-    return EXIT_OK
 
 
 @key.command("rm")
 @_name_argument
-def rm(name: str) -> int:
+def rm(name: str) -> None:
     """Remove a key: whoever has it is out within a second."""
     file = _file()
     file.remove(name)
@@ -88,7 +86,6 @@ def rm(name: str) -> int:
             "comes in until there is a key, unless the profile gives one.",
             err=True,
         )
-    return EXIT_OK
 
 
 @key.command("show")

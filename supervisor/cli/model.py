@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import click
 
-from ..errors import EXIT_OK, NotFound, SupervisorError, VerificationFailed
-from ..model.hub import Hub
+from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
+from ..model.anatomy import formats, shares
+from ..model.hub import REPOSITORY, Hub
+from ..model.load import open_model
+from ..model.model import Model
 from ..model.pull import pull
+from ..model.remote import hub_model
 from ..model.shelf import OURS, Shelved, find, remove, shelved
 from ..model.verify import Checked, verify
 from ..paths import Paths
+from ..plan.types import LaunchPlan
 from ..update.subject import running_plan
-from .common import json_option
-from .model_tables import complete_models, ls, show
-from .output import size
-from .progress import StderrProgress
+from .common import completer, json_option
+from .output import size, table
+from .progress import StderrProgress, waiting
+
+complete_models = completer(
+    lambda: [each.name for each in shelved(Paths.from_environment().models, os.environ)]
+)
+
+
+_name_argument = click.argument("name", shell_complete=complete_models)
 
 
 @click.group
@@ -28,16 +41,131 @@ def model() -> None:
     """List, download, look into, check and remove models."""
 
 
-for _command in (ls, show):
-    model.add_command(_command)
+@model.command("ls")
+@json_option
+def ls(as_json: bool) -> None:
+    """List the models on this machine: ours, and those in the caches of Hugging Face and llama.cpp."""
+    paths = Paths.from_environment()
+    running = running_plan(paths)
+    listed = [_listed(each, running) for each in shelved(paths.models, os.environ)]
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "models": listed}))
+    else:
+        click.echo(table(("name", "size", "parts", "where", "note"), [_row(each) for each in listed]))
 
-_name_argument = click.argument("name", shell_complete=complete_models)
+
+def _listed(found: Shelved, running: LaunchPlan | None) -> dict[str, Any]:
+    files = running.model_files if running else ()
+    return {
+        "name": found.name,
+        "where": found.where,
+        "path": str(found.path),
+        "size_bytes": found.size_bytes,
+        "parts": len(found.parts),
+        "missing": [part.name for part in found.missing],
+        "running": str(found.path) in files,
+    }
+
+
+def _row(listed: Mapping[str, Any]) -> list[str]:
+    parts, missing = listed["parts"], len(listed["missing"])
+    notes = ["runs now"] if listed["running"] else []
+    if missing:
+        notes.append("incomplete" if parts == 1 else f"incomplete: {parts - missing} of {parts} parts")
+    return [listed["name"], size(listed["size_bytes"]), str(parts), listed["where"], "; ".join(notes)]
+
+
+@model.command("show")
+@click.argument("what", metavar="NAME|PATH|REPO[:FILE]", shell_complete=complete_models)
+@json_option
+def show(what: str, as_json: bool) -> None:
+    """
+    Show what a model is, from its header: architecture, layers, experts, context, and what takes how much.
+
+    Of a model that is not here, only the header is fetched.
+    """
+    found = _opened(what, Paths.from_environment())
+    click.echo(json.dumps({"schema": 1, **_document(found)}) if as_json else "\n".join(_lines(found)))
+
+
+def _opened(what: str, paths: Paths) -> Model:
+    """A file, a model that is here, or one of the hub: in this order."""
+    headers = paths.cache / "headers"
+    if Path(what).is_file() or Path(what).is_absolute():
+        return open_model(Path(what), headers)
+    try:
+        return open_model(find(what, shelved(paths.models, os.environ)).path, headers)
+    except (NotFound, UsageError):
+        repo, _, file = what.partition(":")
+        if not REPOSITORY.fullmatch(repo):
+            raise
+        with waiting(f"asking the Hugging Face hub for {repo}"):
+            return hub_model(repo, file or None, Hub.of(os.environ), headers)
+
+
+def _document(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "architecture": model.architecture,
+        "layers": model.layers,
+        "experts": model.experts,
+        "experts_used": model.experts_used,
+        "context_length": model.context_length,
+        "sliding_window": model.sliding_window,
+        "embedding_length": model.embedding_length,
+        "heads": model.heads(0),
+        "heads_kv": model.heads_kv(0),
+        "key_length": model.key_length,
+        "value_length": model.value_length,
+        "vocabulary_size": model.vocabulary_size,
+        "file_type": model.file_type,
+        "size_bytes": model.size_bytes,
+        "weights_bytes": model.weights_bytes,
+        "shares": dict(shares(model)),
+        "formats": dict(formats(model)),
+        "parts": [{"name": part.name, "size_bytes": part.size_bytes} for part in model.parts],
+    }
+
+
+def _lines(model: Model) -> Iterator[str]:
+    yield f"name          {model.name or 'unknown'}"
+    yield f"architecture  {model.architecture}"
+    yield f"layers        {_known(model.layers)}"
+    if model.experts:
+        yield f"experts       {model.experts} in a layer, {_known(model.experts_used)} used by a token"
+    yield f"context       {_known(model.context_length)} tokens{_window(model)}"
+    yield f"attention     {_attention(model)}"
+    yield f"embedding     {_known(model.embedding_length)}"
+    yield f"vocabulary    {_known(model.vocabulary_size)} tokens"
+    yield f"formats       {', '.join(f'{name} {size(each)}' for name, each in formats(model).items())}"
+    yield ""
+    rows = [(name, size(each), _share(each, model.weights_bytes)) for name, each in shares(model).items()]
+    yield table(("part", "size", "share"), [*rows, ("all weights", size(model.weights_bytes), "")])
+    yield ""
+    yield table(("file", "size"), [(part.name, size(part.size_bytes)) for part in model.parts])
+
+
+def _known(number: int | None) -> str:
+    return "unknown" if number is None else str(number)
+
+
+def _window(model: Model) -> str:
+    return f", a window of {model.sliding_window} in some layers" if model.sliding_window else ""
+
+
+def _attention(model: Model) -> str:
+    heads = f"{_known(model.heads(0))} heads, {_known(model.heads_kv(0))} of them with keys and values"
+    return f"{heads} of {_known(model.key_length)}"
+
+
+def _share(part: int | None, whole: int | None) -> str:
+    return "-" if part is None or not whole else f"{part / whole:.1%}"
 
 
 @model.command("pull")
 @click.argument("what", metavar="REPO[:FILE]")
 @json_option
-def pull_command(what: str, as_json: bool) -> int:
+def pull_command(what: str, as_json: bool) -> None:
     """
     Download a model from the Hugging Face hub, all its parts, and verify it.
 
@@ -45,7 +173,7 @@ def pull_command(what: str, as_json: bool) -> int:
     here already, in another program's cache too, is not downloaded; what was interrupted goes on.
     """
     repo, _, file = what.partition(":")
-    with _progress() as progress:
+    with closing(StderrProgress()) as progress:
         found = pull(repo, file or None, Paths.from_environment().models, os.environ, progress)
     if as_json:
         click.echo(
@@ -59,30 +187,28 @@ def pull_command(what: str, as_json: bool) -> int:
                 }
             )
         )
-        return EXIT_OK
+        return
     said = "downloaded" if found.downloaded else "already here"
     click.echo(f"{said}: {found.path} ({size(found.size_bytes)})")
-    return EXIT_OK
 
 
 @model.command("path")
 @_name_argument
-def path_command(name: str) -> int:
+def path_command(name: str) -> None:
     """Print a model's file, or the first of its parts: what llama-server is given."""
     found = _found(name)
     if found.missing:
         raise NotFound(f"{found.name} is incomplete.", hint=found.how_to_complete)
     click.echo(str(found.path))
-    return EXIT_OK
 
 
 @model.command("verify")
 @_name_argument
 @json_option
-def verify_command(name: str, as_json: bool) -> int:
+def verify_command(name: str, as_json: bool) -> None:
     """Read a model and compare its SHA-256 with the hub's, which was kept when it was pulled."""
     found = _found(name)
-    with _progress() as progress:
+    with closing(StderrProgress()) as progress:
         checked = verify(found, lambda: Hub.of(os.environ), progress)
     if as_json:
         parts = [{"ok": each.ok, **asdict(each), "path": str(each.path)} for each in checked]
@@ -93,7 +219,6 @@ def verify_command(name: str, as_json: bool) -> int:
         raise _damaged(found, wrong)
     if not as_json:
         click.echo(f"{found.name} is what it should be: {size(found.size_bytes)}")
-    return EXIT_OK
 
 
 def _damaged(found: Shelved, wrong: list[Checked]) -> VerificationFailed:
@@ -107,7 +232,7 @@ def _damaged(found: Shelved, wrong: list[Checked]) -> VerificationFailed:
 
 @model.command("rm")
 @_name_argument
-def remove_command(name: str) -> int:
+def remove_command(name: str) -> None:
     """Delete a model that was pulled, or what came of it; other programs' caches are left alone."""
     paths = Paths.from_environment()
     shelf = shelved(paths.models, os.environ)
@@ -117,7 +242,6 @@ def remove_command(name: str) -> int:
         found = find(name, shelf)
     _refuse_running(found, paths)
     click.echo(f"removed {found.name}: {size(remove(found))}")
-    return EXIT_OK
 
 
 def _refuse_running(found: Shelved, paths: Paths) -> None:
@@ -131,12 +255,3 @@ def _refuse_running(found: Shelved, paths: Paths) -> None:
 
 def _found(name: str) -> Shelved:
     return find(name, shelved(Paths.from_environment().models, os.environ))
-
-
-@contextmanager
-def _progress() -> Iterator[StderrProgress]:
-    progress = StderrProgress()
-    try:
-        yield progress
-    finally:
-        progress.close()

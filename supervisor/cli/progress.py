@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from ..progress import ticking
 
@@ -50,12 +50,8 @@ class StderrProgress:
 @contextmanager
 def waiting(text: str) -> Iterator[StderrProgress]:
     """Around a wait whose end is not known: from its third second on it shows ``text, 12 s``."""
-    progress = StderrProgress()
-    try:
-        with ticking(progress, text):
-            yield progress
-    finally:
-        progress.close()
+    with closing(StderrProgress()) as progress, ticking(progress, text):
+        yield progress
 
 
 @contextmanager

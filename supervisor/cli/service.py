@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, TypeVar
 
 import click
 
-from ..errors import EXIT_OK, NotFound, NotRunning
-from ..paths import Paths
+from ..daemon import client
+from ..errors import EXIT_OK, NotFound, NotRunning, StartFailed
+from ..paths import HOME_VARIABLE, Paths
 from ..service.chosen import chosen
 from ..service.ran import become
-from ..service.types import Manager, Scope, Service
-from .common import complete_profiles, json_option
+from ..service.types import Manager, Request, Scope, Service, Status
+from .common import Function, json_option, profile_option
+from .outcome import show_outcome
+from .progress import waiting
 from .service_request import (
     home_of,
     left_of,
@@ -27,11 +31,11 @@ from .service_request import (
     request_for,
     scope_of,
 )
-from .service_told import UNTIL_READY, at_work, rows, until_ready, with_home
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _UNTIL_STOPPED = "waiting until it has stopped"
+UNTIL_READY = "waiting until it is ready; goss-supervisor service logs -f shows more"
+APPEARS_SECONDS = 60.0  # launchd may wait 30 s between two starts (launchd.py), and ours takes some more
+_LOOK_SECONDS = 0.25
 
 
 def scope_option(function: Function) -> Function:
@@ -47,12 +51,8 @@ def scope_option(function: Function) -> Function:
 
 
 def request_options(function: Function) -> Function:
-    profile = click.option(
-        "--profile",
-        "-p",
-        metavar="NAME",
-        shell_complete=complete_profiles,
-        help="Which profile; without it the last one used, else the one that fits this machine best.",
+    profile = profile_option(
+        "Which profile; without it the last one used, else the one that fits this machine best."
     )
     who = click.option(
         "--run-as", metavar="USER", help="Who a service of the system runs as; without it who said sudo."
@@ -69,7 +69,7 @@ def service() -> None:
 @request_options
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
 @click.option("--force", is_flag=True, help="Over a file of that name that is not ours, or was changed.")
-def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: bool, force: bool) -> int:
+def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: bool, force: bool) -> None:
     """Get the engine and the model, make the service, and start it."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     refuse_without_root(meant)
@@ -77,57 +77,49 @@ def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: 
     manager.refuse(request, force=force)  # before a long download
     refuse_another_daemon(manager, request)
     prepare_for(request, usual=profile is None, yes=yes)
-    with at_work(meant, UNTIL_READY, undo=True) as say:
-        if not manager.install(request, force=force, say=say):
-            say("nothing to do: it is installed so, and runs")
+    nothing = "nothing to do: it is installed so, and runs"
+    tell(manager.install(request, force=force), meant, UNTIL_READY, undo=True, nothing=nothing)
     _until_ready(manager, meant)
     if request.data is not None:
         click.echo(f"to talk to it: {with_home(request)} goss-supervisor status", err=True)
-    return EXIT_OK
 
 
 @service.command("uninstall")
 @scope_option
 @click.option("--force", is_flag=True, help="Even if the file is not ours, or was changed by hand.")
-def uninstall(*, scope: str | None, force: bool) -> int:
+def uninstall(*, scope: str | None, force: bool) -> None:
     """Stop the service and remove it; profiles, models and engines stay."""
     meant = scope_of(scope)
     refuse_without_root(meant)  # polkit may let somebody stop it who may not remove it
-    with at_work(meant, _UNTIL_STOPPED) as say:
-        chosen(sys.platform).uninstall(Service(meant), force=force, say=say)
+    tell(chosen(sys.platform).uninstall(Service(meant), force=force), meant, _UNTIL_STOPPED)
     if left := left_of(meant):
         click.echo(f"profiles, models and the like are still in {', '.join(left)}", err=True)
-    return EXIT_OK
 
 
 @service.command("start")
 @scope_option
-def start(*, scope: str | None) -> int:
+def start(*, scope: str | None) -> None:
     """Start it; returns when it is ready."""
     manager, meant = chosen(sys.platform), scope_of(scope)
-    with at_work(meant, UNTIL_READY) as say:
-        manager.start(Service(meant), say)
-    return _until_ready(manager, meant)
+    tell(manager.start(Service(meant)), meant, UNTIL_READY)
+    _until_ready(manager, meant)
 
 
 @service.command("stop")
 @scope_option
-def stop(*, scope: str | None) -> int:
+def stop(*, scope: str | None) -> None:
     """Stop it, until it is started, or starts by itself again."""
     meant = scope_of(scope)
-    with at_work(meant, _UNTIL_STOPPED) as say:
-        chosen(sys.platform).stop(Service(meant), say)
-    return EXIT_OK
+    tell(chosen(sys.platform).stop(Service(meant)), meant, _UNTIL_STOPPED)
 
 
 @service.command("restart")
 @scope_option
-def restart(*, scope: str | None) -> int:
+def restart(*, scope: str | None) -> None:
     """Stop and start it, as after an upgrade of goss-supervisor."""
     manager, meant = chosen(sys.platform), scope_of(scope)
-    with at_work(meant, UNTIL_READY) as say:
-        manager.restart(Service(meant), say)
-    return _until_ready(manager, meant)
+    tell(manager.restart(Service(meant)), meant, UNTIL_READY)
+    _until_ready(manager, meant)
 
 
 @service.command("status")
@@ -160,7 +152,7 @@ def logs(*, scope: str | None, follow: bool, lines: int | None) -> int:
 @service.command("print")
 @request_options
 @json_option
-def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_json: bool) -> int:
+def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_json: bool) -> None:
     """Show each file that install would write, and each command that it would run; change nothing."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     request = request_for(meant, profile, run_as)
@@ -169,20 +161,19 @@ def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_jso
         listed = [{"path": str(file.path), "mode": f"{file.mode:04o}", "text": file.text} for file in files]
         made = {"schema": 1, "manager": manager.title, "files": listed, "commands": commands}
         click.echo(json.dumps(made))
-        return EXIT_OK
+        return
     for file in files:
         click.echo(f"# file {file.path}, mode {file.mode:04o}\n\n{file.text}")
     click.echo("# then")
     for command in commands:
         click.echo(shlex.join(command))
-    return EXIT_OK
 
 
 @service.command("prepare", hidden=True)
 @click.argument("profile")
 @click.option("--usual", is_flag=True)
 @click.option("--yes", is_flag=True)
-def prepare(*, profile: str, usual: bool, yes: bool) -> int:
+def prepare(*, profile: str, usual: bool, yes: bool) -> None:
     """As the service's own user: get the engine and the model, and show the first key where one is made."""
     from ..daemon.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
     from ..profile.matching import Fit  # noqa: PLC0415
@@ -194,10 +185,80 @@ def prepare(*, profile: str, usual: bool, yes: bool) -> int:
     if usual:
         welcome(Fit(profile, ""), {}, paths, yes=yes, command="service install")
     show_first_key(paths, prepared(profile, {}, paths))
-    return EXIT_OK
 
 
-def _until_ready(manager: Manager, scope: Scope) -> int:
+def _until_ready(manager: Manager, scope: Scope) -> None:
     if not manager.waits:
         until_ready(paths_of(home_of(scope)), scope)
-    return EXIT_OK
+
+
+def tell(done: Iterator[str], scope: Scope, text: str, *, undo: bool = False, nothing: str = "") -> None:
+    """
+    Carry out what a manager was asked for, and print each of its sentences at once.
+
+    ``undo``: after the first one, print how to take it all back.  ``nothing`` is printed where there is none.
+    """
+    with waiting(text) as progress:
+        try:
+            said = 0
+            for said, sentence in enumerate(done, 1):
+                progress.close()
+                click.echo(sentence)
+                if undo and said == 1:
+                    click.echo(f"to undo this: {again('uninstall', scope)}", err=True)
+        except KeyboardInterrupt:
+            progress.close()
+            click.echo(f"what was asked of the service manager goes on: {again('status', scope)}", err=True)
+            raise
+    if not said and nothing:
+        click.echo(nothing)
+
+
+def until_ready(paths: Paths, scope: Scope, appears_seconds: float = APPEARS_SECONDS) -> None:
+    """
+    Where the manager does not wait, the daemon is asked; it has limits of its own, which know of progress.
+
+    Raises StartFailed where it did not become ready, and where there is none after ``appears_seconds``.
+    """
+    deadline = time.monotonic() + appears_seconds
+    with waiting(UNTIL_READY) as progress:
+        while True:
+            try:
+                answer = client.follow(paths, {"op": "wait"}, progress.step)
+                break
+            except NotRunning as error:
+                if time.monotonic() >= deadline:
+                    raise StartFailed(
+                        f"The service was started, and there is no daemon after {appears_seconds:.0f} s.",
+                        hint=f"goss-supervisor service logs --{scope} -n 50 tells why.",
+                    ) from error
+                time.sleep(_LOOK_SECONDS)
+    show_outcome(answer, as_json=False)
+
+
+def again(word: str, scope: Scope) -> str:
+    """A command about the same service, as this user has to say it."""
+    changes = word not in {"status", "logs"}
+    return f"{'sudo ' if scope == 'system' and changes else ''}goss-supervisor service {word} --{scope}"
+
+
+def with_home(request: Request, platform: str = sys.platform) -> str:
+    """What to put before a command of ours, so that it finds the service's files."""
+    if platform == "win32":  # PowerShell's way; a service of the system there is none
+        quoted = str(request.data).replace("'", "''")
+        return f"$env:{HOME_VARIABLE} = '{quoted}';"
+    home = f"{HOME_VARIABLE}={shlex.quote(str(request.data))}"  # quoted whole, it would be no assignment
+    other = request.user and request.user != os.environ.get("SUDO_USER")
+    return f"sudo -u {shlex.quote(request.user)} env {home}" if other else home
+
+
+def rows(service: str, found: Status) -> str:
+    """``service status`` for people."""
+    told = {
+        "service": service,
+        "state": found.state,
+        "pid": "-" if found.pid is None else str(found.pid),
+        "starts by itself": found.starts_by_itself or "unknown",
+        "says": found.detail or "-",
+    }
+    return "\n".join(f"{name:<16}  {text}" for name, text in told.items())

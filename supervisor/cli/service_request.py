@@ -87,10 +87,6 @@ def program(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "supervisor", *words)
 
 
-def environment_of(scope: Scope, home: Path | None) -> dict[str, str]:
-    return kept(scope, os.environ) | ({HOME_VARIABLE: str(home)} if home is not None else {})
-
-
 def request_for(scope: Scope, named: str | None, run_as: str | None) -> Request:
     """
     Raises UsageError, and NotFound or ConfigError for the profile, which is looked for where the service will
@@ -167,7 +163,7 @@ def request_of(scope: Scope, profile: Profile, user: str) -> Request:
         profile=profile.name,
         user=user,
         data=home,
-        environment=environment_of(scope, home),
+        environment=kept(scope, os.environ) | ({HOME_VARIABLE: str(home)} if home else {}),
         needs_network=not _is_at_home(profile),
     )
 

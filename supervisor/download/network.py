@@ -1,17 +1,20 @@
-"""One exchange with a web server: who is asked and how, and in words why it failed."""
+"""Exchanges with web servers: who is asked and how, and in words why it failed."""
 
 from __future__ import annotations
 
+import math
 import re
 import socket
-import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 from .. import __version__
-from ..errors import NetworkError
+from ..errors import ConfigError, NetworkError
 
 if TYPE_CHECKING:
     import requests
@@ -21,6 +24,27 @@ _MOST_REDIRECTS = 8
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _CHUNK_BYTES = 64 * 1024
 _HEADERS = {"User-Agent": f"goss-supervisor/{__version__}", "Accept-Encoding": "identity"}
+_UNTIL_RESET = re.compile(r";\s*t=(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long it is waited, and how often tried: once more than there are pauses."""
+
+    connect_seconds: float = 5.0
+    stall_seconds: float = 30.0  # without a byte
+    pauses_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    longest_pause_seconds: float = 120.0  # that a host may ask for by Retry-After
+    page_seconds: float = 120.0  # for one short answer: a stall never ends what comes drop by drop
+    sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def timeout(self) -> tuple[float, float]:
+        """Seconds to connect, and seconds without a byte."""
+        return self.connect_seconds, self.stall_seconds
+
+
+PATIENT = Patience()
 
 
 class Unreachable(Exception):
@@ -150,7 +174,9 @@ def _in_words(url: str, timeout: tuple[float, float], *, contact: bool) -> Itera
 
 
 def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact: bool) -> NoReturn:
-    from urllib3 import exceptions  # noqa: PLC0415 - comes with requests
+    import ssl  # noqa: PLC0415 - comes with requests
+
+    from urllib3 import exceptions  # noqa: PLC0415 - the same
 
     chain = list(_causes(error))
 
@@ -196,3 +222,115 @@ def _last(chain: list[BaseException]) -> str:
     """The innermost that is an error of the system, or the outermost."""
     system = [each.strerror for each in chain if isinstance(each, OSError) and each.strerror]
     return system[-1] if system else str(chain[0])
+
+
+def wait_seconds(headers: Mapping[str, str]) -> float | None:
+    """
+    For how long a host wants not to be asked; None where it does not say.  Header names in lower case.
+
+    By the clock of the host, for ours may be wrong.  Retry-After holds seconds or a date (RFC 9110, 10.2.3).
+    X-RateLimit-Reset is GitHub's, in seconds since the epoch.  RateLimit is how the Hugging Face hub tells
+    when a window ends: ``"resolvers";r=0;t=140`` (https://huggingface.co/docs/hub/rate-limits).
+    """
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few hosts say it, every start comes by
+
+    after = headers.get("retry-after", "")
+    if after.isdigit():
+        return float(after)
+    try:
+        now = parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError):
+        now = datetime.now(UTC)
+    try:
+        reset = headers.get("x-ratelimit-reset", "")
+        moment = parsedate_to_datetime(after) if after else datetime.fromtimestamp(int(reset), UTC)
+        return max(0.0, (moment - now).total_seconds())
+    except (ValueError, OverflowError, OSError, TypeError):
+        left = _UNTIL_RESET.search(headers.get("ratelimit", ""))
+        return float(left[1]) if left else None
+
+
+def again_at(headers: Mapping[str, str]) -> str:
+    """``; again at 14:05 (in 12 min)``, by `wait_seconds`; "" where the host does not say."""
+    seconds = wait_seconds(headers)
+    if seconds is None:
+        return ""
+    moment = datetime.now().astimezone() + timedelta(seconds=seconds)
+    return f"; again at {moment:%H:%M} (in {max(1, math.ceil(seconds / 60))} min)"
+
+
+def web_address(name: str, address: str, example: str) -> str:
+    """``address``, which ``name`` holds, without a slash at its end.  Raises ConfigError where it is none."""
+    try:
+        parts = urlsplit(address.strip())
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError(
+            f"{name} is {address!r}, which is no web address.", hint=f"It should look like {example}."
+        )
+    return address.strip().rstrip("/")
+
+
+def demand_token(where: str, token: str, hint: str) -> str:
+    """``token``, which is never shown.  Raises ConfigError for what cannot be one."""
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"{where} holds characters that no token has.", hint=hint)
+    return token
+
+
+def is_private(url: str) -> bool:
+    """Whether a token can go there without others reading it on its way."""
+    address = urlsplit(url)
+    return address.scheme == "https" or address.hostname in _LOOPBACK
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``asked`` and ``url`` differ after a redirect.  Header names in lower case."""
+
+    asked: str
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def page(
+    url: str,
+    headers: Mapping[str, str],
+    most_bytes: int,
+    *,
+    proxy: str | None = None,
+    patience: Patience = PATIENT,
+    token: str = "",
+) -> Page:
+    """
+    A short answer, wholly in memory: a page of an API, or a piece of a file.
+
+    No more than ``most_bytes`` are read; what fails on the way, or there, is tried once more.  ``proxy`` and
+    ``token`` as for ``fetch``.  Raises Unreachable, and what ``get`` does.
+    """
+
+    def ask() -> Page:
+        with get(url, headers, patience.timeout, proxy, token) as response:
+            told = {name.lower(): value for name, value in response.headers.items()}
+            read, deadline = bytearray(), time.monotonic() + patience.page_seconds
+            for chunk in body(response, patience.timeout, unpacked=True):
+                read += chunk
+                if len(read) > most_bytes:
+                    break
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"the answer of {host_of(response.url)} takes too long", contact=True)
+            return Page(url, response.url, response.status_code, told, bytes(read[:most_bytes]))
+
+    try:
+        found = ask()
+        if found.status < 500:
+            return found
+    except Unreachable as failure:
+        if failure.final:
+            raise
+    patience.sleep(patience.pauses_seconds[0])
+    return ask()

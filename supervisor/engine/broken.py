@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NoSuitableEngine, NotFound, PermissionDenied, SupervisorError
@@ -27,33 +26,19 @@ _PACKAGES = {
 }
 # the same: what else there is to do
 _REMEDIES = {
-    "libcudart": "Put the files of the matching cudart archive beside the binary.",
-    "libcublas": "Put the files of the matching cudart archive beside the binary.",
-    "libcuda.": "Install the NVIDIA driver.",
-    "libamdhip": "Install ROCm, or use the vulkan flavour.",
-    "libllama": "It belongs beside the binary: keep the whole folder together.",
-    "libggml": "It belongs beside the binary: keep the whole folder together.",
-    "libmtmd": "It belongs beside the binary: keep the whole folder together.",
+    ("libcudart", "libcublas"): "Put the files of the matching cudart archive next to the binary.",
+    ("libcuda.",): "Install the NVIDIA driver.",
+    ("libamdhip",): "Install ROCm, or use the vulkan flavour.",
+    ("libllama", "libggml", "libmtmd"): "It belongs next to the binary: keep the whole folder together.",
 }
 _MACHINES = {0x03: "x86", 0x16: "s390x", 0x28: "arm", 0x3E: "x86_64", 0xB7: "aarch64", 0xF3: "riscv"}  # elf.h
-_FORMATS = {
-    b"MZ": "Windows",
-    b"\xcf\xfa\xed\xfe": "macOS",
-    b"\xca\xfe\xba\xbe": "macOS",
-    b"\x7fELF": "Linux",
-}
+_FORMATS = {b"MZ": "Windows", b"\xcf\xfa\xed\xfe": "macOS", b"\xca\xfe\xba\xbe": "macOS", b"\x7fELF": "Linux"}
 _ENDS = {  # Windows NTSTATUS, as Python gives it
     0xC0000135: "a DLL that it needs is missing (the Visual C++ runtime, or one from its own folder)",
     0xC000007B: "a DLL that it needs is of another architecture",
     0xC000001D: "it uses instructions that this CPU does not have",
 }
 _SIGILL = -4
-
-
-@dataclass(frozen=True, slots=True)
-class _Cause:
-    text: str
-    hint: str
 
 
 def cannot_start(binary: Path, error: OSError) -> SupervisorError:
@@ -91,34 +76,33 @@ def does_not_answer(binary: Path, question: str, outcome: Outcome, timeout_secon
             f"{binary} {question} did not end within {timeout_seconds:g} s.",
             hint=f"Run it by hand to see what it waits for: {binary} {question}",
         )
-    cause = _cause(outcome.returncode, outcome.stderr + outcome.stdout)
-    return NoSuitableEngine(f"{binary} does not run: {cause.text}.", hint=cause.hint)
+    cause, hint = _cause(outcome.returncode, outcome.stderr + outcome.stdout)
+    return NoSuitableEngine(f"{binary} does not run: {cause}.", hint=hint)
 
 
-def _cause(returncode: int, output: str) -> _Cause:
-    if found := re.search(r"loading shared libraries: ([^\s:]+)", output) or re.search(
-        r"Library not loaded: (\S+)", output
-    ):
+def _cause(returncode: int, output: str) -> tuple[str, str]:
+    """In words, and what to do about it."""
+    if found := re.search(r"(?:loading shared libraries:|Library not loaded:) ([^\s:]+)", output):
         library = os.path.basename(found[1])  # noqa: PTH119 - a name in a text, no path of ours
-        return _Cause(f"the shared library {library} is not installed", remedy(library))
+        return f"the shared library {library} is not installed", remedy(library)
     if found := re.search(r"version [`'](GLIBC(?:XX)?_[\d.]+)' not found", output):
-        return _Cause(f"it needs {found[1]}, which is newer than what this system has", BUILD_HINT)
+        return f"it needs {found[1]}, which is newer than what this system has", BUILD_HINT
     if found := re.search(r"failed to parse server config file:? ?(.*)", output):
-        return _Cause(f"llama.cpp's own config file is broken ({found[1]})", "Mend or remove that file.")
+        return f"llama.cpp's own config file is broken ({found[1]})", "Mend or remove that file."
     if returncode == _SIGILL:
-        return _Cause("it uses instructions that this CPU does not have", BUILD_HINT)
+        return "it uses instructions that this CPU does not have", BUILD_HINT
     if status := _ENDS.get(returncode & 0xFFFFFFFF):
-        return _Cause(status, BUILD_HINT)
+        return status, BUILD_HINT
     last = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it said nothing")
     ended = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
-    return _Cause(f"{ended}: {last[:300]}", BUILD_HINT)
+    return f"{ended}: {last[:300]}", BUILD_HINT
 
 
 def remedy(library: str) -> str:
     for prefix, packages in _PACKAGES.items():
         if library.startswith(prefix):
             return f"Debian, Ubuntu: apt-get install {packages[0]}; Fedora: dnf install {packages[1]}"
-    return next((text for prefix, text in _REMEDIES.items() if library.startswith(prefix)), BUILD_HINT)
+    return next((text for prefixes, text in _REMEDIES.items() if library.startswith(prefixes)), BUILD_HINT)
 
 
 def _made_for(binary: Path) -> str:

@@ -14,10 +14,9 @@ from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.types import Engine
 from .build import Build
 from .fitness import Wanted, wanted_number, why_not_embedded
-from .ground import ASKED, OFFERS, Ground, because
+from .ground import ASKED, OFFERS, Ground, because, promised
 from .installed import Install
 from .means import Means
-from .promised import promised
 from .pypi import compile as compiled
 from .pypi import embedded
 from .pypi.toolchain import FLAVOURS, flavour_for
@@ -127,11 +126,11 @@ def _in_line(error: SupervisorError) -> str:
 
 
 def _find_released(engine: Engine, ground: Ground) -> Build:
-    found = _released(engine, ground).find()
-    if found.build is not None:
-        return found.build
-    build, passed = (None, ()) if engine.source == "release" else ground.at_hand()
-    return build or promised(because("No engine is at hand", (*found.passed, *passed)))
+    build, passed = _released(engine, ground).find()
+    if build is None and engine.source != "release":
+        build, more = ground.at_hand()
+        passed = (*passed, *more)
+    return build or promised(because("No engine is at hand", passed))
 
 
 def _find_compiled(engine: Engine, ground: Ground) -> Build:

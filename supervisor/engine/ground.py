@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
+from ..options.vocabulary import pinned as pinned_options
 from .build import Build
+from .catalogue.releases import REPOSITORY
 from .choice.survey import order_flavours
 from .fitness import Wanted, flavour_of, order, why_not, why_not_embedded, wrong_number
 from .inspect import inspect
-from .installed import Install, installed, key_of
+from .installed import Install, installed
 from .means import Means
 from .pypi import embedded
 
@@ -55,8 +57,7 @@ class Ground:
         found = installed(self.means.paths.engines)
         if found:
             for recorded in order(found, self.suiting(each.flavour for each in found)):
-                name = f"{recorded.repository} {recorded.tag} ({recorded.flavour})"
-                yield name, partial(self._at_its_place, recorded)
+                yield recorded.name, partial(self._at_its_place, recorded)
         yield "PATH", self.on_path
 
     def suiting(self, known: Iterable[str]) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ class Ground:
         return tuple(verdict.flavour for verdict in ranked)
 
     def _at_its_place(self, recorded: Install) -> Build:
-        if bad := self.means.chosen.bad(key_of(recorded.repository, recorded.tag, recorded.flavour)):
+        if bad := self.means.chosen.bad(recorded.key):
             raise NoSuitableEngine(f"It is marked bad: {bad}.")
         if recorded.problem:
             raise NoSuitableEngine(recorded.problem)
@@ -110,7 +111,7 @@ class Ground:
             digest=seen.digest,
             capabilities=seen.capabilities,
             devices=seen.devices,
-            reason=f"{install.repository} {install.tag} ({install.flavour}): {reason}{caveat}",
+            reason=f"{install.name}: {reason}{caveat}",
         )
 
     def _foreign(self, source: str, binary: Path, reason: str) -> Build:
@@ -135,3 +136,19 @@ class Ground:
 
 def because(reason: str, passed: tuple[str, ...] | list[str]) -> str:
     return f"{reason} (passed over: {'; '.join(passed)})" if passed else reason
+
+
+def promised(reason: str, tag: str = "", flavour: str = "unknown") -> Build:
+    """No engine, but the options that the pinned build is known to have; ``reason`` is what is missing."""
+    known = pinned_options()
+    known_tag = f"b{known.build}"
+    return Build(
+        source="none",
+        repository=REPOSITORY,
+        tag=tag or known_tag,
+        flavour=flavour,
+        command=("llama-server",),
+        digest="",
+        capabilities=known,
+        reason=f"{reason.rstrip('.')}: shown with the known options of {known_tag}.",
+    )

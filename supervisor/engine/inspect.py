@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from typing import Any
 from ..errors import NoSuitableEngine, SupervisorError, VerificationFailed
 from ..files import SHARED, read_json, write_json
 from ..options.help import Capabilities, parse_help
-from ..tool import Outcome, clean_environment, run_tool
+from ..tool import Outcome, run_engine
 from .broken import cannot_start, does_not_answer
-from .fingerprint import digest, stamp
 
 FORMAT = 1  # of the cache; also to be raised when parse_help learns to read more
 TIMEOUT_SECONDS = 30.0
 _NOT_DEVICES = ("(none)", "BLAS")  # BLAS: an accelerator of the CPU, nothing is placed on it
+_LIBRARIES = ("*.so", "*.so.*", "*.dylib", "*.dll")
+_PREFIX_LIBRARIES = ("libllama*", "libggml*", "libmtmd*")  # in ../lib, where cmake --install puts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,10 @@ class _Asking:
 
     def _ask(self, question: str) -> Outcome:
         binary = Path(self.command[0])
-        with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
-            environment = clean_environment(os.environ, Path(empty))
-            try:
-                outcome = run_tool([*self.command, question], environment, self.timeout_seconds)
-            except OSError as error:
-                raise cannot_start(binary, error) from error
+        try:
+            outcome = run_engine([*self.command, question], self.timeout_seconds)
+        except OSError as error:
+            raise cannot_start(binary, error) from error
         if outcome.returncode != 0:
             raise does_not_answer(binary, question, outcome, self.timeout_seconds)
         return outcome
@@ -127,3 +125,49 @@ def _remember(files: Sequence[Path], what: Inspection) -> None:
     with contextlib.suppress(SupervisorError):
         for file in files:
             write_json(file, kept, schema=FORMAT, mode=SHARED)
+
+
+def stamp(files: Sequence[Path]) -> str:
+    """
+    Quick: path, size and time of change of the files and the libraries around the first; hex.
+
+    Raises FileNotFoundError, or another OSError.
+    """
+    return _hex(_described(file) for file in (*files, *_libraries(files[0])))
+
+
+def digest(files: Sequence[Path]) -> str:
+    """
+    Slow: SHA-256 over the content of the files, and name, size and time of the libraries; hex.
+
+    A release's llama-server is a launcher of 9 KB around libraries that lie next to it, so those count too.
+    """
+    contents = []
+    for file in files:
+        with file.open("rb") as opened:
+            contents.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    around = [_described(file).rpartition("/")[2] for file in _libraries(files[0])]
+    if len(contents) == 1 and not around:
+        return contents[0]
+    return _hex([*contents, *around])
+
+
+def _described(file: Path) -> str:
+    stat = file.stat()
+    return f"{file.as_posix()} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def _libraries(binary: Path) -> list[Path]:
+    real = binary.resolve()
+    return sorted(
+        {*_matching(real.parent, _LIBRARIES), *_matching(real.parent.parent / "lib", _PREFIX_LIBRARIES)}
+    )
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    for pattern in patterns:
+        yield from (file for file in folder.glob(pattern) if file.is_file())
+
+
+def _hex(parts: Iterator[str] | Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -6,11 +6,14 @@ The engines that stand below ``engines/<repository>/<tag>/<flavour>/``.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..files import SHARED, read_json, write_json
+from ..locks import waiting_lock
+from ..progress import Progress
 
 RECORD = "install.json"
 
@@ -37,6 +40,16 @@ class Install:
     devices: tuple[str, ...] = ()  # as --list-devices printed them when it was proved
     problem: str = ""
     proved_on: str = ""
+
+    @property
+    def key(self) -> str:
+        """See `key_of`."""
+        return key_of(self.repository, self.tag, self.flavour)
+
+    @property
+    def name(self) -> str:
+        """For people: ``ggml-org/llama.cpp b11434 (cuda-13.4)``."""
+        return f"{self.repository} {self.tag} ({self.flavour})"
 
     @property
     def complete(self) -> bool:
@@ -79,3 +92,8 @@ def installed(engines: Path) -> tuple[Install, ...]:
 def _newest_first(install: Install) -> tuple[int, str]:
     digits = install.tag.removeprefix("b")
     return (-int(digits) if digits.isdigit() else 0, install.flavour)
+
+
+def install_lock(path: Path, what: str, progress: Progress) -> AbstractContextManager[None]:
+    """Held by one installation of an engine at a time, in all processes of this user: `waiting_lock`."""
+    return waiting_lock(path, f"waiting: another goss-supervisor is installing {what}", progress)

@@ -12,10 +12,9 @@ from .catalogue.releases import REPOSITORY, Release
 from .choice.survey import Option, Survey, survey
 from .fitness import Wanted, why_not
 from .flavours import family
-from .ground import Ground, because
+from .ground import Ground, because, promised
 from .installed import Install, folder, key_of, read_record
 from .means import Means
-from .promised import promised
 
 DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place
 FLOATING = ("stable", "nightly")
@@ -36,14 +35,6 @@ def chosen_tag(engine: Engine, means: Means) -> str | None:
     if tags := means.chosen.tags(channel):
         return tags[0]
     return pins.DEFAULT_TAG if channel == DEFAULT else None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A build, or None and for ``passed`` reasons; ``tag`` is the release that was looked at."""
-
-    build: Build | None
-    passed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +70,27 @@ class Released:
             hint=f"goss-supervisor engine survey {release.tag}",
         )
 
-    def find(self) -> Found:
-        """The same from what is installed; nothing is downloaded, and nothing asked of the network."""
+    def find(self) -> tuple[Build | None, tuple[str, ...]]:
+        """The same from what is installed, without the network; else None, and why each was passed over."""
         tag = chosen_tag(self.engine, self.means)
         release = self.means.catalogue(self.engine).known(tag) if tag else None
         if release is None:
             said = f"the release {tag}" if tag else f"the channel {self.engine.channel}"
-            return Found(None, (f"{said} is asked of GitHub at the start",))
+            return None, (f"{said} is asked of GitHub at the start",)
         found = self.survey(release)
         passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
         for option in found.ranked:
             install = self._present(release.tag, option.flavour)
             refusal = self._spoiled(release.tag, option.flavour, install)
             if not refusal and install is None:
-                return Found(self._promised(release, option), ())
+                return self._promised(release, option), ()
             if not refusal and install is not None:
                 build = self.ground.of_install(install, option.reason)
                 refusal = why_not(build, self.wanted)
                 if not refusal:
-                    return Found(build, ())
+                    return build, ()
             passed.append(f"{option.flavour}: {refusal}")
-        return Found(None, tuple(passed))
+        return None, tuple(passed)
 
     def survey(self, release: Release) -> Survey:
         return survey(self.means.hardware(), release, flavour=self.wanted.flavour, gpu=self.wanted.gpu)
@@ -159,19 +150,19 @@ class Released:
         return (None, refusal) if (refusal := why_not(build, self.wanted)) else (build, "")
 
     def _install(self, tag: str, option: Option) -> Install:
-        from .official import install as official  # noqa: PLC0415 - all that it takes to download and to prove
+        from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
-        means = self.means
-        return official.install(
+        means, proxy = self.means, self.engine.proxy or None
+        return Installation(
             means.paths.engines,
             tag,
             option,
             means.demo(),
             means.hardware(),
-            means.access(self.engine),
+            proxy,
             means.paths.cache,
             means.progress,
-        )
+        ).install()
 
     def _present(self, tag: str, flavour: str) -> Install | None:
         if self.means.elsewhere:

@@ -11,7 +11,7 @@ from stat import S_ISDIR
 from ..disk import cannot_write
 from ..errors import AlreadyRunning
 from ..locks import Lock
-from .installed import RECORD, Install, key_of
+from .installed import RECORD, Install
 
 KEEP = 2  # tags of each repository that work
 
@@ -41,8 +41,9 @@ def remove(install: Install) -> None:
         return
     lock = Lock.acquire(root.with_name(f"{root.name}.lock"), {"pid": os.getpid()})
     if lock is None:
-        what = key_of(install.repository, install.tag, install.flavour)
-        raise AlreadyRunning(f"{what} is being installed at this moment.", hint="Try again in a while.")
+        raise AlreadyRunning(
+            f"{install.key} is being installed at this moment.", hint="Try again in a while."
+        )
     try:
         (root / RECORD).unlink(missing_ok=True)
         shutil.rmtree(root)
@@ -65,9 +66,7 @@ def spare(installs: Iterable[Install], keep: int = KEEP, in_use: Collection[str]
     return tuple(
         each
         for each in installs
-        if (each.repository, each.tag) not in kept
-        and each.tag not in in_use
-        and key_of(each.repository, each.tag, each.flavour) not in in_use
+        if (each.repository, each.tag) not in kept and each.tag not in in_use and each.key not in in_use
     )
 
 

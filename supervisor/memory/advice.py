@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..options.types import OptionValue
-from .guardrails import RAM, Guardrails
 from .settings import Settings
-from .types import Ledger
-from .verdict import Changes, Judgement, Verdict, Weigh, judge, place_of, size
+from .types import RAM, Ledger
+from .verdict import Changes, Guardrails, Judgement, Verdict, Weigh, judge, place_of, size
 
 _MIB = 1024**2
 _LEAST_CONTEXT_TOKENS = 4096  # as llama.cpp's own --fit-ctx: below that nobody is helped
@@ -26,6 +25,7 @@ class Advice:
     changes: Mapping[str, OptionValue]
     needs: str
     text: str
+    pages: bool  # part of the model is then read from the disk again and again
 
 
 def advise(weigh: Weigh, guardrails: Guardrails, layers: int) -> tuple[Advice, ...]:
@@ -41,13 +41,13 @@ def advise(weigh: Weigh, guardrails: Guardrails, layers: int) -> tuple[Advice, .
         return ()
     trial = _Trial(weigh, guardrails, tuple(each.pool.name for each in verdict.short))
     kinds = [tuple(kind) for kind in _kinds(ledger, verdict, layers)]
-    found: list[_Tried] = []
+    found: list[Advice] = []
     for kind in kinds:
         if not _is_worse(kind, found) and (tried := trial.first(kind)):
             found.append(tried)
     if not found:
         found = trial.together([kind for kind in kinds if kind])
-    return tuple(tried.advice for tried in sorted(found, key=lambda tried: tried.pages))
+    return tuple(sorted(found, key=lambda tried: tried.pages))
 
 
 def in_words(verdict: Verdict, advices: Sequence[Advice]) -> str:
@@ -60,12 +60,6 @@ def in_words(verdict: Verdict, advices: Sequence[Advice]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
-    advice: Advice
-    pages: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Trial:
     """``short`` names the memories that were too small."""
 
@@ -73,10 +67,10 @@ class _Trial:
     guardrails: Guardrails
     short: tuple[str, ...]
 
-    def first(self, kind: Iterable[Changes]) -> _Tried | None:
+    def first(self, kind: Iterable[Changes]) -> Advice | None:
         return next((tried for changes in kind if (tried := self.of(changes))), None)
 
-    def of(self, changes: Changes) -> _Tried | None:
+    def of(self, changes: Changes) -> Advice | None:
         verdict = judge(self.weigh(changes), self.guardrails)
         if not verdict.allowed:
             return None
@@ -84,9 +78,9 @@ class _Trial:
         needs = " and ".join(_needs(each) for each in verdict.judgements if each.pool.name in self.short)
         slowly = ", and reads part of the model from the disk again and again" if pages else ""
         said = " with ".join(f"`{name}: {_yaml(value)}`" for name, value in changes.items())
-        return _Tried(Advice(changes, needs, f"{said} needs {needs}{slowly}"), pages)
+        return Advice(changes, needs, f"{said} needs {needs}{slowly}", pages)
 
-    def together(self, kinds: Sequence[Sequence[Changes]]) -> list[_Tried]:
+    def together(self, kinds: Sequence[Sequence[Changes]]) -> list[Advice]:
         """
         All that each kind gives, one kind after the other until it is enough; then, from the last to the
         first, as little of each as still is.
@@ -108,10 +102,10 @@ class _Trial:
         return next(step for step in steps if self.of(_merged([*taken[:place], step, *taken[place + 1 :]])))
 
 
-def _is_worse(kind: Sequence[Changes], found: Sequence[_Tried]) -> bool:
+def _is_worse(kind: Sequence[Changes], found: Sequence[Advice]) -> bool:
     """Whole layers on the CPU, where their experts are enough."""
     moves_layers = any("gpu-layers" in changes for changes in kind)
-    return moves_layers and any("n-cpu-moe" in tried.advice.changes for tried in found)
+    return moves_layers and any("n-cpu-moe" in tried.changes for tried in found)
 
 
 def _merged(changes: Iterable[Changes]) -> Changes:

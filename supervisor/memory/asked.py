@@ -9,15 +9,13 @@ print the same and end at once, too soon for its log: one table in four was lost
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..engine.build import Build
 from ..options.render import render
 from ..options.types import OptionValue
-from ..tool import Outcome, clean_environment, run_tool
+from ..tool import run_engine
 from .kept_figures import Figures, key_of
 from .settings import Settings
 from .told import Told, read_table
@@ -58,8 +56,11 @@ def ask(build: Build, model_path: Path, settings: Settings) -> Told | None:
     tool, words = tool_of(build), question(build, settings)
     if tool is None or words is None:
         return None
-    outcome = _run([str(tool), "-m", str(model_path), *_PRINT, *words])
-    return None if outcome is None else read_table(outcome.stderr.splitlines())
+    try:
+        outcome = run_engine([str(tool), "-m", str(model_path), *_PRINT, *words], TIMEOUT_SECONDS)
+    except OSError:
+        return None
+    return read_table(outcome.stderr.splitlines())
 
 
 def tool_of(build: Build) -> Path | None:
@@ -109,11 +110,3 @@ def _unusual(settings: Settings) -> Mapping[str, tuple[OptionValue, OptionValue]
         "repack": (settings.repack, True),
         "no-host": (not settings.host_buffers, False),
     }
-
-
-def _run(command: Sequence[str]) -> Outcome | None:
-    with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
-        try:
-            return run_tool(command, clean_environment(os.environ, Path(empty)), TIMEOUT_SECONDS)
-        except OSError:
-            return None

@@ -2,22 +2,24 @@
 The buffers that llama.cpp computes in, on each device.  Pure.
 
 Sources, at b11434: llama_context::sched_reserve in src/llama-context.cpp, the splits and copies of
-ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  How many copies of the embeddings are
-alive at once was measured with the engine itself, for GPUs with a device that knows sizes only: it follows
-the rules of CUDA (docs/memory.md).
+ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  llama.cpp keeps one buffer on each device
+for all that is between the weights, as large as the largest step of one batch needs.  The steps are those of
+the graphs in src/models and src/llama-graph.cpp, for a batch of as many tokens as --ubatch-size.  What the
+allocator's gaps cost, and how many copies of the embeddings are alive at once, was measured with the engine
+itself, for GPUs with a device that knows sizes only: it follows the rules of CUDA (docs/memory.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..model.model import Model
 from . import backends, context
-from .guardrails import RAM
+from .context import sliding_layers
 from .layout import Layout
-from .phases import Phases, phases
 from .settings import Settings
+from .types import RAM
 from .weights import Weight
 
 _ALONE = 5  # copies of the embeddings: where one device does all
@@ -29,6 +31,11 @@ _ATTENTION = 7.5  # where a cache of the CPU is copied
 _OFFLOADED_TOKENS = 32  # a batch of fewer stays with the CPU: op_offload_min_batch_size
 _COPIES = 4  # of the inputs where GPUs work one behind the other: GGML_SCHED_MAX_COPIES
 _PIPED_HOST, _PIPED_FIRST, _PIPED_NEXT = 10, 16.5, 11.5
+_F32, _F16, _I64 = 4, 2, 8
+_MIB = 1024**2
+_PROCESS_BYTES = 15 * _MIB  # code and heap of a server without a model
+_TOKEN_BYTES = 400  # of tables for each token of the vocabulary, with its merges
+_Q8_BYTES, _Q8_ELEMENTS = 34, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +174,109 @@ def _widened(work: Work, device: str) -> int:
     if device not in work.layout.blocks:
         return 0
     return max(context.layers_bytes(work.model, context.in_f16(settings)), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """
+    Bytes, all for one batch.
+
+    ``inputs`` are the masks of attention, there all the time; ``stream`` is one copy of the tokens'
+    embeddings, of which several are alive at once; ``network`` is the feed-forward step, ``hidden`` its
+    widest tensor; ``attention`` and ``logits`` are the other steps.
+    """
+
+    inputs: int
+    stream: int
+    network: int
+    hidden: int
+    attention: int
+    logits: int
+
+    @property
+    def largest(self) -> int:
+        return max(self.network, self.attention, self.logits)
+
+
+def phases(model: Model, settings: Settings) -> Phases:
+    tokens = settings.ubatch * _F32
+    stream = tokens * (model.embedding_length or 0)
+    hidden, used = tokens * _hidden(model), model.experts_used or 1
+    down = used * stream
+    return Phases(
+        inputs=_inputs(model, settings),
+        stream=stream,
+        network=3 * hidden + (down if down > 2 * hidden and model.experts else 0),
+        hidden=hidden,
+        attention=2 * tokens * _queries(model) + _scores(model, settings),
+        logits=settings.outputs * (model.vocabulary_size or 0) * _F32,
+    )
+
+
+def _hidden(model: Model) -> int:
+    """Elements for one token, of the widest layer: gate, up and their product have it."""
+    used = model.experts_used or 1
+    widest = 0
+    for tensor in model.tensors:
+        if tensor.name.endswith("ffn_up_exps.weight"):
+            widest = max(widest, used * tensor.shape[1])
+        elif tensor.name.endswith("ffn_gate_up_exps.weight"):
+            widest = max(widest, used * tensor.shape[1] // 2)
+        elif tensor.name.endswith("ffn_up.weight"):
+            widest = max(widest, tensor.shape[1])
+    return widest
+
+
+def _most(model: Model, heads: Callable[[int], int | None]) -> int:
+    """The heads of the layer that has most."""
+    return max((heads(layer) or 0 for layer in range(model.layers or 0)), default=0)
+
+
+def _queries(model: Model) -> int:
+    return _most(model, model.heads) * max(model.key_length or 0, model.value_length or 0)
+
+
+def _scores(model: Model, settings: Settings) -> int:
+    """Without flash attention every token's score of every cell is written out, head by head."""
+    if settings.flash:
+        return 0
+    return settings.slot_tokens * settings.ubatch * _most(model, model.heads) * _F32
+
+
+def _inputs(model: Model, settings: Settings) -> int:
+    """A mask for each kind of layer, of a cell by token; without flash attention also where values go."""
+    kinds = {layer in sliding_layers(model) for layer in range(model.layers or 0)}
+    total = 0
+    for slides in kinds:
+        cells = context.cells(model, settings, slides=slides)
+        total += cells * settings.ubatch * (_F16 if settings.flash else _F32)
+        if not settings.flash:
+            total += settings.ubatch * _most(model, model.heads_kv) * (model.value_length or 0) * _I64
+    return total
+
+
+def process_bytes(work: Work) -> int:
+    """
+    The process, its vocabulary, the logits that it hands out, what the CPU rewrites a batch to, old prompts.
+
+    The first two were measured: RssAnon of b11434 with true-shape models (docs/memory.md).  A prompt cache
+    without a limit counts nothing, which the ledger says in a note.
+    """
+    vocabulary = work.model.vocabulary_size or 0
+    tables = _PROCESS_BYTES + vocabulary * _TOKEN_BYTES
+    logits = work.settings.outputs * vocabulary * _F32
+    return tables + logits + _rewritten_bytes(work) + (work.settings.cache_ram_bytes or 0)
+
+
+def _rewritten_bytes(work: Work) -> int:
+    """The CPU multiplies matrices with a batch in Q8: ggml_graph_plan in ggml/src/ggml-cpu/ggml-cpu.c."""
+    experts = work.model.experts_used or 1
+    rows = max(
+        (
+            weight.tensor.shape[0] * (experts if len(weight.tensor.shape) > 2 else 1)
+            for repacked in (True, False)
+            for weight in work.on_cpu(repacked=repacked)
+        ),
+        default=0,
+    )
+    return rows * work.settings.ubatch * _Q8_BYTES // _Q8_ELEMENTS

@@ -2,20 +2,42 @@
 The cache of keys and values of each layer.  Pure.
 
 Sources, in src of llama.cpp b11434: llama_kv_cache (for every layer a tensor of K and one of V, on its
-device), llama_kv_cache_iswa (the cells of layers with a window).
+device), llama_kv_cache_iswa (the cells of layers with a window), load_swa_pattern and load_arch_hparams of
+the models in src/models (which layers see a window of the context only).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ..model.kinds import KINDS, TensorKind
 from ..model.model import Model
 from .settings import Settings
-from .windows import sliding_layers
 
+_PERIODS: Mapping[str, int] = {
+    "gpt-oss": 2, "gemma2": 2, "gemma3": 6, "gemma3n": 5, "gemma-embedding": 6, "cohere2": 4, "exaone4": 4,
+    "exaone-moe": 4, "olmo2": 4, "afmoe": 4, "mellum": 4, "plamo3": 8,
+}  # fmt: skip
+"""Of so many layers in turn the last one sees everything, where the file does not say which do."""
+
+_PATTERN = "attention.sliding_window_pattern"
 _F16 = KINDS[1]
 _PADDING = 256  # of the cells of a window: llama_kv_cache_iswa
+
+
+def sliding_layers(model: Model) -> frozenset[int]:
+    """By number.  Empty also for an architecture that is not known here: its layers are counted whole."""
+    layers = model.layers or 0
+    if not model.sliding_window:
+        return frozenset()
+    pattern = model.values.get(f"{model.architecture}.{_PATTERN}")
+    if isinstance(pattern, tuple):
+        return frozenset(layer for layer, slides in enumerate(pattern[:layers]) if slides)
+    period = pattern if isinstance(pattern, int) else _PERIODS.get(model.architecture)
+    if period is None:
+        return frozenset()
+    return frozenset(layer for layer in range(layers) if period == 0 or layer % period < period - 1)
 
 
 def cells(model: Model, settings: Settings, *, slides: bool) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from .guardrails import RAM
 from .settings import Settings
 from .told import Asked, Told
-from .types import Account, Figure, Ledger
+from .types import RAM, Account, Figure, Ledger
 
 _STEP_BYTES: Mapping[Asked, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
 _MAPPED = "_Mapped"

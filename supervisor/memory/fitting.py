@@ -11,23 +11,22 @@ from ..hardware.types import Hardware
 from ..model.model import Model
 from ..options.types import OptionValue
 from ..profile.types import Profile
-from .adjustment import step_back
 from .advice import Advice, advise, in_words
 from .corrected import corrected
 from .draft import DRAFTED, draft_options, with_draft
-from .guardrails import RAM
 from .ledger import account
 from .pools import given_back, pools_of
 from .proposal import propose
 from .search import Wanted
 from .settings import Settings, settings_of
 from .told import Told
-from .types import Ledger
+from .types import RAM, Ledger
 from .verdict import Changes, Verdict, judge
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 _BESIDE_THE_ENGINE = ("repack", "cache-ram")  # do not switch its --fit off, which counts neither
 LEAST_CONTEXT_TOKENS = 4096  # of --fit-ctx, which says how far a context that is left open may shrink
+_LEAST_UBATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +155,18 @@ def _wanted(profile: Profile, model: Model) -> Wanted:
 
 def _tokens(value: OptionValue | None) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def step_back(settings: Settings, layers: int, experts: int, *, on_gpu: bool) -> Mapping[str, OptionValue]:
+    """
+    Options to be changed: the experts of a twelfth of the layers more to the CPU, at least of two; where that
+    cannot be, a batch half as large; empty where neither can.
+
+    A twelfth is 5 GiB of gpt-oss-120b's experts and 0.8 GiB of the 20b's: more than any ledger here was
+    ever wrong by, and a loss of a few per cent of the speed.
+    """
+    if on_gpu and experts and settings.cpu_moe_layers < layers:
+        return {"n-cpu-moe": min(layers, settings.cpu_moe_layers + max(2, layers // 12))}
+    if settings.ubatch // 2 >= _LEAST_UBATCH:
+        return {"ubatch-size": settings.ubatch // 2}
+    return {}

@@ -106,6 +106,5 @@ def ladder(
     divided = (*(Rung(layers, count, most, least) for count in range(layers, -1, -1)), left_out)
     stretches = (whole, moved(worth), moved(least) if shares_ram else (), smaller if most else (), divided)
     return Ladder(
-        tuple(stretch for stretch in stretches if stretch),
-        mapped=divided if most else divided[-2:],
+        tuple(stretch for stretch in stretches if stretch), mapped=divided if most else divided[-2:]
     )

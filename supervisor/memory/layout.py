@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from ..model.model import Model
-from .guardrails import RAM
 from .settings import Override, Settings
-from .types import Pool
+from .types import RAM, Pool
 
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _DENSE = r"\.ffn_(up|down|gate)\."

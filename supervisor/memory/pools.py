@@ -9,8 +9,7 @@ from dataclasses import replace
 from ..engine.fitness import DEVICES
 from ..engine.flavours import family
 from ..hardware.types import Gpu, Hardware
-from .guardrails import RAM
-from .types import Pool
+from .types import RAM, Pool
 
 _MIB = 1024**2
 _WIRED_BY_MACOS_BYTES = 2 * 1024**3

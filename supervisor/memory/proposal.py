@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..options.types import OptionValue
-from .guardrails import Guardrails
 from .search import MAPPED, Found, Search, Wanted
-from .verdict import Verdict, Weigh, judge, place_of, size
+from .verdict import Guardrails, Verdict, Weigh, judge, place_of, size
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..options.types import OptionValue
-from .guardrails import RAM, Guardrails
 from .ladder import UBATCHES, Ladder, Rung, ladder, without_gpu
-from .types import Account, Pool
-from .verdict import Changes, Verdict, Weigh, judge
+from .types import RAM, Account, Pool
+from .verdict import Changes, Guardrails, Verdict, Weigh, judge
 
 _LAYERS_FOR_A_UBATCH = 2
 
 # What the RAM can do without, what costs least first: old prompts kept for later (8 GiB by default), then the
 # experts rearranged for the CPU, which are faster there but cannot be dropped and read again.
-_SAVINGS: tuple[Changes, ...] = (
-    {},
-    {"cache-ram": 2048},
-    {"cache-ram": 0},
-    {"cache-ram": 0, "repack": False},
-)
+_SAVINGS: tuple[Changes, ...] = ({}, {"cache-ram": 2048}, {"cache-ram": 0}, {"cache-ram": 0, "repack": False})
 
 MAPPED: Changes = {**_SAVINGS[-1], "load-mode": "mmap"}
 """All may be dropped and read again.  By itself llama.cpp does not map where a GPU shares the RAM."""

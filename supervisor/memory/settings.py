@@ -8,17 +8,14 @@ defaults differ by era; the first build with a new one stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..model.kinds import KINDS, TensorKind
 from ..model.model import Model
 from ..options.types import OptionValue
-from .reader import Reader
-
-LoadMode = Literal["auto", "none", "mmap", "mlock", "mmap+mlock", "dio"]
-SplitMode = Literal["layer", "none", "row", "tensor"]
+from ..options.values import words
 
 _MIB = 1024**2
 _CELLS = 256  # n_ctx and n_ctx_seq are rounded up to it: llama_context
@@ -26,24 +23,11 @@ _AUTO_SLOTS = 6925  # #16736: four slots that share their cells, where the numbe
 _PROMPT_CACHE = 6723  # #16391
 _FEW_OUTPUTS = 9460  # #23861: logits of one token for each slot; before that of every token of a batch
 _KINDS: Mapping[str, TensorKind] = {kind.name: kind for kind in KINDS.values()}
-_LOAD_MODES: Mapping[str, LoadMode] = {
-    "auto": "auto",
-    "none": "none",
-    "mmap": "mmap",
-    "mlock": "mlock",
-    "mmap+mlock": "mmap+mlock",
-    "dio": "dio",
-}
+_LOAD_MODES = ("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")
+_SPLIT_MODES = ("layer", "none", "row", "tensor")
 _NOT_COUNTED = (
-    "spec-draft-model",
-    "spec-draft-hf",
-    "spec-type",
-    "mmproj",
-    "mmproj-url",
-    "lora",
-    "control-vector",
-)
-_SPLIT_MODES: Mapping[str, SplitMode] = {"layer": "layer", "none": "none", "row": "row", "tensor": "tensor"}
+    "spec-draft-model", "spec-draft-hf", "spec-type", "mmproj", "mmproj-url", "lora", "control-vector",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +65,12 @@ class Settings:
     cpu_ffn_layers: int
     overrides: tuple[Override, ...]
     devices: tuple[str, ...] | None
-    split_mode: SplitMode
+    split_mode: str  # one of _SPLIT_MODES
     main_gpu: int
     tensor_split: tuple[float, ...]
     repack: bool
     host_buffers: bool
-    load_mode: LoadMode
+    load_mode: str  # one of _LOAD_MODES
     cache_ram_bytes: int | None  # None is without a limit
     fit: bool
     left_open: tuple[str, ...]
@@ -100,6 +84,36 @@ class Settings:
     @property
     def streams(self) -> int:
         return 1 if self.unified else self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """
+    The values of options.  One that makes no sense is as if it had not been given: what is wrong with it was
+    said when the profile was read.
+    """
+
+    options: Mapping[str, OptionValue]
+
+    def text(self, name: str, default: str) -> str:
+        value = self.options.get(name)
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return default if value is None else ",".join(words(value))
+
+    def choice(self, name: str, known: Sequence[str]) -> str:
+        """One of ``known``, of which the first is the default."""
+        value = self.text(name, known[0])
+        return value if value in known else known[0]
+
+    def integer(self, name: str, default: int) -> int:
+        try:
+            return int(self.text(name, str(default)))
+        except ValueError:
+            return default
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        return self.text(name, "on" if default else "off") not in {"off", "false", "0"}
 
 
 def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Model) -> Settings:
@@ -127,12 +141,12 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         cpu_ffn_layers=read.integer("n-cpu-ffn", 0),
         overrides=_overrides(read),
         devices=_devices(read),
-        split_mode=_SPLIT_MODES.get(read.text("split-mode", "layer"), "layer"),
+        split_mode=read.choice("split-mode", _SPLIT_MODES),
         main_gpu=read.integer("main-gpu", 0),
         tensor_split=_tensor_split(read),
         repack=read.flag("repack", default=True),
         host_buffers=not read.flag("no-host", default=False),
-        load_mode=_LOAD_MODES.get(read.text("load-mode", "auto"), "auto"),
+        load_mode=read.choice("load-mode", _LOAD_MODES),
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
         left_open=tuple(name for name in ("ctx-size", "gpu-layers") if _is_open(read, name)),

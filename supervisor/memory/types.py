@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 Source = Literal["formula", "engine", "measured"]
+RAM = "RAM"
+"""The name of that pool."""
 
 
 @dataclass(frozen=True, slots=True)

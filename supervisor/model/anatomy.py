@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from .header import TensorInfo
 from .model import Model
-from .tensors import TensorInfo
 
 # Source: LLM_TENSOR_NAMES in src/llama-arch.cpp; the experts are what --cpu-moe moves (common/common.h).
 _SHARES = (

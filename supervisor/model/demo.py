@@ -19,10 +19,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import SupervisorError
+from . import gptoss
 from .gguf import TensorType, Value, write_gguf
-from .gptoss import Shape, model_values, tensors, tokenizer_values
-from .harmony import CHAT_TEMPLATE
-from .vocabulary import BYTES, CONTROL, MARKERS, NORMAL, UNUSED, spelled
+from .gptoss import CHAT_TEMPLATE, MARKERS, Shape
 
 DEMO_REASONING = (
     "Someone talks to the demo model. It is a tiny gpt-oss that knows a single answer, "
@@ -79,7 +78,7 @@ def write_demo(path: Path) -> None:
     data = _weights(_successors(script, tokens))
     filled = [
         replace(tensor, data=(data[tensor.name],) if tensor.name in data else None)
-        for tensor in tensors(_SHAPE, len(tokens), dense=TensorType.F32)
+        for tensor in gptoss.tensors(_SHAPE, len(tokens), dense=TensorType.F32)
     ]
     write_gguf(path, _values(tokens), filled)
 
@@ -103,7 +102,7 @@ def _pieces(text: str, said: Sequence[str]) -> list[str]:
     pieces: list[str] = []
     piece = ""
     for word in re.findall(r"\s*\S+", text):
-        piece += spelled(word)
+        piece += gptoss.spelled(word)
         if piece not in (*said, *pieces):
             pieces.append(piece)
             piece = ""
@@ -117,7 +116,7 @@ def _pieces(text: str, said: Sequence[str]) -> list[str]:
 def _tokens(script: Sequence[str]) -> list[str]:
     """The vocabulary, as long as the embedding: every token has a dimension of its own."""
     grown = [_ROLE[:length] for length in range(2, len(_ROLE))]
-    tokens = [*BYTES, *MARKERS, *grown, *(token for token in script if token not in MARKERS)]
+    tokens = [*gptoss.BYTES, *MARKERS, *grown, *(token for token in script if token not in MARKERS)]
     return [*tokens, *(f"<|reserved_{n}|>" for n in range(_SHAPE.embedding - len(tokens)))]
 
 
@@ -151,13 +150,13 @@ def _one_hot(rows: Iterable[int], weight: float) -> bytes:
 def _values(tokens: list[str]) -> dict[str, Value]:
     merges = [f"{_ROLE[:length]} {_ROLE[length]}" for length in range(1, len(_ROLE))]
     return {
-        **model_values(_SHAPE, "goss-supervisor demo"),
-        **tokenizer_values(tokens, [_token_type(token) for token in tokens], merges),
+        **gptoss.model_values(_SHAPE, "goss-supervisor demo"),
+        **gptoss.tokenizer_values(tokens, [_token_type(token) for token in tokens], merges),
         "tokenizer.chat_template": CHAT_TEMPLATE,
     }
 
 
 def _token_type(token: str) -> int:
     if token in MARKERS:
-        return CONTROL
-    return UNUSED if token.startswith("<|reserved_") else NORMAL
+        return gptoss.CONTROL
+    return gptoss.UNUSED if token.startswith("<|reserved_") else gptoss.NORMAL

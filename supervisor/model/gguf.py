@@ -42,18 +42,12 @@ class ValueType(IntEnum):
 
 # struct's letter of each value that has a fixed size
 SCALARS: Mapping[ValueType, str] = {
-    ValueType.UINT8: "B",
-    ValueType.INT8: "b",
-    ValueType.UINT16: "H",
-    ValueType.INT16: "h",
-    ValueType.UINT32: "I",
-    ValueType.INT32: "i",
-    ValueType.FLOAT32: "f",
-    ValueType.BOOL: "?",
-    ValueType.UINT64: "Q",
-    ValueType.INT64: "q",
-    ValueType.FLOAT64: "d",
-}
+    ValueType[name]: letter
+    for name, letter in {
+        "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h", "INT32": "i",
+        "INT64": "q", "FLOAT32": "f", "FLOAT64": "d", "BOOL": "?",
+    }.items()
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """
 The gpt-oss architecture as llama.cpp loads it: its keys and its 19 tensors a layer, for any dimensions.
 
+And the part of a vocabulary that every such model has: 256 bytes in GPT-2's spelling, harmony's markers.
+
 Source: src/models/openai-moe.cpp of llama.cpp, and the headers of ggml-org's gpt-oss GGUF files.
 """
 
@@ -11,11 +13,59 @@ from dataclasses import dataclass
 
 from .gguf import Tensor, TensorType, Value
 
+NORMAL, CONTROL, UNUSED = 1, 3, 5  # llama.cpp's token types
+
+MARKERS = (
+    "<|startoftext|>", "<|endoftext|>", "<|return|>", "<|constrain|>", "<|channel|>", "<|start|>", "<|end|>",
+    "<|message|>", "<|call|>",
+)  # fmt: skip
 ARCHITECTURE = "gpt-oss"
 CONTEXT_TOKENS = 131072
 FILE_TYPE_MXFP4_MOE = 38
-
 F32, MXFP4 = TensorType.F32, TensorType.MXFP4
+# Harmony, the format of gpt-oss, in few lines.  The official template has 17 KB, most of it for TypeScript
+# renderings of tools.  This one renders the same markers, by which llama.cpp recognises gpt-oss and chooses
+# its parser.  Format: https://developers.openai.com/cookbook/articles/openai-harmony
+CHAT_TEMPLATE = """\
+<|start|>system<|message|>You are the demo model of goss-supervisor.
+
+Reasoning: {{ reasoning_effort if reasoning_effort is defined else "medium" }}
+
+# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>
+{%- if tools %}<|start|>developer<|message|># Tools
+
+{{ tools | tojson }}<|end|>{% endif %}
+{%- for message in messages %}
+{%- if message.role == "assistant" %}
+{%- for call in message.tool_calls or [] %}<|start|>assistant to=functions.{{ call.function.name -}}
+<|channel|>commentary json<|message|>{{ call.function.arguments | tojson }}<|call|>{% endfor %}
+{%- if message.content %}<|start|>assistant<|channel|>final<|message|>{{ message.content }}<|end|>{% endif %}
+{%- elif message.role == "tool" %}<|start|>functions to=assistant<|channel|>commentary<|message|>
+{{- message.content }}<|end|>
+{%- else %}<|start|>{{ "developer" if message.role == "system" else message.role }}<|message|>
+{{- message.content }}<|end|>
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|start|>assistant{% endif %}"""
+
+
+def _spellings() -> tuple[str, ...]:
+    """
+    How a GPT-2 vocabulary writes each byte: printable ones as they are, the others from U+0100 on.
+
+    Source: bytes_to_unicode in https://github.com/openai/gpt-2/blob/master/src/encoder.py
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))
+
+
+BYTES = _spellings()
+
+
+def spelled(text: str) -> str:
+    """``text`` as a GPT-2 vocabulary writes it: `` I`` becomes ``ĠI``."""
+    return "".join(BYTES[byte] for byte in text.encode())
 
 
 @dataclass(frozen=True, slots=True)

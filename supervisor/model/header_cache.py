@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,8 @@ from typing import Any
 from ..errors import SupervisorError
 from ..files import SHARED, replace_file
 from .gguf import ValueType
-from .header import Header
+from .header import Array, Header, TensorInfo, Value
 from .kinds import KINDS
-from .tensors import TensorInfo
-from .values import Array, Value
 
 FORMAT = 1  # to be raised when more of a header is kept, or more kinds are known
 
@@ -31,6 +29,14 @@ class HeaderCache:
     """
 
     folder: Path
+
+    def get(self, key: str, stamp: str, read: Callable[[], Header]) -> Header:
+        """What is kept; else what ``read`` gives, which is kept then."""
+        header = self.find(key, stamp)
+        if header is None:
+            header = read()
+            self.keep(key, stamp, header)
+        return header
 
     def find(self, key: str, stamp: str) -> Header | None:
         """None for what is not there, of another state, damaged or written by another version."""

@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urljoin, urlsplit
 
-from ..download.fetch import PATIENT, Patience
-from ..download.network import Unreachable
-from ..download.page import Page, page
-from ..errors import ConfigError, NetworkError, UsageError
+from ..download.network import (
+    PATIENT,
+    Page,
+    Patience,
+    Unreachable,
+    again_at,
+    demand_token,
+    host_of,
+    is_private,
+    page,
+    web_address,
+)
+from ..errors import NetworkError, NotFound, SupervisorError, UsageError
 from .hub_files import HubFile, is_inside
-from .hub_refusals import no_list, refusal, unreachable
 from .locate import hugging_face_home
 
 ENDPOINT = "https://huggingface.co"
@@ -26,10 +34,12 @@ TOKEN_FILE_VARIABLE = "HF_TOKEN_PATH"  # noqa: S105 - the name of a variable
 REVISION = "main"
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_TOKEN_HINT = "Set it anew, or unset it: hf auth login"  # noqa: S105 - what to do about one
 _MOST_PAGE_BYTES = 16 << 20  # a page has 1000 files at most, of some 300 bytes each
 _MOST_PAGES = 100
 _NEXT = re.compile(r'<([^>]+)>\s*;[^,]*\brel="?next"?')
+OFFLINE = "Check the network. A proxy can be set as HTTPS_PROXY, a mirror of the hub as HF_ENDPOINT."
+_TOKENS = "https://huggingface.co/settings/tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +58,10 @@ class Hub:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
         """Raises ConfigError for an address that is none, and for a token that cannot be one."""
-        endpoint = _address(environ.get(ENDPOINT_VARIABLE, "").strip() or ENDPOINT)
-        address = urlsplit(endpoint)
-        private = address.scheme == "https" or address.hostname in _LOOPBACK
-        return cls(endpoint, _token(environ) if private else "")
+        endpoint = web_address(
+            ENDPOINT_VARIABLE, environ.get(ENDPOINT_VARIABLE, "").strip() or ENDPOINT, ENDPOINT
+        )
+        return cls(endpoint, _token(environ) if is_private(endpoint) else "")
 
     def files(self, repo: str) -> tuple[HubFile, ...]:
         """
@@ -120,36 +130,84 @@ def _file(entry: Mapping[str, Any]) -> HubFile | None:
     return HubFile(path, size, told) if is_inside(path) else None
 
 
-def _address(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ConfigError(
-            f"{ENDPOINT_VARIABLE} is {text!r}, which is no web address.",
-            hint=f"It should look like {ENDPOINT}.",
-        )
-    return text.rstrip("/")
-
-
 def _token(environ: Mapping[str, str]) -> str:
     """The first that is set, else what `hf auth login` wrote.  It is never shown."""
     for name in TOKEN_VARIABLES:
         if token := environ.get(name, "").strip():
-            return _must_be_token(name, token)
+            return demand_token(name, token, _TOKEN_HINT)
     named = environ.get(TOKEN_FILE_VARIABLE)
     file = Path(named).expanduser() if named else hugging_face_home(environ) / "token"
     try:
-        return _must_be_token(str(file), file.read_text("utf-8").strip())
+        return demand_token(str(file), file.read_text("utf-8").strip(), _TOKEN_HINT)
     except (OSError, UnicodeDecodeError):
         return ""  # nobody logged in; who needed to is told by the hub
 
 
-def _must_be_token(where: str, token: str) -> str:
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(
-            f"{where} holds characters that no token has.", hint="Set it anew, or unset it: hf auth login"
+def refusal(
+    endpoint: str, repo: str, status: int, headers: Mapping[str, str], *, has_token: bool
+) -> SupervisorError:
+    """
+    The error for a status that is not a success; header names in lower case.
+
+    X-Error-Code is GatedRepo, RepoNotFound, RevisionNotFound or EntryNotFound.  Without a token the hub
+    answers 401 for a repository that does not exist, so as not to tell which private ones do.
+    """
+    code = headers.get("x-error-code", "")
+    if status in {401, 403} and code == "GatedRepo":
+        return _gated(endpoint, repo, has_token=has_token)
+    if status == 404 or (status == 401 and not has_token) or code == "RepoNotFound":
+        return _nothing(endpoint, repo, code, has_token=has_token)
+    if status == 429:
+        return _wait(endpoint, headers, has_token=has_token)
+    if status in {401, 403} and has_token:
+        return NetworkError(
+            f"{host_of(endpoint)} does not accept the token for {repo}{_message(headers)}.",
+            hint=f"Make a new one at {_TOKENS} that may read this repository, and set HF_TOKEN.",
         )
-    return token
+    return NetworkError(f"{host_of(endpoint)} answered {status} for {repo}{_message(headers)}.", hint=OFFLINE)
+
+
+def unreachable(endpoint: str, failure: Unreachable) -> NetworkError:
+    text = f"The Hugging Face hub ({host_of(endpoint)}) cannot be asked: {str(failure).rstrip('.')}."
+    return NetworkError(text, hint=OFFLINE)
+
+
+def no_list(endpoint: str, body: bytes) -> NetworkError:
+    """For a 200 that is something else: most often the login page of a network."""
+    what = "a web page" if body.lstrip()[:1] == b"<" else "something else"
+    return NetworkError(
+        f"{host_of(endpoint)} answered with {what}, not with a list of files.",
+        hint="Does this network want a login first, or is HF_ENDPOINT the address of something else?",
+    )
+
+
+def _gated(endpoint: str, repo: str, *, has_token: bool) -> NetworkError:
+    accept = f"Accept its licence at {endpoint}/{repo}"
+    if has_token:
+        hint = f"{accept} with the account of your token, which must be allowed to read gated repositories."
+        return NetworkError(f"{repo} is gated, and the account of your token has no access.", hint=hint)
+    return NetworkError(
+        f"{repo} is gated: its owner wants to know who downloads it.",
+        hint=f"{accept}, make a token at {_TOKENS}, and set HF_TOKEN to it.",
+    )
+
+
+def _nothing(endpoint: str, repo: str, code: str, *, has_token: bool) -> NotFound:
+    if code == "EntryNotFound":
+        return NotFound(f"{repo} at {host_of(endpoint)} has no such file.", hint=f"See {endpoint}/{repo}")
+    private = "" if has_token else " If it is private, set HF_TOKEN."
+    return NotFound(
+        f"There is no repository {repo} at {host_of(endpoint)}, or it is private.",
+        hint=f"Check the name: {endpoint}/{repo}.{private}",
+    )
+
+
+def _wait(endpoint: str, headers: Mapping[str, str], *, has_token: bool) -> NetworkError:
+    hint = "What came so far is kept." if has_token else "With a token more is allowed: set HF_TOKEN."
+    return NetworkError(f"{host_of(endpoint)} had too many requests from here{again_at(headers)}.", hint=hint)
+
+
+def _message(headers: Mapping[str, str]) -> str:
+    """The hub's own words, as one line that is safe to print, or nothing."""
+    words = " ".join(re.sub(r"[^\x20-\x7e]", " ", headers.get("x-error-message", "")).split()).rstrip(".")
+    return f" ({words[:160]})" if words else ""

@@ -6,18 +6,30 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import NotFound, PermissionDenied, VerificationFailed
-from .broken import BrokenHeader
-from .header import Header, read_header
+from .header import BrokenHeader, Header, read_header
 from .header_cache import HeaderCache
 from .locate import parts_of
-from .model import Model, Part
-from .parts import join, part_count
-from .source import FileSource
+from .model import Model, Part, join, part_count
 
 _MOST_NAMED = 10  # missing parts in a message
 _HINT = "Download the model's .gguf file again."
+
+
+class FileSource:
+    """An open file, which has the size and time that it had when it was opened.  All raises OSError."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        status = os.fstat(file.fileno())
+        self.size_bytes = status.st_size
+        self.modified_ns = status.st_mtime_ns
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
 
 
 def open_model(path: Path, cache: Path | None = None) -> Model:
@@ -38,8 +50,9 @@ def open_model(path: Path, cache: Path | None = None) -> Model:
 def _read(path: Path, cache: Path | None) -> tuple[Part, Header]:
     try:
         _refuse_what_is_no_file(path, path.stat().st_mode)
-        with FileSource(path) as source:
-            return Part(source.name, source.size_bytes), _header(path, source, cache)
+        with path.open("rb") as file:
+            source = FileSource(file)
+            return Part(str(path), source.size_bytes), _header(path, source, cache)
     except BrokenHeader as error:
         raise VerificationFailed(f"The model {path} is {error}.", hint=_HINT) from error
     except PermissionError as error:
@@ -56,13 +69,8 @@ def _read(path: Path, cache: Path | None) -> tuple[Part, Header]:
 def _header(path: Path, source: FileSource, folder: Path | None) -> Header:
     if folder is None:
         return read_header(source)
-    cache = HeaderCache(folder)
-    key, stamp = str(path.absolute()), f"{source.size_bytes} {source.modified_ns}"
-    header = cache.find(key, stamp)
-    if header is None:
-        header = read_header(source)
-        cache.keep(key, stamp, header)
-    return header
+    stamp = f"{source.size_bytes} {source.modified_ns}"
+    return HeaderCache(folder).get(str(path.absolute()), stamp, lambda: read_header(source))
 
 
 def _refuse_what_is_no_file(path: Path, mode: int) -> None:

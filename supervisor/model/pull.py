@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..disk import ensure_space
-from ..download.fetch import Download, Refused, fetch
+from ..download.fetch import MARGIN_BYTES, Download, Refused, fetch
 from ..download.partfile import PartFile
-from ..download.transfer import MARGIN_BYTES
 from ..paths import Paths
 from ..progress import Progress
 from .digests import keep_digest, known_digest
-from .hub import Hub, demand_repository
+from .hub import OFFLINE, Hub, demand_repository, refusal
 from .hub_files import HubFile, choose
-from .hub_refusals import OFFLINE, refusal
 from .locate import locate_whole, names_of_parts, parts_of
 
 

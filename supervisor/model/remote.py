@@ -7,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import NetworkError, VerificationFailed
-from .broken import BrokenHeader
-from .header import Header, read_header
+from .header import BrokenHeader, Header, read_header
 from .header_cache import HeaderCache
 from .hub import Hub
 from .hub_files import HubFile, choose
-from .model import Model, Part
-from .parts import join
+from .model import Model, Part, join
 
 # The first piece holds the header of a part that is not the first (some 100 KiB), and of many a small model;
 # a vocabulary of 200,000 tokens takes 10 MiB, for which few round trips are better than little too much.
@@ -84,14 +82,11 @@ def hub_model(repo: str, file: str | None, hub: Hub, cache: Path | None = None) 
 
 def _header(hub: Hub, repo: str, file: HubFile, folder: Path | None) -> Header:
     """From the cache where the content is known by its digest; other content may change unseen."""
-    cache = HeaderCache(folder) if folder and file.sha256 else None
-    key, stamp = hub.url(repo, file.path), f"{file.size_bytes} {file.sha256}"
-    header = cache.find(key, stamp) if cache else None
-    if header is None:
-        header = _read(RemoteSource(hub, repo, file))
-        if cache:
-            cache.keep(key, stamp, header)
-    return header
+    source = RemoteSource(hub, repo, file)
+    if folder is None or not file.sha256:
+        return _read(source)
+    stamp = f"{file.size_bytes} {file.sha256}"
+    return HeaderCache(folder).get(hub.url(repo, file.path), stamp, lambda: _read(source))
 
 
 def _read(source: RemoteSource) -> Header:
@@ -99,6 +94,5 @@ def _read(source: RemoteSource) -> Header:
         return read_header(source)
     except BrokenHeader as error:
         raise VerificationFailed(
-            f"The model {source.name} is {error}.",
-            hint="Choose another file: llama.cpp cannot load this.",
+            f"The model {source.name} is {error}.", hint="Choose another file: llama.cpp cannot load this."
         ) from error

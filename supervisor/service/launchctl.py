@@ -1,22 +1,42 @@
-"""launchd, by launchctl: agents of a user, daemons of the whole Mac."""
+"""
+launchd, by launchctl: agents of a user, daemons of the whole Mac.
+
+Not yet run on a Mac: held to its manual and to what others report of it.
+
+- ``bootout`` returns before the service has gone, and till then ``bootstrap`` fails with 5, "Input/output
+  error".  So the end is waited for, and a ``bootstrap`` that failed so is tried again, a few times.
+- ``kickstart -k`` kills with SIGKILL at once (github.com/kirodotdev/KiroCrew/issues/1562).  So a restart asks
+  with SIGTERM first, which ends the daemon with 0, which KeepAlive leaves alone.
+- ``print`` says of itself that it is no API: only four of its lines are read, and none has to be there.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import plistlib
 import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.parsers.expat import ExpatError
 
-from ..errors import NotFound, PermissionDenied
+from ..errors import NotFound, PermissionDenied, SupervisorError
 from . import files
-from .launchd import AGENTS, DAEMONS, label, render
-from .launchd_job import Job
-from .types import DAEMON_LOG, Command, Done, File, Request, Say, Service, Starts, Status, unheard
+from .launchd import AGENTS, DAEMONS, Told, is_disabled, render, told
+from .ran import failure, must, run
+from .types import DAEMON_LOG, Command, File, Request, Service, Starts, Status
 
 _EXIT_SECONDS = 30.0  # what launchd grants where the installed file does not say
+# what stands behind the few words that launchctl has for everything
+_NO_DAEMON = "The file must be root's, and writable by nobody else: ls -l /Library/LaunchDaemons"
+_NO_AGENT = "Its user must be logged in at the screen; else: sudo goss-supervisor service install --system"
+_WITHOUT_FILE = "its file is gone; goss-supervisor service uninstall --{} removes the rest"
+_TRIES = 5
+_INPUT_OUTPUT_ERROR = 5  # launchctl's word for many things; that the one before is just leaving passes
+_LOOKS_MORE = 5  # after the last moment that launchd grants
 
 
 def found() -> Launchd:
@@ -31,18 +51,13 @@ def found() -> Launchd:
 class Launchd:
     """A `Manager`, for the user of this number; 0 is root."""
 
+    title: ClassVar[str] = "launchd"
+    waits: ClassVar[bool] = False
+
     user: int
     agents: Path
     daemons: Path = DAEMONS
     pause_seconds: float = 1.0  # between two looks at what launchd does in its own time
-
-    @property
-    def title(self) -> str:
-        return "launchd"
-
-    @property
-    def waits(self) -> bool:
-        return False
 
     def files(self, request: Request) -> tuple[File, ...]:
         return (File(self._job(request.service).path, render(request)),)
@@ -55,65 +70,60 @@ class Launchd:
         self._job(request.service).refuse_without_domain()
         files.refuse(self.files(request), force=force)
 
-    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
-        job, done = self._job(request.service), Done(say)
+        job = self._job(request.service)
         leaves_within = _exit_seconds(job)  # of the one that is there now
         written = files.write(self.files(request))
-        for path in written:
-            done(f"wrote {path}")
+        yield from (f"wrote {path}" for path in written)
         _make_folder_of_logs(request)
         if not written and job.pid() is not None:
-            return ()
+            return
         if written and job.is_loaded():
             job.unload(leaves_within)
-        self.start(request.service, done)
-        return tuple(done)
+        yield from self.start(request.service)
 
-    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
-        job, done = self._job(service), Done(say)
+    def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
+        job = self._job(service)
         if files.read(job.path) is None and job.remains() is None:
-            done(f"{job.path} is not there: nothing to remove")
-            return tuple(done)
+            yield f"{job.path} is not there: nothing to remove"
+            return
         self._refuse_without_root(service)
         if not force:
             files.refuse_another(job.path)
         if job.is_loaded():
             job.unload(_exit_seconds(job))
-            done(f"stopped {job.name}; launchd knows it no more")
+            yield f"stopped {job.name}; launchd knows it no more"
         if files.remove(job.path, force=force):
-            done(f"removed {job.path}")
-        return tuple(done)
+            yield f"removed {job.path}"
 
-    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
-        job, done = self._installed(service), Done(say)
+    def start(self, service: Service) -> Iterator[str]:
+        job = self._installed(service)
         if not job.is_loaded():
             job.load()
-            done(f"started {job.name}, now and with {_occasion(service)}")
+            yield f"started {job.name}, now and with {_occasion(service)}"
         elif job.pid() is not None:
-            done(f"{job.name} runs already")
+            yield f"{job.name} runs already"
         else:
             job.kick()
-            done(f"started {job.name}")
-        return tuple(done)
+            yield f"started {job.name}"
 
-    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def stop(self, service: Service) -> Iterator[str]:
         """By taking it out of launchd, which then starts it no more, whatever state it was in."""
-        job, done = self._installed(service), Done(say)
+        job = self._installed(service)
         if job.is_loaded():
             job.unload(_exit_seconds(job))
-            done(f"stopped {job.name}, until {_occasion(service)}")
+            yield f"stopped {job.name}, until {_occasion(service)}"
         else:
-            done(f"{job.name} does not run")
-        return tuple(done)
+            yield f"{job.name} does not run"
 
-    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
-        job, done = self._installed(service), Done(say)
+    def restart(self, service: Service) -> Iterator[str]:
+        job = self._installed(service)
         if not job.is_loaded():
-            return self.start(service, say)
-        job.end_and_kick(_exit_seconds(job))
-        done(f"restarted {job.name}")
-        return tuple(done)
+            yield from self.start(service)
+        else:
+            job.end_and_kick(_exit_seconds(job))
+            yield f"restarted {job.name}"
 
     def status(self, service: Service) -> Status:
         job = self._job(service)
@@ -143,9 +153,9 @@ class Launchd:
     def _job(self, service: Service) -> Job:
         of_system = service.scope == "system"
         return Job(
-            label(service),
+            service.name,
             domain="system" if of_system else f"gui/{self.user}",
-            path=(self.daemons if of_system else self.agents) / f"{label(service)}.plist",
+            path=(self.daemons if of_system else self.agents) / f"{service.name}.plist",
             why_not=_NO_DAEMON if of_system else _NO_AGENT,
             pause_seconds=self.pause_seconds,
         )
@@ -162,12 +172,6 @@ class Launchd:
             raise PermissionDenied(
                 "A service of the whole Mac is root's to change.", hint="Say it with sudo."
             )
-
-
-# what stands behind the few words that launchctl has for everything
-_NO_DAEMON = "The file must be root's, and writable by nobody else: ls -l /Library/LaunchDaemons"
-_NO_AGENT = "Its user must be logged in at the screen; else: sudo goss-supervisor service install --system"
-_WITHOUT_FILE = "its file is gone; goss-supervisor service uninstall --{} removes the rest"
 
 
 def _require(job: Job, service: Service) -> None:
@@ -222,3 +226,95 @@ else:
     def _give(folder: Path, user: str) -> None:
         """Never what a link leads to: the folder around is the user's, who could put one there meanwhile."""
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1, follow_symlinks=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """``domain`` is ``system`` or ``gui/UID``; ``why_not`` is what may stand behind a refusal."""
+
+    name: str
+    domain: str
+    path: Path
+    why_not: str
+    pause_seconds: float  # between two looks at what launchd does in its own time
+
+    @property
+    def target(self) -> str:
+        return f"{self.domain}/{self.name}"
+
+    @property
+    def bootstrap(self) -> Command:
+        return ("launchctl", "bootstrap", self.domain, str(self.path))
+
+    # --- looks
+
+    def refuse_without_domain(self) -> None:
+        """Raises SupervisorError where it could not be loaded, as where its user is not logged in."""
+        ran = run("launchctl", "print", self.domain)
+        if ran.returncode:
+            raise failure(ran, self.why_not)
+
+    def told(self) -> Told | None:
+        """None where launchd does not have it."""
+        ran = run("launchctl", "print", self.target)
+        return told(ran.stdout) if ran.returncode == 0 else None
+
+    def remains(self) -> Told | None:
+        """The same, where the file was deleted; what launchd has from another file is another's."""
+        now = self.told()
+        return now if now and now.path in {"", str(self.path)} else None
+
+    def is_loaded(self) -> bool:
+        return self.told() is not None
+
+    def pid(self) -> int | None:
+        now = self.told()
+        return now.pid if now else None
+
+    def is_disabled(self) -> bool | None:
+        """None where launchd does not tell."""
+        ran = run("launchctl", "print-disabled", self.domain)
+        return None if ran.returncode else is_disabled(ran.stdout, self.name)
+
+    # --- changes
+
+    def load(self) -> None:
+        """Raises SupervisorError where launchd does not take it."""
+        if self.is_disabled():  # only then: launchd keeps a note of it for ever
+            must("launchctl", "enable", self.target)
+        for left in reversed(range(_TRIES)):
+            ran = run(*self.bootstrap)
+            if ran.returncode == 0 or self.is_loaded():
+                return
+            if ran.returncode != _INPUT_OUTPUT_ERROR or not left:
+                raise failure(ran, self.why_not)
+            time.sleep(self.pause_seconds)
+
+    def unload(self, exit_seconds: float) -> None:
+        """
+        Whatever ``bootout`` says: what counts is that it has gone.
+
+        Raises SupervisorError where it is still there when launchd should have killed it.
+        """
+        ran = run("launchctl", "bootout", self.target)
+        if not self._comes_true(lambda: not self.is_loaded(), exit_seconds):
+            raise SupervisorError(
+                f"launchd was told to end {self.name} and still has it: {ran.said}.",
+                hint=f"launchctl print {self.target}",
+            )
+
+    def kick(self) -> None:
+        must("launchctl", "kickstart", self.target)
+
+    def end_and_kick(self, exit_seconds: float) -> None:
+        if self.pid() is not None:
+            must("launchctl", "kill", "SIGTERM", self.target)
+            self._comes_true(lambda: self.pid() is None, exit_seconds)
+        must("launchctl", "kickstart", "-k", self.target)  # -k: also what did not leave in time
+
+    def _comes_true(self, is_so: Callable[[], bool], seconds: float) -> bool:
+        for _ in range(math.ceil(seconds / self.pause_seconds) + _LOOKS_MORE):
+            if is_so():
+                return True
+            time.sleep(self.pause_seconds)
+        return is_so()

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .mark import PLACE, sealed
-from .types import FOR_A_SERVICE, Request, Service
+from .types import FOR_A_SERVICE, Request
 
 AGENTS = Path("Library/LaunchAgents")  # in a home folder
 DAEMONS = Path("/Library/LaunchDaemons")
@@ -43,11 +43,6 @@ class Told:
     pid: int | None = None
     last_exit: str = ""
     path: str = ""
-
-
-def label(service: Service) -> str:
-    """What launchd calls it."""
-    return service.name
 
 
 def render(request: Request) -> str:
@@ -94,7 +89,7 @@ def _job(request: Request) -> dict[str, Any]:
     ExitTimeOut is between SIGTERM and SIGKILL.  Its default is 20 s by the manual, and 5 s were observed.
     """
     job: dict[str, Any] = {
-        "Label": label(request.service),
+        "Label": request.service.name,
         "ProgramArguments": [*request.command, FOR_A_SERVICE],
         "EnvironmentVariables": dict(request.environment),
         "RunAtLoad": True,

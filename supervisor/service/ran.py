@@ -14,13 +14,9 @@ from ..errors import NotFound, PermissionDenied, SupervisorError
 from .types import Command
 
 _NO_RIGHTS = (
-    "access denied",
-    "access is denied",
-    "interactive authentication required",
-    "not permitted",
-    "not privileged",
-    "permission denied",
-)
+    "access denied", "access is denied", "interactive authentication required", "not permitted",
+    "not privileged", "permission denied",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorError, UsageError
 from ..paths import Paths
 from . import files
 from .ran import must, run
-from .types import DAEMON_LOG, Command, Done, File, Request, Say, Service, Status, unheard
+from .types import DAEMON_LOG, Command, File, Request, Service, Status
 from .windows_task import ENCODING, SOURCE, render
 
 _OURSELVES = (sys.executable, "-P", "-m", "supervisor")
@@ -42,15 +43,14 @@ def found(environ: Mapping[str, str] = os.environ) -> TaskScheduler:
 class TaskScheduler:
     """A `Manager`, for this account.  ``folder`` keeps our copy of the task; Windows has its own."""
 
+    title: ClassVar[str] = "Task Scheduler"
+    waits: ClassVar[bool] = False
+
     account: str
     folder: Path
     log_folder: Path
     ourselves: Command = _OURSELVES
     pause_seconds: float = 0.5  # between two looks at whether a task has ended
-
-    @property
-    def title(self) -> str:
-        return "Task Scheduler"
 
     def files(self, request: Request) -> tuple[File, ...]:
         _refuse_system(request.service)
@@ -58,10 +58,6 @@ class TaskScheduler:
 
     def commands(self, request: Request) -> tuple[Command, ...]:
         return (self._create(request.service), ("schtasks", "/run", "/tn", request.service.name))
-
-    @property
-    def waits(self) -> bool:
-        return False
 
     def refuse(self, request: Request, *, force: bool) -> None:
         wanted, registered = self.files(request), _registered(request.service)
@@ -72,59 +68,49 @@ class TaskScheduler:
             )
         files.refuse(wanted, force=force)
 
-    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
-        service, done = request.service, Done(say)
-        for path in files.write(self.files(request)):
-            done(f"wrote {path}")
-        if done or SOURCE not in _registered(service):
-            self._leave(service, done)
+        service = request.service
+        written = files.write(self.files(request))
+        yield from (f"wrote {path}" for path in written)
+        is_new = bool(written) or SOURCE not in _registered(service)
+        if is_new:
+            yield from self._leave(service)
             must(*self._create(service))
-            done(f"registered the task {service.name}: it starts with the next logon")
-        if self._pid() is None:
-            self._enter(service, done)
-        if done and request.environment:
-            done(_of_environment(request.environment))
-        return tuple(done)
+            yield f"registered the task {service.name}: it starts with the next logon"
+        is_down = self._pid() is None
+        if is_down:
+            yield self._enter(service)
+        if request.environment and (is_new or is_down):
+            yield _of_environment(request.environment)
 
-    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
         _refuse_system(service)
-        path, done = self._path(service), Done(say)
+        path = self._path(service)
         if not force:
             files.refuse_another(path, ENCODING)
-        if SOURCE in _registered(service):
-            self._leave(service, done)
+        is_registered = SOURCE in _registered(service)
+        if is_registered:
+            yield from self._leave(service)
             must("schtasks", "/delete", "/tn", service.name, "/f")
-            done(f"removed the task {service.name}")
+            yield f"removed the task {service.name}"
         if files.remove(path, encoding=ENCODING, force=force):
-            done(f"removed {path}")
-        if not done:
-            done(f"{path} is not there: nothing to remove")
-        return tuple(done)
+            yield f"removed {path}"
+        elif not is_registered:
+            yield f"{path} is not there: nothing to remove"
 
-    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def start(self, service: Service) -> Iterator[str]:
         _require(service)
-        done = Done(say)
-        if self._pid() is None:
-            self._enter(service, done)
-        else:
-            done(f"{service.name} runs already")
-        return tuple(done)
+        yield self._enter(service) if self._pid() is None else f"{service.name} runs already"
 
-    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def stop(self, service: Service) -> Iterator[str]:
         _require(service)
-        done = Done(say)
-        self._leave(service, done)
-        if not done:
-            done(f"{service.name} does not run")
-        return tuple(done)
+        yield from self._leave(service) or [f"{service.name} does not run"]
 
-    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def restart(self, service: Service) -> Iterator[str]:
         _require(service)
-        done = Done(say)
-        self._leave(service, done)
-        self._enter(service, done)
-        return tuple(done)
+        yield from self._leave(service)
+        yield self._enter(service)
 
     def status(self, service: Service) -> Status:
         registered = _registered(service)
@@ -148,27 +134,27 @@ class TaskScheduler:
 
     # --- the daemon
 
-    def _enter(self, service: Service, say: Say) -> None:
+    def _enter(self, service: Service) -> str:
         """Returns at once: the task goes on by itself."""
         must("schtasks", "/run", "/tn", service.name)
-        say(f"started {service.name}")
+        return f"started {service.name}"
 
-    def _leave(self, service: Service, say: Say) -> None:
+    def _leave(self, service: Service) -> list[str]:
         """
-        Nothing is said where it did not run.
+        A sentence; none where it did not run.
 
         The task ends a moment after its daemon, and till then Windows ignores it that it shall be run.
         """
         ran = run(*self.ourselves, "stop")
         if ran.returncode == NotRunning.exit_code:
-            return
+            return []
         if ran.returncode != EXIT_OK:
             raise SupervisorError(f"goss-supervisor stop: {ran.said}", hint="goss-supervisor stop --now")
         for _ in range(_LOOKS):
             if not _is_under_way(service):
                 break
             time.sleep(self.pause_seconds)
-        say(f"stopped {service.name}, until the next logon")
+        return [f"stopped {service.name}, until the next logon"]
 
     def _pid(self) -> int | None:
         """The daemon's, where there is one."""

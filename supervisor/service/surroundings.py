@@ -10,16 +10,9 @@ from .types import Scope
 
 # where things lie, and which computer is meant; none of them holds a secret
 _PLACES = (
-    "GOSS_SUPERVISOR_HARDWARE",
-    "HF_HOME",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "LLAMA_CACHE",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "XDG_STATE_HOME",
-)
+    "GOSS_SUPERVISOR_HARDWARE", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
+)  # fmt: skip
 _HUB = "HF_ENDPOINT"
 
 # systemd.exec(5), $PATH; a user's manager may have more, but only after a login
@@ -29,23 +22,10 @@ _OF_LAUNCHD = "/usr/bin:/bin:/usr/sbin:/sbin"  # _PATH_STDPATH in its paths.h
 _OF_A_SESSION = ("HOME", "LOGNAME", "SHELL", "USER", "XDG_RUNTIME_DIR")
 _OF_THE_TERMINAL = ("COLORTERM", "LANG", "LC_ALL", "LC_CTYPE", "NO_COLOR", "TERM")
 _OF_THE_NETWORK = (
-    "ALL_PROXY",
-    "CURL_CA_BUNDLE",
-    "GH_TOKEN",
-    "GITHUB_TOKEN",
-    "GOSS_SUPERVISOR_GITHUB",
-    "GOSS_SUPERVISOR_GITHUB_API",
-    _HUB,
-    "HF_TOKEN",
-    "HF_TOKEN_PATH",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "HUGGING_FACE_HUB_TOKEN",
-    "NO_PROXY",
-    "REQUESTS_CA_BUNDLE",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-)
+    "ALL_PROXY", "CURL_CA_BUNDLE", "GH_TOKEN", "GITHUB_TOKEN", "GOSS_SUPERVISOR_GITHUB",
+    "GOSS_SUPERVISOR_GITHUB_API", _HUB, "HF_TOKEN", "HF_TOKEN_PATH", "HTTPS_PROXY", "HTTP_PROXY",
+    "HUGGING_FACE_HUB_TOKEN", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE",
+)  # fmt: skip
 
 
 def kept(scope: Scope, environ: Mapping[str, str]) -> dict[str, str]:

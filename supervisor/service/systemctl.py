@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
+from typing import ClassVar
 
 from ..errors import NotFound, SupervisorError
-from . import files, linger
-from .account import existing_groups
+from . import files
+from .account import existing_groups, user_name
 from .ran import run
 from .systemd import GPU_GROUPS, Facts
 from .systemd import unit as render
-from .systemd_unit import Unit
-from .types import FOREGROUND, Command, Done, File, Request, Say, Service, Starts, Status, unheard
-from .unit_state import Shown
+from .systemd_unit import Shown, Unit
+from .types import FOREGROUND, Command, File, Request, Service, Starts, Status
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
 
@@ -46,6 +46,8 @@ def found(environ: Mapping[str, str] = os.environ) -> Systemd:
 class Systemd:
     """A `Manager`."""
 
+    waits: ClassVar[bool] = True
+
     facts: Facts
     user_folder: Path
     system_folder: Path = SYSTEM_FOLDER
@@ -54,16 +56,12 @@ class Systemd:
     def title(self) -> str:
         return f"systemd {self.facts.version}"
 
-    @property
-    def waits(self) -> bool:
-        return True
-
     def files(self, request: Request) -> tuple[File, ...]:
         return (File(self._unit(request.service).path, render(request, self.facts)),)
 
     def commands(self, request: Request) -> tuple[Command, ...]:
         unit = self._unit(request.service)
-        lingers = () if request.service.scope == "system" else (linger.command("enable"),)
+        lingers = () if request.service.scope == "system" else (_linger("enable"),)
         verbs = (("daemon-reload",), ("enable", unit.name), ("start", unit.name))
         reload, enable, start = ((*unit.systemctl, *words) for words in verbs)
         return (reload, enable, *lingers, start)
@@ -72,61 +70,56 @@ class Systemd:
         self._unit(request.service).refuse_without_manager()
         files.refuse(self.files(request), force=force)
 
-    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
-        unit, done = self._unit(request.service), Done(say)
+        unit = self._unit(request.service)
         written = files.write(self.files(request))
-        for path in written:
-            done(f"wrote {path}")
+        yield from (f"wrote {path}" for path in written)
         is_new = bool(written) or unit.shown().is_outdated
         if is_new:
             unit.reload_manager()
         before = unit.shown()
         if not before.is_enabled:
             unit.enable()
-            done(f"enabled {unit.name}: it starts with {unit.occasion}")
-        if request.service.scope == "user":
-            for sentence in linger.enable():
-                done(sentence)
+            yield f"enabled {unit.name}: it starts with {unit.occasion}"
+        if request.service.scope == "user" and not _lingers():
+            yield _enable_lingering()
         if before.is_running and is_new:
-            self.restart(request.service, done)
+            yield from self.restart(request.service)
         elif not before.is_ready:
-            self.start(request.service, done)
-        return tuple(done)
+            yield from self.start(request.service)
 
-    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
-        unit, done = self._unit(service), Done(say)
+    def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
+        unit = self._unit(service)
         is_there = unit.is_there()
         if not is_there and not unit.leaves_something():
-            done(f"{unit.path} is not there: nothing to remove")
-            return tuple(done)
+            yield f"{unit.path} is not there: nothing to remove"
+            return
         if not force:
             files.refuse_another(unit.path)
         unit.refuse_without_manager()
         unit.disable(now=is_there or unit.remains().is_known)
-        done(f"stopped and disabled {unit.name}")
+        yield f"stopped and disabled {unit.name}"
         if files.remove(unit.path, force=force):
-            done(f"removed {unit.path}")
+            yield f"removed {unit.path}"
         unit.reload_manager()
         unit.forget_failures()
-        for sentence in _what_stays(unit):
-            done(sentence)
-        return tuple(done)
+        yield from _what_stays(unit)
 
-    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def start(self, service: Service) -> Iterator[str]:
         unit = self._installed(service)
         unit.start()
-        return _said(f"{unit.name}: started, and ready", say)
+        yield f"{unit.name}: started, and ready"
 
-    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def stop(self, service: Service) -> Iterator[str]:
         unit = self._installed(service)
         unit.stop()
-        return _said(f"{unit.name}: stopped, until {unit.occasion}", say)
+        yield f"{unit.name}: stopped, until {unit.occasion}"
 
-    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def restart(self, service: Service) -> Iterator[str]:
         unit = self._installed(service)
         unit.restart()
-        return _said(f"{unit.name}: restarted, and ready", say)
+        yield f"{unit.name}: restarted, and ready"
 
     def status(self, service: Service) -> Status:
         unit = self._unit(service)
@@ -155,11 +148,6 @@ class Systemd:
         return unit
 
 
-def _said(sentence: str, say: Say) -> tuple[str, ...]:
-    say(sentence)
-    return (sentence,)
-
-
 def _status_without_file(service: Service, left: Shown) -> Status:
     if not left.is_known:
         return Status(installed=False, running=False, starts_by_itself="no", state="not installed")
@@ -168,12 +156,35 @@ def _status_without_file(service: Service, left: Shown) -> Status:
 
 
 def _starts(service: Service) -> Starts:
-    return "at boot" if service.scope == "system" or linger.is_on() else "at login"
+    return "at boot" if service.scope == "system" or _lingers() else "at login"
 
 
 def _what_stays(unit: Unit) -> Iterator[str]:
     """After an `uninstall`."""
     if unit.drop_ins.exists():
         yield f"left {unit.drop_ins}: that is yours"
-    if unit.service.scope == "user" and linger.is_on():
-        yield f"left lingering on, as others may need it: {' '.join(linger.command('disable'))} ends it"
+    if unit.service.scope == "user" and _lingers():
+        yield f"left lingering on, as others may need it: {' '.join(_linger('disable'))} ends it"
+
+
+def _linger(verb: str) -> Command:
+    """Tells logind that a user's services may run without a login; ``verb`` is enable or disable."""
+    return ("loginctl", f"{verb}-linger")
+
+
+def _lingers() -> bool:
+    """A user whom logind does not know at the moment has no such property, and does not linger."""
+    return run("loginctl", "show-user", user_name(), "--property=Linger").stdout == "Linger=yes"
+
+
+def _enable_lingering() -> str:
+    """
+    What came of it, in a sentence.
+
+    Without it a user's services end with the last login, and do not start at boot.
+    """
+    ran = run(*_linger("enable"))
+    if ran.returncode == 0:
+        return "enabled lingering: your services run without a login, from boot on"
+    by_root = f"sudo loginctl enable-linger {user_name()}"
+    return f"it will run while you are logged in only: {ran.said}; {by_root} changes that"

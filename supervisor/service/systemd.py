@@ -51,10 +51,7 @@ def unit(request: Request, facts: Facts) -> str:
     system = request.service.scope == "system"
     sections = {
         "Unit": [*_unit(request, system=system)],
-        "Service": [
-            *_service(request, facts),
-            *(_of_system(request, facts) if system else _of_user(facts)),
-        ],
+        "Service": [*_service(request, facts), *(_of_system(request, facts) if system else _of_user(facts))],
         "Install": [f"WantedBy={'multi-user' if system else 'default'}.target"],
     }
     written = "\n\n".join("\n".join((f"[{name}]", *lines)) for name, lines in sections.items())

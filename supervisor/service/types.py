@@ -7,7 +7,7 @@ files are written, compared and removed by `files.py`, the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,7 +23,6 @@ FOREGROUND = (
 Scope = Literal["user", "system"]
 Starts = Literal["at boot", "at login", "no"]
 Command = tuple[str, ...]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +89,12 @@ class Status:
     detail: str = ""
 
 
-def unheard(_sentence: str) -> None:
-    """A `Say` for nobody."""
-
-
-class Done(list[str]):
-    """What was done so far, one sentence an item; each is said as it happens."""
-
-    def __init__(self, say: Say) -> None:
-        super().__init__()
-        self._say = say
-
-    def __call__(self, sentence: str) -> None:
-        self.append(sentence)
-        self._say(sentence)
-
-
 class Manager(Protocol):
     """
     One service manager.
 
-    What changes something says what it did when it has done it, one sentence at a time, so that a person who
-    leaves early, or meets an error, knows how far it came.  In the end it answers with all of them.
+    What changes something yields what it did when it has done it, one sentence at a time, so that a person
+    who leaves early, or meets an error, knows how far it came.  It begins when the first is asked for.
 
     All raise a SupervisorError that says what the tool said and what to do; PermissionDenied where more
     rights are needed, NotFound where the service is not installed.
@@ -138,22 +121,22 @@ class Manager(Protocol):
         The manager does not run, rights are missing, or, without ``force``, a file is not ours.
         """
 
-    def install(self, request: Request, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def install(self, request: Request, *, force: bool) -> Iterator[str]:
         """Write, enable and start.  Again with the same request: nothing is changed, and nothing said."""
 
-    def uninstall(self, service: Service, *, force: bool, say: Say = unheard) -> tuple[str, ...]:
+    def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
         """
         Stop, disable and remove exactly what `install` made; nothing there: that is said.
 
         What runs on without its file, which somebody deleted, is stopped and forgotten, too.
         """
 
-    def start(self, service: Service, say: Say = unheard) -> tuple[str, ...]: ...
+    def start(self, service: Service) -> Iterator[str]: ...
 
-    def stop(self, service: Service, say: Say = unheard) -> tuple[str, ...]:
+    def stop(self, service: Service) -> Iterator[str]:
         """Returns when it has stopped; it comes back with the next boot."""
 
-    def restart(self, service: Service, say: Say = unheard) -> tuple[str, ...]: ...
+    def restart(self, service: Service) -> Iterator[str]: ...
 
     def status(self, service: Service) -> Status: ...
 

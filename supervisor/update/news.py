@@ -7,18 +7,13 @@ from datetime import UTC, datetime
 
 from ..daemon.places import update_file
 from ..engine.catalogue import pins
-from ..engine.catalogue.listing import number
+from ..engine.catalogue.catalogue import number
 from ..engine.catalogue.releases import REPOSITORY, Release
 from ..engine.fitness import Wanted
 from ..engine.ground import Ground
 from ..engine.installed import key_of
 from ..engine.means import Means
-from ..engine.released import (
-    DEFAULT,
-    Released,
-    channel_of,
-    chosen_tag,
-)
+from ..engine.released import DEFAULT, Released, channel_of, chosen_tag
 from ..files import write_json
 from ..paths import Paths
 from .subject import Subject, why_fixed

@@ -9,8 +9,9 @@ from ..daemon import client
 from ..engine.released import channel_of
 from ..errors import ConfigError, NotRunning
 from ..paths import Paths
+from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
-from ..plan.wire import from_json
+from ..plan.wire import from_json, listen_from_json
 from ..profile.resolve import engine_settings, resolve
 from ..profile.store import ProfileStore
 from ..profile.types import Engine
@@ -46,27 +47,32 @@ def subject_of(paths: Paths, profile: str | None = None) -> Subject:
     Raises NotFound and ConfigError of a profile that cannot be resolved.
     """
     store = ProfileStore(paths.profiles)
-    running = running_plan(paths)
-    if running is not None and profile in {None, running.profile}:
-        found = resolve(running.profile, store, running.settings)
-        return Subject(found.engine, found.wants_gpu, found.name, running.settings, running)
+    plan = running_plan(paths)
+    if plan is not None and profile in {None, plan.profile}:
+        found = resolve(plan.profile, store, plan.settings)
+        return Subject(found.engine, found.wants_gpu, found.name, plan.settings, plan)
     if profile is not None:
         found = resolve(profile, store)
         return Subject(found.engine, found.wants_gpu, found.name)
     return Subject(engine_settings(store))
 
 
-def running_plan(paths: Paths) -> LaunchPlan | None:
+def running(paths: Paths) -> tuple[str | None, LaunchPlan | None, Listen | None]:
     """
-    What the daemon runs, or last tried to; None without a daemon.
+    The address of the server, and the plan that the daemon runs or last tried; (None, None) without a daemon.
 
     Raises SupervisorError for a daemon of another version.
     """
     try:
-        plan = client.ask(paths, {"op": "running"}).get("plan")
-        return None if plan is None else from_json(plan)
+        answer = client.ask(paths, {"op": "running"})
+        plan = from_json(answer["plan"]) if answer.get("plan") else None
+        return answer.get("url"), plan, listen_from_json(answer["listen"]) if answer.get("listen") else None
     except NotRunning:
-        return None
+        return None, None, None
+
+
+def running_plan(paths: Paths) -> LaunchPlan | None:
+    return running(paths)[1]
 
 
 def why_fixed(engine: Engine) -> str:

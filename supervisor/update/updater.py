@@ -23,13 +23,7 @@ from ..locks import Lock
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..prepare import prepare
-from .contest import (
-    Contest,
-    Verdict,
-    indented,
-    log_of,
-    rolled_back,
-)
+from .contest import Contest, Verdict, indented, log_of, rolled_back
 from .news import released, why_bad
 from .subject import Subject, running_plan
 

@@ -8,9 +8,8 @@ from hashlib import sha256
 
 import pytest
 
-from supervisor.download.fetch import Patience
-from supervisor.engine.catalogue import listing
-from supervisor.engine.catalogue.catalogue import Catalogue
+from supervisor.download.network import Patience
+from supervisor.engine.catalogue.catalogue import Catalogue, is_settled
 from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked
 from supervisor.engine.catalogue.releases import REPOSITORY, Release
 from supervisor.errors import NetworkError, NoSuitableEngine, NotFound
@@ -344,10 +343,10 @@ def test_the_pinned_release_is_also_the_stable_one_without_another_request(githu
 
 
 @pytest.mark.parametrize(
-    ("published", "is_settled"), [("2026-10-05", True), ("2026-10-07T11:00:00Z", False), ("", False)]
+    ("published", "settled"), [("2026-10-05", True), ("2026-10-07T11:00:00Z", False), ("", False)]
 )
-def test_a_release_settles_a_day_after_it_was_published(published, is_settled):
+def test_a_release_settles_a_day_after_it_was_published(published, settled):
     now = datetime(2026, 10, 7, 12, tzinfo=UTC)
     release = replace(locked(DEFAULT_TAG), published=published)
-    assert listing.is_settled(release, now) is is_settled
-    assert listing.is_settled(replace(release, assets=()), now) is False
+    assert is_settled(release, now) is settled
+    assert is_settled(replace(release, assets=()), now) is False

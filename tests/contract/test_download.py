@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.download.fetch import Download, Patience, fetch
+from supervisor.download.fetch import Download, fetch
+from supervisor.download.network import Patience
 from supervisor.errors import NetworkError, PermissionDenied, SupervisorError, VerificationFailed
 from supervisor.progress import Silent
 from tests.fakes.web import (

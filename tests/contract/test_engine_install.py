@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.disk import ensure_space
-from supervisor.engine.install_lock import install_lock
-from supervisor.engine.installed import Install, folder, installed, read_record, write_record
+from supervisor.engine.installed import Install, folder, install_lock, installed, read_record, write_record
 from supervisor.engine.pypi import compile as compiled
 from supervisor.engine.pypi import embedded
 from supervisor.engine.pypi.workshop import Workshop

@@ -20,7 +20,7 @@ from supervisor.cli.first_run import _naming, machine_in_words
 from supervisor.hardware.types import Cpu, Gpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
-from supervisor.model.shapes import write_sparse
+from tests.fakes.shapes import write_sparse
 
 from ..fakes.binaries import fake_server
 from ..fakes.hub import FakeHub

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.download.fetch import Patience
+from supervisor.download.network import Patience
 from supervisor.engine.catalogue.answers import Answers
 from supervisor.engine.catalogue.client import Client
 from supervisor.engine.catalogue.github import API, WEB, Access

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.download.fetch import Patience
+from supervisor.download.network import Patience
 from supervisor.errors import ConfigError, NetworkError, NotFound, UsageError, VerificationFailed
 from supervisor.model.hub import ENDPOINT, Hub
 from supervisor.model.hub_files import HubFile, choose, is_inside

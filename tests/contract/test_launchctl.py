@@ -106,7 +106,7 @@ def plist(tmp_path):
 
 @pytest.fixture
 def installed(launchd, tools, request_):
-    launchd.install(request_, force=False)
+    tuple(launchd.install(request_, force=False))
     tools.play("launchctl", "print", RUNNING)
     tools.asked()
     return launchd
@@ -116,7 +116,7 @@ LOOKS = ("launchctl print",)
 
 
 def test_an_agent_is_written_and_taken_in(launchd, tools, request_, plist):
-    assert launchd.install(request_, force=False) == (
+    assert tuple(launchd.install(request_, force=False)) == (
         f"wrote {plist}",
         "started goss-supervisor, now and with the next login",
     )
@@ -127,25 +127,25 @@ def test_an_agent_is_written_and_taken_in(launchd, tools, request_, plist):
 
 
 def test_what_print_shows_is_what_install_does(launchd, tools, request_):
-    launchd.install(request_, force=False)
+    tuple(launchd.install(request_, force=False))
     shown = [" ".join(command) for command in launchd.commands(request_)]
     assert tools.asked(*LOOKS) == shown
 
 
 def test_installing_twice_changes_nothing(installed, tools, request_):
-    assert installed.install(request_, force=False) == ()
+    assert tuple(installed.install(request_, force=False)) == ()
     assert tools.asked(*LOOKS) == []
 
 
 def test_installing_again_starts_what_had_ended_by_itself(installed, tools, request_):
     tools.play("launchctl", "print", DOWN)
-    assert installed.install(request_, force=False) == ("started goss-supervisor",)
+    assert tuple(installed.install(request_, force=False)) == ("started goss-supervisor",)
     assert tools.asked(*LOOKS) == [f"launchctl kickstart {TARGET}"]
 
 
 def test_a_changed_service_is_taken_out_and_gone_before_it_is_taken_in(installed, tools, request_, plist):
     tools.play("launchctl", "print", RUNNING, RUNNING, RUNNING, ABSENT)
-    installed.install(replace(request_, environment={"A": "b"}), force=False)
+    tuple(installed.install(replace(request_, environment={"A": "b"}), force=False))
     asked = tools.asked("launchctl print-disabled")
     assert asked.index(f"launchctl bootout {TARGET}") < asked.index(f"launchctl bootstrap gui/501 {plist}")
     assert asked.count(f"launchctl print {TARGET}") == 5  # loaded; there, there, gone; not loaded
@@ -153,14 +153,14 @@ def test_a_changed_service_is_taken_out_and_gone_before_it_is_taken_in(installed
 
 def test_an_input_output_error_of_the_one_that_leaves_is_waited_out(launchd, tools, request_, plist):
     tools.play("launchctl", "bootstrap", EIO, EIO, (0, ""))
-    launchd.install(request_, force=False)
+    tuple(launchd.install(request_, force=False))
     assert tools.asked(*LOOKS) == [f"launchctl bootstrap gui/501 {plist}"] * 3
 
 
 def test_an_input_output_error_that_stays_is_said(launchd, tools, request_, plist):
     tools.play("launchctl", "bootstrap", EIO)
     with pytest.raises(SupervisorError, match="5: Input/output error") as told:
-        launchd.install(request_, force=False)
+        tuple(launchd.install(request_, force=False))
     assert "logged in at the screen" in told.value.hint
     assert tools.asked(*LOOKS) == [f"launchctl bootstrap gui/501 {plist}"] * 5
 
@@ -168,7 +168,9 @@ def test_an_input_output_error_that_stays_is_said(launchd, tools, request_, plis
 def test_an_input_output_error_of_one_that_is_there_is_none(launchd, tools, request_):
     tools.play("launchctl", "bootstrap", EIO)
     tools.play("launchctl", "print", ABSENT, ABSENT, RUNNING)
-    assert "started goss-supervisor, now and with the next login" in launchd.install(request_, force=False)
+    assert "started goss-supervisor, now and with the next login" in tuple(
+        launchd.install(request_, force=False)
+    )
 
 
 def test_another_error_is_said_at_once(launchd, tools, request_):
@@ -176,13 +178,13 @@ def test_another_error_is_said_at_once(launchd, tools, request_):
         "launchctl", "bootstrap", (125, "Bootstrap failed: 125: Domain does not support specified action")
     )
     with pytest.raises(SupervisorError, match="125"):
-        launchd.install(request_, force=False)
+        tuple(launchd.install(request_, force=False))
     assert len(tools.asked(*LOOKS)) == 1
 
 
 def test_what_a_person_had_disabled_is_enabled_first(launchd, tools, request_):
     tools.play("launchctl", "print-disabled", (0, '\t"goss-supervisor" => disabled'))
-    launchd.install(request_, force=False)
+    tuple(launchd.install(request_, force=False))
     asked = tools.asked("launchctl print")
     assert asked[0] == f"launchctl enable {TARGET}"
     assert asked[1].startswith("launchctl bootstrap")
@@ -192,51 +194,51 @@ def test_the_file_of_another_is_left_alone(launchd, tools, request_, plist):
     plist.parent.mkdir()
     plist.write_text("another's")
     with pytest.raises(SupervisorError, match="was not made by"):
-        launchd.install(request_, force=False)
+        tuple(launchd.install(request_, force=False))
     with pytest.raises(SupervisorError, match="was not made by"):
-        launchd.uninstall(USER, force=False)
+        tuple(launchd.uninstall(USER, force=False))
     assert plist.read_text() == "another's"
     assert tools.asked(*LOOKS) == []
 
 
 def test_uninstalling_leaves_nothing(installed, tools, plist):
     tools.play("launchctl", "print", RUNNING, RUNNING, ABSENT)
-    done = installed.uninstall(USER, force=False)
+    done = tuple(installed.uninstall(USER, force=False))
     assert done == ("stopped goss-supervisor; launchd knows it no more", f"removed {plist}")
     assert tools.asked(*LOOKS) == [f"launchctl bootout {TARGET}"]
     assert list(plist.parent.iterdir()) == []
-    assert installed.uninstall(USER, force=False) == (f"{plist} is not there: nothing to remove",)
+    assert tuple(installed.uninstall(USER, force=False)) == (f"{plist} is not there: nothing to remove",)
 
 
 def test_one_that_does_not_leave_is_said_and_not_removed(installed, tools, plist):
     tools.play("launchctl", "bootout", (36, "Boot-out failed: 36: Operation now in progress"))
     with pytest.raises(SupervisorError, match="36: Operation now in progress"):
-        installed.uninstall(USER, force=False)
+        tuple(installed.uninstall(USER, force=False))
     assert plist.exists()
 
 
 def test_a_stop_returns_when_it_has_gone(installed, tools):
     tools.play("launchctl", "print", RUNNING, RUNNING, RUNNING, ABSENT)
-    assert installed.stop(USER) == ("stopped goss-supervisor, until the next login",)
+    assert tuple(installed.stop(USER)) == ("stopped goss-supervisor, until the next login",)
     assert tools.asked()[-4:] == [f"launchctl bootout {TARGET}", *[f"launchctl print {TARGET}"] * 3]
-    assert installed.stop(USER) == ("goss-supervisor does not run",)
+    assert tuple(installed.stop(USER)) == ("goss-supervisor does not run",)
 
 
 def test_what_was_stopped_is_taken_in_again_by_a_start_and_by_a_restart(installed, tools, plist):
     for begin in (installed.start, installed.restart):
         tools.play("launchctl", "print", ABSENT)
-        begin(USER)
+        tuple(begin(USER))
         assert tools.asked(*LOOKS) == [f"launchctl bootstrap gui/501 {plist}"]
 
 
 def test_what_runs_is_not_started(installed, tools):
-    assert installed.start(USER) == ("goss-supervisor runs already",)
+    assert tuple(installed.start(USER)) == ("goss-supervisor runs already",)
     assert tools.asked(*LOOKS) == []
 
 
 def test_a_restart_asks_before_it_kills(installed, tools):
     tools.play("launchctl", "print", RUNNING, RUNNING, RUNNING, DOWN)
-    assert installed.restart(USER) == ("restarted goss-supervisor",)
+    assert tuple(installed.restart(USER)) == ("restarted goss-supervisor",)
     asked = tools.asked()
     assert asked[2:] == [
         f"launchctl kill SIGTERM {TARGET}",
@@ -247,26 +249,26 @@ def test_a_restart_asks_before_it_kills(installed, tools):
 
 
 def test_a_restart_kills_what_does_not_leave(installed, tools):
-    assert installed.restart(USER) == ("restarted goss-supervisor",)
+    assert tuple(installed.restart(USER)) == ("restarted goss-supervisor",)
     assert tools.asked(*LOOKS) == [f"launchctl kill SIGTERM {TARGET}", f"launchctl kickstart -k {TARGET}"]
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
 def test_what_is_not_installed_cannot_be_changed(launchd, tools, verb):
     with pytest.raises(NotFound, match="is not there"):
-        getattr(launchd, verb)(USER)
+        tuple(getattr(launchd, verb)(USER))
     assert tools.asked() == []
 
 
 def test_a_service_of_the_mac_is_roots(launchd, tools, request_, tmp_path):
     with pytest.raises(PermissionDenied, match="root's"):
-        launchd.install(replace(request_, service=SYSTEM), force=False)
+        tuple(launchd.install(replace(request_, service=SYSTEM), force=False))
     assert not (tmp_path / "daemons").exists()
     assert tools.asked() == []
 
 
 def test_roots_service_lives_in_the_systems_domain(launchd, tools, request_, tmp_path):
-    replace(launchd, user=0).install(replace(request_, service=SYSTEM), force=False)
+    tuple(replace(launchd, user=0).install(replace(request_, service=SYSTEM), force=False))
     path = tmp_path / "daemons" / "goss-supervisor.plist"
     assert tools.asked(*LOOKS) == [f"launchctl bootstrap system {path}"]
 
@@ -293,7 +295,7 @@ def test_what_is_not_installed_has_a_status_too(launchd, tools):
 
 def test_a_daemon_starts_at_boot_and_what_launchd_does_not_tell_is_unknown(launchd, tools, request_):
     mac = replace(launchd, user=0)
-    mac.install(replace(request_, service=SYSTEM), force=False)
+    tuple(mac.install(replace(request_, service=SYSTEM), force=False))
     assert mac.status(SYSTEM).starts_by_itself == "at boot"
     tools.play("launchctl", "print-disabled", (1, "Usage: launchctl print-disabled"))
     assert mac.status(SYSTEM).starts_by_itself is None
@@ -303,7 +305,7 @@ def test_nobody_logged_in_at_the_screen_is_said_before_anything_is_done(launchd,
     tools.play("launchctl", "print gui/501", (125, "Domain does not support specified action"))
     for act in (launchd.refuse, launchd.install):
         with pytest.raises(SupervisorError, match="does not support") as told:
-            act(request_, force=False)
+            tuple(act(request_, force=False) or ())
         assert "logged in at the screen" in told.value.hint
     assert not plist.exists()
 
@@ -324,10 +326,10 @@ def test_missing_rights_are_told_from_other_failures(installed, tools):
     tools.play("launchctl", "print", DOWN)
     tools.play("launchctl", "kickstart", (1, "Could not kickstart service: 1: Operation not permitted"))
     with pytest.raises(PermissionDenied, match="not permitted"):
-        installed.start(USER)
+        tuple(installed.start(USER))
     tools.play("launchctl", "kickstart", (3, "Could not find service"))
     with pytest.raises(SupervisorError, match="Could not find") as told:
-        installed.start(USER)
+        tuple(installed.start(USER))
     assert told.value.exit_code == 1
 
 
@@ -338,7 +340,9 @@ def test_what_runs_on_without_its_file_is_told_and_taken_out(installed, tools, p
     assert "service uninstall --user" in left.detail
     tools.asked()
     tools.play("launchctl", "print", RUNNING, RUNNING, ABSENT)
-    assert installed.uninstall(USER, force=False) == ("stopped goss-supervisor; launchd knows it no more",)
+    assert tuple(installed.uninstall(USER, force=False)) == (
+        "stopped goss-supervisor; launchd knows it no more",
+    )
     assert tools.asked(*LOOKS) == [f"launchctl bootout {TARGET}"]
     assert installed.status(USER).state == "not installed"
 
@@ -346,7 +350,7 @@ def test_what_runs_on_without_its_file_is_told_and_taken_out(installed, tools, p
 def test_a_service_of_that_name_from_another_file_is_not_touched(launchd, tools, plist):
     tools.play("launchctl", "print", (0, f"{TARGET} = {{\n\tpath = /opt/other.plist\n\tpid = 12\n}}"))
     assert launchd.status(USER).state == "not installed"
-    assert launchd.uninstall(USER, force=False) == (f"{plist} is not there: nothing to remove",)
+    assert tuple(launchd.uninstall(USER, force=False)) == (f"{plist} is not there: nothing to remove",)
     assert tools.asked(*LOOKS) == []
 
 
@@ -354,13 +358,13 @@ def test_each_step_is_said_as_it_is_done(launchd, tools, request_, plist):
     tools.play("launchctl", "bootstrap", (125, "Bootstrap failed: 125"))
     said = []
     with pytest.raises(SupervisorError, match="125"):
-        launchd.install(request_, force=False, say=said.append)
+        said.extend(launchd.install(request_, force=False))
     assert said == [f"wrote {plist}"]
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs root to give a folder away")
 def test_the_folder_of_logs_is_given_to_the_services_user(launchd, request_, tmp_path):
-    replace(launchd, user=0).install(replace(request_, service=SYSTEM, user="daemon"), force=False)
+    tuple(replace(launchd, user=0).install(replace(request_, service=SYSTEM, user="daemon"), force=False))
     assert request_.logs.stat().st_uid == pwd.getpwnam("daemon").pw_uid
 
 
@@ -378,7 +382,7 @@ def test_both_logs_are_shown(installed, request_):
 def test_a_system_without_launchctl_is_said(launchd, request_, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotFound, match="no launchctl"):
-        launchd.install(request_, force=False)
+        tuple(launchd.install(request_, force=False))
 
 
 # --- Windows
@@ -409,7 +413,7 @@ def task(tmp_path):
 
 @pytest.fixture
 def registered(scheduler, tools, request_):
-    scheduler.install(request_, force=False)
+    tuple(scheduler.install(request_, force=False))
     tools.play("schtasks", "/query", OURS)
     tools.play("goss", "status", UP)
     tools.play("goss", "stop", (0, "stopped"))
@@ -421,7 +425,7 @@ QUERIES = ("schtasks /query", "goss status")
 
 
 def test_a_task_is_written_registered_and_run(scheduler, tools, request_, task):
-    assert scheduler.install(request_, force=False) == (
+    assert tuple(scheduler.install(request_, force=False)) == (
         f"wrote {task}",
         "registered the task goss-supervisor: it starts with the next logon",
         "started goss-supervisor",
@@ -432,50 +436,52 @@ def test_a_task_is_written_registered_and_run(scheduler, tools, request_, task):
 
 
 def test_the_task_is_in_the_encoding_that_it_names(scheduler, request_, task):
-    scheduler.install(request_, force=False)
+    tuple(scheduler.install(request_, force=False))
     written = task.read_bytes()
     assert written[:2] in {b"\xff\xfe", b"\xfe\xff"}
     assert 'encoding="UTF-16"' in written.decode("utf-16").splitlines()[0]
 
 
 def test_registering_twice_changes_nothing(registered, tools, request_):
-    assert registered.install(request_, force=False) == ()
+    assert tuple(registered.install(request_, force=False)) == ()
     assert tools.asked(*QUERIES) == []
 
 
 def test_a_changed_task_is_stopped_by_its_daemon_first(registered, tools, request_):
     tools.play("goss", "status", NOT_UP)
-    registered.install(replace(request_, command=("/opt/python", "other")), force=False)
+    tuple(registered.install(replace(request_, command=("/opt/python", "other")), force=False))
     verbs = [words.split(" /tn")[0] for words in tools.asked(*QUERIES)]
     assert verbs == ["goss stop", "schtasks /create", "schtasks /run"]
 
 
 def test_a_task_that_a_person_removed_is_registered_again(registered, tools, request_):
     tools.play("schtasks", "/query", NONE)
-    assert "registered the task goss-supervisor: it starts with the next logon" in registered.install(
-        request_, force=False
+    assert "registered the task goss-supervisor: it starts with the next logon" in tuple(
+        registered.install(request_, force=False)
     )
 
 
 def test_another_task_of_the_name_is_left_alone(scheduler, tools, request_, task):
     tools.play("schtasks", "/query", (0, "<Task><Source>another's</Source></Task>"))
     with pytest.raises(SupervisorError, match="was not made by"):
-        scheduler.install(request_, force=False)
+        tuple(scheduler.install(request_, force=False))
     with pytest.raises(NotFound):
-        scheduler.stop(USER)
-    assert scheduler.uninstall(USER, force=False) == (f"{task} is not there: nothing to remove",)
+        tuple(scheduler.stop(USER))
+    assert tuple(scheduler.uninstall(USER, force=False)) == (f"{task} is not there: nothing to remove",)
     assert tools.asked(*QUERIES) == []
     assert not task.exists()
 
 
 def test_what_a_task_cannot_carry_is_said(scheduler, request_):
-    done = scheduler.install(replace(request_, environment={"GOSS_SUPERVISOR_HOME": "D:\\goss"}), force=False)
+    done = tuple(
+        scheduler.install(replace(request_, environment={"GOSS_SUPERVISOR_HOME": "D:\\goss"}), force=False)
+    )
     assert "setx" in done[-1]
     assert "GOSS_SUPERVISOR_HOME" in done[-1]
 
 
 def test_unregistering_leaves_nothing(registered, tools, task):
-    assert registered.uninstall(USER, force=False) == (
+    assert tuple(registered.uninstall(USER, force=False)) == (
         "stopped goss-supervisor, until the next logon",
         "removed the task goss-supervisor",
         f"removed {task}",
@@ -485,22 +491,22 @@ def test_unregistering_leaves_nothing(registered, tools, task):
 
 
 def test_a_task_is_stopped_by_its_daemon_and_never_ended(registered, tools):
-    assert registered.stop(USER) == ("stopped goss-supervisor, until the next logon",)
+    assert tuple(registered.stop(USER)) == ("stopped goss-supervisor, until the next logon",)
     assert tools.asked(*QUERIES) == ["goss stop"]
     tools.play("goss", "stop", NOT_UP)
-    assert registered.stop(USER) == ("goss-supervisor does not run",)
+    assert tuple(registered.stop(USER)) == ("goss-supervisor does not run",)
 
 
 def test_a_daemon_that_cannot_be_stopped_is_said_and_its_task_stays(registered, tools, task):
     tools.play("goss", "stop", (1, "error: The server could not be stopped."))
     with pytest.raises(SupervisorError, match="could not be stopped"):
-        registered.uninstall(USER, force=False)
+        tuple(registered.uninstall(USER, force=False))
     assert task.exists()
     assert "schtasks /delete /tn goss-supervisor /f" not in tools.asked()
 
 
 def test_a_restarted_task_is_stopped_and_run(registered, tools):
-    registered.restart(USER)
+    tuple(registered.restart(USER))
     assert tools.asked(*QUERIES) == ["goss stop", "schtasks /run /tn goss-supervisor"]
 
 
@@ -508,14 +514,14 @@ def test_a_task_is_run_again_only_when_it_has_ended(registered, tools):
     under_way = (0, '"DESK","\\\\goss-supervisor","N/A","Wird ausgeführt","21.11.2026 16:00:00","267009"')
     ended = (0, '"DESK","\\\\goss-supervisor","N/A","Bereit","21.11.2026 16:00:00","0"')
     tools.play("schtasks", "/query", OURS, under_way, under_way, ended)
-    registered.restart(USER)
+    tuple(registered.restart(USER))
     looks = ["schtasks /query /tn goss-supervisor /v /fo csv /nh"] * 3
     asked = tools.asked("schtasks /query /tn goss-supervisor /xml")
     assert asked == ["goss stop", *looks, "schtasks /run /tn goss-supervisor"]
 
 
 def test_a_task_that_runs_is_not_started(registered, tools):
-    assert registered.start(USER) == ("goss-supervisor runs already",)
+    assert tuple(registered.start(USER)) == ("goss-supervisor runs already",)
     assert tools.asked(*QUERIES) == []
 
 
@@ -555,7 +561,7 @@ def test_each_step_of_a_registration_is_said_as_it_is_done(scheduler, tools, req
     tools.play("schtasks", "/create", (1, "ERROR: Access is denied."))
     said = []
     with pytest.raises(PermissionDenied, match="denied"):
-        scheduler.install(request_, force=False, say=said.append)
+        said.extend(scheduler.install(request_, force=False))
     assert said == [f"wrote {task}"]
 
 
@@ -567,6 +573,6 @@ def test_a_name_with_a_quote_stays_one_word_for_powershell(registered):
 
 def test_a_service_of_the_whole_of_windows_is_refused_with_what_there_is(scheduler, tools, request_):
     with pytest.raises(UsageError) as told:
-        scheduler.install(replace(request_, service=SYSTEM), force=False)
+        tuple(scheduler.install(replace(request_, service=SYSTEM), force=False))
     assert "WinSW" in told.value.hint
     assert tools.asked() == []

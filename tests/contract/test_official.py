@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.catalogue.github import Access
 from supervisor.engine.catalogue.releases import REPOSITORY, Asset
 from supervisor.engine.choice.survey import Option
 from supervisor.engine.inspect import inspect
 from supervisor.engine.installed import Install, folder, installed, read_record
-from supervisor.engine.official import install as official
 from supervisor.engine.official import runtime
+from supervisor.engine.official.install import Installation
 from supervisor.engine.shelf import remove, root_of, size_bytes, spare
 from supervisor.errors import AlreadyRunning, SupervisorError, VerificationFailed
 from supervisor.hardware.types import Gpu, Hardware
@@ -80,8 +79,8 @@ class Home:
         return Option(flavour, "a test", archive, companion)
 
     def install(self, option: Option, tag: str = TAG, hardware: Hardware = MACHINE) -> Install:
-        access, cache = Access(), self.folder / "cache"
-        return official.install(self.engines, tag, option, self.demo, hardware, access, cache, Silent())
+        cache = self.folder / "cache"
+        return Installation(self.engines, tag, option, self.demo, hardware, None, cache, Silent()).install()
 
     def root(self, flavour: str, tag: str = TAG) -> Path:
         return folder(self.engines, REPOSITORY, tag, flavour)
@@ -278,9 +277,8 @@ def test_the_same_release_with_another_archive_takes_its_place_only_if_it_works(
 INSTALLING = """
 import json, sys
 from pathlib import Path
-from supervisor.engine.official import install as official
+from supervisor.engine.official.install import Installation
 from supervisor.engine.choice.survey import Option
-from supervisor.engine.catalogue.github import Access
 from supervisor.engine.catalogue.releases import Asset
 from supervisor.hardware.types import Hardware
 from supervisor.progress import Silent
@@ -289,8 +287,8 @@ option = Option(flavour, "", Asset(*archive), Asset(*companion) if companion els
 class Told(Silent):
     def step(self, text):
         print(text, flush=True)
-official.install(Path(home) / "engines", "b11434", option, Path(demo), Hardware("linux", "x86_64"), Access(),
-    Path(home) / "cache", Told())
+Installation(Path(home) / "engines", "b11434", option, Path(demo), Hardware("linux", "x86_64"), None,
+    Path(home) / "cache", Told()).install()
 """
 
 

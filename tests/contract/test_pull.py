@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.download.fetch import Patience
+from supervisor.download.network import Patience
 from supervisor.errors import NetworkError, NotFound, SupervisorError, UsageError, VerificationFailed
 from supervisor.model.digests import known_digest
 from supervisor.model.hub import Hub

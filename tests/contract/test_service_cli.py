@@ -53,14 +53,14 @@ def unit_of(manager: Systemd, service: Service = USER) -> Path:
 
 
 def test_the_version_that_is_there_is_rendered_for(tmp_path, monkeypatch):
-    tools = systemd_tools.install(tmp_path / "tools", version=257)
+    tools = tuple(systemd_tools.install(tmp_path / "tools", version=257))
     monkeypatch.setenv("PATH", f"{tools.folder}:/usr/bin:/bin")
     assert found().title == "systemd 257"
     assert "Type=notify-reload" in found().files(request())[0].text
 
 
 def test_install_writes_enables_and_starts_and_says_so(manager, played):
-    done = manager.install(request(SYSTEM), force=False)
+    done = tuple(manager.install(request(SYSTEM), force=False))
     assert [line.split()[0] for line in done] == ["wrote", "enabled", "goss-supervisor.service:"]
     assert played.changes == [
         "systemctl daemon-reload",
@@ -78,25 +78,25 @@ def test_what_print_promises_is_what_install_does(manager, played):
         (file,) = manager.files(request(service))
         promised = [" ".join(command) for command in manager.commands(request(service))]
         assert not file.path.exists()
-        manager.install(request(service), force=False)
+        tuple(manager.install(request(service), force=False))
         assert file.path.read_text() == file.text
         assert [call for call in played.changes if "reset-failed" not in call] == promised
 
 
 def test_installing_twice_changes_nothing(manager, played):
-    manager.install(request(), force=False)
+    tuple(manager.install(request(), force=False))
     before = unit_of(manager).stat()
     played.forget()
-    assert manager.install(request(), force=False) == ()
+    assert tuple(manager.install(request(), force=False)) == ()
     assert played.changes == []
     assert unit_of(manager).stat().st_mtime_ns == before.st_mtime_ns
     assert unit_of(manager).stat().st_ino == before.st_ino
 
 
 def test_installing_something_else_restarts_what_runs(manager, played):
-    manager.install(request(), force=False)
+    tuple(manager.install(request(), force=False))
     played.forget()
-    manager.install(request(stop_seconds=99.0), force=False)
+    tuple(manager.install(request(stop_seconds=99.0), force=False))
     assert played.changes == [
         "systemctl --user daemon-reload",
         "systemctl --user reset-failed goss-supervisor.service",
@@ -108,66 +108,66 @@ def test_a_unit_of_somebody_else_is_not_overwritten_or_removed(manager, played):
     unit_of(manager).parent.mkdir(parents=True)
     unit_of(manager).write_text("[Service]\nExecStart=/bin/false\n")
     for act in (
-        lambda: manager.install(request(), force=False),
-        lambda: manager.uninstall(USER, force=False),
+        lambda: tuple(manager.install(request(), force=False)),
+        lambda: tuple(manager.uninstall(USER, force=False)),
     ):
         with pytest.raises(SupervisorError, match="not made by goss-supervisor") as refused:
             act()
         assert "--force" in refused.value.hint
     assert unit_of(manager).read_text() == "[Service]\nExecStart=/bin/false\n"
     assert played.changes == []
-    manager.install(request(), force=True)
+    tuple(manager.install(request(), force=True))
     assert "goss-supervisor service install" in unit_of(manager).read_text()
 
 
 def test_a_change_by_hand_is_not_overwritten(manager):
-    manager.install(request(), force=False)
+    tuple(manager.install(request(), force=False))
     with unit_of(manager).open("a") as unit:
         unit.write("# mine\n")
     with pytest.raises(SupervisorError, match="changed by hand"):
-        manager.install(request(stop_seconds=99.0), force=False)
+        tuple(manager.install(request(stop_seconds=99.0), force=False))
     assert unit_of(manager).read_text().endswith("# mine\n")
 
 
 def test_uninstall_stops_first_and_leaves_nothing_of_its_own(manager, played):
-    manager.install(request(SYSTEM), force=False)
+    tuple(manager.install(request(SYSTEM), force=False))
     played.forget()
-    manager.uninstall(SYSTEM, force=False)
+    tuple(manager.uninstall(SYSTEM, force=False))
     assert played.changes == [
         "systemctl disable --now goss-supervisor.service",
         "systemctl daemon-reload",
         "systemctl reset-failed goss-supervisor.service",
     ]
     assert list(manager.system_folder.iterdir()) == []
-    assert "nothing to remove" in manager.uninstall(SYSTEM, force=False)[0]
+    assert "nothing to remove" in next(manager.uninstall(SYSTEM, force=False))
 
 
 def test_a_drop_in_of_the_user_stays_and_is_named(manager):
-    manager.install(request(), force=False)
+    tuple(manager.install(request(), force=False))
     drop_in = unit_of(manager).with_name("goss-supervisor.service.d")
     drop_in.mkdir()
-    assert any(str(drop_in) in line for line in manager.uninstall(USER, force=False))
+    assert any(str(drop_in) in line for line in tuple(manager.uninstall(USER, force=False)))
     assert drop_in.exists()
 
 
 def test_a_unit_stays_where_the_service_cannot_be_stopped(manager, played):
-    manager.install(request(), force=False)
+    tuple(manager.install(request(), force=False))
     played.say(fails={"disable": "Failed to disable unit: Access denied"})
     with pytest.raises(PermissionDenied, match="Access denied"):
-        manager.uninstall(USER, force=False)
+        tuple(manager.uninstall(USER, force=False))
     assert unit_of(manager).exists()
 
 
 def test_lingering_is_enabled_once_and_said_and_how_to_end_it(manager, played):
-    assert any("without a login" in line for line in manager.install(request(), force=False))
+    assert any("without a login" in line for line in tuple(manager.install(request(), force=False)))
     assert played.state["linger"]
-    assert any("loginctl disable-linger" in line for line in manager.uninstall(USER, force=False))
+    assert any("loginctl disable-linger" in line for line in tuple(manager.uninstall(USER, force=False)))
     assert played.state["linger"]
 
 
 def test_without_the_right_to_linger_the_service_runs_and_it_is_said(manager, played):
     played.say(fails={"enable-linger": "Could not enable linger: Access denied"})
-    said = "\n".join(manager.install(request(), force=False))
+    said = "\n".join(tuple(manager.install(request(), force=False)))
     assert "while you are logged in only" in said
     assert "sudo loginctl enable-linger" in said
     assert played.state["active"] == "active"
@@ -175,7 +175,7 @@ def test_without_the_right_to_linger_the_service_runs_and_it_is_said(manager, pl
 
 
 def test_a_service_of_the_system_needs_no_lingering(manager, played):
-    manager.install(request(SYSTEM), force=False)
+    tuple(manager.install(request(SYSTEM), force=False))
     assert not any(call.startswith("loginctl") for call in played.calls)
 
 
@@ -183,7 +183,7 @@ def test_a_start_that_does_not_become_ready_names_the_log_and_the_way_back(manag
     why = "Job for goss-supervisor.service failed because the control process exited with error code."
     played.say(fails={"start": why})
     with pytest.raises(StartFailed, match="did not become ready") as failed:
-        manager.install(request(), force=False)
+        tuple(manager.install(request(), force=False))
     assert "service logs --user" in failed.value.hint
     assert "service uninstall --user" in failed.value.hint
 
@@ -191,7 +191,7 @@ def test_a_start_that_does_not_become_ready_names_the_log_and_the_way_back(manag
 def test_a_container_is_told_to_run_it_in_the_foreground(manager, played):
     played.say(running="offline")
     with pytest.raises(SupervisorError, match="does not run this system") as refused:
-        manager.install(request(SYSTEM), force=False)
+        tuple(manager.install(request(SYSTEM), force=False))
     assert "in the foreground" in refused.value.hint
     assert not unit_of(manager, SYSTEM).exists()
 
@@ -206,19 +206,19 @@ def test_without_systemd_at_all_it_is_the_same(tmp_path, monkeypatch):
 def test_without_a_session_it_is_said_how_to_get_one(manager, played):
     played.say(running="")
     with pytest.raises(SupervisorError, match="No medium found") as refused:
-        manager.install(request(), force=False)
+        tuple(manager.install(request(), force=False))
     assert "enable-linger" in refused.value.hint
     assert not unit_of(manager).exists()
 
 
 def test_what_is_not_installed_is_not_started(manager):
     with pytest.raises(NotFound, match="not there"):
-        manager.start(USER)
+        tuple(manager.start(USER))
     assert not manager.status(USER).installed
 
 
 def test_status_is_what_systemd_says(manager, played):
-    manager.install(request(), force=False)
+    tuple(manager.install(request(), force=False))
     played.say(text="demo: ready at http://127.0.0.1:8080")
     told = manager.status(USER)
     assert (told.installed, told.running, told.starts_by_itself, told.pid) == (True, True, "at boot", 4711)
@@ -233,10 +233,10 @@ def test_status_is_what_systemd_says(manager, played):
 @pytest.mark.parametrize("verb", ["start", "restart"])
 @pytest.mark.parametrize("active", ["failed", "inactive", "active"])
 def test_the_start_limit_is_not_for_people_in_whatever_state_it_is(manager, played, verb, active):
-    manager.install(request(), force=False)
+    tuple(manager.install(request(), force=False))
     played.say(active=active)
     played.forget()
-    getattr(manager, verb)(USER)
+    tuple(getattr(manager, verb)(USER))
     assert played.changes == [
         "systemctl --user reset-failed goss-supervisor.service",
         f"systemctl --user {verb} goss-supervisor.service",
@@ -245,7 +245,7 @@ def test_the_start_limit_is_not_for_people_in_whatever_state_it_is(manager, play
 
 def test_logs_are_the_journals(manager):
     for service in (SYSTEM, USER):
-        manager.install(request(service), force=False)
+        tuple(manager.install(request(service), force=False))
     assert manager.logs(SYSTEM, lines=None, follow=False) == (
         "journalctl",
         "--unit",
@@ -331,7 +331,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path) -> Machine:
-    made = Machine(tmp_path, systemd_tools.install(tmp_path / "tools"))
+    made = Machine(tmp_path, tuple(systemd_tools.install(tmp_path / "tools")))
     engine = fake_server(tmp_path / "llama-server")
     profiles = made.home / "config" / "profiles"
     profiles.mkdir(parents=True)
@@ -527,7 +527,7 @@ def test_sudo_is_told_the_home_and_which_python(ordinary, monkeypatch):
 
 def test_a_users_own_service_needs_no_root(ordinary, manager):
     service_request.refuse_without_root("user")
-    assert manager.install(request(USER), force=False)
+    assert tuple(manager.install(request(USER), force=False))
 
 
 def test_what_may_not_be_seen_is_no_error_of_an_uninstall(monkeypatch, tmp_path):

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli import service_told
+from supervisor.cli import service
 from supervisor.cli.app import main
-from supervisor.cli.service_told import until_ready, with_home
+from supervisor.cli.service import until_ready, with_home
 from supervisor.errors import StartFailed
 from supervisor.paths import Paths
 from supervisor.service.types import Request, Service
@@ -233,7 +233,7 @@ def test_a_daemon_that_appears_late_or_is_started_again_is_waited_for(tmp_path, 
             daemon.__enter__()
             open_ones.append(daemon)
 
-    monkeypatch.setattr(service_told.time, "sleep", look)
+    monkeypatch.setattr(service.time, "sleep", look)
     until_ready(paths, "user")
     open_ones[0].__exit__(None, None, None)
     assert "demo is ready" in capsys.readouterr().out
@@ -260,8 +260,8 @@ class Impatient:
 
     waits = False
 
-    def start(self, service, say):
-        say(f"started {service.name}")
+    def start(self, service):
+        yield f"started {service.name}"
 
     restart = start
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.proof import rehearsal, trial
-from supervisor.engine.proof.trial import Proof, family_of, prove
-from supervisor.engine.proof.unseen import why_unseen
+from supervisor.engine.proof.trial import Proof, family_of, prove, why_unseen
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import parse_help
 
@@ -130,7 +129,7 @@ def test_a_silent_engine_is_spoken_for_by_the_linker(binary: Path, demo: Path) -
     missing.unlink()
     assert proof(binary, "cuda-13.4", demo).problem == (
         "it sees no CUDA device: libcudart.so.99: cannot open shared object file: No such file or directory"
-        " (Put the files of the matching cudart archive beside the binary)"
+        " (Put the files of the matching cudart archive next to the binary)"
     )
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from supervisor.engine.catalogue import pins
-from supervisor.engine.catalogue.listing import read_release
+from supervisor.engine.catalogue.catalogue import read_release
 from supervisor.hardware.known import VARIABLE
 from supervisor.hardware.types import Cpu, Hardware
 from supervisor.hardware.wire import to_json

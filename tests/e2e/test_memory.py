@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.hardware.known import VARIABLE
 from supervisor.model.demo import DEMO_ANSWER
-from supervisor.model.shapes import write_sparse
+from tests.fakes.shapes import write_sparse
 
 from ..fakes.binaries import script
 from ..fakes.hub import SPLIT, FakeHub, split_demo

@@ -8,20 +8,18 @@ from functools import cache
 from math import prod
 
 from supervisor.hardware.types import Hardware
-from supervisor.memory.guardrails import RAM
 from supervisor.memory.ledger import account as account_of
 from supervisor.memory.pools import pools_of
 from supervisor.memory.settings import Settings, settings_of
-from supervisor.memory.types import Account, Figure, Ledger, Pool
+from supervisor.memory.types import RAM, Account, Figure, Ledger, Pool
 from supervisor.memory.verdict import Changes
 from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.gptoss import model_values, tensors
+from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS, TensorKind
 from supervisor.model.model import Model
-from supervisor.model.shapes import SHAPES, TOKENS, Size
-from supervisor.model.tensors import TensorInfo
-from supervisor.model.values import Array
 from supervisor.options.types import OptionValue
+from tests.fakes.shapes import SHAPES, TOKENS, Size
 
 MIB, GIB = 1024**2, 1024**3
 NOTHING = Figure(0)

@@ -31,7 +31,7 @@ def said(returncode: int | None, stderr: str) -> NoSuitableEngine:
         ("libssl.so.3", "apt-get install libssl3"),
         ("libvulkan.so.1", "dnf install vulkan-loader"),
         ("libcudart.so.12", "cudart archive"),
-        ("libllama-common.so.0", "beside the binary"),
+        ("libllama-common.so.0", "next to the binary"),
         ("libnobodyknows.so.7", "engine.source=build"),
     ],
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.daemon.adjusted import known, remember
-from supervisor.memory.adjustment import step_back
+from supervisor.memory.fitting import step_back
 from supervisor.memory.settings import settings_of
 from supervisor.model.model import Model
 

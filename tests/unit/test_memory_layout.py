@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.memory.context import sliding_layers
 from supervisor.memory.layout import Layout, lay_out
-from supervisor.memory.repack import repacked_bytes
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Pool
-from supervisor.memory.windows import sliding_layers
+from supervisor.memory.weights import repacked_bytes
+from supervisor.model.header import TensorInfo, Value
 from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model
-from supervisor.model.tensors import TensorInfo
-from supervisor.model.values import Value
 from supervisor.options.fold import fold
 
 from .memory_machines import gpt_oss

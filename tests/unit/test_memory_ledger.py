@@ -12,10 +12,9 @@ from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Account, Ledger, Pool
 from supervisor.model.gguf import ValueType
+from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model
-from supervisor.model.tensors import TensorInfo
-from supervisor.model.values import Array
 from supervisor.options.types import OptionValue
 
 from .memory_machines import gpt_oss

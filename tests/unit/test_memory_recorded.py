@@ -13,8 +13,8 @@ import pytest
 from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Account, Pool
-from supervisor.model.shapes import Size
 from supervisor.options.fold import fold
+from tests.fakes.shapes import Size
 
 from .memory_machines import gpt_oss
 

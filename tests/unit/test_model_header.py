@@ -11,13 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from supervisor.model import cursor, header, values
-from supervisor.model.broken import BrokenHeader
+from supervisor.model import header
 from supervisor.model.demo import write_demo
 from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
-from supervisor.model.header import read_header
+from supervisor.model.header import Array, BrokenHeader, read_header
 from supervisor.model.kinds import KINDS
-from supervisor.model.values import Array
 
 from . import model_files as by_hand
 from .model_files import Bytes, string
@@ -65,7 +63,7 @@ def test_values_are_read_as_they_were_written(tmp_path):
 
 
 def test_strings_and_long_arrays_are_counted_and_not_kept(tmp_path):
-    numbers = values._MOST_KEPT_ELEMENTS
+    numbers = header._MOST_KEPT_ELEMENTS
     data = written(
         tmp_path, {"words": ["a", "", "ccc"], "many": [0.5] * (numbers + 1), "few": [0.5] * numbers, "n": 1}
     )
@@ -78,22 +76,22 @@ def test_strings_and_long_arrays_are_counted_and_not_kept(tmp_path):
 
 
 def test_a_text_of_a_megabyte_is_not_kept(tmp_path):
-    data = written(tmp_path, {"long": "x" * (values._MOST_KEPT_TEXT_BYTES + 1), "next": 1})
+    data = written(tmp_path, {"long": "x" * (header._MOST_KEPT_TEXT_BYTES + 1), "next": 1})
     assert read_header(Bytes(data)).values == {"long": Array(ValueType.STRING, 1), "next": 1}
 
 
 def test_what_is_kept_of_many_values_is_bounded(tmp_path):
     data = written(tmp_path, {f"text{n}": "x" * (1 << 19) for n in range(20)})
     kept = [value for value in read_header(Bytes(data)).values.values() if isinstance(value, str)]
-    assert len(kept) == values._MOST_KEPT_BYTES // (1 << 19)
+    assert len(kept) == header._MOST_KEPT_BYTES // (1 << 19)
 
 
 def test_a_vocabulary_across_many_windows_is_stepped_over(tmp_path):
     words = ["x" * (n % 1000) for n in range(3000)]
     source = Bytes(written(tmp_path, {"words": words, "behind": 7}))
-    assert source.size_bytes > 4 * cursor._WINDOW_BYTES
+    assert source.size_bytes > 4 * header._WINDOW_BYTES
     assert read_header(source).values == {"words": Array(ValueType.STRING, 3000), "behind": 7}
-    assert source.read_bytes < source.size_bytes + cursor._WINDOW_BYTES
+    assert source.read_bytes < source.size_bytes + header._WINDOW_BYTES
 
 
 def test_a_long_array_of_numbers_is_not_even_read(tmp_path):
@@ -124,7 +122,7 @@ def test_the_demo_model_is_read_in_one_window(demo):
     assert found.values["general.architecture"] == "gpt-oss"
     assert found.version == 3
     assert sum(tensor.size_bytes for tensor in found.tensors) <= len(demo) - found.data_offset
-    assert source.read_bytes == cursor._WINDOW_BYTES
+    assert source.read_bytes == header._WINDOW_BYTES
 
 
 def test_version_2_is_read_too():
@@ -235,7 +233,7 @@ class Zeros(Bytes):
     ],
 )
 def test_a_header_without_end_is_refused(monkeypatch, start):
-    monkeypatch.setattr(cursor, "MOST_HEADER_BYTES", 1 << 20)
+    monkeypatch.setattr(header, "MOST_HEADER_BYTES", 1 << 20)
     with pytest.raises(BrokenHeader, match="its header has more than 1 MiB"):
         read_header(Zeros(start, size=1 << 60))
 
@@ -336,7 +334,7 @@ def test_a_flipped_bit_in_a_real_header_does_no_harm(demo, at, bit):
 
 def test_reading_is_the_same_whatever_the_window(demo, monkeypatch):
     whole = read_header(Bytes(demo))
-    monkeypatch.setattr(cursor, "_WINDOW_BYTES", 64)
+    monkeypatch.setattr(header, "_WINDOW_BYTES", 64)
     assert read_header(Bytes(demo)) == whole
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor.errors import VerificationFailed
-from supervisor.model.header import Header
-from supervisor.model.model import Part
-from supervisor.model.parts import join, part_count
-from supervisor.model.tensors import TensorInfo
+from supervisor.model.header import Header, TensorInfo
+from supervisor.model.model import Part, join, part_count
 
 
 def part(number, values=(), tensors=()):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from supervisor.errors import SupervisorError
-from supervisor.model import shapes
 from supervisor.model.gguf import TensorType
 from supervisor.model.gptoss import tensors
 from supervisor.model.load import open_model
-from supervisor.model.shapes import SHAPES, TOKENS, write_sparse
+from tests.fakes import shapes
+from tests.fakes.shapes import SHAPES, TOKENS, write_sparse
 
 
 def holes_here(folder):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.catalogue import pins
-from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked, render
+from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked
 from supervisor.engine.catalogue.releases import Asset, Release
+from tests.pin_release import render
 
 NEEDED = [
     f"llama-{DEFAULT_TAG}-bin-{flavour}"

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NetworkError, NoSuitableEngine, NotFound
 from .answers import Answers
-from .github import Access
-from .listing import (
-    is_settled,
-    misshapen,
-    number,
-    read_page,
-    read_release,
-)
+from .github import PORTAL, Access
 from .pins import locked
-from .releases import REPOSITORY, Release
+from .releases import REPOSITORY, Asset, Release
 
 if TYPE_CHECKING:
-    from ...download.fetch import Patience
+    from ...download.network import Patience
     from .client import Client
 
 PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
@@ -34,6 +27,10 @@ STABLE_PAGES = 10  # a stable release is two weeks and some hundred builds behin
 POINTER = "nightly-tag.txt"  # in a release v0.6.0: the tag of the build that carries the archives
 _TOLD = 5  # of the releases that will not do
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BUILD_TAG = re.compile(r"b(\d+)")
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_NAME = re.compile(r"[A-Za-z0-9._+-]+")
+_SETTLED = timedelta(days=1)  # uploads take minutes; what an outage left out was never added later
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +140,7 @@ class Catalogue:
 
     @property
     def _client(self) -> Client:
-        from ...download.fetch import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
+        from ...download.network import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
         from .client import Client  # noqa: PLC0415 - the same
 
         return Client(self.access, self._answers, self.patience or PATIENT)
@@ -222,3 +219,62 @@ class _Search:
             f"No release of {REPOSITORY} will do:{told}",
             hint="Use the build that comes pinned (unset engine.channel), or engine.source: build.",
         )
+
+
+def read_page(document: object, access: Access, origin: str) -> list[Release]:
+    """A page of the list without its drafts.  Raises NetworkError for what is no list of releases."""
+    if not isinstance(document, list):
+        raise misshapen(access.api, f"a {type(document).__name__}")
+    read = [read_release(each, access, origin) for each in document]
+    return [release for release in read if release]
+
+
+def read_release(document: object, access: Access, origin: str) -> Release | None:
+    """None for a draft.  The addresses of the assets lie below ``access.web``, whatever the API says."""
+    if not isinstance(document, Mapping) or not isinstance(tag := document.get("tag_name"), str):
+        raise misshapen(access.api, "a release without tag_name")
+    if document.get("draft"):
+        return None
+    listed = document.get("assets")
+    if not isinstance(listed, list):
+        raise misshapen(access.api, f"{tag} without assets")
+    assets = tuple(_asset(each, tag, access) for each in listed if _is_asset(each))
+    return Release(tag, assets, str(document.get("published_at") or ""), origin)
+
+
+def number(tag: str) -> int | None:
+    """11429 for b11429; None for v0.6.0."""
+    match = BUILD_TAG.fullmatch(tag)
+    return int(match[1]) if match else None
+
+
+def is_settled(release: Release, now: datetime) -> bool:
+    """Whether it will stay as it is.  Assets come one by one: that all of them are there proves nothing."""
+    try:
+        published = datetime.fromisoformat(release.published)
+    except ValueError:
+        return False
+    aware = published if published.tzinfo else published.replace(tzinfo=UTC)
+    usable = bool(release.assets) and all(asset.usable for asset in release.assets)
+    return usable and now - aware > _SETTLED
+
+
+def misshapen(where: str, what: str) -> NetworkError:
+    """For JSON that does not describe releases."""
+    return NetworkError(f"{where} answered with JSON that is no list of releases: {what}.", hint=PORTAL)
+
+
+def _is_asset(document: object) -> bool:
+    return isinstance(document, Mapping) and bool(_NAME.fullmatch(str(document.get("name", ""))))
+
+
+def _asset(document: Mapping[str, Any], tag: str, access: Access) -> Asset:
+    name, size = document["name"], document.get("size")
+    digest = _DIGEST.fullmatch(str(document.get("digest") or "").lower())
+    return Asset(
+        name=name,
+        size_bytes=size if isinstance(size, int) and size > 0 else 0,
+        sha256=digest[1] if digest else "",
+        url=access.asset_url(tag, name),
+        uploaded=document.get("state", "uploaded") == "uploaded",
+    )

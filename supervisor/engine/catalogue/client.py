@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-from ...download.fetch import PATIENT, Patience
-from ...download.network import Unreachable
-from ...download.page import page
-from ...errors import NetworkError
+from ...download.network import PATIENT, Page, Patience, Unreachable, again_at, page
+from ...errors import NetworkError, NotFound
 from .answers import Answers
-from .github import Access
-from .refusals import (
-    Reply,
-    broken,
-    check,
-    not_json,
-    not_text,
-    unreachable,
-)
+from .github import PORTAL, Access
 
 MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
 _API = {
@@ -29,6 +20,9 @@ _API = {
     "Accept-Encoding": "gzip",
     "X-GitHub-Api-Version": "2022-11-28",
 }
+_WITHOUT_A_TOKEN = 60  # requests an hour and address: docs.github.com, "Rate limits for the REST API"
+_OFFLINE = "What is installed goes on working. If a proxy or a mirror is needed: engine.proxy, engine.mirror."
+_LIMITED = "Set GITHUB_TOKEN to a token of yours (it needs no rights), or use the build that comes pinned."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ class Client:
         """A short text from the download host, to which no token goes."""
         return self._get(url, {}, "", _must_be_text)
 
-    def _get(self, url: str, headers: dict[str, str], token: str, must: Callable[[Reply], None]) -> Answer:
+    def _get(self, url: str, headers: dict[str, str], token: str, must: Callable[[Page], None]) -> Answer:
         kept = self.answers.get(url)
         unless = {"If-None-Match": kept.etag} if kept and kept.etag else {}
         try:
@@ -69,7 +63,7 @@ class Client:
             if reply.status == 304 and kept:
                 self.answers.still_holds(url)
                 return Answer(kept.body)
-            check(reply, datetime.now(UTC), has_token=bool(token))
+            check(reply, has_token=bool(token))
             must(reply)
         except NetworkError as error:
             if kept is None:
@@ -79,30 +73,115 @@ class Client:
         self.answers.put(url, reply.headers.get("etag", ""), text)
         return Answer(text)
 
-    def _ask(self, url: str, headers: dict[str, str], token: str) -> Reply:
+    def _ask(self, url: str, headers: dict[str, str], token: str) -> Page:
         try:
-            found = page(
+            reply = page(
                 url, headers, MOST_BYTES, proxy=self.access.proxy, patience=self.patience, token=token
             )
         except Unreachable as failure:
             raise unreachable(failure) from failure
-        reply = Reply(url, found.url, found.status, found.headers, found.body)
         if reply.status >= 500:
             raise broken(reply)
         return reply
 
 
-def _must_be_json(reply: Reply) -> None:
+def _must_be_json(reply: Page) -> None:
     try:
         json.loads(reply.body)
     except ValueError:
         raise not_json(reply) from None
 
 
-def _must_be_text(reply: Reply) -> None:
+def _must_be_text(reply: Page) -> None:
     try:
         text = reply.body.decode("utf-8")
     except UnicodeDecodeError:
         raise not_text(reply) from None
     if not text.strip() or "<" in text:
         raise not_text(reply)
+
+
+def check(reply: Page, *, has_token: bool) -> None:
+    """Raises NotFound and NetworkError for whatever is not a 200."""
+    if reply.status == 200:
+        return
+    if reply.status == 404:
+        raise NotFound(f"{shown(reply.asked)} does not exist.")
+    if _is_limit(reply):
+        raise _limit(reply, has_token=has_token)
+    if reply.status == 401 and has_token:
+        raise NetworkError(
+            "GitHub does not accept the token in GITHUB_TOKEN.", hint="Renew it or unset it: it may be empty."
+        )
+    raise broken(reply)
+
+
+def broken(reply: Page) -> NetworkError:
+    told = f" ({message})" if (message := _message(reply.body)) else ""
+    return NetworkError(f"{shown(reply.url)} answered {reply.status}{told}.", hint=_OFFLINE)
+
+
+def not_json(reply: Page) -> NetworkError:
+    """For a 200 that is something else: most often the login page of a network."""
+    return NetworkError(
+        f"{shown(reply.asked)} answered with {_looks_like(reply)}, not with the JSON of GitHub.", hint=PORTAL
+    )
+
+
+def not_text(reply: Page) -> NetworkError:
+    return NetworkError(f"{shown(reply.asked)} answered with {_looks_like(reply)}.", hint=PORTAL)
+
+
+def unreachable(failure: Unreachable) -> NetworkError:
+    return NetworkError(f"GitHub cannot be asked: {str(failure).rstrip('.')}.", hint=_OFFLINE)
+
+
+def shown(url: str) -> str:
+    """Without what may be secret: a password before the host, a query."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def _is_limit(reply: Page) -> bool:
+    names = reply.headers
+    used_up = names.get("x-ratelimit-remaining") == "0" or "retry-after" in names
+    return reply.status == 429 or (reply.status == 403 and used_up)
+
+
+def _limit(reply: Page, *, has_token: bool) -> NetworkError:
+    again = again_at(reply.headers)
+    if reply.headers.get("x-ratelimit-remaining") != "0":
+        return NetworkError(f"GitHub asks us to wait{again}.", hint=_LIMITED)
+    number = reply.headers.get("x-ratelimit-limit", str(_WITHOUT_A_TOKEN))
+    whom = "with this token" if has_token else "without a token"
+    hint = "Use the build that comes pinned, or wait." if has_token else _LIMITED
+    text = f"GitHub allows {number} requests an hour {whom} and they are used up{again}."
+    return NetworkError(text, hint=hint)
+
+
+def _message(body: bytes) -> str:
+    """GitHub's own words, where there are any."""
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return _short(str(message)).rstrip(".")
+
+
+def _looks_like(reply: Page) -> str:
+    text = reply.body[:20_000].decode("utf-8", "replace").strip()
+    from_whom = ""
+    if urlsplit(reply.url).hostname != urlsplit(reply.asked).hostname:
+        from_whom = f" of {urlsplit(reply.url).hostname}"
+    if title := re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE):
+        return f"the web page “{_short(title[1])}”{from_whom}"
+    if text.startswith("<"):
+        return f"a web page{from_whom}"
+    return f"“{_short(text)}”{from_whom}" if text else f"nothing{from_whom}"
+
+
+def _short(text: str) -> str:
+    """One line that is safe to print."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= 100 else f"{line[:100]}…"

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from ...errors import ConfigError
+from ...download.network import demand_token, is_private, web_address
 from .releases import REPOSITORY
 
 API, WEB = "https://api.github.com", "https://github.com"
 API_VARIABLE, WEB_VARIABLE = "GOSS_SUPERVISOR_GITHUB_API", "GOSS_SUPERVISOR_GITHUB"
 TOKEN_VARIABLES = ("GITHUB_TOKEN", "GH_TOKEN")
 PORTAL = "Does this network want a login first, or is the address of a mirror or of the API a wrong one?"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ class Access:
         """
         web = environ.get(WEB_VARIABLE, "")
         return cls(
-            api=_base(API_VARIABLE, environ.get(API_VARIABLE) or API),
-            web=_base(WEB_VARIABLE, web) if web else _base("engine.mirror", mirror or WEB),
+            api=web_address(API_VARIABLE, environ.get(API_VARIABLE) or API, WEB),
+            web=web_address(*((WEB_VARIABLE, web) if web else ("engine.mirror", mirror or WEB)), WEB),
             token=_token(environ),
             proxy=proxy or None,
         )
@@ -56,30 +55,12 @@ class Access:
     @property
     def api_token(self) -> str:
         """Empty where others could read it on its way."""
-        address = urlsplit(self.api)
-        return self.token if address.scheme == "https" or address.hostname in _LOOPBACK else ""
-
-
-def _base(name: str, address: str) -> str:
-    try:
-        parts = urlsplit(address.strip())
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ConfigError(
-            f"{name} is {address!r}, which is no web address.", hint=f"It should look like {WEB}."
-        )
-    return address.strip().rstrip("/")
+        return self.token if is_private(self.api) else ""
 
 
 def _token(environ: Mapping[str, str]) -> str:
     """The first that is set.  What is wrong with it is told without showing it."""
     for name in TOKEN_VARIABLES:
         if token := environ.get(name, "").strip():
-            if not token.isascii() or not token.isprintable() or " " in token:
-                raise ConfigError(
-                    f"{name} holds characters that no token has.", hint=f"Set {name} anew, or unset it."
-                )
-            return token
+            return demand_token(name, token, f"Set {name} anew, or unset it.")
     return ""

@@ -9,13 +9,14 @@ from ...hardware.types import Hardware
 from ..catalogue.assets import AssetName, parse
 from ..catalogue.releases import Asset, Release
 from ..fitness import is_of
-from ..flavours import FAMILIES, family
-from . import libc
-from .judgement import together
-from .suits import judge
+from ..flavours import FAMILIES, family, numbers, version
+from .suits import judge, together
 
 _RANKS = {name: rank for rank, name in enumerate(FAMILIES)}
 _SYSTEMS = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
+# the oldest that will do, by the symbols of what is made on Ubuntu 22.04 and on 24.04 (release.yml)
+_OLD_BUILDER = (2, 34)
+_NEW_BUILDER = (2, 38)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,10 @@ def survey(hardware: Hardware, release: Release, *, flavour: str | None, gpu: bo
     refused = [*rejected, *_absent(hardware, offers, flavour)]
     for verdict in ranked:
         offer = offers[verdict.flavour]
-        if problem := offer.problem or libc.why_not(verdict.flavour, hardware):
+        if problem := offer.problem or _why_not(verdict.flavour, hardware):
             refused.append(Verdict(verdict.flavour, problem))
         else:
-            reason = together((verdict.reason, libc.caveat(hardware)))
+            reason = together((verdict.reason, _caveat(hardware)))
             options.append(Option(verdict.flavour, reason, offer.archive, offer.companion))
     return Survey(release.tag, tuple(options), tuple(sorted(refused, key=_by_name)))
 
@@ -168,3 +169,30 @@ def _title(name: str) -> str:
 
 def _by_name(verdict: Verdict) -> tuple[int, str]:
     return _RANKS.get(family(verdict.flavour), len(_RANKS)), verdict.flavour
+
+
+def _why_not(flavour: str, hardware: Hardware) -> str:
+    """Why an archive cannot run here; empty when it can, or when nobody knows."""
+    if hardware.os != "linux" or not hardware.libc:
+        return ""
+    if hardware.libc != "glibc":
+        return f"it needs glibc, this system has {hardware.libc}"
+    needed = _needed(flavour, hardware.arch)
+    found = numbers(hardware.libc_version)
+    if found and found < needed:
+        return f"it needs glibc {needed[0]}.{needed[1]}, this system has {hardware.libc_version}"
+    return ""
+
+
+def _caveat(hardware: Hardware) -> str:
+    """What is to be said of an archive that is ranked all the same."""
+    if hardware.os != "linux" or (hardware.libc and hardware.libc_version):
+        return ""
+    return "the version of glibc is not known" if hardware.libc else "the C library is not known"
+
+
+def _needed(flavour: str, arch: str) -> tuple[int, int]:
+    """Made on 22.04 are CPU and Vulkan for x64, and ROCm until August 2026."""
+    of = family(flavour)
+    old = of in {"cpu", "vulkan"} or (of == "rocm" and version(flavour) < (7, 14))
+    return _OLD_BUILDER if old and arch == "x86_64" else _NEW_BUILDER

@@ -17,12 +17,7 @@ from typing import NoReturn
 
 from ...disk import cannot_write
 from ...errors import VerificationFailed
-from .members import (
-    HINT,
-    Kind,
-    Member,
-    members,
-)
+from .members import HINT, Kind, Member, members
 
 MOST_BYTES = 8 * 2**30
 MOST_MEMBERS = 20_000

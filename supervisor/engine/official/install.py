@@ -18,17 +18,9 @@ from ...download.fetch import Download, fetch
 from ...errors import VerificationFailed
 from ...hardware.types import Hardware
 from ...progress import Progress, ticking
-from ..catalogue.github import Access
 from ..catalogue.releases import REPOSITORY
 from ..choice.survey import Option
-from ..install_lock import install_lock
-from ..installed import (
-    RECORD,
-    Install,
-    folder,
-    read_record,
-    write_record,
-)
+from ..installed import RECORD, Install, folder, install_lock, read_record, write_record
 from ..proof.trial import prove
 from . import runtime
 from .archive import find_server, unpack
@@ -36,65 +28,54 @@ from .archive import find_server, unpack
 UNPACKED = 3  # times the size of an archive, at most
 
 
-def install(  # noqa: PLR0917 - collaborators are passed in
-    engines: Path,
-    tag: str,
-    option: Option,
-    demo: Path,
-    hardware: Hardware,
-    access: Access,
-    cache: Path,
-    progress: Progress,
-) -> Install:
-    """
-    One flavour of a release, downloaded if it is not there; ``demo`` is the file of the demo model.
-
-    An install with a ``problem`` does not work on this ``hardware``; if it stands already, it is only
-    proved anew.  Raises NetworkError, VerificationFailed (a digest, a hostile archive), PermissionDenied,
-    or SupervisorError (a full disk).
-    """
-    root = folder(engines, REPOSITORY, tag, option.flavour)
-    what = f"llama.cpp {tag} ({option.flavour})"
-    job = _Job(root, tag, option, what, demo, hardware, access.proxy, cache, progress)
-    with install_lock(root.with_name(f"{option.flavour}.lock"), what, progress):
-        found = read_record(root)
-        try:
-            if found is None or found.sha256 != option.archive.sha256:
-                return job.run(found)
-            if found.problem or found.proved_on != hardware.fingerprint:
-                found = job.proved(found)
-                write_record(root, found)
-        except OSError as error:
-            raise cannot_write(root, error) from error
-    return found
-
-
 @dataclass(frozen=True, slots=True)
-class _Job:
-    root: Path
+class Installation:
+    """Of one flavour of a release; ``demo`` is the file of the demo model, ``proxy`` as for `fetch`."""
+
+    engines: Path
     tag: str
     option: Option
-    what: str
     demo: Path
     hardware: Hardware
     proxy: str | None
     cache: Path
     progress: Progress
 
-    def run(self, old: Install | None) -> Install:
+    def install(self) -> Install:
+        """
+        Download it if it is not there.
+
+        An install with a ``problem`` does not work on this ``hardware``; if it stands already, it is only
+        proved anew.  Raises NetworkError, VerificationFailed (a digest, a hostile archive), PermissionDenied,
+        or SupervisorError (a full disk).
+        """
+        root = self._root
+        with install_lock(root.with_name(f"{root.name}.lock"), self._what, self.progress):
+            found = read_record(root)
+            try:
+                if found is None or found.sha256 != self.option.archive.sha256:
+                    return self._run(found)
+                if found.problem or found.proved_on != self.hardware.fingerprint:
+                    found = self._proved(found)
+                    write_record(root, found)
+            except OSError as error:
+                raise cannot_write(root, error) from error
+        return found
+
+    def _run(self, old: Install | None) -> Install:
         """In place of ``old``, unless that works and the new one does not."""
         self._check()
         archive = self._fetched()
         self._sweep(old)
-        made = self.proved(self._recorded(self._unpacked(archive)))
+        made = self._proved(self._recorded(self._unpacked(archive)))
         if old is None or old.problem or not made.problem:
-            write_record(self.root, made)
+            write_record(self._root, made)
             self._sweep(made)
         archive.unlink(missing_ok=True)
         return made
 
-    def proved(self, install: Install) -> Install:
-        self.progress.step(f"proving {self.what}: it answers with the demo model")
+    def _proved(self, install: Install) -> Install:
+        self.progress.step(f"proving {self._what}: it answers with the demo model")
         with ticking(self.progress, "trying"):
             proof = prove(install.command, install.flavour, self.demo, self.cache / "builds")
         proved_on = self.hardware.fingerprint if proof.lasting else ""  # "" is tried again the next time
@@ -112,9 +93,9 @@ class _Job:
         fetched, unpacked = archive.size_bytes, UNPACKED * archive.size_bytes
         if companion and not runtime.at_hand(companion, self._downloads):
             fetched += (1 + UNPACKED) * companion.size_bytes
-        ensure_space(self._downloads, fetched, f"Downloading {self.what}")
-        together = fetched if _same_disk(self._downloads, self.root) else 0
-        ensure_space(self.root, together + unpacked, f"Installing {self.what}")
+        ensure_space(self._downloads, fetched, f"Downloading {self._what}")
+        together = fetched if _same_disk(self._downloads, self._root) else 0
+        ensure_space(self._root, together + unpacked, f"Installing {self._what}")
 
     def _fetched(self) -> Path:
         asset = self.option.archive
@@ -125,8 +106,8 @@ class _Job:
 
     def _unpacked(self, archive: Path) -> Path:
         """The server in it; a hostile archive is not kept."""
-        self.progress.step(f"unpacking {self.what}")
-        target = self.root / self._name
+        self.progress.step(f"unpacking {self._what}")
+        target = self._root / self._name
         try:
             with ticking(self.progress, "unpacking"):
                 unpack(archive, target)
@@ -156,11 +137,19 @@ class _Job:
     def _sweep(self, kept: Install | None) -> None:
         """Remove what earlier attempts left; what a server has open on Windows stays until the next time."""
         name = kept.sha256[: len(self._name)] if kept else ""
-        for left in self.root.iterdir():
+        for left in self._root.iterdir():
             if left.is_dir() and left.name != name:
                 shutil.rmtree(left, ignore_errors=True)
             elif left.name != RECORD and not left.is_dir():
                 left.unlink(missing_ok=True)
+
+    @property
+    def _root(self) -> Path:
+        return folder(self.engines, REPOSITORY, self.tag, self.option.flavour)
+
+    @property
+    def _what(self) -> str:
+        return f"llama.cpp {self.tag} ({self.option.flavour})"
 
     @property
     def _name(self) -> str:

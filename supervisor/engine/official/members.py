@@ -25,17 +25,9 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ENCRYPTED = 1
 # What the readers raise for files that somebody has tampered with; NotImplementedError is a RuntimeError.
 _UNREADABLE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-)
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError,
+    LookupError, ArithmeticError, RuntimeError,
+)  # fmt: skip
 
 Kind = Literal["folder", "file", "symlink", "hardlink", "other"]
 

@@ -19,7 +19,7 @@ from ...download.fetch import Download, fetch
 from ...locks import Lock
 from ...progress import Progress, ticking
 from ..catalogue.releases import Asset
-from ..install_lock import install_lock
+from ..installed import install_lock
 from .archive import unpack
 
 _COMPLETE = ".complete"  # written last: without it, the folder is what is left of an attempt

@@ -1,7 +1,14 @@
-"""The proof that an engine runs, sees the device that it is for, and computes rightly on it."""
+"""
+The proof that an engine runs, sees the device that it is for, and computes rightly on it.
+
+llama.cpp leaves a backend whose library does not load out without a word, and goes on with the CPU: then it
+is told here why.
+"""
 
 from __future__ import annotations
 
+import re
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +19,11 @@ from ...model.demo import DEMO_ANSWER
 from ...options.help import Capabilities
 from ...options.render import render
 from ...options.types import OptionValue
+from ...tool import Outcome, run_engine
+from ..broken import BUILD_HINT, remedy
 from ..fitness import DEVICES, flavour_of
 from ..inspect import inspect
-from .rehearsal import (
-    HOST,
-    Failed,
-    PortTaken,
-    ShortOfMemory,
-    free_port,
-    running,
-)
-from .unseen import why_unseen
+from .rehearsal import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 
 PATIENCE_SECONDS = 60.0
 LONG_PATIENCE_SECONDS = 120.0  # a driver compiles its kernels the first time; Windows scans each new file
@@ -30,6 +31,24 @@ PORTS_TRIED = 3
 _SHOWN = 60  # characters of a wrong answer
 _OLD_FAMILIES = {"hip": "rocm"}  # win-hip-radeon, before b10356
 _SPOKEN = {"MTL": "Metal", "GPUOpenCL": "OpenCL", "OPENVINO": "OpenVINO"}
+TIMEOUT_SECONDS = 30.0
+# the library of a backend, as ggml/src names it
+_LIBRARIES = {
+    "cuda": "ggml-cuda",
+    "rocm": "ggml-hip",
+    "vulkan": "ggml-vulkan",
+    "metal": "ggml-metal",
+    "sycl": "ggml-sycl",
+    "opencl": "ggml-opencl",
+    "openvino": "ggml-openvino",
+}
+_SPELLINGS = ("lib{}.so", "{}.dll", "lib{}.dylib")
+_COMPLAINT = re.compile(
+    r"fail|error|insufficient|not found|no \S* ?devices?\b|unable|cannot|unsupported|not supported|invalid",
+    re.IGNORECASE,
+)
+_NOISE = re.compile(r"^\d+(?:\.\d+){3} [A-Z] +|^\w+Error: ")
+_LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +65,7 @@ class Proof:
 
 
 def prove(
-    command: Sequence[str],
-    flavour: str,
-    demo: Path,
-    cache: Path,
-    *,
-    patience_seconds: float | None = None,
+    command: Sequence[str], flavour: str, demo: Path, cache: Path, *, patience_seconds: float | None = None
 ) -> Proof:
     """
     Ask an engine what it is, then the demo model a question on the device that ``flavour`` is for.
@@ -137,3 +151,58 @@ def _argv(meant: Mapping[str, OptionValue], capabilities: Capabilities) -> tuple
     """In this build's words; what it has no words for is left out, since none of it decides."""
     rendered = [render({name: value}, capabilities) for name, value in meant.items()]
     return tuple(word for each in rendered if not each.problems for word in each.argv)
+
+
+def why_unseen(command: Sequence[str], family: str) -> str:
+    """
+    The words of the engine, of the linker, or of nobody; ``family`` as in ``cuda``.
+
+    The engine's come first: with its library loaded, it is the driver that speaks.
+    """
+    return _complaint(_ask([*command, "--list-devices"])) or _of_library(Path(command[0]), family)
+
+
+def _of_library(binary: Path, family: str) -> str:
+    name = _LIBRARIES.get(family)
+    library = _beside(binary, name) if name else None
+    if library is None:
+        return f"there is no library {name or family} beside it, and it says nothing"
+    outcome = _ask([sys.executable, "-I", "-c", _LOAD, str(library)])
+    if outcome.returncode == 0:
+        return f"{library.name} loads, but its driver shows it none, or this user may not open it"
+    if outcome.returncode is None:
+        return f"{library.name} did not load within {TIMEOUT_SECONDS:g} s"
+    if outcome.returncode < 0:
+        return f"{library.name} crashes when it is loaded ({signal.Signals(-outcome.returncode).name})"
+    return _with_remedy(_last_line(outcome.stderr))
+
+
+def _beside(binary: Path, name: str) -> Path | None:
+    """In the folder of the binary, or in ``lib`` where ``cmake --install`` puts it."""
+    here = binary.resolve().parent
+    places = (folder / form.format(name) for folder in (here, here.parent / "lib") for form in _SPELLINGS)
+    return next((place for place in places if place.exists()), None)
+
+
+def _with_remedy(words: str) -> str:
+    missing = re.match(r"(\S+\.so[.\d]*): cannot open shared object", words)
+    what_to_do = remedy(missing[1]) if missing else BUILD_HINT
+    return words if what_to_do == BUILD_HINT else f"{words} ({what_to_do.rstrip('.')})"
+
+
+def _complaint(outcome: Outcome) -> str:
+    lines = (_NOISE.sub("", line.strip()) for line in outcome.stderr.splitlines())
+    return next((line for line in lines if _COMPLAINT.search(line)), "")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return _NOISE.sub("", lines[-1]) if lines else "its library does not load"
+
+
+def _ask(command: Sequence[str]) -> Outcome:
+    """An outcome also for what cannot be started: it ran a moment ago, so that is a word like any other."""
+    try:
+        return run_engine(command, TIMEOUT_SECONDS)
+    except OSError as error:
+        return Outcome(1, "", str(error))

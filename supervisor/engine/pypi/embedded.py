@@ -13,13 +13,7 @@ from pathlib import Path
 
 from ...disk import ensure_space
 from ...progress import Progress
-from ..install_lock import install_lock
-from ..installed import (
-    Install,
-    folder,
-    read_record,
-    write_record,
-)
+from ..installed import Install, folder, install_lock, read_record, write_record
 from .workshop import Workshop
 
 REPOSITORY = "xllamacpp"

@@ -12,11 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import (
-    NetworkError,
-    NoSuitableEngine,
-    SupervisorError,
-)
+from ...errors import NetworkError, NoSuitableEngine, SupervisorError
 from ...tool import clean_environment, kill_group
 
 _PIP = ("--disable-pip-version-check", "--no-input", "--retries", "2", "--timeout", "20")

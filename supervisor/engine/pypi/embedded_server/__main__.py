@@ -16,13 +16,7 @@ if not __package__:  # run as a file (PEP 366); last in sys.path, since names be
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     __package__ = "embedded_server"
 
-from .option import (
-    COLUMN,
-    BadValue,
-    Option,
-    Params,
-    attribute,
-)
+from .option import COLUMN, BadValue, Option, Params, attribute
 from .special import keys
 from .table import SECTIONS
 

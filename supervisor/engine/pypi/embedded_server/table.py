@@ -8,16 +8,7 @@ common_params_sampling_config.
 from __future__ import annotations
 
 from . import special
-from .option import (
-    choice,
-    custom,
-    number,
-    string,
-    switch,
-    text_of,
-    value,
-    words,
-)
+from .option import choice, custom, number, string, switch, text_of, value, words
 
 CACHE_TYPES = {
     "f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7,

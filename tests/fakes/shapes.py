@@ -14,10 +14,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from ..errors import PermissionDenied, SupervisorError
-from .gguf import TensorType, write_gguf
-from .gptoss import Shape, model_values, tensors, tokenizer_values
-from .vocabulary import BYTES, CONTROL, MARKERS, NORMAL
+from supervisor.errors import PermissionDenied, SupervisorError
+from supervisor.model.gguf import TensorType, write_gguf
+from supervisor.model.gptoss import (
+    BYTES,
+    CONTROL,
+    MARKERS,
+    NORMAL,
+    Shape,
+    model_values,
+    tensors,
+    tokenizer_values,
+)
 
 Size = Literal["20b", "120b"]
 
