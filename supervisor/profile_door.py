@@ -12,9 +12,9 @@ from .errors import ConfigError, SupervisorError
 from .paths import Paths
 from .plan.outside import door_options, offer_of, place_of
 from .plan.types import Offer
+from .profile.definition import ModelSource, Profile
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
-from .profile.types import Model, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _offers(profile: Profile, paths: Paths) -> tuple[Offer, ...]:
 
 def _startable(name: str, store: ProfileStore) -> Profile:
     profile = resolve(name, store)
-    if profile.model == Model():
+    if profile.model == ModelSource():
         raise ConfigError("it names no model")
     return profile
 

@@ -9,9 +9,15 @@ from typing import Any
 
 import click
 
-from ..clients.table import CLIENTS, NAMES, find_client
-from ..clients.target import target_of_offer, target_of_plan, target_of_profile
-from ..clients.types import KEY_ENV, Recipe, Target
+from ..clients.endpoint import (
+    KEY_ENV,
+    Endpoint,
+    Recipe,
+    endpoint_of_offer,
+    endpoint_of_plan,
+    endpoint_of_profile,
+)
+from ..clients.recipes import CLIENTS, NAMES, find_client
 from ..daemon import client as daemon
 from ..daemon.places import keys_file
 from ..errors import EXIT_OK, NotRunning, SupervisorError, UsageError
@@ -71,7 +77,7 @@ def _list(*, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _document(name: str, target: Target, recipe: Recipe) -> dict[str, Any]:
+def _document(name: str, target: Endpoint, recipe: Recipe) -> dict[str, Any]:
     told = {"url": target.url, "model": target.model, "key_env": target.key_env}
     return {"schema": 1, "client": name, **told, "context_tokens": target.context_tokens, **asdict(recipe)}
 
@@ -85,18 +91,18 @@ def _show(recipe: Recipe) -> None:
         click.echo(f"note: {step}", err=True)
 
 
-def _target(paths: Paths, profile: str | None) -> Target:
+def _target(paths: Paths, profile: str | None) -> Endpoint:
     """Of what runs; of a profile, behind the door that runs if it is offered there."""
     has_keys = bool(KeyFile(keys_file(paths)).keys())
     url, plan = _running(paths)
-    running = target_of_plan(plan, url, has_keys=has_keys) if plan and url else None
+    running = endpoint_of_plan(plan, url, has_keys=has_keys) if plan and url else None
     if plan and running and profile in {None, plan.profile}:
         return running
     name = profile or usual_profile(paths).name
     resolved = resolve(name, ProfileStore(paths.profiles))
     if plan and plan.door and running and any(offer.profile == name for offer in plan.door.offers):
-        return target_of_offer(resolved, running)
-    return target_of_profile(resolved, has_keys=has_keys)
+        return endpoint_of_offer(resolved, running)
+    return endpoint_of_profile(resolved, has_keys=has_keys)
 
 
 def _checked(key_env: str | None) -> str | None:
@@ -131,7 +137,7 @@ def _running(paths: Paths) -> tuple[str | None, LaunchPlan | None]:
         ) from None
 
 
-def _note(target: Target) -> str:
+def _note(target: Endpoint) -> str:
     """A door that is open to the network has another address there."""
     lan = address_for_others()
     there = (

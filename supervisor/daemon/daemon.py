@@ -19,7 +19,7 @@ from ..memory.kept_figures import Figures
 from ..memory.told import measured
 from ..paths import Paths
 from ..plan.types import LaunchPlan
-from ..profile.types import AutoUpdate
+from ..profile.definition import AutoUpdate
 from ..server.address import url_of
 from ..server.lifecycle import Outcome
 from ..server.output import OutputLog

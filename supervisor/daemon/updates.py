@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..profile.types import AutoUpdate
+from ..profile.definition import AutoUpdate
 
 log = logging.getLogger(__name__)
 

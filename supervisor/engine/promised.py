@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..options.vocabulary import pinned as pinned_options
+from ..options.meanings import pinned as pinned_options
 from .build import Build
 from .catalogue.releases import REPOSITORY
 

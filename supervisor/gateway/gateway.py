@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from ..plan.types import LaunchPlan
-from ..profile.types import Gateway as Settings
+from ..profile.definition import GatewaySettings as Settings
 from ..server.server import Server
 from ..server.table import State
 from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, NotFound
-from .types import Cpu, Gpu, Hardware, Node, PcieLink
+from .hardware import Cpu, Gpu, Hardware, Node, PcieLink
 
 SCHEMA = 1
 _BESIDE = ("schema", "profiles")  # what detect --json adds to the record

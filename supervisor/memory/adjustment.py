@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .settings import Settings
 
 _LEAST_UBATCH = 128

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .guardrails import RAM, Guardrails
 from .settings import Settings
 from .types import Ledger

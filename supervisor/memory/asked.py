@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..engine.build import Build
+from ..options.option_values import OptionValue
 from ..options.render import render
-from ..options.types import OptionValue
 from ..tool import Outcome, clean_environment, run_tool
 from .kept_figures import Figures, key_of
 from .settings import Settings

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..options.types import OptionValue
-from ..options.values import words
+from ..options.option_values import OptionValue, words_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class Reader:
         value = self.options.get(name)
         if isinstance(value, bool):
             return "on" if value else "off"
-        return default if value is None else ",".join(words(value))
+        return default if value is None else ",".join(words_of(value))
 
     def integer(self, name: str, default: int) -> int:
         try:

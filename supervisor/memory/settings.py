@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..model.kinds import KINDS, TensorKind
 from ..model.model import Model
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .reader import Reader
 
 LoadMode = Literal["auto", "none", "mmap", "mlock", "mmap+mlock", "dio"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .guardrails import RAM, Guardrails, kept_bytes, reserve_bytes
 from .types import Account, Ledger, Pool
 

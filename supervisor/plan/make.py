@@ -11,10 +11,10 @@ from ipaddress import ip_address
 from ..engine.build import Build
 from ..errors import ConfigError
 from ..options.help import Capabilities
+from ..options.meanings import SECRETS
+from ..options.option_values import OptionProblem, OptionValue, Translation
 from ..options.render import render
-from ..options.types import OptionValue, Problem, Translation
-from ..options.vocabulary import SECRETS
-from ..profile.types import AutoUpdate, Origin, Profile
+from ..profile.definition import AutoUpdate, Origin, Profile
 from .outside import divide
 from .types import Door, LaunchPlan, Offer
 
@@ -126,7 +126,7 @@ def _with_what_we_always_say(
     return {**meant, "host": listen.host, **port}
 
 
-def _explain(problem: Problem, profile: Profile, build: Build) -> str:
+def _explain(problem: OptionProblem, profile: Profile, build: Build) -> str:
     origin: Origin | None = profile.origins.get(f"server.{problem.option}")
     place = f"{origin}: " if origin else f"profile {profile.name}: "
     nearest = f" (nearest: {problem.suggestion})" if problem.suggestion else ""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
-from ..options.types import OptionValue, Translation
-from ..profile.types import Listen, Profile
+from ..options.option_values import OptionValue, Translation
+from ..profile.definition import Listen, Profile
 from .types import Door, Offer
 
 _LOOPBACK = "127.0.0.1"

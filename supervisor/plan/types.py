@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..options.types import Translation
-from ..profile.types import AutoUpdate, Gateway, Health, Restart, Stop
+from ..options.option_values import Translation
+from ..profile.definition import AutoUpdate, GatewaySettings, Health, Restart, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Door:
 
     host: str
     port: int
-    settings: Gateway = field(default_factory=Gateway)
+    settings: GatewaySettings = field(default_factory=GatewaySettings)
     offers: tuple[Offer, ...] = ()
     keys: tuple[str, ...] = ()
     tls_certificate: str = ""  # paths of PEM files; both or none

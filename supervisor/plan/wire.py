@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ..options.types import Translation
-from ..profile.types import Gateway, Health, Restart, Stop
+from ..options.option_values import Translation
+from ..profile.definition import GatewaySettings, Health, Restart, Stop
 from .types import Door, LaunchPlan, Offer
 
 SCHEMA = 1
@@ -57,7 +57,7 @@ def _door(data: dict[str, Any]) -> Door:
     fields = dict(data)
     offers = tuple(Offer(o["profile"], tuple(o["names"]), o["description"]) for o in fields.pop("offers"))
     settings = _tupled(fields.pop("settings"))
-    return Door(**_tupled(fields), settings=Gateway(**settings), offers=offers)
+    return Door(**_tupled(fields), settings=GatewaySettings(**settings), offers=offers)
 
 
 def _tupled(fields: dict[str, Any]) -> dict[str, Any]:

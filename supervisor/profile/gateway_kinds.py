@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import scalars
 from .kinds import JSON, Integer, Invalid, Quantity, text_of
-from .nodes import Items, Node, Scalar, kind_name
+from .yaml_nodes import Items, Node, Scalar, kind_name, write_value
 
 _WORDS = {"on": True, "true": True, "off": False, "false": False}
 
@@ -28,7 +27,7 @@ class Switch:
 
     def write(self, value: object) -> str:
         # Bare, though YAML 1.1 knows these words as truth values: those are read as the same.
-        return str(value) if self.as_word else scalars.write(value)
+        return str(value) if self.as_word else write_value(value)
 
     def json_schema(self) -> JSON:
         return {"enum": ["on", "off", True, False]}
@@ -80,7 +79,7 @@ class Origins:
         return text
 
     def write(self, value: object) -> str:
-        return scalars.write(value)
+        return write_value(value)
 
     def json_schema(self) -> JSON:
         one: JSON = {"type": "string", "pattern": f"^(?:null|{_ORIGIN})$"}
@@ -98,7 +97,7 @@ class JsonValue:
         return _json(node, iter(range(_MOST_VALUES)))
 
     def write(self, value: object) -> str:
-        return scalars.write(value)
+        return write_value(value)
 
     def json_schema(self) -> JSON:
         return {}

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from ..options import dialect, vocabulary
+from ..options import dialect
 from ..options.help import HelpOption
-from ..options.meanings import understand
-from ..options.values import Kind, kind
+from ..options.meanings import pinned, understand
+from ..options.option_values import OptionKind, option_kind
 from .gateway_fields import PARAMETER
 from .kinds import JSON
 from .schema import BY_KEY, PARAMETERS, SECTIONS, names_under
@@ -120,9 +120,7 @@ _FREE = {
 
 def _options() -> dict[str, HelpOption]:
     """What ``server`` may hold, by today's name, with the options of other eras that have another one now."""
-    spellings = [option.long_name for option in vocabulary.pinned().options] + [
-        f"--{old}" for old in dialect.LEGACY
-    ]
+    spellings = [option.long_name for option in pinned().options] + [f"--{old}" for old in dialect.LEGACY]
     readings = [
         reading for spelling in spellings if (reading := understand(spelling)) and not reading.is_action
     ]
@@ -146,18 +144,18 @@ def _option(option: HelpOption) -> JSON:
 
 
 def _one_value(option: HelpOption) -> JSON:
-    match kind(option):
-        case Kind.FLAG:
+    match option_kind(option):
+        case OptionKind.FLAG:
             return {"type": "boolean"}
-        case Kind.SWITCH:
+        case OptionKind.SWITCH:
             return {"enum": [*option.allowed, True, False]}
-        case Kind.INTEGER if option.words:
+        case OptionKind.INTEGER if option.words:
             return {"anyOf": [{"type": "integer"}, {"enum": list(option.words)}]}
-        case Kind.INTEGER:
+        case OptionKind.INTEGER:
             return {"type": "integer"}
-        case Kind.NUMBER:
+        case OptionKind.NUMBER:
             return {"type": "number"}
-        case Kind.CHOICE if not option.many:
+        case OptionKind.CHOICE if not option.many:
             return {"enum": list(option.allowed)}
         case _:
             return {"type": ["string", "number"]}

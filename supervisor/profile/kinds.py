@@ -14,8 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
-from . import scalars
-from .nodes import Items, Node, Scalar, kind_name
+from .yaml_nodes import Items, Node, Scalar, kind_name, write_value
 
 JSON = dict[str, object]
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
@@ -69,7 +68,7 @@ class Text:
         return text
 
     def write(self, value: object) -> str:
-        return scalars.write(value)
+        return write_value(value)
 
     def json_schema(self) -> JSON:
         pattern = {"pattern": f"^(?:{self.pattern})$"} if self.pattern else {}
@@ -86,7 +85,7 @@ class Choice:
         return _chosen(node, self.names)
 
     def write(self, value: object) -> str:
-        return scalars.write(value)
+        return write_value(value)
 
     def json_schema(self) -> JSON:
         return {"enum": list(self.names)}
@@ -111,7 +110,7 @@ class Several:
 
     def write(self, value: object) -> str:
         one = isinstance(value, tuple) and len(value) == 1
-        return scalars.write(value[0] if one and isinstance(value, tuple) else value)
+        return write_value(value[0] if one and isinstance(value, tuple) else value)
 
     def json_schema(self) -> JSON:
         one: JSON = {"enum": list(self.names)} if self.names else Text(pattern=self.pattern).json_schema()
@@ -141,7 +140,7 @@ class Integer:
         return value
 
     def write(self, value: object) -> str:
-        return scalars.write(value)
+        return write_value(value)
 
     def json_schema(self) -> JSON:
         return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
@@ -159,7 +158,7 @@ class Truth:
         raise Invalid(f"must be true or false, not {kind_name(node)}", suggestion)
 
     def write(self, value: object) -> str:
-        return scalars.write(value)
+        return write_value(value)
 
     def json_schema(self) -> JSON:
         return {"type": "boolean"}
@@ -258,7 +257,7 @@ class FilePath:
         return path
 
     def write(self, value: object) -> str:
-        return scalars.write(str(value))
+        return write_value(str(value))
 
     def json_schema(self) -> JSON:
         return {"type": "string", "minLength": 1}

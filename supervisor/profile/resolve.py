@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from ..errors import ConfigError, NotFound
-from ..options.types import OptionValue
-from . import schema, types
-from .layer import Layer, Value
-from .load import load_file
-from .nodes import Mark, Problem
-from .overrides import overrides_layer
-from .settings import settings_layer
+from ..errors import ConfigError, NotFound, SupervisorError
+from ..options.option_values import OptionValue
+from . import schema
+from .definition import Engine, Guardrails, ModelSource, Placement, Profile
+from .kinds import NAME_PATTERN
+from .layers import Layer, Value
+from .load_layers import load_file, overrides_layer, settings_layer
 from .store import ProfileStore
+from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -41,7 +43,7 @@ _KNOWN_FILES = {
 }
 
 
-def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> types.Profile:
+def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """
     The profile ``name`` of the store with all it extends, and ``--set`` over it.
 
@@ -51,9 +53,7 @@ def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTH
     return resolve_layer(load_file(path, name), store, overrides)
 
 
-def resolve_layer(
-    layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING
-) -> types.Profile:
+def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """The same for a file that was loaded already, in the store or not."""
     lineage, problems = _lineage(layer, store)
     settings = settings_layer(store.settings)
@@ -69,15 +69,15 @@ def resolve_layer(
     return _profile(layer.name, merged, layers, lineage)
 
 
-def engine_settings(store: ProfileStore) -> types.Engine:
+def engine_settings(store: ProfileStore) -> Engine:
     """What ``config.yaml`` says of engines, for commands without a profile.  Raises ``ConfigError``."""
     layer = settings_layer(store.settings)
     if layer is None:
-        return types.Engine()
+        return Engine()
     if layer.problems:
         raise config_error(layer.problems)
     values = {key: value.value for key, value in layer.values.items()}
-    return cast("types.Engine", schema.record("engine", values))
+    return cast("Engine", schema.record("engine", values))
 
 
 def config_error(problems: Sequence[Problem]) -> ConfigError:
@@ -213,18 +213,18 @@ def _records(values: dict[str, Any]) -> dict[str, Any]:
 
 def _profile(
     name: str, merged: Mapping[str, Value], layers: Sequence[Layer], lineage: Sequence[Layer]
-) -> types.Profile:
+) -> Profile:
     values = {key: value.value for key, value in merged.items()}
     origins = {key: value.origin for key, value in merged.items() if key != "extends"}
-    return types.Profile(
+    return Profile(
         name=name,
         description=str(values.get("description", "")),
         model=_model(values),
         server=cast("dict[str, OptionValue]", _under("server.", values)),
         env=cast("dict[str, str]", _under("env.", values)),
         aliases=cast("tuple[str, ...]", values.get("aliases", ())),
-        placement=cast("types.Placement", values.get("placement") or _placement(merged)),
-        guardrails=cast("types.Guardrails", values.get("guardrails", "balanced")),
+        placement=cast("Placement", values.get("placement") or _placement(merged)),
+        guardrails=cast("Guardrails", values.get("guardrails", "balanced")),
         lineage=tuple(layer.origin for layer in lineage),
         origins=origins,
         notes=tuple(dict.fromkeys(note for layer in layers for note in layer.notes)),
@@ -232,13 +232,13 @@ def _profile(
     )
 
 
-def _placement(merged: Mapping[str, Value]) -> types.Placement:
+def _placement(merged: Mapping[str, Value]) -> Placement:
     """For who does not say it."""
     return "pinned" if PLACING & merged.keys() else "engine"
 
 
-def _model(values: Mapping[str, Any]) -> types.Model:
-    return types.Model(
+def _model(values: Mapping[str, Any]) -> ModelSource:
+    return ModelSource(
         path=values.get("model.path"),
         repo=values.get("model.repo"),
         file=values.get("model.file"),
@@ -248,3 +248,51 @@ def _model(values: Mapping[str, Any]) -> types.Model:
 
 def _under(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
     return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """``sound`` are names or files as given; ``problems`` and ``warnings`` are lines."""
+
+    sound: tuple[str, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
+    """Files, or profiles by name; all profiles where nothing is given."""
+    sound, problems, warnings = [], dict[str, None](), [] if given else _strays(store)
+    for each in given or store.names():
+        try:
+            profile = _resolve_given(each, store)
+        except SupervisorError as error:
+            problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is told once
+        else:
+            sound.append(each)
+            warnings += _warnings(each, profile)
+    return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
+
+
+def _resolve_given(given: str, store: ProfileStore) -> Profile:
+    path = Path(given)
+    if not _is_file_name(given):
+        path = store.find(given).path
+    elif not re.fullmatch(NAME_PATTERN + r"\.yaml", path.name) and path.is_file():
+        raise ConfigError(f"{given}: the file's name is no profile's; name it like my-profile.yaml")
+    return resolve_layer(load_file(path, path.stem), store)
+
+
+def _is_file_name(given: str) -> bool:
+    return not re.fullmatch(NAME_PATTERN, given) or given.endswith((".yaml", ".yml"))
+
+
+def _warnings(given: str, profile: Profile) -> list[str]:
+    return (
+        [f"{given}: names no model; it can be extended, not started"]
+        if profile.model == ModelSource()
+        else []
+    )
+
+
+def _strays(store: ProfileStore) -> list[str]:
+    return [f"{stray}: is never found by name; name it like my-profile.yaml" for stray in store.strays()]

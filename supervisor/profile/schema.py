@@ -13,11 +13,22 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from . import kinds, types
+from .definition import Engine, GatewaySettings, Health, Listen, Match, Restart, Stop
 from .gateway_fields import GATEWAY
-from .kinds import Choice, FilePath, Integer, Kind, Several, Size, Text, Truth, duration
+from .kinds import (
+    NAME_PATTERN,
+    Choice,
+    FilePath,
+    Integer,
+    Kind,
+    Several,
+    Size,
+    Text,
+    Truth,
+    duration,
+    nearest,
+)
 
-NAME_PATTERN = kinds.NAME_PATTERN
 ENV_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = Text("a profile name (small letters, digits, '.', '_' and '-')", NAME_PATTERN)
 
@@ -43,13 +54,13 @@ class Field:
 
 
 RECORDS: dict[str, type[Any]] = {
-    "match": types.Match,
-    "engine": types.Engine,
-    "listen": types.Listen,
-    "gateway": types.Gateway,
-    "restart": types.Restart,
-    "health": types.Health,
-    "stop": types.Stop,
+    "match": Match,
+    "engine": Engine,
+    "listen": Listen,
+    "gateway": GatewaySettings,
+    "restart": Restart,
+    "health": Health,
+    "stop": Stop,
 }
 
 PARAMETERS = "gateway.set-params"
@@ -239,4 +250,4 @@ def record(section: str, values: dict[str, Any]) -> Any:  # noqa: ANN401 - one o
 
 def nearest_key(prefix: str, word: str) -> str:
     """The valid key most like ``word`` in the mapping at ``prefix``."""
-    return kinds.nearest(word, names_under(prefix))
+    return nearest(word, names_under(prefix))

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..options.vocabulary import SECRETS
-from . import scalars
+from ..options.meanings import SECRETS
+from .definition import ModelSource, Profile
 from .schema import BY_KEY, FIELDS, PARAMETERS, RECORDS
-from .types import Model, Profile
+from .yaml_nodes import write_value
 
 _COMMENT_COLUMN = 44
 _STARS = "***"
@@ -20,7 +20,7 @@ _ORDER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class YamlLine:
     """One line: a dotted key, its value as YAML, and a comment behind it."""
 
     key: str
@@ -28,7 +28,7 @@ class Row:
     comment: str = ""
 
 
-def render(rows: Iterable[Row]) -> str:
+def render(rows: Iterable[YamlLine]) -> str:
     """Nested YAML; rows of one section must stand together."""
     lines: list[str] = []
     above: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ def render(rows: Iterable[Row]) -> str:
         *sections, name = _path(row.key)
         shared = _shared(above, sections)
         lines += ["  " * depth + sections[depth] + ":" for depth in range(shared, len(sections))]
-        line = f"{'  ' * len(sections)}{scalars.write(name)}: {row.text}"
+        line = f"{'  ' * len(sections)}{write_value(name)}: {row.text}"
         lines.append(f"{line:<{_COMMENT_COLUMN}}  # {row.comment}" if row.comment else line)
         above = tuple(sections)
     return "".join(line + "\n" for line in lines)
@@ -54,22 +54,22 @@ def _shared(above: Sequence[str], sections: Sequence[str]) -> int:
     return next((index for index, (one, other) in enumerate(pairs) if one != other), len(pairs))
 
 
-def rows_of_values(values: Mapping[str, object]) -> list[Row]:
+def rows_of_values(values: Mapping[str, object]) -> list[YamlLine]:
     """What one layer says, in the order in which people expect it; no defaults."""
     rows = [_row(key, value) for key, value in values.items()]
     return sorted(rows, key=lambda row: _ORDER.index(row.key.partition(".")[0]))
 
 
-def _row(key: str, value: object) -> Row:
+def _row(key: str, value: object) -> YamlLine:
     if key == "model.demo":
-        return Row("model", "demo")
-    return Row(key, BY_KEY[key].kind.write(value) if key in BY_KEY else scalars.write(value))
+        return YamlLine("model", "demo")
+    return YamlLine(key, BY_KEY[key].kind.write(value) if key in BY_KEY else write_value(value))
 
 
-def rows_of_profile(profile: Profile) -> list[Row]:
+def rows_of_profile(profile: Profile) -> list[YamlLine]:
     """Everything that holds, defaults too; each comment says where the value comes from.  No secrets."""
     shown = redacted(profile)
-    return [Row(key, text, _origin(profile, key)) for key, text in _texts(shown)]
+    return [YamlLine(key, text, _origin(profile, key)) for key, text in _texts(shown)]
 
 
 def redacted(profile: Profile) -> Profile:
@@ -86,11 +86,11 @@ def _texts(profile: Profile) -> Iterator[tuple[str, str]]:
         yield "description", BY_KEY["description"].kind.write(profile.description)
     yield from _recorded(profile, "match", "engine")
     yield from _model(profile.model)
-    yield from ((f"server.{name}", scalars.write(value)) for name, value in sorted(profile.server.items()))
-    yield from ((f"env.{name}", scalars.write(value)) for name, value in sorted(profile.env.items()))
+    yield from ((f"server.{name}", write_value(value)) for name, value in sorted(profile.server.items()))
+    yield from ((f"env.{name}", write_value(value)) for name, value in sorted(profile.env.items()))
     yield from _recorded(profile, "listen", "gateway")
     for name, value in sorted(profile.gateway.set_params.items()):
-        yield f"{PARAMETERS}.{name}", scalars.write(value)
+        yield f"{PARAMETERS}.{name}", write_value(value)
     yield from _recorded(profile, "restart", "health", "stop")
     if profile.aliases:
         yield "aliases", BY_KEY["aliases"].kind.write(profile.aliases)
@@ -104,12 +104,12 @@ def _recorded(profile: Profile, *sections: str) -> Iterator[tuple[str, str]]:
                 yield field.key, field.kind.write(value)
 
 
-def _model(model: Model) -> Iterator[tuple[str, str]]:
+def _model(model: ModelSource) -> Iterator[tuple[str, str]]:
     if model.demo:
         yield "model", "demo"
     for key, value in (("path", model.path), ("repo", model.repo), ("file", model.file)):
         if value is not None:
-            yield f"model.{key}", scalars.write(str(value))
+            yield f"model.{key}", write_value(str(value))
 
 
 def _origin(profile: Profile, key: str) -> str:

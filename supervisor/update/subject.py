@@ -11,9 +11,9 @@ from ..errors import ConfigError, NotRunning, SupervisorError
 from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json
+from ..profile.definition import Engine
 from ..profile.resolve import engine_settings, resolve
 from ..profile.store import ProfileStore
-from ..profile.types import Engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from supervisor.daemon.front import Front
 from supervisor.errors import ConfigError, StartFailed
 from supervisor.paths import Paths
 from supervisor.plan.types import Door, Offer
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 from supervisor.server.table import State
 
 from ..fakes.launching import BOUND_SECONDS, free_port, until
@@ -60,7 +60,7 @@ class Home(Watched):
         made = plan(self.tmp_path, name=asked, **faults)
         argv = list(made.argv)
         argv[argv.index("--host") + 1] = str(inner)
-        door = door or Door(host, port or free_port(), Gateway(), (Offer(asked, (asked,)),))
+        door = door or Door(host, port or free_port(), GatewaySettings(), (Offer(asked, (asked,)),))
         return replace(made, argv=tuple(argv), host=str(inner), port=0, door=door)
 
 

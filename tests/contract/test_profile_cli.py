@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from supervisor.cli.profile import profile
 from supervisor.errors import ConfigError, NotFound, SupervisorError, UsageError
 from supervisor.profile.jsonschema import FIRST_LINE, schema_text
-from supervisor.profile.load import load
+from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve, resolve_layer
 from supervisor.profile.store import ProfileStore, shipped_folder, write_atomically
 

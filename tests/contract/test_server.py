@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.locks import Lock, held_by
 from supervisor.plan.types import Door, LaunchPlan
-from supervisor.profile.types import Gateway, Health, Restart, Stop
+from supervisor.profile.definition import GatewaySettings, Health, Restart, Stop
 from supervisor.server.output import OutputLog
 from supervisor.server.probe import probe
 from supervisor.server.server import Server
@@ -61,7 +61,7 @@ def behind(asked: LaunchPlan, *, host: str = "127.0.0.1", **settings) -> LaunchP
     argv = list(asked.argv)
     argv[argv.index("--host") + 1] = host
     argv[argv.index("--port") + 1] = "0"
-    door = Door("127.0.0.1", asked.port, Gateway(**settings))
+    door = Door("127.0.0.1", asked.port, GatewaySettings(**settings))
     return replace(asked, argv=tuple(argv), host=host, port=0, door=door)
 
 

@@ -23,7 +23,7 @@ from supervisor.gateway import gateway
 from supervisor.gateway.door.keyring import Keyring
 from supervisor.gateway.gateway import Gateway
 from supervisor.plan.types import Door, LaunchPlan, Offer
-from supervisor.profile.types import Gateway as Settings
+from supervisor.profile.definition import GatewaySettings as Settings
 from supervisor.server.probe import Target
 from supervisor.server.table import State
 

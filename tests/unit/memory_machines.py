@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from supervisor.hardware.types import Hardware
+from supervisor.hardware.hardware import Hardware
 from supervisor.memory.guardrails import RAM
 from supervisor.memory.ledger import account as account_of
 from supervisor.memory.pools import pools_of
@@ -21,7 +21,7 @@ from supervisor.model.model import Model
 from supervisor.model.shapes import SHAPES, TOKENS, Size
 from supervisor.model.tensors import TensorInfo
 from supervisor.model.values import Array
-from supervisor.options.types import OptionValue
+from supervisor.options.option_values import OptionValue
 
 MIB, GIB = 1024**2, 1024**3
 NOTHING = Figure(0)

@@ -15,7 +15,7 @@ from supervisor.gateway.door.keys import KeyFile, digest_of
 from supervisor.gateway.head import parse_head
 from supervisor.plan.make import is_loopback
 from supervisor.plan.types import Door
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 
 SECRET = b"secret of the profile"
 GUARDED = (digest_of(SECRET),)
@@ -30,7 +30,7 @@ def head(method="GET", version="1.1", **headers):
 
 
 def door(host="127.0.0.1", keys=(), **settings):
-    return Door(host, 8080, Gateway(**settings), keys=keys)
+    return Door(host, 8080, GatewaySettings(**settings), keys=keys)
 
 
 @pytest.fixture

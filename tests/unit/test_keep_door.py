@@ -10,13 +10,13 @@ from supervisor.daemon.guests import Guests
 from supervisor.errors import StartFailed
 from supervisor.plan.door import keep_door
 from supervisor.plan.types import Door, LaunchPlan, Offer
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 
 CHOSEN, SMALL, OTHER = Offer("chosen", ("big", "chosen")), Offer("small", ("tiny",)), Offer("other", ("o",))
 RUNNING = Door(
     "0.0.0.0",
     8080,
-    Gateway(max_queue=7, reasoning_effort="low", set_params={"top_k": 1}, strip_params=("stop",)),
+    GatewaySettings(max_queue=7, reasoning_effort="low", set_params={"top_k": 1}, strip_params=("stop",)),
     (CHOSEN, SMALL, OTHER),
     keys=("digest",),
     tls_certificate="/c.pem",
@@ -25,7 +25,7 @@ RUNNING = Door(
 NEW = Door(
     "127.0.0.1",
     9000,
-    Gateway(max_queue=9, reasoning_effort="high", set_params={"top_k": 2}, strip_params=("seed",)),
+    GatewaySettings(max_queue=9, reasoning_effort="high", set_params={"top_k": 2}, strip_params=("seed",)),
     (Offer("small", ("its-own-name",)),),
 )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from supervisor.plan.types import Door, LaunchPlan
-from supervisor.profile.types import Gateway, Restart, Stop
+from supervisor.profile.definition import GatewaySettings, Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
 from supervisor.server.inputs import (
     Drained,
@@ -44,7 +44,7 @@ A = LaunchPlan(
     digest="a",
 )
 B = replace(A, profile="b", argv=("b",), digest="b")
-DOOR = Door("127.0.0.1", 8080, Gateway(drain_timeout_seconds=100))
+DOOR = Door("127.0.0.1", 8080, GatewaySettings(drain_timeout_seconds=100))
 A_BEHIND, B_BEHIND = replace(A, door=DOOR), replace(B, door=DOOR)
 
 

@@ -16,7 +16,7 @@ from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model
 from supervisor.model.tensors import TensorInfo
 from supervisor.model.values import Array
-from supervisor.options.types import OptionValue
+from supervisor.options.option_values import OptionValue
 
 from .memory_machines import gpt_oss
 

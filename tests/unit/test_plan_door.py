@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
-from supervisor.options.vocabulary import pinned
+from supervisor.options.meanings import pinned
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.outside import offer_of
 from supervisor.plan.types import Door, Offer
 from supervisor.plan.wire import from_json, to_json
-from supervisor.profile.types import Gateway, Listen, Origin, Profile
+from supervisor.profile.definition import GatewaySettings, Listen, Origin, Profile
 from supervisor.server.address import url_of
 
 from .test_options_properties import OPTIONS
@@ -43,7 +43,7 @@ def test_llama_server_listens_on_a_socket_and_the_door_on_the_public_address():
     assert made.argv[-2:] == ("--host", SOCKET)
     assert "--port" not in made.argv
     assert (made.host, made.port) == (SOCKET, 0)
-    assert made.door == Door("127.0.0.1", 8080, Gateway(), (Offer("p", ("a", "b", "p"), "of mine"),))
+    assert made.door == Door("127.0.0.1", 8080, GatewaySettings(), (Offer("p", ("a", "b", "p"), "of mine"),))
     assert url_of(made) == "http://127.0.0.1:8080"
 
 
@@ -54,7 +54,7 @@ def test_without_sockets_it_is_a_loopback_port_that_is_found_at_the_launch():
 
 
 def test_with_the_gateway_off_llama_server_has_the_address_itself():
-    made = plan(replace(PROFILE, gateway=Gateway(mode="off")))
+    made = plan(replace(PROFILE, gateway=GatewaySettings(mode="off")))
     assert made.argv[-4:] == ("--host", "127.0.0.1", "--port", "8080")
     assert (made.door, made.host, made.port) == (None, "127.0.0.1", 8080)
 
@@ -106,7 +106,7 @@ def test_cross_origin_options_stay_with_llama_server():
     "other",
     [
         replace(PROFILE, listen=Listen("0.0.0.0", 9000)),
-        replace(PROFILE, gateway=Gateway(max_queue=1, set_params={"top_k": 1}, models=("x",))),
+        replace(PROFILE, gateway=GatewaySettings(max_queue=1, set_params={"top_k": 1}, models=("x",))),
         replace(PROFILE, server={**PROFILE.server, **TLS, "api-key": "k"}),
     ],
 )
@@ -121,9 +121,9 @@ def test_another_address_inside_is_another_server():
 @pytest.mark.parametrize(
     ("host", "gateway", "warned"),
     [
-        ("0.0.0.0", Gateway(), False),
-        ("0.0.0.0", Gateway(allow_unauthenticated=True), True),
-        ("127.0.0.1", Gateway(allow_unauthenticated=True), False),
+        ("0.0.0.0", GatewaySettings(), False),
+        ("0.0.0.0", GatewaySettings(allow_unauthenticated=True), True),
+        ("127.0.0.1", GatewaySettings(allow_unauthenticated=True), False),
     ],
 )
 def test_an_open_door_is_warned_of_only_where_nobody_is_asked_for_a_key(host, gateway, warned):
@@ -143,7 +143,7 @@ def test_other_offers_are_the_door_s():
 
 
 def test_a_door_survives_the_wire():
-    gateway = Gateway(
+    gateway = GatewaySettings(
         models=("a",), allow_origins=("https://a.lan",), set_params={"stop": ["a", {"b": None}]}
     )
     made = plan(replace(PROFILE, gateway=gateway, server={"api-key": "k", **TLS}))
@@ -162,7 +162,7 @@ def test_behind_a_door_all_is_the_same_but_the_way_to_clients(options, inside):
     options = {name: value for name, value in options.items() if name not in {"host", "port"}}
     behind = plan(replace(PROFILE, server=options), inside)
     plain = {name: value for name, value in options.items() if name not in CLIENTS}
-    alone = plan(replace(PROFILE, server=plain, gateway=Gateway(mode="off")))
+    alone = plan(replace(PROFILE, server=plain, gateway=GatewaySettings(mode="off")))
     assert behind.argv[: behind.argv.index("--host")] == alone.argv[: alone.argv.index("--host")]
     assert (behind.env, behind.model_files, behind.liveness_path, behind.wants_gpu) == (
         alone.env,

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from supervisor.profile import kinds, scalars
-from supervisor.profile.kinds import Invalid
-from supervisor.profile.nodes import Items, Mark, Scalar
+from supervisor.profile.kinds import Choice, FilePath, Integer, Invalid, Several, Size, Text, Truth, duration
+from supervisor.profile.yaml_nodes import Items, Mark, Scalar, plain_value
 
 
 def node(text):
-    return Scalar(scalars.resolve(text), text, Mark(1, 1))
+    return Scalar(plain_value(text), text, Mark(1, 1))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +29,7 @@ def node(text):
     ],
 )
 def test_durations(text, seconds):
-    assert kinds.duration().read(node(text)) == seconds
+    assert duration().read(node(text)) == seconds
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_durations(text, seconds):
     ],
 )
 def test_sizes_know_powers_of_1000_from_powers_of_1024(text, size):
-    read = kinds.Size().read(node(text))
+    read = Size().read(node(text))
     assert (read, type(read)) == (size, int)
 
 
@@ -53,18 +52,18 @@ def test_sizes_know_powers_of_1000_from_powers_of_1024(text, size):
 )
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(Invalid, match="must be"):
-        kinds.duration().read(node(text))
+        duration().read(node(text))
 
 
 @given(st.integers(0, 10**15))
 @example(1024890)  # whose %g has an exponent
 def test_sizes_are_written_as_they_are_read(size):
-    assert kinds.Size().read(node(kinds.Size().write(size))) == size
+    assert Size().read(node(Size().write(size))) == size
 
 
 @given(st.integers(0, 30 * 86400 * 1000))
 def test_durations_are_written_as_they_are_read(milliseconds):
-    kind = kinds.duration()
+    kind = duration()
     assert math.isclose(kind.read(node(kind.write(milliseconds / 1000))), milliseconds / 1000)
 
 
@@ -72,13 +71,13 @@ def test_durations_are_written_as_they_are_read(milliseconds):
     ("seconds", "text"), [(600.0, "10m"), (90.0, "1.5m"), (1.0, "1s"), (3600.0, "1h"), (0.5, "500ms")]
 )
 def test_durations_are_written_as_people_do(seconds, text):
-    assert kinds.duration().write(seconds) == text
+    assert duration().write(seconds) == text
 
 
 def test_a_truth_value_is_true_or_false_and_on_is_told_what_to_say():
-    assert kinds.Truth().read(node("true")) is True
+    assert Truth().read(node("true")) is True
     with pytest.raises(Invalid) as invalid:
-        kinds.Truth().read(node("on"))
+        Truth().read(node("on"))
     assert (str(invalid.value), invalid.value.suggestion) == (
         "must be true or false, not the text 'on'",
         "true",
@@ -87,33 +86,33 @@ def test_a_truth_value_is_true_or_false_and_on_is_told_what_to_say():
 
 def test_a_wrong_choice_names_all_and_the_nearest():
     with pytest.raises(Invalid) as invalid:
-        kinds.Choice(("path", "system", "build")).read(node("sistem"))
+        Choice(("path", "system", "build")).read(node("sistem"))
     assert invalid.value.suggestion == "system"
     assert str(invalid.value) == "must be one of path, system, build, not the text 'sistem'"
 
 
 def test_one_text_or_several():
-    kind = kinds.Several(names=("linux", "macos"))
+    kind = Several(names=("linux", "macos"))
     assert kind.read(node("linux")) == ("linux",)
     assert kind.read(Items((node("linux"), node("macos")), Mark())) == ("linux", "macos")
     assert (kind.write(("linux",)), kind.write(("linux", "macos"))) == ("linux", "[linux, macos]")
 
 
 def test_a_text_is_taken_as_it_was_written():
-    assert kinds.Text().read(node("1.10")) == "1.10"
+    assert Text().read(node("1.10")) == "1.10"
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "80.0", "true", "x", "", "9" * 5000])
 def test_what_is_no_port_is_refused(text):
     with pytest.raises(Invalid, match="must be a whole number from 1 to 65535"):
-        kinds.Integer(1, 65535).read(node(text))
+        Integer(1, 65535).read(node(text))
 
 
 def test_paths_know_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert kinds.FilePath(absolute=True).read(node("~/llama-server")) == tmp_path / "llama-server"
-    assert kinds.FilePath().read(node("x.gguf")) == Path("x.gguf")
+    assert FilePath(absolute=True).read(node("~/llama-server")) == tmp_path / "llama-server"
+    assert FilePath().read(node("x.gguf")) == Path("x.gguf")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +120,8 @@ def test_paths_know_the_home_folder(monkeypatch, tmp_path):
 )
 def test_a_path_that_must_be_absolute(text, said):
     with pytest.raises(Invalid, match=said):
-        kinds.FilePath(absolute=True).read(node(text))
+        FilePath(absolute=True).read(node(text))
 
 
 def test_windows_paths_are_absolute_everywhere():
-    assert str(kinds.FilePath(absolute=True).read(node(r"C:\llama\llama-server.exe"))).startswith("C:")
+    assert str(FilePath(absolute=True).read(node(r"C:\llama\llama-server.exe"))).startswith("C:")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError
-from supervisor.profile.load import load
+from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve_layer
 from supervisor.profile.schema import BY_KEY, FIELDS, RECORDS
 from supervisor.profile.store import ProfileStore

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...hardware.types import Gpu
+from ...hardware.hardware import Gpu
 from ..flavours import numbers
 from .judgement import Judgement, refuse, together
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...hardware.types import Hardware
+from ...hardware.hardware import Hardware
 from ..flavours import family, numbers, version
 
 # the oldest that will do, by the symbols of what is made on Ubuntu 22.04 and on 24.04 (release.yml)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ...hardware.types import Gpu, Hardware
+from ...hardware.hardware import Gpu, Hardware
 from ..fitness import is_of
 from ..flavours import FAMILIES, family, version
 from . import cuda

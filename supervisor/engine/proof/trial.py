@@ -10,8 +10,8 @@ from pathlib import Path
 from ...errors import SupervisorError
 from ...model.demo import DEMO_ANSWER
 from ...options.help import Capabilities
+from ...options.option_values import OptionValue
 from ...options.render import render
-from ...options.types import OptionValue
 from ..fitness import DEVICES, flavour_of
 from ..inspect import inspect
 from .rehearsal import (

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from ...profile.types import Effort, Gateway
+from ...profile.definition import Effort, GatewaySettings
 from .dialects import Dialect
 from .peek import members, text_of
 from .routes import Route
@@ -43,7 +43,7 @@ _PLACES: Final[dict[Dialect, tuple[tuple[bytes, ...], ...]]] = {
 Fields = dict[bytes, bytes]  # JSON texts by key, in the order of the body
 
 
-def needs_rewrite(body: bytes, settings: Gateway, effort: Effort | None, route: Route) -> bool:
+def needs_rewrite(body: bytes, settings: GatewaySettings, effort: Effort | None, route: Route) -> bool:
     """Whether ``rewrite`` could change anything; cheap, and mostly not.  ``effort`` as for ``rewrite``."""
     if not body or not route.generates:
         return False
@@ -55,7 +55,7 @@ def needs_rewrite(body: bytes, settings: Gateway, effort: Effort | None, route: 
     return asks or any(_json(name) in body for name in settings.strip_params)
 
 
-def rewrite(body: bytes, settings: Gateway, effort: Effort | None, route: Route) -> bytes:
+def rewrite(body: bytes, settings: GatewaySettings, effort: Effort | None, route: Route) -> bytes:
     """
     As it is to be sent.  ``effort`` is what the suffix of the model's name said, and is taken off that name.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 
+from ..hardware import Gpu
 from ..machine import Machine
-from ..types import Gpu
 from . import pci
-from .names import known, name_of
-from .numbers import pci_address, whole
-from .told import Told
+from .gpu_report import GpuReport
+from .pci import known, name_of
+from .tool_output import pci_address, whole
 
 NODES = "/sys/class/kfd/kfd/topology/nodes"
 
@@ -19,9 +19,9 @@ APUS = ("902", "909", "90c", "1013", "1033", "1035", "1036", "1103", "1150", "11
 say: KFD shows newer ones as if they were cards."""
 
 
-def gpus(machine: Machine) -> Told:
+def gpus(machine: Machine) -> GpuReport:
     kfd = _architectures(machine)
-    return Told(tuple(_gpu(machine, address, kfd) for address in pci.of_vendor(machine, "amd")))
+    return GpuReport(tuple(_gpu(machine, address, kfd) for address in pci.of_vendor(machine, "amd")))
 
 
 def architecture(version: int) -> str:

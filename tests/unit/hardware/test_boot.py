@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.hardware.boot import LOOK_SECONDS, SOON_SECONDS, awaited, settled
-from supervisor.hardware.types import Gpu, Hardware, Node
+from supervisor.hardware.detection import LOOK_SECONDS, SOON_SECONDS, awaited, settled
+from supervisor.hardware.hardware import Gpu, Hardware, Node
 from supervisor.progress import Silent
 
 NODES = (Node("/dev/dri/renderD128", may_open=True),)

@@ -1,21 +1,107 @@
 """
-llama-server options into a layer: by name (``server``), as a raw list (``args``), as a command line.
+What one file, or ``--set``, says: flat values by dotted key, each with its origin.
 
-What the profile has its own keys for, goes there: ``--port`` is ``listen.port``, ``-m`` is ``model``.
+llama-server options come by name (``server``), as a raw list (``args``) or as a command line.  What the
+profile has its own keys for, goes there: ``--port`` is ``listen.port``, ``-m`` is ``model``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..options import vocabulary
 from ..options.commandline import CommandLine, split_command
-from ..options.fold import fold
-from ..options.types import Folded, OptionValue
-from .layer import LayerBuilder, is_null
-from .nodes import Entry, Items, Mark, Node, Scalar, kind_name
+from ..options.meanings import canonical, nearest
+from ..options.option_values import OptionValue
+from ..options.parse import ParsedOptions, normalise, parse_arguments
+from .definition import Origin
+from .kinds import Invalid
+from .schema import BY_KEY
+from .yaml_nodes import Items, Mark, Node, Problem, Scalar, TableEntry, kind_name
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    value: object
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """``cleared`` are keys and sections that take back what is inherited; ``name`` is the profile's."""
+
+    name: str
+    file: str
+    values: Mapping[str, Value]
+    cleared: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.name, self.file)
+
+
+class LayerBuilder:
+    """Collects values and problems while one source is read."""
+
+    def __init__(self, name: str, file: str) -> None:
+        self._name, self._file = name, file
+        self._values: dict[str, Value] = {}
+        self._cleared: set[str] = set()
+        self._notes: list[str] = []
+        self._problems: list[Problem] = []
+
+    def read(self, key: str, node: Node, mark: Mark, written: str = "") -> None:
+        """One declared field; ``written`` is what the user called it, where that is another name."""
+        try:
+            self.put(key, BY_KEY[key].kind.read(node), mark, written)
+        except Invalid as invalid:
+            self.problem(node.mark, written or key, invalid.message, invalid.suggestion)
+
+    def put(self, key: str, value: object, mark: Mark, written: str = "") -> None:
+        before = self._values.get(key)
+        if before is not None:
+            where = f"on line {before.origin.line}" if before.origin.line else "before"
+            meaning = f" (it means {key})" if written and written != key else ""
+            self.problem(mark, written or key, f"is given twice{meaning}: {where} already")
+            return
+        self._values[key] = Value(value, Origin(self._name, self._file, mark.line, mark.column))
+
+    def clear(self, key: str) -> None:
+        self._cleared.add(key)
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+
+    def problem(self, mark: Mark, key: str, message: str, suggestion: str = "") -> None:
+        self._problems.append(Problem(self._file, mark, message, key, suggestion))
+
+    def done(self) -> Layer:
+        self._one_model()
+        problems = sorted(self._problems, key=lambda problem: (problem.mark.line, problem.mark.column))
+        return Layer(
+            self._name,
+            self._file,
+            self._values,
+            frozenset(self._cleared),
+            tuple(self._notes),
+            tuple(problems),
+        )
+
+    def _one_model(self) -> None:
+        given = [key for key in ("model.demo", "model.path", "model.repo") if key in self._values]
+        for key in given[1:]:
+            origin = self._values[key].origin
+            message = f"only one model can be meant; {given[0]} is given too"
+            self.problem(Mark(origin.line, origin.column), key, message)
+
+
+def is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None
+
 
 _OWN_KEYS = {
     "host": "listen.host",
@@ -32,7 +118,7 @@ _HUGGING_FACE_URL = re.compile(
 )
 
 
-def add_entries(builder: LayerBuilder, entries: Sequence[Entry]) -> None:
+def add_entries(builder: LayerBuilder, entries: Sequence[TableEntry]) -> None:
     """The entries of ``server`` by any of their names; null takes back what is inherited."""
     options: dict[str, OptionValue] = {}
     marks = {entry.key: entry.mark for entry in entries}
@@ -47,11 +133,11 @@ def add_entries(builder: LayerBuilder, entries: Sequence[Entry]) -> None:
     _add_options(builder, options, marks)
 
 
-def _take_back(builder: LayerBuilder, entry: Entry) -> None:
-    name = vocabulary.canonical(entry.key)
+def _take_back(builder: LayerBuilder, entry: TableEntry) -> None:
+    name = canonical(entry.key)
     if name is None:
         problem = "llama-server has no such option"
-        builder.problem(entry.mark, f"server.{entry.key}", problem, vocabulary.nearest(entry.key))
+        builder.problem(entry.mark, f"server.{entry.key}", problem, nearest(entry.key))
     else:
         builder.clear(_OWN_KEYS.get(name, f"server.{name}"))
 
@@ -60,13 +146,13 @@ def _add_options(
     builder: LayerBuilder, options: Mapping[str, OptionValue], marks: Mapping[str, Mark]
 ) -> None:
     # All at once, since several old options may be one today: mmap and mlock are load-mode.
-    folded = vocabulary.normalise(options)
-    for problem in folded.problems:
+    parsed = normalise(options)
+    for problem in parsed.problems:
         mark = marks[_first_of(problem.option, marks)]
         builder.problem(mark, f"server.{problem.option}", problem.message, problem.suggestion)
-    _note(builder, folded)
-    written = {vocabulary.canonical(key): key for key in options}
-    for name, meaning in folded.options.items():
+    _note(builder, parsed)
+    written = {canonical(key): key for key in options}
+    for name, meaning in parsed.options.items():
         _adopt(builder, name, meaning, marks[written[name]], f"server.{written[name]}")
 
 
@@ -108,17 +194,17 @@ def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, wr
 
 def add_words(builder: LayerBuilder, words: Sequence[str], mark: Mark, written: str = "") -> None:
     """A raw option list."""
-    folded = fold(words)
-    for problem in folded.problems:
+    parsed = parse_arguments(words)
+    for problem in parsed.problems:
         key = f"{written}: {problem.option}" if written else problem.option
         builder.problem(mark, key, problem.message, problem.suggestion)
-    _note(builder, folded)
-    for name, value in folded.options.items():
+    _note(builder, parsed)
+    for name, value in parsed.options.items():
         _adopt(builder, name, value, mark, written)
 
 
-def _note(builder: LayerBuilder, folded: Folded) -> None:
-    for translation in folded.translations:
+def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
+    for translation in parsed.translations:
         rendered = " ".join(translation.rendered)
         builder.note(f"{translation.option} is written as {rendered}: {translation.reason}")
 

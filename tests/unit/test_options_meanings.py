@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.options.vocabulary import SECRETS, canonical, describe, nearest, normalise, pinned
+from supervisor.options.meanings import SECRETS, canonical, describe, nearest, pinned
+from supervisor.options.parse import normalise
 
 
 @pytest.mark.parametrize(

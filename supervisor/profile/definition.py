@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 
 Source = Literal["auto", "release", "path", "system", "embedded", "build"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -69,7 +69,7 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelSource:
     """Exactly one of: a path, a Hugging Face repository with a file, or the demo model."""
 
     path: Path | None = None
@@ -117,7 +117,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class GatewaySettings:
     """
     The door that clients come in by, and what it does with their requests.
 
@@ -156,7 +156,7 @@ class Gateway:
 @dataclass(frozen=True, slots=True)
 class Profile:
     """
-    How to run one model on one kind of machine: ``extends`` applied, ``args`` folded, all checked.
+    How to run one model on one kind of machine: ``extends`` applied, ``args`` parsed, all checked.
 
     ``server`` is keyed by canonical option name (``ctx-size``).  ``origins`` is keyed by dotted path
     (``listen.port``, ``server.ctx-size``) and names where the winning value was written.  ``placement`` is
@@ -167,20 +167,20 @@ class Profile:
     description: str = ""
     match: Match = Match()
     engine: Engine = Engine()
-    model: Model = Model()
+    model: ModelSource = ModelSource()
     server: Mapping[str, OptionValue] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     listen: Listen = Listen()
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
-    gateway: Gateway = field(default_factory=Gateway)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
     aliases: tuple[str, ...] = ()
     placement: Placement = "engine"
     guardrails: Guardrails = "balanced"
     lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()  # translations made while folding ``args``, and the like
+    notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like
 
     @property
     def wants_gpu(self) -> bool:

@@ -1,25 +1,92 @@
-"""From a profile, or from the plan that runs, to what its clients are told."""
+"""Where the clients of a profile, or of the plan that runs, find the model, and with which key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..errors import ConfigError
-from ..options.fold import fold
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
+from ..options.parse import parse_arguments
 from ..plan.make import is_loopback
 from ..plan.types import LaunchPlan
-from ..profile.types import Gateway, Profile
+from ..profile.definition import GatewaySettings, Profile
 from ..server.address import is_socket_path, url_host
-from .types import KEY_ENV, Target
+
+Language = Literal["json", "python", "sh", "text", "toml", "yaml"]
+
+KEY_ENV = "GOSS_API_KEY"
+MOST_ANSWER_TOKENS = 32_000  # what Claude Code asks for by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """
+    The address that a client shall use, and what it finds there.
+
+    ``url`` has no slash at its end and no ``/v1``.  ``key_env`` is the environment variable that holds the
+    key, never the key; None where none is asked for.  ``context_tokens`` is what one request can have; None
+    where the profile leaves it to llama-server.  ``is_local``: other machines, and containers, do not reach
+    it.  ``is_everywhere``: it listens on every address of this machine, and ``url`` has the local one.
+    """
+
+    url: str
+    model: str
+    key_env: str | None = None
+    context_tokens: int | None = None
+    is_local: bool = True
+    is_everywhere: bool = False
+
+    @property
+    def api(self) -> str:
+        """For clients of OpenAI's API, which want the path as well."""
+        return f"{self.url}/v1"
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """Of the context, what clients that ask for it may leave to an answer: a quarter."""
+        return min(self.context_tokens // 4, MOST_ANSWER_TOKENS) if self.context_tokens else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A text to paste; ``path`` is the file, or the menu, that it goes to."""
+
+    path: str
+    language: Language
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to paste, and what else there is to do or to know: one or more sentences each."""
+
+    files: tuple[Snippet, ...]
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientApp:
+    """A program that people use models with; ``title`` is what it calls itself."""
+
+    name: str
+    title: str
+    recipe: Callable[[Endpoint], Recipe]
+
+
+def quoted(text: str) -> str:
+    """A string as JSON, TOML and Python all write it."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
 
 _KEYS = frozenset(("api-key", "api-key-file"))
 _KEY_VARIABLE = "LLAMA_API_KEY"
 _EVERYWHERE = frozenset(("0.0.0.0", "::", "*"))  # noqa: S104 - compared, not bound
 
 
-def target_of_profile(profile: Profile, *, has_keys: bool) -> Target:
+def endpoint_of_profile(profile: Profile, *, has_keys: bool) -> Endpoint:
     """
     What it will be like once this profile runs; ``has_keys`` says that ``key add`` made one.
 
@@ -29,7 +96,7 @@ def target_of_profile(profile: Profile, *, has_keys: bool) -> Target:
     scheme = "https" if "ssl-key-file" in server else "http"
     own_keys = bool(_KEYS & server.keys()) or _KEY_VARIABLE in profile.env
     gateway = profile.gateway if profile.gateway.mode == "on" else None
-    return Target(
+    return Endpoint(
         url=f"{scheme}://{url_host(host)}:{listen.port}{server.get('api-prefix', '')}",
         model=(*profile.aliases, profile.name)[0],
         key_env=KEY_ENV if _asks(gateway, host, own_keys=own_keys, has_keys=has_keys) else None,
@@ -39,14 +106,14 @@ def target_of_profile(profile: Profile, *, has_keys: bool) -> Target:
     )
 
 
-def target_of_plan(plan: LaunchPlan, url: str, *, has_keys: bool) -> Target:
+def endpoint_of_plan(plan: LaunchPlan, url: str, *, has_keys: bool) -> Endpoint:
     """The same of what runs; ``url`` is where the daemon says that it is reached.  Raises ConfigError too."""
-    door, options = plan.door, fold(plan.argv[1:]).options
+    door, options = plan.door, parse_arguments(plan.argv[1:]).options
     host = _with_a_port(door.host if door else plan.host)
     in_server = _KEY_VARIABLE in plan.secrets or _KEY_VARIABLE in plan.env or "api-key-file" in options
     own_keys = bool(door.keys) if door else in_server
     gateway = door.settings if door else None
-    return Target(
+    return Endpoint(
         url=url,
         model=(*plan.aliases, plan.profile)[0],
         key_env=KEY_ENV if _asks(gateway, host, own_keys=own_keys, has_keys=has_keys) else None,
@@ -56,7 +123,7 @@ def target_of_plan(plan: LaunchPlan, url: str, *, has_keys: bool) -> Target:
     )
 
 
-def target_of_offer(profile: Profile, door: Target) -> Target:
+def endpoint_of_offer(profile: Profile, door: Endpoint) -> Endpoint:
     """A profile that is offered beside the one that runs: its own names, behind the same door."""
     model, context = (*profile.aliases, profile.name)[0], context_of(profile.server)
     return replace(door, model=model, context_tokens=context)
@@ -71,7 +138,7 @@ def _with_a_port(host: str) -> str:
     return host
 
 
-def _asks(gateway: Gateway | None, host: str, *, own_keys: bool, has_keys: bool) -> bool:
+def _asks(gateway: GatewaySettings | None, host: str, *, own_keys: bool, has_keys: bool) -> bool:
     """Whether a key is asked for; without a gateway llama-server knows only those that it was given."""
     if gateway is None:
         return own_keys

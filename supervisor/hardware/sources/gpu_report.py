@@ -8,43 +8,43 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..hardware import Gpu
 from ..machine import TIMEOUT_SECONDS, Machine
-from ..types import Gpu
 
 PATIENCE_SECONDS = TIMEOUT_SECONDS + 1.0  # a program ends within 5 s; reading the rest takes no time
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class GpuReport:
     """``notes`` says what could not be found out and why, one sentence each."""
 
     gpus: tuple[Gpu, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-Source = Callable[[Machine], Told]
+Source = Callable[[Machine], GpuReport]
 
 
 def ask_all(
     sources: Mapping[str, Source], machine: Machine, patience_seconds: float = PATIENCE_SECONDS
-) -> tuple[Told, ...]:
+) -> tuple[GpuReport, ...]:
     """
     The answers in the order of ``sources``.  One that raises or does not come back becomes a note.
 
     Threads that nobody waits for, not a pool: reading a file of a dead driver may never end, and a pool
     would hold up the end of the program for it.
     """
-    answers: queue.SimpleQueue[tuple[str, Told]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[str, GpuReport]] = queue.SimpleQueue()
 
     def work(name: str, source: Source) -> None:
         try:
             answers.put((name, source(machine)))
         except Exception as error:  # noqa: BLE001 - no source is fatal, whatever it meets
-            answers.put((name, Told(notes=(f"{name} failed: {type(error).__name__}: {error}.",))))
+            answers.put((name, GpuReport(notes=(f"{name} failed: {type(error).__name__}: {error}.",))))
 
     for name, source in sources.items():
         threading.Thread(target=work, args=(name, source), daemon=True).start()
-    late = Told(notes=(f"did not answer within {patience_seconds:g} s.",))
+    late = GpuReport(notes=(f"did not answer within {patience_seconds:g} s.",))
     told = dict.fromkeys(sources, late)
     deadline = time.monotonic() + patience_seconds
     for _ in sources:
@@ -56,5 +56,5 @@ def ask_all(
     return tuple(_named(name, answer) if answer is late else answer for name, answer in told.items())
 
 
-def _named(name: str, late: Told) -> Told:
-    return Told(notes=tuple(f"{name} {note}" for note in late.notes))
+def _named(name: str, late: GpuReport) -> GpuReport:
+    return GpuReport(notes=tuple(f"{name} {note}" for note in late.notes))

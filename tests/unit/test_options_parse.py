@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.options.fold import fold
+from supervisor.options.meanings import pinned
+from supervisor.options.parse import parse_arguments
 from supervisor.options.render import render
-from supervisor.options.vocabulary import pinned
 
 from .options_builds import ARTICLE as MEANT
 
@@ -17,13 +17,13 @@ ARTICLE = (
 
 
 def meaning(text):
-    folded = fold(text.split())
+    folded = parse_arguments(text.split())
     assert folded.problems == ()
     return folded.options
 
 
 def test_the_line_of_the_article_is_understood():
-    folded = fold(ARTICLE.split())
+    folded = parse_arguments(ARTICLE.split())
     assert folded.problems == ()
     assert folded.options == MEANT
     (translation,) = folded.translations
@@ -65,19 +65,19 @@ def test_old_new_and_mistyped_forms_come_to_the_same(text, options):
 
 
 def test_the_last_of_duplicates_wins_and_it_is_said():
-    folded = fold(["-c", "1", "--ctx-size", "2"])
+    folded = parse_arguments(["-c", "1", "--ctx-size", "2"])
     assert folded.options == {"ctx-size": 2}
     (translation,) = folded.translations
     assert "1 is dropped" in translation.reason
 
 
 def test_repairs_are_said():
-    assert [t.reason for t in fold(["--port=1"]).translations] == ["--option=value is not taken"]
-    assert "typographic" in fold(["\u2014jinja"]).translations[0].reason
+    assert [t.reason for t in parse_arguments(["--port=1"]).translations] == ["--option=value is not taken"]
+    assert "typographic" in parse_arguments(["\u2014jinja"]).translations[0].reason
 
 
 def test_no_secret_stands_in_a_translation():
-    folded = fold(["--api-key=hunter2", "--hf-token", "hunter3", "\u2014hf-token=hunter4"])
+    folded = parse_arguments(["--api-key=hunter2", "--hf-token", "hunter3", "\u2014hf-token=hunter4"])
     assert folded.options == {"api-key": "hunter2", "hf-token": "hunter4"}
     assert "hunter" not in repr(folded.translations)
 
@@ -99,13 +99,13 @@ def test_no_secret_stands_in_a_translation():
     ],
 )
 def test_what_cannot_be_understood_is_one_problem(text, option, message, suggestion):
-    (problem,) = fold(text.split()).problems
+    (problem,) = parse_arguments(text.split()).problems
     assert problem.option == option
     assert message in problem.message
     assert problem.suggestion == suggestion
 
 
 def test_a_problem_does_not_hide_the_rest():
-    folded = fold(["--xyzzy", "1", "-ngl", "99", "foo", "--jinja"])
+    folded = parse_arguments(["--xyzzy", "1", "-ngl", "99", "foo", "--jinja"])
     assert [p.option for p in folded.problems] == ["--xyzzy", "foo"]
     assert folded.options == {"gpu-layers": 99, "jinja": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .help import HelpOption
-    from .types import OptionValue
+
+
+OptionValue = bool | int | float | str | tuple[str, ...]
+"""``True`` and ``False`` switch a flag on and off; a tuple is an option that is given several times."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionProblem:
+    """Something that a profile asks for and that cannot be; ``option`` is the key as the user wrote it."""
+
+    option: str
+    message: str
+    suggestion: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A meaning that was rendered otherwise than it was written, and why."""
+
+    option: str
+    rendered: tuple[str, ...]
+    reason: str
+    source: str = ""
+
 
 _NUMERIC_HINTS = {"N", "PORT", "INDEX", "SEED", "SECONDS", "SIMILARITY", "P", "L", "<0|1>", "<0...100>"}
 _FRACTIONAL_HINTS = {"SIMILARITY", "P", "L"}
@@ -27,11 +51,11 @@ _UINT32 = 2**32  # std::stoul, for the seed
 _FLOAT_MIN, _FLOAT_MAX = 1.1754944e-38, 3.4028234e38  # std::stof throws beyond these
 
 
-class BadValue(ValueError):
+class BadOptionValue(ValueError):
     """The value does not fit the option; ``str()`` continues a sentence that begins with the option."""
 
 
-class Kind(Enum):
+class OptionKind(Enum):
     """What an option wants."""
 
     FLAG = "true or false"
@@ -42,15 +66,15 @@ class Kind(Enum):
     TEXT = "a value"
 
 
-def kind(option: HelpOption) -> Kind:
+def option_kind(option: HelpOption) -> OptionKind:
     """What the help says that this option wants."""
     if not option.takes_value:
-        return Kind.FLAG
+        return OptionKind.FLAG
     if option.value_hint in _NUMERIC_HINTS:
-        return Kind.NUMBER if _is_fractional(option) else Kind.INTEGER
+        return OptionKind.NUMBER if _is_fractional(option) else OptionKind.INTEGER
     if {"on", "off"} <= set(option.allowed):
-        return Kind.SWITCH
-    return Kind.CHOICE if option.allowed else Kind.TEXT
+        return OptionKind.SWITCH
+    return OptionKind.CHOICE if option.allowed else OptionKind.TEXT
 
 
 def _is_fractional(option: HelpOption) -> bool:
@@ -59,7 +83,7 @@ def _is_fractional(option: HelpOption) -> bool:
     return option.value_hint in _FRACTIONAL_HINTS or not _FRACTIONAL.isdisjoint(option.names)
 
 
-def read(option: HelpOption, value: OptionValue) -> OptionValue:
+def read_value(option: HelpOption, value: OptionValue) -> OptionValue:
     """
     The one form of a value that every spelling of it comes down to; raises BadValue.
 
@@ -69,28 +93,30 @@ def read(option: HelpOption, value: OptionValue) -> OptionValue:
     if isinstance(value, tuple):
         return _read_several(option, tuple(str(item) for item in value))
     if isinstance(value, str) and "\0" in value:
-        raise BadValue("holds a NUL character")
+        raise BadOptionValue("holds a NUL character")
     if option.arity > 1:
-        raise BadValue(f"takes {option.arity} values: {option.value_hint}")
-    return _READERS[kind(option)](option, value)
+        raise BadOptionValue(f"takes {option.arity} values: {option.value_hint}")
+    return _READERS[option_kind(option)](option, value)
 
 
 def _read_several(option: HelpOption, items: tuple[str, ...]) -> OptionValue:
     if option.arity > 1:
         if len(items) != option.arity:
-            raise BadValue(f"takes {option.arity} values ({option.value_hint}), not {len(items)}")
+            raise BadOptionValue(f"takes {option.arity} values ({option.value_hint}), not {len(items)}")
         return items
     if not items or not option.many:
-        raise BadValue(f"takes {'at least ' if option.many else ''}one value, not a list of {len(items)}")
+        raise BadOptionValue(
+            f"takes {'at least ' if option.many else ''}one value, not a list of {len(items)}"
+        )
     if option.many == "comma":
-        return read(option, ",".join(items))
-    return items if len(items) > 1 else read(option, items[0])
+        return read_value(option, ",".join(items))
+    return items if len(items) > 1 else read_value(option, items[0])
 
 
 def _read_flag(_option: HelpOption, value: OptionValue) -> bool:
     word = str(value).lower()
     if word not in _TRUE | _FALSE:
-        raise BadValue(f"is a switch: true or false, not {_shown(value)}")
+        raise BadOptionValue(f"is a switch: true or false, not {_shown(value)}")
     return word in _TRUE
 
 
@@ -108,10 +134,10 @@ def _read_integer(option: HelpOption, value: OptionValue) -> int | str:
         return word.lower()
     if not re.fullmatch(r"[+-]?[0-9]+", word):
         also = "".join(f", {each!r}" for each in option.words)
-        raise BadValue(f"takes a whole number{also}, not {_shown(value)}")
+        raise BadOptionValue(f"takes a whole number{also}, not {_shown(value)}")
     number = int(word)
     if not -_INT32 <= number < (_UINT32 if option.value_hint == "SEED" else _INT32):
-        raise BadValue(f"takes a number of 32 bits, and {number} is beyond that")
+        raise BadOptionValue(f"takes a number of 32 bits, and {number} is beyond that")
     if option.allowed:
         _member(option, str(number), value)
     return number
@@ -119,7 +145,7 @@ def _read_integer(option: HelpOption, value: OptionValue) -> int | str:
 
 def _read_bit(option: HelpOption, *, value: bool) -> int:
     if option.allowed != ("0", "1"):
-        raise BadValue(f"takes a whole number, not {_shown(value)}")
+        raise BadOptionValue(f"takes a whole number, not {_shown(value)}")
     return int(value)
 
 
@@ -129,7 +155,7 @@ def _read_number(_option: HelpOption, value: OptionValue) -> float:
     except ValueError:
         number = math.nan
     if not (number == 0 or _FLOAT_MIN <= abs(number) <= _FLOAT_MAX):
-        raise BadValue(f"takes a number, not {_shown(value)}")
+        raise BadOptionValue(f"takes a number, not {_shown(value)}")
     return number
 
 
@@ -139,14 +165,14 @@ def _read_choice(option: HelpOption, value: OptionValue) -> str:
 
 def _read_text(_option: HelpOption, value: OptionValue) -> str:
     if isinstance(value, bool):
-        raise BadValue(f"takes a value, not {_shown(value)}; write it in quotes if a word is meant")
+        raise BadOptionValue(f"takes a value, not {_shown(value)}; write it in quotes if a word is meant")
     return str(value)
 
 
 def _member(option: HelpOption, word: str, written: OptionValue) -> str:
     for item in word.split(",") if option.many == "comma" else [word]:
         if item not in option.allowed:
-            raise BadValue(f"takes {', '.join(option.allowed)}, not {_shown(written)}")
+            raise BadOptionValue(f"takes {', '.join(option.allowed)}, not {_shown(written)}")
     return word
 
 
@@ -154,25 +180,29 @@ def _shown(value: OptionValue) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-_READERS: dict[Kind, Callable[[HelpOption, OptionValue], OptionValue]] = {
-    Kind.FLAG: _read_flag,
-    Kind.SWITCH: _read_switch,
-    Kind.INTEGER: _read_integer,
-    Kind.NUMBER: _read_number,
-    Kind.CHOICE: _read_choice,
-    Kind.TEXT: _read_text,
+_READERS: dict[OptionKind, Callable[[HelpOption, OptionValue], OptionValue]] = {
+    OptionKind.FLAG: _read_flag,
+    OptionKind.SWITCH: _read_switch,
+    OptionKind.INTEGER: _read_integer,
+    OptionKind.NUMBER: _read_number,
+    OptionKind.CHOICE: _read_choice,
+    OptionKind.TEXT: _read_text,
 }
 
 
-def words(value: OptionValue) -> tuple[str, ...]:
+def words_of(value: OptionValue) -> tuple[str, ...]:
     """A value as the words of a command line: one, or one for each item of a tuple."""
     return value if isinstance(value, tuple) else (str(value),)
 
 
-def fit(option: HelpOption, value: OptionValue) -> None:
+def check_fits(option: HelpOption, value: OptionValue) -> None:
     """Check a value that was already read against what another build's help allows; raises BadValue."""
-    wanted = kind(option)
-    if wanted in {Kind.INTEGER, Kind.NUMBER} and isinstance(value, str) and value not in option.words:
-        raise BadValue(f"takes a number, not {value!r},")
+    wanted = option_kind(option)
+    if (
+        wanted in {OptionKind.INTEGER, OptionKind.NUMBER}
+        and isinstance(value, str)
+        and value not in option.words
+    ):
+        raise BadOptionValue(f"takes a number, not {value!r},")
     if option.allowed:
         _member(option, str(value), value)

@@ -1,17 +1,17 @@
-"""One profile file to a layer: every mistake found, each with its position."""
+"""Profile files, ``config.yaml`` and ``--set`` to layers: every mistake found, each with its position."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
-from . import server_options
 from .gateway_fields import PARAMETER
 from .gateway_kinds import JsonValue
 from .kinds import Invalid
-from .layer import Layer, LayerBuilder, is_null
-from .nodes import Entry, Mark, Node, Problem, Scalar, Table, kind_name
+from .layers import Layer, LayerBuilder, add_args, add_entries, is_null
 from .schema import (
     BY_KEY,
     ENV_PATTERN,
@@ -22,7 +22,19 @@ from .schema import (
     names_under,
     nearest_key,
 )
-from .yaml_nodes import MAX_BYTES, Broken, parse
+from .yaml_nodes import (
+    MAX_BYTES,
+    Broken,
+    Mark,
+    Node,
+    Problem,
+    Scalar,
+    Table,
+    TableEntry,
+    kind_name,
+    parse_yaml,
+    plain_value,
+)
 
 
 def load_file(path: Path, name: str) -> Layer:
@@ -47,7 +59,7 @@ def load(data: bytes, name: str, file: str) -> Layer:
     """The profile ``name`` as ``data`` says it; ``file`` is what messages call it."""
     builder = LayerBuilder(name, file)
     try:
-        document = parse(data)
+        document = parse_yaml(data)
     except Broken as broken:
         return Layer(name, file, {}, problems=(Problem(file, broken.mark, broken.message),))
     for key, mark, mistake in document.mistakes:
@@ -76,7 +88,7 @@ def _mapping(builder: LayerBuilder, table: Table, prefix: str) -> None:
             _value(builder, key, entry)
 
 
-def _value(builder: LayerBuilder, key: str, entry: Entry) -> None:
+def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
     if key in FREE:
         _FREE_READERS[key](builder, entry.value)
     elif key in SHORT_FORMS and isinstance(entry.value, Scalar):
@@ -105,7 +117,7 @@ SHORT_FORMS = {"model": _model, "gateway": _gateway}
 
 def _server(builder: LayerBuilder, node: Node) -> None:
     if table := _table(builder, "server", node, "option names with values"):
-        server_options.add_entries(builder, table.entries)
+        add_entries(builder, table.entries)
 
 
 def _env(builder: LayerBuilder, node: Node) -> None:
@@ -156,6 +168,82 @@ def _table(builder: LayerBuilder, key: str, node: Node, what: str) -> Table | No
 _FREE_READERS = {
     "server": _server,
     "env": _env,
-    "args": server_options.add_args,
+    "args": add_args,
     PARAMETERS: _parameters,
 }
+
+
+SETTINGS_NAME = "config.yaml"
+_SETTINGS_SECTIONS = ("engine.", "gateway.")
+
+
+def settings_layer(file: Path) -> Layer | None:
+    """The layer that lies under every profile; None where there is no such file."""
+    try:
+        layer = load_file(file, SETTINGS_NAME)
+    except NotFound:
+        return None
+    strangers = [
+        Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
+        for key, value in layer.values.items()
+        if not key.startswith(_SETTINGS_SECTIONS)
+    ]
+    return replace(layer, problems=(*layer.problems, *strangers))
+
+
+OVERRIDES_NAME = "--set"
+_NOWHERE = Mark()
+
+
+def overrides_layer(name: str, overrides: Mapping[str, str]) -> Layer:
+    """The layer that lies over profile ``name``; ``null`` takes a value back."""
+    builder = LayerBuilder(name, OVERRIDES_NAME)
+    options = []
+    for written, text in overrides.items():
+        key = known_spelling(written)
+        node = Scalar(plain_value(text), text, _NOWHERE)
+        if option := _option_name(key):
+            options.append(TableEntry(option, _NOWHERE, node))
+        else:
+            _profile_key(builder, key, node)
+    add_entries(builder, options)
+    return builder.done()
+
+
+def _option_name(key: str) -> str:
+    if key.startswith("server."):
+        return key.removeprefix("server.")
+    return "" if "." in key or key in BY_KEY or key in SHORT_FORMS else key
+
+
+def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
+    section, _, rest = key.partition(".")
+    if section == "env" and rest:
+        variable(builder, rest, node, _NOWHERE)
+    elif key.startswith(f"{PARAMETERS}."):
+        parameter(builder, key.removeprefix(f"{PARAMETERS}."), _collection(node), _NOWHERE)
+    elif key not in {*BY_KEY, *SHORT_FORMS, PARAMETERS} or key == "extends":
+        builder.problem(_NOWHERE, key, "no such key", _nearest(section, rest))
+    elif is_null(node):
+        builder.clear(key)
+    elif key in SHORT_FORMS:
+        SHORT_FORMS[key](builder, node, _NOWHERE)
+    elif key == PARAMETERS:
+        builder.problem(_NOWHERE, key, f"name the parameter: {PARAMETERS}.temperature=0.7")
+    else:
+        builder.read(key, _collection(node) if key.startswith("gateway.") else node, _NOWHERE)
+
+
+def _collection(node: Scalar) -> Node:
+    """A list or a mapping where it is written as one: ``[a, b]``, ``{"enable_thinking": false}``."""
+    try:
+        found = parse_yaml(node.text.encode()).root if node.text.startswith(("[", "{")) else None
+    except Broken:
+        return node
+    return found or node
+
+
+def _nearest(section: str, rest: str) -> str:
+    prefix = section if section in SECTIONS else nearest_key("", section)
+    found = nearest_key(prefix, rest) if prefix else ""
+    return f"{prefix}.{found}" if found else ""

@@ -1,4 +1,8 @@
-"""NVIDIA's own tool, on Linux, WSL2 and Windows; where it tells nothing, its library."""
+"""
+NVIDIA's own tool, on Linux, WSL2 and Windows; where it tells nothing, its library.
+
+What its kernel module says of itself in /proc is still there when its tools and it do not agree.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ...tool import Outcome
+from ..hardware import Gpu, Os, PcieLink
 from ..machine import TIMEOUT_SECONDS, Machine
-from ..types import Gpu, Os, PcieLink
 from . import nvml
-from .numbers import (
-    MIB,
-    decimal,
-    pci_address,
-    whole,
-)
+from .gpu_report import GpuReport
 from .nvml import FIELDS
-from .told import Told
+from .tool_output import MIB, decimal, pci_address, whole
 
 PLACES = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
 _GENERATIONS = {1: 2.5, 2: 5.0, 3: 8.0, 4: 16.0, 5: 32.0, 6: 64.0}  # GT/s per lane
@@ -29,7 +28,7 @@ _PRESENT = ("/dev/nvidiactl", "/dev/dxg", r"C:\Windows\System32\nvml.dll")
 _UNIFIED = re.compile(r"\b(GB10|Orin|Thor|Xavier|Tegra)\b")  # no memory of their own, and they say [N/A]
 
 
-def gpus(machine: Machine) -> Told:
+def smi_gpus(machine: Machine) -> GpuReport:
     """All NVIDIA GPUs, with the newest CUDA that the driver knows."""
     for program in PLACES:
         told = _smi(machine, program)
@@ -38,7 +37,7 @@ def gpus(machine: Machine) -> Told:
     return _nvml(machine)
 
 
-def _smi(machine: Machine, program: str) -> Told | None:
+def _smi(machine: Machine, program: str) -> GpuReport | None:
     """None where there is no such program."""
     with ThreadPoolExecutor(2) as pool:  # side by side: one that hangs costs 5 s and no more
         listed, table = pool.map(lambda command: machine.run(*command), (query(program, FIELDS), (program,)))
@@ -49,9 +48,9 @@ def _smi(machine: Machine, program: str) -> Told | None:
     if listed is None:
         return None
     if listed.returncode is None:
-        return Told(notes=(HANGS,))
+        return GpuReport(notes=(HANGS,))
     found = parse(listed.stdout, fields, cuda_version(table.stdout if table else ""), machine.os)
-    return Told(found, _complaints(listed, found))
+    return GpuReport(found, _complaints(listed, found))
 
 
 def _complaints(outcome: Outcome, found: tuple[Gpu, ...]) -> tuple[str, ...]:
@@ -77,7 +76,7 @@ def parse(text: str, fields: Sequence[str], cuda: str, os: Os, source: str = "nv
     """A line for each GPU; what is no such line is passed over, warnings among it."""
     rows = _rows(text)
     records = (dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields))
-    return tuple(_gpu(record, cuda, os, source) for record in records if _is_gpu(record))
+    return tuple(_smi_gpu(record, cuda, os, source) for record in records if _is_gpu(record))
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -89,7 +88,7 @@ def _is_gpu(record: dict[str, str]) -> bool:
     return bool(pci_address(record["pci.bus_id"])) and not record["name"].startswith("[")
 
 
-def _gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
+def _smi_gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
     total, free = whole(record["memory.total"]), whole(record["memory.free"])
     version = record["driver_version"] if re.match(r"\d", record["driver_version"]) else ""
     unified = total is None and _UNIFIED.search(record["name"]) is not None
@@ -139,16 +138,62 @@ def _words(text: str) -> str:
     return said if said.endswith(".") else f"{said or 'it printed nothing'}."
 
 
-def _nvml(machine: Machine) -> Told:
+def _nvml(machine: Machine) -> GpuReport:
     """
     In a process of its own: a call into a driver that hangs cannot be taken back.
 
     Asked only where there are signs of the driver, so that a machine without one spends no time on it.
     """
     if not any(machine.target(path) for path in _PRESENT):
-        return Told()
+        return GpuReport()
     outcome = machine.run(sys.executable, "-I", "-S", str(Path(nvml.__file__)))
     if outcome is None or outcome.returncode is None:
-        return Told(notes=("NVIDIA's library (NVML) did not answer.",))
+        return GpuReport(notes=("NVIDIA's library (NVML) did not answer.",))
     found = parse(outcome.stdout, FIELDS, cuda_version(outcome.stdout), machine.os, "nvml")
-    return Told(found) if found else Told(notes=(f"NVML: {_words(outcome.stderr)}",))
+    return GpuReport(found) if found else GpuReport(notes=(f"NVML: {_words(outcome.stderr)}",))
+
+
+MODULE = "/proc/driver/nvidia"
+
+
+def module_gpus(machine: Machine) -> GpuReport:
+    version = driver_version(machine)
+    folders = (folder for folder in machine.names(f"{MODULE}/gpus") if pci_address(folder))
+    return GpuReport(tuple(_module_gpu(machine, folder, version) for folder in folders))
+
+
+def _module_gpu(machine: Machine, folder: str, version: str) -> Gpu:
+    return Gpu(
+        vendor="nvidia",
+        name=_module_record(machine, folder).get("Model", ""),
+        pci=pci_address(folder),
+        driver=f"nvidia {version}".strip(),
+        driver_version=version,
+        sources=("proc",),
+    )
+
+
+def driver_version(machine: Machine) -> str:
+    """
+    From ``NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 …``, or
+    ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …``.
+    """
+    found = re.search(
+        r"Kernel Module\D.*?\s(\d{3}\.[\d.]{2,12})\s", machine.read(f"{MODULE}/version") or "", re.ASCII
+    )
+    return found[1] if found else ""
+
+
+def minor(machine: Machine, pci: str) -> int | None:
+    """The N of /dev/nvidiaN of a card."""
+    for folder in machine.names(f"{MODULE}/gpus"):
+        if pci_address(folder) == pci:
+            return whole(_module_record(machine, folder).get("Device Minor"))
+    return None
+
+
+def _module_record(machine: Machine, folder: str) -> dict[str, str]:
+    r"""``Model: \t\t NVIDIA GeForce RTX 4090``, a line for each property."""
+    lines = (machine.read(f"{MODULE}/gpus/{folder}/information") or "").splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {key.strip(): value.strip() for key, _, value in pairs}
