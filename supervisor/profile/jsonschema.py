@@ -1,7 +1,7 @@
 """
 A JSON Schema (draft 2020-12) of profiles, for completion and help in editors.
 
-Generated from ``schema.FIELDS`` and from the options that are known; ``profiles/schema.json`` is a copy
+Generated from ``fields`` and from the options that are known; ``profiles/schema.json`` is a copy
 that a test keeps fresh.  The program itself validates with positions, by ``load``, and is the judge.
 """
 
@@ -14,13 +14,12 @@ from ..options import dialect
 from ..options.help import HelpOption
 from ..options.meanings import pinned, understand
 from ..options.option_values import OptionKind, option_kind
-from .gateway_fields import PARAMETER
-from .kinds import JSON
-from .schema import BY_KEY, PARAMETERS, SECTIONS, names_under
+from .definition import PARAMETER_PATTERN
+from .field_kinds import JSON, either
+from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, names_under
 
 FILE_NAME = "schema.json"
 FIRST_LINE = f"# yaml-language-server: $schema={FILE_NAME}\n"
-_NULL: JSON = {"type": "null"}
 
 
 def schema_text() -> str:
@@ -66,9 +65,7 @@ def _plain(written: str) -> object:
 
 def _or_null(schema: JSON) -> JSON:
     """``null`` takes back what is inherited, everywhere."""
-    alternatives = schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
-    assert isinstance(alternatives, list)
-    return {"anyOf": [*alternatives, _NULL]}
+    return either(schema, {"type": "null"})
 
 
 def _model() -> JSON:
@@ -85,12 +82,12 @@ def _gateway() -> JSON:
 
 
 def _parameters() -> JSON:
-    return {"type": "object", "propertyNames": {"pattern": f"^{PARAMETER}$"}}
+    return {"type": "object", "propertyNames": {"pattern": f"^{PARAMETER_PATTERN}$"}}
 
 
 def _env() -> JSON:
     scalar: JSON = {"type": ["string", "number", "boolean", "null"]}
-    names = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+    names = {"pattern": f"^{ENV_PATTERN}$"}
     return {"type": "object", "propertyNames": names, "additionalProperties": scalar}
 
 

@@ -17,8 +17,8 @@ from ..options.meanings import canonical, nearest
 from ..options.option_values import OptionValue
 from ..options.parse import ParsedOptions, normalise, parse_arguments
 from .definition import Origin
-from .kinds import Invalid
-from .schema import BY_KEY
+from .field_kinds import Invalid
+from .fields import BY_KEY
 from .yaml_nodes import Items, Mark, Node, Problem, Scalar, TableEntry, kind_name
 
 

@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
-from .gateway_fields import PARAMETER
-from .gateway_kinds import JsonValue
-from .kinds import Invalid
-from .layers import Layer, LayerBuilder, add_args, add_entries, is_null
-from .schema import (
+from .definition import PARAMETER_PATTERN
+from .field_kinds import Invalid, read_json
+from .fields import (
     BY_KEY,
     ENV_PATTERN,
     FREE,
@@ -22,6 +20,7 @@ from .schema import (
     names_under,
     nearest_key,
 )
+from .layers import Layer, LayerBuilder, add_args, add_entries, is_null
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
@@ -128,7 +127,7 @@ def _env(builder: LayerBuilder, node: Node) -> None:
 
 def variable(builder: LayerBuilder, name: str, node: Node, mark: Mark) -> None:
     """One environment variable; numbers and truth values are taken as they are written."""
-    if not ENV_PATTERN.fullmatch(name):
+    if not re.fullmatch(ENV_PATTERN, name):
         builder.problem(mark, f"env.{name}", "is no name for an environment variable")
     elif is_null(node):
         builder.clear(f"env.{name}")
@@ -147,13 +146,13 @@ def _parameters(builder: LayerBuilder, node: Node) -> None:
 def parameter(builder: LayerBuilder, name: str, node: Node, mark: Mark) -> None:
     """One parameter of requests; ``null`` takes an inherited one back, as everywhere."""
     key = f"{PARAMETERS}.{name}"
-    if not re.fullmatch(PARAMETER, name):
+    if not re.fullmatch(PARAMETER_PATTERN, name):
         builder.problem(mark, key, "is no name for a parameter")
     elif is_null(node):
         builder.clear(key)
     else:
         try:
-            builder.put(key, JsonValue().read(node), mark)
+            builder.put(key, read_json(node), mark)
         except Invalid as invalid:
             builder.problem(node.mark, key, invalid.message)
 

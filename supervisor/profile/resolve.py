@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from ..errors import ConfigError, NotFound, SupervisorError
-from ..options.option_values import OptionValue
-from . import schema
-from .definition import Engine, Guardrails, ModelSource, Placement, Profile
-from .kinds import NAME_PATTERN
+from . import fields
+from .definition import NAME_PATTERN, Engine, ModelSource, Placement, Profile
 from .layers import Layer, Value
 from .load_layers import load_file, overrides_layer, settings_layer
 from .store import ProfileStore
@@ -77,7 +75,7 @@ def engine_settings(store: ProfileStore) -> Engine:
     if layer.problems:
         raise config_error(layer.problems)
     values = {key: value.value for key, value in layer.values.items()}
-    return cast("Engine", schema.record("engine", values))
+    return Engine(**fields.attributes("engine", values))
 
 
 def config_error(problems: Sequence[Problem]) -> ConfigError:
@@ -152,7 +150,7 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
         _at(
             merged[small],
             small,
-            f"must not be more than {big}, which is {schema.BY_KEY[big].kind.write(limit)}",
+            f"must not be more than {big}, which is {fields.BY_KEY[big].kind.write(limit)}",
         )
         for small, big in _ORDERED
         if small in merged and (limit := _value(merged, big)) is not None and _value(merged, small) > limit
@@ -197,7 +195,7 @@ _NEEDS = (
 
 
 def _value(merged: Mapping[str, Value], key: str) -> Any:  # noqa: ANN401 - any type that the schema has
-    return merged[key].value if key in merged else schema.BY_KEY[key].default
+    return merged[key].value if key in merged else fields.BY_KEY[key].default
 
 
 def _at(value: Value, key: str, message: str) -> Problem:
@@ -205,48 +203,30 @@ def _at(value: Value, key: str, message: str) -> Problem:
     return Problem(origin.file, Mark(origin.line, origin.column), message, key)
 
 
-def _records(values: dict[str, Any]) -> dict[str, Any]:
-    records = {section: schema.record(section, values) for section in schema.RECORDS}
-    parameters = _under(f"{schema.PARAMETERS}.", values)
-    return {**records, "gateway": replace(records["gateway"], set_params=parameters)}
-
-
 def _profile(
     name: str, merged: Mapping[str, Value], layers: Sequence[Layer], lineage: Sequence[Layer]
 ) -> Profile:
     values = {key: value.value for key, value in merged.items()}
-    origins = {key: value.origin for key, value in merged.items() if key != "extends"}
+    records = {
+        section: record(**fields.attributes(section, values)) for section, record in fields.RECORDS.items()
+    }
+    records["model"] = replace(records["model"], demo="model.demo" in values)
+    parameters = _under(f"{fields.PARAMETERS}.", values)
+    records["gateway"] = replace(records["gateway"], set_params=parameters)
+    placement: Placement = "pinned" if PLACING & merged.keys() else "engine"  # for who does not say it
     return Profile(
         name=name,
-        description=str(values.get("description", "")),
-        model=_model(values),
-        server=cast("dict[str, OptionValue]", _under("server.", values)),
-        env=cast("dict[str, str]", _under("env.", values)),
-        aliases=cast("tuple[str, ...]", values.get("aliases", ())),
-        placement=cast("Placement", values.get("placement") or _placement(merged)),
-        guardrails=cast("Guardrails", values.get("guardrails", "balanced")),
+        server=_under("server.", values),
+        env=_under("env.", values),
         lineage=tuple(layer.origin for layer in lineage),
-        origins=origins,
+        origins={key: value.origin for key, value in merged.items() if key != "extends"},
         notes=tuple(dict.fromkeys(note for layer in layers for note in layer.notes)),
-        **_records(values),
+        **records,
+        **{"placement": placement, **fields.attributes("", values)},
     )
 
 
-def _placement(merged: Mapping[str, Value]) -> Placement:
-    """For who does not say it."""
-    return "pinned" if PLACING & merged.keys() else "engine"
-
-
-def _model(values: Mapping[str, Any]) -> ModelSource:
-    return ModelSource(
-        path=values.get("model.path"),
-        repo=values.get("model.repo"),
-        file=values.get("model.file"),
-        demo="model.demo" in values,
-    )
-
-
-def _under(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
 

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import NotFound, PermissionDenied, SupervisorError, UsageError
-from .kinds import NAME_PATTERN
+from .definition import NAME_PATTERN
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..options.meanings import SECRETS
 from .definition import ModelSource, Profile
-from .schema import BY_KEY, FIELDS, PARAMETERS, RECORDS
+from .fields import BY_KEY, FIELDS, PARAMETERS, RECORDS
 from .yaml_nodes import write_value
 
 _COMMENT_COLUMN = 44

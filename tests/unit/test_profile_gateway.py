@@ -6,8 +6,16 @@ from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError
 from supervisor.profile.definition import GatewaySettings
-from supervisor.profile.gateway_kinds import JsonValue, Origins, OrOff, Switch
-from supervisor.profile.kinds import Integer, Invalid, duration
+from supervisor.profile.field_kinds import (
+    Integer,
+    Invalid,
+    OnOff,
+    Origin,
+    OrOff,
+    Several,
+    duration,
+    read_json,
+)
 from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve, resolve_layer
 from supervisor.profile.store import ProfileStore
@@ -37,7 +45,7 @@ def node(text):
 
 
 def value_of(text):
-    return JsonValue().read(parse_yaml(f"v: {text}".encode()).root.entries[0].value)
+    return read_json(parse_yaml(f"v: {text}".encode()).root.entries[0].value)
 
 
 def test_without_a_word_it_is_on_with_its_defaults(store):
@@ -103,7 +111,7 @@ def test_a_time_that_is_none_is_told_that_off_is_one():
         OrOff(Integer(0, 5)).read(node("6"))
 
 
-@pytest.mark.parametrize("kind", [Switch(), Switch(as_word=True)])
+@pytest.mark.parametrize("kind", [OnOff(), OnOff(as_word=True)])
 @pytest.mark.parametrize("text", ["on", "off"])
 def test_a_switch_is_written_as_it_is_read(kind, text):
     assert kind.read(node(kind.write(kind.read(node(text))))) == kind.read(node(text))
@@ -121,7 +129,7 @@ def test_a_switch_is_written_as_it_is_read(kind, text):
     ],
 )
 def test_origins_that_browsers_send_are_taken(origin):
-    assert Origins().read(Scalar(origin, origin, Mark(1, 1))) == (origin,)
+    assert Several(Origin()).read(Scalar(origin, origin, Mark(1, 1))) == (origin,)
 
 
 def test_a_star_is_refused_with_the_reason():
@@ -142,7 +150,7 @@ def test_a_star_is_refused_with_the_reason():
 )
 def test_what_is_no_origin_is_refused(text, suggestion):
     with pytest.raises(Invalid, match="must be an origin such as") as invalid:
-        Origins().read(node(text))
+        Origin().read(node(text))
     assert invalid.value.suggestion == suggestion
 
 

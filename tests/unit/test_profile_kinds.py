@@ -7,7 +7,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from supervisor.profile.kinds import Choice, FilePath, Integer, Invalid, Several, Size, Text, Truth, duration
+from supervisor.profile.field_kinds import (
+    Choice,
+    FilePath,
+    Integer,
+    Invalid,
+    OnOff,
+    Several,
+    Text,
+    duration,
+    size,
+)
 from supervisor.profile.yaml_nodes import Items, Mark, Scalar, plain_value
 
 
@@ -33,7 +43,7 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize(
-    ("text", "size"),
+    ("text", "size_bytes"),
     [
         ("16 GB", 16 * 10**9),
         ("15.5 GiB", 15.5 * 2**30),
@@ -42,9 +52,9 @@ def test_durations(text, seconds):
         ("0.1 KB", 100),
     ],
 )
-def test_sizes_know_powers_of_1000_from_powers_of_1024(text, size):
-    read = Size().read(node(text))
-    assert (read, type(read)) == (size, int)
+def test_sizes_know_powers_of_1000_from_powers_of_1024(text, size_bytes):
+    read = size().read(node(text))
+    assert (read, type(read)) == (size_bytes, int)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +67,8 @@ def test_what_is_no_duration_is_refused(text):
 
 @given(st.integers(0, 10**15))
 @example(1024890)  # whose %g has an exponent
-def test_sizes_are_written_as_they_are_read(size):
-    assert Size().read(node(Size().write(size))) == size
+def test_sizes_are_written_as_they_are_read(size_bytes):
+    assert size().read(node(size().write(size_bytes))) == size_bytes
 
 
 @given(st.integers(0, 30 * 86400 * 1000))
@@ -74,14 +84,11 @@ def test_durations_are_written_as_people_do(seconds, text):
     assert duration().write(seconds) == text
 
 
-def test_a_truth_value_is_true_or_false_and_on_is_told_what_to_say():
-    assert Truth().read(node("true")) is True
+def test_a_truth_value_is_on_or_off_and_yes_is_told_what_to_say():
+    assert (OnOff().read(node("true")), OnOff().read(node("off"))) == (True, False)
     with pytest.raises(Invalid) as invalid:
-        Truth().read(node("on"))
-    assert (str(invalid.value), invalid.value.suggestion) == (
-        "must be true or false, not the text 'on'",
-        "true",
-    )
+        OnOff().read(node("yes"))
+    assert (str(invalid.value), invalid.value.suggestion) == ("must be on or off, not the text 'yes'", "on")
 
 
 def test_a_wrong_choice_names_all_and_the_nearest():
@@ -92,7 +99,7 @@ def test_a_wrong_choice_names_all_and_the_nearest():
 
 
 def test_one_text_or_several():
-    kind = Several(names=("linux", "macos"))
+    kind = Several(Choice(("linux", "macos")))
     assert kind.read(node("linux")) == ("linux",)
     assert kind.read(Items((node("linux"), node("macos")), Mark())) == ("linux", "macos")
     assert (kind.write(("linux",)), kind.write(("linux", "macos"))) == ("linux", "[linux, macos]")

@@ -7,9 +7,8 @@ import pytest
 
 from supervisor.options.meanings import pinned
 from supervisor.options.render import render
-from supervisor.profile.definition import Listen, ModelSource
+from supervisor.profile.definition import NAME_PATTERN, Listen, ModelSource
 from supervisor.profile.jsonschema import FIRST_LINE, schema_text
-from supervisor.profile.kinds import NAME_PATTERN
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder
 
