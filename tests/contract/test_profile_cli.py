@@ -108,9 +108,22 @@ def test_what_show_prints_is_the_same_profile(home, name):
         "listen",
         "gateway",
         "restart",
+        "health",
+        "stop",
         "aliases",
+        "placement",
+        "guardrails",
     ):
         assert getattr(again, section) == getattr(before, section)
+
+
+def test_show_names_who_places_the_model_and_what_is_refused(folder):
+    (folder / "mine.yaml").write_text("model: demo\nplacement: auto\n")
+    lines = run("show", "mine")[0].splitlines()
+    assert [line.split() for line in lines[-2:]] == [
+        ["placement:", "auto", "#", "mine.yaml:2"],
+        ["guardrails:", "balanced", "#", "default"],
+    ]
 
 
 def test_show_json_has_values_and_origins(home):
