@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from supervisor.clients.endpoint import KEY_ENV, ClientApp, Endpoint, Recipe, Snippet
+from supervisor.clients.client_endpoint import KEY_ENV, ClientApp, Endpoint, Recipe, Snippet
 from supervisor.clients.recipes import CLIENTS, where_the_key_is
 
 PAGE = Path(__file__).parent / "clients.md"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..clients.endpoint import (
+from ..clients.client_endpoint import (
     KEY_ENV,
     Endpoint,
     Recipe,

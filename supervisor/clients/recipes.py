@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import NotFound
-from .endpoint import ClientApp, Endpoint, Recipe, Snippet, quoted
+from .client_endpoint import ClientApp, Endpoint, Recipe, Snippet, quoted
 
 _AGENT_TOKENS = 32_768
 """An agent's own instructions and tools take 10,000 to 25,000 tokens before the first question."""

@@ -78,7 +78,7 @@ class Choice(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin(Kind):
+class WebOrigin(Kind):
     """An origin as browsers send it (RFC 6454, 6.2): a scheme, a host, a port."""
 
     pattern = r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"

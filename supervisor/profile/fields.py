@@ -21,10 +21,10 @@ from .field_kinds import (
     Integer,
     Kind,
     OnOff,
-    Origin,
     OrOff,
     Several,
     Text,
+    WebOrigin,
     duration,
     nearest,
     size,
@@ -41,7 +41,7 @@ SECTIONS = {
     "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",
     "server": "llama-server options by their long or short names, without the dashes; null takes back an "
     "inherited one.",
-    "args": "A raw llama-server option list, as a text or a list; it is folded into 'server'.",
+    "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
     "env": "Environment variables for llama-server.",
     "listen": "Where clients come in.",
     "gateway": "What holds, guards and passes on what clients ask for, or 'off'.",
@@ -97,7 +97,7 @@ def _kind(declared: Any, attribute: str, limits: Mapping[str, Any]) -> Kind:  # 
     text = Text(limits.get("what", "a text"), limits.get("pattern", ""))
     words: tuple[str, ...] = limits.get("words", ())
     if get_origin(declared) is tuple:
-        return Several(Origin() if "origins" in limits else Choice(words) if words else text)
+        return Several(WebOrigin() if "origins" in limits else Choice(words) if words else text)
     if get_origin(declared) is Literal:
         words = get_args(declared)
         return OnOff(as_word=True) if words == ("on", "off") else Choice(words)

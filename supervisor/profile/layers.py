@@ -21,6 +21,9 @@ from .field_kinds import Invalid
 from .fields import BY_KEY
 from .yaml_nodes import Items, Mark, Node, Problem, Scalar, TableEntry, kind_name
 
+Reader = Callable[[Node], object]
+"""Raises ``Invalid``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -54,10 +57,14 @@ class LayerBuilder:
         self._notes: list[str] = []
         self._problems: list[Problem] = []
 
-    def read(self, key: str, node: Node, mark: Mark, written: str = "") -> None:
-        """One declared field; ``written`` is what the user called it, where that is another name."""
+    def read(self, key: str, node: Node, mark: Mark, written: str = "", read: Reader | None = None) -> None:
+        """
+        One value, as ``read`` or else the key's own kind reads it.
+
+        ``written`` is what the user called it, where that is another name.
+        """
         try:
-            self.put(key, BY_KEY[key].kind.read(node), mark, written)
+            self.put(key, (read or BY_KEY[key].kind.read)(node), mark, written)
         except Invalid as invalid:
             self.problem(node.mark, written or key, invalid.message, invalid.suggestion)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +13,13 @@ from .field_kinds import Invalid, read_json
 from .fields import (
     BY_KEY,
     ENV_PATTERN,
-    FREE,
     PARAMETERS,
     SECTIONS,
     known_spelling,
     names_under,
     nearest_key,
 )
-from .layers import Layer, LayerBuilder, add_args, add_entries, is_null
+from .layers import Layer, LayerBuilder, Reader, add_args, add_entries, is_null
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
@@ -88,14 +87,29 @@ def _mapping(builder: LayerBuilder, table: Table, prefix: str) -> None:
 
 
 def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
-    if key in FREE:
-        _FREE_READERS[key](builder, entry.value)
+    if key == "args":
+        add_args(builder, entry.value)
     elif key in SHORT_FORMS and isinstance(entry.value, Scalar):
         SHORT_FORMS[key](builder, entry.value, entry.mark)
     elif key in BY_KEY:
         builder.read(key, entry.value, entry.mark)
-    elif table := _table(builder, key, entry.value, "keys: " + ", ".join(names_under(key))):
-        _mapping(builder, table, key)
+    elif not isinstance(entry.value, Table):
+        what = _FREE_NAMES.get(key) or "keys: " + ", ".join(names_under(key))
+        message = f"must be a mapping ({what}), not {kind_name(entry.value)}"
+        builder.problem(entry.value.mark, key, message)
+    elif key == "server":
+        add_entries(builder, entry.value.entries)
+    elif key in _FREE_VALUES:
+        add_free(builder, key, entry.value.entries)
+    else:
+        _mapping(builder, entry.value, key)
+
+
+_FREE_NAMES = {
+    "server": "option names with values",
+    "env": "variable names with values",
+    PARAMETERS: "names of parameters with values",
+}
 
 
 def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
@@ -114,61 +128,29 @@ SHORT_FORMS = {"model": _model, "gateway": _gateway}
 """Sections of which one word may say all."""
 
 
-def _server(builder: LayerBuilder, node: Node) -> None:
-    if table := _table(builder, "server", node, "option names with values"):
-        add_entries(builder, table.entries)
+def add_free(builder: LayerBuilder, section: str, entries: Iterable[TableEntry]) -> None:
+    """Environment variables, or parameters of requests; null takes an inherited one back."""
+    pattern, what, read = _FREE_VALUES[section]
+    for entry in entries:
+        key = f"{section}.{entry.key}"
+        if not re.fullmatch(pattern, entry.key):
+            builder.problem(entry.mark, key, f"is no name for {what}")
+        elif is_null(entry.value):
+            builder.clear(key)
+        else:
+            builder.read(key, entry.value, entry.mark, read=read)
 
 
-def _env(builder: LayerBuilder, node: Node) -> None:
-    if table := _table(builder, "env", node, "variable names with values"):
-        for entry in table.entries:
-            variable(builder, entry.key, entry.value, entry.mark)
+def _read_variable(node: Node) -> str:
+    """Numbers and truth values are taken as they are written."""
+    if not isinstance(node, Scalar) or "\0" in node.text:
+        raise Invalid(f"must be a text, not {kind_name(node)}")
+    return node.text
 
 
-def variable(builder: LayerBuilder, name: str, node: Node, mark: Mark) -> None:
-    """One environment variable; numbers and truth values are taken as they are written."""
-    if not re.fullmatch(ENV_PATTERN, name):
-        builder.problem(mark, f"env.{name}", "is no name for an environment variable")
-    elif is_null(node):
-        builder.clear(f"env.{name}")
-    elif not isinstance(node, Scalar) or "\0" in node.text:
-        builder.problem(node.mark, f"env.{name}", f"must be a text, not {kind_name(node)}")
-    else:
-        builder.put(f"env.{name}", node.text, mark)
-
-
-def _parameters(builder: LayerBuilder, node: Node) -> None:
-    if table := _table(builder, PARAMETERS, node, "names of parameters with values"):
-        for entry in table.entries:
-            parameter(builder, entry.key, entry.value, entry.mark)
-
-
-def parameter(builder: LayerBuilder, name: str, node: Node, mark: Mark) -> None:
-    """One parameter of requests; ``null`` takes an inherited one back, as everywhere."""
-    key = f"{PARAMETERS}.{name}"
-    if not re.fullmatch(PARAMETER_PATTERN, name):
-        builder.problem(mark, key, "is no name for a parameter")
-    elif is_null(node):
-        builder.clear(key)
-    else:
-        try:
-            builder.put(key, read_json(node), mark)
-        except Invalid as invalid:
-            builder.problem(node.mark, key, invalid.message)
-
-
-def _table(builder: LayerBuilder, key: str, node: Node, what: str) -> Table | None:
-    if isinstance(node, Table):
-        return node
-    builder.problem(node.mark, key, f"must be a mapping ({what}), not {kind_name(node)}")
-    return None
-
-
-_FREE_READERS = {
-    "server": _server,
-    "env": _env,
-    "args": add_args,
-    PARAMETERS: _parameters,
+_FREE_VALUES: dict[str, tuple[str, str, Reader]] = {
+    "env": (ENV_PATTERN, "an environment variable", _read_variable),
+    PARAMETERS: (PARAMETER_PATTERN, "a parameter", read_json),
 }
 
 
@@ -218,9 +200,10 @@ def _option_name(key: str) -> str:
 def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
     section, _, rest = key.partition(".")
     if section == "env" and rest:
-        variable(builder, rest, node, _NOWHERE)
+        add_free(builder, section, [TableEntry(rest, _NOWHERE, node)])
     elif key.startswith(f"{PARAMETERS}."):
-        parameter(builder, key.removeprefix(f"{PARAMETERS}."), _collection(node), _NOWHERE)
+        name = key.removeprefix(f"{PARAMETERS}.")
+        add_free(builder, PARAMETERS, [TableEntry(name, _NOWHERE, _collection(node))])
     elif key not in {*BY_KEY, *SHORT_FORMS, PARAMETERS} or key == "extends":
         builder.problem(_NOWHERE, key, "no such key", _nearest(section, rest))
     elif is_null(node):

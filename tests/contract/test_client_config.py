@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from supervisor.cli import client_config as command
-from supervisor.clients.endpoint import Endpoint
+from supervisor.clients.client_endpoint import Endpoint
 from supervisor.clients.recipes import NAMES, find_client
 from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen

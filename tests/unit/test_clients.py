@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.clients.endpoint import (
+from supervisor.clients.client_endpoint import (
     KEY_ENV,
     Endpoint,
     context_of,

@@ -10,9 +10,9 @@ from supervisor.profile.field_kinds import (
     Integer,
     Invalid,
     OnOff,
-    Origin,
     OrOff,
     Several,
+    WebOrigin,
     duration,
     read_json,
 )
@@ -129,7 +129,7 @@ def test_a_switch_is_written_as_it_is_read(kind, text):
     ],
 )
 def test_origins_that_browsers_send_are_taken(origin):
-    assert Several(Origin()).read(Scalar(origin, origin, Mark(1, 1))) == (origin,)
+    assert Several(WebOrigin()).read(Scalar(origin, origin, Mark(1, 1))) == (origin,)
 
 
 def test_a_star_is_refused_with_the_reason():
@@ -150,7 +150,7 @@ def test_a_star_is_refused_with_the_reason():
 )
 def test_what_is_no_origin_is_refused(text, suggestion):
     with pytest.raises(Invalid, match="must be an origin such as") as invalid:
-        Origin().read(node(text))
+        WebOrigin().read(node(text))
     assert invalid.value.suggestion == suggestion
 
 

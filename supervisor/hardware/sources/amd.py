@@ -9,7 +9,6 @@ from ..hardware import Gpu
 from ..machine import Machine
 from . import pci
 from .gpu_report import GpuReport
-from .pci import known, name_of
 from .tool_output import pci_address, whole
 
 NODES = "/sys/class/kfd/kfd/topology/nodes"
@@ -63,12 +62,12 @@ def _gpu(machine: Machine, address: str, kfd: Mapping[str, str]) -> Gpu:
     vendor, device = pci.ids(machine, address)
     device_id, revision = f"{vendor}:{device}", _revision(machine, address)
     gfx = kfd.get(address) or _discovered(machine, address)
-    model = known(device_id, revision)
+    model = pci.known(device_id, revision)
     integrated = gfx[3:] in APUS if gfx else (model.integrated if model else None)
     total, free, shared = _memory(machine, address, integrated=integrated)
     return Gpu(
         vendor="amd",
-        name=_product(machine, address) or name_of(machine, device_id, revision),
+        name=_product(machine, address) or pci.name_of(machine, device_id, revision),
         pci=address,
         device_id=device_id,
         memory_bytes=total,

@@ -44,8 +44,8 @@ def ask_all(
 
     for name, source in sources.items():
         threading.Thread(target=work, args=(name, source), daemon=True).start()
-    late = GpuReport(notes=(f"did not answer within {patience_seconds:g} s.",))
-    told = dict.fromkeys(sources, late)
+    late = f"did not answer within {patience_seconds:g} s."
+    told = {name: GpuReport(notes=(f"{name} {late}",)) for name in sources}
     deadline = time.monotonic() + patience_seconds
     for _ in sources:
         try:
@@ -53,8 +53,4 @@ def ask_all(
         except queue.Empty:
             break
         told[name] = answer
-    return tuple(_named(name, answer) if answer is late else answer for name, answer in told.items())
-
-
-def _named(name: str, late: GpuReport) -> GpuReport:
-    return GpuReport(notes=tuple(f"{name} {note}" for note in late.notes))
+    return tuple(told.values())

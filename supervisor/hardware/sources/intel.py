@@ -6,7 +6,6 @@ from ..hardware import Gpu
 from ..machine import Machine
 from . import pci
 from .gpu_report import GpuReport
-from .pci import name_of
 from .tool_output import whole
 
 _WINDOW_BYTES = 256 * 1024 * 1024  # of a card without resizable BAR, and the aperture of integrated graphics
@@ -24,7 +23,7 @@ def _gpu(machine: Machine, address: str) -> Gpu:
     own = None if integrated else _own_memory(machine, address)
     return Gpu(
         vendor="intel",
-        name=name_of(machine, device_id),
+        name=pci.name_of(machine, device_id),
         pci=address,
         device_id=device_id,
         memory_bytes=own,

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..gpus import merge, shared
+from ..gpu_merge import merge, shared
 from ..hardware import Cpu, Gpu, Hardware, Node
 from ..machine import Machine
 from . import amd, intel, nvidia, pci, vulkan

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..gpus import merge
+from ..gpu_merge import merge
 from ..hardware import Cpu, Gpu, Hardware
 from ..machine import Machine
 from . import nvidia, vulkan

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import TypeVar
 
 from .hardware import Gpu, PcieLink
+
+_Record = TypeVar("_Record", Gpu, PcieLink)
+_UNKNOWN = (None, "", (), "unknown")
 
 
 def merge(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
@@ -54,36 +58,21 @@ def _plain(name: str) -> str:
 def _both(first: Gpu, second: Gpu) -> Gpu:
     """Each field from ``first`` if it knows it; the figures of the memory belong together."""
     memory = first if first.memory_bytes is not None else second
-    return Gpu(
-        vendor=first.vendor if first.vendor != "unknown" else second.vendor,
-        name=first.name or second.name,
-        pci=first.pci or second.pci,
-        device_id=first.device_id or second.device_id,
+    link = _filled(first.link, second.link) if first.link and second.link else first.link or second.link
+    return replace(
+        _filled(first, second),
         memory_bytes=memory.memory_bytes,
         free_bytes=memory.free_bytes,
         shared_bytes=memory.shared_bytes,
-        integrated=first.integrated if first.integrated is not None else second.integrated,
-        unified=first.unified if first.unified is not None else second.unified,
-        driver=first.driver or second.driver,
-        driver_version=first.driver_version or second.driver_version,
-        cuda=first.cuda or second.cuda,
-        architecture=first.architecture or second.architecture,
-        link=_links(first.link, second.link),
-        nodes=first.nodes or second.nodes,
+        link=link,
         sources=tuple(dict.fromkeys((*first.sources, *second.sources))),
     )
 
 
-def _links(first: PcieLink | None, second: PcieLink | None) -> PcieLink | None:
-    if first is None or second is None:
-        return first or second
-    return replace(
-        first,
-        width=first.width or second.width,
-        max_width=first.max_width or second.max_width,
-        speed_gts=first.speed_gts or second.speed_gts,
-        max_speed_gts=first.max_speed_gts or second.max_speed_gts,
-    )
+def _filled(first: _Record, second: _Record) -> _Record:
+    """``first`` with what it does not know from ``second``."""
+    unknown = [each.name for each in fields(first) if getattr(first, each.name) in _UNKNOWN]
+    return replace(first, **{name: getattr(second, name) for name in unknown})
 
 
 _SMALL_BYTES = 4 * 1024**3
