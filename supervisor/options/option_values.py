@@ -159,10 +159,6 @@ def _read_number(_option: HelpOption, value: OptionValue) -> float:
     return number
 
 
-def _read_choice(option: HelpOption, value: OptionValue) -> str:
-    return _member(option, str(value), value)
-
-
 def _read_text(_option: HelpOption, value: OptionValue) -> str:
     if isinstance(value, bool):
         raise BadOptionValue(f"takes a value, not {_shown(value)}; write it in quotes if a word is meant")
@@ -185,7 +181,7 @@ _READERS: dict[OptionKind, Callable[[HelpOption, OptionValue], OptionValue]] = {
     OptionKind.SWITCH: _read_switch,
     OptionKind.INTEGER: _read_integer,
     OptionKind.NUMBER: _read_number,
-    OptionKind.CHOICE: _read_choice,
+    OptionKind.CHOICE: lambda option, value: _member(option, str(value), value),
     OptionKind.TEXT: _read_text,
 }
 

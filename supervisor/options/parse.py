@@ -98,7 +98,12 @@ class _ArgumentReader:
         values: list[str] = []
         while len(values) < reading.option.arity and self._value_follows():
             values.append(self._take())
-        if reading.name in dialect.PAIRED and values and ":" not in values[0] and self._number_follows():
+        if (
+            reading.name in dialect.PAIRED
+            and values
+            and ":" not in values[0]
+            and _NUMBER.match(self._peek() or "")
+        ):
             values[0] += ":" + self._take()
         return values
 
@@ -131,9 +136,6 @@ class _ArgumentReader:
 
     def _switch_word_follows(self) -> bool:
         return (self._peek() or "").lower() in _SWITCH_WORDS
-
-    def _number_follows(self) -> bool:
-        return _NUMBER.match(self._peek() or "") is not None
 
     def _value_follows(self) -> bool:
         following = self._peek()
@@ -183,7 +185,8 @@ def parse_option(written: str, value: OptionValue) -> GivenOption | OptionProble
             written, f"{written} makes llama-server print something and exit; it is not for serving"
         )
     try:
-        return GivenOption(written, reading.name, _positive(reading, read_value(reading.option, value)))
+        positive = read_value(reading.option, value)
+        return GivenOption(written, reading.name, not positive if reading.negated else positive)
     except BadOptionValue as error:
         return OptionProblem(written, f"{written} {error}")
 
@@ -191,10 +194,6 @@ def parse_option(written: str, value: OptionValue) -> GivenOption | OptionProble
 def unknown_option(written: str) -> OptionProblem:
     """The problem of an option that no llama-server has, with the nearest that one does."""
     return OptionProblem(written, f"llama-server has no option {written}", nearest(written))
-
-
-def _positive(reading: Reading, value: OptionValue) -> OptionValue:
-    return not value if reading.negated else value
 
 
 def resolve_meanings(

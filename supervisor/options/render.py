@@ -36,7 +36,7 @@ def render(options: Mapping[str, OptionValue], capabilities: Capabilities) -> Re
     """
     The argument list, in the order of ``options``, that makes this build do what they mean.
 
-    Secrets are left out, saying which environment variable carries them (``vocabulary.SECRETS``).
+    Secrets are left out, saying which environment variable carries them (``SECRETS``).
     """
     parts = [_one(key, value, capabilities) for key, value in options.items()]
     return Rendered(

@@ -8,15 +8,15 @@ that a test keeps fresh.  The program itself validates with positions, by ``load
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 from ..options import dialect
 from ..options.help import HelpOption
 from ..options.meanings import pinned, understand
 from ..options.option_values import OptionKind, option_kind
+from . import fields
 from .definition import PARAMETER_PATTERN
 from .field_kinds import JSON, either
-from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, names_under
+from .fields import BY_KEY, ENV_PATTERN, SECTIONS, names_under
 
 FILE_NAME = "schema.json"
 FIRST_LINE = f"# yaml-language-server: $schema={FILE_NAME}\n"
@@ -34,7 +34,10 @@ def json_schema() -> JSON:
         "title": "goss-supervisor profile",
         "description": "How to run one model on one kind of machine.",
         **_mapping(""),
-        "$defs": dict(sorted(_definitions())),
+        "$defs": {
+            name: {"description": option.summary, **_or_null(_option(option))}
+            for name, option in sorted(_options().items())
+        },
     }
 
 
@@ -52,7 +55,7 @@ def _property(key: str) -> JSON:
         field = BY_KEY[key]
         default = {} if field.default in (None, ()) else {"default": _plain(field.kind.write(field.default))}
         return {"description": field.description, **_or_null(field.kind.json_schema()), **default}
-    return {"description": SECTIONS[key], **_or_null(_FREE[key]() if key in _FREE else _mapping(key))}
+    return {"description": SECTIONS[key], **_or_null(_free(key))}
 
 
 def _plain(written: str) -> object:
@@ -68,51 +71,39 @@ def _or_null(schema: JSON) -> JSON:
     return either(schema, {"type": "null"})
 
 
-def _model() -> JSON:
-    short: JSON = {
-        "type": "string",
-        "description": "'demo', or the path of a GGUF file",
-        "examples": ["demo"],
-    }
-    return {"anyOf": [short, _mapping("model")]}
-
-
-def _gateway() -> JSON:
-    return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
-
-
-def _parameters() -> JSON:
-    return {"type": "object", "propertyNames": {"pattern": f"^{PARAMETER_PATTERN}$"}}
-
-
-def _env() -> JSON:
-    scalar: JSON = {"type": ["string", "number", "boolean", "null"]}
-    names = {"pattern": f"^{ENV_PATTERN}$"}
-    return {"type": "object", "propertyNames": names, "additionalProperties": scalar}
-
-
-def _args() -> JSON:
-    words: JSON = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
-    return {"anyOf": [{"type": "string"}, words]}
+def _free(key: str) -> JSON:
+    """Sections that one word may say all of, and those whose keys are not ours."""
+    match key:
+        case "model":
+            about = "'demo', or the path of a GGUF file"
+            short: JSON = {"type": "string", "description": about, "examples": ["demo"]}
+            return {"anyOf": [short, _mapping("model")]}
+        case "gateway":
+            return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
+        case "args":
+            words: JSON = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
+            return {"anyOf": [{"type": "string"}, words]}
+        case "env":
+            scalar: JSON = {"type": ["string", "number", "boolean", "null"]}
+            names = {"pattern": f"^{ENV_PATTERN}$"}
+            return {"type": "object", "propertyNames": names, "additionalProperties": scalar}
+        case "server":
+            return _server()
+        case fields.PARAMETERS:
+            return {"type": "object", "propertyNames": {"pattern": f"^{PARAMETER_PATTERN}$"}}
+        case _:
+            return _mapping(key)
 
 
 def _server() -> JSON:
     options = _options()
     spellings = {
-        spelling.lstrip("-"): name for name, option in options.items() for spelling in _names(option)
+        spelling.lstrip("-"): name
+        for name, option in options.items()
+        for spelling in (*option.names, *option.negative_names)
     }
     properties = {spelling: {"$ref": f"#/$defs/{name}"} for spelling, name in sorted(spellings.items())}
     return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-_FREE = {
-    "model": _model,
-    "gateway": _gateway,
-    "env": _env,
-    "args": _args,
-    "server": _server,
-    PARAMETERS: _parameters,
-}
 
 
 def _options() -> dict[str, HelpOption]:
@@ -122,15 +113,6 @@ def _options() -> dict[str, HelpOption]:
         reading for spelling in spellings if (reading := understand(spelling)) and not reading.is_action
     ]
     return {reading.name: reading.option for reading in readings}
-
-
-def _names(option: HelpOption) -> tuple[str, ...]:
-    return (*option.names, *option.negative_names)
-
-
-def _definitions() -> Iterator[tuple[str, JSON]]:
-    for name, option in _options().items():
-        yield name, {"description": option.summary, **_or_null(_option(option))}
 
 
 def _option(option: HelpOption) -> JSON:

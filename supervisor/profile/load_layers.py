@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,11 +120,10 @@ def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
         builder.read("model.path", node, mark, "model")
 
 
-def _gateway(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
-    builder.read("gateway.mode", node, mark, "gateway")
-
-
-SHORT_FORMS = {"model": _model, "gateway": _gateway}
+SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
+    "model": _model,
+    "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
+}
 """Sections of which one word may say all."""
 
 

@@ -241,7 +241,9 @@ class CheckResult:
 
 def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
     """Files, or profiles by name; all profiles where nothing is given."""
-    sound, problems, warnings = [], dict[str, None](), [] if given else _strays(store)
+    sound, problems = [], dict[str, None]()
+    strays = () if given else store.strays()
+    warnings = [f"{stray}: is never found by name; name it like my-profile.yaml" for stray in strays]
     for each in given or store.names():
         try:
             profile = _resolve_given(each, store)
@@ -249,30 +251,15 @@ def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
             problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is told once
         else:
             sound.append(each)
-            warnings += _warnings(each, profile)
+            if profile.model == ModelSource():
+                warnings.append(f"{each}: names no model; it can be extended, not started")
     return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
 
 
 def _resolve_given(given: str, store: ProfileStore) -> Profile:
     path = Path(given)
-    if not _is_file_name(given):
+    if re.fullmatch(NAME_PATTERN, given) and not given.endswith((".yaml", ".yml")):
         path = store.find(given).path
     elif not re.fullmatch(NAME_PATTERN + r"\.yaml", path.name) and path.is_file():
         raise ConfigError(f"{given}: the file's name is no profile's; name it like my-profile.yaml")
     return resolve_layer(load_file(path, path.stem), store)
-
-
-def _is_file_name(given: str) -> bool:
-    return not re.fullmatch(NAME_PATTERN, given) or given.endswith((".yaml", ".yml"))
-
-
-def _warnings(given: str, profile: Profile) -> list[str]:
-    return (
-        [f"{given}: names no model; it can be extended, not started"]
-        if profile.model == ModelSource()
-        else []
-    )
-
-
-def _strays(store: ProfileStore) -> list[str]:
-    return [f"{stray}: is never found by name; name it like my-profile.yaml" for stray in store.strays()]

@@ -46,13 +46,9 @@ def hardware(machine: Machine) -> Hardware:
         cpu=cpu(machine),
         ram_bytes=ram,
         available_bytes=available,
-        gpus=tuple(_with_nodes(machine, gpu) for gpu in gpus),
+        gpus=tuple(replace(gpu, nodes=nodes_of(machine, gpu)) for gpu in gpus),
         notes=(*(note for each in told for note in each.notes), *gpu_notes, *limit_note),
     )
-
-
-def _with_nodes(machine: Machine, gpu: Gpu) -> Gpu:
-    return replace(gpu, nodes=nodes_of(machine, gpu))
 
 
 def _meminfo(machine: Machine) -> dict[str, int]:

@@ -74,14 +74,10 @@ def cuda_version(text: str) -> str:
 
 def parse(text: str, fields: Sequence[str], cuda: str, os: Os, source: str = "nvidia-smi") -> tuple[Gpu, ...]:
     """A line for each GPU; what is no such line is passed over, warnings among it."""
-    rows = _rows(text)
+    # Not as CSV: nvidia-smi quotes nothing, and a quote must not swallow the lines after it.
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
     records = (dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields))
     return tuple(_smi_gpu(record, cuda, os, source) for record in records if _is_gpu(record))
-
-
-def _rows(text: str) -> list[list[str]]:
-    """Not as CSV: nvidia-smi quotes nothing, and a quote must not swallow the lines after it."""
-    return [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
 
 
 def _is_gpu(record: dict[str, str]) -> bool:
@@ -91,6 +87,7 @@ def _is_gpu(record: dict[str, str]) -> bool:
 def _smi_gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
     total, free = whole(record["memory.total"]), whole(record["memory.free"])
     version = record["driver_version"] if re.match(r"\d", record["driver_version"]) else ""
+    capability = record.get("compute_cap", "")
     unified = total is None and _UNIFIED.search(record["name"]) is not None
     return Gpu(
         vendor="nvidia",
@@ -104,7 +101,7 @@ def _smi_gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
         driver=f"nvidia {version}".strip() if os != "windows" else version,
         driver_version=version,
         cuda=cuda,
-        architecture=_capability(record.get("compute_cap", "")),
+        architecture=capability if re.fullmatch(r"\d{1,2}\.\d", capability, re.ASCII) else "",
         link=None if unified else _link(record),  # of an internal bus, at one lane
         sources=(source,),
     )
@@ -114,10 +111,6 @@ def _device_id(text: str) -> str:
     """``0x280310DE``: device before vendor."""
     found = re.fullmatch(r"0x([0-9A-Fa-f]{4})([0-9A-Fa-f]{4})", text)
     return f"{found[2]}:{found[1]}".lower() if found else ""
-
-
-def _capability(text: str) -> str:
-    return text if re.fullmatch(r"\d{1,2}\.\d", text, re.ASCII) else ""
 
 
 def _link(record: dict[str, str]) -> PcieLink | None:

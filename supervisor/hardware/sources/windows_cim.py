@@ -12,7 +12,7 @@ from ..hardware import Cpu, Gpu, Hardware
 from ..machine import Machine
 from . import nvidia, vulkan
 from .gpu_report import ask_all
-from .tool_output import ToolAnswer, ask, document, items, number, text
+from .tool_output import ask, document, items, number, text
 
 _ENUM = r"HKLM:\SYSTEM\CurrentControlSet\Enum\ ".strip()
 _CLASS = r"HKLM:\SYSTEM\CurrentControlSet\Control\Class\ ".strip()
@@ -85,13 +85,9 @@ def _record(machine: Machine) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         if record:
             return record, ()
         notes.append(note)
-        if _hung(answer):
+        if "did not answer" in answer.note:
             break
     return {}, tuple(notes)
-
-
-def _hung(answer: ToolAnswer) -> bool:
-    return "did not answer" in answer.note
 
 
 def _bytes(kib: object) -> int | None:
