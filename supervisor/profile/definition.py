@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from ..options.option_values import OptionValue
 
@@ -27,13 +27,21 @@ _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 _MANY = 1_000_000
 
 
-def key(default: object, about: str, name: str = "", **limits: object) -> Any:  # noqa: ANN401 - a field
-    """
-    A key of profiles: its default, what it is for, and its name where that is not the attribute without unit.
+class Limits(TypedDict, total=False):
+    """What the type of a key does not say of its values."""
 
-    ``limits`` say what the type does not: ``least`` and ``most``; ``words``, or a ``pattern`` and in words
-    ``what`` it takes; ``absolute`` paths; ``origins`` of web pages; ``or_off`` where off is 0.
-    """
+    least: float
+    most: float
+    words: tuple[str, ...]
+    pattern: str
+    what: str  # a text that matches ``pattern``, in words
+    absolute: bool  # a path from the root or from ~
+    origins: bool  # of web pages
+    or_off: bool  # off is 0
+
+
+def key(default: object, about: str, name: str = "", **limits: Unpack[Limits]) -> Any:  # noqa: ANN401 - a field
+    """A key of profiles: its default, what it is for, and its name if the attribute has another."""
     return field(default=default, metadata={"about": about, "name": name, **limits})
 
 

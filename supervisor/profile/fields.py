@@ -79,7 +79,7 @@ class Field:
 
 
 def _declared(section: str, record: type[Any]) -> Iterator[Field]:
-    """The keys of one section; the fields of a record that are none were not made by ``key``."""
+    """The keys of one section: the fields of its record that ``definition.key`` made."""
     types = get_type_hints(record)
     for each in dataclasses.fields(record):
         if each.metadata:
