@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
 from supervisor.memory.told import Taken
 from supervisor.memory.types import Account, Pool
 from supervisor.model.load import open_model
 from supervisor.model.model import Model
-from supervisor.options.fold import fold
+from supervisor.options.parse import parse_arguments
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.fakes.shapes import SHAPES, Size, write_sparse
@@ -62,7 +62,7 @@ def grid() -> Iterator[str]:
 
 
 def planned(model: Model, words: Sequence[str], features: Sequence[str], *, whole_batch: bool) -> Account:
-    options = dict(fold(words).options)
+    options = dict(parse_arguments(words).options)
     if whole_batch:  # llama-fit-params has one slot where nothing else is said, and logits of every token
         options.setdefault("parallel", 1)
     settings = settings_of(options, None, model)

@@ -12,15 +12,15 @@ from .engine.build import Build
 from .engine.choice.survey import survey
 from .engine.choose import find
 from .engine.means import Means
-from .hardware.types import Hardware
+from .hardware.hardware import Hardware
 from .memory.fitting import fit
 from .model.locate import locate_whole
 from .model.model import Model
 from .paths import Paths
 from .prepare import means_of
+from .profile.definition import Profile
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
-from .profile.types import Profile
 from .profile_model import look_at, look_at_draft, path_of
 from .progress import Silent
 

@@ -19,20 +19,20 @@ from .engine.build import Build
 from .engine.choose import acquire, find
 from .engine.means import Means
 from .errors import DoesNotFit, SupervisorError
-from .hardware.known import hardware_of
+from .hardware.detection import hardware_of
 from .memory.asked import told_about
 from .memory.fitting import Fitted, Telling, fit, notes_of
 from .memory.kept_figures import Figures, key_of
 from .model.demo import ensure_demo
 from .model.locate import parts_of
-from .options.types import OptionValue
+from .options.option_values import OptionValue
 from .paths import Paths
 from .plan.listen import Listen
 from .plan.make import ModelAtHand, make_plan
 from .plan.types import LaunchPlan
+from .profile.definition import Profile
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
-from .profile.types import Profile
 from .profile_door import inside_of, listen_of, shared_names
 from .profile_model import get_model, look_at, look_at_draft, path_of
 from .progress import Progress, Silent

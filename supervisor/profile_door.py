@@ -11,9 +11,9 @@ from .engine.build import Build
 from .errors import ConfigError, SupervisorError
 from .paths import Paths
 from .plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
+from .profile.definition import ModelSource, Profile
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
-from .profile.types import Model, Profile
 
 
 def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Listen | None:
@@ -62,7 +62,7 @@ def _offers(profile: Profile, paths: Paths) -> tuple[Offer, ...]:
 
 def _startable(name: str, store: ProfileStore) -> Profile:
     profile = resolve(name, store)
-    if profile.model == Model():
+    if profile.model == ModelSource():
         raise ConfigError("it names no model")
     return profile
 

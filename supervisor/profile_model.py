@@ -12,7 +12,7 @@ from .model.load import open_model
 from .model.locate import locate, locate_whole
 from .model.model import Model
 from .paths import Paths
-from .profile.types import Profile
+from .profile.definition import Profile
 from .progress import Progress
 
 

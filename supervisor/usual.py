@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from .daemon.places import record_file
 from .errors import NotFound
-from .hardware.known import hardware_of
+from .hardware.detection import hardware_of
 from .paths import Paths
-from .profile.matching import Fit
+from .profile.matching import Fit, rank_stored
 from .profile.store import ProfileStore
-from .profile.suited import rank_stored
 from .server.record import read_record
 
 

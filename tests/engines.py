@@ -17,7 +17,7 @@ from supervisor.engine.choose import acquire
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.prepare import means_of
-from supervisor.profile.types import Engine, Source
+from supervisor.profile.definition import Engine, Source
 
 NEWS_SECONDS = 10.0
 

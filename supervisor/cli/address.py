@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from ..errors import StartFailed
-from ..profile.types import Profile
+from ..profile.definition import Profile
 from ..server.address import bind_addresses, is_socket_path
 
 

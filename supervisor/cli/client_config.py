@@ -9,9 +9,15 @@ from typing import Any
 
 import click
 
-from ..clients.table import CLIENTS, NAMES, find_client
-from ..clients.target import target_of_offer, target_of_plan, target_of_profile
-from ..clients.types import KEY_ENV, Recipe, Target
+from ..clients.client_endpoint import (
+    KEY_ENV,
+    ClientEndpoint,
+    Recipe,
+    endpoint_of_offer,
+    endpoint_of_plan,
+    endpoint_of_profile,
+)
+from ..clients.recipes import CLIENTS, NAMES, find_client
 from ..daemon.places import keys_file
 from ..errors import UsageError
 from ..gateway.door.keys import KeyFile
@@ -62,7 +68,7 @@ def _list(*, as_json: bool) -> None:
         click.echo(table(("name", "what it is"), [list(each.values()) for each in listed]))
 
 
-def _document(name: str, target: Target, recipe: Recipe) -> dict[str, Any]:
+def _document(name: str, target: ClientEndpoint, recipe: Recipe) -> dict[str, Any]:
     told = {"url": target.url, "model": target.model, "key_env": target.key_env}
     return {"schema": 1, "client": name, **told, "context_tokens": target.context_tokens, **asdict(recipe)}
 
@@ -76,18 +82,18 @@ def _show(recipe: Recipe) -> None:
         click.echo(f"note: {step}", err=True)
 
 
-def _target(paths: Paths, profile: str | None) -> Target:
+def _target(paths: Paths, profile: str | None) -> ClientEndpoint:
     """Of what runs; of a profile, at the address that is open if it is offered there."""
     has_keys = bool(KeyFile(keys_file(paths)).keys())
     url, plan, listen = running(paths)
-    target = target_of_plan(plan, listen, url, has_keys=has_keys) if plan and url else None
+    target = endpoint_of_plan(plan, listen, url, has_keys=has_keys) if plan and url else None
     if plan and target and profile in {None, plan.profile}:
         return target
     name = profile or usual_profile(paths).name
     resolved = resolve(name, ProfileStore(paths.profiles))
     if listen and target and any(offer.profile == name for offer in listen.offers):
-        return target_of_offer(resolved, target)
-    return target_of_profile(resolved, has_keys=has_keys)
+        return endpoint_of_offer(resolved, target)
+    return endpoint_of_profile(resolved, has_keys=has_keys)
 
 
 def _checked(key_env: str | None) -> str | None:
@@ -108,7 +114,7 @@ def _checked(key_env: str | None) -> str | None:
     return key_env
 
 
-def _note(target: Target) -> str:
+def _note(target: ClientEndpoint) -> str:
     """What is open to the network has another address there."""
     lan = address_for_others()
     there = (

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import click
 
-from ..hardware.known import hardware_of
-from ..hardware.types import Cpu, Gpu, Hardware, PcieLink
+from ..hardware.detection import hardware_of
+from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
 from ..paths import Paths
-from ..profile.matching import Ranking
+from ..profile.matching import Ranking, rank_stored
 from ..profile.store import ProfileStore
-from ..profile.suited import rank_stored
 from .common import hardware_option, json_option
 from .output import size, table
 

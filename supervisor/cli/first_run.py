@@ -22,12 +22,12 @@ from .output import size
 from .progress import waiting
 
 if TYPE_CHECKING:
-    from ..hardware.types import Hardware
+    from ..hardware.hardware import Hardware
     from ..outlook import Outlook, Part
     from ..plan.listen import Listen as GatewayListen
     from ..plan.types import LaunchPlan
+    from ..profile.definition import Listen, Profile
     from ..profile.matching import Fit
-    from ..profile.types import Listen, Profile
 
 LARGE_BYTES = 10**9  # nobody expects a download of gigabytes from a script that never said so
 EXIT_DECLINED = 1
@@ -62,7 +62,7 @@ def welcome(
     last = read_record(record_file(paths))
     if last is not None and last.profile == usual.name:
         return
-    from ..hardware.known import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
+    from ..hardware.detection import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
     from ..outlook import outlook  # noqa: PLC0415 - the same
 
     hardware = hardware_of(paths)

@@ -8,15 +8,15 @@ from ..engine.catalogue import pins
 from ..engine.choice.survey import Option, survey
 from ..engine.flavours import family
 from ..errors import NotFound, UsageError
-from ..hardware.known import hardware_of
-from ..hardware.types import Hardware
+from ..hardware.detection import hardware_of
+from ..hardware.hardware import Hardware
 from ..paths import Paths
+from ..profile.definition import Profile
+from ..profile.drafts import StarterBasis, starter_text
 from ..profile.jsonschema import FILE_NAME, schema_text
+from ..profile.matching import rank_stored
 from ..profile.resolve import resolve
-from ..profile.starter import Ground, starter_text
 from ..profile.store import ProfileStore, write_atomically
-from ..profile.suited import rank_stored
-from ..profile.types import Profile
 from .first_run import machine_in_words
 
 DEFAULT_NAME = "mine"
@@ -45,17 +45,17 @@ def init(name: str) -> None:
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
 
 
-def _ground(store: ProfileStore, hardware: Hardware) -> Ground:
+def _ground(store: ProfileStore, hardware: Hardware) -> StarterBasis:
     """Raises NotFound where no profile fits."""
     best = rank_stored(store, hardware).best
     if best is None:
         raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
     base = resolve(best.name, store)
-    ground = Ground(machine_in_words(hardware), base, best.reason)
+    ground = StarterBasis(machine_in_words(hardware), base, best.reason)
     option = _best_flavour(base, hardware)
     if option is None:
         return ground
-    return Ground(ground.machine, base, best.reason, family(option.flavour), option.reason)
+    return StarterBasis(ground.machine, base, best.reason, family(option.flavour), option.reason)
 
 
 def _best_flavour(base: Profile, hardware: Hardware) -> Option | None:

@@ -13,13 +13,11 @@ import click
 
 from ..errors import ConfigError, SupervisorError, UsageError
 from ..paths import Paths
-from ..profile.check import check_profiles
-from ..profile.drafts import Draft, new_profile, save_imported
-from ..profile.importer import import_command
+from ..profile.definition import Profile
+from ..profile.drafts import Draft, import_command, new_profile, save_imported
 from ..profile.jsonschema import schema_text
-from ..profile.resolve import resolve
+from ..profile.resolve import check_profiles, resolve
 from ..profile.store import ProfileStore, StoredProfile
-from ..profile.types import Profile
 from ..profile.yaml_text import redacted, render, rows_of_profile
 from .common import complete_profiles, confirmed, json_option
 from .output import table

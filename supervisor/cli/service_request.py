@@ -14,7 +14,7 @@ import click
 from ..daemon import client
 from ..errors import AlreadyRunning, NotFound, NotRunning, PermissionDenied, UsageError
 from ..paths import HOME_VARIABLE, Paths, named_home
-from ..profile.types import Profile
+from ..profile.definition import Profile
 from ..service.account import is_root, make_home, prepare_as, user_of_system
 from ..service.surroundings import kept, path_of_services
 from ..service.types import NAME, Manager, Request, Scope, Service

@@ -29,8 +29,8 @@ from .progress import StderrProgress, waiting_for_the_daemon
 
 if TYPE_CHECKING:
     from ..prepare import Preparation
+    from ..profile.definition import Profile
     from ..profile.matching import Fit
-    from ..profile.types import Profile
     from ..progress import Progress
 
 

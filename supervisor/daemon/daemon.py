@@ -17,7 +17,7 @@ from ..fleet.fleet import Fleet
 from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
-from ..profile.types import AutoUpdate
+from ..profile.definition import AutoUpdate
 from ..server.address import url_of
 from ..server.instance import Instance, iso
 from ..server.lifecycle import Outcome

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_json
-from ..profile.types import AutoUpdate
+from ..profile.definition import AutoUpdate
 from .helpers import LOOK_FOR_UPDATE, Answer
 
 log = logging.getLogger(__name__)

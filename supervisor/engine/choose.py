@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
-from ..profile.types import Engine
+from ..profile.definition import Engine
 from .build import Build
 from .fitness import Wanted, wanted_number, why_not_embedded
 from .ground import ASKED, OFFERS, Ground, because, promised

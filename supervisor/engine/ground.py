@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
-from ..options.vocabulary import pinned as pinned_options
+from ..options.meanings import pinned as pinned_options
 from .build import Build
 from .catalogue.releases import REPOSITORY
 from .choice.survey import order_flavours

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..hardware.types import Hardware
+from ..hardware.hardware import Hardware
 from ..paths import Paths
-from ..profile.types import Engine
+from ..profile.definition import Engine
 from ..progress import Progress
 from .catalogue.catalogue import Catalogue
 from .catalogue.github import Access

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..errors import NoSuitableEngine, SupervisorError
-from ..profile.types import Engine
+from ..profile.definition import Engine
 from .build import Build
 from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..profile.types import Gateway
+from ..profile.definition import GatewaySettings
 
 Phase = Literal["serving", "coming", "asleep", "down", "ending"]
 Reason = Literal["full", "late", "down", "ending", "asleep", "switch"]
@@ -86,7 +86,7 @@ Action = Go | Refuse | Wake | Switch
 class Admission:
     """The one queue of a gateway.  Every method gives what is to be done now, in order."""
 
-    def __init__(self, settings: Gateway) -> None:
+    def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.situation = Situation("coming")
         self.waiting: deque[Ticket] = deque()

@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..profile.types import Effort
-from ..profile.types import Gateway as Settings
+from ..profile.definition import Effort
+from ..profile.definition import GatewaySettings as Settings
 from .admission import Ticket
 from .api.dialects import Trouble
 from .api.peek import is_streaming

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from ..plan.listen import Listen
-from ..profile.types import Gateway as Settings
+from ..profile.definition import GatewaySettings as Settings
 from ..server.table import State
 from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
 from .api import parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..tool import Outcome, run_tool
-from .types import Os
+from .hardware import Os
 
 TIMEOUT_SECONDS = 5.0  # of each program that is asked
 READ_BYTES = 1024 * 1024

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..decoding import Malformed, decode, kind_of, shown
 from ..errors import ConfigError, NotFound
-from .types import Hardware
+from .hardware import Hardware
 
 SCHEMA = 1
 _BESIDE = ("schema", "profiles")  # what detect --json adds to the record

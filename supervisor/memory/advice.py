@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .settings import Settings
 from .types import RAM, Ledger
 from .verdict import Changes, Guardrails, Judgement, Verdict, Weigh, judge, place_of, size

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..engine.build import Build
+from ..options.option_values import OptionValue
 from ..options.render import render
-from ..options.types import OptionValue
 from ..tool import run_engine
 from .kept_figures import Figures, key_of
 from .settings import Settings

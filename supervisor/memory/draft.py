@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .types import Account, Figure, Ledger
 
 MODEL = "spec-draft-model"

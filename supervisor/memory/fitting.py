@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ..engine.build import Build
-from ..hardware.types import Hardware
+from ..hardware.hardware import Hardware
 from ..model.model import Model
-from ..options.types import OptionValue
-from ..profile.types import Profile
+from ..options.option_values import OptionValue
+from ..profile.definition import Profile
 from .advice import Advice, advise, in_words
 from .corrected import corrected
 from .draft import DRAFTED, draft_options, with_draft

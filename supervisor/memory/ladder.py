@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 
 UBATCHES = (4096, 2048, 1024, 512)
 """Tokens of a prompt that are read at once; 512 is llama.cpp's default."""

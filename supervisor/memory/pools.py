@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..engine.fitness import DEVICES
 from ..engine.flavours import family
-from ..hardware.types import Gpu, Hardware
+from ..hardware.hardware import Gpu, Hardware
 from .types import RAM, Pool
 
 _MIB = 1024**2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .search import MAPPED, Found, Search, Wanted
 from .verdict import Guardrails, Verdict, Weigh, judge, place_of, size
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .ladder import UBATCHES, Ladder, Rung, ladder, without_gpu
 from .types import RAM, Account, Pool
 from .verdict import Changes, Guardrails, Verdict, Weigh, judge

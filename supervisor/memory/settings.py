@@ -14,8 +14,7 @@ from typing import Literal
 
 from ..model.kinds import KINDS, TensorKind
 from ..model.model import Model
-from ..options.types import OptionValue
-from ..options.values import words
+from ..options.option_values import OptionValue, words_of
 
 _MIB = 1024**2
 _CELLS = 256  # n_ctx and n_ctx_seq are rounded up to it: llama_context
@@ -99,7 +98,7 @@ class Reader:
         value = self.options.get(name)
         if isinstance(value, bool):
             return "on" if value else "off"
-        return default if value is None else ",".join(words(value))
+        return default if value is None else ",".join(words_of(value))
 
     def choice(self, name: str, known: Sequence[str]) -> str:
         """One of ``known``, of which the first is the default."""

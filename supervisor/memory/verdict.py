@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..options.types import OptionValue
+from ..options.option_values import OptionValue
 from .types import RAM, Account, Ledger, Pool
 
 Guardrails = Literal["off", "relaxed", "balanced", "strict"]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .help import Capabilities
-    from .types import OptionValue
+    from .option_values import OptionValue
 
 VALUE = "{}"  # stands for the value in ``says``
 ANY = None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Era:
     """
     ``meaning: value`` is said as ``says`` by the builds that list those options.
 
@@ -65,51 +65,51 @@ _NUMBER = "this build takes a number only: its own default holds"
 
 ROWS = (
     # The more that is said, the earlier the row stands: --direct-io has precedence over mapping.
-    Row("load-mode", "dio", ("--direct-io",), "--direct-io is this build's word for it", _LOAD),
-    Row("load-mode", "none", ("--no-mmap", "--no-direct-io"), _EACH, _LOAD),
-    Row("load-mode", "none", ("--no-mmap",), "--no-mmap is this build's word for it", _LOAD),
-    Row("load-mode", "mlock", ("--mlock", "--no-mmap", "--no-direct-io"), _EACH, _LOAD),
-    Row("load-mode", "mlock", ("--mlock", "--no-mmap"), "this build maps as well unless told not to", _LOAD),
-    Row("load-mode", "mmap+mlock", ("--mlock", "--mmap", "--no-direct-io"), _EACH, _LOAD),
-    Row("load-mode", "mmap+mlock", ("--mlock", "--mmap"), _EACH, _LOAD),
-    Row("load-mode", "mmap+mlock", ("--mlock",), "this build maps anyway", _LOAD),
-    Row("load-mode", "mmap", ("--mmap", "--no-direct-io"), _EACH, _LOAD),
-    Row("load-mode", "mmap", ("--mmap",), "--mmap is this build's word for it", _LOAD),
-    Row("load-mode", "auto", ("--no-direct-io",), "mapping is what auto means", _LOAD),
-    Row("load-mode", "auto", (), "this build maps unless told not to", _LOAD, lists=("--no-mmap",)),
-    Row("load-mode", "auto", (), "mapping is this build's default", _LOAD, lists=("--load-mode",)),
-    Row("load-mode", "mmap", (), "this build maps unless told not to", _LOAD, lists=("--no-mmap",)),
-    Row("flash-attn", "on", ("--flash-attn",), "in this build --flash-attn is a switch without a value", _FA),
-    Row("flash-attn", "off", (), "off is what this build does by itself", _FA, ("--flash-attn",)),
-    Row("flash-attn", "auto", (), "this build leaves it off, unable to decide", _FA, ("--flash-attn",)),
-    Row("log-colors", "on", ("--log-colors",), "in this build --log-colors is a switch", "common/arg.cpp"),
-    Row("log-colors", "off", (), "off is this build's default", "common/arg.cpp", lists=("--log-colors",)),
-    Row("spec-draft-n-max", ANY, ("--draft-max", VALUE), "--draft-max is this build's name for it", _SPEC),
-    Row("spec-draft-n-min", ANY, ("--draft-min", VALUE), "--draft-min is this build's name for it", _SPEC),
-    Row(
+    Era("load-mode", "dio", ("--direct-io",), "--direct-io is this build's word for it", _LOAD),
+    Era("load-mode", "none", ("--no-mmap", "--no-direct-io"), _EACH, _LOAD),
+    Era("load-mode", "none", ("--no-mmap",), "--no-mmap is this build's word for it", _LOAD),
+    Era("load-mode", "mlock", ("--mlock", "--no-mmap", "--no-direct-io"), _EACH, _LOAD),
+    Era("load-mode", "mlock", ("--mlock", "--no-mmap"), "this build maps as well unless told not to", _LOAD),
+    Era("load-mode", "mmap+mlock", ("--mlock", "--mmap", "--no-direct-io"), _EACH, _LOAD),
+    Era("load-mode", "mmap+mlock", ("--mlock", "--mmap"), _EACH, _LOAD),
+    Era("load-mode", "mmap+mlock", ("--mlock",), "this build maps anyway", _LOAD),
+    Era("load-mode", "mmap", ("--mmap", "--no-direct-io"), _EACH, _LOAD),
+    Era("load-mode", "mmap", ("--mmap",), "--mmap is this build's word for it", _LOAD),
+    Era("load-mode", "auto", ("--no-direct-io",), "mapping is what auto means", _LOAD),
+    Era("load-mode", "auto", (), "this build maps unless told not to", _LOAD, lists=("--no-mmap",)),
+    Era("load-mode", "auto", (), "mapping is this build's default", _LOAD, lists=("--load-mode",)),
+    Era("load-mode", "mmap", (), "this build maps unless told not to", _LOAD, lists=("--no-mmap",)),
+    Era("flash-attn", "on", ("--flash-attn",), "in this build --flash-attn is a switch without a value", _FA),
+    Era("flash-attn", "off", (), "off is what this build does by itself", _FA, ("--flash-attn",)),
+    Era("flash-attn", "auto", (), "this build leaves it off, unable to decide", _FA, ("--flash-attn",)),
+    Era("log-colors", "on", ("--log-colors",), "in this build --log-colors is a switch", "common/arg.cpp"),
+    Era("log-colors", "off", (), "off is this build's default", "common/arg.cpp", lists=("--log-colors",)),
+    Era("spec-draft-n-max", ANY, ("--draft-max", VALUE), "--draft-max is this build's name for it", _SPEC),
+    Era("spec-draft-n-min", ANY, ("--draft-min", VALUE), "--draft-min is this build's name for it", _SPEC),
+    Era(
         "checkpoint-min-step", ANY, ("--checkpoint-every-n-tokens", VALUE), "its older name", "b8218 to b9310"
     ),
-    Row("gpu-layers", "all", ("--gpu-layers", "99"), _ALL, _NGL),
-    Row("gpu-layers", "auto", (), _NUMBER, _NGL, ("--gpu-layers",)),
-    Row("spec-draft-ngl", "all", ("--gpu-layers-draft", "99"), _ALL, _NGL),
-    Row("spec-draft-ngl", "auto", (), _NUMBER, _NGL, ("--gpu-layers-draft",)),
+    Era("gpu-layers", "all", ("--gpu-layers", "99"), _ALL, _NGL),
+    Era("gpu-layers", "auto", (), _NUMBER, _NGL, ("--gpu-layers",)),
+    Era("spec-draft-ngl", "all", ("--gpu-layers-draft", "99"), _ALL, _NGL),
+    Era("spec-draft-ngl", "auto", (), _NUMBER, _NGL, ("--gpu-layers-draft",)),
     # What did not exist yet, said as what those builds did anyway.
-    Row("cache-ram", 0, (), "this build has no prompt cache in RAM", "#16391, b6723", before=6723),
-    Row("fit", "off", (), "this build never changes what it was told", "#16653, b7407", before=7407),
-    Row("reasoning-effort", "default", (), "this build leaves it to the template", "b10434", before=10434),
-    Row("reasoning", "auto", (), "this build leaves it to the template", "b8287", before=8287),
-    Row("reasoning-preserve", False, (), "this build does not preserve it", "b9837", before=9837),
-    Row("sleep-idle-seconds", -1, (), "this build never sleeps", "b7492", before=7492),
-    Row("sse-ping-interval", -1, (), "this build sends no pings", "b9478", before=9478),
-    Row("ctx-checkpoints", 0, (), "this build makes no checkpoints", "b6160", before=6160),
-    Row("lazy-mode", "off", (), "this build reads every tensor at the start", "after b10587", before=10588),
-    Row("n-cpu-ffn", 0, (), "this build cannot move them", "after b10587", before=10588),
-    Row("moe-cache-mib", 0, (), "this build has no such cache", "after b11434", before=11435),
+    Era("cache-ram", 0, (), "this build has no prompt cache in RAM", "#16391, b6723", before=6723),
+    Era("fit", "off", (), "this build never changes what it was told", "#16653, b7407", before=7407),
+    Era("reasoning-effort", "default", (), "this build leaves it to the template", "b10434", before=10434),
+    Era("reasoning", "auto", (), "this build leaves it to the template", "b8287", before=8287),
+    Era("reasoning-preserve", False, (), "this build does not preserve it", "b9837", before=9837),
+    Era("sleep-idle-seconds", -1, (), "this build never sleeps", "b7492", before=7492),
+    Era("sse-ping-interval", -1, (), "this build sends no pings", "b9478", before=9478),
+    Era("ctx-checkpoints", 0, (), "this build makes no checkpoints", "b6160", before=6160),
+    Era("lazy-mode", "off", (), "this build reads every tensor at the start", "after b10587", before=10588),
+    Era("n-cpu-ffn", 0, (), "this build cannot move them", "after b10587", before=10588),
+    Era("moe-cache-mib", 0, (), "this build has no such cache", "after b11434", before=11435),
 )
 
 REFUSED = (
     # A number that was accepted and meant something else, or nothing.
-    Row("parallel", -1, (), "the number of slots is chosen automatically since b6925", "#16736", before=6925),
+    Era("parallel", -1, (), "the number of slots is chosen automatically since b6925", "#16736", before=6925),
 )
 
 GONE: Mapping[str, str] = {
@@ -153,7 +153,7 @@ LEGACY: Mapping[str, str] = {
 
 def rendering(
     meaning: str, value: OptionValue, capabilities: Capabilities
-) -> tuple[Row, tuple[str, ...]] | None:
+) -> tuple[Era, tuple[str, ...]] | None:
     """How a build says what it does not take in today's form, or None if no row knows."""
     for row in ROWS:
         if row.meaning == meaning and row.value in (ANY, value) and row.applies_to(capabilities):
@@ -161,7 +161,7 @@ def rendering(
     return None
 
 
-def refusal(meaning: str, value: OptionValue, capabilities: Capabilities) -> Row | None:
+def refusal(meaning: str, value: OptionValue, capabilities: Capabilities) -> Era | None:
     """Why a build must not be told this, although its help would allow it."""
     return next(
         (r for r in REFUSED if (r.meaning, r.value) == (meaning, value) and r.applies_to(capabilities)), None
@@ -173,7 +173,7 @@ def source_of_switch(meaning: str) -> str:
     return next((row.source for row in ROWS if row.meaning == meaning and row.value == "on"), "")
 
 
-def modern(meaning: str, said: Mapping[str, OptionValue]) -> tuple[Row, OptionValue]:
+def modern(meaning: str, said: Mapping[str, OptionValue]) -> tuple[Era, OptionValue]:
     """
     Today's value of what was said with options of ``LEGACY`` (all of one meaning), and the row that knows.
 

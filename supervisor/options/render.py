@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from . import dialect, values
+from . import dialect
 from .meanings import SECRETS, canonical, closest, describe, understand
-from .types import OptionValue, Problem, Rendered, Translation
+from .option_values import (
+    BadOptionValue,
+    OptionProblem,
+    OptionValue,
+    Translation,
+    check_fits,
+    read_value,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from .help import Capabilities, HelpOption
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The argument list for one build; usable only when ``problems`` is empty."""
+
+    argv: tuple[str, ...]
+    translations: tuple[Translation, ...] = ()
+    problems: tuple[OptionProblem, ...] = ()
 
 
 def render(options: Mapping[str, OptionValue], capabilities: Capabilities) -> Rendered:
     """
     The argument list, in the order of ``options``, that makes this build do what they mean.
 
-    Secrets are left out, saying which environment variable carries them (``vocabulary.SECRETS``).
+    Secrets are left out, saying which environment variable carries them (``SECRETS``).
     """
     parts = [_one(key, value, capabilities) for key, value in options.items()]
     return Rendered(
@@ -35,14 +53,16 @@ def _one(key: str, value: OptionValue, capabilities: Capabilities) -> Rendered:
         return _problem(key, f"neither this release nor {_build(capabilities)} knows {key}", capabilities)
     reading = understand(name)
     if reading is not None and reading.is_action:
-        return Rendered((), (), (Problem(key, f"--{name} makes llama-server print something and exit"),))
+        return Rendered(
+            (), (), (OptionProblem(key, f"--{name} makes llama-server print something and exit"),)
+        )
     if name in SECRETS:
         reason = f"passed as {SECRETS[name]} in the environment: secrets never stand in an argument list"
         return Rendered((), (Translation(key, (), reason),))
     try:
-        value = values.read(meaning, value)
-    except values.BadValue as error:
-        return Rendered((), (), (Problem(key, f"--{name} {error}"),))
+        value = read_value(meaning, value)
+    except BadOptionValue as error:
+        return Rendered((), (), (OptionProblem(key, f"--{name} {error}"),))
     if refused := dialect.refusal(name, value, capabilities):
         return _problem(
             key, f"{_build(capabilities)} cannot do {name}: {value}: {refused.reason}", capabilities
@@ -87,15 +107,15 @@ def _valued(name: str, value: OptionValue, meaning: HelpOption, capabilities: Ca
     if option.arity != meaning.arity or (meaning.many == "comma" and option.many != "comma"):
         return _several(name, str(value), said, option, capabilities)
     try:
-        values.fit(option, value)
-    except values.BadValue as error:
+        check_fits(option, value)
+    except BadOptionValue as error:
         return _otherwise(name, value, capabilities, why=str(error))
-    argv = _repeated(said, value) if meaning.many == "repeat" else (said, *values.words(value))
+    argv = _repeated(said, value) if meaning.many == "repeat" else (said, *words_of(value))
     return Rendered(argv, _renamed(name, said, meaning))
 
 
 def _repeated(said: str, value: OptionValue) -> tuple[str, ...]:
-    return tuple(chain.from_iterable((said, word) for word in values.words(value)))
+    return tuple(chain.from_iterable((said, word) for word in words_of(value)))
 
 
 def _several(name: str, value: str, said: str, option: HelpOption, capabilities: Capabilities) -> Rendered:
@@ -130,7 +150,7 @@ def _otherwise(name: str, value: OptionValue, capabilities: Capabilities, why: s
 
 def _problem(key: str, message: str, capabilities: Capabilities) -> Rendered:
     spellings = tuple(name for option in capabilities.options for name in option.names)
-    return Rendered((), (), (Problem(key, message, closest(key, spellings)),))
+    return Rendered((), (), (OptionProblem(key, message, closest(key, spellings)),))
 
 
 def _build(capabilities: Capabilities) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from ..errors import ConfigError
-from ..options.types import OptionValue
-from ..profile.types import Gateway, Profile
+from ..options.option_values import OptionValue
+from ..profile.definition import GatewaySettings, Profile
 from .types import LaunchPlan
 
 GATEWAY_OPTIONS = {
@@ -51,7 +51,7 @@ class Listen:
     profile: str
     host: str
     port: int
-    settings: Gateway = field(default_factory=Gateway)
+    settings: GatewaySettings = field(default_factory=GatewaySettings)
     offers: tuple[Offer, ...] = ()
     keys: tuple[str, ...] = ()
     tls_certificate: str = ""  # paths of PEM files; both or none

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from ..engine.build import Build
 from ..errors import ConfigError
 from ..options.help import Capabilities
+from ..options.meanings import SECRETS
+from ..options.option_values import OptionProblem, OptionValue, Translation
 from ..options.render import render
-from ..options.types import OptionValue, Problem, Translation
-from ..options.vocabulary import SECRETS
-from ..profile.types import AutoUpdate, Listen, Origin, Profile
+from ..profile.definition import AutoUpdate, Listen, Origin, Profile
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
 from .types import LaunchPlan, Parameters
 
@@ -143,7 +143,7 @@ def _with_what_we_always_say(
     return {**meant, "host": listen.host, **port}
 
 
-def _explain(problem: Problem, profile: Profile, build: Build) -> str:
+def _explain(problem: OptionProblem, profile: Profile, build: Build) -> str:
     origin: Origin | None = profile.origins.get(f"server.{problem.option}")
     place = f"{origin}: " if origin else f"profile {profile.name}: "
     nearest = f" (nearest: {problem.suggestion})" if problem.suggestion else ""

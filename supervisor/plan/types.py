@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..options.types import Translation
-from ..profile.types import AutoUpdate, Effort, Health, Restart, Stop
+from ..options.option_values import Translation
+from ..profile.definition import AutoUpdate, Effort, Health, Restart, Stop
 
 
 @dataclass(frozen=True, slots=True)

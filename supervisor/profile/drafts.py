@@ -1,17 +1,23 @@
-"""Profiles in the making: new ones, imported ones, and texts that are being edited."""
+"""Profiles in the making: new, for this machine, imported from a command line, and being edited."""
 
 from __future__ import annotations
 
 import itertools
+import re
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from .importer import Imported
+from ..options.commandline import CommandLine, split_command
+from .definition import Profile
 from .jsonschema import FILE_NAME, FIRST_LINE, schema_text
-from .load import load, read_bytes
+from .layers import Layer, LayerBuilder, add_command_line
+from .load_layers import load, read_bytes
 from .resolve import resolve, resolve_layer
 from .store import ProfileStore, valid_name, write_atomically
-from .yaml_text import render, rows_of_profile
+from .yaml_nodes import Mark, write_value
+from .yaml_text import render, rows_of_profile, rows_of_values
 
 
 def new_profile(name: str, other: str, store: ProfileStore) -> Path:
@@ -84,3 +90,186 @@ class Draft:
             _lay_schema(self.store)
         self.path.unlink(missing_ok=True)
         return saved
+
+
+_COMMAND_LINE = "command line"
+_VARIABLE = re.compile(r"\$\{?\w|%\w+%")
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """``text`` is a profile that loads; ``name`` is made from the model's where none was given."""
+
+    name: str
+    text: str
+    notes: tuple[str, ...]
+
+
+def import_command(text: str, store: ProfileStore, name: str = "") -> Imported:
+    """Raises ``ConfigError`` for options that make no sense, ``UsageError`` for a text without a server."""
+    command = split_command(text)
+    layer = _layer(command)
+    resolve_layer(layer, store)
+    name = name or _name_from(layer)
+    notes = (*layer.notes, *_advice(command, layer))
+    return Imported(name, _imported_text(layer, notes), notes)
+
+
+def _layer(command: CommandLine) -> Layer:
+    builder = LayerBuilder("", _COMMAND_LINE)
+    add_command_line(builder, command, Mark())
+    return builder.done()
+
+
+def _name_from(layer: Layer) -> str:
+    """gpt-oss-120b-mxfp4 from …/gpt-oss-120b-mxfp4-00001-of-00003.gguf."""
+    model = layer.values.get("model.file") or layer.values.get("model.path") or layer.values.get("model.repo")
+    if model is None:
+        return "imported"
+    stem = re.sub(r"(\.gguf|-gguf)$", "", PureWindowsPath(str(model.value)).name.lower())
+    return re.sub(r"[^a-z0-9._-]+", "-", _SPLIT.sub("", stem)).strip("-._") or "imported"
+
+
+def _advice(command: CommandLine, layer: Layer) -> list[str]:
+    advice = []
+    if len(PureWindowsPath(command.program).parts) > 1:
+        advice.append(
+            f"the program was {command.program}; engine: {{source: path, path: …}} would take just that one"
+        )
+    if not any(key.startswith("model.") for key in layer.values):
+        advice.append("no model was named; the profile needs one, or extends one that has")
+    model = layer.values.get("model.path")
+    if model and _VARIABLE.search(str(model.value)):
+        advice.append(f"{model.value} has a variable in it, which is not replaced; write the path itself")
+    return advice
+
+
+def _imported_text(layer: Layer, notes: tuple[str, ...]) -> str:
+    comments = "".join(f"# {line}\n" for note in notes for line in note.splitlines())
+    head = "# Imported from a llama-server command line.\n" + comments
+    return (
+        FIRST_LINE + head + render(rows_of_values({key: value.value for key, value in layer.values.items()}))
+    )
+
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StarterBasis:
+    """
+    What the profile is made from: a machine in a line, the profile that suits it, and why.
+
+    ``flavour`` is a family of engines, "" where none is known, with the reason why it is the one.
+    """
+
+    machine: str
+    base: Profile
+    reason: str
+    flavour: str = ""
+    flavour_reason: str = ""
+
+
+def starter_text(name: str, ground: StarterBasis) -> str:
+    """The YAML of profile ``name``."""
+    base = ground.base
+    sections = (_head(name, ground), _engine(ground), _placement(ground), _context(ground), _listen(base))
+    return FIRST_LINE + "\n".join("".join(f"{line}\n" for line in section) for section in sections)
+
+
+def _head(name: str, ground: StarterBasis) -> Iterator[str]:
+    base = ground.base.name
+    yield "#"
+    yield from _comment(f"Made by goss-supervisor init for this machine: {ground.machine}.")
+    yield from _comment(
+        f"What is not said here comes from {base}: `goss-supervisor profile show {name}` shows all that "
+        f"holds, `goss-supervisor plan {name}` what it takes of the memory."
+    )
+    yield f"description: {write_value(f'{ground.base.description or base}, on this machine')}"
+    yield from _comment(f"It fits best: {ground.reason}.")
+    yield f"extends: {base}"
+
+
+def _engine(ground: StarterBasis) -> Iterator[str]:
+    said = ground.base.engine.flavour
+    if said:
+        yield "engine:"
+        yield from _comment(f"What {ground.base.name} says; `goss-supervisor engine survey` shows others.", 2)
+        yield f"  flavour: {write_value(said)}"
+    elif ground.flavour:
+        yield "engine:"
+        yield from _comment(f"The best for this machine: {ground.flavour_reason}.", 2)
+        yield f"  flavour: {write_value(ground.flavour)}"
+    else:
+        yield from _comment(
+            "No official build is known for this machine; see `goss-supervisor engine survey`."
+        )
+
+
+def _is_cpu(ground: StarterBasis) -> bool:
+    return (ground.base.engine.flavour or ground.flavour) == "cpu"
+
+
+def _placement(ground: StarterBasis) -> Iterator[str]:
+    """Where the base has options of its own for it, ``auto`` would contradict them."""
+    base = ground.base
+    if base.placement == "pinned":
+        yield from _comment(
+            f"What goes to the GPU is what {base.name} says, as it was reported to run well; `plan` shows it."
+        )
+    elif _is_cpu(ground):
+        yield from _comment(
+            "Everything lies in RAM, since the engine is for the CPU; `plan` shows how much that takes. "
+            "`engine` would leave to llama.cpp what is fitted to the memory."
+        )
+        yield "placement: auto"
+    else:
+        yield from _comment(
+            "As much on a GPU as fits beside the context, the rest in RAM; `plan` says why it comes out so. "
+            "`engine` would leave that to llama.cpp."
+        )
+        yield "placement: auto"
+
+
+def _context(ground: StarterBasis) -> Iterator[str]:
+    base = ground.base
+    said = base.server.get("ctx-size")
+    what = "Tokens that a conversation can hold."
+    if said is None:
+        kept = "" if _is_cpu(ground) else ", and more of the model goes to the RAM for it"
+        yield from _comment(
+            f"{what} {base.name} does not say, so it is the longest that fits, up to what the model was "
+            f"trained for. A number here is kept{kept}."
+        )
+        yield from ("# server:", "#   ctx-size: 32768")
+    else:
+        yield "server:"
+        yield from _comment(f"{what} It is what {base.name} says; more takes more memory.", 2)
+        yield f"  ctx-size: {write_value(said)}"
+
+
+def _listen(base: Profile) -> Iterator[str]:
+    yield "listen:"
+    yield from _comment(
+        "127.0.0.1 is this computer only. 0.0.0.0 lets your network in; then a key is asked for, and the "
+        "first is made and shown at the start.",
+        2,
+    )
+    yield f"  host: {write_value(base.listen.host)}"
+    yield from _comment("Clients keep this address, whatever runs behind it.", 2)
+    yield f"  port: {base.listen.port}"
+
+
+def _comment(text: str, indent: int = 0) -> list[str]:
+    """Wrapped; what is no character to be read, as a broken tool may tell of a machine, is left out."""
+    lead = f"{' ' * indent}# "
+    plain = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return textwrap.wrap(
+        plain,
+        _WIDTH,
+        initial_indent=lead,
+        subsequent_indent=lead,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )

@@ -1,26 +1,25 @@
 """
 A JSON Schema (draft 2020-12) of profiles, for completion and help in editors.
 
-Generated from ``schema.FIELDS`` and from the options that are known; ``profiles/schema.json`` is a copy
+Generated from ``fields`` and from the options that are known; ``profiles/schema.json`` is a copy
 that a test keeps fresh.  The program itself validates with positions, by ``load``, and is the judge.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-from ..options import dialect, vocabulary
+from ..options import dialect
 from ..options.help import HelpOption
-from ..options.meanings import understand
-from ..options.values import Kind, kind
-from .gateway_fields import PARAMETER
-from .kinds import JSON
-from .schema import BY_KEY, PARAMETERS, SECTIONS, names_under
+from ..options.meanings import pinned, understand
+from ..options.option_values import OptionKind, option_kind
+from . import fields
+from .definition import PARAMETER_PATTERN
+from .field_kinds import JSON, either
+from .fields import BY_KEY, ENV_PATTERN, SECTIONS, names_under
 
 FILE_NAME = "schema.json"
 FIRST_LINE = f"# yaml-language-server: $schema={FILE_NAME}\n"
-_NULL: JSON = {"type": "null"}
 
 
 def schema_text() -> str:
@@ -35,7 +34,10 @@ def json_schema() -> JSON:
         "title": "goss-supervisor profile",
         "description": "How to run one model on one kind of machine.",
         **_mapping(""),
-        "$defs": dict(sorted(_definitions())),
+        "$defs": {
+            name: {"description": option.summary, **_or_null(_option(option))}
+            for name, option in sorted(_options().items())
+        },
     }
 
 
@@ -53,7 +55,7 @@ def _property(key: str) -> JSON:
         field = BY_KEY[key]
         default = {} if field.default in (None, ()) else {"default": _plain(field.kind.write(field.default))}
         return {"description": field.description, **_or_null(field.kind.json_schema()), **default}
-    return {"description": SECTIONS[key], **_or_null(_FREE[key]() if key in _FREE else _mapping(key))}
+    return {"description": SECTIONS[key], **_or_null(_free(key))}
 
 
 def _plain(written: str) -> object:
@@ -66,76 +68,51 @@ def _plain(written: str) -> object:
 
 def _or_null(schema: JSON) -> JSON:
     """``null`` takes back what is inherited, everywhere."""
-    alternatives = schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
-    assert isinstance(alternatives, list)
-    return {"anyOf": [*alternatives, _NULL]}
+    return either(schema, {"type": "null"})
 
 
-def _model() -> JSON:
-    short: JSON = {
-        "type": "string",
-        "description": "'demo', or the path of a GGUF file",
-        "examples": ["demo"],
-    }
-    return {"anyOf": [short, _mapping("model")]}
-
-
-def _gateway() -> JSON:
-    return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
-
-
-def _parameters() -> JSON:
-    return {"type": "object", "propertyNames": {"pattern": f"^{PARAMETER}$"}}
-
-
-def _env() -> JSON:
-    scalar: JSON = {"type": ["string", "number", "boolean", "null"]}
-    names = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
-    return {"type": "object", "propertyNames": names, "additionalProperties": scalar}
-
-
-def _args() -> JSON:
-    words: JSON = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
-    return {"anyOf": [{"type": "string"}, words]}
+def _free(key: str) -> JSON:
+    """Sections that one word may say all of, and those whose keys are not ours."""
+    match key:
+        case "model":
+            about = "'demo', or the path of a GGUF file"
+            short: JSON = {"type": "string", "description": about, "examples": ["demo"]}
+            return {"anyOf": [short, _mapping("model")]}
+        case "gateway":
+            return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
+        case "args":
+            words: JSON = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
+            return {"anyOf": [{"type": "string"}, words]}
+        case "env":
+            scalar: JSON = {"type": ["string", "number", "boolean", "null"]}
+            names = {"pattern": f"^{ENV_PATTERN}$"}
+            return {"type": "object", "propertyNames": names, "additionalProperties": scalar}
+        case "server":
+            return _server()
+        case fields.PARAMETERS:
+            return {"type": "object", "propertyNames": {"pattern": f"^{PARAMETER_PATTERN}$"}}
+        case _:
+            return _mapping(key)
 
 
 def _server() -> JSON:
     options = _options()
     spellings = {
-        spelling.lstrip("-"): name for name, option in options.items() for spelling in _names(option)
+        spelling.lstrip("-"): name
+        for name, option in options.items()
+        for spelling in (*option.names, *option.negative_names)
     }
     properties = {spelling: {"$ref": f"#/$defs/{name}"} for spelling, name in sorted(spellings.items())}
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
-_FREE = {
-    "model": _model,
-    "gateway": _gateway,
-    "env": _env,
-    "args": _args,
-    "server": _server,
-    PARAMETERS: _parameters,
-}
-
-
 def _options() -> dict[str, HelpOption]:
     """What ``server`` may hold, by today's name, with the options of other eras that have another one now."""
-    spellings = [option.long_name for option in vocabulary.pinned().options] + [
-        f"--{old}" for old in dialect.LEGACY
-    ]
+    spellings = [option.long_name for option in pinned().options] + [f"--{old}" for old in dialect.LEGACY]
     readings = [
         reading for spelling in spellings if (reading := understand(spelling)) and not reading.is_action
     ]
     return {reading.name: reading.option for reading in readings}
-
-
-def _names(option: HelpOption) -> tuple[str, ...]:
-    return (*option.names, *option.negative_names)
-
-
-def _definitions() -> Iterator[tuple[str, JSON]]:
-    for name, option in _options().items():
-        yield name, {"description": option.summary, **_or_null(_option(option))}
 
 
 def _option(option: HelpOption) -> JSON:
@@ -146,18 +123,18 @@ def _option(option: HelpOption) -> JSON:
 
 
 def _one_value(option: HelpOption) -> JSON:
-    match kind(option):
-        case Kind.FLAG:
+    match option_kind(option):
+        case OptionKind.FLAG:
             return {"type": "boolean"}
-        case Kind.SWITCH:
+        case OptionKind.SWITCH:
             return {"enum": [*option.allowed, True, False]}
-        case Kind.INTEGER if option.words:
+        case OptionKind.INTEGER if option.words:
             return {"anyOf": [{"type": "integer"}, {"enum": list(option.words)}]}
-        case Kind.INTEGER:
+        case OptionKind.INTEGER:
             return {"type": "integer"}
-        case Kind.NUMBER:
+        case OptionKind.NUMBER:
             return {"type": "number"}
-        case Kind.CHOICE if not option.many:
+        case OptionKind.CHOICE if not option.many:
             return {"enum": list(option.allowed)}
         case _:
             return {"type": ["string", "number"]}

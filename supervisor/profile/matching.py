@@ -1,4 +1,4 @@
-"""Which profiles are made for a computer, which one is best, and why the others are not.  Pure."""
+"""Which profiles are made for a computer, which one is best, and why the others are not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 
-from ..hardware.types import Gpu, Hardware
-from .types import Match, Profile
+from ..errors import SupervisorError
+from ..hardware.hardware import Gpu, Hardware
+from .definition import Match, Profile
+from .resolve import engine_settings, resolve
+from .store import ProfileStore
 
 GIB = 1024**3
 # What the files take: all parts of the repositories that the shipped profiles name.
@@ -227,3 +230,23 @@ def _or(words: tuple[str, ...]) -> str:
 
 def _gib(number_bytes: int) -> str:
     return f"{number_bytes / GIB:.1f}".removesuffix(".0") + " GiB"
+
+
+def rank_stored(store: ProfileStore, hardware: Hardware) -> Ranking:
+    """
+    All of them; one that is wrong does not suit and says what to do, and stops nobody.
+
+    Raises ConfigError for a ``config.yaml`` that is wrong: it stands under every profile.
+    """
+    engine_settings(store)
+    profiles: list[Profile] = []
+    broken: list[Unfit] = []
+    for stored in store.list():
+        try:
+            profiles.append(resolve(stored.name, store))
+        except SupervisorError:
+            advice = f"it has mistakes: goss-supervisor profile check {stored.name}"
+            broken.append(Unfit(stored.name, (advice,)))
+    own = [stored.name for stored in store.list() if not stored.shipped]
+    ranking = rank(profiles, hardware, own)
+    return Ranking(ranking.best, ranking.others, (*ranking.unfit, *broken))

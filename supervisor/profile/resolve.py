@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
-from ..errors import ConfigError, NotFound
-from ..options.types import OptionValue
-from . import schema, types
-from .layer import Layer, Value
-from .load import load_file
-from .nodes import Mark, Problem
-from .overrides import overrides_layer
-from .settings import settings_layer
+from ..errors import ConfigError, NotFound, SupervisorError
+from . import fields
+from .definition import NAME_PATTERN, Engine, ModelSource, Placement, Profile
+from .layers import Layer, Value
+from .load_layers import load_file, overrides_layer, settings_layer
 from .store import ProfileStore
+from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -41,7 +41,7 @@ _KNOWN_FILES = {
 }
 
 
-def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> types.Profile:
+def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """
     The profile ``name`` of the store with all it extends, and ``--set`` over it.
 
@@ -51,9 +51,7 @@ def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTH
     return resolve_layer(load_file(path, name), store, overrides)
 
 
-def resolve_layer(
-    layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING
-) -> types.Profile:
+def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """The same for a file that was loaded already, in the store or not."""
     lineage, problems = _lineage(layer, store)
     settings = settings_layer(store.settings)
@@ -69,15 +67,15 @@ def resolve_layer(
     return _profile(layer.name, merged, layers, lineage)
 
 
-def engine_settings(store: ProfileStore) -> types.Engine:
+def engine_settings(store: ProfileStore) -> Engine:
     """What ``config.yaml`` says of engines, for commands without a profile.  Raises ``ConfigError``."""
     layer = settings_layer(store.settings)
     if layer is None:
-        return types.Engine()
+        return Engine()
     if layer.problems:
         raise config_error(layer.problems)
     values = {key: value.value for key, value in layer.values.items()}
-    return cast("types.Engine", schema.record("engine", values))
+    return Engine(**fields.attributes("engine", values))
 
 
 def config_error(problems: Sequence[Problem]) -> ConfigError:
@@ -152,7 +150,7 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
         _at(
             merged[small],
             small,
-            f"must not be more than {big}, which is {schema.BY_KEY[big].kind.write(limit)}",
+            f"must not be more than {big}, which is {fields.BY_KEY[big].kind.write(limit)}",
         )
         for small, big in _ORDERED
         if small in merged and (limit := _value(merged, big)) is not None and _value(merged, small) > limit
@@ -197,7 +195,7 @@ _NEEDS = (
 
 
 def _value(merged: Mapping[str, Value], key: str) -> Any:  # noqa: ANN401 - any type that the schema has
-    return merged[key].value if key in merged else schema.BY_KEY[key].default
+    return merged[key].value if key in merged else fields.BY_KEY[key].default
 
 
 def _at(value: Value, key: str, message: str) -> Problem:
@@ -205,46 +203,63 @@ def _at(value: Value, key: str, message: str) -> Problem:
     return Problem(origin.file, Mark(origin.line, origin.column), message, key)
 
 
-def _records(values: dict[str, Any]) -> dict[str, Any]:
-    records = {section: schema.record(section, values) for section in schema.RECORDS}
-    parameters = _under(f"{schema.PARAMETERS}.", values)
-    return {**records, "gateway": replace(records["gateway"], set_params=parameters)}
-
-
 def _profile(
     name: str, merged: Mapping[str, Value], layers: Sequence[Layer], lineage: Sequence[Layer]
-) -> types.Profile:
+) -> Profile:
     values = {key: value.value for key, value in merged.items()}
-    origins = {key: value.origin for key, value in merged.items() if key != "extends"}
-    return types.Profile(
+    records = {
+        section: record(**fields.attributes(section, values)) for section, record in fields.RECORDS.items()
+    }
+    records["model"] = replace(records["model"], demo="model.demo" in values)
+    parameters = _under(f"{fields.PARAMETERS}.", values)
+    records["gateway"] = replace(records["gateway"], set_params=parameters)
+    placement: Placement = "pinned" if PLACING & merged.keys() else "engine"  # for who does not say it
+    return Profile(
         name=name,
-        description=str(values.get("description", "")),
-        model=_model(values),
-        server=cast("dict[str, OptionValue]", _under("server.", values)),
-        env=cast("dict[str, str]", _under("env.", values)),
-        aliases=cast("tuple[str, ...]", values.get("aliases", ())),
-        placement=cast("types.Placement", values.get("placement") or _placement(merged)),
-        guardrails=cast("types.Guardrails", values.get("guardrails", "balanced")),
+        server=_under("server.", values),
+        env=_under("env.", values),
         lineage=tuple(layer.origin for layer in lineage),
-        origins=origins,
+        origins={key: value.origin for key, value in merged.items() if key != "extends"},
         notes=tuple(dict.fromkeys(note for layer in layers for note in layer.notes)),
-        **_records(values),
+        **records,
+        **{"placement": placement, **fields.attributes("", values)},
     )
 
 
-def _placement(merged: Mapping[str, Value]) -> types.Placement:
-    """For who does not say it."""
-    return "pinned" if PLACING & merged.keys() else "engine"
-
-
-def _model(values: Mapping[str, Any]) -> types.Model:
-    return types.Model(
-        path=values.get("model.path"),
-        repo=values.get("model.repo"),
-        file=values.get("model.file"),
-        demo="model.demo" in values,
-    )
-
-
-def _under(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+def _under(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """``sound`` are names or files as given; ``problems`` and ``warnings`` are lines."""
+
+    sound: tuple[str, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
+    """Files, or profiles by name; all profiles where nothing is given."""
+    sound, problems = [], dict[str, None]()
+    strays = () if given else store.strays()
+    warnings = [f"{stray}: is never found by name; name it like my-profile.yaml" for stray in strays]
+    for each in given or store.names():
+        try:
+            profile = _resolve_given(each, store)
+        except SupervisorError as error:
+            problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is told once
+        else:
+            sound.append(each)
+            if profile.model == ModelSource():
+                warnings.append(f"{each}: names no model; it can be extended, not started")
+    return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
+
+
+def _resolve_given(given: str, store: ProfileStore) -> Profile:
+    path = Path(given)
+    if re.fullmatch(NAME_PATTERN, given) and not given.endswith((".yaml", ".yml")):
+        path = store.find(given).path
+    elif not re.fullmatch(NAME_PATTERN + r"\.yaml", path.name) and path.is_file():
+        raise ConfigError(f"{given}: the file's name is no profile's; name it like my-profile.yaml")
+    return resolve_layer(load_file(path, path.stem), store)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import NotFound, PermissionDenied, UsageError
 from ..files import replace_file
-from .schema import NAME_PATTERN
+from .definition import NAME_PATTERN
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -1,13 +1,16 @@
 """
-YAML text to nodes with positions, with the traps taken out.
+YAML text to nodes with positions, with the traps taken out, and plain values back to text.
 
 PyYAML's scanner and event parser are used (libyaml's where it was built in); composing is done here,
 because PyYAML's composer keeps the last of two equal keys, follows YAML 1.1 and builds tags.
 Aliases share one node and are never expanded, so that no document can grow while it is read.
+Plain scalars follow the core schema of YAML 1.2 (chapter 10.3.2): in YAML 1.1, which PyYAML knows, ``on``
+and ``no`` are truth values and ``1:30`` is ninety.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +18,76 @@ from typing import Any, NoReturn
 
 import yaml
 
-from . import scalars
-from .nodes import Entry, Items, Mark, Node, Scalar, Table, kind_name
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value, typed by the YAML 1.2 core schema; ``text`` is what was written."""
+
+    value: bool | int | float | str | None
+    text: str
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    items: tuple[Node, ...]
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    key: str
+    mark: Mark
+    value: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    entries: tuple[TableEntry, ...]
+    mark: Mark
+
+
+Node = Scalar | Items | Table
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in one file; ``key`` is the dotted path (``listen.port``), empty for the file itself."""
+
+    file: str
+    mark: Mark
+    message: str
+    key: str = ""
+    suggestion: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.mark.line}:{self.mark.column}" if self.mark.line else self.file
+        what = f"{self.key}: {self.message}" if self.key else self.message
+        return f"{where}: {what}" + (f" (did you mean {self.suggestion}?)" if self.suggestion else "")
+
+
+def kind_name(node: Node) -> str:
+    """What a person calls it: ``the text 'abc'``, ``the number 5``, ``a list``, ``a mapping``."""
+    match node:
+        case Items():
+            return "a list"
+        case Table():
+            return "a mapping"
+        case Scalar(value=None):
+            return "nothing"
+        case Scalar(value=bool()):
+            return f"the truth value {node.text}"
+        case Scalar(value=int() | float()):
+            return f"the number {node.text[:60]}"
+        case Scalar():
+            return f"the text {node.text[:60]!r}"
+
 
 MAX_BYTES = 1024 * 1024
 MAX_NODES = 20_000
@@ -44,7 +115,7 @@ class Document:
     mistakes: tuple[tuple[str, Mark, str], ...] = ()
 
 
-def parse(data: bytes) -> Document:
+def parse_yaml(data: bytes) -> Document:
     """The one document in ``data``.  Raises ``Broken``."""
     text = _decode(data)
     try:
@@ -157,7 +228,7 @@ class _Composer:
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             yield self._node(event, depth + 1)
 
-    def _entries(self, depth: int) -> Iterator[Entry]:
+    def _entries(self, depth: int) -> Iterator[TableEntry]:
         seen: dict[str, Mark] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             mark = _mark(event.start_mark)
@@ -167,7 +238,7 @@ class _Composer:
                 self._mistakes.append((key.text if isinstance(key, Scalar) else "", mark, mistake))
             elif isinstance(key, Scalar):
                 seen[key.text] = mark
-                yield Entry(key.text, mark, value)
+                yield TableEntry(key.text, mark, value)
 
 
 def _wrong_key(key: Node, seen: Mapping[str, Mark]) -> str:
@@ -185,9 +256,64 @@ def _scalar(event: yaml.ScalarEvent, mark: Mark) -> Scalar:
     if event.tag and event.tag not in _STR_TAGS:
         _refuse_tag(event.tag, mark)
     plain = event.implicit[0] and not event.tag
-    return Scalar(scalars.resolve(text) if plain else text, text, mark)
+    return Scalar(plain_value(text) if plain else text, text, mark)
 
 
 def _refuse_tag(tag: str, mark: Mark) -> NoReturn:
     shown = tag.replace("tag:yaml.org,2002:", "!!")
     raise Broken(f"the tag {shown} has no place in a profile", mark)
+
+
+PlainValue = bool | int | float | str | None
+
+_WORDS: dict[str, PlainValue] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+# Longer numbers are text: Python refuses to read integers of more than 4300 digits, and nobody means one.
+_INTEGER = re.compile(r"(?P<decimal>[-+]?[0-9]{1,30})|0o(?P<octal>[0-7]{1,40})|0x(?P<hex>[0-9a-fA-F]{1,40})")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]{1,300}(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+# What may stand unquoted in every YAML version, inside a flow list too.
+_PLAIN = re.compile(r"[A-Za-z/~_](?:[A-Za-z0-9._/+@=*\\-]|:(?=[A-Za-z0-9\\/])| (?=[A-Za-z0-9(]))*")
+_YAML_1_1 = re.compile(r"y|yes|n|no|on|off", re.IGNORECASE)
+
+
+def plain_value(text: str) -> PlainValue:
+    """The value of an unquoted scalar."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if found := _INTEGER.fullmatch(text):
+        return _integer(found)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _integer(found: re.Match[str]) -> int:
+    if found["octal"]:
+        return int(found["octal"], 8)
+    return int(found["hex"], 16) if found["hex"] else int(found["decimal"])
+
+
+def write_value(value: object) -> str:
+    """A scalar, a list or a mapping as YAML on one line, which every YAML version reads back as the same."""
+    if isinstance(value, Mapping):
+        return (
+            "{" + ", ".join(f"{_write_text(key)}: {write_value(item)}" for key, item in value.items()) + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(write_value(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    return repr(value) if isinstance(value, int | float) else _write_text(str(value))
+
+
+def _write_text(text: str) -> str:
+    if _PLAIN.fullmatch(text) and isinstance(plain_value(text), str) and not _YAML_1_1.fullmatch(text):
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)  # a JSON string is a double-quoted YAML scalar …
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)  # … but for DEL, C1, U+2028

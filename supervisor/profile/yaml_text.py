@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ..options.vocabulary import SECRETS
-from . import scalars
-from .schema import BY_KEY, FIELDS, PARAMETERS, RECORDS
-from .types import Model, Profile
+from ..options.meanings import SECRETS
+from .definition import Profile
+from .fields import BY_KEY, FIELDS, PARAMETERS, RECORDS
+from .yaml_nodes import write_value
 
 _COMMENT_COLUMN = 44
 _STARS = "***"
 _ORDER = (
     *("description", "extends", "match", "engine", "model", "server", "env"),
-    *("listen", "gateway", "restart", "health", "stop", "aliases"),
+    *("listen", "gateway", "restart", "health", "stop", "aliases", "placement", "guardrails"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class YamlLine:
     """One line: a dotted key, its value as YAML, and a comment behind it."""
 
     key: str
@@ -28,7 +27,7 @@ class Row:
     comment: str = ""
 
 
-def render(rows: Iterable[Row]) -> str:
+def render(rows: Iterable[YamlLine]) -> str:
     """Nested YAML; rows of one section must stand together."""
     lines: list[str] = []
     above: tuple[str, ...] = ()
@@ -36,7 +35,7 @@ def render(rows: Iterable[Row]) -> str:
         *sections, name = _path(row.key)
         shared = _shared(above, sections)
         lines += ["  " * depth + sections[depth] + ":" for depth in range(shared, len(sections))]
-        line = f"{'  ' * len(sections)}{scalars.write(name)}: {row.text}"
+        line = f"{'  ' * len(sections)}{write_value(name)}: {row.text}"
         lines.append(f"{line:<{_COMMENT_COLUMN}}  # {row.comment}" if row.comment else line)
         above = tuple(sections)
     return "".join(line + "\n" for line in lines)
@@ -54,62 +53,47 @@ def _shared(above: Sequence[str], sections: Sequence[str]) -> int:
     return next((index for index, (one, other) in enumerate(pairs) if one != other), len(pairs))
 
 
-def rows_of_values(values: Mapping[str, object]) -> list[Row]:
+def rows_of_values(values: Mapping[str, object]) -> list[YamlLine]:
     """What one layer says, in the order in which people expect it; no defaults."""
     rows = [_row(key, value) for key, value in values.items()]
     return sorted(rows, key=lambda row: _ORDER.index(row.key.partition(".")[0]))
 
 
-def _row(key: str, value: object) -> Row:
+def _row(key: str, value: object) -> YamlLine:
     if key == "model.demo":
-        return Row("model", "demo")
-    return Row(key, BY_KEY[key].kind.write(value) if key in BY_KEY else scalars.write(value))
+        return YamlLine("model", "demo")
+    return YamlLine(key, BY_KEY[key].kind.write(value) if key in BY_KEY else write_value(value))
 
 
-def rows_of_profile(profile: Profile) -> list[Row]:
+def rows_of_profile(profile: Profile) -> list[YamlLine]:
     """Everything that holds, defaults too; each comment says where the value comes from.  No secrets."""
-    shown = redacted(profile)
-    return [Row(key, text, _origin(profile, key)) for key, text in _texts(shown)]
+    values = {**_declared(profile), **_free(redacted(profile))}
+    return [replace(row, comment=_origin(profile, row.key)) for row in rows_of_values(values)]
 
 
 def redacted(profile: Profile) -> Profile:
     """The same with stars for keys and tokens: people paste what is shown into bug reports."""
-    return dataclasses.replace(
+    return replace(
         profile,
         server={name: _STARS if name in SECRETS else value for name, value in profile.server.items()},
         env={name: _STARS if name in SECRETS.values() else value for name, value in profile.env.items()},
     )
 
 
-def _texts(profile: Profile) -> Iterator[tuple[str, str]]:
-    if profile.description:
-        yield "description", BY_KEY["description"].kind.write(profile.description)
-    yield from _recorded(profile, "match", "engine")
-    yield from _model(profile.model)
-    yield from ((f"server.{name}", scalars.write(value)) for name, value in sorted(profile.server.items()))
-    yield from ((f"env.{name}", scalars.write(value)) for name, value in sorted(profile.env.items()))
-    yield from _recorded(profile, "listen", "gateway")
-    for name, value in sorted(profile.gateway.set_params.items()):
-        yield f"{PARAMETERS}.{name}", scalars.write(value)
-    yield from _recorded(profile, "restart", "health", "stop")
-    if profile.aliases:
-        yield "aliases", BY_KEY["aliases"].kind.write(profile.aliases)
+def _declared(profile: Profile) -> dict[str, object]:
+    records = {"": profile, **{section: getattr(profile, section) for section in RECORDS}}
+    values = {
+        field.key: getattr(records[field.section], field.attribute) for field in FIELDS if field.attribute
+    }
+    return {key: value for key, value in values.items() if value not in (None, (), "")}
 
 
-def _recorded(profile: Profile, *sections: str) -> Iterator[tuple[str, str]]:
-    for field in FIELDS:
-        if field.section in sections and field.section in RECORDS:
-            value = getattr(getattr(profile, field.section), field.attribute)
-            if value not in (None, ()):
-                yield field.key, field.kind.write(value)
-
-
-def _model(model: Model) -> Iterator[tuple[str, str]]:
-    if model.demo:
-        yield "model", "demo"
-    for key, value in (("path", model.path), ("repo", model.repo), ("file", model.file)):
-        if value is not None:
-            yield f"model.{key}", scalars.write(str(value))
+def _free(profile: Profile) -> dict[str, object]:
+    demo = {"model.demo": True} if profile.model.demo else {}
+    free = {"server": profile.server, "env": profile.env, PARAMETERS: profile.gateway.set_params}
+    return demo | {
+        f"{section}.{name}": value for section, each in free.items() for name, value in sorted(each.items())
+    }
 
 
 def _origin(profile: Profile, key: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..profile.types import Health
+from ..profile.definition import Health
 
 CPU_SHARE = 0.02  # of one core: less is a process that only wakes up to sleep again
 

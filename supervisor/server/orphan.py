@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import StartFailed
 from ..locks import Lock
-from .child import Identity, identify
+from .identity import Identity, identify
 from .record import read_record
 
 if sys.platform == "win32":

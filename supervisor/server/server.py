@@ -21,10 +21,11 @@ from ..errors import SupervisorError
 from ..locks import Lock
 from ..plan.types import LaunchPlan
 from .background import beside_the_loop
-from .child import Child, ExitStatus, spawn
+from .child import Child, spawn
 from .device import Device
 from .diagnosis import Diagnosis, Phase, diagnose
 from .environment import child_environment
+from .exits import ExitStatus
 from .ground import check_ground
 from .inbox import Inbox
 from .inner import is_worth_another_try, leave_nothing, with_inner_address

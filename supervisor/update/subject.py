@@ -12,9 +12,9 @@ from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
 from ..plan.wire import from_json, listen_from_json
+from ..profile.definition import Engine
 from ..profile.resolve import engine_settings, resolve
 from ..profile.store import ProfileStore
-from ..profile.types import Engine
 
 
 @dataclass(frozen=True, slots=True)

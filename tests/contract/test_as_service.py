@@ -11,7 +11,7 @@ from supervisor.cli.as_service import have_a_voice
 from supervisor.cli.start import start
 from supervisor.daemon.places import early_log
 from supervisor.paths import Paths
-from supervisor.service.launchd import FOR_A_SERVICE
+from supervisor.service.types import FOR_A_SERVICE
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, StartFailed
 from supervisor.locks import Lock, held_by
-from supervisor.server.child import ExitStatus, identify, spawn
+from supervisor.server.child import spawn
+from supervisor.server.exits import ExitStatus
+from supervisor.server.identity import identify
 from supervisor.server.mechanism import posix
 from supervisor.server.mechanism.linux import open_pidfd
 from supervisor.server.mechanism.pipe import Pipe

@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from supervisor.cli import client_config as command
-from supervisor.clients.table import NAMES, find_client
-from supervisor.clients.types import Target
+from supervisor.clients.client_endpoint import ClientEndpoint
+from supervisor.clients.recipes import NAMES, find_client
 from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen
 from supervisor.daemon.places import keys_file
@@ -68,7 +68,7 @@ def test_alone_it_lists_the_clients(paths):
 def test_the_text_is_on_stdout_and_its_place_on_stderr(paths, client):
     out, err = run(client, "-p", "demo")
     expected = find_client(client).recipe(
-        Target("http://127.0.0.1:8080", "gpt-oss-demo", context_tokens=4096)
+        ClientEndpoint("http://127.0.0.1:8080", "gpt-oss-demo", context_tokens=4096)
     )
     assert out == "".join(file.text for file in expected.files)
     assert all(f"{file.path}:\n" in err for file in expected.files)
@@ -201,7 +201,7 @@ def test_a_daemon_of_another_version_is_said(beside):
 
 
 def test_open_webuis_lines_are_a_profiles(paths):
-    snippet = find_client("open-webui").recipe(Target("http://127.0.0.1:8080", "m")).files[2]
+    snippet = find_client("open-webui").recipe(ClientEndpoint("http://127.0.0.1:8080", "m")).files[2]
     store = ProfileStore(paths.profiles)
     store.create("mine", f"extends: demo\n{snippet.text}")
     assert resolve("mine", store).gateway.allow_hosts == ("host.docker.internal",)
@@ -250,13 +250,13 @@ def healthy(port):
 def test_the_text_for_openai_runs_as_it_stands(tmp_path):
     port = free_port()
     with serving(fake_argv(port), port) as url:
-        assert printed("openai-python", Target(url, "m"), tmp_path) == "Hello from the fake.\n"
+        assert printed("openai-python", ClientEndpoint(url, "m"), tmp_path) == "Hello from the fake.\n"
 
 
 def test_the_text_for_openai_finds_its_key(tmp_path):
     port = free_port()
     with serving(fake_argv(port, "--api-key", "s3cret"), port) as url:
-        target = Target(url, "m", key_env="MY_API_KEY")
+        target = ClientEndpoint(url, "m", key_env="MY_API_KEY")
         assert printed("openai-python", target, tmp_path, MY_API_KEY="s3cret") == "Hello from the fake.\n"
 
 
@@ -269,5 +269,5 @@ def test_the_texts_run_as_they_stand_against_the_real_server(client, tmp_path):
     port, model = free_port(), ensure_demo(tmp_path)
     argv = [engine, "-m", str(model), "-a", "demo", "-c", "4096", "--host", "127.0.0.1", "--port", str(port)]
     with serving(argv, port, LLAMA_API_KEY="s3cret") as url:
-        target = Target(url, "demo", key_env="MY_API_KEY")
+        target = ClientEndpoint(url, "demo", key_env="MY_API_KEY")
         assert printed(client, target, tmp_path, MY_API_KEY="s3cret").strip()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from supervisor.hardware.types import Cpu, Gpu, Hardware, Node, PcieLink
+from supervisor.hardware.hardware import Cpu, Gpu, Hardware, Node, PcieLink
 from supervisor.hardware.wire import from_json, to_json
 
 GIB = 1024**3

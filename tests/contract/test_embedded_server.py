@@ -21,7 +21,7 @@ from supervisor.engine.inspect import inspect
 from supervisor.engine.pypi.embedded import NUMBER, PROGRAM
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import HelpOption
-from supervisor.options.vocabulary import pinned
+from supervisor.options.meanings import pinned
 
 PYTHON = os.environ.get("GOSS_TEST_EMBEDDED_PYTHON", "")
 COMMAND = (PYTHON, "-I", "-X", "utf8", str(PROGRAM))

@@ -11,10 +11,10 @@ from supervisor.engine.ground import promised
 from supervisor.engine.installed import Install, folder, write_record
 from supervisor.engine.means import Means
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound
-from supervisor.hardware.types import Gpu, Hardware
+from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
-from supervisor.profile.types import Engine
+from supervisor.profile.definition import Engine
 from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.server.child import ExitStatus, spawn
+from supervisor.server.child import spawn
 from supervisor.server.diagnosis import cpu_fallback, diagnose
+from supervisor.server.exits import ExitStatus
 from supervisor.server.output import OutputLog
 from supervisor.server.vitals import vitals
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.cli.first_run import _naming, machine_in_words
-from supervisor.hardware.types import Cpu, Gpu, Hardware
+from supervisor.hardware.hardware import Cpu, Gpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
 from tests.fakes.shapes import write_sparse

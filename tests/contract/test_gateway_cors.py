@@ -6,7 +6,7 @@ import asyncio
 from unittest.mock import patch
 
 from supervisor.gateway import gateway
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 from supervisor.server.table import State
 
 from ..fakes.launching import BOUND_SECONDS
@@ -15,7 +15,7 @@ from ..fakes.relay import EVENTS, HOST, chunk, ok, post, relay, says
 PAGE = b"https://chat.lan"
 FROM_PAGE = b"Origin: " + PAGE + b"\r\n"
 FOR_PAGE = {b"access-control-allow-origin": PAGE, b"access-control-allow-credentials": b"true"}
-ALLOWED = Gateway(allow_origins=(PAGE.decode(),), loading_state=True)
+ALLOWED = GatewaySettings(allow_origins=(PAGE.decode(),), loading_state=True)
 OPEN_TO_ALL = says(ok(b"hello", b"Access-Control-Allow-Origin: *\r\nAccess-Control-Max-Age: 9\r\n"))
 
 
@@ -24,7 +24,7 @@ def of_cors(head: bytes) -> dict[bytes, bytes]:
     return {name: value for name, _, value in pairs if name.startswith(b"access-control-")}
 
 
-async def said_to(request: bytes, settings: Gateway | None) -> bytes:
+async def said_to(request: bytes, settings: GatewaySettings | None) -> bytes:
     """The head of llama-server's answer."""
     async with asyncio.timeout(BOUND_SECONDS), relay(OPEN_TO_ALL, settings=settings) as it:
         status, head, body = await it.ask(request)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supervisor.gateway import gateway
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 from supervisor.server.table import State
 
 from ..fakes.launching import BOUND_SECONDS, until
@@ -112,7 +112,7 @@ async def test_who_waits_for_100_continue_gets_it_before_it_sends_the_body():
 
 @promise
 async def test_a_body_that_is_too_long_is_refused_before_it_is_asked_for():
-    small = Gateway(max_body_bytes=10)
+    small = GatewaySettings(max_body_bytes=10)
     async with relay(HELLO, settings=small) as it, it.client() as client:
         head = post(b"x" * 11, more=b"Expect: 100-continue\r\n").partition(b"\r\n\r\n")[0]
         assert (await client.ask(head + b"\r\n\r\n"))[0] == 413
@@ -244,7 +244,7 @@ async def test_empty_lines_between_requests_are_passed_over():
 @promise
 async def test_a_connection_that_the_server_closed_meanwhile_is_nobodys_business():
     script = then_hangs_up(ok(b"one")), says(ok(b"two"))
-    async with relay(*script, settings=Gateway(replay=False)) as it, it.client() as client:
+    async with relay(*script, settings=GatewaySettings(replay=False)) as it, it.client() as client:
         assert (await client.ask(GET))[2] == b"one"
         assert (await client.ask(GET))[2] == b"two"
 
@@ -252,7 +252,7 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_nobodys_business
 @promise
 async def test_a_connection_that_closes_just_as_it_is_used_again_is_nobodys_business():
     script = says(ok(b"one")), hang_up, says(ok(b"two"))
-    async with relay(*script, settings=Gateway(replay=False)) as it, it.client() as client:
+    async with relay(*script, settings=GatewaySettings(replay=False)) as it, it.client() as client:
         assert (await client.ask(post()))[2] == b"one"
         assert (await client.ask(post()))[2] == b"two"
         assert it.upstream.requests[1] == it.upstream.requests[2]
@@ -281,7 +281,7 @@ async def test_a_request_that_kills_its_server_is_sent_again_only_once():
 
 @promise
 async def test_without_replay_the_client_hears_of_it():
-    async with relay(hang_up, HELLO, settings=Gateway(replay=False)) as it:
+    async with relay(hang_up, HELLO, settings=GatewaySettings(replay=False)) as it:
         assert (await it.ask(post()))[0] == 502
         assert len(it.upstream.requests) == 1
 
@@ -366,21 +366,21 @@ async def test_an_answer_without_a_length_that_is_reset_is_reset_for_the_client_
 )
 @promise
 async def test_an_answer_that_is_none_is_never_handed_on(answer):
-    async with relay(then_hangs_up(answer), settings=Gateway(replay=False)) as it:
+    async with relay(then_hangs_up(answer), settings=GatewaySettings(replay=False)) as it:
         assert (await it.ask(post()))[0] == 502
 
 
 @promise
 async def test_an_error_to_head_has_no_body_and_the_next_request_is_answered():
     request = b"HEAD /props HTTP/1.1\r\n" + HOST + b"\r\n"
-    async with relay(hang_up, HELLO, settings=Gateway(replay=False)) as it, it.client() as client:
+    async with relay(hang_up, HELLO, settings=GatewaySettings(replay=False)) as it, it.client() as client:
         assert (await client.ask(request, to_head=True))[0] == 502
         assert (await client.ask(GET))[::2] == (200, b"hello")
 
 
 @promise
 async def test_after_an_error_the_connection_goes_on():
-    async with relay(hang_up, HELLO, settings=Gateway(replay=False)) as it, it.client() as client:
+    async with relay(hang_up, HELLO, settings=GatewaySettings(replay=False)) as it, it.client() as client:
         assert (await client.ask(post()))[0] == 502
         assert (await client.ask(post()))[::2] == (200, b"hello")
 
@@ -560,7 +560,7 @@ async def test_what_follows_a_refused_request_is_not_read_as_another():
 @promise
 async def test_a_header_of_the_server_cannot_split_the_answer():
     split = ok(b"hello", b"X-Split: a\rSet-Cookie: b\r\n")
-    async with relay(says(split), settings=Gateway(replay=False)) as it:
+    async with relay(says(split), settings=GatewaySettings(replay=False)) as it:
         assert (await it.ask(GET))[0] == 502
 
 
@@ -569,14 +569,20 @@ async def test_a_header_of_the_server_cannot_split_the_answer():
 
 @promise
 async def test_a_head_that_never_ends_is_given_up():
-    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+    async with (
+        relay(HELLO, settings=GatewaySettings(client_timeout_seconds=0.1)) as it,
+        it.client() as client,
+    ):
         await client.send(GET[:-2])
         assert (await client.rest())[:12] == b"HTTP/1.1 408"
 
 
 @promise
 async def test_a_head_cannot_be_stretched_byte_by_byte():
-    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.2)) as it, it.client() as client:
+    async with (
+        relay(HELLO, settings=GatewaySettings(client_timeout_seconds=0.2)) as it,
+        it.client() as client,
+    ):
         dripping = asyncio.create_task(_drip(client, GET[:-2], b"X-More: 1\r\n"))
         said = await client.rest()
         dripping.cancel()
@@ -593,21 +599,27 @@ async def _drip(client, first: bytes, more: bytes):
 
 @promise
 async def test_a_body_that_never_ends_is_given_up():
-    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+    async with (
+        relay(HELLO, settings=GatewaySettings(client_timeout_seconds=0.1)) as it,
+        it.client() as client,
+    ):
         await client.send(post(b"x" * 10)[:-1])
         assert (await client.rest())[:12] == b"HTTP/1.1 408"
 
 
 @promise
 async def test_a_connection_that_asks_for_nothing_is_closed_without_a_word():
-    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+    async with (
+        relay(HELLO, settings=GatewaySettings(client_timeout_seconds=0.1)) as it,
+        it.client() as client,
+    ):
         assert await client.rest() in {b"", b"(reset)"}
         assert it.gateway.counts()[2] == 0
 
 
 @promise
 async def test_an_idle_connection_is_closed_after_its_time():
-    async with relay(HELLO, settings=Gateway(idle_timeout_seconds=0.1)) as it, it.client() as client:
+    async with relay(HELLO, settings=GatewaySettings(idle_timeout_seconds=0.1)) as it, it.client() as client:
         assert (await client.ask(GET))[0] == 200
         assert await client.rest() in {b"", b"(reset)"}
 
@@ -629,7 +641,7 @@ async def test_an_answer_that_takes_long_is_no_idle_connection():
             await overdue.wait()
         await HELLO(place)
 
-    brief = Gateway(client_timeout_seconds=0.05, idle_timeout_seconds=0.05)
+    brief = GatewaySettings(client_timeout_seconds=0.05, idle_timeout_seconds=0.05)
     async with relay(late, settings=brief) as it:
         assert (await it.ask(post()))[0] == 200
         assert overdue.is_set()
@@ -638,7 +650,7 @@ async def test_an_answer_that_takes_long_is_no_idle_connection():
 @pytest.mark.parametrize("ends", [b"\r\n\r\n", b""])
 @promise
 async def test_a_head_that_is_too_long_is_431(ends):
-    async with relay(HELLO, settings=Gateway(max_head_bytes=1000)) as it, it.client() as client:
+    async with relay(HELLO, settings=GatewaySettings(max_head_bytes=1000)) as it, it.client() as client:
         await client.send(GET[:-2] + b"X-Long: " + b"x" * 2000 + ends)
         assert (await client.rest())[:12] == b"HTTP/1.1 431"
         assert not it.upstream.requests
@@ -649,7 +661,7 @@ async def test_a_head_that_is_too_long_is_431(ends):
 async def test_a_body_that_is_too_long_is_413(framing):
     body = b"x" * 1001
     request = post(body) if framing == "length" else with_headers(CHUNKED, body=chunk(body) + b"0\r\n\r\n")
-    async with relay(HELLO, settings=Gateway(max_body_bytes=1000)) as it, it.client() as client:
+    async with relay(HELLO, settings=GatewaySettings(max_body_bytes=1000)) as it, it.client() as client:
         await client.send(request)
         assert (await client.rest())[:12] == b"HTTP/1.1 413"
         assert not it.upstream.requests
@@ -657,7 +669,7 @@ async def test_a_body_that_is_too_long_is_413(framing):
 
 @promise
 async def test_many_small_chunks_count_together():
-    async with relay(HELLO, settings=Gateway(max_body_bytes=1000)) as it, it.client() as client:
+    async with relay(HELLO, settings=GatewaySettings(max_body_bytes=1000)) as it, it.client() as client:
         await client.send(with_headers(CHUNKED), *[chunk(b"x" * 100)] * 11)
         assert (await client.rest())[:12] == b"HTTP/1.1 413"
 
@@ -703,7 +715,10 @@ async def test_who_leaves_while_it_waits_is_forgotten():
 
 @promise
 async def test_empty_lines_without_end_do_not_keep_a_connection():
-    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+    async with (
+        relay(HELLO, settings=GatewaySettings(client_timeout_seconds=0.1)) as it,
+        it.client() as client,
+    ):
         dripping = asyncio.create_task(_drip(client, b"", b"\r\n"))
         assert await client.rest() in {b"", b"(reset)"}
         dripping.cancel()
@@ -711,7 +726,7 @@ async def test_empty_lines_without_end_do_not_keep_a_connection():
 
 @promise
 async def test_late_clients_are_let_go_also_while_somebody_waits_for_the_server():
-    hasty = Gateway(client_timeout_seconds=0.1, hold_timeout_seconds=BOUND_SECONDS * 10)
+    hasty = GatewaySettings(client_timeout_seconds=0.1, hold_timeout_seconds=BOUND_SECONDS * 10)
     async with relay(HELLO, settings=hasty) as it, it.client() as waiting, it.client() as late:
         it.server.state = State.BACKOFF
         it.gateway.changed()
@@ -724,7 +739,7 @@ async def test_late_clients_are_let_go_also_while_somebody_waits_for_the_server(
 @promise
 async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered():
     stream = says(EVENTS + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
-    async with relay(stream, settings=Gateway(loading_state=True)) as it:
+    async with relay(stream, settings=GatewaySettings(loading_state=True)) as it:
         with patch.object(gateway, "PATIENCE_SECONDS", 0.02):
             it.server.state = State.BACKOFF
             it.gateway.changed()
@@ -742,7 +757,7 @@ async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered(
 @promise
 async def test_more_connections_than_allowed_are_told_so():
     async with (
-        relay(HELLO, settings=Gateway(max_connections=2)) as it,
+        relay(HELLO, settings=GatewaySettings(max_connections=2)) as it,
         it.client() as one,
         it.client() as two,
     ):
@@ -811,7 +826,10 @@ async def test_a_client_that_takes_nothing_is_let_go():
         while True:
             await place.write(PIECE)
 
-    async with relay(floods, settings=Gateway(client_timeout_seconds=0.1)) as it, it.client() as client:
+    async with (
+        relay(floods, settings=GatewaySettings(client_timeout_seconds=0.1)) as it,
+        it.client() as client,
+    ):
         await client.send(post(STREAM))
         await until(lambda: it.results)
         assert it.results == ["cancelled"]
@@ -859,7 +877,7 @@ async def test_any_split_of_the_bytes_is_the_same_requests(cuts):
 @given(data=st.binary(min_size=1, max_size=400))
 @promise
 async def test_no_garbage_reaches_the_server_or_breaks_the_door(data):
-    async with relay(HELLO, settings=Gateway(client_timeout_seconds=0.05)) as it:
+    async with relay(HELLO, settings=GatewaySettings(client_timeout_seconds=0.05)) as it:
         async with it.client() as client:
             await client.send(data)
             await client.rest()

@@ -20,7 +20,7 @@ from supervisor.errors import ConfigError, StartFailed
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen, Offer
 from supervisor.plan.types import LaunchPlan
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 from supervisor.server.table import State
 
 from ..fakes.launching import BOUND_SECONDS, free_port, until
@@ -100,7 +100,9 @@ class OneServer(Watched):
         made = plan(self.tmp_path, name=asked, **faults)
         argv = list(made.argv)
         argv[argv.index("--host") + 1] = str(inner)
-        listen = listen or Listen(asked, host, port or free_port(), Gateway(), (Offer(asked, (asked,)),))
+        listen = listen or Listen(
+            asked, host, port or free_port(), GatewaySettings(), (Offer(asked, (asked,)),)
+        )
         made = replace(
             made,
             argv=tuple(argv),

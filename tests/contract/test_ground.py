@@ -13,8 +13,9 @@ import pytest
 
 from supervisor.locks import Lock, held_by
 from supervisor.plan.types import LaunchPlan
-from supervisor.server.child import Identity, identify, spawn
+from supervisor.server.child import spawn
 from supervisor.server.ground import check_ground
+from supervisor.server.identity import Identity, identify
 from supervisor.server.ports import listens_on, who_listens
 from supervisor.server.vitals import family, vitals
 

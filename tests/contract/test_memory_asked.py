@@ -15,7 +15,7 @@ import pytest
 from supervisor.engine.build import Build
 from supervisor.engine.inspect import inspect
 from supervisor.errors import SupervisorError
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 from supervisor.memory import asked
 from supervisor.memory.asked import ask, told_about, tool_of
 from supervisor.memory.corrected import corrected
@@ -27,8 +27,8 @@ from supervisor.memory.types import Pool
 from supervisor.model.demo import ensure_demo
 from supervisor.model.load import open_model
 from supervisor.model.model import Model
-from supervisor.options.fold import fold
 from supervisor.options.meanings import pinned
+from supervisor.options.parse import parse_arguments
 from tests.fakes.binaries import script
 from tests.fakes.shapes import write_sparse
 
@@ -49,7 +49,7 @@ engine = pytest.mark.engine
 
 
 def launch(options: str = "", model: Model = MODEL) -> Settings:
-    return settings_of(fold(options.split()).options, 11434, model)
+    return settings_of(parse_arguments(options.split()).options, 11434, model)
 
 
 def a_build(folder: Path, text: str = "", *, devices: tuple[str, ...] = ()) -> Build:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import SupervisorError
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Account, Pool
 from supervisor.model.load import open_model
 from supervisor.model.model import Model
-from supervisor.options.fold import fold
+from supervisor.options.parse import parse_arguments
 from tests.fakes.shapes import write_sparse
 from tests.memory_engine import ask
 
@@ -41,7 +41,7 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Mod
 
 
 def ours(model: Model, words: list[str], folder: Path) -> Account:
-    settings = settings_of(fold(words).options, BUILD, model)
+    settings = settings_of(parse_arguments(words).options, BUILD, model)
     features = detect(folder).cpu.features
     ledger = account(model, settings, [Pool("RAM", None, None)], cpu_features=features, flavour="cpu")
     return ledger.accounts[0]

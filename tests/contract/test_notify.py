@@ -24,7 +24,7 @@ from supervisor.daemon.patience import Patience, with_patience
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.wire import listen_to_json, to_json
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 from supervisor.progress import Silent
 from supervisor.server.inbox import Inbox
 from supervisor.server.inputs import WakeAsked
@@ -59,7 +59,7 @@ def last_status(messages):
 @contextmanager
 def daemon(played, tmp_path, asked, *, preload=True, **orders):
     """The daemon as `start` becomes it, in the foreground."""
-    at = Listen(asked.profile, "127.0.0.1", free_port(), Gateway(preload=preload))
+    at = Listen(asked.profile, "127.0.0.1", free_port(), GatewaySettings(preload=preload))
     orders = {"listen": listen_to_json(at) if asked.behind_gateway else None, **orders}
     process = subprocess.Popen(
         played.command(sys.executable, "-P", "-m", "supervisor.daemon"),

@@ -24,7 +24,7 @@ from supervisor.engine.official import runtime
 from supervisor.engine.official.install import Installation
 from supervisor.engine.shelf import remove, root_of, size_bytes, spare
 from supervisor.errors import AlreadyRunning, SupervisorError, VerificationFailed
-from supervisor.hardware.types import Gpu, Hardware
+from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.locks import Lock
 from supervisor.model.demo import ensure_demo
 from supervisor.progress import Silent

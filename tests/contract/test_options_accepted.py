@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.options.fold import fold
 from supervisor.options.help import Capabilities, parse_help
-from supervisor.options.meanings import understand
+from supervisor.options.meanings import SECRETS, pinned, understand
+from supervisor.options.option_values import OptionKind, option_kind
+from supervisor.options.parse import parse_arguments
 from supervisor.options.render import render
-from supervisor.options.values import Kind, kind
-from supervisor.options.vocabulary import SECRETS, pinned
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
 ARTICLE = (
@@ -59,19 +58,19 @@ def accepted(argv: tuple[str, ...], folder: Path) -> bool:
 
 def samples(option) -> list:
     by_kind = {
-        Kind.FLAG: [True, False] if option.negative_names else [True],
-        Kind.SWITCH: list(option.allowed),
-        Kind.CHOICE: list(option.allowed),
-        Kind.INTEGER: [1, *option.words],
-        Kind.NUMBER: [0.5],
-        Kind.TEXT: [],
+        OptionKind.FLAG: [True, False] if option.negative_names else [True],
+        OptionKind.SWITCH: list(option.allowed),
+        OptionKind.CHOICE: list(option.allowed),
+        OptionKind.INTEGER: [1, *option.words],
+        OptionKind.NUMBER: [0.5],
+        OptionKind.TEXT: [],
     }
-    return by_kind[kind(option)]
+    return by_kind[option_kind(option)]
 
 
 def test_the_line_of_the_article_gets_past_the_parser(tmp_path, capabilities):
     assert "unknown value for --flash-attn" in run(ARTICLE.split(), tmp_path).stderr
-    rendered = render(fold(ARTICLE.split()).options, capabilities)
+    rendered = render(parse_arguments(ARTICLE.split()).options, capabilities)
     assert rendered.problems == ()
     assert accepted(rendered.argv, tmp_path)
 

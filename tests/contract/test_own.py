@@ -16,7 +16,7 @@ from supervisor.gateway.door.keys import KeyFile
 from supervisor.gateway.own import OwnEndpoints
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen, Offer
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 from supervisor.server.table import State
 
 from ..fakes.launching import free_port, until
@@ -52,7 +52,7 @@ async def ask(someone, path, method="GET", more=b""):
 
 
 def listen(**settings):
-    return Listen("p", "127.0.0.1", free_port(), Gateway(**settings), OFFERS)
+    return Listen("p", "127.0.0.1", free_port(), GatewaySettings(**settings), OFFERS)
 
 
 @asynccontextmanager

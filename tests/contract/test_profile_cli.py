@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from supervisor.cli.profile import profile
 from supervisor.errors import ConfigError, NotFound, SupervisorError, UsageError
 from supervisor.profile.jsonschema import FIRST_LINE, schema_text
-from supervisor.profile.load import load
+from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve, resolve_layer
 from supervisor.profile.store import ProfileStore, shipped_folder, write_atomically
 
@@ -108,9 +108,22 @@ def test_what_show_prints_is_the_same_profile(home, name):
         "listen",
         "gateway",
         "restart",
+        "health",
+        "stop",
         "aliases",
+        "placement",
+        "guardrails",
     ):
         assert getattr(again, section) == getattr(before, section)
+
+
+def test_show_names_who_places_the_model_and_what_is_refused(folder):
+    (folder / "mine.yaml").write_text("model: demo\nplacement: auto\n")
+    lines = run("show", "mine")[0].splitlines()
+    assert [line.split() for line in lines[-2:]] == [
+        ["placement:", "auto", "#", "mine.yaml:2"],
+        ["guardrails:", "balanced", "#", "default"],
+    ]
 
 
 def test_show_json_has_values_and_origins(home):

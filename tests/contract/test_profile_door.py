@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from supervisor.cli.plan import plan as plan_command
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
-from supervisor.options.vocabulary import pinned
+from supervisor.options.meanings import pinned
 from supervisor.paths import Paths
 from supervisor.plan.types import LaunchPlan
 from supervisor.prepare import preview

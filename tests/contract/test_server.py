@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.locks import Lock, held_by
 from supervisor.plan.types import LaunchPlan
-from supervisor.profile.types import Gateway, Health, Restart, Stop
+from supervisor.profile.definition import GatewaySettings, Health, Restart, Stop
 from supervisor.server.output import OutputLog
 from supervisor.server.probe import probe
 from supervisor.server.server import Server
@@ -61,7 +61,7 @@ def behind(asked: LaunchPlan, *, host: str = "127.0.0.1", **settings) -> LaunchP
     argv = list(asked.argv)
     argv[argv.index("--host") + 1] = host
     argv[argv.index("--port") + 1] = "0"
-    drain_seconds = Gateway(**settings).drain_timeout_seconds
+    drain_seconds = GatewaySettings(**settings).drain_timeout_seconds
     return replace(
         asked, argv=tuple(argv), host=host, port=0, behind_gateway=True, drain_seconds=drain_seconds
     )

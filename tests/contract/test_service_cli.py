@@ -15,10 +15,10 @@ import pytest
 from supervisor.cli import service_request
 from supervisor.cli.app import main
 from supervisor.errors import NotFound, PermissionDenied, StartFailed, SupervisorError
-from supervisor.hardware.types import Cpu, Hardware
+from supervisor.hardware.hardware import Cpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
-from supervisor.profile.types import Gateway, Listen, Profile, Stop
+from supervisor.profile.definition import GatewaySettings, Listen, Profile, Stop
 from supervisor.service import systemctl
 from supervisor.service.systemctl import Systemd, found
 from supervisor.service.types import Request, Service
@@ -268,7 +268,7 @@ def test_the_time_for_a_stop_counts_every_step_of_the_ladder():
 
     profile = Profile("p", stop=Stop(grace_seconds=10, insist_seconds=3))
     assert stop_seconds(profile) == 10 + 10 + 3 + 5
-    assert stop_seconds(replace(profile, gateway=Gateway(mode="off"))) == 10 + 3 + 5
+    assert stop_seconds(replace(profile, gateway=GatewaySettings(mode="off"))) == 10 + 3 + 5
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ import pytest
 
 from supervisor.engine.catalogue import pins
 from supervisor.engine.catalogue.catalogue import read_release
-from supervisor.hardware.known import VARIABLE
-from supervisor.hardware.types import Cpu, Hardware
+from supervisor.hardware.detection import VARIABLE
+from supervisor.hardware.hardware import Cpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import DEMO_ANSWER, ensure_demo
 

@@ -8,7 +8,7 @@ import os
 import psutil
 import pytest
 
-from supervisor.hardware.known import VARIABLE
+from supervisor.hardware.detection import VARIABLE
 from supervisor.model.demo import DEMO_ANSWER
 from tests.fakes.shapes import write_sparse
 

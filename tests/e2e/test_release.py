@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.hardware.known import VARIABLE
+from supervisor.hardware.detection import VARIABLE
 from supervisor.model.demo import DEMO_ANSWER
 
 from ..fakes.archives import pack

@@ -23,7 +23,7 @@ from supervisor.gateway.door.keyring import Keyring
 from supervisor.gateway.gateway import Gateway
 from supervisor.plan.listen import Listen, Offer
 from supervisor.plan.types import LaunchPlan, Parameters
-from supervisor.profile.types import Gateway as Settings
+from supervisor.profile.definition import GatewaySettings as Settings
 from supervisor.server.probe import Target
 from supervisor.server.table import State
 

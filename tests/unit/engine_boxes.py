@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from supervisor.hardware.types import Gpu, Hardware, Node
+from supervisor.hardware.hardware import Gpu, Hardware, Node
 
 GIB = 1024**3
 RENDER = (Node("/dev/dri/card0", may_open=False), Node("/dev/dri/renderD128", may_open=True))

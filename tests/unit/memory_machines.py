@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from supervisor.hardware.types import Hardware
+from supervisor.hardware.hardware import Hardware
 from supervisor.memory.ledger import account as account_of
 from supervisor.memory.pools import pools_of
 from supervisor.memory.settings import Settings, settings_of
@@ -18,7 +18,7 @@ from supervisor.model.gptoss import model_values, tensors
 from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS, TensorKind
 from supervisor.model.model import Model
-from supervisor.options.types import OptionValue
+from supervisor.options.option_values import OptionValue
 from tests.fakes.shapes import SHAPES, TOKENS, Size
 
 MIB, GIB = 1024**2, 1024**3

@@ -12,20 +12,26 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.clients.table import CLIENTS, NAMES, find_client
-from supervisor.clients.target import context_of, target_of_offer, target_of_plan, target_of_profile
-from supervisor.clients.types import KEY_ENV, Target
+from supervisor.clients.client_endpoint import (
+    KEY_ENV,
+    ClientEndpoint,
+    context_of,
+    endpoint_of_offer,
+    endpoint_of_plan,
+    endpoint_of_profile,
+)
+from supervisor.clients.recipes import CLIENTS, NAMES, find_client
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError, NotFound
-from supervisor.options.vocabulary import pinned
+from supervisor.options.meanings import pinned
 from supervisor.plan.listen import Listen as GatewayListen
 from supervisor.plan.listen import make_listen
 from supervisor.plan.make import ModelAtHand, make_plan
-from supervisor.profile.types import Gateway, Listen, Profile
+from supervisor.profile.definition import GatewaySettings, Listen, Profile
 
 from .test_docs import DOCS, generator
 
-PLAIN = Target("http://127.0.0.1:8080", "gpt-oss-20b", context_tokens=32768)
+PLAIN = ClientEndpoint("http://127.0.0.1:8080", "gpt-oss-20b", context_tokens=32768)
 KEYED = replace(PLAIN, key_env=KEY_ENV)
 OPEN = replace(KEYED, is_local=False, is_everywhere=True)
 UNKNOWN = replace(PLAIN, context_tokens=None)
@@ -180,7 +186,7 @@ def test_the_context_is_that_of_one_request(options, tokens):
 
 
 def of_profile(*, has_keys=False, **changes):
-    return target_of_profile(Profile("p", **changes), has_keys=has_keys)
+    return endpoint_of_profile(Profile("p", **changes), has_keys=has_keys)
 
 
 def test_a_profile_is_called_by_its_first_alias_or_its_name():
@@ -190,7 +196,7 @@ def test_a_profile_is_called_by_its_first_alias_or_its_name():
 
 def test_an_address_for_all_becomes_the_local_one_and_a_key_is_asked_for():
     target = of_profile(listen=Listen("0.0.0.0", 9000))
-    assert target == Target("http://127.0.0.1:9000", "p", KEY_ENV, is_local=False, is_everywhere=True)
+    assert target == ClientEndpoint("http://127.0.0.1:9000", "p", KEY_ENV, is_local=False, is_everywhere=True)
     assert of_profile(listen=Listen("::1", 9000)).url == "http://[::1]:9000"
 
 
@@ -208,10 +214,10 @@ def test_the_prefix_and_tls_are_part_of_the_address():
         ({"server": {"api-key-file": "keys"}}, True),
         ({"env": {"LLAMA_API_KEY": "k"}}, True),
         ({"listen": Listen("192.168.1.5")}, True),
-        ({"listen": Listen("192.168.1.5"), "gateway": Gateway(allow_unauthenticated=True)}, False),
-        ({"listen": Listen("192.168.1.5"), "gateway": Gateway(mode="off")}, False),
-        ({"has_keys": True, "gateway": Gateway(mode="off")}, False),
-        ({"server": {"api-key": "k"}, "gateway": Gateway(mode="off")}, True),
+        ({"listen": Listen("192.168.1.5"), "gateway": GatewaySettings(allow_unauthenticated=True)}, False),
+        ({"listen": Listen("192.168.1.5"), "gateway": GatewaySettings(mode="off")}, False),
+        ({"has_keys": True, "gateway": GatewaySettings(mode="off")}, False),
+        ({"server": {"api-key": "k"}, "gateway": GatewaySettings(mode="off")}, True),
     ],
 )
 def test_a_key_is_asked_for_where_the_door_does(changes, asks):
@@ -228,26 +234,26 @@ def test_a_unix_socket_is_no_address_for_clients():
     [
         {"server": {"ctx-size": 8192, "parallel": 2}, "aliases": ("a",)},
         {"listen": Listen("0.0.0.0", 9000)},
-        {"listen": Listen("0.0.0.0", 9000), "gateway": Gateway(allow_unauthenticated=True)},
-        {"server": {"api-key": "k"}, "gateway": Gateway(mode="off")},
+        {"listen": Listen("0.0.0.0", 9000), "gateway": GatewaySettings(allow_unauthenticated=True)},
+        {"server": {"api-key": "k"}, "gateway": GatewaySettings(mode="off")},
     ],
 )
 def test_what_runs_is_told_as_its_profile_promised(changes):
     profile = Profile("p", **changes)
-    planned = target_of_profile(profile, has_keys=False)
+    planned = endpoint_of_profile(profile, has_keys=False)
     plan = make_plan(profile, BUILD, MODEL)
-    assert target_of_plan(plan, make_listen(profile), planned.url, has_keys=False) == planned
+    assert endpoint_of_plan(plan, make_listen(profile), planned.url, has_keys=False) == planned
 
 
 def test_the_keys_of_a_listener_are_asked_for():
     listen = GatewayListen("p", "127.0.0.1", 8080, keys=("d1gest",))
     plan = make_plan(Profile("p"), BUILD, MODEL)
-    assert target_of_plan(plan, listen, "http://127.0.0.1:8080", has_keys=False).key_env == KEY_ENV
+    assert endpoint_of_plan(plan, listen, "http://127.0.0.1:8080", has_keys=False).key_env == KEY_ENV
 
 
 def test_an_offer_has_its_own_name_at_the_address_that_is_open():
     offered = Profile("q", aliases=("b",), server={"ctx-size": 4096}, listen=Listen("10.0.0.1", 1))
-    assert target_of_offer(offered, OPEN) == replace(OPEN, model="b", context_tokens=4096)
+    assert endpoint_of_offer(offered, OPEN) == replace(OPEN, model="b", context_tokens=4096)
 
 
 def test_an_unknown_client_is_told_the_near_ones():

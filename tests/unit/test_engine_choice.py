@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.engine.catalogue.releases import Release
 from supervisor.engine.choice.survey import Survey, order_flavours, survey
-from supervisor.hardware.types import Gpu, Hardware, Node
+from supervisor.hardware.hardware import Gpu, Hardware, Node
 
 from .engine_boxes import (
     ADRENO,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.choice.survey import survey
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 
 from .engine_releases import release
 from .hardware import recorded

@@ -11,7 +11,7 @@ from supervisor.engine.catalogue.assets import parse
 from supervisor.engine.catalogue.releases import Release
 from supervisor.engine.choice.survey import Survey, order_flavours, survey
 from supervisor.engine.flavours import family, numbers, version
-from supervisor.hardware.types import Gpu, Hardware, Node
+from supervisor.hardware.hardware import Gpu, Hardware, Node
 
 from .engine_boxes import BOXES
 from .engine_releases import ERAS, asset, names

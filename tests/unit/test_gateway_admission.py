@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.strategies import booleans, data, floats, integers, sampled_from
 
 from supervisor.gateway.admission import Admission, Go, Refuse, Situation, Switch, Ticket, Wake
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings
 
-SMALL = Gateway(min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3)
+SMALL = GatewaySettings(min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3)
 SERVING = Situation("serving", "a", 1, 0.0)
 
 
@@ -61,7 +61,7 @@ def test_a_server_that_stays_down_refuses_who_waits_and_who_comes():
 
 
 def test_fifty_requests_wake_a_sleeping_server_once_and_all_go():
-    line = queue(Gateway(), Situation("asleep", "a"))
+    line = queue(GatewaySettings(), Situation("asleep", "a"))
     tickets = [at(n) for n in range(50)]
     actions = [action for ticket in tickets for action in line.arrive(ticket, 1.0)]
     assert actions == [Wake()]
@@ -105,7 +105,7 @@ def test_a_busy_model_makes_way_after_the_longest_wait_and_serves_until_it_does(
 
 
 def test_all_who_wait_for_a_profile_are_served_by_one_switch():
-    line, others = queue(Gateway()), [at(n, "b") for n in range(5)]
+    line, others = queue(GatewaySettings()), [at(n, "b") for n in range(5)]
     for ticket in others:
         line.arrive(ticket, 5.0)
     assert line.tick(30.0) == [Switch("b")]
@@ -115,7 +115,7 @@ def test_all_who_wait_for_a_profile_are_served_by_one_switch():
 
 def test_two_clients_that_take_turns_leave_each_model_its_time():
     """Each asks for its own profile again as soon as it has its answer: for an hour."""
-    line, now, switches = queue(Gateway()), 0.0, []
+    line, now, switches = queue(GatewaySettings()), 0.0, []
 
     def judge(actions):
         for action in actions:
@@ -142,7 +142,7 @@ def test_a_switch_that_fails_is_told_to_those_who_wanted_it_and_to_nobody_else()
 
 
 def test_no_more_than_may_run_at_once_do_and_the_next_goes_when_one_ends():
-    line = queue(Gateway(max_concurrent=1))
+    line = queue(GatewaySettings(max_concurrent=1))
     first, second, third, small = at(1), at(2), at(3), at(4, generates=False)
     assert line.arrive(first, 1.0) == [Go(first)]
     assert line.arrive(second, 2.0) == line.arrive(third, 3.0) == []
@@ -182,7 +182,7 @@ class AnyTrace(RuleBasedStateMachine):
 
     @initialize(limit=integers(0, 3))
     def begin(self, limit):
-        self.settings = Gateway(
+        self.settings = GatewaySettings(
             max_queue=4,
             max_concurrent=limit,
             min_warm_seconds=5,

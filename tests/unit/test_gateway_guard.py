@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.gateway.door.cors import cors_headers, preflight, preflight_headers
-from supervisor.gateway.door.guard import NOBODY, STRANGER, Caller, Refusal, check, rules_of
+from supervisor.gateway.door.guard import NOBODY, STRANGER, Refusal, check
 from supervisor.gateway.door.keyring import Keyring
-from supervisor.gateway.door.keys import KeyFile, digest_of
+from supervisor.gateway.door.keys import Caller, KeyFile, digest_of
+from supervisor.gateway.door.rules import rules_of
 from supervisor.gateway.head import parse_head
-from supervisor.plan.listen import Listen
-from supervisor.plan.make import is_loopback
-from supervisor.profile.types import Gateway
+from supervisor.plan.listen import Listen, is_loopback
+from supervisor.profile.definition import GatewaySettings
 
 SECRET = b"secret of the profile"
 GUARDED = (digest_of(SECRET),)
@@ -30,7 +30,7 @@ def head(method="GET", version="1.1", **headers):
 
 
 def door(host="127.0.0.1", keys=(), **settings):
-    return Listen("p", host, 8080, Gateway(**settings), keys=keys)
+    return Listen("p", host, 8080, GatewaySettings(**settings), keys=keys)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.profile.types import Health
+from supervisor.profile.definition import Health
 from supervisor.server.health import Evidence, Verdict, Watch
 
 POLICY = Health(

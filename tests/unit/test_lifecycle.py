@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from supervisor.plan.types import LaunchPlan
-from supervisor.profile.types import Restart, Stop
+from supervisor.profile.definition import Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
 from supervisor.server.inputs import (
     Drained,

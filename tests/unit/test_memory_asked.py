@@ -18,7 +18,7 @@ from supervisor.memory.told import Taken, Told, measured, read_table
 from supervisor.memory.types import Account, Figure, Ledger, Pool
 from supervisor.options.help import Capabilities
 from supervisor.options.meanings import pinned
-from supervisor.options.types import OptionValue
+from supervisor.options.option_values import OptionValue
 from tests.unit.memory_machines import gpt_oss
 
 MIB = 1024**2

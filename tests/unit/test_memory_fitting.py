@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.ground import promised
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 from supervisor.memory.fitting import fit, notes_of
 from supervisor.memory.told import Taken, Told
 from supervisor.profile.resolve import resolve

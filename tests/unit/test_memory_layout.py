@@ -12,7 +12,7 @@ from supervisor.memory.weights import repacked_bytes
 from supervisor.model.header import TensorInfo, Value
 from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model
-from supervisor.options.fold import fold
+from supervisor.options.parse import parse_arguments
 
 from .memory_machines import gpt_oss
 
@@ -23,7 +23,7 @@ NAMES = {kind.name: kind for kind in KINDS.values()}
 
 def layout(words: str, pools: tuple[Pool, ...] = POOLS) -> Layout:
     model = gpt_oss("20b")
-    return lay_out(model, settings_of(fold(words.split()).options, None, model), pools)
+    return lay_out(model, settings_of(parse_arguments(words.split()).options, None, model), pools)
 
 
 def counts(found: Layout) -> dict[str, int]:

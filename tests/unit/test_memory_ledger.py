@@ -15,7 +15,7 @@ from supervisor.model.gguf import ValueType
 from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model
-from supervisor.options.types import OptionValue
+from supervisor.options.option_values import OptionValue
 
 from .memory_machines import gpt_oss
 

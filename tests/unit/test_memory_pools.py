@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.hardware.detect import detect
-from supervisor.hardware.types import Gpu, Hardware
+from supervisor.hardware.detection import detect
+from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.memory.pools import given_back, pools_of
 from supervisor.memory.types import Pool
 

@@ -13,7 +13,7 @@ import pytest
 from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Account, Pool
-from supervisor.options.fold import fold
+from supervisor.options.parse import parse_arguments
 from tests.fakes.shapes import Size
 
 from .memory_machines import gpt_oss
@@ -50,7 +50,7 @@ def accounts(recorded: Recorded) -> Mapping[str, Account]:
     model = gpt_oss(recorded.size)
     free = 15800 * MIB
     pools = [Pool(f"CUDA{number}", free, free) for number in range(recorded.gpus)]
-    settings = settings_of(fold(recorded.options.split()).options, 11434, model)
+    settings = settings_of(parse_arguments(recorded.options.split()).options, 11434, model)
     ledger = account(
         model,
         settings,

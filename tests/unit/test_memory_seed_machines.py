@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 from supervisor.memory.proposal import Proposal, propose
 from supervisor.memory.search import Wanted
 

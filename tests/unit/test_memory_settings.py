@@ -6,13 +6,13 @@ import pytest
 
 from supervisor.memory.settings import Override, Settings, settings_of
 from supervisor.model.model import Model
-from supervisor.options.fold import fold
+from supervisor.options.parse import parse_arguments
 
 from .memory_machines import gpt_oss
 
 
 def settings(words: str = "", build: int | None = None, model: Model | None = None) -> Settings:
-    return settings_of(fold(words.split()).options, build, model or gpt_oss("20b"))
+    return settings_of(parse_arguments(words.split()).options, build, model or gpt_oss("20b"))
 
 
 def test_nothing_said_is_four_slots_that_share_all_the_model_was_trained_for() -> None:

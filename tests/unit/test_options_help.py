@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.errors import VerificationFailed
 from supervisor.options.help import Capabilities, parse_help, parse_version
-from supervisor.options.vocabulary import pinned
+from supervisor.options.meanings import pinned
 
 from .options_builds import era, help_text
 

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.options.fold import fold
-from supervisor.options.meanings import understand
+from supervisor.options.meanings import SECRETS, pinned, understand
+from supervisor.options.option_values import OptionKind, option_kind
+from supervisor.options.parse import normalise, parse_arguments
 from supervisor.options.render import render
-from supervisor.options.values import Kind, kind
-from supervisor.options.vocabulary import SECRETS, normalise, pinned
 
 from .options_builds import era
 
@@ -29,13 +28,13 @@ def _values(option):
         return st.tuples(_TEXT, _TEXT)
     if option.allowed == ("0", "1"):
         return st.sampled_from([0, 1])
-    if kind(option) is Kind.FLAG:
+    if option_kind(option) is OptionKind.FLAG:
         return st.booleans() if option.negative_names else st.just(True)
-    if kind(option) is Kind.INTEGER:
+    if option_kind(option) is OptionKind.INTEGER:
         return st.integers(-(2**31), 2**31 - 1) | (
             st.sampled_from(option.words) if option.words else st.nothing()
         )
-    if kind(option) is Kind.NUMBER:
+    if option_kind(option) is OptionKind.NUMBER:
         return st.floats(-1e30, 1e30, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-30)
     if option.allowed:
         return st.sampled_from(option.allowed)
@@ -57,7 +56,7 @@ OPTIONS = st.lists(st.sampled_from(_NAMES).flatmap(_option), max_size=12).map(di
 def test_folding_what_was_rendered_gives_the_same_options(options):
     rendered = render(options, pinned())
     assert rendered.problems == ()
-    folded = fold(rendered.argv)
+    folded = parse_arguments(rendered.argv)
     assert folded.problems == ()
     assert folded.translations == ()
     assert folded.options == options
@@ -87,6 +86,6 @@ def test_no_build_is_told_an_option_that_it_does_not_list(build, options):
     )
 )
 def test_no_list_of_words_makes_folding_fail(words):
-    folded = fold(words)
+    folded = parse_arguments(words)
     assert all(problem.message for problem in folded.problems)
     assert render(folded.options, pinned()).problems == ()

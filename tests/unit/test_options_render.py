@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from supervisor.options import dialect
+from supervisor.options.meanings import canonical, pinned
 from supervisor.options.render import render
-from supervisor.options.vocabulary import canonical, pinned
 
 from .options_builds import ARTICLE, era
 

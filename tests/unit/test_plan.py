@@ -12,16 +12,17 @@ import pytest
 from supervisor.decoding import parse
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError, SupervisorError
-from supervisor.options.vocabulary import pinned
-from supervisor.plan.make import ModelAtHand, is_loopback, make_plan
+from supervisor.options.meanings import pinned
+from supervisor.plan.listen import is_loopback
+from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.wire import from_json, public, to_json
-from supervisor.profile.types import Engine, Gateway, Health, Listen, Origin, Profile
+from supervisor.profile.definition import Engine, GatewaySettings, Health, Listen, Origin, Profile
 
 BUILD = Build(
     "path", "ggml-org/llama.cpp", "b11434", "cpu", ("/opt/llama-server",), "d1", pinned(), reason="given"
 )
 MODEL = ModelAtHand("/models/m.gguf", ("/models/m.gguf",), "stamp")
-OFF = Gateway(mode="off")
+OFF = GatewaySettings(mode="off")
 PROFILE = Profile("p", server={"ctx-size": 4096, "flash-attn": "on"}, gateway=OFF)
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
-from supervisor.options.vocabulary import pinned
+from supervisor.options.meanings import pinned
 from supervisor.plan.listen import Listen, Offer, make_listen, offer_of, offers_beside
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.types import Parameters
 from supervisor.plan.wire import from_json, listen_from_json, listen_to_json, to_json
-from supervisor.profile.types import Gateway, Origin, Profile
-from supervisor.profile.types import Listen as Address
+from supervisor.profile.definition import GatewaySettings, Origin, Profile
+from supervisor.profile.definition import Listen as Address
 from supervisor.server.address import url_of
 
 from .test_options_properties import OPTIONS
@@ -49,7 +49,9 @@ def test_llama_server_listens_on_a_socket_and_the_gateway_on_the_public_address(
     assert "--port" not in made.argv
     assert (made.host, made.port) == (SOCKET, 0)
     assert made.behind_gateway
-    assert listen() == Listen("p", "127.0.0.1", 8080, Gateway(), (Offer("p", ("a", "b", "p"), "of mine"),))
+    assert listen() == Listen(
+        "p", "127.0.0.1", 8080, GatewaySettings(), (Offer("p", ("a", "b", "p"), "of mine"),)
+    )
     assert url_of(made, listen()) == "http://127.0.0.1:8080"
 
 
@@ -60,7 +62,7 @@ def test_without_sockets_it_is_a_loopback_port_that_is_found_at_the_launch():
 
 
 def test_with_the_gateway_off_llama_server_has_the_address_itself():
-    profile = replace(PROFILE, gateway=Gateway(mode="off"))
+    profile = replace(PROFILE, gateway=GatewaySettings(mode="off"))
     made = plan(profile)
     assert made.argv[-4:] == ("--host", "127.0.0.1", "--port", "8080")
     assert (listen(profile), made.behind_gateway, made.host, made.port) == (None, False, "127.0.0.1", 8080)
@@ -114,7 +116,7 @@ def test_cross_origin_options_stay_with_llama_server():
     "other",
     [
         replace(PROFILE, listen=Address("0.0.0.0", 9000)),
-        replace(PROFILE, gateway=Gateway(max_queue=1, set_params={"top_k": 1}, models=("x",))),
+        replace(PROFILE, gateway=GatewaySettings(max_queue=1, set_params={"top_k": 1}, models=("x",))),
         replace(PROFILE, server={**PROFILE.server, **TLS, "api-key": "k"}),
     ],
 )
@@ -129,9 +131,9 @@ def test_another_address_inside_is_another_server():
 @pytest.mark.parametrize(
     ("host", "gateway", "warned"),
     [
-        ("0.0.0.0", Gateway(), False),
-        ("0.0.0.0", Gateway(allow_unauthenticated=True), True),
-        ("127.0.0.1", Gateway(allow_unauthenticated=True), False),
+        ("0.0.0.0", GatewaySettings(), False),
+        ("0.0.0.0", GatewaySettings(allow_unauthenticated=True), True),
+        ("127.0.0.1", GatewaySettings(allow_unauthenticated=True), False),
     ],
 )
 def test_an_open_address_is_warned_of_only_where_nobody_is_asked_for_a_key(host, gateway, warned):
@@ -168,12 +170,12 @@ def test_the_active_profile_is_offered_first_whoever_it_is(active, offers):
 
 
 def test_what_a_profile_does_to_requests_is_its_plans():
-    gateway = Gateway(reasoning_effort="low", set_params={"top_k": 1}, strip_params=("stop",))
+    gateway = GatewaySettings(reasoning_effort="low", set_params={"top_k": 1}, strip_params=("stop",))
     assert plan(replace(PROFILE, gateway=gateway)).parameters == Parameters("low", {"top_k": 1}, ("stop",))
 
 
 def test_both_survive_the_wire():
-    gateway = Gateway(
+    gateway = GatewaySettings(
         models=("a",), allow_origins=("https://a.lan",), set_params={"stop": ["a", {"b": None}]}
     )
     profile = replace(PROFILE, gateway=gateway, server={"api-key": "k", **TLS})
@@ -193,7 +195,7 @@ def test_behind_a_gateway_all_is_the_same_but_the_way_to_clients(options, inside
     options = {name: value for name, value in options.items() if name not in {"host", "port"}}
     behind = plan(replace(PROFILE, server=options), inside)
     plain = {name: value for name, value in options.items() if name not in CLIENTS}
-    alone = plan(replace(PROFILE, server=plain, gateway=Gateway(mode="off")))
+    alone = plan(replace(PROFILE, server=plain, gateway=GatewaySettings(mode="off")))
     assert behind.argv[: behind.argv.index("--host")] == alone.argv[: alone.argv.index("--host")]
     assert (behind.env, behind.model_files, behind.liveness_path, behind.wants_gpu) == (
         alone.env,

@@ -5,15 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError
-from supervisor.profile import scalars
-from supervisor.profile.gateway_kinds import JsonValue, Origins, OrOff, Switch
-from supervisor.profile.kinds import Integer, Invalid, duration
-from supervisor.profile.load import load
-from supervisor.profile.nodes import Mark, Scalar
+from supervisor.profile.definition import GatewaySettings
+from supervisor.profile.field_kinds import (
+    Integer,
+    Invalid,
+    OnOff,
+    OrOff,
+    Several,
+    WebOrigin,
+    duration,
+    read_json,
+)
+from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve, resolve_layer
 from supervisor.profile.store import ProfileStore
-from supervisor.profile.types import Gateway
-from supervisor.profile.yaml_nodes import parse
+from supervisor.profile.yaml_nodes import Mark, Scalar, parse_yaml, plain_value, write_value
 from supervisor.profile.yaml_text import render, rows_of_profile
 
 
@@ -35,15 +41,15 @@ def problem(text):
 
 
 def node(text):
-    return Scalar(scalars.resolve(text), text, Mark(1, 1))
+    return Scalar(plain_value(text), text, Mark(1, 1))
 
 
 def value_of(text):
-    return JsonValue().read(parse(f"v: {text}".encode()).root.entries[0].value)
+    return read_json(parse_yaml(f"v: {text}".encode()).root.entries[0].value)
 
 
 def test_without_a_word_it_is_on_with_its_defaults(store):
-    assert gateway(store, "") == Gateway()
+    assert gateway(store, "") == GatewaySettings()
 
 
 @pytest.mark.parametrize("text", ["gateway: off", "gateway: false", "gateway: {mode: off}"])
@@ -79,7 +85,7 @@ gateway:
   reasoning-effort: high
   strip-params: [max_tokens, speculative.n_max]
 """
-    assert gateway(store, text) == Gateway(
+    assert gateway(store, text) == GatewaySettings(
         models=("a", "b"),
         hold_timeout_seconds=90,
         max_body_bytes=1024 * 1024,
@@ -105,7 +111,7 @@ def test_a_time_that_is_none_is_told_that_off_is_one():
         OrOff(Integer(0, 5)).read(node("6"))
 
 
-@pytest.mark.parametrize("kind", [Switch(), Switch(as_word=True)])
+@pytest.mark.parametrize("kind", [OnOff(), OnOff(as_word=True)])
 @pytest.mark.parametrize("text", ["on", "off"])
 def test_a_switch_is_written_as_it_is_read(kind, text):
     assert kind.read(node(kind.write(kind.read(node(text))))) == kind.read(node(text))
@@ -123,7 +129,7 @@ def test_a_switch_is_written_as_it_is_read(kind, text):
     ],
 )
 def test_origins_that_browsers_send_are_taken(origin):
-    assert Origins().read(Scalar(origin, origin, Mark(1, 1))) == (origin,)
+    assert Several(WebOrigin()).read(Scalar(origin, origin, Mark(1, 1))) == (origin,)
 
 
 def test_a_star_is_refused_with_the_reason():
@@ -144,7 +150,7 @@ def test_a_star_is_refused_with_the_reason():
 )
 def test_what_is_no_origin_is_refused(text, suggestion):
     with pytest.raises(Invalid, match="must be an origin such as") as invalid:
-        Origins().read(node(text))
+        WebOrigin().read(node(text))
     assert invalid.value.suggestion == suggestion
 
 
@@ -258,4 +264,4 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_json_is_written_as_it_is_read(value):
-    assert value_of(scalars.write(value)) == value
+    assert value_of(write_value(value)) == value

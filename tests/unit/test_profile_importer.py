@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigError, UsageError
-from supervisor.profile.importer import import_command
-from supervisor.profile.load import load
+from supervisor.profile.drafts import import_command
+from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve_layer
 from supervisor.profile.store import ProfileStore
 

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.hardware.types import Gpu, Hardware
-from supervisor.profile.matching import Fit, rank, why_not
+from supervisor.hardware.hardware import Gpu, Hardware
+from supervisor.profile.definition import Match, ModelSource, Profile
+from supervisor.profile.matching import Fit, rank, rank_stored, why_not
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
-from supervisor.profile.suited import rank_stored
-from supervisor.profile.types import Match, Model, Profile
 
 GIB = 1024**3
 CARD = Gpu("nvidia", "NVIDIA GeForce RTX 4060 Ti", memory_bytes=16 * GIB, integrated=False, unified=False)
@@ -34,7 +33,7 @@ def shipped():
 
 
 def profile(name, repo="", **match):
-    return Profile(name, match=Match(**match), model=Model(repo=repo or None))
+    return Profile(name, match=Match(**match), model=ModelSource(repo=repo or None))
 
 
 @pytest.mark.parametrize(

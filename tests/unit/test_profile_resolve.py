@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigError, NotFound
+from supervisor.profile.definition import Engine, Listen, ModelSource, Restart
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
-from supervisor.profile.types import Engine, Listen, Model, Restart
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_child_stands_over_its_parent_key_by_key(store):
     profile = resolve("child", store)
     assert profile.server == {"ctx-size": 8192, "load-mode": "mmap"}
     assert profile.listen == Listen("10.0.0.1", 2)
-    assert profile.model == Model(demo=True)
+    assert profile.model == ModelSource(demo=True)
     assert str(profile.origins["listen.port"]) == f"{store.user_dir / 'child.yaml'}:3:10"
     assert profile.origins["listen.host"].short == "base.yaml:3"
     assert [(origin.profile, Path(origin.file).name) for origin in profile.lineage] == [
@@ -71,11 +71,11 @@ def test_null_takes_back_a_section(store):
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        ("demo", Model(demo=True)),
-        ("/y.gguf", Model(path=Path("/y.gguf"))),
-        ("{repo: c/d, file: f}", Model(repo="c/d", file="f")),
-        ("{file: f}", Model(repo="a/b", file="f")),
-        ("null", Model()),
+        ("demo", ModelSource(demo=True)),
+        ("/y.gguf", ModelSource(path=Path("/y.gguf"))),
+        ("{repo: c/d, file: f}", ModelSource(repo="c/d", file="f")),
+        ("{file: f}", ModelSource(repo="a/b", file="f")),
+        ("null", ModelSource()),
     ],
 )
 def test_one_model_replaces_another(store, model, expected):
@@ -102,7 +102,7 @@ def test_the_parent_s_file_is_not_looked_for_in_another_repository(store):
 )
 def test_the_file_of_a_repository_with_one_model_is_known(store, repo, file):
     write(store, p=f"args: -hf {repo}\n")
-    assert resolve("p", store).model == Model(repo=repo, file=file)
+    assert resolve("p", store).model == ModelSource(repo=repo, file=file)
 
 
 def test_a_path_makes_the_engine_that_path(store):
@@ -186,7 +186,7 @@ def test_set_overrides_options_and_keys_and_takes_back(store):
     assert profile.server == {"ctx-size": 8192, "gpu-layers": "all"}
     assert (profile.listen.port, profile.engine.source, profile.env) == (9000, "build", {"A": "on"})
     assert (profile.model, profile.restart.window_seconds, profile.aliases) == (
-        Model(demo=True),
+        ModelSource(demo=True),
         300,
         ("a", "b"),
     )

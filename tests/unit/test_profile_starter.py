@@ -9,16 +9,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.profile.load import load
+from supervisor.profile.drafts import StarterBasis, starter_text
+from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve
-from supervisor.profile.starter import Ground, starter_text
 from supervisor.profile.store import ProfileStore
 
 STORE = ProfileStore(Path("no folder of a user"))
 
 
 def ground(base, **more):
-    return Ground("Some OS, some CPU, 16.0 GiB RAM, no GPU", resolve(base, STORE), "it is so", **more)
+    return StarterBasis("Some OS, some CPU, 16.0 GiB RAM, no GPU", resolve(base, STORE), "it is so", **more)
 
 
 @pytest.mark.parametrize("base", STORE.names())
@@ -42,14 +42,16 @@ def test_every_value_has_its_reason_above_it():
 
 
 def test_what_a_machine_calls_itself_stays_a_comment():
-    text = starter_text("mine", Ground("Evil\nmodel: demo\n#", resolve("gpt-oss-20b", STORE), "a\nlisten: 1"))
+    text = starter_text(
+        "mine", StarterBasis("Evil\nmodel: demo\n#", resolve("gpt-oss-20b", STORE), "a\nlisten: 1")
+    )
     assert yaml.safe_load(text)["extends"] == "gpt-oss-20b"
     assert set(yaml.safe_load(text)) == {"description", "extends", "placement", "listen"}
 
 
 @given(st.text(), st.text())
 def test_no_machine_breaks_it(machine, reason):
-    text = starter_text("mine", Ground(machine, resolve("gpt-oss-20b", STORE), reason, "cpu", reason))
+    text = starter_text("mine", StarterBasis(machine, resolve("gpt-oss-20b", STORE), reason, "cpu", reason))
     layer = load(text.encode(errors="replace"), "mine", "mine.yaml")
     assert layer.problems == ()
 

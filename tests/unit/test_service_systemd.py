@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.errors import UsageError
-from supervisor.profile.types import Restart
+from supervisor.profile.definition import Restart
 from supervisor.service import mark
 from supervisor.service.systemd import Facts, command_line, quoted, unit
 from supervisor.service.types import Request, Scope, Service

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.options.meanings import pinned
 from supervisor.options.render import render
-from supervisor.options.vocabulary import pinned
+from supervisor.profile.definition import NAME_PATTERN, Listen, ModelSource
 from supervisor.profile.jsonschema import FIRST_LINE, schema_text
 from supervisor.profile.resolve import resolve
-from supervisor.profile.schema import NAME_PATTERN
 from supervisor.profile.store import ProfileStore, shipped_folder
-from supervisor.profile.types import Listen, Model
 
 STORE = ProfileStore(Path("/nonexistent"))
-BASE_20B = Model(repo="ggml-org/gpt-oss-20b-GGUF", file="gpt-oss-20b-mxfp4.gguf")
-BASE_120B = Model(repo="ggml-org/gpt-oss-120b-GGUF", file="gpt-oss-120b-mxfp4-00001-of-00003.gguf")
+BASE_20B = ModelSource(repo="ggml-org/gpt-oss-20b-GGUF", file="gpt-oss-20b-mxfp4.gguf")
+BASE_120B = ModelSource(repo="ggml-org/gpt-oss-120b-GGUF", file="gpt-oss-120b-mxfp4-00001-of-00003.gguf")
 
 EXPECTED = {
-    "demo": (Model(demo=True), "cpu", {"ctx-size": 4096}),
+    "demo": (ModelSource(demo=True), "cpu", {"ctx-size": 4096}),
     "gpt-oss-20b": (BASE_20B, None, {}),
     "gpt-oss-120b": (BASE_120B, None, {}),
     "evo-t1-64gb": (

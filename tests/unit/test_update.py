@@ -12,7 +12,7 @@ from supervisor.cli.status import _news
 from supervisor.engine.catalogue.releases import Release
 from supervisor.errors import ConfigError
 from supervisor.plan.types import LaunchPlan
-from supervisor.profile.types import Engine
+from supervisor.profile.definition import Engine
 from supervisor.update import news, speed
 from supervisor.update.contest import indented, log_of, rolled_back
 from supervisor.update.news import REPOSITORY, News, is_newer, look

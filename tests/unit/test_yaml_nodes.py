@@ -8,9 +8,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.profile import scalars, yaml_nodes
-from supervisor.profile.nodes import Items, Mark, Scalar, Table
-from supervisor.profile.yaml_nodes import Broken, parse
+from supervisor.profile import yaml_nodes
+from supervisor.profile.yaml_nodes import (
+    _UNPRINTABLE,
+    Broken,
+    Items,
+    Mark,
+    Scalar,
+    Table,
+    parse_yaml,
+    write_value,
+)
 
 
 def value_of(node):
@@ -24,7 +32,7 @@ def value_of(node):
 
 
 def read(text):
-    return value_of(parse(text.encode()).root)
+    return value_of(parse_yaml(text.encode()).root)
 
 
 @pytest.fixture(params=["libyaml", "pure"], autouse=True)
@@ -68,18 +76,18 @@ def test_scalars_follow_the_core_schema_of_yaml_1_2(text, value):
 
 
 def test_positions_count_from_one():
-    root = parse(b"a: 1\nb:\n  - x\n  -  y\n").root
+    root = parse_yaml(b"a: 1\nb:\n  - x\n  -  y\n").root
     assert [entry.mark for entry in root.entries] == [Mark(1, 1), Mark(2, 1)]
     assert [item.mark for item in root.entries[1].value.items] == [Mark(3, 5), Mark(4, 6)]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key():
-    assert parse(b"\xef\xbb\xbfa: 1").root.entries[0].mark == Mark(1, 1)
+    assert parse_yaml(b"\xef\xbb\xbfa: 1").root.entries[0].mark == Mark(1, 1)
     assert read("\ufeffa: 1") == {"a": 1}
 
 
 def test_of_two_equal_keys_the_second_is_a_mistake_and_the_rest_is_read():
-    document = parse(b"a: 1\nb: 2\na: 3\n")
+    document = parse_yaml(b"a: 1\nb: 2\na: 3\n")
     assert document.mistakes == (("a", Mark(3, 1), "the key is given twice; it stands on line 1 already"),)
     assert value_of(document.root) == {"a": 1, "b": 2}
 
@@ -106,13 +114,13 @@ def test_of_two_equal_keys_the_second_is_a_mistake_and_the_rest_is_read():
 )
 def test_what_cannot_be_read_says_where_and_why(data, mark, message):
     with pytest.raises(Broken) as broken:
-        parse(data)
+        parse_yaml(data)
     assert (broken.value.mark, message in broken.value.message) == (mark, True), broken.value.message
 
 
 def test_a_windows_path_in_double_quotes_is_told_what_to_do():
     with pytest.raises(Broken, match="write Windows paths without quotes or in single quotes") as broken:
-        parse(b'a: 1\npath: "C:\\models"')
+        parse_yaml(b'a: 1\npath: "C:\\models"')
     assert broken.value.mark in (
         Mark(2, 10),
         Mark(2, 11),
@@ -121,7 +129,7 @@ def test_a_windows_path_in_double_quotes_is_told_what_to_do():
 
 @pytest.mark.parametrize("key", ["1", "true", "null", "~", "1.5", "[a]", "{a: b}"])
 def test_a_key_that_is_no_word_is_a_mistake(key):
-    document = parse(f"? {key}\n: 1\nb: 2\n".encode())
+    document = parse_yaml(f"? {key}\n: 1\nb: 2\n".encode())
     assert [mistake[2][:20] for mistake in document.mistakes] == ["a key must be a word"]
     assert value_of(document.root) == {"b": 2}
 
@@ -129,14 +137,14 @@ def test_a_key_that_is_no_word_is_a_mistake(key):
 def test_an_alias_bomb_costs_no_more_than_its_text():
     levels = [b"a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     levels += [b"a%d: &a%d [%s]" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 30)]
-    root = parse(b"\n".join(levels)).root
+    root = parse_yaml(b"\n".join(levels)).root
     shared = root.entries[29].value.items
     assert all(item is shared[0] for item in shared)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "\n\n"])
 def test_an_empty_text_is_no_document(text):
-    assert parse(text.encode()).root is None
+    assert parse_yaml(text.encode()).root is None
 
 
 @given(
@@ -145,14 +153,14 @@ def test_an_empty_text_is_no_document(text):
 )
 def test_arbitrary_bytes_are_read_or_refused(data):
     with contextlib.suppress(Broken):
-        assert isinstance(parse(data).root, Scalar | Items | Table | None)
+        assert isinstance(parse_yaml(data).root, Scalar | Items | Table | None)
 
 
 @given(st.text(max_size=40) | st.integers(-(10**20), 10**20) | st.booleans() | st.none())
 def test_what_is_written_is_read_back_by_yaml_1_2_and_1_1(value):
     if isinstance(value, str):
-        value = yaml_nodes._UNPRINTABLE.sub("", value).encode("utf-8", "ignore").decode()
-    for text in (f"a: {scalars.write(value)}\n", f"a: [{scalars.write(value)}]\n"):
+        value = _UNPRINTABLE.sub("", value).encode("utf-8", "ignore").decode()
+    for text in (f"a: {write_value(value)}\n", f"a: [{write_value(value)}]\n"):
         got = read(text)["a"]
         assert (got[0] if isinstance(got, list) else got) == value
         assert yaml.safe_load(text)["a"] in (value, [value])

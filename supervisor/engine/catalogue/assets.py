@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ...hardware.types import Os
+from ...hardware.hardware import Os
 
 _NAME = re.compile(
     r"(?P<runtime>cudart-)?llama-(?:(?P<tag>b\d+)-)?bin-(?P<system>macos|ubuntu|linux|win)"

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...hardware.types import Gpu, Hardware
+from ...hardware.hardware import Gpu, Hardware
 from ..fitness import is_of
 from ..flavours import FAMILIES, family, numbers, version
 

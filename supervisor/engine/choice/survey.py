@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...hardware.types import Hardware
+from ...hardware.hardware import Hardware
 from ..catalogue.assets import AssetName, parse
 from ..catalogue.releases import Asset, Release
 from ..fitness import is_of

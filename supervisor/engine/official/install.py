@@ -16,7 +16,7 @@ from pathlib import Path
 from ...disk import cannot_write, ensure_space
 from ...download.fetch import Download, fetch
 from ...errors import VerificationFailed
-from ...hardware.types import Hardware
+from ...hardware.hardware import Hardware
 from ...progress import Progress, ticking
 from ..catalogue.releases import REPOSITORY
 from ..choice.survey import Option

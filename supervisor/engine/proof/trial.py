@@ -17,8 +17,8 @@ from pathlib import Path
 from ...errors import SupervisorError
 from ...model.demo import DEMO_ANSWER
 from ...options.help import Capabilities
+from ...options.option_values import OptionValue
 from ...options.render import render
-from ...options.types import OptionValue
 from ...tool import Outcome, run_engine
 from ..broken import BUILD_HINT, remedy
 from ..fitness import DEVICES, flavour_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ...plan.listen import Offer
-from ...profile.types import Effort
+from ...profile.definition import Effort
 
 _EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
 

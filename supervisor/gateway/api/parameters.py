@@ -16,7 +16,7 @@ import json
 from typing import Final
 
 from ...plan.types import Parameters
-from ...profile.types import Effort
+from ...profile.definition import Effort
 from .dialects import Dialect
 from .peek import members, text_of
 from .routes import Route

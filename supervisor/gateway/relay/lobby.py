@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from ...profile.types import Gateway as Settings
+from ...profile.definition import GatewaySettings as Settings
 
 
 class Guest(Protocol):

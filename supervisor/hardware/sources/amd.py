@@ -5,12 +5,11 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 
+from ..hardware import Gpu
 from ..machine import Machine
-from ..types import Gpu
 from . import pci
-from .names import known, name_of
-from .numbers import pci_address, whole
-from .told import Told
+from .gpu_report import GpuReport
+from .tool_output import pci_address, whole
 
 NODES = "/sys/class/kfd/kfd/topology/nodes"
 
@@ -19,9 +18,9 @@ APUS = ("902", "909", "90c", "1013", "1033", "1035", "1036", "1103", "1150", "11
 say: KFD shows newer ones as if they were cards."""
 
 
-def gpus(machine: Machine) -> Told:
+def gpus(machine: Machine) -> GpuReport:
     kfd = _architectures(machine)
-    return Told(tuple(_gpu(machine, address, kfd) for address in pci.of_vendor(machine, "amd")))
+    return GpuReport(tuple(_gpu(machine, address, kfd) for address in pci.of_vendor(machine, "amd")))
 
 
 def architecture(version: int) -> str:
@@ -63,12 +62,12 @@ def _gpu(machine: Machine, address: str, kfd: Mapping[str, str]) -> Gpu:
     vendor, device = pci.ids(machine, address)
     device_id, revision = f"{vendor}:{device}", _revision(machine, address)
     gfx = kfd.get(address) or _discovered(machine, address)
-    model = known(device_id, revision)
+    model = pci.known(device_id, revision)
     integrated = gfx[3:] in APUS if gfx else (model.integrated if model else None)
     total, free, shared = _memory(machine, address, integrated=integrated)
     return Gpu(
         vendor="amd",
-        name=_product(machine, address) or name_of(machine, device_id, revision),
+        name=_product(machine, address) or pci.name_of(machine, device_id, revision),
         pci=address,
         device_id=device_id,
         memory_bytes=total,

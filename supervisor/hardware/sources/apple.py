@@ -7,21 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..hardware import Cpu, Gpu, Hardware, PcieLink
 from ..machine import Machine
-from ..types import (
-    Cpu,
-    Gpu,
-    Hardware,
-    PcieLink,
-)
-from .asking import (
-    Answer,
-    ask,
-    document,
-    items,
-    number,
-    text,
-)
+from .tool_output import ToolAnswer, ask, document, items, number, text
 
 PROFILER = ("system_profiler", "-json", "SPHardwareDataType", "SPDisplaysDataType")
 SYSCTL = ("sysctl", "hw", "machdep.cpu", "kern.osrelease", "iogpu.wired_limit_mb")
@@ -80,7 +68,7 @@ def hardware(machine: Machine) -> Hardware:
     )
 
 
-def _pairs(answer: Answer) -> dict[str, str]:
+def _pairs(answer: ToolAnswer) -> dict[str, str]:
     """``key: value`` lines, as sysctl and sw_vers print them."""
     lines = (line.partition(":") for line in answer.text.splitlines())
     return {key.strip(): value.strip() for key, colon, value in lines if colon}

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from ..hardware import Gpu
 from ..machine import Machine
-from ..types import Gpu
 from . import pci
-from .names import name_of
-from .numbers import whole
-from .told import Told
+from .gpu_report import GpuReport
+from .tool_output import whole
 
 _WINDOW_BYTES = 256 * 1024 * 1024  # of a card without resizable BAR, and the aperture of integrated graphics
 _BAR = 2  # the region that the memory of a card is seen through
 
 
-def gpus(machine: Machine) -> Told:
-    return Told(tuple(_gpu(machine, address) for address in pci.of_vendor(machine, "intel")))
+def gpus(machine: Machine) -> GpuReport:
+    return GpuReport(tuple(_gpu(machine, address) for address in pci.of_vendor(machine, "intel")))
 
 
 def _gpu(machine: Machine, address: str) -> Gpu:
@@ -24,7 +23,7 @@ def _gpu(machine: Machine, address: str) -> Gpu:
     own = None if integrated else _own_memory(machine, address)
     return Gpu(
         vendor="intel",
-        name=name_of(machine, device_id),
+        name=pci.name_of(machine, device_id),
         pci=address,
         device_id=device_id,
         memory_bytes=own,

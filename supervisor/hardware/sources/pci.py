@@ -1,15 +1,19 @@
-"""What sysfs tells of any display device on the PCI bus, whoever made it and whatever drives it."""
+"""
+What sysfs tells of any display device on the PCI bus, whoever made it and whatever drives it.
+
+Names for PCI ids are those that this project has profiles for, then the lists that a system brings.
+"""
 
 from __future__ import annotations
 
 import posixpath
 import re
+from dataclasses import dataclass
 
+from ..hardware import Gpu, PcieLink
 from ..machine import Machine
-from ..types import Gpu, PcieLink
-from .names import known, name_of
-from .numbers import decimal, pci_address, whole
-from .told import Told
+from .gpu_report import GpuReport
+from .tool_output import decimal, pci_address, whole
 
 DEVICES = "/sys/bus/pci/devices"
 VENDORS = {"10de": "nvidia", "1002": "amd", "8086": "intel", "5143": "qualcomm", "17cb": "qualcomm"}
@@ -18,11 +22,11 @@ _NO_GPU = ("1a03", "102b", "1234", "1af4", "15ad", "1013", "80ee", "1b36", "1414
 virtio, VMware, Cirrus, VirtualBox, Hyper-V and Parallels."""
 
 
-def gpus(machine: Machine) -> Told:
+def gpus(machine: Machine) -> GpuReport:
     """Display devices (class 0x03xxxx) that may be GPUs."""
     addresses = (address for address in machine.names(DEVICES) if pci_address(address))
     found = tuple(_gpu(machine, address) for address in addresses if _is_gpu(machine, address))
-    return Told(found, tuple(note for gpu in found if (note := _undriven(gpu))))
+    return GpuReport(found, tuple(note for gpu in found if (note := _undriven(gpu))))
 
 
 def _undriven(gpu: Gpu) -> str:
@@ -123,3 +127,92 @@ def _integrated(device_id: str, address: str) -> bool | None:
     if model:
         return model.integrated
     return False if device_id.startswith("10de:") and not on_root_bus(address) else None
+
+
+AMDGPU_IDS = ("/usr/share/libdrm/amdgpu.ids", "/opt/amdgpu/share/libdrm/amdgpu.ids")
+PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownGpu:
+    name: str
+    integrated: bool
+
+
+_MODELS = {
+    # Intel: as in Mesa's include/pci_ids and on ark.intel.com; of Arrow Lake only H has an Arc
+    "8086:7d51": KnownGpu("Intel Arc 130T/140T", integrated=True),
+    "8086:7d41": KnownGpu("Intel Graphics (Arrow Lake-U)", integrated=True),
+    "8086:7d67": KnownGpu("Intel Graphics (Arrow Lake-S)", integrated=True),
+    "8086:7d55": KnownGpu("Intel Arc Graphics (Meteor Lake)", integrated=True),
+    "8086:7d45": KnownGpu("Intel Graphics (Meteor Lake-U)", integrated=True),
+    "8086:64a0": KnownGpu("Intel Arc 130V/140V", integrated=True),
+    "8086:56a0": KnownGpu("Intel Arc A770", integrated=False),
+    "8086:56a1": KnownGpu("Intel Arc A750", integrated=False),
+    "8086:e20b": KnownGpu("Intel Arc B580", integrated=False),
+    "8086:e20c": KnownGpu("Intel Arc B570", integrated=False),
+    "8086:e211": KnownGpu("Intel Arc Pro B60", integrated=False),
+    "8086:e212": KnownGpu("Intel Arc Pro B50", integrated=False),
+    # AMD: as in libdrm's amdgpu.ids, where one device has a name for each revision
+    "1002:150e": KnownGpu("AMD Radeon 880M/890M Graphics", integrated=True),
+    "1002:150e:d1": KnownGpu("AMD Radeon 890M Graphics", integrated=True),
+    "1002:150e:c1": KnownGpu("AMD Radeon 890M Graphics", integrated=True),
+    "1002:1586": KnownGpu("AMD Radeon 8050S/8060S Graphics", integrated=True),
+    "1002:1586:c1": KnownGpu("AMD Radeon 8060S Graphics", integrated=True),
+    "1002:1586:d1": KnownGpu("AMD Radeon 8060S Graphics", integrated=True),
+    "1002:1114": KnownGpu("AMD Radeon 840M/860M Graphics", integrated=True),
+    "1002:15bf": KnownGpu("AMD Radeon 760M/780M Graphics", integrated=True),
+    "1002:1900": KnownGpu("AMD Radeon 760M/780M Graphics", integrated=True),
+    "1002:1681": KnownGpu("AMD Radeon 660M/680M", integrated=True),
+    "1002:164e": KnownGpu("AMD Radeon Graphics (Raphael)", integrated=True),
+    "1002:13c0": KnownGpu("AMD Radeon Graphics (Granite Ridge)", integrated=True),
+    "1002:7550": KnownGpu("AMD Radeon RX 9070/9070 XT", integrated=False),
+    "1002:7550:c0": KnownGpu("AMD Radeon RX 9070 XT", integrated=False),
+    "1002:7550:c2": KnownGpu("AMD Radeon RX 9070 GRE", integrated=False),
+    "1002:7550:c3": KnownGpu("AMD Radeon RX 9070", integrated=False),
+    # NVIDIA: for a card whose driver does not answer
+    "10de:2e12": KnownGpu("NVIDIA GB10", integrated=True),
+    "10de:2803": KnownGpu("NVIDIA GeForce RTX 4060 Ti", integrated=False),
+    "10de:2805": KnownGpu("NVIDIA GeForce RTX 4060 Ti", integrated=False),
+}
+
+
+def known(device_id: str, revision: str = "") -> KnownGpu | None:
+    """``device_id`` as in 1002:7550, ``revision`` as in c3."""
+    return _MODELS.get(f"{device_id}:{revision}") or _MODELS.get(device_id)
+
+
+def name_of(machine: Machine, device_id: str, revision: str = "") -> str:
+    """By amdgpu.ids, which is exact; by our list; by pci.ids, where the system has it; else ""."""
+    vendor, _, device = device_id.partition(":")
+    model = known(device_id, revision)
+    exact = _amdgpu(_first(machine, AMDGPU_IDS), device, revision) if vendor == "1002" else ""
+    return exact or (model.name if model else _pci_ids(_first(machine, PCI_IDS), vendor, device))
+
+
+def _first(machine: Machine, paths: tuple[str, ...]) -> str:
+    return next((text for path in paths if (text := machine.read(path))), "")
+
+
+def _amdgpu(text: str, device: str, revision: str) -> str:
+    r"""``150E,\tD1,\tAMD Radeon 890M Graphics``"""
+    if not revision or not device:
+        return ""
+    found = re.search(rf"^{device},\s*{revision},\s*(.+)$", text, re.MULTILINE | re.IGNORECASE)
+    return found[1].strip() if found else ""
+
+
+def _pci_ids(text: str, vendor: str, device: str) -> str:
+    r"""
+    ``10de  NVIDIA Corporation``, then ``\t2803  AD106 [GeForce RTX 4060 Ti]``: in brackets how it is sold.
+
+    The file is longer than what is read of it; what stands behind, Intel's among it, stays unknown.
+    """
+    if not device:
+        return ""
+    block = re.search(rf"^{vendor}  .*\n((?:[\t#].*\n)*)", text, re.MULTILINE | re.IGNORECASE)
+    line = re.search(rf"^\t{device}  (.+)$", block[1], re.MULTILINE | re.IGNORECASE) if block else None
+    if line is None:
+        return ""
+    sold = re.search(r"\[(.+)\]", line[1])
+    return (sold[1] if sold else line[1]).strip()

@@ -6,25 +6,24 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from ..hardware import Gpu
 from ..machine import Machine
-from ..types import Gpu
-from .asking import ask
-from .numbers import whole
+from .gpu_report import GpuReport
 from .pci import VENDORS
-from .told import Told
+from .tool_output import ask, whole
 
 PROGRAM = "vulkaninfo"
 _KINDS = {"PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU": True, "PHYSICAL_DEVICE_TYPE_DISCRETE_GPU": False}
 """All others (CPU: llvmpipe; VIRTUAL_GPU; OTHER) are nothing that an engine gains by."""
 
 
-def gpus(machine: Machine) -> Told:
+def gpus(machine: Machine) -> GpuReport:
     """Not having the program is no loss worth a note; the long answer has all that the short one has."""
     with ThreadPoolExecutor(2) as pool:
         long, short = pool.map(lambda command: ask(machine, *command), ((PROGRAM,), (PROGRAM, "--summary")))
     found = parse(long.text) or parse(short.text)
     silent = long.note and short.note and "is not there" not in short.note
-    return Told(found, (short.note,) if silent and not found else ())
+    return GpuReport(found, (short.note,) if silent and not found else ())
 
 
 def parse(text: str) -> tuple[Gpu, ...]:

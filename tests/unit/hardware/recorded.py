@@ -35,8 +35,8 @@ from typing import Any
 
 import yaml
 
+from supervisor.hardware.hardware import Os
 from supervisor.hardware.machine import READ_BYTES
-from supervisor.hardware.types import Os
 from supervisor.tool import Outcome
 
 BOXES = Path(__file__).parent / "boxes"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.hardware.hardware import Cpu, Gpu, PcieLink
 from supervisor.hardware.sources import apple
-from supervisor.hardware.types import Cpu, Gpu, PcieLink
 from supervisor.tool import Outcome
 
 from .recorded import load

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 from supervisor.hardware.wire import from_json, to_json
+from supervisor.profile.matching import rank_stored
 from supervisor.profile.store import ProfileStore
-from supervisor.profile.suited import rank_stored
 
 from .recorded import boxes, load
 

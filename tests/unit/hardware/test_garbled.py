@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.hardware import wire
-from supervisor.hardware.detect import detect
+from supervisor.hardware.detection import detect
 from supervisor.tool import Outcome
 
 from .recorded import Recorded, boxes, load

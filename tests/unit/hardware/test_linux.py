@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.hardware.detect import detect
-from supervisor.hardware.types import Gpu, Hardware, Node, PcieLink
+from supervisor.hardware.detection import detect
+from supervisor.hardware.hardware import Gpu, Hardware, Node, PcieLink
 
 from .recorded import Recorded, boxes, load
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.hardware.sources import nvidia_smi, windows
-from supervisor.hardware.sources.windows_gpu import gpus
+from supervisor.hardware.sources import nvidia, windows_cim
+from supervisor.hardware.sources.windows_cim import adapter_gpus
 from supervisor.tool import Outcome
 
 from .recorded import Recorded, load
@@ -39,13 +39,13 @@ def card(**changed):
 
 
 def one(**changed):
-    (found,), notes = gpus([card(**changed)], 64 * GIB, None)
+    (found,), notes = adapter_gpus([card(**changed)], 64 * GIB, None)
     assert notes == ()
     return found
 
 
 def test_a_snapdragon_laptop():
-    laptop = windows.hardware(load("snapdragon-x-elite-windows"))
+    laptop = windows_cim.hardware(load("snapdragon-x-elite-windows"))
     assert (laptop.os, laptop.arch, laptop.os_name) == ("windows", "arm64", "Windows 11 Home")
     assert laptop.cpu.name == "Snapdragon(R) X Elite - X1E78100 - Qualcomm(R) Oryon(TM) CPU"
     assert (laptop.cpu.cores, laptop.cpu.performance_cores, laptop.cpu.threads) == (12, None, 12)
@@ -57,26 +57,26 @@ def test_a_snapdragon_laptop():
 
 
 def test_the_adapters_of_remote_desktops_and_docks_are_no_gpus():
-    desktop = windows.hardware(load("rtx4060ti-intel-windows"))
+    desktop = windows_cim.hardware(load("rtx4060ti-intel-windows"))
     assert [gpu.name for gpu in desktop.gpus] == ["Intel(R) UHD Graphics 770", "NVIDIA GeForce RTX 4060 Ti"]
     assert desktop.notes == ()
 
 
 def test_a_card_has_its_memory_beyond_4_gib_and_its_own_driver_number():
-    _, gpu = windows.hardware(load("rtx4060ti-intel-windows")).gpus
+    _, gpu = windows_cim.hardware(load("rtx4060ti-intel-windows")).gpus
     assert (gpu.memory_bytes, gpu.shared_bytes, gpu.integrated) == (17171480576, 0, False)
     assert (gpu.pci, gpu.device_id, gpu.driver_version) == ("0000:01:00.0", "10de:2805", "580.97")
 
 
 def test_intels_invented_128_mb_are_counted_nowhere():
-    desktop = windows.hardware(load("rtx4060ti-intel-windows"))
+    desktop = windows_cim.hardware(load("rtx4060ti-intel-windows"))
     graphics = desktop.gpus[0]
     assert graphics.memory_bytes == graphics.shared_bytes == desktop.ram_bytes // 2
     assert desktop.memory_bytes == desktop.ram_bytes + 17171480576
 
 
 def test_what_the_firmware_gave_to_amds_graphics_is_counted_beside_the_ram():
-    mini = windows.hardware(load("strix-halo-windows"))
+    mini = windows_cim.hardware(load("strix-halo-windows"))
     (gpu,) = mini.gpus
     assert gpu.memory_bytes - gpu.shared_bytes == 96 * GIB
     assert (gpu.pci, gpu.integrated) == ("0000:c5:00.0", True)
@@ -84,7 +84,7 @@ def test_what_the_firmware_gave_to_amds_graphics_is_counted_beside_the_ram():
 
 
 def test_what_is_not_missing_from_the_ram_was_not_set_aside():
-    (gpu,), _ = gpus(
+    (gpu,), _ = adapter_gpus(
         [card(Name="AMD Radeon(TM) 890M Graphics", PNPDeviceID=r"PCI\VEN_1002&DEV_150E\0")], 64 * GIB, None
     )
     assert gpu.memory_bytes == gpu.shared_bytes == 32 * GIB
@@ -93,9 +93,9 @@ def test_what_is_not_missing_from_the_ram_was_not_set_aside():
 def test_nvidias_own_tool_completes_the_card():
     box = load("rtx4060ti-intel-windows")
     line = "NVIDIA GeForce RTX 4060 Ti, 00000000:01:00.0, 0x280510DE, 16380, 15105, 580.97, 8.9, 4, 4, 4, 8\n"
-    query = shlex.join(nvidia_smi.query("nvidia-smi", nvidia_smi.FIELDS))
+    query = shlex.join(nvidia.query("nvidia-smi", nvidia.FIELDS))
     told = {query: Outcome(0, line, ""), "nvidia-smi": Outcome(0, "|  CUDA Version: 13.0  |", "")}
-    desktop = windows.hardware(dataclasses.replace(box, tools={**box.tools, **told}))
+    desktop = windows_cim.hardware(dataclasses.replace(box, tools={**box.tools, **told}))
     _, gpu = desktop.gpus
     assert (gpu.architecture, gpu.cuda, gpu.sources) == ("8.9", "13.0", ("nvidia-smi", "cim"))
     assert gpu.memory_bytes == 16380 * 1024**2
@@ -144,7 +144,7 @@ def test_graphics_in_the_processor_are_told_from_cards(vendor, name, bus, integr
     ],
 )
 def test_a_card_that_cannot_be_used_is_a_note(changed, note):
-    assert gpus([card(**changed)], None, None) == ((), (note,))
+    assert adapter_gpus([card(**changed)], None, None) == ((), (note,))
 
 
 @pytest.mark.parametrize(
@@ -160,25 +160,25 @@ def test_a_card_that_cannot_be_used_is_a_note(changed, note):
     ],
 )
 def test_virtual_and_foreign_adapters_are_no_gpus(device):
-    assert gpus([card(PNPDeviceID=device)], 64 * GIB, None) == ((), ())
+    assert adapter_gpus([card(PNPDeviceID=device)], 64 * GIB, None) == ((), ())
 
 
 def test_powershell_7_serves_where_there_is_no_other():
     told = load("rtx4060ti-intel-windows").tools["powershell"]
-    assert windows.hardware(pc(pwsh=told)) == windows.hardware(load("rtx4060ti-intel-windows"))
+    assert windows_cim.hardware(pc(pwsh=told)) == windows_cim.hardware(load("rtx4060ti-intel-windows"))
 
 
 def test_a_hanging_powershell_is_not_tried_twice():
     box = pc(powershell=Outcome(None, "", ""), pwsh=Outcome(0, printed("rtx4060ti-intel-windows"), ""))
     box = dataclasses.replace(box, tools={**box.tools, "cmd": Outcome(0, "AMD64\r\n", "")})
-    desktop = windows.hardware(box)
+    desktop = windows_cim.hardware(box)
     assert (desktop.arch, desktop.ram_bytes) == ("x86_64", None)
     assert desktop.notes == ("powershell did not answer within 5 s.",)
 
 
 def test_a_forbidden_powershell_is_named_in_its_own_words():
     refused = Outcome(1, "", "This program is blocked by group policy.\r\n")
-    desktop = windows.hardware(pc(powershell=refused))
+    desktop = windows_cim.hardware(pc(powershell=refused))
     assert desktop.notes == (
         "powershell failed: This program is blocked by group policy.",
         "pwsh is not there or cannot be started.",
@@ -187,13 +187,13 @@ def test_a_forbidden_powershell_is_named_in_its_own_words():
 
 def test_a_byte_order_mark_is_passed_over():
     told = Outcome(0, "\ufeff" + printed("snapdragon-x-elite-windows"), "")
-    assert windows.hardware(pc(powershell=told)).arch == "arm64"
+    assert windows_cim.hardware(pc(powershell=told)).arch == "arm64"
 
 
 def test_the_command_has_no_quotes_that_windows_would_take_away():
-    assert '"' not in windows.SCRIPT
-    assert windows.SCRIPT.count("{") == windows.SCRIPT.count("}")
-    assert windows.SCRIPT.count("(") == windows.SCRIPT.count(")")
+    assert '"' not in windows_cim.SCRIPT
+    assert windows_cim.SCRIPT.count("{") == windows_cim.SCRIPT.count("}")
+    assert windows_cim.SCRIPT.count("(") == windows_cim.SCRIPT.count(")")
 
 
 VALUES = st.recursive(
@@ -208,9 +208,9 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES | st.lists(VALUES.map(lambda value: card(Name=value)))))
 def test_no_record_whatever_is_fatal(record):
     told = Outcome(0, json.dumps(record), "")
-    assert windows.hardware(pc(powershell=told)).os == "windows"
+    assert windows_cim.hardware(pc(powershell=told)).os == "windows"
 
 
 @given(st.text())
 def test_no_output_whatever_is_fatal(text):
-    assert windows.hardware(pc(powershell=Outcome(0, text, ""))).os == "windows"
+    assert windows_cim.hardware(pc(powershell=Outcome(0, text, ""))).os == "windows"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError, NotFound
-from supervisor.hardware.types import Cpu, Gpu, Hardware, Node, PcieLink
+from supervisor.hardware.hardware import Cpu, Gpu, Hardware, Node, PcieLink
 from supervisor.hardware.wire import from_json, load, to_json
 
 GIB = 1024**3

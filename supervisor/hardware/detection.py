@@ -1,0 +1,117 @@
+"""
+What this computer is, or the one that a file describes.
+
+Soon after a boot the drivers of GPUs are still loading.  A program that looks too early finds no GPU, takes
+an engine for the CPU, and stays with it: that is how a service of the system can be slow until somebody
+restarts it (llama.cpp issue 27923).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ..paths import Paths
+from ..progress import Progress
+from . import wire
+from .hardware import Gpu, Hardware
+from .machine import Machine, ThisMachine
+
+VARIABLE = "GOSS_SUPERVISOR_HARDWARE"
+
+
+def hardware_of(paths: Paths, file: Path | None = None, progress: Progress | None = None) -> Hardware:
+    """
+    From ``file``, else from the file that GOSS_SUPERVISOR_HARDWARE names, else what this computer is.
+
+    With a ``progress`` to say so, a look soon after a boot waits for the drivers of GPUs.
+    Raises NotFound, ConfigError and OSError of a file that cannot be used.
+    """
+    named = os.environ.get(VARIABLE)
+    if file is None and named:
+        file = Path(named)
+    if file is not None:
+        return wire.load(file.expanduser())
+    look = partial(detect, paths.data)
+    return settled(look, progress) if progress else look()
+
+
+def detect(folder: Path, machine: Machine | None = None) -> Hardware:
+    """Never raises; ``folder`` is where engines and models go, whose disk is measured."""
+    return replace(_asked(machine or ThisMachine()), disk_free_bytes=disk_free(folder))
+
+
+def _asked(machine: Machine) -> Hardware:
+    """The other systems' sources are not loaded."""
+    if machine.os == "windows":
+        from .sources import windows_cim  # noqa: PLC0415
+
+        return windows_cim.hardware(machine)
+    if machine.os == "macos":
+        from .sources import apple  # noqa: PLC0415
+
+        return apple.hardware(machine)
+    from .sources.linux_system import hardware  # noqa: PLC0415
+
+    return hardware(machine)
+
+
+def disk_free(folder: Path) -> int | None:
+    """Bytes that this user may fill; of the nearest folder that exists, where this one does not yet."""
+    for existing in (folder, *folder.absolute().parents):
+        try:
+            return shutil.disk_usage(existing).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
+
+
+SOON_SECONDS = 120.0  # since the boot; what has not come by then does not come
+LOOK_SECONDS = 1.0
+_DRIVEN = frozenset({"nvidia", "amd", "intel"})  # a server's small display adapter is of no use
+
+
+def seconds_since_boot() -> float | None:
+    """None where the system does not tell."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    else:  # noqa: RET505 - what is above does not exist there
+        return None
+
+
+def settled(
+    look: Callable[[], Hardware],
+    progress: Progress,
+    up_seconds: Callable[[], float | None] = seconds_since_boot,
+    pause: Callable[[float], None] = time.sleep,
+) -> Hardware:
+    """What ``look`` sees, as soon as each GPU on the bus has its device files, or the boot is long over."""
+    hardware, told = look(), False
+    while (gpu := awaited(hardware)) and (up := up_seconds()) is not None and up < SOON_SECONDS:
+        if not told:
+            progress.step(f"waiting for the driver of {gpu.name or f'a GPU of {gpu.vendor}'}")
+            told = True
+        progress.update(None, f"{up:.0f} s after the boot")
+        pause(LOOK_SECONDS)
+        hardware = look()
+    return hardware
+
+
+def awaited(hardware: Hardware) -> Gpu | None:
+    """
+    The first GPU that is on the bus and that no program can open.
+
+    A container may never see the files, and what is given to a virtual machine (vfio) is not ours.
+    """
+    if hardware.os != "linux" or hardware.environment:
+        return None
+    ours = (gpu for gpu in hardware.gpus if gpu.vendor in _DRIVEN and not gpu.driver.startswith("vfio"))
+    return next((gpu for gpu in ours if gpu.pci and not gpu.nodes), None)

@@ -1,0 +1,56 @@
+"""What one source tells of the GPUs, and asking several of them side by side."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..hardware import Gpu
+from ..machine import TIMEOUT_SECONDS, Machine
+
+PATIENCE_SECONDS = TIMEOUT_SECONDS + 1.0  # a program ends within 5 s; reading the rest takes no time
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReport:
+    """``notes`` says what could not be found out and why, one sentence each."""
+
+    gpus: tuple[Gpu, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+Source = Callable[[Machine], GpuReport]
+
+
+def ask_all(
+    sources: Mapping[str, Source], machine: Machine, patience_seconds: float = PATIENCE_SECONDS
+) -> tuple[GpuReport, ...]:
+    """
+    The answers in the order of ``sources``.  One that raises or does not come back becomes a note.
+
+    Threads that nobody waits for, not a pool: reading a file of a dead driver may never end, and a pool
+    would hold up the end of the program for it.
+    """
+    answers: queue.SimpleQueue[tuple[str, GpuReport]] = queue.SimpleQueue()
+
+    def work(name: str, source: Source) -> None:
+        try:
+            answers.put((name, source(machine)))
+        except Exception as error:  # noqa: BLE001 - no source is fatal, whatever it meets
+            answers.put((name, GpuReport(notes=(f"{name} failed: {type(error).__name__}: {error}.",))))
+
+    for name, source in sources.items():
+        threading.Thread(target=work, args=(name, source), daemon=True).start()
+    late = f"did not answer within {patience_seconds:g} s."
+    told = {name: GpuReport(notes=(f"{name} {late}",)) for name in sources}
+    deadline = time.monotonic() + patience_seconds
+    for _ in sources:
+        try:
+            name, answer = answers.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            break
+        told[name] = answer
+    return tuple(told.values())

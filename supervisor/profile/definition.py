@@ -1,0 +1,332 @@
+"""
+What a profile says, resolved: frozen values, each with where it comes from.
+
+``key`` declares a key of the YAML where its value lands.  Validation, ``profile show``, the JSON Schema and
+the docs are made of it by ``fields``, which the daemon does not load.
+"""
+# ruff: noqa: RUF009 - ``key`` makes a field
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+from ..options.option_values import OptionValue
+
+Source = Literal["auto", "release", "path", "system", "embedded", "build"]
+AutoUpdate = Literal["off", "notify", "apply"]
+Placement = Literal["pinned", "engine", "auto"]
+Guardrails = Literal["off", "relaxed", "balanced", "strict"]
+Effort = Literal["low", "medium", "high"]
+MIB = 1024 * 1024
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
+PARAMETER_PATTERN = r"\S{1,100}"
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
+_MANY = 1_000_000
+
+
+class Limits(TypedDict, total=False):
+    """What the type of a key does not say of its values."""
+
+    least: float
+    most: float
+    words: tuple[str, ...]
+    pattern: str
+    what: str  # a text that matches ``pattern``, in words
+    absolute: bool  # a path from the root or from ~
+    origins: bool  # of web pages
+    or_off: bool  # off is 0
+
+
+def key(default: object, about: str, name: str = "", **limits: Unpack[Limits]) -> Any:  # noqa: ANN401 - a field
+    """A key of profiles: its default, what it is for, and its name if the attribute has another."""
+    return field(default=default, metadata={"about": about, "name": name, **limits})
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was written; line and column count from 1.  ``file`` is a path, or ``--set``."""
+
+    profile: str
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    @property
+    def short(self) -> str:
+        """For tables: ``rtx4060ti-oculink.yaml:12``."""
+        name = Path(self.file).name
+        return f"{name}:{self.line}" if self.line else name
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The machine that a profile is made for.  ``None`` and empty mean any."""
+
+    os: tuple[str, ...] = key((), "The operating system.", words=("linux", "macos", "windows"))
+    arch: tuple[str, ...] = key((), "The processor's architecture.", words=("x86_64", "arm64"))
+    ram_min_bytes: int | None = key(None, "At least this much memory, as the system reports it.", "ram.min")
+    ram_max_bytes: int | None = key(None, "At most this much memory.", "ram.max")
+    gpu_vendor: tuple[str, ...] = key(
+        (),
+        "Who made the GPU; 'none' is a machine without one.",
+        "gpu.vendor",
+        words=("nvidia", "amd", "intel", "apple", "qualcomm", "none"),
+    )
+    gpu_name: str | None = key(
+        None, "A pattern for its name, as in '*RTX 4060 Ti*'; case does not matter.", "gpu.name"
+    )
+    gpu_memory_min_bytes: int | None = key(None, "At least this much memory of its own.", "gpu.memory")
+    unified: bool | None = key(None, "Whether it shares the main memory.", "gpu.unified")
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Which llama.cpp to run."""
+
+    source: Source = key(
+        "auto",
+        "Where llama-server comes from: 'release' is the official one for this machine, 'path' a given "
+        "binary, 'system' the one on PATH, 'embedded' a ready-made CPU engine, 'build' is compiled here; "
+        "'auto' is the official one, and where that cannot be had, what else can serve, with the reason.",
+    )
+    flavour: str | None = key(
+        None,
+        "What it computes on: cpu, cuda (or exactly cuda-12.8), vulkan, metal, rocm …; without it, what "
+        "suits the machine best.",
+        what="a flavour such as cpu, cuda, vulkan, metal or rocm",
+        pattern=r"[a-z][a-z0-9.-]*",
+    )
+    channel: str | None = key(
+        None,
+        "stable (upstream's own choice), nightly (the newest), or a pinned build tag such as b11434; without "
+        "it, the tag that this version of goss-supervisor was tested with.",
+        what="stable, nightly or a build tag such as b11434",
+        pattern=r"stable|nightly|b[0-9]+",
+    )
+    path: Path | None = key(None, "The llama-server binary, for source: path.", absolute=True)
+    mirror: str | None = key(
+        None,
+        "Where releases are downloaded, in place of https://github.com.",
+        what="an address such as https://mirror.lan/github",
+        pattern=r"https?://\S+",
+    )
+    proxy: str | None = key(
+        None,
+        "The proxy for downloads; without it, what HTTPS_PROXY says.",
+        what="an address such as http://proxy.lan:3128",
+        pattern=r"(https?|socks5h?)://\S+",
+    )
+    auto_update: AutoUpdate = key(
+        "notify",
+        "Whether the daemon looks for a newer engine once a day: 'notify' tells of it in status, 'apply' "
+        "takes it, and takes it back if it is worse.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Exactly one of: a path, a Hugging Face repository with a file, or the demo model."""
+
+    path: Path | None = key(None, "A GGUF file; of a split model, the first part.")
+    repo: str | None = key(
+        None,
+        "A Hugging Face repository, owner/name.",
+        what="a Hugging Face repository, owner/name",
+        pattern=r"[\w.-]+/[\w.-]+",
+    )
+    file: str | None = key(
+        None,
+        "The GGUF file in it; of a split model, the first part.",
+        what="a file name",
+        pattern=r"[^\s\\]+",
+    )
+    demo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    host: str = key("127.0.0.1", "The address to listen on.", what="a host name or address", pattern=r"\S+")
+    port: int = key(8080, "The port to listen on.", least=1, most=65535)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    policy: Literal["on-failure", "never"] = key("on-failure", "Whether the server comes back after it died.")
+    max_restarts: int = key(
+        5, "More restarts than this within the window: failed.", "max", least=0, most=1000
+    )
+    window_seconds: float = key(600.0, "The time in which restarts are counted.", least=1)
+    backoff_seconds: float = key(1.0, "The wait before a restart; doubles each time.")
+    backoff_limit_seconds: float = key(60.0, "The longest wait.")
+    stable_seconds: float = key(60.0, "Ready for this long: the wait begins anew.")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    start_timeout_seconds: float = key(300.0, "How long loading may go on without any progress.", least=1)
+    start_limit_seconds: float = key(3600.0, "How long loading may take at all.", least=1)
+    interval_seconds: float = key(10.0, "The time between two liveness probes.", least=0.1)
+    timeout_seconds: float = key(5.0, "How long one probe waits.", least=0.1)
+    hang_timeout_seconds: float = key(
+        60.0, "Unanswered probes and no progress for this long: killed and restarted.", least=1
+    )
+    busy_timeout_seconds: float = key(
+        900.0,
+        "Unanswered probes for this long even though there is progress: killed and restarted.",
+        least=1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    grace_seconds: float = key(10.0, "The wait after the first TERM.")
+    insist_seconds: float = key(3.0, "The wait after the second TERM.")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """
+    How clients come in, and what happens to their requests.
+
+    Of the profile that a person chose; only ``reasoning_effort``, ``set_params`` and ``strip_params`` are of
+    the one that a request is answered by.  0 for ``max_concurrent`` and ``idle_unload_seconds`` is never.
+    """
+
+    mode: Literal["on", "off"] = key(
+        "on", "'off' gives llama-server the listen address itself; 'gateway: off' is short for it."
+    )
+    models: tuple[str, ...] = key(
+        (),
+        "Profiles that clients may ask for by name or alias; this one always may be.",
+        what="a profile name or a list of them",
+        pattern=NAME_PATTERN,
+    )
+    switch_on_request: bool = key(True, "Whether a request that names another of them switches to it.")
+    unknown_model: Literal["active", "reject"] = key(
+        "active",
+        "A request for a model of another name: 'active' lets the running one answer, 'reject' answers 404.",
+    )
+    min_warm_seconds: float = key(
+        30.0, "A model that became ready is not switched away from sooner than this."
+    )
+    max_wait_seconds: float = key(
+        120.0,
+        "A request for another model waits at most this long for the running one to have nothing to do.",
+    )
+    hold_timeout_seconds: float = key(
+        600.0, "How long a request waits for a server that loads, restarts, switches or wakes."
+    )
+    drain_timeout_seconds: float = key(
+        120.0,
+        "How long requests under way may keep a switch waiting; then they are broken off, visibly.",
+    )
+    loading_state: bool = key(
+        False, "Tell streams that wait what they wait for, in comment lines that clients skip."
+    )
+    replay: bool = key(
+        True, "Send a request again, once, where the server died before the first byte of its answer."
+    )
+    idle_unload_seconds: float = key(
+        0.0,
+        "Without a request for this long the server gives its memory back; the next one wakes it.",
+        or_off=True,
+    )
+    preload: bool = key(True, "Load the model at the start; else with the first request.")
+    max_concurrent: int = key(
+        0, "At most so many requests are answered at once; more wait.", least=0, most=_MANY, or_off=True
+    )
+    max_queue: int = key(256, "At most so many requests wait; one more is answered 429.", least=0, most=_MANY)
+    max_queue_bytes: int = key(
+        256 * MIB, "At most so much of their bodies is kept meanwhile.", "max-queue-bytes"
+    )
+    max_connections: int = key(4096, "At most so many clients are connected.", least=1, most=_MANY)
+    max_body_bytes: int = key(64 * MIB, "The largest body of a request.", least=1024)
+    max_head_bytes: int = key(64 * 1024, "The largest head of a request.", least=1024, most=MIB)
+    idle_timeout_seconds: float = key(
+        120.0, "A connection without a request for this long is closed.", least=1
+    )
+    client_timeout_seconds: float = key(
+        30.0,
+        "A client that sends or takes nothing for this long in the middle of a request is let go.",
+        least=1,
+    )
+    allow_origins: tuple[str, ...] = key(
+        (),
+        "Origins of web pages that may use the model, such as https://chat.lan; all others may not.",
+        origins=True,
+    )
+    allow_hosts: tuple[str, ...] = key(
+        (),
+        "Names beside localhost by which this machine is reached on a loopback address, as behind a proxy.",
+        what="a host name, with a port or without, or a list of them",
+        pattern=_HOST,
+    )
+    allow_unauthenticated: bool = key(False, "Ask nobody for a key, on whatever address.")
+    reasoning_effort: Effort | None = key(None, "How long the model thinks where a request does not say it.")
+    set_params: Mapping[str, Any] = field(default_factory=dict)  # JSON by name; replaces what a request says
+    strip_params: tuple[str, ...] = key(
+        (),
+        "Parameters that are taken out of requests.",
+        what="the name of a parameter or a list of them",
+        pattern=PARAMETER_PATTERN,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """
+    How to run one model on one kind of machine: ``extends`` applied, ``args`` parsed, all checked.
+
+    ``server`` is keyed by canonical option name (``ctx-size``).  ``origins`` is keyed by dotted path
+    (``listen.port``, ``server.ctx-size``) and names where the winning value was written.
+    """
+
+    name: str
+    description: str = key("", "What this profile is for, in a line.")
+    match: Match = Match()
+    engine: Engine = Engine()
+    model: ModelSource = ModelSource()
+    server: Mapping[str, OptionValue] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    listen: Listen = Listen()
+    restart: Restart = Restart()
+    health: Health = Health()
+    stop: Stop = Stop()
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    aliases: tuple[str, ...] = key(
+        (),
+        "Names by which clients may ask for the model.",
+        what="a model name or a list of them",
+        pattern=r"[^\s,]+",
+    )
+    placement: Placement = key(
+        "engine",
+        "Who decides what goes to the GPU: 'pinned' the profile's own options (gpu-layers, n-cpu-moe …), "
+        "'engine' llama.cpp, 'auto' goss-supervisor, which places as much as fits beside the context. "
+        "Without it: pinned where there are such options, else engine.",
+    )
+    guardrails: Guardrails = key(
+        "balanced",
+        "What is refused because of memory: 'off' nothing, 'relaxed' what is more than what is free, "
+        "'balanced' (the default) leaves a reserve to the system, 'strict' also wants the whole model in "
+        "memory. start --force ignores it once.",
+    )
+    lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device."""
+        if self.engine.flavour is not None:
+            return self.engine.flavour != "cpu"
+        if str(self.server.get("device", "")).lower() == "none":
+            return False
+        layers = self.server.get("gpu-layers")
+        return "device" in self.server or (layers is not None and str(layers) != "0")

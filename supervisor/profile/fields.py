@@ -1,0 +1,154 @@
+"""
+What a profile may say: every key, made of the declarations in ``definition``.
+
+Keys are dotted paths as in the YAML: ``match.ram.min``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from . import definition
+from .field_kinds import (
+    Choice,
+    FilePath,
+    Integer,
+    Kind,
+    OnOff,
+    OrOff,
+    Several,
+    Text,
+    WebOrigin,
+    duration,
+    nearest,
+    size,
+)
+
+ENV_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
+PARAMETERS = "gateway.set-params"
+FREE = ("server", "env", "args", PARAMETERS)  # sections with keys or words of no fixed set
+SECTIONS = {
+    "match": "The machine that this profile is made for; what is not said may be anything.",
+    "match.ram": "How much main memory it has.",
+    "match.gpu": "The GPU it has.",
+    "engine": "Which llama.cpp to run.",
+    "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",
+    "server": "llama-server options by their long or short names, without the dashes; null takes back an "
+    "inherited one.",
+    "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
+    "env": "Environment variables for llama-server.",
+    "listen": "Where clients come in.",
+    "gateway": "What holds, guards and passes on what clients ask for, or 'off'.",
+    PARAMETERS: "Parameters by name that are set in every request, in place of what it says; any JSON value. "
+    "Key by key over an inherited one; null takes one back.",
+    "restart": "When the server comes back by itself, and when it stays down.",
+    "health": "When a silent server is late, busy or dead.",
+    "stop": "How the server is stopped: TERM, grace, TERM, insist, KILL.",
+}
+RECORDS: dict[str, type[Any]] = {
+    "match": definition.Match,
+    "engine": definition.Engine,
+    "model": definition.ModelSource,
+    "listen": definition.Listen,
+    "gateway": definition.GatewaySettings,
+    "restart": definition.Restart,
+    "health": definition.Health,
+    "stop": definition.Stop,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key; ``attribute`` is its name in the record of its section; no fixed ``default`` is None."""
+
+    key: str
+    kind: Kind
+    description: str
+    attribute: str = ""
+    default: object = None
+
+    @property
+    def section(self) -> str:
+        return self.key.partition(".")[0] if "." in self.key else ""
+
+
+def _declared(section: str, record: type[Any]) -> Iterator[Field]:
+    """The keys of one section: the fields of its record that ``definition.key`` made."""
+    types = get_type_hints(record)
+    for each in dataclasses.fields(record):
+        if each.metadata:
+            name = each.metadata["name"] or re.sub("_(seconds|bytes)$", "", each.name).replace("_", "-")
+            kind = _kind(types[each.name], each.name, each.metadata)
+            default = each.default if section else None  # at the top, what is not said depends on the rest
+            key = f"{section}.{name}" if section else name
+            yield Field(key, kind, each.metadata["about"], each.name, default)
+
+
+def _kind(declared: Any, attribute: str, limits: Mapping[str, Any]) -> Kind:  # noqa: ANN401 - a type
+    """What the type, the unit in the attribute's name, and the limits come to."""
+    if NoneType in get_args(declared):
+        [declared] = (each for each in get_args(declared) if each is not NoneType)
+    text = Text(limits.get("what", "a text"), limits.get("pattern", ""))
+    words: tuple[str, ...] = limits.get("words", ())
+    if get_origin(declared) is tuple:
+        return Several(WebOrigin() if "origins" in limits else Choice(words) if words else text)
+    if get_origin(declared) is Literal:
+        words = get_args(declared)
+        return OnOff(as_word=True) if words == ("on", "off") else Choice(words)
+    simple = {bool: OnOff(), str: text, Path: FilePath(absolute="absolute" in limits)}
+    return simple.get(declared) or _number(attribute, limits)
+
+
+def _number(attribute: str, limits: Mapping[str, Any]) -> Kind:
+    bounds = {name: limits[name] for name in ("least", "most") if name in limits}
+    unit = attribute.rpartition("_")[2]
+    kind = {"seconds": duration, "bytes": size}.get(unit, Integer)(**bounds)
+    return OrOff(kind) if "or_off" in limits else kind
+
+
+_EXTENDS = Field(
+    "extends",
+    Text("a profile name (small letters, digits, '.', '_' and '-')", definition.NAME_PATTERN),
+    "The profile that this one is based on.",
+)
+_TOP = tuple(_declared("", definition.Profile))
+FIELDS = (
+    *(_TOP[0], _EXTENDS, *_TOP[1:]),
+    *(field for section, record in RECORDS.items() for field in _declared(section, record)),
+)
+BY_KEY = {field.key: field for field in FIELDS}
+
+
+def known_spelling(key: str) -> str:
+    """``engine.auto_update`` means ``engine.auto-update``; anything else stays as it is."""
+    dashed = key.replace("_", "-")
+    if dashed.startswith(PARAMETERS):
+        return PARAMETERS + key[len(PARAMETERS) :]
+    return dashed if dashed in BY_KEY else key
+
+
+def names_under(prefix: str) -> tuple[str, ...]:
+    """The keys that may stand in a mapping: ``names_under("match.ram")`` is ``("min", "max")``."""
+    lead = prefix + "." if prefix else ""
+    keys = [*BY_KEY, *FREE]
+    return tuple(dict.fromkeys(key[len(lead) :].partition(".")[0] for key in keys if key.startswith(lead)))
+
+
+def attributes(section: str, values: Mapping[str, object]) -> dict[str, Any]:
+    """Of values by dotted key those of one section, by the attribute of its record."""
+    return {
+        field.attribute: values[field.key]
+        for field in FIELDS
+        if field.section == section and field.attribute and field.key in values
+    }
+
+
+def nearest_key(prefix: str, word: str) -> str:
+    """The valid key most like ``word`` in the mapping at ``prefix``."""
+    return nearest(word, names_under(prefix))

@@ -1,0 +1,275 @@
+"""
+What one file, or ``--set``, says: flat values by dotted key, each with its origin.
+
+llama-server options come by name (``server``), as a raw list (``args``) or as a command line.  What the
+profile has its own keys for, goes there: ``--port`` is ``listen.port``, ``-m`` is ``model``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..options.commandline import CommandLine, split_command
+from ..options.meanings import canonical, nearest
+from ..options.option_values import OptionValue
+from ..options.parse import ParsedOptions, normalise, parse_arguments
+from .definition import Origin
+from .field_kinds import Invalid
+from .fields import BY_KEY
+from .yaml_nodes import Items, Mark, Node, Problem, Scalar, TableEntry, kind_name
+
+Reader = Callable[[Node], object]
+"""Raises ``Invalid``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    value: object
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """``cleared`` are keys and sections that take back what is inherited; ``name`` is the profile's."""
+
+    name: str
+    file: str
+    values: Mapping[str, Value]
+    cleared: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.name, self.file)
+
+
+class LayerBuilder:
+    """Collects values and problems while one source is read."""
+
+    def __init__(self, name: str, file: str) -> None:
+        self._name, self._file = name, file
+        self._values: dict[str, Value] = {}
+        self._cleared: set[str] = set()
+        self._notes: list[str] = []
+        self._problems: list[Problem] = []
+
+    def read(self, key: str, node: Node, mark: Mark, written: str = "", read: Reader | None = None) -> None:
+        """
+        One value, as ``read`` or else the key's own kind reads it.
+
+        ``written`` is what the user called it, where that is another name.
+        """
+        try:
+            self.put(key, (read or BY_KEY[key].kind.read)(node), mark, written)
+        except Invalid as invalid:
+            self.problem(node.mark, written or key, invalid.message, invalid.suggestion)
+
+    def put(self, key: str, value: object, mark: Mark, written: str = "") -> None:
+        before = self._values.get(key)
+        if before is not None:
+            where = f"on line {before.origin.line}" if before.origin.line else "before"
+            meaning = f" (it means {key})" if written and written != key else ""
+            self.problem(mark, written or key, f"is given twice{meaning}: {where} already")
+            return
+        self._values[key] = Value(value, Origin(self._name, self._file, mark.line, mark.column))
+
+    def clear(self, key: str) -> None:
+        self._cleared.add(key)
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+
+    def problem(self, mark: Mark, key: str, message: str, suggestion: str = "") -> None:
+        self._problems.append(Problem(self._file, mark, message, key, suggestion))
+
+    def done(self) -> Layer:
+        self._one_model()
+        problems = sorted(self._problems, key=lambda problem: (problem.mark.line, problem.mark.column))
+        return Layer(
+            self._name,
+            self._file,
+            self._values,
+            frozenset(self._cleared),
+            tuple(self._notes),
+            tuple(problems),
+        )
+
+    def _one_model(self) -> None:
+        given = [key for key in ("model.demo", "model.path", "model.repo") if key in self._values]
+        for key in given[1:]:
+            origin = self._values[key].origin
+            message = f"only one model can be meant; {given[0]} is given too"
+            self.problem(Mark(origin.line, origin.column), key, message)
+
+
+def is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None
+
+
+_OWN_KEYS = {
+    "host": "listen.host",
+    "port": "listen.port",
+    "model": "model.path",
+    "hf-repo": "model.repo",
+    "hf-file": "model.file",
+    "alias": "aliases",
+}
+_DRIVE = re.compile(r"[A-Za-z]:\\")
+_HOME = re.compile(r"^(?:\$HOME|\$\{HOME\}|\$env:USERPROFILE|%USERPROFILE%)(?=[/\\])")
+_HUGGING_FACE_URL = re.compile(
+    r"https?://(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/([^?#]+)(?:\?.*)?"
+)
+
+
+def add_entries(builder: LayerBuilder, entries: Sequence[TableEntry]) -> None:
+    """The entries of ``server`` by any of their names; null takes back what is inherited."""
+    options: dict[str, OptionValue] = {}
+    marks = {entry.key: entry.mark for entry in entries}
+    for entry in entries:
+        if is_null(entry.value):
+            _take_back(builder, entry)
+        elif (value := _option_value(entry.value)) is not None:
+            options[entry.key] = value
+        else:
+            message = f"must be one value or a list of them, not {kind_name(entry.value)}; put JSON in quotes"
+            builder.problem(entry.value.mark, f"server.{entry.key}", message)
+    _add_options(builder, options, marks)
+
+
+def _take_back(builder: LayerBuilder, entry: TableEntry) -> None:
+    name = canonical(entry.key)
+    if name is None:
+        problem = "llama-server has no such option"
+        builder.problem(entry.mark, f"server.{entry.key}", problem, nearest(entry.key))
+    else:
+        builder.clear(_OWN_KEYS.get(name, f"server.{name}"))
+
+
+def _add_options(
+    builder: LayerBuilder, options: Mapping[str, OptionValue], marks: Mapping[str, Mark]
+) -> None:
+    # All at once, since several old options may be one today: mmap and mlock are load-mode.
+    parsed = normalise(options)
+    for problem in parsed.problems:
+        mark = marks[_first_of(problem.option, marks)]
+        builder.problem(mark, f"server.{problem.option}", problem.message, problem.suggestion)
+    _note(builder, parsed)
+    written = {canonical(key): key for key in options}
+    for name, meaning in parsed.options.items():
+        _adopt(builder, name, meaning, marks[written[name]], f"server.{written[name]}")
+
+
+def _first_of(option: str, marks: Mapping[str, Mark]) -> str:
+    """The key that a problem is about; of several that became one option, the first."""
+    return option if option in marks else option.partition(" ")[0]
+
+
+def add_args(builder: LayerBuilder, node: Node) -> None:
+    """``args``: a list of words, or a text as a shell would split it; a whole command line will do."""
+    if isinstance(node, Items):
+        words = [item.text for item in node.items if isinstance(item, Scalar) and not is_null(item)]
+        if len(words) == len(node.items):
+            return add_words(builder, words, node.mark, "args")
+    elif isinstance(node, Scalar) and isinstance(node.value, str):
+        return _add_args_text(builder, node)
+    return builder.problem(node.mark, "args", f"must be a text or a list of words, not {kind_name(node)}")
+
+
+def _add_args_text(builder: LayerBuilder, node: Scalar) -> None:
+    try:
+        if "llama-server" in node.text:
+            return add_command_line(builder, split_command(node.text), node.mark, "args")
+        # Unlike in a shell, lines need no backslash at their end to belong together.
+        program = "llama-server.exe" if _DRIVE.search(node.text) else "llama-server"
+        lines = [line.strip().rstrip("\\^`") for line in node.text.splitlines()]
+        words = [word for line in lines for word in split_command(f"{program} {line}").words]
+    except UsageError as error:
+        return builder.problem(node.mark, "args", str(error))
+    return add_words(builder, words, node.mark, "args")
+
+
+def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, written: str = "") -> None:
+    """Options and environment; the program is not looked at."""
+    for name, value in command.env.items():
+        builder.put(f"env.{name}", value, mark, written)
+    add_words(builder, command.words, mark, written)
+
+
+def add_words(builder: LayerBuilder, words: Sequence[str], mark: Mark, written: str = "") -> None:
+    """A raw option list."""
+    parsed = parse_arguments(words)
+    for problem in parsed.problems:
+        key = f"{written}: {problem.option}" if written else problem.option
+        builder.problem(mark, key, problem.message, problem.suggestion)
+    _note(builder, parsed)
+    for name, value in parsed.options.items():
+        _adopt(builder, name, value, mark, written)
+
+
+def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
+    for translation in parsed.translations:
+        rendered = " ".join(translation.rendered)
+        builder.note(f"{translation.option} is written as {rendered}: {translation.reason}")
+
+
+def _option_value(node: Node) -> OptionValue | None:
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Items):
+        texts = [item.text for item in node.items if isinstance(item, Scalar) and not is_null(item)]
+        return tuple(texts) if len(texts) == len(node.items) else None
+    return None
+
+
+def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, written: str) -> None:
+    if special := _SPECIAL.get(name):
+        special(builder, str(value), mark, written)
+    elif own := _OWN_KEYS.get(name):
+        builder.read(own, _as_node(value, mark), mark, written)
+    else:
+        builder.put(f"server.{name}", value, mark, written)
+
+
+def _as_node(value: OptionValue, mark: Mark) -> Scalar:
+    plain = ",".join(value) if isinstance(value, tuple) else value
+    return Scalar(plain, str(plain), mark)
+
+
+def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    names = tuple(Scalar(name.strip(), name.strip(), mark) for name in text.split(",") if name.strip())
+    builder.read("aliases", Items(names, mark), mark, written)
+
+
+def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    path = _HOME.sub("~", text)  # no shell stands between a profile and the server
+    builder.read("model.path", Scalar(path, path, mark), mark, written)
+
+
+def _repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    repo, colon, quantisation = text.partition(":")
+    builder.read("model.repo", Scalar(repo, repo, mark), mark, written)
+    if colon:
+        builder.note(f"the quantisation {quantisation} behind {repo} is not used: a profile names the file")
+
+
+def _url(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    found = _HUGGING_FACE_URL.fullmatch(text)
+    if not found:
+        builder.problem(
+            mark, written, "only models on Hugging Face are fetched; download it and name its path"
+        )
+        return
+    for key, part in zip(("model.repo", "model.file"), found.groups(), strict=True):
+        builder.read(key, Scalar(part, part, mark), mark, written)
+
+
+_SPECIAL: dict[str, Callable[[LayerBuilder, str, Mark, str], None]] = {
+    "alias": _alias,
+    "hf-repo": _repository,
+    "model": _path,
+    "model-url": _url,
+}

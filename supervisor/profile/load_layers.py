@@ -1,0 +1,230 @@
+"""Profile files, ``config.yaml`` and ``--set`` to layers: every mistake found, each with its position."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ConfigError, NotFound, PermissionDenied
+from .definition import PARAMETER_PATTERN
+from .field_kinds import Invalid, read_json
+from .fields import (
+    BY_KEY,
+    ENV_PATTERN,
+    PARAMETERS,
+    SECTIONS,
+    known_spelling,
+    names_under,
+    nearest_key,
+)
+from .layers import Layer, LayerBuilder, Reader, add_args, add_entries, is_null
+from .yaml_nodes import (
+    MAX_BYTES,
+    Broken,
+    Mark,
+    Node,
+    Problem,
+    Scalar,
+    Table,
+    TableEntry,
+    kind_name,
+    parse_yaml,
+    plain_value,
+)
+
+
+def load_file(path: Path, name: str) -> Layer:
+    """Raises where the file cannot be read at all; whatever it says wrong stands in ``problems``."""
+    return load(read_bytes(path), name, str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file, or the beginning of one that is too long.  Raises ``NotFound``, ``PermissionDenied`` …"""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {path}.") from None
+    except PermissionError:
+        raise PermissionDenied(f"The file {path} may not be read.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def load(data: bytes, name: str, file: str) -> Layer:
+    """The profile ``name`` as ``data`` says it; ``file`` is what messages call it."""
+    builder = LayerBuilder(name, file)
+    try:
+        document = parse_yaml(data)
+    except Broken as broken:
+        return Layer(name, file, {}, problems=(Problem(file, broken.mark, broken.message),))
+    for key, mark, mistake in document.mistakes:
+        builder.problem(mark, key, mistake)
+    if isinstance(document.root, Table):
+        _mapping(builder, document.root, "")
+    elif document.root is None or is_null(document.root):
+        builder.problem(
+            Mark(1, 1), "", "the file says nothing; a profile needs at least 'extends' or 'model'"
+        )
+    else:
+        builder.problem(
+            document.root.mark, "", f"must be a mapping of keys to values, not {kind_name(document.root)}"
+        )
+    return builder.done()
+
+
+def _mapping(builder: LayerBuilder, table: Table, prefix: str) -> None:
+    for entry in table.entries:
+        key = known_spelling(f"{prefix}.{entry.key}" if prefix else entry.key)
+        if key not in SECTIONS and key not in BY_KEY:
+            builder.problem(entry.mark, key, "no such key", nearest_key(prefix, entry.key))
+        elif is_null(entry.value):
+            builder.clear(key)
+        else:
+            _value(builder, key, entry)
+
+
+def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
+    if key == "args":
+        add_args(builder, entry.value)
+    elif key in SHORT_FORMS and isinstance(entry.value, Scalar):
+        SHORT_FORMS[key](builder, entry.value, entry.mark)
+    elif key in BY_KEY:
+        builder.read(key, entry.value, entry.mark)
+    elif not isinstance(entry.value, Table):
+        what = _FREE_NAMES.get(key) or "keys: " + ", ".join(names_under(key))
+        message = f"must be a mapping ({what}), not {kind_name(entry.value)}"
+        builder.problem(entry.value.mark, key, message)
+    elif key == "server":
+        add_entries(builder, entry.value.entries)
+    elif key in _FREE_VALUES:
+        add_free(builder, key, entry.value.entries)
+    else:
+        _mapping(builder, entry.value, key)
+
+
+_FREE_NAMES = {
+    "server": "option names with values",
+    "env": "variable names with values",
+    PARAMETERS: "names of parameters with values",
+}
+
+
+def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """The word demo, or a path."""
+    if node.text == "demo":
+        builder.put("model.demo", value=True, mark=mark, written="model")
+    else:
+        builder.read("model.path", node, mark, "model")
+
+
+SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
+    "model": _model,
+    "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
+}
+"""Sections of which one word may say all."""
+
+
+def add_free(builder: LayerBuilder, section: str, entries: Iterable[TableEntry]) -> None:
+    """Environment variables, or parameters of requests; null takes an inherited one back."""
+    pattern, what, read = _FREE_VALUES[section]
+    for entry in entries:
+        key = f"{section}.{entry.key}"
+        if not re.fullmatch(pattern, entry.key):
+            builder.problem(entry.mark, key, f"is no name for {what}")
+        elif is_null(entry.value):
+            builder.clear(key)
+        else:
+            builder.read(key, entry.value, entry.mark, read=read)
+
+
+def _read_variable(node: Node) -> str:
+    """Numbers and truth values are taken as they are written."""
+    if not isinstance(node, Scalar) or "\0" in node.text:
+        raise Invalid(f"must be a text, not {kind_name(node)}")
+    return node.text
+
+
+_FREE_VALUES: dict[str, tuple[str, str, Reader]] = {
+    "env": (ENV_PATTERN, "an environment variable", _read_variable),
+    PARAMETERS: (PARAMETER_PATTERN, "a parameter", read_json),
+}
+
+
+SETTINGS_NAME = "config.yaml"
+_SETTINGS_SECTIONS = ("engine.", "gateway.")
+
+
+def settings_layer(file: Path) -> Layer | None:
+    """The layer that lies under every profile; None where there is no such file."""
+    try:
+        layer = load_file(file, SETTINGS_NAME)
+    except NotFound:
+        return None
+    strangers = [
+        Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
+        for key, value in layer.values.items()
+        if not key.startswith(_SETTINGS_SECTIONS)
+    ]
+    return replace(layer, problems=(*layer.problems, *strangers))
+
+
+OVERRIDES_NAME = "--set"
+_NOWHERE = Mark()
+
+
+def overrides_layer(name: str, overrides: Mapping[str, str]) -> Layer:
+    """The layer that lies over profile ``name``; ``null`` takes a value back."""
+    builder = LayerBuilder(name, OVERRIDES_NAME)
+    options = []
+    for written, text in overrides.items():
+        key = known_spelling(written)
+        node = Scalar(plain_value(text), text, _NOWHERE)
+        if option := _option_name(key):
+            options.append(TableEntry(option, _NOWHERE, node))
+        else:
+            _profile_key(builder, key, node)
+    add_entries(builder, options)
+    return builder.done()
+
+
+def _option_name(key: str) -> str:
+    if key.startswith("server."):
+        return key.removeprefix("server.")
+    return "" if "." in key or key in BY_KEY or key in SHORT_FORMS else key
+
+
+def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
+    section, _, rest = key.partition(".")
+    if section == "env" and rest:
+        add_free(builder, section, [TableEntry(rest, _NOWHERE, node)])
+    elif key.startswith(f"{PARAMETERS}."):
+        name = key.removeprefix(f"{PARAMETERS}.")
+        add_free(builder, PARAMETERS, [TableEntry(name, _NOWHERE, _collection(node))])
+    elif key not in {*BY_KEY, *SHORT_FORMS, PARAMETERS} or key == "extends":
+        builder.problem(_NOWHERE, key, "no such key", _nearest(section, rest))
+    elif is_null(node):
+        builder.clear(key)
+    elif key in SHORT_FORMS:
+        SHORT_FORMS[key](builder, node, _NOWHERE)
+    elif key == PARAMETERS:
+        builder.problem(_NOWHERE, key, f"name the parameter: {PARAMETERS}.temperature=0.7")
+    else:
+        builder.read(key, _collection(node) if key.startswith("gateway.") else node, _NOWHERE)
+
+
+def _collection(node: Scalar) -> Node:
+    """A list or a mapping where it is written as one: ``[a, b]``, ``{"enable_thinking": false}``."""
+    try:
+        found = parse_yaml(node.text.encode()).root if node.text.startswith(("[", "{")) else None
+    except Broken:
+        return node
+    return found or node
+
+
+def _nearest(section: str, rest: str) -> str:
+    prefix = section if section in SECTIONS else nearest_key("", section)
+    found = nearest_key(prefix, rest) if prefix else ""
+    return f"{prefix}.{found}" if found else ""
