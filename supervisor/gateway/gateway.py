@@ -169,9 +169,9 @@ class Gateway:
     def switched(self, profile: str, why: str) -> None:
         """A switch that a request caused is over; ``why`` is "" where it came about."""
         active = self._server.plan.profile if self._server.plan else ""
-        if why or active != profile:
-            failed = why or f"{active} was asked for meanwhile"
-            self._act(self._admission.switch_failed(profile, failed, self._loop.time()))
+        if not why and active != profile:
+            why = f"{active} was asked for meanwhile"
+        self._act(self._admission.switched(profile, why, self._loop.time()))
 
     def why_lost(self) -> str:
         failure = self._server.lifecycle.failure
