@@ -119,7 +119,7 @@ class Admission:
         return self._pump(now)
 
     def come_again(self, ticket: Ticket, now: float) -> list[Action]:
-        """One that was let go, and whose server failed it before it had said a word: it gets its old place."""
+        """One that was let go, and whose server failed it before its first word: it gets its old place."""
         self._forget(ticket)
         insort(self.waiting, ticket, key=attrgetter("number"))
         return self._pump(now)
@@ -138,7 +138,7 @@ class Admission:
 
     def switched(self, profile: str, why: str, now: float) -> list[Action]:
         """
-        The switch that is out has ended; ``why`` is "" where it came about, else those who wait for it get it.
+        The switch that is out has ended.  ``why`` is "" where it came about; else those who wait are told it.
 
         Changes nothing where it is known already what came of it: the server had that profile since.
         """

@@ -72,7 +72,8 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._own = OwnEndpoints(server, self.figures, self.counts, self.touch)
         self._entrance = Entrance(keyring, self._connection)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the sweep
+        self._queue_timer: asyncio.TimerHandle | None = None
         self._last_use = self._loop.time()
         self._is_ending = False
         self._phase: Phase = "coming"
@@ -117,8 +118,9 @@ class Gateway:
         for exchange in list(self._exchanges.values()):
             exchange.fail(_ENDING)
         await self._lobby.say_goodbye(GOODBYE_SECONDS)
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._queue_timer):
+            if timer:
+                timer.cancel()
         self.pool.aim(None)
 
     @property
@@ -147,13 +149,13 @@ class Gateway:
             self._serving_since = now
             self.touch()
         self._phase = phase
-        if state in _CUTS:
-            self._cut()
         plan = self._server.plan
         profile = plan.profile if plan else ""
         self._act(
             self._admission.change(Situation(phase, profile, self._server.launch, self._serving_since), now)
         )
+        if state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
+            self._cut()
         self._let_drain()
 
     def _cut(self) -> None:
@@ -309,37 +311,38 @@ class Gateway:
 
     def _arm(self) -> None:
         """The queue's own clock; the sweep is too coarse for it."""
+        if self._queue_timer is not None:
+            self._queue_timer.cancel()
         due = self._admission.next_time(self._loop.time()) if self._admission.waiting else None
-        if due is not None and (self._timer is None or due < self._timer.when()):
-            self._again_at(due)
+        self._queue_timer = self._loop.call_at(due, self._tick) if due is not None else None
+
+    def _tick(self) -> None:
+        self._act(self._admission.tick(self._loop.time()))
 
     def _sweep_on(self) -> None:
         if self._timer is None:
-            self._again_at(self._loop.time() + SWEEP_SECONDS)
-
-    def _again_at(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._sweep)
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Once a second while anybody is there: late clients, late requests, an idle model."""
+        """Once a second while anybody is there: late clients, those who wait, an idle model."""
         self._timer = None
         now = self._loop.time()
         if self._lobby or self.settings.idle_unload_seconds:
-            self._again_at(now + SWEEP_SECONDS)  # first: the queue may bring it forward, not put it off
+            self._sweep_on()
         self._lobby.expire(now)
-        self._act(self._admission.tick(now))
+        self._tick()
         self._tell_those_who_wait(now)
         self._unload_if_idle(now)
 
     def _tell_those_who_wait(self, now: float) -> None:
         if not self.settings.loading_state:
             return
+        told = ""
         for place, ticket in enumerate(self._admission.waiting, 1):
-            if now - ticket.arrived >= PATIENCE_SECONDS:
-                waited = now - ticket.arrived
-                self._exchanges[ticket].tell(f"{progress(self._server)}; {waited:.0f} s, place {place}")
+            exchange, waited = self._exchanges[ticket], now - ticket.arrived
+            if waited >= PATIENCE_SECONDS and exchange.can_be_told:
+                told = told or progress(self._server)  # asks the kernel, so once for all of them
+                exchange.tell(f"{told}; {waited:.0f} s, place {place}")
 
     def _unload_if_idle(self, now: float) -> None:
         idle = self.settings.idle_unload_seconds

@@ -361,7 +361,9 @@ class AnyTrace(RuleBasedStateMachine):
         """Unless it is coming anyway, a wake or a switch is out; or it serves, and the time is known."""
         if not hasattr(self, "line") or not self.line.waiting or self.out:
             return
-        others = [ticket for ticket in self.line.waiting if ticket.profile not in {"", self.situation.profile}]
+        others = [
+            ticket for ticket in self.line.waiting if ticket.profile not in {"", self.situation.profile}
+        ]
         match self.situation.phase:
             case "asleep":
                 assert self.woken == self.launch
