@@ -24,6 +24,7 @@ from .relay.answer import Answer
 from .relay.client import Client
 from .relay.delivery import Delivery
 from .relay.upstream import Pool, Upstream
+from .seen.activity import Result
 from .visit import Visit
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,6 @@ RETRY_SECONDS = 0.5  # until a server that cannot be reached is asked again
 LOST_SECONDS = 1.0  # until one that said nothing is, if it turns out to be alive
 _OPENING_BYTES = 1024
 _TAIL_PIECES = 4  # the last pieces of a stream, in which the engine tells what it counted
-
-Result = Literal["answered", "refused", "cancelled", "broken", "failed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,8 @@ from .exchange import Exchange, Wish
 from .head import Head
 from .own import OwnEndpoints
 from .progress import progress
-from .relay.client import RETRY_SECONDS, Client
-from .relay.lobby import Lobby
+from .relay.client import RETRY_SECONDS, Client, Lobby
 from .relay.upstream import Pool
-from .replies import reply, say
 from .seen.activity import Activity, Request
 from .seen.figures import Figures
 from .seen.records import record, refused
@@ -192,7 +190,7 @@ class Gateway:
 
     def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Exchange | None:
         if visit.is_preflight:
-            reply(client, head, (204, b"", b""), visit.headers)
+            client.reply((204, b"", b""))
             return None
         if visit.route.handler is not None:
             task = self._loop.create_task(self._answer_ourselves(client, head, visit))
@@ -210,7 +208,7 @@ class Gateway:
                 "GET /v1/models lists them.",
             )
             self._note(refused(head, visit, trouble, asked))
-            say(client, head, trouble, visit)
+            client.refuse(trouble, keep_alive=head.persists)
             return None
         wish = Wish(head, body, asked, meant.effort)
         ticket = Ticket(
@@ -235,9 +233,9 @@ class Gateway:
             log.exception("%s cannot be answered", visit.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
         if isinstance(found, Trouble):
-            say(client, head, found, visit)
+            client.refuse(found, keep_alive=head.persists)
         else:
-            reply(client, head, found, visit.headers)
+            client.reply(found)
 
     def body_for(self, exchange: Exchange) -> bytes:
         """The body as the profile that answers wants it."""

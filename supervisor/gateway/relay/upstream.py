@@ -237,10 +237,6 @@ class Pool:
         self._resting: list[Upstream] = []
         self._gather_seconds = GATHER_SECONDS
 
-    @property
-    def target(self) -> Target | None:
-        return self._target
-
     def aim(self, target: Target | None) -> None:
         """From now on this server is meant; connections to the one before are not used again."""
         if target == self._target:
