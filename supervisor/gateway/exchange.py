@@ -109,9 +109,9 @@ class Exchange:
         self.went_at = self._loop.time()
         self._happened(ExchangeEvent.GO)
 
-    def _happened(self, event: ExchangeEvent) -> None:
+    def _happened(self, event: ExchangeEvent, *, replays: bool = False) -> None:
         try:
-            todo = self._life.handle(event, replays=self._house.settings.replay)
+            todo = self._life.handle(event, replays=replays)
         except IllegalExchangeEvent:
             log.exception("ignored")
             return
@@ -167,7 +167,7 @@ class Exchange:
         self._happened(ExchangeEvent.CONNECTED)
 
     def unreachable(self, why: str) -> None:
-        self._lose(ExchangeEvent.UNREACHABLE, why)
+        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._house.why_lost()}")
 
     def begin(self, answer: Answer, *, more: bool) -> None:
         self.status = answer.status
@@ -197,19 +197,20 @@ class Exchange:
 
     def lose(self, why: str) -> None:
         assert self._upstream is not None
-        is_stale = self._upstream.was_used and self._upstream.heard_nothing
-        self._lose(ExchangeEvent.STALE if is_stale else ExchangeEvent.LOST, why)
+        if self._upstream.was_used and self._upstream.heard_nothing:
+            self._happened(ExchangeEvent.STALE)
+        else:
+            self._lose(ExchangeEvent.LOST, f"{why}: {self._house.why_lost()}")
 
     def _lose(self, event: ExchangeEvent, why: str) -> None:
-        self._failure = Trouble(502, "server_lost", f"{why}: {self._house.why_lost()}"), "failed"
-        self._happened(event)
+        self._failure = Trouble(502, "server_lost", why), "failed"
+        self._happened(event, replays=self._house.settings.replay)
 
     # --- from the gateway and the client
 
     def cut(self, why: str) -> None:
         """Its server is being taken away."""
-        self._failure = Trouble(502, "server_lost", why), "failed"
-        self._happened(ExchangeEvent.LOST)
+        self._lose(ExchangeEvent.LOST, why)
 
     def fail(self, trouble: Trouble, result: Result = "failed") -> None:
         """It cannot be answered, or not to its end."""

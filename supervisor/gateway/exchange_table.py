@@ -96,25 +96,26 @@ class ExchangeLife:
         self.state = ExchangeState.HELD
         self.was_replayed = self._was_resent = False
 
-    def handle(self, event: ExchangeEvent, *, replays: bool) -> tuple[ExchangeDo, ...]:
+    def handle(self, event: ExchangeEvent, *, replays: bool = False) -> tuple[ExchangeDo, ...]:
         """
-        What is to be done now, in this order; ``replays`` is whether a lost server may be asked again at all.
+        What is to be done now, in this order.
 
-        A command can bring about the next event at once, so only the last one of an answer does that.
-        Raises IllegalExchangeEvent.
+        ``replays`` is whether a server that was lost may get a request again at all.  Only the last command
+        may bring about the next event at once.  Raises IllegalExchangeEvent.
         """
-        judged = self._judge(event, replays=replays)
-        row = EXCHANGE_TABLE[self.state].get(judged)
+        if event is ExchangeEvent.LOST or event is ExchangeEvent.UNREACHABLE:
+            event = self._judge(event, replays=replays)
+        row = EXCHANGE_TABLE[self.state].get(event)
         if row is None:
             msg = f"{event.value!r} while {self.state.value}"
             raise IllegalExchangeEvent(msg)
         self.state, todo = row
-        self.was_replayed |= judged is ExchangeEvent.LOST
-        self._was_resent = judged is ExchangeEvent.STALE
+        self.was_replayed |= event is ExchangeEvent.LOST
+        self._was_resent = event is ExchangeEvent.STALE
         return todo
 
     def _judge(self, event: ExchangeEvent, *, replays: bool) -> ExchangeEvent:
-        """The one place where it is decided whether the server has had the request, and may get it again."""
+        """Whether the server has had the request, and may get it again."""
         match self.state, event:
             case ExchangeState.CONNECTING, ExchangeEvent.UNREACHABLE | ExchangeEvent.LOST:
                 if not self._was_resent:
