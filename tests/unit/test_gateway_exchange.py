@@ -234,5 +234,5 @@ class AnyLife(RuleBasedStateMachine):
         assert self.ended == 1
 
 
-AnyLife.TestCase.settings = hypothesis_settings(max_examples=200, stateful_step_count=30, deadline=None)
+AnyLife.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestAnyLife = AnyLife.TestCase
