@@ -157,7 +157,7 @@ class Exchange:
 
     def _forget_answer(self) -> None:
         self.status = self.first_byte_at = None
-        self.answer_bytes = 0
+        self.answer_bytes, self.opening = 0, b""
         self.tail.clear()
         self._delivery.forget()
 
