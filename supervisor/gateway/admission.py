@@ -11,9 +11,10 @@ somebody has waited ``max_wait_seconds`` for another one; all who wait for that 
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from ..profile.definition import GatewaySettings
@@ -27,8 +28,8 @@ class Situation:
     """
     The server as requests see it.
 
-    ``coming`` is any way to serving, also by a restart or a switch.  ``launch`` is the one that serves, and
-    ``since`` when that began.
+    ``coming`` is any way to serving, also by a restart or a switch.  ``launch`` numbers what serves or
+    sleeps: no two sleeps have the same one.  ``since`` is when it began to serve.
     """
 
     phase: Phase
@@ -43,7 +44,8 @@ class Ticket:
     One request's place.
 
     ``profile`` "" is whichever is active.  ``lost_launch`` is the launch that failed it: it goes there again
-    only after ``not_before``, when that launch turned out to be alive after all.
+    only after ``not_before``, when that launch turned out to be alive after all.  ``number`` is given by
+    `Admission.arrive`, since two can arrive at the same time of a clock.
     """
 
     arrived: float
@@ -52,6 +54,7 @@ class Ticket:
     wakes: bool = True
     lost_launch: int = -1
     not_before: float = 0.0
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +87,41 @@ Action = Go | Refuse | Wake | Switch
 
 
 class Admission:
-    """The one queue of a gateway.  Every method gives what is to be done now, in order."""
+    """
+    The one queue of a gateway.  Every method gives what is to be done now, in order.
+
+    ``waiting`` is in the order of arrival.  A switch is out from `Switch` until the server is settled with
+    that profile, serving or not, or until `switched` tells its end, whichever comes first.  A wake is out for
+    the one sleep that it was meant for.  So neither can be out for ever and keep the queue from moving.
+    """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
         self.situation = Situation("coming")
-        self.waiting: deque[Ticket] = deque()
+        self.waiting: list[Ticket] = []
         self.under_way: set[Ticket] = set()
+        self._arrived = 0
         self._generating = 0
-        self._switching = ""
-        self._woken = False
+        self._switching = ""  # the profile of the switch that is out
+        self._woken = -1  # the sleep that was to end
 
     # --- what happens
 
     def arrive(self, ticket: Ticket, now: float) -> list[Action]:
         """A request is there."""
+        self._arrived += 1
+        ticket.number = self._arrived
         if self._may_go(ticket, now) and not self._is_passed_over(ticket):
             return [self._go(ticket)]
         if len(self.waiting) >= self.settings.max_queue:
             return [Refuse(ticket, "full")]
-        self._wait(ticket)
+        self.waiting.append(ticket)
         return self._pump(now)
 
     def come_again(self, ticket: Ticket, now: float) -> list[Action]:
-        """One that was let go, and whose server failed it before it had said a word: first in the queue."""
+        """One that was let go, and whose server failed it before its first word: it gets its old place."""
         self._forget(ticket)
-        self._wait(ticket, first=True)
+        insort(self.waiting, ticket, key=attrgetter("number"))
         return self._pump(now)
 
     def end(self, ticket: Ticket, now: float) -> list[Action]:
@@ -119,17 +131,21 @@ class Admission:
 
     def change(self, situation: Situation, now: float) -> list[Action]:
         """The server is in another state."""
-        if situation.phase == "serving" and situation.profile == self._switching:
+        if situation.phase != "coming" and situation.profile == self._switching:
             self._switching = ""
-        if situation.phase != "asleep":
-            self._woken = False
         self.situation = situation
         return self._pump(now)
 
-    def switch_failed(self, profile: str, why: str, now: float) -> list[Action]:
-        """A switch that was asked for did not come about; who waited for it is told."""
+    def switched(self, profile: str, why: str, now: float) -> list[Action]:
+        """
+        The switch that is out has ended.  ``why`` is "" where it came about; else those who wait are told it.
+
+        Changes nothing where it is known already what came of it: the server had that profile since.
+        """
+        if profile != self._switching:
+            return []
         self._switching = ""
-        theirs = [ticket for ticket in self.waiting if ticket.profile == profile]
+        theirs = [ticket for ticket in self.waiting if why and ticket.profile == profile]
         refused: list[Action] = [self._refuse(ticket, "switch", why) for ticket in theirs]
         return refused + self._pump(now)
 
@@ -166,10 +182,10 @@ class Admission:
                 yield from self._let_go(now)
 
     def _wake_up(self, now: float) -> Iterator[Action]:
-        if not self.waiting or self._woken:
+        if not self.waiting or self._woken == self.situation.launch:
             return
         if self._mine(self.waiting[0]):
-            self._woken = True
+            self._woken = self.situation.launch
             yield Wake()
         else:
             yield from self._turn(now)
@@ -232,12 +248,6 @@ class Admission:
         self.under_way.add(ticket)
         self._generating += ticket.generates
         return Go(ticket)
-
-    def _wait(self, ticket: Ticket, *, first: bool = False) -> None:
-        if first:
-            self.waiting.appendleft(ticket)
-        else:
-            self.waiting.append(ticket)
 
     def _refuse(self, ticket: Ticket, reason: Reason, why: str = "") -> Refuse:
         self.waiting.remove(ticket)

@@ -1,14 +1,14 @@
 """
 One request, from the moment that it is whole to the end of its answer.
 
-It waits until the gateway lets it go, is sent to llama-server, and its answer is relayed.  Two promises are
-kept here: a connection that llama-server closed just as it was used again is nobody's business but ours; and
-while the client has seen nothing, a server that dies costs time, not the request (once).
+It waits until the gateway lets it go, is sent to llama-server, and its answer is relayed.  What follows from
+what happens is decided by `exchange_table`; here it is carried out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -18,19 +18,21 @@ from ..profile.definition import GatewaySettings as Settings
 from .admission import Ticket
 from .api.dialects import Trouble
 from .api.peek import is_streaming
-from .head import Head, upstream_head
+from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
+from .head import Head
 from .relay.answer import Answer
 from .relay.client import Client
 from .relay.delivery import Delivery
 from .relay.upstream import Pool, Upstream
+from .seen.activity import Result
 from .visit import Visit
+
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5  # until a server that cannot be reached is asked again
 LOST_SECONDS = 1.0  # until one that said nothing is, if it turns out to be alive
 _OPENING_BYTES = 1024
 _TAIL_PIECES = 4  # the last pieces of a stream, in which the engine tells what it counted
-
-Result = Literal["answered", "refused", "cancelled", "broken", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Exchange:
         self.status: int | None = None
         self.is_stream = False  # the answer
         self.note = ""
-        self.was_replayed = self.has_waited = self._was_resent = False
+        self.has_waited = False
         self.answer_bytes = 0
         self.went_at: float | None = None  # when it was let go, the last time
         self.first_byte_at: float | None = None
@@ -91,63 +93,88 @@ class Exchange:
         self._house, self._client = house, client
         self._delivery = Delivery(client, wish.head, visit.dialect, visit.headers)
         self._loop = asyncio.get_running_loop()
-        self._upstream: Upstream | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._life = ExchangeLife()
+        self._upstream: Upstream | None = None  # connected or about to be
+        self._failure: tuple[Trouble, Result] | None = None
+
+    @property
+    def was_replayed(self) -> bool:
+        return self._life.was_replayed
 
     def begin_waiting(self) -> None:
         self._house.arrive(self)
 
-    # --- to the server
-
     def go(self) -> None:
         """The gateway lets it go."""
         self.went_at = self._loop.time()
-        self._send(self._house.pool.take())
+        self._happened(ExchangeEvent.GO)
 
-    def _send(self, upstream: Upstream | None) -> None:
-        if upstream is None:
-            self._connecting = self._loop.create_task(self._connect())
-        else:
-            self._ask(upstream)
-
-    async def _connect(self) -> None:
+    def _happened(self, event: ExchangeEvent, *, replays: bool = False) -> None:
         try:
-            upstream = await self._house.pool.connect()
-        except OSError as error:
-            self._connecting = None
-            if self.result:
-                return
-            if self._was_resent:  # the server that took it and closed the connection was dying
-                self._lose_server(f"{error}: {self._house.why_lost()}")
-            else:
-                self._house.come_again(self, RETRY_SECONDS)
+            todo = self._life.handle(event, replays=replays)
+        except IllegalExchangeEvent:
+            log.exception("ignored")
             return
-        self._connecting = None
-        if self.result:
-            upstream.cancel()
-        else:
-            self._ask(upstream)
+        for do in todo:
+            self._carry_out(do)
 
-    def _ask(self, upstream: Upstream) -> None:
-        head, body = self.wish.head, self._house.body_for(self)
-        request = upstream_head(head, length=len(body), target=upstream.target)
-        self._upstream = upstream
-        upstream.ask(
-            [request, body] if body else [request],
-            self,
-            to_head_request=head.method == "HEAD",
-            unwrap=head.version == "1.0",
-        )
+    def _carry_out(self, do: ExchangeDo) -> None:
+        match do:
+            case ExchangeDo.CONNECT:
+                self._connect(self._house.pool.take())
+            case ExchangeDo.RECONNECT:
+                self._connect(None)
+            case ExchangeDo.SEND:
+                self._send()
+            case ExchangeDo.DROP:
+                self._drop()
+            case ExchangeDo.WAIT:
+                self._house.come_again(self, RETRY_SECONDS)
+            case ExchangeDo.REPLAY:
+                self._forget_answer()
+                self._house.come_again(self, LOST_SECONDS)
+            case ExchangeDo.TELL:
+                self._tell_failure()
+            case ExchangeDo.END:
+                self._upstream = None
+                self._house.end(self)
+
+    def _connect(self, kept: Upstream | None) -> None:
+        self._upstream = kept or self._house.pool.connect(self)
+        if kept:
+            self.connected()
+
+    def _send(self) -> None:
+        assert self._upstream is not None
+        self._upstream.ask(self.wish.head, self._house.body_for(self), self)
         if self._client.is_paused:
-            upstream.pause()
+            self._upstream.pause()
+
+    def _drop(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.cancel()
+
+    def _forget_answer(self) -> None:
+        self.status = self.first_byte_at = None
+        self.answer_bytes, self.opening = 0, b""
+        self.tail.clear()
+        self._delivery.forget()
 
     # --- from the server (see `upstream.Taker`)
+
+    def connected(self) -> None:
+        self._happened(ExchangeEvent.CONNECTED)
+
+    def unreachable(self, why: str) -> None:
+        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._house.why_lost()}")
 
     def begin(self, answer: Answer, *, more: bool) -> None:
         self.status = answer.status
         self.first_byte_at = self._loop.time()
         self.is_stream = answer.is_stream
         self._delivery.begin(answer, more=more)
+        self._note_begun()
 
     def go_on(self, data: bytes) -> None:
         if not self.answer_bytes:
@@ -155,71 +182,66 @@ class Exchange:
         self.answer_bytes += len(data)
         self.tail.append(data)
         self._delivery.go_on(data)
+        self._note_begun()
+
+    def _note_begun(self) -> None:
+        if self._life.state is ExchangeState.SENT and self._delivery.has_begun:
+            self._happened(ExchangeEvent.BEGUN)
 
     def complete(self, data: bytes) -> None:
         self.answer_bytes += len(data)
         self.tail.append(data)
         self._delivery.complete(data)  # first: the books can wait
-        self._over("answered")
+        self.result = "answered"
+        self._happened(ExchangeEvent.ANSWERED)
 
     def lose(self, why: str) -> None:
-        upstream, self._upstream = self._upstream, None
-        assert upstream is not None
-        if upstream.was_used and upstream.heard_nothing:
-            self._was_resent = True
-            self._send(None)
+        assert self._upstream is not None
+        if self._upstream.was_used and self._upstream.heard_nothing:
+            self._happened(ExchangeEvent.STALE)
         else:
-            self._lose_server(f"{why}: {self._house.why_lost()}")
+            self._lose(ExchangeEvent.LOST, f"{why}: {self._house.why_lost()}")
+
+    def _lose(self, event: ExchangeEvent, why: str) -> None:
+        self._failure = Trouble(502, "server_lost", why), "failed"
+        self._happened(event, replays=self._house.settings.replay)
+
+    # --- from the gateway and the client
 
     def cut(self, why: str) -> None:
         """Its server is being taken away."""
-        self._cancel()
-        self._lose_server(why)
-
-    def _lose_server(self, why: str) -> None:
-        if self._delivery.has_begun or self.was_replayed or not self._house.settings.replay:
-            self.fail(Trouble(502, "server_lost", why))
-            return
-        self.was_replayed, self._was_resent = True, False
-        self.status = self.first_byte_at = None
-        self._delivery.forget()
-        self._house.come_again(self, LOST_SECONDS)
-
-    # --- ends
+        self._lose(ExchangeEvent.LOST, why)
 
     def fail(self, trouble: Trouble, result: Result = "failed") -> None:
         """It cannot be answered, or not to its end."""
+        self._failure = trouble, result
+        self._happened(ExchangeEvent.FAILED)
+
+    def _tell_failure(self) -> None:
+        assert self._failure is not None
+        trouble, self.result = self._failure
         self.note = trouble.message
-        self._cancel()
         if self._delivery.has_written:
-            result = "broken"
+            self.result = "broken"
         else:
             self.status = trouble.status
-        self._over(result)
         self._delivery.fail(trouble)
 
     def client_left(self) -> None:
         """Nobody waits for the answer any more: llama-server is told at once."""
-        if not self.result:
-            self._cancel()
-            self._over("cancelled")
-
-    def _cancel(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.cancel()
-
-    def _over(self, result: Result) -> None:
-        self.result = result
-        self._upstream = None
-        self._house.end(self)
+        self.result = "cancelled"
+        self._happened(ExchangeEvent.LEFT)
 
     # --- meanwhile
 
+    @property
+    def can_be_told(self) -> bool:
+        """Whether its client can take it that it waits."""
+        return self.wish.streams and self.wish.head.version == "1.1"
+
     def tell(self, text: str) -> None:
-        """It waits: say so, where its client can take that."""
-        if self.wish.streams and self.wish.head.version == "1.1":
-            self._delivery.announce(text)
+        """How it stands, while it waits."""
+        self._delivery.announce(text)
 
     def pause(self) -> None:
         if self._upstream is not None:

@@ -26,10 +26,8 @@ from .exchange import Exchange, Wish
 from .head import Head
 from .own import OwnEndpoints
 from .progress import progress
-from .relay.client import RETRY_SECONDS, Client
-from .relay.lobby import Lobby
+from .relay.client import RETRY_SECONDS, Client, Lobby
 from .relay.upstream import Pool
-from .replies import reply, say
 from .seen.activity import Activity, Request
 from .seen.figures import Figures
 from .seen.records import record, refused
@@ -72,7 +70,8 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._own = OwnEndpoints(server, self.figures, self.counts, self.touch)
         self._entrance = Entrance(keyring, self._connection)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the sweep
+        self._queue_timer: asyncio.TimerHandle | None = None
         self._last_use = self._loop.time()
         self._is_ending = False
         self._phase: Phase = "coming"
@@ -117,8 +116,9 @@ class Gateway:
         for exchange in list(self._exchanges.values()):
             exchange.fail(_ENDING)
         await self._lobby.say_goodbye(GOODBYE_SECONDS)
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._queue_timer):
+            if timer:
+                timer.cancel()
         self.pool.aim(None)
 
     @property
@@ -147,14 +147,14 @@ class Gateway:
             self._serving_since = now
             self.touch()
         self._phase = phase
-        if state in _CUTS:
-            self._cut()
         plan = self._server.plan
         self._entrance.follow(plan)
         profile = plan.profile if plan else ""
         self._act(
             self._admission.change(Situation(phase, profile, self._server.launch, self._serving_since), now)
         )
+        if state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
+            self._cut()
         self._let_drain()
 
     def _cut(self) -> None:
@@ -170,9 +170,9 @@ class Gateway:
     def switched(self, profile: str, why: str) -> None:
         """A switch that a request caused is over; ``why`` is "" where it came about."""
         active = self._server.plan.profile if self._server.plan else ""
-        if why or active != profile:
-            failed = why or f"{active} was asked for meanwhile"
-            self._act(self._admission.switch_failed(profile, failed, self._loop.time()))
+        if not why and active != profile:
+            why = f"{active} was asked for meanwhile"
+        self._act(self._admission.switched(profile, why, self._loop.time()))
 
     def why_lost(self) -> str:
         failure = self._server.failure
@@ -191,7 +191,7 @@ class Gateway:
 
     def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Exchange | None:
         if visit.is_preflight:
-            reply(client, head, (204, b"", b""), visit.headers)
+            client.reply((204, b"", b""))
             return None
         if visit.route.handler is not None:
             task = self._loop.create_task(self._answer_ourselves(client, head, visit))
@@ -209,7 +209,7 @@ class Gateway:
                 "GET /v1/models lists them.",
             )
             self._note(refused(head, visit, trouble, asked))
-            say(client, head, trouble, visit)
+            client.refuse(trouble, keep_alive=head.persists)
             return None
         wish = Wish(head, body, asked, meant.effort)
         ticket = Ticket(
@@ -234,9 +234,9 @@ class Gateway:
             log.exception("%s cannot be answered", visit.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
         if isinstance(found, Trouble):
-            say(client, head, found, visit)
+            client.refuse(found, keep_alive=head.persists)
         else:
-            reply(client, head, found, visit.headers)
+            client.reply(found)
 
     def body_for(self, exchange: Exchange) -> bytes:
         """The body as the profile that answers wants it."""
@@ -310,37 +310,38 @@ class Gateway:
 
     def _arm(self) -> None:
         """The queue's own clock; the sweep is too coarse for it."""
+        if self._queue_timer is not None:
+            self._queue_timer.cancel()
         due = self._admission.next_time(self._loop.time()) if self._admission.waiting else None
-        if due is not None and (self._timer is None or due < self._timer.when()):
-            self._again_at(due)
+        self._queue_timer = self._loop.call_at(due, self._tick) if due is not None else None
+
+    def _tick(self) -> None:
+        self._act(self._admission.tick(self._loop.time()))
 
     def _sweep_on(self) -> None:
         if self._timer is None:
-            self._again_at(self._loop.time() + SWEEP_SECONDS)
-
-    def _again_at(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._sweep)
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Once a second while anybody is there: late clients, late requests, an idle model."""
+        """Once a second while anybody is there: late clients, those who wait, an idle model."""
         self._timer = None
         now = self._loop.time()
         if self._lobby or self.settings.idle_unload_seconds:
-            self._again_at(now + SWEEP_SECONDS)  # first: the queue may bring it forward, not put it off
+            self._sweep_on()
         self._lobby.expire(now)
-        self._act(self._admission.tick(now))
+        self._tick()
         self._tell_those_who_wait(now)
         self._unload_if_idle(now)
 
     def _tell_those_who_wait(self, now: float) -> None:
         if not self.settings.loading_state:
             return
+        told = ""
         for place, ticket in enumerate(self._admission.waiting, 1):
-            if now - ticket.arrived >= PATIENCE_SECONDS:
-                waited = now - ticket.arrived
-                self._exchanges[ticket].tell(f"{progress(self._server)}; {waited:.0f} s, place {place}")
+            exchange, waited = self._exchanges[ticket], now - ticket.arrived
+            if waited >= PATIENCE_SECONDS and exchange.can_be_told:
+                told = told or progress(self._server)  # asks the kernel, so once for all of them
+                exchange.tell(f"{told}; {waited:.0f} s, place {place}")
 
     def _unload_if_idle(self, now: float) -> None:
         idle = self.settings.idle_unload_seconds

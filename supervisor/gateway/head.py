@@ -65,6 +65,11 @@ class Head:
     keep_alive: bool
     expects_continue: bool
 
+    @property
+    def persists(self) -> bool:
+        """Whether another request may follow on the same connection."""
+        return self.keep_alive and self.version == "1.1"
+
     def get(self, name: bytes) -> bytes | None:
         """The first header of that name."""
         for key, value in self.headers:

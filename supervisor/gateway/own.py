@@ -17,7 +17,7 @@ from .api.dialects import Trouble
 from .api.models import model_document, models_document
 from .api.routes import Own
 from .backends import Backend
-from .replies import Page
+from .relay.client import Page
 from .seen.exposition import CONTENT_TYPE, ServerFigures, render
 from .seen.figures import Figures
 

@@ -9,6 +9,7 @@ import itertools
 import json
 import socket
 import struct
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -449,6 +450,104 @@ async def test_who_comes_while_nothing_serves_waits_and_is_answered():
         assert (await client.answer())[::2] == (200, b"hello")
 
 
+async def waiting(it, count):
+    await until(lambda: it.gateway.counts()[1] == count)
+
+
+@promise
+async def test_a_server_that_goes_while_a_connection_to_it_is_made_gets_nothing():
+    """A request that waits is not sent as well."""
+
+    def arrive(exchange):
+        let_go(exchange)
+        it.turn(State.STOPPING)
+
+    async with relay(HELLO, settings=GatewaySettings(replay=False)) as it, it.client() as client:
+        let_go = it.gateway.arrive
+        with patch.object(it.gateway, "arrive", arrive):
+            await client.send(post())
+            await waiting(it, 1)
+        assert (await it.ask(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"))[0] == 503
+        assert (it.upstream.connections, it.upstream.requests) == (0, [])
+        it.restart()
+        assert (await client.answer())[::2] == (200, b"hello")
+        assert (it.upstream.connections, len(it.upstream.requests)) == (1, 1)
+        assert it.results == ["answered"]
+
+
+@promise
+async def test_who_leaves_while_a_connection_to_the_server_is_made_costs_it_nothing():
+    async with relay(HELLO) as it, it.client() as client:
+        let_go = it.gateway.arrive
+
+        def arrive(exchange):
+            let_go(exchange)
+            exchange.client_left()
+            exchange._client._exchange = None
+
+        with patch.object(it.gateway, "arrive", arrive):
+            await client.send(post())
+            await until(lambda: it.results == ["cancelled"])
+        assert (await it.ask(GET))[0] == 200
+        assert it.upstream.connections == 1
+
+
+@promise
+async def test_a_server_that_cannot_be_reached_is_asked_when_it_can_be():
+    async with relay(HELLO, settings=GatewaySettings(replay=False)) as it, it.client() as client:
+        target, it.server.target = it.server.target, None
+        it.gateway.changed()
+        await client.send(post())
+        await waiting(it, 1)
+        it.server.target = target
+        it.turn(State.READY)
+        assert (await client.answer())[::2] == (200, b"hello")
+
+
+@promise
+async def test_after_a_crash_requests_are_sent_again_in_the_order_of_their_arrival():
+    crash, bodies = asyncio.Event(), [b'{"n":%d}' % n for n in range(8)]
+
+    async def dies(place):
+        await crash.wait()
+        await hang_up(place)
+
+    async with relay(*[dies] * len(bodies), HELLO) as it, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(it.client()) for _ in bodies]
+        for count, (client, body) in enumerate(zip(clients, bodies, strict=True), 1):
+            await client.send(post(body))
+            await it.upstream.until(count)
+        crash.set()
+        await waiting(it, len(bodies))
+        let_go = [
+            exchange.wish.body for exchange in map(it.gateway._exchanges.get, it.gateway._admission.waiting)
+        ]
+        assert let_go == bodies
+        it.restart()
+        assert [(await client.answer())[0] for client in clients] == [200] * len(bodies)
+        assert [sent.rpartition(b"\r\n\r\n")[2] for sent in it.upstream.requests] == bodies * 2
+
+
+@pytest.mark.parametrize("why", ["", "it ended with 1"])
+@promise
+async def test_a_profile_that_is_unloaded_while_it_starts_for_nobody_does_not_hold_up_who_asks_for_another(
+    why,
+):
+    async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0)) as it, it.client() as client:
+        async with it.client() as leaver:
+            await leaver.send(post(b'{"model":"q"}'))
+            await until(lambda: it.switches == ["q"])
+        await waiting(it, 0)
+        it.turn(State.STARTING, "q")
+        it.turn(State.SLEEPING)
+        it.gateway.switched("q", why)
+        await client.send(post(b'{"model":"p"}'))
+        await until(lambda: it.switches == ["q", "p"])
+        it.turn(State.READY, "p")
+        it.gateway.switched("p", "")
+        assert (await client.answer())[::2] == (200, b"hello")
+
+
 # --- smuggling: one request and one only, or none at all
 
 
@@ -752,6 +851,45 @@ async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered(
                 async with asyncio.timeout(BOUND_SECONDS):
                     await client.reader.readuntil(b"data: 1\n\n\r\n0\r\n\r\n")
         assert it.results == ["answered"]
+
+
+@promise
+async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_nobody_else():
+    samples = sweeps = 0
+
+    def sample():
+        nonlocal samples
+        samples += 1
+
+    async with relay(HELLO, settings=GatewaySettings(loading_state=True)) as it:
+        looked_at = it.gateway._lobby.expire
+
+        def expire(now):
+            nonlocal sweeps
+            sweeps += 1
+            looked_at(now)
+
+        it.server.memory = SimpleNamespace(now=sample)
+        it.turn(State.STARTING)
+        with (
+            patch.object(gateway, "PATIENCE_SECONDS", 0.02),
+            patch.object(it.gateway._lobby, "expire", expire),
+        ):
+            async with it.client() as plain:
+                await plain.send(post())
+                await waiting(it, 1)
+                await until(lambda: sweeps > 5)
+            assert not samples
+            await waiting(it, 0)
+            sweeps = 0
+            async with it.client() as one, it.client() as two, it.client() as three:
+                for client in (one, two, three):
+                    await client.send(post(STREAM))
+                async with asyncio.timeout(BOUND_SECONDS):
+                    for client in (one, two, three):
+                        for _ in range(3):
+                            await client.reader.readuntil(b": starting; ")
+                assert 3 <= samples <= sweeps
 
 
 @promise

@@ -11,10 +11,11 @@ The gateway between a raw client and an upstream that follows a script, all in o
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -255,6 +256,7 @@ class Relay:
     gateway: Gateway
     port: int
     lost: asyncio.Event  # a request's server has failed it before it had said a word
+    switches: list[str] = field(default_factory=list)  # the profiles that requests asked for
 
     @property
     def results(self) -> list[str]:
@@ -270,10 +272,17 @@ class Relay:
         """The server goes, and the next launch serves at the same address."""
         target = self.server.target
         assert target is not None
-        self.server.target, self.server.state = None, State.STARTING
-        self.gateway.changed()
-        self.server.target, self.server.state = replace(target), State.READY
-        self.server.launch += 1
+        self.server.target = None
+        self.turn(State.STARTING)
+        self.server.target = replace(target)
+        self.turn(State.READY)
+
+    def turn(self, state: State, profile: str = "") -> None:
+        """The server is in this state now, with the plan of this profile if one is named."""
+        self.server.state = state
+        if profile:
+            self.server.plan = replace(self.server.plan, profile=profile)
+        self.server.launch += state in {State.READY, State.SLEEPING}
         self.gateway.changed()
 
     @asynccontextmanager
@@ -292,21 +301,46 @@ class Relay:
 
 @asynccontextmanager
 async def relay(*script: Step, settings: Settings | None = None) -> AsyncIterator[Relay]:
-    upstream, lost = Upstream(list(script)), asyncio.Event()
+    """Two profiles are offered, p and q; p serves.  Raises where an exchange came upon an illegal event."""
+    upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), (Offer("p", ("p",)),))
+    offers = tuple(Offer(name, (name,)) for name in "pq")
+    listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), offers)
     server = Server(Target("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings))
-    made = Gateway(server, Keyring(Path("no-keys.json"), ()), lambda _: None)
+    switches: list[str] = []
+    made = Gateway(server, Keyring(Path("no-keys.json"), ()), switches.append)
     with patch.object(gateway, "SWEEP_SECONDS", 0.02), _told(made, lost):
         made.changed()
         await made.open(listen)
         try:
-            yield Relay(upstream, server, made, listen.port, lost)
+            with illegal.refused():
+                yield Relay(upstream, server, made, listen.port, lost, switches)
         finally:
             made.begin_to_end()
             behind.close()
             await upstream.close()
             await made.finish()
+
+
+class Illegal(logging.Handler):
+    """What the exchanges log as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    @contextmanager
+    def refused(self) -> Iterator[None]:
+        logger = logging.getLogger("supervisor.gateway.exchange")
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+        assert not self.records, [record.exc_info for record in self.records]
 
 
 def _told(made: Gateway, lost: asyncio.Event) -> AbstractContextManager[object]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from math import inf
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.strategies import booleans, data, floats, integers, sampled_from
@@ -138,7 +141,46 @@ def test_a_switch_that_fails_is_told_to_those_who_wanted_it_and_to_nobody_else()
     line, other, mine = queue(), at(40, "b"), at(41)
     assert line.arrive(other, 40.0) == [Switch("b")]
     assert line.arrive(mine, 41.0) == [Go(mine)]
-    assert line.switch_failed("b", "it does not fit", 42.0) == [Refuse(other, "switch", "it does not fit")]
+    assert line.switched("b", "it does not fit", 42.0) == [Refuse(other, "switch", "it does not fit")]
+
+
+@pytest.mark.parametrize("told", ["", "goss-supervisor switch ended with 1", None])
+def test_a_switch_that_nobody_waits_for_any_more_holds_nobody_up(told):
+    """Its client leaves, somebody unloads b while it starts, and its end is told rightly, wrongly or never."""
+    line, leaver, other = queue(), at(40, "b"), at(45, "a")
+    assert line.arrive(leaver, 40.0) == [Switch("b")]
+    assert line.end(leaver, 41.0) == []
+    line.change(Situation("coming", "b", 2), 42.0)
+    line.change(Situation("asleep", "b", 3), 43.0)
+    if told is not None:
+        assert line.switched("b", told, 44.0) == []
+    assert line.arrive(other, 45.0) == [Switch("a")]
+
+
+def test_a_switch_that_is_known_to_have_come_about_cannot_fail_afterwards():
+    line, other, late = queue(), at(40, "b"), at(44, "b")
+    assert line.arrive(other, 40.0) == [Switch("b")]
+    assert line.change(Situation("serving", "b", 2, 42.0), 42.0) == [Go(other)]
+    line.change(Situation("asleep", "b", 3), 43.0)
+    assert line.arrive(late, 44.0) == [Wake()]
+    assert line.switched("b", "it ended with 1", 44.5) == []
+    assert line.change(Situation("serving", "b", 4, 45.0), 45.0) == [Go(late)]
+
+
+def test_a_switch_that_gave_way_to_a_persons_holds_nobody_up():
+    line, other, mine = queue(), at(40, "b"), at(43, "a")
+    assert line.arrive(other, 40.0) == [Switch("b")]
+    line.change(Situation("serving", "c", 2, 41.0), 41.0)
+    assert line.switched("b", "c was asked for", 42.0) == [Refuse(other, "switch", "c was asked for")]
+    assert line.arrive(mine, 43.0) == []
+    assert line.tick(71.0) == [Switch("a")]
+
+
+def test_a_server_that_is_put_to_sleep_again_before_anybody_saw_it_wake_is_woken_again():
+    line, ticket = queue(situation=Situation("asleep", "a", 1)), at(1)
+    assert line.arrive(ticket, 1.0) == [Wake()]
+    assert line.change(Situation("asleep", "a", 1), 1.5) == []
+    assert line.change(Situation("asleep", "a", 3), 2.0) == [Wake()]
 
 
 def test_no_more_than_may_run_at_once_do_and_the_next_goes_when_one_ends():
@@ -161,6 +203,18 @@ def test_one_whose_server_failed_it_goes_first_to_the_next_launch():
     assert line.change(Situation("serving", "a", 2, 2.3), 2.3) == [Go(first), Go(second)]
 
 
+def test_requests_that_a_crash_failed_keep_the_order_of_their_arrival():
+    line, lost = queue(), [at(1) for _ in range(4)]
+    for ticket in lost:
+        assert line.arrive(ticket, 1.0) == [Go(ticket)]
+    line.change(Situation("coming", "a"), 2.0)
+    late = at(3)
+    line.arrive(late, 3.0)
+    for ticket in (lost[2], lost[0], lost[3], lost[1]):  # as their connections happen to break
+        assert line.come_again(ticket, 3.0) == []
+    assert line.change(Situation("serving", "a", 2, 4.0), 4.0) == [Go(ticket) for ticket in [*lost, late]]
+
+
 def test_or_to_the_same_one_when_that_turns_out_to_live():
     line, ticket = queue(), at(1)
     line.arrive(ticket, 1.0)
@@ -178,7 +232,11 @@ def test_a_client_that_leaves_frees_its_place():
 
 
 class AnyTrace(RuleBasedStateMachine):
-    """Whatever happens, no request is lost, none is answered twice, and no bound is passed."""
+    """
+    Whatever happens, no request is lost, none is answered twice, and no bound is passed; and who waits goes.
+
+    ``out`` is the profile of the switch of which nobody knows yet what came of it.
+    """
 
     @initialize(limit=integers(0, 3))
     def begin(self, limit):
@@ -195,6 +253,7 @@ class AnyTrace(RuleBasedStateMachine):
         self.refused: set[Ticket] = set()
         self.there: list[Ticket] = []
         self.situation = Situation("coming", "a")
+        self.out, self.woken = "", -1
 
     def judge(self, actions):
         for action in actions:
@@ -211,8 +270,12 @@ class AnyTrace(RuleBasedStateMachine):
                 case Switch(profile):
                     assert profile != self.situation.profile
                     assert self.situation.phase in {"serving", "down", "asleep"}
+                    assert not self.out
+                    self.out = profile
                 case Wake():
                     assert self.situation.phase == "asleep"
+                    assert self.woken != self.launch
+                    self.woken = self.launch
 
     @rule(profile=sampled_from(["", "a", "b"]), generates=booleans(), wakes=booleans())
     def arrive(self, profile, generates, wakes):
@@ -223,10 +286,12 @@ class AnyTrace(RuleBasedStateMachine):
     @rule(choice=data())
     def end(self, choice):
         if self.there:
-            ticket = choice.draw(sampled_from(self.there))
-            self.there.remove(ticket)
-            self.gone.discard(ticket)
-            self.judge(self.line.end(ticket, self.now))
+            self.is_over(choice.draw(sampled_from(self.there)))
+
+    def is_over(self, ticket):
+        self.there.remove(ticket)
+        self.gone.discard(ticket)
+        self.judge(self.line.end(ticket, self.now))
 
     @rule(choice=data())
     def lose(self, choice):
@@ -236,15 +301,19 @@ class AnyTrace(RuleBasedStateMachine):
             ticket.lost_launch, ticket.not_before = self.launch, self.now + 1
             self.judge(self.line.come_again(ticket, self.now))
 
-    @rule(phase=sampled_from(["serving", "coming", "asleep", "down", "ending"]), profile=sampled_from("ab"))
+    @rule(phase=sampled_from(["serving", "coming", "asleep", "down", "ending"]), profile=sampled_from("abc"))
     def change(self, phase, profile):
-        self.launch += phase == "serving"
+        self.launch += 1
         self.situation = Situation(phase, profile, self.launch, self.now)
+        if phase != "coming" and profile == self.out:
+            self.out = ""
         self.judge(self.line.change(self.situation, self.now))
 
-    @rule(profile=sampled_from("ab"))
-    def fail_switch(self, profile):
-        self.judge(self.line.switch_failed(profile, "no", self.now))
+    @rule(profile=sampled_from("ab"), why=sampled_from(["", "no"]))
+    def hear_of_a_switch(self, profile, why):
+        if profile == self.out:
+            self.out = ""
+        self.judge(self.line.switched(profile, why, self.now))
 
     @rule(seconds=floats(0.1, 20))
     def pass_time(self, seconds):
@@ -259,6 +328,12 @@ class AnyTrace(RuleBasedStateMachine):
             assert (
                 all(self.now - ticket.arrived < 50 for ticket in self.line.waiting) or not self.line.waiting
             )
+
+    @invariant()
+    def they_wait_in_the_order_of_their_arrival(self):
+        if hasattr(self, "line"):
+            waiting = [ticket for ticket in self.there if ticket in self.line.waiting]
+            assert self.line.waiting == waiting
 
     @invariant()
     def bounds_hold(self):
@@ -280,6 +355,48 @@ class AnyTrace(RuleBasedStateMachine):
             backs_off = ticket.lost_launch == self.launch and self.now < ticket.not_before
             room = not ticket.generates or self.line._has_room()
             assert not (mine and room and not backs_off)
+
+    @invariant()
+    def something_is_done_for_who_waits(self):
+        """Unless it is coming anyway, a wake or a switch is out; or it serves, and the time is known."""
+        if not hasattr(self, "line") or not self.line.waiting or self.out:
+            return
+        others = [
+            ticket for ticket in self.line.waiting if ticket.profile not in {"", self.situation.profile}
+        ]
+        match self.situation.phase:
+            case "asleep":
+                assert self.woken == self.launch
+            case "serving" if others:
+                since = self.situation.since
+                due = max(others[0].arrived, since) + self.settings.max_wait_seconds
+                if len(others) == len(self.there):  # nobody uses what serves
+                    due = min(due, since + self.settings.min_warm_seconds)
+                assert self.now < due
+                assert self.line.next_time(self.now) <= due
+            case phase:
+                assert phase in {"coming", "serving"}
+
+    def teardown(self):
+        """From wherever it is: if wakes and switches come about and answers end, everybody who waits goes."""
+        if not hasattr(self, "line"):
+            return
+        self.line.settings = replace(self.settings, hold_timeout_seconds=inf)
+        before = set(self.refused)
+        for _ in range(100):
+            if not self.line.waiting:
+                break
+            if self.gone:
+                self.is_over(min(self.gone, key=self.there.index))
+            elif self.out or self.situation.phase != "serving":
+                self.change("serving", self.out or self.situation.profile)
+            else:
+                due = self.line.next_time(self.now)
+                assert due < inf
+                self.now = max(self.now, due)
+                self.judge(self.line.tick(self.now))
+        assert not self.line.waiting
+        assert self.refused == before
 
 
 AnyTrace.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,10 +1,10 @@
 """
-One client's connection: reads requests, one after the other, and writes what it is told.
+Connections of clients: each reads requests, one after the other, and writes what it is told.
 
 A head is read and judged before its body.  A body is kept whole: it can be looked into, held while a model
 loads, and sent once more when a server dies; and llama-server gets it in one piece, however slowly it came.
 What the connection may cost is bounded: head and body by size, both by time, a request that follows too early
-by not being read, and a client that takes nothing by its deadline.
+by not being read, and a client that takes nothing by its deadline.  `Lobby` looks after all of them together.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
 from math import inf
 from typing import Literal, Protocol, cast
 
+from ...profile.definition import GatewaySettings as Settings
 from ..api.dialects import Trouble, answer
 from ..head import HEAD_END, BadRequest, Head, parse_head
 from ..visit import Visit
 from .chunked import ChunkedBody
-from .lobby import Lobby
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SLOWEST_BODY = 1024  # bytes a second, beyond the client timeout
@@ -28,6 +31,8 @@ RETRY_SECONDS = 5
 _READ_AHEAD = 64 * 1024
 
 Phase = Literal["head", "body", "answer", "linger", "gone"]
+Page = tuple[int, bytes, bytes]
+"""Status, content type, body; without a type there is no body."""
 
 
 class Asked(Protocol):
@@ -85,7 +90,7 @@ class Client(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._loop.time() + self._lobby.settings.client_timeout_seconds
         if not self._lobby.welcome(self):
-            self._refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
+            self.refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
 
     def data_received(self, data: bytes) -> None:
         if self._phase == "body":
@@ -134,13 +139,13 @@ class Client(asyncio.Protocol):
             self._wait_for_head(data)
             return
         if end < 0 or end > limit:
-            self._refuse(Trouble(431, "head_too_large", f"The head is longer than {limit} bytes."))
+            self.refuse(Trouble(431, "head_too_large", f"The head is longer than {limit} bytes."))
             return
         self._pending = data[end + 4 :]
         try:
             head = parse_head(data[: end + 4])
         except BadRequest as bad:
-            self._refuse(Trouble(bad.status, "bad_request", bad.message))
+            self.refuse(Trouble(bad.status, "bad_request", bad.message))
             return
         self._meet(head)
 
@@ -155,11 +160,11 @@ class Client(asyncio.Protocol):
         self._head = head
         visit = self._visit = self._host.greet(head)
         if visit.trouble is not None:
-            self._refuse(visit.trouble)
+            self.refuse(visit.trouble)
             return
         limit = self._lobby.settings.max_body_bytes
         if head.length is not None and head.length > limit:
-            self._refuse(_too_long(limit))
+            self.refuse(_too_long(limit))
             return
         self._phase = "body"
         self._began = self._loop.time()
@@ -174,13 +179,13 @@ class Client(asyncio.Protocol):
         assert head is not None
         self._held_bytes += len(data)
         if not self._lobby.hold(len(data)):
-            self._refuse(_NO_ROOM)
+            self.refuse(_NO_ROOM)
             return
         if isinstance(body, ChunkedBody):
             try:
                 body.feed(data)
             except BadRequest as bad:
-                self._refuse(Trouble(bad.status, "bad_request", bad.message))
+                self.refuse(Trouble(bad.status, "bad_request", bad.message))
                 return
             if body.done:
                 self._pending = body.rest
@@ -237,20 +242,37 @@ class Client(asyncio.Protocol):
         if self._phase == "head":
             self._read_head()
 
-    def _refuse(self, trouble: Trouble) -> None:
-        """Answered before its body was read; where that ends nobody knows, so the connection does too."""
+    def reply(self, page: Page) -> None:
+        """With a page of our own; the request is whole."""
+        head, visit, (status, kind, body) = self._head, self._visit, page
+        assert head is not None
+        assert visit is not None
+        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode("ascii"))]
+        if kind:
+            lines += [b"content-type: " + kind, b"content-length: %d" % len(body)]
+        lines += [b"%s: %s" % header for header in visit.headers]
+        lines.append(b"connection: keep-alive" if head.persists else b"connection: close")
+        self.write(b"\r\n".join(lines) + HEAD_END + (b"" if head.method == "HEAD" else body))
+        self.next_request(keep_alive=head.persists)
+
+    def refuse(self, trouble: Trouble, *, keep_alive: bool = False) -> None:
+        """
+        In the shape of the API that the client speaks.
+
+        Where the body was not read nobody knows where the request ends, so the connection ends too.
+        """
         head, visit = self._head, self._visit
         self.write(
             answer(
                 trouble,
                 visit.dialect if visit else "openai",
                 version=head.version if head else "1.1",
-                keep_alive=False,
+                keep_alive=keep_alive,
                 extra_headers=visit.headers if visit else (),
                 without_body=head is not None and head.method == "HEAD",
             )
         )
-        self._close()
+        self.next_request(keep_alive=keep_alive)
 
     def _close(self) -> None:
         """
@@ -301,7 +323,7 @@ class Client(asyncio.Protocol):
             self._unwritten = left  # slow, but it takes something
             self.deadline = now + self._lobby.settings.client_timeout_seconds
         elif self._phase == "body" or (self._phase == "head" and self._pending):
-            self._refuse(Trouble(408, "timeout", "The request did not arrive in time."))
+            self.refuse(Trouble(408, "timeout", "The request did not arrive in time."))
         elif self._phase == "head":
             self._transport.close()
         else:
@@ -311,6 +333,59 @@ class Client(asyncio.Protocol):
         """The door closes: who is being answered has an exchange, which ends it."""
         if self._exchange is None and self._phase != "gone":
             self._transport.close()
+
+
+class Lobby:
+    """
+    All connections of one gateway: how many, how much of their requests is kept, and who takes too long.
+
+    ``on_arrival`` is called for every new one.
+    """
+
+    def __init__(self, on_arrival: Callable[[], None]) -> None:
+        self.settings = Settings()
+        self._on_arrival = on_arrival
+        self._clients: set[Client] = set()
+        self._held_bytes = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def welcome(self, client: Client) -> bool:
+        """Whether there is room for one more connection."""
+        self._clients.add(client)
+        self._empty.clear()
+        self._on_arrival()
+        return len(self._clients) <= self.settings.max_connections
+
+    def part(self, client: Client) -> None:
+        """It is gone."""
+        self._clients.discard(client)
+        if not self._clients:
+            self._empty.set()
+
+    def hold(self, size_bytes: int) -> bool:
+        """So much more of a body is there; whether there is room for it."""
+        self._held_bytes += size_bytes
+        return self._held_bytes <= self.settings.max_queue_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """That much is not kept any more."""
+        self._held_bytes -= size_bytes
+
+    def expire(self, now: float) -> None:
+        """Tell those whose deadline has passed; ``now`` is in the loop's seconds."""
+        for client in [client for client in self._clients if client.deadline <= now]:
+            client.expire()
+
+    async def say_goodbye(self, seconds: float) -> None:
+        """Close all connections, and wait until their last bytes have gone out."""
+        for client in list(self._clients):
+            client.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
 
 
 _NO_ROOM = Trouble(

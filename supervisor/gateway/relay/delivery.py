@@ -8,7 +8,7 @@ that a whole one has.
 
 from __future__ import annotations
 
-from ..api.dialects import Dialect, Trouble, answer, broken_event, chunk, waiting_comment
+from ..api.dialects import Dialect, Trouble, broken_event, chunk, waiting_comment
 from ..head import Head, Header
 from .answer import Answer
 from .client import Client
@@ -30,8 +30,7 @@ class Delivery:
 
     def __init__(self, client: Client, head: Head, dialect: Dialect, headers: tuple[Header, ...]) -> None:
         self._client = client
-        self._head = head
-        self._keep_alive = head.keep_alive and head.version == "1.1"
+        self._keep_alive = head.persists
         self._dialect = dialect
         self._headers = headers  # that go with every answer
         self._answer: Answer | None = None
@@ -106,17 +105,7 @@ class Delivery:
         if self.has_written:
             self._break_off(trouble.text)
             return
-        self._client.write(
-            answer(
-                trouble,
-                self._dialect,
-                version=self._head.version,
-                keep_alive=self._keep_alive,
-                extra_headers=self._headers,
-                without_body=self._head.method == "HEAD",
-            )
-        )
-        self._client.next_request(keep_alive=self._keep_alive)
+        self._client.refuse(trouble, keep_alive=self._keep_alive)
 
     def _break_off(self, message: str) -> None:
         """Where the answer's end is that of the connection, this has to be a reset."""

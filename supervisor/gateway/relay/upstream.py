@@ -17,7 +17,7 @@ import sys
 from typing import Protocol, cast
 
 from ...server.probe import Target
-from ..head import HEAD_END
+from ..head import HEAD_END, Head, upstream_head
 from .answer import Answer, BadAnswer, UnwrappedAnswer
 
 IDLE_SECONDS = 4.0
@@ -30,7 +30,17 @@ _LONGEST_HEAD = 256 * 1024
 
 
 class Taker(Protocol):
-    """Who gets an answer: `begin` once, `go_on` for each piece, then `complete`; or at any time `lose`."""
+    """
+    Who gets an answer: `begin` once, `go_on` for each piece, then `complete`; or at any time `lose`.
+
+    Before it, where a connection has to be made for it, `connected` or `unreachable`.
+    """
+
+    def connected(self) -> None:
+        """The connection is there: ask."""
+
+    def unreachable(self, why: str) -> None:
+        """It cannot be made."""
 
     def begin(self, answer: Answer, *, more: bool) -> None:
         """The head is there; ``more``: another call follows in the same breath."""
@@ -46,13 +56,19 @@ class Taker(Protocol):
 
 
 class Upstream(asyncio.Protocol):
-    """One connection; it answers one request at a time."""
+    """
+    One connection; it answers one request at a time.
 
-    def __init__(self, pool: Pool, target: Target) -> None:
+    After `cancel` its taker hears nothing more of it, however far it had come.
+    """
+
+    def __init__(self, pool: Pool, target: Target | None, taker: Taker) -> None:
         self._pool = pool
         self.target = target
         self._transport: asyncio.Transport
-        self._taker: Taker | None = None
+        self._is_connected = False
+        self._taker: Taker | None = taker
+        self._opening = asyncio.get_running_loop().create_task(self._open())
         self._answer: Answer | None = None
         self._head = b""
         self._to_head_request = self._unwrap = False
@@ -75,18 +91,37 @@ class Upstream(asyncio.Protocol):
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
-    def ask(self, request: list[bytes], taker: Taker, *, to_head_request: bool, unwrap: bool) -> None:
-        """Send a request; ``unwrap`` takes the chunks off its answer."""
+    async def _open(self) -> None:
+        target, loop = self.target, asyncio.get_running_loop()
+        try:
+            if target is None:
+                raise ConnectionRefusedError("no llama-server runs")
+            if sys.platform != "win32" and target.unix:
+                await loop.create_unix_connection(lambda: self, target.address)
+            else:
+                await loop.create_connection(lambda: self, target.address, target.port)
+        except OSError as error:
+            taker, self._taker = self._taker, None
+            if taker is not None:
+                taker.unreachable(str(error))
+
+    def ask(self, head: Head, body: bytes, taker: Taker) -> None:
+        """Send a request."""
+        assert self.target is not None
         self._taker, self._answer, self._head = taker, None, b""
-        self._to_head_request, self._unwrap = to_head_request, unwrap
+        self._to_head_request, self._unwrap = head.method == "HEAD", head.version == "1.0"
         self._is_held = False
         self.uses += 1
-        self._transport.writelines(request)
+        request = upstream_head(head, length=len(body), target=self.target)
+        self._transport.writelines([request, body] if body else [request])
 
     def cancel(self) -> None:
         """The answer is not wanted any more: llama-server sees it at once, and stops computing."""
         self._taker = None
-        self._transport.abort()
+        if self._is_connected:
+            self._transport.abort()
+        else:
+            self._opening.cancel()
 
     def pause(self) -> None:
         """The client takes nothing; so the kernel's buffers fill, and llama-server waits."""
@@ -103,7 +138,7 @@ class Upstream(asyncio.Protocol):
         self._read_or_not()
 
     def _read_or_not(self) -> None:
-        if self._transport.is_closing():
+        if not self._is_connected or self._transport.is_closing():
             return
         if self._is_held or self._rests:
             self._transport.pause_reading()
@@ -114,6 +149,11 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._is_connected = True
+        if self._taker is None:  # cancelled in the very moment in which it came about
+            self._transport.abort()
+        else:
+            self._taker.connected()
 
     def data_received(self, data: bytes) -> None:
         taker = self._taker
@@ -197,10 +237,6 @@ class Pool:
         self._resting: list[Upstream] = []
         self._gather_seconds = GATHER_SECONDS
 
-    @property
-    def target(self) -> Target | None:
-        return self._target
-
     def aim(self, target: Target | None) -> None:
         """From now on this server is meant; connections to the one before are not used again."""
         if target == self._target:
@@ -219,18 +255,9 @@ class Pool:
             upstream.cancel()
         return None
 
-    async def connect(self) -> Upstream:
-        """A new connection.  Raises OSError."""
-        target = self._target
-        if target is None:
-            raise ConnectionRefusedError("no llama-server runs")
-        if sys.platform != "win32" and target.unix:
-            made = await self._loop.create_unix_connection(lambda: Upstream(self, target), target.address)
-        else:
-            made = await self._loop.create_connection(
-                lambda: Upstream(self, target), target.address, target.port
-            )
-        return made[1]
+    def connect(self, taker: Taker) -> Upstream:
+        """A new connection, which is not there yet: its taker is told."""
+        return Upstream(self, self._target, taker)
 
     def keep(self, upstream: Upstream) -> bool:
         """For the next request, if it leads to the server that is meant now."""
