@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..decoding import Rules, decode
+from ..decoding import Malformed, Rules, decode
 from ..errors import SupervisorError
 from .listen import Listen
 from .types import LaunchPlan
@@ -34,15 +34,12 @@ def from_json(document: Mapping[str, Any]) -> LaunchPlan:
 
     Raises SupervisorError for another schema, and for a document that is not a plan.
     """
-    if document.get("schema") != SCHEMA:
-        raise SupervisorError(
-            f"The plan cannot be read: it has the schema {document.get('schema')!r}, not {SCHEMA}.",
-            hint=ANOTHER_VERSION,
-        )
-    sent = {name: value for name, value in document.items() if name != "schema"}
+    sent = dict(document)
     try:
+        if (schema := sent.pop("schema", None)) != SCHEMA:
+            raise Malformed([f"its schema is {schema!r}, not {SCHEMA}"])  # noqa: TRY301 - one answer to all
         return decode(LaunchPlan, sent, _RULES)
-    except ValueError as error:
+    except Malformed as error:
         raise SupervisorError(f"The plan cannot be read: {error}.", hint=ANOTHER_VERSION) from None
 
 
@@ -60,7 +57,7 @@ def listen_from_json(document: Mapping[str, Any]) -> Listen:
     """What `listen_to_json` wrote.  Raises SupervisorError for anything else."""
     try:
         return decode(Listen, document, _RULES)
-    except ValueError as error:
+    except Malformed as error:
         raise SupervisorError(f"The listen cannot be read: {error}.", hint=ANOTHER_VERSION) from None
 
 

@@ -9,7 +9,6 @@ import itertools
 import json
 import socket
 import struct
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -869,7 +868,7 @@ async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_
             sweeps += 1
             looked_at(now)
 
-        it.server.memory = SimpleNamespace(now=sample)
+        it.server.resident_bytes = sample
         it.turn(State.STARTING)
         with (
             patch.object(gateway, "PATIENCE_SECONDS", 0.02),

@@ -175,7 +175,7 @@ def test_time_is_asked_for_while_another_plan_loads_whoever_asked_for_it(manager
     asked = {"op": "start", "plan": to_json(plan(tmp_path, load_gate=gate))}
     with daemon(manager, tmp_path, plan(tmp_path)), ThreadPoolExecutor() as threads:
         manager.until("READY")
-        answer = threads.submit(client.ask, place, asked, timeout=None)
+        answer = threads.submit(client.ask, place, asked)
         manager.until("EXTEND_TIMEOUT_USEC")
         gate.touch()
         assert answer.result(BOUND_SECONDS)["outcome"]["result"] == "ready"

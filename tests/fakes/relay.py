@@ -158,6 +158,9 @@ class Server:
     def is_serving(self) -> bool:
         return self.state in {State.READY, State.DEGRADED}
 
+    def resident_bytes(self) -> int | None:
+        return None
+
     def drained(self) -> None:
         self.calls.append("drained")
 
