@@ -23,7 +23,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell 
 HOLDER = """
 import sys
 from pathlib import Path
-from supervisor.engine.install_lock import install_lock
+from supervisor.engine.installed import install_lock
 from unittest.mock import Mock
 with install_lock(Path(sys.argv[1]), "x", Mock()):
     print("held", flush=True)

@@ -53,7 +53,7 @@ def unit_of(manager: Systemd, service: Service = USER) -> Path:
 
 
 def test_the_version_that_is_there_is_rendered_for(tmp_path, monkeypatch):
-    tools = tuple(systemd_tools.install(tmp_path / "tools", version=257))
+    tools = systemd_tools.install(tmp_path / "tools", version=257)
     monkeypatch.setenv("PATH", f"{tools.folder}:/usr/bin:/bin")
     assert found().title == "systemd 257"
     assert "Type=notify-reload" in found().files(request())[0].text
@@ -331,7 +331,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path) -> Machine:
-    made = Machine(tmp_path, tuple(systemd_tools.install(tmp_path / "tools")))
+    made = Machine(tmp_path, systemd_tools.install(tmp_path / "tools"))
     engine = fake_server(tmp_path / "llama-server")
     profiles = made.home / "config" / "profiles"
     profiles.mkdir(parents=True)
