@@ -24,11 +24,11 @@ from supervisor.memory.told import Taken
 from supervisor.memory.types import Account, Pool
 from supervisor.model.load import open_model
 from supervisor.model.model import Model
-from supervisor.model.shapes import SHAPES, Size, write_sparse
 from supervisor.options.fold import fold
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.memory_engine import ask
+from tests.model_shapes import SHAPES, Size, write_sparse
 
 CONTEXTS = (4096, 16384, 32768, 65536, 131072)
 UBATCHES = (512, 2048, 4096)

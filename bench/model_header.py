@@ -23,7 +23,13 @@ from supervisor.model.load import open_model
 RUNS, RUNS_OF_GGUF = 9, 3
 MEMORY = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 OURS = "from supervisor.model.load import open_model; from pathlib import Path\n"
-WRITE = "from supervisor.model.shapes import write_sparse; from pathlib import Path\n"
+ROOT = str(Path(__file__).parents[1])
+WRITE = f"""
+import sys
+sys.path.insert(0, {ROOT!r})
+from pathlib import Path
+from tests.model_shapes import write_sparse
+"""
 THEIRS = "from gguf import GGUFReader\n"
 
 

@@ -48,7 +48,7 @@ class Work:
 
     @property
     def splits_layers(self) -> bool:
-        """Whether the CPU has whole layers beside the GPU's; the first alone costs two copies of the embeddings."""
+        """Whether the CPU has whole layers beside the GPU's; the first alone costs two copies."""
         return self.layout.layers.count(RAM) > 1
 
     def on_cpu(self, *, repacked: bool) -> Iterable[Weight]:

@@ -27,10 +27,11 @@ from supervisor.memory.types import Pool
 from supervisor.model.demo import ensure_demo
 from supervisor.model.load import open_model
 from supervisor.model.model import Model
-from supervisor.model.shapes import write_sparse
 from supervisor.options.fold import fold
 from supervisor.options.meanings import pinned
 from tests.fakes.binaries import script
+
+from ..model_shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
 MIB = 1024**2

@@ -15,9 +15,10 @@ from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Account, Pool
 from supervisor.model.load import open_model
 from supervisor.model.model import Model
-from supervisor.model.shapes import write_sparse
 from supervisor.options.fold import fold
 from tests.memory_engine import ask
+
+from ..model_shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
 BUILD = 11434

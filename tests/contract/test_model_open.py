@@ -15,8 +15,9 @@ from supervisor.model.demo import ensure_demo
 from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
 from supervisor.model.header_cache import HeaderCache
 from supervisor.model.load import open_model
-from supervisor.model.shapes import write_sparse
 from supervisor.model.source import FileSource
+
+from ..model_shapes import write_sparse
 
 
 @pytest.fixture

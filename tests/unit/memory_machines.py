@@ -18,10 +18,11 @@ from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.gptoss import model_values, tensors
 from supervisor.model.kinds import KINDS, TensorKind
 from supervisor.model.model import Model
-from supervisor.model.shapes import SHAPES, TOKENS, Size
 from supervisor.model.tensors import TensorInfo
 from supervisor.model.values import Array
 from supervisor.options.types import OptionValue
+
+from ..model_shapes import SHAPES, TOKENS, Size
 
 MIB, GIB = 1024**2, 1024**3
 NOTHING = Figure(0)

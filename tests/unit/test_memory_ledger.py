@@ -108,7 +108,9 @@ THE_ISSUE: dict[str, OptionValue] = {"ctx-size": 513, "ubatch-size": 2048, "batc
 
 @given(options, machines, st.sampled_from(["gpu-layers", "n-cpu-moe"]), st.integers(0, 36), st.booleans())
 @example(THE_ISSUE, ((CARD, RAM), "vulkan"), "gpu-layers", 35, True)
-@example({**THE_ISSUE, "ctx-size": 4096, "ubatch-size": 4096}, ((CARD, RAM), "vulkan"), "gpu-layers", 36, True)
+@example(
+    {**THE_ISSUE, "ctx-size": 4096, "ubatch-size": 4096}, ((CARD, RAM), "vulkan"), "gpu-layers", 36, True
+)
 def test_a_layer_moved_to_the_cpu_never_raises_what_a_gpu_needs_but_for_the_first_two(
     given_options: dict[str, OptionValue],
     machine: tuple[tuple[Pool, ...], str],

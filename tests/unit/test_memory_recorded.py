@@ -13,9 +13,9 @@ import pytest
 from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Account, Pool
-from supervisor.model.shapes import Size
 from supervisor.options.fold import fold
 
+from ..model_shapes import Size
 from .memory_machines import gpt_oss
 
 MIB = 1024**2

@@ -8,9 +8,10 @@ from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.gptoss import model_values, tensors
 from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model, Part
-from supervisor.model.shapes import SHAPES, TOKENS
 from supervisor.model.tensors import TensorInfo
 from supervisor.model.values import Array
+
+from ..model_shapes import SHAPES, TOKENS
 
 
 def model(values=(), sizes=(), architecture="a"):

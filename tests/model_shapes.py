@@ -1,5 +1,5 @@
 """
-Files of the true size and shape of gpt-oss-20b and 120b, made of holes: for tests of memory planning.
+Files of the true size and shape of gpt-oss-20b and 120b, made of holes: for tests and bench.
 
 The real llama.cpp opens them and computes what they would take.  Every weight is zero, and the vocabulary
 is made up, with as many tokens and merges as the real one.
@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from ..errors import PermissionDenied, SupervisorError
-from .gguf import TensorType, write_gguf
-from .gptoss import Shape, model_values, tensors, tokenizer_values
-from .vocabulary import BYTES, CONTROL, MARKERS, NORMAL
+from supervisor.errors import PermissionDenied, SupervisorError
+from supervisor.model.gguf import TensorType, write_gguf
+from supervisor.model.gptoss import Shape, model_values, tensors, tokenizer_values
+from supervisor.model.vocabulary import BYTES, CONTROL, MARKERS, NORMAL
 
 Size = Literal["20b", "120b"]
 

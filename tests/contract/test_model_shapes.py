@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from supervisor.errors import SupervisorError
-from supervisor.model import shapes
 from supervisor.model.gguf import TensorType
 from supervisor.model.gptoss import tensors
 from supervisor.model.load import open_model
-from supervisor.model.shapes import SHAPES, TOKENS, write_sparse
+
+from .. import model_shapes as shapes
+from ..model_shapes import SHAPES, TOKENS, write_sparse
 
 
 def holes_here(folder):
