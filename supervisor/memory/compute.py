@@ -55,7 +55,7 @@ class Work:
 
     @property
     def splits_layers(self) -> bool:
-        """Whether the CPU has whole layers beside the GPU's; one alone, the first, changes nothing."""
+        """Whether the CPU has whole layers beside the GPU's; the first alone costs two copies."""
         return self.layout.layers.count(RAM) > 1
 
     def on_cpu(self, *, repacked: bool) -> Iterable[Weight]:
@@ -98,7 +98,8 @@ def _with_copies(work: Work, steps: Phases) -> int:
         return 0
     is_small = copied < steps.hidden  # then copies lie beside what is computed, not in its gaps
     if not work.splits_layers:
-        beside = copied + is_small * _FIRST * steps.stream + _read_from_cpu(work, steps)
+        copies = is_small * _FIRST + 2 * (RAM in work.layout.blocks)
+        beside = copied + copies * steps.stream + _read_from_cpu(work, steps)
         return steps.inputs + steps.network + beside
     mixed = copied + _MIXED * steps.stream
     if is_small:

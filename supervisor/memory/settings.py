@@ -119,8 +119,9 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
     """``options`` by canonical name; a build of None is taken for today's."""
     read = Reader(options)
     slots, unified = _slots(read, build)
-    context = _context(read, model, slots, unified=unified)
-    batch = min(read.integer("batch-size", 2048), context or 2048)
+    asked = _asked_context(read, model, slots, unified=unified)
+    context = _rounded(asked) if unified else slots * _rounded(_rounded(asked) // slots)
+    batch = min(read.integer("batch-size", 2048), asked or 2048)  # before the context is rounded up
     ubatch = min(batch, read.integer("ubatch-size", 512) or batch)
     return Settings(
         context_tokens=context,
@@ -161,15 +162,14 @@ def _slots(read: Reader, build: int | None) -> tuple[int, bool]:
     return asked, read.flag("kv-unified", default=False)
 
 
-def _context(read: Reader, model: Model, slots: int, *, unified: bool) -> int:
+def _asked_context(read: Reader, model: Model, slots: int, *, unified: bool) -> int:
     asked = read.integer("ctx-size", 0)
     per_slot = read.integer("kv-unified-per-slot", 0)
     if asked <= 0 and per_slot > 0 and "ctx-size" not in read.options:
         asked = slots * per_slot
     if asked <= 0:  # of each slot where they share nothing: common/fit.cpp
         asked = (model.context_length or 0) * (1 if unified else slots)
-    tokens = _rounded(asked)
-    return tokens if unified else slots * _rounded(tokens // slots)
+    return asked
 
 
 def _rounded(tokens: int) -> int:

@@ -20,12 +20,12 @@ from supervisor.cli.first_run import _naming, machine_in_words
 from supervisor.hardware.hardware import Cpu, Gpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
-from tests.fakes.shapes import write_sparse
 
 from ..fakes.binaries import fake_server
 from ..fakes.hub import FakeHub
 from ..fakes.launching import free_port
 from ..fakes.manager import FakeManager
+from ..fakes.shapes import write_sparse
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the engine is a shell script")
 

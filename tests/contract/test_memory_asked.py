@@ -30,7 +30,8 @@ from supervisor.model.model import Model
 from supervisor.options.meanings import pinned
 from supervisor.options.parse import parse_arguments
 from tests.fakes.binaries import script
-from tests.fakes.shapes import write_sparse
+
+from ..fakes.shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
 MIB = 1024**2

@@ -16,8 +16,9 @@ from supervisor.memory.types import Account, Pool
 from supervisor.model.load import open_model
 from supervisor.model.model import Model
 from supervisor.options.parse import parse_arguments
-from tests.fakes.shapes import write_sparse
 from tests.memory_engine import ask
+
+from ..fakes.shapes import write_sparse
 
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
 BUILD = 11434

@@ -15,7 +15,8 @@ from supervisor.model.demo import ensure_demo
 from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
 from supervisor.model.header_cache import HeaderCache
 from supervisor.model.load import FileSource, open_model
-from tests.fakes.shapes import write_sparse
+
+from ..fakes.shapes import write_sparse
 
 
 @pytest.fixture

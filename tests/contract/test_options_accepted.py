@@ -14,10 +14,12 @@ from supervisor.options.option_values import OptionKind, option_kind
 from supervisor.options.parse import parse_arguments
 from supervisor.options.render import render
 
+from ..fakes.launching import free_port
+
 SERVER = os.environ.get("GOSS_TEST_LLAMA_SERVER", "")
 ARTICLE = (
     "-m gpt-oss-120b.gguf --ctx-size 32768 --jinja -ub 4096 -b 4096 -ngl 99 -fa --n-cpu-moe 32 "
-    "--host 127.0.0.1 --port 8080"
+    "--host 127.0.0.1 --port {port}"
 )
 REACHES_OUT = (
     "url",
@@ -69,8 +71,9 @@ def samples(option) -> list:
 
 
 def test_the_line_of_the_article_gets_past_the_parser(tmp_path, capabilities):
-    assert "unknown value for --flash-attn" in run(ARTICLE.split(), tmp_path).stderr
-    rendered = render(parse_arguments(ARTICLE.split()).options, capabilities)
+    line = ARTICLE.format(port=free_port()).split()
+    assert "unknown value for --flash-attn" in run(line, tmp_path).stderr
+    rendered = render(parse_arguments(line).options, capabilities)
     assert rendered.problems == ()
     assert accepted(rendered.argv, tmp_path)
 
@@ -87,7 +90,7 @@ def test_every_number_switch_and_choice_gets_past_the_parser(tmp_path, capabilit
     ]
     assert len(chosen) > 100
     for turn in range(max(len(samples(option)) for option in chosen)):
-        options = {"model": "missing.gguf"}
+        options = {"model": "missing.gguf", "port": free_port()}  # it listens before it looks for the model
         for option in chosen:
             values = samples(option)
             if values and option.long_name not in {"--port", "--rerank", "--lazy-mode"}:

@@ -56,17 +56,7 @@ def test_a_model_that_is_none_is_named_before_anything_starts(built_home, conten
 
 
 def test_an_engine_that_is_not_there_is_an_error_with_a_way_out(built_home):
-    refused = built_home.run(
-        "start",
-        "-p",
-        "demo",
-        "-d",
-        "--set",
-        "engine.source=path",
-        "--set",
-        "engine.path=/no/such/server",
-        code=None,
-    )
+    refused = built_home.start("demo", "--set", "engine.path=/no/such/server", code=None)
     assert refused.returncode in {5, 6}
     assert "/no/such/server" in refused.stderr
     assert "hint:" in refused.stderr

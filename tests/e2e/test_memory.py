@@ -10,10 +10,10 @@ import pytest
 
 from supervisor.hardware.detection import VARIABLE
 from supervisor.model.demo import DEMO_ANSWER
-from tests.fakes.shapes import write_sparse
 
 from ..fakes.binaries import script
 from ..fakes.hub import SPLIT, FakeHub, split_demo
+from ..fakes.shapes import write_sparse
 from .conftest import BUILT, Home, engine_settings, free_port
 
 GIB = 1024**3

@@ -1,5 +1,5 @@
 """
-Files of the true size and shape of gpt-oss-20b and 120b, made of holes: for tests of memory planning.
+Files of the true size and shape of gpt-oss-20b and 120b, made of holes: for tests and bench.
 
 The real llama.cpp opens them and computes what they would take.  Every weight is zero, and the vocabulary
 is made up, with as many tokens and merges as the real one.

@@ -19,7 +19,8 @@ from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS, TensorKind
 from supervisor.model.model import Model
 from supervisor.options.option_values import OptionValue
-from tests.fakes.shapes import SHAPES, TOKENS, Size
+
+from ..fakes.shapes import SHAPES, TOKENS, Size
 
 MIB, GIB = 1024**2, 1024**3
 NOTHING = Figure(0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from supervisor.memory.context import layers_bytes
 from supervisor.memory.ledger import account
-from supervisor.memory.settings import settings_of
+from supervisor.memory.settings import Settings, settings_of
 from supervisor.memory.types import Account, Ledger, Pool
 from supervisor.model.gguf import ValueType
 from supervisor.model.header import Array, TensorInfo
@@ -101,22 +102,43 @@ def test_the_weights_of_all_memories_are_those_of_the_model(
     assert sum(each.weights.bytes for each in found.accounts) == gpt_oss("20b").weights_bytes
 
 
+THE_ISSUE: dict[str, OptionValue] = {"ctx-size": 513, "ubatch-size": 2048, "batch-size": 4096, "n-cpu-moe": 2}
+
+
 @given(options, machines, st.sampled_from(["gpu-layers", "n-cpu-moe"]), st.integers(0, 36), st.booleans())
-def test_a_layer_moved_to_the_cpu_never_raises_what_a_gpu_needs(
+@example(THE_ISSUE, ((CARD, RAM), "vulkan"), "gpu-layers", 35, True)
+@example(
+    {**THE_ISSUE, "ctx-size": 4096, "ubatch-size": 4096}, ((CARD, RAM), "vulkan"), "gpu-layers", 36, True
+)
+def test_a_layer_moved_to_the_cpu_never_raises_what_a_gpu_needs_but_for_the_first_two(
     given_options: dict[str, OptionValue],
     machine: tuple[tuple[Pool, ...], str],
     option: str,
     step: int,
     large: bool,
 ) -> None:
+    """
+    The engine's own figures rise there (memory_recorded.txt): with its first two whole layers the CPU takes
+    part in the stream of computing, which costs copies of the embeddings, and of one layer's cache.
+    """
     pools, flavour = machine
     model = gpt_oss("120b" if large else "20b")
     more, less = (step, step + 1) if option == "n-cpu-moe" else (step + 1, step)
     given_options = {**given_options, "gpu-layers": 99, "flash-attn": "on", "kv-offload": True}
     before = ledger({**given_options, option: more}, pools[-2:], flavour=flavour, model=model)
     after = ledger({**given_options, option: less}, pools[-2:], flavour=flavour, model=model)
+    starts_splitting = option == "gpu-layers" and (model.layers or 0) - less in {0, 1}
+    allowed = of_splitting(before.settings, model) if starts_splitting else 0
     for one, other in zip(before.accounts[:-1], after.accounts[:-1], strict=True):
-        assert one.needed_bytes >= other.needed_bytes
+        assert one.weights.bytes >= other.weights.bytes
+        assert one.context.bytes >= other.context.bytes
+        assert one.needed_bytes + allowed >= other.needed_bytes
+
+
+def of_splitting(settings: Settings, model: Model) -> int:
+    """Nine copies of the embeddings of one batch, and the keys and values of one layer."""
+    copies = 9 * settings.ubatch * (model.embedding_length or 0) * 4
+    return copies + max(layers_bytes(model, settings))
 
 
 def test_attention_of_cuda_keeps_a_wide_copy_of_one_layer_of_a_quantized_cache() -> None:

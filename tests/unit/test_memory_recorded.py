@@ -14,8 +14,8 @@ from supervisor.memory.ledger import account
 from supervisor.memory.settings import settings_of
 from supervisor.memory.types import Account, Pool
 from supervisor.options.parse import parse_arguments
-from tests.fakes.shapes import Size
 
+from ..fakes.shapes import Size
 from .memory_machines import gpt_oss
 
 MIB = 1024**2
@@ -77,3 +77,14 @@ def test_what_is_recorded_covers_both_models_and_every_kind_of_placement() -> No
         (size, on_gpu) for size in ("20b", "120b") for on_gpu in (True, False)
     }
     assert {each.gpus for each in RECORDS} == {0, 1, 2}
+
+
+def test_the_engine_itself_can_need_more_of_a_gpu_that_has_a_layer_less() -> None:
+    """So the ledger may say it too: test_memory_ledger.py bounds by how much."""
+    whole, less = (
+        sum(recorded.figures["CUDA0"])
+        for layers in (37, 36)
+        for recorded in RECORDS
+        if recorded.options == f"-c 4096 -ub 4096 -b 4096 -fa on -ngl {layers} -ncmoe 2"
+    )
+    assert whole < less

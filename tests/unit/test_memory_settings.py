@@ -44,6 +44,8 @@ def test_cells_are_rounded_up_and_parted_among_slots(words: str, context: int, o
 def test_a_batch_is_no_larger_than_the_context_and_a_part_no_larger_than_the_batch() -> None:
     found = settings("-c 256 -b 4096 -ub 2048")
     assert (found.batch, found.ubatch) == (256, 256)
+    rounded_up = settings("-c 513 -b 4096 -ub 2048")
+    assert (rounded_up.context_tokens, rounded_up.batch, rounded_up.ubatch) == (768, 513, 513)
 
 
 def test_older_builds_have_one_slot_and_compute_all_logits() -> None:

@@ -9,7 +9,8 @@ from supervisor.model.gptoss import model_values, tensors
 from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS
 from supervisor.model.model import Model, Part
-from tests.fakes.shapes import SHAPES, TOKENS
+
+from ..fakes.shapes import SHAPES, TOKENS
 
 
 def model(values=(), sizes=(), architecture="a"):

@@ -9,7 +9,6 @@ from supervisor.model.gguf import TensorType
 from supervisor.model.gptoss import tensors
 from supervisor.model.load import open_model
 from tests.fakes import shapes
-from tests.fakes.shapes import SHAPES, TOKENS, write_sparse
 
 
 def holes_here(folder):
