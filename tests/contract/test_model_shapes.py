@@ -10,6 +10,8 @@ from supervisor.model.gptoss import tensors
 from supervisor.model.load import open_model
 from tests.fakes import shapes
 
+from ..fakes.shapes import SHAPES, TOKENS, write_sparse
+
 
 def holes_here(folder):
     try:
