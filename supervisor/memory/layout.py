@@ -100,7 +100,9 @@ def _overrides(settings: Settings, gpus: Sequence[str]) -> tuple[tuple[re.Patter
 
 
 def _of_first_layers(layers: int, pattern: str) -> list[Override]:
-    return [Override(rf"blk\.{layer}{pattern}", "CPU") for layer in range(layers)]
+    """As one pattern, which is what as many patterns of a layer each come to."""
+    each = "|".join(map(str, range(layers)))
+    return [Override(rf"blk\.({each}){pattern}", "CPU")] if layers > 0 else []
 
 
 def _compiled(pattern: str) -> re.Pattern[str] | None:

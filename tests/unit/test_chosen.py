@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from supervisor.engine.installed import key_of
 from supervisor.errors import SupervisorError
 
 KEY = key_of("ggml-org/llama.cpp", "b11434", "cuda-13.4")
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # every step is forced to the disk elsewhere
 channels = st.sampled_from(["stable", "nightly"])
 tags = st.integers(0, KEPT + 3).map("b{}".format)
 
@@ -106,7 +108,7 @@ class AnySequence(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY)
         self.chosen = Chosen(Path(self.folder.name) / "engines.json")
         self.tags: dict[str, list[str]] = {"stable": [], "nightly": []}
         self.bad: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """Which profile is made for which computer, and why the others are not."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,9 @@ BARE = Hardware("linux", "x86_64", ram_bytes=32 * GIB)
 SHIPPED = ProfileStore(Path("/nonexistent"))
 
 
+@cache
 def shipped():
-    return [resolve(name, SHIPPED) for name in SHIPPED.names()]
+    return tuple(resolve(name, SHIPPED) for name in SHIPPED.names())
 
 
 def profile(name, repo="", **match):
