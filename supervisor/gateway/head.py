@@ -18,21 +18,8 @@ HEAD_END = b"\r\n\r\n"
 _LONGEST_LENGTH = 18  # digits; 2**63 has 19
 _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key"))
 _OURS = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authorization",
-        b"proxy-authenticate",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
-        b"expect",
-        b"authorization",
-        b"x-api-key",
-    )
+    b"connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer "
+    b"transfer-encoding upgrade content-length expect authorization x-api-key".split()
 )
 """Between two neighbours only (RFC 9110, 7.6.1), or said by us in our own words."""
 
