@@ -55,6 +55,7 @@ class Ticket:
     lost_launch: int = -1
     not_before: float = 0.0
     number: int = 0
+    server: str = ""  # the name of the one that it went to
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Admission:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings = settings
-        self.situation = Situation("coming")
+        self.situations: dict[str, Situation] = {}  # by the server's name
         self.waiting: list[Ticket] = []
         self.under_way: set[Ticket] = set()
         self._arrived = 0
@@ -129,11 +130,16 @@ class Admission:
         self._forget(ticket)
         return self._pump(now)
 
-    def change(self, situation: Situation, now: float) -> list[Action]:
-        """The server is in another state."""
+    @property
+    def situation(self) -> Situation:
+        """Of the first server: the one that a switch replaces, and that answers who names no profile."""
+        return next(iter(self.situations.values()), Situation("coming"))
+
+    def change(self, situation: Situation, now: float, name: str = "default") -> list[Action]:
+        """The server with this name is in another state."""
         if situation.phase != "coming" and situation.profile == self._switching:
             self._switching = ""
-        self.situation = situation
+        self.situations[name] = situation
         return self._pump(now)
 
     def switched(self, profile: str, why: str, now: float) -> list[Action]:
@@ -225,12 +231,19 @@ class Admission:
     # --- the rules
 
     def _mine(self, ticket: Ticket) -> bool:
-        return ticket.profile in {"", self.situation.profile}
+        """Whether a server has its profile, whatever that server does."""
+        return self._server_of(ticket) is not None
+
+    def _server_of(self, ticket: Ticket) -> str | None:
+        """The name of the one that has its profile."""
+        has_it = (name for name, each in self.situations.items() if ticket.profile in {"", each.profile})
+        return next(has_it, None)
 
     def _may_go(self, ticket: Ticket, now: float) -> bool:
-        if self.situation.phase != "serving" or not self._mine(ticket):
+        there = self.situations.get(self._server_of(ticket) or "")
+        if there is None or there.phase != "serving":
             return False  # while a switch is being prepared, what serves goes on serving
-        if ticket.lost_launch == self.situation.launch and now < ticket.not_before:
+        if ticket.lost_launch == there.launch and now < ticket.not_before:
             return False
         return not ticket.generates or self._has_room()
 
@@ -246,6 +259,7 @@ class Admission:
 
     def _go(self, ticket: Ticket) -> Go:
         self.under_way.add(ticket)
+        ticket.server = self._server_of(ticket) or ""
         self._generating += ticket.generates
         return Go(ticket)
 

@@ -150,9 +150,8 @@ class Gateway:
         plan = self._server.plan
         self._entrance.follow(plan)
         profile = plan.profile if plan else ""
-        self._act(
-            self._admission.change(Situation(phase, profile, self._server.launch, self._serving_since), now)
-        )
+        situation = Situation(phase, profile, self._server.launch, self._serving_since)
+        self._act(self._admission.change(situation, now, self._server.name))
         if state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut()
         self._let_drain()

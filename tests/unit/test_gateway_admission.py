@@ -18,6 +18,17 @@ SMALL = GatewaySettings(min_warm_seconds=30, max_wait_seconds=120, hold_timeout_
 SERVING = Situation("serving", "a", 1, 0.0)
 
 
+def test_each_request_goes_to_the_server_that_has_its_profile():
+    line = queue(GatewaySettings())
+    line.change(Situation("coming", "b", 1), 0.0, "small")
+    to_a, to_b, to_any = at(1, "a"), at(1, "b"), at(1)
+    assert line.arrive(to_a, 1.0) == [Go(to_a)]
+    assert line.arrive(to_b, 1.0) == []
+    assert line.arrive(to_any, 1.0) == [Go(to_any)]
+    assert line.change(Situation("serving", "b", 2, 2.0), 2.0, "small") == [Go(to_b)]
+    assert [each.server for each in (to_a, to_b, to_any)] == ["default", "small", "default"]
+
+
 def queue(settings=SMALL, situation=SERVING):
     made = Admission(settings)
     made.change(situation, 0.0)
