@@ -125,6 +125,7 @@ class OwnEndpoints:
         in_flight, waiting, connections = self._counts()
         ours = vitals_of(os.getpid())
         now = ServerFigures(
+            name=server.name,
             state=server.state.value,
             profile=plan.profile if plan else "",
             build=plan.build if plan else "",

@@ -39,7 +39,7 @@ CHAT = a_chat(
     output_tokens=64,
     tokens_per_second=25.5,
 )
-SERVER = ServerFigures("ready", "demo", "b11434", "cpu", "0.1.0", restarts=2, memory_bytes=2**30)
+SERVER = ServerFigures("default", "ready", "demo", "b11434", "cpu", "0.1.0", restarts=2, memory_bytes=2**30)
 
 # Of llama-server b11434; the second has no "_total" and is no counter, whatever it says.
 UPSTREAM = b"""\
@@ -92,7 +92,7 @@ def test_nothing_yet_is_a_scrape_too():
     text = scraped(server=replace(SERVER, memory_bytes=None), upstream=None)
     assert value(text, "goss_supervisor_requests_held_total") == 0
     assert value(text, "goss_supervisor_upstream_metrics_up") == 0
-    assert b"\ngoss_supervisor_server_memory_bytes " not in text
+    assert b"\ngoss_supervisor_server_memory_bytes{" not in text
 
 
 def test_requests_are_counted_by_endpoint_code_and_profile():
@@ -129,7 +129,7 @@ def test_tokens_are_counted_and_their_speed_is_seen():
 def test_exactly_one_state_is_1(state):
     text = scraped(server=replace(SERVER, state=state.value))
     name = "goss_supervisor_server_state"
-    assert [each for each in State if value(text, name, state=each.value) == 1] == [state]
+    assert [each for each in State if value(text, name, server="default", state=each.value) == 1] == [state]
 
 
 def test_llama_servers_own_metrics_stand_below_with_the_profile():

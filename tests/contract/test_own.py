@@ -209,11 +209,11 @@ async def test_metrics_are_ours_and_while_it_serves_llama_servers_too(it):
         await someone.ask(CHAT)
         status, head, text = await someone.ask(request("GET", "/metrics"))
         assert (status, b"content-type: text/plain; version=0.0.4" in head) == (200, True)
-        assert b'goss_supervisor_server_state{state="ready"} 1.0' in text
+        assert b'goss_supervisor_server_state{server="default",state="ready"} 1.0' in text
         assert b"llamacpp:tokens_predicted_total" in text
         await it.server.sleep()
         _, text = await ask(someone, "/metrics")
-        assert b'goss_supervisor_server_state{state="sleeping"} 1.0' in text
+        assert b'goss_supervisor_server_state{server="default",state="sleeping"} 1.0' in text
         assert b"llamacpp:" not in text
         assert b"goss_supervisor_upstream_metrics_up 0.0" in text
 

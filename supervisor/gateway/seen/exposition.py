@@ -32,6 +32,7 @@ _OURS = "goss_supervisor_"
 class ServerFigures:
     """What is so at this moment.  ``state`` is a value of `State`; a memory that is not known is None."""
 
+    name: str
     state: str
     profile: str
     build: str
@@ -119,12 +120,17 @@ def _of_server(server: ServerFigures) -> Iterator[Metric]:
     yield _gauge("requests_in_flight", "Requests that llama-server is answering.", server.in_flight)
     yield _gauge("requests_waiting", "Requests that are held.", server.waiting)
     yield _gauge("connections", "Connections of clients.", server.connections)
-    state = _gauge("server_state", "1 for the state that llama-server is in.", labels=("state",))
+    state = _gauge("server_state", "1 for the state that a server is in.", labels=("server", "state"))
     for each in State:
-        state.add_metric([each.value], each.value == server.state)
+        state.add_metric([server.name, each.value], each.value == server.state)
     yield state
-    yield _counter("server_restarts", "How often llama-server was started again.", server.restarts)
-    yield _gauge("server_memory_bytes", "What llama-server holds of the RAM.", server.memory_bytes)
+    restarts = _counter("server_restarts", "How often a server was started again.", labels=("server",))
+    restarts.add_metric([server.name], server.restarts)
+    yield restarts
+    memory = _gauge("server_memory_bytes", "What a server holds of the RAM.", labels=("server",))
+    if server.memory_bytes is not None:
+        memory.add_metric([server.name], server.memory_bytes)
+    yield memory
     yield _gauge("daemon_memory_bytes", "What this program holds of it.", server.daemon_bytes)
     labels = ("version", "build", "profile", "flavour")
     info = _gauge("build_info", "What runs: this program, llama.cpp and its profile.", labels=labels)
