@@ -49,24 +49,23 @@ class Helper:
 
         One that cannot be started, was killed or says nothing gives an ``error`` too.
         """
-        words = [*program, *self.words, *more]
-        with tempfile.TemporaryFile() as said:
-            try:
-                child = self._launch(words, said)
-            except OSError as error:
-                return {"error": f"goss-supervisor cannot be run: {error.strerror}.", "hint": ""}
-            try:
-                while child.poll() is None:  # noqa: ASYNC110 - a Popen tells of its end to who asks
-                    await asyncio.sleep(LOOK_SECONDS)
-            finally:
-                if self.ends_with_us and child.returncode is None:  # only we reap it, so it is still ours
-                    child.kill()
-                    child.wait()
-            nothing = {
-                "error": f"{' '.join(('goss-supervisor', *self.words[:1]))} ended with {child.returncode}.",
-                "hint": "",
-            }
-            return _last_object(said) or nothing
+        try:
+            with tempfile.TemporaryFile() as said:
+                ended = await self._end_of([*program, *self.words, *more], said)
+                return _last_object(said) or {"error": f"{_name(self.words)} ended with {ended}.", "hint": ""}
+        except OSError as error:  # a full disk too: whoever waits for the end must hear of one
+            return {"error": f"{_name(self.words)} cannot be run: {error.strerror}.", "hint": ""}
+
+    async def _end_of(self, words: Sequence[str], said: IO[bytes]) -> int:
+        child = self._launch(words, said)
+        try:
+            while (ended := child.poll()) is None:
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            if self.ends_with_us and child.returncode is None:  # only we reap it, so it is still ours
+                child.kill()
+                child.wait()
+        return ended
 
     def _launch(self, words: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
         """In a session of its own: it must not end with the terminal."""
@@ -135,6 +134,10 @@ class Reloads:
         finally:
             self._under_way = False
             self._over()
+
+
+def _name(words: Sequence[str]) -> str:
+    return " ".join(("goss-supervisor", *words[:1]))
 
 
 def _last_object(said: IO[bytes]) -> Answer | None:
