@@ -59,7 +59,7 @@ class Helper:
     async def _end_of(self, words: Sequence[str], said: IO[bytes]) -> int:
         child = self._launch(words, said)
         try:
-            while (ended := child.poll()) is None:
+            while (ended := child.poll()) is None:  # noqa: ASYNC110 - a Popen tells of its end to who asks
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             if self.ends_with_us and child.returncode is None:  # only we reap it, so it is still ours
