@@ -11,12 +11,12 @@ import click
 from ..daemon import client
 from ..daemon.places import SERVER, daemon_lock, record_file
 from ..daemon.unanswering import end_daemon, not_answering
-from ..errors import NotAnswering, NotRunning
+from ..errors import NotAnswering, NotRunning, SupervisorError
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.types import LaunchPlan
-from ..plan.wire import listen_to_json, to_json
+from ..plan.wire import ANOTHER_VERSION, listen_to_json, to_json
 from .common import force_option, json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
 from .progress import waiting_for_the_daemon
@@ -61,7 +61,7 @@ def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: 
     Clients come in where they did: listen, keys and limits stay those of the profile that was started.
     """
     paths = Paths.from_environment()
-    running = client.ask(paths, {"op": "running"})  # nobody shall wait for an engine to hear that none runs
+    running = _running(paths)  # nobody must wait for an engine to hear that no daemon runs
     found = prepared(profile, parse_settings(settings), paths, force=force)
     listen = None if running["listen"] else found.listen  # none yet: what runs has no gateway
     if listen is not None:
@@ -90,7 +90,7 @@ def reload(as_json: bool) -> int:
 def _again(op: str, settings: Mapping[str, str], *, force: bool, as_json: bool) -> int:
     """The profile that runs, as it is now; its address too, unless it came in at another profile's."""
     paths = Paths.from_environment()
-    running = client.ask(paths, {"op": "running"})
+    running = _running(paths)
     if running["profile"] is None:
         raise NotRunning("The daemon runs no profile.", hint="goss-supervisor switch PROFILE")
     found = prepared(running["profile"], {**running["settings"], **settings}, paths, force=force)
@@ -99,6 +99,14 @@ def _again(op: str, settings: Mapping[str, str], *, force: bool, as_json: bool) 
     if listen is not None:
         show_first_key(paths, found)
     return _run(found.plan, listen, {"op": op}, paths, as_json=as_json)
+
+
+def _running(paths: Paths) -> client.Message:
+    """Raises SupervisorError for a daemon of an older version, which takes no plan of ours."""
+    running = client.ask(paths, {"op": "running"})
+    if "listen" not in running:
+        raise SupervisorError("The daemon that runs is of an older version.", hint=ANOTHER_VERSION)
+    return running
 
 
 def _say_what_stays(running: Mapping[str, Any], found: Preparation) -> None:

@@ -49,7 +49,8 @@ def status(watch: bool, as_json: bool) -> int:
 def ps(quiet: bool, as_json: bool) -> int:
     """Show the server in one line; an empty table where no daemon runs."""
     try:
-        servers = [client.ask(Paths.from_environment(), {"op": "status"})["status"]["server"]]
+        now = client.ask(Paths.from_environment(), {"op": "status"})["status"]
+        servers = now.get("servers") or [now["server"]]
     except NotRunning:
         servers = []
     if as_json:

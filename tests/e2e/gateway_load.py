@@ -212,9 +212,9 @@ class Clients:
 
     # --- the daemon
 
-    async def told(self, request: dict[str, Any], seconds: float = BOUND_SECONDS) -> dict[str, Any]:
+    async def told(self, request: dict[str, Any]) -> dict[str, Any]:
         """The last message of what the control socket answers."""
-        return await asyncio.to_thread(control.ask, Paths.under(self.root), request, timeout=seconds)
+        return await asyncio.to_thread(control.ask, Paths.under(self.root), request)
 
     async def status(self) -> dict[str, Any]:
         return (await self.told({"op": "status"}))["status"]

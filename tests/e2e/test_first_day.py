@@ -16,13 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor.engine.catalogue import pins
 from supervisor.engine.catalogue.catalogue import read_release
 from supervisor.hardware.detection import VARIABLE
 from supervisor.hardware.hardware import Cpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import DEMO_ANSWER, ensure_demo
 
+from .. import pin_release
 from ..fakes.archives import pack
 from ..fakes.hub import FakeHub
 from ..fakes.web import cut, hang, honest
@@ -121,7 +121,7 @@ class FirstDay(OfferedHome):
         [document] = [each for each in self.github.documents if each["tag_name"] == TAG]
         release = read_release(document, self.github.access(), "the test")
         assert release.find(name) is not None
-        (folder / f"{TAG}.lock.json").write_text(pins.render(release))
+        (folder / f"{TAG}.lock.json").write_text(pin_release.render(release))
         program = PROGRAM.format(tag=TAG, folder=str(folder))
         (self.root.parent / "program.py").write_text(program, encoding="utf-8")
 
