@@ -51,9 +51,10 @@ hardware_option = click.option(
     help="Another computer than this one: a file that detect --json wrote.",
 )
 force_option = click.option("--force", is_flag=True, help="For once without guardrails: whatever the memory.")
+USUAL = "Which profile; without it the last one used, else the one that fits this machine best."
 
 
-def profile_option(text: str) -> Callable[[Function], Function]:
+def profile_option(text: str = USUAL) -> Callable[[Function], Function]:
     return click.option("--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help=text)
 
 

@@ -32,11 +32,7 @@ def scope_of(words: str | None) -> Scope:
 
 
 def refuse_without_root(scope: Scope) -> None:
-    """
-    At once, not after what only root may do has failed halfway.
-
-    Raises PermissionDenied with the command that will do.
-    """
+    """At once, not halfway through.  Raises PermissionDenied with the command that will do."""
     if scope == "system" and not is_root() and sys.platform != "win32":
         raise PermissionDenied("A service of the whole system is root's to change.", hint=_say_sudo())
 
@@ -104,14 +100,11 @@ def request_for(scope: Scope, named: str | None, run_as: str | None) -> Request:
 def _profile(named: str | None, paths: Paths) -> Profile:
     from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: not for start, stop and status
     from ..profile.store import ProfileStore  # noqa: PLC0415
-    from ..usual import usual_profile  # noqa: PLC0415
+    from .start import said_usual_profile  # noqa: PLC0415
 
-    if named is None:
-        usual = usual_profile(paths)
-        click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
-        named = usual.name
+    named = named or said_usual_profile(paths).name
     try:
-        return resolve(named, ProfileStore(paths.profiles), {})
+        return resolve(named, ProfileStore(paths.profiles))
     except NotFound as error:
         error.hint = f"This service's own profiles are in {paths.profiles}. {error.hint}".rstrip()
         raise
@@ -133,11 +126,7 @@ def prepare_for(request: Request, *, usual: bool = False, yes: bool = False) -> 
 
 
 def refuse_another_daemon(manager: Manager, request: Request) -> None:
-    """
-    One that a person started holds the lock that the service's own would need.
-
-    Raises AlreadyRunning.
-    """
+    """Raises AlreadyRunning where one that a person started holds the lock that the service's own needs."""
     found = manager.status(request.service)
     try:
         answer = client.ask(paths_of(request.data), {"op": "status"})

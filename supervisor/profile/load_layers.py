@@ -10,15 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError, NotFound, PermissionDenied
 from .definition import PARAMETER_PATTERN
 from .field_kinds import Invalid, read_json
-from .fields import (
-    BY_KEY,
-    ENV_PATTERN,
-    PARAMETERS,
-    SECTIONS,
-    known_spelling,
-    names_under,
-    nearest_key,
-)
+from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, known_spelling, names_under, nearest_key
 from .layers import Layer, LayerBuilder, Reader, add_args, add_entries, is_null
 from .yaml_nodes import (
     MAX_BYTES,
@@ -65,13 +57,11 @@ def load(data: bytes, name: str, file: str) -> Layer:
     if isinstance(document.root, Table):
         _mapping(builder, document.root, "")
     elif document.root is None or is_null(document.root):
-        builder.problem(
-            Mark(1, 1), "", "the file says nothing; a profile needs at least 'extends' or 'model'"
-        )
+        problem = "the file says nothing; a profile needs at least 'extends' or 'model'"
+        builder.problem(Mark(1, 1), "", problem)
     else:
-        builder.problem(
-            document.root.mark, "", f"must be a mapping of keys to values, not {kind_name(document.root)}"
-        )
+        problem = f"must be a mapping of keys to values, not {kind_name(document.root)}"
+        builder.problem(document.root.mark, "", problem)
     return builder.done()
 
 

@@ -132,10 +132,8 @@ class Unit:
     def require(self, hint: str = "") -> None:
         """Raises NotFound."""
         if not self.is_there():
-            raise NotFound(
-                f"{self.path} is not there.",
-                hint=hint or f"goss-supervisor service install --{self.service.scope}",
-            )
+            hint = hint or f"goss-supervisor service install --{self.service.scope}"
+            raise NotFound(f"{self.path} is not there.", hint=hint)
 
     def refuse_without_manager(self) -> None:
         """Raises SupervisorError where systemd is installed but does not run, as in most containers."""
@@ -168,7 +166,6 @@ class Unit:
     # --- changes
 
     def reload_manager(self) -> None:
-        """All unit files are read again."""
         must(*self.systemctl, "daemon-reload", hint=self._hint)
 
     def enable(self) -> None:
