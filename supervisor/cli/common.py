@@ -68,11 +68,7 @@ def confirmed(question: str) -> bool:
 
 
 def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
-    """
-    ``KEY=VALUE`` words as a mapping; a relative path is this shell's, here and at a later restart.
-
-    Raises UsageError for a word without ``=``.
-    """
+    """A relative path is this shell's, also at a later restart.  Raises UsageError for no ``KEY=VALUE``."""
     parsed = {}
     for word in settings:
         key, equals, value = word.partition("=")

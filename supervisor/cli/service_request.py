@@ -66,11 +66,7 @@ def left_of(scope: Scope) -> tuple[str, ...]:
 
 
 def user_of(scope: Scope, run_as: str | None) -> str:
-    """
-    Who it runs as; "" is who runs this program.
-
-    Raises as `user_of_system` does, and UsageError where a user's own service shall be somebody else's.
-    """
+    """Who it runs as; "" is who runs this program.  Raises as `user_of_system` does, and UsageError."""
     if scope == "system":
         return user_of_system(run_as, os.environ)
     if run_as:
@@ -114,13 +110,11 @@ def prepare_for(request: Request, *, usual: bool = False, yes: bool = False) -> 
     """
     Here is the terminal for it: nobody would see a service that downloads gigabytes at its start.
 
-    ``usual``: nobody named the profile, so it is said what will be downloaded, and asked, unless ``yes``.
-    Ends the program where that fails, or a person says no; why has been said then.
+    ``usual``: nobody named the profile, so it is asked, unless ``yes``.  Ends the program where that fails.
     """
     if request.user and request.data is not None:
         make_home(request.data, request.user)
-    flags = (*(["--usual"] if usual else []), *(["--yes"] if yes else []))
-    words = program("service", "prepare", request.profile, *flags)
+    words = program("service", "prepare", request.profile, *["--usual"] * usual, *["--yes"] * yes)
     if failed := prepare_as(request.user, words, request.environment):
         raise click.exceptions.Exit(failed)
 

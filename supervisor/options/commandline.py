@@ -241,10 +241,5 @@ class _Scanner:
 
 
 def split_lines(text: str, *, windows: bool) -> list[list[Word]]:
-    """
-    The commands of ``text`` as words: continuation lines joined, comments dropped.
-
-    With ``windows`` a backslash is part of a path; otherwise it escapes, as in sh.  Raises UsageError
-    for a quote that is never closed.
-    """
+    """Commands as words; in ``windows`` no backslash escapes.  Raises UsageError for an open quote."""
     return _Scanner(text, windows).run()

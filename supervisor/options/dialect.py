@@ -166,11 +166,7 @@ def source_of_switch(meaning: str) -> str:
 
 
 def modern(meaning: str, said: Mapping[str, OptionValue]) -> tuple[Era, OptionValue]:
-    """
-    Today's value of what was said with options of ``LEGACY`` (all of one meaning), and the row that knows.
-
-    Several switches make one value: ``mlock`` alone also maps, with ``no-mmap`` it does not.
-    """
+    """What options of ``LEGACY`` of one meaning say: ``mlock`` also maps, with ``no-mmap`` it does not."""
     told = {f"--{name}" if value is not False else f"--no-{name}": value for name, value in said.items()}
     rows = [row for row in ROWS if row.meaning == meaning and told.keys() >= set(row.says) - {VALUE}]
     row = max(rows, key=lambda row: len(row.says))  # the first of the longest

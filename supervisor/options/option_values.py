@@ -81,10 +81,9 @@ def _is_fractional(option: HelpOption) -> bool:
 
 def read_value(option: HelpOption, value: OptionValue) -> OptionValue:
     """
-    The one form of a value that every spelling of it comes down to; raises BadValue.
+    The one form of a value that every spelling of it comes down to; raises BadOptionValue.
 
-    Flags are bools, on|off|auto options words, numbers int or float; several values are one string
-    with commas where the option takes such a list, and a tuple where the option is repeated.
+    Several values are a string with commas where the option takes such a list, else a tuple.
     """
     if isinstance(value, tuple):
         return _read_several(option, tuple(str(item) for item in value))
@@ -181,7 +180,7 @@ def words_of(value: OptionValue) -> tuple[str, ...]:
 
 
 def check_fits(option: HelpOption, value: OptionValue) -> None:
-    """Check a value that was already read against what another build's help allows; raises BadValue."""
+    """Check a value that was read already against what another build allows; raises BadOptionValue."""
     is_number = option_kind(option) in {OptionKind.INTEGER, OptionKind.NUMBER}
     if is_number and isinstance(value, str) and value not in option.words:
         raise BadOptionValue(f"takes a number, not {value!r},")

@@ -191,11 +191,7 @@ def unknown_option(written: str) -> OptionProblem:
 def resolve_meanings(
     given: Sequence[GivenOption], problems: Iterable[OptionProblem] = (), *, last_wins: bool
 ) -> ParsedOptions:
-    """
-    Today's meanings of what was said, in the order of first mention.
-
-    A thing said twice is a Problem, or with ``last_wins`` (as on a command line) a translation.
-    """
+    """Today's meanings; said twice is a problem, or with ``last_wins`` (a command line) a translation."""
     problems, translations = list(problems), list[Translation]()
     options: dict[str, OptionValue] = {}
     written: dict[str, str] = {}
@@ -248,12 +244,7 @@ def _added_or_replaced(
 
 
 def normalise(options: Mapping[str, OptionValue]) -> ParsedOptions:
-    """
-    Options as users write them, ``no_mmap: true`` or ``-ngl: 99``, keyed by canonical name.
-
-    Unknown keys, values that do not fit, and two spellings of one meaning are problems; the options
-    of the result are those without one.
-    """
+    """Options as users write them, ``no_mmap: true`` or ``-ngl: 99``: those without a problem."""
     parsed = [parse_option(key, value) for key, value in options.items()]
     given = [each for each in parsed if isinstance(each, GivenOption)]
     problems = [each for each in parsed if isinstance(each, OptionProblem)]

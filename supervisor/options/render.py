@@ -33,11 +33,7 @@ class Rendered:
 
 
 def render(options: Mapping[str, OptionValue], capabilities: Capabilities) -> Rendered:
-    """
-    The argument list, in the order of ``options``, that makes this build do what they mean.
-
-    Secrets are left out, saying which environment variable carries them (``SECRETS``).
-    """
+    """In the order of ``options``; secrets are left out, saying which environment variable has them."""
     parts = [_one(key, value, capabilities) for key, value in options.items()]
     return Rendered(
         tuple(chain.from_iterable(part.argv for part in parts)),

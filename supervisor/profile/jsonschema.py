@@ -1,9 +1,4 @@
-"""
-A JSON Schema (draft 2020-12) of profiles, for completion and help in editors.
-
-Generated from ``fields`` and from the options that are known; ``profiles/schema.json`` is a copy
-that a test keeps fresh.  The program itself validates with positions, by ``load``, and is the judge.
-"""
+"""A JSON Schema (draft 2020-12) of profiles, for completion and help in editors; ``load`` is the judge."""
 
 from __future__ import annotations
 

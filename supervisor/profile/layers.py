@@ -58,11 +58,7 @@ class LayerBuilder:
         self._problems: list[Problem] = []
 
     def read(self, key: str, node: Node, mark: Mark, written: str = "", read: Reader | None = None) -> None:
-        """
-        One value, as ``read`` or else the key's own kind reads it.
-
-        ``written`` is what the user called it, where that is another name.
-        """
+        """As ``read`` or else the key's own kind reads it; ``written`` is another name that the user gave."""
         try:
             self.put(key, (read or BY_KEY[key].kind.read)(node), mark, written)
         except Invalid as invalid:

@@ -84,7 +84,8 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
     elif key in BY_KEY:
         builder.read(key, entry.value, entry.mark)
     elif not isinstance(entry.value, Table):
-        what = _FREE_NAMES.get(key) or "keys: " + ", ".join(names_under(key))
+        free = {"server": "option names", "env": "variable names", PARAMETERS: "names of parameters"}
+        what = f"{free[key]} with values" if key in free else f"keys: {', '.join(names_under(key))}"
         message = f"must be a mapping ({what}), not {kind_name(entry.value)}"
         builder.problem(entry.value.mark, key, message)
     elif key == "server":
@@ -93,13 +94,6 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
         add_free(builder, key, entry.value.entries)
     else:
         _mapping(builder, entry.value, key)
-
-
-_FREE_NAMES = {
-    "server": "option names with values",
-    "env": "variable names with values",
-    PARAMETERS: "names of parameters with values",
-}
 
 
 def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
@@ -188,11 +182,11 @@ def _option_name(key: str) -> str:
 
 def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
     section, _, rest = key.partition(".")
+    parameter = key.removeprefix(f"{PARAMETERS}.")
     if section == "env" and rest:
         add_free(builder, section, [TableEntry(rest, _NOWHERE, node)])
-    elif key.startswith(f"{PARAMETERS}."):
-        name = key.removeprefix(f"{PARAMETERS}.")
-        add_free(builder, PARAMETERS, [TableEntry(name, _NOWHERE, _collection(node))])
+    elif parameter != key:
+        add_free(builder, PARAMETERS, [TableEntry(parameter, _NOWHERE, _collection(node))])
     elif key not in {*BY_KEY, *SHORT_FORMS, PARAMETERS} or key == "extends":
         builder.problem(_NOWHERE, key, "no such key", _nearest(section, rest))
     elif is_null(node):

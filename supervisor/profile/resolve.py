@@ -34,21 +34,16 @@ _KNOWN_FILES = {
 
 
 def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
-    """
-    The profile ``name`` of the store with all it extends, and ``--set`` over it.
-
-    Raises ``NotFound`` where there is no such profile, ``ConfigError`` with every problem found.
-    """
-    path = store.find(name).path
-    return resolve_layer(load_file(path, name), store, overrides)
+    """With all it extends, and ``--set`` over it.  Raises NotFound, and ConfigError with every problem."""
+    return resolve_layer(load_file(store.find(name).path, name), store, overrides)
 
 
 def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """The same for a file that was loaded already, in the store or not."""
     lineage, problems = _lineage(layer, store)
     settings = settings_layer(store.settings)
-    layers = [*lineage, settings] if settings else lineage
-    layers = [overrides_layer(layer.name, overrides), *layers] if overrides else layers
+    over = [overrides_layer(layer.name, overrides)] if overrides else []
+    layers = [*over, *lineage, *([settings] if settings else [])]
     for each in layers:
         problems += each.problems
     merged = _merge(layers)
@@ -148,11 +143,11 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
         if key in merged and needs not in merged:
             problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
     problems += _mixed_placement(merged)
-    source = merged.get("engine.source")
-    if source and source.value == "path" and "engine.path" not in merged:
+    source, path = merged.get("engine.source"), merged.get("engine.path")
+    if source and source.value == "path" and path is None:
         problems.append(_at(source, "engine.source", "engine.path is missing beside 'path'"))
-    if source and source.value != "path" and "engine.path" in merged:
-        problems.append(_at(merged["engine.path"], "engine.path", f"is not used with source: {source.value}"))
+    if source and source.value != "path" and path:
+        problems.append(_at(path, "engine.path", f"is not used with source: {source.value}"))
     return problems
 
 

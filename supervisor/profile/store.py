@@ -107,9 +107,8 @@ def _to_be_renamed(stray: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """
-    Replace a file that a person may edit: its mode stays.
+    Its mode stays, and a link is followed: people keep their profiles in a repository and link them here.
 
-    A link is followed: people keep their profiles in a repository and link them here.
     Raises PermissionDenied or SupervisorError; then the file is as it was before.
     """
     replace_file(path.resolve(), text.encode(), mode=None, durable=True)

@@ -24,11 +24,7 @@ def is_root() -> bool:
 
 
 def user_of_system(named: str | None, environ: Mapping[str, str]) -> str:
-    """
-    Who a service of the whole system runs as: who is named, else who said sudo, or would have to.
-
-    Raises UsageError where that is nobody: root only by name.  NotFound where there is no such user.
-    """
+    """Named, or who said sudo, or would have to.  Raises UsageError, for root not named too, and NotFound."""
     name = named or (environ.get("SUDO_USER", "") if is_root() else user_name())
     if not name or (name == "root" and not named):
         raise UsageError(

@@ -149,10 +149,9 @@ class Unit:
 
     def remains(self) -> Shown:
         """
-        What systemd knows although there is no file of ours.
+        What systemd knows although our file was deleted by hand, or an `uninstall` was cut short.
 
-        It was deleted by hand, or an `uninstall` was cut short.  A unit of that name from somewhere else is
-        somebody else's; and where systemd does not answer, nothing runs that could be told of.
+        A unit of that name from somewhere else is somebody else's; a systemd that is silent runs nothing.
         """
         ran = run(*self._show)
         told = shown(ran.stdout) if ran.returncode == 0 else Shown()
