@@ -98,7 +98,7 @@ def _profile(named: str | None, paths: Paths) -> Profile:
     from ..profile.store import ProfileStore  # noqa: PLC0415
     from .start import said_usual_profile  # noqa: PLC0415
 
-    named = named or said_usual_profile(paths).name
+    named = said_usual_profile(paths).name if named is None else named
     try:
         return resolve(named, ProfileStore(paths.profiles))
     except NotFound as error:

@@ -148,7 +148,7 @@ def prepared(
     force: bool = False,
     refuse: Callable[[Profile], None] | None = None,
 ) -> Preparation:
-    """The plan, with all that it needs on disk, said on the way; ``refuse`` may raise before all that."""
+    """With all that it needs on disk; says what a person should know.  ``refuse`` may raise before that."""
     from ..prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     with closing(StderrProgress()) as progress:  # what went wrong begins a line of its own

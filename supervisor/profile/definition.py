@@ -212,7 +212,7 @@ class GatewaySettings:
     loading_state: bool = key(False, "Tell waiting streams what they wait for, in comments clients skip.")
     replay: bool = key(True, "Send a request again, once, if the server died before its answer's first byte.")
     idle_unload_seconds: float = key(
-        0.0, "Without requests for this long the server gives its memory back; one wakes it.", or_off=True
+        0.0, "Without requests for so long the server gives its memory back; the next wakes it.", or_off=True
     )
     preload: bool = key(True, "Load the model at the start; else with the first request.")
     max_concurrent: int = key(

@@ -138,7 +138,8 @@ else:
         login = None  # else what systemd and launchd set for a user
         if user:
             entry = _entry(user)
-            login = {"HOME": entry.pw_dir, "LOGNAME": user, "SHELL": entry.pw_shell, "USER": user}
+            name = entry.pw_name
+            login = {"HOME": entry.pw_dir, "LOGNAME": name, "SHELL": entry.pw_shell, "USER": name}
         return for_preparing(service, login, os.environ)
 
     def _run(user: str, command: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -109,9 +109,7 @@ def _environment(machine: Machine) -> str:
     if re.search(r"microsoft.*WSL2|WSL2.*microsoft", _line(machine, _KERNEL), re.IGNORECASE):
         return "wsl2"
     marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
-    layered = _line(machine, "/proc/self/mounts").startswith(
-        "overlay / overlay "
-    )  # a Kubernetes pod has no mark
+    layered = _line(machine, "/proc/self/mounts").startswith("overlay / overlay ")  # Kubernetes sets no mark
     marked = layered or any(machine.target(path) for path in marks)
     return "container" if marked and _line(machine, "/proc/2/comm") != "kthreadd" else ""
 
