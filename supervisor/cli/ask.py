@@ -72,32 +72,21 @@ def _speed(timings: dict[str, Any]) -> str:
 
 
 def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[Answer]:
-    """
-    The stream of one chat completion.
-
-    Raises NetworkError with what the server said, and for a stream that ends before its answer does.
-    """
+    """Of one chat completion.  Raises NetworkError, also for a stream that ends before its answer does."""
     import requests  # noqa: PLC0415 - the only command that needs it
 
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    session, patience = _session(url, key), (CONNECT_SECONDS, None)
     try:
-        with _session(url).post(
-            f"{url}/v1/chat/completions",
-            json=body,
-            headers=headers,
-            stream=True,
-            timeout=(CONNECT_SECONDS, None),
-        ) as response:
+        with session.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=patience) as response:
             if not response.ok:
                 raise NetworkError(f"The server answered {response.status_code}: {response.text.strip()}")
             yield from _events(response.iter_lines())
-    except requests.ConnectionError as error:
-        raise NetworkError(f"{url} does not answer.", hint="goss-supervisor status") from error
     except requests.RequestException as error:
-        raise NetworkError(f"{url} does not answer: {error}", hint="goss-supervisor status") from error
+        why = "." if isinstance(error, requests.ConnectionError) else f": {error}"
+        raise NetworkError(f"{url} does not answer{why}", hint="goss-supervisor status") from error
 
 
-def _session(url: str) -> requests.Session:
+def _session(url: str, key: str) -> requests.Session:
     """
     No proxy between us and our own server, and no check of its certificate, which is for other names.
 
@@ -115,6 +104,7 @@ def _session(url: str) -> requests.Session:
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     session = requests.Session()
     session.trust_env = session.verify = False
+    session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
     return session
 
 

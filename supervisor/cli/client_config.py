@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, replace
-from typing import Any
 
 import click
 
@@ -28,7 +26,7 @@ from ..server.address import address_for_others
 from ..update.subject import running
 from ..usual import usual_profile
 from .common import completer, json_option, profile_option
-from .output import table
+from .output import echo_json, echo_list
 
 
 @click.command("client-config")
@@ -44,7 +42,8 @@ def client_config(client: str | None, profile: str | None, key_env: str | None, 
     printed, only the name of the variable that holds it (GOSS_API_KEY; --key none for no key).
     """
     if client is None:
-        _list(as_json=as_json)
+        listed = [{"name": each.name, "title": each.title} for each in CLIENTS]
+        echo_list("clients", listed, ("name", "what it is"), lambda each: [*each.values()], as_json=as_json)
         return
     found = find_client(client)
     variable = _checked(key_env)
@@ -55,22 +54,10 @@ def client_config(client: str | None, profile: str | None, key_env: str | None, 
     if target.is_everywhere:
         recipe = replace(recipe, steps=(*recipe.steps, _note(target)))
     if as_json:
-        click.echo(json.dumps(_document(found.name, target, recipe)))
+        told = {name: getattr(target, name) for name in ("url", "model", "key_env", "context_tokens")}
+        echo_json(client=found.name, **told, **asdict(recipe))
     else:
         _show(recipe)
-
-
-def _list(*, as_json: bool) -> None:
-    listed = [{"name": client.name, "title": client.title} for client in CLIENTS]
-    if as_json:
-        click.echo(json.dumps({"schema": 1, "clients": listed}))
-    else:
-        click.echo(table(("name", "what it is"), [list(each.values()) for each in listed]))
-
-
-def _document(name: str, target: ClientEndpoint, recipe: Recipe) -> dict[str, Any]:
-    told = {"url": target.url, "model": target.model, "key_env": target.key_env}
-    return {"schema": 1, "client": name, **told, "context_tokens": target.context_tokens, **asdict(recipe)}
 
 
 def _show(recipe: Recipe) -> None:
@@ -97,27 +84,16 @@ def _target(paths: Paths, profile: str | None) -> ClientEndpoint:
 
 
 def _checked(key_env: str | None) -> str | None:
-    """
-    The variable; "" for none wanted, None where nothing was said.
-
-    Raises UsageError for what is no variable's name.  It is not repeated: it may be a key.
-    """
-    if key_env is None:
-        return None
-    if key_env == "none":
-        return ""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_env):
-        raise UsageError(
-            "--key wants the name of the environment variable that holds the key, not the key.",
-            hint=f"--key {KEY_ENV}",
-        )
-    return key_env
+    """The variable; "" for none wanted.  Raises UsageError, which does not repeat what may be a key."""
+    if key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_env):
+        problem = "--key wants the name of the environment variable that holds the key, not the key."
+        raise UsageError(problem, hint=f"--key {KEY_ENV}")
+    return "" if key_env == "none" else key_env
 
 
 def _note(target: ClientEndpoint) -> str:
     """What is open to the network has another address there."""
-    lan = address_for_others()
-    there = (
-        re.sub(r"//(\[[^\]]*\]|[^:/]+)", f"//{lan}", target.url, count=1) if lan else "this machine's address"
-    )
+    there = "this machine's address"
+    if lan := address_for_others():
+        there = re.sub(r"//(\[[^\]]*\]|[^:/]+)", f"//{lan}", target.url, count=1)
     return f"From other machines: {there}, in place of {target.url}."

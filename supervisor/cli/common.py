@@ -51,9 +51,10 @@ hardware_option = click.option(
     help="Another computer than this one: a file that detect --json wrote.",
 )
 force_option = click.option("--force", is_flag=True, help="For once without guardrails: whatever the memory.")
+USUAL = "Which profile; without it the last one used, else the one that fits this machine best."
 
 
-def profile_option(text: str) -> Callable[[Function], Function]:
+def profile_option(text: str = USUAL) -> Callable[[Function], Function]:
     return click.option("--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help=text)
 
 
@@ -67,11 +68,7 @@ def confirmed(question: str) -> bool:
 
 
 def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
-    """
-    ``KEY=VALUE`` words as a mapping; a relative path is this shell's, here and at a later restart.
-
-    Raises UsageError for a word without ``=``.
-    """
+    """A relative path is this shell's, also at a later restart.  Raises UsageError for no ``KEY=VALUE``."""
     parsed = {}
     for word in settings:
         key, equals, value = word.partition("=")

@@ -15,7 +15,6 @@ from ..errors import NotAnswering, NotRunning, SupervisorError
 from ..locks import held_by
 from ..paths import Paths
 from ..plan.listen import Listen
-from ..plan.types import LaunchPlan
 from ..plan.wire import ANOTHER_VERSION, listen_to_json, to_json
 from .common import force_option, json_option, parse_settings, profile_argument, set_option
 from .outcome import show_outcome
@@ -29,9 +28,7 @@ EXIT_SECONDS = 10.0
 
 
 @click.command()
-@click.option(
-    "--now", is_flag=True, help="Kill it: do not wait for requests under way, nor for a daemon that hangs."
-)
+@click.option("--now", is_flag=True, help="Kill it: do not wait for requests under way or a hung daemon.")
 @json_option
 def stop(now: bool, as_json: bool) -> int:
     """Stop the server and the daemon; nothing of them is left."""
@@ -64,11 +61,9 @@ def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: 
     running = _running(paths)  # nobody must wait for an engine to hear that no daemon runs
     found = prepared(profile, parse_settings(settings), paths, force=force)
     listen = None if running["listen"] else found.listen  # none yet: what runs has no gateway
-    if listen is not None:
-        show_first_key(paths, found)
-    elif not by_request:
+    if listen is None and not by_request:
         _say_what_stays(running, found)
-    return _run(found.plan, listen, {"op": "start", "by_request": by_request}, paths, as_json=as_json)
+    return _run(found, listen, {"op": "start", "by_request": by_request}, as_json=as_json)
 
 
 @click.command()
@@ -96,9 +91,7 @@ def _again(op: str, settings: Mapping[str, str], *, force: bool, as_json: bool) 
     found = prepared(running["profile"], {**running["settings"], **settings}, paths, force=force)
     at = running["listen"]
     listen = found.listen if at is None or at["profile"] == running["profile"] else None
-    if listen is not None:
-        show_first_key(paths, found)
-    return _run(found.plan, listen, {"op": op}, paths, as_json=as_json)
+    return _run(found, listen, {"op": op}, as_json=as_json)
 
 
 def _running(paths: Paths) -> client.Message:
@@ -131,13 +124,11 @@ def unload(as_json: bool) -> int:
     return _follow({"op": "unload"}, "giving its memory back", as_json=as_json)
 
 
-def _run(
-    plan: LaunchPlan, listen: Listen | None, request: Mapping[str, Any], paths: Paths, *, as_json: bool
-) -> int:
-    sent = {**request, "plan": to_json(plan), "listen": listen_to_json(listen) if listen else None}
-    with waiting_for_the_daemon(f"waiting until {plan.profile} is ready") as progress:
-        answer = client.follow(paths, sent, progress.step)
-    return show_outcome(answer, as_json=as_json)
+def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:
+    if listen is not None:
+        show_first_key(Paths.from_environment(), found)
+    sent = {**request, "plan": to_json(found.plan), "listen": listen_to_json(listen) if listen else None}
+    return _follow(sent, f"waiting until {found.plan.profile} is ready", as_json=as_json)
 
 
 def _follow(request: dict[str, Any], what: str, *, as_json: bool) -> int:

@@ -64,17 +64,14 @@ def _system(hardware: Hardware) -> str:
         f"{hardware.libc} {hardware.libc_version}".strip(),
         hardware.environment,
     )
-    return ", ".join(part for part in parts if part)
+    return ", ".join(filter(None, parts))
 
 
 def _cpu(cpu: Cpu) -> str:
     fast = f" ({cpu.performance_cores} fast)" if cpu.performance_cores not in (None, cpu.cores) else ""
-    parts = (
-        cpu.name or "unknown",
-        f"{cpu.cores} cores{fast}" if cpu.cores else "",
-        f"{cpu.threads} threads" if cpu.threads else "",
-    )
-    return ", ".join(part for part in parts if part)
+    cores = f"{cpu.cores} cores{fast}" if cpu.cores else ""
+    threads = f"{cpu.threads} threads" if cpu.threads else ""
+    return ", ".join(filter(None, (cpu.name or "unknown", cores, threads)))
 
 
 def _memory(hardware: Hardware) -> str:

@@ -25,7 +25,7 @@ from ..update.subject import Subject, running_plan, subject_of
 from ..update.updater import Result, Updater
 from .common import json_option, profile_option
 from .engine_tables import available, chosen_tags, ls, path, survey
-from .output import size
+from .output import echo_json, size
 from .progress import StderrProgress, waiting
 
 
@@ -37,9 +37,7 @@ def engine() -> None:
 for _command in (ls, survey, available, path):
     engine.add_command(_command)
 
-_profile_option = profile_option(
-    "Whose engine; without it that of the profile that runs, else what config.yaml says."
-)
+_profile_option = profile_option("Whose engine; else that of what runs, or what config.yaml says.")
 
 
 def _tag(_: click.Context, __: click.Parameter, tag: str | None) -> str | None:
@@ -151,7 +149,7 @@ def _taken(news: News, tag: str, updater: Updater) -> Result:
 
 def _show_news(news: News, *, quiet: bool, as_json: bool) -> int:
     if as_json:
-        click.echo(json.dumps({"schema": 1, **asdict(news)}))
+        echo_json(**asdict(news))
     elif not quiet:
         hint = "; goss-supervisor engine update" if news.available else ""
         click.echo(f"{news.sentence}{hint}")
@@ -161,7 +159,7 @@ def _show_news(news: News, *, quiet: bool, as_json: bool) -> int:
 def _show(result: Result, *, as_json: bool, quiet: bool = False) -> int:
     """Raises StartFailed for a build that was taken back."""
     if as_json:
-        click.echo(json.dumps({"schema": 1, **asdict(result)}))
+        echo_json(**asdict(result))
     if result.why and not quiet:
         raise StartFailed(
             f"{result.text}: {result.why}{indented(result.log)}",
@@ -217,14 +215,12 @@ def _named(
     """Raises NotFound, and SupervisorError for what runs or is the only build that works."""
     going = tuple(each for each in here if each.tag == tag and flavour in {None, each.flavour})
     if not going:
-        raise NotFound(
-            f"{tag}{f' ({flavour})' if flavour else ''} is not installed.", hint="goss-supervisor engine ls"
-        )
+        what = f"{tag} ({flavour})" if flavour else tag
+        raise NotFound(f"{what} is not installed.", hint="goss-supervisor engine ls")
     for each in going:
         if running is not None and each.key == _key(running):
-            raise SupervisorError(
-                f"{each.name} runs now ({running.profile}).", hint="goss-supervisor engine use TAG, restart"
-            )
+            hint = "goss-supervisor engine use TAG, restart"
+            raise SupervisorError(f"{each.name} runs now ({running.profile}).", hint=hint)
     works = [each for each in here if not each.problem]
     if works and all(each in going for each in works):
         raise SupervisorError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +27,7 @@ from ..progress import Silent
 from ..update.news import released
 from ..update.subject import Subject, running_plan, subject_of
 from .common import hardware_option, json_option, profile_option
-from .output import size, table
+from .output import echo_json, echo_list, size, table
 
 _profile_option = profile_option("Whose flavour and channel.")
 
@@ -39,11 +38,8 @@ def ls(*, as_json: bool) -> None:
     """List the builds that are installed: where they come from, what they see, what was found about them."""
     paths = Paths.from_environment()
     listed = list_installed(paths, means_of(paths, Silent()), running_plan(paths))
-    if as_json:
-        click.echo(json.dumps({"schema": 1, "engines": listed}))
-        return
     headers = ("tag", "flavour", "repository", "size", "devices", "note")
-    click.echo(table(headers, [_installed_row(each) for each in listed]))
+    echo_list("engines", listed, headers, _installed_row, as_json=as_json)
 
 
 def list_installed(paths: Paths, means: Means, running: LaunchPlan | None) -> list[dict[str, Any]]:
@@ -105,7 +101,7 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     if as_json:
         ranked = [_option(option) for option in found.ranked]
         rejected = [{"flavour": each.flavour, "reason": each.reason} for each in found.rejected]
-        click.echo(json.dumps({"schema": 1, "tag": found.tag, "ranked": ranked, "rejected": rejected}))
+        echo_json(tag=found.tag, ranked=ranked, rejected=rejected)
         return
     rows = [
         (str(rank), option.flavour, size(option.download_bytes), option.reason)
@@ -136,20 +132,14 @@ def available(limit: int, hardware_file: Path | None, *, as_json: bool) -> None:
     subject, means = subject_of(paths), means_of(paths, Silent(), hardware_file)
     here = {(each.tag, each.flavour) for each in installed(paths.engines) if each.repository == REPOSITORY}
     listed = [_release(each, means, subject, here) for each in means.catalogue(subject.engine).list(limit)]
-    if as_json:
-        click.echo(json.dumps({"schema": 1, "releases": listed}))
-        return
-    rows = [
-        (
-            each["tag"],
-            each["published"].partition("T")[0] or "-",
-            ", ".join(each["flavours"]) or "-",
-            ", ".join(each["installed"]) or "-",
-            each["problem"] or "",
-        )
-        for each in listed
-    ]
-    click.echo(table(("tag", "published", "for this machine", "installed", "note"), rows))
+    headers = ("tag", "published", "for this machine", "installed", "note")
+    echo_list("releases", listed, headers, _release_row, as_json=as_json)
+
+
+def _release_row(listed: Mapping[str, Any]) -> list[str]:
+    flavours, here = (", ".join(listed[name]) or "-" for name in ("flavours", "installed"))
+    day = listed["published"].partition("T")[0] or "-"
+    return [listed["tag"], day, flavours, here, listed["problem"] or ""]
 
 
 def _release(release: Release, means: Means, subject: Subject, here: set[tuple[str, str]]) -> dict[str, Any]:

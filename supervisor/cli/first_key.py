@@ -41,10 +41,8 @@ def first_key(paths: Paths, plan: LaunchPlan, listen: Listen | None) -> None:
 
 
 def _show(plan: LaunchPlan, listen: Listen, secret: str) -> None:
-    lines = (
-        *_addresses(plan, listen),
-        f"key      {secret}  (shown this once; goss-supervisor key add NAME makes another)",
-    )
+    key = f"key      {secret}  (shown this once; goss-supervisor key add NAME makes another)"
+    lines = (*_addresses(plan, listen), key)
     rule = "-" * max(map(len, lines))
     click.echo("\n".join((rule, *lines, rule)), err=True)
 

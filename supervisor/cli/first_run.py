@@ -78,15 +78,13 @@ def welcome(
 
 def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
     """What a person does next, once it is ready; a line each."""
-    url, last = (
-        url_of(plan, listen),
-        "goss-supervisor client-config has the lines for Cline, Codex and others",
-    )
+    url = url_of(plan, listen)
     by_http = url.startswith("http")
-    chat = f"chat     {url} in a browser"
-    clients = f"clients  {f'{url}/v1 is the base URL; ' if by_http else ''}{last}"
+    chat = (f"chat     {url} in a browser",) if by_http else ()
+    base = f"{url}/v1 is the base URL; " if by_http else ""
+    clients = f"clients  {base}goss-supervisor client-config has the lines for Cline, Codex and others"
     ask = 'ask      goss-supervisor ask "What are you?"'
-    return (*_naming(), *((chat,) if by_http else ()), ask, clients, "look     goss-supervisor status")
+    return (*_naming(), *chat, ask, clients, "look     goss-supervisor status")
 
 
 def _naming() -> tuple[str, ...]:
@@ -131,9 +129,8 @@ def _address(listen: Listen) -> str:
 
 
 def _part(part: Part) -> str:
-    if part.download_bytes == 0:
-        return part.what
-    return f"{part.what}: {_amount(part.download_bytes)} to download"
+    left = part.download_bytes
+    return part.what if left == 0 else f"{part.what}: {_amount(left)} to download"
 
 
 def _amount(number_bytes: int | None) -> str:

@@ -12,11 +12,10 @@ from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..paths import Paths
 from ..profile.definition import Profile
-from ..profile.drafts import StarterBasis, starter_text
-from ..profile.jsonschema import FILE_NAME, schema_text
+from ..profile.drafts import StarterBasis, create, starter_text
 from ..profile.matching import rank_stored
 from ..profile.resolve import resolve
-from ..profile.store import ProfileStore, write_atomically
+from ..profile.store import ProfileStore
 from .first_run import machine_in_words
 
 DEFAULT_NAME = "mine"
@@ -37,9 +36,7 @@ def init(name: str) -> None:
             f"There is a profile {name} already: {store.find(name).path}",
             hint=f"goss-supervisor profile edit {name}, or goss-supervisor init ANOTHER-NAME",
         )
-    path = store.create(name, starter_text(name, _ground(store, hardware_of(paths))))
-    write_atomically(store.user_dir / FILE_NAME, schema_text())  # beside it, where its first line says
-    click.echo(path)
+    click.echo(create(name, starter_text(name, _ground(store, hardware_of(paths))), store))
     click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
     click.echo(f"try it     goss-supervisor plan {name}", err=True)
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
@@ -51,11 +48,9 @@ def _ground(store: ProfileStore, hardware: Hardware) -> StarterBasis:
     if best is None:
         raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
     base = resolve(best.name, store)
-    ground = StarterBasis(machine_in_words(hardware), base, best.reason)
     option = _best_flavour(base, hardware)
-    if option is None:
-        return ground
-    return StarterBasis(ground.machine, base, best.reason, family(option.flavour), option.reason)
+    flavour = (family(option.flavour), option.reason) if option else ("", "")
+    return StarterBasis(machine_in_words(hardware), base, best.reason, *flavour)
 
 
 def _best_flavour(base: Profile, hardware: Hardware) -> Option | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import get_args
 
 import click
@@ -12,7 +11,7 @@ from ..errors import SupervisorError
 from ..gateway.door.keys import KeyFile, Scope
 from ..paths import Paths
 from .common import completer, json_option
-from .output import table
+from .output import echo_json, echo_list
 
 
 @click.group
@@ -47,30 +46,26 @@ def add(name: str, scope: Scope, *, as_json: bool) -> None:
     file = _file()
     first = not file.keys()
     secret = file.add(name, scope)
-    click.echo(json.dumps({"schema": 1, "name": name, "scope": scope, "key": secret}) if as_json else secret)
+    if as_json:
+        echo_json(name=name, scope=scope, key=secret)
+    else:
+        click.echo(secret)
     click.echo(
         f"The key {name} ({scope}) is shown this once: only its hash is kept. "
         "Clients send it as Authorization: Bearer KEY, or as X-Api-Key: KEY.",
         err=True,
     )
     if first:
-        click.echo(
-            "From now on a key is asked for on 127.0.0.1 too, until the last one is removed.", err=True
-        )
+        click.echo("From now on 127.0.0.1 asks for a key, too, until the last one is removed.", err=True)
 
 
 @key.command("ls")
 @json_option
 def ls(*, as_json: bool) -> None:
     """List the keys: names, scopes and when they were made."""
-    keys = _file().keys()
-    if as_json:
-        listed = [{"name": each.name, "scope": each.scope, "created": each.created} for each in keys]
-        click.echo(json.dumps({"schema": 1, "keys": listed}))
-    else:
-        click.echo(
-            table(("name", "scope", "created"), [(each.name, each.scope, each.created) for each in keys])
-        )
+    keys, headers = _file().keys(), ("name", "scope", "created")
+    listed = [{name: getattr(each, name) for name in headers} for each in keys]
+    echo_list("keys", listed, headers, lambda each: list(each.values()), as_json=as_json)
 
 
 @key.command("rm")

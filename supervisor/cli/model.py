@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -25,14 +24,15 @@ from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..update.subject import running_plan
 from .common import completer, json_option
-from .output import size, table
+from .output import echo_json, echo_list, size, table
 from .progress import StderrProgress, waiting
 
-complete_models = completer(
-    lambda: [each.name for each in shelved(Paths.from_environment().models, os.environ)]
-)
+
+def _names() -> list[str]:
+    return [each.name for each in shelved(Paths.from_environment().models, os.environ)]
 
 
+complete_models = completer(_names)
 _name_argument = click.argument("name", shell_complete=complete_models)
 
 
@@ -48,10 +48,7 @@ def ls(as_json: bool) -> None:
     paths = Paths.from_environment()
     running = running_plan(paths)
     listed = [_listed(each, running) for each in shelved(paths.models, os.environ)]
-    if as_json:
-        click.echo(json.dumps({"schema": 1, "models": listed}))
-    else:
-        click.echo(table(("name", "size", "parts", "where", "note"), [_row(each) for each in listed]))
+    echo_list("models", listed, ("name", "size", "parts", "where", "note"), _row, as_json=as_json)
 
 
 def _listed(found: Shelved, running: LaunchPlan | None) -> dict[str, Any]:
@@ -85,7 +82,10 @@ def show(what: str, as_json: bool) -> None:
     Of a model that is not here, only the header is fetched.
     """
     found = _opened(what, Paths.from_environment())
-    click.echo(json.dumps({"schema": 1, **_document(found)}) if as_json else "\n".join(_lines(found)))
+    if as_json:
+        echo_json(**_document(found))
+    else:
+        click.echo("\n".join(_lines(found)))
 
 
 def _opened(what: str, paths: Paths) -> Model:
@@ -103,24 +103,18 @@ def _opened(what: str, paths: Paths) -> Model:
             return hub_model(repo, file or None, Hub.of(os.environ), headers)
 
 
+_FIGURES = (
+    *("name", "architecture", "layers", "experts", "experts_used", "context_length", "sliding_window"),
+    *("embedding_length", "key_length", "value_length", "vocabulary_size", "file_type", "size_bytes"),
+    "weights_bytes",
+)
+
+
 def _document(model: Model) -> dict[str, Any]:
     return {
-        "name": model.name,
-        "architecture": model.architecture,
-        "layers": model.layers,
-        "experts": model.experts,
-        "experts_used": model.experts_used,
-        "context_length": model.context_length,
-        "sliding_window": model.sliding_window,
-        "embedding_length": model.embedding_length,
+        **{name: getattr(model, name) for name in _FIGURES},
         "heads": model.heads(0),
         "heads_kv": model.heads_kv(0),
-        "key_length": model.key_length,
-        "value_length": model.value_length,
-        "vocabulary_size": model.vocabulary_size,
-        "file_type": model.file_type,
-        "size_bytes": model.size_bytes,
-        "weights_bytes": model.weights_bytes,
         "shares": dict(shares(model)),
         "formats": dict(formats(model)),
         "parts": [{"name": part.name, "size_bytes": part.size_bytes} for part in model.parts],
@@ -133,8 +127,10 @@ def _lines(model: Model) -> Iterator[str]:
     yield f"layers        {_known(model.layers)}"
     if model.experts:
         yield f"experts       {model.experts} in a layer, {_known(model.experts_used)} used by a token"
-    yield f"context       {_known(model.context_length)} tokens{_window(model)}"
-    yield f"attention     {_attention(model)}"
+    window = f", a window of {model.sliding_window} in some layers" if model.sliding_window else ""
+    yield f"context       {_known(model.context_length)} tokens{window}"
+    heads = f"{_known(model.heads(0))} heads, {_known(model.heads_kv(0))} of them with keys and values"
+    yield f"attention     {heads} of {_known(model.key_length)}"
     yield f"embedding     {_known(model.embedding_length)}"
     yield f"vocabulary    {_known(model.vocabulary_size)} tokens"
     yield f"formats       {', '.join(f'{name} {size(each)}' for name, each in formats(model).items())}"
@@ -147,15 +143,6 @@ def _lines(model: Model) -> Iterator[str]:
 
 def _known(number: int | None) -> str:
     return "unknown" if number is None else str(number)
-
-
-def _window(model: Model) -> str:
-    return f", a window of {model.sliding_window} in some layers" if model.sliding_window else ""
-
-
-def _attention(model: Model) -> str:
-    heads = f"{_known(model.heads(0))} heads, {_known(model.heads_kv(0))} of them with keys and values"
-    return f"{heads} of {_known(model.key_length)}"
 
 
 def _share(part: int | None, whole: int | None) -> str:
@@ -176,17 +163,8 @@ def pull_command(what: str, as_json: bool) -> None:
     with closing(StderrProgress()) as progress:
         found = pull(repo, file or None, Paths.from_environment().models, os.environ, progress)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "schema": 1,
-                    "path": str(found.path),
-                    "parts": [str(part) for part in found.parts],
-                    "size_bytes": found.size_bytes,
-                    "downloaded": found.downloaded,
-                }
-            )
-        )
+        parts = [str(part) for part in found.parts]
+        echo_json(path=parts[0], parts=parts, size_bytes=found.size_bytes, downloaded=found.downloaded)
         return
     said = "downloaded" if found.downloaded else "already here"
     click.echo(f"{said}: {found.path} ({size(found.size_bytes)})")
@@ -213,7 +191,7 @@ def verify_command(name: str, as_json: bool) -> None:
     if as_json:
         parts = [{"ok": each.ok, **asdict(each), "path": str(each.path)} for each in checked]
         ok = all(each.ok for each in checked)
-        click.echo(json.dumps({"schema": 1, "name": found.name, "ok": ok, "parts": parts}))
+        echo_json(name=found.name, ok=ok, parts=parts)
     wrong = [each for each in checked if not each.ok]
     if wrong:
         raise _damaged(found, wrong)

@@ -11,11 +11,7 @@ from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed, Superseded
 
 
 def show_outcome(answer: dict[str, Any], *, as_json: bool) -> int:
-    """
-    Print the outcome; the exit code says whether what was asked for runs.
-
-    Raises StartFailed with the diagnosis and the last lines of the log, and Superseded.
-    """
+    """Answers with the exit code.  Raises StartFailed with the last lines of the log, and Superseded."""
     outcome, status = answer["outcome"], answer.get("status", {})
     if as_json:
         click.echo(json.dumps({"schema": 1, "outcome": outcome, **status}))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
 
 GIB = 1024**3
 MIB = 1024**2
@@ -16,6 +20,26 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def echo_json(**document: object) -> None:
+    """One object, as every ``--json`` prints it."""
+    click.echo(json.dumps({"schema": 1, **document}))
+
+
+def echo_list(
+    name: str,
+    listed: Sequence[Mapping[str, Any]],
+    headers: Sequence[str],
+    row: Callable[[Mapping[str, Any]], Sequence[str]],
+    *,
+    as_json: bool,
+) -> None:
+    """``listed`` under ``name`` in one JSON object, or as a table with a ``row`` for each."""
+    if as_json:
+        echo_json(**{name: listed})
+    else:
+        click.echo(table(headers, [row(each) for each in listed]))
 
 
 def size(number_bytes: int | None) -> str:

@@ -52,18 +52,15 @@ def _document(found: Preparation) -> dict[str, object]:
     from ..plan.wire import public, public_listen  # noqa: PLC0415 - as above
     from ..server.environment import SCRUBBED  # noqa: PLC0415
 
-    document = public(found.plan)
-    env = _environment(found)
-    ledger = ledger_json(found.fitted) if found.fitted else None
-    listen = public_listen(found.listen) if found.listen else None
-    beside = {
-        "listen": listen,
+    return {
+        **public(found.plan),
+        "env": _environment(found),
+        "listen": public_listen(found.listen) if found.listen else None,
         "warnings": list(found.warnings),
         "env_removed": list(SCRUBBED),
         "notes": list(found.notes),
-        "ledger": ledger,
+        "ledger": _ledger_json(found.fitted) if found.fitted else None,
     }
-    return {**document, "env": env, **beside}
 
 
 def _lines(found: Preparation) -> Iterator[str]:
@@ -78,7 +75,8 @@ def _lines(found: Preparation) -> Iterator[str]:
         yield f"{name}={shlex.quote(value)}"
     yield f"# removed from the environment: {' '.join(SCRUBBED)}"
     if found.fitted is not None:
-        yield from (f"# {line}" for line in ledger_table(found.fitted).splitlines())
+        rows = [_row(*row) for row in _accounts(found.fitted)]
+        yield from (f"# {line}" for line in table(_HEADERS, rows).splitlines())
     if found.listen is not None:
         yield from _gateway(plan, found.listen)
     yield f"# engine: {plan.build} {plan.flavour}: {plan.engine}"
@@ -123,19 +121,17 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def ledger_table(fitted: Fitted) -> str:
-    """A row for each memory."""
-    rows = zip(fitted.ledger.accounts, fitted.verdict.judgements, strict=True)
-    return table(_HEADERS, [_row(account, judgement) for account, judgement in rows])
+def _accounts(fitted: Fitted) -> Iterator[tuple[Account, Judgement]]:
+    """One for each memory."""
+    return zip(fitted.ledger.accounts, fitted.verdict.judgements, strict=True)
 
 
-def ledger_json(fitted: Fitted) -> dict[str, Any]:
-    rows = zip(fitted.ledger.accounts, fitted.verdict.judgements, strict=True)
+def _ledger_json(fitted: Fitted) -> dict[str, Any]:
     return {
         "verdict": fitted.verdict.status,
         "guardrails": fitted.verdict.guardrails,
         "refused": fitted.verdict.refused,
-        "devices": [_device(account, judgement) for account, judgement in rows],
+        "devices": [_device(*row) for row in _accounts(fitted)],
         "advice": [{"changes": dict(each.changes), "text": each.text} for each in fitted.advices],
         "placement": {"changes": dict(fitted.changes), "reasons": list(fitted.reasons)},
         "notes": list(fitted.ledger.notes),

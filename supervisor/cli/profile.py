@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..profile.resolve import check_profiles, resolve
 from ..profile.store import ProfileStore, StoredProfile
 from ..profile.yaml_text import redacted, render, rows_of_profile
 from .common import complete_profiles, confirmed, json_option
-from .output import table
+from .output import echo_list, table
 
 
 @click.group
@@ -41,17 +42,17 @@ def ls(*, as_json: bool) -> None:
     """List all profiles: the shipped ones and your own, which shadow those of the same name."""
     store = _store()
     listed = [_listed(stored, store) for stored in store.list()]
-    if as_json:
-        click.echo(json.dumps({"schema": 1, "profiles": listed}))
-    else:
-        rows = [(each["name"], _origin(each), each["description"] or _broken(each)) for each in listed]
-        click.echo(table(("name", "origin", "description"), rows))
+    echo_list("profiles", listed, ("name", "origin", "description"), _row, as_json=as_json)
     for stray in store.strays():
         click.echo(f"{stray} is no profile: name it like my-profile.yaml", err=True)
 
 
 def _listed(stored: StoredProfile, store: ProfileStore) -> dict[str, Any]:
-    description, problem = _description(stored.name, store)
+    description, problem = "", None
+    try:
+        description = resolve(stored.name, store).description
+    except SupervisorError as error:
+        problem = str(error)
     return {
         "name": stored.name,
         "path": str(stored.path),
@@ -62,21 +63,10 @@ def _listed(stored: StoredProfile, store: ProfileStore) -> dict[str, Any]:
     }
 
 
-def _description(name: str, store: ProfileStore) -> tuple[str, str | None]:
-    try:
-        return resolve(name, store).description, None
-    except SupervisorError as error:
-        return "", str(error)
-
-
-def _origin(listed: dict[str, Any]) -> str:
-    if listed["shipped"]:
-        return "shipped"
-    return "yours, shadows a shipped one" if listed["shadows"] else "yours"
-
-
-def _broken(listed: dict[str, Any]) -> str:
-    return f"(broken: goss-supervisor profile check {listed['name']})" if listed["problem"] else ""
+def _row(listed: Mapping[str, Any]) -> tuple[str, ...]:
+    yours = "yours, shadows a shipped one" if listed["shadows"] else "yours"
+    broken = f"(broken: goss-supervisor profile check {listed['name']})" if listed["problem"] else ""
+    return listed["name"], "shipped" if listed["shipped"] else yours, listed["description"] or broken
 
 
 @profile.command("show")
@@ -125,8 +115,7 @@ def edit(name: str) -> None:
     draft = Draft.begin(name, _store(), paths.state / "drafts")
     if draft.continued:
         click.echo(f"going on with the draft {draft.path}; delete it to begin anew", err=True)
-    saved = None
-    again = True
+    saved, again = None, True
     while again:
         _open_editor(draft.path)
         try:
@@ -140,9 +129,8 @@ def _open_editor(path: Path) -> None:
     try:
         click.edit(filename=str(path))
     except click.ClickException as error:
-        raise SupervisorError(
-            f"{error.message}. The text is kept in {path}", hint="export EDITOR=nano"
-        ) from None
+        kept = f"{error.message}. The text is kept in {path}"
+        raise SupervisorError(kept, hint="export EDITOR=nano") from None
 
 
 def _wants_to_go_on(name: str, draft: Path, error: ConfigError) -> bool:
@@ -176,9 +164,10 @@ def schema() -> None:
     click.echo(schema_text(), nl=False)
 
 
-@profile.command(
-    "import", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
-)
+_AS_IT_STANDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@profile.command("import", context_settings=_AS_IT_STANDS)
 @click.option("--name", default="", help="What to call the profile; made from the model's name if not given.")
 @click.argument("command_line", nargs=-1, metavar="[COMMAND LINE | -]", type=click.UNPROCESSED)
 def import_(name: str, command_line: tuple[str, ...]) -> None:
@@ -199,7 +188,6 @@ def _command_line(words: tuple[str, ...]) -> str:
     if words == ("-",) or (not words and not sys.stdin.isatty()):
         return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
     if not words:
-        raise UsageError(
-            "No command line is given.", hint="goss-supervisor profile import 'llama-server -m …'"
-        )
+        example = "goss-supervisor profile import 'llama-server -m …'"
+        raise UsageError("No command line is given.", hint=example)
     return words[0] if len(words) == 1 else shlex.join(words)

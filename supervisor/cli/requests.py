@@ -15,28 +15,14 @@ from .common import json_option
 from .output import duration, table
 
 Request = dict[str, Any]
-HEADERS = (
-    "at",
-    "endpoint",
-    "model",
-    "profile",
-    "status",
-    "held",
-    "first",
-    "total",
-    "in",
-    "out",
-    "tok/s",
-    "note",
-)
+_TIMES = ("held", "first", "total")
+HEADERS = ("at", "endpoint", "model", "profile", "status", *_TIMES, "in", "out", "tok/s", "note")
 _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
 
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as more end.")
-@click.option(
-    "-n", "--last", type=click.IntRange(min=0), default=20, show_default=True, help="Only the last so many."
-)
+@click.option("-n", "--last", type=click.IntRange(0), default=20, show_default=True, help="How many of them.")
 @json_option
 def requests(follow: bool, last: int, as_json: bool) -> None:
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -20,6 +19,7 @@ from ..service.ran import become
 from ..service.types import Manager, Request, Scope, Service, Status
 from .common import Function, json_option, profile_option
 from .outcome import show_outcome
+from .output import echo_json
 from .progress import waiting
 from .service_request import (
     home_of,
@@ -40,24 +40,16 @@ _LOOK_SECONDS = 0.25
 
 def scope_option(function: Function) -> Function:
     """Adds ``scope``: "user", "system", or None where nothing is said."""
-    system = click.option(
-        "--system",
-        "scope",
-        flag_value="system",
-        help="Of the whole system, from boot on; the default of root.",
-    )
+    about = "Of the whole system, from boot on; the default of root."
+    system = click.option("--system", "scope", flag_value="system", help=about)
     user = click.option("--user", "scope", flag_value="user", help="Your own; the default, but for root.")
     return user(system(function))
 
 
 def request_options(function: Function) -> Function:
-    profile = profile_option(
-        "Which profile; without it the last one used, else the one that fits this machine best."
-    )
-    who = click.option(
-        "--run-as", metavar="USER", help="Who a service of the system runs as; without it who said sudo."
-    )
-    return scope_option(profile(who(function)))
+    about = "Who a service of the system runs as; without it who said sudo."
+    who = click.option("--run-as", metavar="USER", help=about)
+    return scope_option(profile_option()(who(function)))
 
 
 @click.group
@@ -131,7 +123,7 @@ def status(*, scope: str | None, as_json: bool) -> int:
     manager = chosen(sys.platform)
     found = manager.status(Service(meant))
     if as_json:
-        click.echo(json.dumps({"schema": 1, "scope": meant, "manager": manager.title, **asdict(found)}))
+        echo_json(scope=meant, manager=manager.title, **asdict(found))
     else:
         click.echo(rows(f"{Service(meant).name}, {meant}, {manager.title}", found))
     if not found.installed:
@@ -159,8 +151,7 @@ def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_jso
     files, commands = manager.files(request), manager.commands(request)
     if as_json:
         listed = [{"path": str(file.path), "mode": f"{file.mode:04o}", "text": file.text} for file in files]
-        made = {"schema": 1, "manager": manager.title, "files": listed, "commands": commands}
-        click.echo(json.dumps(made))
+        echo_json(manager=manager.title, files=listed, commands=commands)
         return
     for file in files:
         click.echo(f"# file {file.path}, mode {file.mode:04o}\n\n{file.text}")
@@ -215,11 +206,7 @@ def tell(done: Iterator[str], scope: Scope, text: str, *, undo: bool = False, no
 
 
 def until_ready(paths: Paths, scope: Scope, appears_seconds: float = APPEARS_SECONDS) -> None:
-    """
-    Where the manager does not wait, the daemon is asked; it has limits of its own, which know of progress.
-
-    Raises StartFailed where it did not become ready, and where there is none after ``appears_seconds``.
-    """
+    """Asks the daemon, which has limits of its own.  Raises StartFailed, also after ``appears_seconds``."""
     deadline = time.monotonic() + appears_seconds
     with waiting(UNTIL_READY) as progress:
         while True:

@@ -32,11 +32,7 @@ def scope_of(words: str | None) -> Scope:
 
 
 def refuse_without_root(scope: Scope) -> None:
-    """
-    At once, not after what only root may do has failed halfway.
-
-    Raises PermissionDenied with the command that will do.
-    """
+    """At once, not halfway through.  Raises PermissionDenied with the command that will do."""
     if scope == "system" and not is_root() and sys.platform != "win32":
         raise PermissionDenied("A service of the whole system is root's to change.", hint=_say_sudo())
 
@@ -70,11 +66,7 @@ def left_of(scope: Scope) -> tuple[str, ...]:
 
 
 def user_of(scope: Scope, run_as: str | None) -> str:
-    """
-    Who it runs as; "" is who runs this program.
-
-    Raises as `user_of_system` does, and UsageError where a user's own service shall be somebody else's.
-    """
+    """Who it runs as; "" is who runs this program.  Raises as `user_of_system` does, and UsageError."""
     if scope == "system":
         return user_of_system(run_as, os.environ)
     if run_as:
@@ -104,14 +96,11 @@ def request_for(scope: Scope, named: str | None, run_as: str | None) -> Request:
 def _profile(named: str | None, paths: Paths) -> Profile:
     from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: not for start, stop and status
     from ..profile.store import ProfileStore  # noqa: PLC0415
-    from ..usual import usual_profile  # noqa: PLC0415
+    from .start import said_usual_profile  # noqa: PLC0415
 
-    if named is None:
-        usual = usual_profile(paths)
-        click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
-        named = usual.name
+    named = said_usual_profile(paths).name if named is None else named
     try:
-        return resolve(named, ProfileStore(paths.profiles), {})
+        return resolve(named, ProfileStore(paths.profiles))
     except NotFound as error:
         error.hint = f"This service's own profiles are in {paths.profiles}. {error.hint}".rstrip()
         raise
@@ -121,23 +110,17 @@ def prepare_for(request: Request, *, usual: bool = False, yes: bool = False) -> 
     """
     Here is the terminal for it: nobody would see a service that downloads gigabytes at its start.
 
-    ``usual``: nobody named the profile, so it is said what will be downloaded, and asked, unless ``yes``.
-    Ends the program where that fails, or a person says no; why has been said then.
+    ``usual``: nobody named the profile, so it is asked, unless ``yes``.  Ends the program where that fails.
     """
     if request.user and request.data is not None:
         make_home(request.data, request.user)
-    flags = (*(["--usual"] if usual else []), *(["--yes"] if yes else []))
-    words = program("service", "prepare", request.profile, *flags)
+    words = program("service", "prepare", request.profile, *["--usual"] * usual, *["--yes"] * yes)
     if failed := prepare_as(request.user, words, request.environment):
         raise click.exceptions.Exit(failed)
 
 
 def refuse_another_daemon(manager: Manager, request: Request) -> None:
-    """
-    One that a person started holds the lock that the service's own would need.
-
-    Raises AlreadyRunning.
-    """
+    """Raises AlreadyRunning where one that a person started holds the lock that the service's own needs."""
     found = manager.status(request.service)
     try:
         answer = client.ask(paths_of(request.data), {"op": "status"})

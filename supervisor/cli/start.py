@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,7 +22,7 @@ from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, U
 from ..paths import Paths
 from .address import try_address
 from .as_service import have_a_voice, staying_down
-from .common import complete_profiles, force_option, json_option, parse_settings, set_option
+from .common import complete_profiles, force_option, json_option, parse_settings, profile_option, set_option
 from .first_run import farewell, is_first, welcome
 from .outcome import show_outcome
 from .progress import StderrProgress, waiting_for_the_daemon
@@ -36,13 +36,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False, metavar="[PROFILE]", shell_complete=complete_profiles)
-@click.option(
-    "--profile",
-    "-p",
-    metavar="NAME",
-    shell_complete=complete_profiles,
-    help="Which profile; without it the last one used, else the one that fits this machine best.",
-)
+@profile_option()
 @click.option("--detach", "-d", is_flag=True, help="Return when it is ready; it goes on in the background.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
 @click.option(
@@ -88,13 +82,15 @@ def start(
     if dry_run:
         from .plan import show_plan  # noqa: PLC0415 - only here
 
-        return show_plan(profile or _usual_profile(paths).name, settings, as_json=as_json)
+        return show_plan(profile or said_usual_profile(paths).name, settings, as_json=as_json)
     if ready_fd is not None:
         _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
     first = is_first(paths)
     if profile is None:
-        profile = _agreed_profile(paths, settings, yes=yes, force=force)
+        usual = said_usual_profile(paths)
+        welcome(usual, parse_settings(settings), paths, yes=yes, force=force)
+        profile = usual.name
     get = partial(prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address)
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
@@ -124,11 +120,7 @@ def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first:
 
 
 def _keep_open(ready_fd: int, *, detach: bool) -> None:
-    """
-    Let the daemon have it, which this process becomes.
-
-    Raises UsageError where it is not open, or cannot be passed on.
-    """
+    """Let the daemon have it, which this process becomes.  Raises UsageError where that cannot be."""
     if detach or os.name == "nt":
         raise UsageError("--ready-fd is for a start in the foreground, and not for Windows.")
     try:
@@ -140,12 +132,8 @@ def _keep_open(ready_fd: int, *, detach: bool) -> None:
 def _orders(
     found: Preparation, *, foreground: bool, ready_fd: int | None = None, farewell: Sequence[str] = ()
 ) -> bytes:
-    """
-    ``farewell`` is shown once it is ready, in the foreground.
-
-    Imported late, like all that can wait until the daemon has been spawned and imports beside us.
-    """
-    from ..plan.wire import listen_to_json, to_json  # noqa: PLC0415
+    """``farewell`` is shown once it is ready, in the foreground."""
+    from ..plan.wire import listen_to_json, to_json  # noqa: PLC0415 - the daemon is spawned before that
 
     listen = listen_to_json(found.listen) if found.listen else None
     orders = {"foreground": foreground, "ready_fd": ready_fd, "farewell": farewell}
@@ -160,19 +148,12 @@ def prepared(
     force: bool = False,
     refuse: Callable[[Profile], None] | None = None,
 ) -> Preparation:
-    """
-    The plan and its address, with all that it needs on disk; what a person should know is said on the way.
-
-    ``refuse`` may raise before anything is got.
-    """
+    """With all that it needs on disk; says what a person should know.  ``refuse`` may raise before that."""
     from ..prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
-    progress = StderrProgress()
-    heard = with_patience(progress, os.environ)
-    try:
+    with closing(StderrProgress()) as progress:  # what went wrong begins a line of its own
+        heard = with_patience(progress, os.environ)
         preparation = prepare(profile, settings, paths, heard, force=force, refuse=refuse)
-    finally:
-        progress.close()  # what went wrong begins a line of its own
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
@@ -188,19 +169,8 @@ def show_first_key(paths: Paths, found: Preparation) -> None:
     first_key(paths, found.plan, found.listen)
 
 
-def _agreed_profile(paths: Paths, settings: tuple[str, ...], *, yes: bool, force: bool) -> str:
-    """Where none is named; see `welcome`."""
-    usual = _usual_profile(paths)
-    welcome(usual, parse_settings(settings), paths, yes=yes, force=force)
-    return usual.name
-
-
-def _usual_profile(paths: Paths) -> Fit:
-    """
-    Where none is named: the last one used, else the one that fits this machine best; it is said which.
-
-    Raises NotFound where there is none.
-    """
+def said_usual_profile(paths: Paths) -> Fit:
+    """Where none is named; it is said which.  Raises NotFound where there is none."""
     from ..usual import usual_profile  # noqa: PLC0415 - as in `prepared`
 
     usual = usual_profile(paths)
@@ -209,11 +179,7 @@ def _usual_profile(paths: Paths) -> Fit:
 
 
 def refuse_a_second(paths: Paths) -> None:
-    """
-    Say early what the daemon's lock would say late.
-
-    Raises AlreadyRunning, naming what runs.
-    """
+    """Say early what the daemon's lock would say late.  Raises AlreadyRunning, naming what runs."""
     try:
         answer = client.ask(paths, {"op": "status"})
     except NotRunning:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -16,7 +16,7 @@ from ..daemon.places import record_file
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning
 from ..paths import Paths
 from .common import json_option
-from .output import duration, size, table
+from .output import duration, echo_json, echo_list, size
 
 Status = dict[str, Any]
 _WELL = {"ready", "sleeping"}
@@ -53,28 +53,18 @@ def ps(quiet: bool, as_json: bool) -> int:
         servers = now.get("servers") or [now["server"]]
     except NotRunning:
         servers = []
-    if as_json:
-        click.echo(json.dumps({"schema": 1, "servers": servers}))
-    elif quiet:
+    headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts")
+    if quiet and not as_json:
         click.echo("".join(f"{server['profile']}\n" for server in servers), nl=False)
     else:
-        headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts")
-        click.echo(table(headers, [_row(server) for server in servers]))
+        echo_list("servers", servers, headers, _row, as_json=as_json)
     return EXIT_OK
 
 
-def _row(server: Status) -> list[str]:
-    return [
-        _text(server["profile"]),
-        server["state"],
-        _text(server["build"]),
-        _text(server["flavour"]),
-        _text(server["pid"]),
-        size(server["memory_bytes"]),
-        _text(server["port"]),
-        duration(server["uptime_seconds"]),
-        str(server["restarts"]),
-    ]
+def _row(server: Mapping[str, Any]) -> list[str]:
+    names = [_text(server[name]) for name in ("profile", "state", "build", "flavour", "pid")]
+    memory, up = size(server["memory_bytes"]), duration(server["uptime_seconds"])
+    return [*names, memory, _text(server["port"]), up, str(server["restarts"])]
 
 
 def _text(value: object) -> str:
@@ -103,7 +93,7 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     failure = record.failure if record and record.state == "failed" else None
     if as_json:
         server = {"state": "stopped", "profile": record.profile if record else None, "last_failure": failure}
-        click.echo(json.dumps({"schema": 1, "daemon": None, "server": server}))
+        echo_json(daemon=None, server=server)
         return error.exit_code
     if failure is not None and record is not None:
         click.echo("\n".join(["state     not running", *_failure_lines(failure)]))
@@ -133,10 +123,9 @@ def _lines(now: Status) -> Iterator[str]:
     if server["log_dropped_bytes"]:
         yield f"warning   {size(server['log_dropped_bytes'])} of the log could not be written"
     if server["last_failure"]:
-        lines = list(_failure_lines(server["last_failure"]))
-        yield from (
-            lines if server["state"] not in _WELL else [lines[0], "          goss-supervisor logs --previous"]
-        )
+        first, *rest = _failure_lines(server["last_failure"])
+        yield first
+        yield from rest if server["state"] not in _WELL else ["          goss-supervisor logs --previous"]
 
 
 def _memory(memory: Status | None) -> Iterator[str]:

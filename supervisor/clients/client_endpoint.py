@@ -87,11 +87,7 @@ _EVERYWHERE = frozenset(("0.0.0.0", "::", "*"))  # noqa: S104 - compared, not bo
 
 
 def endpoint_of_profile(profile: Profile, *, has_keys: bool) -> ClientEndpoint:
-    """
-    What it will be like once this profile runs; ``has_keys`` says that ``key add`` made one.
-
-    Raises ConfigError for one that listens on a Unix socket, which no client of these can be given.
-    """
+    """Once this profile runs; ``has_keys`` by ``key add``.  Raises ConfigError for one on a Unix socket."""
     listen, server, host = profile.listen, profile.server, _with_a_port(profile.listen.host)
     scheme = "https" if "ssl-key-file" in server else "http"
     own_keys = bool(_KEYS & server.keys()) or _KEY_VARIABLE in profile.env
@@ -131,10 +127,8 @@ def endpoint_of_offer(profile: Profile, running: ClientEndpoint) -> ClientEndpoi
 
 def _with_a_port(host: str) -> str:
     if is_socket_path(host):
-        raise ConfigError(
-            f"The server listens on the Unix socket {host}; clients want a host and a port.",
-            hint="Set listen.host to 127.0.0.1.",
-        )
+        problem = f"The server listens on the Unix socket {host}; clients want a host and a port."
+        raise ConfigError(problem, hint="Set listen.host to 127.0.0.1.")
     return host
 
 

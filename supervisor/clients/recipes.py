@@ -17,9 +17,8 @@ _AGENT_TOKENS = 32_768
 
 def key_steps(endpoint: ClientEndpoint, how: str = "") -> tuple[str, ...]:
     """Where the key is; ``how`` is what this client wants beside that."""
-    if endpoint.key_env is None:
-        return ()
-    return (where_the_key_is(endpoint.key_env), how) if how else (where_the_key_is(endpoint.key_env),)
+    where = where_the_key_is(endpoint.key_env) if endpoint.key_env else ""
+    return tuple(filter(None, (where, how))) if where else ()
 
 
 def where_the_key_is(key_env: str) -> str:
@@ -34,10 +33,8 @@ def context_steps(endpoint: ClientEndpoint, *, agent: bool = False) -> tuple[str
         why = "the profile leaves it to llama-server"
         return (f"The size of the context is not known ({why}) and left out: set ctx-size to have it here.",)
     if agent and tokens < _AGENT_TOKENS:
-        few = (
-            f"A context of {tokens} tokens is small for an agent, which has 10,000 to 25,000 of its own in it"
-        )
-        return (f"{few}: set ctx-size to {_AGENT_TOKENS} or more.",)
+        few = f"A context of {tokens} tokens is small for an agent, which has 10,000 to 25,000 of its own"
+        return (f"{few} in it: set ctx-size to {_AGENT_TOKENS} or more.",)
     return ()
 
 
@@ -54,14 +51,10 @@ def cline(endpoint: ClientEndpoint) -> Recipe:
     }
     width = max(map(len, fields)) + 1
     text = "".join(f"{name + ':':<{width}} {value}\n" for name, value in fields.items() if value)
-    where = (
-        "Cline: settings (the gear of its panel), API Configuration; the last ones under Model Configuration"
-    )
-    steps = (
-        *context_steps(endpoint, agent=True),
-        *key_steps(endpoint, "Cline reads no environment: paste the key itself into its field."),
-    )
-    return Recipe((Snippet(where, "text", text),), steps)
+    panel = "settings (the gear of its panel), API Configuration; the last ones under Model Configuration"
+    key = key_steps(endpoint, "Cline reads no environment: paste the key itself into its field.")
+    steps = (*context_steps(endpoint, agent=True), *key)
+    return Recipe((Snippet(f"Cline: {panel}", "text", text),), steps)
 
 
 def continue_(endpoint: ClientEndpoint) -> Recipe:
@@ -109,7 +102,7 @@ answer = client.chat.completions.create(
 )
 print(answer.choices[0].message.content)
 """
-    return Recipe((Snippet("hello.py", "python", text),), (_pip_install("openai"), *key_steps(endpoint)))
+    return _python_recipe("openai", text, endpoint)
 
 
 def anthropic_python(endpoint: ClientEndpoint) -> Recipe:
@@ -124,7 +117,7 @@ answer = client.messages.create(
 )
 print("".join(block.text for block in answer.content if block.type == "text"))
 """
-    return Recipe((Snippet("hello.py", "python", text),), (_pip_install("anthropic"), *key_steps(endpoint)))
+    return _python_recipe("anthropic", text, endpoint)
 
 
 def _python_imports(package: str, endpoint: ClientEndpoint) -> str:
@@ -135,8 +128,9 @@ def _python_key(endpoint: ClientEndpoint) -> str:
     return f"os.environ[{quoted(endpoint.key_env)}]" if endpoint.key_env else quoted("none")
 
 
-def _pip_install(package: str) -> str:
-    return f"pip install {package}, then python hello.py."
+def _python_recipe(package: str, text: str, endpoint: ClientEndpoint) -> Recipe:
+    steps = (f"pip install {package}, then python hello.py.", *key_steps(endpoint))
+    return Recipe((Snippet("hello.py", "python", text),), steps)
 
 
 def claude_code(endpoint: ClientEndpoint) -> Recipe:
@@ -151,21 +145,17 @@ def claude_code(endpoint: ClientEndpoint) -> Recipe:
         "ANTHROPIC_BASE_URL": endpoint.url,
         **({} if endpoint.key_env else {"ANTHROPIC_AUTH_TOKEN": "none"}),
         "ANTHROPIC_MODEL": endpoint.model,
-        "ANTHROPIC_DEFAULT_OPUS_MODEL": endpoint.model,
-        "ANTHROPIC_DEFAULT_SONNET_MODEL": endpoint.model,
-        "ANTHROPIC_DEFAULT_HAIKU_MODEL": endpoint.model,
+        **{f"ANTHROPIC_DEFAULT_{tier}_MODEL": endpoint.model for tier in ("OPUS", "SONNET", "HAIKU")},
         **_claude_limits(endpoint),
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }
-    how = (
-        f'Settings know no variables: export ANTHROPIC_AUTH_TOKEN="${endpoint.key_env}" where claude starts.'
-    )
+    export = f'export ANTHROPIC_AUTH_TOKEN="${endpoint.key_env}" where claude starts.'
     steps = (
         "In .claude/settings.local.json of a project it holds for that project only.",
         "An ANTHROPIC_API_KEY in the environment would be sent as well: unset it.",
         *context_steps(endpoint, agent=True),
-        *key_steps(endpoint, how),
+        *key_steps(endpoint, f"Settings know no variables: {export}"),
     )
     return Recipe((Snippet("~/.claude/settings.json", "json", _json({"env": env})),), steps)
 
@@ -238,10 +228,8 @@ def opencode(endpoint: ClientEndpoint) -> Recipe:
         "model": f"goss/{endpoint.model}",
         "provider": {"goss": provider},
     }
-    steps = (
-        *context_steps(endpoint, agent=True),
-        *key_steps(endpoint, "It must be set where opencode starts."),
-    )
+    key = key_steps(endpoint, "It must be set where opencode starts.")
+    steps = (*context_steps(endpoint, agent=True), *key)
     where = "~/.config/opencode/opencode.json, or opencode.json at the root of a project"
     return Recipe((Snippet(where, "json", _json(config)),), steps)
 
@@ -264,21 +252,17 @@ def open_webui(endpoint: ClientEndpoint) -> Recipe:
     Docker Desktop passes requests on to it, under a name that the door does not let in by itself.
     """
     through = _through_the_host(endpoint)
+    bridged = _docker_run(_BRIDGE, through, endpoint)
     if not endpoint.is_local:
-        return Recipe(
-            (Snippet("A shell", "sh", _docker_run(_BRIDGE, through, endpoint)),), _webui_steps(endpoint)
-        )
+        return Recipe((Snippet("A shell", "sh", bridged),), _webui_steps(endpoint))
     files = (
         Snippet("A shell on Linux", "sh", _docker_run(_OURS, endpoint.api, endpoint)),
-        Snippet(
-            "A shell on macOS or Windows (Docker Desktop)", "sh", _docker_run(_BRIDGE, through, endpoint)
-        ),
+        Snippet("A shell on macOS or Windows (Docker Desktop)", "sh", bridged),
         Snippet("The profile, for Docker Desktop", "yaml", f"gateway:\n  allow-hosts: {_HOST}\n"),
     )
     why = "A container does not reach 127.0.0.1 of its host, where the server listens"
-    step = (
-        f"{why}: hence the network of the host on Linux. The other way is listen.host: 0.0.0.0, with a key."
-    )
+    other = "The other way is listen.host: 0.0.0.0, with a key."
+    step = f"{why}: hence the network of the host on Linux. {other}"
     return Recipe(files, (step, *_webui_steps(endpoint)))
 
 
@@ -302,9 +286,8 @@ def _docker_run(network: tuple[str, ...], api: str, endpoint: ClientEndpoint) ->
 
 
 def _webui_steps(endpoint: ClientEndpoint) -> tuple[str, ...]:
-    again = (
-        "Its variables count at its first start only: later it is Admin Settings, Connections, OpenAI API."
-    )
+    later = "later it is Admin Settings, Connections, OpenAI API."
+    again = f"Its variables count at its first start only: {later}"
     return ("It answers on http://localhost:3000.", again, *key_steps(endpoint))
 
 

@@ -58,15 +58,10 @@ def _plain(name: str) -> str:
 def _both(first: Gpu, second: Gpu) -> Gpu:
     """Each field from ``first`` if it knows it; the figures of the memory belong together."""
     memory = first if first.memory_bytes is not None else second
+    figures = {name: getattr(memory, name) for name in ("memory_bytes", "free_bytes", "shared_bytes")}
     link = _filled(first.link, second.link) if first.link and second.link else first.link or second.link
-    return replace(
-        _filled(first, second),
-        memory_bytes=memory.memory_bytes,
-        free_bytes=memory.free_bytes,
-        shared_bytes=memory.shared_bytes,
-        link=link,
-        sources=tuple(dict.fromkeys((*first.sources, *second.sources))),
-    )
+    sources = tuple(dict.fromkeys((*first.sources, *second.sources)))
+    return replace(_filled(first, second), **figures, link=link, sources=sources)
 
 
 def _filled(first: _Record, second: _Record) -> _Record:

@@ -31,19 +31,7 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _POWERSHELL_ASSIGNMENT = re.compile(r"\$env:(\w+)=?(.*)", re.DOTALL | re.IGNORECASE)
 _REDIRECTION = re.compile(r"(?:\d|&)?>.*")
 _NO_LAUNCH = {
-    "rem",
-    "::",
-    "cd",
-    "pushd",
-    "mkdir",
-    "git",
-    "cmake",
-    "make",
-    "ninja",
-    "brew",
-    "which",
-    "where",
-    "echo",
+    *("rem", "::", "cd", "pushd", "mkdir", "git", "cmake", "make", "ninja", "brew", "which", "where", "echo")
 }
 _SERVER = "llama-server"
 _INVISIBLE = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u200b": None, "\ufeff": None, "\r": "\n"})
@@ -97,16 +85,13 @@ def _command(line: Sequence[Word]) -> tuple[int, str, int] | None:
 
 def _assignments(words: Sequence[str], *, whole: bool) -> dict[str, str]:
     """What the words before a program, or (``whole``) a line of its own, put into the environment."""
-    env: dict[str, str] = {}
     if whole and words[0].lower() == "set" and (found := _ASSIGNMENT.fullmatch(" ".join(words[1:]))):
         return {found[1]: found[2]}
     if whole and (found := _POWERSHELL_ASSIGNMENT.fullmatch(words[0])):
         return {found[1]: found[2] or " ".join(words[1:]).removeprefix("=").strip()}
     exported = not whole or words[0] in {"export", "env"} or all(map(_ASSIGNMENT.fullmatch, words))
-    for word in words if exported else ():
-        if found := _ASSIGNMENT.fullmatch(word):
-            env[found[1]] = found[2]
-    return env
+    matches = map(_ASSIGNMENT.fullmatch, words if exported else ())
+    return {found[1]: found[2] for found in matches if found}
 
 
 def _until_redirection(words: Sequence[Word]) -> Iterator[str]:
@@ -118,10 +103,8 @@ def _until_redirection(words: Sequence[Word]) -> Iterator[str]:
 
 def _not_one(found: Sequence[CommandLine]) -> UsageError:
     if found:
-        return UsageError(
-            f"There are {len(found)} llama-server commands in this text, and one is wanted.",
-            hint="Paste them one by one.",
-        )
+        problem = f"There are {len(found)} llama-server commands in this text, and one is wanted."
+        return UsageError(problem, hint="Paste them one by one.")
     return UsageError(
         "There is no llama-server command in this text.",
         hint="Paste the whole line, beginning with llama-server (or llama serve).",
@@ -201,10 +184,8 @@ class _Scanner:
             return False
         self.at = found.end()
         self.at = self._line_end() + 1
-        if comments := _COMMENT_LINES.match(
-            self.text, self.at
-        ):  # sh would stop here; articles do not mean it
-            self.at = comments.end()
+        comments = _COMMENT_LINES.match(self.text, self.at)  # sh would stop here; articles do not mean it
+        self.at = comments.end() if comments else self.at
         return True
 
     def _line_end(self) -> int:
@@ -260,10 +241,5 @@ class _Scanner:
 
 
 def split_lines(text: str, *, windows: bool) -> list[list[Word]]:
-    """
-    The commands of ``text`` as words: continuation lines joined, comments dropped.
-
-    With ``windows`` a backslash is part of a path; otherwise it escapes, as in sh.  Raises UsageError
-    for a quote that is never closed.
-    """
+    """Commands as words; in ``windows`` no backslash escapes.  Raises UsageError for an open quote."""
     return _Scanner(text, windows).run()

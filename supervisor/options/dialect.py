@@ -86,9 +86,7 @@ ROWS = (
     Era("log-colors", "off", (), "off is this build's default", "common/arg.cpp", lists=("--log-colors",)),
     Era("spec-draft-n-max", ANY, ("--draft-max", VALUE), "--draft-max is this build's name for it", _SPEC),
     Era("spec-draft-n-min", ANY, ("--draft-min", VALUE), "--draft-min is this build's name for it", _SPEC),
-    Era(
-        "checkpoint-min-step", ANY, ("--checkpoint-every-n-tokens", VALUE), "its older name", "b8218 to b9310"
-    ),
+    Era("checkpoint-min-step", ANY, ("--checkpoint-every-n-tokens", VALUE), "its older name", "b8218-b9310"),
     Era("gpu-layers", "all", ("--gpu-layers", "99"), _ALL, _NGL),
     Era("gpu-layers", "auto", (), _NUMBER, _NGL, ("--gpu-layers",)),
     Era("spec-draft-ngl", "all", ("--gpu-layers-draft", "99"), _ALL, _NGL),
@@ -115,13 +113,14 @@ REFUSED = (
 GONE: Mapping[str, str] = {
     "ctx-size-draft": "--ctx-size-draft was removed in b9109",
     "spec-replace": "--spec-replace was removed in b9109",
-    "spec-ngram-size-n": "since b8955 each kind of n-gram has its own: --spec-ngram-simple-size-n",
-    "spec-ngram-size-m": "since b8955 each kind of n-gram has its own: --spec-ngram-simple-size-m",
-    "spec-ngram-min-hits": "since b8955 each kind of n-gram has its own: --spec-ngram-simple-min-hits",
-    "hf-repo-v": "speech was removed from llama-server in b10270",
-    "hf-file-v": "speech was removed from llama-server in b10270",
-    "model-vocoder": "speech was removed from llama-server in b10270",
-    "tts-use-guide-tokens": "speech was removed from llama-server in b10270",
+    **{
+        f"spec-ngram-{part}": f"since b8955 each kind of n-gram has its own: --spec-ngram-simple-{part}"
+        for part in ("size-n", "size-m", "min-hits")
+    },
+    **dict.fromkeys(
+        ("hf-repo-v", "hf-file-v", "model-vocoder", "tts-use-guide-tokens"),
+        "speech was removed from llama-server in b10270",
+    ),
     "moe-cache-mib": "--moe-cache-mib came after b11434",
 }
 
@@ -130,14 +129,8 @@ PAIRED = ("lora-scaled", "control-vector-scaled")
 
 # Each of these adds to what was said before, in every era; every other option is said once.
 ACCUMULATING = (
-    "api-key",
-    "control-vector",
-    "control-vector-scaled",
-    "lora",
-    "lora-scaled",
-    "override-kv",
-    "override-tensor",
-    "spec-draft-override-tensor",
+    *("api-key", "control-vector", "control-vector-scaled", "lora", "lora-scaled", "override-kv"),
+    *("override-tensor", "spec-draft-override-tensor"),
 )
 
 LEGACY: Mapping[str, str] = {
@@ -163,9 +156,8 @@ def rendering(
 
 def refusal(meaning: str, value: OptionValue, capabilities: Capabilities) -> Era | None:
     """Why a build must not be told this, although its help would allow it."""
-    return next(
-        (r for r in REFUSED if (r.meaning, r.value) == (meaning, value) and r.applies_to(capabilities)), None
-    )
+    rows = (row for row in REFUSED if (row.meaning, row.value) == (meaning, value))
+    return next((row for row in rows if row.applies_to(capabilities)), None)
 
 
 def source_of_switch(meaning: str) -> str:
@@ -174,11 +166,7 @@ def source_of_switch(meaning: str) -> str:
 
 
 def modern(meaning: str, said: Mapping[str, OptionValue]) -> tuple[Era, OptionValue]:
-    """
-    Today's value of what was said with options of ``LEGACY`` (all of one meaning), and the row that knows.
-
-    Several switches make one value: ``mlock`` alone also maps, with ``no-mmap`` it does not.
-    """
+    """What options of ``LEGACY`` of one meaning say: ``mlock`` also maps, with ``no-mmap`` it does not."""
     told = {f"--{name}" if value is not False else f"--no-{name}": value for name, value in said.items()}
     rows = [row for row in ROWS if row.meaning == meaning and told.keys() >= set(row.says) - {VALUE}]
     row = max(rows, key=lambda row: len(row.says))  # the first of the longest

@@ -25,14 +25,9 @@ _SUMMARY_ENDS = re.compile(
     r"|\s+example:|(?<!max)(?<!e\.g)(?<!i\.e)\. | \(DEPRECATED|$"
 )
 _REPEATED = re.compile(r"repeated|multiple times|repeat to specify")
-_APPENDING = {
-    "--logit-bias",
-    "--reverse-prompt",
-    "--dry-sequence-breaker",
-}  # common/arg.cpp; the help is silent
-_REMOVED = (
-    "the argument has been removed"  # listed so that the parser can say so; not accepted (b8955, #22397)
-)
+# common/arg.cpp; the help is silent
+_APPENDING = {"--logit-bias", "--reverse-prompt", "--dry-sequence-breaker"}
+_REMOVED = "the argument has been removed"  # listed so that the parser can say so: b8955, #22397
 _SERVER_OPTIONS = ("--model", "--host", "--port")
 
 
@@ -96,9 +91,8 @@ class Capabilities:
             options = tuple(_option_from_json(entry) for entry in data["options"])
             return cls(data["build"], data["commit"], data["version"], options)
         except (KeyError, TypeError, AttributeError) as error:
-            raise VerificationFailed(
-                f"The stored capabilities of a build are not readable: {error}."
-            ) from error
+            problem = f"The stored capabilities of a build are not readable: {error}."
+            raise VerificationFailed(problem) from error
 
 
 def _option_from_json(entry: Mapping[str, Any]) -> HelpOption:
@@ -113,8 +107,7 @@ def parse_help(help_text: str, version_text: str = "") -> Capabilities:
     Raises VerificationFailed if the text is not the help of a llama-server.  A version that cannot be
     read is an unknown one, not an error: local builds say ``build 0, commit unknown``.
     """
-    options = parse_options(help_text)
-    capabilities = Capabilities(*parse_version(version_text), options)
+    capabilities = Capabilities(*parse_version(version_text), parse_options(help_text))
     if missing := [name for name in _SERVER_OPTIONS if capabilities.find(name) is None]:
         raise VerificationFailed(
             f"This is not the --help of a llama-server: it lists no {', '.join(missing)}.",

@@ -39,11 +39,7 @@ class Translation:
 
 _NUMERIC_HINTS = {"N", "PORT", "INDEX", "SEED", "SECONDS", "SIMILARITY", "P", "L", "<0|1>", "<0...100>"}
 _FRACTIONAL_HINTS = {"SIMILARITY", "P", "L"}
-_FRACTIONAL = {
-    "--rope-scale",
-    "--rope-freq-base",
-    "--rope-freq-scale",
-}  # their help shows no number to tell by
+_FRACTIONAL = {"--rope-scale", "--rope-freq-base", "--rope-freq-scale"}  # no number in the help to tell by
 _TRUE = {"true", "on", "yes", "enabled", "1"}
 _FALSE = {"false", "off", "no", "disabled", "0"}
 _INT32 = 2**31  # std::stoi
@@ -85,10 +81,9 @@ def _is_fractional(option: HelpOption) -> bool:
 
 def read_value(option: HelpOption, value: OptionValue) -> OptionValue:
     """
-    The one form of a value that every spelling of it comes down to; raises BadValue.
+    The one form of a value that every spelling of it comes down to; raises BadOptionValue.
 
-    Flags are bools, on|off|auto options words, numbers int or float; several values are one string
-    with commas where the option takes such a list, and a tuple where the option is repeated.
+    Several values are a string with commas where the option takes such a list, else a tuple.
     """
     if isinstance(value, tuple):
         return _read_several(option, tuple(str(item) for item in value))
@@ -105,9 +100,8 @@ def _read_several(option: HelpOption, items: tuple[str, ...]) -> OptionValue:
             raise BadOptionValue(f"takes {option.arity} values ({option.value_hint}), not {len(items)}")
         return items
     if not items or not option.many:
-        raise BadOptionValue(
-            f"takes {'at least ' if option.many else ''}one value, not a list of {len(items)}"
-        )
+        least = "at least one" if option.many else "one"
+        raise BadOptionValue(f"takes {least} value, not a list of {len(items)}")
     if option.many == "comma":
         return read_value(option, ",".join(items))
     return items if len(items) > 1 else read_value(option, items[0])
@@ -127,8 +121,8 @@ def _read_switch(option: HelpOption, value: OptionValue) -> str:
 
 
 def _read_integer(option: HelpOption, value: OptionValue) -> int | str:
-    if isinstance(value, bool):
-        return _read_bit(option, value=value)
+    if isinstance(value, bool) and option.allowed == ("0", "1"):
+        return int(value)
     word = str(value).strip()
     if word.lower() in option.words:
         return word.lower()
@@ -141,12 +135,6 @@ def _read_integer(option: HelpOption, value: OptionValue) -> int | str:
     if option.allowed:
         _member(option, str(number), value)
     return number
-
-
-def _read_bit(option: HelpOption, *, value: bool) -> int:
-    if option.allowed != ("0", "1"):
-        raise BadOptionValue(f"takes a whole number, not {_shown(value)}")
-    return int(value)
 
 
 def _read_number(_option: HelpOption, value: OptionValue) -> float:
@@ -192,13 +180,9 @@ def words_of(value: OptionValue) -> tuple[str, ...]:
 
 
 def check_fits(option: HelpOption, value: OptionValue) -> None:
-    """Check a value that was already read against what another build's help allows; raises BadValue."""
-    wanted = option_kind(option)
-    if (
-        wanted in {OptionKind.INTEGER, OptionKind.NUMBER}
-        and isinstance(value, str)
-        and value not in option.words
-    ):
+    """Check a value that was read already against what another build allows; raises BadOptionValue."""
+    is_number = option_kind(option) in {OptionKind.INTEGER, OptionKind.NUMBER}
+    if is_number and isinstance(value, str) and value not in option.words:
         raise BadOptionValue(f"takes a number, not {value!r},")
     if option.allowed:
         _member(option, str(value), value)

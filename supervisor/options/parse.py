@@ -84,7 +84,7 @@ class _ArgumentReader:
         option = reading.option
         if not option.takes_value:
             self._say(spelling, True)
-        elif option_kind(option) is OptionKind.SWITCH and not self._switch_word_follows():
+        elif option_kind(option) is OptionKind.SWITCH and self._peek().lower() not in _SWITCH_WORDS:
             source = dialect.source_of_switch(reading.name)
             reason = "without a value it meant on, and now it takes one"
             self._note(spelling, spelling, "on", reason=reason, source=source)
@@ -98,12 +98,8 @@ class _ArgumentReader:
         values: list[str] = []
         while len(values) < reading.option.arity and self._value_follows():
             values.append(self._take())
-        if (
-            reading.name in dialect.PAIRED
-            and values
-            and ":" not in values[0]
-            and _NUMBER.match(self._peek() or "")
-        ):
+        is_paired = reading.name in dialect.PAIRED and values and ":" not in values[0]
+        if is_paired and _NUMBER.match(self._peek()):
             values[0] += ":" + self._take()
         return values
 
@@ -131,15 +127,12 @@ class _ArgumentReader:
         self.at += 1
         return self.words[self.at - 1]
 
-    def _peek(self) -> str | None:
-        return self.words[self.at] if self.at < len(self.words) else None
-
-    def _switch_word_follows(self) -> bool:
-        return (self._peek() or "").lower() in _SWITCH_WORDS
+    def _peek(self) -> str:
+        """The next word; "" at the end."""
+        return self.words[self.at] if self.at < len(self.words) else ""
 
     def _value_follows(self) -> bool:
-        following = self._peek()
-        return following is not None and not _is_option(following)
+        return self.at < len(self.words) and not _is_option(self._peek())
 
 
 def _is_option(word: str) -> bool:
@@ -181,9 +174,8 @@ def parse_option(written: str, value: OptionValue) -> GivenOption | OptionProble
     if (reading := understand(written)) is None:
         return unknown_option(written)
     if reading.is_action:
-        return OptionProblem(
-            written, f"{written} makes llama-server print something and exit; it is not for serving"
-        )
+        problem = f"{written} makes llama-server print something and exit; it is not for serving"
+        return OptionProblem(written, problem)
     try:
         positive = read_value(reading.option, value)
         return GivenOption(written, reading.name, not positive if reading.negated else positive)
@@ -199,11 +191,7 @@ def unknown_option(written: str) -> OptionProblem:
 def resolve_meanings(
     given: Sequence[GivenOption], problems: Iterable[OptionProblem] = (), *, last_wins: bool
 ) -> ParsedOptions:
-    """
-    Today's meanings of what was said, in the order of first mention.
-
-    A thing said twice is a Problem, or with ``last_wins`` (as on a command line) a translation.
-    """
+    """Today's meanings; said twice is a problem, or with ``last_wins`` (a command line) a translation."""
     problems, translations = list(problems), list[Translation]()
     options: dict[str, OptionValue] = {}
     written: dict[str, str] = {}
@@ -213,9 +201,8 @@ def resolve_meanings(
         elif last_wins:
             options[each.name] = _added_or_replaced(each, options[each.name], translations)
         else:
-            problems.append(
-                OptionProblem(each.written, f"{each.written} and {written[each.name]} are the same option")
-            )
+            same = f"{each.written} and {written[each.name]} are the same option"
+            problems.append(OptionProblem(each.written, same))
     return ParsedOptions(options, tuple(translations), tuple(problems))
 
 
@@ -237,9 +224,8 @@ def _modernised(given: Sequence[GivenOption], translations: list[Translation]) -
 def _modern(meaning: str, parts: dict[str, GivenOption], translations: list[Translation]) -> GivenOption:
     row, value = dialect.modern(meaning, {name: part.value for name, part in parts.items()})
     written = " ".join(dict.fromkeys(part.written for part in parts.values()))
-    translations.append(
-        Translation(written, (f"--{meaning}", str(value)), f"today's name of {written}", row.source)
-    )
+    said = (f"--{meaning}", str(value))
+    translations.append(Translation(written, said, f"today's name of {written}", row.source))
     return GivenOption(written, meaning, value)
 
 
@@ -247,8 +233,7 @@ def _added_or_replaced(
     given: GivenOption, before: OptionValue, translations: list[Translation]
 ) -> OptionValue:
     reading = understand(f"--{given.name}")
-    repeats = reading is not None and reading.option.many == "repeat"
-    if repeats:
+    if reading is not None and reading.option.many == "repeat":
         return (*words_of(before), *words_of(given.value))
     if given.name in dialect.ACCUMULATING:
         return f"{before},{given.value}"
@@ -259,14 +244,8 @@ def _added_or_replaced(
 
 
 def normalise(options: Mapping[str, OptionValue]) -> ParsedOptions:
-    """
-    Options as users write them, ``no_mmap: true`` or ``-ngl: 99``, keyed by canonical name.
-
-    Unknown keys, values that do not fit, and two spellings of one meaning are problems; the options
-    of the result are those without one.
-    """
+    """Options as users write them, ``no_mmap: true`` or ``-ngl: 99``: those without a problem."""
     parsed = [parse_option(key, value) for key, value in options.items()]
     given = [each for each in parsed if isinstance(each, GivenOption)]
-    return resolve_meanings(
-        given, (each for each in parsed if not isinstance(each, GivenOption)), last_wins=False
-    )
+    problems = [each for each in parsed if isinstance(each, OptionProblem)]
+    return resolve_meanings(given, problems, last_wins=False)

@@ -27,17 +27,13 @@ if TYPE_CHECKING:
 class Rendered:
     """The argument list for one build; usable only when ``problems`` is empty."""
 
-    argv: tuple[str, ...]
+    argv: tuple[str, ...] = ()
     translations: tuple[Translation, ...] = ()
     problems: tuple[OptionProblem, ...] = ()
 
 
 def render(options: Mapping[str, OptionValue], capabilities: Capabilities) -> Rendered:
-    """
-    The argument list, in the order of ``options``, that makes this build do what they mean.
-
-    Secrets are left out, saying which environment variable carries them (``SECRETS``).
-    """
+    """In the order of ``options``; secrets are left out, saying which environment variable has them."""
     parts = [_one(key, value, capabilities) for key, value in options.items()]
     return Rendered(
         tuple(chain.from_iterable(part.argv for part in parts)),
@@ -53,20 +49,18 @@ def _one(key: str, value: OptionValue, capabilities: Capabilities) -> Rendered:
         return _problem(key, f"neither this release nor {_build(capabilities)} knows {key}", capabilities)
     reading = understand(name)
     if reading is not None and reading.is_action:
-        return Rendered(
-            (), (), (OptionProblem(key, f"--{name} makes llama-server print something and exit"),)
-        )
+        problem = OptionProblem(key, f"--{name} makes llama-server print something and exit")
+        return Rendered(problems=(problem,))
     if name in SECRETS:
         reason = f"passed as {SECRETS[name]} in the environment: secrets never stand in an argument list"
-        return Rendered((), (Translation(key, (), reason),))
+        return Rendered(translations=(Translation(key, (), reason),))
     try:
         value = read_value(meaning, value)
     except BadOptionValue as error:
-        return Rendered((), (), (OptionProblem(key, f"--{name} {error}"),))
+        return Rendered(problems=(OptionProblem(key, f"--{name} {error}"),))
     if refused := dialect.refusal(name, value, capabilities):
-        return _problem(
-            key, f"{_build(capabilities)} cannot do {name}: {value}: {refused.reason}", capabilities
-        )
+        why = f"{_build(capabilities)} cannot do {name}: {value}: {refused.reason}"
+        return _problem(key, why, capabilities)
     if meaning.takes_value:
         return _valued(name, value, meaning, capabilities)
     return _flag(name, meaning, capabilities, wanted=bool(value))
@@ -80,11 +74,10 @@ def _flag(name: str, meaning: HelpOption, capabilities: Capabilities, *, wanted:
     if opposite:
         default = "on unless it is switched off" if wanted else "off unless it is switched on"
         note = Translation(name, (), f"left out: in {_build(capabilities)} it is {default}")
-        return Rendered((), (note,) if meaning.negative_names else ())
+        return Rendered(translations=(note,) if meaning.negative_names else ())
     if not wanted and meaning.default not in {"enabled", "true", "prefill"}:
-        return Rendered(
-            (), (Translation(name, (), f"left out: {_build(capabilities)} has no --{name} at all"),)
-        )
+        note = Translation(name, (), f"left out: {_build(capabilities)} has no --{name} at all")
+        return Rendered(translations=(note,))
     return _otherwise(name, wanted, capabilities)
 
 
@@ -129,9 +122,8 @@ def _several(name: str, value: str, said: str, option: HelpOption, capabilities:
     if len(items) == 1:
         return Rendered((said, value), _renamed(name, said, option))
     if option.many != "repeat" and name not in dialect.ACCUMULATING:
-        return _problem(
-            name, f"{_build(capabilities)} takes one value for {said}, not {value!r}", capabilities
-        )
+        why = f"{_build(capabilities)} takes one value for {said}, not {value!r}"
+        return _problem(name, why, capabilities)
     argv = _repeated(said, tuple(items))
     return Rendered(argv, (Translation(name, argv, "this build wants the option once for each value"),))
 
@@ -150,7 +142,7 @@ def _otherwise(name: str, value: OptionValue, capabilities: Capabilities, why: s
 
 def _problem(key: str, message: str, capabilities: Capabilities) -> Rendered:
     spellings = tuple(name for option in capabilities.options for name in option.names)
-    return Rendered((), (), (OptionProblem(key, message, closest(key, spellings)),))
+    return Rendered(problems=(OptionProblem(key, message, closest(key, spellings)),))
 
 
 def _build(capabilities: Capabilities) -> str:

@@ -25,6 +25,7 @@ NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 _MANY = 1_000_000
+_VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
 
 
 class Limits(TypedDict, total=False):
@@ -72,15 +73,8 @@ class Match:
     arch: tuple[str, ...] = key((), "The processor's architecture.", words=("x86_64", "arm64"))
     ram_min_bytes: int | None = key(None, "At least this much memory, as the system reports it.", "ram.min")
     ram_max_bytes: int | None = key(None, "At most this much memory.", "ram.max")
-    gpu_vendor: tuple[str, ...] = key(
-        (),
-        "Who made the GPU; 'none' is a machine without one.",
-        "gpu.vendor",
-        words=("nvidia", "amd", "intel", "apple", "qualcomm", "none"),
-    )
-    gpu_name: str | None = key(
-        None, "A pattern for its name, as in '*RTX 4060 Ti*'; case does not matter.", "gpu.name"
-    )
+    gpu_vendor: tuple[str, ...] = key((), "Who made it; 'none': there is none.", "gpu.vendor", words=_VENDORS)
+    gpu_name: str | None = key(None, "A pattern for its name: '*RTX 4060 Ti*', in any case.", "gpu.name")
     gpu_memory_min_bytes: int | None = key(None, "At least this much memory of its own.", "gpu.memory")
     unified: bool | None = key(None, "Whether it shares the main memory.", "gpu.unified")
 
@@ -141,10 +135,7 @@ class ModelSource:
         pattern=r"[\w.-]+/[\w.-]+",
     )
     file: str | None = key(
-        None,
-        "The GGUF file in it; of a split model, the first part.",
-        what="a file name",
-        pattern=r"[^\s\\]+",
+        None, "The GGUF file in it; of a split one, the first part.", what="a file name", pattern=r"[^\s\\]+"
     )
     demo: bool = False
 
@@ -158,9 +149,7 @@ class Listen:
 @dataclass(frozen=True, slots=True)
 class Restart:
     policy: Literal["on-failure", "never"] = key("on-failure", "Whether the server comes back after it died.")
-    max_restarts: int = key(
-        5, "More restarts than this within the window: failed.", "max", least=0, most=1000
-    )
+    max_restarts: int = key(5, "More restarts than that in the window: failed.", "max", least=0, most=1000)
     window_seconds: float = key(600.0, "The time in which restarts are counted.", least=1)
     backoff_seconds: float = key(1.0, "The wait before a restart; doubles each time.")
     backoff_limit_seconds: float = key(60.0, "The longest wait.")
@@ -177,9 +166,7 @@ class Health:
         60.0, "Unanswered probes and no progress for this long: killed and restarted.", least=1
     )
     busy_timeout_seconds: float = key(
-        900.0,
-        "Unanswered probes for this long even though there is progress: killed and restarted.",
-        least=1,
+        900.0, "Unanswered probes for this long even though there is progress: killed and restarted.", least=1
     )
 
 
@@ -212,49 +199,33 @@ class GatewaySettings:
         "active",
         "A request for a model of another name: 'active' lets the running one answer, 'reject' answers 404.",
     )
-    min_warm_seconds: float = key(
-        30.0, "A model that became ready is not switched away from sooner than this."
-    )
+    min_warm_seconds: float = key(30.0, "For this long a model that became ready is not switched away from.")
     max_wait_seconds: float = key(
-        120.0,
-        "A request for another model waits at most this long for the running one to have nothing to do.",
+        120.0, "A request for another model waits at most this long for the running one to be free."
     )
     hold_timeout_seconds: float = key(
         600.0, "How long a request waits for a server that loads, restarts, switches or wakes."
     )
     drain_timeout_seconds: float = key(
-        120.0,
-        "How long requests under way may keep a switch waiting; then they are broken off, visibly.",
+        120.0, "How long requests under way may keep a switch waiting; then they are broken off, visibly."
     )
-    loading_state: bool = key(
-        False, "Tell streams that wait what they wait for, in comment lines that clients skip."
-    )
-    replay: bool = key(
-        True, "Send a request again, once, where the server died before the first byte of its answer."
-    )
+    loading_state: bool = key(False, "Tell waiting streams what they wait for, in comments clients skip.")
+    replay: bool = key(True, "Send a request again, once, if the server died before its answer's first byte.")
     idle_unload_seconds: float = key(
-        0.0,
-        "Without a request for this long the server gives its memory back; the next one wakes it.",
-        or_off=True,
+        0.0, "Without requests for so long the server gives its memory back; the next wakes it.", or_off=True
     )
     preload: bool = key(True, "Load the model at the start; else with the first request.")
     max_concurrent: int = key(
         0, "At most so many requests are answered at once; more wait.", least=0, most=_MANY, or_off=True
     )
     max_queue: int = key(256, "At most so many requests wait; one more is answered 429.", least=0, most=_MANY)
-    max_queue_bytes: int = key(
-        256 * MIB, "At most so much of their bodies is kept meanwhile.", "max-queue-bytes"
-    )
+    max_queue_bytes: int = key(256 * MIB, "At most so much of their bodies is kept.", "max-queue-bytes")
     max_connections: int = key(4096, "At most so many clients are connected.", least=1, most=_MANY)
     max_body_bytes: int = key(64 * MIB, "The largest body of a request.", least=1024)
     max_head_bytes: int = key(64 * 1024, "The largest head of a request.", least=1024, most=MIB)
-    idle_timeout_seconds: float = key(
-        120.0, "A connection without a request for this long is closed.", least=1
-    )
+    idle_timeout_seconds: float = key(120.0, "A connection idle for this long is closed.", least=1)
     client_timeout_seconds: float = key(
-        30.0,
-        "A client that sends or takes nothing for this long in the middle of a request is let go.",
-        least=1,
+        30.0, "A client that sends or takes nothing for this long within a request is let go.", least=1
     )
     allow_origins: tuple[str, ...] = key(
         (),
@@ -300,10 +271,7 @@ class Profile:
     stop: Stop = Stop()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     aliases: tuple[str, ...] = key(
-        (),
-        "Names by which clients may ask for the model.",
-        what="a model name or a list of them",
-        pattern=r"[^\s,]+",
+        (), "Names that clients know the model by.", what="a model name or a list of them", pattern=r"[^\s,]+"
     )
     placement: Placement = key(
         "engine",

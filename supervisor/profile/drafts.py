@@ -26,19 +26,16 @@ def new_profile(name: str, other: str, store: ProfileStore) -> Path:
     lines = render(rows_of_profile(base)).splitlines()
     said = "".join(f"# {line}\n" for line in lines if not line.startswith("description:"))
     text = (
-        f"{FIRST_LINE}description: {BASED_ON} {other}\nextends: {other}\n\n"
+        f"{FIRST_LINE}description: My own, based on {other}\nextends: {other}\n\n"
         f"# What {other} says.  Take the '#' and the blank away where yours is to be otherwise.\n{said}"
     )
-    return _create(name, text, store)
-
-
-BASED_ON = "My own, based on"
+    return create(name, text, store)
 
 
 def save_imported(imported: Imported, store: ProfileStore, *, named: bool) -> Path:
     """A name that the user gave must be free; one that was made from the model's gets a number."""
     name = imported.name if named else _free_name(imported.name, store)
-    return _create(name, imported.text, store)
+    return create(name, imported.text, store)
 
 
 def _free_name(name: str, store: ProfileStore) -> str:
@@ -46,7 +43,8 @@ def _free_name(name: str, store: ProfileStore) -> str:
     return next(each for n in itertools.count(1) if (each := name if n == 1 else f"{name}-{n}") not in taken)
 
 
-def _create(name: str, text: str, store: ProfileStore) -> Path:
+def create(name: str, text: str, store: ProfileStore) -> Path:
+    """A profile of the user's, with the schema beside it that its first line names."""
     path = store.create(name, text)
     _lay_schema(store)
     return path
@@ -92,7 +90,6 @@ class Draft:
         return saved
 
 
-_COMMAND_LINE = "command line"
 _VARIABLE = re.compile(r"\$\{?\w|%\w+%")
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
 
@@ -109,17 +106,13 @@ class Imported:
 def import_command(text: str, store: ProfileStore, name: str = "") -> Imported:
     """Raises ``ConfigError`` for options that make no sense, ``UsageError`` for a text without a server."""
     command = split_command(text)
-    layer = _layer(command)
+    builder = LayerBuilder("", "command line")
+    add_command_line(builder, command, Mark())
+    layer = builder.done()
     resolve_layer(layer, store)
     name = name or _name_from(layer)
     notes = (*layer.notes, *_advice(command, layer))
     return Imported(name, _imported_text(layer, notes), notes)
-
-
-def _layer(command: CommandLine) -> Layer:
-    builder = LayerBuilder("", _COMMAND_LINE)
-    add_command_line(builder, command, Mark())
-    return builder.done()
 
 
 def _name_from(layer: Layer) -> str:
@@ -134,9 +127,8 @@ def _name_from(layer: Layer) -> str:
 def _advice(command: CommandLine, layer: Layer) -> list[str]:
     advice = []
     if len(PureWindowsPath(command.program).parts) > 1:
-        advice.append(
-            f"the program was {command.program}; engine: {{source: path, path: …}} would take just that one"
-        )
+        just_that = "engine: {source: path, path: …} would take just that one"
+        advice.append(f"the program was {command.program}; {just_that}")
     if not any(key.startswith("model.") for key in layer.values):
         advice.append("no model was named; the profile needs one, or extends one that has")
     model = layer.values.get("model.path")
@@ -147,10 +139,8 @@ def _advice(command: CommandLine, layer: Layer) -> list[str]:
 
 def _imported_text(layer: Layer, notes: tuple[str, ...]) -> str:
     comments = "".join(f"# {line}\n" for note in notes for line in note.splitlines())
-    head = "# Imported from a llama-server command line.\n" + comments
-    return (
-        FIRST_LINE + head + render(rows_of_values({key: value.value for key, value in layer.values.items()}))
-    )
+    rows = rows_of_values({key: value.value for key, value in layer.values.items()})
+    return f"{FIRST_LINE}# Imported from a llama-server command line.\n{comments}{render(rows)}"
 
 
 _WIDTH = 100
@@ -192,19 +182,16 @@ def _head(name: str, ground: StarterBasis) -> Iterator[str]:
 
 
 def _engine(ground: StarterBasis) -> Iterator[str]:
-    said = ground.base.engine.flavour
-    if said:
+    survey = "`goss-supervisor engine survey`"
+    flavour, why = ground.flavour, f"The best for this machine: {ground.flavour_reason}."
+    if ground.base.engine.flavour:
+        flavour, why = ground.base.engine.flavour, f"What {ground.base.name} says; {survey} shows others."
+    if flavour:
         yield "engine:"
-        yield from _comment(f"What {ground.base.name} says; `goss-supervisor engine survey` shows others.", 2)
-        yield f"  flavour: {write_value(said)}"
-    elif ground.flavour:
-        yield "engine:"
-        yield from _comment(f"The best for this machine: {ground.flavour_reason}.", 2)
-        yield f"  flavour: {write_value(ground.flavour)}"
+        yield from _comment(why, 2)
+        yield f"  flavour: {write_value(flavour)}"
     else:
-        yield from _comment(
-            "No official build is known for this machine; see `goss-supervisor engine survey`."
-        )
+        yield from _comment(f"No official build is known for this machine; see {survey}.")
 
 
 def _is_cpu(ground: StarterBasis) -> bool:
@@ -215,9 +202,8 @@ def _placement(ground: StarterBasis) -> Iterator[str]:
     """Where the base has options of its own for it, ``auto`` would contradict them."""
     base = ground.base
     if base.placement == "pinned":
-        yield from _comment(
-            f"What goes to the GPU is what {base.name} says, as it was reported to run well; `plan` shows it."
-        )
+        reported = "as it was reported to run well; `plan` shows it."
+        yield from _comment(f"What goes to the GPU is what {base.name} says, {reported}")
     elif _is_cpu(ground):
         yield from _comment(
             "Everything lies in RAM, since the engine is for the CPU; `plan` shows how much that takes. "
@@ -265,11 +251,5 @@ def _comment(text: str, indent: int = 0) -> list[str]:
     """Wrapped; what is no character to be read, as a broken tool may tell of a machine, is left out."""
     lead = f"{' ' * indent}# "
     plain = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return textwrap.wrap(
-        plain,
-        _WIDTH,
-        initial_indent=lead,
-        subsequent_indent=lead,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+    lines = textwrap.TextWrapper(_WIDTH, lead, lead, break_on_hyphens=False, break_long_words=False)
+    return lines.wrap(plain)

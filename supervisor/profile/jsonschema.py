@@ -1,9 +1,4 @@
-"""
-A JSON Schema (draft 2020-12) of profiles, for completion and help in editors.
-
-Generated from ``fields`` and from the options that are known; ``profiles/schema.json`` is a copy
-that a test keeps fresh.  The program itself validates with positions, by ``load``, and is the judge.
-"""
+"""A JSON Schema (draft 2020-12) of profiles, for completion and help in editors; ``load`` is the judge."""
 
 from __future__ import annotations
 
@@ -109,17 +104,14 @@ def _server() -> JSON:
 def _options() -> dict[str, HelpOption]:
     """What ``server`` may hold, by today's name, with the options of other eras that have another one now."""
     spellings = [option.long_name for option in pinned().options] + [f"--{old}" for old in dialect.LEGACY]
-    readings = [
-        reading for spelling in spellings if (reading := understand(spelling)) and not reading.is_action
-    ]
-    return {reading.name: reading.option for reading in readings}
+    readings = [reading for spelling in spellings if (reading := understand(spelling))]
+    return {reading.name: reading.option for reading in readings if not reading.is_action}
 
 
 def _option(option: HelpOption) -> JSON:
     one = _one_value(option)
-    return (
-        {"anyOf": [one, {"type": "array", "items": {"type": ["string", "number"]}}]} if option.many else one
-    )
+    several: JSON = {"type": "array", "items": {"type": ["string", "number"]}}
+    return {"anyOf": [one, several]} if option.many else one
 
 
 def _one_value(option: HelpOption) -> JSON:

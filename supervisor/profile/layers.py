@@ -58,11 +58,7 @@ class LayerBuilder:
         self._problems: list[Problem] = []
 
     def read(self, key: str, node: Node, mark: Mark, written: str = "", read: Reader | None = None) -> None:
-        """
-        One value, as ``read`` or else the key's own kind reads it.
-
-        ``written`` is what the user called it, where that is another name.
-        """
+        """As ``read`` or else the key's own kind reads it; ``written`` is another name that the user gave."""
         try:
             self.put(key, (read or BY_KEY[key].kind.read)(node), mark, written)
         except Invalid as invalid:
@@ -89,14 +85,8 @@ class LayerBuilder:
     def done(self) -> Layer:
         self._one_model()
         problems = sorted(self._problems, key=lambda problem: (problem.mark.line, problem.mark.column))
-        return Layer(
-            self._name,
-            self._file,
-            self._values,
-            frozenset(self._cleared),
-            tuple(self._notes),
-            tuple(problems),
-        )
+        cleared, notes = frozenset(self._cleared), tuple(self._notes)
+        return Layer(self._name, self._file, self._values, cleared, notes, tuple(problems))
 
     def _one_model(self) -> None:
         given = [key for key in ("model.demo", "model.path", "model.repo") if key in self._values]
@@ -141,40 +131,31 @@ def add_entries(builder: LayerBuilder, entries: Sequence[TableEntry]) -> None:
 
 
 def _take_back(builder: LayerBuilder, entry: TableEntry) -> None:
-    name = canonical(entry.key)
-    if name is None:
+    if name := canonical(entry.key):
+        builder.clear(_OWN_KEYS.get(name, f"server.{name}"))
+    else:
         problem = "llama-server has no such option"
         builder.problem(entry.mark, f"server.{entry.key}", problem, nearest(entry.key))
-    else:
-        builder.clear(_OWN_KEYS.get(name, f"server.{name}"))
 
 
-def _add_options(
-    builder: LayerBuilder, options: Mapping[str, OptionValue], marks: Mapping[str, Mark]
-) -> None:
+def _add_options(builder: LayerBuilder, options: dict[str, OptionValue], marks: Mapping[str, Mark]) -> None:
     # All at once, since several old options may be one today: mmap and mlock are load-mode.
     parsed = normalise(options)
     for problem in parsed.problems:
-        mark = marks[_first_of(problem.option, marks)]
-        builder.problem(mark, f"server.{problem.option}", problem.message, problem.suggestion)
+        # of several keys that became one option, the first
+        key = problem.option if problem.option in marks else problem.option.partition(" ")[0]
+        builder.problem(marks[key], f"server.{problem.option}", problem.message, problem.suggestion)
     _note(builder, parsed)
     written = {canonical(key): key for key in options}
     for name, meaning in parsed.options.items():
         _adopt(builder, name, meaning, marks[written[name]], f"server.{written[name]}")
 
 
-def _first_of(option: str, marks: Mapping[str, Mark]) -> str:
-    """The key that a problem is about; of several that became one option, the first."""
-    return option if option in marks else option.partition(" ")[0]
-
-
 def add_args(builder: LayerBuilder, node: Node) -> None:
     """``args``: a list of words, or a text as a shell would split it; a whole command line will do."""
-    if isinstance(node, Items):
-        words = [item.text for item in node.items if isinstance(item, Scalar) and not is_null(item)]
-        if len(words) == len(node.items):
-            return add_words(builder, words, node.mark, "args")
-    elif isinstance(node, Scalar) and isinstance(node.value, str):
+    if isinstance(node, Items) and (words := _texts(node)) is not None:
+        return add_words(builder, words, node.mark, "args")
+    if isinstance(node, Scalar) and isinstance(node.value, str):
         return _add_args_text(builder, node)
     return builder.problem(node.mark, "args", f"must be a text or a list of words, not {kind_name(node)}")
 
@@ -219,10 +200,13 @@ def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
 def _option_value(node: Node) -> OptionValue | None:
     if isinstance(node, Scalar):
         return node.value
-    if isinstance(node, Items):
-        texts = [item.text for item in node.items if isinstance(item, Scalar) and not is_null(item)]
-        return tuple(texts) if len(texts) == len(node.items) else None
-    return None
+    return _texts(node) if isinstance(node, Items) else None
+
+
+def _texts(node: Items) -> tuple[str, ...] | None:
+    """None where not all of them are."""
+    texts = tuple(item.text for item in node.items if isinstance(item, Scalar) and not is_null(item))
+    return texts if len(texts) == len(node.items) else None
 
 
 def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, written: str) -> None:
@@ -240,8 +224,8 @@ def _as_node(value: OptionValue, mark: Mark) -> Scalar:
 
 
 def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    names = tuple(Scalar(name.strip(), name.strip(), mark) for name in text.split(",") if name.strip())
-    builder.read("aliases", Items(names, mark), mark, written)
+    names = filter(None, map(str.strip, text.split(",")))
+    builder.read("aliases", Items(tuple(Scalar(name, name, mark) for name in names), mark), mark, written)
 
 
 def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
@@ -259,12 +243,11 @@ def _repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> N
 def _url(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
     found = _HUGGING_FACE_URL.fullmatch(text)
     if not found:
-        builder.problem(
-            mark, written, "only models on Hugging Face are fetched; download it and name its path"
-        )
-        return
+        problem = "only models on Hugging Face are fetched; download it and name its path"
+        return builder.problem(mark, written, problem)
     for key, part in zip(("model.repo", "model.file"), found.groups(), strict=True):
         builder.read(key, Scalar(part, part, mark), mark, written)
+    return None
 
 
 _SPECIAL: dict[str, Callable[[LayerBuilder, str, Mark, str], None]] = {

@@ -10,15 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError, NotFound, PermissionDenied
 from .definition import PARAMETER_PATTERN
 from .field_kinds import Invalid, read_json
-from .fields import (
-    BY_KEY,
-    ENV_PATTERN,
-    PARAMETERS,
-    SECTIONS,
-    known_spelling,
-    names_under,
-    nearest_key,
-)
+from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, known_spelling, names_under, nearest_key
 from .layers import Layer, LayerBuilder, Reader, add_args, add_entries, is_null
 from .yaml_nodes import (
     MAX_BYTES,
@@ -65,13 +57,11 @@ def load(data: bytes, name: str, file: str) -> Layer:
     if isinstance(document.root, Table):
         _mapping(builder, document.root, "")
     elif document.root is None or is_null(document.root):
-        builder.problem(
-            Mark(1, 1), "", "the file says nothing; a profile needs at least 'extends' or 'model'"
-        )
+        problem = "the file says nothing; a profile needs at least 'extends' or 'model'"
+        builder.problem(Mark(1, 1), "", problem)
     else:
-        builder.problem(
-            document.root.mark, "", f"must be a mapping of keys to values, not {kind_name(document.root)}"
-        )
+        problem = f"must be a mapping of keys to values, not {kind_name(document.root)}"
+        builder.problem(document.root.mark, "", problem)
     return builder.done()
 
 
@@ -94,7 +84,8 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
     elif key in BY_KEY:
         builder.read(key, entry.value, entry.mark)
     elif not isinstance(entry.value, Table):
-        what = _FREE_NAMES.get(key) or "keys: " + ", ".join(names_under(key))
+        free = {"server": "option names", "env": "variable names", PARAMETERS: "names of parameters"}
+        what = f"{free[key]} with values" if key in free else f"keys: {', '.join(names_under(key))}"
         message = f"must be a mapping ({what}), not {kind_name(entry.value)}"
         builder.problem(entry.value.mark, key, message)
     elif key == "server":
@@ -103,13 +94,6 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
         add_free(builder, key, entry.value.entries)
     else:
         _mapping(builder, entry.value, key)
-
-
-_FREE_NAMES = {
-    "server": "option names with values",
-    "env": "variable names with values",
-    PARAMETERS: "names of parameters with values",
-}
 
 
 def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
@@ -198,11 +182,11 @@ def _option_name(key: str) -> str:
 
 def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
     section, _, rest = key.partition(".")
+    parameter = key.removeprefix(f"{PARAMETERS}.")
     if section == "env" and rest:
         add_free(builder, section, [TableEntry(rest, _NOWHERE, node)])
-    elif key.startswith(f"{PARAMETERS}."):
-        name = key.removeprefix(f"{PARAMETERS}.")
-        add_free(builder, PARAMETERS, [TableEntry(name, _NOWHERE, _collection(node))])
+    elif parameter != key:
+        add_free(builder, PARAMETERS, [TableEntry(parameter, _NOWHERE, _collection(node))])
     elif key not in {*BY_KEY, *SHORT_FORMS, PARAMETERS} or key == "extends":
         builder.problem(_NOWHERE, key, "no such key", _nearest(section, rest))
     elif is_null(node):

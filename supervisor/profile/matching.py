@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 
 from ..errors import SupervisorError
@@ -93,13 +93,14 @@ def _fallback(plain: list[Profile], hardware: Hardware, own: frozenset[str]) -> 
     memory = hardware.memory_bytes
     have = "how much memory it has is not known" if memory is None else f"it has {_gib(memory)} of memory"
     by_name = sorted(plain, key=lambda profile: profile.name)
-    if found := next((each for each in by_name if each.name in own and not each.model.demo), None):
-        return Fit(found.name, f"{_NONE}, and this one of yours is for any")
     enough = memory is not None and memory >= _PLAIN_BYTES
-    if enough and (found := next((each for each in by_name if each.model.repo == _PLAIN), None)):
-        return Fit(found.name, f"{_NONE}; {have}, enough for gpt-oss-20b")
-    if found := next((each for each in by_name if each.model.demo), None):
-        return Fit(found.name, f"{_NONE}; {have}, and gpt-oss-20b wants 16 GiB")
+    for may_be, why in (
+        (lambda each: each.name in own and not each.model.demo, ", and this one of yours is for any"),
+        (lambda each: enough and each.model.repo == _PLAIN, f"; {have}, enough for gpt-oss-20b"),
+        (lambda each: each.model.demo, f"; {have}, and gpt-oss-20b wants 16 GiB"),
+    ):
+        if found := next(filter(may_be, by_name), None):
+            return Fit(found.name, f"{_NONE}{why}")
     return None
 
 
@@ -168,15 +169,8 @@ def _order(profile: Profile, hardware: Hardware, own: frozenset[str]) -> tuple[o
     meant = [gpu for gpu in hardware.gpus if not any(_why_not_gpu(match, gpu))]
     card = not _asks_no_gpu(match) and any(gpu.integrated is False for gpu in meant)
     size = _model_bytes(profile)
-    known_to_fit = size if size <= (hardware.memory_bytes or 0) else 0
-    return (
-        match.gpu_name is None,
-        not card,
-        -_asked(match),
-        profile.name not in own,
-        -known_to_fit,
-        profile.name,
-    )
+    fits = size if size <= (hardware.memory_bytes or 0) else 0
+    return (match.gpu_name is None, not card, -_asked(match), profile.name not in own, -fits, profile.name)
 
 
 def _why_too_large(profile: Profile, hardware: Hardware) -> tuple[str, ...]:
@@ -233,20 +227,14 @@ def _gib(number_bytes: int) -> str:
 
 
 def rank_stored(store: ProfileStore, hardware: Hardware) -> Ranking:
-    """
-    All of them; one that is wrong does not suit and says what to do, and stops nobody.
-
-    Raises ConfigError for a ``config.yaml`` that is wrong: it stands under every profile.
-    """
+    """One that is wrong does not suit, and stops nobody.  Raises ConfigError for a wrong ``config.yaml``."""
     engine_settings(store)
-    profiles: list[Profile] = []
-    broken: list[Unfit] = []
-    for stored in store.list():
+    profiles, broken, there = list[Profile](), list[Unfit](), store.list()
+    for stored in there:
         try:
             profiles.append(resolve(stored.name, store))
         except SupervisorError:
             advice = f"it has mistakes: goss-supervisor profile check {stored.name}"
             broken.append(Unfit(stored.name, (advice,)))
-    own = [stored.name for stored in store.list() if not stored.shipped]
-    ranking = rank(profiles, hardware, own)
-    return Ranking(ranking.best, ranking.others, (*ranking.unfit, *broken))
+    ranking = rank(profiles, hardware, [stored.name for stored in there if not stored.shipped])
+    return replace(ranking, unfit=(*ranking.unfit, *broken))

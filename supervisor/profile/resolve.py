@@ -20,19 +20,11 @@ from .yaml_nodes import Mark, Problem
 MAX_SHOWN = 50
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _ENGINE_KEYS = frozenset(("engine.source", "engine.path"))  # who names one means not the inherited other
-PLACING = frozenset(
-    f"server.{option}"
-    for option in (
-        "gpu-layers",
-        "n-cpu-moe",
-        "cpu-moe",
-        "n-cpu-ffn",
-        "override-tensor",
-        "tensor-split",
-        "split-mode",
-        "main-gpu",
-    )
+_PLACING_OPTIONS = (
+    *("gpu-layers", "n-cpu-moe", "cpu-moe", "n-cpu-ffn"),
+    *("override-tensor", "tensor-split", "split-mode", "main-gpu"),
 )
+PLACING = frozenset(f"server.{option}" for option in _PLACING_OPTIONS)
 _MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file"))
 # The repositories that hold one model each; of a split model the first part is named.
 _KNOWN_FILES = {
@@ -42,21 +34,16 @@ _KNOWN_FILES = {
 
 
 def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
-    """
-    The profile ``name`` of the store with all it extends, and ``--set`` over it.
-
-    Raises ``NotFound`` where there is no such profile, ``ConfigError`` with every problem found.
-    """
-    path = store.find(name).path
-    return resolve_layer(load_file(path, name), store, overrides)
+    """With all it extends, and ``--set`` over it.  Raises NotFound, and ConfigError with every problem."""
+    return resolve_layer(load_file(store.find(name).path, name), store, overrides)
 
 
 def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """The same for a file that was loaded already, in the store or not."""
     lineage, problems = _lineage(layer, store)
     settings = settings_layer(store.settings)
-    layers = [*lineage, settings] if settings else lineage
-    layers = [overrides_layer(layer.name, overrides), *layers] if overrides else layers
+    over = [overrides_layer(layer.name, overrides)] if overrides else []
+    layers = [*over, *lineage, *([settings] if settings else [])]
     for each in layers:
         problems += each.problems
     merged = _merge(layers)
@@ -117,13 +104,13 @@ def _merge(layers: Sequence[Layer]) -> dict[str, Value]:
 
 def _replaced(layer: Layer) -> frozenset[str]:
     """What is taken back; and since path, repository and demo exclude each other, the other model."""
+    replaced = layer.cleared | _other_placement(layer)
+    if _ENGINE_KEYS & layer.values.keys():
+        replaced |= _ENGINE_KEYS
     given = _MODEL_KEYS & layer.values.keys()
-    engine = _ENGINE_KEYS if _ENGINE_KEYS & layer.values.keys() else frozenset[str]()
-    other = engine | _other_placement(layer)
-    if not given:
-        return layer.cleared | other
-    keeps = frozenset(("model.repo",)) if given == {"model.file"} else frozenset()
-    return layer.cleared | other | (_MODEL_KEYS - keeps)
+    if given:
+        replaced |= _MODEL_KEYS - {"model.repo"} if given == {"model.file"} else _MODEL_KEYS
+    return replaced
 
 
 def _other_placement(layer: Layer) -> frozenset[str]:
@@ -146,24 +133,21 @@ def _complete(merged: dict[str, Value]) -> None:
 
 def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
     """Values that are each right and cannot be together."""
-    problems = [
-        _at(
-            merged[small],
-            small,
-            f"must not be more than {big}, which is {fields.BY_KEY[big].kind.write(limit)}",
-        )
-        for small, big in _ORDERED
-        if small in merged and (limit := _value(merged, big)) is not None and _value(merged, small) > limit
-    ]
+    problems = []
+    for small, big in _ORDERED:
+        limit = _value(merged, big)
+        if small in merged and limit is not None and merged[small].value > limit:
+            most = f"must not be more than {big}, which is {fields.BY_KEY[big].kind.write(limit)}"
+            problems.append(_at(merged[small], small, most))
     for key, needs, why in _NEEDS:
         if key in merged and needs not in merged:
             problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
     problems += _mixed_placement(merged)
-    source = merged.get("engine.source")
-    if source and source.value == "path" and "engine.path" not in merged:
+    source, path = merged.get("engine.source"), merged.get("engine.path")
+    if source and source.value == "path" and path is None:
         problems.append(_at(source, "engine.source", "engine.path is missing beside 'path'"))
-    if source and source.value != "path" and "engine.path" in merged:
-        problems.append(_at(merged["engine.path"], "engine.path", f"is not used with source: {source.value}"))
+    if source and source.value != "path" and path:
+        problems.append(_at(path, "engine.path", f"is not used with source: {source.value}"))
     return problems
 
 
@@ -184,12 +168,9 @@ _ORDERED = (
     ("restart.backoff", "restart.backoff-limit"),
     ("health.start-timeout", "health.start-limit"),
 )
+_WHICH = "a repository holds several files, so name one (on a command line: --hf-file)"
 _NEEDS = (
-    (
-        "model.repo",
-        "model.file",
-        "a repository holds several files, so name one (on a command line: --hf-file)",
-    ),
+    ("model.repo", "model.file", _WHICH),
     ("model.file", "model.repo", "a file of its own is model.path"),
 )
 
@@ -203,13 +184,9 @@ def _at(value: Value, key: str, message: str) -> Problem:
     return Problem(origin.file, Mark(origin.line, origin.column), message, key)
 
 
-def _profile(
-    name: str, merged: Mapping[str, Value], layers: Sequence[Layer], lineage: Sequence[Layer]
-) -> Profile:
+def _profile(name: str, merged: dict[str, Value], layers: list[Layer], lineage: list[Layer]) -> Profile:
     values = {key: value.value for key, value in merged.items()}
-    records = {
-        section: record(**fields.attributes(section, values)) for section, record in fields.RECORDS.items()
-    }
+    records = {name: record(**fields.attributes(name, values)) for name, record in fields.RECORDS.items()}
     records["model"] = replace(records["model"], demo="model.demo" in values)
     parameters = _under(f"{fields.PARAMETERS}.", values)
     records["gateway"] = replace(records["gateway"], set_params=parameters)

@@ -50,25 +50,18 @@ class ProfileStore:
     def list(self) -> tuple[StoredProfile, ...]:
         """All profiles by name; a shadowed one is not listed on its own."""
         shipped = {path.stem: path for path in _profiles_in(self.shipped_dir)}
-        user = {path.stem: path for path in _profiles_in(self.user_dir)}
-        found = [
-            StoredProfile(name, path, shipped=False, shadows=shipped.get(name)) for name, path in user.items()
-        ]
-        found += [
-            StoredProfile(name, path, shipped=True) for name, path in shipped.items() if name not in user
-        ]
-        return tuple(sorted(found, key=lambda profile: profile.name))
+        found = {name: StoredProfile(name, path, shipped=True) for name, path in shipped.items()}
+        for path in _profiles_in(self.user_dir):
+            found[path.stem] = StoredProfile(path.stem, path, shipped=False, shadows=shipped.get(path.stem))
+        return tuple(sorted(found.values(), key=lambda profile: profile.name))
 
     def names(self) -> tuple[str, ...]:
         return tuple(profile.name for profile in self.list())
 
     def strays(self) -> tuple[Path, ...]:
         """Files in the user's folder that look like profiles and can never be found by name."""
-        return tuple(
-            path
-            for path in _files_in(self.user_dir)
-            if path.suffix.lower() in (".yaml", ".yml") and not _is_profile(path)
-        )
+        like = (path for path in _files_in(self.user_dir) if path.suffix.lower() in (".yaml", ".yml"))
+        return tuple(path for path in like if not _is_profile(path))
 
     def find(self, name: str) -> StoredProfile:
         """The user's profile of that name, else the shipped one.  Raises ``NotFound`` with near names."""
@@ -114,9 +107,8 @@ def _to_be_renamed(stray: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """
-    Replace a file that a person may edit: its mode stays.
+    Its mode stays, and a link is followed: people keep their profiles in a repository and link them here.
 
-    A link is followed: people keep their profiles in a repository and link them here.
     Raises PermissionDenied or SupervisorError; then the file is as it was before.
     """
     replace_file(path.resolve(), text.encode(), mode=None, durable=True)

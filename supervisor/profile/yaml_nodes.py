@@ -134,10 +134,9 @@ def _decode(data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode("utf-8-sig")
-        raise Broken(
-            f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8", _end(before)
-        ) from None
+        where = _end(data[: error.start].decode("utf-8-sig"))
+        problem = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise Broken(problem, where) from None
     if found := _UNPRINTABLE.search(text):
         where = _end(text[: found.start()])
         raise Broken(f"the control character U+{ord(found[0]):04X} may not stand in YAML", where)
@@ -160,9 +159,8 @@ def _reworded(error: yaml.MarkedYAMLError, text: str) -> Broken:
     lines = text.splitlines()
     line = lines[mark.line - 1] if mark.line <= len(lines) else ""
     if "\t" in line[: mark.column] and not line[: line.index("\t")].strip():
-        return Broken(
-            "a tab stands in the indentation; YAML wants spaces", Mark(mark.line, line.index("\t") + 1)
-        )
+        where = Mark(mark.line, line.index("\t") + 1)
+        return Broken("a tab stands in the indentation; YAML wants spaces", where)
     if "unknown escape character" in problem:
         problem += "; write Windows paths without quotes or in single quotes"
     elif problem.startswith("mapping values are not allowed"):
@@ -185,9 +183,8 @@ class _Composer:
         self._next()  # the document's end
         following = self._next()
         if not isinstance(following, yaml.StreamEndEvent):
-            raise Broken(
-                "a second document begins here; a profile is one document", _mark(following.start_mark)
-            )
+            where = _mark(following.start_mark)
+            raise Broken("a second document begins here; a profile is one document", where)
         return Document(node, tuple(self._mistakes))
 
     def _next(self) -> yaml.Event:
@@ -300,9 +297,8 @@ def _integer(found: re.Match[str]) -> int:
 def write_value(value: object) -> str:
     """A scalar, a list or a mapping as YAML on one line, which every YAML version reads back as the same."""
     if isinstance(value, Mapping):
-        return (
-            "{" + ", ".join(f"{_write_text(key)}: {write_value(item)}" for key, item in value.items()) + "}"
-        )
+        pairs = (f"{_write_text(key)}: {write_value(item)}" for key, item in value.items())
+        return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(write_value(item) for item in value) + "]"
     if isinstance(value, bool):

@@ -82,9 +82,8 @@ def redacted(profile: Profile) -> Profile:
 
 def _declared(profile: Profile) -> dict[str, object]:
     records = {"": profile, **{section: getattr(profile, section) for section in RECORDS}}
-    values = {
-        field.key: getattr(records[field.section], field.attribute) for field in FIELDS if field.attribute
-    }
+    declared = (field for field in FIELDS if field.attribute)
+    values = {field.key: getattr(records[field.section], field.attribute) for field in declared}
     return {key: value for key, value in values.items() if value not in (None, (), "")}
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import NotFound, PermissionDenied, SupervisorError, UsageError
 from .surroundings import for_preparing
@@ -23,11 +24,7 @@ def is_root() -> bool:
 
 
 def user_of_system(named: str | None, environ: Mapping[str, str]) -> str:
-    """
-    Who a service of the whole system runs as: who is named, else who said sudo, or would have to.
-
-    Raises UsageError where that is nobody: root only by name.  NotFound where there is no such user.
-    """
+    """Named, or who said sudo, or would have to.  Raises UsageError, for root not named too, and NotFound."""
     name = named or (environ.get("SUDO_USER", "") if is_root() else user_name())
     if not name or (name == "root" and not named):
         raise UsageError(
@@ -40,9 +37,8 @@ def user_of_system(named: str | None, environ: Mapping[str, str]) -> str:
 
 def prepare_as(user: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
     """
-    Run a program of ours to its end on this terminal, as the service will run: see `for_preparing`.
+    Run a program of ours to its end on this terminal, as the service will run; answers with its exit code.
 
-    Answers with its exit code; where that is not 0, it has said why.
     Raises PermissionDenied where that user may not run it, and SupervisorError where something killed it.
     """
     try:
@@ -101,12 +97,7 @@ else:
         return tuple(name for name in names if name in there)
 
     def make_home(folder: Path, user: str) -> None:
-        """
-        The folder that everything of a system service is in, 0700 and that user's.
-
-        Raises PermissionDenied where it cannot be made, or is another user's: what is in it would be, too.
-        Raises NotADirectoryError where it is something else.
-        """
+        """Of a system service, 0700.  Raises PermissionDenied where it is another's, NotADirectoryError."""
         entry = _entry(user)
         if not folder.exists():
             _make(folder, entry)
@@ -144,12 +135,12 @@ else:
             raise NotFound(f"There is no user {name}.", hint=f"sudo useradd --system {name}") from error
 
     def _surroundings(user: str, service: Mapping[str, str]) -> dict[str, str]:
-        return for_preparing(service, _login(_entry(user)) if user else None, os.environ)
-
-    def _login(entry: pwd.struct_passwd) -> dict[str, str]:
-        """What systemd and launchd set for a user."""
-        name = entry.pw_name
-        return {"HOME": entry.pw_dir, "LOGNAME": name, "SHELL": entry.pw_shell, "USER": name}
+        login = None  # else what systemd and launchd set for a user
+        if user:
+            entry = _entry(user)
+            name = entry.pw_name
+            login = {"HOME": entry.pw_dir, "LOGNAME": name, "SHELL": entry.pw_shell, "USER": name}
+        return for_preparing(service, login, os.environ)
 
     def _run(user: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
         return _run_as(_entry(user) if user else None, command, environment)
@@ -161,17 +152,11 @@ else:
         stderr: int | None = None,
     ) -> int:
         """In a service's folder, umask and groups."""
-        other = None if entry is None or entry.pw_uid == os.geteuid() else entry
+        become: dict[str, Any] = {}
+        if entry is not None and entry.pw_uid != os.geteuid():
+            become = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": _groups(entry)}
         return subprocess.run(
-            command,
-            env=environment,
-            stderr=stderr,
-            user=None if other is None else other.pw_uid,
-            group=None if other is None else other.pw_gid,
-            extra_groups=None if other is None else _groups(other),
-            cwd="/",
-            umask=0o077,
-            check=False,
+            command, env=environment, stderr=stderr, cwd="/", umask=0o077, check=False, **become
         ).returncode
 
     def _groups(entry: pwd.struct_passwd) -> list[int]:

@@ -7,11 +7,7 @@ from .types import FOREGROUND, Manager
 
 
 def chosen(platform: str) -> Manager:
-    """
-    The manager of ``sys.platform``, with what was found of it.
-
-    Raises SupervisorError where there is none, or where it does not run.
-    """
+    """Of ``sys.platform``.  Raises SupervisorError where there is none, or where it does not run."""
     if platform == "linux":
         from .systemctl import found as systemd  # noqa: PLC0415 - one of three
 

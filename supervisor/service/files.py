@@ -13,11 +13,7 @@ from .types import File
 
 
 def refuse(files: Sequence[File], *, force: bool) -> None:
-    """
-    Raises SupervisorError, unless ``force``, where one to be written is not ours or was changed by hand.
-
-    PermissionDenied where its folder may not be written to.
-    """
+    """Raises as `refuse_another`, unless ``force``, and PermissionDenied of a folder not to be written to."""
     for file in _stale(files):
         if not force:
             refuse_another(file.path, file.encoding)
@@ -27,11 +23,7 @@ def refuse(files: Sequence[File], *, force: bool) -> None:
 
 
 def write(files: Sequence[File]) -> tuple[Path, ...]:
-    """
-    Bring the files to their text; answers which were written, those that were right already are not.
-
-    Whoever calls has asked `refuse` before.  Raises PermissionDenied.
-    """
+    """Those that had another text, after `refuse`; answers which.  Raises PermissionDenied."""
     stale = _stale(files)
     for file in stale:
         try:
@@ -42,11 +34,7 @@ def write(files: Sequence[File]) -> tuple[Path, ...]:
 
 
 def remove(path: Path, *, encoding: str = "utf-8", force: bool = False) -> bool:
-    """
-    Whether it was there.
-
-    Raises SupervisorError where it is not ours or was changed by hand, unless ``force``.
-    """
+    """Whether it was there.  Raises as `refuse_another`, unless ``force``."""
     if not force:
         refuse_another(path, encoding)
     try:
@@ -69,7 +57,7 @@ def read(path: Path, encoding: str = "utf-8") -> str | None:
 
 
 def refuse_another(path: Path, encoding: str = "utf-8") -> None:
-    """Raises SupervisorError where ``path`` exists and is not as we wrote it."""
+    """Raises SupervisorError where ``path`` exists and is not ours, or was changed by hand."""
     text = read(path, encoding)
     origin = "ours" if text is None else mark.origin(text)
     if origin == "foreign":

@@ -27,7 +27,7 @@ from ..errors import NotFound, PermissionDenied, SupervisorError
 from . import files
 from .launchd import AGENTS, DAEMONS, Told, is_disabled, render, told
 from .ran import failure, must, run
-from .types import DAEMON_LOG, Command, File, Request, Service, Starts, Status
+from .types import DAEMON_LOG, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
 
 _EXIT_SECONDS = 30.0  # what launchd grants where the installed file does not say
 # what stands behind the few words that launchctl has for everything
@@ -130,14 +130,15 @@ class Launchd:
         is_there = files.read(job.path) is not None
         now = job.told() if is_there else job.remains()
         if now is None and not is_there:
-            return Status(installed=False, running=False, starts_by_itself="no", state="not installed")
-        detail = f"last exit code: {now.last_exit}" if now and now.last_exit else ""
+            return NOT_INSTALLED
+        now = now or Told()
+        detail = f"last exit code: {now.last_exit}" if now.last_exit else ""
         return Status(
             installed=is_there,
-            running=bool(now and now.pid),
+            running=bool(now.pid),
             starts_by_itself=_starts(job) if is_there else "no",
-            state=(now and now.state) or "not loaded",
-            pid=now.pid if now else None,
+            state=now.state or "not loaded",
+            pid=now.pid,
             detail=detail if is_there else _WITHOUT_FILE.format(service.scope),
         )
 
@@ -169,9 +170,8 @@ class Launchd:
 
     def _refuse_without_root(self, service: Service) -> None:
         if service.scope == "system" and self.user != 0:
-            raise PermissionDenied(
-                "A service of the whole Mac is root's to change.", hint="Say it with sudo."
-            )
+            problem = "A service of the whole Mac is root's to change."
+            raise PermissionDenied(problem, hint="Say it with sudo.")
 
 
 def _require(job: Job, service: Service) -> None:
@@ -195,12 +195,8 @@ def _exit_seconds(job: Job) -> float:
 
 
 def _starts(job: Job) -> Starts | None:
-    is_disabled = job.is_disabled()
-    if is_disabled is None:
-        return None
-    if is_disabled:
-        return "no"
-    return "at boot" if job.domain == "system" else "at login"
+    by_itself: Starts = "at boot" if job.domain == "system" else "at login"
+    return {None: None, True: "no", False: by_itself}[job.is_disabled()]
 
 
 def _occasion(service: Service) -> str:
@@ -291,11 +287,7 @@ class Job:
             time.sleep(self.pause_seconds)
 
     def unload(self, exit_seconds: float) -> None:
-        """
-        Whatever ``bootout`` says: what counts is that it has gone.
-
-        Raises SupervisorError where it is still there when launchd should have killed it.
-        """
+        """Whatever ``bootout`` says.  Raises SupervisorError where it is still there when it cannot be."""
         ran = run("launchctl", "bootout", self.target)
         if not self._comes_true(lambda: not self.is_loaded(), exit_seconds):
             raise SupervisorError(

@@ -46,11 +46,7 @@ class Told:
 
 
 def render(request: Request) -> str:
-    """
-    The text of the property list, with its mark.
-
-    Raises UsageError for a path or a name that no property list can hold.
-    """
+    """The property list, with its mark.  Raises UsageError for a path or a name that none can hold."""
     try:
         lines = plistlib.dumps(_job(request), sort_keys=False).decode().splitlines(keepends=True)
     except ValueError as error:
@@ -62,13 +58,8 @@ def render(request: Request) -> str:
 def told(text: str) -> Told:
     """Of what ``launchctl print`` says; the first of each counts, for sockets and others have states too."""
     words = dict(reversed(_TOLD.findall(text)))
-    pid = words.get("pid", "")
-    return Told(
-        state=words.get("state", ""),
-        pid=int(pid) if pid.isdecimal() else None,
-        last_exit=words.get("last exit code", ""),
-        path=words.get("path", ""),
-    )
+    state, pid, last_exit, path = (words.get(key, "") for key in ("state", "pid", "last exit code", "path"))
+    return Told(state, int(pid) if pid.isdecimal() else None, last_exit, path)
 
 
 def is_disabled(text: str, label: str) -> bool:

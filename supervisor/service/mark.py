@@ -14,11 +14,7 @@ _MARK = re.compile(re.escape(_WORDS) + r" ([0-9a-f]{64})")
 
 
 def sealed(text: str) -> str:
-    """
-    ``text`` with its mark in the place of `PLACE`.
-
-    The digest is that of the text with an empty mark, so it stands for every other byte of the file.
-    """
+    """``text`` with its mark in the place of `PLACE`: the digest of the text with an empty one."""
     assert text.count(PLACE) == 1, text
     return text.replace(PLACE, f"{_WORDS} {_digest(text.replace(PLACE, ''))}")
 

@@ -81,11 +81,7 @@ if sys.platform == "win32":
 else:
 
     def become(command: Command) -> int:
-        """
-        Be that program from now on: Ctrl+C, the terminal and the exit code are its own.
-
-        Raises NotFound where there is no such program.
-        """
+        """Be that program from now on, with its own exit code.  Raises NotFound where there is none."""
         sys.stdout.flush()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that would be passed on
         try:

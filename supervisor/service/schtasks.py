@@ -140,11 +140,7 @@ class TaskScheduler:
         return f"started {service.name}"
 
     def _leave(self, service: Service) -> list[str]:
-        """
-        A sentence; none where it did not run.
-
-        The task ends a moment after its daemon, and till then Windows ignores it that it shall be run.
-        """
+        """A sentence; none where it did not run.  A task ends after its daemon, and till then is not run."""
         ran = run(*self.ourselves, "stop")
         if ran.returncode == NotRunning.exit_code:
             return []

@@ -17,18 +17,14 @@ from .account import existing_groups, user_name
 from .ran import run
 from .systemd import GPU_GROUPS, Facts
 from .systemd import unit as render
-from .systemd_unit import Shown, Unit
-from .types import FOREGROUND, Command, File, Request, Service, Starts, Status
+from .systemd_unit import Unit
+from .types import FOREGROUND, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
 
 
 def found(environ: Mapping[str, str] = os.environ) -> Systemd:
-    """
-    With what a unit depends on.
-
-    Raises SupervisorError where there is no systemd.
-    """
+    """With what a unit depends on.  Raises SupervisorError where there is no systemd."""
     try:
         told = run("systemctl", "--version").stdout
     except NotFound as error:
@@ -62,9 +58,8 @@ class Systemd:
     def commands(self, request: Request) -> tuple[Command, ...]:
         unit = self._unit(request.service)
         lingers = () if request.service.scope == "system" else (_linger("enable"),)
-        verbs = (("daemon-reload",), ("enable", unit.name), ("start", unit.name))
-        reload, enable, start = ((*unit.systemctl, *words) for words in verbs)
-        return (reload, enable, *lingers, start)
+        reload, enable = (*unit.systemctl, "daemon-reload"), (*unit.systemctl, "enable", unit.name)
+        return (reload, enable, *lingers, (*unit.systemctl, "start", unit.name))
 
     def refuse(self, request: Request, *, force: bool) -> None:
         self._unit(request.service).refuse_without_manager()
@@ -123,11 +118,15 @@ class Systemd:
 
     def status(self, service: Service) -> Status:
         unit = self._unit(service)
-        if not unit.is_there():
-            return _status_without_file(service, unit.remains())
-        now = unit.shown()
-        starts = _starts(service) if now.is_enabled else "no"
-        return Status(True, now.is_running, starts, now.state, now.pid, now.detail)
+        if unit.is_there():
+            now = unit.shown()
+            starts = _starts(service) if now.is_enabled else "no"
+            return Status(True, now.is_running, starts, now.state, now.pid, now.detail)
+        left = unit.remains()
+        if not left.is_known:
+            return NOT_INSTALLED
+        why = f"its unit file is gone; goss-supervisor service uninstall --{service.scope} removes the rest"
+        return Status(False, left.is_running, "no", left.state, left.pid, why)
 
     def logs(self, service: Service, *, lines: int | None, follow: bool) -> Command:
         unit = self._unit(service)
@@ -146,13 +145,6 @@ class Systemd:
         unit.require()
         unit.refuse_without_manager()
         return unit
-
-
-def _status_without_file(service: Service, left: Shown) -> Status:
-    if not left.is_known:
-        return Status(installed=False, running=False, starts_by_itself="no", state="not installed")
-    why = f"its unit file is gone; goss-supervisor service uninstall --{service.scope} removes the rest"
-    return Status(False, left.is_running, "no", left.state, left.pid, why)
 
 
 def _starts(service: Service) -> Starts:
@@ -178,11 +170,7 @@ def _lingers() -> bool:
 
 
 def _enable_lingering() -> str:
-    """
-    What came of it, in a sentence.
-
-    Without it a user's services end with the last login, and do not start at boot.
-    """
+    """What came of it.  Without it a user's services end with the last login, and do not start at boot."""
     ran = run(*_linger("enable"))
     if ran.returncode == 0:
         return "enabled lingering: your services run without a login, from boot on"

@@ -43,11 +43,7 @@ class Facts:
 
 
 def unit(request: Request, facts: Facts) -> str:
-    """
-    The text of the unit file, with its mark.
-
-    Raises UsageError for a path or a name that no unit can hold.
-    """
+    """The unit file, with its mark.  Raises UsageError for a path or a name that no unit can hold."""
     system = request.service.scope == "system"
     sections = {
         "Unit": [*_unit(request, system=system)],

@@ -132,10 +132,8 @@ class Unit:
     def require(self, hint: str = "") -> None:
         """Raises NotFound."""
         if not self.is_there():
-            raise NotFound(
-                f"{self.path} is not there.",
-                hint=hint or f"goss-supervisor service install --{self.service.scope}",
-            )
+            hint = hint or f"goss-supervisor service install --{self.service.scope}"
+            raise NotFound(f"{self.path} is not there.", hint=hint)
 
     def refuse_without_manager(self) -> None:
         """Raises SupervisorError where systemd is installed but does not run, as in most containers."""
@@ -151,10 +149,9 @@ class Unit:
 
     def remains(self) -> Shown:
         """
-        What systemd knows although there is no file of ours.
+        What systemd knows although our file was deleted by hand, or an `uninstall` was cut short.
 
-        It was deleted by hand, or an `uninstall` was cut short.  A unit of that name from somewhere else is
-        somebody else's; and where systemd does not answer, nothing runs that could be told of.
+        A unit of that name from somewhere else is somebody else's; a systemd that is silent runs nothing.
         """
         ran = run(*self._show)
         told = shown(ran.stdout) if ran.returncode == 0 else Shown()
@@ -168,7 +165,6 @@ class Unit:
     # --- changes
 
     def reload_manager(self) -> None:
-        """All unit files are read again."""
         must(*self.systemctl, "daemon-reload", hint=self._hint)
 
     def enable(self) -> None:

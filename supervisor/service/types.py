@@ -89,6 +89,9 @@ class Status:
     detail: str = ""
 
 
+NOT_INSTALLED = Status(installed=False, running=False, starts_by_itself="no", state="not installed")
+
+
 class Manager(Protocol):
     """
     One service manager.
@@ -115,21 +118,13 @@ class Manager(Protocol):
         """For `print`: the commands that `install` would run after that to make it a service, and run."""
 
     def refuse(self, request: Request, *, force: bool) -> None:
-        """
-        Raises now what `install` would raise before it changes anything.
-
-        The manager does not run, rights are missing, or, without ``force``, a file is not ours.
-        """
+        """Raises now what `install` would raise before it changes anything."""
 
     def install(self, request: Request, *, force: bool) -> Iterator[str]:
         """Write, enable and start.  Again with the same request: nothing is changed, and nothing said."""
 
     def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
-        """
-        Stop, disable and remove exactly what `install` made; nothing there: that is said.
-
-        What runs on without its file, which somebody deleted, is stopped and forgotten, too.
-        """
+        """Stop, disable and remove what `install` made, also what runs on without its file."""
 
     def start(self, service: Service) -> Iterator[str]: ...
 

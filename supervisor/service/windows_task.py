@@ -28,11 +28,7 @@ _RETRY = {"Interval": "PT1M", "Count": "5"}  # of what cannot be started, not of
 
 
 def render(request: Request, account: str) -> str:
-    """
-    The text of the task, with its mark.
-
-    Raises UsageError for a path or a name that no XML can hold.
-    """
+    """The task, with its mark.  Raises UsageError for a path or a name that no XML can hold."""
     if any(ord(letter) < 32 for word in (*request.command, account) for letter in word):
         raise UsageError(f"A task cannot hold {request.command}: there is a control character in it.")
     task = ET.Element("Task", {"version": "1.2", "xmlns": _NAMESPACE})

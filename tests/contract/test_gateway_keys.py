@@ -264,7 +264,7 @@ from supervisor.cli.first_key import first_key
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.types import LaunchPlan
-from supervisor.profile.types import Gateway
+from supervisor.profile.definition import GatewaySettings as Gateway
 host, keys, unauthenticated, listens = sys.argv[1:]
 at = Listen("p", host, 8080, Gateway(allow_unauthenticated=bool(unauthenticated)), keys=(keys,) if keys else ())
 plan = LaunchPlan("demo", (), {}, host, 8080, "b1", "cpu", "", "", "", behind_gateway=bool(listens))

@@ -20,26 +20,16 @@ _MIB = 1024**2
 _UNITS = {"KB": 1024, "MB": _MIB, "GB": 1024 * _MIB, "TB": 1024**2 * _MIB}  # Apple means powers of 1024
 _VENDORS = {"amd": "amd", "ati": "amd", "intel": "intel", "nvidia": "nvidia", "apple": "apple"}
 _PCI_VENDORS = {"amd": "1002", "intel": "8086", "nvidia": "10de"}
+_ARM = ("FP16", "DotProd", "I8MM", "BF16", "SME", "SME2")
 _ARM_FEATURES = {
     "hw.optional.neon": "neon",
     "hw.optional.AdvSIMD": "neon",
-    "hw.optional.arm.FEAT_FP16": "fp16",
-    "hw.optional.arm.FEAT_DotProd": "dotprod",
-    "hw.optional.arm.FEAT_I8MM": "i8mm",
-    "hw.optional.arm.FEAT_BF16": "bf16",
-    "hw.optional.arm.FEAT_SME": "sme",
-    "hw.optional.arm.FEAT_SME2": "sme2",
+    **{f"hw.optional.arm.FEAT_{name}": name.lower() for name in _ARM},
 }
 _X86_FEATURES = {
     "SSE4.2": "sse4_2",
     "AVX1.0": "avx",
-    "F16C": "f16c",
-    "FMA": "fma",
-    "AVX2": "avx2",
-    "BMI2": "bmi2",
-    "AVX512F": "avx512f",
-    "AVX512BW": "avx512bw",
-    "AVX512VL": "avx512vl",
+    **{name: name.lower() for name in ["F16C", "FMA", "AVX2", "BMI2", "AVX512F", "AVX512BW", "AVX512VL"]},
     "AVX512VNNI": "avx512_vnni",
 }
 
@@ -122,7 +112,7 @@ def _gpu(entry: Mapping[str, Any], keys: Mapping[str, str], os_version: str) -> 
     limit = _wired_limit(keys) if vendor == "apple" else None
     shared = limit or _size(entry, "spdisplays_vram_shared")
     own = _size(entry, "spdisplays_vram")
-    integrated = _integrated(vendor, own, shared)
+    integrated = True if vendor == "apple" or shared else False if own else None
     return Gpu(
         vendor,
         text(entry["sppci_model"]),
@@ -137,12 +127,6 @@ def _gpu(entry: Mapping[str, Any], keys: Mapping[str, str], os_version: str) -> 
         link=_link(entry),
         sources=("system_profiler",),
     )
-
-
-def _integrated(vendor: str, own: int | None, shared: int | None) -> bool | None:
-    if vendor == "apple" or shared:
-        return True
-    return False if own else None
 
 
 def _wired_limit(keys: Mapping[str, str]) -> int | None:

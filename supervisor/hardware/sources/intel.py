@@ -19,8 +19,10 @@ def gpus(machine: Machine) -> GpuReport:
 def _gpu(machine: Machine, address: str) -> Gpu:
     vendor, device = pci.ids(machine, address)
     device_id = f"{vendor}:{device}"
-    integrated = _integrated(machine, address)
-    own = None if integrated else _own_memory(machine, address)
+    local = _local(machine, address)
+    # integrated graphics have been 00:02.0 in every processor; a card lies behind a port
+    integrated = pci.on_root_bus(address) and not local
+    own = None if integrated else local or _window(machine, address)
     return Gpu(
         vendor="intel",
         name=pci.name_of(machine, device_id),
@@ -35,16 +37,8 @@ def _gpu(machine: Machine, address: str) -> Gpu:
     )
 
 
-def _integrated(machine: Machine, address: str) -> bool:
-    """Integrated graphics have been 00:02.0 in every processor; a card lies behind a port."""
-    return pci.on_root_bus(address) and not _local(machine, address)
-
-
-def _own_memory(machine: Machine, address: str) -> int | None:
-    """As i915 says, else as large as the window to it, where that is no small one."""
-    local = _local(machine, address)
-    if local:
-        return local
+def _window(machine: Machine, address: str) -> int | None:
+    """A card's memory is as large as the window to it, where that is no small one."""
     regions = (machine.read(f"{pci.folder(address)}/resource") or "").splitlines()
     if len(regions) <= _BAR:
         return None

@@ -24,6 +24,7 @@ SOURCES = {  # the most direct first: what it says of a field counts
     "vulkaninfo": vulkan.gpus,
 }
 _ARCHS = {"aarch64": "arm64", "amd64": "x86_64"}
+_KERNEL = "/proc/sys/kernel/osrelease"
 
 
 def hardware(machine: Machine) -> Hardware:
@@ -39,7 +40,7 @@ def hardware(machine: Machine) -> Hardware:
         arch=_arch(machine),
         os_name=name,
         os_version=version,
-        kernel=_kernel(machine),
+        kernel=_line(machine, _KERNEL),
         environment=_environment(machine),
         libc=libc,
         libc_version=libc_version,
@@ -53,9 +54,7 @@ def hardware(machine: Machine) -> Hardware:
 
 def _meminfo(machine: Machine) -> dict[str, int]:
     """``MemTotal:       24684084 kB``, in bytes."""
-    lines = re.findall(
-        r"^(\w+):\s+(\d{1,15}) kB$", machine.read("/proc/meminfo") or "", re.MULTILINE | re.ASCII
-    )
+    lines = re.findall(r"(?am)^(\w+):\s+(\d{1,15}) kB$", machine.read("/proc/meminfo") or "")
     return {name: int(kib) * 1024 for name, kib in lines}
 
 
@@ -89,15 +88,15 @@ def _unquoted(value: str) -> str:
 
 def _arch(machine: Machine) -> str:
     """The kernel's: a 32-bit userland is rare, and engines for it do not exist."""
-    said = (machine.read("/proc/sys/kernel/arch") or "").strip()  # since Linux 6.1
-    if not said:
-        outcome = machine.run("uname", "-m")
-        said = outcome.stdout.strip() if outcome else ""
+    said = _line(machine, "/proc/sys/kernel/arch")  # since Linux 6.1
+    if not said and (outcome := machine.run("uname", "-m")):
+        said = outcome.stdout.strip()
     return _ARCHS.get(said, said)
 
 
-def _kernel(machine: Machine) -> str:
-    return (machine.read("/proc/sys/kernel/osrelease") or "").strip()
+def _line(machine: Machine, path: str) -> str:
+    """All that a small file says; "" where there is none."""
+    return (machine.read(path) or "").strip("\0 \t\n")
 
 
 def _environment(machine: Machine) -> str:
@@ -107,17 +106,12 @@ def _environment(machine: Machine) -> str:
     A file that marks containers may have come with an image that was made into a virtual machine; in a
     container, process 2 is no thread of the kernel.
     """
-    if re.search(r"microsoft.*WSL2|WSL2.*microsoft", _kernel(machine), re.IGNORECASE):
+    if re.search(r"microsoft.*WSL2|WSL2.*microsoft", _line(machine, _KERNEL), re.IGNORECASE):
         return "wsl2"
     marks = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
-    marked = any(machine.target(path) for path in marks) or _root_is_layered(machine)
-    host = (machine.read("/proc/2/comm") or "").strip() == "kthreadd"
-    return "container" if marked and not host else ""
-
-
-def _root_is_layered(machine: Machine) -> bool:
-    """As in a Kubernetes pod, which has no mark."""
-    return re.match(r"overlay / overlay ", machine.read("/proc/self/mounts") or "") is not None
+    layered = _line(machine, "/proc/self/mounts").startswith("overlay / overlay ")  # Kubernetes sets no mark
+    marked = layered or any(machine.target(path) for path in marks)
+    return "container" if marked and _line(machine, "/proc/2/comm") != "kthreadd" else ""
 
 
 def _libc(machine: Machine) -> tuple[str, str]:
@@ -153,7 +147,8 @@ def cpu(machine: Machine) -> Cpu:
     cores = _cores(machine)
     count = len(set(cores.values())) or _counted(blocks)
     return Cpu(
-        name=first.get("model name") or first.get("Model") or _device_tree(machine),
+        # the board's model, where no processor is named, as on most ARM machines
+        name=first.get("model name") or first.get("Model") or _line(machine, "/proc/device-tree/model"),
         cores=count,
         performance_cores=_fast(machine, cores) or count,
         threads=len(blocks) or len(cores) or None,
@@ -214,14 +209,8 @@ def numbers_in(text: str) -> tuple[int, ...]:
         ends = [whole(end) for end in part.split("-")]
         if len(ends) > 2 or None in ends or max(map(int, filter(None, ends)), default=0) > 65535:
             return ()
-        first, last = int(ends[0] or 0), int(ends[-1] or 0)
-        found += range(first, last + 1)
+        found += range(int(ends[0] or 0), int(ends[-1] or 0) + 1)
     return tuple(found)
-
-
-def _device_tree(machine: Machine) -> str:
-    """The board's model, where /proc/cpuinfo names no processor, as on most ARM machines."""
-    return (machine.read("/proc/device-tree/model") or "").strip("\0 \n")
 
 
 _RENDER = re.compile(r"renderD\d+")
@@ -240,22 +229,20 @@ def _render(machine: Machine, pci: str) -> list[str]:
         return []
     there = machine.names("/dev/dri")
     named = (name for name in machine.names("/sys/class/drm") if _RENDER.fullmatch(name))
-    owned = (
-        name
-        for name in named
-        if posixpath.basename(machine.target(f"/sys/class/drm/{name}/device") or "") == pci
-    )
+    targets = {name: machine.target(f"/sys/class/drm/{name}/device") or "" for name in named}
+    owned = (name for name, target in targets.items() if posixpath.basename(target) == pci)
     return [f"/dev/dri/{name}" for name in owned if name in there]
 
 
 def _compute(machine: Machine, gpu: Gpu) -> list[str]:
     there = machine.names("/dev")
+    wsl = {"dxg"} & set(there)  # WSL2 has one file for all GPUs, behind which Windows drives them
     if gpu.vendor == "nvidia":
         shared = [name for name in ("nvidiactl", "nvidia-uvm") if name in there]
-        return [f"/dev/{name}" for name in (*_cards(machine, gpu.pci, there), *shared, *_wsl(there))]
+        return [f"/dev/{name}" for name in (*_cards(machine, gpu.pci, there), *shared, *wsl)]
     if gpu.vendor == "amd" and "kfd" in there:
         return ["/dev/kfd"]
-    return [] if gpu.pci else [f"/dev/{name}" for name in _wsl(there)]
+    return [] if gpu.pci else [f"/dev/{name}" for name in wsl]
 
 
 def _cards(machine: Machine, pci: str, there: tuple[str, ...]) -> list[str]:
@@ -263,8 +250,3 @@ def _cards(machine: Machine, pci: str, there: tuple[str, ...]) -> list[str]:
     cards = [name for name in there if _CARD.fullmatch(name)]
     minor = nvidia.minor(machine, pci)
     return cards if minor is None else [name for name in cards if name == f"nvidia{minor}"]
-
-
-def _wsl(there: tuple[str, ...]) -> list[str]:
-    """WSL2 has one file for all GPUs, behind which Windows drives them."""
-    return ["dxg"] if "dxg" in there else []

@@ -171,9 +171,8 @@ def driver_version(machine: Machine) -> str:
     From ``NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 …``, or
     ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …``.
     """
-    found = re.search(
-        r"Kernel Module\D.*?\s(\d{3}\.[\d.]{2,12})\s", machine.read(f"{MODULE}/version") or "", re.ASCII
-    )
+    said = machine.read(f"{MODULE}/version") or ""
+    found = re.search(r"Kernel Module\D.*?\s(\d{3}\.[\d.]{2,12})\s", said, re.ASCII)
     return found[1] if found else ""
 
 

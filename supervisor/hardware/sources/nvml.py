@@ -12,17 +12,8 @@ import sys
 from collections.abc import Iterator
 
 FIELDS = (
-    "name",
-    "pci.bus_id",
-    "pci.device_id",
-    "memory.total",
-    "memory.free",
-    "driver_version",
-    "compute_cap",
-    "pcie.link.gen.current",
-    "pcie.link.gen.max",
-    "pcie.link.width.current",
-    "pcie.link.width.max",
+    *("name", "pci.bus_id", "pci.device_id", "memory.total", "memory.free", "driver_version", "compute_cap"),
+    *("pcie.link.gen.current", "pcie.link.gen.max", "pcie.link.width.current", "pcie.link.width.max"),
 )
 NOT_KNOWN = "[N/A]"
 _LIBRARY = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"

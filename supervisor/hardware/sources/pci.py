@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..hardware import Gpu, PcieLink
 from ..machine import Machine
@@ -133,8 +133,7 @@ AMDGPU_IDS = ("/usr/share/libdrm/amdgpu.ids", "/opt/amdgpu/share/libdrm/amdgpu.i
 PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 
 
-@dataclass(frozen=True, slots=True)
-class KnownGpu:
+class KnownGpu(NamedTuple):
     name: str
     integrated: bool
 
@@ -155,14 +154,11 @@ _MODELS = {
     "8086:e212": KnownGpu("Intel Arc Pro B50", integrated=False),
     # AMD: as in libdrm's amdgpu.ids, where one device has a name for each revision
     "1002:150e": KnownGpu("AMD Radeon 880M/890M Graphics", integrated=True),
-    "1002:150e:d1": KnownGpu("AMD Radeon 890M Graphics", integrated=True),
-    "1002:150e:c1": KnownGpu("AMD Radeon 890M Graphics", integrated=True),
+    **dict.fromkeys(("1002:150e:d1", "1002:150e:c1"), KnownGpu("AMD Radeon 890M Graphics", integrated=True)),
     "1002:1586": KnownGpu("AMD Radeon 8050S/8060S Graphics", integrated=True),
-    "1002:1586:c1": KnownGpu("AMD Radeon 8060S Graphics", integrated=True),
-    "1002:1586:d1": KnownGpu("AMD Radeon 8060S Graphics", integrated=True),
+    **dict.fromkeys(("1002:1586:c1", "1002:1586:d1"), KnownGpu("AMD Radeon 8060S Graphics", integrated=True)),
     "1002:1114": KnownGpu("AMD Radeon 840M/860M Graphics", integrated=True),
-    "1002:15bf": KnownGpu("AMD Radeon 760M/780M Graphics", integrated=True),
-    "1002:1900": KnownGpu("AMD Radeon 760M/780M Graphics", integrated=True),
+    **dict.fromkeys(("1002:15bf", "1002:1900"), KnownGpu("AMD Radeon 760M/780M Graphics", integrated=True)),
     "1002:1681": KnownGpu("AMD Radeon 660M/680M", integrated=True),
     "1002:164e": KnownGpu("AMD Radeon Graphics (Raphael)", integrated=True),
     "1002:13c0": KnownGpu("AMD Radeon Graphics (Granite Ridge)", integrated=True),
@@ -172,8 +168,7 @@ _MODELS = {
     "1002:7550:c3": KnownGpu("AMD Radeon RX 9070", integrated=False),
     # NVIDIA: for a card whose driver does not answer
     "10de:2e12": KnownGpu("NVIDIA GB10", integrated=True),
-    "10de:2803": KnownGpu("NVIDIA GeForce RTX 4060 Ti", integrated=False),
-    "10de:2805": KnownGpu("NVIDIA GeForce RTX 4060 Ti", integrated=False),
+    **dict.fromkeys(("10de:2803", "10de:2805"), KnownGpu("NVIDIA GeForce RTX 4060 Ti", integrated=False)),
 }
 
 

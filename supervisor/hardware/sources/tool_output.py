@@ -81,10 +81,5 @@ def decimal(text: str | None) -> float | None:
 
 def pci_address(text: str) -> str:
     """``00000000:01:00.0`` of NVIDIA's tools as ``0000:01:00.0`` of everybody else; "" for no address."""
-    found = re.fullmatch(
-        r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", text.strip().lower(), re.ASCII
-    )
-    if found is None:
-        return ""
-    domain = int(found[1] or "0", 16)
-    return f"{domain:04x}:{found[2]}:{found[3]}.{found[4]}"
+    found = re.fullmatch(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])", text.strip().lower())
+    return f"{int(found[1] or '0', 16):04x}:{found[2]}" if found else ""

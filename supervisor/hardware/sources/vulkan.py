@@ -109,8 +109,7 @@ def _heaps(block: str) -> tuple[int | None, int | None]:
 
 def _first_number(heap: str, key: str) -> int | None:
     """``size   = 49928663040 (0xba0000000) (46.50 GiB)``"""
-    words = _value(heap, key).split()
-    return whole(words[0]) if words else None
+    return whole(_value(heap, key).partition(" ")[0])
 
 
 def _total(numbers: list[int | None]) -> int | None:

@@ -130,11 +130,9 @@ _VENDORS = {"10de": "nvidia", "1002": "amd", "1022": "amd", "8086": "intel", "qc
 _HARDWARE = re.compile(r"(?:PCI|ACPI)\\VEN_(\w{4})&DEV_(\w{4})", re.IGNORECASE)
 _LOCATION = re.compile(r"\((\d{1,3}),(\d{1,2}),(\d)\)$")  # … PCI bus %1, device %2, function %3;(1,0,0)
 _AMD_CARD = re.compile(r"\b(?:RX|Pro|FirePro|Instinct|W\d{4})\b", re.IGNORECASE)
-_AMD_SHARED = re.compile(
-    r"\b[678]\d0M\b|\b80\d0S\b|\bVega \d+ Graphics|Radeon ?(?:\(TM\))? Graphics$", re.IGNORECASE
-)
+_AMD_SHARED = re.compile(r"(?i)\b[678]\d0M\b|\b80\d0S\b|\bVega \d+ Graphics|Radeon ?(?:\(TM\))? Graphics$")
 _INTEL_SHARED = re.compile(
-    r"\bU?HD Graphics|\bIris\b(?!.*\bMAX\b)|\bArc ?(?:\(TM\))? (?:Graphics|1\d0[TV])", re.IGNORECASE
+    r"(?i)\bU?HD Graphics|\bIris\b(?!.*\bMAX\b)|\bArc ?(?:\(TM\))? (?:Graphics|1\d0[TV])"
 )
 _CARVED_SLACK = 0.9  # of the size that the driver tells, the firmware may count a little differently
 
@@ -180,8 +178,11 @@ def _gpu(
     own = _size(entry.get("qwMemorySize"))
     memory, shared = own, 0
     if integrated:
+        # Windows lets it have half of the RAM, beside what the firmware set aside (Microsoft, "Calculating
+        # Graphics Memory": TotalSystemMemory / 2).
         carved = _carved(own, kept_back_bytes) if vendor == "amd" else 0
-        memory, shared = _shared_memory(carved, ram_bytes)
+        shared = (ram_bytes or 0) // 2
+        memory = None if ram_bytes is None else carved + shared
     version = _driver_version(vendor, text(entry.get("DriverVersion")))
     return Gpu(
         vendor,
@@ -215,18 +216,6 @@ def _integrated(vendor: str, name: str, pci: str) -> bool | None:
     if shared.search(name):
         return True
     return False if vendor == "amd" and _AMD_CARD.search(name) else None
-
-
-def _shared_memory(carved_bytes: int, ram_bytes: int | None) -> tuple[int | None, int]:
-    """
-    All that a GPU without memory of its own can use, and how much of it is RAM that Windows counts.
-
-    Windows lets it have half of the RAM (Microsoft, "Calculating Graphics Memory": TotalSystemMemory / 2),
-    beside what the firmware set aside.
-    """
-    if ram_bytes is None:
-        return None, 0
-    return carved_bytes + ram_bytes // 2, ram_bytes // 2
 
 
 def _carved(own: int | None, kept_back_bytes: int | None) -> int:
