@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,13 @@ class Option:
         return f"{current:.2f}" if isinstance(current, float) else str(current)
 
 
-def _owner(params: Params, path: str) -> tuple[Params, str]:
-    *parents, name = path.split(".")
-    for parent in parents:
-        params = getattr(params, parent)
-    return params, name
-
-
-def attribute(params: Params, path: str) -> object:
-    owner, name = _owner(params, path)
-    return getattr(owner, name)
+def attribute(params: Params, path: str) -> Any:  # noqa: ANN401 - xllamacpp ships no types
+    return reduce(getattr, path.split("."), params)
 
 
 def set_attribute(params: Params, path: str, value: object) -> None:
-    owner, name = _owner(params, path)
+    *parents, name = path.split(".")
+    owner = reduce(getattr, parents, params)
     current = getattr(owner, name)
     setattr(owner, name, type(current)(value) if isinstance(current, Enum) else value)
 
@@ -132,13 +126,13 @@ def words(spelled: str, path: str, text: str, hint: str, kind: type = list) -> O
     return value(spelled, path, text, lambda said: kind(words_of(said)), hint=hint)
 
 
-def choice(spelled: str, path: str, text: str, hint: str, known: Mapping[str, int | bool]) -> Option:
+def choice(spelled: str, path: str, text: str, known: Mapping[str, int | bool], hint: str = "") -> Option:
     def read(said: str) -> int | bool:
         if said not in known:
             raise BadValue(f"error: unknown value for {spelled.rsplit(maxsplit=1)[-1]}: '{said}'")
         return known[said]
 
-    return value(spelled, path, text, read, hint=hint)
+    return value(spelled, path, text, read, hint=hint or f"{{{','.join(known)}}}")
 
 
 def switch(spelled: str, path: str, text: str, off: str = "", *, inverted: bool = False) -> Option:
@@ -156,8 +150,8 @@ def custom(
     path: str,
     text: str,
     apply: Callable[[Params, str], None],
-    *,
     hint: str = "",
+    *,
     off: str = "",
     env: str = "",
 ) -> Option:
