@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..files import read_json, write_json
+
+_HASHED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,17 @@ class PartFile:
     def finish(self, target: Path) -> None:
         self.path.replace(target)
         self._note.unlink(missing_ok=True)
+
+
+def digest_of(file: Path, told: Callable[[int], None]) -> str:
+    """The SHA-256 of what is on disk, hex; ``told`` hears how many bytes are done.  Raises OSError."""
+    sha256, done = hashlib.sha256(), 0
+    with file.open("rb", buffering=0) as content:
+        while chunk := content.read(_HASHED_BYTES):
+            sha256.update(chunk)
+            done += len(chunk)
+            told(done)
+    return sha256.hexdigest()
 
 
 def validator(headers: Mapping[str, str]) -> str:

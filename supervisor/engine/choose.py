@@ -33,7 +33,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = 
     """
     ground = _ground(engine, means, tag or engine.channel, wants_gpu=wants_gpu)
     if tag is not None:
-        return _released(engine, ground).acquire(tag)
+        return Released(engine, ground).acquire(tag)
     match engine.source:
         case "path":
             return ground.at_path(engine.path)
@@ -45,7 +45,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = 
             ground.check_embedded()
             return ground.of_install(_embed(ground), ASKED)
         case "release":
-            return _released(engine, ground).acquire()
+            return Released(engine, ground).acquire()
         case "auto":
             return _automatic(engine, ground)
 
@@ -80,7 +80,7 @@ def find(engine: Engine, *, wants_gpu: bool, means: Means) -> Build:
 def _automatic(engine: Engine, ground: Ground) -> Build:
     """Each step that is taken because another failed is said, in one line."""
     try:
-        return _released(engine, ground).acquire()
+        return Released(engine, ground).acquire()
     except SupervisorError as error:
         refused = error
     found, passed = ground.at_hand()
@@ -126,7 +126,7 @@ def _in_line(error: SupervisorError) -> str:
 
 
 def _find_released(engine: Engine, ground: Ground) -> Build:
-    build, passed = _released(engine, ground).find()
+    build, passed = Released(engine, ground).find()
     if build is None and engine.source != "release":
         build, more = ground.at_hand()
         passed = (*passed, *more)
@@ -156,10 +156,6 @@ def _embed(ground: Ground) -> Install:
 
 def _ground(engine: Engine, means: Means, channel: str | None, *, wants_gpu: bool) -> Ground:
     return Ground(means, Wanted(engine.flavour, wanted_number(channel), wants_gpu))
-
-
-def _released(engine: Engine, ground: Ground) -> Released:
-    return Released(engine, ground.wanted, ground.means, ground)
 
 
 def _number(ground: Ground) -> int:

@@ -14,15 +14,9 @@ UNKNOWN = "unknown"
 
 # how the names of devices begin, newest spelling first (ggml's backends)
 DEVICES = {
-    "CUDA": "cuda",
-    "ROCm": "rocm",
-    "Vulkan": "vulkan",
-    "MTL": "metal",
-    "Metal": "metal",
-    "SYCL": "sycl",
-    "GPUOpenCL": "opencl",
-    "OPENVINO": "openvino",
-}
+    "CUDA": "cuda", "ROCm": "rocm", "Vulkan": "vulkan", "MTL": "metal", "Metal": "metal", "SYCL": "sycl",
+    "GPUOpenCL": "opencl", "OPENVINO": "openvino",
+}  # fmt: skip
 _FLOATING = {None, "stable", "nightly"}
 
 

@@ -42,9 +42,15 @@ class Released:
     """Official releases for one profile."""
 
     engine: Engine
-    wanted: Wanted
-    means: Means
     ground: Ground
+
+    @property
+    def means(self) -> Means:
+        return self.ground.means
+
+    @property
+    def wanted(self) -> Wanted:
+        return self.ground.wanted
 
     def acquire(self, tag: str | None = None) -> Build:
         """
@@ -152,16 +158,10 @@ class Released:
     def _install(self, tag: str, option: Option) -> Install:
         from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
-        means, proxy = self.means, self.engine.proxy or None
+        means, paths, proxy = self.means, self.means.paths, self.engine.proxy or None
+        demo, hardware = means.demo(), means.hardware()
         return Installation(
-            means.paths.engines,
-            tag,
-            option,
-            means.demo(),
-            means.hardware(),
-            proxy,
-            means.paths.cache,
-            means.progress,
+            paths.engines, tag, option, demo, hardware, proxy, paths.cache, means.progress
         ).install()
 
     def _present(self, tag: str, flavour: str) -> Install | None:

@@ -24,13 +24,8 @@ def corrected(ledger: Ledger, told: Iterable[Told]) -> Ledger:
     for each in told:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
-            ledger = replace(
-                ledger,
-                accounts=tuple(
-                    _account(account, _of(each, pools, account.pool.name), ledger.settings)
-                    for account in ledger.accounts
-                ),
-            )
+            ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
+            ledger = replace(ledger, accounts=tuple(_account(*both, ledger.settings) for both in ours))
     return ledger
 
 

@@ -84,6 +84,10 @@ class Settings:
     def streams(self) -> int:
         return 1 if self.unified else self.slots
 
+    def layers_on_gpu(self, layers: int) -> int:
+        """Of ``layers`` and one more, as which the output counts."""
+        return layers + 1 if self.gpu_layers == "all" else min(self.gpu_layers, layers + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -183,10 +187,8 @@ def _outputs(read: Reader, build: int | None, *, batch: int, ubatch: int, slots:
 
 
 def _gpu_layers(read: Reader) -> int | Literal["all"]:
-    asked = read.text("gpu-layers", "auto")
-    if asked in {"auto", "all"} or read.integer("gpu-layers", -1) < 0:
-        return "all"
-    return read.integer("gpu-layers", 0)
+    asked = read.integer("gpu-layers", -1)  # auto and all are no numbers
+    return asked if asked >= 0 else "all"
 
 
 def _cpu_moe(read: Reader, model: Model) -> int:

@@ -98,13 +98,13 @@ def _write(file: IO[bytes], values: Mapping[str, Value], tensors: Sequence[Tenso
     offset = 0
     for tensor in tensors:
         file.write(_info(tensor, offset))
-        offset += _aligned(tensor.size_bytes)
-    end = _aligned(file.tell())
+        offset += aligned(tensor.size_bytes)
+    end = aligned(file.tell())
     for tensor in tensors:
         file.seek(end)
         if tensor.data is not None:
             _write_data(file, tensor)
-        end += _aligned(tensor.size_bytes)
+        end += aligned(tensor.size_bytes)
     file.truncate(end)
 
 
@@ -114,8 +114,8 @@ def _write_data(file: IO[bytes], tensor: Tensor) -> None:
         raise ValueError(f"{tensor.name}: {written} bytes of data, its shape has {tensor.size_bytes}")
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def aligned(size: int, alignment: int = ALIGNMENT) -> int:
+    return -(-size // alignment) * alignment
 
 
 def _info(tensor: Tensor, offset: int) -> bytes:

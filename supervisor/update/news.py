@@ -74,7 +74,7 @@ def record(news: News, paths: Paths) -> None:
 def released(subject: Subject, means: Means) -> Released:
     """Official releases, looked at for this subject."""
     wanted = Wanted(subject.engine.flavour, None, subject.wants_gpu)
-    return Released(subject.engine, wanted, means, Ground(means, wanted))
+    return Released(subject.engine, Ground(means, wanted))
 
 
 def why_bad(release: Release, releases: Released) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -52,9 +52,8 @@ class Catalogue:
 
     def known(self, tag: str) -> Release | None:
         """What the lock file or an earlier answer says, without asking anybody."""
-        if release := locked(tag):
-            assets = (replace(each, url=self.access.asset_url(tag, each.name)) for each in release.assets)
-            return replace(release, assets=tuple(assets))
+        if release := locked(tag, self.access):
+            return release
         kept = self._answers.get(self._tag_url(tag))
         if kept is None:
             return None
@@ -97,8 +96,7 @@ class Catalogue:
 
     def list(self, limit: int) -> tuple[Release, ...]:
         """The newest ``b`` releases, newest first, without regard to what they hold."""
-        found = islice(self.entries(STABLE_PAGES), limit)
-        return tuple(entry.release for entry in found)
+        return tuple(entry.release for entry in islice(self.entries(STABLE_PAGES), limit))
 
     def entries(self, pages: int) -> Iterator[Entry]:
         """The builds of so many pages, the newest first; asks for a page when it gets there."""
@@ -212,8 +210,8 @@ class _Search:
 
     def _nothing(self) -> NoSuitableEngine:
         lines = [*self.passed[:_TOLD], *self.notes]
-        if more := len(self.passed) - _TOLD:
-            lines += [f"and {more} more"] if more > 0 else []
+        if (more := len(self.passed) - _TOLD) > 0:
+            lines.append(f"and {more} more")
         told = "".join(f"\n  {line}" for line in lines) or " GitHub lists none."
         return NoSuitableEngine(
             f"No release of {REPOSITORY} will do:{told}",
