@@ -116,6 +116,16 @@ class Released:
             return f"it has no complete {family(best[0].flavour)} build"
         return ""
 
+    def why_bad(self, release: Release) -> str:
+        """Why the flavour that would be taken of this release is marked bad; empty when it is not."""
+        for option in self.survey(release).ranked[:1]:
+            if bad := self.means.chosen.bad(key_of(REPOSITORY, release.tag, option.flavour)):
+                return f"its {option.flavour} build is marked bad: {bad}"
+        return ""
+
+    def objection(self, release: Release) -> str:
+        return self.unusable(release) or self.why_bad(release)
+
     def _release(self, tag: str | None) -> tuple[Release, tuple[str, ...]]:
         """The release to take, and what newer ones were passed over on the way."""
         catalogue = self.means.catalogue(self.engine)
@@ -123,15 +133,8 @@ class Released:
             return catalogue.release(wanted), ()
         assert self.engine.channel is not None
         self.means.progress.step(f"asking GitHub for the {self.engine.channel} release of {REPOSITORY}")
-        found = catalogue.newest(self.engine.channel, self._unusable_or_bad)
+        found = catalogue.newest(self.engine.channel, self.objection)
         return found.release, (*found.passed, found.note) if found.note else found.passed
-
-    def _unusable_or_bad(self, release: Release) -> str:
-        if refusal := self.unusable(release):
-            return refusal
-        best = self.survey(release).ranked[0].flavour
-        bad = self.means.chosen.bad(key_of(REPOSITORY, release.tag, best))
-        return f"it is marked bad: {bad}" if bad else ""
 
     def _choose(self, tag: str, asked: str | None) -> None:
         """A channel that floats stays where it is until an update; a tag that was asked for is not ours."""

@@ -204,12 +204,13 @@ def phases(model: Model, settings: Settings) -> Phases:
     stream = tokens * (model.embedding_length or 0)
     hidden, used = tokens * _hidden(model), model.experts_used or 1
     down = used * stream
+    queries = _most(model, model.heads) * max(model.key_length or 0, model.value_length or 0)
     return Phases(
         inputs=_inputs(model, settings),
         stream=stream,
         network=3 * hidden + (down if down > 2 * hidden and model.experts else 0),
         hidden=hidden,
-        attention=2 * tokens * _queries(model) + _scores(model, settings),
+        attention=2 * tokens * queries + _scores(model, settings),
         logits=settings.outputs * (model.vocabulary_size or 0) * _F32,
     )
 
@@ -231,10 +232,6 @@ def _hidden(model: Model) -> int:
 def _most(model: Model, heads: Callable[[int], int | None]) -> int:
     """The heads of the layer that has most."""
     return max((heads(layer) or 0 for layer in range(model.layers or 0)), default=0)
-
-
-def _queries(model: Model) -> int:
-    return _most(model, model.heads) * max(model.key_length or 0, model.value_length or 0)
 
 
 def _scores(model: Model, settings: Settings) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,11 +175,6 @@ def _tidy(model: Shelved) -> None:
     with suppress(OSError):
         for part in model.parts:
             _lock_file(part).unlink(missing_ok=True)
-        for folder in _folders(model):
+        depth = model.name.replace(":", "/").count("/")
+        for folder in model.path.parents[:depth]:  # those that the name has, the innermost first
             folder.rmdir()
-
-
-def _folders(model: Shelved) -> Sequence[Path]:
-    """Those that the name has, the innermost first."""
-    depth = model.name.replace(":", "/").count("/")
-    return model.path.parents[:depth]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -91,7 +91,7 @@ class Catalogue:
         ``usable`` returns "", or why a release will not do.  Raises NetworkError, and NoSuitableEngine
         where none of those that were looked at will do.
         """
-        search = _Search(self, usable, [], [])
+        search = _Search(self, usable)
         return search.stable() if channel == "stable" else search.listed(NIGHTLY_PAGES)
 
     def list(self, limit: int) -> tuple[Release, ...]:
@@ -162,11 +162,14 @@ class _Search:
 
     catalogue: Catalogue
     usable: Callable[[Release], str]
-    passed: list[str]
-    notes: list[str]
+    passed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def stable(self) -> Found:
-        tag, source, note = self._promoted()
+        try:
+            tag, source, note = self.catalogue.promoted()
+        except NotFound:
+            tag, source, note = "", "upstream's latest release", ""
         self._remark(note)
         if not tag:
             self.passed.append(f"{source} names no build")
@@ -189,12 +192,6 @@ class _Search:
                 self.catalogue.remember(entry)
                 return self._found(entry.release)
         raise self._nothing()
-
-    def _promoted(self) -> tuple[str, str, str]:
-        try:
-            return self.catalogue.promoted()
-        except NotFound:
-            return "", "upstream's latest release", ""
 
     def _will_do(self, release: Release) -> bool:
         if why := self.usable(release):

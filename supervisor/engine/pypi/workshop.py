@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,8 +94,9 @@ class Workshop:
     def _run(self, command: Sequence[str], listen: Listener, folder: Path | None) -> int:
         path = f"{self.scripts}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**clean_environment(os.environ), "PIP_USER": "0", "PATH": path, **self.environment}
-        with _written(self.log) as write:
-            write(f"$ {' '.join(command)}\n")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8", buffering=1) as log:  # by lines, for who looks on
+            log.write(f"$ {' '.join(command)}\n")
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -111,23 +111,11 @@ class Workshop:
                 with child.stdout:
                     for raw in child.stdout:
                         line = raw.decode("utf-8", "replace")
-                        write(line)
+                        log.write(line)
                         listen(line.strip())
                 return child.wait()
             finally:
                 kill_group(child)
-
-
-@contextlib.contextmanager
-def _written(log: Path) -> Iterator[Callable[[str], object]]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-
-        def write(text: str) -> None:
-            file.write(text)
-            file.flush()
-
-        yield write
 
 
 def tail(log: Path) -> str:
