@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,10 +56,8 @@ class PartFile:
         write_json(self._note, asdict(note))
 
     def remove(self) -> None:
-        with suppress(FileNotFoundError):
-            self._note.unlink()
-        with suppress(FileNotFoundError):
-            self.path.unlink()
+        self._note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def finish(self, target: Path) -> None:
         self.path.replace(target)

