@@ -118,9 +118,9 @@ def _mapped_bytes(account: Account, weights_bytes: int, told: Told) -> int:
     ours = account.needed_bytes - account.anonymous_bytes
     if ours <= 0:
         return 0
-    copies = [taken.weights_bytes for name, taken in told.buffers.items() if not _may_map(name, told.source)]
+
+    def may_map(buffer: str) -> bool:
+        return buffer == "Host" if told.source == "engine" else buffer.endswith(_MAPPED)
+
+    copies = [taken.weights_bytes for name, taken in told.buffers.items() if not may_map(name)]
     return max(0, weights_bytes - _around(copies, told.source).nearest(account.weights.bytes - ours))
-
-
-def _may_map(buffer: str, source: Asked) -> bool:
-    return buffer == "Host" if source == "engine" else buffer.endswith(_MAPPED)

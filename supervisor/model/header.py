@@ -123,7 +123,10 @@ def read_header(source: Source) -> Header:
     cursor = Cursor(source)
     version, tensor_count, value_count = _begin(cursor, source.size_bytes)
     values = _read_values(cursor, value_count)
-    _refuse_architecture(values.get("general.architecture", ""))
+    name = values.get("general.architecture", "")
+    is_text = isinstance(name, str) and name.isprintable() and "\ufffd" not in name
+    if not is_text or len(str(name)) > _MOST_ARCHITECTURE_LETTERS:
+        raise BrokenHeader("a damaged GGUF: the name of its architecture is no text")
     alignment = _alignment(values.get("general.alignment", ALIGNMENT))
     tensors = _read_tensors(cursor, tensor_count, alignment)
     data_offset = aligned(cursor.at, alignment)
@@ -153,12 +156,6 @@ def _begin(cursor: Cursor, size_bytes: int) -> tuple[int, int, int]:
     if tensors > _MOST_TENSORS or values > _MOST_VALUES:
         raise BrokenHeader(f"a damaged GGUF: no model has {values} keys and {tensors} tensors")
     return version, tensors, values
-
-
-def _refuse_architecture(name: Value) -> None:
-    is_text = isinstance(name, str) and name.isprintable() and "\ufffd" not in name
-    if not is_text or len(str(name)) > _MOST_ARCHITECTURE_LETTERS:
-        raise BrokenHeader("a damaged GGUF: the name of its architecture is no text")
 
 
 def _alignment(value: Value) -> int:

@@ -86,10 +86,9 @@ class Updater:
         self._forgive(tag) if force else self._refuse_a_bad(tag)
         self._prepare(tag)
         self._choose(tag)
-        channel = self.subject.channel
-        if self.subject.running is not None and self.subject.running.build != tag:
-            return Result("installed", tag, f"{tag} is chosen ({channel}); goss-supervisor restart runs it")
-        return Result("installed", tag, f"{tag} is chosen ({channel})")
+        running = self.subject.running
+        more = "; goss-supervisor restart runs it" if running and running.build != tag else ""
+        return Result("installed", tag, f"{tag} is chosen ({self.subject.channel}){more}")
 
     def rollback(self) -> Result:
         """
@@ -107,8 +106,6 @@ class Updater:
                     key = key_of(REPOSITORY, left, install.flavour)
                     self.means.chosen.mark_bad(key, "it was left by engine rollback")
         return Result("updated", tag, f"back to {tag}; {left} is not taken again by itself")
-
-    # --- steps
 
     def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: Verdict) -> Result:
         text = f"{_name(new)} was taken back, and {old.build} runs again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -54,13 +55,10 @@ class Catalogue:
         """What the lock file or an earlier answer says, without asking anybody."""
         if release := locked(tag, self.access):
             return release
-        kept = self._answers.get(self._tag_url(tag))
-        if kept is None:
-            return None
-        try:
-            return read_release(json.loads(kept.body), self.access, f"GitHub, {kept.when}")
-        except (NetworkError, ValueError):
-            return None
+        with suppress(NetworkError, ValueError):
+            if kept := self._answers.get(self._tag_url(tag)):
+                return read_release(json.loads(kept.body), self.access, f"GitHub, {kept.when}")
+        return None
 
     def release(self, tag: str) -> Release:
         """
@@ -73,16 +71,12 @@ class Catalogue:
         known = self.known(tag)
         if known and (known.origin == "lock file" or is_settled(known, datetime.now(UTC))):
             return known
-        try:
+        with suppress(NotFound):
             document, note = self._client.api(f"releases/tags/{tag}")
-            release = read_release(document, self.access, note or "GitHub")
-        except NotFound:
-            release = None
-        if release is None:
-            raise NotFound(
-                f"{REPOSITORY} has no release {tag}.", hint="goss-supervisor engine available lists them."
-            )
-        return release
+            if release := read_release(document, self.access, note or "GitHub"):
+                return release
+        hint = "goss-supervisor engine available lists them."
+        raise NotFound(f"{REPOSITORY} has no release {tag}.", hint=hint)
 
     def newest(self, channel: str, usable: Callable[[Release], str]) -> Found:
         """
@@ -102,11 +96,12 @@ class Catalogue:
         """The builds of so many pages, the newest first; asks for a page when it gets there."""
         for page in range(1, pages + 1):
             document, note = self._client.api(f"releases?per_page={PER_PAGE}&page={page}")
-            releases = read_page(document, self.access, note or "GitHub")
-            builds = [each for each in releases if number(each.tag) is not None]
-            for release in sorted(builds, key=lambda each: number(each.tag) or 0, reverse=True):
-                raw = next(each for each in document if each["tag_name"] == release.tag)
-                yield Entry(release, raw, note)
+            if not isinstance(document, list):
+                raise misshapen(self.access.api, f"a {type(document).__name__}")
+            read = [(read_release(each, self.access, note or "GitHub"), each) for each in document]
+            entries = [Entry(release, raw, note) for release, raw in read if release]  # None is a draft
+            builds = [each for each in entries if number(each.release.tag) is not None]
+            yield from sorted(builds, key=lambda each: number(each.release.tag) or 0, reverse=True)
             if len(document) < PER_PAGE:
                 return
 
@@ -214,14 +209,6 @@ class _Search:
             f"No release of {REPOSITORY} will do:{told}",
             hint="Use the build that comes pinned (unset engine.channel), or engine.source: build.",
         )
-
-
-def read_page(document: object, access: Access, origin: str) -> list[Release]:
-    """A page of the list without its drafts.  Raises NetworkError for what is no list of releases."""
-    if not isinstance(document, list):
-        raise misshapen(access.api, f"a {type(document).__name__}")
-    read = [read_release(each, access, origin) for each in document]
-    return [release for release in read if release]
 
 
 def read_release(document: object, access: Access, origin: str) -> Release | None:

@@ -121,17 +121,8 @@ class Installation:
 
     def _recorded(self, server: Path) -> Install:
         archive = self.option.archive
-        return Install(
-            source="release",
-            repository=REPOSITORY,
-            tag=self.tag,
-            flavour=self.option.flavour,
-            version=self.tag,
-            command=(str(server),),
-            files=(str(server),),
-            url=archive.url,
-            sha256=archive.sha256,
-        )
+        tag, flavour, files = self.tag, self.option.flavour, (str(server),)
+        return Install("release", REPOSITORY, tag, flavour, tag, files, files, archive.url, archive.sha256)
 
     def _sweep(self, kept: Install | None) -> None:
         """Remove what earlier attempts left; what a server has open on Windows stays until the next time."""

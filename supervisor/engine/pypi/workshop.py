@@ -76,20 +76,18 @@ class Workshop:
 
     def run(self, command: Sequence[str], listen: Listener, what: str, folder: Path | None = None) -> None:
         """Run a program to its end; each line goes to the log and to ``listen``.  Raises SupervisorError."""
+        hint = f"The log is {self.log}."
         try:
             returncode = self._run(command, listen, folder)
         except OSError as error:
-            raise SupervisorError(f"{what} failed: {error}.", hint=f"The log is {self.log}.") from error
+            raise SupervisorError(f"{what} failed: {error}.", hint=hint) from error
         if returncode == 0:
             return
         said = tail(self.log)
         if "No space left on device" in said:
-            raise SupervisorError(
-                f"{what} failed: no space left on the disk of {self.root}.", hint="Free some."
-            )
-        raise SupervisorError(
-            f"{what} failed (exit code {returncode}):\n{said}", hint=f"The log is {self.log}."
-        )
+            why, hint = f"no space left on the disk of {self.root}.", "Free some."
+            raise SupervisorError(f"{what} failed: {why}", hint=hint)
+        raise SupervisorError(f"{what} failed (exit code {returncode}):\n{said}", hint=hint)
 
     def _run(self, command: Sequence[str], listen: Listener, folder: Path | None) -> int:
         path = f"{self.scripts}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -125,11 +123,8 @@ def tail(log: Path) -> str:
 def _pip_error(what: str, said: str, log: Path) -> SupervisorError | None:
     hint = f"The log is {log}."
     if _NETWORK.search(said):
-        return NetworkError(
-            f"{what} failed: the package index does not answer.",
-            hint="Check the network, and a proxy (HTTPS_PROXY) or mirror (PIP_INDEX_URL) if you need one. "
-            + hint,
-        )
+        check = "Check the network, and a proxy (HTTPS_PROXY) or mirror (PIP_INDEX_URL) if you need one. "
+        return NetworkError(f"{what} failed: the package index does not answer.", hint=check + hint)
     if _NOT_OFFERED.search(said):
         version = ".".join(map(str, sys.version_info[:2]))
         return NoSuitableEngine(

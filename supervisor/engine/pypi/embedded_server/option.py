@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 Params = Any  # a CommonParams; xllamacpp ships no types
+Apply = Callable[[Params, str], None]
+Read = Callable[[str], object]
 
 COLUMN = 40  # llama.cpp's help: options left of it, text right of it
 GAP = 3  # and the text on the next line unless so many spaces are left between
@@ -32,7 +34,7 @@ class Option:
     names: tuple[str, ...]
     path: str
     text: str
-    apply: Callable[[Params, str], None]
+    apply: Apply
     hint: str = ""
     off: tuple[str, ...] = ()
     env: str = ""
@@ -96,13 +98,7 @@ def text_of(path: str) -> str:
 
 
 def value(
-    spelled: str,
-    path: str,
-    text: str,
-    read: Callable[[str], object] = integer,
-    *,
-    hint: str = "N",
-    mark: int = 0,
+    spelled: str, path: str, text: str, read: Read = integer, *, hint: str = "N", mark: int = 0
 ) -> Option:
     """An option with a value.  ``mark`` is the bit that says that the user chose this sampling value."""
 
@@ -146,13 +142,6 @@ def switch(spelled: str, path: str, text: str, off: str = "", *, inverted: bool 
 
 
 def custom(
-    spelled: str,
-    path: str,
-    text: str,
-    apply: Callable[[Params, str], None],
-    hint: str = "",
-    *,
-    off: str = "",
-    env: str = "",
+    spelled: str, path: str, text: str, apply: Apply, hint: str = "", *, off: str = "", env: str = ""
 ) -> Option:
     return Option(tuple(spelled.split()), path, text, apply, hint, tuple(off.split()), env)
