@@ -249,12 +249,8 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(lock, f"waiting: another goss-supervisor is downloading {item.name}", progress):
-            if not _is_there(item, target):
+            if not target.is_file() or item.size_bytes not in {None, target.stat().st_size}:
                 Transfer(item, part, progress, proxy, patience, token).run()
                 part.finish(target)
     except OSError as error:
         raise cannot_write(part.path, error) from error
-
-
-def _is_there(item: Download, target: Path) -> bool:
-    return target.is_file() and item.size_bytes in {None, target.stat().st_size}

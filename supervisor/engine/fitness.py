@@ -43,11 +43,10 @@ def wanted_number(channel: str | None) -> int | None:
 
 def flavour_of(devices: Sequence[str]) -> str:
     """What the devices of a build tell of its flavour; a build without any may be of every flavour."""
-    for device in devices:
-        for prefix, flavour in DEVICES.items():
-            if device.startswith(prefix):
-                return flavour
-    return UNKNOWN
+    found = (
+        flavour for device in devices for prefix, flavour in DEVICES.items() if device.startswith(prefix)
+    )
+    return next(found, UNKNOWN)
 
 
 def wrong_number(build: Build, wanted: Wanted) -> str:

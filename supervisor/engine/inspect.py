@@ -151,14 +151,9 @@ def _described(file: Path) -> str:
 
 def _libraries(binary: Path) -> list[Path]:
     real = binary.resolve()
-    return sorted(
-        {*_matching(real.parent, _LIBRARIES), *_matching(real.parent.parent / "lib", _PREFIX_LIBRARIES)}
-    )
-
-
-def _matching(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    for pattern in patterns:
-        yield from (file for file in folder.glob(pattern) if file.is_file())
+    places = ((real.parent, _LIBRARIES), (real.parent.parent / "lib", _PREFIX_LIBRARIES))
+    found = {file for folder, patterns in places for pattern in patterns for file in folder.glob(pattern)}
+    return sorted(file for file in found if file.is_file())
 
 
 def _hex(parts: Iterator[str] | Sequence[str]) -> str:

@@ -87,13 +87,11 @@ class Released:
         passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
         for option in found.ranked:
             install = self._present(release.tag, option.flavour)
-            refusal = self._spoiled(release.tag, option.flavour, install)
-            if not refusal and install is None:
-                return self._promised(release, option), ()
-            if not refusal and install is not None:
+            if not (refusal := self._spoiled(release.tag, option.flavour, install)):
+                if install is None:
+                    return self._promised(release, option), ()
                 build = self.ground.of_install(install, option.reason)
-                refusal = why_not(build, self.wanted)
-                if not refusal:
+                if not (refusal := why_not(build, self.wanted)):
                     return build, ()
             passed.append(f"{option.flavour}: {refusal}")
         return None, tuple(passed)

@@ -135,7 +135,7 @@ def _kinds(ledger: Ledger, verdict: Verdict, layers: int) -> Iterator[Iterable[C
     yield _prompt_cache(settings)
     yield [{"parallel": 1}] if settings.slots > 1 else []
     yield experts if divided else []
-    yield _ubatch(settings)
+    yield [{"ubatch-size": tokens} for tokens in (2048, 1024, 512, 256) if tokens < settings.ubatch]
     yield [{"cache-type-k": "q8_0", "cache-type-v": "q8_0"}]
     yield [{"load-mode": "mmap"}]
     yield [{"repack": False}]
@@ -165,10 +165,6 @@ def _layers(settings: Settings, layers: int, *, to_gpu: bool) -> Iterator[Change
     yield from ({"gpu-layers": count} for count in steps)
     if not to_gpu:
         yield {"device": "none"}  # even without a layer it computes large batches
-
-
-def _ubatch(settings: Settings) -> Iterator[Changes]:
-    yield from ({"ubatch-size": tokens} for tokens in (2048, 1024, 512, 256) if tokens < settings.ubatch)
 
 
 def _context(settings: Settings) -> Iterator[Changes]:

@@ -153,7 +153,7 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         load_mode=read.choice("load-mode", _LOAD_MODES),
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
-        left_open=tuple(name for name in ("ctx-size", "gpu-layers") if _is_open(read, name)),
+        left_open=tuple(name for name in ("ctx-size", "gpu-layers") if options.get(name, "auto") == "auto"),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
 
@@ -223,7 +223,3 @@ def _cache_ram(read: Reader, build: int | None) -> int | None:
         return 0
     asked = read.integer("cache-ram", 8192)
     return None if asked < 0 else asked * _MIB
-
-
-def _is_open(read: Reader, name: str) -> bool:
-    return name not in read.options or read.options[name] == "auto"

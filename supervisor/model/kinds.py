@@ -27,9 +27,8 @@ class TensorKind:
     def row_bytes(self, elements: int) -> int:
         """Raises ValueError where a row of so many elements cannot be."""
         if elements % self.block_elements:
-            raise ValueError(
-                f"{elements} elements are no multiple of {self.block_elements}, a block of {self.name}"
-            )
+            block = f"{self.block_elements}, a block of {self.name}"
+            raise ValueError(f"{elements} elements are no multiple of {block}")
         return elements // self.block_elements * self.block_bytes
 
 

@@ -58,9 +58,8 @@ def flavour_for(wanted: str | None, *, wants_gpu: bool) -> str:
 def _gpu_flavour() -> str:
     if _SYSTEM == "darwin":
         return "metal"
-    for flavour in _COMPILERS:
-        if _compiler(flavour):
-            return flavour
+    if found := next(filter(_compiler, _COMPILERS), None):
+        return found
     raise NoSuitableEngine(
         "This profile asks for a GPU, and no GPU compiler is installed (nvcc, glslc or hipcc).",
         hint="Install one and set engine.flavour to cuda, vulkan or rocm. " + _COMPILERS["vulkan"][1],
