@@ -7,7 +7,6 @@ says what it is a part of, and ``<target>.lock`` keeps a second one waiting.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -22,14 +21,13 @@ from ..progress import Progress
 from . import network
 from .meter import Meter
 from .network import HINT, PATIENT, Patience, Unreachable, host_of, wait_seconds
-from .partfile import Note, PartFile, validator
+from .partfile import Note, PartFile, digest_of, validator
 
 if TYPE_CHECKING:
     import requests
 
 MARGIN_BYTES = 64 * 1024 * 1024  # to be left free on the disk
 _GAIN_BYTES = 1024 * 1024  # a try that brought as much was worth it: tries are counted from there anew
-_HASHED_BYTES = 1024 * 1024
 _AGAIN = "Run the command again: it goes on where it stopped. "
 
 
@@ -63,15 +61,14 @@ class Transfer:
     """
     From ``item``'s host into ``part``.
 
-    ``timeout``: seconds to connect, and seconds without a byte.  ``proxy`` None leaves it to the environment.
-    ``token`` goes to the host of the item's URL alone.
+    ``proxy`` None leaves it to the environment.  ``token`` goes to the host of the item's URL alone.
     """
 
     item: Download
     part: PartFile
     progress: Progress
     proxy: str | None
-    timeout: tuple[float, float]
+    patience: Patience
     token: str = field(default="", repr=False)
 
     @property
@@ -91,7 +88,7 @@ class Transfer:
         total = self.item.size_bytes if note is None else self.item.size_bytes or note.size_bytes
         return note is not None and self.part.size_bytes == total
 
-    def run(self) -> None:
+    def _once(self) -> None:
         """
         The part is whole when it returns.
 
@@ -103,7 +100,7 @@ class Transfer:
         headers = {"Range": f"bytes={start}-", "If-Range": note.validator} if note else {}
         if self.item.size_bytes is not None:
             self._ensure_space(self.item.size_bytes)
-        with network.get(self.item.url, headers, self.timeout, self.proxy, self.token) as response:
+        with network.get(self.item.url, headers, self.patience.timeout, self.proxy, self.token) as response:
             told = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code == 206 and note:
                 self._receive(response, start, self._go_on(told, note, start))
@@ -140,7 +137,7 @@ class Transfer:
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
         position, meter = start, Meter(start, total)
         with self.part.path.open("ab", buffering=0) as file:
-            for chunk in network.body(response, self.timeout):
+            for chunk in network.body(response, self.patience.timeout):
                 _write(file, chunk)
                 position += len(chunk)
                 if total is not None and position > total:
@@ -166,6 +163,55 @@ class Transfer:
             return Unreachable(text, contact=True, wait_seconds=wait_seconds(told) or 0.0)
         text = f"{self.item.name} cannot be downloaded: {text.rstrip('.')}."
         return Refused(text, hint=self.item.hint, status=code, headers=told)
+
+    def run(self) -> None:
+        """The part is whole and what it should be.  What is wrong is fetched once more, from the start."""
+        item, host = self.item, self._host
+        self.progress.step(f"downloading {item.name} from {host}")
+        digest = ""
+        for _ in range(2):
+            self._complete()
+            digest = self._digest() if item.sha256 else ""
+            if digest == item.sha256.lower():
+                return
+            self.part.remove()
+        raise VerificationFailed(
+            f"{item.name} from {host} is not what it should be: its SHA-256 is {digest}, "
+            f"and {item.sha256} was expected.",
+            hint="The file was changed at the host or on the way. Nothing of it was kept.",
+        )
+
+    def _complete(self) -> None:
+        failures, contact, reached = 0, False, self.part.size_bytes
+        while not self.is_complete():
+            try:
+                self._once()
+            except Unreachable as failure:
+                contact |= failure.contact
+                gained = self.part.size_bytes - reached
+                reached = max(reached, self.part.size_bytes)
+                failures = 1 if gained >= _GAIN_BYTES else failures + 1
+                self._wait(failure, failures, contact=contact)
+            else:
+                return
+
+    def _wait(self, failure: Unreachable, failures: int, *, contact: bool) -> None:
+        """Until the next try.  Raises NetworkError where there is none."""
+        # A host that never answered is asked twice: who is offline shall not wait for what does not come.
+        pauses = self.patience.pauses_seconds if contact else self.patience.pauses_seconds[:1]
+        too_long = failure.wait_seconds > self.patience.longest_pause_seconds
+        if failure.final or failures > len(pauses) or too_long:
+            asks = f", and asks not to come back for {failure.wait_seconds:.0f} s" if too_long else ""
+            again = _AGAIN if self.known() else ""
+            text = f"{self.item.name} cannot be downloaded: {str(failure).rstrip('.')}{asks}."
+            raise NetworkError(text, hint=again + self.item.hint) from failure
+        pause = max(pauses[failures - 1], failure.wait_seconds)
+        self.progress.update(None, f"{failure}; trying again in {pause:g} s")
+        self.patience.sleep(pause)
+
+    def _digest(self) -> str:
+        size, text = self.part.size_bytes, f"verifying {self.item.name}"
+        return digest_of(self.part.path, lambda done: self.progress.update(done / size, text))
 
     def _ensure_space(self, total: int) -> None:
         there = self.part.size_bytes if self.known() else 0
@@ -203,74 +249,8 @@ def fetch(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(lock, f"waiting: another goss-supervisor is downloading {item.name}", progress):
-            if not _is_there(item, target):
-                _Fetching(Transfer(item, part, progress, proxy, patience.timeout, token), patience).run()
+            if not target.is_file() or item.size_bytes not in {None, target.stat().st_size}:
+                Transfer(item, part, progress, proxy, patience, token).run()
                 part.finish(target)
     except OSError as error:
         raise cannot_write(part.path, error) from error
-
-
-def _is_there(item: Download, target: Path) -> bool:
-    return target.is_file() and item.size_bytes in {None, target.stat().st_size}
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetching:
-    transfer: Transfer
-    patience: Patience
-
-    def run(self) -> None:
-        """The part is whole and what it should be.  What is wrong is fetched once more, from the start."""
-        item, host = self.transfer.item, host_of(self.transfer.item.url)
-        self.transfer.progress.step(f"downloading {item.name} from {host}")
-        digest = ""
-        for _ in range(2):
-            self._complete()
-            digest = self._digest() if item.sha256 else ""
-            if digest == item.sha256.lower():
-                return
-            self.transfer.part.remove()
-        raise VerificationFailed(
-            f"{item.name} from {host} is not what it should be: its SHA-256 is {digest}, "
-            f"and {item.sha256} was expected.",
-            hint="The file was changed at the host or on the way. Nothing of it was kept.",
-        )
-
-    def _complete(self) -> None:
-        part = self.transfer.part
-        failures, contact, reached = 0, False, part.size_bytes
-        while not self.transfer.is_complete():
-            try:
-                self.transfer.run()
-            except Unreachable as failure:
-                contact |= failure.contact
-                gained = part.size_bytes - reached
-                reached = max(reached, part.size_bytes)
-                failures = 1 if gained >= _GAIN_BYTES else failures + 1
-                self._wait(failure, failures, contact=contact)
-            else:
-                return
-
-    def _wait(self, failure: Unreachable, failures: int, *, contact: bool) -> None:
-        """Until the next try.  Raises NetworkError where there is none."""
-        # A host that never answered is asked twice: who is offline shall not wait for what does not come.
-        pauses = self.patience.pauses_seconds if contact else self.patience.pauses_seconds[:1]
-        too_long = failure.wait_seconds > self.patience.longest_pause_seconds
-        if failure.final or failures > len(pauses) or too_long:
-            asks = f", and asks not to come back for {failure.wait_seconds:.0f} s" if too_long else ""
-            again = _AGAIN if self.transfer.known() else ""
-            text = f"{self.transfer.item.name} cannot be downloaded: {str(failure).rstrip('.')}{asks}."
-            raise NetworkError(text, hint=again + self.transfer.item.hint) from failure
-        pause = max(pauses[failures - 1], failure.wait_seconds)
-        self.transfer.progress.update(None, f"{failure}; trying again in {pause:g} s")
-        self.patience.sleep(pause)
-
-    def _digest(self) -> str:
-        part, sha256, done = self.transfer.part, hashlib.sha256(), 0
-        size = part.size_bytes
-        with part.path.open("rb") as file:
-            while chunk := file.read(_HASHED_BYTES):
-                sha256.update(chunk)
-                done += len(chunk)
-                self.transfer.progress.update(done / size, f"verifying {self.transfer.item.name}")
-        return sha256.hexdigest()

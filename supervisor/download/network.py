@@ -40,7 +40,6 @@ class Patience:
 
     @property
     def timeout(self) -> tuple[float, float]:
-        """Seconds to connect, and seconds without a byte."""
         return self.connect_seconds, self.stall_seconds
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..files import read_json, write_json
+
+_HASHED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,23 @@ class PartFile:
         write_json(self._note, asdict(note))
 
     def remove(self) -> None:
-        with suppress(FileNotFoundError):
-            self._note.unlink()
-        with suppress(FileNotFoundError):
-            self.path.unlink()
+        self._note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def finish(self, target: Path) -> None:
         self.path.replace(target)
         self._note.unlink(missing_ok=True)
+
+
+def digest_of(file: Path, told: Callable[[int], None]) -> str:
+    """The SHA-256 of what is on disk, hex; ``told`` hears how many bytes are done.  Raises OSError."""
+    sha256, done = hashlib.sha256(), 0
+    with file.open("rb", buffering=0) as content:
+        while chunk := content.read(_HASHED_BYTES):
+            sha256.update(chunk)
+            done += len(chunk)
+            told(done)
+    return sha256.hexdigest()
 
 
 def validator(headers: Mapping[str, str]) -> str:

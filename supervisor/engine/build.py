@@ -27,5 +27,5 @@ class Build:
 
     @property
     def number(self) -> int | None:
-        """The build number in b11434, or None when it is not known."""
+        """11434 of b11434; None when it is not known."""
         return self.capabilities.build

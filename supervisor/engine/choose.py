@@ -33,7 +33,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = 
     """
     ground = _ground(engine, means, tag or engine.channel, wants_gpu=wants_gpu)
     if tag is not None:
-        return _released(engine, ground).acquire(tag)
+        return Released(engine, ground).acquire(tag)
     match engine.source:
         case "path":
             return ground.at_path(engine.path)
@@ -45,7 +45,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = 
             ground.check_embedded()
             return ground.of_install(_embed(ground), ASKED)
         case "release":
-            return _released(engine, ground).acquire()
+            return Released(engine, ground).acquire()
         case "auto":
             return _automatic(engine, ground)
 
@@ -80,7 +80,7 @@ def find(engine: Engine, *, wants_gpu: bool, means: Means) -> Build:
 def _automatic(engine: Engine, ground: Ground) -> Build:
     """Each step that is taken because another failed is said, in one line."""
     try:
-        return _released(engine, ground).acquire()
+        return Released(engine, ground).acquire()
     except SupervisorError as error:
         refused = error
     found, passed = ground.at_hand()
@@ -95,7 +95,9 @@ def _automatic(engine: Engine, ground: Ground) -> Build:
 def _made_here(engine: Engine, ground: Ground, hint: str, tried: tuple[str, ...]) -> Build:
     """The last resorts, for a machine that reaches neither GitHub nor a mirror."""
     embed = f"embedded {embedded.TAG}", why_not_embedded(ground.wanted, embedded.NUMBER), _embed
-    build = "build", _why_not_compiled(ground), partial(_compile, engine)
+    suits = not ground.wanted.gpu or ground.suiting(FLAVOURS)
+    none = f"nothing that can be compiled ({', '.join(FLAVOURS)}) suits this machine and the profile"
+    build = "build", "" if suits else none, partial(_compile, engine)
     hints = [hint]
     for name, unfit, install in (embed, build):
         if unfit:
@@ -113,20 +115,13 @@ def _made_here(engine: Engine, ground: Ground, hint: str, tried: tuple[str, ...]
     )
 
 
-def _why_not_compiled(ground: Ground) -> str:
-    """Before anything is fetched for it; empty where nothing speaks against it."""
-    if ground.wanted.gpu and not ground.suiting(FLAVOURS):
-        return f"nothing that can be compiled ({', '.join(FLAVOURS)}) suits this machine and the profile"
-    return ""
-
-
 def _in_line(error: SupervisorError) -> str:
     lines = filter(None, (line.strip() for line in str(error).splitlines()))
     return "; ".join(lines).replace(":;", ":").rstrip(".")
 
 
 def _find_released(engine: Engine, ground: Ground) -> Build:
-    build, passed = _released(engine, ground).find()
+    build, passed = Released(engine, ground).find()
     if build is None and engine.source != "release":
         build, more = ground.at_hand()
         passed = (*passed, *more)
@@ -156,10 +151,6 @@ def _embed(ground: Ground) -> Install:
 
 def _ground(engine: Engine, means: Means, channel: str | None, *, wants_gpu: bool) -> Ground:
     return Ground(means, Wanted(engine.flavour, wanted_number(channel), wants_gpu))
-
-
-def _released(engine: Engine, ground: Ground) -> Released:
-    return Released(engine, ground.wanted, ground.means, ground)
 
 
 def _number(ground: Ground) -> int:

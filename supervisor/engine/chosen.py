@@ -19,24 +19,6 @@ class Choices:
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bad: Mapping[str, str] = field(default_factory=dict)
 
-    def chosen(self, channel: str, tag: str) -> Choices:
-        earlier = (each for each in self.tags.get(channel, ()) if each != tag)
-        return self._with_tags(channel, (tag, *earlier)[:KEPT])
-
-    def gone_back(self, channel: str) -> Choices:
-        """Without the newest choice, unless it is the only one."""
-        tags = self.tags.get(channel, ())
-        return self._with_tags(channel, tags[1:]) if len(tags) > 1 else self
-
-    def marked(self, key: str, reason: str) -> Choices:
-        return replace(self, bad={**self.bad, key: reason})
-
-    def forgiven(self, key: str) -> Choices:
-        return replace(self, bad={each: why for each, why in self.bad.items() if each != key})
-
-    def _with_tags(self, channel: str, tags: tuple[str, ...]) -> Choices:
-        return replace(self, tags={**self.tags, channel: tags})
-
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -54,18 +36,30 @@ class Chosen:
         return self._json.known().tags.get(channel, ())
 
     def choose(self, channel: str, tag: str) -> None:
-        self._json.update(lambda choices: choices.chosen(channel, tag))
+        def change(kept: Choices) -> Choices:
+            earlier = (each for each in kept.tags.get(channel, ()) if each != tag)
+            return replace(kept, tags={**kept.tags, channel: (tag, *earlier)[:KEPT]})
+
+        self._json.update(change)
 
     def back(self, channel: str) -> str | None:
         """Undo the newest choice; the one that holds now, or None (and no change) where there is no other."""
-        before, after = self._json.update(lambda choices: choices.gone_back(channel))
+
+        def change(kept: Choices) -> Choices:
+            tags = kept.tags.get(channel, ())
+            return replace(kept, tags={**kept.tags, channel: tags[1:]}) if len(tags) > 1 else kept
+
+        before, after = self._json.update(change)
         return None if after == before else after.tags[channel][0]
 
     def mark_bad(self, key: str, reason: str) -> None:
-        self._json.update(lambda choices: choices.marked(key, reason))
+        self._json.update(lambda kept: replace(kept, bad={**kept.bad, key: reason}))
 
     def forgive(self, key: str) -> None:
-        self._json.update(lambda choices: choices.forgiven(key))
+        def change(kept: Choices) -> Choices:
+            return replace(kept, bad={each: why for each, why in kept.bad.items() if each != key})
+
+        self._json.update(change)
 
     def bad(self, key: str) -> str:
         """Why a build is bad; "" for one that is not."""

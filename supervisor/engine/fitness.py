@@ -14,15 +14,9 @@ UNKNOWN = "unknown"
 
 # how the names of devices begin, newest spelling first (ggml's backends)
 DEVICES = {
-    "CUDA": "cuda",
-    "ROCm": "rocm",
-    "Vulkan": "vulkan",
-    "MTL": "metal",
-    "Metal": "metal",
-    "SYCL": "sycl",
-    "GPUOpenCL": "opencl",
-    "OPENVINO": "openvino",
-}
+    "CUDA": "cuda", "ROCm": "rocm", "Vulkan": "vulkan", "MTL": "metal", "Metal": "metal", "SYCL": "sycl",
+    "GPUOpenCL": "opencl", "OPENVINO": "openvino",
+}  # fmt: skip
 _FLOATING = {None, "stable", "nightly"}
 
 
@@ -49,11 +43,10 @@ def wanted_number(channel: str | None) -> int | None:
 
 def flavour_of(devices: Sequence[str]) -> str:
     """What the devices of a build tell of its flavour; a build without any may be of every flavour."""
-    for device in devices:
-        for prefix, flavour in DEVICES.items():
-            if device.startswith(prefix):
-                return flavour
-    return UNKNOWN
+    found = (
+        flavour for device in devices for prefix, flavour in DEVICES.items() if device.startswith(prefix)
+    )
+    return next(found, UNKNOWN)
 
 
 def wrong_number(build: Build, wanted: Wanted) -> str:

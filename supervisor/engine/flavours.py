@@ -6,15 +6,9 @@ import re
 
 # the best first, where several serve a computer; how people write them
 FAMILIES = {
-    "metal": "Metal",
-    "cuda": "CUDA",
-    "opencl": "OpenCL",
-    "rocm": "ROCm",
-    "sycl": "SYCL",
-    "openvino": "OpenVINO",
-    "vulkan": "Vulkan",
-    "cpu": "CPU",
-}
+    "metal": "Metal", "cuda": "CUDA", "opencl": "OpenCL", "rocm": "ROCm", "sycl": "SYCL",
+    "openvino": "OpenVINO", "vulkan": "Vulkan", "cpu": "CPU",
+}  # fmt: skip
 
 
 def family(flavour: str) -> str:

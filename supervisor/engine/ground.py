@@ -44,18 +44,15 @@ class Ground:
         for where, look in self._places():
             try:
                 build = look()
-                refusal = why_not(build, self.wanted)
+                if not (refusal := why_not(build, self.wanted)):
+                    return replace(build, reason=because(build.reason, passed)), tuple(passed)
             except SupervisorError as error:
                 refusal = str(error).rstrip(".")
-            else:
-                if not refusal:
-                    return replace(build, reason=because(build.reason, passed)), tuple(passed)
             passed.append(f"{where}: {refusal}")
         return None, tuple(passed)
 
     def _places(self) -> Iterator[tuple[str, Callable[[], Build]]]:
-        found = installed(self.means.paths.engines)
-        if found:
+        if found := installed(self.means.paths.engines):
             for recorded in order(found, self.suiting(each.flavour for each in found)):
                 yield recorded.name, partial(self._at_its_place, recorded)
         yield "PATH", self.on_path
@@ -77,10 +74,8 @@ class Ground:
     def at_path(self, path: Path | None) -> Build:
         """The binary that the profile names."""
         if path is None:
-            raise ConfigError(
-                "engine.source is path, and engine.path is not set.",
-                hint="Set engine.path to a llama-server.",
-            )
+            hint = "Set engine.path to a llama-server."
+            raise ConfigError("engine.source is path, and engine.path is not set.", hint=hint)
         return self._foreign("path", path.expanduser().absolute(), ASKED)
 
     def on_path(self) -> Build:

@@ -50,7 +50,9 @@ def inspect(
     files = tuple(files) or (Path(command[0]),)
     try:
         quick = cache_dir / f"{stamp(files)}.json"
-        known = _recall(quick) or _recall_digest(files, cache_dir)
+        known = _recall(quick)
+        if known is None and cache_dir.is_dir():  # the same build at another place, or touched
+            known = _recall(cache_dir / f"{digest(files)}.json")
     except OSError as error:
         raise cannot_start(files[0], error) from error
     if known is None:
@@ -98,13 +100,6 @@ def parse_devices(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith(_NOT_DEVICES))
 
 
-def _recall_digest(files: Sequence[Path], cache_dir: Path) -> Inspection | None:
-    """The same build at another place, or touched.  Not hashed where nothing was ever remembered."""
-    if not cache_dir.is_dir():
-        return None
-    return _recall(cache_dir / f"{digest(files)}.json")
-
-
 def _recall(file: Path) -> Inspection | None:
     """None for what is not there or cannot be read: it is asked again, and written anew."""
     return read_json(file, _inspection, schema=FORMAT, exact=True)
@@ -117,11 +112,8 @@ def _inspection(kept: dict[str, Any]) -> Inspection:
 
 def _remember(files: Sequence[Path], what: Inspection) -> None:
     """A cache that cannot be written costs time, and nothing else."""
-    kept = {
-        "digest": what.digest,
-        "devices": what.devices,
-        "capabilities": what.capabilities.to_json(),
-    }
+    capabilities = what.capabilities.to_json()
+    kept = {"digest": what.digest, "devices": what.devices, "capabilities": capabilities}
     with contextlib.suppress(SupervisorError):
         for file in files:
             write_json(file, kept, schema=FORMAT, mode=SHARED)
@@ -159,14 +151,9 @@ def _described(file: Path) -> str:
 
 def _libraries(binary: Path) -> list[Path]:
     real = binary.resolve()
-    return sorted(
-        {*_matching(real.parent, _LIBRARIES), *_matching(real.parent.parent / "lib", _PREFIX_LIBRARIES)}
-    )
-
-
-def _matching(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    for pattern in patterns:
-        yield from (file for file in folder.glob(pattern) if file.is_file())
+    places = ((real.parent, _LIBRARIES), (real.parent.parent / "lib", _PREFIX_LIBRARIES))
+    found = {file for folder, patterns in places for pattern in patterns for file in folder.glob(pattern)}
+    return sorted(file for file in found if file.is_file())
 
 
 def _hex(parts: Iterator[str] | Sequence[str]) -> str:

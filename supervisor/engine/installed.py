@@ -43,7 +43,6 @@ class Install:
 
     @property
     def key(self) -> str:
-        """See `key_of`."""
         return key_of(self.repository, self.tag, self.flavour)
 
     @property
@@ -85,13 +84,13 @@ def _install(kept: dict[str, Any]) -> Install:
 
 def installed(engines: Path) -> tuple[Install, ...]:
     """All complete engines, newest tag first."""
+
+    def newest_first(install: Install) -> tuple[int, str]:
+        digits = install.tag.removeprefix("b")
+        return -int(digits) if digits.isdigit() else 0, install.flavour
+
     found = [read_record(record.parent) for record in engines.glob(f"*/*/*/{RECORD}")]
-    return tuple(sorted((each for each in found if each), key=_newest_first))
-
-
-def _newest_first(install: Install) -> tuple[int, str]:
-    digits = install.tag.removeprefix("b")
-    return (-int(digits) if digits.isdigit() else 0, install.flavour)
+    return tuple(sorted(filter(None, found), key=newest_first))
 
 
 def install_lock(path: Path, what: str, progress: Progress) -> AbstractContextManager[None]:

@@ -42,9 +42,15 @@ class Released:
     """Official releases for one profile."""
 
     engine: Engine
-    wanted: Wanted
-    means: Means
     ground: Ground
+
+    @property
+    def means(self) -> Means:
+        return self.ground.means
+
+    @property
+    def wanted(self) -> Wanted:
+        return self.ground.wanted
 
     def acquire(self, tag: str | None = None) -> Build:
         """
@@ -81,13 +87,11 @@ class Released:
         passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
         for option in found.ranked:
             install = self._present(release.tag, option.flavour)
-            refusal = self._spoiled(release.tag, option.flavour, install)
-            if not refusal and install is None:
-                return self._promised(release, option), ()
-            if not refusal and install is not None:
+            if not (refusal := self._spoiled(release.tag, option.flavour, install)):
+                if install is None:
+                    return self._promised(release, option), ()
                 build = self.ground.of_install(install, option.reason)
-                refusal = why_not(build, self.wanted)
-                if not refusal:
+                if not (refusal := why_not(build, self.wanted)):
                     return build, ()
             passed.append(f"{option.flavour}: {refusal}")
         return None, tuple(passed)
@@ -110,6 +114,16 @@ class Released:
             return f"it has no complete {family(best[0].flavour)} build"
         return ""
 
+    def why_bad(self, release: Release) -> str:
+        """Why the flavour that would be taken of this release is marked bad; empty when it is not."""
+        for option in self.survey(release).ranked[:1]:
+            if bad := self.means.chosen.bad(key_of(REPOSITORY, release.tag, option.flavour)):
+                return f"its {option.flavour} build is marked bad: {bad}"
+        return ""
+
+    def objection(self, release: Release) -> str:
+        return self.unusable(release) or self.why_bad(release)
+
     def _release(self, tag: str | None) -> tuple[Release, tuple[str, ...]]:
         """The release to take, and what newer ones were passed over on the way."""
         catalogue = self.means.catalogue(self.engine)
@@ -117,15 +131,8 @@ class Released:
             return catalogue.release(wanted), ()
         assert self.engine.channel is not None
         self.means.progress.step(f"asking GitHub for the {self.engine.channel} release of {REPOSITORY}")
-        found = catalogue.newest(self.engine.channel, self._unusable_or_bad)
+        found = catalogue.newest(self.engine.channel, self.objection)
         return found.release, (*found.passed, found.note) if found.note else found.passed
-
-    def _unusable_or_bad(self, release: Release) -> str:
-        if refusal := self.unusable(release):
-            return refusal
-        best = self.survey(release).ranked[0].flavour
-        bad = self.means.chosen.bad(key_of(REPOSITORY, release.tag, best))
-        return f"it is marked bad: {bad}" if bad else ""
 
     def _choose(self, tag: str, asked: str | None) -> None:
         """A channel that floats stays where it is until an update; a tag that was asked for is not ours."""
@@ -152,16 +159,10 @@ class Released:
     def _install(self, tag: str, option: Option) -> Install:
         from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
-        means, proxy = self.means, self.engine.proxy or None
+        means, paths, proxy = self.means, self.means.paths, self.engine.proxy or None
+        demo, hardware = means.demo(), means.hardware()
         return Installation(
-            means.paths.engines,
-            tag,
-            option,
-            means.demo(),
-            means.hardware(),
-            proxy,
-            means.paths.cache,
-            means.progress,
+            paths.engines, tag, option, demo, hardware, proxy, paths.cache, means.progress
         ).install()
 
     def _present(self, tag: str, flavour: str) -> Install | None:

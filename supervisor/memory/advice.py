@@ -131,11 +131,11 @@ def _kinds(ledger: Ledger, verdict: Verdict, layers: int) -> Iterator[Iterable[C
     on_gpu = any(account.pool.name != RAM for account in ledger.accounts)
     to_gpu = on_gpu and all(judgement.pool.name == RAM for judgement in verdict.short)
     experts = list(_experts(settings, layers, to_gpu=to_gpu)) if on_gpu else []
-    divided = settings.cpu_moe_layers > 0 or _on_gpu(settings, layers) <= layers
+    divided = settings.cpu_moe_layers > 0 or settings.layers_on_gpu(layers) <= layers
     yield _prompt_cache(settings)
     yield [{"parallel": 1}] if settings.slots > 1 else []
     yield experts if divided else []
-    yield _ubatch(settings)
+    yield [{"ubatch-size": tokens} for tokens in (2048, 1024, 512, 256) if tokens < settings.ubatch]
     yield [{"cache-type-k": "q8_0", "cache-type-v": "q8_0"}]
     yield [{"load-mode": "mmap"}]
     yield [{"repack": False}]
@@ -160,20 +160,11 @@ def _experts(settings: Settings, layers: int, *, to_gpu: bool) -> Iterator[Chang
 
 def _layers(settings: Settings, layers: int, *, to_gpu: bool) -> Iterator[Changes]:
     """As many layers as have room; without any at last without the GPU."""
-    now = _on_gpu(settings, layers)
+    now = settings.layers_on_gpu(layers)
     steps = range(now + 1, layers + 2) if to_gpu else range(min(now, layers + 1) - 1, -1, -1)
     yield from ({"gpu-layers": count} for count in steps)
     if not to_gpu:
         yield {"device": "none"}  # even without a layer it computes large batches
-
-
-def _on_gpu(settings: Settings, layers: int) -> int:
-    """How many layers, of one more than the model has: the output counts as one."""
-    return layers + 1 if settings.gpu_layers == "all" else min(settings.gpu_layers, layers + 1)
-
-
-def _ubatch(settings: Settings) -> Iterator[Changes]:
-    yield from ({"ubatch-size": tokens} for tokens in (2048, 1024, 512, 256) if tokens < settings.ubatch)
 
 
 def _context(settings: Settings) -> Iterator[Changes]:

@@ -1,15 +1,14 @@
 """
 Asks the build itself, with the ``llama-fit-params`` beside it: half a second, nothing is loaded.
 
-Its options are those that all programs of llama.cpp share.  It has none for slots that share their cells,
-and none of the server's own.  It does what the server does at its start for --fit: prints what it would take
-as it is told to, then sees whether that can be made to fit, which does not matter here.  With -fitp it would
-print the same and end at once, too soon for its log: one table in four was lost (demo model, b11434).
+It has no options for slots that share their cells, and none of the server's own.  It prints what the launch
+would take, then sees whether that can be made to fit, which does not matter here.  With -fitp it would end at
+once, too soon for its log: one table in four was lost (demo model, b11434).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..engine.build import Build
@@ -74,28 +73,27 @@ def tool_of(build: Build) -> Path | None:
 
 def question(build: Build, settings: Settings) -> tuple[str, ...] | None:
     """``settings`` in this build's words; None where it has none for them."""
-    rendered = render(dict(_options(settings)), build.capabilities)
+    said = {name: value for name, (value, default) in _options(settings).items() if value != default}
+    rendered = render(said, build.capabilities)
     return None if rendered.problems else rendered.argv
 
 
-def _options(settings: Settings) -> Iterator[tuple[str, OptionValue]]:
-    """By canonical name.  What is as by default is left out where not every build knows it."""
-    if settings.context_tokens:
-        yield "ctx-size", settings.context_tokens
-    yield "batch-size", settings.batch
-    yield "ubatch-size", settings.ubatch
-    yield "parallel", settings.streams
-    yield "cache-type-k", settings.cache_k.name
-    yield "cache-type-v", settings.cache_v.name
-    yield "gpu-layers", settings.gpu_layers
-    yield from ((name, value) for name, (value, default) in _unusual(settings).items() if value != default)
+def _options(settings: Settings) -> Mapping[str, tuple[OptionValue, OptionValue | None]]:
+    """
+    The value, and the default, as which it is left out: not every build knows the option.
 
-
-def _unusual(settings: Settings) -> Mapping[str, tuple[OptionValue, OptionValue]]:
-    """The value, and the default."""
+    None is for what is always said.
+    """
     devices = settings.devices
     overrides = ",".join(f"{each.pattern}={each.target}" for each in settings.overrides)
     return {
+        "ctx-size": (settings.context_tokens, 0),
+        "batch-size": (settings.batch, None),
+        "ubatch-size": (settings.ubatch, None),
+        "parallel": (settings.streams, None),
+        "cache-type-k": (settings.cache_k.name, None),
+        "cache-type-v": (settings.cache_v.name, None),
+        "gpu-layers": (settings.gpu_layers, None),
         "flash-attn": ("auto" if settings.flash else "off", "auto"),
         "swa-full": (settings.swa_full, False),
         "kv-offload": (settings.kv_offload, True),

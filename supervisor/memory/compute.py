@@ -2,11 +2,10 @@
 The buffers that llama.cpp computes in, on each device.  Pure.
 
 Sources, at b11434: llama_context::sched_reserve in src/llama-context.cpp, the splits and copies of
-ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  llama.cpp keeps one buffer on each device
-for all that is between the weights, as large as the largest step of one batch needs.  The steps are those of
-the graphs in src/models and src/llama-graph.cpp, for a batch of as many tokens as --ubatch-size.  What the
-allocator's gaps cost, and how many copies of the embeddings are alive at once, was measured with the engine
-itself, for GPUs with a device that knows sizes only: it follows the rules of CUDA (docs/memory.md).
+ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  Each device has one buffer for all
+that is between the weights, as large as the largest step of one batch of --ubatch-size tokens needs; the
+steps are those of src/models and src/llama-graph.cpp.  What the allocator's gaps cost, and how many copies of
+the embeddings are alive at once, was measured with the engine itself (docs/memory.md).
 """
 
 from __future__ import annotations
@@ -204,12 +203,13 @@ def phases(model: Model, settings: Settings) -> Phases:
     stream = tokens * (model.embedding_length or 0)
     hidden, used = tokens * _hidden(model), model.experts_used or 1
     down = used * stream
+    queries = _most(model, model.heads) * max(model.key_length or 0, model.value_length or 0)
     return Phases(
         inputs=_inputs(model, settings),
         stream=stream,
         network=3 * hidden + (down if down > 2 * hidden and model.experts else 0),
         hidden=hidden,
-        attention=2 * tokens * _queries(model) + _scores(model, settings),
+        attention=2 * tokens * queries + _scores(model, settings),
         logits=settings.outputs * (model.vocabulary_size or 0) * _F32,
     )
 
@@ -231,10 +231,6 @@ def _hidden(model: Model) -> int:
 def _most(model: Model, heads: Callable[[int], int | None]) -> int:
     """The heads of the layer that has most."""
     return max((heads(layer) or 0 for layer in range(model.layers or 0)), default=0)
-
-
-def _queries(model: Model) -> int:
-    return _most(model, model.heads) * max(model.key_length or 0, model.value_length or 0)
 
 
 def _scores(model: Model, settings: Settings) -> int:

@@ -49,17 +49,12 @@ def cells(model: Model, settings: Settings, *, slides: bool) -> int:
     return -(-min(whole, window + settings.ubatch) // _PADDING) * _PADDING
 
 
-def layer_bytes(model: Model, settings: Settings, layer: int, *, slides: bool) -> int:
-    """Of all streams; 0 for a layer without attention."""
-    streams = cells(model, settings, slides=slides) * settings.streams
-    return streams * _cell_bytes(model, settings, layer)
-
-
 def layers_bytes(model: Model, settings: Settings) -> tuple[int, ...]:
-    """Of each layer."""
+    """Of each layer all streams; 0 for a layer without attention."""
     sliding = sliding_layers(model)
+    of_all = {slides: cells(model, settings, slides=slides) * settings.streams for slides in (True, False)}
     return tuple(
-        layer_bytes(model, settings, layer, slides=layer in sliding) for layer in range(model.layers or 0)
+        of_all[layer in sliding] * _cell_bytes(model, settings, layer) for layer in range(model.layers or 0)
     )
 
 

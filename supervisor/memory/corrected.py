@@ -24,13 +24,8 @@ def corrected(ledger: Ledger, told: Iterable[Told]) -> Ledger:
     for each in told:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
-            ledger = replace(
-                ledger,
-                accounts=tuple(
-                    _account(account, _of(each, pools, account.pool.name), ledger.settings)
-                    for account in ledger.accounts
-                ),
-            )
+            ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
+            ledger = replace(ledger, accounts=tuple(_account(*both, ledger.settings) for both in ours))
     return ledger
 
 
@@ -123,9 +118,9 @@ def _mapped_bytes(account: Account, weights_bytes: int, told: Told) -> int:
     ours = account.needed_bytes - account.anonymous_bytes
     if ours <= 0:
         return 0
-    copies = [taken.weights_bytes for name, taken in told.buffers.items() if not _may_map(name, told.source)]
+
+    def may_map(buffer: str) -> bool:
+        return buffer == "Host" if told.source == "engine" else buffer.endswith(_MAPPED)
+
+    copies = [taken.weights_bytes for name, taken in told.buffers.items() if not may_map(name)]
     return max(0, weights_bytes - _around(copies, told.source).nearest(account.weights.bytes - ours))
-
-
-def _may_map(buffer: str, source: Asked) -> bool:
-    return buffer == "Host" if source == "engine" else buffer.endswith(_MAPPED)

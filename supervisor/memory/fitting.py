@@ -74,10 +74,6 @@ Telling = Callable[[Settings, bool], Iterable[Told]]
 """What the engine has told about a launch with these settings; asked now only where the second says so."""
 
 
-def _nothing_told(_: Settings, __: bool) -> Iterable[Told]:
-    return ()
-
-
 def fit(
     profile: Profile,
     model: Model,
@@ -86,7 +82,7 @@ def fit(
     *,
     draft: Model | None = None,
     held: Mapping[str, int] = NOTHING,
-    told: Telling = _nothing_told,
+    told: Telling = lambda _settings, _ask: (),
 ) -> Fitted:
     """
     The account of a launch as the profile has it, or as we place it where it leaves that to us.

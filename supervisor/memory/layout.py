@@ -73,8 +73,7 @@ def _used(settings: Settings, gpus: Sequence[Pool]) -> Sequence[Pool]:
 
 def _layers(count: int, settings: Settings, gpus: Sequence[Pool]) -> tuple[str, ...]:
     """The last layers go to the GPUs, each of which takes its part of them in turn."""
-    wanted = count + 1 if settings.gpu_layers == "all" else min(settings.gpu_layers, count + 1)
-    on_gpu = wanted if gpus else 0
+    on_gpu = settings.layers_on_gpu(count) if gpus else 0
     ends = _ends(settings, gpus)
     places = (gpus[bisect_right(ends[:-1], index / on_gpu)].name for index in range(on_gpu))
     return (*[RAM] * (count + 1 - on_gpu), *places)

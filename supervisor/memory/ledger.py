@@ -27,7 +27,7 @@ def account(
     loading = _loading(settings, layout, pools, cpu_features, flavour)
     placed = weights(model, layout, loading)
     work = Work(model, settings, layout, placed, flavour)
-    figures = _Figures(work, _context(model, settings, layout), compute_bytes(work), settings, loading)
+    figures = _Figures(work, _context(model, settings, layout), compute_bytes(work))
     gpus = [figures.of_gpu(pool) for pool in pools if pool.name != RAM]
     ram = next((pool for pool in pools if pool.name == RAM), Pool(RAM, None, None))
     return Ledger((*gpus, figures.of_ram(ram)), notes(model, settings, layout), settings)
@@ -38,10 +38,8 @@ def _loading(
 ) -> Loading:
     used = [pool for pool in pools if pool.name in layout.devices]
     pinned = bool(used) and settings.host_buffers and backends.has_host_buffers(flavour)
-    if settings.load_mode == "auto":
-        maps = backends.maps_files(flavour, used)
-    else:
-        maps = settings.load_mode in {"mmap", "mmap+mlock"}
+    is_auto = settings.load_mode == "auto"
+    maps = backends.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
     return Loading(features if settings.repack and not pinned else (), maps)
 
 
@@ -59,8 +57,6 @@ class _Figures:
     work: Work
     context: Mapping[str, int]
     compute: Mapping[str, int]
-    settings: Settings
-    loading: Loading
 
     def of_gpu(self, pool: Pool) -> Account:
         """Nothing of it can be dropped; what Metal maps from the file stays wired while it is used."""
@@ -70,7 +66,7 @@ class _Figures:
 
     def of_ram(self, pool: Pool) -> Account:
         account = self._account(pool, process_bytes(self.work))
-        is_locked = self.settings.load_mode == "mmap+mlock"
+        is_locked = self.work.settings.load_mode == "mmap+mlock"
         mapped = 0 if is_locked else sum(w.size_bytes for w in self._weights(pool) if not w.is_copy)
         return replace(account, anonymous_bytes=account.needed_bytes - mapped)
 

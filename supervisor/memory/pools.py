@@ -34,15 +34,14 @@ def pools_of(hardware: Hardware, flavour: str, devices: Sequence[str] = ()) -> t
 
 def given_back(pools: Iterable[Pool], held: Mapping[str, int]) -> tuple[Pool, ...]:
     """With what a server that will have ended holds of them, by name, counted as free."""
-    return tuple(
-        pool if pool.free_bytes is None else replace(pool, free_bytes=_more(pool, held.get(pool.name, 0)))
-        for pool in pools
-    )
+    return tuple(_with(pool, held.get(pool.name, 0)) for pool in pools)
 
 
-def _more(pool: Pool, held: int) -> int:
-    free = (pool.free_bytes or 0) + held
-    return free if pool.total_bytes is None else min(free, pool.total_bytes)
+def _with(pool: Pool, held: int) -> Pool:
+    if pool.free_bytes is None:
+        return pool
+    free = pool.free_bytes + held
+    return replace(pool, free_bytes=min(free, pool.total_bytes or free))
 
 
 def _free_ram(hardware: Hardware) -> int | None:

@@ -67,9 +67,10 @@ def _explained(search: Search, first: Found, found: Found) -> Proposal:
     if not found.verdict.allowed:
         lack = "; ".join(each.text for each in found.verdict.short)
         return Proposal(changes, (f"nothing goes in: even the least {lack}",), found.verdict)
+    less = f"instead of {first.context_tokens}, which {_lack(first)}"
     reasons = (
         _where(search, found),
-        _context(first, found),
+        "" if first is found else f"context {found.context_tokens} {less}",
         f"prompts are read {changes['ubatch-size']} tokens at a time" if "ubatch-size" in changes else "",
         *_savings(search, found, changes),
         *_left(found.verdict),
@@ -98,12 +99,6 @@ def _where(search: Search, found: Found) -> str:
 
 def _lack(found: Found) -> str:
     return "; ".join(each.text for each in found.verdict.judgements if each.status != "fits")
-
-
-def _context(first: Found, found: Found) -> str:
-    if first is found:
-        return ""
-    return f"context {found.context_tokens} instead of {first.context_tokens}, which {_lack(first)}"
 
 
 def _savings(search: Search, found: Found, changes: Mapping[str, OptionValue]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..options.option_values import OptionValue
 from .ladder import UBATCHES, Ladder, Rung, ladder, without_gpu
-from .types import RAM, Account, Pool
+from .types import RAM, Pool
 from .verdict import Changes, Guardrails, Verdict, Weigh, judge
 
 _LAYERS_FOR_A_UBATCH = 2
@@ -105,9 +105,6 @@ class Search:
         changes: dict[str, OptionValue] = {"ctx-size": context_tokens, **rung.changes(self.free), **savings}
         return {name: value for name, value in changes.items() if name not in self.wanted.options}
 
-    def _accounts(self, context_tokens: int, rung: Rung, savings: Changes) -> tuple[Account, ...]:
-        return self.weigh(self.changes(context_tokens, rung, savings)).accounts
-
     def _ladder(self, context_tokens: int) -> Ladder:
         wanted = self.wanted
         if not self.gpus:
@@ -165,5 +162,5 @@ class Search:
         )
 
     def _on_gpus(self, context_tokens: int, rung: Rung) -> int:
-        accounts = self._accounts(context_tokens, rung, {})
+        accounts = self.weigh(self.changes(context_tokens, rung, {})).accounts
         return sum(each.needed_bytes for each in accounts if each.pool.name != RAM)

@@ -84,6 +84,10 @@ class Settings:
     def streams(self) -> int:
         return 1 if self.unified else self.slots
 
+    def layers_on_gpu(self, layers: int) -> int:
+        """Of ``layers`` and one more, as which the output counts."""
+        return layers + 1 if self.gpu_layers == "all" else min(self.gpu_layers, layers + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -149,7 +153,7 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         load_mode=read.choice("load-mode", _LOAD_MODES),
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
-        left_open=tuple(name for name in ("ctx-size", "gpu-layers") if _is_open(read, name)),
+        left_open=tuple(name for name in ("ctx-size", "gpu-layers") if options.get(name, "auto") == "auto"),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
 
@@ -183,10 +187,8 @@ def _outputs(read: Reader, build: int | None, *, batch: int, ubatch: int, slots:
 
 
 def _gpu_layers(read: Reader) -> int | Literal["all"]:
-    asked = read.text("gpu-layers", "auto")
-    if asked in {"auto", "all"} or read.integer("gpu-layers", -1) < 0:
-        return "all"
-    return read.integer("gpu-layers", 0)
+    asked = read.integer("gpu-layers", -1)  # auto and all are no numbers
+    return asked if asked >= 0 else "all"
 
 
 def _cpu_moe(read: Reader, model: Model) -> int:
@@ -221,7 +223,3 @@ def _cache_ram(read: Reader, build: int | None) -> int | None:
         return 0
     asked = read.integer("cache-ram", 8192)
     return None if asked < 0 else asked * _MIB
-
-
-def _is_open(read: Reader, name: str) -> bool:
-    return name not in read.options or read.options[name] == "auto"

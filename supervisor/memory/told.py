@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from operator import add
 from typing import Literal
 
 Asked = Literal["engine", "measured"]
@@ -30,11 +31,7 @@ class Taken:
     compute_bytes: int = 0
 
     def __add__(self, other: Taken) -> Taken:
-        return Taken(
-            self.weights_bytes + other.weights_bytes,
-            self.context_bytes + other.context_bytes,
-            self.compute_bytes + other.compute_bytes,
-        )
+        return Taken(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)

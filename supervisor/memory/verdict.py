@@ -173,11 +173,8 @@ def _text(pool: Pool, status: Status, needed: int, pinned: int, guardrails: Guar
 
 def _lack(pool: Pool, status: Status, needed: int, pinned: int, guardrails: Guardrails) -> str:
     free, kept = pool.free_bytes or 0, kept_bytes(pool, guardrails)
-    left = (
-        f", {size(kept)} of which are left to the system and the desktop"
-        if kept and needed > free - kept
-        else ""
-    )
+    reserved = f", {size(kept)} of which are left to the system and the desktop"
+    left = reserved if kept and needed > free - kept else ""
     if status == "tight":
         again = size(needed - free + kept)
         return f"{left}: up to {again} of the model's file are read from the disk again and again, slowly"

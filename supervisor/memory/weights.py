@@ -104,20 +104,17 @@ def repacked_bytes(tensor: TensorInfo, features: Collection[str]) -> int | None:
 
 def _is_matrix(tensor: TensorInfo) -> bool:
     """Of a layer or the output: the embeddings are looked up, not multiplied by."""
-    dimensions = 3 if is_experts(tensor) else 2
-    return (
-        tensor.name.endswith(".weight")
-        and not tensor.name.startswith("token_embd")
-        and len(tensor.shape) == dimensions
-    )
+    name, dimensions = tensor.name, 3 if _is_experts(tensor) else 2
+    is_used = name.endswith(".weight") and not name.startswith("token_embd")
+    return is_used and len(tensor.shape) == dimensions
 
 
-def is_experts(tensor: TensorInfo) -> bool:
+def _is_experts(tensor: TensorInfo) -> bool:
     return tensor.name.endswith("exps.weight")
 
 
 def _fits_amx(tensor: TensorInfo, features: Collection[str]) -> bool:
-    if is_experts(tensor) or tensor.kind is None or not set(features) >= _AMX:
+    if _is_experts(tensor) or tensor.kind is None or not set(features) >= _AMX:
         return False
     alignment = _AMX_ALIGNMENT.get(tensor.kind.name)
     return alignment is not None and tensor.shape[1] % _AMX_ROWS == 0 and tensor.shape[0] % alignment == 0

@@ -49,7 +49,6 @@ _FINAL_HEADER = "<|start|>assistant<|channel|>final<|message|>"  # one token: it
 
 
 def demo_path(models_dir: Path) -> Path:
-    """Where the demo model is, or will be."""
     return models_dir / f"goss-demo-{DEMO_SHA256[:8]}.gguf"
 
 

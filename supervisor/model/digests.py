@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 from ..files import SHARED, replace_file
-from ..progress import Progress
 
 _HEX = re.compile(r"[0-9a-f]{64}")
-_HASHED_BYTES = 1 << 20
 
 
 def digest_file(file: Path) -> Path:
@@ -35,15 +32,3 @@ def known_digest(file: Path) -> str:
         pass
     blob = file.resolve().name
     return blob if file.is_symlink() and _HEX.fullmatch(blob) else ""
-
-
-def digest_of(file: Path, progress: Progress) -> str:
-    """Of what is on disk.  Raises OSError."""
-    sha256, done, size = hashlib.sha256(), 0, file.stat().st_size
-    progress.step(f"verifying {file.name}")
-    with file.open("rb", buffering=0) as content:
-        while chunk := content.read(_HASHED_BYTES):
-            sha256.update(chunk)
-            done += len(chunk)
-            progress.update(done / size if size else None, f"{done / 10**9:.1f} of {size / 10**9:.1f} GB")
-    return sha256.hexdigest()

@@ -22,32 +22,16 @@ VERSION = 3
 ALIGNMENT = 32  # of tensor data, the format's default when general.alignment is not given
 
 
-class ValueType(IntEnum):
-    """What a key's value is; the numbers are the format's."""
-
-    UINT8 = 0
-    INT8 = 1
-    UINT16 = 2
-    INT16 = 3
-    UINT32 = 4
-    INT32 = 5
-    FLOAT32 = 6
-    BOOL = 7
-    STRING = 8
-    ARRAY = 9
-    UINT64 = 10
-    INT64 = 11
-    FLOAT64 = 12
-
-
-# struct's letter of each value that has a fixed size
+# What a key's value is; the numbers are the format's.
+ValueType = IntEnum(
+    "ValueType",
+    "UINT8 INT8 UINT16 INT16 UINT32 INT32 FLOAT32 BOOL STRING ARRAY UINT64 INT64 FLOAT64",
+    start=0,
+)
+# struct's letter of each value that has a fixed size: all but STRING and ARRAY
 SCALARS: Mapping[ValueType, str] = {
-    ValueType[name]: letter
-    for name, letter in {
-        "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h", "INT32": "i",
-        "INT64": "q", "FLOAT32": "f", "FLOAT64": "d", "BOOL": "?",
-    }.items()
-}  # fmt: skip
+    kind: letter for kind, letter in zip(ValueType, "BbHhIif?  Qqd", strict=True) if letter != " "
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +98,13 @@ def _write(file: IO[bytes], values: Mapping[str, Value], tensors: Sequence[Tenso
     offset = 0
     for tensor in tensors:
         file.write(_info(tensor, offset))
-        offset += _aligned(tensor.size_bytes)
-    end = _aligned(file.tell())
+        offset += aligned(tensor.size_bytes)
+    end = aligned(file.tell())
     for tensor in tensors:
         file.seek(end)
         if tensor.data is not None:
             _write_data(file, tensor)
-        end += _aligned(tensor.size_bytes)
+        end += aligned(tensor.size_bytes)
     file.truncate(end)
 
 
@@ -130,8 +114,8 @@ def _write_data(file: IO[bytes], tensor: Tensor) -> None:
         raise ValueError(f"{tensor.name}: {written} bytes of data, its shape has {tensor.size_bytes}")
 
 
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def aligned(size: int, alignment: int = ALIGNMENT) -> int:
+    return -(-size // alignment) * alignment
 
 
 def _info(tensor: Tensor, offset: int) -> bytes:

@@ -1,7 +1,6 @@
 """
-The gpt-oss architecture as llama.cpp loads it: its keys and its 19 tensors a layer, for any dimensions.
-
-And the part of a vocabulary that every such model has: 256 bytes in GPT-2's spelling, harmony's markers.
+The gpt-oss architecture as llama.cpp loads it: its keys and its 19 tensors a layer, for any dimensions; and
+the part of a vocabulary that every such model has: 256 bytes in GPT-2's spelling, harmony's markers.
 
 Source: src/models/openai-moe.cpp of llama.cpp, and the headers of ggml-org's gpt-oss GGUF files.
 """
@@ -85,24 +84,15 @@ class Shape:
 def model_values(shape: Shape, name: str) -> dict[str, Value]:
     """The keys that say what the tensors mean."""
     own: Mapping[str, Value] = {
-        "block_count": shape.layers,
-        "context_length": CONTEXT_TOKENS,
-        "embedding_length": shape.embedding,
-        "feed_forward_length": shape.feed_forward,
-        "expert_feed_forward_length": shape.feed_forward,
-        "attention.head_count": shape.heads,
-        "attention.head_count_kv": shape.heads_kv,
-        "attention.key_length": shape.head_size,
-        "attention.value_length": shape.head_size,
-        "attention.sliding_window": 128,
-        "attention.layer_norm_rms_epsilon": 1e-5,
-        "expert_count": shape.experts,
-        "expert_used_count": shape.experts_used,
-        "rope.freq_base": 150000.0,
-        "rope.scaling.type": "yarn",
-        "rope.scaling.factor": 32.0,
+        "block_count": shape.layers, "context_length": CONTEXT_TOKENS, "embedding_length": shape.embedding,
+        "feed_forward_length": shape.feed_forward, "expert_feed_forward_length": shape.feed_forward,
+        "attention.head_count": shape.heads, "attention.head_count_kv": shape.heads_kv,
+        "attention.key_length": shape.head_size, "attention.value_length": shape.head_size,
+        "attention.sliding_window": 128, "attention.layer_norm_rms_epsilon": 1e-5,
+        "expert_count": shape.experts, "expert_used_count": shape.experts_used,
+        "rope.freq_base": 150000.0, "rope.scaling.type": "yarn", "rope.scaling.factor": 32.0,
         "rope.scaling.original_context_length": 4096,
-    }
+    }  # fmt: skip
     return {
         "general.architecture": ARCHITECTURE,
         "general.name": name,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Protocol
 
-from .gguf import ALIGNMENT, MAGIC, SCALARS, VERSION, ValueType
+from .gguf import ALIGNMENT, MAGIC, SCALARS, VERSION, ValueType, aligned
 from .kinds import KINDS, TensorKind
 
 _OLDEST_VERSION = 2  # version 1 had 32-bit counts; llama.cpp dropped it
@@ -122,10 +122,13 @@ def read_header(source: Source) -> Header:
     """
     cursor = Cursor(source)
     version, tensor_count, value_count = _begin(cursor, source.size_bytes)
-    values = read_values(cursor, value_count)
-    _refuse_architecture(values.get("general.architecture", ""))
+    values = _read_values(cursor, value_count)
+    name = values.get("general.architecture", "")
+    is_text = isinstance(name, str) and name.isprintable() and "\ufffd" not in name
+    if not is_text or len(str(name)) > _MOST_ARCHITECTURE_LETTERS:
+        raise BrokenHeader("a damaged GGUF: the name of its architecture is no text")
     alignment = _alignment(values.get("general.alignment", ALIGNMENT))
-    tensors = read_tensors(cursor, tensor_count, alignment)
+    tensors = _read_tensors(cursor, tensor_count, alignment)
     data_offset = aligned(cursor.at, alignment)
     ends = (data_offset + tensor.offset + (tensor.size_bytes or 0) for tensor in tensors)
     end = max(ends, default=cursor.at)
@@ -137,36 +140,22 @@ def read_header(source: Source) -> Header:
 def _begin(cursor: Cursor, size_bytes: int) -> tuple[int, int, int]:
     """Version, and counts of tensors and key-values."""
     if not cursor.beginning.startswith(MAGIC):
-        raise BrokenHeader(what_instead(cursor.beginning))
+        raise BrokenHeader(_what_instead(cursor.beginning))
     version = cursor.unpack(_START)[1]
-    _refuse_version(version)
-    tensors, values = cursor.unpack(_COUNTS)
-    _refuse_counts(tensors, values, size_bytes)
-    return version, tensors, values
-
-
-def _refuse_version(version: int) -> None:
     if version and not version & 0xFFFF:
         raise BrokenHeader("a GGUF for big-endian machines")
     if version < _OLDEST_VERSION:
         raise BrokenHeader(f"a GGUF of version {version}, which llama.cpp no longer reads")
     if version > VERSION:
         raise BrokenHeader(f"a GGUF of version {version}, newer than {VERSION}, the last one known")
-
-
-def _refuse_counts(tensors: int, values: int, size_bytes: int) -> None:
+    tensors, values = cursor.unpack(_COUNTS)
     if tensors * _LEAST_TENSOR_BYTES + values * _LEAST_VALUE_BYTES > size_bytes:
         raise BrokenHeader(
             f"a damaged or truncated GGUF: {size_bytes} bytes cannot hold {values} keys and {tensors} tensors"
         )
     if tensors > _MOST_TENSORS or values > _MOST_VALUES:
         raise BrokenHeader(f"a damaged GGUF: no model has {values} keys and {tensors} tensors")
-
-
-def _refuse_architecture(name: Value) -> None:
-    is_text = isinstance(name, str) and name.isprintable() and "\ufffd" not in name
-    if not is_text or len(str(name)) > _MOST_ARCHITECTURE_LETTERS:
-        raise BrokenHeader("a damaged GGUF: the name of its architecture is no text")
+    return version, tensors, values
 
 
 def _alignment(value: Value) -> int:
@@ -175,8 +164,8 @@ def _alignment(value: Value) -> int:
     return value
 
 
-def read_values(cursor: Cursor, count: int) -> dict[str, Value]:
-    """All of them, by key.  Raises BrokenHeader."""
+def _read_values(cursor: Cursor, count: int) -> dict[str, Value]:
+    """By key."""
     values: dict[str, Value] = {}
     kept_bytes = 0
     for _ in range(count):
@@ -228,12 +217,8 @@ def _array(cursor: Cursor, *, keep: bool) -> tuple[Scalar, ...] | Array:
     return Array(ValueType(kind), count)
 
 
-def read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInfo, ...]:
-    """
-    All of them, in the order of their data, each of which begins where the one before it ends.
-
-    Behind one of unknown size the next may lie anywhere.  Raises BrokenHeader.
-    """
+def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInfo, ...]:
+    """Each begins where the one before it ends; behind one of unknown size it may lie anywhere."""
     tensors: dict[str, TensorInfo] = {}
     due: int | None = 0
     for _ in range(count):
@@ -248,10 +233,6 @@ def read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInfo
         due = None if size is None else tensor.offset + aligned(size, alignment)
         tensors[tensor.name] = tensor
     return tuple(tensors.values())
-
-
-def aligned(size: int, alignment: int) -> int:
-    return -(-size // alignment) * alignment
 
 
 def _tensor(cursor: Cursor) -> TensorInfo:
@@ -357,7 +338,7 @@ def _ends(size_bytes: int) -> BrokenHeader:
     return BrokenHeader(f"a truncated GGUF: it ends inside its header, after {size_bytes} bytes")
 
 
-def what_instead(beginning: bytes) -> str:
+def _what_instead(beginning: bytes) -> str:
     """The same for a file that does not begin as a GGUF does."""
     if not beginning:
         return "empty"

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..errors import SupervisorError
 from ..files import SHARED, replace_file
 from .gguf import ValueType
 from .header import Array, Header, TensorInfo, Value
-from .kinds import KINDS
+from .kinds import KINDS, TensorKind
 
 FORMAT = 1  # to be raised when more of a header is kept, or more kinds are known
 
@@ -52,8 +52,8 @@ class HeaderCache:
 
     def keep(self, key: str, stamp: str, header: Header) -> None:
         """A cache that cannot be written costs time, and nothing else."""
-        kept = {"format": FORMAT, "key": key, "stamp": stamp, "header": _plain(header)}
-        text = json.dumps(kept, separators=(",", ":")).encode()
+        kept = {"format": FORMAT, "key": key, "stamp": stamp, "header": header}
+        text = json.dumps(kept, separators=(",", ":"), default=_plain).encode()
         with suppress(SupervisorError):
             replace_file(self._file(key), f"{_digest(text)}\n".encode() + text, mode=SHARED)
 
@@ -65,38 +65,25 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _plain(header: Header) -> dict[str, Any]:
-    return {
-        "version": header.version,
-        "values": {key: _plain_value(value) for key, value in header.values.items()},
-        "tensors": [_plain_tensor(tensor) for tensor in header.tensors],
-        "data_offset": header.data_offset,
-        "alignment": header.alignment,
-        "end": header.end,
-    }
-
-
-def _plain_value(value: Value) -> object:
-    return {"kind": value.kind, "count": value.count} if isinstance(value, Array) else value
-
-
-def _plain_tensor(tensor: TensorInfo) -> tuple[object, ...]:
-    kind_id = None if tensor.kind is None else tensor.kind.ggml_id
-    return tensor.name, tensor.shape, kind_id, tensor.offset, tensor.size_bytes
+def _plain(part: object) -> object:
+    """Of a header, what JSON has no form for."""
+    match part:
+        case Header() | Array():
+            return {each.name: getattr(part, each.name) for each in fields(part)}
+        case TensorInfo():
+            return part.name, part.shape, part.kind, part.offset, part.size_bytes
+        case TensorKind():
+            return part.ggml_id
+    raise TypeError(part)
 
 
 def _header(kept: Mapping[str, Any]) -> Header:
-    return Header(
-        version=kept["version"],
-        values={key: _value(value) for key, value in kept["values"].items()},
-        tensors=tuple(
-            TensorInfo(name, tuple(shape), None if kind_id is None else KINDS[kind_id], offset, size_bytes)
-            for name, shape, kind_id, offset, size_bytes in kept["tensors"]
-        ),
-        data_offset=kept["data_offset"],
-        alignment=kept["alignment"],
-        end=kept["end"],
+    values = {key: _value(value) for key, value in kept["values"].items()}
+    tensors = tuple(
+        TensorInfo(name, tuple(shape), None if kind_id is None else KINDS[kind_id], offset, size_bytes)
+        for name, shape, kind_id, offset, size_bytes in kept["tensors"]
     )
+    return Header(**{**kept, "values": values, "tensors": tensors})
 
 
 def _value(kept: Any) -> Value:  # noqa: ANN401 - whatever JSON gives

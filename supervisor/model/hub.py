@@ -81,17 +81,18 @@ class Hub:
         try:
             found = page(url, headers, most_bytes, patience=self.patience, token=self.token)
         except Unreachable as failure:
-            raise unreachable(self.endpoint, failure) from failure
+            text = f"The Hugging Face hub ({self._host}) cannot be asked: {str(failure).rstrip('.')}."
+            raise NetworkError(text, hint=OFFLINE) from failure
         if found.status in {200, 206}:
             return found
-        raise refusal(self.endpoint, repo, found.status, found.headers, has_token=bool(self.token))
+        raise self.refusal(repo, found.status, found.headers)
 
     def _entries(self, repo: str) -> Iterator[Mapping[str, Any]]:
         """Source: https://huggingface.co/docs/hub/api, "tree"; the pages are chained by Link headers."""
         url = f"{self.endpoint}/api/models/{repo}/tree/{REVISION}?recursive=true"
         for _ in range(_MOST_PAGES):
             found = self.get(repo, url, {"Accept-Encoding": "gzip"}, _MOST_PAGE_BYTES)
-            yield from _listed(self.endpoint, found)
+            yield from self._listed(found)
             following = _NEXT.search(found.headers.get("link", ""))
             if following is None:
                 return
@@ -100,6 +101,68 @@ class Hub:
                 raise NetworkError(f"{self.endpoint} continues its list of files at another host.")
         raise NetworkError(f"{self.endpoint} has no end of files in {repo}.")
 
+    def _listed(self, found: Page) -> list[Mapping[str, Any]]:
+        try:
+            entries = json.loads(found.body)
+        except ValueError:
+            entries = None
+        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
+            return entries
+        what = "a web page" if found.body.lstrip()[:1] == b"<" else "something else"
+        raise NetworkError(
+            f"{self._host} answered with {what}, not with a list of files.",
+            hint="Does this network want a login first, or is HF_ENDPOINT the address of something else?",
+        )
+
+    @property
+    def _host(self) -> str:
+        return host_of(self.endpoint)
+
+    def refusal(self, repo: str, status: int, headers: Mapping[str, str]) -> SupervisorError:
+        """
+        The error for a status that is not a success; header names in lower case.
+
+        X-Error-Code is GatedRepo, RepoNotFound, RevisionNotFound or EntryNotFound.  Without a token the hub
+        answers 401 for a repository that does not exist, so as not to tell which private ones do.
+        """
+        code = headers.get("x-error-code", "")
+        if status in {401, 403} and code == "GatedRepo":
+            return self._gated(repo)
+        if status == 404 or (status == 401 and not self.token) or code == "RepoNotFound":
+            return self._nothing(repo, code)
+        if status == 429:
+            text = f"{self._host} had too many requests from here{again_at(headers)}."
+            more = "With a token more is allowed: set HF_TOKEN."
+            return NetworkError(text, hint="What came so far is kept." if self.token else more)
+        if status in {401, 403} and self.token:
+            return NetworkError(
+                f"{self._host} does not accept the token for {repo}{_message(headers)}.",
+                hint=f"Make a new one at {_TOKENS} that may read this repository, and set HF_TOKEN.",
+            )
+        return NetworkError(f"{self._host} answered {status} for {repo}{_message(headers)}.", hint=OFFLINE)
+
+    def _gated(self, repo: str) -> NetworkError:
+        accept = f"Accept its licence at {self.endpoint}/{repo}"
+        if self.token:
+            return NetworkError(
+                f"{repo} is gated, and the account of your token has no access.",
+                hint=f"{accept} with that account; the token must be allowed to read gated repositories.",
+            )
+        return NetworkError(
+            f"{repo} is gated: its owner wants to know who downloads it.",
+            hint=f"{accept}, make a token at {_TOKENS}, and set HF_TOKEN to it.",
+        )
+
+    def _nothing(self, repo: str, code: str) -> NotFound:
+        page_of = f"{self.endpoint}/{repo}"
+        if code == "EntryNotFound":
+            return NotFound(f"{repo} at {self._host} has no such file.", hint=f"See {page_of}")
+        private = "" if self.token else " If it is private, set HF_TOKEN."
+        return NotFound(
+            f"There is no repository {repo} at {self._host}, or it is private.",
+            hint=f"Check the name: {page_of}.{private}",
+        )
+
 
 def demand_repository(repo: str) -> None:
     if not REPOSITORY.fullmatch(repo) or ".." in repo:
@@ -107,16 +170,6 @@ def demand_repository(repo: str) -> None:
             f"{repo} is no repository's name on the Hugging Face hub.",
             hint="It looks like owner/name: ggml-org/gpt-oss-20b-GGUF",
         )
-
-
-def _listed(endpoint: str, found: Page) -> list[Mapping[str, Any]]:
-    try:
-        entries = json.loads(found.body)
-    except ValueError:
-        entries = None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise no_list(endpoint, found.body)
-    return entries
 
 
 def _file(entry: Mapping[str, Any]) -> HubFile | None:
@@ -141,70 +194,6 @@ def _token(environ: Mapping[str, str]) -> str:
         return demand_token(str(file), file.read_text("utf-8").strip(), _TOKEN_HINT)
     except (OSError, UnicodeDecodeError):
         return ""  # nobody logged in; who needed to is told by the hub
-
-
-def refusal(
-    endpoint: str, repo: str, status: int, headers: Mapping[str, str], *, has_token: bool
-) -> SupervisorError:
-    """
-    The error for a status that is not a success; header names in lower case.
-
-    X-Error-Code is GatedRepo, RepoNotFound, RevisionNotFound or EntryNotFound.  Without a token the hub
-    answers 401 for a repository that does not exist, so as not to tell which private ones do.
-    """
-    code = headers.get("x-error-code", "")
-    if status in {401, 403} and code == "GatedRepo":
-        return _gated(endpoint, repo, has_token=has_token)
-    if status == 404 or (status == 401 and not has_token) or code == "RepoNotFound":
-        return _nothing(endpoint, repo, code, has_token=has_token)
-    if status == 429:
-        return _wait(endpoint, headers, has_token=has_token)
-    if status in {401, 403} and has_token:
-        return NetworkError(
-            f"{host_of(endpoint)} does not accept the token for {repo}{_message(headers)}.",
-            hint=f"Make a new one at {_TOKENS} that may read this repository, and set HF_TOKEN.",
-        )
-    return NetworkError(f"{host_of(endpoint)} answered {status} for {repo}{_message(headers)}.", hint=OFFLINE)
-
-
-def unreachable(endpoint: str, failure: Unreachable) -> NetworkError:
-    text = f"The Hugging Face hub ({host_of(endpoint)}) cannot be asked: {str(failure).rstrip('.')}."
-    return NetworkError(text, hint=OFFLINE)
-
-
-def no_list(endpoint: str, body: bytes) -> NetworkError:
-    """For a 200 that is something else: most often the login page of a network."""
-    what = "a web page" if body.lstrip()[:1] == b"<" else "something else"
-    return NetworkError(
-        f"{host_of(endpoint)} answered with {what}, not with a list of files.",
-        hint="Does this network want a login first, or is HF_ENDPOINT the address of something else?",
-    )
-
-
-def _gated(endpoint: str, repo: str, *, has_token: bool) -> NetworkError:
-    accept = f"Accept its licence at {endpoint}/{repo}"
-    if has_token:
-        hint = f"{accept} with the account of your token, which must be allowed to read gated repositories."
-        return NetworkError(f"{repo} is gated, and the account of your token has no access.", hint=hint)
-    return NetworkError(
-        f"{repo} is gated: its owner wants to know who downloads it.",
-        hint=f"{accept}, make a token at {_TOKENS}, and set HF_TOKEN to it.",
-    )
-
-
-def _nothing(endpoint: str, repo: str, code: str, *, has_token: bool) -> NotFound:
-    if code == "EntryNotFound":
-        return NotFound(f"{repo} at {host_of(endpoint)} has no such file.", hint=f"See {endpoint}/{repo}")
-    private = "" if has_token else " If it is private, set HF_TOKEN."
-    return NotFound(
-        f"There is no repository {repo} at {host_of(endpoint)}, or it is private.",
-        hint=f"Check the name: {endpoint}/{repo}.{private}",
-    )
-
-
-def _wait(endpoint: str, headers: Mapping[str, str], *, has_token: bool) -> NetworkError:
-    hint = "What came so far is kept." if has_token else "With a token more is allowed: set HF_TOKEN."
-    return NetworkError(f"{host_of(endpoint)} had too many requests from here{again_at(headers)}.", hint=hint)
 
 
 def _message(headers: Mapping[str, str]) -> str:

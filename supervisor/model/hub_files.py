@@ -78,7 +78,8 @@ def _meant(repo: str, models: Models, wanted: str | None) -> str:
             f"{which} {len(found)} models:{_lines(models, found)}",
             hint=f"Name one: {repo}:{stem_of(found[0])}",
         )
-    raise NotFound(f"{repo} has no {wanted}.{_nearest(models, wanted or '')}", hint=f"Name one: {repo}:FILE")
+    near = get_close_matches(wanted or "", models, n=5, cutoff=0.3) or list(models)
+    raise NotFound(f"{repo} has no {wanted}. It has:{_lines(models, near)}", hint=f"Name one: {repo}:FILE")
 
 
 def _matching(models: Models, wanted: str) -> list[str]:
@@ -86,9 +87,8 @@ def _matching(models: Models, wanted: str) -> list[str]:
     exact = [name for name in models if wanted in {name, stem_of(name)} or names_of_parts(wanted)[0] == name]
     if exact:
         return exact
-    base = [
-        name for name in models if wanted in {PurePosixPath(name).name, stem_of(PurePosixPath(name).name)}
-    ]
+    files = {name: PurePosixPath(name).name for name in models}
+    base = [name for name, file in files.items() if wanted in {file, stem_of(file)}]
     word = re.compile(rf"(?<![^\W_]){re.escape(wanted)}(?![^\W_])", re.IGNORECASE)
     return base or [name for name in models if word.search(stem_of(name)) and not _is_companion(name)]
 
@@ -96,11 +96,6 @@ def _matching(models: Models, wanted: str) -> list[str]:
 def _is_companion(name: str) -> bool:
     """A GGUF that goes with a model: what sees pictures, or what a quantization was weighed with."""
     return any(word in PurePosixPath(name).name.lower() for word in ("mmproj", "imatrix"))
-
-
-def _nearest(models: Models, wanted: str) -> str:
-    near = get_close_matches(wanted, models, n=5, cutoff=0.3) or list(models)
-    return f" It has:{_lines(models, near)}"
 
 
 def _lines(models: Models, names: list[str]) -> str:

@@ -107,9 +107,8 @@ def _parts(path: Path, count: int) -> Sequence[Path]:
 
 
 def _incomplete(path: Path, missing: Sequence[Path]) -> NotFound:
-    names = [part.name for part in missing[:_MOST_NAMED]]
-    if len(missing) > _MOST_NAMED:
-        names.append(f"and {len(missing) - _MOST_NAMED} more")
+    more = [f"and {len(missing) - _MOST_NAMED} more"] if len(missing) > _MOST_NAMED else []
+    names = [*(part.name for part in missing[:_MOST_NAMED]), *more]
     return NotFound(
         f"The model {path} is incomplete: {path.parent} has no {', '.join(names)}.",
         hint="Download the missing parts into the same folder.",

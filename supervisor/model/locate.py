@@ -73,7 +73,8 @@ def llama_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 def snapshots(hub: Path, repo: str) -> list[Path]:
     """A repository's states in a cache of the hub's layout, the newest first."""
-    return sorted(hub.glob(f"models--{repo.replace('/', '--')}/snapshots/*"), key=_newest_first)
+    found = hub.glob(f"models--{repo.replace('/', '--')}/snapshots/*")
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _places(repo: str, file: str, models: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -82,7 +83,3 @@ def _places(repo: str, file: str, models: Path, environ: Mapping[str, str]) -> I
         yield from (snapshot / file for snapshot in snapshots(hub, repo))
     for folder in llama_caches(environ):
         yield folder / f"{repo}/{file}".replace("/", "_")
-
-
-def _newest_first(path: Path) -> float:
-    return -path.stat().st_mtime

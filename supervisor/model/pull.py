@@ -13,7 +13,7 @@ from ..download.partfile import PartFile
 from ..paths import Paths
 from ..progress import Progress
 from .digests import keep_digest, known_digest
-from .hub import OFFLINE, Hub, demand_repository, refusal
+from .hub import OFFLINE, Hub, demand_repository
 from .hub_files import HubFile, choose
 from .locate import locate_whole, names_of_parts, parts_of
 
@@ -106,8 +106,5 @@ class _Pull:
         try:
             fetch(item, target, self.progress, patience=self.hub.patience, token=self.hub.token)
         except Refused as error:
-            has_token = bool(self.hub.token)
-            raise refusal(
-                self.hub.endpoint, self.repo, error.status, error.headers, has_token=has_token
-            ) from error
+            raise self.hub.refusal(self.repo, error.status, error.headers) from error
         return target

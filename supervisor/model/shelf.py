@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Shelved:
     @property
     def size_bytes(self) -> int:
         """Of what is there, a download that is not finished included."""
-        return sum(_size(part) + _size(_unfinished(part)) for part in self.parts)
+        return sum(_size(part) + _size(_beside(part, _PART)) for part in self.parts)
 
 
 def shelved(models: Path, environ: Mapping[str, str]) -> tuple[Shelved, ...]:
@@ -136,20 +136,16 @@ def _names(model: Shelved) -> set[str]:
     return {*full, repo} - {""}
 
 
-def _unfinished(part: Path) -> Path:
-    return part.with_name(f"{part.name}{_PART}")
+def _beside(file: Path, end: str) -> Path:
+    return file.with_name(f"{file.name}{end}")
 
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def _lock_file(part: Path) -> Path:
-    return part.with_name(f"{part.name}.lock")
-
-
 def _locked(part: Path, name: str) -> Lock:
-    lock = Lock.acquire(_lock_file(part), {"pid": os.getpid()})
+    lock = Lock.acquire(_beside(part, ".lock"), {"pid": os.getpid()})
     if lock is None:
         raise AlreadyRunning(f"{name} is being downloaded at this moment.", hint="Stop that: Ctrl+C there.")
     return lock
@@ -157,8 +153,7 @@ def _locked(part: Path, name: str) -> Lock:
 
 def _delete(part: Path) -> None:
     """The file first: what an interruption leaves is no model."""
-    unfinished = _unfinished(part)
-    for file in (part, unfinished, unfinished.with_name(f"{unfinished.name}.json"), digest_file(part)):
+    for file in (part, _beside(part, _PART), _beside(part, f"{_PART}.json"), digest_file(part)):
         try:
             file.unlink(missing_ok=True)
         except OSError as error:
@@ -174,12 +169,7 @@ def _tidy(model: Shelved) -> None:
     """
     with suppress(OSError):
         for part in model.parts:
-            _lock_file(part).unlink(missing_ok=True)
-        for folder in _folders(model):
+            _beside(part, ".lock").unlink(missing_ok=True)
+        depth = model.name.replace(":", "/").count("/")
+        for folder in model.path.parents[:depth]:  # those that the name has, the innermost first
             folder.rmdir()
-
-
-def _folders(model: Shelved) -> Sequence[Path]:
-    """Those that the name has, the innermost first."""
-    depth = model.name.replace(":", "/").count("/")
-    return model.path.parents[:depth]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..download.partfile import digest_of
 from ..errors import NotFound, SupervisorError, VerificationFailed
 from ..progress import Progress
-from .digests import digest_of, keep_digest, known_digest
+from .digests import keep_digest, known_digest
 from .hub import Hub
 from .shelf import OURS, Shelved
 
@@ -43,8 +44,12 @@ def verify(model: Shelved, hub: Callable[[], Hub], progress: Progress) -> tuple[
 
 
 def _read(part: Path, progress: Progress) -> str:
+    progress.step(f"verifying {part.name}")
     try:
-        return digest_of(part, progress)
+        size = part.stat().st_size
+        return digest_of(
+            part, lambda done: progress.update(done / size, f"{done / 10**9:.1f} of {size / 10**9:.1f} GB")
+        )
     except OSError as error:  # a disk that is dying among the reasons
         raise VerificationFailed(f"{part} cannot be read: {error.strerror or error}.") from error
 

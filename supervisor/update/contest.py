@@ -61,7 +61,7 @@ class Contest:
 
     def judged(self, new: LaunchPlan, old: LaunchPlan) -> Verdict:
         """The same, while the server is held."""
-        was_ready = self._is_ready()
+        was_ready = client.ask(self.paths, {"op": "status"})["status"]["server"]["state"] == "ready"
         before = self._measured(old)
         try:
             answer = self.run(new)
@@ -138,10 +138,6 @@ class Contest:
         if running["plan"] is None or running["plan"]["digest"] not in digests:
             raise Superseded(f"{running['profile'] or 'Nothing'} runs in place of {plan.profile}.")
         return speed.measure(running["url"], running["key"], load)
-
-    def _is_ready(self) -> bool:
-        state = client.ask(self.paths, {"op": "status"})["status"]["server"]["state"]
-        return bool(state == "ready")
 
 
 def rolled_back(answer: Message) -> str:

@@ -11,7 +11,6 @@ from ..engine.catalogue.catalogue import number
 from ..engine.catalogue.releases import REPOSITORY, Release
 from ..engine.fitness import Wanted
 from ..engine.ground import Ground
-from ..engine.installed import key_of
 from ..engine.means import Means
 from ..engine.released import DEFAULT, Released, channel_of, chosen_tag
 from ..files import write_json
@@ -51,18 +50,21 @@ def look(subject: Subject, means: Means) -> News:
 
     A build that is marked bad here is passed over, with its reason.  Raises NetworkError and NotFound.
     """
-    news = News(channel_of(subject.engine), _current(subject, means))
+    running = subject.running
+    current = running.build if running else chosen_tag(subject.engine, means)
+    news = News(channel_of(subject.engine), current)
     if reason := why_fixed(subject.engine):
         return replace(news, note=reason)
     release, passed, problem = _newest(subject, means)
     news = replace(news, note="; ".join(passed), problem=problem)
     if release is None:
         return news
-    if _stands_in(subject) and not is_newer(release.tag, news.current):
-        official = f"an official release, where {news.current or 'another build'} stands in"
+    if is_newer(release.tag, current):
+        return replace(news, available=release.tag)
+    if running and running.repository != REPOSITORY:  # it is replaced whatever its number is
+        official = f"an official release, where {current or 'another build'} stands in"
         return replace(news, available=release.tag, note="; ".join((*passed, official)))
-    is_news = is_newer(release.tag, news.current)
-    return replace(news, available=release.tag) if is_news else news
+    return news
 
 
 def record(news: News, paths: Paths) -> None:
@@ -74,15 +76,7 @@ def record(news: News, paths: Paths) -> None:
 def released(subject: Subject, means: Means) -> Released:
     """Official releases, looked at for this subject."""
     wanted = Wanted(subject.engine.flavour, None, subject.wants_gpu)
-    return Released(subject.engine, wanted, means, Ground(means, wanted))
-
-
-def why_bad(release: Release, releases: Released) -> str:
-    """Why the flavour that would be taken of this release is marked bad; empty when it is not."""
-    for option in releases.survey(release).ranked[:1]:
-        if bad := releases.means.chosen.bad(key_of(REPOSITORY, release.tag, option.flavour)):
-            return f"its {option.flavour} build is marked bad: {bad}"
-    return ""
+    return Released(subject.engine, Ground(means, wanted))
 
 
 def is_newer(tag: str, than: str | None) -> bool:
@@ -90,26 +84,13 @@ def is_newer(tag: str, than: str | None) -> bool:
     return (number(tag) or 0) > (number(than or "") or 0)
 
 
-def _current(subject: Subject, means: Means) -> str | None:
-    return subject.running.build if subject.running else chosen_tag(subject.engine, means)
-
-
-def _stands_in(subject: Subject) -> bool:
-    """What runs because the release could not be had is replaced by one whatever its number is."""
-    return subject.running is not None and subject.running.repository != REPOSITORY
-
-
 def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, ...], str]:
     """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
     releases, channel = released(subject, means), subject.channel
     catalogue = means.catalogue(subject.engine)
-
-    def refuse(release: Release) -> str:
-        return releases.unusable(release) or why_bad(release, releases)
-
     if channel != DEFAULT:
-        found = catalogue.newest(channel, refuse)
+        found = catalogue.newest(channel, releases.objection)
         return found.release, found.passed, found.note
     release = catalogue.release(pins.DEFAULT_TAG)
-    refusal = refuse(release)
+    refusal = releases.objection(release)
     return (None, (f"{release.tag}: {refusal}",), "") if refusal else (release, (), "")

@@ -63,12 +63,12 @@ def measure(url: str, key: str, load: Load | None = None, *, limit_seconds: floa
     began, runs = time.monotonic(), [server.run(load)]
     while len(runs) < RUNS or time.monotonic() - began < LEAST_SECONDS:
         runs.append(server.run(load))
-    return max(runs, key=lambda speed: speed.generated_per_second)
+    return best(*runs)
 
 
-def best(first: Speed, second: Speed) -> Speed:
-    """Of two measurements of the same server."""
-    return max(first, second, key=lambda speed: speed.generated_per_second)
+def best(*measured: Speed) -> Speed:
+    """Of measurements of the same server."""
+    return max(measured, key=lambda speed: speed.generated_per_second)
 
 
 def is_slower(new: Speed, old: Speed) -> bool:
@@ -86,11 +86,10 @@ def comparison(new: Speed, old: Speed, old_tag: str) -> str:
 
 
 def _load_for(look: Speed) -> Load:
-    return next((load for load in _LOADS if RUNS * _seconds(load, look) <= AIM_SECONDS), _LOADS[-1])
+    def seconds(load: Load) -> float:
+        return load.prompt_tokens / look.prompt_per_second + load.tokens / look.generated_per_second
 
-
-def _seconds(load: Load, speed: Speed) -> float:
-    return load.prompt_tokens / speed.prompt_per_second + load.tokens / speed.generated_per_second
+    return next((load for load in _LOADS if RUNS * seconds(load) <= AIM_SECONDS), _LOADS[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,8 @@ class _Server:
         try:
             connection.connect()
             assert connection.sock is not None
-            connection.sock.settimeout(max(self._left_seconds, _LEAST_ANSWER_SECONDS))
+            left = self.began + self.limit_seconds - time.monotonic()
+            connection.sock.settimeout(max(left, _LEAST_ANSWER_SECONDS))
             connection.request("POST", f"{self.url.path}{path}", json.dumps(body), headers)
             answer = connection.getresponse()
             text = answer.read()
@@ -138,10 +138,6 @@ class _Server:
         if not isinstance(said, dict):
             raise NetworkError(f"{self.url.netloc} answered {answer.status}: {_first_line(text)}")
         return said
-
-    @property
-    def _left_seconds(self) -> float:
-        return self.began + self.limit_seconds - time.monotonic()
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port = self.url.hostname or "", self.url.port

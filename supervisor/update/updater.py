@@ -24,7 +24,7 @@ from ..paths import Paths
 from ..plan.types import LaunchPlan
 from ..prepare import prepare
 from .contest import Contest, Verdict, indented, log_of, rolled_back
-from .news import released, why_bad
+from .news import released
 from .subject import Subject, running_plan
 
 
@@ -86,10 +86,9 @@ class Updater:
         self._forgive(tag) if force else self._refuse_a_bad(tag)
         self._prepare(tag)
         self._choose(tag)
-        channel = self.subject.channel
-        if self.subject.running is not None and self.subject.running.build != tag:
-            return Result("installed", tag, f"{tag} is chosen ({channel}); goss-supervisor restart runs it")
-        return Result("installed", tag, f"{tag} is chosen ({channel})")
+        running = self.subject.running
+        more = "; goss-supervisor restart runs it" if running and running.build != tag else ""
+        return Result("installed", tag, f"{tag} is chosen ({self.subject.channel}){more}")
 
     def rollback(self) -> Result:
         """
@@ -108,8 +107,6 @@ class Updater:
                     self.means.chosen.mark_bad(key, "it was left by engine rollback")
         return Result("updated", tag, f"back to {tag}; {left} is not taken again by itself")
 
-    # --- steps
-
     def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: Verdict) -> Result:
         text = f"{_name(new)} was taken back, and {old.build} runs again"
         why = verdict.worse
@@ -120,11 +117,9 @@ class Updater:
         return Result("rolled back", old.build, text, why, verdict.log)
 
     def _plan(self, tag: str) -> LaunchPlan:
-        assert self.subject.profile is not None
-        preparation = prepare(
-            self.subject.profile, self.subject.settings, self.means.paths, self.means.progress, tag=tag
-        )
-        return preparation.plan
+        subject, means = self.subject, self.means
+        assert subject.profile is not None
+        return prepare(subject.profile, subject.settings, means.paths, means.progress, tag=tag).plan
 
     def _prepare(self, tag: str) -> None:
         """On disk and proved; with a profile its options are checked too."""
@@ -170,8 +165,8 @@ class Updater:
         chosen.choose(channel, tag)
 
     def _refuse_a_bad(self, tag: str) -> None:
-        releases = released(self.subject, self.means)
-        if bad := why_bad(self.means.catalogue(self.subject.engine).release(tag), releases):
+        release = self.means.catalogue(self.subject.engine).release(tag)
+        if bad := released(self.subject, self.means).why_bad(release):
             raise SupervisorError(
                 f"{tag} is not taken: {bad}.", hint=f"goss-supervisor engine use {tag} --force"
             )

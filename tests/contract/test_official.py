@@ -280,7 +280,7 @@ from pathlib import Path
 from supervisor.engine.official.install import Installation
 from supervisor.engine.choice.survey import Option
 from supervisor.engine.catalogue.releases import Asset
-from supervisor.hardware.types import Hardware
+from supervisor.hardware.hardware import Hardware
 from supervisor.progress import Silent
 home, demo, flavour, archive, companion = json.loads(sys.argv[1])
 option = Option(flavour, "", Asset(*archive), Asset(*companion) if companion else None)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.proof import rehearsal, trial
-from supervisor.engine.proof.trial import Proof, family_of, prove, why_unseen
+from supervisor.engine.proof.trial import Proof, prove, why_unseen
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import parse_help
 
@@ -240,11 +240,6 @@ def test_a_server_on_trial_does_not_outlive_who_tries_it_not_even_after_kill_9(
         finally:
             proving.send_signal(signal.SIGKILL)
     assert wait_until_gone(pid)
-
-
-def test_a_family_is_known_under_its_older_name() -> None:
-    families = [family_of(flavour) for flavour in ("cuda-12.8", "hip-radeon", "sycl-fp16", "cpu", "metal")]
-    assert families == ["cuda", "rocm", "sycl", "cpu", "metal"]
 
 
 @pytest.mark.parametrize("era", sorted(ERAS.glob("*.help.txt")), ids=lambda file: file.name.partition(".")[0])

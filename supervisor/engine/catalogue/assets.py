@@ -21,18 +21,8 @@ _NAME = re.compile(
 )
 _SYSTEMS: dict[str, Os] = {"macos": "macos", "ubuntu": "linux", "linux": "linux", "win": "windows"}
 # the backends that we can judge, and the family of flavours that each belongs to
-_FLAVOURS = {
-    "cpu": "cpu",
-    "cuda": "cuda",
-    "vulkan": "vulkan",
-    "rocm": "rocm",
-    "hip-radeon": "rocm",  # its name on Windows until August 2026
-    "sycl": "sycl",
-    "sycl-fp16": "sycl-fp16",
-    "sycl-fp32": "sycl-fp32",
-    "openvino": "openvino",
-    "opencl-adreno": "opencl-adreno",
-}
+_SAME = ("cpu", "cuda", "vulkan", "rocm", "sycl", "sycl-fp16", "sycl-fp32", "openvino", "opencl-adreno")
+_FLAVOURS = {name: name for name in _SAME} | {"hip-radeon": "rocm"}  # rocm on Windows until August 2026
 
 
 @dataclass(frozen=True, slots=True)

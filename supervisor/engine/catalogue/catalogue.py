@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -52,16 +53,12 @@ class Catalogue:
 
     def known(self, tag: str) -> Release | None:
         """What the lock file or an earlier answer says, without asking anybody."""
-        if release := locked(tag):
-            assets = (replace(each, url=self.access.asset_url(tag, each.name)) for each in release.assets)
-            return replace(release, assets=tuple(assets))
-        kept = self._answers.get(self._tag_url(tag))
-        if kept is None:
-            return None
-        try:
-            return read_release(json.loads(kept.body), self.access, f"GitHub, {kept.when}")
-        except (NetworkError, ValueError):
-            return None
+        if release := locked(tag, self.access):
+            return release
+        with suppress(NetworkError, ValueError):
+            if kept := self._answers.get(self._tag_url(tag)):
+                return read_release(json.loads(kept.body), self.access, f"GitHub, {kept.when}")
+        return None
 
     def release(self, tag: str) -> Release:
         """
@@ -74,16 +71,12 @@ class Catalogue:
         known = self.known(tag)
         if known and (known.origin == "lock file" or is_settled(known, datetime.now(UTC))):
             return known
-        try:
+        with suppress(NotFound):
             document, note = self._client.api(f"releases/tags/{tag}")
-            release = read_release(document, self.access, note or "GitHub")
-        except NotFound:
-            release = None
-        if release is None:
-            raise NotFound(
-                f"{REPOSITORY} has no release {tag}.", hint="goss-supervisor engine available lists them."
-            )
-        return release
+            if release := read_release(document, self.access, note or "GitHub"):
+                return release
+        hint = "goss-supervisor engine available lists them."
+        raise NotFound(f"{REPOSITORY} has no release {tag}.", hint=hint)
 
     def newest(self, channel: str, usable: Callable[[Release], str]) -> Found:
         """
@@ -92,23 +85,23 @@ class Catalogue:
         ``usable`` returns "", or why a release will not do.  Raises NetworkError, and NoSuitableEngine
         where none of those that were looked at will do.
         """
-        search = _Search(self, usable, [], [])
+        search = _Search(self, usable)
         return search.stable() if channel == "stable" else search.listed(NIGHTLY_PAGES)
 
     def list(self, limit: int) -> tuple[Release, ...]:
         """The newest ``b`` releases, newest first, without regard to what they hold."""
-        found = islice(self.entries(STABLE_PAGES), limit)
-        return tuple(entry.release for entry in found)
+        return tuple(entry.release for entry in islice(self.entries(STABLE_PAGES), limit))
 
     def entries(self, pages: int) -> Iterator[Entry]:
         """The builds of so many pages, the newest first; asks for a page when it gets there."""
         for page in range(1, pages + 1):
             document, note = self._client.api(f"releases?per_page={PER_PAGE}&page={page}")
-            releases = read_page(document, self.access, note or "GitHub")
-            builds = [each for each in releases if number(each.tag) is not None]
-            for release in sorted(builds, key=lambda each: number(each.tag) or 0, reverse=True):
-                raw = next(each for each in document if each["tag_name"] == release.tag)
-                yield Entry(release, raw, note)
+            if not isinstance(document, list):
+                raise misshapen(self.access.api, f"a {type(document).__name__}")
+            read = [(read_release(each, self.access, note or "GitHub"), each) for each in document]
+            entries = [Entry(release, raw, note) for release, raw in read if release]  # None is a draft
+            builds = [each for each in entries if number(each.release.tag) is not None]
+            yield from sorted(builds, key=lambda each: number(each.release.tag) or 0, reverse=True)
             if len(document) < PER_PAGE:
                 return
 
@@ -164,11 +157,14 @@ class _Search:
 
     catalogue: Catalogue
     usable: Callable[[Release], str]
-    passed: list[str]
-    notes: list[str]
+    passed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def stable(self) -> Found:
-        tag, source, note = self._promoted()
+        try:
+            tag, source, note = self.catalogue.promoted()
+        except NotFound:
+            tag, source, note = "", "upstream's latest release", ""
         self._remark(note)
         if not tag:
             self.passed.append(f"{source} names no build")
@@ -192,12 +188,6 @@ class _Search:
                 return self._found(entry.release)
         raise self._nothing()
 
-    def _promoted(self) -> tuple[str, str, str]:
-        try:
-            return self.catalogue.promoted()
-        except NotFound:
-            return "", "upstream's latest release", ""
-
     def _will_do(self, release: Release) -> bool:
         if why := self.usable(release):
             self.passed.append(f"{release.tag}: {why}")
@@ -212,21 +202,13 @@ class _Search:
 
     def _nothing(self) -> NoSuitableEngine:
         lines = [*self.passed[:_TOLD], *self.notes]
-        if more := len(self.passed) - _TOLD:
-            lines += [f"and {more} more"] if more > 0 else []
+        if (more := len(self.passed) - _TOLD) > 0:
+            lines.append(f"and {more} more")
         told = "".join(f"\n  {line}" for line in lines) or " GitHub lists none."
         return NoSuitableEngine(
             f"No release of {REPOSITORY} will do:{told}",
             hint="Use the build that comes pinned (unset engine.channel), or engine.source: build.",
         )
-
-
-def read_page(document: object, access: Access, origin: str) -> list[Release]:
-    """A page of the list without its drafts.  Raises NetworkError for what is no list of releases."""
-    if not isinstance(document, list):
-        raise misshapen(access.api, f"a {type(document).__name__}")
-    read = [read_release(each, access, origin) for each in document]
-    return [release for release in read if release]
 
 
 def read_release(document: object, access: Access, origin: str) -> Release | None:

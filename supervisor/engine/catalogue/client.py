@@ -75,11 +75,11 @@ class Client:
 
     def _ask(self, url: str, headers: dict[str, str], token: str) -> Page:
         try:
-            reply = page(
-                url, headers, MOST_BYTES, proxy=self.access.proxy, patience=self.patience, token=token
-            )
+            proxy = self.access.proxy
+            reply = page(url, headers, MOST_BYTES, proxy=proxy, patience=self.patience, token=token)
         except Unreachable as failure:
-            raise unreachable(failure) from failure
+            text = f"GitHub cannot be asked: {str(failure).rstrip('.')}."
+            raise NetworkError(text, hint=_OFFLINE) from failure
         if reply.status >= 500:
             raise broken(reply)
         return reply
@@ -89,16 +89,13 @@ def _must_be_json(reply: Page) -> None:
     try:
         json.loads(reply.body)
     except ValueError:
-        raise not_json(reply) from None
+        raise _other(reply, ", not with the JSON of GitHub") from None
 
 
 def _must_be_text(reply: Page) -> None:
-    try:
-        text = reply.body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise not_text(reply) from None
-    if not text.strip() or "<" in text:
-        raise not_text(reply)
+    text = reply.body.decode("utf-8", "replace")
+    if not text.strip() or "<" in text or "\ufffd" in text:
+        raise _other(reply)
 
 
 def check(reply: Page, *, has_token: bool) -> None:
@@ -121,19 +118,9 @@ def broken(reply: Page) -> NetworkError:
     return NetworkError(f"{shown(reply.url)} answered {reply.status}{told}.", hint=_OFFLINE)
 
 
-def not_json(reply: Page) -> NetworkError:
+def _other(reply: Page, expected: str = "") -> NetworkError:
     """For a 200 that is something else: most often the login page of a network."""
-    return NetworkError(
-        f"{shown(reply.asked)} answered with {_looks_like(reply)}, not with the JSON of GitHub.", hint=PORTAL
-    )
-
-
-def not_text(reply: Page) -> NetworkError:
-    return NetworkError(f"{shown(reply.asked)} answered with {_looks_like(reply)}.", hint=PORTAL)
-
-
-def unreachable(failure: Unreachable) -> NetworkError:
-    return NetworkError(f"GitHub cannot be asked: {str(failure).rstrip('.')}.", hint=_OFFLINE)
+    return NetworkError(f"{shown(reply.asked)} answered with {_looks_like(reply)}{expected}.", hint=PORTAL)
 
 
 def shown(url: str) -> str:

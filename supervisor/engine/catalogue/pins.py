@@ -13,16 +13,16 @@ from .github import Access
 from .releases import Asset, Release
 
 DEFAULT_TAG = "b11429"  # llama.cpp v0.6.0
+_GITHUB = Access()
 _DATA = Path(__file__).with_name("data")
 
 
-def locked(tag: str) -> Release | None:
+def locked(tag: str, at: Access = _GITHUB) -> Release | None:
     """None where no lock file is shipped for it.  A size that is not known is 0."""
     file = _DATA / f"{tag}.lock.json"
     if not tag.isalnum() or not file.is_file():
         return None
     kept = json.loads(file.read_text("utf-8"))
-    at = Access()
     assets = tuple(
         Asset(each["name"], each["size_bytes"] or 0, each["sha256"], at.asset_url(tag, each["name"]))
         for each in kept["assets"]

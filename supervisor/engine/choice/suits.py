@@ -128,11 +128,9 @@ def _is_needed(path: str, card: Gpu, of: str) -> bool:
     own = card.vendor == "nvidia" and not card.driver.startswith("nouveau")
     if path.startswith("/dev/dri/render"):
         return not own
-    return (
-        path == "/dev/dxg"
-        or (path.startswith("/dev/nvidia") and own)
-        or (path == "/dev/kfd" and of == "rocm")
-    )
+    if path.startswith("/dev/nvidia"):
+        return own
+    return path == "/dev/dxg" or (path == "/dev/kfd" and of == "rocm")
 
 
 def _may_not_open(path: str) -> str:

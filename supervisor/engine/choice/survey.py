@@ -82,11 +82,9 @@ def order_flavours(
         (name for name in judged if not judged[name].refused),
         key=lambda name: (_RANKS[family(name)], judged[name].order, name),
     )
+    ranked = tuple(Verdict(name, judged[name].reason) for name in taken)
     rejected = (Verdict(name, each.reason) for name, each in judged.items() if each.refused)
-    return (
-        tuple(Verdict(name, judged[name].reason) for name in taken),
-        tuple(sorted(rejected, key=_by_name)),
-    )
+    return ranked, tuple(sorted(rejected, key=_by_name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +109,9 @@ def _offer(name: AssetName, archive: Asset, hardware: Hardware, release: Release
     if name.backend != "cuda":
         return _Offer(archive, None, _unusable("its archive", archive))
     companion = _companion(name, hardware, release)
-    problem = _unusable("its archive", archive)
-    if not problem and companion is None:
-        problem = f"the CUDA {name.version} runtime that belongs to it is missing"
-    return _Offer(archive, companion, problem or _unusable("its CUDA runtime", companion))
+    missing = "" if companion else f"the CUDA {name.version} runtime that belongs to it is missing"
+    problem = _unusable("its archive", archive) or missing or _unusable("its CUDA runtime", companion)
+    return _Offer(archive, companion, problem)
 
 
 def _companion(name: AssetName, hardware: Hardware, release: Release) -> Asset | None:
@@ -122,7 +119,7 @@ def _companion(name: AssetName, hardware: Hardware, release: Release) -> Asset |
     fitting = [
         asset
         for other, asset in _for(hardware, release)
-        if other.kind == "cudart" and other.version == name.version and other.tag in {"", name.tag}
+        if (other.kind, other.version) == ("cudart", name.version) and other.tag in {"", name.tag}
     ]
     return min(fitting, key=lambda asset: (not asset.usable, asset.name), default=None)
 

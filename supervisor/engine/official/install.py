@@ -1,10 +1,9 @@
 """
 Official releases of llama.cpp: downloaded, verified, unpacked, proved, and only then recorded.
 
-``engines/<repository>/<tag>/<flavour>/`` holds ``install.json`` and one folder, named by the digest of the
-archive that it was unpacked from.  Everything is proved where it will stand, and the record that names it is
-written last, by one atomic rename.  So a crash at any moment leaves the old engine or the new one; what the
-record does not name is what is left of an attempt, and goes with the next.
+``engines/<repository>/<tag>/<flavour>/`` holds ``install.json`` and one folder, named by the digest of its
+archive.  The record is written last, by one atomic rename: a crash at any moment leaves the old engine or the
+new one.  What the record does not name is left of an attempt, and goes with the next.
 """
 
 from __future__ import annotations
@@ -122,17 +121,8 @@ class Installation:
 
     def _recorded(self, server: Path) -> Install:
         archive = self.option.archive
-        return Install(
-            source="release",
-            repository=REPOSITORY,
-            tag=self.tag,
-            flavour=self.option.flavour,
-            version=self.tag,
-            command=(str(server),),
-            files=(str(server),),
-            url=archive.url,
-            sha256=archive.sha256,
-        )
+        tag, flavour, files = self.tag, self.option.flavour, (str(server),)
+        return Install("release", REPOSITORY, tag, flavour, tag, files, files, archive.url, archive.sha256)
 
     def _sweep(self, kept: Install | None) -> None:
         """Remove what earlier attempts left; what a server has open on Windows stays until the next time."""

@@ -1,9 +1,8 @@
 """
 The CUDA runtime libraries, which lie in an archive of their own and belong beside the binaries.
 
-They are the same for many releases and larger than all the rest.  So each is kept unpacked by its digest,
-``cudart-<digest>/`` in the folder of downloads, and the engines hold hard links to its files: it is
-downloaded once, and lies on the disk once.
+They are the same for many releases and larger than all the rest.  So each is kept unpacked once, as
+``cudart-<digest>/`` in the folder of downloads, and the engines hold hard links to its files.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from ...options.render import render
 from ...tool import Outcome, run_engine
 from ..broken import BUILD_HINT, remedy
 from ..fitness import DEVICES, flavour_of
+from ..flavours import FAMILIES, family
 from ..inspect import inspect
 from .rehearsal import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 
@@ -29,19 +30,7 @@ PATIENCE_SECONDS = 60.0
 LONG_PATIENCE_SECONDS = 120.0  # a driver compiles its kernels the first time; Windows scans each new file
 PORTS_TRIED = 3
 _SHOWN = 60  # characters of a wrong answer
-_OLD_FAMILIES = {"hip": "rocm"}  # win-hip-radeon, before b10356
-_SPOKEN = {"MTL": "Metal", "GPUOpenCL": "OpenCL", "OPENVINO": "OpenVINO"}
 TIMEOUT_SECONDS = 30.0
-# the library of a backend, as ggml/src names it
-_LIBRARIES = {
-    "cuda": "ggml-cuda",
-    "rocm": "ggml-hip",
-    "vulkan": "ggml-vulkan",
-    "metal": "ggml-metal",
-    "sycl": "ggml-sycl",
-    "opencl": "ggml-opencl",
-    "openvino": "ggml-openvino",
-}
 _SPELLINGS = ("lib{}.so", "{}.dll", "lib{}.dylib")
 _COMPLAINT = re.compile(
     r"fail|error|insufficient|not found|no \S* ?devices?\b|unable|cannot|unsupported|not supported|invalid",
@@ -77,12 +66,13 @@ def prove(
         seen = inspect(command, cache, fresh_devices=True)
     except SupervisorError as error:
         return Proof((), str(error).rstrip("."))
-    family = family_of(flavour)
-    mine = [device for device in seen.devices if flavour_of((device,)) == family]
-    if not mine and family in DEVICES.values():
-        return Proof(seen.devices, f"it sees no {_spoken(family)} device: {why_unseen(command, family)}")
+    of = family(flavour)
+    mine = [device for device in seen.devices if flavour_of((device,)) == of]
+    if not mine and of in DEVICES.values():
+        return Proof(seen.devices, f"it sees no {FAMILIES[of]} device: {why_unseen(command, of)}")
     name = mine[0].partition(":")[0] if mine else ""
-    patience = patience_seconds or _patience(family)
+    slow = sys.platform == "win32" or of in DEVICES.values()
+    patience = patience_seconds or (LONG_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
     try:
         said = _answer(command, seen.capabilities, demo, name, patience)
     except Failed as failure:
@@ -90,22 +80,6 @@ def prove(
     except OSError as error:
         return Proof(seen.devices, f"it could not be started: {error}")
     return Proof(seen.devices, _wrong_with(said, name))
-
-
-def family_of(flavour: str) -> str:
-    """``cuda`` of ``cuda-12.8``."""
-    family = flavour.partition("-")[0]
-    return _OLD_FAMILIES.get(family, family)
-
-
-def _spoken(family: str) -> str:
-    prefix = next(prefix for prefix, each in DEVICES.items() if each == family)
-    return _SPOKEN.get(prefix, prefix)
-
-
-def _patience(family: str) -> float:
-    slow = sys.platform == "win32" or family in DEVICES.values()
-    return LONG_PATIENCE_SECONDS if slow else PATIENCE_SECONDS
 
 
 def _wrong_with(said: str, device: str) -> str:
@@ -135,15 +109,9 @@ def _answer(
 def _meant(demo: Path, port: int, device: str) -> dict[str, OptionValue]:
     """One slot, nothing that takes time, and all of it on the device, where a missing one is an error."""
     always: dict[str, OptionValue] = {
-        "model": str(demo),
-        "host": HOST,
-        "port": port,
-        "ctx-size": 2048,
-        "parallel": 1,
-        "jinja": True,
-        "warmup": False,
-        "fit": "off",
-    }
+        "model": str(demo), "host": HOST, "port": port, "ctx-size": 2048, "parallel": 1, "jinja": True,
+        "warmup": False, "fit": "off",
+    }  # fmt: skip
     return always | {"gpu-layers": "all", "device": device} if device else always
 
 
@@ -153,20 +121,20 @@ def _argv(meant: Mapping[str, OptionValue], capabilities: Capabilities) -> tuple
     return tuple(word for each in rendered if not each.problems for word in each.argv)
 
 
-def why_unseen(command: Sequence[str], family: str) -> str:
+def why_unseen(command: Sequence[str], of: str) -> str:
     """
-    The words of the engine, of the linker, or of nobody; ``family`` as in ``cuda``.
+    The words of the engine, of the linker, or of nobody; ``of`` is a family, as ``cuda``.
 
     The engine's come first: with its library loaded, it is the driver that speaks.
     """
-    return _complaint(_ask([*command, "--list-devices"])) or _of_library(Path(command[0]), family)
+    return _complaint(_ask([*command, "--list-devices"])) or _of_library(Path(command[0]), of)
 
 
-def _of_library(binary: Path, family: str) -> str:
-    name = _LIBRARIES.get(family)
-    library = _beside(binary, name) if name else None
+def _of_library(binary: Path, of: str) -> str:
+    name = f"ggml-{'hip' if of == 'rocm' else of}"  # as ggml/src names it
+    library = _beside(binary, name)
     if library is None:
-        return f"there is no library {name or family} beside it, and it says nothing"
+        return f"there is no library {name} beside it, and it says nothing"
     outcome = _ask([sys.executable, "-I", "-c", _LOAD, str(library)])
     if outcome.returncode == 0:
         return f"{library.name} loads, but its driver shows it none, or this user may not open it"

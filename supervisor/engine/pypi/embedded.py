@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ...disk import ensure_space
@@ -49,19 +50,12 @@ def install(engines: Path, progress: Progress) -> Install:
 
 
 def _install(root: Path, progress: Progress) -> Install:
-    workshop = Workshop(root / "venv", root / "install.log")
-
-    def listen(line: str) -> None:
-        progress.update(None, line)
-
+    workshop, listen = Workshop(root / "venv", root / "install.log"), partial(progress.update, None)
     progress.step(f"making a Python environment for {REPOSITORY} {VERSION}")
     workshop.make(listen)
     progress.step(f"installing {REPOSITORY} {VERSION} (llama.cpp {TAG}, {FLAVOUR})")
-    workshop.pip(
-        ["install", "--no-deps", "--only-binary", ":all:", f"{REPOSITORY}=={VERSION}"],
-        listen,
-        f"Installing {REPOSITORY} {VERSION}",
-    )
+    arguments = ["install", "--no-deps", "--only-binary", ":all:", f"{REPOSITORY}=={VERSION}"]
+    workshop.pip(arguments, listen, f"Installing {REPOSITORY} {VERSION}")
     library = sorted(workshop.root.glob(f"**/{REPOSITORY}/{REPOSITORY}.*"))
     install = Install(
         source="embedded",

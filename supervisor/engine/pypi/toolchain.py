@@ -58,9 +58,8 @@ def flavour_for(wanted: str | None, *, wants_gpu: bool) -> str:
 def _gpu_flavour() -> str:
     if _SYSTEM == "darwin":
         return "metal"
-    for flavour in _COMPILERS:
-        if _compiler(flavour):
-            return flavour
+    if found := next(filter(_compiler, _COMPILERS), None):
+        return found
     raise NoSuitableEngine(
         "This profile asks for a GPU, and no GPU compiler is installed (nvcc, glslc or hipcc).",
         hint="Install one and set engine.flavour to cuda, vulkan or rocm. " + _COMPILERS["vulkan"][1],
@@ -87,9 +86,10 @@ def _compiler(flavour: str) -> str | None:
 
 def ensure_cpp_compiler(workshop: Workshop, listen: Listener) -> None:
     """Install one as root on Debian; else raise NoSuitableEngine, saying how.  On Windows cmake looks."""
-    if _SYSTEM == "windows" or _has_cpp_compiler():
+    names = (os.environ.get("CXX") or "c++", "c++", "g++", "clang++")
+    if _SYSTEM == "windows" or any(map(shutil.which, names)):
         return
-    if _is_root_on_debian():
+    if sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get"):
         noninteractive = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]
         workshop.run([*noninteractive, "update"], listen, "apt-get update")
         workshop.run([*noninteractive, "install", *_DEBIAN], listen, "Installing a C++ compiler")
@@ -97,14 +97,6 @@ def ensure_cpp_compiler(workshop: Workshop, listen: Listener) -> None:
     raise NoSuitableEngine(
         "Compiling llama.cpp needs a C++ compiler, and none is installed.", hint=_how_to_get_one()
     )
-
-
-def _is_root_on_debian() -> bool:
-    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
-
-
-def _has_cpp_compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "c++", "c++", "g++", "clang++"))
 
 
 def _how_to_get_one() -> str:
@@ -120,8 +112,3 @@ def _how_to_get_one() -> str:
         if shutil.which(manager):
             return f"Run: {command}"
     return "Install g++ or clang++ with your system's package manager."
-
-
-def missing_build_tools() -> tuple[str, ...]:
-    """The PyPI packages of the tools that the machine lacks; llama.cpp needs cmake 3.14 or newer."""
-    return tuple(name for name in ("cmake", "ninja") if shutil.which(name) is None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,26 +76,25 @@ class Workshop:
 
     def run(self, command: Sequence[str], listen: Listener, what: str, folder: Path | None = None) -> None:
         """Run a program to its end; each line goes to the log and to ``listen``.  Raises SupervisorError."""
+        hint = f"The log is {self.log}."
         try:
             returncode = self._run(command, listen, folder)
         except OSError as error:
-            raise SupervisorError(f"{what} failed: {error}.", hint=f"The log is {self.log}.") from error
+            raise SupervisorError(f"{what} failed: {error}.", hint=hint) from error
         if returncode == 0:
             return
         said = tail(self.log)
         if "No space left on device" in said:
-            raise SupervisorError(
-                f"{what} failed: no space left on the disk of {self.root}.", hint="Free some."
-            )
-        raise SupervisorError(
-            f"{what} failed (exit code {returncode}):\n{said}", hint=f"The log is {self.log}."
-        )
+            why, hint = f"no space left on the disk of {self.root}.", "Free some."
+            raise SupervisorError(f"{what} failed: {why}", hint=hint)
+        raise SupervisorError(f"{what} failed (exit code {returncode}):\n{said}", hint=hint)
 
     def _run(self, command: Sequence[str], listen: Listener, folder: Path | None) -> int:
         path = f"{self.scripts}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**clean_environment(os.environ), "PIP_USER": "0", "PATH": path, **self.environment}
-        with _written(self.log) as write:
-            write(f"$ {' '.join(command)}\n")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8", buffering=1) as log:  # by lines, for who looks on
+            log.write(f"$ {' '.join(command)}\n")
             child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -111,23 +109,11 @@ class Workshop:
                 with child.stdout:
                     for raw in child.stdout:
                         line = raw.decode("utf-8", "replace")
-                        write(line)
+                        log.write(line)
                         listen(line.strip())
                 return child.wait()
             finally:
                 kill_group(child)
-
-
-@contextlib.contextmanager
-def _written(log: Path) -> Iterator[Callable[[str], object]]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-
-        def write(text: str) -> None:
-            file.write(text)
-            file.flush()
-
-        yield write
 
 
 def tail(log: Path) -> str:
@@ -137,11 +123,8 @@ def tail(log: Path) -> str:
 def _pip_error(what: str, said: str, log: Path) -> SupervisorError | None:
     hint = f"The log is {log}."
     if _NETWORK.search(said):
-        return NetworkError(
-            f"{what} failed: the package index does not answer.",
-            hint="Check the network, and a proxy (HTTPS_PROXY) or mirror (PIP_INDEX_URL) if you need one. "
-            + hint,
-        )
+        check = "Check the network, and a proxy (HTTPS_PROXY) or mirror (PIP_INDEX_URL) if you need one. "
+        return NetworkError(f"{what} failed: the package index does not answer.", hint=check + hint)
     if _NOT_OFFERED.search(said):
         version = ".".join(map(str, sys.version_info[:2]))
         return NoSuitableEngine(

@@ -153,9 +153,7 @@ def serve(library: Library, params: Params) -> NoReturn:
     try:
         server = library.Server(params)
     except (RuntimeError, ValueError) as error:
-        leave(
-            f"error: {error}"
-        )  # an orderly exit: why stands in the C++ logger's queue, printed on its way out
+        leave(f"error: {error}")  # an orderly exit: the C++ logger prints the reason on its way out
     for each in signals:
         signal.signal(each, _end)
     while server is not None:  # the name keeps it alive

@@ -6,10 +6,13 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 Params = Any  # a CommonParams; xllamacpp ships no types
+Apply = Callable[[Params, str], None]
+Read = Callable[[str], object]
 
 COLUMN = 40  # llama.cpp's help: options left of it, text right of it
 GAP = 3  # and the text on the next line unless so many spaces are left between
@@ -31,7 +34,7 @@ class Option:
     names: tuple[str, ...]
     path: str
     text: str
-    apply: Callable[[Params, str], None]
+    apply: Apply
     hint: str = ""
     off: tuple[str, ...] = ()
     env: str = ""
@@ -58,20 +61,13 @@ class Option:
         return f"{current:.2f}" if isinstance(current, float) else str(current)
 
 
-def _owner(params: Params, path: str) -> tuple[Params, str]:
-    *parents, name = path.split(".")
-    for parent in parents:
-        params = getattr(params, parent)
-    return params, name
-
-
-def attribute(params: Params, path: str) -> object:
-    owner, name = _owner(params, path)
-    return getattr(owner, name)
+def attribute(params: Params, path: str) -> Any:  # noqa: ANN401 - xllamacpp ships no types
+    return reduce(getattr, path.split("."), params)
 
 
 def set_attribute(params: Params, path: str, value: object) -> None:
-    owner, name = _owner(params, path)
+    *parents, name = path.split(".")
+    owner = reduce(getattr, parents, params)
     current = getattr(owner, name)
     setattr(owner, name, type(current)(value) if isinstance(current, Enum) else value)
 
@@ -102,13 +98,7 @@ def text_of(path: str) -> str:
 
 
 def value(
-    spelled: str,
-    path: str,
-    text: str,
-    read: Callable[[str], object] = integer,
-    *,
-    hint: str = "N",
-    mark: int = 0,
+    spelled: str, path: str, text: str, read: Read = integer, *, hint: str = "N", mark: int = 0
 ) -> Option:
     """An option with a value.  ``mark`` is the bit that says that the user chose this sampling value."""
 
@@ -132,13 +122,13 @@ def words(spelled: str, path: str, text: str, hint: str, kind: type = list) -> O
     return value(spelled, path, text, lambda said: kind(words_of(said)), hint=hint)
 
 
-def choice(spelled: str, path: str, text: str, hint: str, known: Mapping[str, int | bool]) -> Option:
+def choice(spelled: str, path: str, text: str, known: Mapping[str, int | bool], hint: str = "") -> Option:
     def read(said: str) -> int | bool:
         if said not in known:
             raise BadValue(f"error: unknown value for {spelled.rsplit(maxsplit=1)[-1]}: '{said}'")
         return known[said]
 
-    return value(spelled, path, text, read, hint=hint)
+    return value(spelled, path, text, read, hint=hint or f"{{{','.join(known)}}}")
 
 
 def switch(spelled: str, path: str, text: str, off: str = "", *, inverted: bool = False) -> Option:
@@ -152,13 +142,6 @@ def switch(spelled: str, path: str, text: str, off: str = "", *, inverted: bool 
 
 
 def custom(
-    spelled: str,
-    path: str,
-    text: str,
-    apply: Callable[[Params, str], None],
-    *,
-    hint: str = "",
-    off: str = "",
-    env: str = "",
+    spelled: str, path: str, text: str, apply: Apply, hint: str = "", *, off: str = "", env: str = ""
 ) -> Option:
     return Option(tuple(spelled.split()), path, text, apply, hint, tuple(off.split()), env)
