@@ -1,8 +1,7 @@
 """
 Locks on files, held by open descriptors: they end with their holder, however it ends.
 
-On POSIX this is flock(2), which belongs to the open file description: a child that inherits the
-descriptor holds the lock as well, until it and all its heirs are gone.  So a daemon that finds the
+On POSIX a child that inherits the descriptor (flock(2)) holds the lock as well.  So a daemon that finds the
 generation lock held knows that the server of a former daemon still lives, and trusts no pid for it.
 """
 
@@ -44,9 +43,8 @@ class Lock:
     @classmethod
     def acquire(cls, path: Path, holder: Mapping[str, Any]) -> Lock | None:
         """
-        Take it without waiting, and write `holder` into the file for others to read.
-
-        ``None``: somebody holds it, see `held_by`.  Raises PermissionDenied or SupervisorError (a full disk).
+        Take it without waiting, and write `holder` into the file for others to read.  ``None``: somebody
+        holds it, see `held_by`.  Raises PermissionDenied or SupervisorError (a full disk).
         """
         try:
             fd = _take(path, holder)
@@ -56,10 +54,8 @@ class Lock:
 
     def release(self) -> None:
         """
-        Close our descriptor; a child that inherited it goes on holding the lock.
-
-        Never LOCK_UN, which would unlock for that child too; and the file stays, since who deletes a lock
-        file lets two hold "the" lock.
+        A child that inherited it goes on holding it: never LOCK_UN, which would unlock for that child too;
+        and the file stays, since who deletes a lock file lets two hold "the" lock.
         """
         if self.fd >= 0:
             os.close(self.fd)
@@ -68,11 +64,7 @@ class Lock:
 
 @contextlib.contextmanager
 def waiting_lock(path: Path, text: str, progress: Progress) -> Iterator[None]:
-    """
-    Hold the lock; wait for whoever holds it, and say so with ``text``.
-
-    Raises PermissionDenied where nothing may be written.
-    """
+    """Hold the lock; say ``text`` where that has to be waited for.  Raises PermissionDenied."""
     lock = Lock.acquire(path, {"pid": os.getpid()})
     if lock is None:
         progress.step(text)

@@ -60,9 +60,8 @@ class Outlook:
 
 def outlook(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Hardware) -> Outlook:
     """
-    Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.
-
-    Raises as ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
+    Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
+    ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = replace(means_of(paths, Silent()), hardware=lambda: hardware)

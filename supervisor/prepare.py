@@ -102,11 +102,9 @@ def preview(
     name: str, overrides: Mapping[str, str], paths: Paths, hardware: Path | None = None
 ) -> Preparation:
     """
-    The same plan from what is at hand: nothing is installed or written, and of a model that is not here no
-    more than its header is asked of the hub.
-
-    Without an engine the pinned build's known options are used, and a note says so.  ``hardware`` is the
-    record of another machine, for which nothing is at hand here.
+    The same plan from what is at hand: nothing is installed or written, and of a model that is not here only
+    the header is asked of the hub.  Without an engine the pinned build's options are used, and a note says
+    so.  ``hardware`` is the record of another machine, for which nothing is at hand here.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = means_of(paths, Silent(), hardware)
@@ -128,9 +126,8 @@ def preview(
 
 def means_of(paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False) -> Means:
     """
-    What engines are chosen and installed with; the hardware is looked at once, and only if it decides.
-
-    With ``waits`` a look soon after a boot waits for the drivers of GPUs.
+    What engines are chosen and installed with; the hardware is looked at once, and only if it decides.  With
+    ``waits`` a look soon after a boot waits for the drivers of GPUs.
     """
     return Means(
         paths,

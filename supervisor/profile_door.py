@@ -18,9 +18,8 @@ from .profile.store import ProfileStore
 
 def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Listen | None:
     """
-    How clients reach this profile; None without a gateway.  ``elsewhere`` is for another machine.
-
-    Raises ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
+    How clients reach this profile; None without a gateway.  ``elsewhere`` is for another machine.  Raises
+    ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
     """
     if profile.gateway.mode == "off":
         return None

@@ -1,6 +1,5 @@
 """
 The daemon's end of the control socket: a line of JSON in, lines of JSON out, the last one ``final``.
-
 Documented for other programs in docs/control-protocol.md.
 """
 
@@ -35,7 +34,6 @@ Message = dict[str, Any]
 class Control:
     """
     Answers requests about the servers; ``news`` are of their engine, ``shut_down(now)`` ends the daemon.
-
     ``gateway`` is asked to launch plans with their address, and about what clients do.
     """
 
@@ -184,11 +182,7 @@ class Control:
             self.changed()
 
     async def _running(self, request: ControlRequest) -> AsyncIterator[Message]:
-        """
-        What runs, with what may be secret: for ``ask``, ``restart``, ``reload`` and an engine's update.
-
-        The socket is 0600, and the secrets are its user's own.
-        """
+        """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
         yield {
             "profile": plan.profile if plan else None,

@@ -40,7 +40,6 @@ _KNOWN = {each.name for each in fields(ControlRequest)}
 def read_request(line: bytes) -> ControlRequest:
     """
     The request of this line.  Fields of a newer protocol are dropped, since its ``stop`` is to be understood.
-
     Raises ValueError for anything that is not a request.
     """
     return decode(ControlRequest, {name: value for name, value in parse(line).items() if name in _KNOWN})

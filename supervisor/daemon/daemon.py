@@ -85,9 +85,8 @@ class Daemon:
 
     async def run(self, plan: LaunchPlan, listen: Listen | None) -> None:
         """
-        Supervise this plan until a stop is asked for, with clients coming in at ``listen``.
-
-        Raises StartFailed if it never became ready: there is nothing then to supervise.
+        Supervise this plan until a stop is asked for, with clients coming in at ``listen``.  Raises
+        StartFailed if it never became ready: there is nothing then to supervise.
         """
         self._listen_to_signals()
         listener = await listen_for_control(self._endpoint, self._control.serve)

@@ -1,9 +1,8 @@
 """
 Where the control socket is: a unix socket in the runtime directory, or loopback TCP with a token.
 
-Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token that
-only its owner can read; whoever connects sends the token first.  The daemon's side is in `listener`: this
-one knows no asyncio, because ``status`` shall be quick.
+Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token, which
+whoever connects sends first.  The daemon's side is in `listener`: this one is quick to import.
 """
 
 from __future__ import annotations

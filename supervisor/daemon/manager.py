@@ -1,12 +1,9 @@
 """
 What the daemon tells whoever manages it: systemd by datagrams, s6 by a file descriptor, others nothing.
 
-READY comes when the first start is decided well, and never before.  While the manager waits for us (for a
-start, a reload, a stop), it is asked for more time: all of these have limits of our own, and better ones,
-since they know of progress.
-
-Whoever watches us shall know that the *owner of the state* lives, not just this program.  So before each
-sign of life a message goes through the server's inbox and has to come back.
+READY comes when the first start is decided well, and never before.  While the manager waits for us, it is
+asked for more time: our own limits know of progress.  Before each sign of life a message goes through the
+server's inbox and has to come back, for it is the *owner of the state* that shall live.
 """
 
 from __future__ import annotations
@@ -32,11 +29,7 @@ class _Phase(Enum):
 
 
 class Manager:
-    """
-    One daemon's.  Nothing here waits or raises, and with no manager nothing is said.
-
-    ``ready_fd`` is a descriptor that gets a newline, and is closed, when all is ready.
-    """
+    """Nothing here waits or raises.  ``ready_fd`` gets a newline, and is closed, when all is ready."""
 
     def __init__(
         self,
@@ -88,11 +81,7 @@ class Manager:
             self._begin(_Phase.STOPPING, {"STOPPING": "1"})
 
     async def keep_in_touch(self, owner_lives: Callable[[], Awaitable[None]]) -> None:
-        """
-        Until cancelled: say that we live, and ask for time where we are waited for.
-
-        ``owner_lives`` comes back only if the owner of the state does.
-        """
+        """Until cancelled.  ``owner_lives`` comes back only if the owner of the state lives."""
         if self._notify is None:
             return
         while True:

@@ -26,10 +26,8 @@ Reason = Literal["full", "late", "down", "ending", "asleep", "switch"]
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
-    The server as requests see it.
-
-    ``coming`` is any way to serving, also by a restart or a switch.  ``launch`` numbers what serves or
-    sleeps: no two sleeps have the same one.  ``since`` is when it began to serve.
+    The server as requests see it: ``coming`` by a start, a restart or a switch, or serving since ``since``.
+    ``launch`` numbers what serves or sleeps: no two sleeps have the same one.
     """
 
     phase: Phase
@@ -41,11 +39,9 @@ class Situation:
 @dataclass(slots=True, eq=False)
 class Ticket:
     """
-    One request's place.
+    One request's place; ``profile`` "" is whichever is active, and ``number`` is given by `Admission`.
 
-    ``profile`` "" is whichever is active.  ``lost_launch`` is the launch that failed it: it goes there again
-    only after ``not_before``, when that launch turned out to be alive after all.  ``number`` is given by
-    `Admission.arrive`, since two can arrive at the same time of a clock.
+    ``lost_launch`` failed it: it goes there again only after ``not_before``, if that one is alive after all.
     """
 
     arrived: float
@@ -89,11 +85,10 @@ Action = Go | Refuse | Wake | Switch
 
 class Admission:
     """
-    The one queue of a gateway.  Every method gives what is to be done now, in order.
+    The one queue of a gateway, in the order of arrival.  Every method gives what is to be done now, in order.
 
-    ``waiting`` is in the order of arrival.  A switch is out from `Switch` until the server is settled with
-    that profile, serving or not, or until `switched` tells its end, whichever comes first.  A wake is out for
-    the one sleep that it was meant for.  So neither can be out for ever and keep the queue from moving.
+    A switch is out until the server is settled with that profile, or `switched` tells its end; a wake is out
+    for the one sleep that it was meant for.  So neither can be out for ever and keep the queue from moving.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:

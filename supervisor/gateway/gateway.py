@@ -50,11 +50,7 @@ _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
 class Gateway:
-    """
-    One address and all who come in there.
-
-    ``switch`` is asked to run another profile; what it says in the end comes back by `switched`.
-    """
+    """``switch`` is asked to run another profile; what it says in the end comes back by `switched`."""
 
     def __init__(self, server: Backend, keyring: Keyring, switch: Callable[[str], None]) -> None:
         self.activity = Activity()
@@ -80,11 +76,7 @@ class Gateway:
     # --- the address
 
     async def open(self, listen: Listen) -> None:
-        """
-        Let clients in there, on those terms.
-
-        Raises StartFailed and ConfigError, and then all is as it was.
-        """
+        """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
         await self._entrance.open(listen)
         self._admission.settings = self._lobby.settings = listen.settings
         offered = {offer.profile for offer in self._entrance.offers}

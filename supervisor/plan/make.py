@@ -37,11 +37,8 @@ def make_plan(
     inside: str = "",
 ) -> LaunchPlan:
     """
-    Decide everything about one launch; ``settings`` and ``memory`` are remembered for what comes after it.
-
-    Behind a gateway llama-server listens on the socket ``inside``, or on a loopback port.
-
-    Raises ConfigError with every option that cannot be, each with its place in the profile.
+    Decide everything about one launch.  Behind a gateway llama-server listens on the socket ``inside``, or on
+    a loopback port.  Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
     behind_gateway = profile.gateway.mode == "on"
     taken = sorted(gateway_options(profile)) if behind_gateway else ()
@@ -128,11 +125,7 @@ def _with_what_we_always_say(
     model: ModelAtHand,
     capabilities: Capabilities,
 ) -> dict[str, OptionValue]:
-    """
-    Model, host and port always (their defaults change between builds), and a way to probe liveness.
-
-    A socket of ours has no port.
-    """
+    """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
     meant: dict[str, OptionValue] = {"model": model.path, **options}
     if profile.aliases:
         meant["alias"] = ",".join(profile.aliases)

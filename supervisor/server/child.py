@@ -1,8 +1,7 @@
 """
 The one running llama-server, as the rest of this room sees it: one contract over all systems.
 
-Its output comes in through one pipe and its death through the kernel, both as callbacks on the running
-loop.  How, is told by one small file per mechanism in `mechanism`.
+Its output comes in through one pipe and its death through the kernel, both as callbacks on the running loop.
 """
 
 from __future__ import annotations
@@ -56,9 +55,7 @@ async def spawn(
     Start `argv` with exactly `env`, nothing on its stdin, stdout and stderr merged into `on_output`.
 
     It dies with this process where the system offers that (Linux, Windows), never dumps core, and keeps the
-    file descriptors in `inherit`, such as a lock (not on Windows, where locks do not travel).  `on_output`
-    gets chunks as they come, at most 64 KiB each, and must not raise.
-
+    descriptors in `inherit` (not on Windows).  `on_output` gets at most 64 KiB at once, and must not raise.
     Raises NotFound, PermissionDenied or StartFailed, each saying what to do.
     """
     return await start(argv, env, on_output=on_output, inherit=inherit)

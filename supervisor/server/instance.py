@@ -39,10 +39,8 @@ LOADING_LINES = 1000  # at -lv 4 there are some 200
 
 class Instance:
     """
-    ``on_change`` is called after each change; ``under_way`` counts the requests that are being answered.
-
     Taking its lock ends a server of this name that outlived an earlier daemon: raises StartFailed as
-    `take_generation_lock` does.
+    `take_generation_lock` does.  ``under_way`` counts the requests that are being answered.
     """
 
     def __init__(

@@ -21,9 +21,8 @@ Listener = Callable[[str], None]
 
 class OutputLog:
     """
-    Takes chunks as they come from the pipe; never raises, never blocks on a full disk.
-
-    A line in the file is ``2026-11-20T20:33:01.123Z `` and the bytes that the server wrote.
+    Takes chunks as they come from the pipe; never raises, never blocks on a full disk.  A line in the file is
+    ``2026-11-20T20:33:01.123Z `` and the bytes that the server wrote.
     """
 
     def __init__(
@@ -59,7 +58,6 @@ class OutputLog:
     def begin_run(self, secrets: Iterable[str] = ()) -> None:
         """
         A new launch: the log of the one before is kept beside it, and its lines leave the short memory.
-
         `secrets` reach neither the file nor anybody who listens.
         """
         self.end_run()

@@ -76,13 +76,10 @@ class Hold:
 
 class Server:
     """
-    One supervised llama-server.
+    One supervised llama-server; ``target`` is the way to it while one runs.
 
-    ``lock`` is inherited by the child, so that a later daemon knows whether this one's child still
-    lives.  ``on_change`` is called after every transition.  ``under_way`` tells how many requests are being
-    answered; whoever counts them calls `drained` when the last one has ended.
-
-    ``target`` is the way to llama-server while one runs.
+    ``lock`` is inherited by the child, so that a later daemon knows of it.  ``on_change`` is called after
+    every transition.  ``under_way`` tells how many requests are being answered.
     """
 
     def __init__(

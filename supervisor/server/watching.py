@@ -1,7 +1,6 @@
 """
-Asks one launch's llama-server how it is: until it is ready, and then whether it still lives.
-
-Decides nothing about it: what is found goes to whoever watches.
+Asks one launch's llama-server how it is: until it is ready, and then whether it still lives.  Decides nothing
+about it: what is found goes to whoever watches.
 """
 
 from __future__ import annotations
@@ -28,10 +27,8 @@ SLOWEST_START_PROBE_SECONDS = 0.5
 
 class Watcher:
     """
-    One launch's.  ``plan`` is the plan as it was launched, ``target`` the way to its server.
-
-    ``serves()`` is called once, when it is ready; ``doubts(text)`` after each look at one that is, with
-    "" where there is no doubt; ``is_dead(kind, message)`` when it has to go, and then no more.
+    One launch's.  ``serves()`` is called once, when it is ready; ``doubts(text)`` after each look at one that
+    is; ``is_dead(kind, message)`` when it has to go, and then no more.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 """
 What we say ourselves, in the words of the API that a client speaks.  Pure.
 
-OpenAI's shape with the types that llama-server uses (its ``format_error_response``) and OpenAI's where it has
-none; Anthropic's shape and types (https://docs.claude.com/en/api/errors).  Both packages choose their
-exception by the status and show ``message``.
+OpenAI's shape with the types of llama-server's ``format_error_response``; Anthropic's shape and types
+(https://docs.claude.com/en/api/errors).  Both packages choose their exception by the status.
 """
 
 from __future__ import annotations
@@ -89,11 +88,7 @@ def answer(
 
 
 def broken_event(message: str, dialect: Dialect) -> bytes:
-    """
-    The event that ends a stream so that nobody takes it for whole.
-
-    It begins with an empty line, which is nothing between two events and ends one that was cut.
-    """
+    """Ends a stream so that nobody takes it for whole; its first, empty line ends an event that was cut."""
     trouble = Trouble(502, "stream_broken", message)
     if dialect == "anthropic":
         return b"\n\nevent: error\ndata: %s\n\n" % _json(_anthropic(trouble))

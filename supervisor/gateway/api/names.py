@@ -37,9 +37,8 @@ class Names:
 
     def meant(self, model: str | None) -> Meant | None:
         """
-        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.
-
-        ``None`` is a name that nobody has, where such are rejected.
+        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  ``None`` is a name
+        that nobody has, where such are rejected.
         """
         if not model:
             return _ACTIVE

@@ -1,13 +1,12 @@
 """
 A request's body as the profile that answers wants it: parameters taken out, put in, and the effort.  Pure.
 
-The body is taken apart at its top level only and put together again, so numbers of any size, and whatever
-llama-server may find fault with, arrive as they were sent.  What is not a JSON object passes unchanged.
+The body is taken apart at its top level only, so whatever llama-server may find fault with arrives as it was
+sent.  What is not a JSON object passes unchanged.
 
-Where llama-server b11434 looks for an effort (``oaicompat_chat_params_parse`` and the converters before it):
-``reasoning_effort`` for chat; ``reasoning.effort`` for responses, which it turns into that; and
-``chat_template_kwargs.reasoning_effort`` for all, the only one for Anthropic's messages and in older builds.
-The first two win over the third.
+llama-server b11434 (``oaicompat_chat_params_parse``) takes an effort from ``reasoning_effort`` for chat, from
+``reasoning.effort`` for responses, and after these from ``chat_template_kwargs.reasoning_effort``, the only
+one for Anthropic's messages and in older builds.
 """
 
 from __future__ import annotations
@@ -59,7 +58,6 @@ def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, rout
 def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bytes:
     """
     As it is to be sent.  ``effort`` is what the suffix of the model's name said, and is taken off that name.
-
     It wins over what the request says elsewhere, and that over the profile's ``reasoning_effort``.
     """
     fields = _fields(body)

@@ -36,10 +36,8 @@ _STEP: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 
 def members(body: bytes) -> dict[bytes, slice] | None:
     """
-    Where the value of each key lies; of one that is doubled the last, as nlohmann's parser takes it.
-
-    ``None`` for what is not an object.  Values are not looked into: what is wrong there is llama-server's to
-    say.
+    Where the value of each key lies (the last of one that is doubled, as for nlohmann's parser); None for
+    what is no object.  Values are not looked into: what is wrong there is llama-server's to say.
     """
     plain = _without_escaped_quotes(body)
     found: dict[bytes, slice] = {}
@@ -59,10 +57,8 @@ def members(body: bytes) -> dict[bytes, slice] | None:
 
 def top_level(body: bytes, name: bytes) -> bytes | None:
     """
-    The value of that key as it stands there.  Quick: most such keys stand near the beginning or the end.
-
-    How deep a key lies is counted from the end of the body that is nearer.  That is right where the body is
-    JSON; llama-server refuses what is not.
+    The value of that key as it stands there.  Quick: most such keys stand near the beginning or the end, and
+    how deep one lies is counted from the nearer.  That is right for JSON; llama-server refuses what is not.
     """
     quoted = b'"%s"' % name
     at = body.rfind(quoted)

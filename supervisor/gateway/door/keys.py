@@ -46,12 +46,7 @@ def new_secret() -> str:
 
 
 def digest_of(secret: bytes) -> str:
-    """
-    SHA-256, in hexadecimal.
-
-    A slow hash such as scrypt protects what people think up.  256 random bits are found from their SHA-256
-    by nobody, and every request has to be checked.
-    """
+    """SHA-256, in hexadecimal: quick, and nobody finds 256 random bits from it."""
     return hashlib.sha256(secret).hexdigest()
 
 
@@ -70,11 +65,7 @@ class KeyFile:
         return _find(name, self.keys())
 
     def add(self, name: str, scope: Scope) -> str:
-        """
-        The secret of a new key, which is kept nowhere.
-
-        Raises UsageError for a name that cannot be, or is taken, and what `keys` raises.
-        """
+        """The secret, which is kept nowhere.  Raises UsageError for a name that cannot be, and as `keys`."""
         secret = new_secret()
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 

@@ -22,11 +22,7 @@ _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
 
 
 class Delivery:
-    """
-    To one client, of the answer to one request.
-
-    ``has_written``: the client has seen something, if only that it waits; ``has_begun``: some of the answer.
-    """
+    """``has_written``: the client has something, if only a comment; ``has_begun``: some of the answer."""
 
     def __init__(self, client: Client, head: Head, dialect: Dialect, headers: tuple[Header, ...]) -> None:
         self._client = client

@@ -37,11 +37,7 @@ class Listening:
         self._context = context
 
     def renew(self, at: Listen) -> None:
-        """
-        New connections get the certificate that lies there now.
-
-        Raises ConfigError, and the one before stays.
-        """
+        """New connections get the certificate that lies there now.  Raises ConfigError, and the old one stays."""
         if self._context is not None:
             _tls(at)  # a pair that does not fit would be half taken
             self._context.load_cert_chain(at.tls_certificate, at.tls_key)
@@ -55,11 +51,7 @@ class Listening:
 
 
 async def listen_at(at: Listen, protocol: Callable[[], asyncio.Protocol]) -> Listening:
-    """
-    Bind these addresses.
-
-    Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used.
-    """
+    """Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used."""
     loop = asyncio.get_running_loop()
     context = _tls(at) if at.tls_certificate else None
     if sys.platform != "win32" and at.host.endswith(".sock"):

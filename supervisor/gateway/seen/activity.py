@@ -20,10 +20,8 @@ class Request:
     """
     One request that is over.
 
-    ``result``: answered by llama-server or by us, refused by us, cancelled by the client, broken in the
-    middle of its answer, or failed before it.  ``status`` is None where no answer was begun.
-    ``held_seconds`` is 0 for one that did not wait; the other times count from its arrival, waiting
-    included.  ``number`` is given by `Activity.add`.
+    ``result``: refused is by us, broken in the middle of an answer, failed before it.  ``status`` is None
+    where no answer was begun.  Times but ``held_seconds`` count from its arrival, waiting included.
     """
 
     number: int = 0
@@ -59,10 +57,8 @@ def to_json(request: Request) -> dict[str, Any]:
 
 class Activity:
     """
-    The last ``size`` requests, numbered from 1 in the order in which they ended.
-
-    `changed` is set with the next request, and another event stands in its place from then on: who follows
-    takes the event first, then reads, then waits.
+    The last ``size`` requests, numbered from 1 in the order in which they ended.  `changed` is set with the
+    next one and replaced by another event: who follows takes the event first, then reads, then waits.
     """
 
     def __init__(self, size: int = KEPT) -> None:
@@ -84,9 +80,8 @@ class Activity:
 
     def since(self, number: int, last: int | None = None) -> list[Request]:
         """
-        Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.
-
-        They have their numbers, and their texts are cut to short printable ones, so that none gets by.
+        Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.  They
+        have their numbers, and their texts are cut to short printable ones, so that none gets by.
         """
         missed = min(max(self._count - number, 0), len(self._requests))
         wanted = missed if last is None else min(missed, max(last, 0))

@@ -1,9 +1,8 @@
 """
 The answer to ``GET /metrics``: our figures in Prometheus' text format, and llama-server's own among them.
 
-prometheus_client is imported with the first scrape, and by nothing else: whichever part is asked for, its
-package imports all of itself, which takes 4.6 MB and 50 ms.  So `render` may be called in a thread; what it
-reads changes meanwhile in the loop, and each table is copied in one step before it is looked at.
+prometheus_client is imported with the first scrape, and by nothing else: it takes 4.6 MB and 50 ms.  `render`
+may be called in a thread: each table is copied in one step before it is looked at.
 """
 
 from __future__ import annotations
@@ -47,12 +46,7 @@ class ServerFigures:
 
 
 def render(figures: Figures, server: ServerFigures, upstream: bytes | None) -> bytes:
-    """
-    All of it, as `CONTENT_TYPE`.
-
-    ``upstream`` is llama-server's own answer, None where there was none.  What cannot be read of it is left
-    out, and ``goss_supervisor_upstream_metrics_up`` is 0.
-    """
+    """All of it, as `CONTENT_TYPE`; of ``upstream``, llama-server's own answer, what can be read."""
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
 
     theirs = _upstream(upstream, server.profile)
@@ -165,9 +159,8 @@ def _label(family: Metric, profile: str) -> None:
 
 def _as_gauge(family: Metric) -> None:
     """
-    A "counter" without ``_total``, as llama-server's ``n_tokens_max`` (b11434), which is none.
-
-    The parser has given it the ending, and dashboards look for the name that llama-server writes.
+    A "counter" without ``_total``, as llama-server's ``n_tokens_max`` (b11434): the parser adds the ending,
+    and dashboards look for the name that llama-server writes.
     """
     family.type = "gauge"
     family.samples = [sample._replace(name=sample.name.removesuffix("_total")) for sample in family.samples]

@@ -66,12 +66,7 @@ class ProfileFigures:
 
 
 class Figures:
-    """
-    Of one daemon.
-
-    ``requests`` is by endpoint, status and profile; ``seconds`` by endpoint and profile.  The endpoints are
-    the labels of our routes and the profiles those that are offered, so there is a bound on both.
-    """
+    """By endpoint (our routes' labels), status and profile (those offered), so there is a bound on all."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, int | None, str], int] = {}

@@ -80,10 +80,7 @@ def _popen(
 
 
 def _preparation() -> Callable[[], None]:
-    """
-    What runs between fork and exec.  Only there can PR_SET_PDEATHSIG be set; everything it needs is looked
-    up before the fork.
-    """
+    """What runs between fork and exec; all it needs is looked up before the fork."""
     bind = _no_binding
     if sys.platform == "linux":
         bind = bind_to_parent(os.getpid())
@@ -134,10 +131,7 @@ class PosixChild:
                 self._notice.signal(number)
 
     def _sweep(self) -> None:
-        """
-        Kill its group.  The group's number is the child's pid, which nobody else can get before the child is
-        reaped: so this is done before, never after.
-        """
+        """Kill its group, whose number is its pid: before it is reaped, so that nobody else can have that."""
         if OWN_GROUP and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
