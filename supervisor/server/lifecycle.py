@@ -104,8 +104,8 @@ class Lifecycle:
 
     def handle(self, happened: Input, now: float) -> list[Command]:
         """
-        Judge one input and say what to do; ``now`` is monotonic seconds.  A request for which there is nothing
-        to do shares the outcome that is under way, or there is one (see `decided`).  Raises IllegalEvent.
+        Judge one input and say what to do; ``now`` is monotonic seconds.  Raises IllegalEvent.  A request for
+        which there is nothing to do shares the outcome that is under way, or there is one (see `decided`).
         """
         event = self._judge(happened, now)
         if event is None:

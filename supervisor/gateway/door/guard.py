@@ -2,8 +2,8 @@
 Who may come in: by which host, from which page, with which key.  Pure.
 
 A web page can make its visitor's browser ask any address, that of this machine too.  The Host header is the
-name by which the browser found us: one that is not ours was pointed here (DNS rebinding).  Origin and Sec-Fetch-Site,
-which no page can forge, say which page asks.
+name by which the browser found us: one that is not ours was pointed here (DNS rebinding).  Origin and
+Sec-Fetch-Site, which no page can forge, say which page asks.
 """
 
 from __future__ import annotations

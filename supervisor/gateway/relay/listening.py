@@ -37,7 +37,7 @@ class Listening:
         self._context = context
 
     def renew(self, at: Listen) -> None:
-        """New connections get the certificate that lies there now.  Raises ConfigError, and the old one stays."""
+        """New connections get the certificate that is there now.  Raises ConfigError; the old one stays."""
         if self._context is not None:
             _tls(at)  # a pair that does not fit would be half taken
             self._context.load_cert_chain(at.tls_certificate, at.tls_key)
