@@ -71,11 +71,7 @@ class Daemon:
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
-            name,
-            self._paths,
-            on_change=self._on_change,
-            under_way=self._gateway.under_way,
-            next_id=next_id,
+            name, self._paths, on_change=self._on_change, under_way=self._gateway.under_way, next_id=next_id
         )
 
     @property

@@ -32,10 +32,7 @@ class Manager:
     """Nothing here waits or raises.  ``ready_fd`` gets a newline, and is closed, when all is ready."""
 
     def __init__(
-        self,
-        notify: Notify | None = None,
-        watchdog_seconds: float | None = None,
-        ready_fd: int | None = None,
+        self, notify: Notify | None = None, watchdog_seconds: float | None = None, ready_fd: int | None = None
     ) -> None:
         self._notify = notify
         self._watchdog_seconds = watchdog_seconds

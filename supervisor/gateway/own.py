@@ -23,11 +23,7 @@ from .seen.figures import Figures
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
-_LOADING: Page = (
-    503,
-    JSON,
-    b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
-)
+_LOADING: Page = (503, JSON, b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}')
 """llama-server's very own (b11434, server-http.cpp): there are clients that look for it."""
 
 

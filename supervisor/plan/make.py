@@ -120,10 +120,7 @@ def _joined(value: OptionValue) -> str:
 
 
 def _with_what_we_always_say(
-    profile: Profile,
-    options: Mapping[str, OptionValue],
-    model: ModelAtHand,
-    capabilities: Capabilities,
+    profile: Profile, options: Mapping[str, OptionValue], model: ModelAtHand, capabilities: Capabilities
 ) -> dict[str, OptionValue]:
     """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
     meant: dict[str, OptionValue] = {"model": model.path, **options}

@@ -31,10 +31,7 @@ def with_inner_address(plan: LaunchPlan) -> LaunchPlan:
     port = _free_port(connect_address(plan.host))
     key = secrets.token_urlsafe(KEY_BYTES)
     return replace(
-        plan,
-        argv=_with_port(plan.argv, port),
-        port=port,
-        secrets={**plan.secrets, "LLAMA_API_KEY": key},
+        plan, argv=_with_port(plan.argv, port), port=port, secrets={**plan.secrets, "LLAMA_API_KEY": key}
     )
 
 
