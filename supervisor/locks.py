@@ -47,10 +47,17 @@ class Lock:
         holds it, see `held_by`.  Raises PermissionDenied or SupervisorError (a full disk).
         """
         try:
-            fd = _take(path, holder)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600))
+            with contextlib.ExitStack() as unless_taken:
+                unless_taken.callback(lock.release)
+                if not _patiently(lock.fd):
+                    return None
+                _write(lock.fd, holder)
+                unless_taken.pop_all()
         except OSError as error:
             raise cannot_write(path, error) from error
-        return None if fd is None else cls(path, fd)
+        return lock
 
     def release(self) -> None:
         """
@@ -88,20 +95,6 @@ def held_by(path: Path) -> dict[str, Any] | None:
         return None if _try(fd) else _read(fd)
     finally:
         os.close(fd)
-
-
-def _take(path: Path, holder: Mapping[str, Any]) -> int | None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600)
-    try:
-        if _patiently(fd):
-            _write(fd, holder)
-            return fd
-    except OSError:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return None
 
 
 def _patiently(fd: int) -> bool:

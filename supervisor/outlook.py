@@ -106,12 +106,8 @@ def _model(profile: Profile, model: Model, paths: Paths) -> Part:
 
 def _missing_bytes(model: Model, folder: Path) -> int:
     """Without what an earlier download has brought already."""
-    return sum(max(0, part.size_bytes - _present_bytes(folder / _path_in(part.name))) for part in model.parts)
-
-
-def _path_in(name: str) -> str:
-    """``owner/name:folder/file.gguf`` to what is below the repository's folder."""
-    return name.partition(":")[2]
+    files = [(part, folder / part.name.partition(":")[2]) for part in model.parts]  # owner/name:folder/file
+    return sum(max(0, part.size_bytes - _present_bytes(file)) for part, file in files)
 
 
 def _present_bytes(target: Path) -> int:

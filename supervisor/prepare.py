@@ -25,7 +25,6 @@ from .memory.fitting import Fitted, Telling, fit, notes_of
 from .memory.kept_figures import Figures, key_of
 from .model.demo import ensure_demo
 from .model.locate import parts_of
-from .options.option_values import OptionValue
 from .paths import Paths
 from .plan.listen import Listen
 from .plan.make import ModelAtHand, make_plan
@@ -187,14 +186,11 @@ def _preparation(
     if fitted is not None and fitted.step_back:
         options = {**profile.server, **fitted.step_back}
         less = make(replace(profile, server=options))
-        less = replace(less, adjustment=_in_words(fitted.step_back), adjusts=plan.digest)
+        changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
+        words = f"{changed}, for without it the load failed for memory"
+        less = replace(less, adjustment=words, adjusts=plan.digest)
         plan = replace(plan, adjusted=less)
         if plan.digest in known(adjusted_file(paths)):
             plan = less
             notes.append(f"{less.adjustment}: it was so the last time")
     return Preparation(plan, listen, tuple(notes), fitted)
-
-
-def _in_words(step_back: Mapping[str, OptionValue]) -> str:
-    changed = ", ".join(f"{name} {value}" for name, value in step_back.items())
-    return f"{changed}, for without it the load failed for memory"

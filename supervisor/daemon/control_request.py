@@ -18,9 +18,7 @@ class ControlRequest:
     """One line of docs/control-protocol.md; a field that an operation does not have is ignored."""
 
     protocol: int
-    op: Literal[
-        "status", "watch", "wait", "start", "reload", "load", "unload", "stop", "running", "requests", "hold"
-    ]
+    op: Operation
     server: str | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
     listen: Mapping[str, Any] | None = None

@@ -98,7 +98,7 @@ class Daemon:
             listener.close()
             await self._gateway.finish()
             await self._control.finish()
-            self._endpoint.remove()
+            self._endpoint.path.unlink(missing_ok=True)
             self._fleet.close()
             for task in (working, supervising, *self._tasks):
                 task.cancel()

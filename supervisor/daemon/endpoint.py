@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +39,6 @@ class TokenEndpoint:
         client.sendall(f"{said['token']}\n".encode())
         return client
 
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        self.path.unlink(missing_ok=True)
-
 
 if sys.platform == "win32":
     Endpoint = TokenEndpoint
@@ -66,21 +61,14 @@ else:
             client.settimeout(timeout)
             try:
                 _connect(client, str(self.path), time.monotonic() + timeout)
-            except TimeoutError:
-                client.close()
-                raise
-            except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-                client.close()
-                raise _nobody(self.path) from None
             except OSError as error:
                 client.close()
+                if isinstance(error, TimeoutError):
+                    raise
+                if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+                    raise _nobody(self.path) from None
                 raise PermissionDenied(f"The control socket {self.path} cannot be used: {error}.") from error
             return client
-
-        def remove(self) -> None:
-            """Leave nothing behind."""
-            with suppress(FileNotFoundError):
-                self.path.unlink()
 
     def _connect(client: socket.socket, path: str, deadline: float) -> None:
         """Linux does not wait where too many wait already to be accepted: it says EAGAIN at once."""

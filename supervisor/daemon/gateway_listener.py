@@ -143,17 +143,15 @@ class GatewayListener:
         server, plan = instance.server, instance.server.plan
         if plan is not None and server.state in _COMES and not self._ends:
             if plan.behind_gateway:
-                self._open_if_shut()
+                if not (self._is_open or self._opening or self.listen is None):
+                    self._opening = (
+                        True  # the place was llama-server's until now, or its plan was rolled back
+                    )
+                    self._begin(self._open_again())
             elif server.state is State.PREPARING and self._gateway is not None:
                 self._gateway.close()
         if self._gateway is not None:
             self._gateway.changed()
-
-    def _open_if_shut(self) -> None:
-        """The place was llama-server's own until now, or the plan that had it was rolled back."""
-        if not (self._is_open or self._opening or self.listen is None):
-            self._opening = True
-            self._begin(self._open_again())
 
     # --- switches that clients ask for
 

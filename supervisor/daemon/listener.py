@@ -21,7 +21,7 @@ async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:
     and PermissionDenied for a folder of somebody else.
     """
     private_folder(at.path.parent)
-    at.remove()
+    at.path.unlink(missing_ok=True)
     if sys.platform != "win32" and not isinstance(at, TokenEndpoint):
         mask = os.umask(0o177)
         try:

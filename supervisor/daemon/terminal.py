@@ -48,7 +48,8 @@ class Terminal:
 
     def show_server(self, line: str) -> None:
         """A line of llama-server, as it wrote it."""
-        self.show(line, _server_priority(line) if self.is_journal else INFO)
+        found = _SERVER_LEVEL.match(line) if self.is_journal else None
+        self.show(line, _OF_LETTER[found[1]] if found else INFO)
 
     def _takes_more(self) -> bool:
         """Windows' select knows only sockets."""
@@ -80,8 +81,3 @@ def terminal_on(stream: TextIO | None) -> Terminal:
     """A stream that was closed is None to Python: its number may be that of any file since."""
     descriptor = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
     return Terminal(descriptor, journal=is_the_journal(os.environ, descriptor))
-
-
-def _server_priority(line: str) -> int:
-    found = _SERVER_LEVEL.match(line)
-    return _OF_LETTER[found[1]] if found else INFO

@@ -24,7 +24,7 @@ from .door.keyring import Keyring
 from .entrance import Entrance
 from .exchange import Exchange, Wish
 from .head import Head
-from .own import OwnEndpoints
+from .own import OwnEndpoints, no_model
 from .progress import progress
 from .relay.client import RETRY_SECONDS, Client, Lobby
 from .relay.upstream import Pool
@@ -193,12 +193,7 @@ class Gateway:
         asked = (text_of(top_level(body, b"model")) if is_json else None) or ""
         meant = self._entrance.names.meant(asked)
         if meant is None:
-            trouble = Trouble(
-                404,
-                "model_not_found",
-                f"There is no model {asked[:80]!r} here.",
-                "GET /v1/models lists them.",
-            )
+            trouble = no_model(asked)
             self._note(refused(head, visit, trouble, asked))
             client.refuse(trouble, keep_alive=head.persists)
             return None

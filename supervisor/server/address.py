@@ -28,13 +28,7 @@ def is_socket_path(host: str) -> bool:
 def bind_addresses(host: str) -> list[str]:
     """Literal addresses to listen on.  Raises OSError for a name that does not resolve."""
     wanted = [each.strip().removeprefix("[").removesuffix("]") for each in host.split(",") if each.strip()]
-    return [_bind_address(each) for each in wanted] or ["127.0.0.1"]
-
-
-def _bind_address(host: str) -> str:
-    if host in _ANY:
-        return "0.0.0.0" if host == "*" else host  # noqa: S104 - it is what was asked for
-    return _resolved(host)
+    return [_resolved("0.0.0.0" if each == "*" else each) for each in wanted] or ["127.0.0.1"]  # noqa: S104
 
 
 def _resolved(host: str) -> str:

@@ -114,8 +114,7 @@ class Lifecycle:
             return []
         row = TABLE[self.state].get(event)
         if row is None:
-            msg = f"{event.value!r} while {self.state.value}"
-            raise IllegalEvent(msg)
+            raise IllegalEvent(f"{event.value!r} while {self.state.value}")
         if isinstance(happened, Request):
             self._take_over(happened)
         self._remember(event, happened)
@@ -346,15 +345,13 @@ class Lifecycle:
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
         self.proven = self.plan
-        self.why = degraded or self._what_is_adjusted()
+        adjustment = self.plan.adjustment if self.plan else ""
+        self.why = degraded or (f"with {adjustment}" if adjustment else "")
         self._fallback = None
         if self._rolled_back is not None:
             self._settle("rolled back", self._rolled_back.message, self._rolled_back.hint)
         else:
             self._settle("degraded" if degraded else "ready", self.why)
-
-    def _what_is_adjusted(self) -> str:
-        return f"with {self.plan.adjustment}" if self.plan and self.plan.adjustment else ""
 
     def _remember_failure(self, event: Event) -> None:
         assert self.failure is not None

@@ -43,7 +43,6 @@ class OutputLog:
         self._secrets: tuple[bytes, ...] = ()
         self._listeners: list[Listener] = []
         self.bytes_seen = 0
-        self.lines_seen = 0
         self.dropped_bytes = 0
 
     @property
@@ -94,7 +93,6 @@ class OutputLog:
         if not lines:
             return
         lines = [self._redact(line) for line in lines]
-        self.lines_seen += len(lines)
         stamp = _stamp(self._wall_clock())
         self.dropped_bytes += self._file.write(b"".join(b"%b%b\n" % (stamp, line) for line in lines))
         for line in lines:

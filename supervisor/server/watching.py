@@ -79,7 +79,7 @@ class Watcher:
     async def _until_ready(self) -> None:
         """Probe /health until it is ready, ever more slowly; give up on it without progress."""
         health, pause = self._plan.health, FIRST_PROBE_SECONDS
-        watch = Watch.begin(health, self._evidence(), time.monotonic())
+        watch = Watch(health, self._evidence(), time.monotonic())
         while True:
             answer = await probe(self._target, "/health", timeout_seconds=health.timeout_seconds)
             if answer.outcome == "ok" and self._is_ours():
@@ -94,7 +94,7 @@ class Watcher:
     async def _while_alive(self) -> None:
         """Probe through the inference queue; a server that answers slowly because it works is left alone."""
         health, path = self._plan.health, self._plan.liveness_path or "/health"
-        watch = Watch.begin(health, self._evidence(), time.monotonic())
+        watch = Watch(health, self._evidence(), time.monotonic())
         while True:
             await asyncio.sleep(health.interval_seconds)
             answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 KEPT = 1000
 _LONGEST_NAME = 80  # characters of what a client called the model: a name, not a place for a text
@@ -48,13 +48,6 @@ class Request:
     note: str = ""  # why it ended as it did, in a few words
 
 
-_FIELDS = tuple(field.name for field in fields(Request))
-
-
-def to_json(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in _FIELDS}
-
-
 class Activity:
     """
     The last ``size`` requests, numbered from 1 in the order in which they ended.  `changed` is set with the
@@ -63,31 +56,26 @@ class Activity:
 
     def __init__(self, size: int = KEPT) -> None:
         self._requests: deque[Request] = deque(maxlen=size)
-        self._count = 0
+        self.count = 0  # the number of the last one
         self.changed = asyncio.Event()
 
     def add(self, request: Request) -> None:
         """Keep it as it is: every request comes here, and hardly anybody looks."""
-        self._count += 1
+        self.count += 1
         self._requests.append(request)
         self.changed.set()
         self.changed = asyncio.Event()
-
-    @property
-    def count(self) -> int:
-        """The number of the last one."""
-        return self._count
 
     def since(self, number: int, last: int | None = None) -> list[Request]:
         """
         Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.  They
         have their numbers, and their texts are cut to short printable ones, so that none gets by.
         """
-        missed = min(max(self._count - number, 0), len(self._requests))
+        missed = min(max(self.count - number, 0), len(self._requests))
         wanted = missed if last is None else min(missed, max(last, 0))
         first = len(self._requests) - wanted
         return [
-            _shown(request, self._count - wanted + place)
+            _shown(request, self.count - wanted + place)
             for place, request in enumerate(list(self._requests)[first:], 1)
         ]
 

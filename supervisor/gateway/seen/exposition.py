@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ...server.table import State
@@ -52,18 +53,8 @@ def render(figures: Figures, server: ServerFigures, upstream: bytes | None) -> b
     theirs = _upstream(upstream, server.profile)
     told = _gauge("upstream_metrics_up", "Whether llama-server's own metrics stand below.", bool(theirs))
     families: list[Metric] = [*_of_requests(figures), *_of_profiles(figures), *_of_server(server), told]
-    registry: Any = _Collected([*families, *theirs])
+    registry: Any = SimpleNamespace(collect=lambda: [*families, *theirs])  # as much as there has to be
     return generate_latest(registry)
-
-
-class _Collected:
-    """As much of a registry as there has to be."""
-
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Sequence[Metric]:
-        return self._families
 
 
 def _of_requests(figures: Figures) -> Iterator[Metric]:
@@ -145,16 +136,12 @@ def _upstream(text: bytes | None, profile: str) -> list[Metric]:
     if len(names) < len(families) or any(name.startswith(_OURS) for name in names):
         return []
     for family in families:
-        _label(family, profile)
+        family.samples = [
+            each._replace(labels={**each.labels, "profile": profile}) for each in family.samples
+        ]
         if family.type == "counter" and f"# TYPE {family.name}_total " not in decoded:
             _as_gauge(family)
     return families
-
-
-def _label(family: Metric, profile: str) -> None:
-    family.samples = [
-        sample._replace(labels={**sample.labels, "profile": profile}) for sample in family.samples
-    ]
 
 
 def _as_gauge(family: Metric) -> None:

@@ -72,8 +72,7 @@ def _popen(
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=writer,
-        close_fds=True,
-        pass_fds=inherit,
+        pass_fds=inherit,  # and no others
         start_new_session=OWN_GROUP,
         preexec_fn=_preparation(),  # noqa: PLW1509 - safe: the daemon has one thread only
     )
@@ -81,19 +80,15 @@ def _popen(
 
 def _preparation() -> Callable[[], None]:
     """What runs between fork and exec; all it needs is looked up before the fork."""
-    bind = _no_binding
-    if sys.platform == "linux":
-        bind = bind_to_parent(os.getpid())
+    # Elsewhere a later daemon finds the child by the lock that it inherits.
+    bind = bind_to_parent(os.getpid()) if sys.platform == "linux" else None
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of a 60 GB process helps nobody
-        bind()
+        if bind is not None:
+            bind()
 
     return prepare
-
-
-def _no_binding() -> None:
-    """Where the system offers none: a later daemon finds the child by the lock that it inherits."""
 
 
 def _best_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
