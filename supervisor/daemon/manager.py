@@ -59,7 +59,12 @@ class Manager:
         """The first start is decided, and well."""
         if self._phase is _Phase.STARTING:
             self._begin(_Phase.UP, {"READY": "1"})
-            self._say_by_descriptor()
+            if self._ready_fd is not None:
+                with suppress(OSError):  # whoever waited has gone
+                    os.write(self._ready_fd, b"\n")
+                with suppress(OSError):
+                    os.close(self._ready_fd)
+                self._ready_fd = None
 
     def reloading(self) -> None:
         """A reload begins; `reloaded` has to follow.  Before it is ready, that is part of the start."""
@@ -120,15 +125,6 @@ class Manager:
         whole = {key: value for key, value in self._owed.items() if key not in message} | message
         taken = self._notify.say(whole)
         self._owed = {} if taken else {key: whole[key] for key in whole if key not in _OF_THE_MOMENT}
-
-    def _say_by_descriptor(self) -> None:
-        if self._ready_fd is None:
-            return
-        with suppress(OSError):  # whoever waited has gone
-            os.write(self._ready_fd, b"\n")
-        with suppress(OSError):
-            os.close(self._ready_fd)
-        self._ready_fd = None
 
 
 _OF_THE_MOMENT = frozenset({"WATCHDOG", "EXTEND_TIMEOUT_USEC"})

@@ -112,18 +112,18 @@ class Admission:
         if len(self.waiting) >= self.settings.max_queue:
             return [Refuse(ticket, "full")]
         self.waiting.append(ticket)
-        return self._pump(now)
+        return self.tick(now)
 
     def come_again(self, ticket: Ticket, now: float) -> list[Action]:
         """One that was let go, and whose server failed it before its first word: it gets its old place."""
         self._forget(ticket)
         insort(self.waiting, ticket, key=attrgetter("number"))
-        return self._pump(now)
+        return self.tick(now)
 
     def end(self, ticket: Ticket, now: float) -> list[Action]:
         """It has its answer, or its client has gone."""
         self._forget(ticket)
-        return self._pump(now)
+        return self.tick(now)
 
     @property
     def situation(self) -> Situation:
@@ -135,7 +135,7 @@ class Admission:
         if situation.phase != "coming" and situation.profile == self._switching:
             self._switching = ""
         self.situations[name] = situation
-        return self._pump(now)
+        return self.tick(now)
 
     def switched(self, profile: str, why: str, now: float) -> list[Action]:
         """
@@ -148,18 +148,15 @@ class Admission:
         self._switching = ""
         theirs = [ticket for ticket in self.waiting if why and ticket.profile == profile]
         refused: list[Action] = [self._refuse(ticket, "switch", why) for ticket in theirs]
-        return refused + self._pump(now)
+        return refused + self.tick(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Time has passed."""
-        return self._pump(now)
-
-    # --- what follows
-
-    def _pump(self, now: float) -> list[Action]:
+        """Time has passed: what follows, as it does from all that happens."""
         if not self.waiting:
             return []
         return [*self._overdue(now), *self._by_phase(now)]
+
+    # --- what follows
 
     def _overdue(self, now: float) -> Iterator[Action]:
         limit = self.settings.hold_timeout_seconds

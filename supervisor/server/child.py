@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from .exits import ExitStatus
-from .identity import Identity, identify
+from .identity import Identity
 
 if sys.platform == "win32":
     from .mechanism.windows import start as spawn
@@ -25,7 +25,7 @@ else:
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Child", "ExitStatus", "Identity", "identify", "spawn"]
+__all__ = ["Child", "spawn"]
 
 
 class Child(Protocol):

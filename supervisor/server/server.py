@@ -299,7 +299,15 @@ class Server:
             self._inbox.tell(Exited(launch, Diagnosis("spawn", str(error), error.hint, retryable=False)))
             return
         self.child, self.target = child, target
-        self._watcher = self._new_watcher(launch, plan, child, target)
+        self._watcher = Watcher(
+            plan,
+            child,
+            target,
+            self.output,
+            serves=partial(self._serves, launch, plan, child),
+            doubts=self._say_busy,
+            is_dead=partial(self._give_up, launch),
+        )
         self.memory.begin(child.identity.pid)
         self._on_change()  # the pid is known now: whoever reads the record can find the child
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
@@ -342,17 +350,6 @@ class Server:
         self.failed_at = time.time()
 
     # --- watching
-
-    def _new_watcher(self, launch: int, plan: LaunchPlan, child: Child, target: Target) -> Watcher:
-        return Watcher(
-            plan,
-            child,
-            target,
-            self.output,
-            serves=partial(self._serves, launch, plan, child),
-            doubts=self._say_busy,
-            is_dead=partial(self._give_up, launch),
-        )
 
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
         child.catch_up()  # it said what it computes on before it answered us

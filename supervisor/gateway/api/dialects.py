@@ -17,27 +17,17 @@ from ..head import Header
 
 Dialect = Literal["openai", "responses", "anthropic"]
 
-_OPENAI: Final = {
+_BOTH: Final = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     408: "timeout_error",
     429: "rate_limit_error",
-    501: "not_supported_error",
-    503: "unavailable_error",
     504: "timeout_error",
 }
-_ANTHROPIC: Final = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",  # what its clients try again, as they do 529
-    504: "timeout_error",
-    529: "overloaded_error",
-}
+_OPENAI: Final = {**_BOTH, 501: "not_supported_error", 503: "unavailable_error"}
+_ANTHROPIC: Final = {**_BOTH, 413: "request_too_large", 503: "overloaded_error", 529: "overloaded_error"}
+"""Its clients try again what is overloaded."""
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from ...plan.types import Parameters
 from ...profile.definition import Effort
 from .dialects import Dialect
+from .names import EFFORTS
 from .peek import members, text_of
 from .routes import Route
 
@@ -27,13 +28,8 @@ _CHATTING: Final = frozenset(
 _EFFORT: Final = b"reasoning_effort"
 _TEMPLATE: Final = b"chat_template_kwargs"
 _ANTHROPIC_EFFORT: Final = b"output_config"
-_ANTHROPIC_EFFORTS: Final[dict[str, Effort]] = {
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",  # the most that a template knows
-    "max": "high",
-}
+_ANTHROPIC_EFFORTS: Final[dict[str, Effort]] = {**EFFORTS, "xhigh": "high", "max": "high"}
+"""A template knows no more than high."""
 _PLACES: Final[dict[Dialect, tuple[tuple[bytes, ...], ...]]] = {
     "openai": ((_EFFORT,), (_TEMPLATE, _EFFORT)),
     "responses": ((b"reasoning", b"effort"), (_EFFORT,), (_TEMPLATE, _EFFORT)),

@@ -29,9 +29,8 @@ _VALUE: Final = re.compile(
     _SPACE + rb":" + _SPACE + rb'("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^ \t\n\r",:{}\[\]]++|[\[{])', re.DOTALL
 )
 _GROUPS: Final = frozenset((b"{", b"["))
-_BRACKETS: Final = ((b"{", 1), (b"[", 1), (b"}", -1), (b"]", -1))
 _MOST_TRIES: Final = 8
-_STEP: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+_STEP: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
 def members(body: bytes) -> dict[bytes, slice] | None:
@@ -94,7 +93,7 @@ def _is_at_top(body: bytes, start: int, end: int) -> bool:
     before = start <= len(body) - end
     plain = _without_escaped_quotes(body[:start] if before else body[end:])
     structure = _STRING.sub(b"", plain)
-    depth = sum(structure.count(bracket) * step for bracket, step in _BRACKETS)
+    depth = sum(structure.count(bracket) * step for bracket, step in _STEP.items())
     return depth == (1 if before else -1)
 
 
@@ -111,13 +110,11 @@ def _without_escaped_quotes(body: bytes) -> bytes:
 def _value_end(plain: bytes, member: re.Match[bytes]) -> int:
     """The end of the text where a bracket is not closed: nothing can follow there."""
     at = member.end()
-    depth = 1 if plain[member.start(2)] in _STEP else 0
+    depth = 1 if member[2] in _GROUPS else 0
     while depth:
-        bracket = _TO_BRACKET.match(
-            plain, at
-        )  # from here and no further on: a search could begin in a string
+        bracket = _TO_BRACKET.match(plain, at)  # and no further on: a search could begin in a string
         if bracket is None:
             return len(plain)
         at = bracket.end()
-        depth += _STEP[plain[at - 1]]
+        depth += _STEP[plain[at - 1 : at]]
     return at

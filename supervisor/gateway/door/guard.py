@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
+from ..api.routes import Access
 from ..head import Head, Header
 from .keyring import Keyring
 from .keys import Caller
-from .rules import Rules, host_is_allowed, normal_origin, rules_of
+from .rules import Rules, host_is_allowed, normal_origin
 
-__all__ = ["NOBODY", "STRANGER", "Access", "Caller", "Refusal", "Rules", "check", "rules_of"]
-
-Access = Literal["public", "inference", "admin"]
 NOBODY = Caller("", "admin")
 """Without a key where none is needed: the user of this machine, or whoever they let in."""
 STRANGER = Caller("", "inference")

@@ -8,8 +8,9 @@ import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from ...decoding import Rules, decode
 from ...errors import NotFound, UsageError
 from ...files import JsonFile
 
@@ -19,7 +20,10 @@ PROFILE, LOCAL = "profile", "local"
 
 _REMEDY = "Or delete it, and make new keys with goss-supervisor key add NAME."
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_RULES: Rules = {
+    "name": (_NAME.fullmatch, "a name"),
+    "digest": (re.compile(r"[0-9a-f]{64}").fullmatch, "a SHA-256"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +101,10 @@ def _render(keys: tuple[Key, ...]) -> dict[str, Any]:
 
 def _parse(document: dict[str, Any]) -> tuple[Key, ...]:
     """Raises ValueError, KeyError or TypeError for what is no document of ours."""
-    keys = tuple(_key(row) for row in document["keys"])
+    keys = tuple(decode(Key, row, _RULES) for row in document["keys"])
     if len({key.name for key in keys}) < len(keys):
         raise ValueError
     return keys
-
-
-def _key(row: dict[str, Any]) -> Key:
-    key = Key(**row)
-    known = _NAME.fullmatch(key.name) and _DIGEST.fullmatch(key.digest) and key.scope in get_args(Scope)
-    if not known or not isinstance(key.created, str):
-        raise ValueError
-    return key
 
 
 def _refuse(name: str, taken: list[str]) -> None:

@@ -132,10 +132,7 @@ class Answer:
 
     def get(self, name: bytes) -> bytes:
         """The first header of that name, or nothing."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return next((value for key, value in self.headers if key == name), b"")
 
     def head_for_client(self, extra: tuple[Header, ...] = ()) -> bytes:
         """The status line and headers in our words."""

@@ -159,7 +159,7 @@ class Client(asyncio.Protocol):
             return
         limit = self._lobby.settings.max_body_bytes
         if head.length is not None and head.length > limit:
-            self.refuse(_too_long(limit))
+            self.refuse(Trouble(413, "body_too_large", f"The body is longer than {limit} bytes."))
             return
         self._phase = "body"
         self._began = self._loop.time()
@@ -372,7 +372,3 @@ class Lobby:
 _NO_ROOM = Trouble(
     429, "queue_full", "The bodies of too many requests are held here already.", retry_seconds=RETRY_SECONDS
 )
-
-
-def _too_long(limit: int) -> Trouble:
-    return Trouble(413, "body_too_large", f"The body is longer than {limit} bytes.")

@@ -75,18 +75,14 @@ class Activity:
         wanted = missed if last is None else min(missed, max(last, 0))
         first = len(self._requests) - wanted
         return [
-            _shown(request, self.count - wanted + place)
+            replace(
+                request,
+                number=self.count - wanted + place,
+                model=_printable(request.model, _LONGEST_NAME),
+                note=_printable(request.note, _LONGEST_NOTE),
+            )
             for place, request in enumerate(list(self._requests)[first:], 1)
         ]
-
-
-def _shown(request: Request, number: int) -> Request:
-    return replace(
-        request,
-        number=number,
-        model=_printable(request.model, _LONGEST_NAME),
-        note=_printable(request.note, _LONGEST_NOTE),
-    )
 
 
 def _printable(text: str, longest: int) -> str:
