@@ -80,8 +80,9 @@ def _popen(
 
 def _preparation() -> Callable[[], None]:
     """What runs between fork and exec; all it needs is looked up before the fork."""
-    # Elsewhere a later daemon finds the child by the lock that it inherits.
-    bind = bind_to_parent(os.getpid()) if sys.platform == "linux" else None
+    bind: Callable[[], None] | None = None  # then a later daemon finds it by the lock that it inherits
+    if sys.platform == "linux":
+        bind = bind_to_parent(os.getpid())
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of a 60 GB process helps nobody
