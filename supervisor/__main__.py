@@ -1,9 +1,8 @@
 """
 The program's entry: ``goss-supervisor`` and ``python -m supervisor``.
 
-The distribution ``supervisor`` (supervisord) installs into a folder of the same name.  In one
-environment each overwrites the other's ``__init__.py``, in either order, and either's removal takes
-it away; this file is only ours, so the check stands here and relies on nothing else of the package.
+The distribution ``supervisor`` (supervisord) installs into a folder of the same name: each overwrites the
+other's ``__init__.py`` or removes it with itself.  This file is only ours, so the check stands here.
 """
 
 from __future__ import annotations

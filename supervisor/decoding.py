@@ -12,16 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Rules = Mapping[str, tuple[Callable[[Any], bool], str]]
+Rules = Mapping[str, tuple[Callable[[Any], object], str]]
 """By the name of a field, in any record: what its value has to fulfil, and the words for such a value."""
 
 _LARGEST = 2**60  # of bytes or seconds; more is a mistake, and no JSON writer agrees on it
 _DEEPEST = 100  # what is read here is written again later, recursively
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number from 0 to 2^60",
-    float: "a number from 0 to 2^60",
-}
+_WORDS = {bool: "true or false", int: "a whole number from 0 to 2^60", float: "a number from 0 to 2^60"}
 
 
 class Malformed(ValueError):

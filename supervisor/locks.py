@@ -1,8 +1,7 @@
 """
 Locks on files, held by open descriptors: they end with their holder, however it ends.
 
-On POSIX this is flock(2), which belongs to the open file description: a child that inherits the
-descriptor holds the lock as well, until it and all its heirs are gone.  So a daemon that finds the
+On POSIX a child that inherits the descriptor (flock(2)) holds the lock as well.  So a daemon that finds the
 generation lock held knows that the server of a former daemon still lives, and trusts no pid for it.
 """
 
@@ -44,22 +43,26 @@ class Lock:
     @classmethod
     def acquire(cls, path: Path, holder: Mapping[str, Any]) -> Lock | None:
         """
-        Take it without waiting, and write `holder` into the file for others to read.
-
-        ``None``: somebody holds it, see `held_by`.  Raises PermissionDenied or SupervisorError (a full disk).
+        Take it without waiting, and write `holder` into the file for others to read.  ``None``: somebody
+        holds it, see `held_by`.  Raises PermissionDenied or SupervisorError (a full disk).
         """
         try:
-            fd = _take(path, holder)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600))
+            with contextlib.ExitStack() as unless_taken:
+                unless_taken.callback(lock.release)
+                if not _patiently(lock.fd):
+                    return None
+                _write(lock.fd, holder)
+                unless_taken.pop_all()
         except OSError as error:
             raise cannot_write(path, error) from error
-        return None if fd is None else cls(path, fd)
+        return lock
 
     def release(self) -> None:
         """
-        Close our descriptor; a child that inherited it goes on holding the lock.
-
-        Never LOCK_UN, which would unlock for that child too; and the file stays, since who deletes a lock
-        file lets two hold "the" lock.
+        A child that inherited it goes on holding it: never LOCK_UN, which would unlock for that child too;
+        and the file stays, since who deletes a lock file lets two hold "the" lock.
         """
         if self.fd >= 0:
             os.close(self.fd)
@@ -68,11 +71,7 @@ class Lock:
 
 @contextlib.contextmanager
 def waiting_lock(path: Path, text: str, progress: Progress) -> Iterator[None]:
-    """
-    Hold the lock; wait for whoever holds it, and say so with ``text``.
-
-    Raises PermissionDenied where nothing may be written.
-    """
+    """Hold the lock; say ``text`` where that has to be waited for.  Raises PermissionDenied."""
     lock = Lock.acquire(path, {"pid": os.getpid()})
     if lock is None:
         progress.step(text)
@@ -96,20 +95,6 @@ def held_by(path: Path) -> dict[str, Any] | None:
         return None if _try(fd) else _read(fd)
     finally:
         os.close(fd)
-
-
-def _take(path: Path, holder: Mapping[str, Any]) -> int | None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600)
-    try:
-        if _patiently(fd):
-            _write(fd, holder)
-            return fd
-    except OSError:
-        os.close(fd)
-        raise
-    os.close(fd)
-    return None
 
 
 def _patiently(fd: int) -> bool:

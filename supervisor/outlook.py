@@ -60,9 +60,8 @@ class Outlook:
 
 def outlook(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Hardware) -> Outlook:
     """
-    Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.
-
-    Raises as ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
+    Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
+    ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = replace(means_of(paths, Silent()), hardware=lambda: hardware)
@@ -107,12 +106,8 @@ def _model(profile: Profile, model: Model, paths: Paths) -> Part:
 
 def _missing_bytes(model: Model, folder: Path) -> int:
     """Without what an earlier download has brought already."""
-    return sum(max(0, part.size_bytes - _present_bytes(folder / _path_in(part.name))) for part in model.parts)
-
-
-def _path_in(name: str) -> str:
-    """``owner/name:folder/file.gguf`` to what is below the repository's folder."""
-    return name.partition(":")[2]
+    files = [(part, folder / part.name.partition(":")[2]) for part in model.parts]  # owner/name:folder/file
+    return sum(max(0, part.size_bytes - _present_bytes(file)) for part, file in files)
 
 
 def _present_bytes(target: Path) -> int:

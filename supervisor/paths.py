@@ -69,11 +69,7 @@ class Paths:
 
 
 def named_home(environ: Mapping[str, str]) -> Path | None:
-    """
-    The one folder for all; None where none is named.
-
-    Raises SupervisorError for that of a user who does not exist.
-    """
+    """None where none is named.  Raises SupervisorError for that of a user who does not exist."""
     named = environ.get(HOME_VARIABLE)
     try:
         return Path(named).expanduser().absolute() if named else None
@@ -84,11 +80,7 @@ def named_home(environ: Mapping[str, str]) -> Path | None:
 
 
 def settle_user_home(environ: MutableMapping[str, str]) -> None:
-    """
-    Give a user without a home folder, which in a container may be a mere number, the one folder for all.
-
-    Raises SupervisorError where none is named: nobody can say where anything lies then.
-    """
+    """Give a user without a home folder the one for all.  Raises SupervisorError where none is named."""
     try:
         Path.home()
     except RuntimeError as error:

@@ -25,7 +25,6 @@ from .memory.fitting import Fitted, Telling, fit, notes_of
 from .memory.kept_figures import Figures, key_of
 from .model.demo import ensure_demo
 from .model.locate import parts_of
-from .options.option_values import OptionValue
 from .paths import Paths
 from .plan.listen import Listen
 from .plan.make import ModelAtHand, make_plan
@@ -102,11 +101,9 @@ def preview(
     name: str, overrides: Mapping[str, str], paths: Paths, hardware: Path | None = None
 ) -> Preparation:
     """
-    The same plan from what is at hand: nothing is installed or written, and of a model that is not here no
-    more than its header is asked of the hub.
-
-    Without an engine the pinned build's known options are used, and a note says so.  ``hardware`` is the
-    record of another machine, for which nothing is at hand here.
+    The same plan from what is at hand: nothing is installed or written, and of a model that is not here only
+    the header is asked of the hub.  Without an engine the pinned build's options are used, and a note says
+    so.  ``hardware`` is the record of another machine, for which nothing is at hand here.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     means = means_of(paths, Silent(), hardware)
@@ -128,9 +125,8 @@ def preview(
 
 def means_of(paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False) -> Means:
     """
-    What engines are chosen and installed with; the hardware is looked at once, and only if it decides.
-
-    With ``waits`` a look soon after a boot waits for the drivers of GPUs.
+    What engines are chosen and installed with; the hardware is looked at once, and only if it decides.  With
+    ``waits`` a look soon after a boot waits for the drivers of GPUs.
     """
     return Means(
         paths,
@@ -190,14 +186,11 @@ def _preparation(
     if fitted is not None and fitted.step_back:
         options = {**profile.server, **fitted.step_back}
         less = make(replace(profile, server=options))
-        less = replace(less, adjustment=_in_words(fitted.step_back), adjusts=plan.digest)
+        changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
+        words = f"{changed}, for without it the load failed for memory"
+        less = replace(less, adjustment=words, adjusts=plan.digest)
         plan = replace(plan, adjusted=less)
         if plan.digest in known(adjusted_file(paths)):
             plan = less
             notes.append(f"{less.adjustment}: it was so the last time")
     return Preparation(plan, listen, tuple(notes), fitted)
-
-
-def _in_words(step_back: Mapping[str, OptionValue]) -> str:
-    changed = ", ".join(f"{name} {value}" for name, value in step_back.items())
-    return f"{changed}, for without it the load failed for memory"

@@ -15,19 +15,17 @@ from .profile.definition import ModelSource, Profile
 from .profile.resolve import resolve
 from .profile.store import ProfileStore
 
+_MOST_KEY_BYTES = 1024 * 1024
+
 
 def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Listen | None:
     """
-    How clients reach this profile; None without a gateway.  ``elsewhere`` is for another machine.
-
-    Raises ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
+    How clients reach this profile; None without a gateway.  ``elsewhere`` is for another machine.  Raises
+    ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
     """
     if profile.gateway.mode == "off":
         return None
     return make_listen(profile, _offers(profile, paths), "" if elsewhere else _key_text(profile))
-
-
-_MOST_KEY_BYTES = 1024 * 1024
 
 
 def inside_of(build: Build, paths: Paths) -> str:
@@ -48,13 +46,15 @@ def _takes_sockets(build: Build) -> bool:
 def _offers(profile: Profile, paths: Paths) -> tuple[Offer, ...]:
     """This profile, then those that ``gateway.models`` names."""
     store, offers, problems = ProfileStore(paths.profiles), [offer_of(profile)], []
+    origin = profile.origins.get("gateway.models")
+    place = f"{origin}: " if origin else ""
     for name in dict.fromkeys(profile.gateway.models):
         if name == profile.name:
             continue
         try:
             offers.append(offer_of(_startable(name, store)))
         except SupervisorError as error:
-            problems.append(f"{_place(profile)}gateway.models: {name} cannot be offered: {error}")
+            problems.append(f"{place}gateway.models: {name} cannot be offered: {error}")
     if problems:
         raise ConfigError("\n".join(problems), hint="goss-supervisor profile ls")
     return tuple(offers)
@@ -65,11 +65,6 @@ def _startable(name: str, store: ProfileStore) -> Profile:
     if profile.model == ModelSource():
         raise ConfigError("it names no model")
     return profile
-
-
-def _place(profile: Profile) -> str:
-    origin = profile.origins.get("gateway.models")
-    return f"{origin}: " if origin else ""
 
 
 def shared_names(offers: tuple[Offer, ...]) -> Iterator[str]:

@@ -18,9 +18,8 @@ from .progress import Progress
 
 def path_of(profile: Profile, paths: Paths) -> Path:
     """
-    The model's first file, or where it will be.
-
-    Raises ConfigError for a profile that names none: llama-server would silently become a router.
+    The model's first file, or where it will be.  Raises ConfigError for a profile that names none:
+    llama-server would silently become a router.
     """
     model = profile.model
     if model.demo:
@@ -38,11 +37,7 @@ def path_of(profile: Profile, paths: Paths) -> Path:
 
 
 def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
-    """
-    By its header, on disk or at the hub; ``write`` allows the demo model to be made.
-
-    Raises as ``open_model`` and ``hub_model`` do.
-    """
+    """By its header, on disk or at the hub; with ``write`` the demo is made.  Raises as ``open_model``."""
     path, model, headers = path_of(profile, paths), profile.model, paths.cache / "headers"
     if model.demo and write:
         path = ensure_demo(paths.models)

@@ -27,10 +27,8 @@ class Outcome:
 
 def clean_environment(base: Mapping[str, str], config_home: Path | None = None) -> dict[str, str]:
     """
-    ``base`` without what would change llama.cpp, Python or pip behind our back.
-
-    ``config_home`` is an empty folder: a broken ``llama.cpp/config.ini`` of the user makes even
-    ``--version`` fail (llama.cpp reads it since b10398).
+    ``base`` without what would change llama.cpp, Python or pip behind our back.  ``config_home`` is an empty
+    folder: a broken ``llama.cpp/config.ini`` of the user makes even ``--version`` fail (since b10398).
     """
     kept = {name: value for name, value in base.items() if not name.upper().startswith(_DROPPED)}
     kept["GGML_NO_BACKTRACE"] = "1"
@@ -41,9 +39,8 @@ def clean_environment(base: Mapping[str, str], config_home: Path | None = None) 
 
 def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> Outcome:
     """
-    Raises the OSError of a program that cannot be started.
-
-    Output goes to files, not pipes: a grandchild that lives on and holds a pipe could keep us waiting.
+    Raises the OSError of a program that cannot be started.  Output goes to files, not pipes: a grandchild
+    that lives on and holds a pipe could keep us waiting.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = subprocess.Popen(

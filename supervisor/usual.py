@@ -12,11 +12,7 @@ from .server.record import read_record
 
 
 def usual_profile(paths: Paths) -> Fit:
-    """
-    The last one used, while it exists, else the one that fits this machine best; with the reason.
-
-    Raises NotFound where none fits.
-    """
+    """The last one used, while it exists, else the one that fits best; with the reason.  Raises NotFound."""
     store = ProfileStore(paths.profiles)
     last = read_record(record_file(paths))
     if last is not None and last.profile in store.names():

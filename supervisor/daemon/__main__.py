@@ -1,7 +1,6 @@
 """
-The daemon's process, one per home.  ``goss-supervisor start`` gives it its orders on stdin.
-
-Imports only what it runs: no YAML, no click, no downloads.  Plans come finished.
+The daemon's process, one per home.  ``goss-supervisor start`` gives it its orders on stdin.  Imports only
+what it runs: no YAML, no click, no downloads.  Plans come finished.
 """
 
 from __future__ import annotations
@@ -106,11 +105,7 @@ def _greet(shown: Terminal, farewell: Sequence[str], told: dict[str, Any]) -> No
 
 
 def hold_daemon_lock(paths: Paths) -> Lock:
-    """
-    One daemon per home.
-
-    Raises AlreadyRunning, naming who holds the lock.
-    """
+    """One daemon per home.  Raises AlreadyRunning, naming who holds the lock."""
     place = daemon_lock(paths)
     lock = Lock.acquire(place, asdict(ourselves()))
     if lock is None:
@@ -124,9 +119,8 @@ def hold_daemon_lock(paths: Paths) -> Lock:
 
 def _set_up_logging(file: Path, shown: Terminal | None) -> QueueListener:
     """
-    Everything to daemon.log, rotated; to the terminal too where there is one to watch.
-
-    A thread writes the file, which ends when the listener is stopped: a disk that hangs stops no server.
+    Everything to daemon.log, rotated; to the terminal too where there is one to watch.  A thread writes the
+    file, which ends when the listener is stopped: a disk that hangs stops no server.
     """
     written = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()

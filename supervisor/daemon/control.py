@@ -1,6 +1,5 @@
 """
 The daemon's end of the control socket: a line of JSON in, lines of JSON out, the last one ``final``.
-
 Documented for other programs in docs/control-protocol.md.
 """
 
@@ -35,7 +34,6 @@ Message = dict[str, Any]
 class Control:
     """
     Answers requests about the servers; ``news`` are of their engine, ``shut_down(now)`` ends the daemon.
-
     ``gateway`` is asked to launch plans with their address, and about what clients do.
     """
 
@@ -96,9 +94,8 @@ class Control:
             yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": ANOTHER_VERSION}
             return
         operation = self._operations()[request.op]
-        answers = self._hold(request, reader) if operation is None else operation(request)
         try:
-            async for message in answers:
+            async for message in self._hold(request, reader) if operation is None else operation(request):
                 yield message
         except SupervisorError as error:
             yield {"error": str(error), "hint": error.hint}
@@ -128,9 +125,8 @@ class Control:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
 
-    async def _wait(self, request: ControlRequest) -> AsyncIterator[Message]:
-        async for message in self._until(self._named(request).server.settled()):
-            yield message
+    def _wait(self, request: ControlRequest) -> AsyncIterator[Message]:
+        return self._until(self._named(request).server.settled())
 
     async def _start(self, request: ControlRequest) -> AsyncIterator[Message]:
         """Start, restart and switch are one thing: run this plan in place of whatever runs."""
@@ -139,35 +135,28 @@ class Control:
         instance = self._named(request)
         while request.by_request and instance.server.hold is not None:
             await self._changed.wait()  # the requests that wait for it have a bound of their own
-        _refuse_if_held(instance, request)
+        self._free(request)
         decided = await self._gateway.launch(
             instance, plan, listen, reload=request.op == "reload", by_request=request.by_request
         )
         async for message in self._until(decided):
             yield message
 
-    async def _load(self, request: ControlRequest) -> AsyncIterator[Message]:
+    def _load(self, request: ControlRequest) -> AsyncIterator[Message]:
         """Where it serves, its idle time starts anew."""
-        instance = self._named(request)
-        _refuse_if_held(instance, request)
+        instance = self._free(request)
         self._gateway.keep_warm()
-        async for message in self._until(instance.server.wake()):
-            yield message
+        return self._until(instance.server.wake())
 
-    async def _unload(self, request: ControlRequest) -> AsyncIterator[Message]:
-        instance = self._named(request)
-        _refuse_if_held(instance, request)
-        async for message in self._until(instance.server.sleep()):
-            yield message
+    def _unload(self, request: ControlRequest) -> AsyncIterator[Message]:
+        return self._until(self._free(request).server.sleep())
 
-    async def _stop(self, request: ControlRequest) -> AsyncIterator[Message]:
-        async for message in self._until(self._shut_down(request.now)):
-            yield message
+    def _stop(self, request: ControlRequest) -> AsyncIterator[Message]:
+        return self._until(self._shut_down(request.now))
 
     async def _hold(self, request: ControlRequest, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
-        instance = self._named(request)
-        _refuse_if_held(instance, request)
+        instance = self._free(request)
         hold = Hold(self._fleet.new_id(), request.owner, request.why, time.time())
         instance.server.hold = hold
         self.changed()
@@ -184,11 +173,7 @@ class Control:
             self.changed()
 
     async def _running(self, request: ControlRequest) -> AsyncIterator[Message]:
-        """
-        What runs, with what may be secret: for ``ask``, ``restart``, ``reload`` and an engine's update.
-
-        The socket is 0600, and the secrets are its user's own.
-        """
+        """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
         yield {
             "profile": plan.profile if plan else None,
@@ -236,6 +221,17 @@ class Control:
         """The server that a request is about.  Raises NotFound."""
         return self._fleet.get(request.server)
 
+    def _free(self, request: ControlRequest) -> Instance:
+        """The same.  Raises SupervisorError where somebody else holds it; its owner says the hold's id."""
+        instance = self._named(request)
+        hold = instance.server.hold
+        if hold is not None and request.hold != hold.id:
+            raise SupervisorError(
+                f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
+                hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
+            )
+        return instance
+
     def _on_the_way(self) -> Message:
         return {"status": self._both(), **_PROMISE}
 
@@ -249,16 +245,6 @@ class Control:
             "gateway": self._gateway.about(),
             "update": self._news(),
         }
-
-
-def _refuse_if_held(instance: Instance, request: ControlRequest) -> None:
-    """Raises SupervisorError where somebody else holds the server; its owner says the hold's id."""
-    hold = instance.server.hold
-    if hold is not None and request.hold != hold.id:
-        raise SupervisorError(
-            f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
-            hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
-        )
 
 
 async def _either(*events: asyncio.Event) -> bool:

@@ -18,9 +18,7 @@ class ControlRequest:
     """One line of docs/control-protocol.md; a field that an operation does not have is ignored."""
 
     protocol: int
-    op: Literal[
-        "status", "watch", "wait", "start", "reload", "load", "unload", "stop", "running", "requests", "hold"
-    ]
+    op: Operation
     server: str | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
     listen: Mapping[str, Any] | None = None
@@ -40,7 +38,6 @@ _KNOWN = {each.name for each in fields(ControlRequest)}
 def read_request(line: bytes) -> ControlRequest:
     """
     The request of this line.  Fields of a newer protocol are dropped, since its ``stop`` is to be understood.
-
     Raises ValueError for anything that is not a request.
     """
     return decode(ControlRequest, {name: value for name, value in parse(line).items() if name in _KNOWN})

@@ -71,11 +71,7 @@ class Daemon:
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
-            name,
-            self._paths,
-            on_change=self._on_change,
-            under_way=self._gateway.under_way,
-            next_id=next_id,
+            name, self._paths, on_change=self._on_change, under_way=self._gateway.under_way, next_id=next_id
         )
 
     @property
@@ -85,9 +81,8 @@ class Daemon:
 
     async def run(self, plan: LaunchPlan, listen: Listen | None) -> None:
         """
-        Supervise this plan until a stop is asked for, with clients coming in at ``listen``.
-
-        Raises StartFailed if it never became ready: there is nothing then to supervise.
+        Supervise this plan until a stop is asked for, with clients coming in at ``listen``.  Raises
+        StartFailed if it never became ready: there is nothing then to supervise.
         """
         self._listen_to_signals()
         listener = await listen_for_control(self._endpoint, self._control.serve)
@@ -103,7 +98,7 @@ class Daemon:
             listener.close()
             await self._gateway.finish()
             await self._control.finish()
-            self._endpoint.remove()
+            self._endpoint.path.unlink(missing_ok=True)
             self._fleet.close()
             for task in (working, supervising, *self._tasks):
                 task.cancel()

@@ -1,9 +1,8 @@
 """
 Where the control socket is: a unix socket in the runtime directory, or loopback TCP with a token.
 
-Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token that
-only its owner can read; whoever connects sends the token first.  The daemon's side is in `listener`: this
-one knows no asyncio, because ``status`` shall be quick.
+Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token, which
+whoever connects sends first.  The daemon's side is in `listener`: this one is quick to import.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import socket
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +39,6 @@ class TokenEndpoint:
         client.sendall(f"{said['token']}\n".encode())
         return client
 
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        self.path.unlink(missing_ok=True)
-
 
 if sys.platform == "win32":
     Endpoint = TokenEndpoint
@@ -67,21 +61,14 @@ else:
             client.settimeout(timeout)
             try:
                 _connect(client, str(self.path), time.monotonic() + timeout)
-            except TimeoutError:
-                client.close()
-                raise
-            except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-                client.close()
-                raise _nobody(self.path) from None
             except OSError as error:
                 client.close()
+                if isinstance(error, TimeoutError):
+                    raise
+                if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+                    raise _nobody(self.path) from None
                 raise PermissionDenied(f"The control socket {self.path} cannot be used: {error}.") from error
             return client
-
-        def remove(self) -> None:
-            """Leave nothing behind."""
-            with suppress(FileNotFoundError):
-                self.path.unlink()
 
     def _connect(client: socket.socket, path: str, deadline: float) -> None:
         """Linux does not wait where too many wait already to be accepted: it says EAGAIN at once."""

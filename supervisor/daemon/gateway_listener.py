@@ -1,9 +1,8 @@
 """
 The daemon's gateway, and where it listens.
 
-The address and its terms come with a start, and stay over a switch.  They change in two cases only: a start
-that brings others and is rolled back gives the former ones back, and while a plan without a gateway
-(``gateway: off``) runs, its llama-server has the address itself.
+The address and its terms come with a start, and stay over a switch.  A start that brings others and is rolled
+back gives the former ones back; while a plan without a gateway runs, its llama-server has the address itself.
 """
 
 from __future__ import annotations
@@ -37,9 +36,8 @@ _COMES = SERVING | {State.PREPARING, State.STARTING}
 
 class GatewayListener:
     """
-    ``begin`` runs a task beside the others; ``switch`` runs another profile for a request.
-
-    ``listen`` is where clients come in, or would if a plan behind the gateway ran; None before the first.
+    ``begin`` runs a task beside the others; ``switch`` runs another profile for a request.  ``listen`` is
+    where clients come in, or would if a plan behind the gateway ran; None before the first.
     """
 
     def __init__(
@@ -145,17 +143,15 @@ class GatewayListener:
         server, plan = instance.server, instance.server.plan
         if plan is not None and server.state in _COMES and not self._ends:
             if plan.behind_gateway:
-                self._open_if_shut()
+                if not (self._is_open or self._opening or self.listen is None):
+                    self._opening = (
+                        True  # the place was llama-server's until now, or its plan was rolled back
+                    )
+                    self._begin(self._open_again())
             elif server.state is State.PREPARING and self._gateway is not None:
                 self._gateway.close()
         if self._gateway is not None:
             self._gateway.changed()
-
-    def _open_if_shut(self) -> None:
-        """The place was llama-server's own until now, or the plan that had it was rolled back."""
-        if not (self._is_open or self._opening or self.listen is None):
-            self._opening = True
-            self._begin(self._open_again())
 
     # --- switches that clients ask for
 

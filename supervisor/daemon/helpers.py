@@ -35,7 +35,6 @@ Answer = dict[str, Any]
 class Helper:
     """
     One command.  ``ends_with_us``: what has begun goes on without the daemon, unless this is set.
-
     ``shows_stderr``: what it says to people goes where the daemon's own words go.
     """
 
@@ -44,11 +43,7 @@ class Helper:
     shows_stderr: bool = False
 
     async def run(self, *more: str, program: Sequence[str] = _PROGRAM) -> Answer:
-        """
-        The last JSON object that it printed: ``outcome``, or ``error`` and ``hint``.
-
-        One that cannot be started, was killed or says nothing gives an ``error`` too.
-        """
+        """The last JSON object that it printed: ``outcome``, or ``error`` and ``hint``; never nothing."""
         try:
             with tempfile.TemporaryFile() as said:
                 ended = await self._end_of([*program, *self.words, *more], said)
@@ -95,11 +90,7 @@ def why_not(answer: Answer) -> str:
 
 
 class Reloads:
-    """
-    One reload at a time, carried out by ``goss-supervisor reload``.
-
-    ``begins`` and ``over`` are called around it, or around several in a row.
-    """
+    """One reload at a time; ``begins`` and ``over`` are called around it, or around several in a row."""
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
 """
-What systemd's journal wants to know of a line: how important it is (sd-daemon(3)).
-
-It reads that from the line's own beginning; a terminal, a file or another supervisor's log would show it.
+What systemd's journal wants to know of a line: how important it is (sd-daemon(3)).  It reads that from the
+line's own beginning; a terminal, a file or another supervisor's log would show it.
 """
 
 from __future__ import annotations

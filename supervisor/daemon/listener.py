@@ -17,12 +17,11 @@ LONGEST_LINE = 4 * 1024 * 1024
 
 async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:
     """
-    Serve connections; whatever lies there is stale, since the caller holds the daemon lock.
-
-    Raises OSError, and PermissionDenied for a folder of somebody else.
+    Serve connections; whatever lies there is stale, since the caller holds the daemon lock.  Raises OSError,
+    and PermissionDenied for a folder of somebody else.
     """
     private_folder(at.path.parent)
-    at.remove()
+    at.path.unlink(missing_ok=True)
     if sys.platform != "win32" and not isinstance(at, TokenEndpoint):
         mask = os.umask(0o177)
         try:

@@ -1,12 +1,9 @@
 """
 What the daemon tells whoever manages it: systemd by datagrams, s6 by a file descriptor, others nothing.
 
-READY comes when the first start is decided well, and never before.  While the manager waits for us (for a
-start, a reload, a stop), it is asked for more time: all of these have limits of our own, and better ones,
-since they know of progress.
-
-Whoever watches us shall know that the *owner of the state* lives, not just this program.  So before each
-sign of life a message goes through the server's inbox and has to come back.
+READY comes when the first start is decided well, and never before.  While the manager waits for us, it is
+asked for more time: our own limits know of progress.  Before each sign of life a message goes through the
+server's inbox and has to come back, for it is the *owner of the state* that shall live.
 """
 
 from __future__ import annotations
@@ -32,17 +29,10 @@ class _Phase(Enum):
 
 
 class Manager:
-    """
-    One daemon's.  Nothing here waits or raises, and with no manager nothing is said.
-
-    ``ready_fd`` is a descriptor that gets a newline, and is closed, when all is ready.
-    """
+    """Nothing here waits or raises.  ``ready_fd`` gets a newline, and is closed, when all is ready."""
 
     def __init__(
-        self,
-        notify: Notify | None = None,
-        watchdog_seconds: float | None = None,
-        ready_fd: int | None = None,
+        self, notify: Notify | None = None, watchdog_seconds: float | None = None, ready_fd: int | None = None
     ) -> None:
         self._notify = notify
         self._watchdog_seconds = watchdog_seconds
@@ -69,7 +59,12 @@ class Manager:
         """The first start is decided, and well."""
         if self._phase is _Phase.STARTING:
             self._begin(_Phase.UP, {"READY": "1"})
-            self._say_by_descriptor()
+            if self._ready_fd is not None:
+                with suppress(OSError):  # whoever waited has gone
+                    os.write(self._ready_fd, b"\n")
+                with suppress(OSError):
+                    os.close(self._ready_fd)
+                self._ready_fd = None
 
     def reloading(self) -> None:
         """A reload begins; `reloaded` has to follow.  Before it is ready, that is part of the start."""
@@ -88,11 +83,7 @@ class Manager:
             self._begin(_Phase.STOPPING, {"STOPPING": "1"})
 
     async def keep_in_touch(self, owner_lives: Callable[[], Awaitable[None]]) -> None:
-        """
-        Until cancelled: say that we live, and ask for time where we are waited for.
-
-        ``owner_lives`` comes back only if the owner of the state does.
-        """
+        """Until cancelled.  ``owner_lives`` comes back only if the owner of the state lives."""
         if self._notify is None:
             return
         while True:
@@ -134,15 +125,6 @@ class Manager:
         whole = {key: value for key, value in self._owed.items() if key not in message} | message
         taken = self._notify.say(whole)
         self._owed = {} if taken else {key: whole[key] for key in whole if key not in _OF_THE_MOMENT}
-
-    def _say_by_descriptor(self) -> None:
-        if self._ready_fd is None:
-            return
-        with suppress(OSError):  # whoever waited has gone
-            os.write(self._ready_fd, b"\n")
-        with suppress(OSError):
-            os.close(self._ready_fd)
-        self._ready_fd = None
 
 
 _OF_THE_MOMENT = frozenset({"WATCHDOG", "EXTEND_TIMEOUT_USEC"})

@@ -1,7 +1,6 @@
 """
-How `start` hands the daemon its orders: on descriptor 0, from which the daemon reads them once.
-
-They hold secrets, so they never lie on a disk, and no descriptor keeps them once they are read.
+How `start` hands the daemon its orders: on descriptor 0, from which the daemon reads them once.  They hold
+secrets, so they never lie on a disk, and no descriptor keeps them once they are read.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ if sys.platform != "win32":
     def _pipe_with(orders: bytes) -> int:
         """
         A pipe, which may hold less than the orders: another process fills it, since this one runs exec next.
-
         That process is nobody's child in the end, so the daemon has none that it does not know.
         """
         source, sink = os.pipe()

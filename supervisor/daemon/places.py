@@ -76,11 +76,7 @@ def generation_lock(paths: Paths, name: str = SERVER) -> Path:
 
 
 def make_folders(paths: Paths) -> None:
-    """
-    Runtime (private), state and logs.
-
-    Raises PermissionDenied where they cannot be made.
-    """
+    """Runtime (private), state and logs.  Raises PermissionDenied where they cannot be made."""
     try:
         private_folder(paths.runtime)
         for folder in (paths.state, paths.logs):
@@ -93,11 +89,7 @@ def make_folders(paths: Paths) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """
-    Make the folder, 0700.
-
-    Raises PermissionDenied if it belongs to somebody else, who could read and replace what we put there.
-    """
+    """Make it, 0700.  Raises PermissionDenied for somebody else's, who could replace what is in it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if sys.platform != "win32":
         if folder.stat().st_uid != os.getuid():

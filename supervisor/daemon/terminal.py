@@ -2,10 +2,7 @@
 What a foreground daemon shows, without ever waiting for the one who looks.
 
 The log is on stdout, as supervisors of processes want it; why it all ended is on stderr.  A terminal that is
-held with Ctrl+S, or a pager that nobody scrolls, must not stop the daemon: the server would fill its pipe and
-stand still.  What cannot be shown at once is in the log files anyway.
-
-The journal of systemd knows the time of a line by itself; it is told how important it is.
+held with Ctrl+S must not stop the daemon: what cannot be shown at once is in the log files anyway.
 """
 
 from __future__ import annotations
@@ -34,11 +31,7 @@ _OF_LETTER = {"E": ERROR, "W": WARNING, "I": INFO, "D": DEBUG}
 
 
 class Terminal:
-    """
-    Lines to a file descriptor; each is shown at once or not at all.
-
-    With ``journal`` each begins with its priority: ``<3>`` an error to ``<7>`` for debugging.
-    """
+    """Each line is shown at once or not at all; with ``journal`` it begins with its priority (``<3>``)."""
 
     def __init__(self, descriptor: int, *, journal: bool = False) -> None:
         self._descriptor = descriptor
@@ -55,7 +48,8 @@ class Terminal:
 
     def show_server(self, line: str) -> None:
         """A line of llama-server, as it wrote it."""
-        self.show(line, _server_priority(line) if self.is_journal else INFO)
+        found = _SERVER_LEVEL.match(line) if self.is_journal else None
+        self.show(line, _OF_LETTER[found[1]] if found else INFO)
 
     def _takes_more(self) -> bool:
         """Windows' select knows only sockets."""
@@ -84,15 +78,6 @@ def handlers(log: Terminal, end: Terminal) -> list[logging.Handler]:
 
 
 def terminal_on(stream: TextIO | None) -> Terminal:
-    """
-    ``sys.stdout`` or ``sys.stderr``, as whoever started us has opened it.
-
-    Python has None for one that was closed then: its number may be that of any file since.
-    """
+    """A stream that was closed is None to Python: its number may be that of any file since."""
     descriptor = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
     return Terminal(descriptor, journal=is_the_journal(os.environ, descriptor))
-
-
-def _server_priority(line: str) -> int:
-    found = _SERVER_LEVEL.match(line)
-    return _OF_LETTER[found[1]] if found else INFO

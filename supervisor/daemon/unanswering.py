@@ -55,7 +55,7 @@ def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
             hint="It hangs in the kernel, as with a driver or a mount that does not answer.",
         )
     try:
-        endpoint(paths.runtime).remove()
+        endpoint(paths.runtime).path.unlink(missing_ok=True)
         take_generation_lock(generation_lock(paths), record_file(paths), say).release()
     finally:
         lock.release()

@@ -1,7 +1,6 @@
 """
-Looks for a newer engine once a day, and goes to it where the profile says so.
-
-By the command that a person would run, which then asks us as any client; what it found it keeps in a file.
+Looks for a newer engine once a day, and goes to it where the profile says so.  By the command that a person
+would run, which then asks us as any client; what it found it keeps in a file.
 """
 
 from __future__ import annotations

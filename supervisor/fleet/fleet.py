@@ -15,9 +15,8 @@ MakeInstance = Callable[[str, Callable[[], int]], Instance]
 
 class Fleet:
     """
-    Each server under its name; the first is meant where none is named.
-
-    Requests have ids that are unique in the whole fleet.
+    Each server under its name; the first is meant where none is named.  Requests have ids that are unique in
+    the whole fleet.
     """
 
     def __init__(self, names: tuple[str, ...], make: MakeInstance) -> None:

@@ -26,10 +26,8 @@ Reason = Literal["full", "late", "down", "ending", "asleep", "switch"]
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
-    The server as requests see it.
-
-    ``coming`` is any way to serving, also by a restart or a switch.  ``launch`` numbers what serves or
-    sleeps: no two sleeps have the same one.  ``since`` is when it began to serve.
+    The server as requests see it: ``coming`` by a start, a restart or a switch, or serving since ``since``.
+    ``launch`` numbers what serves or sleeps: no two sleeps have the same one.
     """
 
     phase: Phase
@@ -41,11 +39,9 @@ class Situation:
 @dataclass(slots=True, eq=False)
 class Ticket:
     """
-    One request's place.
+    One request's place; ``profile`` "" is whichever is active, and ``number`` is given by `Admission`.
 
-    ``profile`` "" is whichever is active.  ``lost_launch`` is the launch that failed it: it goes there again
-    only after ``not_before``, when that launch turned out to be alive after all.  ``number`` is given by
-    `Admission.arrive`, since two can arrive at the same time of a clock.
+    ``lost_launch`` failed it: it goes there again only after ``not_before``, if that one is alive after all.
     """
 
     arrived: float
@@ -89,11 +85,10 @@ Action = Go | Refuse | Wake | Switch
 
 class Admission:
     """
-    The one queue of a gateway.  Every method gives what is to be done now, in order.
+    The one queue of a gateway, in the order of arrival.  Every method gives what is to be done now, in order.
 
-    ``waiting`` is in the order of arrival.  A switch is out from `Switch` until the server is settled with
-    that profile, serving or not, or until `switched` tells its end, whichever comes first.  A wake is out for
-    the one sleep that it was meant for.  So neither can be out for ever and keep the queue from moving.
+    A switch is out until the server is settled with that profile, or `switched` tells its end; a wake is out
+    for the one sleep that it was meant for.  So neither can be out for ever and keep the queue from moving.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -117,18 +112,18 @@ class Admission:
         if len(self.waiting) >= self.settings.max_queue:
             return [Refuse(ticket, "full")]
         self.waiting.append(ticket)
-        return self._pump(now)
+        return self.tick(now)
 
     def come_again(self, ticket: Ticket, now: float) -> list[Action]:
         """One that was let go, and whose server failed it before its first word: it gets its old place."""
         self._forget(ticket)
         insort(self.waiting, ticket, key=attrgetter("number"))
-        return self._pump(now)
+        return self.tick(now)
 
     def end(self, ticket: Ticket, now: float) -> list[Action]:
         """It has its answer, or its client has gone."""
         self._forget(ticket)
-        return self._pump(now)
+        return self.tick(now)
 
     @property
     def situation(self) -> Situation:
@@ -140,7 +135,7 @@ class Admission:
         if situation.phase != "coming" and situation.profile == self._switching:
             self._switching = ""
         self.situations[name] = situation
-        return self._pump(now)
+        return self.tick(now)
 
     def switched(self, profile: str, why: str, now: float) -> list[Action]:
         """
@@ -153,18 +148,15 @@ class Admission:
         self._switching = ""
         theirs = [ticket for ticket in self.waiting if why and ticket.profile == profile]
         refused: list[Action] = [self._refuse(ticket, "switch", why) for ticket in theirs]
-        return refused + self._pump(now)
+        return refused + self.tick(now)
 
     def tick(self, now: float) -> list[Action]:
-        """Time has passed."""
-        return self._pump(now)
-
-    # --- what follows
-
-    def _pump(self, now: float) -> list[Action]:
+        """Time has passed: what follows, as it does from all that happens."""
         if not self.waiting:
             return []
         return [*self._overdue(now), *self._by_phase(now)]
+
+    # --- what follows
 
     def _overdue(self, now: float) -> Iterator[Action]:
         limit = self.settings.hold_timeout_seconds

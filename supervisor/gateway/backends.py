@@ -5,18 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..plan.types import LaunchPlan
+from ..server.diagnosis import Diagnosis
 from ..server.probe import Target
 from ..server.table import State
-
-
-class Failure(Protocol):
-    """Why a server stays down, and what a person can do."""
-
-    @property
-    def message(self) -> str: ...
-
-    @property
-    def hint(self) -> str: ...
 
 
 class Backend(Protocol):
@@ -36,7 +27,7 @@ class Backend(Protocol):
         """Why it is in this state; empty where that needs no words."""
 
     @property
-    def failure(self) -> Failure | None:
+    def failure(self) -> Diagnosis | None:
         """The last one, kept while it serves again."""
 
     @property

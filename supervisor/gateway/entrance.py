@@ -16,10 +16,8 @@ from .relay.listening import Listening, listen_at
 
 class Entrance:
     """
-    A gateway's.  ``connection`` makes the protocol of a new connection.
-
-    `open` comes first; from then on there are ``listen``, ``rules``, ``names`` and ``offers``.  ``prefix`` is
-    the ``--api-prefix`` of the llama-server that is active.
+    A gateway's; after `open` there are ``listen``, ``rules``, ``names`` and ``offers``.  ``connection`` makes
+    the protocol of a connection, ``prefix`` is the active llama-server's ``--api-prefix``.
     """
 
     listen: Listen
@@ -39,11 +37,7 @@ class Entrance:
         return self._listening is not None
 
     async def open(self, listen: Listen) -> None:
-        """
-        Listen there, on those terms; an address that is the same stays open.
-
-        Raises StartFailed and ConfigError, and then all is as it was.
-        """
+        """Only what is different changes.  Raises StartFailed and ConfigError, and then all is as it was."""
         if self._listening is None:
             self._take(listen)
             self._listening = await listen_at(listen, self._connection)

@@ -1,9 +1,4 @@
-"""
-One request, from the moment that it is whole to the end of its answer.
-
-It waits until the gateway lets it go, is sent to llama-server, and its answer is relayed.  What follows from
-what happens is decided by `exchange_table`; here it is carried out.
-"""
+"""One request, from the moment that it is whole to the end of its answer, as `exchange_table` decides."""
 
 from __future__ import annotations
 

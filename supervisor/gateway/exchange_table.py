@@ -107,8 +107,7 @@ class ExchangeLife:
             event = self._judge(event, replays=replays)
         row = EXCHANGE_TABLE[self.state].get(event)
         if row is None:
-            msg = f"{event.value!r} while {self.state.value}"
-            raise IllegalExchangeEvent(msg)
+            raise IllegalExchangeEvent(f"{event.value!r} while {self.state.value}")
         self.state, todo = row
         self.was_replayed |= event is ExchangeEvent.LOST
         self._was_resent = event is ExchangeEvent.STALE

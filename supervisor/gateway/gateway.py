@@ -24,7 +24,7 @@ from .door.keyring import Keyring
 from .entrance import Entrance
 from .exchange import Exchange, Wish
 from .head import Head
-from .own import OwnEndpoints
+from .own import OwnEndpoints, no_model
 from .progress import progress
 from .relay.client import RETRY_SECONDS, Client, Lobby
 from .relay.upstream import Pool
@@ -50,11 +50,7 @@ _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
 class Gateway:
-    """
-    One address and all who come in there.
-
-    ``switch`` is asked to run another profile; what it says in the end comes back by `switched`.
-    """
+    """``switch`` is asked to run another profile; what it says in the end comes back by `switched`."""
 
     def __init__(self, server: Backend, keyring: Keyring, switch: Callable[[str], None]) -> None:
         self.activity = Activity()
@@ -80,11 +76,7 @@ class Gateway:
     # --- the address
 
     async def open(self, listen: Listen) -> None:
-        """
-        Let clients in there, on those terms.
-
-        Raises StartFailed and ConfigError, and then all is as it was.
-        """
+        """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
         await self._entrance.open(listen)
         self._admission.settings = self._lobby.settings = listen.settings
         offered = {offer.profile for offer in self._entrance.offers}
@@ -201,12 +193,7 @@ class Gateway:
         asked = (text_of(top_level(body, b"model")) if is_json else None) or ""
         meant = self._entrance.names.meant(asked)
         if meant is None:
-            trouble = Trouble(
-                404,
-                "model_not_found",
-                f"There is no model {asked[:80]!r} here.",
-                "GET /v1/models lists them.",
-            )
+            trouble = no_model(asked)
             self._note(refused(head, visit, trouble, asked))
             client.refuse(trouble, keep_alive=head.persists)
             return None

@@ -59,10 +59,7 @@ class Head:
 
     def get(self, name: bytes) -> bytes | None:
         """The first header of that name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return next((value for key, value in self.headers if key == name), None)
 
 
 class _Parsed:

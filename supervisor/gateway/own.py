@@ -6,9 +6,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .. import __version__
+from ..decoding import parse
 from ..plan.listen import Offer
 from ..server.probe import probe
 from ..server.table import State
@@ -23,11 +25,7 @@ from .seen.figures import Figures
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
-_LOADING: Page = (
-    503,
-    JSON,
-    b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
-)
+_LOADING: Page = (503, JSON, b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}')
 """llama-server's very own (b11434, server-http.cpp): there are clients that look for it."""
 
 
@@ -55,7 +53,7 @@ class OwnEndpoints:
                 return _page(await self._models(offers))
             case "model":
                 found = model_document(await self._models(offers), model)
-                return _page(found) if found else _no_model(model)
+                return _page(found) if found else no_model(model)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
             case _:
@@ -115,8 +113,9 @@ class OwnEndpoints:
         """llama-server's own answer, once for each launch; None while there is none."""
         launch, known = self._upstream_models
         if launch != self._server.launch or known is None:
-            body = await self._asked("/v1/models")
-            known = _object(body) if body else None
+            known = None
+            with suppress(ValueError):
+                known = parse(await self._asked("/v1/models") or b"")
             self._upstream_models = self._server.launch, known
         return known if self._server.is_serving else None
 
@@ -153,15 +152,6 @@ def _page(document: dict[str, Any], status: int = 200) -> Page:
     return status, JSON, json.dumps(document).encode()
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _no_model(model: str) -> Trouble:
-    return Trouble(
-        404, "model_not_found", f"There is no model {model[:80]!r} here.", "GET /v1/models lists them."
-    )
+def no_model(model: str) -> Trouble:
+    said = f"There is no model {model[:80]!r} here."
+    return Trouble(404, "model_not_found", said, "GET /v1/models lists them.")

@@ -16,10 +16,7 @@ from .head import Head, Header
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """
-    ``headers`` go with every answer.  ``trouble`` is why it may not be.  A preflight is answered
-    at once.
-    """
+    """``headers`` go with every answer, ``trouble`` is why it may not be; a preflight is answered at once."""
 
     route: Route
     caller: Caller = STRANGER

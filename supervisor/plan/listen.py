@@ -42,10 +42,9 @@ class Offer:
 @dataclass(frozen=True, slots=True)
 class Listen:
     """
-    The gateway's address and terms, as ``profile`` gives them.
+    The gateway's address and terms, as ``profile`` gives them; ``offers`` begins with that profile.
 
-    ``offers`` begins with that profile.  ``keys`` are the SHA-256 digests, in hexadecimal, of keys that the
-    profile itself gives; the daemon reads those that ``goss-supervisor key`` made.
+    ``keys`` are the SHA-256 digests, in hexadecimal, of keys that the profile itself gives.
     """
 
     profile: str
@@ -69,7 +68,6 @@ class Listen:
 def make_listen(profile: Profile, offers: tuple[Offer, ...] = (), key_text: str = "") -> Listen | None:
     """
     How clients reach this profile; None where llama-server has the address itself (``gateway: off``).
-
     ``key_text`` is what the profile's file of keys holds.  Raises ConfigError for half of a TLS pair.
     """
     if profile.gateway.mode == "off":

@@ -13,7 +13,7 @@ from ..options.help import Capabilities
 from ..options.meanings import SECRETS
 from ..options.option_values import OptionProblem, OptionValue, Translation
 from ..options.render import render
-from ..profile.definition import AutoUpdate, Listen, Origin, Profile
+from ..profile.definition import AutoUpdate, Listen, Profile
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
 from .types import LaunchPlan, Parameters
 
@@ -37,13 +37,10 @@ def make_plan(
     inside: str = "",
 ) -> LaunchPlan:
     """
-    Decide everything about one launch; ``settings`` and ``memory`` are remembered for what comes after it.
-
-    Behind a gateway llama-server listens on the socket ``inside``, or on a loopback port.
-
-    Raises ConfigError with every option that cannot be, each with its place in the profile.
+    Decide everything about one launch.  Behind a gateway llama-server listens on the socket ``inside``, or on
+    a loopback port.  Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
-    behind_gateway = profile.gateway.mode == "on"
+    gateway, behind_gateway = profile.gateway, profile.gateway.mode == "on"
     taken = sorted(gateway_options(profile)) if behind_gateway else ()
     profile = _behind_gateway(profile, inside) if behind_gateway else profile
     options, secrets = profile.server, _secrets(profile.server)
@@ -74,8 +71,8 @@ def make_plan(
         devices=build.devices,
         liveness_path="/metrics" if "--metrics" in argv else None,
         behind_gateway=behind_gateway,
-        drain_seconds=profile.gateway.drain_timeout_seconds if behind_gateway else 0.0,
-        parameters=_parameters(profile),
+        drain_seconds=gateway.drain_timeout_seconds if behind_gateway else 0.0,
+        parameters=Parameters(gateway.reasoning_effort, gateway.set_params, gateway.strip_params),
         description=profile.description,
         api_prefix=str(options.get("api-prefix", "")),
         tls="ssl-key-file" in options,
@@ -101,11 +98,6 @@ def _behind_gateway(profile: Profile, inside: str) -> Profile:
     )
 
 
-def _parameters(profile: Profile) -> Parameters:
-    gateway = profile.gateway
-    return Parameters(gateway.reasoning_effort, gateway.set_params, gateway.strip_params)
-
-
 def _auto_update(profile: Profile) -> AutoUpdate:
     """Only an official release of a channel that moves can be updated; who pins a tag means that tag."""
     engine = profile.engine
@@ -115,24 +107,14 @@ def _auto_update(profile: Profile) -> AutoUpdate:
 
 def _secrets(options: Mapping[str, OptionValue]) -> dict[str, str]:
     """Secrets never stand in argv, where ``ps`` shows them to everybody; `render` leaves them out of it."""
-    return {SECRETS[name]: _joined(options[name]) for name in options if name in SECRETS}
-
-
-def _joined(value: OptionValue) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    given = {SECRETS[name]: value for name, value in options.items() if name in SECRETS}
+    return {name: ",".join(each) if isinstance(each, tuple) else str(each) for name, each in given.items()}
 
 
 def _with_what_we_always_say(
-    profile: Profile,
-    options: Mapping[str, OptionValue],
-    model: ModelAtHand,
-    capabilities: Capabilities,
+    profile: Profile, options: Mapping[str, OptionValue], model: ModelAtHand, capabilities: Capabilities
 ) -> dict[str, OptionValue]:
-    """
-    Model, host and port always (their defaults change between builds), and a way to probe liveness.
-
-    A socket of ours has no port.
-    """
+    """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
     meant: dict[str, OptionValue] = {"model": model.path, **options}
     if profile.aliases:
         meant["alias"] = ",".join(profile.aliases)
@@ -144,7 +126,7 @@ def _with_what_we_always_say(
 
 
 def _explain(problem: OptionProblem, profile: Profile, build: Build) -> str:
-    origin: Origin | None = profile.origins.get(f"server.{problem.option}")
+    origin = profile.origins.get(f"server.{problem.option}")
     place = f"{origin}: " if origin else f"profile {profile.name}: "
     nearest = f" (nearest: {problem.suggestion})" if problem.suggestion else ""
     which = "" if build.tag in problem.message else f" (build {build.tag})"

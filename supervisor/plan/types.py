@@ -24,12 +24,9 @@ class LaunchPlan:
     """
     One llama-server, decided to the last argument.
 
-    ``host`` and ``port`` are where llama-server itself listens.  Behind the gateway that is a Unix socket of
-    ours, or a loopback port: 0 there is one that is found when it is launched.
-
-    ``env`` is what is set on top of the daemon's own cleaned environment.  ``secrets`` is the same,
-    for values that are never printed or written.  ``digest`` covers what a running server would have
-    to be restarted for: command, environment, binary and model; not the policies.
+    ``host`` and ``port`` are where llama-server itself listens; port 0 is one that is found when it is
+    launched.  ``env`` is set on top of the daemon's own cleaned environment, as are ``secrets``, which are
+    never printed or written.  ``digest`` covers what a server has to be restarted for: not the policies.
     """
 
     profile: str

@@ -30,9 +30,8 @@ def public(plan: LaunchPlan) -> dict[str, Any]:
 
 def from_json(document: Mapping[str, Any]) -> LaunchPlan:
     """
-    The plan that `to_json` wrote, fit to be run.
-
-    Raises SupervisorError for another schema, and for a document that is not a plan.
+    The plan that `to_json` wrote, fit to be run.  Raises SupervisorError for another schema, and for a
+    document that is not a plan.
     """
     sent = dict(document)
     try:

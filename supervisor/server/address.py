@@ -26,19 +26,9 @@ def is_socket_path(host: str) -> bool:
 
 
 def bind_addresses(host: str) -> list[str]:
-    """
-    Literal addresses to listen on, one for each host that is given.
-
-    Raises OSError for a name that does not resolve.
-    """
+    """Literal addresses to listen on.  Raises OSError for a name that does not resolve."""
     wanted = [each.strip().removeprefix("[").removesuffix("]") for each in host.split(",") if each.strip()]
-    return [_bind_address(each) for each in wanted] or ["127.0.0.1"]
-
-
-def _bind_address(host: str) -> str:
-    if host in _ANY:
-        return "0.0.0.0" if host == "*" else host  # noqa: S104 - it is what was asked for
-    return _resolved(host)
+    return [_resolved("0.0.0.0" if each == "*" else each) for each in wanted] or ["127.0.0.1"]  # noqa: S104
 
 
 def _resolved(host: str) -> str:
@@ -80,11 +70,7 @@ def is_any(host: str) -> bool:
 
 
 def url_of(plan: LaunchPlan, listen: Listen | None, host: str = "") -> str:
-    """
-    Where a client on this machine reaches the server, or the gateway before it: http, https or unix.
-
-    With ``host`` a client that knows this machine by that.
-    """
+    """Where clients reach it: http, https or unix; ``host`` is how others know this machine."""
     public = public_end(plan, listen)
     tls = plan.tls if public is plan else listen and listen.tls_certificate
     if is_socket_path(public.host):

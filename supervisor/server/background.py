@@ -19,11 +19,7 @@ Work = Callable[[], object]
 
 
 async def beside_the_loop(work: Callable[[], Found]) -> Found:
-    """
-    What ``work`` returns or raises.
-
-    The thread is a daemon of its own: one that hangs for ever keeps neither the loop nor the program's end.
-    """
+    """What ``work`` returns or raises.  A thread that hangs for ever does not keep the program."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Found] = loop.create_future()
 
@@ -46,9 +42,8 @@ async def beside_the_loop(work: Callable[[], Found]) -> Found:
 
 class Writer:
     """
-    Writes small files in the order in which it is asked to, beside the loop.
-
-    Of several writes with the same ``key`` that still wait, only the last is done.
+    Writes small files in the order in which it is asked to, beside the loop.  Of several writes with the same
+    ``key`` that still wait, only the last is done.
     """
 
     def __init__(self) -> None:

@@ -1,28 +1,31 @@
 """
 The one running llama-server, as the rest of this room sees it: one contract over all systems.
 
-Its output comes in through one pipe and its death through the kernel, both as callbacks on the running
-loop.  How, is told by one small file per mechanism in `mechanism`.
+Its output comes in through one pipe and its death through the kernel, both as callbacks on the running loop.
+
+``spawn`` starts a program with exactly this environment, nothing on its stdin, stdout and stderr merged.  It
+dies with this process where the system offers that (Linux, Windows), never dumps core, and keeps the
+descriptors in ``inherit`` (not on Windows).  ``on_output`` gets at most 64 KiB at once, and must not raise.
+Raises NotFound, PermissionDenied or StartFailed, each saying what to do.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from .exits import ExitStatus
-from .identity import Identity, identify
+from .identity import Identity
 
 if sys.platform == "win32":
-    from .mechanism.windows import start
+    from .mechanism.windows import start as spawn
 else:
-    from .mechanism.posix import start
+    from .mechanism.posix import start as spawn
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Child", "ExitStatus", "Identity", "identify", "spawn"]
+__all__ = ["Child", "spawn"]
 
 
 class Child(Protocol):
@@ -43,22 +46,3 @@ class Child(Protocol):
 
     def catch_up(self) -> None:
         """Hand on what it has said so far: its output is read in gulps."""
-
-
-async def spawn(
-    argv: Sequence[str],
-    env: Mapping[str, str],
-    *,
-    on_output: Callable[[bytes], None],
-    inherit: tuple[int, ...] = (),
-) -> Child:
-    """
-    Start `argv` with exactly `env`, nothing on its stdin, stdout and stderr merged into `on_output`.
-
-    It dies with this process where the system offers that (Linux, Windows), never dumps core, and keeps the
-    file descriptors in `inherit`, such as a lock (not on Windows, where locks do not travel).  `on_output`
-    gets chunks as they come, at most 64 KiB each, and must not raise.
-
-    Raises NotFound, PermissionDenied or StartFailed, each saying what to do.
-    """
-    return await start(argv, env, on_output=on_output, inherit=inherit)

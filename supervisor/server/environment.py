@@ -37,9 +37,8 @@ def child_environment(base: Mapping[str, str], plan: LaunchPlan, private_config:
     """
     `base` without `SCRUBBED`, with what always holds, then what the plan sets, then its secrets.
 
-    `private_config` is an empty folder of ours: llama-server (from b10398 on) reads
-    ``$XDG_CONFIG_HOME/llama.cpp/config.ini`` (Windows: ``%APPDATA%``) by itself and lets it speak
-    wherever the command line is silent.
+    `private_config` is an empty folder of ours: llama-server (from b10398 on) lets a ``llama.cpp/config.ini``
+    in ``$XDG_CONFIG_HOME`` (Windows: ``%APPDATA%``) speak wherever the command line is silent.
     """
     kept = {name: value for name, value in base.items() if not is_scrubbed(name)}
     return {**kept, **added_environment(plan, private_config), **plan.secrets}

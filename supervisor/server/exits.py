@@ -25,9 +25,7 @@ class ExitStatus:
             return f"killed by {_signal_name(self.signal)}"
         if self.code is None:
             return "ended for an unknown reason"
-        return (
-            f"exit code {self.code}" if self.code <= _LARGEST_PLAIN_CODE else f"exit code 0x{self.code:08X}"
-        )
+        return f"exit code {self.code if self.code <= _LARGEST_PLAIN_CODE else f'0x{self.code:08X}'}"
 
 
 def _signal_name(number: int) -> str:

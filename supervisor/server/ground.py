@@ -9,6 +9,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import SupervisorError
@@ -22,10 +23,8 @@ _PRIVILEGED = 1024
 
 def check_ground(plan: LaunchPlan) -> Diagnosis | None:
     """
-    The first thing that would make this launch fail, or ``None``.
-
-    Removes the file of a Unix socket that nobody listens on any more: llama-server leaves it behind, and
-    then cannot bind it again.
+    The first thing that would make this launch fail, or ``None``.  Removes the file of a Unix socket that
+    nobody listens on any more: llama-server leaves it behind, and then cannot bind it again.
     """
     return next(_problems(plan), None)
 
@@ -90,35 +89,46 @@ def _model(file: str) -> Iterator[Diagnosis]:
 def _port(host: str, port: int) -> Iterator[Diagnosis]:
     try:
         address = first_host(host) or "127.0.0.1"
-        literal = address if _is_any(address) else connect_address(address)
+        is_any = address in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        literal = address if is_any else connect_address(address)
     except SupervisorError as error:
         yield Diagnosis("bad-host", str(error), error.hint)
         return
     try:
-        _try_to_bind(literal, port)
+        bound(literal, port, backlog=1).close()
     except OSError as error:
         yield why_not_bound(error, host, port)
 
 
-def _is_any(address: str) -> bool:
-    return address in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-
-
-def _try_to_bind(address: str, port: int) -> None:
+def bound(address: str, port: int, *, backlog: int) -> socket.socket:
+    """A socket that listens there, so that somebody else's listener is found out.  Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as attempt:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
         if sys.platform == "win32":  # there REUSEADDR would let it share the port with a listener
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:  # as llama-server does: connections of a former server in TIME_WAIT are no obstacle
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        attempt.bind((address, port))
-        attempt.listen(1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            with suppress(OSError):  # ``::`` means both, as it does for llama-server
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind((address, port))
+        listening.listen(backlog)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
     """In words: who holds the port, or what is wrong with the address."""
     if error.errno == errno.EADDRINUSE:
-        return _port_taken(port)
+        owner = who_listens(port)
+        who, kill = (
+            (f"{owner}: {owner.command}", f" (kill {owner.pid})") if owner else ("another program.", "")
+        )
+        hint = f"Stop it{kill}, or choose another listen.port."
+        return Diagnosis("port-taken", f"Port {port} is taken by {who}", hint)
     if error.errno in {errno.EACCES, errno.EPERM} and port < _PRIVILEGED:
         return Diagnosis(
             "port-forbidden",
@@ -135,21 +145,6 @@ def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
         "bind-failed",
         f"{host} port {port} cannot be listened on: {error.strerror}.",
         "Choose another listen.host or listen.port.",
-    )
-
-
-def _port_taken(port: int) -> Diagnosis:
-    owner = who_listens(port)
-    if owner is None:
-        return Diagnosis(
-            "port-taken",
-            f"Port {port} is taken by another program.",
-            "Stop it, or choose another listen.port.",
-        )
-    return Diagnosis(
-        "port-taken",
-        f"Port {port} is taken by {owner}: {owner.command}",
-        f"Stop it (kill {owner.pid}), or choose another listen.port.",
     )
 
 

@@ -31,42 +31,34 @@ class Verdict(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(slots=True)
 class Watch:
     """Judges a series of probes of one launch; times are monotonic seconds."""
 
-    policy: Health
-    evidence: Evidence
-    began: float
-    answered: float
-    progressed: float
-    observed: float
-
-    @classmethod
-    def begin(cls, policy: Health, evidence: Evidence, now: float) -> Watch:
-        return cls(policy, evidence, now, now, now, now)
+    def __init__(self, policy: Health, evidence: Evidence, now: float) -> None:
+        self._policy, self._evidence = policy, evidence
+        self._began = self._answered = self._progressed = self._observed = now
 
     def loading(self, evidence: Evidence, now: float) -> Verdict:
         """Not ready yet: the deadline counts from the last progress, the limit from the spawn."""
         self._note(evidence, now)
-        late = now - self.progressed > self.policy.start_timeout_seconds
-        over = now - self.began > self.policy.start_limit_seconds
+        late = now - self._progressed > self._policy.start_timeout_seconds
+        over = now - self._began > self._policy.start_limit_seconds
         return Verdict.DEAD if late or over else Verdict.WAITING
 
     def serving(self, evidence: Evidence, now: float, *, answered: bool) -> Verdict:
         """It was ready: an answer is all that counts; without one, progress buys time."""
         self._note(evidence, now)
         if answered:
-            self.answered = self.progressed = now
+            self._answered = self._progressed = now
             return Verdict.FINE
-        silent, idle = now - self.answered, now - self.progressed
-        if idle > self.policy.hang_timeout_seconds or silent > self.policy.busy_timeout_seconds:
+        silent, idle = now - self._answered, now - self._progressed
+        if idle > self._policy.hang_timeout_seconds or silent > self._policy.busy_timeout_seconds:
             return Verdict.DEAD
         return Verdict.BUSY if idle < silent else Verdict.WAITING
 
     def _note(self, evidence: Evidence, now: float) -> None:
-        worked = evidence.cpu_seconds - self.evidence.cpu_seconds
-        busy = worked > CPU_SHARE * max(now - self.observed, 0.001)
-        if busy or evidence.log_bytes > self.evidence.log_bytes:
-            self.progressed = now
-        self.evidence, self.observed = evidence, now
+        worked = evidence.cpu_seconds - self._evidence.cpu_seconds
+        busy = worked > CPU_SHARE * max(now - self._observed, 0.001)
+        if busy or evidence.log_bytes > self._evidence.log_bytes:
+            self._progressed = now
+        self._evidence, self._observed = evidence, now

@@ -41,10 +41,7 @@ def _from_proc(pid: int) -> Identity | None:
 
 
 def fields_of_stat(stat: str) -> list[str]:
-    """
-    The fields of /proc/PID/stat from the third (state) on: the second is the program's own name, which may
-    hold blanks and brackets (proc_pid_stat(5)).
-    """
+    """From the third (state) on: the second, a name, may hold blanks and brackets (proc_pid_stat(5))."""
     return stat.rpartition(")")[2].split()
 
 

@@ -10,11 +10,7 @@ from .lifecycle import Outcome
 
 
 class Inbox:
-    """
-    One server's; used by the coroutines of one loop.
-
-    Whoever asks gets the outcome of their own request, by its id, and no other.
-    """
+    """Whoever asks gets the outcome of their own request, by its id, and no other."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Input | asyncio.Future[None]] = asyncio.Queue()

@@ -1,9 +1,8 @@
 """
 The address behind the gateway: where one launch's llama-server listens, so that only the gateway reaches it.
 
-A Unix socket stands in the plan already, and needs no key: it lies in the runtime directory, which is 0700,
-and it is made with our umask of 077.  A loopback port is open to every user of the machine, so it is another
-one at each launch, behind a key that is made for that launch and that nobody is told.
+A Unix socket stands in the plan already, and needs no key: the runtime directory is 0700.  A loopback port is
+open to every user of the machine, so each launch has another one, and a key that nobody is told.
 """
 
 from __future__ import annotations
@@ -24,19 +23,15 @@ _TAKEN = "bind-failed"  # the kind of sign that llama-server leaves then
 
 def with_inner_address(plan: LaunchPlan) -> LaunchPlan:
     """
-    The plan of this very launch: with its own port and key, where the plan leaves them open.
-
-    Raises StartFailed for a host without an address, or without a free port.
+    The plan of this very launch: with its own port and key, where the plan leaves them open.  Raises
+    StartFailed for a host without an address, or without a free port.
     """
     if not _leaves_it_open(plan):
         return plan
     port = _free_port(connect_address(plan.host))
     key = secrets.token_urlsafe(KEY_BYTES)
     return replace(
-        plan,
-        argv=_with_port(plan.argv, port),
-        port=port,
-        secrets={**plan.secrets, "LLAMA_API_KEY": key},
+        plan, argv=_with_port(plan.argv, port), port=port, secrets={**plan.secrets, "LLAMA_API_KEY": key}
     )
 
 

@@ -1,7 +1,6 @@
 """
-What can happen to a server, as the lifecycle is told of it: requests, and news of one launch.
-
-Every request has an ``id`` of its own, by which its outcome is known.
+What can happen to a server, as the lifecycle is told of it: requests, and news of one launch.  Every request
+has an ``id`` of its own, by which its outcome is known.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from ..daemon.places import (
     record_file,
     server_log_name,
 )
-from ..locks import Lock
 from ..memory.kept_figures import Figures
 from ..memory.told import measured
 from ..paths import Paths
@@ -39,10 +38,8 @@ LOADING_LINES = 1000  # at -lv 4 there are some 200
 
 class Instance:
     """
-    ``on_change`` is called after each change; ``under_way`` counts the requests that are being answered.
-
     Taking its lock ends a server of this name that outlived an earlier daemon: raises StartFailed as
-    `take_generation_lock` does.
+    `take_generation_lock` does.  ``under_way`` counts the requests that are being answered.
     """
 
     def __init__(
@@ -59,14 +56,12 @@ class Instance:
         self._writer = Writer()
         self._on_change = on_change
         self._figures_of = 0
-        self._lock: Lock = take_generation_lock(
-            generation_lock(paths, name), record_file(paths, name), log.warning
-        )
+        lock = take_generation_lock(generation_lock(paths, name), record_file(paths, name), log.warning)
         self.output = OutputLog(paths.logs, server_log_name(name))
         self.server = Server(
             name,
             output=self.output,
-            lock=self._lock,
+            lock=lock,
             private_config=private_config(paths),
             jitter=random.random,
             on_change=self._changed,
@@ -85,10 +80,8 @@ class Instance:
         self._writer.flush(1.0)
 
     def _changed(self) -> None:
-        record = self._record()
-        self._writer.write(
-            "the state record", partial(write_record, record_file(self._paths, self.name), record)
-        )
+        work = partial(write_record, record_file(self._paths, self.name), self._record())
+        self._writer.write("the state record", work)
         self._remember_adjustment()
         self._keep_figures()
         self._on_change()

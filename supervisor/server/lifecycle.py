@@ -1,17 +1,14 @@
 """
 What happens to one server, judged by the table.
 
-*Inputs* say what happened (a person asked, a probe answered, the child exited).  Each is first judged into
-one of the *events* of the table; that is the only place where budgets and policies are read.  The table
-gives the next state and the *commands* for the shell to carry out.  Nothing here does I/O, reads a clock or
-draws a random number.
+*Inputs* say what happened (a person asked, a probe answered, the child exited).  Each is first judged into an
+*event* of the table, the only place where budgets and policies are read.  The table gives the next state and
+the *commands* for the shell.  Nothing here does I/O, reads a clock or draws a random number.
 
-- Every launch has an id, and every input about a launch carries it.  An input that belongs to an earlier
-  launch changes nothing.
-- A switch remembers the last plan that served, and goes back to it once if the new one fails.
-- Of all that is asked for while a server leaves, the last counts; but a sleep does not undo a stop.
-- Every request comes to one outcome: its own, or ``superseded`` where a later one asks for something else.
-- A plan whose load failed for memory is replaced once by the one that takes less, if it brought one.
+An input that belongs to an earlier launch changes nothing.  A switch remembers the last plan that served, and
+goes back to it once if the new one fails.  Of all that is asked for while a server leaves, the last counts;
+but a sleep does not undo a stop.  Every request comes to one outcome: its own, or ``superseded``.  A plan
+whose load failed for memory is replaced once by the one that takes less, if it brought one.
 """
 
 from __future__ import annotations
@@ -62,10 +59,8 @@ class Command:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    What the request with this ``id`` came to.
-
-    ``profile`` and ``digest`` are of the plan that runs now or that failed, and of the plan that was asked
-    for where the request was superseded; ``by`` is the request that replaced it then.
+    What the request with this ``id`` came to, or ``by`` which other one it was superseded.  ``profile`` and
+    ``digest`` are of the plan that runs now or that failed, or that was asked for and superseded.
     """
 
     result: Result
@@ -80,10 +75,8 @@ class Outcome:
 @dataclass(slots=True)
 class Lifecycle:
     """
-    One server's state and memory.  `handle` is the only way in; the fields are for reading.
-
-    ``jitter`` gives a fraction 0..1 per call; at most a tenth is added to a backoff, so that two
-    servers that fail together do not come back together.
+    One server's state and memory.  `handle` is the only way in; the fields are for reading.  ``jitter`` gives
+    0..1 per call; up to a tenth is added to a backoff, so that two servers do not come back together.
     """
 
     jitter: Callable[[], float]
@@ -111,12 +104,8 @@ class Lifecycle:
 
     def handle(self, happened: Input, now: float) -> list[Command]:
         """
-        Judge one input, change state, and say what to do; ``now`` is monotonic seconds.
-
-        A request for which there is nothing to do changes nothing: it shares the outcome that is under way,
-        or there is one already.  `decided` has the outcomes.
-
-        Raises IllegalEvent for a pair that the table does not have.
+        Judge one input and say what to do; ``now`` is monotonic seconds.  Raises IllegalEvent.  A request for
+        which there is nothing to do shares the outcome that is under way, or there is one (see `decided`).
         """
         event = self._judge(happened, now)
         if event is None:
@@ -125,8 +114,7 @@ class Lifecycle:
             return []
         row = TABLE[self.state].get(event)
         if row is None:
-            msg = f"{event.value!r} while {self.state.value}"
-            raise IllegalEvent(msg)
+            raise IllegalEvent(f"{event.value!r} while {self.state.value}")
         if isinstance(happened, Request):
             self._take_over(happened)
         self._remember(event, happened)
@@ -357,15 +345,13 @@ class Lifecycle:
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
         self.proven = self.plan
-        self.why = degraded or self._what_is_adjusted()
+        adjustment = self.plan.adjustment if self.plan else ""
+        self.why = degraded or (f"with {adjustment}" if adjustment else "")
         self._fallback = None
         if self._rolled_back is not None:
             self._settle("rolled back", self._rolled_back.message, self._rolled_back.hint)
         else:
             self._settle("degraded" if degraded else "ready", self.why)
-
-    def _what_is_adjusted(self) -> str:
-        return f"with {self.plan.adjustment}" if self.plan and self.plan.adjustment else ""
 
     def _remember_failure(self, event: Event) -> None:
         assert self.failure is not None

@@ -6,11 +6,7 @@ LINE_BYTES = 64 * 1024
 
 
 class LineSplitter:
-    """
-    Splits at newlines and, in a flood without any, after `limit_bytes`; never holds more than that.
-
-    A carriage return before the newline is dropped (Windows writes one).
-    """
+    """Splits at newlines, Windows' too, and, in a flood without any, after `limit_bytes`."""
 
     def __init__(self, limit_bytes: int = LINE_BYTES) -> None:
         self._limit = limit_bytes

@@ -1,8 +1,7 @@
 """
-A server that outlived its daemon.
+A server that outlived its daemon, and so holds the generation lock that it has inherited.
 
-The generation lock is inherited by the child: if it is held while no daemon runs, a child of an earlier
-daemon still lives.  It is stopped only if the record proves who it is; otherwise nothing is touched.
+It is stopped only if the record proves who it is; otherwise nothing is touched.
 """
 
 from __future__ import annotations
@@ -30,9 +29,8 @@ KILL_SECONDS = 5.0
 
 def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -> Lock:
     """
-    The lock that our child will inherit; an orphan that holds it is stopped first.
-
-    Raises StartFailed if it is held by a process that cannot be proved to be ours.
+    The lock that our child will inherit; an orphan that holds it is stopped first.  Raises StartFailed if it
+    is held by a process that cannot be proved to be ours.
     """
     lock = _take(path)
     if lock is not None:
@@ -59,9 +57,8 @@ def _take(path: Path) -> Lock | None:
 
 def end_holder(identity: Identity, path: Path, grace_seconds: float) -> Lock | None:
     """
-    TERM, wait, KILL, wait: whether it is gone is told by its lock, not by its pid.
-
-    The lock, ours now; None where it is still held.  Only a process of this identity is signalled.
+    TERM, wait, KILL, wait: whether it is gone is told by its lock, not by its pid.  The lock, ours now; None
+    where it is still held.  Only a process of this identity is signalled.
     """
     for number, seconds in ((signal.SIGTERM, grace_seconds), (_FORCEFUL, KILL_SECONDS)):
         _signal(identity, number)

@@ -21,9 +21,8 @@ Listener = Callable[[str], None]
 
 class OutputLog:
     """
-    Takes chunks as they come from the pipe; never raises, never blocks on a full disk.
-
-    A line in the file is ``2026-11-20T20:33:01.123Z `` and the bytes that the server wrote.
+    Takes chunks as they come from the pipe; never raises, never blocks on a full disk.  A line in the file is
+    ``2026-11-20T20:33:01.123Z `` and the bytes that the server wrote.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class OutputLog:
         self._secrets: tuple[bytes, ...] = ()
         self._listeners: list[Listener] = []
         self.bytes_seen = 0
-        self.lines_seen = 0
         self.dropped_bytes = 0
 
     @property
@@ -59,7 +57,6 @@ class OutputLog:
     def begin_run(self, secrets: Iterable[str] = ()) -> None:
         """
         A new launch: the log of the one before is kept beside it, and its lines leave the short memory.
-
         `secrets` reach neither the file nor anybody who listens.
         """
         self.end_run()
@@ -96,7 +93,6 @@ class OutputLog:
         if not lines:
             return
         lines = [self._redact(line) for line in lines]
-        self.lines_seen += len(lines)
         stamp = _stamp(self._wall_clock())
         self.dropped_bytes += self._file.write(b"".join(b"%b%b\n" % (stamp, line) for line in lines))
         for line in lines:

@@ -43,10 +43,9 @@ if sys.platform == "linux":
     def _listens(pids: tuple[int, ...], port: int) -> bool | None:
         inodes = _inodes(port)
         try:
-            held = any(inode in inodes for pid in pids for inode in _sockets(pid))
+            return any(inode in inodes for pid in pids for inode in _sockets(pid))
         except PermissionError:
             return None
-        return held
 
     def _listener(port: int) -> int | None:
         inodes = _inodes(port)
@@ -90,10 +89,10 @@ else:
 
         try:
             held = [
-                getattr(connection.laddr, "port", None)
+                getattr(each.laddr, "port", None)
                 for pid in pids
-                for connection in psutil.Process(pid).net_connections(kind="tcp")
-                if connection.status == psutil.CONN_LISTEN
+                for each in psutil.Process(pid).net_connections(kind="tcp")
+                if each.status == psutil.CONN_LISTEN
             ]
         except psutil.NoSuchProcess:
             return False
@@ -105,12 +104,9 @@ else:
         import psutil  # noqa: PLC0415 - see above
 
         with contextlib.suppress(psutil.Error):  # macOS tells this to root only
-            for connection in psutil.net_connections(kind="tcp"):
-                if (
-                    connection.status == psutil.CONN_LISTEN
-                    and getattr(connection.laddr, "port", None) == port
-                ):
-                    return connection.pid
+            for each in psutil.net_connections(kind="tcp"):
+                if each.status == psutil.CONN_LISTEN and getattr(each.laddr, "port", None) == port:
+                    return each.pid
         return None
 
     def _owner(pid: int) -> Owner:

@@ -76,13 +76,10 @@ class Hold:
 
 class Server:
     """
-    One supervised llama-server.
+    One supervised llama-server; ``target`` is the way to it while one runs.
 
-    ``lock`` is inherited by the child, so that a later daemon knows whether this one's child still
-    lives.  ``on_change`` is called after every transition.  ``under_way`` tells how many requests are being
-    answered; whoever counts them calls `drained` when the last one has ended.
-
-    ``target`` is the way to llama-server while one runs.
+    ``lock`` is inherited by the child, so that a later daemon knows of it.  ``on_change`` is called after
+    every transition.  ``under_way`` tells how many requests are being answered.
     """
 
     def __init__(
@@ -302,7 +299,15 @@ class Server:
             self._inbox.tell(Exited(launch, Diagnosis("spawn", str(error), error.hint, retryable=False)))
             return
         self.child, self.target = child, target
-        self._watcher = self._new_watcher(launch, plan, child, target)
+        self._watcher = Watcher(
+            plan,
+            child,
+            target,
+            self.output,
+            serves=partial(self._serves, launch, plan, child),
+            doubts=self._say_busy,
+            is_dead=partial(self._give_up, launch),
+        )
         self.memory.begin(child.identity.pid)
         self._on_change()  # the pid is known now: whoever reads the record can find the child
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
@@ -345,17 +350,6 @@ class Server:
         self.failed_at = time.time()
 
     # --- watching
-
-    def _new_watcher(self, launch: int, plan: LaunchPlan, child: Child, target: Target) -> Watcher:
-        return Watcher(
-            plan,
-            child,
-            target,
-            self.output,
-            serves=partial(self._serves, launch, plan, child),
-            doubts=self._say_busy,
-            is_dead=partial(self._give_up, launch),
-        )
 
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
         child.catch_up()  # it said what it computes on before it answered us

@@ -226,10 +226,7 @@ SIGNS: tuple[Sign, ...] = (
 
 CPU_FALLBACK: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"no usable GPU found"), "no usable GPU was found; gpu-layers is ignored"),
-    (
-        re.compile(r"CUDA driver version is insufficient"),
-        "the NVIDIA driver is too old for this engine",
-    ),
+    (re.compile(r"CUDA driver version is insufficient"), "the NVIDIA driver is too old for this engine"),
     (re.compile(r"no CUDA-capable device is detected"), "the NVIDIA driver sees no GPU"),
     (re.compile(r"failed to initialize (?:CUDA|ROCm|HIP)"), "the GPU's driver could not be initialised"),
     (re.compile(r"ggml_vulkan: No devices found"), "the Vulkan driver sees no GPU"),

@@ -112,11 +112,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
     State.FAILED: _DOWN,
     State.SLEEPING: {**_DOWN, Event.WAKE: _AGAIN},
     State.BACKOFF: {**_ON_ITS_WAY, Event.TIMER: _AGAIN},
-    State.PREPARING: {
-        **_ON_ITS_WAY,
-        **_FAILURES,
-        Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START)),
-    },
+    State.PREPARING: {**_ON_ITS_WAY, **_FAILURES, Event.CLEAR: (State.STARTING, (Do.SPAWN, Do.WATCH_START))},
     State.STARTING: {
         **_LOADING,
         **_FAILURES,
@@ -128,10 +124,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
         Event.DEGRADED: (State.DEGRADED, (Do.ARM_STABLE,)),
         Event.TIMER: (State.READY, (Do.CALM,)),
     },
-    State.DEGRADED: {
-        **_SERVING,
-        Event.TIMER: (State.DEGRADED, (Do.CALM,)),
-    },
+    State.DEGRADED: {**_SERVING, Event.TIMER: (State.DEGRADED, (Do.CALM,))},
     State.DRAINING: {
         **_WENT,
         **_leaving(State.DRAINING),

@@ -1,7 +1,6 @@
 """
-Asks one launch's llama-server how it is: until it is ready, and then whether it still lives.
-
-Decides nothing about it: what is found goes to whoever watches.
+Asks one launch's llama-server how it is: until it is ready, and then whether it still lives.  Decides nothing
+about it: what is found goes to whoever watches.
 """
 
 from __future__ import annotations
@@ -28,10 +27,8 @@ SLOWEST_START_PROBE_SECONDS = 0.5
 
 class Watcher:
     """
-    One launch's.  ``plan`` is the plan as it was launched, ``target`` the way to its server.
-
-    ``serves()`` is called once, when it is ready; ``doubts(text)`` after each look at one that is, with
-    "" where there is no doubt; ``is_dead(kind, message)`` when it has to go, and then no more.
+    One launch's.  ``serves()`` is called once, when it is ready; ``doubts(text)`` after each look at one that
+    is; ``is_dead(kind, message)`` when it has to go, and then no more.
     """
 
     def __init__(
@@ -82,7 +79,7 @@ class Watcher:
     async def _until_ready(self) -> None:
         """Probe /health until it is ready, ever more slowly; give up on it without progress."""
         health, pause = self._plan.health, FIRST_PROBE_SECONDS
-        watch = Watch.begin(health, self._evidence(), time.monotonic())
+        watch = Watch(health, self._evidence(), time.monotonic())
         while True:
             answer = await probe(self._target, "/health", timeout_seconds=health.timeout_seconds)
             if answer.outcome == "ok" and self._is_ours():
@@ -97,7 +94,7 @@ class Watcher:
     async def _while_alive(self) -> None:
         """Probe through the inference queue; a server that answers slowly because it works is left alone."""
         health, path = self._plan.health, self._plan.liveness_path or "/health"
-        watch = Watch.begin(health, self._evidence(), time.monotonic())
+        watch = Watch(health, self._evidence(), time.monotonic())
         while True:
             await asyncio.sleep(health.interval_seconds)
             answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)

@@ -78,13 +78,6 @@ def test_nobody_there_is_said_with_what_to_do(at):
     assert "start" in error.value.hint
 
 
-def test_it_leaves_nothing_behind(at):
-    asyncio.run(served(at, lambda: None))
-    at.remove()
-    assert not at.path.exists()
-    at.remove()
-
-
 def test_a_wrong_token_gets_no_answer(tmp_path):
     at = TokenEndpoint(tmp_path / "control.json")
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from click.testing import CliRunner
@@ -21,7 +21,7 @@ from supervisor.cli.requests import requests
 from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen
 from supervisor.errors import NotRunning
-from supervisor.gateway.seen.activity import Activity, Request, to_json
+from supervisor.gateway.seen.activity import Activity, Request
 from supervisor.gateway.seen.exposition import ServerFigures, render
 from supervisor.gateway.seen.figures import Figures
 from supervisor.paths import Paths
@@ -222,7 +222,7 @@ class Daemon:
         request = json.loads(await reader.readline())
         self.heard.append(request)
         for batch in self.batches:
-            message = {"requests": [to_json(each) for each in batch], "final": batch is self.batches[-1]}
+            message = {"requests": [asdict(each) for each in batch], "final": batch is self.batches[-1]}
             writer.write(json.dumps(message).encode() + b"\n")
         writer.close()
 

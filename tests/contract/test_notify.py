@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from supervisor.daemon import client
+from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.manager import Manager, manager_in
 from supervisor.daemon.notify import Notify, notify_in, watchdog_seconds_in
 from supervisor.daemon.patience import Patience, with_patience
@@ -84,9 +85,12 @@ def daemon(played, tmp_path, asked, *, preload=True, **orders):
 def test_a_start_and_a_stop_are_told_in_order_and_by_the_daemon_itself(manager, tmp_path):
     with daemon(manager, tmp_path, plan(tmp_path)) as process:
         started = manager.until("READY")
+        control = endpoint(tmp_path / "home" / "run").path
+        assert control.exists()
         process.terminate()
         stopped = manager.until("STATUS", "p: stopped")
         assert process.wait(BOUND_SECONDS) == 0
+    assert not control.exists()
     assert keys(started) == ["STATUS", "READY"]
     said = [message["STATUS"] for message in started if "STATUS" in message]
     assert said[0] == "p: preparing"

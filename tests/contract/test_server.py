@@ -147,7 +147,7 @@ def promise(story):
 async def test_ready_is_said_only_when_the_model_is_loaded(test, tmp_path):
     gate = tmp_path / "loaded"
     starting = test.server.start(plan(tmp_path, load_gate=gate))
-    await test.until(lambda: test.server.state is State.STARTING and test.server.output.lines_seen)
+    await test.until(lambda: test.server.state is State.STARTING and test.server.output.bytes_seen)
     assert not starting.done()
     gate.touch()
     assert (await starting).result == "ready"
@@ -260,7 +260,7 @@ async def test_a_second_term_is_enough_for_a_server_that_wants_two(test, tmp_pat
 @promise
 async def test_a_stop_during_the_load_is_a_stop_and_no_failure(test, tmp_path):
     starting = test.server.start(plan(tmp_path, load_gate=tmp_path / "never"))
-    await test.until(lambda: test.server.state is State.STARTING and test.server.output.lines_seen)
+    await test.until(lambda: test.server.state is State.STARTING and test.server.output.bytes_seen)
     assert (await test.server.stop()).result == "stopped"
     assert (await starting).result == "superseded"
     assert test.server.lifecycle.failure is None

@@ -155,7 +155,7 @@ def test_stop_now_ends_it(paths, capsys, deaf):
 def test_stop_now_ends_a_daemon_that_has_no_socket_any_more(paths, monkeypatch):
     monkeypatch.setattr("supervisor.cli.control.EXIT_SECONDS", 0.3)
     with silent_daemon(paths) as child:
-        endpoint(paths.runtime).remove()
+        endpoint(paths.runtime).path.unlink()
         assert main(["stop"]) == 1
         assert child.poll() is None
         assert main(["stop", "--now"]) == 0

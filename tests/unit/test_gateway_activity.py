@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.seen.activity import Activity, Request, to_json
+from supervisor.gateway.seen.activity import Activity, Request
 
 from ..fakes.asked import a_chat
 
@@ -83,6 +83,6 @@ def test_what_is_kept_is_short_and_printable(model, note):
 
 
 def test_a_request_is_json_with_all_its_fields():
-    told = json.loads(json.dumps(to_json(ONE)))
+    told = json.loads(json.dumps(asdict(ONE)))
     assert Request(**told) == ONE
     assert told["prompt_tokens"] is None

@@ -15,7 +15,7 @@ IDLE = Evidence(100, 5.0)
 
 
 def watch(evidence=IDLE):
-    return Watch.begin(POLICY, evidence, now=0.0)
+    return Watch(POLICY, evidence, now=0.0)
 
 
 def test_loading_may_take_long_as_long_as_something_happens():

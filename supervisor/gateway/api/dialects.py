@@ -1,9 +1,8 @@
 """
 What we say ourselves, in the words of the API that a client speaks.  Pure.
 
-OpenAI's shape with the types that llama-server uses (its ``format_error_response``) and OpenAI's where it has
-none; Anthropic's shape and types (https://docs.claude.com/en/api/errors).  Both packages choose their
-exception by the status and show ``message``.
+OpenAI's shape with the types of llama-server's ``format_error_response``; Anthropic's shape and types
+(https://docs.claude.com/en/api/errors).  Both packages choose their exception by the status.
 """
 
 from __future__ import annotations
@@ -18,27 +17,17 @@ from ..head import Header
 
 Dialect = Literal["openai", "responses", "anthropic"]
 
-_OPENAI: Final = {
+_BOTH: Final = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     408: "timeout_error",
     429: "rate_limit_error",
-    501: "not_supported_error",
-    503: "unavailable_error",
     504: "timeout_error",
 }
-_ANTHROPIC: Final = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",  # what its clients try again, as they do 529
-    504: "timeout_error",
-    529: "overloaded_error",
-}
+_OPENAI: Final = {**_BOTH, 501: "not_supported_error", 503: "unavailable_error"}
+_ANTHROPIC: Final = {**_BOTH, 413: "request_too_large", 503: "overloaded_error", 529: "overloaded_error"}
+"""Its clients try again what is overloaded."""
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -89,11 +78,7 @@ def answer(
 
 
 def broken_event(message: str, dialect: Dialect) -> bytes:
-    """
-    The event that ends a stream so that nobody takes it for whole.
-
-    It begins with an empty line, which is nothing between two events and ends one that was cut.
-    """
+    """Ends a stream so that nobody takes it for whole; its first, empty line ends an event that was cut."""
     trouble = Trouble(502, "stream_broken", message)
     if dialect == "anthropic":
         return b"\n\nevent: error\ndata: %s\n\n" % _json(_anthropic(trouble))

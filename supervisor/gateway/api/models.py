@@ -47,25 +47,23 @@ def model_document(document: Mapping[str, Any], name: str) -> Entry | None:
 
 def _entries(offers: Iterable[Offer], created: int) -> list[Entry]:
     taken: set[str] = set()
-    entries = []
+    entries: list[Entry] = []
     for offer in offers:
         names = [name for name in offer.names if name.casefold() not in taken]
         taken.update(name.casefold() for name in names)
         if names:
-            entries.append(_entry(offer, names, created))
+            entries.append(
+                {
+                    "id": names[0],
+                    "object": "model",
+                    "created": created,
+                    "owned_by": "goss-supervisor",
+                    "aliases": names[1:],
+                    "profile": offer.profile,
+                    "description": offer.description,
+                }
+            )
     return entries
-
-
-def _entry(offer: Offer, names: list[str], created: int) -> Entry:
-    return {
-        "id": names[0],
-        "object": "model",
-        "created": created,
-        "owned_by": "goss-supervisor",
-        "aliases": names[1:],
-        "profile": offer.profile,
-        "description": offer.description,
-    }
 
 
 def _for_ui(entry: Entry) -> Entry:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from ...plan.listen import Offer
 from ...profile.definition import Effort
 
-_EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
+EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,8 @@ class Names:
 
     def meant(self, model: str | None) -> Meant | None:
         """
-        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.
-
-        ``None`` is a name that nobody has, where such are rejected.
+        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  ``None`` is a name
+        that nobody has, where such are rejected.
         """
         if not model:
             return _ACTIVE
@@ -47,6 +46,6 @@ class Names:
         if (profile := self._profiles.get(name)) is not None:
             return Meant(profile)
         base, colon, suffix = name.rpartition(":")
-        effort = _EFFORTS.get(suffix) if colon else None
+        effort = EFFORTS.get(suffix) if colon else None
         profile = self._profiles.get(base) if effort else None
         return Meant(profile, effort) if profile is not None or self._takes_unknown else None

@@ -1,13 +1,12 @@
 """
 A request's body as the profile that answers wants it: parameters taken out, put in, and the effort.  Pure.
 
-The body is taken apart at its top level only and put together again, so numbers of any size, and whatever
-llama-server may find fault with, arrive as they were sent.  What is not a JSON object passes unchanged.
+The body is taken apart at its top level only, so whatever llama-server may find fault with arrives as it was
+sent.  What is not a JSON object passes unchanged.
 
-Where llama-server b11434 looks for an effort (``oaicompat_chat_params_parse`` and the converters before it):
-``reasoning_effort`` for chat; ``reasoning.effort`` for responses, which it turns into that; and
-``chat_template_kwargs.reasoning_effort`` for all, the only one for Anthropic's messages and in older builds.
-The first two win over the third.
+llama-server b11434 (``oaicompat_chat_params_parse``) takes an effort from ``reasoning_effort`` for chat, from
+``reasoning.effort`` for responses, and after these from ``chat_template_kwargs.reasoning_effort``, the only
+one for Anthropic's messages and in older builds.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Final
 from ...plan.types import Parameters
 from ...profile.definition import Effort
 from .dialects import Dialect
+from .names import EFFORTS
 from .peek import members, text_of
 from .routes import Route
 
@@ -28,13 +28,8 @@ _CHATTING: Final = frozenset(
 _EFFORT: Final = b"reasoning_effort"
 _TEMPLATE: Final = b"chat_template_kwargs"
 _ANTHROPIC_EFFORT: Final = b"output_config"
-_ANTHROPIC_EFFORTS: Final[dict[str, Effort]] = {
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",  # the most that a template knows
-    "max": "high",
-}
+_ANTHROPIC_EFFORTS: Final[dict[str, Effort]] = {**EFFORTS, "xhigh": "high", "max": "high"}
+"""A template knows no more than high."""
 _PLACES: Final[dict[Dialect, tuple[tuple[bytes, ...], ...]]] = {
     "openai": ((_EFFORT,), (_TEMPLATE, _EFFORT)),
     "responses": ((b"reasoning", b"effort"), (_EFFORT,), (_TEMPLATE, _EFFORT)),
@@ -59,7 +54,6 @@ def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, rout
 def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bytes:
     """
     As it is to be sent.  ``effort`` is what the suffix of the model's name said, and is taken off that name.
-
     It wins over what the request says elsewhere, and that over the profile's ``reasoning_effort``.
     """
     fields = _fields(body)

@@ -29,17 +29,14 @@ _VALUE: Final = re.compile(
     _SPACE + rb":" + _SPACE + rb'("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^ \t\n\r",:{}\[\]]++|[\[{])', re.DOTALL
 )
 _GROUPS: Final = frozenset((b"{", b"["))
-_BRACKETS: Final = ((b"{", 1), (b"[", 1), (b"}", -1), (b"]", -1))
 _MOST_TRIES: Final = 8
-_STEP: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+_STEP: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
 def members(body: bytes) -> dict[bytes, slice] | None:
     """
-    Where the value of each key lies; of one that is doubled the last, as nlohmann's parser takes it.
-
-    ``None`` for what is not an object.  Values are not looked into: what is wrong there is llama-server's to
-    say.
+    Where the value of each key lies (the last of one that is doubled, as for nlohmann's parser); None for
+    what is no object.  Values are not looked into: what is wrong there is llama-server's to say.
     """
     plain = _without_escaped_quotes(body)
     found: dict[bytes, slice] = {}
@@ -59,10 +56,8 @@ def members(body: bytes) -> dict[bytes, slice] | None:
 
 def top_level(body: bytes, name: bytes) -> bytes | None:
     """
-    The value of that key as it stands there.  Quick: most such keys stand near the beginning or the end.
-
-    How deep a key lies is counted from the end of the body that is nearer.  That is right where the body is
-    JSON; llama-server refuses what is not.
+    The value of that key as it stands there.  Quick: most such keys stand near the beginning or the end, and
+    how deep one lies is counted from the nearer.  That is right for JSON; llama-server refuses what is not.
     """
     quoted = b'"%s"' % name
     at = body.rfind(quoted)
@@ -98,7 +93,7 @@ def _is_at_top(body: bytes, start: int, end: int) -> bool:
     before = start <= len(body) - end
     plain = _without_escaped_quotes(body[:start] if before else body[end:])
     structure = _STRING.sub(b"", plain)
-    depth = sum(structure.count(bracket) * step for bracket, step in _BRACKETS)
+    depth = sum(structure.count(bracket) * step for bracket, step in _STEP.items())
     return depth == (1 if before else -1)
 
 
@@ -115,13 +110,11 @@ def _without_escaped_quotes(body: bytes) -> bytes:
 def _value_end(plain: bytes, member: re.Match[bytes]) -> int:
     """The end of the text where a bracket is not closed: nothing can follow there."""
     at = member.end()
-    depth = 1 if plain[member.start(2)] in _STEP else 0
+    depth = 1 if member[2] in _GROUPS else 0
     while depth:
-        bracket = _TO_BRACKET.match(
-            plain, at
-        )  # from here and no further on: a search could begin in a string
+        bracket = _TO_BRACKET.match(plain, at)  # and no further on: a search could begin in a string
         if bracket is None:
             return len(plain)
         at = bracket.end()
-        depth += _STEP[plain[at - 1]]
+        depth += _STEP[plain[at - 1 : at]]
     return at

@@ -48,6 +48,10 @@ class Route:
     label: str
 
 
+def _both(*paths: str) -> tuple[str, ...]:
+    return (*paths, *(f"/v1{path}" for path in paths))
+
+
 _OURS: Final[tuple[tuple[str, tuple[str, ...], Own, Access], ...]] = (
     ("GET", ("/health", "/v1/health"), "health", "public"),
     ("GET", ("/supervisor/health",), "live", "public"),
@@ -58,38 +62,14 @@ _OURS: Final[tuple[tuple[str, tuple[str, ...], Own, Access], ...]] = (
     ("POST", ("/supervisor/unload",), "unload", "admin"),
 )
 _GENERATING: Final = (
-    "/completion",
-    "/completions",
-    "/v1/completions",
-    "/chat/completions",
-    "/v1/chat/completions",
-    "/responses",
-    "/v1/responses",
-    "/v1/messages",
-    "/infill",
-    "/embedding",
-    "/embeddings",
-    "/v1/embeddings",
-    "/rerank",
-    "/reranking",
-    "/v1/rerank",
-    "/v1/reranking",
-    "/v1/systemone",
-    "/audio/transcriptions",
-    "/v1/audio/transcriptions",
+    *("/completion", "/infill", "/embedding", "/v1/messages", "/v1/systemone"),
+    *_both("/completions", "/chat/completions", "/responses", "/embeddings"),
+    *_both("/rerank", "/reranking", "/audio/transcriptions"),
 )
 _SMALL: Final = (
-    "/tokenize",
-    "/detokenize",
-    "/apply-template",
-    "/chat/completions/input_tokens",
-    "/v1/chat/completions/input_tokens",
-    "/responses/input_tokens",
-    "/v1/responses/input_tokens",
-    "/v1/messages/count_tokens",
-    # these act on a request under way, and must not wait behind it
-    "/v1/chat/completions/control",
-    "/v1/stream",
+    *("/tokenize", "/detokenize", "/apply-template", "/v1/messages/count_tokens"),
+    *_both("/chat/completions/input_tokens", "/responses/input_tokens"),
+    *("/v1/chat/completions/control", "/v1/stream"),  # on a request under way: must not wait behind it
 )
 _LOOKING: Final[tuple[tuple[str, Access], ...]] = (
     ("/props", "inference"),
@@ -111,9 +91,7 @@ _ASSET: Final = re.compile(
 """Files of the web UI, which llama-server gives without a key too.  Its list differs from build to build."""
 _PLAIN_V1: Final = re.compile(r"/v1(?:/\w[\w.-]*)+", re.ASCII)
 
-_UNKNOWN: Final = Route(
-    access="admin", handler=None, dialect="openai", wakes=True, generates=False, label="other"
-)
+_UNKNOWN: Final = Route("admin", handler=None, dialect="openai", wakes=True, generates=False, label="other")
 _SLOT: Final = replace(_UNKNOWN, label="/slots/*")
 _NOT_OURS: Final = replace(_UNKNOWN, handler="unknown", wakes=False, label="/supervisor/*")
 _OTHER_METHOD: Final = replace(_NOT_OURS, handler="method")

@@ -32,12 +32,7 @@ def preflight(head: Head, rules: Rules) -> bool:
 
 
 def preflight_headers(head: Head, rules: Rules) -> tuple[Header, ...]:
-    """
-    Those of the answer 204 to a preflight.
-
-    The headers asked for are repeated: with credentials ``*`` is a name as any other, and it never covers
-    Authorization.
-    """
+    """Those of the answer 204.  Names are repeated: with credentials ``*`` is one as any other."""
     asked = head.get(b"access-control-request-headers") or b""
     names = asked if _NAMES.fullmatch(asked) else b"authorization, content-type, x-api-key"
     return (

@@ -1,26 +1,22 @@
 """
 Who may come in: by which host, from which page, with which key.  Pure.
 
-A web page can make its visitor's browser ask any address, that of this machine too.  Two things tell such
-requests from honest ones.  The Host header is the name by which the browser found us: one that is not this
-machine's is a stranger's name that was pointed here (DNS rebinding).  Origin and Sec-Fetch-Site, which no
-page can forge, say which page asks.
+A web page can make its visitor's browser ask any address, that of this machine too.  The Host header is the
+name by which the browser found us: one that is not ours was pointed here (DNS rebinding).  Origin and
+Sec-Fetch-Site, which no page can forge, say which page asks.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
+from ..api.routes import Access
 from ..head import Head, Header
 from .keyring import Keyring
 from .keys import Caller
-from .rules import Rules, host_is_allowed, normal_origin, rules_of
+from .rules import Rules, host_is_allowed, normal_origin
 
-__all__ = ["NOBODY", "STRANGER", "Access", "Caller", "Refusal", "Rules", "check", "rules_of"]
-
-Access = Literal["public", "inference", "admin"]
 NOBODY = Caller("", "admin")
 """Without a key where none is needed: the user of this machine, or whoever they let in."""
 STRANGER = Caller("", "inference")

@@ -19,11 +19,9 @@ LOOK_SECONDS = 1.0  # a key that is made or removed counts after this long at mo
 
 class Keyring:
     """
-    Asked for every request.
+    Asked for every request.  A file that cannot be understood changes nothing: the keys last known stay.
 
-    ``digests`` are of the keys that the profile gives: replace them when the door changes.  ``local`` is a
-    key that no file holds, for commands of the daemon's own user.  A file that cannot be understood changes
-    nothing: the keys last known stay.  ``clock`` gives seconds.
+    ``digests`` are of the keys that the profile gives.  ``local`` is a key for commands of its own user.
     """
 
     __slots__ = ("_clock", "_file", "_local_digest", "_looked", "_made", "_stamp", "digests", "local")
@@ -42,20 +40,12 @@ class Keyring:
 
     @property
     def is_empty(self) -> bool:
-        """
-        Whether nobody has made a key; ``local`` does not count.
-
-        A file that was never understood may hold some: it must not open the door.
-        """
+        """Whether nobody has made a key; a file that was never understood may hold some."""
         self._look()
         return self._made == () and not self.digests
 
     def find(self, secret: bytes) -> Caller | None:
-        """
-        Whose key this is.
-
-        In constant time: all keys are compared, whichever fits, and none of them before it is hashed.
-        """
+        """Whose key this is.  All are compared, by their hashes and in constant time, whichever fits."""
         self._look()
         sent, found = digest_of(secret), None
         for digest, caller in self._callers():

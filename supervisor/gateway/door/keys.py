@@ -8,8 +8,9 @@ import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from ...decoding import Rules, decode
 from ...errors import NotFound, UsageError
 from ...files import JsonFile
 
@@ -19,7 +20,10 @@ PROFILE, LOCAL = "profile", "local"
 
 _REMEDY = "Or delete it, and make new keys with goss-supervisor key add NAME."
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_RULES: Rules = {
+    "name": (_NAME.fullmatch, "a name"),
+    "digest": (re.compile(r"[0-9a-f]{64}").fullmatch, "a SHA-256"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,7 @@ def new_secret() -> str:
 
 
 def digest_of(secret: bytes) -> str:
-    """
-    SHA-256, in hexadecimal.
-
-    A slow hash such as scrypt protects what people think up.  256 random bits are found from their SHA-256
-    by nobody, and every request has to be checked.
-    """
+    """SHA-256, in hexadecimal: quick, and nobody finds 256 random bits from it."""
     return hashlib.sha256(secret).hexdigest()
 
 
@@ -70,11 +69,7 @@ class KeyFile:
         return _find(name, self.keys())
 
     def add(self, name: str, scope: Scope) -> str:
-        """
-        The secret of a new key, which is kept nowhere.
-
-        Raises UsageError for a name that cannot be, or is taken, and what `keys` raises.
-        """
+        """The secret, which is kept nowhere.  Raises UsageError for a name that cannot be, and as `keys`."""
         secret = new_secret()
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -106,18 +101,10 @@ def _render(keys: tuple[Key, ...]) -> dict[str, Any]:
 
 def _parse(document: dict[str, Any]) -> tuple[Key, ...]:
     """Raises ValueError, KeyError or TypeError for what is no document of ours."""
-    keys = tuple(_key(row) for row in document["keys"])
+    keys = tuple(decode(Key, row, _RULES) for row in document["keys"])
     if len({key.name for key in keys}) < len(keys):
         raise ValueError
     return keys
-
-
-def _key(row: dict[str, Any]) -> Key:
-    key = Key(**row)
-    known = _NAME.fullmatch(key.name) and _DIGEST.fullmatch(key.digest) and key.scope in get_args(Scope)
-    if not known or not isinstance(key.created, str):
-        raise ValueError
-    return key
 
 
 def _refuse(name: str, taken: list[str]) -> None:

@@ -36,11 +36,7 @@ class Rules:
 
 
 def rules_of(listen: Listen) -> Rules:
-    """
-    Once for each listen.
-
-    A Unix socket is nobody's network: its file's mode says who may use it, and no browser can ask it.
-    """
+    """A Unix socket is nobody's network: its mode says who may use it, and no browser can ask it."""
     hosts = [host.strip().removeprefix("[").removesuffix("]") for host in listen.host.split(",")]
     at_home = all(host.endswith(".sock") or _is_loopback(host) for host in hosts)
     needs_key: Needed = "once there is one" if at_home and not listen.keys else "always"

@@ -26,10 +26,8 @@ class BadAnswer(Exception):
 
 class Answer:
     """
-    One answer.  ``left`` counts down the bytes of a body whose length is known.
-
-    ``in_chunk`` says whether the last byte relayed was within a chunk: then nothing more can be said to the
-    client within the framing.
+    ``left`` counts down the bytes of a body of known length; ``in_chunk``: the last byte was within a chunk,
+    so that nothing more can be said to the client within the framing.
     """
 
     __slots__ = (
@@ -134,10 +132,7 @@ class Answer:
 
     def get(self, name: bytes) -> bytes:
         """The first header of that name, or nothing."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return next((value for key, value in self.headers if key == name), b"")
 
     def head_for_client(self, extra: tuple[Header, ...] = ()) -> bytes:
         """The status line and headers in our words."""

@@ -14,7 +14,6 @@ _FREE_CHUNKS, _SMALLEST_CHUNK = 1000, 16  # a body of many tiny chunks costs us 
 class ChunkedBody:
     """
     Fed with whatever arrives.  When ``done``, ``body`` is whole and ``rest`` belongs to the next request.
-
     Extensions and trailers are dropped.
     """
 

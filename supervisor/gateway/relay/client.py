@@ -1,10 +1,9 @@
 """
 Connections of clients: each reads requests, one after the other, and writes what it is told.
 
-A head is read and judged before its body.  A body is kept whole: it can be looked into, held while a model
-loads, and sent once more when a server dies; and llama-server gets it in one piece, however slowly it came.
-What the connection may cost is bounded: head and body by size, both by time, a request that follows too early
-by not being read, and a client that takes nothing by its deadline.  `Lobby` looks after all of them together.
+A head is judged before its body is read.  A body is kept whole: it can be looked into, held while a model
+loads, and sent once more when a server dies.  What a connection may cost is bounded: head and body by size
+and time, a request that follows too early by not being read, a client that takes nothing by its deadline.
 """
 
 from __future__ import annotations
@@ -62,11 +61,7 @@ class Host(Protocol):
 
 
 class Client(asyncio.Protocol):
-    """
-    One connection.
-
-    ``deadline`` is in the loop's seconds; when it has passed, who looks after all of them calls `expire`.
-    """
+    """When ``deadline``, in the loop's seconds, has passed, the lobby calls `expire`."""
 
     def __init__(self, host: Host, lobby: Lobby, loop: asyncio.AbstractEventLoop) -> None:
         self._host, self._lobby = host, lobby
@@ -164,7 +159,7 @@ class Client(asyncio.Protocol):
             return
         limit = self._lobby.settings.max_body_bytes
         if head.length is not None and head.length > limit:
-            self.refuse(_too_long(limit))
+            self.refuse(Trouble(413, "body_too_large", f"The body is longer than {limit} bytes."))
             return
         self._phase = "body"
         self._began = self._loop.time()
@@ -256,11 +251,7 @@ class Client(asyncio.Protocol):
         self.next_request(keep_alive=head.persists)
 
     def refuse(self, trouble: Trouble, *, keep_alive: bool = False) -> None:
-        """
-        In the shape of the API that the client speaks.
-
-        Where the body was not read nobody knows where the request ends, so the connection ends too.
-        """
+        """In the API's own shape.  Where the body was not read the connection ends too."""
         head, visit = self._head, self._visit
         self.write(
             answer(
@@ -275,11 +266,7 @@ class Client(asyncio.Protocol):
         self.next_request(keep_alive=keep_alive)
 
     def _close(self) -> None:
-        """
-        Our side is closed; theirs is read for a moment.
-
-        A close with unread data would reset the connection, and the client would never read the answer.
-        """
+        """Our side; theirs is read for a moment, since unread data would reset the connection."""
         self._phase = "linger"
         self._pending, self._body = b"", bytearray()
         self._let_go_of_body()
@@ -291,10 +278,8 @@ class Client(asyncio.Protocol):
 
     def break_off(self, event: bytes, *, reset: bool) -> None:
         """
-        End an answer that is not whole so that nobody can take it for whole.
-
-        The connection is closed within a chunked body or before its length is reached.  Where the close
-        itself would be the end of the body, it is ``reset``.
+        End an answer so that nobody can take it for whole: within its body, or by a ``reset`` where a plain
+        close would be the body's end.
         """
         self._exchange = None
         if self._phase == "gone":
@@ -336,11 +321,7 @@ class Client(asyncio.Protocol):
 
 
 class Lobby:
-    """
-    All connections of one gateway: how many, how much of their requests is kept, and who takes too long.
-
-    ``on_arrival`` is called for every new one.
-    """
+    """All connections of one gateway, and what they hold; ``on_arrival`` is called for every new one."""
 
     def __init__(self, on_arrival: Callable[[], None]) -> None:
         self.settings = Settings()
@@ -391,7 +372,3 @@ class Lobby:
 _NO_ROOM = Trouble(
     429, "queue_full", "The bodies of too many requests are held here already.", retry_seconds=RETRY_SECONDS
 )
-
-
-def _too_long(limit: int) -> Trouble:
-    return Trouble(413, "body_too_large", f"The body is longer than {limit} bytes.")

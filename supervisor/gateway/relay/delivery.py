@@ -22,11 +22,7 @@ _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
 
 
 class Delivery:
-    """
-    To one client, of the answer to one request.
-
-    ``has_written``: the client has seen something, if only that it waits; ``has_begun``: some of the answer.
-    """
+    """``has_written``: the client has something, if only a comment; ``has_begun``: some of the answer."""
 
     def __init__(self, client: Client, head: Head, dialect: Dialect, headers: tuple[Header, ...]) -> None:
         self._client = client
@@ -73,7 +69,8 @@ class Delivery:
         if self._held is None:
             self._client.write(data)
         elif self._is_announced:
-            self._break_off(_said_in(b"".join([*self._held, data])))
+            error = b"".join([*self._held, data])  # of llama-server, to a stream whose head is written
+            self._break_off(error.decode("utf-8", "replace")[:1000])
             return
         else:
             self._held.append(data)
@@ -93,12 +90,10 @@ class Delivery:
 
     def announce(self, text: str) -> None:
         """Tell a stream that waits how long it may take, as a comment that its client passes over."""
-        head = b"" if self._is_announced else self._stream_head()
+        head = (_STREAM_HEAD, *(b"%s: %s\r\n" % header for header in self._headers), b"\r\n")
+        said = chunk(waiting_comment(text))
+        self._client.write(said if self._is_announced else b"".join((*head, said)))
         self._is_announced = self.has_written = True
-        self._client.write(head + chunk(waiting_comment(text)))
-
-    def _stream_head(self) -> bytes:
-        return b"".join((_STREAM_HEAD, *(b"%s: %s\r\n" % header for header in self._headers), b"\r\n"))
 
     def fail(self, trouble: Trouble) -> None:
         """It cannot be answered: an error in the API's own shape, or a stream that breaks off."""
@@ -120,8 +115,3 @@ class Delivery:
             ends_with_connection = answer.framing != "length"
             fits = ends_with_connection and answer.is_stream
             self._client.break_off(event if fits else b"", reset=ends_with_connection)
-
-
-def _said_in(body: bytes) -> str:
-    """An error of llama-server to a stream whose head was written already."""
-    return body.decode("utf-8", "replace")[:1000]

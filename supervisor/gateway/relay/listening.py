@@ -7,14 +7,13 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError, StartFailed
 from ...plan.listen import Listen
 from ...server.address import bind_addresses
-from ...server.ground import unix_socket_problem, why_not_bound
+from ...server.ground import bound, unix_socket_problem, why_not_bound
 
 if TYPE_CHECKING:
     import ssl
@@ -37,11 +36,7 @@ class Listening:
         self._context = context
 
     def renew(self, at: Listen) -> None:
-        """
-        New connections get the certificate that lies there now.
-
-        Raises ConfigError, and the one before stays.
-        """
+        """New connections get the certificate that is there now.  Raises ConfigError; the old one stays."""
         if self._context is not None:
             _tls(at)  # a pair that does not fit would be half taken
             self._context.load_cert_chain(at.tls_certificate, at.tls_key)
@@ -55,46 +50,24 @@ class Listening:
 
 
 async def listen_at(at: Listen, protocol: Callable[[], asyncio.Protocol]) -> Listening:
-    """
-    Bind these addresses.
-
-    Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used.
-    """
+    """Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used."""
     loop = asyncio.get_running_loop()
     context = _tls(at) if at.tls_certificate else None
     if sys.platform != "win32" and at.host.endswith(".sock"):
         return await _at_socket_file(Path(at.host), protocol)
-    bound: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     try:
         for address in bind_addresses(at.host):
-            bound.append(_bind(address, at.port))  # noqa: PERF401 - those before one that fails are closed
+            sockets.append(bound(address, at.port, backlog=BACKLOG))  # noqa: PERF401 - see below
     except OSError as error:
-        for each in bound:
+        for each in sockets:
             each.close()
         problem = why_not_bound(error, at.host, at.port)
         raise StartFailed(problem.message, hint=problem.hint) from error
-    servers = [await loop.create_server(protocol, sock=each, backlog=BACKLOG, ssl=context) for each in bound]
+    servers = [
+        await loop.create_server(protocol, sock=each, backlog=BACKLOG, ssl=context) for each in sockets
+    ]
     return Listening(servers, context=context)
-
-
-def _bind(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if sys.platform == "win32":  # there REUSEADDR would let it share the port with a listener
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            with suppress(OSError):  # ``::`` means both, as it does for llama-server
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        bound.bind((address, port))
-        bound.listen(BACKLOG)  # here, so that somebody else's listener is found out now
-    except OSError:
-        bound.close()
-        raise
-    bound.setblocking(False)
-    return bound
 
 
 if sys.platform != "win32":

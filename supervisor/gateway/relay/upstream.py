@@ -1,13 +1,11 @@
 """
 Connections to llama-server, and the few that are kept for the next request.
 
-llama-server closes a connection after 5 s without a request, or after 100 of them (cpp-httplib's keep-alive).
-We let go of it earlier.  One that is closed in the very moment in which it is used is told from a server that
-died by ``was_used``: then the same request is sent again on a new one, and nobody notices.
+llama-server closes a connection after 5 s without a request, or after 100 of them (cpp-httplib's keep-alive);
+we let go of it earlier.  ``was_used`` tells one that is closed just as it is used from a server that died.
 
-What comes faster than some seventy pieces a second is read in gulps of 10 ms, less than a screen's frame, and
-of 20 ms while many such streams run at once: two system calls cost the same for one token as for four.  The
-first pieces of a stream never wait.
+What comes faster than some seventy pieces a second is read in gulps of 10 ms, and of 20 ms while many such
+streams run at once: two system calls cost the same for one token as for four.
 """
 
 from __future__ import annotations
@@ -31,9 +29,8 @@ _LONGEST_HEAD = 256 * 1024
 
 class Taker(Protocol):
     """
-    Who gets an answer: `begin` once, `go_on` for each piece, then `complete`; or at any time `lose`.
-
-    Before it, where a connection has to be made for it, `connected` or `unreachable`.
+    Who gets an answer: `begin` once, `go_on` for each piece, then `complete`; or at any time `lose`.  Before
+    it, where a connection has to be made for it, `connected` or `unreachable`.
     """
 
     def connected(self) -> None:
@@ -56,11 +53,7 @@ class Taker(Protocol):
 
 
 class Upstream(asyncio.Protocol):
-    """
-    One connection; it answers one request at a time.
-
-    After `cancel` its taker hears nothing more of it, however far it had come.
-    """
+    """Answers one request at a time.  After `cancel` its taker hears nothing more of it."""
 
     def __init__(self, pool: Pool, target: Target | None, taker: Taker) -> None:
         self._pool = pool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 KEPT = 1000
 _LONGEST_NAME = 80  # characters of what a client called the model: a name, not a place for a text
@@ -20,10 +20,8 @@ class Request:
     """
     One request that is over.
 
-    ``result``: answered by llama-server or by us, refused by us, cancelled by the client, broken in the
-    middle of its answer, or failed before it.  ``status`` is None where no answer was begun.
-    ``held_seconds`` is 0 for one that did not wait; the other times count from its arrival, waiting
-    included.  ``number`` is given by `Activity.add`.
+    ``result``: refused is by us, broken in the middle of an answer, failed before it.  ``status`` is None
+    where no answer was begun.  Times but ``held_seconds`` count from its arrival, waiting included.
     """
 
     number: int = 0
@@ -50,60 +48,41 @@ class Request:
     note: str = ""  # why it ended as it did, in a few words
 
 
-_FIELDS = tuple(field.name for field in fields(Request))
-
-
-def to_json(request: Request) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in _FIELDS}
-
-
 class Activity:
     """
-    The last ``size`` requests, numbered from 1 in the order in which they ended.
-
-    `changed` is set with the next request, and another event stands in its place from then on: who follows
-    takes the event first, then reads, then waits.
+    The last ``size`` requests, numbered from 1 in the order in which they ended.  `changed` is set with the
+    next one and replaced by another event: who follows takes the event first, then reads, then waits.
     """
 
     def __init__(self, size: int = KEPT) -> None:
         self._requests: deque[Request] = deque(maxlen=size)
-        self._count = 0
+        self.count = 0  # the number of the last one
         self.changed = asyncio.Event()
 
     def add(self, request: Request) -> None:
         """Keep it as it is: every request comes here, and hardly anybody looks."""
-        self._count += 1
+        self.count += 1
         self._requests.append(request)
         self.changed.set()
         self.changed = asyncio.Event()
 
-    @property
-    def count(self) -> int:
-        """The number of the last one."""
-        return self._count
-
     def since(self, number: int, last: int | None = None) -> list[Request]:
         """
-        Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.
-
-        They have their numbers, and their texts are cut to short printable ones, so that none gets by.
+        Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.  They
+        have their numbers, and their texts are cut to short printable ones, so that none gets by.
         """
-        missed = min(max(self._count - number, 0), len(self._requests))
+        missed = min(max(self.count - number, 0), len(self._requests))
         wanted = missed if last is None else min(missed, max(last, 0))
         first = len(self._requests) - wanted
         return [
-            _shown(request, self._count - wanted + place)
+            replace(
+                request,
+                number=self.count - wanted + place,
+                model=_printable(request.model, _LONGEST_NAME),
+                note=_printable(request.note, _LONGEST_NOTE),
+            )
             for place, request in enumerate(list(self._requests)[first:], 1)
         ]
-
-
-def _shown(request: Request, number: int) -> Request:
-    return replace(
-        request,
-        number=number,
-        model=_printable(request.model, _LONGEST_NAME),
-        note=_printable(request.note, _LONGEST_NOTE),
-    )
 
 
 def _printable(text: str, longest: int) -> str:

@@ -1,9 +1,8 @@
 """
 The answer to ``GET /metrics``: our figures in Prometheus' text format, and llama-server's own among them.
 
-prometheus_client is imported with the first scrape, and by nothing else: whichever part is asked for, its
-package imports all of itself, which takes 4.6 MB and 50 ms.  So `render` may be called in a thread; what it
-reads changes meanwhile in the loop, and each table is copied in one step before it is looked at.
+prometheus_client is imported with the first scrape, and by nothing else: it takes 4.6 MB and 50 ms.  `render`
+may be called in a thread: each table is copied in one step before it is looked at.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ...server.table import State
@@ -47,29 +47,14 @@ class ServerFigures:
 
 
 def render(figures: Figures, server: ServerFigures, upstream: bytes | None) -> bytes:
-    """
-    All of it, as `CONTENT_TYPE`.
-
-    ``upstream`` is llama-server's own answer, None where there was none.  What cannot be read of it is left
-    out, and ``goss_supervisor_upstream_metrics_up`` is 0.
-    """
+    """All of it, as `CONTENT_TYPE`; of ``upstream``, llama-server's own answer, what can be read."""
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
 
     theirs = _upstream(upstream, server.profile)
     told = _gauge("upstream_metrics_up", "Whether llama-server's own metrics stand below.", bool(theirs))
     families: list[Metric] = [*_of_requests(figures), *_of_profiles(figures), *_of_server(server), told]
-    registry: Any = _Collected([*families, *theirs])
+    registry: Any = SimpleNamespace(collect=lambda: [*families, *theirs])  # as much as there has to be
     return generate_latest(registry)
-
-
-class _Collected:
-    """As much of a registry as there has to be."""
-
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Sequence[Metric]:
-        return self._families
 
 
 def _of_requests(figures: Figures) -> Iterator[Metric]:
@@ -151,23 +136,18 @@ def _upstream(text: bytes | None, profile: str) -> list[Metric]:
     if len(names) < len(families) or any(name.startswith(_OURS) for name in names):
         return []
     for family in families:
-        _label(family, profile)
+        family.samples = [
+            each._replace(labels={**each.labels, "profile": profile}) for each in family.samples
+        ]
         if family.type == "counter" and f"# TYPE {family.name}_total " not in decoded:
             _as_gauge(family)
     return families
 
 
-def _label(family: Metric, profile: str) -> None:
-    family.samples = [
-        sample._replace(labels={**sample.labels, "profile": profile}) for sample in family.samples
-    ]
-
-
 def _as_gauge(family: Metric) -> None:
     """
-    A "counter" without ``_total``, as llama-server's ``n_tokens_max`` (b11434), which is none.
-
-    The parser has given it the ending, and dashboards look for the name that llama-server writes.
+    A "counter" without ``_total``, as llama-server's ``n_tokens_max`` (b11434): the parser adds the ending,
+    and dashboards look for the name that llama-server writes.
     """
     family.type = "gauge"
     family.samples = [sample._replace(name=sample.name.removesuffix("_total")) for sample in family.samples]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -66,39 +67,21 @@ class ProfileFigures:
 
 
 class Figures:
-    """
-    Of one daemon.
-
-    ``requests`` is by endpoint, status and profile; ``seconds`` by endpoint and profile.  The endpoints are
-    the labels of our routes and the profiles those that are offered, so there is a bound on both.
-    """
+    """By endpoint (our routes' labels), status and profile (those offered), so there is a bound on all."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, int | None, str], int] = {}
-        self.seconds: dict[tuple[str, str], Histogram] = {}
+        self.requests: Counter[tuple[str, int | None, str]] = Counter()
+        self.seconds: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.results: dict[Result, int] = dict.fromkeys(RESULTS, 0)
         self.held = 0
         self.replayed = 0
-        self.profiles: dict[str, ProfileFigures] = {}
+        self.profiles: dict[str, ProfileFigures] = defaultdict(ProfileFigures)
 
     def count(self, request: Request) -> None:
         """Add one request that is over."""
-        key = (request.endpoint, request.status, request.profile)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        self.requests[request.endpoint, request.status, request.profile] += 1
         self.results[request.result] += 1
         self.held += request.held_seconds > 0.0
         self.replayed += request.replayed
-        self._seconds(request.endpoint, request.profile).add(request.seconds)
-        self._profile(request.profile).count(request)
-
-    def _seconds(self, endpoint: str, profile: str) -> Histogram:
-        found = self.seconds.get((endpoint, profile))
-        if found is None:
-            found = self.seconds[endpoint, profile] = Histogram(SECONDS)
-        return found
-
-    def _profile(self, name: str) -> ProfileFigures:
-        found = self.profiles.get(name)
-        if found is None:
-            found = self.profiles[name] = ProfileFigures()
-        return found
+        self.seconds[request.endpoint, request.profile].add(request.seconds)
+        self.profiles[request.profile].count(request)

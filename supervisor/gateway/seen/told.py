@@ -1,10 +1,9 @@
 r"""
 What an answer says of itself at its end: tokens, and how fast they came.  Pure, and no parse of the whole.
 
-llama-server (b11434) writes ``timings`` last, after ``usage`` where it gives both; its Anthropic answers and
-whole Responses have only ``usage``.  So the last block of either name is the server's own word, also where a
-model chose the names in a tool's input before it.  What a model *says* cannot look like a block: quotes in a
-JSON string are escaped, and ``"usage\":{`` is another thing than ``"usage":{``.
+llama-server (b11434) writes ``timings`` last, after ``usage``; its Anthropic answers and whole Responses have
+only ``usage``.  So the last block of either name is the server's own word.  What a model *says* cannot look
+like one: quotes in a JSON string are escaped.
 """
 
 from __future__ import annotations
@@ -38,10 +37,8 @@ class Told:
 
 def told(tail: bytes, head: bytes = b"") -> Told:
     """
-    From the last `TAIL_BYTES` of a body as it was sent (JSON or SSE, chunk framing within), or fewer.
-
-    ``head`` is the first `HEAD_BYTES`: streams of Anthropic's API say there how long the prompt was, and
-    embeddings have nothing at their end.  Whatever is not said is None.
+    From the last `TAIL_BYTES` of a body as it was sent, chunk framing within.  ``head`` is its first
+    `HEAD_BYTES`: there Anthropic's streams tell the prompt, and embeddings all.  What is not said is None.
     """
     found = _told_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
     if found.prompt_tokens is not None:
@@ -73,9 +70,8 @@ def _timings(fields: Fields) -> Told:
 
 def _usage(fields: Fields) -> Told:
     """
-    OpenAI's and Responses' prompt is the whole one; Anthropic's ``input_tokens`` is without the cached.
-
-    A stream of Anthropic's begins with 0 for ``output_tokens``, which says nothing yet.
+    OpenAI's and Responses' prompt is the whole one; Anthropic's ``input_tokens`` is without the cached.  A
+    stream of Anthropic's begins with 0 for ``output_tokens``, which says nothing yet.
     """
     cached = _tokens(fields, b"cache_read_input_tokens")
     if cached is not None:

@@ -44,11 +44,7 @@ def press_ctrl_c(pid: int, console: Console) -> bool:
 
 
 def let_children_hear(console: Console) -> None:
-    """
-    Undo what a starter may have set: that Ctrl+C is ignored is inherited, by llama-server too.
-
-    A process is so when whoever started it ignored Ctrl+C, or made it a process group.
-    """
+    """Undo what a starter may have set: that Ctrl+C is ignored is inherited, by llama-server too."""
     console.SetConsoleCtrlHandler(None, False)
 
 

@@ -45,8 +45,7 @@ def bind_to_parent(parent: int) -> Callable[[], None]:
     """
     A function for the time between fork and exec: the kernel shall kill the child when `parent` dies.
 
-    The parent may be dead already when prctl is called.  Then the child has another parent by now, which
-    need not be pid 1 (user managers are subreapers); so it is compared with the one that is expected.
+    Where the parent is dead already the child has another one by now, which need not be pid 1 (subreapers).
     The signal hangs on the *thread* that forks: the daemon spawns from its only one.
     """
     prctl = ctypes.CDLL(None).prctl

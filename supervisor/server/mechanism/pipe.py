@@ -19,11 +19,9 @@ class Pipe:
     """
     Hands on what comes until nobody holds the writing end any more.
 
-    llama-server writes ten lines for each request, one by one.  They are let gather for a moment: a wake-up,
-    a read and a write for each of them would cost more than the request that they are about.
-
-    A grandchild in a session of its own may hold it for ever; so after the child's death `finish` reads
-    what is there and gives the rest a bounded time.
+    llama-server writes ten lines for each request, one by one; they are let gather for a moment, which is
+    cheaper.  A grandchild in a session of its own may hold the pipe for ever; so after the child's death
+    `finish` reads what is there and gives the rest a bounded time.
     """
 
     def __init__(self, fd: int, on_output: Callable[[bytes], None]) -> None:

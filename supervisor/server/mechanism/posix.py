@@ -72,31 +72,24 @@ def _popen(
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=writer,
-        close_fds=True,
-        pass_fds=inherit,
+        pass_fds=inherit,  # and no others
         start_new_session=OWN_GROUP,
         preexec_fn=_preparation(),  # noqa: PLW1509 - safe: the daemon has one thread only
     )
 
 
 def _preparation() -> Callable[[], None]:
-    """
-    What runs between fork and exec.  Only there can PR_SET_PDEATHSIG be set; everything it needs is looked
-    up before the fork.
-    """
-    bind = _no_binding
+    """What runs between fork and exec; all it needs is looked up before the fork."""
+    bind: Callable[[], None] | None = None  # then a later daemon finds it by the lock that it inherits
     if sys.platform == "linux":
         bind = bind_to_parent(os.getpid())
 
     def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core of a 60 GB process helps nobody
-        bind()
+        if bind is not None:
+            bind()
 
     return prepare
-
-
-def _no_binding() -> None:
-    """Where the system offers none: a later daemon finds the child by the lock that it inherits."""
 
 
 def _best_notice(pid: int, on_exit: Callable[[], None]) -> Notice:
@@ -134,10 +127,7 @@ class PosixChild:
                 self._notice.signal(number)
 
     def _sweep(self) -> None:
-        """
-        Kill its group.  The group's number is the child's pid, which nobody else can get before the child is
-        reaped: so this is done before, never after.
-        """
+        """Kill its group, whose number is its pid: before it is reaped, so that nobody else can have that."""
         if OWN_GROUP and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

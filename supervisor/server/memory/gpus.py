@@ -25,11 +25,7 @@ _MODEL = ("-m", "--model")  # the first option that we give: what stands before 
 
 
 async def are_free(plan: LaunchPlan, environ: Mapping[str, str]) -> bool:
-    """
-    Wait until each GPU has free what ``plan`` will hold of it, with a bound; whether it has.
-
-    True where nothing can be told: the load itself will.
-    """
+    """Whether each GPU has what ``plan`` will hold, waited for with a bound.  True where nobody can tell."""
     command, needed = _command(plan), gpus(plan)
     deadline = time.monotonic() + RELEASE_SECONDS
     while command and needed:

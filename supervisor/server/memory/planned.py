@@ -19,9 +19,8 @@ def difference(plan: LaunchPlan, held: Held) -> str:
     """
     One sentence where it is more than 5 % and 100 MiB, else empty; empty too where either is not known.
 
-    The cache of old prompts is in the plan at its full size and grows to that while the server works, so it
-    does not count as missing.  Beside a GPU nothing does: what its driver has pinned of the RAM is in no
-    figure of the process.
+    The cache of old prompts grows to its full size while the server works, so it does not count as missing.
+    Beside a GPU nothing does: what its driver has pinned of the RAM is in no figure of the process.
     """
     planned, real = plan.memory.get(RAM), held.all_bytes
     if planned is None or real is None:

@@ -34,11 +34,7 @@ class Remains:
         return cls(held, sample.room.available_bytes, now) if held else None
 
     def are_free(self, room: Room, needed_bytes: int | None, now: float) -> bool:
-        """
-        Most of it is available again, or what the next one needs is there anyway, or it has been long enough.
-
-        The memory of a GPU is not looked at here: see ``gpus``.
-        """
+        """Most of it is available again, or what the next needs is there, or it has been long."""
         available, total = room.available_bytes, room.total_bytes
         if available is None or total is None or now - self.gone >= RELEASE_SECONDS:
             return True

@@ -1,7 +1,6 @@
 """
-When memory is about to run out, in words.  Pure.
-
-A warning that has begun ends only at a distance from where it began (`CALM`), so that it does not flap.
+When memory is about to run out, in words.  Pure.  A warning that has begun ends only at a distance from where
+it began (`CALM`), so that it does not flap.
 """
 
 from __future__ import annotations

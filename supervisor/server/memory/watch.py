@@ -28,11 +28,7 @@ AGAIN_SECONDS = 0.1
 
 
 class MemoryWatch:
-    """
-    Of one server, launch after launch.  ``on_change`` is called when a warning begins or ends.
-
-    ``warnings`` are those that hold now.
-    """
+    """Of one server, launch after launch.  ``on_change`` is called when a warning begins or ends."""
 
     def __init__(
         self,
