@@ -14,7 +14,7 @@ from supervisor.errors import EXIT_DEGRADED, EXIT_INTERRUPTED, EXIT_OK, Supervis
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-GENERATED = ("clients", "commands", "lifecycle", "profiles", "troubleshooting")
+GENERATED = ("architecture", "clients", "commands", "lifecycle", "profiles", "troubleshooting")
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 
 _FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*$", re.MULTILINE | re.DOTALL)
