@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supervisor.hardware.detection import detect
+from supervisor.memory.accounts import Account, Pool
+from supervisor.memory.engine_figures import Taken
 from supervisor.memory.ledger import account
-from supervisor.memory.settings import settings_of
-from supervisor.memory.told import Taken
-from supervisor.memory.types import Account, Pool
-from supervisor.model.load import open_model
-from supervisor.model.model import Model
+from supervisor.memory.memory_settings import settings_of
+from supervisor.model.metadata import Model
+from supervisor.model.open import open_model
 from supervisor.options.parse import parse_arguments
 
 sys.path.insert(0, str(Path(__file__).parent.parent))

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from supervisor.model.load import open_model
+from supervisor.model.open import open_model
 
 RUNS, RUNS_OF_GGUF = 9, 3
 MEMORY = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-OURS = "from supervisor.model.load import open_model; from pathlib import Path\n"
+OURS = "from supervisor.model.open import open_model; from pathlib import Path\n"
 ROOT = str(Path(__file__).parent.parent)
 WRITE = (
     f"import sys; sys.path.insert(0, {ROOT!r})\n"

@@ -1,15 +1,15 @@
-"""Writes docs/lifecycle.md from the table in supervisor/server/table.py: python docs/make_lifecycle.py"""
+"""Writes docs/lifecycle.md from the table in supervisor/server/lifecycle_table.py: python docs/make_lifecycle.py"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.server.table import TABLE, Do, Event, State
+from supervisor.server.lifecycle_table import TABLE, Do, Event, State
 
 HEAD = """\
 # The life of one server
 
-Generated from the table in `supervisor/server/table.py` by `docs/make_lifecycle.py`; a test fails when
+Generated from the table in `supervisor/server/lifecycle_table.py` by `docs/make_lifecycle.py`; a test fails when
 this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
 change nothing.
 

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .download.partfile import PartFile
+from .download.transfer import PartFile
 from .engine.build import Build
-from .engine.choice.survey import survey
 from .engine.choose import find
-from .engine.means import Means
+from .engine.install_context import Means
+from .engine.survey import survey
 from .hardware.hardware import Hardware
 from .memory.fitting import fit
 from .model.locate import locate_whole
-from .model.model import Model
+from .model.metadata import Model
 from .paths import Paths
-from .prepare import means_of
+from .prepare.prepare import means_of
 from .profile.definition import Profile
 from .profile.resolve import resolve
 from .profile.store import ProfileStore

@@ -8,9 +8,9 @@ from pathlib import Path, PureWindowsPath
 from .errors import ConfigError, NetworkError
 from .memory.draft import MODEL as DRAFT
 from .model.demo import demo_path, ensure_demo
-from .model.load import open_model
 from .model.locate import locate, locate_whole
-from .model.model import Model
+from .model.metadata import Model
+from .model.open import open_model
 from .paths import Paths
 from .profile.definition import Profile
 from .progress import Progress

@@ -16,7 +16,7 @@ from pathlib import Path
 from supervisor.engine.choose import acquire
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
-from supervisor.prepare import means_of
+from supervisor.prepare.prepare import means_of
 from supervisor.profile.definition import Engine, Source
 
 NEWS_SECONDS = 10.0

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from supervisor.memory.told import Taken, read_table
+from supervisor.memory.engine_figures import Taken, read_table
 
 DEADLINE_SECONDS = 60.0
 AFTER_THE_TABLE = ("projected to use", "fitting params", "Host ")

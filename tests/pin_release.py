@@ -14,8 +14,8 @@ from pathlib import Path
 
 from supervisor.engine.catalogue.answers import Answers
 from supervisor.engine.catalogue.catalogue import read_release
-from supervisor.engine.catalogue.client import Client
 from supervisor.engine.catalogue.github import Access
+from supervisor.engine.catalogue.github_client import Client
 from supervisor.engine.catalogue.releases import Release
 
 

@@ -24,7 +24,7 @@ def try_address(profile: Profile) -> None:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             socket.create_server((address, listen.port), family=family).close()
     except OSError as error:
-        from ..server.ground import why_not_bound  # noqa: PLC0415 - every start comes by, few are refused
+        from ..server.preflight import why_not_bound  # noqa: PLC0415 - every start comes by, few are refused
 
         problem = why_not_bound(error, listen.host, listen.port)
         other = f"goss-supervisor start {profile.name} --set listen.port={listen.port + 1}"

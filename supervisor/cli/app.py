@@ -12,8 +12,8 @@ import click
 
 from .. import __version__
 from ..daemon.journal import ERROR, for_stderr
-from ..daemon.places import HELPER_VARIABLE
 from ..errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, PermissionDenied, SupervisorError
+from ..home.places import HELPER_VARIABLE
 from ..paths import settle_user_home
 from . import COMPLETING
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..daemon.places import early_log, make_folders
 from ..errors import EXIT_OK, ConfigError
+from ..home.places import early_log, make_folders
 from ..paths import Paths
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..daemon import client
 from ..errors import NetworkError, NotRunning
+from ..home import client
 from ..paths import Paths
 from .progress import waiting
 

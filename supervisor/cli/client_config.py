@@ -16,15 +16,15 @@ from ..clients.client_endpoint import (
     endpoint_of_profile,
 )
 from ..clients.recipes import CLIENTS, NAMES, find_client
-from ..daemon.places import keys_file
 from ..errors import UsageError
-from ..gateway.door.keys import KeyFile
+from ..gateway.auth.keys import KeyFile
+from ..home.places import keys_file
 from ..paths import Paths
+from ..prepare.default_profile import usual_profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..server.address import address_for_others
-from ..update.subject import running
-from ..usual import usual_profile
+from ..update.update_target import running
 from .common import completer, json_option, profile_option
 from .output import echo_json, echo_list
 

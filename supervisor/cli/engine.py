@@ -11,17 +11,17 @@ import click
 
 from ..engine import shelf
 from ..engine.catalogue.catalogue import number
-from ..engine.installed import Install, installed, key_of
-from ..engine.means import Means
+from ..engine.install_context import Means
+from ..engine.inventory import Install, installed, key_of
 from ..engine.official.runtime import prune
 from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
+from ..measure.comparison import Contest, Waiting, indented
 from ..paths import Paths
-from ..plan.types import LaunchPlan
-from ..prepare import means_of
+from ..plan.launch import LaunchPlan
+from ..prepare.prepare import means_of
 from ..progress import Progress, Silent
-from ..update.contest import Contest, Waiting, indented
-from ..update.news import News, look, record
-from ..update.subject import Subject, running_plan, subject_of
+from ..update.update_check import News, look, record
+from ..update.update_target import Subject, running_plan, subject_of
 from ..update.updater import Result, Updater
 from .common import json_option, profile_option
 from .engine_tables import available, chosen_tags, ls, path, survey

@@ -13,19 +13,19 @@ import click
 from ..engine import choose
 from ..engine.catalogue import pins
 from ..engine.catalogue.releases import REPOSITORY, Release
-from ..engine.choice.survey import Option
-from ..engine.choice.survey import survey as judged
-from ..engine.installed import Install, installed, key_of
-from ..engine.means import Means
+from ..engine.install_context import Means
+from ..engine.inventory import Install, installed, key_of
 from ..engine.released import DEFAULT, FLOATING, chosen_tag
 from ..engine.shelf import size_bytes
+from ..engine.survey import Option
+from ..engine.survey import survey as judged
 from ..errors import NotFound
 from ..paths import Paths
-from ..plan.types import LaunchPlan
-from ..prepare import means_of
+from ..plan.launch import LaunchPlan
+from ..prepare.prepare import means_of
 from ..progress import Silent
-from ..update.news import released
-from ..update.subject import Subject, running_plan, subject_of
+from ..update.update_check import released
+from ..update.update_target import Subject, running_plan, subject_of
 from .common import hardware_option, json_option, profile_option
 from .output import echo_json, echo_list, size, table
 

@@ -7,12 +7,12 @@ import sys
 import click
 
 from ..daemon.journal import WARNING, for_stderr
-from ..daemon.places import keys_file
-from ..gateway.door.keys import KeyFile
+from ..gateway.auth.keys import KeyFile
 from ..gateway.door.rules import rules_of
+from ..home.places import keys_file
 from ..paths import Paths
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
-from ..plan.types import LaunchPlan
 from ..server.address import address_for_others, is_any, url_of
 
 NAME = "default"

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..daemon.places import record_file
 from ..errors import DoesNotFit, UsageError
+from ..home.places import record_file
+from ..home.records import read_record
 from ..paths import Paths
 from ..server.address import is_socket_path, url_of
-from ..server.record import read_record
 from .address import try_address
 from .common import confirmed
 from .output import size
@@ -24,8 +24,8 @@ from .progress import waiting
 if TYPE_CHECKING:
     from ..hardware.hardware import Hardware
     from ..outlook import Outlook, Part
+    from ..plan.launch import LaunchPlan
     from ..plan.listen import Listen as GatewayListen
-    from ..plan.types import LaunchPlan
     from ..profile.definition import Listen, Profile
     from ..profile.matching import Fit
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from ..engine.catalogue import pins
-from ..engine.choice.survey import Option, survey
 from ..engine.flavours import family
+from ..engine.survey import Option, survey
 from ..errors import NotFound, UsageError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware

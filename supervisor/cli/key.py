@@ -6,9 +6,9 @@ from typing import get_args
 
 import click
 
-from ..daemon.places import keys_file
 from ..errors import SupervisorError
-from ..gateway.door.keys import KeyFile, Scope
+from ..gateway.auth.keys import KeyFile, Scope
+from ..home.places import keys_file
 from ..paths import Paths
 from .common import completer, json_option
 from .output import echo_json, echo_list

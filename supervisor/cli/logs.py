@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from ..daemon.places import daemon_log, server_logs
 from ..errors import NotFound
+from ..home.places import daemon_log, server_logs
 from ..paths import Paths
 from .common import json_option
 

@@ -14,15 +14,15 @@ import click
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
 from ..model.anatomy import formats, shares
 from ..model.hub import REPOSITORY, Hub
-from ..model.load import open_model
-from ..model.model import Model
+from ..model.local_models import OURS, Shelved, find, remove, shelved
+from ..model.metadata import Model
+from ..model.open import open_model
 from ..model.pull import pull
 from ..model.remote import hub_model
-from ..model.shelf import OURS, Shelved, find, remove, shelved
 from ..model.verify import Checked, verify
 from ..paths import Paths
-from ..plan.types import LaunchPlan
-from ..update.subject import running_plan
+from ..plan.launch import LaunchPlan
+from ..update.update_target import running_plan
 from .common import completer, json_option
 from .output import echo_json, echo_list, size, table
 from .progress import StderrProgress, waiting

@@ -16,12 +16,12 @@ from .common import hardware_option, json_option, parse_settings, profile_argume
 from .output import size, table
 
 if TYPE_CHECKING:
+    from ..memory.accounts import Account
     from ..memory.fitting import Fitted
-    from ..memory.types import Account
     from ..memory.verdict import Judgement
+    from ..plan.launch import LaunchPlan
     from ..plan.listen import Listen
-    from ..plan.types import LaunchPlan
-    from ..prepare import Preparation
+    from ..prepare.prepare import Preparation
 
 _HEADERS = ("memory", "needs", "free", "of", "weights", "context", "compute", "other", "says", "verdict")
 
@@ -41,7 +41,7 @@ def plan(profile: str, settings: tuple[str, ...], hardware_file: Path | None, as
 
 
 def show_plan(profile: str, settings: tuple[str, ...], hardware: Path | None = None, *, as_json: bool) -> int:
-    from ..prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
+    from ..prepare.prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     found = preview(profile, parse_settings(settings), Paths.from_environment(), hardware)
     click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found)))
@@ -49,8 +49,8 @@ def show_plan(profile: str, settings: tuple[str, ...], hardware: Path | None = N
 
 
 def _document(found: Preparation) -> dict[str, object]:
-    from ..plan.wire import public, public_listen  # noqa: PLC0415 - as above
-    from ..server.environment import SCRUBBED  # noqa: PLC0415
+    from ..plan.child_environment import SCRUBBED  # noqa: PLC0415
+    from ..plan.plan_json import public, public_listen  # noqa: PLC0415 - as above
 
     return {
         **public(found.plan),
@@ -64,8 +64,8 @@ def _document(found: Preparation) -> dict[str, object]:
 
 
 def _lines(found: Preparation) -> Iterator[str]:
+    from ..plan.child_environment import SCRUBBED  # noqa: PLC0415
     from ..plan.make import translation_lines  # noqa: PLC0415 - as above
-    from ..server.environment import SCRUBBED  # noqa: PLC0415
 
     plan = found.plan
     yield "# command"
@@ -97,8 +97,8 @@ def _gateway(plan: LaunchPlan, listen: Listen) -> Iterator[str]:
 
 
 def _environment(found: Preparation) -> dict[str, str]:
-    from ..daemon.places import private_config  # noqa: PLC0415 - as above
-    from ..server.environment import added_environment  # noqa: PLC0415
+    from ..home.places import private_config  # noqa: PLC0415 - as above
+    from ..plan.child_environment import added_environment  # noqa: PLC0415
 
     return added_environment(found.plan, private_config(Paths.from_environment()))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..daemon import client
+from ..home import client
 from ..paths import Paths
 from .common import json_option
 from .output import duration, table

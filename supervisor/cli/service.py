@@ -11,12 +11,12 @@ from dataclasses import asdict
 
 import click
 
-from ..daemon import client
 from ..errors import EXIT_OK, NotFound, NotRunning, StartFailed
+from ..home import client
 from ..paths import HOME_VARIABLE, Paths
-from ..service.chosen import chosen
+from ..service.contract import Manager, Request, Scope, Service, Status
 from ..service.ran import become
-from ..service.types import Manager, Request, Scope, Service, Status
+from ..service.this_system import chosen
 from .common import Function, json_option, profile_option
 from .outcome import show_outcome
 from .output import echo_json
@@ -166,7 +166,7 @@ def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_jso
 @click.option("--yes", is_flag=True)
 def prepare(*, profile: str, usual: bool, yes: bool) -> None:
     """As the service's own user: get the engine and the model, and show the first key where one is made."""
-    from ..daemon.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
+    from ..home.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
     from ..profile.matching import Fit  # noqa: PLC0415
     from .first_run import welcome  # noqa: PLC0415
     from .start import prepared, show_first_key  # noqa: PLC0415

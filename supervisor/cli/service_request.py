@@ -11,13 +11,13 @@ from shutil import which
 
 import click
 
-from ..daemon import client
 from ..errors import AlreadyRunning, NotFound, NotRunning, PermissionDenied, UsageError
+from ..home import client
 from ..paths import HOME_VARIABLE, Paths, named_home
 from ..profile.definition import Profile
 from ..service.account import is_root, make_home, prepare_as, user_of_system
+from ..service.contract import NAME, Manager, Request, Scope, Service
 from ..service.surroundings import kept, path_of_services
-from ..service.types import NAME, Manager, Request, Scope, Service
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME

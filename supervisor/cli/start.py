@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..daemon import client
 from ..daemon.journal import WARNING, for_stderr
 from ..daemon.notify import forget_manager
 from ..daemon.patience import with_patience
-from ..daemon.places import make_folders
 from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
+from ..home import client
+from ..home.places import make_folders
 from ..paths import Paths
 from .address import try_address
 from .as_service import have_a_voice, staying_down
@@ -28,7 +28,7 @@ from .outcome import show_outcome
 from .progress import StderrProgress, waiting_for_the_daemon
 
 if TYPE_CHECKING:
-    from ..prepare import Preparation
+    from ..prepare.prepare import Preparation
     from ..profile.definition import Profile
     from ..profile.matching import Fit
     from ..progress import Progress
@@ -133,7 +133,7 @@ def _orders(
     found: Preparation, *, foreground: bool, ready_fd: int | None = None, farewell: Sequence[str] = ()
 ) -> bytes:
     """``farewell`` is shown once it is ready, in the foreground."""
-    from ..plan.wire import listen_to_json, to_json  # noqa: PLC0415 - the daemon is spawned before that
+    from ..plan.plan_json import listen_to_json, to_json  # noqa: PLC0415 - the daemon is spawned before that
 
     listen = listen_to_json(found.listen) if found.listen else None
     orders = {"foreground": foreground, "ready_fd": ready_fd, "farewell": farewell}
@@ -149,7 +149,7 @@ def prepared(
     refuse: Callable[[Profile], None] | None = None,
 ) -> Preparation:
     """With all that it needs on disk; says what a person should know.  ``refuse`` may raise before that."""
-    from ..prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
+    from ..prepare.prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     with closing(StderrProgress()) as progress:  # what went wrong begins a line of its own
         heard = with_patience(progress, os.environ)
@@ -171,7 +171,7 @@ def show_first_key(paths: Paths, found: Preparation) -> None:
 
 def said_usual_profile(paths: Paths) -> Fit:
     """Where none is named; it is said which.  Raises NotFound where there is none."""
-    from ..usual import usual_profile  # noqa: PLC0415 - as in `prepared`
+    from ..prepare.default_profile import usual_profile  # noqa: PLC0415 - as in `prepared`
 
     usual = usual_profile(paths)
     click.echo(f"profile: {usual.name}, {usual.reason}", err=True)

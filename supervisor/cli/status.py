@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..daemon import client
-from ..daemon.places import record_file
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning
+from ..home import client
+from ..home.places import record_file
 from ..paths import Paths
 from .common import json_option
 from .output import duration, echo_json, echo_list, size
@@ -87,7 +87,7 @@ def _watch(paths: Paths, *, as_json: bool) -> int:
 
 def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     """No daemon: what its record says of the last one is still worth knowing."""
-    from ..server.record import read_record  # noqa: PLC0415 - only here, and ``status`` shall be quick
+    from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` shall be quick
 
     record = read_record(record_file(paths))
     failure = record.failure if record and record.state == "failed" else None

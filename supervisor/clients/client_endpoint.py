@@ -10,8 +10,8 @@ from typing import Literal
 from ..errors import ConfigError
 from ..options.option_values import OptionValue
 from ..options.parse import parse_arguments
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_loopback
-from ..plan.types import LaunchPlan
 from ..profile.definition import GatewaySettings, Profile
 from ..server.address import is_socket_path, url_host
 

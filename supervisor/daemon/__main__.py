@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AlreadyRunning, SupervisorError
+from ..home.control_socket import endpoint
+from ..home.identity import ourselves
+from ..home.places import daemon_lock, daemon_log, make_folders
 from ..locks import Lock, held_by
 from ..paths import Paths
-from ..plan.wire import from_json, listen_from_json
-from ..server.identity import ourselves
+from ..plan.plan_json import from_json, listen_from_json
 from .daemon import Daemon
-from .endpoint import endpoint
-from .manager import Manager, manager_in
 from .orders import take_orders
-from .places import daemon_lock, daemon_log, make_folders
-from .terminal import Terminal, handlers, terminal_on
+from .service_notify import Manager, manager_in
+from .terminal_log import Terminal, handlers, terminal_on
 
 log = logging.getLogger(__name__)
 

@@ -14,24 +14,24 @@ from typing import Any
 from .. import __version__
 from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
+from ..home.control_socket import Endpoint
+from ..home.places import SERVER, daemon_log, update_file
 from ..paths import Paths
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
-from ..plan.types import LaunchPlan
 from ..profile.definition import AutoUpdate
 from ..server.address import url_of
 from ..server.instance import Instance, iso
 from ..server.lifecycle import Outcome
-from ..server.table import SERVING, UNDER_WAY, State
-from ..server.vitals import vitals_of
-from .control import Control
-from .endpoint import Endpoint
+from ..server.lifecycle_table import SERVING, UNDER_WAY, State
+from ..server.process import vitals_of
+from .control_server import Control
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .listener import listen as listen_for_control
-from .manager import Manager
-from .places import SERVER, daemon_log, update_file
-from .updates import DAILY, Rhythm, keep_looking, news_in
+from .service_notify import Manager
+from .update_checks import DAILY, Rhythm, keep_looking, news_in
 
 log = logging.getLogger(__name__)
 

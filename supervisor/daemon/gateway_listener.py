@@ -16,17 +16,17 @@ from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
 from ..gateway.door.keyring import Keyring
 from ..gateway.gateway import Gateway
-from ..gateway.seen.activity import Activity
+from ..gateway.telemetry.activity import Activity
+from ..home.places import keys_file
 from ..paths import Paths
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
-from ..plan.types import LaunchPlan
 from ..server.address import is_socket_path
 from ..server.instance import Instance
 from ..server.key import api_key
 from ..server.lifecycle import Outcome
-from ..server.table import SERVING, State
+from ..server.lifecycle_table import SERVING, State
 from .helpers import SWITCH, Answer, why_not
-from .places import keys_file
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from .places import HELPER_VARIABLE
+from ..home.places import HELPER_VARIABLE
 
 log = logging.getLogger(__name__)
 

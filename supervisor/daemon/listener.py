@@ -8,8 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from ..files import write_json
-from .endpoint import Endpoint, TokenEndpoint
-from .places import private_folder
+from ..home.control_socket import Endpoint, TokenEndpoint
+from ..home.places import private_folder
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONGEST_LINE = 4 * 1024 * 1024

@@ -21,7 +21,7 @@ from ..progress import Progress
 from . import network
 from .meter import Meter
 from .network import HINT, PATIENT, Patience, Unreachable, host_of, wait_seconds
-from .partfile import Note, PartFile, digest_of, validator
+from .transfer import Note, PartFile, digest_of, validator
 
 if TYPE_CHECKING:
     import requests

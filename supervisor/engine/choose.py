@@ -14,9 +14,9 @@ from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.definition import Engine
 from .build import Build
 from .fitness import Wanted, wanted_number, why_not_embedded
-from .ground import ASKED, OFFERS, Ground, because, promised
-from .installed import Install
-from .means import Means
+from .install_context import Means
+from .inventory import Install
+from .local_engines import ASKED, OFFERS, Ground, because, promised
 from .pypi import compile as compiled
 from .pypi import embedded
 from .pypi.toolchain import FLAVOURS, flavour_for

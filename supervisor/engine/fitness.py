@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 from .build import Build
-from .installed import Install
+from .inventory import Install
 
 UNKNOWN = "unknown"
 

@@ -9,12 +9,12 @@ from ..profile.definition import Engine
 from .build import Build
 from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release
-from .choice.survey import Option, Survey, survey
 from .fitness import Wanted, why_not
 from .flavours import family
-from .ground import Ground, because, promised
-from .installed import Install, folder, key_of, read_record
-from .means import Means
+from .install_context import Means
+from .inventory import Install, folder, key_of, read_record
+from .local_engines import Ground, because, promised
+from .survey import Option, Survey, survey
 
 DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place
 FLOATING = ("stable", "nightly")

@@ -11,7 +11,7 @@ from stat import S_ISDIR
 from ..disk import cannot_write
 from ..errors import AlreadyRunning
 from ..locks import Lock
-from .installed import RECORD, Install
+from .inventory import RECORD, Install
 
 KEEP = 2  # tags of each repository that work
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 from ..server.diagnosis import Diagnosis
+from ..server.lifecycle_table import State
 from ..server.probe import Target
-from ..server.table import State
 
 
 class Backend(Protocol):

@@ -10,16 +10,16 @@ from typing import Literal, Protocol
 
 from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
-from .admission import Ticket
 from .api.dialects import Trouble
 from .api.peek import is_streaming
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
-from .head import Head
+from .http_heads import Head
 from .relay.answer import Answer
-from .relay.client import Client
+from .relay.client_connection import Client
 from .relay.delivery import Delivery
 from .relay.upstream import Pool, Upstream
-from .seen.activity import Result
+from .scheduler import Ticket
+from .telemetry.activity import Result
 from .visit import Visit
 
 log = logging.getLogger(__name__)

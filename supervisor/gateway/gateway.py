@@ -13,24 +13,24 @@ from collections.abc import Callable
 
 from ..plan.listen import Listen
 from ..profile.definition import GatewaySettings as Settings
-from ..server.table import State
-from .admission import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
-from .api import parameters
+from ..server.lifecycle_table import State
+from .api import body as parameters
 from .api.dialects import Trouble
 from .api.peek import text_of, top_level
 from .api.routes import model_of
 from .backends import Backend
 from .door.keyring import Keyring
-from .entrance import Entrance
+from .endpoints import OwnEndpoints, no_model
 from .exchange import Exchange, Wish
-from .head import Head
-from .own import OwnEndpoints, no_model
+from .http_heads import Head
+from .listener import Entrance
 from .progress import progress
-from .relay.client import RETRY_SECONDS, Client, Lobby
+from .relay.client_connection import RETRY_SECONDS, Client, Lobby
 from .relay.upstream import Pool
-from .seen.activity import Activity, Request
+from .scheduler import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
 from .seen.figures import Figures
 from .seen.records import record, refused
+from .telemetry.activity import Activity, Request
 from .visit import Visit, judge
 
 log = logging.getLogger(__name__)

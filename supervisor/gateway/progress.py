@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from ..plan.types import LaunchPlan
-from ..server.table import State
+from ..plan.launch import LaunchPlan
+from ..server.lifecycle_table import State
 from .backends import Backend
 
 

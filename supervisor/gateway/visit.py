@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from .api.dialects import Dialect, Trouble
 from .api.routes import Route, route_of
+from .auth.guard import STRANGER, Refusal, check
+from .auth.keys import Caller
 from .door.cors import cors_headers, preflight, preflight_headers
-from .door.guard import STRANGER, Refusal, check
 from .door.keyring import Keyring
-from .door.keys import Caller
 from .door.rules import Rules
-from .head import Head, Header
+from .http_heads import Head, Header
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..options.option_values import OptionValue
-from .settings import Settings
-from .types import RAM, Ledger
+from .accounts import RAM, Ledger
+from .memory_settings import Settings
 from .verdict import Changes, Guardrails, Judgement, Verdict, Weigh, judge, place_of, size
 
 _MIB = 1024**2

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..engine.flavours import family
-from .types import Pool
+from .accounts import Pool
 
 _MIB = 1024**2
 _PINNED = {"cuda", "rocm", "vulkan", "sycl", "openvino"}

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..model.model import Model
+from ..model.metadata import Model
 from . import backends, context
+from .accounts import RAM
 from .context import sliding_layers
 from .layout import Layout
-from .settings import Settings
-from .types import RAM
+from .memory_settings import Settings
 from .weights import Weight
 
 _ALONE = 5  # copies of the embeddings: where one device does all

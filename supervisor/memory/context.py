@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..model.kinds import KINDS, TensorKind
-from ..model.model import Model
-from .settings import Settings
+from ..model.metadata import Model
+from .memory_settings import Settings
 
 _PERIODS: Mapping[str, int] = {
     "gpt-oss": 2, "gemma2": 2, "gemma3": 6, "gemma3n": 5, "gemma-embedding": 6, "cohere2": 4, "exaone4": 4,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..options.option_values import OptionValue
-from .types import Account, Figure, Ledger
+from .accounts import Account, Figure, Ledger
 
 MODEL = "spec-draft-model"
 # what the draft has options of its own for, which do not follow the target's; the device does

@@ -8,19 +8,19 @@ from types import MappingProxyType
 
 from ..engine.build import Build
 from ..hardware.hardware import Hardware
-from ..model.model import Model
+from ..model.metadata import Model
 from ..options.option_values import OptionValue
 from ..profile.definition import Profile
+from .accounts import RAM, Ledger
 from .advice import Advice, advise, in_words
-from .corrected import corrected
+from .calibrated import corrected
 from .draft import DRAFTED, draft_options, with_draft
+from .engine_figures import Told
 from .ledger import account
+from .memory_settings import Settings, settings_of
+from .placement import propose
 from .pools import given_back, pools_of
-from .proposal import propose
 from .search import Wanted
-from .settings import Settings, settings_of
-from .told import Told
-from .types import RAM, Ledger
 from .verdict import Changes, Verdict, judge
 
 NOTHING: Mapping[str, int] = MappingProxyType({})

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SupervisorError
 from ..files import JsonFile
-from .told import Asked, Taken, Told
+from .engine_figures import Asked, Taken, Told
 
 if TYPE_CHECKING:  # the daemon keeps figures too, and needs neither
     from ..engine.build import Build
-    from .settings import Settings
+    from .memory_settings import Settings
 
 FORMAT = 1  # to be raised when what is kept means something else
 MOST = 200

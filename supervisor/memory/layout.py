@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from ..model.model import Model
-from .settings import Override, Settings
-from .types import RAM, Pool
+from ..model.metadata import Model
+from .accounts import RAM, Pool
+from .memory_settings import Override, Settings
 
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _DENSE = r"\.ffn_(up|down|gate)\."

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..model.model import Model
+from ..model.metadata import Model
 from . import backends, context
+from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
 from .layout import Layout, lay_out
-from .settings import Settings
-from .types import RAM, Account, Figure, Ledger, Pool
+from .memory_settings import Settings
 from .weights import Loading, Weight, weights
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ..engine.fitness import DEVICES
 from ..engine.flavours import family
 from ..hardware.hardware import Gpu, Hardware
-from .types import RAM, Pool
+from .accounts import RAM, Pool
 
 _MIB = 1024**2
 _WIRED_BY_MACOS_BYTES = 2 * 1024**3

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..options.option_values import OptionValue
+from .accounts import RAM, Pool
 from .ladder import UBATCHES, Ladder, Rung, ladder, without_gpu
-from .types import RAM, Pool
 from .verdict import Changes, Guardrails, Verdict, Weigh, judge
 
 _LAYERS_FOR_A_UBATCH = 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..options.option_values import OptionValue
-from .types import RAM, Account, Ledger, Pool
+from .accounts import RAM, Account, Ledger, Pool
 
 Guardrails = Literal["off", "relaxed", "balanced", "strict"]
 """

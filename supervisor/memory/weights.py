@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..model.header import TensorInfo
-from ..model.model import Model
+from ..model.metadata import Model
+from .accounts import RAM
 from .layout import Layout
-from .types import RAM
 
 _OUTPUT = "output.weight"
 _DOTPROD = frozenset({"neon", "dotprod"})

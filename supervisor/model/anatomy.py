@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from .header import TensorInfo
-from .model import Model
+from .metadata import Model
 
 # Source: LLM_TENSOR_NAMES in src/llama-arch.cpp; the experts are what --cpu-moe moves (common/common.h).
 _SHARES = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..disk import ensure_space
 from ..download.fetch import MARGIN_BYTES, Download, Refused, fetch
-from ..download.partfile import PartFile
+from ..download.transfer import PartFile
 from ..paths import Paths
 from ..progress import Progress
 from .digests import keep_digest, known_digest

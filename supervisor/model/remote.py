@@ -11,7 +11,7 @@ from .header import BrokenHeader, Header, read_header
 from .header_cache import HeaderCache
 from .hub import Hub
 from .hub_files import HubFile, choose
-from .model import Model, Part, join
+from .metadata import Model, Part, join
 
 # The first piece holds the header of a part that is not the first (some 100 KiB), and of many a small model;
 # a vocabulary of 200,000 tokens takes 10 MiB, for which few round trips are better than little too much.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..download.partfile import digest_of
+from ..download.transfer import digest_of
 from ..errors import NotFound, SupervisorError, VerificationFailed
 from ..progress import Progress
 from .digests import keep_digest, known_digest
 from .hub import Hub
-from .shelf import OURS, Shelved
+from .local_models import OURS, Shelved
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from ..errors import ConfigError
 from ..options.option_values import OptionValue
 from ..profile.definition import GatewaySettings, Profile
-from .types import LaunchPlan
+from .launch import LaunchPlan
 
 GATEWAY_OPTIONS = {
     "api-key": "the gateway asks for it, and passes no client's key on",

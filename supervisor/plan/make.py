@@ -14,8 +14,8 @@ from ..options.meanings import SECRETS
 from ..options.option_values import OptionProblem, OptionValue, Translation
 from ..options.render import render
 from ..profile.definition import AutoUpdate, Listen, Profile
+from .launch import LaunchPlan, Parameters
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
-from .types import LaunchPlan, Parameters
 
 
 @dataclass(frozen=True, slots=True)

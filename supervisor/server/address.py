@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ..errors import StartFailed
 
 if TYPE_CHECKING:  # `start` comes by before it spawns the daemon
+    from ..plan.launch import LaunchPlan
     from ..plan.listen import Listen
-    from ..plan.types import LaunchPlan
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1", "*": "127.0.0.1"}  # noqa: S104 - not bound here
 _SOMEWHERE = ("192.0.2.1", 9)  # reserved for documents (RFC 5737); nothing is sent there

@@ -14,18 +14,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from ..home.identity import Identity
 from .exits import ExitStatus
-from .identity import Identity
 
 if sys.platform == "win32":
-    from .mechanism.windows import start as spawn
+    pass
 else:
-    from .mechanism.posix import start as spawn
+    pass
 
 if TYPE_CHECKING:
     import asyncio
-
-__all__ = ["Child", "spawn"]
 
 
 class Child(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 from .diagnosis import cpu_fallback
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 from .diagnosis import Diagnosis
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..daemon.adjusted import remember
-from ..daemon.places import (
+from ..home.orphan import take_generation_lock
+from ..home.places import (
     adjusted_file,
     figures_file,
     generation_lock,
@@ -20,15 +21,14 @@ from ..daemon.places import (
     record_file,
     server_log_name,
 )
+from ..home.records import Record, write_record
+from ..memory.engine_figures import measured
 from ..memory.kept_figures import Figures
-from ..memory.told import measured
 from ..paths import Paths
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 from .address import is_socket_path
 from .background import Writer
-from .orphan import take_generation_lock
-from .output import OutputLog
-from .record import Record, write_record
+from .output_log import OutputLog
 from .server import Server
 
 log = logging.getLogger(__name__)

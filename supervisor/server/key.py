@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 
 KEY_FILE = "--api-key-file"
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 from .diagnosis import Diagnosis
 from .inputs import (
     Drained,
@@ -38,7 +38,19 @@ from .inputs import (
     Unresponsive,
     WakeAsked,
 )
-from .table import ARMS, LEAVING, LIVE, OCCUPIED, SERVING, TABLE, UNDER_WAY, Do, Event, IllegalEvent, State
+from .lifecycle_table import (
+    ARMS,
+    LEAVING,
+    LIVE,
+    OCCUPIED,
+    SERVING,
+    TABLE,
+    UNDER_WAY,
+    Do,
+    Event,
+    IllegalEvent,
+    State,
+)
 
 Result = Literal["ready", "degraded", "rolled back", "failed", "stopped", "asleep", "unchanged", "superseded"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .vitals import family
+from .process import family
 
 _COMMAND_LENGTH = 80
 

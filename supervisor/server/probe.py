@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 from .address import connect_address, first_host, is_socket_path, url_host
 from .key import api_key
 

@@ -19,16 +19,15 @@ from pathlib import Path
 
 from ..errors import SupervisorError
 from ..locks import Lock
-from ..plan.types import LaunchPlan
+from ..plan.child_environment import child_environment
+from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
 from .child import Child, spawn
 from .device import Device
 from .diagnosis import Diagnosis, Phase, diagnose
-from .environment import child_environment
 from .exits import ExitStatus
-from .ground import check_ground
 from .inbox import Inbox
-from .inner import is_worth_another_try, leave_nothing, with_inner_address
+from .inner_address import is_worth_another_try, leave_nothing, with_inner_address
 from .inputs import (
     Drained,
     Exited,
@@ -44,10 +43,11 @@ from .inputs import (
     WakeAsked,
 )
 from .lifecycle import Command, Lifecycle, Outcome
-from .memory.watch import MemoryWatch
-from .output import OutputLog
+from .lifecycle_table import LIVE, SERVING, UNDER_WAY, Do, IllegalEvent, State
+from .memory_watch import MemoryWatch
+from .output_log import OutputLog
+from .preflight import check_ground
 from .probe import Target, target_of
-from .table import LIVE, SERVING, UNDER_WAY, Do, IllegalEvent, State
 from .watching import Watcher
 
 log = logging.getLogger(__name__)

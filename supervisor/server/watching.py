@@ -10,14 +10,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from ..plan.types import LaunchPlan
+from ..plan.launch import LaunchPlan
 from .address import is_socket_path
 from .child import Child
 from .health import Evidence, Verdict, Watch
-from .output import OutputLog
+from .output_log import OutputLog
 from .ports import listens_on
 from .probe import ProbeResult, Target, probe
-from .vitals import vitals
+from .process import vitals
 
 log = logging.getLogger(__name__)
 

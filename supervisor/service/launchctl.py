@@ -24,10 +24,10 @@ from typing import Any, ClassVar
 from xml.parsers.expat import ExpatError
 
 from ..errors import NotFound, PermissionDenied, SupervisorError
-from . import files
+from . import unit_files
+from .contract import DAEMON_LOG, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
 from .launchd import AGENTS, DAEMONS, Told, is_disabled, render, told
 from .ran import failure, must, run
-from .types import DAEMON_LOG, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
 
 _EXIT_SECONDS = 30.0  # what launchd grants where the installed file does not say
 # what stands behind the few words that launchctl has for everything
@@ -68,13 +68,13 @@ class Launchd:
     def refuse(self, request: Request, *, force: bool) -> None:
         self._refuse_without_root(request.service)
         self._job(request.service).refuse_without_domain()
-        files.refuse(self.files(request), force=force)
+        unit_files.refuse(self.files(request), force=force)
 
     def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
         job = self._job(request.service)
         leaves_within = _exit_seconds(job)  # of the one that is there now
-        written = files.write(self.files(request))
+        written = unit_files.write(self.files(request))
         yield from (f"wrote {path}" for path in written)
         _make_folder_of_logs(request)
         if not written and job.pid() is not None:
@@ -85,16 +85,16 @@ class Launchd:
 
     def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
         job = self._job(service)
-        if files.read(job.path) is None and job.remains() is None:
+        if unit_files.read(job.path) is None and job.remains() is None:
             yield f"{job.path} is not there: nothing to remove"
             return
         self._refuse_without_root(service)
         if not force:
-            files.refuse_another(job.path)
+            unit_files.refuse_another(job.path)
         if job.is_loaded():
             job.unload(_exit_seconds(job))
             yield f"stopped {job.name}; launchd knows it no more"
-        if files.remove(job.path, force=force):
+        if unit_files.remove(job.path, force=force):
             yield f"removed {job.path}"
 
     def start(self, service: Service) -> Iterator[str]:
@@ -127,7 +127,7 @@ class Launchd:
 
     def status(self, service: Service) -> Status:
         job = self._job(service)
-        is_there = files.read(job.path) is not None
+        is_there = unit_files.read(job.path) is not None
         now = job.told() if is_there else job.remains()
         if now is None and not is_there:
             return NOT_INSTALLED
@@ -176,14 +176,14 @@ class Launchd:
 
 def _require(job: Job, service: Service) -> None:
     """Raises NotFound."""
-    if files.read(job.path) is None:
+    if unit_files.read(job.path) is None:
         raise NotFound(f"{job.path} is not there.", hint=f"goss-supervisor service install --{service.scope}")
 
 
 def _property_list(job: Job) -> dict[str, Any]:
     """The one on disk; empty where there is none, or none that can be read."""
     try:
-        read = plistlib.loads((files.read(job.path) or "").encode())
+        read = plistlib.loads((unit_files.read(job.path) or "").encode())
     except (ValueError, ExpatError):
         return {}
     return read if isinstance(read, dict) else {}

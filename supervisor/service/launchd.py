@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .contract import FOR_A_SERVICE, Request
 from .mark import PLACE, sealed
-from .types import FOR_A_SERVICE, Request
 
 AGENTS = Path("Library/LaunchAgents")  # in a home folder
 DAEMONS = Path("/Library/LaunchDaemons")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import NotFound, PermissionDenied, SupervisorError
-from .types import Command
+from .contract import Command
 
 _NO_RIGHTS = (
     "access denied", "access is denied", "interactive authentication required", "not permitted",

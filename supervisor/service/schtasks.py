@@ -21,9 +21,9 @@ from typing import ClassVar
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorError, UsageError
 from ..paths import Paths
-from . import files
+from . import unit_files
+from .contract import DAEMON_LOG, Command, File, Request, Service, Status
 from .ran import must, run
-from .types import DAEMON_LOG, Command, File, Request, Service, Status
 from .windows_task import ENCODING, SOURCE, render
 
 _OURSELVES = (sys.executable, "-P", "-m", "supervisor")
@@ -66,12 +66,12 @@ class TaskScheduler:
                 f"There is a task {request.service.name} that was not made by goss-supervisor.",
                 hint="Rename it, or say --force to have it replaced.",
             )
-        files.refuse(wanted, force=force)
+        unit_files.refuse(wanted, force=force)
 
     def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
         service = request.service
-        written = files.write(self.files(request))
+        written = unit_files.write(self.files(request))
         yield from (f"wrote {path}" for path in written)
         is_new = bool(written) or SOURCE not in _registered(service)
         if is_new:
@@ -88,13 +88,13 @@ class TaskScheduler:
         _refuse_system(service)
         path = self._path(service)
         if not force:
-            files.refuse_another(path, ENCODING)
+            unit_files.refuse_another(path, ENCODING)
         is_registered = SOURCE in _registered(service)
         if is_registered:
             yield from self._leave(service)
             must("schtasks", "/delete", "/tn", service.name, "/f")
             yield f"removed the task {service.name}"
-        if files.remove(path, encoding=ENCODING, force=force):
+        if unit_files.remove(path, encoding=ENCODING, force=force):
             yield f"removed {path}"
         elif not is_registered:
             yield f"{path} is not there: nothing to remove"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .types import Scope
+from .contract import Scope
 
 # where things lie, and which computer is meant; none of them holds a secret
 _PLACES = (

@@ -12,13 +12,13 @@ from shutil import which
 from typing import ClassVar
 
 from ..errors import NotFound, SupervisorError
-from . import files
+from . import unit_files
 from .account import existing_groups, user_name
+from .contract import FOREGROUND, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
 from .ran import run
 from .systemd import GPU_GROUPS, Facts
 from .systemd import unit as render
 from .systemd_unit import Unit
-from .types import FOREGROUND, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
 
@@ -63,12 +63,12 @@ class Systemd:
 
     def refuse(self, request: Request, *, force: bool) -> None:
         self._unit(request.service).refuse_without_manager()
-        files.refuse(self.files(request), force=force)
+        unit_files.refuse(self.files(request), force=force)
 
     def install(self, request: Request, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
         unit = self._unit(request.service)
-        written = files.write(self.files(request))
+        written = unit_files.write(self.files(request))
         yield from (f"wrote {path}" for path in written)
         is_new = bool(written) or unit.shown().is_outdated
         if is_new:
@@ -91,11 +91,11 @@ class Systemd:
             yield f"{unit.path} is not there: nothing to remove"
             return
         if not force:
-            files.refuse_another(unit.path)
+            unit_files.refuse_another(unit.path)
         unit.refuse_without_manager()
         unit.disable(now=is_there or unit.remains().is_known)
         yield f"stopped and disabled {unit.name}"
-        if files.remove(unit.path, force=force):
+        if unit_files.remove(unit.path, force=force):
             yield f"removed {unit.path}"
         unit.reload_manager()
         unit.forget_failures()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from . import mark
-from .types import Command, Request
+from .contract import Command, Request
 
 NOTIFY_RELOAD = 253  # Type=notify-reload
 RESTART_STEPS = 254  # RestartSteps=, RestartMaxDelaySec=

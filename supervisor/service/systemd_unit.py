@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NotFound, StartFailed, SupervisorError
-from . import files
+from . import unit_files
+from .contract import FOREGROUND, Command, Service
 from .ran import Ran, failure, must, run
-from .types import FOREGROUND, Command, Service
 
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "FragmentPath", "NeedDaemonReload", "MainPID",
@@ -127,7 +127,7 @@ class Unit:
     # --- looks
 
     def is_there(self) -> bool:
-        return files.read(self.path) is not None
+        return unit_files.read(self.path) is not None
 
     def require(self, hint: str = "") -> None:
         """Raises NotFound."""

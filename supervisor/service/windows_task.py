@@ -15,8 +15,8 @@ from pathlib import PureWindowsPath
 from xml.etree import ElementTree as ET
 
 from ..errors import UsageError
+from .contract import FOR_A_SERVICE, Command, Request
 from .mark import PLACE, sealed
-from .types import FOR_A_SERVICE, Command, Request
 
 SOURCE = "goss-supervisor service install"  # a registered task of ours is known by it: comments are not kept
 ENCODING = "utf-16"  # what Windows' own tools write, and read everywhere

@@ -15,17 +15,17 @@ from typing import Literal
 
 from ..engine.catalogue.releases import REPOSITORY
 from ..engine.choose import acquire
-from ..engine.installed import installed, key_of
-from ..engine.means import Means
+from ..engine.install_context import Means
+from ..engine.inventory import installed, key_of
 from ..engine.released import chosen_tag
 from ..errors import NotFound, StartFailed, Superseded, SupervisorError
 from ..locks import Lock
+from ..measure.comparison import Contest, Verdict, indented, log_of, rolled_back
 from ..paths import Paths
-from ..plan.types import LaunchPlan
-from ..prepare import prepare
-from .contest import Contest, Verdict, indented, log_of, rolled_back
-from .news import released
-from .subject import Subject, running_plan
+from ..plan.launch import LaunchPlan
+from ..prepare.prepare import prepare
+from .update_check import released
+from .update_target import Subject, running_plan
 
 
 @dataclass(frozen=True, slots=True)

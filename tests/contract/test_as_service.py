@@ -9,9 +9,9 @@ import pytest
 from supervisor.cli.app import main
 from supervisor.cli.as_service import have_a_voice
 from supervisor.cli.start import start
-from supervisor.daemon.places import early_log
+from supervisor.home.places import early_log
 from supervisor.paths import Paths
-from supervisor.service.types import FOR_A_SERVICE
+from supervisor.service.contract import FOR_A_SERVICE
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, StartFailed
+from supervisor.home.identity import identify
 from supervisor.locks import Lock, held_by
 from supervisor.server.child import spawn
 from supervisor.server.exits import ExitStatus
-from supervisor.server.identity import identify
-from supervisor.server.mechanism import posix
-from supervisor.server.mechanism.linux import open_pidfd
+from supervisor.server.mechanism import posix_process
+from supervisor.server.mechanism.linux_process import open_pidfd
 from supervisor.server.mechanism.pipe import Pipe
 from supervisor.server.mechanism.sigchld import Sigchld
 
@@ -43,7 +43,7 @@ def notice(request):
 async def run(argv, notice=None, heard=None, env=None, inherit=()):
     heard = heard or Heard()
     env = dict(os.environ) if env is None else env
-    child = await posix.start(argv, env, on_output=heard, inherit=inherit, notice=notice)
+    child = await posix_process.start(argv, env, on_output=heard, inherit=inherit, notice=notice)
     return child, heard
 
 
@@ -190,7 +190,7 @@ def test_a_grandchild_of_its_own_session_holds_the_end_up_for_a_bounded_time(not
     status, grandchild, seconds = run_story(scenario())
     os.kill(grandchild, signal.SIGKILL)
     assert status == ExitStatus(code=4)
-    assert seconds < posix.DRAIN_SECONDS + 2.0
+    assert seconds < posix_process.DRAIN_SECONDS + 2.0
 
 
 def test_what_it_leaves_in_its_group_goes_with_it(notice):

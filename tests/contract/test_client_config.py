@@ -19,16 +19,16 @@ from click.testing import CliRunner
 from supervisor.cli import client_config as command
 from supervisor.clients.client_endpoint import ClientEndpoint
 from supervisor.clients.recipes import NAMES, find_client
-from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen
-from supervisor.daemon.places import keys_file
 from supervisor.errors import NotFound, SupervisorError, UsageError
-from supervisor.gateway.door.keys import KeyFile
+from supervisor.gateway.auth.keys import KeyFile
+from supervisor.home.control_socket import endpoint
+from supervisor.home.places import keys_file
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
+from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, Offer
-from supervisor.plan.types import LaunchPlan
-from supervisor.plan.wire import listen_to_json, to_json
+from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from supervisor.cli.outcome import show_outcome
 from supervisor.cli.status import _exit_code, _lines
-from supervisor.daemon.control import Control
-from supervisor.daemon.endpoint import TokenEndpoint, UnixEndpoint
+from supervisor.daemon.control_server import Control
 from supervisor.daemon.listener import listen
 from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFailed, Superseded
-from supervisor.gateway.seen.activity import Activity
+from supervisor.gateway.telemetry.activity import Activity
+from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint
 from supervisor.plan.listen import Listen
-from supervisor.plan.wire import listen_to_json, to_json
-from supervisor.server.table import State
+from supervisor.plan.plan_json import listen_to_json, to_json
+from supervisor.server.lifecycle_table import State
 
 from ..fakes.asked import a_chat
 from ..fakes.launching import BOUND_SECONDS
@@ -596,7 +596,7 @@ def test_no_plan_however_wrong_ends_the_daemon(data, tmp_path_factory):
 
 @pytest.fixture
 def talkative(monkeypatch):
-    monkeypatch.setattr("supervisor.daemon.control.REPEAT_SECONDS", 0.01)
+    monkeypatch.setattr("supervisor.daemon.control_server.REPEAT_SECONDS", 0.01)
 
 
 @pytest.mark.usefixtures("talkative")

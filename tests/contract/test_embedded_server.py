@@ -17,7 +17,7 @@ from typing import IO
 
 import pytest
 
-from supervisor.engine.inspect import inspect
+from supervisor.engine.inspection import inspect
 from supervisor.engine.pypi.embedded import NUMBER, PROGRAM
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import HelpOption

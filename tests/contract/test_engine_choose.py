@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.choose import acquire, find
-from supervisor.engine.ground import promised
-from supervisor.engine.installed import Install, folder, write_record
-from supervisor.engine.means import Means
+from supervisor.engine.install_context import Means
+from supervisor.engine.inventory import Install, folder, write_record
+from supervisor.engine.local_engines import promised
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.model.demo import ensure_demo

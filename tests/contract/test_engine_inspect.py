@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.inspect import inspect
+from supervisor.engine.inspection import inspect
 from supervisor.errors import NoSuitableEngine, NotFound, PermissionDenied
 from tests.fakes.binaries import script, server
 

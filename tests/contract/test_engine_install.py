@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from supervisor.disk import ensure_space
-from supervisor.engine.installed import Install, folder, install_lock, installed, read_record, write_record
+from supervisor.engine.inventory import Install, folder, install_lock, installed, read_record, write_record
 from supervisor.engine.pypi import compile as compiled
 from supervisor.engine.pypi import embedded
-from supervisor.engine.pypi.workshop import Workshop
+from supervisor.engine.pypi.venv import Workshop
 from supervisor.errors import NetworkError, NoSuitableEngine, PermissionDenied, SupervisorError
 from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
@@ -23,7 +23,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell 
 HOLDER = """
 import sys
 from pathlib import Path
-from supervisor.engine.installed import install_lock
+from supervisor.engine.inventory import install_lock
 from unittest.mock import Mock
 with install_lock(Path(sys.argv[1]), "x", Mock()):
     print("held", flush=True)

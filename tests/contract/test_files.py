@@ -17,13 +17,13 @@ import pytest
 from supervisor import files
 from supervisor.daemon import adjusted
 from supervisor.engine.chosen import Chosen
-from supervisor.engine.installed import RECORD, read_record
+from supervisor.engine.inventory import RECORD, read_record
 from supervisor.errors import ConfigError, PermissionDenied, SupervisorError
 from supervisor.files import PRIVATE, SHARED, JsonFile, read_json, replace_file, replacing, write_json
-from supervisor.gateway.door.keys import KeyFile
+from supervisor.gateway.auth.keys import KeyFile
+from supervisor.home import records
 from supervisor.locks import Lock
 from supervisor.memory.kept_figures import Figures
-from supervisor.server import record
 
 from ..fakes.launching import BOUND_SECONDS
 
@@ -96,7 +96,7 @@ def test_of_keys_that_are_added_at_once_none_is_lost(tmp_path):
 
 CHANGES = {
     "keys": """
-from supervisor.gateway.door.keys import KeyFile
+from supervisor.gateway.auth.keys import KeyFile
 def work(file, name):
     for n in range(10):
         KeyFile(file).add(f"gone-{name}-{n}", "admin")
@@ -117,7 +117,7 @@ def work(file, name):
 """,
     "figures": """
 from supervisor.memory.kept_figures import Figures
-from supervisor.memory.told import Taken, Told
+from supervisor.memory.engine_figures import Taken, Told
 def work(file, name):
     for n in range(10):
         Figures(file).keep(f"{name}-{n}", Told("engine", {"Host": Taken(1)}))
@@ -141,7 +141,7 @@ def test_of_changes_that_are_made_at_once_none_is_lost(what, tmp_path):
 
 LOOKS = """
 from supervisor.paths import Paths
-from supervisor.update.news import News, record
+from supervisor.update.update_check import News, record
 def work(home, name):
     for n in range(200):
         record(News(current=name), Paths.under(home))
@@ -236,9 +236,9 @@ def test_whenever_a_writer_is_killed_the_file_is_whole(after_seconds, tmp_path):
 
 FULL = """
 import resource
-from supervisor.gateway.door.keys import KeyFile
+from supervisor.gateway.auth.keys import KeyFile
 from supervisor.memory.kept_figures import Figures
-from supervisor.memory.told import Taken, Told
+from supervisor.memory.engine_figures import Taken, Told
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     {}
@@ -454,5 +454,5 @@ def test_a_home_that_version_0_1_wrote_is_read(tmp_path):
     assert adjusted.known(plans) == {"digest": "n-cpu-moe 33", "another": "less"}
     assert read_record(wrote(RECORD, INSTALL).parent).tag == "b11429"
     state = {"server": "default", "state": "ready", "why": "", "profile": "p", "port": 1, "failure": None}
-    known = record.read_record(wrote("default.json", {**state, "identity": None}))
+    known = records.read_record(wrote("default.json", {**state, "identity": None}))
     assert (known.profile, known.identity) == ("p", None)

@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from supervisor.daemon.places import generation_lock, make_folders, record_file, server_logs
 from supervisor.errors import NotFound
 from supervisor.fleet.fleet import Fleet
+from supervisor.home.places import generation_lock, make_folders, record_file, server_logs
 from supervisor.locks import held_by
 from supervisor.paths import Paths
 from supervisor.server.instance import Instance
-from supervisor.server.table import State
+from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import BOUND_SECONDS
 from ..fakes.loops import run_story

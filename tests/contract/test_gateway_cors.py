@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from supervisor.gateway import gateway
 from supervisor.profile.definition import GatewaySettings
-from supervisor.server.table import State
+from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import BOUND_SECONDS
 from ..fakes.relay import EVENTS, HOST, chunk, ok, post, relay, says

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from supervisor.gateway import gateway
 from supervisor.profile.definition import GatewaySettings
-from supervisor.server.table import State
+from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import BOUND_SECONDS, until
 from ..fakes.relay import (

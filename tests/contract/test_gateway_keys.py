@@ -13,8 +13,8 @@ from contextlib import suppress
 import pytest
 
 from supervisor.errors import ConfigError, NotFound, PermissionDenied, UsageError
+from supervisor.gateway.auth.keys import Caller, KeyFile, digest_of
 from supervisor.gateway.door.keyring import Keyring
-from supervisor.gateway.door.keys import Caller, KeyFile, digest_of
 
 SECRET = re.compile(r"gs-[A-Za-z0-9_-]{43}")
 
@@ -263,7 +263,7 @@ from contextlib import suppress
 from supervisor.cli.first_key import first_key
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
-from supervisor.plan.types import LaunchPlan
+from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import GatewaySettings as Gateway
 host, keys, unauthenticated, listens = sys.argv[1:]
 at = Listen("p", host, 8080, Gateway(allow_unauthenticated=bool(unauthenticated)), keys=(keys,) if keys else ())

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 import pytest
 
 from supervisor.daemon.gateway_listener import GatewayListener
-from supervisor.daemon.places import private_folder
 from supervisor.errors import ConfigError, StartFailed
+from supervisor.home.places import private_folder
 from supervisor.paths import Paths
+from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, Offer
-from supervisor.plan.types import LaunchPlan
 from supervisor.profile.definition import GatewaySettings
-from supervisor.server.table import State
+from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import BOUND_SECONDS, free_port, until
 from ..fakes.loops import run_story

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.cli.requests import requests
-from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen
 from supervisor.errors import NotRunning
-from supervisor.gateway.seen.activity import Activity, Request
-from supervisor.gateway.seen.exposition import ServerFigures, render
 from supervisor.gateway.seen.figures import Figures
+from supervisor.gateway.telemetry.activity import Activity, Request
+from supervisor.gateway.telemetry.metrics import ServerFigures, render
+from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
-from supervisor.server.table import State
+from supervisor.server.lifecycle_table import State
 
 from ..fakes.asked import a_chat
 

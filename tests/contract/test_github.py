@@ -13,8 +13,8 @@ import pytest
 
 from supervisor.download.network import Patience
 from supervisor.engine.catalogue.answers import Answers
-from supervisor.engine.catalogue.client import Client
 from supervisor.engine.catalogue.github import API, WEB, Access
+from supervisor.engine.catalogue.github_client import Client
 from supervisor.engine.catalogue.releases import REPOSITORY
 from supervisor.errors import ConfigError, NetworkError, NotFound
 from tests.fakes.github import FakeGitHub

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.daemon import helpers
 from supervisor.daemon.helpers import LOOK_FOR_UPDATE, RELOAD, SWITCH, Helper, Reloads, why_not
-from supervisor.daemon.places import HELPER_VARIABLE
+from supervisor.home.places import HELPER_VARIABLE
 
 from ..fakes.launching import BOUND_SECONDS, program, until
 from ..fakes.loops import run_story

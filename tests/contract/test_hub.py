@@ -15,7 +15,7 @@ from supervisor.download.network import Patience
 from supervisor.errors import ConfigError, NetworkError, NotFound, UsageError, VerificationFailed
 from supervisor.model.hub import ENDPOINT, Hub
 from supervisor.model.hub_files import HubFile, choose, is_inside
-from supervisor.model.load import open_model
+from supervisor.model.open import open_model
 from supervisor.model.remote import FIRST_BYTES, LARGEST_BYTES, RemoteSource, hub_model
 from tests.fakes.hub import SPLIT, FakeHub, split_demo
 from tests.fakes.web import Reply, cut, file, hang, status, unused_port

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, SupervisorError, UsageError
+from supervisor.service.contract import Request, Service, Status
 from supervisor.service.launchctl import Launchd
 from supervisor.service.schtasks import TaskScheduler
-from supervisor.service.types import Request, Service, Status
 
 pwd = pytest.importorskip("pwd", reason="not on Windows")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tools are played by scripts")

@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.build import Build
-from supervisor.engine.inspect import inspect
+from supervisor.engine.inspection import inspect
 from supervisor.errors import SupervisorError
 from supervisor.hardware.detection import detect
-from supervisor.memory import asked
-from supervisor.memory.asked import ask, told_about, tool_of
-from supervisor.memory.corrected import corrected
+from supervisor.memory import fit_params
+from supervisor.memory.accounts import Pool
+from supervisor.memory.calibrated import corrected
+from supervisor.memory.engine_figures import Asked, Taken, Told
+from supervisor.memory.fit_params import ask, told_about, tool_of
 from supervisor.memory.kept_figures import MOST, Figures, key_of
 from supervisor.memory.ledger import account
-from supervisor.memory.settings import Settings, settings_of
-from supervisor.memory.told import Asked, Taken, Told
-from supervisor.memory.types import Pool
+from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.model.demo import ensure_demo
-from supervisor.model.load import open_model
-from supervisor.model.model import Model
+from supervisor.model.metadata import Model
+from supervisor.model.open import open_model
 from supervisor.options.meanings import pinned
 from supervisor.options.parse import parse_arguments
 from tests.fakes.binaries import script
@@ -92,7 +92,7 @@ def test_a_tool_that_prints_no_whole_table_says_nothing(tmp_path: Path, text: st
 
 @scripts
 def test_a_tool_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(fit_params, "TIMEOUT_SECONDS", 0.2)
     assert ask(a_build(tmp_path, "exec sleep 600"), a_model(tmp_path), launch()) is None
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from supervisor.errors import SupervisorError
 from supervisor.hardware.detection import detect
+from supervisor.memory.accounts import Account, Pool
 from supervisor.memory.ledger import account
-from supervisor.memory.settings import settings_of
-from supervisor.memory.types import Account, Pool
-from supervisor.model.load import open_model
-from supervisor.model.model import Model
+from supervisor.memory.memory_settings import settings_of
+from supervisor.model.metadata import Model
+from supervisor.model.open import open_model
 from supervisor.options.parse import parse_arguments
 from tests.memory_engine import ask
 

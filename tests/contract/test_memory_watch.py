@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.daemon.status import status_of
-from supervisor.server.memory import gpus, release, watch
+from supervisor.daemon.status_document import status_of
+from supervisor.server import memory_watch
+from supervisor.server.lifecycle_table import State
+from supervisor.server.memory import gpus, release
 from supervisor.server.memory.elsewhere import PsutilSource
 from supervisor.server.memory.linux import LinuxSource
-from supervisor.server.memory.sample import Group, Held, Room, take
-from supervisor.server.memory.watch import MemoryWatch
-from supervisor.server.table import State
+from supervisor.server.memory_sample import Group, Held, Room, take
+from supervisor.server.memory_watch import MemoryWatch
 
 from ..fakes.binaries import script
 from ..fakes.launching import BOUND_SECONDS, PYTHON, program
@@ -195,13 +196,13 @@ class Lines:
         self.said: list[str] = []
         self.handler = logging.Handler()
         self.handler.emit = lambda record: self.said.append(record.getMessage())
-        self.level = watch.log.level
-        watch.log.addHandler(self.handler)
-        watch.log.setLevel(logging.INFO)
+        self.level = memory_watch.log.level
+        memory_watch.log.addHandler(self.handler)
+        memory_watch.log.setLevel(logging.INFO)
 
     def __exit__(self, *_):
-        watch.log.removeHandler(self.handler)
-        watch.log.setLevel(self.level)
+        memory_watch.log.removeHandler(self.handler)
+        memory_watch.log.setLevel(self.level)
 
 
 def test_it_goes_on_looking():

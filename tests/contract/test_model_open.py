@@ -14,7 +14,7 @@ from supervisor.errors import SupervisorError, VerificationFailed
 from supervisor.model.demo import ensure_demo
 from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
 from supervisor.model.header_cache import HeaderCache
-from supervisor.model.load import FileSource, open_model
+from supervisor.model.open import FileSource, open_model
 
 from ..fakes.shapes import write_sparse
 

@@ -7,7 +7,7 @@ import pytest
 from supervisor.errors import SupervisorError
 from supervisor.model.gguf import TensorType
 from supervisor.model.gptoss import tensors
-from supervisor.model.load import open_model
+from supervisor.model.open import open_model
 from tests.fakes import shapes
 
 from ..fakes.shapes import SHAPES, TOKENS, write_sparse

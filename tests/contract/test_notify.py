@@ -17,14 +17,14 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from supervisor.daemon import client
-from supervisor.daemon.endpoint import endpoint
-from supervisor.daemon.manager import Manager, manager_in
 from supervisor.daemon.notify import Notify, notify_in, watchdog_seconds_in
 from supervisor.daemon.patience import Patience, with_patience
+from supervisor.daemon.service_notify import Manager, manager_in
+from supervisor.home import client
+from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
-from supervisor.plan.wire import listen_to_json, to_json
+from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.profile.definition import GatewaySettings
 from supervisor.progress import Silent
 from supervisor.server.inbox import Inbox

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.catalogue.releases import REPOSITORY, Asset
-from supervisor.engine.choice.survey import Option
-from supervisor.engine.inspect import inspect
-from supervisor.engine.installed import Install, folder, installed, read_record
+from supervisor.engine.inspection import inspect
+from supervisor.engine.inventory import Install, folder, installed, read_record
 from supervisor.engine.official import runtime
 from supervisor.engine.official.install import Installation
 from supervisor.engine.shelf import remove, root_of, size_bytes, spare
+from supervisor.engine.survey import Option
 from supervisor.errors import AlreadyRunning, SupervisorError, VerificationFailed
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.locks import Lock
@@ -278,7 +278,7 @@ INSTALLING = """
 import json, sys
 from pathlib import Path
 from supervisor.engine.official.install import Installation
-from supervisor.engine.choice.survey import Option
+from supervisor.engine.survey import Option
 from supervisor.engine.catalogue.releases import Asset
 from supervisor.hardware.hardware import Hardware
 from supervisor.progress import Silent

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from supervisor.cli.app import main
-from supervisor.daemon.endpoint import endpoint
 from supervisor.daemon.listener import listen
+from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
 
 SERVER = {

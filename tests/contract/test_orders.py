@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.daemon import client
+from supervisor.home import client
 from supervisor.paths import Paths
-from supervisor.plan.wire import to_json
+from supervisor.plan.plan_json import to_json
 
 from ..fakes.launching import BOUND_SECONDS, wait_until_gone
 from .test_server import plan
@@ -32,7 +32,7 @@ from pathlib import Path
 from supervisor.cli import start
 from supervisor.daemon import orders
 from supervisor.paths import Paths
-from supervisor.plan.wire import from_json
+from supervisor.plan.plan_json import from_json
 
 how, plan = sys.argv[1], from_json(json.loads(Path(sys.argv[2]).read_text()))
 if how == "background":

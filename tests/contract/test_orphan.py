@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from supervisor.errors import StartFailed
+from supervisor.home.identity import identify
+from supervisor.home.orphan import take_generation_lock
+from supervisor.home.records import Record, read_record, write_record
 from supervisor.locks import Lock, held_by
-from supervisor.server.identity import identify
-from supervisor.server.orphan import take_generation_lock
-from supervisor.server.record import Record, read_record, write_record
 
 from ..fakes.launching import program, wait_until_gone
 
@@ -63,7 +63,7 @@ def test_an_orphan_is_asked_to_leave_and_the_lock_is_ours(tmp_path, orphan):
 
 
 def test_an_orphan_that_ignores_term_is_killed(tmp_path, orphan, monkeypatch):
-    monkeypatch.setattr("supervisor.server.orphan.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("supervisor.home.orphan.GRACE_SECONDS", 0.2)
     child, _ = orphan(STUBBORN)
     lock, _ = take(tmp_path)
     assert child.wait() == -signal.SIGKILL

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.server.output import RING_BYTES, OutputLog
+from supervisor.server.output_log import RING_BYTES, OutputLog
 
 FULL = Path("/dev/full")
 needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")

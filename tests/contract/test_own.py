@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.daemon.places import keys_file
-from supervisor.gateway.door.keys import KeyFile
-from supervisor.gateway.own import OwnEndpoints
+from supervisor.gateway.auth.keys import KeyFile
+from supervisor.gateway.endpoints import OwnEndpoints
+from supervisor.home.places import keys_file
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings
-from supervisor.server.table import State
+from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import free_port, until
 from ..fakes.relay import HOST

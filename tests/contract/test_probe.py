@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from supervisor.errors import StartFailed
-from supervisor.plan.types import LaunchPlan
+from supervisor.plan.launch import LaunchPlan
 from supervisor.server.address import address_for_others, bind_addresses, connect_address
 from supervisor.server.child import spawn
 from supervisor.server.probe import probe, target_of

@@ -16,12 +16,12 @@ from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
 from supervisor.options.meanings import pinned
 from supervisor.paths import Paths
-from supervisor.plan.types import LaunchPlan
-from supervisor.prepare import preview
+from supervisor.plan.launch import LaunchPlan
+from supervisor.prepare.prepare import preview
+from supervisor.prepare.profile_listen import inside_of, listen_of, shared_names
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
-from supervisor.profile_door import inside_of, listen_of, shared_names
-from supervisor.server.ground import check_ground
+from supervisor.server.preflight import check_ground
 
 BUILD = Build("path", "r", "b11434", "cpu", ("x",), "d", pinned())
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets for Python")

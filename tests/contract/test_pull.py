@@ -16,10 +16,10 @@ from supervisor.download.network import Patience
 from supervisor.errors import NetworkError, NotFound, SupervisorError, UsageError, VerificationFailed
 from supervisor.model.digests import known_digest
 from supervisor.model.hub import Hub
-from supervisor.model.load import open_model
+from supervisor.model.local_models import find, shelved
 from supervisor.model.locate import locate
+from supervisor.model.open import open_model
 from supervisor.model.pull import Pulled, ensure_model, pull
-from supervisor.model.shelf import find, shelved
 from supervisor.model.verify import verify
 from supervisor.paths import Paths
 from supervisor.progress import Silent

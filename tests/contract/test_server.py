@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from supervisor.locks import Lock, held_by
-from supervisor.plan.types import LaunchPlan
+from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import GatewaySettings, Health, Restart, Stop
-from supervisor.server.output import OutputLog
+from supervisor.server.lifecycle_table import State
+from supervisor.server.output_log import OutputLog
 from supervisor.server.probe import probe
 from supervisor.server.server import Server
-from supervisor.server.table import State
 
 from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until_gone
 from ..fakes.loops import run_story

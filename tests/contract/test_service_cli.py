@@ -20,8 +20,8 @@ from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
 from supervisor.profile.definition import GatewaySettings, Listen, Profile, Stop
 from supervisor.service import systemctl
+from supervisor.service.contract import Request, Service
 from supervisor.service.systemctl import Systemd, found
-from supervisor.service.types import Request, Service
 
 from ..fakes import systemd_tools
 from ..fakes.binaries import fake_server, script

@@ -20,7 +20,7 @@ from supervisor.cli.app import main
 from supervisor.cli.service import until_ready, with_home
 from supervisor.errors import StartFailed
 from supervisor.paths import Paths
-from supervisor.service.types import Request, Service
+from supervisor.service.contract import Request, Service
 
 from ..fakes.binaries import script
 from ..fakes.launching import until

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from supervisor.engine.proof.rehearsal import free_port, running
+from supervisor.engine.proof.smoke_test import free_port, running
 from supervisor.errors import NetworkError
+from supervisor.measure.speed import Load, measure
 from supervisor.model.demo import ensure_demo
-from supervisor.update.speed import Load, measure
 
 BUILT = os.environ.get("GOSS_TEST_LLAMA_SERVER")
 SMALL = Load(64, 16)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, StartFailed, SupervisorError
+from supervisor.service.contract import Request, Service
 from supervisor.service.systemctl import Systemd
-from supervisor.service.types import Request, Service
 
 from ..fakes import systemd_tools
 

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from supervisor.daemon.journal import ERROR, for_stderr, is_the_journal
-from supervisor.daemon.terminal import Terminal, TerminalHandler, terminal_on
+from supervisor.daemon.terminal_log import Terminal, TerminalHandler, terminal_on
 
 
 def test_a_line_is_shown_as_it_is():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.proof import rehearsal, trial
+from supervisor.engine.proof import smoke_test, trial
 from supervisor.engine.proof.trial import Proof, prove, why_unseen
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import parse_help
@@ -208,10 +208,10 @@ def test_a_port_that_somebody_else_took_is_exchanged_for_another(
 ) -> None:
     record = tmp_path / "starts"
     fake_server(binary, record=str(record))
-    with rehearsal.socket.socket() as taken:
-        taken.bind((rehearsal.HOST, 0))
+    with smoke_test.socket.socket() as taken:
+        taken.bind((smoke_test.HOST, 0))
         taken.listen()
-        ports = iter([taken.getsockname()[1], rehearsal.free_port()])
+        ports = iter([taken.getsockname()[1], smoke_test.free_port()])
         monkeypatch.setattr(trial, "free_port", lambda: next(ports))
         assert proof(binary, "cpu", demo) == Proof(())
     assert len(starts(record)) == 2

@@ -14,14 +14,14 @@ from dataclasses import replace
 import pytest
 
 from supervisor.cli.app import main
-from supervisor.daemon import client, unanswering
-from supervisor.daemon.endpoint import endpoint
-from supervisor.daemon.places import daemon_lock, generation_lock, make_folders, record_file
+from supervisor.home import client, unresponsive
+from supervisor.home.control_socket import endpoint
+from supervisor.home.identity import identify
+from supervisor.home.places import daemon_lock, generation_lock, make_folders, record_file
+from supervisor.home.records import Record, write_record
 from supervisor.locks import Lock, held_by
 from supervisor.paths import Paths
-from supervisor.plan.wire import to_json
-from supervisor.server.identity import identify
-from supervisor.server.record import Record, write_record
+from supervisor.plan.plan_json import to_json
 
 from ..fakes.launching import BOUND_SECONDS, program, wait_until_gone
 from .test_server import plan
@@ -35,7 +35,7 @@ import json, signal, socket, sys, time
 from dataclasses import asdict
 from pathlib import Path
 from supervisor.locks import Lock
-from supervisor.server.identity import ourselves
+from supervisor.home.identity import ourselves
 
 lock, place, deaf, holder, said = sys.argv[1:]
 if deaf == "deaf":
@@ -60,7 +60,7 @@ STATUS = {"server": {"profile": "p", "state": "starting", "why": ""}}
 def paths(tmp_path, monkeypatch):
     monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(unanswering, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(unresponsive, "GRACE_SECONDS", 0.3)
     found = Paths.from_environment()
     make_folders(found)
     return found
@@ -153,7 +153,7 @@ def test_stop_now_ends_it(paths, capsys, deaf):
 
 
 def test_stop_now_ends_a_daemon_that_has_no_socket_any_more(paths, monkeypatch):
-    monkeypatch.setattr("supervisor.cli.control.EXIT_SECONDS", 0.3)
+    monkeypatch.setattr("supervisor.cli.control_commands.EXIT_SECONDS", 0.3)
     with silent_daemon(paths) as child:
         endpoint(paths.runtime).path.unlink()
         assert main(["stop"]) == 1

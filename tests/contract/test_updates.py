@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from supervisor.daemon.helpers import LOOK_FOR_UPDATE
-from supervisor.daemon.updates import Rhythm, keep_looking, news_in
+from supervisor.daemon.update_checks import Rhythm, keep_looking, news_in
 
 from ..fakes.launching import BOUND_SECONDS, until
 

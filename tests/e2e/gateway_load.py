@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from supervisor.daemon import client as control
+from supervisor.home import client as control
 from supervisor.model.demo import DEMO_ANSWER
 from supervisor.paths import Paths
 

@@ -21,7 +21,7 @@ pytest.importorskip("hatchling", reason="the build backend; in the group dev")
 pytest.importorskip("pip", reason="it installs the wheels")
 
 OLD, NEW = "0.0.8", "0.0.9"
-PROTOCOL_2 = {"supervisor/daemon/client.py": ('"protocol": 1', '"protocol": 2')}
+PROTOCOL_2 = {"supervisor/home/client.py": ('"protocol": 1', '"protocol": 2')}
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.gateway.seen.activity import Request
+from supervisor.gateway.telemetry.activity import Request
 
 _CHAT = {
     "at": 1_795_273_324.5,

@@ -22,11 +22,11 @@ from unittest.mock import patch
 from supervisor.gateway import gateway
 from supervisor.gateway.door.keyring import Keyring
 from supervisor.gateway.gateway import Gateway
+from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer
-from supervisor.plan.types import LaunchPlan, Parameters
 from supervisor.profile.definition import GatewaySettings as Settings
+from supervisor.server.lifecycle_table import State
 from supervisor.server.probe import Target
-from supervisor.server.table import State
 
 from .launching import BOUND_SECONDS, free_port
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from supervisor.engine.chosen import KEPT, Chosen
-from supervisor.engine.installed import key_of
+from supervisor.engine.inventory import key_of
 from supervisor.errors import SupervisorError
 
 KEY = key_of("ggml-org/llama.cpp", "b11434", "cuda-13.4")

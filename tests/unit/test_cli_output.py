@@ -12,8 +12,8 @@ from supervisor.cli.plan import _folded
 from supervisor.cli.progress import StderrProgress
 from supervisor.cli.status import _lines
 from supervisor.errors import NetworkError, UsageError
+from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen
-from supervisor.plan.types import LaunchPlan
 from supervisor.server.address import url_of
 
 

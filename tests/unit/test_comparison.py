@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.measure import comparison
+from supervisor.measure.comparison import Contest
+from supervisor.measure.speed import Load, Speed
 from supervisor.paths import Paths
-from supervisor.plan.types import LaunchPlan
-from supervisor.plan.wire import to_json
+from supervisor.plan.launch import LaunchPlan
+from supervisor.plan.plan_json import to_json
 from supervisor.progress import Silent
-from supervisor.update import contest
-from supervisor.update.contest import Contest
-from supervisor.update.speed import Load, Speed
 
 OLD = LaunchPlan("p", ("old",), {}, "127.0.0.1", 1, "b1", "cpu", "", "m", "old")
 NEW = replace(OLD, argv=("new",), build="b2", digest="new")
@@ -68,8 +68,8 @@ def compared(monkeypatch):
         yield Silent()
 
     def between(daemon):
-        monkeypatch.setattr(contest, "client", daemon)
-        monkeypatch.setattr(contest.speed, "measure", daemon.measure)
+        monkeypatch.setattr(comparison, "client", daemon)
+        monkeypatch.setattr(comparison.speed, "measure", daemon.measure)
         return Contest(Paths.under(Path("/nowhere")), Silent(), waiting).between(NEW, OLD)
 
     return between

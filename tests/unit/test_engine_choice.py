@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor.engine.catalogue.releases import Release
-from supervisor.engine.choice.survey import Survey, order_flavours, survey
+from supervisor.engine.survey import Survey, order_flavours, survey
 from supervisor.hardware.hardware import Gpu, Hardware, Node
 
 from .engine_boxes import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.choice.survey import survey
+from supervisor.engine.survey import survey
 from supervisor.hardware.detection import detect
 
 from .engine_releases import release

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from supervisor.engine.catalogue.assets import parse
 from supervisor.engine.catalogue.releases import Release
-from supervisor.engine.choice.survey import Survey, order_flavours, survey
 from supervisor.engine.flavours import family, numbers, version
+from supervisor.engine.survey import Survey, order_flavours, survey
 from supervisor.hardware.hardware import Gpu, Hardware, Node
 
 from .engine_boxes import BOXES

@@ -13,7 +13,7 @@ from supervisor.engine.fitness import (
     why_not_embedded,
     wrong_number,
 )
-from supervisor.engine.installed import Install
+from supervisor.engine.inventory import Install
 from supervisor.errors import ConfigError
 from supervisor.options.help import Capabilities
 

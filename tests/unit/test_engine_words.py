@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.broken import cannot_start, does_not_answer
-from supervisor.engine.inspect import parse_devices
+from supervisor.engine.inspection import parse_devices
 from supervisor.engine.pypi.compile import parse_progress
 from supervisor.engine.pypi.toolchain import FLAVOURS, flavour_for
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound, PermissionDenied

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.plan.types import LaunchPlan
-from supervisor.server.environment import child_environment, system_config
+from supervisor.plan.child_environment import child_environment, system_config
+from supervisor.plan.launch import LaunchPlan
 
 PRIVATE = Path("/state/no-config")
 CONFIG = "APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.seen.activity import Activity, Request
+from supervisor.gateway.telemetry.activity import Activity, Request
 
 from ..fakes.asked import a_chat
 

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.strategies import booleans, data, floats, integers, sampled_from
 
-from supervisor.gateway.admission import Admission, Go, Refuse, Situation, Switch, Ticket, Wake
+from supervisor.gateway.scheduler import Admission, Go, Refuse, Situation, Switch, Ticket, Wake
 from supervisor.profile.definition import GatewaySettings
 
 SMALL = GatewaySettings(min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3)

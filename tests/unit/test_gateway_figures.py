@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.seen.activity import RESULTS
 from supervisor.gateway.seen.figures import (
     FIRST_TOKEN_SECONDS,
     SECONDS,
@@ -17,6 +16,7 @@ from supervisor.gateway.seen.figures import (
     Figures,
     Histogram,
 )
+from supervisor.gateway.telemetry.activity import RESULTS
 
 from ..fakes.asked import a_chat
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, composite, integers, lists, sampled_from, text
 
-from supervisor.gateway.head import BadRequest, parse_head, upstream_head
+from supervisor.gateway.http_heads import BadRequest, parse_head, upstream_head
 from supervisor.gateway.relay.chunked import ChunkedBody
 from supervisor.server.probe import Target
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.parameters import needs_rewrite, rewrite
+from supervisor.gateway.api.body import needs_rewrite, rewrite
 from supervisor.gateway.api.routes import route_of
 from supervisor.profile.definition import GatewaySettings
 

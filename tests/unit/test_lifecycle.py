@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisor.plan.types import LaunchPlan
+from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
 from supervisor.server.inputs import (
@@ -27,7 +27,7 @@ from supervisor.server.inputs import (
     WakeAsked,
 )
 from supervisor.server.lifecycle import GONE_SECONDS, Command, Lifecycle, Outcome
-from supervisor.server.table import ARMS, LEAVING, TABLE, UNDER_WAY, Do, Event, IllegalEvent, State
+from supervisor.server.lifecycle_table import ARMS, LEAVING, TABLE, UNDER_WAY, Do, Event, IllegalEvent, State
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from supervisor.daemon.adjusted import known, remember
 from supervisor.memory.fitting import step_back
-from supervisor.memory.settings import settings_of
-from supervisor.model.model import Model
+from supervisor.memory.memory_settings import settings_of
+from supervisor.model.metadata import Model
 
 MODEL = Model("gpt-oss", {"gpt-oss.block_count": 36, "gpt-oss.context_length": 131072}, (), ())
 

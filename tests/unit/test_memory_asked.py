@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.engine.build import Build
-from supervisor.memory.asked import question, tool_of
-from supervisor.memory.corrected import corrected
-from supervisor.memory.settings import Settings, settings_of
-from supervisor.memory.told import Taken, Told, measured, read_table
-from supervisor.memory.types import Account, Figure, Ledger, Pool
+from supervisor.memory.accounts import Account, Figure, Ledger, Pool
+from supervisor.memory.calibrated import corrected
+from supervisor.memory.engine_figures import Taken, Told, measured, read_table
+from supervisor.memory.fit_params import question, tool_of
+from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.options.help import Capabilities
 from supervisor.options.meanings import pinned
 from supervisor.options.option_values import OptionValue

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.ground import promised
+from supervisor.engine.local_engines import promised
 from supervisor.hardware.detection import detect
+from supervisor.memory.engine_figures import Taken, Told
 from supervisor.memory.fitting import fit, notes_of
-from supervisor.memory.told import Taken, Told
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder
 

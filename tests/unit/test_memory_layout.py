@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.memory.accounts import Pool
 from supervisor.memory.context import sliding_layers
 from supervisor.memory.layout import Layout, lay_out
-from supervisor.memory.settings import settings_of
-from supervisor.memory.types import Pool
+from supervisor.memory.memory_settings import settings_of
 from supervisor.memory.weights import repacked_bytes
 from supervisor.model.header import TensorInfo, Value
 from supervisor.model.kinds import KINDS
-from supervisor.model.model import Model
+from supervisor.model.metadata import Model
 from supervisor.options.parse import parse_arguments
 
 from .memory_machines import gpt_oss

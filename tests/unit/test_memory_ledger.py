@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from supervisor.memory.accounts import Account, Ledger, Pool
 from supervisor.memory.context import layers_bytes
 from supervisor.memory.ledger import account
-from supervisor.memory.settings import Settings, settings_of
-from supervisor.memory.types import Account, Ledger, Pool
+from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.model.gguf import ValueType
 from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS
-from supervisor.model.model import Model
+from supervisor.model.metadata import Model
 from supervisor.options.option_values import OptionValue
 
 from .memory_machines import gpt_oss

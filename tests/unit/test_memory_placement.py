@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.memory.ladder import ladder
-from supervisor.memory.proposal import Proposal, propose
+from supervisor.memory.placement import Proposal, propose
 from supervisor.memory.search import Wanted
 
 from .memory_machines import MIB, MadeUp, gpu, like_120b, ram

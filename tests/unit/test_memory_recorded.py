@@ -10,9 +10,9 @@ from typing import cast
 
 import pytest
 
+from supervisor.memory.accounts import Account, Pool
 from supervisor.memory.ledger import account
-from supervisor.memory.settings import settings_of
-from supervisor.memory.types import Account, Pool
+from supervisor.memory.memory_settings import settings_of
 from supervisor.options.parse import parse_arguments
 
 from ..fakes.shapes import Size

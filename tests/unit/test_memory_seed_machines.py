@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor.hardware.detection import detect
-from supervisor.memory.proposal import Proposal, propose
+from supervisor.memory.placement import Proposal, propose
 from supervisor.memory.search import Wanted
 
 from .hardware.recorded import load

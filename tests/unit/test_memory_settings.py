@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.memory.settings import Override, Settings, settings_of
-from supervisor.model.model import Model
+from supervisor.memory.memory_settings import Override, Settings, settings_of
+from supervisor.model.metadata import Model
 from supervisor.options.parse import parse_arguments
 
 from .memory_machines import gpt_oss

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.memory.types import Account, Ledger
+from supervisor.memory.accounts import Account, Ledger
 from supervisor.memory.verdict import Verdict, judge, kept_bytes, reserve_bytes, sizes
 
 from .memory_machines import GIB, MIB, account, gpu, like_120b, ram

@@ -15,7 +15,7 @@ from supervisor.errors import SupervisorError
 from supervisor.model import demo
 from supervisor.model.demo import DEMO_ANSWER, DEMO_REASONING, DEMO_SHA256, ensure_demo, write_demo
 from supervisor.model.gptoss import BYTES, MARKERS, spelled
-from supervisor.model.load import open_model
+from supervisor.model.open import open_model
 
 
 def test_the_digest_in_the_code_is_the_one_of_what_is_written(tmp_path):

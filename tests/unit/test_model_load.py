@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supervisor.errors import NotFound, PermissionDenied, SupervisorError, VerificationFailed
 from supervisor.model.gguf import Tensor, TensorType, write_gguf
-from supervisor.model.load import open_model
+from supervisor.model.open import open_model
 
 from .model_files import header, key, short
 

@@ -8,7 +8,7 @@ from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.gptoss import model_values, tensors
 from supervisor.model.header import Array, TensorInfo
 from supervisor.model.kinds import KINDS
-from supervisor.model.model import Model, Part
+from supervisor.model.metadata import Model, Part
 
 from ..fakes.shapes import SHAPES, TOKENS
 

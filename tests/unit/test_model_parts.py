@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.errors import VerificationFailed
 from supervisor.model.header import Header, TensorInfo
-from supervisor.model.model import Part, join, part_count
+from supervisor.model.metadata import Part, join, part_count
 
 
 def part(number, values=(), tensors=()):

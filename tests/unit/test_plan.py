@@ -15,7 +15,7 @@ from supervisor.errors import ConfigError, SupervisorError
 from supervisor.options.meanings import pinned
 from supervisor.plan.listen import is_loopback
 from supervisor.plan.make import ModelAtHand, make_plan
-from supervisor.plan.wire import from_json, public, to_json
+from supervisor.plan.plan_json import from_json, public, to_json
 from supervisor.profile.definition import Engine, GatewaySettings, Health, Listen, Origin, Profile
 
 BUILD = Build(

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.daemon.places import daemon_log
 from supervisor.errors import UsageError
+from supervisor.home.places import daemon_log
 from supervisor.paths import Paths
 from supervisor.service import mark
+from supervisor.service.contract import DAEMON_LOG, FOR_A_SERVICE, Request, Service
 from supervisor.service.launchd import Told, is_disabled, render, told
-from supervisor.service.types import DAEMON_LOG, FOR_A_SERVICE, Request, Service
 
 AGENT = Request(
     Service("user"),

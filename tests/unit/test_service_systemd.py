@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from supervisor.errors import UsageError
 from supervisor.profile.definition import Restart
 from supervisor.service import mark
+from supervisor.service.contract import Request, Scope, Service
 from supervisor.service.systemd import Facts, command_line, quoted, unit
-from supervisor.service.types import Request, Scope, Service
 
 GOLDEN = Path(__file__).parent / "service_units"
 VERSIONS = (249, 252, 255, 257)

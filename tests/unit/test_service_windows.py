@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from supervisor.errors import UsageError
 from supervisor.server.mechanism.console import let_children_hear, press_ctrl_c
 from supervisor.service import mark
-from supervisor.service.types import Request, Service
+from supervisor.service.contract import Request, Service
 from supervisor.service.windows_task import render, windowless
 
 REQUEST = Request(

@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.cli.status import _news
-from supervisor.engine.catalogue.releases import Release
+from supervisor.engine.catalogue.releases import REPOSITORY, Release
 from supervisor.errors import ConfigError
-from supervisor.plan.types import LaunchPlan
+from supervisor.measure import speed
+from supervisor.measure.comparison import indented, log_of, rolled_back
+from supervisor.measure.speed import Load, Speed
+from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Engine
-from supervisor.update import news, speed
-from supervisor.update.contest import indented, log_of, rolled_back
-from supervisor.update.news import REPOSITORY, News, is_newer, look
-from supervisor.update.speed import Load, Speed
-from supervisor.update.subject import Subject, why_fixed
+from supervisor.update import update_check
+from supervisor.update.update_check import News, is_newer, look
+from supervisor.update.update_target import Subject, why_fixed
 
 LOAD = Load(256, 128)
 RATES = st.floats(min_value=0.01, max_value=1e6)
@@ -125,7 +126,7 @@ def test_the_news_name_both_builds_and_what_was_passed_over():
     ],
 )
 def test_an_older_official_release_is_news_only_where_something_stands_in(monkeypatch, repository, sentence):
-    monkeypatch.setattr(news, "_newest", lambda *_: (Release("b11429", ()), (), ""))
+    monkeypatch.setattr(update_check, "_newest", lambda *_: (Release("b11429", ()), (), ""))
     plan = LaunchPlan("p", (), {}, "127.0.0.1", 1, "b11549", "cpu", "", "", "", repository=repository)
     assert look(Subject(Engine(), running=plan), None).sentence == sentence
 

@@ -20,7 +20,7 @@ from .releases import REPOSITORY, Asset, Release
 
 if TYPE_CHECKING:
     from ...download.network import Patience
-    from .client import Client
+    from .github_client import Client
 
 PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
 NIGHTLY_PAGES = 3
@@ -134,7 +134,7 @@ class Catalogue:
     @property
     def _client(self) -> Client:
         from ...download.network import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
-        from .client import Client  # noqa: PLC0415 - the same
+        from .github_client import Client  # noqa: PLC0415 - the same
 
         return Client(self.access, self._answers, self.patience or PATIENT)
 

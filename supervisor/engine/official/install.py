@@ -18,9 +18,9 @@ from ...errors import VerificationFailed
 from ...hardware.hardware import Hardware
 from ...progress import Progress, ticking
 from ..catalogue.releases import REPOSITORY
-from ..choice.survey import Option
-from ..installed import RECORD, Install, folder, install_lock, read_record, write_record
+from ..inventory import RECORD, Install, folder, install_lock, read_record, write_record
 from ..proof.trial import prove
+from ..survey import Option
 from . import runtime
 from .archive import find_server, unpack
 

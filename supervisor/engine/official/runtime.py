@@ -18,7 +18,7 @@ from ...download.fetch import Download, fetch
 from ...locks import Lock
 from ...progress import Progress, ticking
 from ..catalogue.releases import Asset
-from ..installed import install_lock
+from ..inventory import install_lock
 from .archive import unpack
 
 _COMPLETE = ".complete"  # written last: without it, the folder is what is left of an attempt

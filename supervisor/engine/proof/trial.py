@@ -23,8 +23,8 @@ from ...tool import Outcome, run_engine
 from ..broken import BUILD_HINT, remedy
 from ..fitness import DEVICES, flavour_of
 from ..flavours import FAMILIES, family
-from ..inspect import inspect
-from .rehearsal import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
+from ..inspection import inspect
+from .smoke_test import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 
 PATIENCE_SECONDS = 60.0
 LONG_PATIENCE_SECONDS = 120.0  # a driver compiles its kernels the first time; Windows scans each new file

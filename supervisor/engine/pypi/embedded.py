@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ...disk import ensure_space
 from ...progress import Progress
-from ..installed import Install, folder, install_lock, read_record, write_record
-from .workshop import Workshop
+from ..inventory import Install, folder, install_lock, read_record, write_record
+from .venv import Workshop
 
 REPOSITORY = "xllamacpp"
 VERSION = "2026.10.11549"

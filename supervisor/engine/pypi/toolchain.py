@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import ConfigError, NoSuitableEngine
-from .workshop import Listener, Workshop
+from .venv import Listener, Workshop
 
 _SYSTEM = platform.system().lower()
 

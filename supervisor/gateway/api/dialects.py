@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
-from ..head import Header
+from ..http_heads import Header
 
 Dialect = Literal["openai", "responses", "anthropic"]
 

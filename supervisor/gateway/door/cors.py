@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..head import Head, Header
-from .guard import is_own_origin
+from ..auth.guard import is_own_origin
+from ..http_heads import Head, Header
 from .rules import Rules, host_is_allowed, normal_origin
 
 _ORIGIN = re.compile(rb"[!-~]{1,255}")

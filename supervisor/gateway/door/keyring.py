@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...errors import SupervisorError
-from .keys import LOCAL, PROFILE, Caller, KeyFile, digest_of, new_secret
+from ..auth.keys import LOCAL, PROFILE, Caller, KeyFile, digest_of, new_secret
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import httptools
 
-from ..head import HEAD_END, Header
+from ..http_heads import HEAD_END, Header
 
 Framing = Literal["none", "length", "chunked", "close"]
 _OURS = frozenset(

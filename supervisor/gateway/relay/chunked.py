@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..head import BadRequest
+from ..http_heads import BadRequest
 
 _LONGEST_LINE = 256  # a size with its extensions, which nobody uses
 _LONGEST_TRAILERS = 8 * 1024

@@ -9,9 +9,9 @@ that a whole one has.
 from __future__ import annotations
 
 from ..api.dialects import Dialect, Trouble, broken_event, chunk, waiting_comment
-from ..head import Head, Header
+from ..http_heads import Head, Header
 from .answer import Answer
-from .client import Client
+from .client_connection import Client
 
 SMALL_BYTES = 256 * 1024
 _STREAM_HEAD = (

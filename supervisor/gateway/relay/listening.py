@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...errors import ConfigError, StartFailed
 from ...plan.listen import Listen
 from ...server.address import bind_addresses
-from ...server.ground import bound, unix_socket_problem, why_not_bound
+from ...server.preflight import bound, unix_socket_problem, why_not_bound
 
 if TYPE_CHECKING:
     import ssl

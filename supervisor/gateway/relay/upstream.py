@@ -15,7 +15,7 @@ import sys
 from typing import Protocol, cast
 
 from ...server.probe import Target
-from ..head import HEAD_END, Head, upstream_head
+from ..http_heads import HEAD_END, Head, upstream_head
 from .answer import Answer, BadAnswer, UnwrappedAnswer
 
 IDLE_SECONDS = 4.0

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .activity import RESULTS, Request, Result
+from ..telemetry.activity import RESULTS, Request, Result
 
 FIRST_TOKEN_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 """From a cached prompt on a GPU to 32,000 tokens read by a CPU at a hundred each second."""

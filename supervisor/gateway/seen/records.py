@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from ...plan.types import LaunchPlan
+from ...plan.launch import LaunchPlan
 from ..api.dialects import Trouble
 from ..exchange import Exchange
-from ..head import Head
+from ..http_heads import Head
+from ..telemetry.activity import Request
+from ..telemetry.usage import Told, told
 from ..visit import Visit
-from .activity import Request
-from .told import Told, told
 
 
 def refused(head: Head, visit: Visit, trouble: Trouble, model: str = "") -> Request:

@@ -1,1 +1,1 @@
-"""How a child is started, read and outlived: one small file per mechanism of an operating system."""
+"""How a child is started, signalled and found again: one module for each system."""

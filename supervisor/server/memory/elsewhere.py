@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..vitals import family
-from .sample import Group, Held, Room
+from ..memory_sample import Group, Held, Room
+from ..process import family
 
 
 class PsutilSource:

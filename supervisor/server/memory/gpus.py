@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 
-from ...plan.types import LaunchPlan
+from ...plan.launch import LaunchPlan
 from ...tool import run_tool
 from .planned import gpus
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..vitals import family
-from .sample import Group, Held, Room
+from ..memory_sample import Group, Held, Room
+from ..process import family
 
 _STATUS = re.compile(rb"^(VmLck|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d{1,15}) kB$", re.MULTILINE)
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ...plan.types import LaunchPlan
-from .sample import Held
-from .warnings import in_gib
+from ...plan.launch import LaunchPlan
+from ..memory_sample import Held
+from ..memory_warnings import in_gib
 
 RAM = "RAM"  # by this name LaunchPlan.memory has it
 SETTLED_SECONDS = 60.0  # after it was ready: by then it has touched what it took

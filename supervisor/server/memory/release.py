@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .sample import Room, Sample
-from .warnings import low_bytes
+from ..memory_sample import Room, Sample
+from ..memory_warnings import low_bytes
 
 RELEASE_SECONDS = 5.0  # a driver that has not given back by then will not
 _MOST = 0.8  # of what it held: others take and give meanwhile

@@ -16,9 +16,9 @@ if not __package__:  # run as a file (PEP 366); last in sys.path, since names be
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     __package__ = "embedded_server"
 
-from .option import COLUMN, BadValue, Option, Params, attribute
+from .option_table import SECTIONS
+from .options import COLUMN, BadValue, Option, Params, attribute
 from .special import keys
-from .table import SECTIONS
 
 Library = Any  # the module, which ships no types
 

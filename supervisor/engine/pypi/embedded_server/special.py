@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .option import BadValue, Params, integer, set_attribute, text_of, words_of
+from .options import BadValue, Params, integer, set_attribute, text_of, words_of
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # LLM_FFN_EXPS_REGEX of common.h
 THINKING = {"on": 1, "off": 0, "auto": -1}

@@ -1,0 +1,263 @@
+"""
+The daemon's end of the control socket: a line of JSON in, lines of JSON out, the last one ``final``.
+Documented for other programs in docs/control-protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import SupervisorError
+from ..fleet.fleet import Fleet
+from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
+from ..server.address import url_of
+from ..server.instance import Instance, iso
+from ..server.lifecycle import Outcome
+from ..server.server import Hold
+from .control_request import ControlRequest, read_request
+from .gateway_listener import GatewayListener
+from .listener import LONGEST_LINE
+from .status_document import status_of
+
+PROTOCOL = 1
+REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
+_PROMISE = {"again_seconds": REPEAT_SECONDS}
+Message = dict[str, Any]
+
+
+class Control:
+    """
+    Answers requests about the servers; ``news`` are of their engine, ``shut_down(now)`` ends the daemon.
+    ``gateway`` is asked to launch plans with their address, and about what clients do.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        daemon: Callable[[], Message],
+        news: Callable[[], Message | None],
+        shut_down: Callable[[bool], asyncio.Future[Outcome]],
+        gateway: GatewayListener,
+    ) -> None:
+        self._fleet = fleet
+        self._daemon = daemon
+        self._news = news
+        self._shut_down = shut_down
+        self._gateway = gateway
+        self._changed = asyncio.Event()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._over = False
+
+    async def finish(self) -> None:
+        """Let those who wait for an outcome have it; those who only watch have seen the last of it."""
+        self._over = True
+        self.changed()
+        if self._answering:
+            _, late = await asyncio.wait(self._answering, timeout=1.0)
+            for task in late:
+                task.cancel()
+
+    def changed(self) -> None:
+        """Wake everybody who watches."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: one request, its answer, closed."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        with suppress(ConnectionError):
+            try:
+                async for message in self._answer(await _line(reader), reader):
+                    writer.write(json.dumps(message).encode() + b"\n")
+                    await writer.drain()
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+    async def _answer(self, line: bytes, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+        try:
+            request = read_request(line)
+        except ValueError as error:
+            at_most = f"(at most {LONGEST_LINE} bytes of JSON)"
+            yield {"error": f"Not a request that this daemon knows {at_most}: {error}."}
+            return
+        if request.protocol != PROTOCOL and request.op != "stop":  # what the hint says has to work
+            yield {"error": f"This daemon speaks protocol {PROTOCOL}.", "hint": ANOTHER_VERSION}
+            return
+        operation = self._operations()[request.op]
+        try:
+            async for message in self._hold(request, reader) if operation is None else operation(request):
+                yield message
+        except SupervisorError as error:
+            yield {"error": str(error), "hint": error.hint}
+
+    def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[Message]] | None]:
+        return {
+            "hold": None,  # it watches its connection
+            "status": self._status,
+            "watch": self._watch,
+            "wait": self._wait,
+            "start": self._start,
+            "reload": self._start,  # but for a plan with the digest of the one that serves
+            "load": self._load,
+            "unload": self._unload,
+            "stop": self._stop,
+            "running": self._running,
+            "requests": self._requests,
+        }
+
+    async def _status(self, _: ControlRequest) -> AsyncIterator[Message]:
+        yield {"status": self._both(), "final": True}
+
+    async def _watch(self, _: ControlRequest) -> AsyncIterator[Message]:
+        while not self._over:
+            changed = self._changed
+            yield self._on_the_way()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
+
+    def _wait(self, request: ControlRequest) -> AsyncIterator[Message]:
+        return self._until(self._named(request).server.settled())
+
+    async def _start(self, request: ControlRequest) -> AsyncIterator[Message]:
+        """Start, restart and switch are one thing: run this plan in place of whatever runs."""
+        plan = from_json(request.plan)
+        listen = listen_from_json(request.listen) if request.listen else None
+        instance = self._named(request)
+        while request.by_request and instance.server.hold is not None:
+            await self._changed.wait()  # the requests that wait for it have a bound of their own
+        self._free(request)
+        decided = await self._gateway.launch(
+            instance, plan, listen, reload=request.op == "reload", by_request=request.by_request
+        )
+        async for message in self._until(decided):
+            yield message
+
+    def _load(self, request: ControlRequest) -> AsyncIterator[Message]:
+        """Where it serves, its idle time starts anew."""
+        instance = self._free(request)
+        self._gateway.keep_warm()
+        return self._until(instance.server.wake())
+
+    def _unload(self, request: ControlRequest) -> AsyncIterator[Message]:
+        return self._until(self._free(request).server.sleep())
+
+    def _stop(self, request: ControlRequest) -> AsyncIterator[Message]:
+        return self._until(self._shut_down(request.now))
+
+    async def _hold(self, request: ControlRequest, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+        """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
+        instance = self._free(request)
+        hold = Hold(self._fleet.new_id(), request.owner, request.why, time.time())
+        instance.server.hold = hold
+        self.changed()
+        try:
+            yield {"held": hold.id}
+            gone = asyncio.ensure_future(reader.read())
+            while not (self._over or gone.done()):
+                changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait([gone, changed], return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+            gone.cancel()
+        finally:
+            instance.server.hold = None
+            self.changed()
+
+    async def _running(self, request: ControlRequest) -> AsyncIterator[Message]:
+        """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
+        plan, listen = self._named(request).server.plan, self._gateway.listen
+        yield {
+            "profile": plan.profile if plan else None,
+            "settings": dict(plan.settings) if plan else {},
+            "url": url_of(plan, listen) if plan else None,
+            "key": self._gateway.key(plan) if plan else "",
+            "plan": to_json(plan) if plan else None,
+            "listen": listen_to_json(listen) if listen else None,
+            "final": True,
+        }
+
+    async def _requests(self, request: ControlRequest) -> AsyncIterator[Message]:
+        """The last requests after number ``since``, and with ``follow`` those that come."""
+        activity, number, last = self._gateway.activity, request.since, request.last
+        if activity is None:
+            yield {"error": "There is no gateway.", "hint": "gateway: on in the profile, then restart"}
+            return
+        heard = True
+        while not self._over:
+            events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
+            found = [asdict(each) for each in activity.since(number, last)]
+            last, number = None, activity.count
+            if found or not request.follow or not heard:
+                yield {"requests": found, "final": not request.follow, **_PROMISE}
+            if not request.follow:
+                return
+            heard = await _either(*events)
+
+    async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[Message]:
+        """Every change on the way, then the outcome."""
+        while not decided.done():
+            changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+            yield self._on_the_way()
+            await asyncio.wait(
+                [decided, changed], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS
+            )
+            changed.cancel()
+        yield self.about(decided.result())
+
+    def about(self, outcome: Outcome) -> Message:
+        """The final message about a request that was decided."""
+        return {"outcome": asdict(outcome), "status": self._both(), "final": True}
+
+    def _named(self, request: ControlRequest) -> Instance:
+        """The server that a request is about.  Raises NotFound."""
+        return self._fleet.get(request.server)
+
+    def _free(self, request: ControlRequest) -> Instance:
+        """The same.  Raises SupervisorError where somebody else holds it; its owner says the hold's id."""
+        instance = self._named(request)
+        hold = instance.server.hold
+        if hold is not None and request.hold != hold.id:
+            raise SupervisorError(
+                f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
+                hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
+            )
+        return instance
+
+    def _on_the_way(self) -> Message:
+        return {"status": self._both(), **_PROMISE}
+
+    def _both(self) -> Message:
+        servers = [status_of(instance, self._gateway.listen) for instance in self._fleet]
+        return {
+            "schema": 2,
+            "daemon": self._daemon(),
+            "servers": servers,
+            "server": servers[0],  # as in schema 1, for one release
+            "gateway": self._gateway.about(),
+            "update": self._news(),
+        }
+
+
+async def _either(*events: asyncio.Event) -> bool:
+    """Whether one of them was set, rather than `REPEAT_SECONDS` being over."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    heard, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
+    for each in waits:
+        each.cancel()
+    return bool(heard)
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:  # longer than any request
+        return b""

@@ -1,0 +1,68 @@
+"""What ``status --json`` shows of one server."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..plan.launch import LaunchPlan
+from ..plan.listen import Listen
+from ..server.address import public_end, url_of
+from ..server.instance import Instance, failure_of, iso
+from ..server.memory.planned import RAM, SETTLED_SECONDS, difference, gpus
+from ..server.memory_sample import Sample
+from ..server.server import Server
+
+
+def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
+    """One JSON object; what is not known is null.  ``listen`` is where clients come in."""
+    server, hold = instance.server, instance.server.hold
+    plan, child = server.plan, server.child
+    sample = server.memory.now()
+    return {
+        "name": server.name,
+        "state": server.state.value,
+        "why": server.why or server.busy,
+        "since": iso(server.since),
+        "profile": plan.profile if plan else None,
+        "build": plan.build if plan else None,
+        "flavour": plan.flavour if plan else None,
+        "engine": plan.engine if plan else None,
+        "model": plan.model if plan else None,
+        "aliases": list(plan.aliases) if plan else [],
+        "pid": child.identity.pid if child else None,
+        "host": public_end(plan, listen).host if plan else None,
+        "port": public_end(plan, listen).port if plan else None,
+        "url": url_of(plan, listen) if plan else None,
+        "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
+        "restarts": server.restarts,
+        "memory_bytes": sample.held.rss_bytes if sample else None,
+        "memory": _memory_of(server, sample) if sample else None,
+        "digest": plan.digest if plan else None,
+        "warnings": _warnings(plan, listen) if plan else [],
+        "held_by": {"owner": hold.owner, "why": hold.why, "since": iso(hold.since)} if hold else None,
+        "log": str(server.output.path),
+        "log_dropped_bytes": server.output.dropped_bytes,
+        "last_failure": failure_of(server),
+    }
+
+
+def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:
+    open_to_all = listen.warning if listen and plan.behind_gateway else ""
+    return [*plan.warnings, *([open_to_all] if open_to_all else [])]
+
+
+def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
+    """``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``."""
+    plan, ready = server.plan, server.ready_since
+    has_settled = ready is not None and time.time() - ready >= SETTLED_SECONDS
+    return {
+        "rss_bytes": sample.held.rss_bytes,
+        "anonymous_bytes": sample.held.anonymous_bytes,
+        "swap_bytes": sample.held.swap_bytes,
+        "planned_bytes": plan.memory.get(RAM) if plan else None,
+        "planned_gpu_bytes": gpus(plan) if plan else {},
+        "available_bytes": sample.left_bytes,
+        "difference": difference(plan, sample.held) if plan and has_settled else "",
+        "warnings": list(server.memory.warnings.values()),
+    }

@@ -1,1 +1,0 @@
-"""Which archives of a release suit a computer, the best first, each with its reason.  Pure."""

@@ -1,0 +1,198 @@
+"""
+Whether a flavour suits a computer and what a profile asks for, whatever its archive is like.  Pure.
+
+Within one major version a build of CUDA runs with an older driver ("minor version compatibility"): 12.x from
+driver 525 on, 13.x from 580 on (NVIDIA, CUDA Compatibility, table 1; the same numbers serve for Windows).
+Such a driver cannot compile the build's PTX, so a version that the driver knows itself is preferred, and the
+proof after the installation decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..hardware.hardware import Gpu, Hardware
+from .fitness import is_of
+from .flavours import FAMILIES, family, numbers, version
+
+_VENDORS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple", "qualcomm": "Qualcomm"}
+_MADE_FOR = {"cuda": "nvidia", "rocm": "amd", "sycl": "intel", "opencl": "qualcomm"}
+# they need runtimes of their makers that match, where Vulkan needs the driver alone
+_ONLY_WHEN_ASKED = {"rocm", "sycl", "openvino"}
+_WHY = {
+    "vulkan": "Vulkan needs the graphics driver alone",
+    # ggml's OpenCL backend is written by Qualcomm for Adreno first, with kernels for MXFP4 of
+    # mixtures of experts; its Vulkan backend is tuned for other vendors (docs/backend/OPENCL.md)
+    "opencl": "llama.cpp's OpenCL is written for Adreno",
+}
+_DRIVERS = {12: 525, 13: 580}  # the oldest driver, by major version of CUDA
+_CAPABILITIES = {12: (5, 0), 13: (7, 5)}  # the oldest cards: 12 dropped Kepler, 13 all before Turing
+_BLACKWELL = (10, 0)
+_FOR_BLACKWELL = (12, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is said of one flavour on one computer; ``order`` is within its family, less is better."""
+
+    reason: str
+    refused: bool = False
+    order: tuple[int, ...] = ()
+
+
+def refuse(reason: str) -> Judgement:
+    return Judgement(reason, refused=True)
+
+
+def together(clauses: Iterable[str]) -> str:
+    return ", ".join(clause for clause in clauses if clause)
+
+
+def judge(flavour: str, hardware: Hardware, *, asked: str | None, gpu: bool) -> Judgement:
+    """``asked`` is a family or exact, None is any; ``gpu`` says that the CPU alone will not do."""
+    of = family(flavour)
+    if of not in FAMILIES:
+        return refuse("nobody here knows this flavour")
+    if not is_of(flavour, asked):
+        return refuse(f"the profile asks for {asked}")
+    if of == "cpu":
+        return _cpu(hardware, asked, gpu=gpu)
+    if of == "metal":
+        return _metal(hardware)
+    cards = _deciding([each for each in hardware.gpus if each.vendor == _MADE_FOR.get(of, each.vendor)])
+    if not cards and of != "openvino":
+        vendor = _VENDORS.get(_MADE_FOR.get(of, ""), "")
+        return refuse(f"no {vendor} GPU was found" if vendor else "no GPU was found")
+    if asked is None and of in _ONLY_WHEN_ASKED:
+        return refuse("taken only where a profile asks for it")
+    return _on_cards(flavour, cards, hardware)
+
+
+def _cpu(hardware: Hardware, asked: str | None, *, gpu: bool) -> Judgement:
+    if gpu:
+        return refuse("the profile asks for a GPU")
+    if asked is not None:
+        return Judgement("the profile asks for it")
+    if hardware.gpus and hardware.os != "macos":
+        return Judgement("it needs no GPU")
+    return Judgement("no GPU was found" if not hardware.gpus else "there is nothing else for this system")
+
+
+def _metal(hardware: Hardware) -> Judgement:
+    if hardware.os != "macos":
+        return refuse("Metal is part of macOS only")
+    return Judgement(f"{_names(hardware.gpus) or 'this Mac'}: Metal is part of macOS")
+
+
+def _on_cards(flavour: str, cards: Sequence[Gpu], hardware: Hardware) -> Judgement:
+    of = family(flavour)
+    open_ = [card for card in cards if not _closed(card, of)]
+    if cards and not open_:
+        return refuse(_may_not_open(_closed(cards[0], of)[0]))
+    order = tuple(-part for part in version(flavour))
+    why = _WHY.get(of, "the profile asks for it")
+    if of == "cuda":
+        judged = _with_cuda(version(flavour), open_)
+        if judged.refused:
+            return judged
+        order, why = judged.order, judged.reason
+    closed = [path for card in cards for path in _closed(card, of)]
+    clauses = (
+        f"{_names(open_)}: {why}" if open_ else why,
+        _aside(open_, hardware),
+        *map(_may_not_open, closed),
+    )
+    return Judgement(together(clauses), order=order)
+
+
+def _deciding(cards: Sequence[Gpu]) -> Sequence[Gpu]:
+    """llama.cpp itself leaves integrated GPUs alone where there is another."""
+    return [card for card in cards if not card.integrated] or cards
+
+
+def _aside(deciding: Sequence[Gpu], hardware: Hardware) -> str:
+    if any(card.integrated for card in deciding):
+        return ""
+    beside = [card for card in hardware.gpus if card.integrated]
+    return f"the integrated {_names(beside)} does not decide" if beside and deciding else ""
+
+
+def _closed(card: Gpu, of: str) -> tuple[str, ...]:
+    return tuple(node.path for node in card.nodes if not node.may_open and _is_needed(node.path, card, of))
+
+
+def _is_needed(path: str, card: Gpu, of: str) -> bool:
+    """NVIDIA's driver has device files of its own; the screen (/dev/dri/card0) is nobody's need."""
+    own = card.vendor == "nvidia" and not card.driver.startswith("nouveau")
+    if path.startswith("/dev/dri/render"):
+        return not own
+    if path.startswith("/dev/nvidia"):
+        return own
+    return path == "/dev/dxg" or (path == "/dev/kfd" and of == "rocm")
+
+
+def _may_not_open(path: str) -> str:
+    remedy = ": sudo usermod -aG render $USER, then log in again" if "nvidia" not in path else ""
+    return f"this user may not open {path}{remedy}"
+
+
+def _names(cards: Sequence[Gpu]) -> str:
+    names = Counter(card.name or f"{_VENDORS.get(card.vendor, 'unknown')} GPU" for card in cards)
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())
+
+
+def _with_cuda(version: tuple[int, ...], cards: Sequence[Gpu]) -> Judgement:
+    """
+    A build of CUDA ``version`` on ``cards``, at least one, all NVIDIA's and all to be opened.
+
+    ``version`` is empty for a build whose CUDA is not known.  Where cards differ, a build that serves all of
+    them is better than one that serves the best only, and one that does not serve the best is refused.
+    """
+    best = max(cards, key=lambda card: (_capability(card), card.memory_bytes or 0))
+    if best.driver.startswith("nouveau"):
+        return refuse(f"{best.name or 'the card'} runs with nouveau, CUDA needs NVIDIA's own driver")
+    if version and (refusal := _driver_refusal(version, best) or _card_refusal(version, best)):
+        return refuse(refusal)
+    left = [card for card in cards if version and _card_refusal(version, card)]
+    known = numbers(best.cuda)
+    borrowed = bool(version and known and version > known)
+    clauses = (
+        f"driver {best.driver_version}" if best.driver_version else "its driver's version is not known",
+        f"compute capability {best.architecture}" if _capability(best) else "compute capability not known",
+        f"by minor version compatibility (the driver itself knows CUDA {best.cuda})" if borrowed else "",
+        *(f"not for {card.name or 'a card'} (compute capability {card.architecture})" for card in left),
+    )
+    return Judgement(together(clauses), order=(len(left), int(borrowed), *(-part for part in version)))
+
+
+def _capability(card: Gpu) -> tuple[int, ...]:
+    """(8, 9); empty where it is not known."""
+    return numbers(card.architecture)
+
+
+def _driver_refusal(version: tuple[int, ...], card: Gpu) -> str:
+    major = version[0]
+    floor = _DRIVERS.get(major)
+    needs = f"CUDA {major} needs {floor} or newer" if floor else f"CUDA {major} needs a newer one"
+    branch = numbers(card.driver_version)
+    if floor and branch and branch < (floor,):
+        return f"the driver is {card.driver_version}, {needs}"
+    known = numbers(card.cuda)
+    if known and known[0] < major:
+        return f"the driver knows CUDA up to {card.cuda}, {needs}"
+    return ""
+
+
+def _card_refusal(version: tuple[int, ...], card: Gpu) -> str:
+    found = _capability(card)
+    if not found:
+        return ""
+    said = f"{card.name or 'the card'} has compute capability {card.architecture}"
+    oldest = _CAPABILITIES.get(min(version[0], max(_CAPABILITIES)))
+    if oldest and found < oldest:
+        return f"{said}, CUDA {version[0]} begins at {oldest[0]}.{oldest[1]}"
+    if found >= _BLACKWELL and version < _FOR_BLACKWELL:
+        return f"{said} (Blackwell), which needs CUDA 12.8 or newer"
+    return ""

@@ -1,0 +1,374 @@
+"""
+Connections of clients: each reads requests, one after the other, and writes what it is told.
+
+A head is judged before its body is read.  A body is kept whole: it can be looked into, held while a model
+loads, and sent once more when a server dies.  What a connection may cost is bounded: head and body by size
+and time, a request that follows too early by not being read, a client that takes nothing by its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from math import inf
+from typing import Literal, Protocol, cast
+
+from ...profile.definition import GatewaySettings as Settings
+from ..api.dialects import Trouble, answer
+from ..http_heads import HEAD_END, BadRequest, Head, parse_head
+from ..visit import Visit
+from .chunked import ChunkedBody
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SLOWEST_BODY = 1024  # bytes a second, beyond the client timeout
+LINGER_SECONDS = 2.0  # so that a client that still sends can read why it should not
+RETRY_SECONDS = 5
+_READ_AHEAD = 64 * 1024
+
+Phase = Literal["head", "body", "answer", "linger", "gone"]
+Page = tuple[int, bytes, bytes]
+"""Status, content type, body; without a type there is no body."""
+
+
+class Asked(Protocol):
+    """A request that is whole and waits for its answer."""
+
+    def begin_waiting(self) -> None:
+        """The connection is ready for the answer."""
+
+    def client_left(self) -> None:
+        """Nobody waits for it any more."""
+
+    def pause(self) -> None:
+        """The client takes nothing at the moment."""
+
+    def resume(self) -> None:
+        """It does again."""
+
+
+class Host(Protocol):
+    """What a connection needs of the gateway."""
+
+    def greet(self, head: Head) -> Visit:
+        """Who comes, and what for: judged by the head alone."""
+
+    def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Asked | None:
+        """The request is whole.  None: it has its answer already."""
+
+
+class Client(asyncio.Protocol):
+    """When ``deadline``, in the loop's seconds, has passed, the lobby calls `expire`."""
+
+    def __init__(self, host: Host, lobby: Lobby, loop: asyncio.AbstractEventLoop) -> None:
+        self._host, self._lobby = host, lobby
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._phase: Phase = "head"
+        self._pending = b""
+        self._head: Head | None = None
+        self._visit: Visit | None = None
+        self._body: bytearray | ChunkedBody = bytearray()
+        self._exchange: Asked | None = None
+        self._began = 0.0
+        self._unwritten = 0
+        self._held_bytes = 0
+        self.deadline = inf
+        self.is_paused = False
+
+    # --- what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self.deadline = self._loop.time() + self._lobby.settings.client_timeout_seconds
+        if not self._lobby.welcome(self):
+            self.refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase == "body":
+            self._read_body(data)
+        elif self._phase == "head":
+            self._pending += data
+            self._read_head()
+        elif self._phase == "answer":
+            self._pending += data
+            if len(self._pending) > _READ_AHEAD:
+                self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Who closes in one direction only is gone too: llama-server sees it the same way."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._phase = "gone"
+        self.deadline = inf
+        self._let_go_of_body()
+        self._lobby.part(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+        self._unwritten = self._transport.get_write_buffer_size()
+        self.deadline = self._loop.time() + self._lobby.settings.client_timeout_seconds
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        if self._phase == "answer":
+            self.deadline = inf
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    # --- a request
+
+    def _read_head(self) -> None:
+        limit = self._lobby.settings.max_head_bytes
+        data = self._pending.lstrip(b"\r\n")  # an empty line before a request is passed over (RFC 9112, 2.2)
+        end = data.find(HEAD_END)
+        if end < 0 and len(data) <= limit:
+            self._wait_for_head(data)
+            return
+        if end < 0 or end > limit:
+            self.refuse(Trouble(431, "head_too_large", f"The head is longer than {limit} bytes."))
+            return
+        self._pending = data[end + 4 :]
+        try:
+            head = parse_head(data[: end + 4])
+        except BadRequest as bad:
+            self.refuse(Trouble(bad.status, "bad_request", bad.message))
+            return
+        self._meet(head)
+
+    def _wait_for_head(self, data: bytes) -> None:
+        """The time for it runs from its first byte, so that it cannot be stretched byte by byte."""
+        if data and not self._began:
+            self._began = self._loop.time()
+            self.deadline = self._began + self._lobby.settings.client_timeout_seconds
+        self._pending = data
+
+    def _meet(self, head: Head) -> None:
+        self._head = head
+        visit = self._visit = self._host.greet(head)
+        if visit.trouble is not None:
+            self.refuse(visit.trouble)
+            return
+        limit = self._lobby.settings.max_body_bytes
+        if head.length is not None and head.length > limit:
+            self.refuse(Trouble(413, "body_too_large", f"The body is longer than {limit} bytes."))
+            return
+        self._phase = "body"
+        self._began = self._loop.time()
+        self._body = bytearray() if head.length is not None else ChunkedBody(limit)
+        if head.expects_continue and not self._pending and head.length != 0:
+            self._transport.write(CONTINUE)
+        data, self._pending = self._pending, b""
+        self._read_body(data)
+
+    def _read_body(self, data: bytes) -> None:
+        head, body = self._head, self._body
+        assert head is not None
+        self._held_bytes += len(data)
+        if not self._lobby.hold(len(data)):
+            self.refuse(_NO_ROOM)
+            return
+        if isinstance(body, ChunkedBody):
+            try:
+                body.feed(data)
+            except BadRequest as bad:
+                self.refuse(Trouble(bad.status, "bad_request", bad.message))
+                return
+            if body.done:
+                self._pending = body.rest
+                self._receive(head, bytes(body.body))
+                return
+            received = len(body.body)
+        else:
+            assert head.length is not None
+            missing = head.length - len(body)
+            if len(data) >= missing:
+                self._pending = data[missing:]
+                body += data[:missing]
+                self._receive(head, bytes(body))
+                return
+            body += data
+            received = len(body)
+        self.deadline = self._began + self._lobby.settings.client_timeout_seconds + received / SLOWEST_BODY
+
+    def _let_go_of_body(self) -> None:
+        self._lobby.release(self._held_bytes)
+        self._held_bytes = 0
+
+    def _receive(self, head: Head, body: bytes) -> None:
+        self._phase, self._body, self._began, self.deadline = "answer", bytearray(), 0.0, inf
+        assert self._visit is not None
+        exchange = self._host.receive(self, head, body, self._visit)
+        if exchange is not None and self._phase == "answer":
+            self._exchange = exchange
+            exchange.begin_waiting()
+
+    # --- an answer
+
+    def write(self, data: bytes) -> None:
+        """Goes out as it is."""
+        if self._phase != "gone":
+            self._transport.write(data)
+
+    def next_request(self, *, keep_alive: bool) -> None:
+        """The answer is written whole."""
+        self._exchange = None
+        if self._phase == "gone":
+            return
+        self._let_go_of_body()
+        if not keep_alive:
+            self._close()
+            return
+        self._phase, self._head, self._visit = "head", None, None
+        self.deadline = self._loop.time() + self._lobby.settings.idle_timeout_seconds
+        if self._pending:
+            self._transport.resume_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._phase == "head":
+            self._read_head()
+
+    def reply(self, page: Page) -> None:
+        """With a page of our own; the request is whole."""
+        head, visit, (status, kind, body) = self._head, self._visit, page
+        assert head is not None
+        assert visit is not None
+        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode("ascii"))]
+        if kind:
+            lines += [b"content-type: " + kind, b"content-length: %d" % len(body)]
+        lines += [b"%s: %s" % header for header in visit.headers]
+        lines.append(b"connection: keep-alive" if head.persists else b"connection: close")
+        self.write(b"\r\n".join(lines) + HEAD_END + (b"" if head.method == "HEAD" else body))
+        self.next_request(keep_alive=head.persists)
+
+    def refuse(self, trouble: Trouble, *, keep_alive: bool = False) -> None:
+        """In the API's own shape.  Where the body was not read the connection ends too."""
+        head, visit = self._head, self._visit
+        self.write(
+            answer(
+                trouble,
+                visit.dialect if visit else "openai",
+                version=head.version if head else "1.1",
+                keep_alive=keep_alive,
+                extra_headers=visit.headers if visit else (),
+                without_body=head is not None and head.method == "HEAD",
+            )
+        )
+        self.next_request(keep_alive=keep_alive)
+
+    def _close(self) -> None:
+        """Our side; theirs is read for a moment, since unread data would reset the connection."""
+        self._phase = "linger"
+        self._pending, self._body = b"", bytearray()
+        self._let_go_of_body()
+        self.deadline = self._loop.time() + LINGER_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def break_off(self, event: bytes, *, reset: bool) -> None:
+        """
+        End an answer so that nobody can take it for whole: within its body, or by a ``reset`` where a plain
+        close would be the body's end.
+        """
+        self._exchange = None
+        if self._phase == "gone":
+            return
+        if event:
+            self._transport.write(event)
+        self._phase = "linger"
+        self.deadline = self._loop.time() + LINGER_SECONDS
+        if reset:
+            self._reset()
+        else:
+            self._transport.close()
+
+    def _reset(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    # --- time
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        now = self._loop.time()
+        if self.is_paused and (left := self._transport.get_write_buffer_size()) < self._unwritten:
+            self._unwritten = left  # slow, but it takes something
+            self.deadline = now + self._lobby.settings.client_timeout_seconds
+        elif self._phase == "body" or (self._phase == "head" and self._pending):
+            self.refuse(Trouble(408, "timeout", "The request did not arrive in time."))
+        elif self._phase == "head":
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """The door closes: who is being answered has an exchange, which ends it."""
+        if self._exchange is None and self._phase != "gone":
+            self._transport.close()
+
+
+class Lobby:
+    """All connections of one gateway, and what they hold; ``on_arrival`` is called for every new one."""
+
+    def __init__(self, on_arrival: Callable[[], None]) -> None:
+        self.settings = Settings()
+        self._on_arrival = on_arrival
+        self._clients: set[Client] = set()
+        self._held_bytes = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def welcome(self, client: Client) -> bool:
+        """Whether there is room for one more connection."""
+        self._clients.add(client)
+        self._empty.clear()
+        self._on_arrival()
+        return len(self._clients) <= self.settings.max_connections
+
+    def part(self, client: Client) -> None:
+        """It is gone."""
+        self._clients.discard(client)
+        if not self._clients:
+            self._empty.set()
+
+    def hold(self, size_bytes: int) -> bool:
+        """So much more of a body is there; whether there is room for it."""
+        self._held_bytes += size_bytes
+        return self._held_bytes <= self.settings.max_queue_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """That much is not kept any more."""
+        self._held_bytes -= size_bytes
+
+    def expire(self, now: float) -> None:
+        """Tell those whose deadline has passed; ``now`` is in the loop's seconds."""
+        for client in [client for client in self._clients if client.deadline <= now]:
+            client.expire()
+
+    async def say_goodbye(self, seconds: float) -> None:
+        """Close all connections, and wait until their last bytes have gone out."""
+        for client in list(self._clients):
+            client.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
+
+
+_NO_ROOM = Trouble(
+    429, "queue_full", "The bodies of too many requests are held here already.", retry_seconds=RETRY_SECONDS
+)

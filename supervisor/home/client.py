@@ -1,0 +1,90 @@
+"""The CLI's end of the control socket.  Small, because ``status`` shall be quick."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+from ..errors import NotRunning, SupervisorError
+from ..paths import Paths
+from .control_socket import endpoint
+
+ANSWER_SECONDS = 10.0  # until the first message; a daemon that is well needs milliseconds
+LATE = 15  # times as long as it promised may pass until the next: a machine that swaps is slow, not dead
+
+
+Message = dict[str, Any]
+
+
+def stream(paths: Paths, request: Message) -> Generator[Message, None, None]:
+    """
+    Send one request and give each message of the answer as it comes; the last one has ``final``.
+
+    Raises NotRunning where no daemon runs, NotAnswering where one is silent for too long, and SupervisorError
+    for a request that it refuses.
+    """
+    try:
+        yield from _messages(paths, request)
+    except TimeoutError:
+        from .unresponsive import not_answering  # noqa: PLC0415 - rarely needed
+
+        raise not_answering(paths, "does not answer") from None
+
+
+def _messages(paths: Paths, request: Message) -> Iterator[Message]:
+    with suppress(ConnectionError), endpoint(paths.runtime).connect(ANSWER_SECONDS) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        connection.sendall(json.dumps({"protocol": 1, **request}).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            for line in lines:
+                message: Message = json.loads(line)
+                if "error" in message:
+                    raise SupervisorError(message["error"], hint=message.get("hint", ""))
+                again = message.get("again_seconds")  # a daemon of an older version promises nothing
+                connection.settimeout(again and LATE * again)
+                yield message
+                if message.get("final"):
+                    return
+    raise NotRunning("The daemon went away before it had answered.", hint="goss-supervisor logs")
+
+
+def ask(paths: Paths, request: Message) -> Message:
+    """The final message of the answer."""
+    message: Message = {}
+    for message in stream(paths, request):  # noqa: B007 - the last one is wanted
+        pass
+    return message
+
+
+@contextmanager
+def hold(paths: Paths, owner: str, why: str) -> Iterator[int]:
+    """
+    Keep the server to ourselves: other requests about it are refused meanwhile, with ``owner`` and ``why``.
+
+    Gives the id that requests of ours carry as ``hold``.  It ends with this context, and with this process.
+    Raises NotRunning, and SupervisorError where somebody else holds it.
+    """
+    request = {"op": "hold", "owner": f"{owner} (pid {os.getpid()})", "why": why}
+    with closing(stream(paths, request)) as answers:
+        yield int(next(answers)["held"])
+
+
+def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Message:
+    """The final message about a start or reload; each state on the way is said once, in one line."""
+    answer: Message = {}
+    said = ""
+    for answer in stream(paths, request):
+        line = "" if answer.get("final") else _state(answer)
+        if line and line != said:
+            say(line)
+            said = line
+    return answer
+
+
+def _state(answer: Message) -> str:
+    server = answer["status"]["server"]
+    why = f" ({server['why']})" if server["why"] else ""
+    return f"{server['profile']}: {server['state']}{why}"

@@ -1,0 +1,1 @@
+"""How fast a server is, and whether another build is faster."""

@@ -1,0 +1,126 @@
+"""The account of a launch, by llama.cpp's own figures where it has told them.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from .accounts import RAM, Account, Figure, Ledger
+from .engine_figures import Asked, Told
+from .memory_settings import Settings
+
+_STEP_BYTES: Mapping[Asked, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
+_MAPPED = "_Mapped"
+_OF_RAM = ("CPU", "AMX", "Host")
+
+
+def corrected(ledger: Ledger, told: Iterable[Told]) -> Ledger:
+    """
+    ``ledger`` with what was told about the same launch, the surest last.
+
+    A figure of ours that agrees, within the rounding of what was told, keeps its bytes and gets the source.
+    Nothing is changed where a memory is named that the ledger does not know.
+    """
+    for each in told:
+        pools = {name: _pool(name, ledger) for name in each.buffers}
+        if None not in pools.values():
+            ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
+            ledger = replace(ledger, accounts=tuple(_account(*both, ledger.settings) for both in ours))
+    return ledger
+
+
+def _pool(buffer: str, ledger: Ledger) -> str | None:
+    """CUDA0 and MTL0_Mapped belong to the GPU, CUDA_Host and CPU_REPACK to the RAM."""
+    for account in ledger.accounts:
+        if f"{buffer}_".startswith(f"{account.pool.name}_"):
+            return account.pool.name
+    return RAM if buffer.startswith(_OF_RAM) or buffer.endswith("_Host") else None
+
+
+def _of(told: Told, pools: Mapping[str, str | None], pool: str) -> Told:
+    return Told(told.source, {name: taken for name, taken in told.buffers.items() if pools[name] == pool})
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """``most_bytes`` None: no bound.  ``is_told`` False: not a figure, a bound at best."""
+
+    least_bytes: int
+    most_bytes: int | None
+    is_told: bool = True
+
+    def nearest(self, size_bytes: int) -> int:
+        size_bytes = max(size_bytes, self.least_bytes)
+        return size_bytes if self.most_bytes is None else min(size_bytes, self.most_bytes)
+
+    def figure(self, ours: Figure, source: Asked) -> Figure:
+        nearest = self.nearest(ours.bytes)
+        return Figure(nearest, source) if self.is_told or nearest != ours.bytes else ours
+
+
+def _account(account: Account, told: Told, settings: Settings) -> Account:
+    """``told`` is about this pool only; one that it does not name stays."""
+    if not told.buffers:
+        return account
+    weights = _weights(told).figure(account.weights, told.source)
+    context = _context(told, settings).figure(account.context, told.source)
+    compute = _compute(told, settings).figure(account.compute, told.source)
+    changed = replace(account, weights=weights, context=context, compute=compute)
+    mapped = _mapped_bytes(account, weights.bytes, told)
+    return replace(changed, anonymous_bytes=changed.needed_bytes - mapped)
+
+
+def _weights(told: Told) -> _Range:
+    """What is mapped is at most what its line says: see ``told.measured``."""
+    sizes = {name: taken.weights_bytes for name, taken in told.buffers.items()}
+    mapped = [size for name, size in sizes.items() if name.endswith(_MAPPED)]
+    copies = [size for name, size in sizes.items() if not name.endswith(_MAPPED)]
+    least, most = _around(copies, told.source), _around(sizes.values(), told.source)
+    return _Range(least.least_bytes, most.most_bytes, is_told=not mapped)
+
+
+def _context(told: Told, settings: Settings) -> _Range:
+    """
+    The tool cannot be told that slots share their cells, so it was asked for one of them: then it has
+    as many cells as they share, and fewer in sliding windows.
+    """
+    around = _around([taken.context_bytes for taken in told.buffers.values()], told.source)
+    if told.source == "engine" and _shares(settings):
+        return _Range(around.least_bytes, None, is_told=False)
+    return around
+
+
+def _compute(told: Told, settings: Settings) -> _Range:
+    """The tool computes logits of every token of a batch, which servers do before b9460 only."""
+    if told.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
+        return _Range(0, None, is_told=False)
+    return _around([taken.compute_bytes for taken in told.buffers.values()], told.source)
+
+
+def _shares(settings: Settings) -> bool:
+    return settings.unified and settings.slots > 1
+
+
+def _around(sizes_bytes: Iterable[int], source: Asked) -> _Range:
+    """What these were before each was rounded: a tool rounds down, a log to the nearest."""
+    sizes = list(sizes_bytes)
+    step = _STEP_BYTES[source] * len(sizes)
+    below = step if source == "measured" else 0
+    return _Range(max(0, sum(sizes) - below), sum(sizes) + step)
+
+
+def _mapped_bytes(account: Account, weights_bytes: int, told: Told) -> int:
+    """
+    What of ``weights_bytes`` stays mapped, where any did by our account.
+
+    llama.cpp's table counts what it can map as Host; all else is a copy, rearranged for the CPU.
+    """
+    ours = account.needed_bytes - account.anonymous_bytes
+    if ours <= 0:
+        return 0
+
+    def may_map(buffer: str) -> bool:
+        return buffer == "Host" if told.source == "engine" else buffer.endswith(_MAPPED)
+
+    copies = [taken.weights_bytes for name, taken in told.buffers.items() if not may_map(name)]
+    return max(0, weights_bytes - _around(copies, told.source).nearest(account.weights.bytes - ours))

@@ -1,0 +1,110 @@
+"""
+Asks the build itself, with the ``llama-fit-params`` beside it: half a second, nothing is loaded.
+
+It has no options for slots that share their cells, and none of the server's own.  It prints what the launch
+would take, then sees whether that can be made to fit, which does not matter here.  With -fitp it would end at
+once, too soon for its log: one table in four was lost (demo model, b11434).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..engine.build import Build
+from ..options.option_values import OptionValue
+from ..options.render import render
+from ..tool import run_engine
+from .engine_figures import Told, read_table
+from .kept_figures import Figures, key_of
+from .memory_settings import Settings
+
+TIMEOUT_SECONDS = 20.0
+SINCE = 7407  # the first build that may have it: #16653
+_TOOL = "llama-fit-params"
+_PRINT = ("-lv", "4")  # the table, with a row for each buffer
+
+
+def told_about(
+    files: Sequence[Path], build: Build, settings: Settings, figures: Figures, *, may_ask: bool = True
+) -> tuple[Told, ...]:
+    """
+    All that this build has told about this launch of a model here, the surest last; asked for once.
+
+    ``files`` are the model's.  Empty where they are not all on disk, or where nothing can be had.  Says
+    nothing about another machine, on which weights may be rearranged otherwise.
+    """
+    key = key_of(files, build, settings)
+    if key is None:
+        return ()
+    found = figures.find(key)
+    if may_ask and not any(told.source == "engine" for told in found):
+        asked = ask(build, files[0], settings)
+        if asked is not None:
+            figures.keep(key, asked)
+            return (asked, *found)
+    return found
+
+
+def ask(build: Build, model_path: Path, settings: Settings) -> Told | None:
+    """
+    None where there is no such tool, or it prints no table before it fails or hangs.
+
+    That it fails says only that the launch does not fit (of --split-mode tensor, that it cannot tell).
+    """
+    tool, words = tool_of(build), question(build, settings)
+    if tool is None or words is None:
+        return None
+    try:
+        outcome = run_engine([str(tool), "-m", str(model_path), *_PRINT, *words], TIMEOUT_SECONDS)
+    except OSError:
+        return None
+    return read_table(outcome.stderr.splitlines())
+
+
+def tool_of(build: Build) -> Path | None:
+    """The tool, beside the build's server; a server that is a library has none."""
+    if len(build.command) != 1 or build.number is None or build.number < SINCE:
+        return None
+    server = Path(build.command[0])
+    tool = server.parent / (_TOOL + server.suffix)
+    return tool if server.is_absolute() and tool.is_file() else None
+
+
+def question(build: Build, settings: Settings) -> tuple[str, ...] | None:
+    """``settings`` in this build's words; None where it has none for them."""
+    said = {name: value for name, (value, default) in _options(settings).items() if value != default}
+    rendered = render(said, build.capabilities)
+    return None if rendered.problems else rendered.argv
+
+
+def _options(settings: Settings) -> Mapping[str, tuple[OptionValue, OptionValue | None]]:
+    """
+    The value, and the default, as which it is left out: not every build knows the option.
+
+    None is for what is always said.
+    """
+    devices = settings.devices
+    overrides = ",".join(f"{each.pattern}={each.target}" for each in settings.overrides)
+    return {
+        "ctx-size": (settings.context_tokens, 0),
+        "batch-size": (settings.batch, None),
+        "ubatch-size": (settings.ubatch, None),
+        "parallel": (settings.streams, None),
+        "cache-type-k": (settings.cache_k.name, None),
+        "cache-type-v": (settings.cache_v.name, None),
+        "gpu-layers": (settings.gpu_layers, None),
+        "flash-attn": ("auto" if settings.flash else "off", "auto"),
+        "swa-full": (settings.swa_full, False),
+        "kv-offload": (settings.kv_offload, True),
+        "op-offload": (settings.op_offload, True),
+        "n-cpu-moe": (settings.cpu_moe_layers, 0),
+        "n-cpu-ffn": (settings.cpu_ffn_layers, 0),
+        "override-tensor": (overrides, ""),
+        "device": ("" if devices is None else ",".join(devices) or "none", ""),
+        "split-mode": (settings.split_mode, "layer"),
+        "main-gpu": (settings.main_gpu, 0),
+        "tensor-split": (",".join(f"{each:g}" for each in settings.tensor_split), ""),
+        "repack": (settings.repack, True),
+        "no-host": (not settings.host_buffers, False),
+    }

@@ -1,0 +1,1 @@
+"""The one place where profile, hardware, engine, model and disk meet."""

@@ -1,0 +1,92 @@
+"""What the gateway's address and terms take from the disk: which profiles are offered, and which keys."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..engine.build import Build
+from ..errors import ConfigError, SupervisorError
+from ..home.places import server_socket
+from ..paths import Paths
+from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
+from ..profile.definition import ModelSource, Profile
+from ..profile.resolve import resolve
+from ..profile.store import ProfileStore
+
+_MOST_KEY_BYTES = 1024 * 1024
+
+
+def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Listen | None:
+    """
+    How clients reach this profile; None without a gateway.  ``elsewhere`` is for another machine.  Raises
+    ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
+    """
+    if profile.gateway.mode == "off":
+        return None
+    return make_listen(profile, _offers(profile, paths), "" if elsewhere else _key_text(profile))
+
+
+def inside_of(build: Build, paths: Paths) -> str:
+    """The socket that the build shall listen on, or "" where it has to be a loopback port."""
+    if sys.platform != "win32" and _takes_sockets(build):
+        from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
+
+        return str(short_path(server_socket(paths)))
+    return ""
+
+
+def _takes_sockets(build: Build) -> bool:
+    """As its help says; one that says nothing is taken for what all are, from b6100 on."""
+    option = build.capabilities.find("--host")
+    return option is None or not option.summary or "unix socket" in option.summary.lower()
+
+
+def _offers(profile: Profile, paths: Paths) -> tuple[Offer, ...]:
+    """This profile, then those that ``gateway.models`` names."""
+    store, offers, problems = ProfileStore(paths.profiles), [offer_of(profile)], []
+    origin = profile.origins.get("gateway.models")
+    place = f"{origin}: " if origin else ""
+    for name in dict.fromkeys(profile.gateway.models):
+        if name == profile.name:
+            continue
+        try:
+            offers.append(offer_of(_startable(name, store)))
+        except SupervisorError as error:
+            problems.append(f"{place}gateway.models: {name} cannot be offered: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems), hint="goss-supervisor profile ls")
+    return tuple(offers)
+
+
+def _startable(name: str, store: ProfileStore) -> Profile:
+    profile = resolve(name, store)
+    if profile.model == ModelSource():
+        raise ConfigError("it names no model")
+    return profile
+
+
+def shared_names(offers: tuple[Offer, ...]) -> Iterator[str]:
+    """A line for each name that several profiles have."""
+    owner: dict[str, str] = {}
+    for offer in offers:
+        for name in offer.names:
+            first = owner.setdefault(name.lower(), offer.profile)
+            if first != offer.profile:
+                yield f"{offer.profile} and {first} are both called {name}; who asks for it gets {first}"
+
+
+def _key_text(profile: Profile) -> str:
+    named = gateway_options(profile).get("api-key-file")
+    if named is None:
+        return ""
+    path = Path(str(named)).expanduser()
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_KEY_BYTES).decode("utf-8")
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        problem = f"{path} is not UTF-8"
+    raise ConfigError(f"{place_of(profile, 'api-key-file')}: {problem}")

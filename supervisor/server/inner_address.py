@@ -1,0 +1,70 @@
+"""
+The address behind the gateway: where one launch's llama-server listens, so that only the gateway reaches it.
+
+A Unix socket stands in the plan already, and needs no key: the runtime directory is 0700.  A loopback port is
+open to every user of the machine, so each launch has another one, and a key that nobody is told.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import StartFailed
+from ..plan.launch import LaunchPlan
+from .address import connect_address, is_socket_path
+from .diagnosis import Diagnosis
+
+KEY_BYTES = 32
+_TAKEN = "bind-failed"  # the kind of sign that llama-server leaves then
+
+
+def with_inner_address(plan: LaunchPlan) -> LaunchPlan:
+    """
+    The plan of this very launch: with its own port and key, where the plan leaves them open.  Raises
+    StartFailed for a host without an address, or without a free port.
+    """
+    if not _leaves_it_open(plan):
+        return plan
+    port = _free_port(connect_address(plan.host))
+    key = secrets.token_urlsafe(KEY_BYTES)
+    return replace(
+        plan, argv=_with_port(plan.argv, port), port=port, secrets={**plan.secrets, "LLAMA_API_KEY": key}
+    )
+
+
+def leave_nothing(plan: LaunchPlan) -> None:
+    """The server is gone; its socket file stays behind, as llama-server leaves it."""
+    if plan.behind_gateway and is_socket_path(plan.host):
+        Path(plan.host).unlink(missing_ok=True)
+
+
+def is_worth_another_try(plan: LaunchPlan, diagnosis: Diagnosis) -> bool:
+    """Whether somebody took the port between our look and llama-server's: the next launch has another one."""
+    return _leaves_it_open(plan) and diagnosis.kind == _TAKEN
+
+
+def _leaves_it_open(plan: LaunchPlan) -> bool:
+    return plan.behind_gateway and plan.port == 0 and not is_socket_path(plan.host)
+
+
+def _free_port(address: str) -> int:
+    """Free a moment ago; the kernel does not give the same one to the next who asks."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise StartFailed(
+                f"No port of {address} is free for llama-server: {error.strerror}.",
+                hint="goss-supervisor restart, when other programs have ended",
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _with_port(argv: tuple[str, ...], port: int) -> tuple[str, ...]:
+    """The last ``--port`` counts, as it does for llama-server."""
+    place = len(argv) - 1 - argv[::-1].index("--port")
+    return (*argv[: place + 1], str(port), *argv[place + 2 :])

@@ -1,0 +1,116 @@
+"""Looks at a server's memory every few seconds while it runs, and says when it is about to run out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from ..plan.launch import LaunchPlan
+from .memory import gpus
+from .memory.planned import RAM
+from .memory.planned import gpus as gpus_of
+from .memory.release import Remains
+from .memory_sample import Sample, Source, take
+from .memory_warnings import OVER, Warnings, warnings_of
+
+if sys.platform == "linux":
+    from .memory.linux import LinuxSource as _Here
+else:
+    from .memory.elsewhere import PsutilSource as _Here
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0
+AGAIN_SECONDS = 0.1
+
+
+class MemoryWatch:
+    """Of one server, launch after launch.  ``on_change`` is called when a warning begins or ends."""
+
+    def __init__(
+        self,
+        on_change: Callable[[], None],
+        *,
+        source: Source | None = None,
+        every_seconds: float = EVERY_SECONDS,
+    ) -> None:
+        self.warnings: Warnings = {}
+        self._on_change = on_change
+        self._source = source or _Here()
+        self._every_seconds = every_seconds
+        self._pid: int | None = None
+        self._last: Sample | None = None
+        self._remains: Remains | None = None
+        self._awaits_gpus = False  # a server that we ended held memory of some
+        self._watching: asyncio.Task[None] | None = None
+
+    def begin(self, pid: int) -> None:
+        """This process is the server now."""
+        self.end()
+        self._pid, self._remains = pid, None
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def end(self) -> None:
+        """It is gone."""
+        self.close()
+        self._remains = Remains.of(self._last, time.monotonic())
+        self._pid = self._last = None
+        self._say({})
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._watching:
+            self._watching.cancel()
+
+    def now(self) -> Sample | None:
+        """None where no server runs."""
+        return None if self._pid is None else take(self._source, self._pid)
+
+    def look(self) -> None:
+        """Take a sample and judge it."""
+        sample = self.now()
+        if sample is not None:
+            self._last = sample
+            self._say(warnings_of(sample, self.warnings))
+
+    def let_go(self, plan: LaunchPlan | None) -> None:
+        """It will be ended now: what it holds is what has to come back."""
+        self.look()
+        self._awaits_gpus = plan is not None and bool(gpus_of(plan))
+
+    def is_released(self, plan: LaunchPlan) -> bool:
+        """Whether this plan may be launched as for the memory of the server before it."""
+        return self._is_ram_released(plan) and not (self._awaits_gpus and gpus_of(plan))
+
+    async def released(self, plan: LaunchPlan, environ: Mapping[str, str]) -> None:
+        """Until then, which has a bound; ``environ`` is for the engine, which is asked about GPUs."""
+        while not self._is_ram_released(plan):  # noqa: ASYNC110 - the kernel tells it only who asks
+            await asyncio.sleep(AGAIN_SECONDS)
+        if self._awaits_gpus and not await gpus.are_free(plan, environ):
+            log.warning("the GPU has not free what %s will need: it is tried all the same", plan.profile)
+        self._awaits_gpus = False
+
+    def _is_ram_released(self, plan: LaunchPlan) -> bool:
+        if self._remains is None:
+            return True
+        return self._remains.are_free(self._source.room(), plan.memory.get(RAM), time.monotonic())
+
+    async def _watch(self) -> None:
+        try:
+            while True:
+                self.look()
+                await asyncio.sleep(self._every_seconds)
+        except Exception:  # a bug of ours is no reason to touch the server
+            log.exception("the server's memory is not watched any more")
+
+    def _say(self, warnings: Warnings) -> None:
+        before, self.warnings = self.warnings, warnings
+        for kind in warnings.keys() - before.keys():
+            log.warning("memory: %s", warnings[kind])
+        for kind in before.keys() - warnings.keys():
+            log.info("memory: %s", OVER[kind] if self._pid else "the server that was warned of is gone")
+        if warnings.keys() != before.keys():
+            self._on_change()

@@ -1,0 +1,180 @@
+"""Whether there is ground to launch on: checked before each launch, in milliseconds, and named in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import SupervisorError
+from ..plan.launch import LaunchPlan
+from .address import connect_address, first_host, is_socket_path
+from .diagnosis import Diagnosis
+from .ports import who_listens
+
+_PRIVILEGED = 1024
+
+
+def check_ground(plan: LaunchPlan) -> Diagnosis | None:
+    """
+    The first thing that would make this launch fail, or ``None``.  Removes the file of a Unix socket that
+    nobody listens on any more: llama-server leaves it behind, and then cannot bind it again.
+    """
+    return next(_problems(plan), None)
+
+
+def _problems(plan: LaunchPlan) -> Iterator[Diagnosis]:
+    yield from _engine(plan.argv[0])
+    for file in plan.model_files:
+        yield from _model(file)
+    if is_socket_path(plan.host):
+        yield from unix_socket_problem(Path(first_host(plan.host)))
+    else:
+        yield from _port(plan.host, plan.port)
+
+
+def _engine(program: str) -> Iterator[Diagnosis]:
+    if shutil.which(program) is not None:
+        return
+    if Path(program).exists():
+        yield Diagnosis(
+            "engine-forbidden",
+            f"The engine {program} may not be executed.",
+            f"Make it executable: chmod +x {program}",
+        )
+    else:
+        yield Diagnosis(
+            "engine-missing",
+            f"The engine {program} does not exist (any more).",
+            "Install the engine again, or correct engine.path in the profile.",
+        )
+
+
+def _model(file: str) -> Iterator[Diagnosis]:
+    try:
+        with open(file, "rb") as model:  # noqa: PTH123 - only opening tells whether it can be read
+            if not model.read(1):
+                yield Diagnosis(
+                    "not-gguf", f"The model file {file} is empty.", "Delete it and download it again."
+                )
+    except FileNotFoundError:
+        yield Diagnosis(
+            "model-missing",
+            f"The model file {file} does not exist.",
+            "Correct model in the profile, or download it.",
+        )
+    except IsADirectoryError:
+        yield Diagnosis("not-gguf", f"The model {file} is a folder.", "Name the .gguf file in it.")
+    except PermissionError:
+        yield Diagnosis(
+            "model-forbidden",
+            f"The model file {file} may not be read by this user.",
+            f"Give read permission: chmod +r {file}, and +x on the folders above it.",
+        )
+    except OSError as error:
+        yield Diagnosis(
+            "model-unreadable",
+            f"The model file {file} cannot be read: {error.strerror}.",
+            "Check its disk.",
+            retryable=True,
+        )
+
+
+def _port(host: str, port: int) -> Iterator[Diagnosis]:
+    try:
+        address = first_host(host) or "127.0.0.1"
+        is_any = address in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        literal = address if is_any else connect_address(address)
+    except SupervisorError as error:
+        yield Diagnosis("bad-host", str(error), error.hint)
+        return
+    try:
+        bound(literal, port, backlog=1).close()
+    except OSError as error:
+        yield why_not_bound(error, host, port)
+
+
+def bound(address: str, port: int, *, backlog: int) -> socket.socket:
+    """A socket that listens there, so that somebody else's listener is found out.  Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":  # there REUSEADDR would let it share the port with a listener
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:  # as llama-server does: connections of a former server in TIME_WAIT are no obstacle
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            with suppress(OSError):  # ``::`` means both, as it does for llama-server
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind((address, port))
+        listening.listen(backlog)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
+    """In words: who holds the port, or what is wrong with the address."""
+    if error.errno == errno.EADDRINUSE:
+        owner = who_listens(port)
+        who, kill = (
+            (f"{owner}: {owner.command}", f" (kill {owner.pid})") if owner else ("another program.", "")
+        )
+        hint = f"Stop it{kill}, or choose another listen.port."
+        return Diagnosis("port-taken", f"Port {port} is taken by {who}", hint)
+    if error.errno in {errno.EACCES, errno.EPERM} and port < _PRIVILEGED:
+        return Diagnosis(
+            "port-forbidden",
+            f"Port {port} may not be used by this user.",
+            f"Choose a listen.port of {_PRIVILEGED} or more.",
+        )
+    if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+        return Diagnosis(
+            "bad-host",
+            f"{host} is not an address of this computer.",
+            "Correct listen.host: 127.0.0.1 serves this computer only, 0.0.0.0 all networks.",
+        )
+    return Diagnosis(
+        "bind-failed",
+        f"{host} port {port} cannot be listened on: {error.strerror}.",
+        "Choose another listen.host or listen.port.",
+    )
+
+
+def unix_socket_problem(path: Path) -> Iterator[Diagnosis]:
+    """What would keep a socket file from being bound; one that nobody listens on any more is removed."""
+    if not path.parent.is_dir():
+        yield Diagnosis(
+            "bad-host", f"The folder of the socket {path} does not exist.", f"mkdir -p {path.parent}"
+        )
+    elif not os.access(path.parent, os.W_OK):
+        yield Diagnosis(
+            "port-forbidden",
+            f"The folder of the socket {path} may not be written.",
+            "Choose another listen.host.",
+        )
+    elif path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        yield Diagnosis("bad-host", f"{path} exists and is not a socket.", "Choose another listen.host.")
+    elif path.exists() and _somebody_listens(path):
+        yield Diagnosis(
+            "port-taken", f"Another program listens on {path}.", "Stop it, or choose another listen.host."
+        )
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _somebody_listens(path: Path) -> bool:
+    if sys.platform == "win32":
+        answer = errno.ECONNREFUSED
+    else:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+            attempt.setblocking(False)  # a listener whose queue is full answers EAGAIN at once
+            answer = attempt.connect_ex(str(path))
+    return answer not in {errno.ECONNREFUSED, errno.ENOENT}  # too busy to answer is not stale

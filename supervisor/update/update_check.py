@@ -1,0 +1,96 @@
+"""Is there a newer engine than the one that runs?  The answer is kept for ``status``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from ..engine.catalogue import pins
+from ..engine.catalogue.catalogue import number
+from ..engine.catalogue.releases import REPOSITORY, Release
+from ..engine.fitness import Wanted
+from ..engine.install_context import Means
+from ..engine.local_engines import Ground
+from ..engine.released import DEFAULT, Released, channel_of, chosen_tag
+from ..files import write_json
+from ..home.places import update_file
+from ..paths import Paths
+from .update_target import Subject, why_fixed
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """
+    ``available`` is the tag that an update would take; ``note`` is what was passed over or taken back.
+
+    ``problem`` is why nobody could tell, or only what was known earlier: a network that is down is recorded,
+    and ``status`` does not bother people with it.
+    """
+
+    channel: str | None = None
+    current: str | None = None
+    available: str | None = None
+    note: str = ""
+    problem: str = ""
+    checked_at: str = ""  # ISO 8601, UTC
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        said = "; ".join(filter(None, (self.note, self.problem)))
+        note = f" ({said})" if said else ""
+        if self.available:
+            return f"{self.available} is there, {self.current or 'nothing'} is in use{note}"
+        return f"nothing newer than {self.current or 'nothing'}{note}"
+
+
+def look(subject: Subject, means: Means) -> News:
+    """
+    Ask the catalogue; the default channel knows its tag without a network.
+
+    A build that is marked bad here is passed over, with its reason.  Raises NetworkError and NotFound.
+    """
+    running = subject.running
+    current = running.build if running else chosen_tag(subject.engine, means)
+    news = News(channel_of(subject.engine), current)
+    if reason := why_fixed(subject.engine):
+        return replace(news, note=reason)
+    release, passed, problem = _newest(subject, means)
+    news = replace(news, note="; ".join(passed), problem=problem)
+    if release is None:
+        return news
+    if is_newer(release.tag, current):
+        return replace(news, available=release.tag)
+    if running and running.repository != REPOSITORY:  # it is replaced whatever its number is
+        official = f"an official release, where {current or 'another build'} stands in"
+        return replace(news, available=release.tag, note="; ".join((*passed, official)))
+    return news
+
+
+def record(news: News, paths: Paths) -> None:
+    """Keep it for ``status``; raises SupervisorError where nothing may be written."""
+    stamped = replace(news, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    write_json(update_file(paths), asdict(stamped))
+
+
+def released(subject: Subject, means: Means) -> Released:
+    """Official releases, looked at for this subject."""
+    wanted = Wanted(subject.engine.flavour, None, subject.wants_gpu)
+    return Released(subject.engine, Ground(means, wanted))
+
+
+def is_newer(tag: str, than: str | None) -> bool:
+    """By number; what has none is older than all that have one.  Pure."""
+    return (number(tag) or 0) > (number(than or "") or 0)
+
+
+def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, ...], str]:
+    """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
+    releases, channel = released(subject, means), subject.channel
+    catalogue = means.catalogue(subject.engine)
+    if channel != DEFAULT:
+        found = catalogue.newest(channel, releases.objection)
+        return found.release, found.passed, found.note
+    release = catalogue.release(pins.DEFAULT_TAG)
+    refusal = releases.objection(release)
+    return (None, (f"{release.tag}: {refusal}",), "") if refusal else (release, (), "")
