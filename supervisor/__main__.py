@@ -33,7 +33,7 @@ def main() -> int:
     if trouble is not None:
         print(trouble, file=sys.stderr)
         return EXIT_CONFIG
-    if os.name == "posix":  # Windows' tasks have none by design, see cli/as_service.py
+    if os.name == "posix":  # Windows' tasks have none by design, see cli/start.py
         hold_standard_streams()
     from .cli.app import main as run  # noqa: PLC0415 - only what was found whole is imported
 

@@ -12,10 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from supervisor.engine.catalogue.answers import Answers
 from supervisor.engine.catalogue.catalogue import read_release
 from supervisor.engine.catalogue.github import Access
-from supervisor.engine.catalogue.github_client import Client
+from supervisor.engine.catalogue.github_client import Answers, Client
 from supervisor.engine.catalogue.releases import Release
 
 

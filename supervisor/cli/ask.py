@@ -13,7 +13,7 @@ import click
 from ..errors import NetworkError, NotRunning
 from ..home import client
 from ..paths import Paths
-from .progress import waiting
+from .output import waiting
 
 if TYPE_CHECKING:
     import requests

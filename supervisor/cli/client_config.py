@@ -20,10 +20,10 @@ from ..errors import UsageError
 from ..gateway.auth.keys import KeyFile
 from ..home.places import keys_file
 from ..paths import Paths
+from ..plan.listen import address_for_others
 from ..prepare.default_profile import usual_profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
-from ..server.address import address_for_others
 from ..update.update_target import running
 from .common import completer, json_option, profile_option
 from .output import echo_json, echo_list

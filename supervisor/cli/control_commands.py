@@ -17,8 +17,7 @@ from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
 from .common import force_option, json_option, parse_settings, profile_argument, set_option
-from .outcome import show_outcome
-from .progress import waiting_for_the_daemon
+from .output import show_outcome, waiting_for_the_daemon
 from .start import prepared, show_first_key
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 
 import click
 
-from ..engine import shelf
+from ..engine import inventory
 from ..engine.catalogue.catalogue import number
 from ..engine.install_context import Means
 from ..engine.inventory import Install, installed, key_of
-from ..engine.official.runtime import prune
+from ..engine.official.install import prune
 from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
 from ..measure.comparison import Contest, Waiting, indented
 from ..paths import Paths
@@ -25,8 +25,7 @@ from ..update.update_target import Subject, running_plan, subject_of
 from ..update.updater import Result, Updater
 from .common import json_option, profile_option
 from .engine_tables import available, chosen_tags, ls, path, survey
-from .output import echo_json, size
-from .progress import StderrProgress, waiting
+from .output import StderrProgress, echo_json, size, waiting
 
 
 @click.group
@@ -194,8 +193,8 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
     else:
         going = _unused(here, means_of(paths, Silent()), running)
     for install in going:
-        freed = shelf.size_bytes(install)
-        shelf.remove(install)
+        freed = inventory.size_bytes(install)
+        inventory.remove(install)
         click.echo(f"removed {install.name}: {size(freed)}")
     prune(paths.cache / "downloads")
     if not going:
@@ -206,7 +205,7 @@ def _unused(here: Sequence[Install], means: Means, running: LaunchPlan | None) -
     """What turned out bad does not count among the last two that work."""
     in_use = {*chosen_tags(means).values(), *([_key(running)] if running else [])}
     judged = [replace(each, problem=each.problem or means.chosen.bad(each.key)) for each in here]
-    return shelf.spare(judged, in_use=in_use)
+    return inventory.spare(judged, in_use=in_use)
 
 
 def _named(

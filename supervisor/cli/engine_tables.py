@@ -14,9 +14,8 @@ from ..engine import choose
 from ..engine.catalogue import pins
 from ..engine.catalogue.releases import REPOSITORY, Release
 from ..engine.install_context import Means
-from ..engine.inventory import Install, installed, key_of
+from ..engine.inventory import Install, installed, key_of, size_bytes
 from ..engine.released import DEFAULT, FLOATING, chosen_tag
-from ..engine.shelf import size_bytes
 from ..engine.survey import Option
 from ..engine.survey import survey as judged
 from ..errors import NotFound

@@ -1,8 +1,13 @@
-"""The first start: what will happen is said and asked before it happens, and what comes next at its end."""
+"""
+The first start: what will happen is said and asked before it happens, and what comes next at its end.
+
+The address that a start will listen on, tried before anything is downloaded for it.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,23 +16,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import DoesNotFit, UsageError
+from ..errors import DoesNotFit, StartFailed, UsageError
 from ..home.places import record_file
 from ..home.records import read_record
 from ..paths import Paths
-from ..server.address import is_socket_path, url_of
-from .address import try_address
+from ..plan.listen import bind_addresses, is_socket_path, url_of
+from ..profile.definition import Profile
 from .common import confirmed
-from .output import size
-from .progress import waiting
+from .output import size, waiting
 
 if TYPE_CHECKING:
     from ..hardware.hardware import Hardware
-    from ..outlook import Outlook, Part
     from ..plan.launch import LaunchPlan
     from ..plan.listen import Listen as GatewayListen
+    from ..prepare.prepare import Outlook, Part
     from ..profile.definition import Listen, Profile
     from ..profile.matching import Fit
+
 
 LARGE_BYTES = 10**9  # nobody expects a download of gigabytes from a script that never said so
 EXIT_DECLINED = 1
@@ -63,7 +68,7 @@ def welcome(
     if last is not None and last.profile == usual.name:
         return
     from ..hardware.detection import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
-    from ..outlook import outlook  # noqa: PLC0415 - the same
+    from ..prepare.prepare import outlook  # noqa: PLC0415 - the same
 
     hardware = hardware_of(paths)
     with waiting("asking what there is to download"):
@@ -178,3 +183,25 @@ def _is_large(expected: Outlook) -> bool:
     """A model of unknown size may be; engines alone are not."""
     model = expected.model.download_bytes
     return model is None or model + (expected.engine.download_bytes or 0) >= LARGE_BYTES
+
+
+def try_address(profile: Profile) -> None:
+    """
+    Raises StartFailed where the gateway cannot listen on it, as the daemon would after all the downloads.
+
+    Without a gateway it is llama-server's, and one of a daemon that was killed may still hold it: only the
+    next daemon may end that.
+    """
+    listen = profile.listen
+    if is_socket_path(listen.host) or profile.gateway.mode == "off":
+        return
+    try:
+        for address in bind_addresses(listen.host):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            socket.create_server((address, listen.port), family=family).close()
+    except OSError as error:
+        from ..server.preflight import why_not_bound  # noqa: PLC0415 - every start comes by, few are refused
+
+        problem = why_not_bound(error, listen.host, listen.port)
+        other = f"goss-supervisor start {profile.name} --set listen.port={listen.port + 1}"
+        raise StartFailed(problem.message, hint=f"{problem.hint} For this once: {other}") from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ..engine.build import family
 from ..engine.catalogue import pins
-from ..engine.flavours import family
 from ..engine.survey import Option, survey
 from ..errors import NotFound, UsageError
 from ..hardware.detection import hardware_of

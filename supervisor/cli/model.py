@@ -12,20 +12,17 @@ from typing import Any
 import click
 
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
-from ..model.anatomy import formats, shares
 from ..model.hub import REPOSITORY, Hub
-from ..model.local_models import OURS, Shelved, find, remove, shelved
-from ..model.metadata import Model
+from ..model.local_models import OURS, Checked, LocalModel, find, remove, shelved, verify
+from ..model.metadata import Model, formats, shares
 from ..model.open import open_model
 from ..model.pull import pull
 from ..model.remote import hub_model
-from ..model.verify import Checked, verify
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..update.update_target import running_plan
 from .common import completer, json_option
-from .output import echo_json, echo_list, size, table
-from .progress import StderrProgress, waiting
+from .output import StderrProgress, echo_json, echo_list, size, table, waiting
 
 
 def _names() -> list[str]:
@@ -51,7 +48,7 @@ def ls(as_json: bool) -> None:
     echo_list("models", listed, ("name", "size", "parts", "where", "note"), _row, as_json=as_json)
 
 
-def _listed(found: Shelved, running: LaunchPlan | None) -> dict[str, Any]:
+def _listed(found: LocalModel, running: LaunchPlan | None) -> dict[str, Any]:
     files = running.model_files if running else ()
     return {
         "name": found.name,
@@ -199,7 +196,7 @@ def verify_command(name: str, as_json: bool) -> None:
         click.echo(f"{found.name} is what it should be: {size(found.size_bytes)}")
 
 
-def _damaged(found: Shelved, wrong: list[Checked]) -> VerificationFailed:
+def _damaged(found: LocalModel, wrong: list[Checked]) -> VerificationFailed:
     lines = "".join(f"\n  {each.path}: {each.sha256}, {each.expected} was expected" for each in wrong)
     hint = f"goss-supervisor model rm {found.name}, then model pull {found.name}"
     return VerificationFailed(
@@ -222,7 +219,7 @@ def remove_command(name: str) -> None:
     click.echo(f"removed {found.name}: {size(remove(found))}")
 
 
-def _refuse_running(found: Shelved, paths: Paths) -> None:
+def _refuse_running(found: LocalModel, paths: Paths) -> None:
     running = running_plan(paths)
     if running is not None and not {str(part) for part in found.parts}.isdisjoint(running.model_files):
         raise SupervisorError(
@@ -231,5 +228,5 @@ def _refuse_running(found: Shelved, paths: Paths) -> None:
         )
 
 
-def _found(name: str) -> Shelved:
+def _found(name: str) -> LocalModel:
     return find(name, shelved(Paths.from_environment().models, os.environ))

@@ -1,12 +1,18 @@
-"""What commands print alike."""
+"""What commands print alike: tables, sizes, progress on stderr, and what a start came to."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import click
+
+from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed, Superseded
+from ..progress import ticking
 
 GIB = 1024**3
 MIB = 1024**2
@@ -59,3 +65,106 @@ def duration(seconds: float | None) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2]) or "0 s"
+
+
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_FRAMES = 0.1
+BAR = 30
+
+
+class StderrProgress:
+    """A `supervisor.progress.Progress` for people."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._open = False
+        self._shown = 0.0
+
+    def step(self, text: str) -> None:
+        self.close()
+        print(text, file=sys.stderr, flush=True)
+        self._shown = time.monotonic()
+
+    def update(self, fraction: float | None, detail: str = "") -> None:
+        now = time.monotonic()
+        pause = SECONDS_BETWEEN_FRAMES if self._terminal else SECONDS_BETWEEN_LINES
+        if now - self._shown < pause:
+            return
+        self._shown = now
+        text = f"  {_bar(fraction)}{detail}"
+        if self._terminal:
+            print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)
+            self._open = True
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End a line that is still being rewritten."""
+        if self._open:
+            print(file=sys.stderr, flush=True)
+        self._open = False
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[StderrProgress]:
+    """Around a wait whose end is not known: from its third second on it shows ``text, 12 s``."""
+    with closing(StderrProgress()) as progress, ticking(progress, text):
+        yield progress
+
+
+@contextmanager
+def waiting_for_the_daemon(text: str) -> Iterator[StderrProgress]:
+    """`waiting`, for work that is the daemon's: who leaves by Ctrl+C hears that it goes on without them."""
+    try:
+        with waiting(text) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        print("The daemon goes on with it: goss-supervisor status", file=sys.stderr)
+        raise
+
+
+def _bar(fraction: float | None) -> str:
+    if fraction is None:
+        return ""
+    full = round(max(0.0, min(1.0, fraction)) * BAR)
+    return f"[{'#' * full}{'.' * (BAR - full)}] {fraction:4.0%}  "
+
+
+def show_outcome(answer: dict[str, Any], *, as_json: bool) -> int:
+    """Answers with the exit code.  Raises StartFailed with the last lines of the log, and Superseded."""
+    outcome, status = answer["outcome"], answer.get("status", {})
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "outcome": outcome, **status}))
+    if outcome["result"] in {"failed", "rolled back"}:
+        raise StartFailed(_story(outcome, status), hint=outcome.get("hint", ""))
+    if outcome["result"] == "superseded":
+        what = f"{outcome['profile']} was not started" if outcome["profile"] else "Nothing was done"
+        raise Superseded(f"{what}: {outcome['why']}.", hint="goss-supervisor status shows what runs now.")
+    if not as_json:
+        click.echo(_sentence(outcome, status.get("server", {})))
+    return EXIT_DEGRADED if outcome["result"] == "degraded" else EXIT_OK
+
+
+def _sentence(outcome: dict[str, Any], server: dict[str, Any]) -> str:
+    profile = outcome["profile"]
+    match outcome["result"]:
+        case "ready":
+            return f"{profile} is ready at {server['url']}"
+        case "degraded":
+            return f"{profile} serves at {server['url']}, degraded: {outcome['why']}"
+        case "asleep" if outcome["hint"]:  # there is no gateway that could wake it
+            return f"{profile} sleeps; nothing loads it but {outcome['hint']}"
+        case "asleep":
+            return f"{profile} sleeps; {outcome['why']}"
+        case "unchanged":
+            return f"{profile} is unchanged: nothing was restarted"
+        case other:
+            return f"{profile}: {other}"
+
+
+def _story(outcome: dict[str, Any], status: dict[str, Any]) -> str:
+    failure = status.get("server", {}).get("last_failure") or {}
+    tail = "".join(f"\n  | {line}" for line in failure.get("log_tail", []))
+    if outcome["result"] == "rolled back":
+        return f"The switch failed, and {outcome['profile']} runs again: {outcome['why']}{tail}"
+    return f"{outcome['profile']} did not become ready: {outcome['why']}{tail}"

@@ -14,13 +14,10 @@ import click
 from ..errors import EXIT_OK, NotFound, NotRunning, StartFailed
 from ..home import client
 from ..paths import HOME_VARIABLE, Paths
-from ..service.contract import Manager, Request, Scope, Service, Status
-from ..service.ran import become
+from ..service.contract import Manager, Request, Scope, Service, Status, become
 from ..service.this_system import chosen
 from .common import Function, json_option, profile_option
-from .outcome import show_outcome
-from .output import echo_json
-from .progress import waiting
+from .output import echo_json, show_outcome, waiting
 from .service_request import (
     home_of,
     left_of,

@@ -15,9 +15,8 @@ from ..errors import AlreadyRunning, NotFound, NotRunning, PermissionDenied, Usa
 from ..home import client
 from ..paths import HOME_VARIABLE, Paths, named_home
 from ..profile.definition import Profile
-from ..service.account import is_root, make_home, prepare_as, user_of_system
+from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
 from ..service.contract import NAME, Manager, Request, Scope, Service
-from ..service.surroundings import kept, path_of_services
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME
@@ -173,7 +172,7 @@ def _refuse_hidden_engine(profile: Profile) -> None:
 
 def _is_at_home(profile: Profile) -> bool:
     """Whether all that it listens on is there without a network."""
-    from ..gateway.door.rules import rules_of  # noqa: PLC0415 - only here
+    from ..gateway.auth.guard import rules_of  # noqa: PLC0415 - only here
     from ..plan.listen import Listen  # noqa: PLC0415
 
     return rules_of(Listen(profile.name, profile.listen.host, profile.listen.port)).needs_key != "always"

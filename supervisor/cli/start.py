@@ -1,4 +1,11 @@
-"""``start``: prepare in this process, where a person watches, then become the daemon."""
+"""
+``start``: prepare in this process, where a person watches, then become the daemon.
+
+``start --service``: what a manager needs that knows no journal and no exit code of ours.
+
+Under launchd and the Task Scheduler the daemon tells its files only, and what went wrong before there was a
+daemon goes to stderr, which launchd appends to a file for ever.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +21,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..daemon.journal import WARNING, for_stderr
-from ..daemon.notify import forget_manager
-from ..daemon.patience import with_patience
-from ..errors import AlreadyRunning, NotRunning, StartFailed, SupervisorError, UsageError
+from ..daemon.service_notify import forget_manager, with_patience
+from ..errors import (
+    EXIT_OK,
+    AlreadyRunning,
+    ConfigError,
+    NotRunning,
+    StartFailed,
+    SupervisorError,
+    UsageError,
+)
 from ..home import client
-from ..home.places import make_folders
+from ..home.places import early_log, make_folders
 from ..paths import Paths
-from .address import try_address
-from .as_service import have_a_voice, staying_down
 from .common import complete_profiles, force_option, json_option, parse_settings, profile_option, set_option
-from .first_run import farewell, is_first, welcome
-from .outcome import show_outcome
-from .progress import StderrProgress, waiting_for_the_daemon
+from .first_run import farewell, is_first, try_address, welcome
+from .output import StderrProgress, show_outcome, waiting_for_the_daemon
 
 if TYPE_CHECKING:
     from ..prepare.prepare import Preparation
@@ -164,7 +175,7 @@ def prepared(
 
 def show_first_key(paths: Paths, found: Preparation) -> None:
     """See `first_key`."""
-    from .first_key import first_key  # noqa: PLC0415 - as in `_orders`
+    from .key import first_key  # noqa: PLC0415 - as in `_orders`
 
     first_key(paths, found.plan, found.listen)
 
@@ -266,3 +277,24 @@ def _last_told(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
 def _last_words(paths: Paths) -> str:
     said = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
     return f"The daemon ended before it had started anything: {(said or 'without a word').splitlines()[-1]}"
+
+
+@contextmanager
+def staying_down() -> Iterator[None]:
+    """
+    A wrong profile ends the program with 0, for it stays wrong.
+
+    For launchd whatever fails is to be started again, for ever.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        error.exit_code = EXIT_OK
+        raise
+
+
+def have_a_voice(paths: Paths) -> None:
+    """Under pythonw.exe there is neither stdout nor stderr; then a file takes both."""
+    if sys.stderr is None:
+        make_folders(paths)
+        sys.stdout = sys.stderr = early_log(paths).open("w", encoding="utf-8", buffering=1)

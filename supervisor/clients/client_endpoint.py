@@ -11,9 +11,8 @@ from ..errors import ConfigError
 from ..options.option_values import OptionValue
 from ..options.parse import parse_arguments
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, is_loopback
+from ..plan.listen import Listen, is_loopback, is_socket_path, url_host
 from ..profile.definition import GatewaySettings, Profile
-from ..server.address import is_socket_path, url_host
 
 Language = Literal["json", "python", "sh", "text", "toml", "yaml"]
 

@@ -1,28 +1,29 @@
-"""
-The daemon's end of the control socket: a line of JSON in, lines of JSON out, the last one ``final``.
-Documented for other programs in docs/control-protocol.md.
-"""
+"""The daemon's end of the control socket: a line of JSON in, lines of JSON out, the last one ``final``."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from ..errors import SupervisorError
+from ..files import write_json
 from ..fleet.fleet import Fleet
+from ..home.control_socket import Endpoint, TokenEndpoint
+from ..home.places import private_folder
+from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
-from ..server.address import url_of
 from ..server.instance import Instance, iso
 from ..server.lifecycle import Outcome
 from ..server.server import Hold
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
-from .listener import LONGEST_LINE
 from .status_document import status_of
 
 PROTOCOL = 1
@@ -261,3 +262,41 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ValueError:  # longer than any request
         return b""
+
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+LONGEST_LINE = 4 * 1024 * 1024
+
+
+async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:
+    """
+    Serve connections; whatever lies there is stale, since the caller holds the daemon lock.  Raises OSError,
+    and PermissionDenied for a folder of somebody else.
+    """
+    private_folder(at.path.parent)
+    at.path.unlink(missing_ok=True)
+    if sys.platform != "win32" and not isinstance(at, TokenEndpoint):
+        mask = os.umask(0o177)
+        try:
+            return await asyncio.start_unix_server(handler, at.path, limit=LONGEST_LINE)
+        finally:
+            os.umask(mask)
+    assert isinstance(at, TokenEndpoint)
+    return await _with_token(at, handler)
+
+
+async def _with_token(at: TokenEndpoint, handler: Handler) -> asyncio.Server:
+    import secrets  # noqa: PLC0415 - only Windows comes here
+
+    token = secrets.token_hex(32)
+
+    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent = await reader.readline()
+        if secrets.compare_digest(sent.strip(), token.encode()):
+            await handler(reader, writer)
+        else:
+            writer.close()
+
+    server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=LONGEST_LINE)
+    write_json(at.path, {"port": server.sockets[0].getsockname()[1], "token": token})
+    return server

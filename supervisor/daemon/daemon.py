@@ -18,18 +18,17 @@ from ..home.control_socket import Endpoint
 from ..home.places import SERVER, daemon_log, update_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen
+from ..plan.listen import Listen, url_of
 from ..profile.definition import AutoUpdate
-from ..server.address import url_of
 from ..server.instance import Instance, iso
 from ..server.lifecycle import Outcome
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.process import vitals_of
 from .control_server import Control
+from .control_server import listen as listen_for_control
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
-from .listener import listen as listen_for_control
 from .service_notify import Manager
 from .update_checks import DAILY, Rhythm, keep_looking, news_in
 

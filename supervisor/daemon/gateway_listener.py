@@ -14,18 +14,17 @@ from typing import Any
 
 from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
-from ..gateway.door.keyring import Keyring
+from ..gateway.auth.keys import Keyring
 from ..gateway.gateway import Gateway
 from ..gateway.telemetry.activity import Activity
 from ..home.places import keys_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen
-from ..server.address import is_socket_path
+from ..plan.listen import Listen, is_socket_path
 from ..server.instance import Instance
-from ..server.key import api_key
 from ..server.lifecycle import Outcome
 from ..server.lifecycle_table import SERVING, State
+from ..server.probe import api_key
 from .helpers import SWITCH, Answer, why_not
 
 log = logging.getLogger(__name__)

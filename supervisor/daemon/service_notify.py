@@ -1,21 +1,30 @@
 """
-What the daemon tells whoever manages it: systemd by datagrams, s6 by a file descriptor, others nothing.
+What the service manager hears: systemd by datagrams, s6 by a descriptor, others nothing.
 
 READY comes when the first start is decided well, and never before.  While the manager waits for us, it is
 asked for more time: our own limits know of progress.  Before each sign of life a message goes through the
 server's inbox and has to come back, for it is the *owner of the state* that shall live.
+
+One datagram a message, to the socket that ``NOTIFY_SOCKET`` names, with no answer.  The manager's queue is
+short (10 messages on Linux), so nothing is said that would have to wait: it is dropped, and that is told.
+
+Time is asked for with each sign of progress, and only then.  A `reload` that systemd runs beside the daemon
+asks too, but leaves the status to the daemon, which would not know that it has to say its own again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
 
-from .notify import Notify, forget_manager, notify_in, watchdog_seconds_in
+from ..progress import Progress
 
 EXTENSION_SECONDS = 30.0  # asked for from now on, ...
 EXTEND_EVERY_SECONDS = 5.0  # ... again and again, so that a stuck daemon is not waited for much longer
@@ -137,3 +146,105 @@ def manager_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> Ma
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # nobody else shall hold it open
     return Manager(notify, watchdog_seconds, ready_fd)
+
+
+LONGEST_VALUE = 1000  # characters; a manager takes 4096 bytes a message
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """A manager's address: a path, or ``@name`` in the abstract namespace."""
+
+    address: str
+
+    def say(self, message: Mapping[str, str]) -> bool:
+        """Whether it was taken; never waits, never raises."""
+        data = "\n".join(f"{key}={_one_line(value)}" for key, value in message.items())
+        return _send(self.address, data.encode(errors="replace"))
+
+
+if sys.platform == "win32":
+
+    def _send(_address: str, _data: bytes) -> bool:
+        """Python has no AF_UNIX there, and there is no such manager."""
+        return False
+
+else:
+
+    def _send(address: str, data: bytes) -> bool:
+        """Opened for each message: after a re-exec of the manager its socket is another one."""
+        where = f"\0{address[1:]}" if address.startswith("@") else address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as way:
+                way.setblocking(False)
+                way.sendto(data, where)
+        except OSError:
+            return False
+        return True
+
+
+def notify_in(environ: Mapping[str, str]) -> Notify | None:
+    """None without a manager, and for an address that we cannot speak to (``vsock:`` is a machine's)."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    return Notify(address) if address[:1] in ("/", "@") and len(address) > 1 else None
+
+
+def watchdog_seconds_in(environ: Mapping[str, str], pid: int) -> float | None:
+    """How long we may be silent, as sd_watchdog_enabled(3) reads it; None where nobody watches us."""
+    if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    try:
+        return int(environ.get("WATCHDOG_USEC", "")) / 1e6 or None
+    except ValueError:
+        return None
+
+
+def forget_manager(environ: MutableMapping[str, str]) -> None:
+    """What we start is not the manager's to hear."""
+    for name in _VARIABLES:
+        environ.pop(name, None)
+
+
+def _one_line(value: str) -> str:
+    return " ".join(value.split())[:LONGEST_VALUE]
+
+
+PREPARATION_SECONDS = 120.0  # longer than any work of ours is silent
+
+
+class Patience:
+    """A `Progress` that passes on what it hears, and asks for time meanwhile; with ``alone`` it tells why."""
+
+    def __init__(
+        self,
+        heard: Progress,
+        notify: Notify,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        alone: bool = True,
+    ) -> None:
+        self._heard = heard
+        self._notify = notify
+        self._clock = clock
+        self._alone = alone
+        self._asked = 0.0
+
+    def step(self, text: str) -> None:
+        self._heard.step(text)
+        self._ask({"STATUS": text} if self._alone else {})
+
+    def update(self, fraction: float | None, detail: str = "") -> None:
+        self._heard.update(fraction, detail)
+        if self._clock() - self._asked >= EXTEND_EVERY_SECONDS:
+            self._ask({})
+
+    def _ask(self, message: Mapping[str, str]) -> None:
+        self._asked = self._clock()
+        self._notify.say({**message, "EXTEND_TIMEOUT_USEC": str(int(PREPARATION_SECONDS * 1e6))})
+
+
+def with_patience(heard: Progress, environ: Mapping[str, str]) -> Progress:
+    """The same, where no manager waits."""
+    notify = notify_in(environ)
+    return Patience(heard, notify, alone="MAINPID" not in environ) if notify else heard  # systemd.exec(5)

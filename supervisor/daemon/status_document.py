@@ -6,11 +6,10 @@ import time
 from typing import Any
 
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen
-from ..server.address import public_end, url_of
+from ..plan.listen import Listen, public_end, url_of
 from ..server.instance import Instance, failure_of, iso
-from ..server.memory.planned import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.memory_sample import Sample
+from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.server import Server
 
 

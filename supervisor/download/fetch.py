@@ -19,9 +19,8 @@ from ..errors import NetworkError, VerificationFailed
 from ..locks import waiting_lock
 from ..progress import Progress
 from . import network
-from .meter import Meter
 from .network import HINT, PATIENT, Patience, Unreachable, host_of, wait_seconds
-from .transfer import Note, PartFile, digest_of, validator
+from .transfer import Meter, Note, PartFile, digest_of, validator
 
 if TYPE_CHECKING:
     import requests

@@ -13,14 +13,14 @@ from functools import partial
 from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.definition import Engine
 from .build import Build
-from .fitness import Wanted, wanted_number, why_not_embedded
 from .install_context import Means
 from .inventory import Install
 from .local_engines import ASKED, OFFERS, Ground, because, promised
 from .pypi import compile as compiled
 from .pypi import embedded
-from .pypi.toolchain import FLAVOURS, flavour_for
+from .pypi.compile import FLAVOURS, flavour_for
 from .released import Released
+from .suitability import Wanted, wanted_number, why_not_embedded
 
 
 def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = None) -> Build:

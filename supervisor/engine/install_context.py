@@ -1,19 +1,20 @@
-"""What it takes to get an engine, apart from the wish."""
+"""What it takes to get an engine, and which releases a channel stood at."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from ..files import JsonFile
 from ..hardware.hardware import Hardware
 from ..paths import Paths
 from ..profile.definition import Engine
 from ..progress import Progress
 from .catalogue.catalogue import Catalogue
 from .catalogue.github import Access
-from .chosen import Chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,69 @@ class Means:
 
     def access(self, engine: Engine) -> Access:
         return Access.of(engine.mirror, engine.proxy, os.environ)
+
+
+KEPT = 10  # choices for each channel
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """``tags`` by channel, newest choice first, none twice; ``bad`` is why, by key (``installed.key_of``)."""
+
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bad: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """
+    ``Choices`` in a file, changed by one process at a time.
+
+    A file that cannot be read holds nothing: then channels stand where they stand by default.
+    Changes raise PermissionDenied or SupervisorError where it cannot be written.
+    """
+
+    file: Path
+
+    def tags(self, channel: str) -> tuple[str, ...]:
+        """The newest choice first; empty where none was made."""
+        return self._json.known().tags.get(channel, ())
+
+    def choose(self, channel: str, tag: str) -> None:
+        def change(kept: Choices) -> Choices:
+            earlier = (each for each in kept.tags.get(channel, ()) if each != tag)
+            return replace(kept, tags={**kept.tags, channel: (tag, *earlier)[:KEPT]})
+
+        self._json.update(change)
+
+    def back(self, channel: str) -> str | None:
+        """Undo the newest choice; the one that holds now, or None (and no change) where there is no other."""
+
+        def change(kept: Choices) -> Choices:
+            tags = kept.tags.get(channel, ())
+            return replace(kept, tags={**kept.tags, channel: tags[1:]}) if len(tags) > 1 else kept
+
+        before, after = self._json.update(change)
+        return None if after == before else after.tags[channel][0]
+
+    def mark_bad(self, key: str, reason: str) -> None:
+        self._json.update(lambda kept: replace(kept, bad={**kept.bad, key: reason}))
+
+    def forgive(self, key: str) -> None:
+        def change(kept: Choices) -> Choices:
+            return replace(kept, bad={each: why for each, why in kept.bad.items() if each != key})
+
+        self._json.update(change)
+
+    def bad(self, key: str) -> str:
+        """Why a build is bad; "" for one that is not."""
+        return self._json.known().bad.get(key, "")
+
+    @property
+    def _json(self) -> JsonFile[Choices]:
+        return JsonFile(self.file, _parse, asdict, Choices(), durable=True)
+
+
+def _parse(document: dict[str, Any]) -> Choices:
+    tags = {str(channel): tuple(map(str, each)) for channel, each in document["tags"].items()}
+    return Choices(tags, {str(key): str(reason) for key, reason in document["bad"].items()})

@@ -12,11 +12,11 @@ from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
 from ..options.meanings import pinned as pinned_options
 from .build import Build
 from .catalogue.releases import REPOSITORY
-from .fitness import Wanted, flavour_of, order, why_not, why_not_embedded, wrong_number
 from .inspection import inspect
 from .install_context import Means
 from .inventory import Install, installed
 from .pypi import embedded
+from .suitability import Wanted, flavour_of, order, why_not, why_not_embedded, wrong_number
 from .survey import order_flavours
 
 ASKED = "the profile asks for it"

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 
 from ..errors import NoSuitableEngine, SupervisorError
 from ..profile.definition import Engine
-from .build import Build
+from .build import Build, family
 from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release
-from .fitness import Wanted, why_not
-from .flavours import family
 from .install_context import Means
 from .inventory import Install, folder, key_of, read_record
 from .local_engines import Ground, because, promised
+from .suitability import Wanted, why_not
 from .survey import Option, Survey, survey
 
 DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place

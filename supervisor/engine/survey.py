@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..hardware.hardware import Hardware
-from .catalogue.assets import AssetName, parse
-from .catalogue.releases import Asset, Release
-from .fitness import is_of
-from .flavours import FAMILIES, family, numbers, version
-from .suitability import judge, together
+from .build import FAMILIES, family, numbers, version
+from .catalogue.releases import Asset, AssetName, Release, parse
+from .suitability import is_of, judge, together
 
 _RANKS = {name: rank for rank, name in enumerate(FAMILIES)}
 _SYSTEMS = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}

@@ -1,4 +1,4 @@
-"""The endpoints that the gateway answers itself: health, models, metrics, load and unload."""
+"""What the gateway answers itself: health, models, metrics, load and unload, progress of a load."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..decoding import parse
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import vitals_of
-from .api.dialects import Trouble
 from .api.offered_models import model_document, models_document
-from .api.routes import Own
+from .api.routes import Own, Trouble
 from .backends import Backend
 from .relay.client_connection import Page
-from .seen.figures import Figures
-from .telemetry.metrics import CONTENT_TYPE, ServerFigures, render
+from .telemetry.metrics import CONTENT_TYPE, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
@@ -35,7 +35,7 @@ class OwnEndpoints:
     def __init__(
         self,
         server: Backend,
-        figures: Figures,
+        figures: RequestFigures,
         counts: Callable[[], tuple[int, int, int]],
         touch: Callable[[], None],
     ) -> None:
@@ -155,3 +155,23 @@ def _page(document: dict[str, Any], status: int = 200) -> Page:
 def no_model(model: str) -> Trouble:
     said = f"There is no model {model[:80]!r} here."
     return Trouble(404, "model_not_found", said, "GET /v1/models lists them.")
+
+
+def progress(server: Backend) -> str:
+    """The state, and about how much of the model is in memory: what the process holds of its files' size."""
+    share = _share(server) if server.state is State.STARTING else None
+    loaded = f", about {share:.0%} of the model loaded" if share is not None else ""
+    why = f" ({server.why})" if server.why else ""
+    return f"{server.state.value}{why}{loaded}"
+
+
+def _share(server: Backend) -> float | None:
+    held, plan = server.resident_bytes(), server.plan
+    size = _size(plan) if plan else 0
+    return min(held / size, 0.99) if held and size else None
+
+
+def _size(plan: LaunchPlan) -> int:
+    with suppress(OSError):
+        return sum(Path(file).stat().st_size for file in plan.model_files)
+    return 0

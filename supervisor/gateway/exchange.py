@@ -1,26 +1,32 @@
-"""One request, from the moment that it is whole to the end of its answer, as `exchange_table` decides."""
+"""
+One request, from the moment that it is whole to the end of its answer, as `exchange_table` decides.
+
+What is kept of a request that is over: figures and names, never its content.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..plan.launch import LaunchPlan
 from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
-from .api.dialects import Trouble
-from .api.peek import is_streaming
+from .api.body import is_streaming
+from .api.routes import Trouble
+from .auth.guard import Visit
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
-from .http_heads import Head
-from .relay.answer import Answer
+from .http_heads import Answer, Head
 from .relay.client_connection import Client
 from .relay.delivery import Delivery
 from .relay.upstream import Pool, Upstream
 from .scheduler import Ticket
-from .telemetry.activity import Result
-from .visit import Visit
+from .telemetry.activity import Request, Result
+from .telemetry.usage import Told, told
 
 log = logging.getLogger(__name__)
 
@@ -245,3 +251,51 @@ class Exchange:
     def resume(self) -> None:
         if self._upstream is not None:
             self._upstream.resume()
+
+
+def refused(head: Head, visit: Visit, trouble: Trouble, model: str = "") -> Request:
+    """One that was turned away before anything was done for it."""
+    return Request(
+        at=time.time(),
+        caller=visit.caller.name,
+        method=head.method,
+        endpoint=visit.route.label,
+        profile="",
+        model=model,
+        stream=False,
+        status=trouble.status,
+        result="refused",
+        seconds=0.0,
+        note=trouble.message,
+    )
+
+
+def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> Request:
+    """``now`` is the loop's time, in which the exchange counts; ``plan`` is the one that is active."""
+    ticket, wish, route = exchange.ticket, exchange.wish, exchange.visit.route
+    went, first = exchange.went_at, exchange.first_byte_at
+    counted = told(b"".join(exchange.tail), exchange.opening) if route.generates else Told()
+    seconds = now - ticket.arrived
+    return Request(
+        at=time.time() - seconds,
+        caller=exchange.visit.caller.name,
+        method=wish.head.method,
+        endpoint=route.label,
+        profile=plan.profile if plan else "",
+        model=wish.model,
+        stream=exchange.is_stream,
+        status=exchange.status,
+        result=exchange.result or "failed",
+        replayed=exchange.was_replayed,
+        held_seconds=(went or now) - ticket.arrived if exchange.has_waited else 0.0,
+        first_byte_seconds=first - ticket.arrived if first is not None else None,
+        seconds=seconds,
+        request_bytes=len(wish.body),
+        answer_bytes=exchange.answer_bytes,
+        prompt_tokens=counted.prompt_tokens,
+        cached_tokens=counted.cached_tokens,
+        output_tokens=counted.output_tokens,
+        tokens_per_second=counted.tokens_per_second,
+        prompt_per_second=counted.prompt_per_second,
+        note=exchange.note,
+    )

@@ -15,23 +15,20 @@ from ..plan.listen import Listen
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api import body as parameters
-from .api.dialects import Trouble
-from .api.peek import text_of, top_level
-from .api.routes import model_of
+from .api.body import text_of, top_level
+from .api.routes import Trouble, model_of
+from .auth.guard import Visit, judge
+from .auth.keys import Keyring
 from .backends import Backend
-from .door.keyring import Keyring
-from .endpoints import OwnEndpoints, no_model
-from .exchange import Exchange, Wish
+from .endpoints import OwnEndpoints, no_model, progress
+from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Entrance
-from .progress import progress
 from .relay.client_connection import RETRY_SECONDS, Client, Lobby
 from .relay.upstream import Pool
 from .scheduler import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
-from .seen.figures import Figures
-from .seen.records import record, refused
 from .telemetry.activity import Activity, Request
-from .visit import Visit, judge
+from .telemetry.metrics import RequestFigures
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +51,7 @@ class Gateway:
 
     def __init__(self, server: Backend, keyring: Keyring, switch: Callable[[str], None]) -> None:
         self.activity = Activity()
-        self.figures = Figures()
+        self.figures = RequestFigures()
         self.pool = Pool()
         self.keyring = keyring
         self._server = server

@@ -1,17 +1,29 @@
-"""Where clients come in: one address at a time, and what follows from it for everybody who does."""
+"""
+Where clients come in: one address at a time, and what follows from it for everybody who does.
+
+The sockets that clients come in by: bound before a model is loaded, so a busy port is told at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import SupervisorError
+from ..errors import ConfigError, StartFailed, SupervisorError
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, Offer, offers_beside
-from .api.names import Names
-from .door.keyring import Keyring
-from .door.rules import Rules, rules_of
-from .relay.listening import Listening, listen_at
+from ..plan.listen import Listen, Offer, bind_addresses, offers_beside
+from ..server.preflight import bound, unix_socket_problem, why_not_bound
+from .api.offered_models import Names
+from .auth.guard import Rules, rules_of
+from .auth.keys import Keyring
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Entrance:
@@ -92,3 +104,89 @@ def _address(listen: Listen) -> tuple[str, int, str, str]:
 def _place(listen: Listen) -> str | int:
     """What only one can have: a socket's path, or a port."""
     return listen.host if listen.host.endswith(".sock") else listen.port
+
+
+BACKLOG = 1024
+
+
+class Listening:
+    """The open sockets of one at."""
+
+    def __init__(
+        self,
+        servers: list[asyncio.Server],
+        *,
+        socket_file: Path | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._servers = servers
+        self._socket_file = socket_file
+        self._context = context
+
+    def renew(self, at: Listen) -> None:
+        """New connections get the certificate that is there now.  Raises ConfigError; the old one stays."""
+        if self._context is not None:
+            _tls(at)  # a pair that does not fit would be half taken
+            self._context.load_cert_chain(at.tls_certificate, at.tls_key)
+
+    def close(self) -> None:
+        """No new connections; those that are there go on."""
+        for server in self._servers:
+            server.close()
+        if self._socket_file is not None:
+            self._socket_file.unlink(missing_ok=True)
+
+
+async def listen_at(at: Listen, protocol: Callable[[], asyncio.Protocol]) -> Listening:
+    """Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used."""
+    loop = asyncio.get_running_loop()
+    context = _tls(at) if at.tls_certificate else None
+    if sys.platform != "win32" and at.host.endswith(".sock"):
+        return await _at_socket_file(Path(at.host), protocol)
+    sockets: list[socket.socket] = []
+    try:
+        for address in bind_addresses(at.host):
+            sockets.append(bound(address, at.port, backlog=BACKLOG))  # noqa: PERF401 - see below
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        problem = why_not_bound(error, at.host, at.port)
+        raise StartFailed(problem.message, hint=problem.hint) from error
+    servers = [
+        await loop.create_server(protocol, sock=each, backlog=BACKLOG, ssl=context) for each in sockets
+    ]
+    return Listening(servers, context=context)
+
+
+if sys.platform != "win32":
+
+    async def _at_socket_file(path: Path, protocol: Callable[[], asyncio.Protocol]) -> Listening:
+        problem = next(unix_socket_problem(path), None)  # and removes one that nobody listens on
+        if problem is not None:
+            raise StartFailed(problem.message, hint=problem.hint)
+        loop = asyncio.get_running_loop()
+        mask = os.umask(0o117)  # for its user and group
+        try:
+            server = await loop.create_unix_server(protocol, path, backlog=BACKLOG)
+        except OSError as error:
+            raise StartFailed(
+                f"{path} cannot be listened on: {error.strerror or error}.",
+                hint="Choose another listen.host; the path of a socket has some 100 characters at most.",
+            ) from error
+        finally:
+            os.umask(mask)
+        return Listening([server], socket_file=path)
+
+
+def _tls(at: Listen) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - few addresses speak TLS, and the daemon is small
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(at.tls_certificate, at.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The certificate {at.tls_certificate} cannot be used with the key {at.tls_key}: {error}.",
+            hint="Both are PEM files that this user may read; ssl-cert-file holds the whole chain.",
+        ) from error
+    return context

@@ -1,4 +1,4 @@
-"""The state record: what a daemon that was killed leaves behind for the next one, and for ``status``."""
+"""What a daemon leaves behind: its state record, and the plans that died of memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import read_json, write_json
+from ..files import JsonFile, read_json, write_json
 from .identity import Identity
 
 
@@ -36,3 +36,26 @@ def read_record(path: Path) -> Record | None:
 def _record(fields: dict[str, Any]) -> Record:
     identity = fields["identity"]
     return Record(**{**fields, "identity": None if identity is None else Identity(**identity)})
+
+
+_MOST = 100  # the oldest goes first; a digest covers model, build and options
+
+
+def known(file: Path) -> dict[str, str]:
+    """What was changed, by the digest of the plan; empty where nothing can be read."""
+    return _json(file).known()
+
+
+def remember(file: Path, digest: str, words: str) -> None:
+    """Raises SupervisorError where it cannot be written."""
+    if known(file).get(digest) != words:
+        _json(file).update(lambda kept: dict(list({**kept, digest: words}.items())[-_MOST:]))
+
+
+def _json(file: Path) -> JsonFile[dict[str, str]]:
+    return JsonFile(file, _plans, lambda plans: {"plans": plans}, {})
+
+
+def _plans(document: dict[str, Any]) -> dict[str, str]:
+    """Before it had a schema, the document was the plans."""
+    return {str(digest): str(words) for digest, words in document.get("plans", document).items()}

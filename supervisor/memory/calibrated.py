@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from .accounts import RAM, Account, Figure, Ledger
-from .engine_figures import Asked, Told
+from .engine_figures import AskedFigures, EngineFigures
 from .memory_settings import Settings
 
-_STEP_BYTES: Mapping[Asked, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
+_STEP_BYTES: Mapping[AskedFigures, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
 _MAPPED = "_Mapped"
 _OF_RAM = ("CPU", "AMX", "Host")
 
 
-def corrected(ledger: Ledger, told: Iterable[Told]) -> Ledger:
+def corrected(ledger: Ledger, told: Iterable[EngineFigures]) -> Ledger:
     """
     ``ledger`` with what was told about the same launch, the surest last.
 
@@ -37,8 +37,10 @@ def _pool(buffer: str, ledger: Ledger) -> str | None:
     return RAM if buffer.startswith(_OF_RAM) or buffer.endswith("_Host") else None
 
 
-def _of(told: Told, pools: Mapping[str, str | None], pool: str) -> Told:
-    return Told(told.source, {name: taken for name, taken in told.buffers.items() if pools[name] == pool})
+def _of(told: EngineFigures, pools: Mapping[str, str | None], pool: str) -> EngineFigures:
+    return EngineFigures(
+        told.source, {name: taken for name, taken in told.buffers.items() if pools[name] == pool}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,12 @@ class _Range:
         size_bytes = max(size_bytes, self.least_bytes)
         return size_bytes if self.most_bytes is None else min(size_bytes, self.most_bytes)
 
-    def figure(self, ours: Figure, source: Asked) -> Figure:
+    def figure(self, ours: Figure, source: AskedFigures) -> Figure:
         nearest = self.nearest(ours.bytes)
         return Figure(nearest, source) if self.is_told or nearest != ours.bytes else ours
 
 
-def _account(account: Account, told: Told, settings: Settings) -> Account:
+def _account(account: Account, told: EngineFigures, settings: Settings) -> Account:
     """``told`` is about this pool only; one that it does not name stays."""
     if not told.buffers:
         return account
@@ -70,7 +72,7 @@ def _account(account: Account, told: Told, settings: Settings) -> Account:
     return replace(changed, anonymous_bytes=changed.needed_bytes - mapped)
 
 
-def _weights(told: Told) -> _Range:
+def _weights(told: EngineFigures) -> _Range:
     """What is mapped is at most what its line says: see ``told.measured``."""
     sizes = {name: taken.weights_bytes for name, taken in told.buffers.items()}
     mapped = [size for name, size in sizes.items() if name.endswith(_MAPPED)]
@@ -79,7 +81,7 @@ def _weights(told: Told) -> _Range:
     return _Range(least.least_bytes, most.most_bytes, is_told=not mapped)
 
 
-def _context(told: Told, settings: Settings) -> _Range:
+def _context(told: EngineFigures, settings: Settings) -> _Range:
     """
     The tool cannot be told that slots share their cells, so it was asked for one of them: then it has
     as many cells as they share, and fewer in sliding windows.
@@ -90,7 +92,7 @@ def _context(told: Told, settings: Settings) -> _Range:
     return around
 
 
-def _compute(told: Told, settings: Settings) -> _Range:
+def _compute(told: EngineFigures, settings: Settings) -> _Range:
     """The tool computes logits of every token of a batch, which servers do before b9460 only."""
     if told.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
         return _Range(0, None, is_told=False)
@@ -101,7 +103,7 @@ def _shares(settings: Settings) -> bool:
     return settings.unified and settings.slots > 1
 
 
-def _around(sizes_bytes: Iterable[int], source: Asked) -> _Range:
+def _around(sizes_bytes: Iterable[int], source: AskedFigures) -> _Range:
     """What these were before each was rounded: a tool rounds down, a log to the nearest."""
     sizes = list(sizes_bytes)
     step = _STEP_BYTES[source] * len(sizes)
@@ -109,7 +111,7 @@ def _around(sizes_bytes: Iterable[int], source: Asked) -> _Range:
     return _Range(max(0, sum(sizes) - below), sum(sizes) + step)
 
 
-def _mapped_bytes(account: Account, weights_bytes: int, told: Told) -> int:
+def _mapped_bytes(account: Account, weights_bytes: int, told: EngineFigures) -> int:
     """
     What of ``weights_bytes`` stays mapped, where any did by our account.
 

@@ -1,25 +1,28 @@
 """
-The buffers that llama.cpp computes in, on each device.  Pure.
+The buffers that llama.cpp computes in, and the cache of keys and values.  Pure.
 
 Sources, at b11434: llama_context::sched_reserve in src/llama-context.cpp, the splits and copies of
 ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  Each device has one buffer for all
 that is between the weights, as large as the largest step of one batch of --ubatch-size tokens needs; the
 steps are those of src/models and src/llama-graph.cpp.  What the allocator's gaps cost, and how many copies of
 the embeddings are alive at once, was measured with the engine itself (docs/memory.md).
+
+Sources, in src of llama.cpp b11434: llama_kv_cache (for every layer a tensor of K and one of V, on its
+device), llama_kv_cache_iswa (the cells of layers with a window), load_swa_pattern and load_arch_hparams of
+the models in src/models (which layers see a window of the context only).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..model.header import KINDS, TensorKind
 from ..model.metadata import Model
-from . import backends, context
+from . import accounts
 from .accounts import RAM
-from .context import sliding_layers
-from .layout import Layout
 from .memory_settings import Settings
-from .weights import Weight
+from .weights import Layout, Weight
 
 _ALONE = 5  # copies of the embeddings: where one device does all
 _FIRST, _NEXT = 4, 2  # on the first GPU, on those behind it
@@ -30,7 +33,7 @@ _ATTENTION = 7.5  # where a cache of the CPU is copied
 _OFFLOADED_TOKENS = 32  # a batch of fewer stays with the CPU: op_offload_min_batch_size
 _COPIES = 4  # of the inputs where GPUs work one behind the other: GGML_SCHED_MAX_COPIES
 _PIPED_HOST, _PIPED_FIRST, _PIPED_NEXT = 10, 16.5, 11.5
-_F32, _F16, _I64 = 4, 2, 8
+_F32, _F16_BYTES, _I64 = 4, 2, 8
 _MIB = 1024**2
 _PROCESS_BYTES = 15 * _MIB  # code and heap of a server without a model
 _TOKEN_BYTES = 400  # of tables for each token of the vocabulary, with its merges
@@ -50,7 +53,7 @@ class Work:
     @property
     def offloads(self) -> bool:
         """Whether the GPU computes with what the CPU has in the file's own format."""
-        return self.settings.op_offload and backends.offloads(self.flavour)
+        return self.settings.op_offload and accounts.offloads(self.flavour)
 
     @property
     def splits_layers(self) -> bool:
@@ -162,18 +165,18 @@ def _pipelined(work: Work, steps: Phases) -> Mapping[str, int]:
 
 
 def _largest_cache(work: Work) -> int:
-    return max(context.layers_bytes(work.model, work.settings), default=0)
+    return max(layers_bytes(work.model, work.settings), default=0)
 
 
 def _widened(work: Work, device: str) -> int:
     """Where attention needs F16 and the cache is another format: a copy of one layer's."""
     settings = work.settings
     is_f16 = {settings.cache_k.name, settings.cache_v.name} == {"f16"}
-    if is_f16 or not settings.flash or not backends.widens_cache(work.flavour):
+    if is_f16 or not settings.flash or not accounts.widens_cache(work.flavour):
         return 0
     if device not in work.layout.blocks:
         return 0
-    return max(context.layers_bytes(work.model, context.in_f16(settings)), default=0)
+    return max(layers_bytes(work.model, in_f16(settings)), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +248,8 @@ def _inputs(model: Model, settings: Settings) -> int:
     kinds = {layer in sliding_layers(model) for layer in range(model.layers or 0)}
     total = 0
     for slides in kinds:
-        cells = context.cells(model, settings, slides=slides)
-        total += cells * settings.ubatch * (_F16 if settings.flash else _F32)
+        cells = cache_cells(model, settings, slides=slides)
+        total += cells * settings.ubatch * (_F16_BYTES if settings.flash else _F32)
         if not settings.flash:
             total += settings.ubatch * _most(model, model.heads_kv) * (model.value_length or 0) * _I64
     return total
@@ -277,3 +280,66 @@ def _rewritten_bytes(work: Work) -> int:
         default=0,
     )
     return rows * work.settings.ubatch * _Q8_BYTES // _Q8_ELEMENTS
+
+
+_PERIODS: Mapping[str, int] = {
+    "gpt-oss": 2, "gemma2": 2, "gemma3": 6, "gemma3n": 5, "gemma-embedding": 6, "cohere2": 4, "exaone4": 4,
+    "exaone-moe": 4, "olmo2": 4, "afmoe": 4, "mellum": 4, "plamo3": 8,
+}  # fmt: skip
+"""Of so many layers in turn the last one sees everything, where the file does not say which do."""
+
+_PATTERN = "attention.sliding_window_pattern"
+_F16 = KINDS[1]
+_PADDING = 256  # of the cells of a window: llama_kv_cache_iswa
+
+
+def sliding_layers(model: Model) -> frozenset[int]:
+    """By number.  Empty also for an architecture that is not known here: its layers are counted whole."""
+    layers = model.layers or 0
+    if not model.sliding_window:
+        return frozenset()
+    pattern = model.values.get(f"{model.architecture}.{_PATTERN}")
+    if isinstance(pattern, tuple):
+        return frozenset(layer for layer, slides in enumerate(pattern[:layers]) if slides)
+    period = pattern if isinstance(pattern, int) else _PERIODS.get(model.architecture)
+    if period is None:
+        return frozenset()
+    return frozenset(layer for layer in range(layers) if period == 0 or layer % period < period - 1)
+
+
+def cache_cells(model: Model, settings: Settings, *, slides: bool) -> int:
+    """The cells of one stream of a layer."""
+    whole = settings.slot_tokens
+    if not slides or settings.swa_full:
+        return whole
+    window = (model.sliding_window or 0) * (settings.slots if settings.unified else 1)
+    return -(-min(whole, window + settings.ubatch) // _PADDING) * _PADDING
+
+
+def layers_bytes(model: Model, settings: Settings) -> tuple[int, ...]:
+    """Of each layer all streams; 0 for a layer without attention."""
+    sliding = sliding_layers(model)
+    of_all = {
+        slides: cache_cells(model, settings, slides=slides) * settings.streams for slides in (True, False)
+    }
+    return tuple(
+        of_all[layer in sliding] * _cell_bytes(model, settings, layer) for layer in range(model.layers or 0)
+    )
+
+
+def _cell_bytes(model: Model, settings: Settings, layer: int) -> int:
+    """Latent attention keeps its keys only (is_mla in src/llama-hparams.cpp)."""
+    heads = model.heads_kv(layer) or 0
+    keys, values = heads * (model.key_length or 0), heads * (model.value_length or 0)
+    if model.number("attention.key_length_mla"):
+        values = 0
+    return _row_bytes(settings.cache_k, keys) + _row_bytes(settings.cache_v, values)
+
+
+def _row_bytes(kind: TensorKind, elements: int) -> int:
+    return -(-elements // kind.block_elements) * kind.block_bytes
+
+
+def in_f16(settings: Settings) -> Settings:
+    """The same with a cache that is not quantized."""
+    return replace(settings, cache_k=_F16, cache_v=_F16)

@@ -1,5 +1,5 @@
 """
-What llama.cpp says that a launch takes, buffer by buffer: a tool before it, the log after it.  Pure.
+What llama.cpp says that a launch takes, and the history of it on disk.
 
 Sources, at b11434: common_memory_breakdown_print in common/fit.cpp; the lines of load_tensors,
 llama_kv_cache, llama_memory_recurrent and sched_reserve in src/.
@@ -7,13 +7,24 @@ llama_kv_cache, llama_memory_recurrent and sched_reserve in src/.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, field
 from operator import add
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-Asked = Literal["engine", "measured"]
+from ..errors import SupervisorError
+from ..files import JsonFile
+
+if TYPE_CHECKING:
+    from ..engine.build import Build
+    from .memory_settings import Settings
+
+
+AskedFigures = Literal["engine", "measured"]
 
 _MIB = 1024**2
 _HEAD = "memory breakdown [MiB]"
@@ -35,18 +46,18 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EngineFigures:
     """
     ``buffers`` by llama.cpp's names: Host, CPU_REPACK, AMX, CUDA0; after a load also CPU_Mapped, CUDA_Host.
 
     A tool (``engine``) says whole MiB, rounded down; a log (``measured``) hundredths, rounded.
     """
 
-    source: Asked
+    source: AskedFigures
     buffers: Mapping[str, Taken]
 
 
-def read_table(lines: Iterable[str]) -> Told | None:
+def read_table(lines: Iterable[str]) -> EngineFigures | None:
     """
     The first table "memory breakdown" of ``lines``, as a tool prints it at -lv 4.
 
@@ -61,7 +72,7 @@ def read_table(lines: Iterable[str]) -> Told | None:
             row = _ROW.search(line.rstrip())
             if row is None:
                 is_whole = found and "|" not in line  # not half a row
-                return Told("engine", found) if is_whole else None
+                return EngineFigures("engine", found) if is_whole else None
             name, figures = row.groups()
             found[name] = found.get(name, Taken()) + _taken(figures)
     return None
@@ -72,7 +83,7 @@ def _taken(figures: str) -> Taken:
     return Taken(*(int(each) * _MIB for each in numbers.groups())) if numbers else Taken()
 
 
-def measured(lines: Iterable[str]) -> Told | None:
+def measured(lines: Iterable[str]) -> EngineFigures | None:
     """
     What the log of a llama-server says after it loaded its model; None where it does not.
 
@@ -88,7 +99,7 @@ def measured(lines: Iterable[str]) -> Told | None:
                 loads.append(_Load())
             loads[-1].add(name, kind, round(float(mib) * _MIB))
     whole = next((load for load in loads if load.is_whole), None)
-    return None if whole is None else Told("measured", whole.buffers())
+    return None if whole is None else EngineFigures("measured", whole.buffers())
 
 
 @dataclass(slots=True)
@@ -120,3 +131,69 @@ class _Load:
         columns = (self.weights, self.context, self.compute)
         names = dict.fromkeys(name for column in columns for name in column)
         return {name: Taken(*(column.get(name, 0) for column in columns)) for name in names}
+
+
+FORMAT = 1  # to be raised when what is kept means something else
+MOST = 200
+_SOURCES: tuple[AskedFigures, ...] = ("engine", "measured")  # the surest last
+_Rows = tuple[tuple[str, EngineFigures], ...]
+
+
+def key_of(files: Sequence[Path], build: Build, settings: Settings) -> str | None:
+    """
+    Of a model in this state, a build on the devices that it sees, and all options that memory depends on.
+
+    Hex; None where a file is not on disk.
+    """
+    try:
+        stats = [(file.as_posix(), file.stat()) for file in files]
+    except OSError:
+        return None
+    stamps = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    devices = [device.partition(":")[0] for device in build.devices]  # what follows says how much is free
+    text = "\n".join([*stamps, build.digest, *devices, repr(settings)])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() if stamps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One file of JSON, ``figures.json`` of the state folder: the newest last, the oldest are dropped."""
+
+    file: Path
+
+    def find(self, key: str) -> tuple[EngineFigures, ...]:
+        """All that was told about ``key``, the surest last."""
+        found = [told for kept, told in self._json.known() if kept == key]
+        return tuple(sorted(found, key=lambda told: _SOURCES.index(told.source)))
+
+    def keep(self, key: str, told: EngineFigures) -> None:
+        """In place of what the same source said before.  A file that cannot be written costs time only."""
+
+        def change(rows: _Rows) -> _Rows:
+            others = (row for row in rows if (row[0], row[1].source) != (key, told.source))
+            return (*others, (key, told))[-MOST:]
+
+        with suppress(SupervisorError):
+            self._json.update(change)
+
+    @property
+    def _json(self) -> JsonFile[_Rows]:
+        return JsonFile(self.file, _parse, _render, (), schema=FORMAT, exact=True)
+
+
+def _render(rows: _Rows) -> dict[str, Any]:
+    return {"figures": [{"key": key, **asdict(told)} for key, told in rows]}
+
+
+def _parse(document: dict[str, Any]) -> _Rows:
+    return tuple(map(_read, document["figures"]))
+
+
+def _read(row: Any) -> tuple[str, EngineFigures]:  # noqa: ANN401 - whatever JSON gives
+    """Raises ValueError, KeyError, TypeError or AttributeError for what is no row."""
+    source: AskedFigures = _SOURCES[_SOURCES.index(row["source"])]
+    buffers = {name: Taken(**taken) for name, taken in row["buffers"].items()}
+    figures = (figure for taken in buffers.values() for figure in asdict(taken).values())
+    if not isinstance(row["key"], str) or any(type(figure) is not int or figure < 0 for figure in figures):
+        raise TypeError
+    return row["key"], EngineFigures(source, buffers)

@@ -15,8 +15,7 @@ from ..engine.build import Build
 from ..options.option_values import OptionValue
 from ..options.render import render
 from ..tool import run_engine
-from .engine_figures import Told, read_table
-from .kept_figures import Figures, key_of
+from .engine_figures import EngineFigures, Figures, key_of, read_table
 from .memory_settings import Settings
 
 TIMEOUT_SECONDS = 20.0
@@ -27,7 +26,7 @@ _PRINT = ("-lv", "4")  # the table, with a row for each buffer
 
 def told_about(
     files: Sequence[Path], build: Build, settings: Settings, figures: Figures, *, may_ask: bool = True
-) -> tuple[Told, ...]:
+) -> tuple[EngineFigures, ...]:
     """
     All that this build has told about this launch of a model here, the surest last; asked for once.
 
@@ -46,7 +45,7 @@ def told_about(
     return found
 
 
-def ask(build: Build, model_path: Path, settings: Settings) -> Told | None:
+def ask(build: Build, model_path: Path, settings: Settings) -> EngineFigures | None:
     """
     None where there is no such tool, or it prints no table before it fails or hangs.
 

@@ -1,9 +1,13 @@
-"""What a profile takes of a machine's memory, whether that is there, and what helps.  Pure."""
+"""
+What a profile takes of a machine's memory, whether that is there, and what helps.  Pure.
+
+What a draft model adds to the account of a launch.  Pure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..engine.build import Build
@@ -11,17 +15,14 @@ from ..hardware.hardware import Hardware
 from ..model.metadata import Model
 from ..options.option_values import OptionValue
 from ..profile.definition import Profile
-from .accounts import RAM, Ledger
+from .accounts import RAM, Account, Figure, Ledger
 from .advice import Advice, advise, in_words
 from .calibrated import corrected
-from .draft import DRAFTED, draft_options, with_draft
-from .engine_figures import Told
+from .engine_figures import EngineFigures
 from .ledger import account
 from .memory_settings import Settings, settings_of
-from .placement import propose
-from .pools import given_back, pools_of
-from .search import Wanted
-from .verdict import Changes, Verdict, judge
+from .placement import WantedPlacement, propose
+from .verdict import Changes, Verdict, given_back, judge, pools_of
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 _BESIDE_THE_ENGINE = ("repack", "cache-ram")  # do not switch its --fit off, which counts neither
@@ -70,7 +71,7 @@ class Fitted:
         return self.short if self.verdict.refused else ""
 
 
-Telling = Callable[[Settings, bool], Iterable[Told]]
+Telling = Callable[[Settings, bool], Iterable[EngineFigures]]
 """What the engine has told about a launch with these settings; asked now only where the second says so."""
 
 
@@ -139,14 +140,14 @@ def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
     return said if not kept else (*said, "what it does not count itself is set beside it: " + ", ".join(kept))
 
 
-def _wanted(profile: Profile, model: Model) -> Wanted:
+def _wanted(profile: Profile, model: Model) -> WantedPlacement:
     """A context that is said is kept, unless ``fit-ctx`` allows less; one that is not is the model's own."""
     said = _tokens(profile.server.get("ctx-size"))
     least = _tokens(profile.server.get("fit-ctx"))
     wanted = said or model.context_length or LEAST_CONTEXT_TOKENS
     floor = (least or wanted) if said else (least or LEAST_CONTEXT_TOKENS)
     options = {name: value for name, value in profile.server.items() if name != "ctx-size" or floor >= wanted}
-    return Wanted(options, model.layers or 0, model.experts or 0, wanted, min(floor, wanted))
+    return WantedPlacement(options, model.layers or 0, model.experts or 0, wanted, min(floor, wanted))
 
 
 def _tokens(value: OptionValue | None) -> int:
@@ -166,3 +167,43 @@ def step_back(settings: Settings, layers: int, experts: int, *, on_gpu: bool) ->
     if settings.ubatch // 2 >= _LEAST_UBATCH:
         return {"ubatch-size": settings.ubatch // 2}
     return {}
+
+
+MODEL = "spec-draft-model"
+# what the draft has options of its own for, which do not follow the target's; the device does
+_OWN = {
+    "gpu-layers": "spec-draft-ngl",
+    "cpu-moe": "spec-draft-cpu-moe",
+    "n-cpu-moe": "spec-draft-n-cpu-moe",
+    "override-tensor": "spec-draft-override-tensor",
+    "cache-type-k": "spec-draft-type-k",
+    "cache-type-v": "spec-draft-type-v",
+}
+_FOLLOWING = {"device": "spec-draft-device"}
+DRAFTED = (MODEL, "spec-type")  # what a draft that is counted is said with
+
+
+def draft_options(options: Mapping[str, OptionValue]) -> Mapping[str, OptionValue]:
+    """
+    The options of a draft as if it were served alone: its context has as many tokens as the target's.
+
+    Source: common_speculative_init_result in common/speculative.cpp of llama.cpp b11434.
+    """
+    without = {*_OWN, *_OWN.values(), *_FOLLOWING.values(), *DRAFTED}
+    shared = {name: value for name, value in options.items() if name not in without}
+    own = {name: options[said] for name, said in (_OWN | _FOLLOWING).items() if said in options}
+    return {**shared, **own, "cache-ram": 0}
+
+
+def with_draft(ledger: Ledger, draft: Ledger) -> Ledger:
+    """``ledger`` with the weights, context and buffers of the draft among what is other, memory by memory."""
+    accounts = tuple(_with(*both) for both in zip(ledger.accounts, draft.accounts, strict=True))
+    return replace(ledger, accounts=accounts, notes=tuple(dict.fromkeys((*ledger.notes, *draft.notes))))
+
+
+def _with(account: Account, draft: Account) -> Account:
+    """The process and the runtime of a GPU are there already."""
+    more = draft.needed_bytes - draft.other.bytes
+    anonymous = max(0, draft.anonymous_bytes - draft.other.bytes)
+    other = Figure(account.other.bytes + more, account.other.source)
+    return replace(account, other=other, anonymous_bytes=account.anonymous_bytes + anonymous)

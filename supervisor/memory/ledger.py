@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..model.metadata import Model
-from . import backends, context
+from . import accounts
+from . import compute as context
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
-from .layout import Layout, lay_out
 from .memory_settings import Settings
-from .weights import Loading, Weight, weights
+from .weights import Layout, Loading, Weight, lay_out, weights
 
 
 def account(
@@ -37,9 +37,9 @@ def _loading(
     settings: Settings, layout: Layout, pools: Sequence[Pool], features: Collection[str], flavour: str
 ) -> Loading:
     used = [pool for pool in pools if pool.name in layout.devices]
-    pinned = bool(used) and settings.host_buffers and backends.has_host_buffers(flavour)
+    pinned = bool(used) and settings.host_buffers and accounts.has_host_buffers(flavour)
     is_auto = settings.load_mode == "auto"
-    maps = backends.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
+    maps = accounts.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
     return Loading(features if settings.repack and not pinned else (), maps)
 
 
@@ -61,7 +61,7 @@ class _Figures:
     def of_gpu(self, pool: Pool) -> Account:
         """Nothing of it can be dropped; what Metal maps from the file stays wired while it is used."""
         used = pool.name in self.work.layout.devices
-        account = self._account(pool, backends.runtime_bytes(self.work.flavour) if used else 0)
+        account = self._account(pool, accounts.runtime_bytes(self.work.flavour) if used else 0)
         return replace(account, anonymous_bytes=account.needed_bytes)
 
     def of_ram(self, pool: Pool) -> Account:

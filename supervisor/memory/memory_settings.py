@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..model.kinds import KINDS, TensorKind
+from ..model.header import KINDS, TensorKind
 from ..model.metadata import Model
 from ..options.option_values import OptionValue, words_of
 

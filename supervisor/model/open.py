@@ -1,16 +1,25 @@
-"""Opens a model on disk: every part of it, read and found complete, before anything is launched with it."""
+"""
+Opens a model on disk: every part of it, read and found complete, before anything is launched with it.
+
+Headers that were read before, kept on disk: the vocabulary's megabytes are walked through once.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from ..errors import NotFound, PermissionDenied, VerificationFailed
-from .header import BrokenHeader, Header, read_header
-from .header_cache import HeaderCache
+from ..errors import NotFound, PermissionDenied, SupervisorError, VerificationFailed
+from ..files import SHARED, replace_file
+from .gguf import ValueType
+from .header import KINDS, Array, BrokenHeader, Header, TensorInfo, TensorKind, Value, read_header
 from .locate import parts_of
 from .metadata import Model, Part, join, part_count
 
@@ -52,7 +61,7 @@ def _read(path: Path, cache: Path | None) -> tuple[Part, Header]:
         _refuse_what_is_no_file(path, path.stat().st_mode)
         with path.open("rb") as file:
             source = FileSource(file)
-            return Part(str(path), source.size_bytes), _header(path, source, cache)
+            return Part(str(path), source.size_bytes), _cached_header(path, source, cache)
     except BrokenHeader as error:
         raise VerificationFailed(f"The model {path} is {error}.", hint=_HINT) from error
     except PermissionError as error:
@@ -66,7 +75,7 @@ def _read(path: Path, cache: Path | None) -> tuple[Part, Header]:
         raise VerificationFailed(f"The model {path} cannot be read: {error.strerror or error}.") from error
 
 
-def _header(path: Path, source: FileSource, folder: Path | None) -> Header:
+def _cached_header(path: Path, source: FileSource, folder: Path | None) -> Header:
     if folder is None:
         return read_header(source)
     stamp = f"{source.size_bytes} {source.modified_ns}"
@@ -113,3 +122,78 @@ def _incomplete(path: Path, missing: Sequence[Path]) -> NotFound:
         f"The model {path} is incomplete: {path.parent} has no {', '.join(names)}.",
         hint="Download the missing parts into the same folder.",
     )
+
+
+FORMAT = 1  # to be raised when more of a header is kept, or more kinds are known
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderCache:
+    """
+    A folder with one file for each header, which may be deleted at any time.
+
+    ``key`` says which file it is of (a path, an address), ``stamp`` which state of it (size and time, ETag).
+    """
+
+    folder: Path
+
+    def get(self, key: str, stamp: str, read: Callable[[], Header]) -> Header:
+        """What is kept; else what ``read`` gives, which is kept then."""
+        header = self.find(key, stamp)
+        if header is None:
+            header = read()
+            self.keep(key, stamp, header)
+        return header
+
+    def find(self, key: str, stamp: str) -> Header | None:
+        """None for what is not there, of another state, damaged or written by another version."""
+        try:
+            check, _, text = self._file(key).read_bytes().partition(b"\n")
+            if check.decode() != _digest(text):
+                return None
+            kept = json.loads(text)
+            same = [kept["format"], kept["key"], kept["stamp"]] == [FORMAT, key, stamp]
+            return _header_of(kept["header"]) if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def keep(self, key: str, stamp: str, header: Header) -> None:
+        """A cache that cannot be written costs time, and nothing else."""
+        kept = {"format": FORMAT, "key": key, "stamp": stamp, "header": header}
+        text = json.dumps(kept, separators=(",", ":"), default=_plain).encode()
+        with suppress(SupervisorError):
+            replace_file(self._file(key), f"{_digest(text)}\n".encode() + text, mode=SHARED)
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{_digest(os.fsencode(key))}.json"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _plain(part: object) -> object:
+    """Of a header, what JSON has no form for."""
+    match part:
+        case Header() | Array():
+            return {each.name: getattr(part, each.name) for each in fields(part)}
+        case TensorInfo():
+            return part.name, part.shape, part.kind, part.offset, part.size_bytes
+        case TensorKind():
+            return part.ggml_id
+    raise TypeError(part)
+
+
+def _header_of(kept: Mapping[str, Any]) -> Header:
+    values = {key: _value(value) for key, value in kept["values"].items()}
+    tensors = tuple(
+        TensorInfo(name, tuple(shape), None if kind_id is None else KINDS[kind_id], offset, size_bytes)
+        for name, shape, kind_id, offset, size_bytes in kept["tensors"]
+    )
+    return Header(**{**kept, "values": values, "tensors": tensors})
+
+
+def _value(kept: Any) -> Value:  # noqa: ANN401 - whatever JSON gives
+    if isinstance(kept, dict):
+        return Array(ValueType(kept["kind"]), kept["count"])
+    return tuple(kept) if isinstance(kept, list) else kept

@@ -12,9 +12,8 @@ from ..download.fetch import MARGIN_BYTES, Download, Refused, fetch
 from ..download.transfer import PartFile
 from ..paths import Paths
 from ..progress import Progress
-from .digests import keep_digest, known_digest
-from .hub import OFFLINE, Hub, demand_repository
-from .hub_files import HubFile, choose
+from .hub import OFFLINE, Hub, HubFile, choose, demand_repository
+from .local_models import keep_digest, known_digest
 from .locate import locate_whole, names_of_parts, parts_of
 
 

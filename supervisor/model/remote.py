@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ..errors import NetworkError, VerificationFailed
 from .header import BrokenHeader, Header, read_header
-from .header_cache import HeaderCache
-from .hub import Hub
-from .hub_files import HubFile, choose
+from .hub import Hub, HubFile, choose
 from .metadata import Model, Part, join
+from .open import HeaderCache
 
 # The first piece holds the header of a part that is not the first (some 100 KiB), and of many a small model;
 # a vocabulary of 200,000 tokens takes 10 MiB, for which few round trips are better than little too much.

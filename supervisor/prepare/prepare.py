@@ -3,28 +3,39 @@ From a profile's name to a launch plan: the only place where the pure rooms meet
 
 Everything that can take long or fail happens here, in the program that a person started, while
 whatever runs now goes on running.  The daemon only ever gets a finished plan.
+
+The model that a profile means: where it is, what it is like, and how it gets here.
+
+What a start would have to get, and what it would take: found out before anything is done.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from ..daemon.adjusted import known
+from ..download.transfer import PartFile
 from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import Means
-from ..errors import DoesNotFit, SupervisorError
+from ..engine.survey import survey
+from ..errors import ConfigError, DoesNotFit, NetworkError, SupervisorError
 from ..hardware.detection import hardware_of
+from ..hardware.hardware import Hardware
 from ..home import client
 from ..home.places import adjusted_file, figures_file
+from ..home.records import known
+from ..memory.engine_figures import Figures, key_of
 from ..memory.fit_params import told_about
+from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import Fitted, Telling, fit, notes_of
-from ..memory.kept_figures import Figures, key_of
-from ..model.demo import ensure_demo
-from ..model.locate import parts_of
+from ..model.demo import demo_path, ensure_demo
+from ..model.locate import locate, locate_whole, parts_of
+from ..model.metadata import Model
+from ..model.open import open_model
 from ..paths import Paths
 from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
@@ -33,7 +44,6 @@ from ..plan.make import ModelAtHand, make_plan
 from ..profile.definition import Profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
-from ..profile_model import get_model, look_at, look_at_draft, path_of
 from ..progress import Progress, Silent
 from .profile_listen import inside_of, listen_of, shared_names
 
@@ -194,3 +204,147 @@ def _preparation(
             plan = less
             notes.append(f"{less.adjustment}: it was so the last time")
     return Preparation(plan, listen, tuple(notes), fitted)
+
+
+def path_of(profile: Profile, paths: Paths) -> Path:
+    """
+    The model's first file, or where it will be.  Raises ConfigError for a profile that names none:
+    llama-server would silently become a router.
+    """
+    model = profile.model
+    if model.demo:
+        return demo_path(paths.models)
+    if model.path is not None:
+        path = model.path.expanduser()
+        is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
+        return path if is_absolute else paths.models / path
+    if model.repo is None or model.file is None:
+        raise ConfigError(
+            f"Profile {profile.name} names no model.",
+            hint="Set model.path, model.repo with model.file, or model: demo.",
+        )
+    return locate(model.repo, model.file, paths.models, os.environ)
+
+
+def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
+    """By its header, on disk or at the hub; with ``write`` the demo is made.  Raises as ``open_model``."""
+    path, model, headers = path_of(profile, paths), profile.model, paths.cache / "headers"
+    if model.demo and write:
+        path = ensure_demo(paths.models)
+    if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
+        from ..model.hub import Hub  # noqa: PLC0415 - only for what is not on disk
+        from ..model.remote import hub_model  # noqa: PLC0415 - the same
+
+        try:
+            return hub_model(model.repo, model.file, Hub.of(os.environ), headers)
+        except NetworkError as error:
+            missing = f"The model {model.repo}/{model.file} is not on this machine"
+            hint = f"{error.hint} Or put its files at {path.parent}.".lstrip()
+            raise NetworkError(f"{missing}, and cannot be had: {error}", hint=hint) from error
+    return open_model(path, headers)
+
+
+def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
+    """The draft model that the profile's options name by its file; raises as ``open_model`` does."""
+    named = profile.server.get(DRAFT)
+    return open_model(Path(str(named)).expanduser(), paths.cache / "headers") if named else None
+
+
+def get_model(profile: Profile, paths: Paths, progress: Progress) -> Path:
+    """The first file, on disk with all parts: downloaded if they are not.  Raises as ``pull`` does."""
+    model = profile.model
+    if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
+        from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
+
+        return ensure_model(model.repo, model.file, paths, progress)
+    return path_of(profile, paths)
+
+
+_NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and what nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The engine or the model: what it is, and the bytes to download; 0 is here, None is nobody knows."""
+
+    what: str
+    download_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """
+    ``memory`` is a clause for each memory, or why it is not known; empty where it does not matter.
+
+    ``refusal`` is why a start would come to nothing for memory, with what helps, and empty where it would not
+    or nobody knows; whatever is at hand already is judged by the start itself, which asks the engine too.
+    """
+
+    profile: Profile
+    engine: Part
+    model: Part
+    memory: tuple[str, ...] = ()
+    refusal: str = ""
+
+    @property
+    def download_bytes(self) -> int | None:
+        """All that comes over the network; None where a part of it is unknown."""
+        if self.engine.download_bytes is None or self.model.download_bytes is None:
+            return None
+        return self.engine.download_bytes + self.model.download_bytes
+
+
+def outlook(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Hardware) -> Outlook:
+    """
+    Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
+    ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
+    """
+    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    means = replace(means_of(paths, Silent()), hardware=lambda: hardware)
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
+    engine = _engine(profile, build, means)
+    if profile.model.demo:
+        return Outlook(profile, engine, Part("the demo, a few MB that are made here", 0))
+    model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
+    expected = Outlook(profile, engine, _model(profile, model, paths))
+    if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
+        return replace(expected, memory=("not known before it is known which engine it will be",))
+    fitted = fit(profile, model, build, hardware, draft=draft)
+    memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
+    return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
+
+
+def _engine(profile: Profile, build: Build, means: Means) -> Part:
+    """Its size stands in the list of the release that it is of."""
+    if build.source != _NONE_AT_HAND:
+        known = build.repository != _UNKNOWN
+        return Part(f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0)
+    wanted = profile.engine
+    if wanted.source in {"path", "system"}:  # the start will say that it is not there
+        return Part(f"source {wanted.source}", 0)
+    release = None if build.flavour == _UNKNOWN else means.catalogue(wanted).known(build.tag)
+    if release is None:  # only the start itself finds out which one it will be
+        return Part(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
+    ranked = survey(means.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
+    size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
+    return Part(f"{build.repository} {build.tag} {build.flavour}", size)
+
+
+def _model(profile: Profile, model: Model, paths: Paths) -> Part:
+    meant = profile.model
+    if not (meant.repo and meant.file):
+        return Part(str(path_of(profile, paths)), 0)
+    what = f"{meant.repo}, {meant.file}"
+    if locate_whole(meant.repo, meant.file, paths.models, os.environ):
+        return Part(what, 0)
+    return Part(what, _missing_bytes(model, paths.models / meant.repo))
+
+
+def _missing_bytes(model: Model, folder: Path) -> int:
+    """Without what an earlier download has brought already."""
+    files = [(part, folder / part.name.partition(":")[2]) for part in model.parts]  # owner/name:folder/file
+    return sum(max(0, part.size_bytes - _present_bytes(file)) for part, file in files)
+
+
+def _present_bytes(target: Path) -> int:
+    return target.stat().st_size if target.exists() else PartFile.of(target).size_bytes

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from ..home.identity import Identity
-from .exits import ExitStatus
+from .process import ExitStatus
 
 if sys.platform == "win32":
     pass

@@ -1,5 +1,5 @@
 """
-When a silent server is late, busy or dead.  Pure: evidence and time come in, a verdict goes out.
+Probes one launch until it is ready, then judges whether a silent server is late, busy or dead.
 
 Busy is not dead and healthy is not alive.  A server that does not answer but makes progress (it logs,
 its CPU time advances) is loading or busy; one that does neither for long enough has to go.  A hung GPU
@@ -8,10 +8,21 @@ driver may spin on a CPU, so progress buys time, not for ever.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ..plan.launch import LaunchPlan
+from ..plan.listen import is_socket_path
 from ..profile.definition import Health
+from .child import Child
+from .output_log import OutputLog
+from .preflight import listens_on
+from .probe import ProbeResult, Target, probe
+from .process import vitals
 
 CPU_SHARE = 0.02  # of one core: less is a process that only wakes up to sleep again
 
@@ -24,7 +35,7 @@ class Evidence:
     cpu_seconds: float
 
 
-class Verdict(StrEnum):
+class HealthVerdict(StrEnum):
     FINE = "fine"
     WAITING = "waiting"  # no answer, within its time
     BUSY = "busy"  # no answer, but it makes progress
@@ -38,23 +49,23 @@ class Watch:
         self._policy, self._evidence = policy, evidence
         self._began = self._answered = self._progressed = self._observed = now
 
-    def loading(self, evidence: Evidence, now: float) -> Verdict:
+    def loading(self, evidence: Evidence, now: float) -> HealthVerdict:
         """Not ready yet: the deadline counts from the last progress, the limit from the spawn."""
         self._note(evidence, now)
         late = now - self._progressed > self._policy.start_timeout_seconds
         over = now - self._began > self._policy.start_limit_seconds
-        return Verdict.DEAD if late or over else Verdict.WAITING
+        return HealthVerdict.DEAD if late or over else HealthVerdict.WAITING
 
-    def serving(self, evidence: Evidence, now: float, *, answered: bool) -> Verdict:
+    def serving(self, evidence: Evidence, now: float, *, answered: bool) -> HealthVerdict:
         """It was ready: an answer is all that counts; without one, progress buys time."""
         self._note(evidence, now)
         if answered:
             self._answered = self._progressed = now
-            return Verdict.FINE
+            return HealthVerdict.FINE
         silent, idle = now - self._answered, now - self._progressed
         if idle > self._policy.hang_timeout_seconds or silent > self._policy.busy_timeout_seconds:
-            return Verdict.DEAD
-        return Verdict.BUSY if idle < silent else Verdict.WAITING
+            return HealthVerdict.DEAD
+        return HealthVerdict.BUSY if idle < silent else HealthVerdict.WAITING
 
     def _note(self, evidence: Evidence, now: float) -> None:
         worked = evidence.cpu_seconds - self._evidence.cpu_seconds
@@ -62,3 +73,108 @@ class Watch:
         if busy or evidence.log_bytes > self._evidence.log_bytes:
             self._progressed = now
         self._evidence, self._observed = evidence, now
+
+
+log = logging.getLogger(__name__)
+
+FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once, and nobody shall wait for our clock
+SLOWEST_START_PROBE_SECONDS = 0.5
+
+
+class Watcher:
+    """
+    One launch's.  ``serves()`` is called once, when it is ready; ``doubts(text)`` after each look at one that
+    is; ``is_dead(kind, message)`` when it has to go, and then no more.
+    """
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        child: Child,
+        target: Target,
+        output: OutputLog,
+        *,
+        serves: Callable[[], None],
+        doubts: Callable[[str], None],
+        is_dead: Callable[[str, str], None],
+    ) -> None:
+        self._plan = plan
+        self._child = child
+        self._target = target
+        self._output = output
+        self._serves = serves
+        self._doubts = doubts
+        self._is_dead = is_dead
+        self._task: asyncio.Task[None] | None = None
+
+    def watch_start(self) -> None:
+        """From now on, until it is ready or given up."""
+        self._begin(self._until_ready)
+
+    def watch_life(self) -> None:
+        """From now on, until it is given up."""
+        self._begin(self._while_alive)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._task:
+            self._task.cancel()
+
+    def _begin(self, watching: Callable[[], Awaitable[None]]) -> None:
+        self.stop()
+        self._task = asyncio.get_running_loop().create_task(self._guarded(watching))
+
+    async def _guarded(self, watching: Callable[[], Awaitable[None]]) -> None:
+        """A server that nobody watches any more must not look ready: a bug of ours ends it."""
+        try:
+            await watching()
+        except Exception:
+            log.exception("a watcher broke")
+            self._is_dead("bug", "the watcher of goss-supervisor broke, see daemon.log")
+
+    async def _until_ready(self) -> None:
+        """Probe /health until it is ready, ever more slowly; give up on it without progress."""
+        health, pause = self._plan.health, FIRST_PROBE_SECONDS
+        watch = Watch(health, self._evidence(), time.monotonic())
+        while True:
+            answer = await probe(self._target, "/health", timeout_seconds=health.timeout_seconds)
+            if answer.outcome == "ok" and self._is_ours():
+                self._serves()
+                return
+            if watch.loading(self._evidence(), time.monotonic()) is HealthVerdict.DEAD:
+                self._is_dead("stalled", "it made no progress while loading")
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, SLOWEST_START_PROBE_SECONDS)
+
+    async def _while_alive(self) -> None:
+        """Probe through the inference queue; a server that answers slowly because it works is left alone."""
+        health, path = self._plan.health, self._plan.liveness_path or "/health"
+        watch = Watch(health, self._evidence(), time.monotonic())
+        while True:
+            await asyncio.sleep(health.interval_seconds)
+            answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)
+            # A refusal (a key that we do not know, say) proves little, but nobody is killed for it.
+            answered = answer.status is not None
+            verdict = watch.serving(self._evidence(), time.monotonic(), answered=answered)
+            self._doubts(_doubt(verdict, answer))
+            if verdict is HealthVerdict.DEAD:
+                self._is_dead("hung", "it answers no probe and makes no progress")
+                return
+
+    def _evidence(self) -> Evidence:
+        used = vitals(self._child.identity.pid)
+        return Evidence(self._output.bytes_seen, used.cpu_seconds if used else 0.0)
+
+    def _is_ours(self) -> bool:
+        """Any process can answer 200 on a port; ready means that ours does."""
+        if is_socket_path(self._plan.host) or self._plan.port == 0:
+            return True  # the ground was clear, and there is no port to own
+        return listens_on(self._child.identity.pid, self._plan.port) is not False
+
+
+def _doubt(verdict: HealthVerdict, answer: ProbeResult) -> str:
+    """What keeps us from calling it alive; empty when it is."""
+    if verdict is not HealthVerdict.FINE:
+        return f"{verdict}, last probe: {answer.outcome}"
+    return "" if answer.outcome == "ok" else f"liveness is not known, the probe got HTTP {answer.status}"

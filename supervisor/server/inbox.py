@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from .inputs import Input, Request
 from .lifecycle import Outcome
+from .lifecycle_table import Input, Request
 
 
 class Inbox:

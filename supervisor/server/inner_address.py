@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import StartFailed
 from ..plan.launch import LaunchPlan
-from .address import connect_address, is_socket_path
+from ..plan.listen import connect_address, is_socket_path
 from .diagnosis import Diagnosis
 
 KEY_BYTES = 32

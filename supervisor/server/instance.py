@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..daemon.adjusted import remember
 from ..home.orphan import take_generation_lock
 from ..home.places import (
     adjusted_file,
@@ -21,12 +20,11 @@ from ..home.places import (
     record_file,
     server_log_name,
 )
-from ..home.records import Record, write_record
-from ..memory.engine_figures import measured
-from ..memory.kept_figures import Figures
+from ..home.records import Record, remember, write_record
+from ..memory.engine_figures import Figures, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from .address import is_socket_path
+from ..plan.listen import is_socket_path
 from .background import Writer
 from .output_log import OutputLog
 from .server import Server

@@ -21,23 +21,6 @@ from typing import Literal
 
 from ..plan.launch import LaunchPlan
 from .diagnosis import Diagnosis
-from .inputs import (
-    Drained,
-    Exited,
-    GroundChecked,
-    Input,
-    News,
-    Reload,
-    Request,
-    RestAsked,
-    Serving,
-    SleepAsked,
-    Start,
-    StopAsked,
-    TimerElapsed,
-    Unresponsive,
-    WakeAsked,
-)
 from .lifecycle_table import (
     ARMS,
     LEAVING,
@@ -47,9 +30,24 @@ from .lifecycle_table import (
     TABLE,
     UNDER_WAY,
     Do,
+    Drained,
     Event,
+    Exited,
+    GroundChecked,
     IllegalEvent,
+    Input,
+    News,
+    Reload,
+    Request,
+    RestAsked,
+    Serving,
+    SleepAsked,
+    Start,
     State,
+    StopAsked,
+    TimerElapsed,
+    Unresponsive,
+    WakeAsked,
 )
 
 Result = Literal["ready", "degraded", "rolled back", "failed", "stopped", "asleep", "unchanged", "superseded"]

@@ -1,9 +1,18 @@
-"""What a server holds of the RAM and what is left of it, at one moment."""
+"""
+What a server holds of the RAM and what is left of it: Linux from /proc and cgroups, others by psutil.
+
+proc_pid_status(5), proc_meminfo(5), and the kernel's Documentation/accounting/psi.rst and
+Documentation/admin-guide/cgroup-v2.rst say what each line means.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+from .process import family
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +91,129 @@ def take(source: Source, pid: int) -> Sample | None:
     """Of this process, its descendants and the machine; None: it is gone."""
     held = source.held(pid)
     return None if held is None else Sample(held, source.room(), source.group(pid))
+
+
+_STATUS = re.compile(rb"^(VmLck|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d{1,15}) kB$", re.MULTILINE)
+_MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
+_FULL = re.compile(rb"^full avg10=(\d{1,3}\.\d{2}) ", re.MULTILINE)
+_UNIFIED = re.compile(rb"^0::(/.*)$", re.MULTILINE)
+_DROPPABLE = re.compile(rb"^(?:active_file|inactive_file|slab_reclaimable) (\d{1,18})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxSource:
+    """``proc`` and ``cgroups`` are where those are mounted."""
+
+    proc: str = "/proc"
+    cgroups: str = "/sys/fs/cgroup"
+
+    def held(self, pid: int) -> Held | None:
+        texts = [text for member in family(pid) if (text := _read(f"{self.proc}/{member}/status"))]
+        found = [held for text in texts if (held := held_in(text))]
+        if not found:
+            return None
+        return Held(
+            sum(each.rss_bytes for each in found),
+            sum(each.anonymous_bytes or 0 for each in found),
+            sum(each.swap_bytes or 0 for each in found),
+        )
+
+    def room(self) -> Room:
+        return room_in(_read(f"{self.proc}/meminfo"), _read(f"{self.proc}/pressure/memory"))
+
+    def group(self, pid: int) -> Group | None:
+        """A limit holds for everything below it, so the tightest of all the way up to the mount counts."""
+        unified = _UNIFIED.search(_read(f"{self.proc}/{pid}/cgroup"))
+        path = unified[1].decode(errors="replace").rstrip("/") if unified else ""
+        if "/.." in path:  # it lives outside of what this container may see
+            return None
+        groups = (self._group(each) for each in _upwards(path))
+        return min((each for each in groups if each), key=lambda each: each.left_bytes, default=None)
+
+    def _group(self, path: str) -> Group | None:
+        folder = f"{self.cgroups}{path}"
+        limit, used = _number(_read(f"{folder}/memory.max")), _number(_read(f"{folder}/memory.current"))
+        if limit is None or used is None:  # "max", or the root, which has neither
+            return None
+        droppable = sum(int(number) for number in _DROPPABLE.findall(_read(f"{folder}/memory.stat")))
+        return Group(path or "/", limit, max(limit - max(used - droppable, 0), 0))
+
+
+def held_in(status: bytes) -> Held | None:
+    """
+    From /proc/PID/status.  None for a process without memory of its own, as one that is dead already.
+
+    A model that is mapped and locked counts as held; memory that is anonymous and locked counts once, but for
+    the few megabytes of the libraries.
+    """
+    kib = {name: int(number) for name, number in _STATUS.findall(status)}
+    if b"RssAnon" not in kib:
+        return None
+    files = kib.get(b"RssFile", 0)
+    own = kib[b"RssAnon"] + kib.get(b"RssShmem", 0)
+    locked = min(kib.get(b"VmLck", 0), files)
+    return Held((own + files) * 1024, (own + locked) * 1024, kib.get(b"VmSwap", 0) * 1024)
+
+
+def room_in(meminfo: bytes, pressure: bytes) -> Room:
+    """From /proc/meminfo and /proc/pressure/memory; the latter is empty where the kernel does not keep it."""
+    known = {name: int(number) * 1024 for name, number in _MEMINFO.findall(meminfo)}
+    stalled = _FULL.search(pressure)
+    return Room(known.get(b"MemTotal"), known.get(b"MemAvailable"), float(stalled[1]) if stalled else None)
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """``/a/b``, ``/a``, and the mount itself, which is a group with a limit inside of a container."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+    yield ""
+
+
+def _number(text: bytes) -> int | None:
+    return int(text) if text.strip().isdigit() and len(text) < 20 else None
+
+
+def _read(path: str) -> bytes:
+    """Empty where it cannot be read: gone meanwhile, or not on this kernel."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - ten times a sample, so no Path for each
+            return file.read()
+    except (OSError, ValueError):  # the latter for a name that cannot be one
+        return b""
+
+
+class PsutilSource:
+    """
+    Windows counts as anonymous what it has promised a process (private bytes), touched or not.  macOS tells
+    it only by a walk over all pages, so there it is not known.
+    """
+
+    def held(self, pid: int) -> Held | None:
+        found = [held for member in family(pid) if (held := _held(member))]
+        if not found:
+            return None
+        anonymous = [each.anonymous_bytes for each in found if each.anonymous_bytes is not None]
+        return Held(sum(each.rss_bytes for each in found), sum(anonymous) if anonymous else None)
+
+    def room(self) -> Room:
+        import psutil  # noqa: PLC0415 - see above
+
+        try:
+            memory = psutil.virtual_memory()
+        except (psutil.Error, OSError):
+            return Room()
+        return Room(memory.total, memory.available)
+
+    def group(self, pid: int) -> Group | None:  # noqa: ARG002 - there are none
+        return None
+
+
+def _held(pid: int) -> Held | None:
+    import psutil  # noqa: PLC0415 - see above
+
+    try:
+        memory = psutil.Process(pid).memory_info()
+    except psutil.Error:
+        return None
+    return Held(memory.rss, getattr(memory, "private", None))

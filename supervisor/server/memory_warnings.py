@@ -1,14 +1,14 @@
-"""
-When memory is about to run out, in words.  Pure.  A warning that has begun ends only at a distance from where
-it began (`CALM`), so that it does not flap.
-"""
+"""When memory is about to run out, what a server takes beyond its plan, and whether it gave all back.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-from .memory_sample import Sample
+from ..plan.launch import LaunchPlan
+from .memory_sample import Held, Room, Sample
 
 Kind = Literal["low", "limit", "stalled", "swapped"]
 Warnings = Mapping[Kind, str]
@@ -94,3 +94,76 @@ OVER: Mapping[Kind, str] = {
 
 def in_gib(number_bytes: int) -> str:
     return f"{number_bytes / GIB:.1f} GiB"
+
+
+RAM = "RAM"  # by this name LaunchPlan.memory has it
+SETTLED_SECONDS = 60.0  # after it was ready: by then it has touched what it took
+_MIB = 1024**2
+_SHARE, _LEAST_BYTES = 0.05, 100 * _MIB
+_PROMPT_CACHE_MIB = 8192  # llama-server's default (common/common.h)
+
+
+def difference(plan: LaunchPlan, held: Held) -> str:
+    """
+    One sentence where it is more than 5 % and 100 MiB, else empty; empty too where either is not known.
+
+    The cache of old prompts grows to its full size while the server works, so it does not count as missing.
+    Beside a GPU nothing does: what its driver has pinned of the RAM is in no figure of the process.
+    """
+    planned, real = plan.memory.get(RAM), held.all_bytes
+    if planned is None or real is None:
+        return ""
+    tolerated = max(planned * _SHARE, _LEAST_BYTES)
+    if real > planned + tolerated:
+        return f"it holds {in_gib(real)} of RAM, {in_gib(real - planned)} more than was planned"
+    if real < planned - tolerated - _prompt_cache_bytes(plan) and not gpus(plan):
+        return f"it holds {in_gib(real)} of RAM so far, {in_gib(planned - real)} less than was planned"
+    return ""
+
+
+def gpus(plan: LaunchPlan) -> dict[str, int]:
+    """Bytes that were planned on each GPU that is used.  What is really held there, only its driver knows."""
+    return {name: number for name, number in plan.memory.items() if name != RAM and number}
+
+
+def _prompt_cache_bytes(plan: LaunchPlan) -> int:
+    """Without a limit (-1) it is not in the plan."""
+    said = next((value for name, value in pairwise(plan.argv) if name in {"--cache-ram", "-cram"}), "")
+    mib = int(said) if said.removeprefix("-").isdigit() else _PROMPT_CACHE_MIB
+    return max(mib, 0) * _MIB
+
+
+RELEASE_SECONDS = 5.0  # a driver that has not given back by then will not
+_MOST = 0.8  # of what it held: others take and give meanwhile
+_HIDDEN_SHARE = 1 / 8
+"""
+Of the RAM may lie in lists of free pages that belong to one CPU each and that MemAvailable leaves out, for
+seconds after a large process ended (mm/page_alloc.c since Linux 6.7: MIN_PERCPU_PAGELIST_HIGH_FRACTION).  The
+next process gets them all the same.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What a server held when it was last seen, and how much was available then; ``gone`` is monotonic."""
+
+    held_bytes: int
+    available_bytes: int
+    gone: float
+
+    @classmethod
+    def of(cls, sample: Sample | None, now: float) -> Remains | None:
+        """None where there is nothing to wait for, or nothing to tell by."""
+        if sample is None or sample.room.available_bytes is None:
+            return None
+        held = sample.held.anonymous_bytes
+        return cls(held, sample.room.available_bytes, now) if held else None
+
+    def are_free(self, room: Room, needed_bytes: int | None, now: float) -> bool:
+        """Most of it is available again, or what the next needs is there, or it has been long."""
+        available, total = room.available_bytes, room.total_bytes
+        if available is None or total is None or now - self.gone >= RELEASE_SECONDS:
+            return True
+        if needed_bytes is not None and available >= needed_bytes + low_bytes(total):
+            return True
+        return available >= self.available_bytes + self.held_bytes * _MOST - total * _HIDDEN_SHARE

@@ -1,30 +1,36 @@
-"""Looks at a server's memory every few seconds while it runs, and says when it is about to run out."""
+"""
+Looks at a server's memory every few seconds while it runs, and says when it is about to run out.
+
+Whether a GPU has again what a server held of it.
+
+Only its driver knows, so the engine that comes next is asked, by its own ``--list-devices``.  Drivers give
+the memory back half a second to one and a half after the process is gone (so Ollama, which polls too).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..plan.launch import LaunchPlan
-from .memory import gpus
-from .memory.planned import RAM
-from .memory.planned import gpus as gpus_of
-from .memory.release import Remains
+from ..tool import run_tool
 from .memory_sample import Sample, Source, take
-from .memory_warnings import OVER, Warnings, warnings_of
+from .memory_warnings import OVER, RAM, Remains, Warnings, gpus, warnings_of
+from .memory_warnings import gpus as gpus_of
 
 if sys.platform == "linux":
-    from .memory.linux import LinuxSource as _Here
+    from .memory_sample import LinuxSource as _Here
 else:
-    from .memory.elsewhere import PsutilSource as _Here
+    from .memory_sample import PsutilSource as _Here
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
-AGAIN_SECONDS = 0.1
+LOOK_AGAIN_SECONDS = 0.1
 
 
 class MemoryWatch:
@@ -88,8 +94,8 @@ class MemoryWatch:
     async def released(self, plan: LaunchPlan, environ: Mapping[str, str]) -> None:
         """Until then, which has a bound; ``environ`` is for the engine, which is asked about GPUs."""
         while not self._is_ram_released(plan):  # noqa: ASYNC110 - the kernel tells it only who asks
-            await asyncio.sleep(AGAIN_SECONDS)
-        if self._awaits_gpus and not await gpus.are_free(plan, environ):
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        if self._awaits_gpus and not await are_free(plan, environ):
             log.warning("the GPU has not free what %s will need: it is tried all the same", plan.profile)
         self._awaits_gpus = False
 
@@ -114,3 +120,40 @@ class MemoryWatch:
             log.info("memory: %s", OVER[kind] if self._pid else "the server that was warned of is gone")
         if warnings.keys() != before.keys():
             self._on_change()
+
+
+RELEASE_SECONDS = 10.0  # what is not free by then, somebody else has
+ASK_AGAIN_SECONDS = 0.25
+_TOOL_SECONDS = 5.0
+_MIB = 1024**2
+_LISTED = re.compile(r" *(\w+): .*\(\d+ MiB, (\d+) MiB free\)")
+_MODEL = ("-m", "--model")  # the first option that we give: what stands before it is the engine
+
+
+async def are_free(plan: LaunchPlan, environ: Mapping[str, str]) -> bool:
+    """Whether each GPU has what ``plan`` will hold, waited for with a bound.  True where nobody can tell."""
+    command, needed = _command(plan), gpus(plan)
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while command and needed:
+        free = await asyncio.to_thread(_free, command, environ)
+        if all(free.get(name, number) >= number for name, number in needed.items()):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+    return True
+
+
+def _command(plan: LaunchPlan) -> tuple[str, ...]:
+    at = next((place for place, word in enumerate(plan.argv) if word in _MODEL), 0)
+    return plan.argv[:at]
+
+
+def _free(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, int]:
+    """Bytes by name of the device; empty where the engine does not say."""
+    try:
+        outcome = run_tool([*command, "--list-devices"], environ, _TOOL_SECONDS)
+    except OSError:
+        return {}
+    found = (_LISTED.fullmatch(line) for line in outcome.stdout.splitlines())
+    return {match[1]: int(match[2]) * _MIB for match in found if match}

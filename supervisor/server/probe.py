@@ -1,18 +1,20 @@
-"""One small GET to our own child: its answer, or what came instead.  Never through a proxy."""
+"""One small GET to our own child, with its key: its answer, or what came instead.  Never through a proxy."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..plan.launch import LaunchPlan
-from .address import connect_address, first_host, is_socket_path, url_host
-from .key import api_key
+from ..plan.listen import connect_address, first_host, is_socket_path, url_host
 
 if TYPE_CHECKING:
     import ssl
+
 
 Outcome = Literal["ok", "loading", "refused", "timeout", "error"]
 
@@ -143,3 +145,21 @@ async def _up_to(reader: asyncio.StreamReader, length: int) -> bytes:
     while len(body) < length and (more := await reader.read(length - len(body))):
         body += more
     return body
+
+
+KEY_FILE = "--api-key-file"
+
+
+def api_key(plan: LaunchPlan) -> str:
+    """The first key that the server accepts, or "" where it asks for none or its file cannot be read."""
+    said = plan.secrets.get("LLAMA_API_KEY") or plan.env.get("LLAMA_API_KEY") or _in_file(plan)
+    return said.split(",")[0].strip()
+
+
+def _in_file(plan: LaunchPlan) -> str:
+    """llama-server reads one key a line."""
+    if KEY_FILE in plan.argv[:-1]:
+        file = Path(plan.argv[plan.argv.index(KEY_FILE) + 1])
+        with suppress(OSError, UnicodeDecodeError):
+            return next(iter(file.read_text(encoding="utf-8").split()), "")
+    return ""

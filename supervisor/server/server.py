@@ -23,32 +23,36 @@ from ..plan.child_environment import child_environment
 from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
 from .child import Child, spawn
-from .device import Device
-from .diagnosis import Diagnosis, Phase, diagnose
-from .exits import ExitStatus
+from .diagnosis import Device, Diagnosis, Phase, diagnose
+from .health import Watcher
 from .inbox import Inbox
 from .inner_address import is_worth_another_try, leave_nothing, with_inner_address
-from .inputs import (
+from .lifecycle import Command, Lifecycle, Outcome
+from .lifecycle_table import (
+    LIVE,
+    SERVING,
+    UNDER_WAY,
+    Do,
     Drained,
     Exited,
     GroundChecked,
+    IllegalEvent,
     Reload,
     RestAsked,
     Serving,
     SleepAsked,
     Start,
+    State,
     StopAsked,
     TimerElapsed,
     Unresponsive,
     WakeAsked,
 )
-from .lifecycle import Command, Lifecycle, Outcome
-from .lifecycle_table import LIVE, SERVING, UNDER_WAY, Do, IllegalEvent, State
 from .memory_watch import MemoryWatch
 from .output_log import OutputLog
 from .preflight import check_ground
 from .probe import Target, target_of
-from .watching import Watcher
+from .process import ExitStatus
 
 log = logging.getLogger(__name__)
 

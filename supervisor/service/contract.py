@@ -3,14 +3,23 @@ What is asked of a service manager, and what every one of them answers: the cont
 
 A mechanism is two modules: one renders (pure, tested by golden files), one calls the manager's tool.  The
 files are written, compared and removed by `files.py`, the same for all.
+
+Runs a service manager's tool, and says what it said where it failed.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+from ..errors import NotFound, PermissionDenied, SupervisorError
 
 NAME = "goss-supervisor"
 FOR_A_SERVICE = "--service"  # of `start`, for managers that know no exit code of ours
@@ -22,7 +31,7 @@ FOREGROUND = (
 
 Scope = Literal["user", "system"]
 Starts = Literal["at boot", "at login", "no"]
-Command = tuple[str, ...]
+ServiceCommand = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,8 @@ class Request:
     """
 
     service: Service
-    command: Command
-    reload: Command
+    command: ServiceCommand
+    reload: ServiceCommand
     stop_seconds: float
     logs: Path
     profile: str
@@ -114,7 +123,7 @@ class Manager(Protocol):
     def files(self, request: Request) -> tuple[File, ...]:
         """Every file that `install` would write.  Pure: what was found of the system is in the manager."""
 
-    def commands(self, request: Request) -> tuple[Command, ...]:
+    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
         """For `print`: the commands that `install` would run after that to make it a service, and run."""
 
     def refuse(self, request: Request, *, force: bool) -> None:
@@ -135,5 +144,82 @@ class Manager(Protocol):
 
     def status(self, service: Service) -> Status: ...
 
-    def logs(self, service: Service, *, lines: int | None, follow: bool) -> Command:
+    def logs(self, service: Service, *, lines: int | None, follow: bool) -> ServiceCommand:
         """The command that shows its log; the caller runs it in its own place."""
+
+
+_NO_RIGHTS = (
+    "access denied", "access is denied", "interactive authentication required", "not permitted",
+    "not privileged", "permission denied",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How it ended; both streams are stripped."""
+
+    command: ServiceCommand
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """Its last line, or how it ended without a word."""
+        lines = (self.stderr or self.stdout).splitlines()
+        return lines[-1].strip() if lines else f"exit code {self.returncode}"
+
+
+def run(*command: str, environment: Mapping[str, str] | None = None) -> Ran:
+    """
+    To its end, however long a start or stop takes: the managers have time limits of their own.
+
+    Raises NotFound where there is no such program.
+    """
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C", **(environment or {})},
+        )
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no {command[0]} on this system.") from error
+    return Ran(command, ended.returncode, ended.stdout.strip(), ended.stderr.strip())
+
+
+def must(*command: str, hint: str = "") -> Ran:
+    """As `run`; raises `failure` where it fails."""
+    ran = run(*command)
+    if ran.returncode:
+        raise failure(ran, hint)
+    return ran
+
+
+def failure(ran: Ran, hint: str = "") -> SupervisorError:
+    """PermissionDenied where it says in one of the tools' ways that rights are missing."""
+    said = f"{shlex.join(ran.command)}: {ran.said}"
+    if any(words in f"{ran.stderr}\n{ran.stdout}".lower() for words in _NO_RIGHTS):
+        return PermissionDenied(said, hint=hint or "Say it with sudo.")
+    return SupervisorError(said, hint=hint)
+
+
+if sys.platform == "win32":
+
+    def become(command: ServiceCommand) -> int:
+        """Windows cannot replace a program: this one waits, and answers with the other's exit code."""
+        return subprocess.run(command, check=False).returncode
+
+else:
+
+    def become(command: ServiceCommand) -> int:
+        """Be that program from now on, with its own exit code.  Raises NotFound where there is none."""
+        sys.stdout.flush()
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that would be passed on
+        try:
+            os.execvp(command[0], command)  # noqa: S606 - a shell is not wanted
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no {command[0]} on this system.") from error

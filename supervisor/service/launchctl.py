@@ -25,9 +25,20 @@ from xml.parsers.expat import ExpatError
 
 from ..errors import NotFound, PermissionDenied, SupervisorError
 from . import unit_files
-from .contract import DAEMON_LOG, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
+from .contract import (
+    DAEMON_LOG,
+    NOT_INSTALLED,
+    File,
+    Request,
+    Service,
+    ServiceCommand,
+    Starts,
+    Status,
+    failure,
+    must,
+    run,
+)
 from .launchd import AGENTS, DAEMONS, Told, is_disabled, render, told
-from .ran import failure, must, run
 
 _EXIT_SECONDS = 30.0  # what launchd grants where the installed file does not say
 # what stands behind the few words that launchctl has for everything
@@ -62,7 +73,7 @@ class Launchd:
     def files(self, request: Request) -> tuple[File, ...]:
         return (File(self._job(request.service).path, render(request)),)
 
-    def commands(self, request: Request) -> tuple[Command, ...]:
+    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
         return (self._job(request.service).bootstrap,)
 
     def refuse(self, request: Request, *, force: bool) -> None:
@@ -142,7 +153,7 @@ class Launchd:
             detail=detail if is_there else _WITHOUT_FILE.format(service.scope),
         )
 
-    def logs(self, service: Service, *, lines: int | None, follow: bool) -> Command:
+    def logs(self, service: Service, *, lines: int | None, follow: bool) -> ServiceCommand:
         """What went wrong before there was a daemon, and the daemon's own log."""
         job = self._job(service)
         _require(job, service)
@@ -239,7 +250,7 @@ class Job:
         return f"{self.domain}/{self.name}"
 
     @property
-    def bootstrap(self) -> Command:
+    def bootstrap(self) -> ServiceCommand:
         return ("launchctl", "bootstrap", self.domain, str(self.path))
 
     # --- looks

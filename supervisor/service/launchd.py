@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .contract import FOR_A_SERVICE, Request
-from .mark import PLACE, sealed
+from .unit_files import PLACE, sealed
 
 AGENTS = Path("Library/LaunchAgents")  # in a home folder
 DAEMONS = Path("/Library/LaunchDaemons")

@@ -1,10 +1,18 @@
-"""
+r"""
 Windows' Task Scheduler, by schtasks.  Not yet run on Windows.
 
 What schtasks prints is in the system's language, so only its exit codes count, and the XML of a task.  Its
 ``/end`` kills the task's own process at once and leaves what that started
 (github.com/martymcenroe/AssemblyZero/issues/2016).  So the daemon itself is asked whether it runs, and to
 stop.
+
+A task of Windows' Task Scheduler that runs while its user is logged on.  Pure.
+
+The elements, their order and their bounds are those of Microsoft's "Task Scheduler Schema" and of [MS-TSCH]
+2.5.  What their defaults would do to a service is undone: an end after three days, none of it on batteries, a
+priority below normal.
+
+Accounts are ``DOMAIN\name``.
 """
 
 from __future__ import annotations
@@ -12,19 +20,20 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import ClassVar
+from xml.etree import ElementTree as ET
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorError, UsageError
 from ..paths import Paths
 from . import unit_files
-from .contract import DAEMON_LOG, Command, File, Request, Service, Status
-from .ran import must, run
-from .windows_task import ENCODING, SOURCE, render
+from .contract import DAEMON_LOG, FOR_A_SERVICE, File, Request, Service, ServiceCommand, Status, must, run
+from .unit_files import PLACE, sealed
 
 _OURSELVES = (sys.executable, "-P", "-m", "supervisor")
 _RUNNING = "267009"  # SCHED_S_TASK_RUNNING, 0x41301
@@ -49,14 +58,14 @@ class TaskScheduler:
     account: str
     folder: Path
     log_folder: Path
-    ourselves: Command = _OURSELVES
+    ourselves: ServiceCommand = _OURSELVES
     pause_seconds: float = 0.5  # between two looks at whether a task has ended
 
     def files(self, request: Request) -> tuple[File, ...]:
         _refuse_system(request.service)
         return (File(self._path(request.service), render(request, self.account), encoding=ENCODING),)
 
-    def commands(self, request: Request) -> tuple[Command, ...]:
+    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
         return (self._create(request.service), ("schtasks", "/run", "/tn", request.service.name))
 
     def refuse(self, request: Request, *, force: bool) -> None:
@@ -125,7 +134,7 @@ class TaskScheduler:
             pid=pid,
         )
 
-    def logs(self, service: Service, *, lines: int | None, follow: bool) -> Command:
+    def logs(self, service: Service, *, lines: int | None, follow: bool) -> ServiceCommand:
         _require(service)
         path = str(self.log_folder / DAEMON_LOG).replace("'", "''")
         tail = "" if lines is None else f" -Tail {lines}"
@@ -165,7 +174,7 @@ class TaskScheduler:
     def _path(self, service: Service) -> Path:
         return self.folder / f"{service.name}.xml"
 
-    def _create(self, service: Service) -> Command:
+    def _create(self, service: Service) -> ServiceCommand:
         """``/f``: over the one that is there, without a question."""
         return ("schtasks", "/create", "/tn", service.name, "/xml", str(self._path(service)), "/f")
 
@@ -197,3 +206,67 @@ def _refuse_system(service: Service) -> None:
 def _of_environment(environment: Mapping[str, str]) -> str:
     names = ", ".join(sorted(environment))
     return f"a task has no environment of its own: make sure that your user's holds {names} (setx NAME VALUE)"
+
+
+SOURCE = "goss-supervisor service install"  # a registered task of ours is known by it: comments are not kept
+ENCODING = "utf-16"  # what Windows' own tools write, and read everywhere
+
+_NAMESPACE = "http://schemas.microsoft.com/windows/2004/02/mit/task"
+_PRINCIPAL = "Author"  # its name in the tasks that Windows makes
+_PRIORITY = "4"  # the first of the normal class; 7, the default, is below it
+_RETRY = {"Interval": "PT1M", "Count": "5"}  # of what cannot be started, not of what fails: [MS-TSCH] 2.5.4.2
+
+
+def render(request: Request, account: str) -> str:
+    """The task, with its mark.  Raises UsageError for a path or a name that no XML can hold."""
+    if any(ord(letter) < 32 for word in (*request.command, account) for letter in word):
+        raise UsageError(f"A task cannot hold {request.command}: there is a control character in it.")
+    task = ET.Element("Task", {"version": "1.2", "xmlns": _NAMESPACE})
+    _add(task, "RegistrationInfo", Source=SOURCE, Description="Keeps a local LLM running.")
+    triggers = ET.SubElement(task, "Triggers")
+    _add(triggers, "LogonTrigger", Enabled="true", UserId=account)  # of any user only an administrator may
+    _add_principal(task, account)
+    _add_settings(task)
+    actions = ET.SubElement(task, "Actions", {"Context": _PRINCIPAL})
+    program, *words = windowless(request.command)
+    _add(actions, "Exec", Command=program, Arguments=subprocess.list2cmdline([*words, FOR_A_SERVICE]))
+    ET.indent(task)
+    body = ET.tostring(task, encoding="unicode")
+    return sealed(f'<?xml version="1.0" encoding="UTF-16"?>\n<!-- {PLACE} -->\n{body}\n')
+
+
+def windowless(command: ServiceCommand) -> ServiceCommand:
+    """python.exe would open a black window at every logon; pythonw.exe beside it opens none."""
+    program = PureWindowsPath(command[0])
+    if program.name.lower() != "python.exe":
+        return command
+    return (str(program.with_name("pythonw.exe")), *command[1:])
+
+
+def _add_principal(task: ET.Element, account: str) -> None:
+    """In the user's own session, where the GPU is, and with no more rights than usual; asks no password."""
+    principal = ET.SubElement(ET.SubElement(task, "Principals"), "Principal", {"id": _PRINCIPAL})
+    _fill(principal, UserId=account, LogonType="InteractiveToken", RunLevel="LeastPrivilege")
+
+
+def _add_settings(task: ET.Element) -> None:
+    settings = ET.SubElement(task, "Settings")
+    _add(settings, "RestartOnFailure", **_RETRY)
+    _fill(
+        settings,
+        MultipleInstancesPolicy="IgnoreNew",
+        DisallowStartIfOnBatteries="false",
+        StopIfGoingOnBatteries="false",
+        ExecutionTimeLimit="PT0S",  # none
+        Priority=_PRIORITY,
+    )
+    _add(settings, "IdleSettings", StopOnIdleEnd="false", RestartOnIdle="false")
+
+
+def _add(parent: ET.Element, tag: str, **children: str) -> None:
+    _fill(ET.SubElement(parent, tag), **children)
+
+
+def _fill(parent: ET.Element, **children: str) -> None:
+    for tag, text in children.items():
+        ET.SubElement(parent, tag).text = text

@@ -14,8 +14,7 @@ from typing import ClassVar
 from ..errors import NotFound, SupervisorError
 from . import unit_files
 from .account import existing_groups, user_name
-from .contract import FOREGROUND, NOT_INSTALLED, Command, File, Request, Service, Starts, Status
-from .ran import run
+from .contract import FOREGROUND, NOT_INSTALLED, File, Request, Service, ServiceCommand, Starts, Status, run
 from .systemd import GPU_GROUPS, Facts
 from .systemd import unit as render
 from .systemd_unit import Unit
@@ -55,7 +54,7 @@ class Systemd:
     def files(self, request: Request) -> tuple[File, ...]:
         return (File(self._unit(request.service).path, render(request, self.facts)),)
 
-    def commands(self, request: Request) -> tuple[Command, ...]:
+    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
         unit = self._unit(request.service)
         lingers = () if request.service.scope == "system" else (_linger("enable"),)
         reload, enable = (*unit.systemctl, "daemon-reload"), (*unit.systemctl, "enable", unit.name)
@@ -128,7 +127,7 @@ class Systemd:
         why = f"its unit file is gone; goss-supervisor service uninstall --{service.scope} removes the rest"
         return Status(False, left.is_running, "no", left.state, left.pid, why)
 
-    def logs(self, service: Service, *, lines: int | None, follow: bool) -> Command:
+    def logs(self, service: Service, *, lines: int | None, follow: bool) -> ServiceCommand:
         unit = self._unit(service)
         of = ("--user",) if service.scope == "user" else ()
         count = () if lines is None else ("--lines", str(lines))
@@ -159,7 +158,7 @@ def _what_stays(unit: Unit) -> Iterator[str]:
         yield f"left lingering on, as others may need it: {' '.join(_linger('disable'))} ends it"
 
 
-def _linger(verb: str) -> Command:
+def _linger(verb: str) -> ServiceCommand:
     """Tells logind that a user's services may run without a login; ``verb`` is enable or disable."""
     return ("loginctl", f"{verb}-linger")
 

@@ -15,8 +15,8 @@ from math import ceil
 from pathlib import Path
 
 from ..errors import UsageError
-from . import mark
-from .contract import Command, Request
+from . import unit_files
+from .contract import Request, ServiceCommand
 
 NOTIFY_RELOAD = 253  # Type=notify-reload
 RESTART_STEPS = 254  # RestartSteps=, RestartMaxDelaySec=
@@ -52,7 +52,7 @@ def unit(request: Request, facts: Facts) -> str:
     }
     written = "\n\n".join("\n".join((f"[{name}]", *lines)) for name, lines in sections.items())
     changes = f"systemctl {'' if system else '--user '}edit {request.service.name}"
-    return mark.sealed(f"# {mark.PLACE}\n# For changes of your own: {changes}\n\n{written}\n")
+    return unit_files.sealed(f"# {unit_files.PLACE}\n# For changes of your own: {changes}\n\n{written}\n")
 
 
 def quoted(word: str) -> str:
@@ -67,7 +67,7 @@ def quoted(word: str) -> str:
     return escaped if _PLAIN.fullmatch(word) else f'"{escaped}"'
 
 
-def command_line(command: Command) -> str:
+def command_line(command: ServiceCommand) -> str:
     """
     For ExecStart= and its like.  ``:`` before it keeps systemd from replacing ``$NAME`` in it (from 244 on).
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from ..errors import NotFound, StartFailed, SupervisorError
 from . import unit_files
-from .contract import FOREGROUND, Command, Service
-from .ran import Ran, failure, must, run
+from .contract import FOREGROUND, Ran, Service, ServiceCommand, failure, must, run
 
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "FragmentPath", "NeedDaemonReload", "MainPID",
@@ -117,7 +116,7 @@ class Unit:
         return self.folder / f"{self.name}.d"
 
     @property
-    def systemctl(self) -> Command:
+    def systemctl(self) -> ServiceCommand:
         return ("systemctl", "--user") if self.service.scope == "user" else ("systemctl",)
 
     @property
@@ -205,7 +204,7 @@ class Unit:
         )
 
     @property
-    def _show(self) -> Command:
+    def _show(self) -> ServiceCommand:
         return (*self.systemctl, "show", self.name, *(f"--property={name}" for name in PROPERTIES))
 
     @property

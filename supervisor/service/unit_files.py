@@ -1,14 +1,20 @@
-"""Files of a service on disk: written whole or not at all, and never over what is not ours."""
+"""
+Files of a service on disk: written whole or not at all, and never over what is not ours.
+
+The mark in each file of a service: whether it is ours, and as we wrote it.  Pure.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from ..errors import PermissionDenied, SupervisorError
 from ..files import replace_file
-from . import mark
 from .contract import File
 
 
@@ -59,7 +65,7 @@ def read(path: Path, encoding: str = "utf-8") -> str | None:
 def refuse_another(path: Path, encoding: str = "utf-8") -> None:
     """Raises SupervisorError where ``path`` exists and is not ours, or was changed by hand."""
     text = read(path, encoding)
-    origin = "ours" if text is None else mark.origin(text)
+    origin = "ours" if text is None else origin_of(text)
     if origin == "foreign":
         raise SupervisorError(
             f"{path} exists and was not made by goss-supervisor.",
@@ -82,3 +88,28 @@ def _denied(path: Path) -> PermissionDenied:
         f"{path} may not be written by this user.",
         hint="A service of the whole system needs sudo; --user installs one of your own.",
     )
+
+
+Origin = Literal["ours", "changed", "foreign"]
+
+PLACE = "@MARK@"  # stands in a rendered text, in a comment, where the mark belongs; exactly once
+_WORDS = "Made by `goss-supervisor service install`, sha256"
+_MARK = re.compile(re.escape(_WORDS) + r" ([0-9a-f]{64})")
+
+
+def sealed(text: str) -> str:
+    """``text`` with its mark in the place of `PLACE`: the digest of the text with an empty one."""
+    assert text.count(PLACE) == 1, text
+    return text.replace(PLACE, f"{_WORDS} {_digest(text.replace(PLACE, ''))}")
+
+
+def origin_of(text: str) -> Origin:
+    """Of a file that is there: made by us, made by us and changed by hand since, or another's."""
+    marks = _MARK.findall(text)
+    if len(marks) != 1:
+        return "foreign"
+    return "ours" if _digest(_MARK.sub("", text)) == marks[0] else "changed"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()

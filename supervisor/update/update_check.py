@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from ..engine.catalogue import pins
 from ..engine.catalogue.catalogue import number
 from ..engine.catalogue.releases import REPOSITORY, Release
-from ..engine.fitness import Wanted
 from ..engine.install_context import Means
 from ..engine.local_engines import Ground
 from ..engine.released import DEFAULT, Released, channel_of, chosen_tag
+from ..engine.suitability import Wanted
 from ..files import write_json
 from ..home.places import update_file
 from ..paths import Paths

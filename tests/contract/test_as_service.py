@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from supervisor.cli.app import main
-from supervisor.cli.as_service import have_a_voice
-from supervisor.cli.start import start
+from supervisor.cli.start import have_a_voice, start
 from supervisor.home.places import early_log
 from supervisor.paths import Paths
 from supervisor.service.contract import FOR_A_SERVICE

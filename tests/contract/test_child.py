@@ -17,11 +17,10 @@ from supervisor.errors import NotFound, PermissionDenied, StartFailed
 from supervisor.home.identity import identify
 from supervisor.locks import Lock, held_by
 from supervisor.server.child import spawn
-from supervisor.server.exits import ExitStatus
 from supervisor.server.mechanism import posix_process
 from supervisor.server.mechanism.linux_process import open_pidfd
-from supervisor.server.mechanism.pipe import Pipe
-from supervisor.server.mechanism.sigchld import Sigchld
+from supervisor.server.mechanism.posix_process import Pipe, Sigchld
+from supervisor.server.process import ExitStatus
 
 from ..fakes.launching import BOUND_SECONDS, Heard, program, wait_until_gone
 from ..fakes.loops import run_story

@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.cli.outcome import show_outcome
+from supervisor.cli.output import show_outcome
 from supervisor.cli.status import _exit_code, _lines
-from supervisor.daemon.control_server import Control
-from supervisor.daemon.listener import listen
+from supervisor.daemon.control_server import Control, listen
 from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFailed, Superseded
 from supervisor.gateway.telemetry.activity import Activity
 from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint

@@ -13,9 +13,8 @@ import pytest
 
 from supervisor.server.child import spawn
 from supervisor.server.diagnosis import cpu_fallback, diagnose
-from supervisor.server.exits import ExitStatus
 from supervisor.server.output_log import OutputLog
-from supervisor.server.process import vitals
+from supervisor.server.process import ExitStatus, vitals
 
 from ..fakes.launching import BOUND_SECONDS, Heard, fake_argv, free_port, until, wait_until_gone
 

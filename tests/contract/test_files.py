@@ -15,15 +15,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from supervisor import files
-from supervisor.daemon import adjusted
-from supervisor.engine.chosen import Chosen
+from supervisor.engine.install_context import Chosen
 from supervisor.engine.inventory import RECORD, read_record
 from supervisor.errors import ConfigError, PermissionDenied, SupervisorError
 from supervisor.files import PRIVATE, SHARED, JsonFile, read_json, replace_file, replacing, write_json
 from supervisor.gateway.auth.keys import KeyFile
 from supervisor.home import records
 from supervisor.locks import Lock
-from supervisor.memory.kept_figures import Figures
+from supervisor.memory.engine_figures import Figures
 
 from ..fakes.launching import BOUND_SECONDS
 
@@ -104,28 +103,28 @@ def work(file, name):
         KeyFile(file).remove(f"gone-{name}-{n}")
 """,
     "adjusted": """
-from supervisor.daemon.adjusted import remember
+from supervisor.home.records import remember
 def work(file, name):
     for n in range(10):
         remember(file, f"{name}-{n}", "less")
 """,
     "bad": """
-from supervisor.engine.chosen import Chosen
+from supervisor.engine.install_context import Chosen
 def work(file, name):
     for n in range(10):
         Chosen(file).mark_bad(f"{name}-{n}", "slow")
 """,
     "figures": """
-from supervisor.memory.kept_figures import Figures
-from supervisor.memory.engine_figures import Taken, Told
+from supervisor.memory.engine_figures import Figures
+from supervisor.memory.engine_figures import Taken, EngineFigures
 def work(file, name):
     for n in range(10):
-        Figures(file).keep(f"{name}-{n}", Told("engine", {"Host": Taken(1)}))
+        Figures(file).keep(f"{name}-{n}", EngineFigures("engine", {"Host": Taken(1)}))
 """,
 }
 KEPT = {
     "keys": names_of_keys,
-    "adjusted": adjusted.known,
+    "adjusted": records.known,
     "bad": lambda file: json.loads(file.read_text())["bad"],
     "figures": lambda file: [row["key"] for row in json.loads(file.read_text())["figures"]],
 }
@@ -237,8 +236,8 @@ def test_whenever_a_writer_is_killed_the_file_is_whole(after_seconds, tmp_path):
 FULL = """
 import resource
 from supervisor.gateway.auth.keys import KeyFile
-from supervisor.memory.kept_figures import Figures
-from supervisor.memory.engine_figures import Taken, Told
+from supervisor.memory.engine_figures import Figures
+from supervisor.memory.engine_figures import Taken, EngineFigures
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     {}
@@ -449,9 +448,9 @@ def test_a_home_that_version_0_1_wrote_is_read(tmp_path):
     row = {"key": "k", "source": "engine", "buffers": {"Host": HOST}}
     assert Figures(wrote("figures.json", {"format": 1, "figures": [row]})).find("k")
     plans = wrote("adjusted.json", {"digest": "n-cpu-moe 33"})
-    assert adjusted.known(plans) == {"digest": "n-cpu-moe 33"}
-    adjusted.remember(plans, "another", "less")
-    assert adjusted.known(plans) == {"digest": "n-cpu-moe 33", "another": "less"}
+    assert records.known(plans) == {"digest": "n-cpu-moe 33"}
+    records.remember(plans, "another", "less")
+    assert records.known(plans) == {"digest": "n-cpu-moe 33", "another": "less"}
     assert read_record(wrote(RECORD, INSTALL).parent).tag == "b11429"
     state = {"server": "default", "state": "ready", "why": "", "profile": "p", "port": 1, "failure": None}
     known = records.read_record(wrote("default.json", {**state, "identity": None}))

@@ -10,7 +10,7 @@ import anthropic
 import openai
 import pytest
 
-from supervisor.gateway.api.dialects import Trouble, answer, broken_event, chunk, waiting_comment
+from supervisor.gateway.api.routes import Trouble, answer, broken_event, chunk, waiting_comment
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 CHAT_EVENT = (

@@ -13,8 +13,7 @@ from contextlib import suppress
 import pytest
 
 from supervisor.errors import ConfigError, NotFound, PermissionDenied, UsageError
-from supervisor.gateway.auth.keys import Caller, KeyFile, digest_of
-from supervisor.gateway.door.keyring import Keyring
+from supervisor.gateway.auth.keys import Caller, KeyFile, Keyring, digest_of
 
 SECRET = re.compile(r"gs-[A-Za-z0-9_-]{43}")
 
@@ -260,7 +259,7 @@ needs_terminal = pytest.mark.skipif(
 FIRST = """
 import sys
 from contextlib import suppress
-from supervisor.cli.first_key import first_key
+from supervisor.cli.key import first_key
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.launch import LaunchPlan

@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.cli.requests import requests
-from supervisor.daemon.listener import listen
+from supervisor.daemon.control_server import listen
 from supervisor.errors import NotRunning
-from supervisor.gateway.seen.figures import Figures
 from supervisor.gateway.telemetry.activity import Activity, Request
-from supervisor.gateway.telemetry.metrics import ServerFigures, render
+from supervisor.gateway.telemetry.metrics import RequestFigures, ServerFigures, render
 from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
 from supervisor.server.lifecycle_table import State
@@ -60,7 +59,7 @@ llamacpp:spec_decode_num_accepted_tokens_per_pos_total{position="1"} 3
 
 
 def scraped(*counted, server=SERVER, upstream=UPSTREAM):
-    figures = Figures()
+    figures = RequestFigures()
     for request in counted:
         figures.count(request)
     return render(figures, server, upstream)
@@ -172,7 +171,7 @@ _WORDS = st.sampled_from(
 
 @given(st.lists(_WORDS | st.text(max_size=3), max_size=40).map("".join))
 def test_whatever_llama_server_says_there_is_an_answer(upstream):
-    assert render(Figures(), SERVER, upstream.encode("utf-8", "replace")).startswith(b"# HELP goss")
+    assert render(RequestFigures(), SERVER, upstream.encode("utf-8", "replace")).startswith(b"# HELP goss")
 
 
 @given(st.text(min_size=1))
@@ -182,7 +181,7 @@ def test_any_text_is_a_label(name):
 
 
 def test_a_scrape_in_a_thread_is_whole_while_requests_go_on():
-    figures, over = Figures(), threading.Event()
+    figures, over = RequestFigures(), threading.Event()
 
     def scrape():
         while not over.is_set():

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.download.network import Patience
-from supervisor.engine.catalogue.answers import Answers
 from supervisor.engine.catalogue.github import API, WEB, Access
-from supervisor.engine.catalogue.github_client import Client
+from supervisor.engine.catalogue.github_client import Answers, Client
 from supervisor.engine.catalogue.releases import REPOSITORY
 from supervisor.errors import ConfigError, NetworkError, NotFound
 from tests.fakes.github import FakeGitHub

@@ -15,8 +15,7 @@ from supervisor.home.identity import Identity, identify
 from supervisor.locks import Lock, held_by
 from supervisor.plan.launch import LaunchPlan
 from supervisor.server.child import spawn
-from supervisor.server.ports import listens_on, who_listens
-from supervisor.server.preflight import check_ground
+from supervisor.server.preflight import check_ground, listens_on, who_listens
 from supervisor.server.process import family, vitals
 
 from ..fakes.launching import PYTHON, Heard, fake_argv, free_port, program, wait_until_gone

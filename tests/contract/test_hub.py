@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from supervisor.download.network import Patience
 from supervisor.errors import ConfigError, NetworkError, NotFound, UsageError, VerificationFailed
-from supervisor.model.hub import ENDPOINT, Hub
-from supervisor.model.hub_files import HubFile, choose, is_inside
+from supervisor.model.hub import ENDPOINT, Hub, HubFile, choose, is_inside
 from supervisor.model.open import open_model
 from supervisor.model.remote import FIRST_BYTES, LARGEST_BYTES, RemoteSource, hub_model
 from tests.fakes.hub import SPLIT, FakeHub, split_demo

@@ -19,9 +19,8 @@ from supervisor.hardware.detection import detect
 from supervisor.memory import fit_params
 from supervisor.memory.accounts import Pool
 from supervisor.memory.calibrated import corrected
-from supervisor.memory.engine_figures import Asked, Taken, Told
+from supervisor.memory.engine_figures import MOST, AskedFigures, EngineFigures, Figures, Taken, key_of
 from supervisor.memory.fit_params import ask, told_about, tool_of
-from supervisor.memory.kept_figures import MOST, Figures, key_of
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.model.demo import ensure_demo
@@ -43,7 +42,9 @@ TABLE = """cat >&2 <<'END'
 END
 """
 AFTER = "echo 'projected to use 2493 MiB of host memory' >&2\n"
-TOLD = Told("engine", {"Host": Taken(1854 * MIB, 210 * MIB, 429 * MIB), "CPU_REPACK": Taken(9682 * MIB)})
+TOLD = EngineFigures(
+    "engine", {"Host": Taken(1854 * MIB, 210 * MIB, 429 * MIB), "CPU_REPACK": Taken(9682 * MIB)}
+)
 
 scripts = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 engine = pytest.mark.engine
@@ -125,7 +126,7 @@ def test_a_second_plan_asks_nobody(tmp_path: Path) -> None:
 def test_what_was_measured_is_the_surest_and_does_not_keep_the_tool_from_being_asked(tmp_path: Path) -> None:
     build, files = a_build(tmp_path, TABLE + AFTER), [a_model(tmp_path)]
     figures = Figures(tmp_path / "figures.json")
-    log = Told("measured", {"CPU": Taken(0, 5, 6)})
+    log = EngineFigures("measured", {"CPU": Taken(0, 5, 6)})
     key = key_of(files, build, launch())
     assert key is not None
     figures.keep(key, log)
@@ -184,11 +185,11 @@ def test_the_newest_figures_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["engine", "measured"])
-def test_what_a_source_says_again_replaces_what_it_said(tmp_path: Path, source: Asked) -> None:
+def test_what_a_source_says_again_replaces_what_it_said(tmp_path: Path, source: AskedFigures) -> None:
     figures = Figures(tmp_path / "figures.json")
     for number in (1, 2):
-        figures.keep("key", Told(source, {"Host": Taken(number)}))
-    assert figures.find("key") == (Told(source, {"Host": Taken(2)}),)
+        figures.keep("key", EngineFigures(source, {"Host": Taken(number)}))
+    assert figures.find("key") == (EngineFigures(source, {"Host": Taken(2)}),)
 
 
 @pytest.mark.parametrize(

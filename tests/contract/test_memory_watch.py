@@ -11,12 +11,9 @@ from dataclasses import replace
 import pytest
 
 from supervisor.daemon.status_document import status_of
-from supervisor.server import memory_watch
+from supervisor.server import memory_warnings, memory_watch
 from supervisor.server.lifecycle_table import State
-from supervisor.server.memory import gpus, release
-from supervisor.server.memory.elsewhere import PsutilSource
-from supervisor.server.memory.linux import LinuxSource
-from supervisor.server.memory_sample import Group, Held, Room, take
+from supervisor.server.memory_sample import Group, Held, LinuxSource, PsutilSource, Room, take
 from supervisor.server.memory_watch import MemoryWatch
 
 from ..fakes.binaries import script
@@ -275,7 +272,7 @@ def test_the_wait_has_a_bound(tmp_path, monkeypatch):
         await test.server.start(plan(tmp_path, name="old"))
         assert (await test.server.start(plan(tmp_path, name="new"))).result == "ready"
 
-    monkeypatch.setattr(release, "RELEASE_SECONDS", 0.3)
+    monkeypatch.setattr(memory_warnings, "RELEASE_SECONDS", 0.3)
     story(tmp_path)
 
 
@@ -351,7 +348,7 @@ def test_the_wait_for_a_gpu_has_a_bound(tmp_path, monkeypatch, caplog):
         await test.server.start(with_a_gpu(tmp_path, 15000, name="old"))
         assert (await test.server.start(with_a_gpu(tmp_path, 7000, name="new"))).result == "ready"
 
-    monkeypatch.setattr(gpus, "RELEASE_SECONDS", 0.1)
+    monkeypatch.setattr(memory_watch, "RELEASE_SECONDS", 0.1)
     story(tmp_path)
     assert "the GPU has not free what new will need" in caplog.text
 

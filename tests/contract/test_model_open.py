@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from supervisor.errors import SupervisorError, VerificationFailed
 from supervisor.model.demo import ensure_demo
 from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
-from supervisor.model.header_cache import HeaderCache
-from supervisor.model.open import FileSource, open_model
+from supervisor.model.open import FileSource, HeaderCache, open_model
 
 from ..fakes.shapes import write_sparse
 
@@ -162,7 +161,7 @@ def test_a_memory_of_another_file_or_version_is_not_taken(demo, cache, monkeypat
     other = HeaderCache(cache)
     other._file("else").write_bytes(kept.read_bytes())
     assert other.find("else", f"{demo.stat().st_size} {demo.stat().st_mtime_ns}") is None
-    monkeypatch.setattr("supervisor.model.header_cache.FORMAT", 2)
+    monkeypatch.setattr("supervisor.model.open.FORMAT", 2)
     assert other.find(str(demo), f"{demo.stat().st_size} {demo.stat().st_mtime_ns}") is None
     assert open_model(demo, cache) == model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor.errors import SupervisorError
+from supervisor.model.demo import tensors
 from supervisor.model.gguf import TensorType
-from supervisor.model.gptoss import tensors
 from supervisor.model.open import open_model
 from tests.fakes import shapes
 

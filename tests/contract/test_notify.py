@@ -17,9 +17,15 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from supervisor.daemon.notify import Notify, notify_in, watchdog_seconds_in
-from supervisor.daemon.patience import Patience, with_patience
-from supervisor.daemon.service_notify import Manager, manager_in
+from supervisor.daemon.service_notify import (
+    Manager,
+    Notify,
+    Patience,
+    manager_in,
+    notify_in,
+    watchdog_seconds_in,
+    with_patience,
+)
 from supervisor.home import client
 from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
@@ -28,7 +34,7 @@ from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.profile.definition import GatewaySettings
 from supervisor.progress import Silent
 from supervisor.server.inbox import Inbox
-from supervisor.server.inputs import WakeAsked
+from supervisor.server.lifecycle_table import WakeAsked
 
 from ..fakes.launching import BOUND_SECONDS, free_port, until
 from ..fakes.loops import run_story

@@ -18,10 +18,18 @@ import pytest
 
 from supervisor.engine.catalogue.releases import REPOSITORY, Asset
 from supervisor.engine.inspection import inspect
-from supervisor.engine.inventory import Install, folder, installed, read_record
-from supervisor.engine.official import runtime
+from supervisor.engine.inventory import (
+    Install,
+    folder,
+    installed,
+    read_record,
+    remove,
+    root_of,
+    size_bytes,
+    spare,
+)
+from supervisor.engine.official import install as runtime
 from supervisor.engine.official.install import Installation
-from supervisor.engine.shelf import remove, root_of, size_bytes, spare
 from supervisor.engine.survey import Option
 from supervisor.errors import AlreadyRunning, SupervisorError, VerificationFailed
 from supervisor.hardware.hardware import Gpu, Hardware

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.errors import StartFailed
 from supervisor.plan.launch import LaunchPlan
-from supervisor.server.address import address_for_others, bind_addresses, connect_address
+from supervisor.plan.listen import address_for_others, bind_addresses, connect_address
 from supervisor.server.child import spawn
 from supervisor.server.probe import probe, target_of
 
@@ -226,5 +226,5 @@ def test_the_address_for_others_is_one_that_they_can_use_or_unknown(monkeypatch)
     def refused(*_):
         raise OSError("Address family not supported by protocol")
 
-    monkeypatch.setattr("supervisor.server.address.socket.socket", refused)
+    monkeypatch.setattr("supervisor.plan.listen.socket.socket", refused)
     assert address_for_others() is None

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from supervisor.cli.common import confirmed
-from supervisor.cli.progress import waiting_for_the_daemon
+from supervisor.cli.output import waiting_for_the_daemon
 
 PATIENCE = 60.0
 PROGRAM = (sys.executable, "-I", "-m", "supervisor")

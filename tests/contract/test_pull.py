@@ -14,13 +14,11 @@ import pytest
 
 from supervisor.download.network import Patience
 from supervisor.errors import NetworkError, NotFound, SupervisorError, UsageError, VerificationFailed
-from supervisor.model.digests import known_digest
 from supervisor.model.hub import Hub
-from supervisor.model.local_models import find, shelved
+from supervisor.model.local_models import find, known_digest, shelved, verify
 from supervisor.model.locate import locate
 from supervisor.model.open import open_model
 from supervisor.model.pull import Pulled, ensure_model, pull
-from supervisor.model.verify import verify
 from supervisor.paths import Paths
 from supervisor.progress import Silent
 from tests.fakes.hub import SPLIT, FakeHub, split_demo

@@ -15,8 +15,16 @@ import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, SupervisorError, UsageError
 from supervisor.service import account
-from supervisor.service.account import existing_groups, make_home, prepare_as, user_name, user_of_system
-from supervisor.service.surroundings import for_preparing, kept, path_of_services
+from supervisor.service.account import (
+    existing_groups,
+    for_preparing,
+    kept,
+    make_home,
+    path_of_services,
+    prepare_as,
+    user_name,
+    user_of_system,
+)
 from supervisor.service.systemd import GPU_GROUPS
 
 if sys.platform == "win32":

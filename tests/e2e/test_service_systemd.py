@@ -41,7 +41,7 @@ ExecStartPost=/bin/sh -c '{shlex.join(goss("status", "--json"))} > {HOME}/at-rea
 """
 DOWNLOAD = f"""
 import os, pathlib, time
-from supervisor.daemon.patience import with_patience
+from supervisor.daemon.service_notify import with_patience
 from supervisor.progress import Silent
 with_patience(Silent(), os.environ).step("as if a model were downloaded")
 time.sleep(4)

@@ -22,8 +22,8 @@ from typing import Any, Self
 from urllib.parse import quote, unquote
 
 from supervisor.model import demo
+from supervisor.model.demo import tensors
 from supervisor.model.gguf import Tensor, TensorType, Typed, Value, ValueType, write_gguf
-from supervisor.model.gptoss import tensors
 
 from .web import Handler, Reply, Request, Web, file, json_page
 

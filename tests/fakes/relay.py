@@ -20,7 +20,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from supervisor.gateway import gateway
-from supervisor.gateway.door.keyring import Keyring
+from supervisor.gateway.auth.keys import Keyring
 from supervisor.gateway.gateway import Gateway
 from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from supervisor.errors import PermissionDenied, SupervisorError
-from supervisor.model.gguf import TensorType, write_gguf
-from supervisor.model.gptoss import (
+from supervisor.model.demo import (
     BYTES,
     CONTROL,
     MARKERS,
@@ -26,6 +25,7 @@ from supervisor.model.gptoss import (
     tensors,
     tokenizer_values,
 )
+from supervisor.model.gguf import TensorType, write_gguf
 
 Size = Literal["20b", "120b"]
 

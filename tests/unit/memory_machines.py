@@ -11,12 +11,10 @@ from supervisor.hardware.hardware import Hardware
 from supervisor.memory.accounts import RAM, Account, Figure, Ledger, Pool
 from supervisor.memory.ledger import account as account_of
 from supervisor.memory.memory_settings import Settings, settings_of
-from supervisor.memory.pools import pools_of
-from supervisor.memory.verdict import Changes
+from supervisor.memory.verdict import Changes, pools_of
+from supervisor.model.demo import model_values, tensors
 from supervisor.model.gguf import TensorType, ValueType
-from supervisor.model.gptoss import model_values, tensors
-from supervisor.model.header import Array, TensorInfo
-from supervisor.model.kinds import KINDS, TensorKind
+from supervisor.model.header import KINDS, Array, TensorInfo, TensorKind
 from supervisor.model.metadata import Model
 from supervisor.options.option_values import OptionValue
 

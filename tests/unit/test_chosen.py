@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from supervisor.engine.chosen import KEPT, Chosen
+from supervisor.engine.install_context import KEPT, Chosen
 from supervisor.engine.inventory import key_of
 from supervisor.errors import SupervisorError
 
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_written_is_an_error_in_words(chosen: Chosen) -> N
 CHOOSING = """
 import sys
 from pathlib import Path
-from supervisor.engine.chosen import Chosen
+from supervisor.engine.install_context import Chosen
 for number in range(20):
     Chosen(Path(sys.argv[1])).mark_bad(f"{sys.argv[2]} {number}", "slow")
 """

@@ -7,14 +7,12 @@ import pytest
 from supervisor import __version__
 from supervisor.cli.ask import _answers
 from supervisor.cli.common import parse_settings
-from supervisor.cli.output import duration, size, table
+from supervisor.cli.output import StderrProgress, duration, size, table
 from supervisor.cli.plan import _folded
-from supervisor.cli.progress import StderrProgress
 from supervisor.cli.status import _lines
 from supervisor.errors import NetworkError, UsageError
 from supervisor.plan.launch import LaunchPlan
-from supervisor.plan.listen import Listen
-from supervisor.server.address import url_of
+from supervisor.plan.listen import Listen, url_of
 
 
 def test_a_table_has_upper_case_headers_and_no_trailing_blanks():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.server.diagnosis import cpu_fallback, diagnose
-from supervisor.server.exits import ExitStatus
-from supervisor.server.signs import SIGNS
+from supervisor.server.diagnosis import SIGNS, cpu_fallback, diagnose
+from supervisor.server.process import ExitStatus
 
 ONE = ExitStatus(code=1)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine.catalogue.assets import AssetName, parse
+from supervisor.engine.catalogue.releases import AssetName, parse
 
 from .engine_releases import ERAS, names
 

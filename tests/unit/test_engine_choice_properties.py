@@ -7,9 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.engine.catalogue.assets import parse
-from supervisor.engine.catalogue.releases import Release
-from supervisor.engine.flavours import family, numbers, version
+from supervisor.engine.build import family, numbers, version
+from supervisor.engine.catalogue.releases import Release, parse
 from supervisor.engine.survey import Survey, order_flavours, survey
 from supervisor.hardware.hardware import Gpu, Hardware, Node
 

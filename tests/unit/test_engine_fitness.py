@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor.engine.build import Build
-from supervisor.engine.fitness import (
+from supervisor.engine.inventory import Install
+from supervisor.engine.suitability import (
     Wanted,
     flavour_of,
     is_of,
@@ -13,7 +14,6 @@ from supervisor.engine.fitness import (
     why_not_embedded,
     wrong_number,
 )
-from supervisor.engine.inventory import Install
 from supervisor.errors import ConfigError
 from supervisor.options.help import Capabilities
 

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.broken import cannot_start, does_not_answer
-from supervisor.engine.inspection import parse_devices
-from supervisor.engine.pypi.compile import parse_progress
-from supervisor.engine.pypi.toolchain import FLAVOURS, flavour_for
+from supervisor.engine.inspection import cannot_start, does_not_answer, parse_devices
+from supervisor.engine.pypi.compile import FLAVOURS, flavour_for, parse_progress
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound, PermissionDenied
 from supervisor.tool import Outcome, clean_environment
 

@@ -13,14 +13,14 @@ PACKAGE = Path(__file__).parents[2] / "supervisor"
 ALLOWED = {
     ("files.py", "replace"): "the one place",
     ("files.py", "O_EXCL"): "the one place",
-    ("server/logfile.py", "replace"): "a log is rotated",
+    ("server/output_log.py", "replace"): "a log is rotated",
     ("download/transfer.py", "replace"): "a download of gigabytes takes its place",
     ("download/transfer.py", "write_bytes"): "that download begins, empty",
     ("engine/pypi/compile.py", "rename"): "a whole folder takes its place",
     ("engine/official/archive.py", "O_EXCL"): "what is unpacked counts only once its folder is recorded",
     ("server/mechanism/linux_process.py", "write_text"): "in /proc, where nothing can be replaced",
     ("cli/start.py", "open to write"): "the log of a daemon that has none yet",
-    ("cli/as_service.py", "open to write"): "the same for a service on Windows",
+    ("cli/start.py", "open to write"): "the same for a service on Windows",
 }
 
 BY_HAND = {

@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.dialects import (
-    Trouble,
-    answer,
-    body_of,
-    broken_event,
-    chunk,
-    waiting_comment,
-)
+from supervisor.gateway.api.routes import Trouble, answer, body_of, broken_event, chunk, waiting_comment
 
 DIALECTS = ("openai", "responses", "anthropic")
 REJECTED = Trouble(404, "model_not_found", "There is no model gpt-4o.", "Ask /v1/models.")

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.seen.figures import (
+from supervisor.gateway.telemetry.activity import RESULTS
+from supervisor.gateway.telemetry.metrics import (
     FIRST_TOKEN_SECONDS,
     SECONDS,
     TOKENS,
     TOKENS_PER_SECOND,
-    Figures,
     Histogram,
+    RequestFigures,
 )
-from supervisor.gateway.telemetry.activity import RESULTS
 
 from ..fakes.asked import a_chat
 
@@ -31,7 +31,7 @@ CHAT = a_chat(
 
 
 def counted(*requests):
-    figures = Figures()
+    figures = RequestFigures()
     for request in requests:
         figures.count(request)
     return figures

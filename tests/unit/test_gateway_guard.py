@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.auth.guard import NOBODY, STRANGER, Refusal, check
-from supervisor.gateway.auth.keys import Caller, KeyFile, digest_of
-from supervisor.gateway.door.cors import cors_headers, preflight, preflight_headers
-from supervisor.gateway.door.keyring import Keyring
-from supervisor.gateway.door.rules import rules_of
+from supervisor.gateway.auth.guard import (
+    NOBODY,
+    STRANGER,
+    Refusal,
+    check,
+    cors_headers,
+    preflight,
+    preflight_headers,
+    rules_of,
+)
+from supervisor.gateway.auth.keys import Caller, KeyFile, Keyring, digest_of
 from supervisor.gateway.http_heads import parse_head
 from supervisor.plan.listen import Listen, is_loopback
 from supervisor.profile.definition import GatewaySettings

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.peek import is_streaming, members, text_of, top_level
+from supervisor.gateway.api.body import is_streaming, members, text_of, top_level
 
 _KEYS = st.sampled_from(["model", "stream", "messages", 'say "model', "a\\", "model\\", "é", ""])
 _LEAVES = st.one_of(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.profile.definition import Health
-from supervisor.server.health import Evidence, Verdict, Watch
+from supervisor.server.health import Evidence, HealthVerdict, Watch
 
 POLICY = Health(
     start_timeout_seconds=300, start_limit_seconds=3600, hang_timeout_seconds=60, busy_timeout_seconds=900
@@ -21,43 +21,43 @@ def watch(evidence=IDLE):
 def test_loading_may_take_long_as_long_as_something_happens():
     judge = watch()
     for minute in range(1, 60):
-        assert judge.loading(Evidence(100 + minute, 5.0), minute * 60.0) is Verdict.WAITING
+        assert judge.loading(Evidence(100 + minute, 5.0), minute * 60.0) is HealthVerdict.WAITING
 
 
 def test_loading_without_progress_is_given_up_after_the_start_timeout():
     judge = watch()
-    assert judge.loading(IDLE, 299.0) is Verdict.WAITING
-    assert judge.loading(IDLE, 301.0) is Verdict.DEAD
+    assert judge.loading(IDLE, 299.0) is HealthVerdict.WAITING
+    assert judge.loading(IDLE, 301.0) is HealthVerdict.DEAD
 
 
 def test_loading_has_a_limit_whatever_happens():
     judge = watch()
-    assert judge.loading(Evidence(10**9, 10**6), 3601.0) is Verdict.DEAD
+    assert judge.loading(Evidence(10**9, 10**6), 3601.0) is HealthVerdict.DEAD
 
 
 def test_the_start_deadline_counts_from_the_last_progress():
     judge = watch()
     judge.loading(Evidence(100, 50.0), 290.0)
-    assert judge.loading(Evidence(100, 50.0), 580.0) is Verdict.WAITING
-    assert judge.loading(Evidence(100, 50.0), 591.0) is Verdict.DEAD
+    assert judge.loading(Evidence(100, 50.0), 580.0) is HealthVerdict.WAITING
+    assert judge.loading(Evidence(100, 50.0), 591.0) is HealthVerdict.DEAD
 
 
 def test_an_answer_is_all_that_counts_for_a_server_that_serves():
     judge = watch()
-    assert judge.serving(IDLE, 10_000.0, answered=True) is Verdict.FINE
+    assert judge.serving(IDLE, 10_000.0, answered=True) is HealthVerdict.FINE
 
 
 def test_silence_with_cpu_time_is_busy_and_not_dead():
     judge = watch()
     for step in range(1, 60):
         verdict = judge.serving(Evidence(100, 5.0 + step * 10), step * 15.0, answered=False)
-        assert verdict in {Verdict.BUSY, Verdict.WAITING}
+        assert verdict in {HealthVerdict.BUSY, HealthVerdict.WAITING}
 
 
 def test_silence_without_progress_is_a_hang():
     judge = watch()
-    assert judge.serving(IDLE, 59.0, answered=False) is Verdict.WAITING
-    assert judge.serving(IDLE, 61.0, answered=False) is Verdict.DEAD
+    assert judge.serving(IDLE, 59.0, answered=False) is HealthVerdict.WAITING
+    assert judge.serving(IDLE, 61.0, answered=False) is HealthVerdict.DEAD
 
 
 def test_a_spinning_hang_is_dead_in_the_end():
@@ -65,15 +65,15 @@ def test_a_spinning_hang_is_dead_in_the_end():
     verdicts = [
         judge.serving(Evidence(100, 5.0 + at), float(at), answered=False) for at in range(10, 920, 10)
     ]
-    assert verdicts[-1] is Verdict.DEAD
-    assert Verdict.DEAD not in verdicts[:80]
+    assert verdicts[-1] is HealthVerdict.DEAD
+    assert HealthVerdict.DEAD not in verdicts[:80]
 
 
 def test_a_process_that_only_wakes_to_sleep_again_makes_no_progress():
     judge = watch()
     for step in range(1, 7):
         verdict = judge.serving(Evidence(100, 5.0 + step * 0.01), step * 10.5, answered=False)
-    assert verdict is Verdict.DEAD
+    assert verdict is HealthVerdict.DEAD
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.booleans(), st.booleans()), max_size=60))
@@ -85,4 +85,4 @@ def test_a_server_that_answers_often_enough_is_never_killed(steps):
         silent = 0.0 if answers else silent + seconds
         verdict = judge.serving(Evidence(100, cpu), now, answered=answers)
         if silent <= POLICY.hang_timeout_seconds:
-            assert verdict is not Verdict.DEAD
+            assert verdict is not HealthVerdict.DEAD

@@ -12,22 +12,29 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
-from supervisor.server.inputs import (
+from supervisor.server.lifecycle import GONE_SECONDS, Command, Lifecycle, Outcome
+from supervisor.server.lifecycle_table import (
+    ARMS,
+    LEAVING,
+    TABLE,
+    UNDER_WAY,
+    Do,
     Drained,
+    Event,
     Exited,
     GroundChecked,
+    IllegalEvent,
     Reload,
     RestAsked,
     Serving,
     SleepAsked,
     Start,
+    State,
     StopAsked,
     TimerElapsed,
     Unresponsive,
     WakeAsked,
 )
-from supervisor.server.lifecycle import GONE_SECONDS, Command, Lifecycle, Outcome
-from supervisor.server.lifecycle_table import ARMS, LEAVING, TABLE, UNDER_WAY, Do, Event, IllegalEvent, State
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.server.lines import LineSplitter
+from supervisor.server.output_log import LineSplitter
 
 LIMIT = 8
 chunks = st.lists(st.text(alphabet="ab\n\r", max_size=40).map(str.encode))

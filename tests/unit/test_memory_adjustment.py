@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.daemon.adjusted import known, remember
+from supervisor.home.records import known, remember
 from supervisor.memory.fitting import step_back
 from supervisor.memory.memory_settings import settings_of
 from supervisor.model.metadata import Model

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from supervisor.engine.build import Build
 from supervisor.memory.accounts import Account, Figure, Ledger, Pool
 from supervisor.memory.calibrated import corrected
-from supervisor.memory.engine_figures import Taken, Told, measured, read_table
+from supervisor.memory.engine_figures import EngineFigures, Taken, measured, read_table
 from supervisor.memory.fit_params import question, tool_of
 from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.options.help import Capabilities
@@ -70,10 +70,10 @@ def ledger(*accounts: Account, **options: OptionValue) -> Ledger:
     return Ledger(accounts, (), settings(**{"parallel": 1, **options}))
 
 
-def told(source: str = "engine", **buffers: tuple[int, int, int]) -> Told:
+def told(source: str = "engine", **buffers: tuple[int, int, int]) -> EngineFigures:
     """In MiB."""
     found = {name: Taken(*(each * MIB for each in row)) for name, row in buffers.items()}
-    return Told("engine" if source == "engine" else "measured", found)
+    return EngineFigures("engine" if source == "engine" else "measured", found)
 
 
 def words(build: Build, launch: Settings) -> Mapping[str, str]:

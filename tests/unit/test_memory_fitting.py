@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.engine.local_engines import promised
 from supervisor.hardware.detection import detect
-from supervisor.memory.engine_figures import Taken, Told
+from supervisor.memory.engine_figures import EngineFigures, Taken
 from supervisor.memory.fitting import fit, notes_of
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder
@@ -123,7 +123,7 @@ def test_what_the_engine_told_counts_and_is_asked_once():
 
     def told(settings, ask):
         asked.append(ask)
-        return [Told("engine", {"Host": Taken(62_000 * 2**20, 171 * 2**20, 0)})] if ask else []
+        return [EngineFigures("engine", {"Host": Taken(62_000 * 2**20, 171 * 2**20, 0)})] if ask else []
 
     server = {"ctx-size": 4096, "gpu-layers": 0, "repack": False, "cache-ram": 0}
     found = fitted("gpt-oss-120b", "hx370-96gb", "cpu", "120b", server=server, placement="pinned", told=told)

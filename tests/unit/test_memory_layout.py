@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 from supervisor.memory.accounts import Pool
-from supervisor.memory.context import sliding_layers
-from supervisor.memory.layout import Layout, lay_out
+from supervisor.memory.compute import sliding_layers
 from supervisor.memory.memory_settings import settings_of
-from supervisor.memory.weights import repacked_bytes
-from supervisor.model.header import TensorInfo, Value
-from supervisor.model.kinds import KINDS
+from supervisor.memory.weights import Layout, lay_out, repacked_bytes
+from supervisor.model.header import KINDS, TensorInfo, Value
 from supervisor.model.metadata import Model
 from supervisor.options.parse import parse_arguments
 

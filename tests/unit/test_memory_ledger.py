@@ -9,12 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisor.memory.accounts import Account, Ledger, Pool
-from supervisor.memory.context import layers_bytes
+from supervisor.memory.compute import layers_bytes
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.model.gguf import ValueType
-from supervisor.model.header import Array, TensorInfo
-from supervisor.model.kinds import KINDS
+from supervisor.model.header import KINDS, Array, TensorInfo
 from supervisor.model.metadata import Model
 from supervisor.options.option_values import OptionValue
 

@@ -1,15 +1,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.memory.ladder import ladder
-from supervisor.memory.placement import Proposal, propose
-from supervisor.memory.search import Wanted
+from supervisor.memory.placement import Proposal, WantedPlacement, ladder, propose
 
 from .memory_machines import MIB, MadeUp, gpu, like_120b, ram
 
 
 def proposed(made: MadeUp, *, context=32768, least=None, guardrails="balanced") -> Proposal:
-    wanted = Wanted(made.options, made.layers, 128, context, least or context)
+    wanted = WantedPlacement(made.options, made.layers, 128, context, least or context)
     return propose(wanted, made.weigh, guardrails)
 
 
@@ -118,7 +116,7 @@ def test_a_gpu_with_no_room_at_all_is_left_out():
 
 def test_a_model_without_experts_is_divided_by_layers():
     made = like_120b((gpu("CUDA0", 16, 15.58), ram(94, 88)), {})
-    proposal = propose(Wanted({}, 36, 0, 32768, 32768), made.weigh, "balanced")
+    proposal = propose(WantedPlacement({}, 36, 0, 32768, 32768), made.weigh, "balanced")
     assert proposal.verdict.status == "fits"
     assert not {"n-cpu-moe", "cpu-moe"} & proposal.changes.keys()
     assert 0 < proposal.changes["gpu-layers"] < 36

@@ -10,7 +10,7 @@ import pytest
 from supervisor.hardware.detection import detect
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.memory.accounts import Pool
-from supervisor.memory.pools import given_back, pools_of
+from supervisor.memory.verdict import given_back, pools_of
 
 from .hardware.recorded import load
 

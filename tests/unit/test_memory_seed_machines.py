@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor.hardware.detection import detect
-from supervisor.memory.placement import Proposal, propose
-from supervisor.memory.search import Wanted
+from supervisor.memory.placement import Proposal, WantedPlacement, propose
 
 from .hardware.recorded import load
 from .memory_machines import GIB, gpt_oss, weighing
@@ -19,7 +18,7 @@ def proposed(tmp_path):
         if available_gib is not None:
             hardware = replace(hardware, available_bytes=available_gib * GIB)
         model = gpt_oss(size)
-        wanted = Wanted({}, model.layers, model.experts or 0, context, context)
+        wanted = WantedPlacement({}, model.layers, model.experts or 0, context, context)
         return propose(wanted, weighing(model, hardware, flavour, {}), "balanced")
 
     return on
@@ -82,7 +81,7 @@ def test_two_cards_share_the_experts_and_not_only_the_layers(proposed):
 def test_a_larger_card_never_has_less_of_the_model(tmp_path, size):
     model, machine = gpt_oss(size), detect(tmp_path, load("hx370-96gb-4060ti"))
     (card,) = [gpu for gpu in machine.gpus if gpu.vendor == "nvidia"]
-    wanted = Wanted({}, model.layers, model.experts, 32768, 32768)
+    wanted = WantedPlacement({}, model.layers, model.experts, 32768, 32768)
     placed = []
     for gib in (0.5, 1, 2, 3, 4, 6, 8, 10, 11, 12, 16, 24, 48, 80):
         larger = replace(card, memory_bytes=int(gib * GIB), free_bytes=int(gib * GIB))

@@ -11,11 +11,8 @@ from hypothesis import strategies as st
 from supervisor import __version__
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.launch import LaunchPlan
-from supervisor.server.memory.linux import held_in, room_in
-from supervisor.server.memory.planned import difference
-from supervisor.server.memory.release import RELEASE_SECONDS, Remains
-from supervisor.server.memory_sample import Group, Held, Room, Sample
-from supervisor.server.memory_warnings import CALM, warnings_of
+from supervisor.server.memory_sample import Group, Held, Room, Sample, held_in, room_in
+from supervisor.server.memory_warnings import CALM, RELEASE_SECONDS, Remains, difference, warnings_of
 
 MIB, GIB = 1024**2, 1024**3
 STATUS = b"""\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.download.meter import WINDOW_SECONDS, Meter
+from supervisor.download.transfer import WINDOW_SECONDS, Meter
 
 MB = 10**6
 

@@ -13,8 +13,16 @@ from hypothesis import strategies as st
 
 from supervisor.errors import SupervisorError
 from supervisor.model import demo
-from supervisor.model.demo import DEMO_ANSWER, DEMO_REASONING, DEMO_SHA256, ensure_demo, write_demo
-from supervisor.model.gptoss import BYTES, MARKERS, spelled
+from supervisor.model.demo import (
+    BYTES,
+    DEMO_ANSWER,
+    DEMO_REASONING,
+    DEMO_SHA256,
+    MARKERS,
+    ensure_demo,
+    spelled,
+    write_demo,
+)
 from supervisor.model.open import open_model
 
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from supervisor.model import header
 from supervisor.model.demo import write_demo
 from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
-from supervisor.model.header import Array, BrokenHeader, read_header
-from supervisor.model.kinds import KINDS
+from supervisor.model.header import KINDS, Array, BrokenHeader, read_header
 
 from . import model_files as by_hand
 from .model_files import Bytes, string

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.model.gguf import TensorType
-from supervisor.model.kinds import KINDS
+from supervisor.model.header import KINDS
 
 
 def test_every_kind_stands_under_its_own_number_and_name():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.model.demo import model_values, tensors
 from supervisor.model.gguf import TensorType, ValueType
-from supervisor.model.gptoss import model_values, tensors
-from supervisor.model.header import Array, TensorInfo
-from supervisor.model.kinds import KINDS
+from supervisor.model.header import KINDS, Array, TensorInfo
 from supervisor.model.metadata import Model, Part
 
 from ..fakes.shapes import SHAPES, TOKENS

@@ -13,12 +13,11 @@ from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
 from supervisor.options.meanings import pinned
 from supervisor.plan.launch import Parameters
-from supervisor.plan.listen import Listen, Offer, make_listen, offer_of, offers_beside
+from supervisor.plan.listen import Listen, Offer, make_listen, offer_of, offers_beside, url_of
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import from_json, listen_from_json, listen_to_json, to_json
 from supervisor.profile.definition import GatewaySettings, Origin, Profile
 from supervisor.profile.definition import Listen as Address
-from supervisor.server.address import url_of
 
 from .test_options_properties import OPTIONS
 

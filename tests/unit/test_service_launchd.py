@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from supervisor.errors import UsageError
 from supervisor.home.places import daemon_log
 from supervisor.paths import Paths
-from supervisor.service import mark
+from supervisor.service import unit_files
 from supervisor.service.contract import DAEMON_LOG, FOR_A_SERVICE, Request, Service
 from supervisor.service.launchd import Told, is_disabled, render, told
 
@@ -133,11 +133,11 @@ def test_an_agent_is_told_as_it_always_was():
     lines = text.splitlines(keepends=True)
     lines[2] = "<!-- MARK -->\n"
     assert "".join(lines) == GOLDEN
-    assert mark.origin(text) == "ours"
+    assert unit_files.origin_of(text) == "ours"
 
 
 def test_a_change_by_hand_is_seen():
-    assert mark.origin(render(AGENT).replace("<integer>30<", "<integer>31<")) == "changed"
+    assert unit_files.origin_of(render(AGENT).replace("<integer>30<", "<integer>31<")) == "changed"
 
 
 def test_a_daemon_runs_as_its_user_and_an_agent_names_none():
@@ -167,7 +167,7 @@ def test_what_is_written_is_what_is_read(words, value):
     job = as_read(text)
     assert job["ProgramArguments"] == ["/bin/python", *words, FOR_A_SERVICE]
     assert job["EnvironmentVariables"] == {"A": value}
-    assert mark.origin(text) == "ours"
+    assert unit_files.origin_of(text) == "ours"
 
 
 @pytest.mark.skipif(sys.platform != "darwin", reason="plutil is there on a Mac only")

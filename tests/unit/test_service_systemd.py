@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from supervisor.errors import UsageError
 from supervisor.profile.definition import Restart
-from supervisor.service import mark
+from supervisor.service import unit_files
 from supervisor.service.contract import Request, Scope, Service
 from supervisor.service.systemd import Facts, command_line, quoted, unit
 
@@ -182,7 +182,7 @@ def test_a_program_that_systemd_would_not_start_is_refused_and_named():
 
 
 def test_a_unit_of_ours_is_known_again():
-    assert mark.origin(unit(request(), facts())) == "ours"
+    assert unit_files.origin_of(unit(request(), facts())) == "ours"
 
 
 @given(at=st.integers(min_value=0), letter=st.sampled_from("x #%\n"))
@@ -190,12 +190,12 @@ def test_any_change_by_hand_is_noticed(at, letter):
     text = unit(request(), facts())
     at %= len(text)
     changed = text[:at] + letter + text[at:]
-    assert mark.origin(changed) != "ours"
+    assert unit_files.origin_of(changed) != "ours"
 
 
 def test_a_unit_of_somebody_else_is_foreign():
-    assert mark.origin("[Service]\nExecStart=/bin/true\n") == "foreign"
-    assert mark.origin("") == "foreign"
+    assert unit_files.origin_of("[Service]\nExecStart=/bin/true\n") == "foreign"
+    assert unit_files.origin_of("") == "foreign"
 
 
 # --- quoting, as systemd.syntax(7) and systemd.service(5) read it

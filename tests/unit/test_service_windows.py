@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from supervisor.errors import UsageError
 from supervisor.server.mechanism.console import let_children_hear, press_ctrl_c
-from supervisor.service import mark
+from supervisor.service import unit_files
 from supervisor.service.contract import Request, Service
-from supervisor.service.windows_task import render, windowless
+from supervisor.service.schtasks import render, windowless
 
 REQUEST = Request(
     Service("user"),
@@ -163,7 +163,7 @@ def test_a_task_is_told_as_it_always_was():
     lines = text.splitlines(keepends=True)
     lines[1] = "<!-- MARK -->\n"
     assert "".join(lines) == GOLDEN
-    assert mark.origin(text) == "ours"
+    assert unit_files.origin_of(text) == "ours"
 
 
 def test_every_element_is_one_of_the_schema_in_its_place():
@@ -188,7 +188,7 @@ def test_what_is_written_is_what_is_read(words, account):
     task = parsed(text.encode("utf-16").decode("utf-16"))
     assert found(task, "Actions/Exec/Arguments") == subprocess.list2cmdline([*words, "--service"])
     assert found(task, "Principals/Principal/UserId") == account
-    assert mark.origin(text) == "ours"
+    assert unit_files.origin_of(text) == "ours"
 
 
 def test_what_no_xml_can_hold_is_refused():

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NetworkError, NoSuitableEngine, NotFound
-from .answers import Answers
 from .github import PORTAL, Access
+from .github_client import Answers
 from .pins import locked
 from .releases import REPOSITORY, Asset, Release
 

@@ -1,17 +1,26 @@
-"""A client that remembers what it was told, and says so where it has to."""
+"""
+A client that remembers what it was told, and says so where it has to.
+
+What GitHub answered before, with its ETags: one file for each address.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ...download.network import PATIENT, Page, Patience, Unreachable, again_at, page
-from ...errors import NetworkError, NotFound
-from .answers import Answers
+from ...errors import NetworkError, NotFound, SupervisorError
+from ...files import SHARED, read_json, write_json
 from .github import PORTAL, Access
 
 MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
@@ -172,3 +181,46 @@ def _short(text: str) -> str:
     """One line that is safe to print."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= 100 else f"{line[:100]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """``etag`` is "" where the host gave none; ``seconds`` is when it last held, since the epoch."""
+
+    etag: str
+    body: str
+    seconds: float = 0.0
+
+    @property
+    def when(self) -> str:
+        """For people, in their time zone: ``7 Oct 2026, 14:05``."""
+        moment = datetime.fromtimestamp(self.seconds).astimezone()
+        return f"{moment.day} {moment:%b %Y, %H:%M}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A folder that may be deleted at any time; one that cannot be written costs requests, nothing else."""
+
+    folder: Path
+
+    def get(self, url: str) -> Kept | None:
+        file = self._file(url)
+        kept = read_json(
+            file, lambda document: (document["url"], str(document["etag"]), str(document["body"]))
+        )
+        with contextlib.suppress(OSError):
+            if kept and kept[0] == url:
+                return Kept(*kept[1:], file.stat().st_mtime)
+        return None
+
+    def put(self, url: str, etag: str, body: str) -> None:
+        with contextlib.suppress(SupervisorError):
+            write_json(self._file(url), {"url": url, "etag": etag, "body": body}, mode=SHARED)
+
+    def still_holds(self, url: str) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(self._file(url))
+
+    def _file(self, url: str) -> Path:
+        return self.folder / f"{sha256(url.encode()).hexdigest()[:32]}.json"

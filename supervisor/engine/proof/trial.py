@@ -20,10 +20,9 @@ from ...options.help import Capabilities
 from ...options.option_values import OptionValue
 from ...options.render import render
 from ...tool import Outcome, run_engine
-from ..broken import BUILD_HINT, remedy
-from ..fitness import DEVICES, flavour_of
-from ..flavours import FAMILIES, family
-from ..inspection import inspect
+from ..build import FAMILIES, family
+from ..inspection import BUILD_HINT, inspect, remedy
+from ..suitability import DEVICES, flavour_of
 from .smoke_test import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 
 PATIENCE_SECONDS = 60.0

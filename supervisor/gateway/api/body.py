@@ -1,4 +1,4 @@
-"""
+r"""
 A request's body as the profile that answers wants it: parameters taken out, put in, and the effort.  Pure.
 
 The body is taken apart at its top level only, so whatever llama-server may find fault with arrives as it was
@@ -7,19 +7,27 @@ sent.  What is not a JSON object passes unchanged.
 llama-server b11434 (``oaicompat_chat_params_parse``) takes an effort from ``reasoning_effort`` for chat, from
 ``reasoning.effort`` for responses, and after these from ``chat_template_kwargs.reasoning_effort``, the only
 one for Anthropic's messages and in older builds.
+
+The top level of a JSON object, without parsing what lies below.  Pure, and in time linear to the length.
+
+A request is 200 KB of conversation and one short ``"model"``.  Strings and brackets are all that has to be
+told apart to find it: escaped quotes are blanked first, so that a string is what lies between two quotes.
+What json.loads would make of 64 MB of brackets does not fit a small daemon.
+
+A key is what stands between its quotes: one that is written with escapes (``"mod\u0065l"``) is another key
+here and the same to llama-server.  That is harmless, since nothing is permitted by what is found here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 from ...plan.launch import Parameters
 from ...profile.definition import Effort
-from .dialects import Dialect
-from .names import EFFORTS
-from .peek import members, text_of
-from .routes import Route
+from .offered_models import EFFORTS
+from .routes import Dialect, Route
 
 _CHATTING: Final = frozenset(
     ("/chat/completions", "/v1/chat/completions", "/responses", "/v1/responses", "/v1/messages")
@@ -122,3 +130,108 @@ def _object(fields: Fields) -> bytes:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+_SPACE: Final = rb"[ \t\n\r]*+"
+_OPEN: Final = re.compile(rb"(?:\xef\xbb\xbf)?" + _SPACE + rb"\{")  # nlohmann's parser passes over a BOM
+_CLOSED: Final = re.compile(_SPACE + rb"\}" + _SPACE)
+_MEMBER: Final = re.compile(
+    _SPACE + rb'"([^"]*+)"' + _SPACE + rb":" + _SPACE + rb'("[^"]*+"|[^ \t\n\r",:{}\[\]]++|[\[{])'
+)
+_COMMA: Final = re.compile(_SPACE + rb",")
+_FILL: Final = rb'[^"{}\[\]]*+'
+_TO_BRACKET: Final = re.compile(_FILL + rb'(?:"[^"]*+"' + _FILL + rb")*+[{}\[\]]")
+_STRING: Final = re.compile(rb'"[^"]*+"')
+_VALUE: Final = re.compile(
+    _SPACE + rb":" + _SPACE + rb'("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^ \t\n\r",:{}\[\]]++|[\[{])', re.DOTALL
+)
+_GROUPS: Final = frozenset((b"{", b"["))
+_MOST_TRIES: Final = 8
+_STEP: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+
+
+def members(body: bytes) -> dict[bytes, slice] | None:
+    """
+    Where the value of each key lies (the last of one that is doubled, as for nlohmann's parser); None for
+    what is no object.  Values are not looked into: what is wrong there is llama-server's to say.
+    """
+    plain = _without_escaped_quotes(body)
+    found: dict[bytes, slice] = {}
+    turn = _OPEN.match(plain)  # then the comma before each further member
+    while turn is not None:
+        member = _MEMBER.match(plain, turn.end())
+        if member is None:
+            empty = not found and _CLOSED.fullmatch(plain, turn.end())
+            return found if empty else None
+        at = _value_end(plain, member)
+        found[body[slice(*member.span(1))]] = slice(member.start(2), at)
+        turn = _COMMA.match(plain, at)
+        if turn is None and _CLOSED.fullmatch(plain, at):
+            return found
+    return None
+
+
+def top_level(body: bytes, name: bytes) -> bytes | None:
+    """
+    The value of that key as it stands there.  Quick: most such keys stand near the beginning or the end, and
+    how deep one lies is counted from the nearer.  That is right for JSON; llama-server refuses what is not.
+    """
+    quoted = b'"%s"' % name
+    at = body.rfind(quoted)
+    for _ in range(_MOST_TRIES):
+        if at < 0:
+            return None
+        value = _VALUE.match(body, at + len(quoted))
+        # a quote that is escaped ends another key: "say \"model": 1
+        if value is not None and body[at - 1 : at] != b"\\" and _is_at_top(body, at, at + len(quoted)):
+            return value[1] if value[1] not in _GROUPS else _by_members(body, name)
+        at = body.rfind(quoted, 0, at)
+    return _by_members(body, name)
+
+
+def text_of(value: bytes | None) -> str | None:
+    """The text of a value that is a string, ``None`` for any other."""
+    if value is None or not value.startswith(b'"'):
+        return None
+    try:
+        if len(value) > 1 and b"\\" not in value and value.endswith(b'"'):
+            return value[1:-1].decode()
+        text = json.loads(value)
+    except ValueError:
+        return None
+    return text if isinstance(text, str) else None
+
+
+def is_streaming(body: bytes) -> bool:
+    return top_level(body, b"stream") == b"true"
+
+
+def _is_at_top(body: bytes, start: int, end: int) -> bool:
+    before = start <= len(body) - end
+    plain = _without_escaped_quotes(body[:start] if before else body[end:])
+    structure = _STRING.sub(b"", plain)
+    depth = sum(structure.count(bracket) * step for bracket, step in _STEP.items())
+    return depth == (1 if before else -1)
+
+
+def _by_members(body: bytes, name: bytes) -> bytes | None:
+    where = (members(body) or {}).get(name)
+    return None if where is None else body[where]
+
+
+def _without_escaped_quotes(body: bytes) -> bytes:
+    """Of the same length.  Pairs of backslashes go first, so one that is left escapes what follows it."""
+    return body.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in body else body
+
+
+def _value_end(plain: bytes, member: re.Match[bytes]) -> int:
+    """The end of the text where a bracket is not closed: nothing can follow there."""
+    at = member.end()
+    depth = 1 if member[2] in _GROUPS else 0
+    while depth:
+        bracket = _TO_BRACKET.match(plain, at)  # and no further on: a search could begin in a string
+        if bracket is None:
+            return len(plain)
+        at = bracket.end()
+        depth += _STEP[plain[at - 1 : at]]
+    return at

@@ -1,5 +1,5 @@
 """
-The models that are offered, as OpenAI lists them, and as llama-server's web UI reads them.  Pure.
+The models that are offered, as clients list them, and what a client means by ``model``.  Pure.
 
 The UI (b11434) takes the first entry for the one that answers, and finds its details in ``models``, another
 list in the same order.  So the active profile stands first in both.
@@ -8,9 +8,11 @@ list in the same order.  So the active profile stands first in both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from ...plan.listen import Offer
+from ...profile.definition import Effort
 
 Entry = dict[str, Any]
 
@@ -75,3 +77,45 @@ def _first(upstream: Mapping[str, Any] | None, key: str) -> Entry:
     listed = (upstream or {}).get(key)
     first = listed[0] if isinstance(listed, list) and listed else None
     return dict(first) if isinstance(first, dict) else {}
+
+
+EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """``profile`` is None for whichever is active, ``effort`` for what else says it."""
+
+    profile: str | None
+    effort: Effort | None = None
+
+
+_ACTIVE: Final = Meant(None)
+
+
+class Names:
+    """The names of all offers, in any case of letters; the first offer that has one keeps it."""
+
+    __slots__ = ("_profiles", "_takes_unknown")
+
+    def __init__(self, offers: Iterable[Offer], unknown: Literal["active", "reject"] = "active") -> None:
+        self._profiles: dict[str, str] = {}
+        self._takes_unknown = unknown == "active"
+        for offer in offers:
+            for name in offer.names:
+                self._profiles.setdefault(name.casefold(), offer.profile)
+
+    def meant(self, model: str | None) -> Meant | None:
+        """
+        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  ``None`` is a name
+        that nobody has, where such are rejected.
+        """
+        if not model:
+            return _ACTIVE
+        name = model.casefold()
+        if (profile := self._profiles.get(name)) is not None:
+            return Meant(profile)
+        base, colon, suffix = name.rpartition(":")
+        effort = EFFORTS.get(suffix) if colon else None
+        profile = self._profiles.get(base) if effort else None
+        return Meant(profile, effort) if profile is not None or self._takes_unknown else None

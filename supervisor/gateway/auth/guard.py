@@ -1,5 +1,5 @@
 """
-Who may come in: by which host, from which page, with which key.  Pure.
+Who may come in: by which host, from which page (CORS), with which key.  Pure.
 
 A web page can make its visitor's browser ask any address, that of this machine too.  The Host header is the
 name by which the browser found us: one that is not ours was pointed here (DNS rebinding).  Origin and
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-from ..api.routes import Access
-from ..door.keyring import Keyring
-from ..door.rules import Rules, host_is_allowed, normal_origin
-from ..http_heads import Head, Header
-from .keys import Caller
+from ...plan.listen import Listen
+from ..api.routes import Access, Dialect, Route, Trouble, route_of
+from ..http_heads import Head, HeaderLine
+from .keys import Caller, Keyring
 
 NOBODY = Caller("", "admin")
 """Without a key where none is needed: the user of this machine, or whoever they let in."""
@@ -33,7 +33,7 @@ class Refusal:
     status: int
     code: str
     message: str
-    headers: tuple[Header, ...] = ()
+    headers: tuple[HeaderLine, ...] = ()
 
 
 def check(head: Head, access: Access, rules: Rules, keyring: Keyring) -> Caller | Refusal:
@@ -157,3 +157,139 @@ def _shown(value: bytes) -> str:
     text = value[: _LONGEST_SHOWN + 1].decode("latin-1")
     cut = "..." if len(text) > _LONGEST_SHOWN else ""
     return (_HIDDEN.sub("?", text[:_LONGEST_SHOWN]) or "(empty)") + cut
+
+
+Needed = Literal["never", "once there is one", "always"]
+
+_LOOPBACK = rb"localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]"
+_DOOR_ON_LOOPBACK = re.compile(_LOOPBACK, re.IGNORECASE)
+_HOST_ON_LOOPBACK = re.compile(
+    rb"(?:(?:[a-z0-9_-]+\.)*localhost\.?|%b)(?::[0-9]{1,5})?" % _LOOPBACK, re.IGNORECASE
+)
+_HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The terms, ready to be compared with.  Hosts are in small letters, origins as `normal_origin`."""
+
+    checks_host: bool
+    allow_hosts: frozenset[bytes]
+    allow_origins: frozenset[bytes]
+    needs_key: Needed
+
+    def asks_for_key(self, keyring: Keyring) -> bool:
+        """On loopback that changes when the first key is made."""
+        if self.needs_key == "once there is one":
+            return not keyring.is_empty
+        return self.needs_key == "always"
+
+
+def rules_of(listen: Listen) -> Rules:
+    """A Unix socket is nobody's network: its mode says who may use it, and no browser can ask it."""
+    hosts = [host.strip().removeprefix("[").removesuffix("]") for host in listen.host.split(",")]
+    at_home = all(host.endswith(".sock") or _is_loopback(host) for host in hosts)
+    needs_key: Needed = "once there is one" if at_home and not listen.keys else "always"
+    settings = listen.settings
+    return Rules(
+        checks_host=at_home and any(map(_is_loopback, hosts)),
+        allow_hosts=frozenset(host.lower().encode() for host in settings.allow_hosts),
+        allow_origins=frozenset(normal_origin(origin.encode()) for origin in settings.allow_origins),
+        needs_key="never" if settings.allow_unauthenticated else needs_key,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    """Of all names only localhost is trusted: where another one leads is known to the resolver alone."""
+    address = f"[{host}]" if ":" in host else host
+    return _DOOR_ON_LOOPBACK.fullmatch(address.encode()) is not None
+
+
+def host_is_allowed(host: bytes, rules: Rules) -> bool:
+    """``host`` as the header has it.  An allowed name without a port goes with any."""
+    if not rules.checks_host or _HOST_ON_LOOPBACK.fullmatch(host):
+        return True
+    host = host.lower()
+    found = _HOST.fullmatch(host)
+    return found is not None and (host in rules.allow_hosts or found[1] in rules.allow_hosts)
+
+
+def normal_origin(origin: bytes) -> bytes:
+    """In small letters, and without the port that its scheme has anyway."""
+    origin = origin.lower()
+    if origin.startswith(b"http://"):
+        return origin.removesuffix(b":80")
+    return origin.removesuffix(b":443") if origin.startswith(b"https://") else origin
+
+
+_ORIGIN = re.compile(rb"[!-~]{1,255}")
+_NAMES = re.compile(rb"[A-Za-z0-9_,\t -]{1,2048}")
+_KEEP_SECONDS = b"7200"  # Chromium keeps it no longer (kMaxTimeout in its preflight_result.cc)
+
+
+def cors_headers(head: Head, rules: Rules) -> tuple[HeaderLine, ...]:
+    """For every answer, a refusal too, to an allowed page of elsewhere; nothing for anybody else."""
+    origin = _allowed_origin(head, rules)
+    if origin is None:
+        return ()
+    return (
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-credentials", b"true"),
+        (b"vary", b"Origin"),
+    )
+
+
+def preflight(head: Head, rules: Rules) -> bool:
+    """Whether this is a browser that asks beforehand, for an allowed page.  It cannot send a key yet."""
+    asks = head.method == "OPTIONS" and head.get(b"access-control-request-method") is not None
+    return asks and _allowed_origin(head, rules) is not None
+
+
+def preflight_headers(head: Head, rules: Rules) -> tuple[HeaderLine, ...]:
+    """Those of the answer 204.  Names are repeated: with credentials ``*`` is one as any other."""
+    asked = head.get(b"access-control-request-headers") or b""
+    names = asked if _NAMES.fullmatch(asked) else b"authorization, content-type, x-api-key"
+    return (
+        *cors_headers(head, rules),
+        (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", names),
+        (b"access-control-max-age", _KEEP_SECONDS),
+    )
+
+
+def _allowed_origin(head: Head, rules: Rules) -> bytes | None:
+    """The origin as it was sent, where it is allowed and not our own."""
+    origin, host = head.get(b"origin"), head.get(b"host")
+    if origin is None or not _ORIGIN.fullmatch(origin) or normal_origin(origin) not in rules.allow_origins:
+        return None
+    if is_own_origin(origin, head) or (host is not None and not host_is_allowed(host, rules)):
+        return None
+    return origin
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """``headers`` go with every answer, ``trouble`` is why it may not be; a preflight is answered at once."""
+
+    route: Route
+    caller: Caller = STRANGER
+    headers: tuple[HeaderLine, ...] = ()
+    trouble: Trouble | None = None
+    is_preflight: bool = False
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.route.dialect
+
+
+def judge(head: Head, prefix: str, rules: Rules, keyring: Keyring) -> Visit:
+    """``prefix`` is llama-server's ``--api-prefix``."""
+    route = route_of(head.method, head.path, prefix)
+    if preflight(head, rules):
+        return Visit(route, headers=preflight_headers(head, rules), is_preflight=True)
+    headers = cors_headers(head, rules) if rules.allow_origins else ()
+    found = check(head, route.access, rules, keyring)
+    if isinstance(found, Refusal):
+        trouble = Trouble(found.status, found.code, found.message)
+        return Visit(route, headers=(*headers, *found.headers), trouble=trouble)
+    return Visit(route, found, headers)

@@ -18,9 +18,9 @@ from math import inf
 from typing import Literal, Protocol, cast
 
 from ...profile.definition import GatewaySettings as Settings
-from ..api.dialects import Trouble, answer
+from ..api.routes import Trouble, answer
+from ..auth.guard import Visit
 from ..http_heads import HEAD_END, BadRequest, Head, parse_head
-from ..visit import Visit
 from .chunked import ChunkedBody
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

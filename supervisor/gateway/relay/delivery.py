@@ -8,9 +8,8 @@ that a whole one has.
 
 from __future__ import annotations
 
-from ..api.dialects import Dialect, Trouble, broken_event, chunk, waiting_comment
-from ..http_heads import Head, Header
-from .answer import Answer
+from ..api.routes import Dialect, Trouble, broken_event, chunk, waiting_comment
+from ..http_heads import Answer, Head, HeaderLine
 from .client_connection import Client
 
 SMALL_BYTES = 256 * 1024
@@ -18,13 +17,13 @@ _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n"
 )
-_CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
+_CLOSE: tuple[HeaderLine, ...] = ((b"connection", b"close"),)
 
 
 class Delivery:
     """``has_written``: the client has something, if only a comment; ``has_begun``: some of the answer."""
 
-    def __init__(self, client: Client, head: Head, dialect: Dialect, headers: tuple[Header, ...]) -> None:
+    def __init__(self, client: Client, head: Head, dialect: Dialect, headers: tuple[HeaderLine, ...]) -> None:
         self._client = client
         self._keep_alive = head.persists
         self._dialect = dialect

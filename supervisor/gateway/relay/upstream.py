@@ -15,8 +15,7 @@ import sys
 from typing import Protocol, cast
 
 from ...server.probe import Target
-from ..http_heads import HEAD_END, Head, upstream_head
-from .answer import Answer, BadAnswer, UnwrappedAnswer
+from ..http_heads import HEAD_END, Answer, BadAnswer, Head, UnwrappedAnswer, upstream_head
 
 IDLE_SECONDS = 4.0
 MOST_USES = 99

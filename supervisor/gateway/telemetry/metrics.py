@@ -1,5 +1,5 @@
 """
-The answer to ``GET /metrics``: our figures in Prometheus' text format, and llama-server's own among them.
+What is counted of all requests, and ``GET /metrics`` in Prometheus' text format.
 
 prometheus_client is imported with the first scrape, and by nothing else: it takes 4.6 MB and 50 ms.  `render`
 may be called in a thread: each table is copied in one step before it is looked at.
@@ -7,14 +7,16 @@ may be called in a thread: each table is copied in one step before it is looked 
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ...server.lifecycle_table import State
-from ..seen.figures import Figures, Histogram
+from .activity import RESULTS, Request, Result
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import (
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         HistogramMetricFamily,
         Metric,
     )
+
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _OURS = "goss_supervisor_"
@@ -46,7 +49,7 @@ class ServerFigures:
     connections: int = 0
 
 
-def render(figures: Figures, server: ServerFigures, upstream: bytes | None) -> bytes:
+def render(figures: RequestFigures, server: ServerFigures, upstream: bytes | None) -> bytes:
     """All of it, as `CONTENT_TYPE`; of ``upstream``, llama-server's own answer, what can be read."""
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
 
@@ -57,7 +60,7 @@ def render(figures: Figures, server: ServerFigures, upstream: bytes | None) -> b
     return generate_latest(registry)
 
 
-def _of_requests(figures: Figures) -> Iterator[Metric]:
+def _of_requests(figures: RequestFigures) -> Iterator[Metric]:
     requests = _counter("requests", "Requests that are over.", labels=("endpoint", "code", "profile"))
     for (endpoint, status, profile), count in tuple(figures.requests.items()):
         requests.add_metric([endpoint, "none" if status is None else str(status), profile], count)
@@ -74,7 +77,7 @@ def _of_requests(figures: Figures) -> Iterator[Metric]:
     yield seconds
 
 
-def _of_profiles(figures: Figures) -> Iterator[Metric]:
+def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
     first = _histogram("time_to_first_token_seconds", "From a streaming request to the first of its answer.")
     held = _histogram("hold_seconds", "How long requests waited that had to.")
     prompts = _histogram("request_prompt_tokens", "Tokens of a prompt, those cached included.")
@@ -180,3 +183,81 @@ def _add(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histog
     counts = list(accumulate(histogram.counts))
     bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
     family.add_metric(labels, list(zip(bounds, counts, strict=True)), histogram.total)
+
+
+FIRST_TOKEN_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+"""From a cached prompt on a GPU to 32,000 tokens read by a CPU at a hundred each second."""
+
+SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Of a whole request, from an embedding to an agent's long answer; 600 is how long one is held by default."""
+
+TOKENS_PER_SECOND = tuple(map(float, (1, 2, 5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500)))
+"""Closest where it matters most: people read 5 to 10, gpt-oss-120b with its experts in RAM gives 10 to 40."""
+
+TOKENS = (1.0, 16.0, 64.0, 256.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131072.0)
+"""Powers of two, as context sizes are; the last is the whole context of gpt-oss."""
+
+
+class Histogram:
+    """How many values were at most as large as each bound, and beyond the last; and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)  # each on its own, not summed up
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class ProfileFigures:
+    """What one profile answered."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN_SECONDS))
+    held: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    prompts: Histogram = field(default_factory=lambda: Histogram(TOKENS))
+    outputs: Histogram = field(default_factory=lambda: Histogram(TOKENS))
+    speed: Histogram = field(default_factory=lambda: Histogram(TOKENS_PER_SECOND))
+
+    def count(self, request: Request) -> None:
+        if request.held_seconds > 0.0:
+            self.held.add(request.held_seconds)
+        if request.stream and request.status == 200 and request.first_byte_seconds is not None:
+            self.first_token.add(request.first_byte_seconds)
+        if request.prompt_tokens is not None:
+            self.prompt_tokens += request.prompt_tokens
+            self.cached_tokens += request.cached_tokens or 0
+            self.prompts.add(request.prompt_tokens)
+        if request.output_tokens is not None:
+            self.output_tokens += request.output_tokens
+            self.outputs.add(request.output_tokens)
+        if request.tokens_per_second is not None:
+            self.speed.add(request.tokens_per_second)
+
+
+class RequestFigures:
+    """By endpoint (our routes' labels), status and profile (those offered), so there is a bound on all."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int | None, str]] = Counter()
+        self.seconds: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
+        self.results: dict[Result, int] = dict.fromkeys(RESULTS, 0)
+        self.held = 0
+        self.replayed = 0
+        self.profiles: dict[str, ProfileFigures] = defaultdict(ProfileFigures)
+
+    def count(self, request: Request) -> None:
+        """Add one request that is over."""
+        self.requests[request.endpoint, request.status, request.profile] += 1
+        self.results[request.result] += 1
+        self.held += request.held_seconds > 0.0
+        self.replayed += request.replayed
+        self.seconds[request.endpoint, request.profile].add(request.seconds)
+        self.profiles[request.profile].count(request)

@@ -15,8 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from ...home.identity import Identity, identify
-from ..exits import ExitStatus
-from ..start_error import start_error
+from ..process import ExitStatus, start_error
 from . import console
 
 assert sys.platform == "win32"

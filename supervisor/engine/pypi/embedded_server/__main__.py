@@ -17,8 +17,7 @@ if not __package__:  # run as a file (PEP 366); last in sys.path, since names be
     __package__ = "embedded_server"
 
 from .option_table import SECTIONS
-from .options import COLUMN, BadValue, Option, Params, attribute
-from .special import keys
+from .options import COLUMN, BadArgument, Option, Params, attribute, keys
 
 Library = Any  # the module, which ships no types
 
@@ -120,7 +119,7 @@ def _apply(option: Option, said: str, name: str, rest: Iterator[str], params: Pa
     try:
         option.apply(params, _given(option, name, rest))
     except (ValueError, OverflowError) as error:
-        why = str(error) if isinstance(error, BadValue) else "invalid value"
+        why = str(error) if isinstance(error, BadArgument) else "invalid value"
         leave(
             f'error while handling argument "{said}": {why}\n\nusage:\n{option.row(params)}\n\n'
             "to show complete usage, run with -h"
@@ -131,7 +130,7 @@ def _given(option: Option, name: str, rest: Iterator[str]) -> str:
     if not option.hint:
         return "off" if name in option.off else "on"
     if (given := next(rest, None)) is None:
-        raise BadValue("expected value for argument")
+        raise BadArgument("expected value for argument")
     return given
 
 

@@ -7,7 +7,7 @@ common_params_sampling_config.
 
 from __future__ import annotations
 
-from . import special
+from . import options
 from .options import choice, custom, number, string, switch, text_of, value, words
 
 CACHE_TYPES = {
@@ -23,10 +23,10 @@ SWITCH_OR_AUTO = {"on": 1, "off": 0, "auto": -1}
 
 # fmt: off
 COMMON = (
-    value("-t --threads", "cpuparams.n_threads", "CPU threads for generation", special.threads),
-    value("-tb --threads-batch", "cpuparams_batch.n_threads", "CPU threads for prompts", special.threads),
+    value("-t --threads", "cpuparams.n_threads", "CPU threads for generation", options.threads),
+    value("-tb --threads-batch", "cpuparams_batch.n_threads", "CPU threads for prompts", options.threads),
     value("--prio", "cpuparams.priority", "low(-1), normal(0), medium(1), high(2), realtime(3)",
-          special.priority),
+          options.priority),
     value("--poll", "cpuparams.poll", "polling level to wait for work", hint="<0...100>"),
     value("-c --ctx-size", "n_ctx", "size of the context in tokens, 0 = from the model"),
     value("-n --predict --n-predict", "n_predict", "tokens to predict, -1 = no limit"),
@@ -48,14 +48,14 @@ COMMON = (
     choice("-ctv --cache-type-v", "cache_type_v", f"cache for V\n{CACHE_TYPES_TEXT}", CACHE_TYPES, "TYPE"),
     choice("-lm --load-mode", "load_mode", "how the model is read", LOAD_MODES),
     choice("--numa", "numa", "for NUMA systems", NUMA),
-    custom("-dev --device", "n_gpu_layers", "no offload\nallowed values: none", special.device, "DEVICE"),
+    custom("-dev --device", "n_gpu_layers", "no offload\nallowed values: none", options.device, "DEVICE"),
     custom("-ot --override-tensor", "tensor_buft_overrides", "override the buffer type of tensors",
-           special.buffer_overrides, "<tensor name pattern>=<buffer type>,..."),
-    custom("-cmoe --cpu-moe", "tensor_buft_overrides", "all experts on the CPU", special.experts_on_cpu),
+           options.buffer_overrides, "<tensor name pattern>=<buffer type>,..."),
+    custom("-cmoe --cpu-moe", "tensor_buft_overrides", "all experts on the CPU", options.experts_on_cpu),
     custom("-ncmoe --n-cpu-moe", "tensor_buft_overrides", "the experts of the first N layers on the CPU",
-           special.expert_layers_on_cpu, "N"),
+           options.expert_layers_on_cpu, "N"),
     value("-ngl --gpu-layers --n-gpu-layers", "n_gpu_layers",
-          "layers to store in VRAM, either an exact number, 'auto', or 'all'", special.gpu_layers),
+          "layers to store in VRAM, either an exact number, 'auto', or 'all'", options.gpu_layers),
     choice("-sm --split-mode", "split_mode", "over GPUs", SPLIT_MODES),
     value("-mg --main-gpu", "main_gpu", "the GPU for the model with split mode none", hint="INDEX"),
     choice("-fit --fit", "fit_params", "fit unset arguments to device memory", SWITCH, "[on|off]"),
@@ -63,14 +63,14 @@ COMMON = (
     switch("--check-tensors", "check_tensors", "check model tensor data for invalid values"),
     switch("--op-offload", "no_op_offload", "offload host operations", "--no-op-offload", inverted=True),
     string("-m --model", "model.path", "model path to load", "FNAME"),
-    custom("-v --verbose --log-verbose", "verbosity", "log everything", special.verbose),
+    custom("-v --verbose --log-verbose", "verbosity", "log everything", options.verbose),
     value("-lv --verbosity --log-verbosity", "verbosity",
           "0: output, 1: error, 2: warning, 3: info, 4: trace"),
 )
 
 SAMPLING = (
     string("--samplers", "sampling.samplers", "samplers in order, separated by ';'", "SAMPLERS", mark=1),
-    value("-s --seed", "sampling.seed", "RNG seed, -1 = random", special.seed, hint="SEED"),
+    value("-s --seed", "sampling.seed", "RNG seed, -1 = random", options.seed, hint="SEED"),
     number("--temp --temperature", "sampling.temp", "temperature", mark=64),
     value("--top-k", "sampling.top_k", "top-k sampling, 0 = disabled", mark=2),
     number("--top-p", "sampling.top_p", "top-p sampling, 1.0 = disabled", mark=4),
@@ -108,14 +108,14 @@ SERVER = (
     string("--cors-origins", "cors_origins", "allowed origins, comma-separated", "ORIGINS"),
     switch("--ui --webui", "ui", "the web UI", "--no-ui --no-webui"),
     switch("--embedding --embeddings", "embedding", "only serve embeddings"),
-    custom("--api-key", "api_keys", "keys of clients, comma-separated", special.keys, "KEY",
+    custom("--api-key", "api_keys", "keys of clients, comma-separated", options.keys, "KEY",
            env="LLAMA_API_KEY"),
-    custom("--api-key-file", "api_keys", "file with keys, one per line", special.key_file, "FNAME"),
+    custom("--api-key-file", "api_keys", "file with keys, one per line", options.key_file, "FNAME"),
     string("--ssl-key-file", "ssl_file_key", "PEM-encoded key", "FNAME"),
     string("--ssl-cert-file", "ssl_file_cert", "PEM-encoded certificate", "FNAME"),
     custom("--chat-template-kwargs", "default_template_kwargs", "arguments of the template, a JSON object",
-           special.template_json, "STRING"),
-    custom("-to --timeout", "timeout_read", "read and write timeout in seconds", special.timeout, "N"),
+           options.template_json, "STRING"),
+    custom("-to --timeout", "timeout_read", "read and write timeout in seconds", options.timeout, "N"),
     value("--sse-ping-interval", "sse_ping_interval", "seconds between pings of a stream"),
     value("--threads-http", "n_threads_http", "threads for HTTP requests"),
     switch("--cache-prompt", "cache_prompt", "prompt caching", "--no-cache-prompt"),
@@ -125,15 +125,15 @@ SERVER = (
     switch("--slots", "endpoint_slots", "the /slots endpoint", "--no-slots"),
     switch("--jinja", "use_jinja", "the jinja engine for templates", "--no-jinja"),
     choice("--reasoning-format", "reasoning_format", "where thoughts go", REASONING_FORMATS),
-    custom("-rea --reasoning", "enable_reasoning", "thinking", special.reasoning, "[on|off|auto]"),
+    custom("-rea --reasoning", "enable_reasoning", "thinking", options.reasoning, "[on|off|auto]"),
     custom("--reasoning-effort", "default_template_kwargs",
            "given to the template: 'default', or a level such as 'low', 'medium' or 'high'",
-           special.effort, "LEVEL"),
+           options.effort, "LEVEL"),
     value("--reasoning-budget", "sampling.reasoning_budget_tokens", "tokens for thinking, -1 = no limit"),
     string("--reasoning-budget-message", "sampling.reasoning_budget_message",
            "said before the end of thinking when the budget is used up", "MESSAGE"),
     custom("--reasoning-preserve", "preserve_reasoning_specified", "keep thoughts in the history",
-           special.preserve_reasoning, off="--no-reasoning-preserve"),
+           options.preserve_reasoning, off="--no-reasoning-preserve"),
     string("--chat-template", "chat_template", "jinja chat template", "JINJA_TEMPLATE"),
     value("--chat-template-file", "chat_template", "file of it", text_of, hint="JINJA_TEMPLATE_FILE"),
     switch("--skip-chat-parsing", "force_pure_content_parser", "all output is content",
@@ -141,7 +141,7 @@ SERVER = (
     switch("--prefill-assistant", "prefill_assistant", "continue a last answer", "--no-prefill-assistant"),
     number("-sps --slot-prompt-similarity", "slot_prompt_similarity",
            "how alike a prompt must be for its slot"),
-    value("--sleep-idle-seconds", "sleep_idle_seconds", "sleep when idle, -1 = never", special.sleep_seconds),
+    value("--sleep-idle-seconds", "sleep_idle_seconds", "sleep when idle, -1 = never", options.sleep_seconds),
 )
 # fmt: on
 

@@ -1,7 +1,13 @@
-"""What an option is: its names, its row of the help, and what it sets in CommonParams."""
+"""
+What an option is: its names, its row of the help, and what it sets in CommonParams.
+
+The options that do more than set one attribute, as llama.cpp's common/arg.cpp treats them.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +25,7 @@ GAP = 3  # and the text on the next line unless so many spaces are left between
 WIDTH = 70
 
 
-class BadValue(ValueError):
+class BadArgument(ValueError):
     """A value that the option does not take; the text is what llama-server would say."""
 
 
@@ -76,14 +82,14 @@ def integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise BadValue("stoi") from None
+        raise BadArgument("stoi") from None
 
 
 def decimal(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise BadValue("stof") from None
+        raise BadArgument("stof") from None
 
 
 def words_of(text: str) -> list[str]:
@@ -94,7 +100,7 @@ def text_of(path: str) -> str:
     try:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
-        raise BadValue(f"error: failed to open file '{path}'") from None
+        raise BadArgument(f"error: failed to open file '{path}'") from None
 
 
 def value(
@@ -125,7 +131,7 @@ def words(spelled: str, path: str, text: str, hint: str, kind: type = list) -> O
 def choice(spelled: str, path: str, text: str, known: Mapping[str, int | bool], hint: str = "") -> Option:
     def read(said: str) -> int | bool:
         if said not in known:
-            raise BadValue(f"error: unknown value for {spelled.rsplit(maxsplit=1)[-1]}: '{said}'")
+            raise BadArgument(f"error: unknown value for {spelled.rsplit(maxsplit=1)[-1]}: '{said}'")
         return known[said]
 
     return value(spelled, path, text, read, hint=hint or f"{{{','.join(known)}}}")
@@ -145,3 +151,103 @@ def custom(
     spelled: str, path: str, text: str, apply: Apply, hint: str = "", *, off: str = "", env: str = ""
 ) -> Option:
     return Option(tuple(spelled.split()), path, text, apply, hint, tuple(off.split()), env)
+
+
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # LLM_FFN_EXPS_REGEX of common.h
+THINKING = {"on": 1, "off": 0, "auto": -1}
+
+
+def threads(said: str) -> int:
+    return integer(said) if integer(said) > 0 else os.cpu_count() or 1
+
+
+def seed(said: str) -> int:
+    return integer(said) % 2**32  # -1 becomes LLAMA_DEFAULT_SEED, which means random
+
+
+def priority(said: str) -> int:
+    if not -1 <= (level := integer(said)) <= 3:
+        raise BadArgument("invalid value")
+    return level
+
+
+def sleep_seconds(said: str) -> int:
+    if (seconds := integer(said)) == 0 or seconds < -1:
+        raise BadArgument("invalid value: cannot be 0 or less than -1")
+    return seconds
+
+
+def gpu_layers(said: str) -> int:
+    return {"auto": -1, "all": -2}.get(said) or integer(said)
+
+
+def device(params: Params, said: str) -> None:
+    if said != "none":
+        raise BadArgument(f"invalid device: {said}")
+    params.n_gpu_layers = 0
+
+
+def timeout(params: Params, said: str) -> None:
+    params.timeout_read = params.timeout_write = integer(said)
+
+
+def verbose(params: Params, _: str) -> None:
+    params.verbosity = 2**31 - 1
+
+
+def keys(params: Params, said: str) -> None:
+    params.api_keys = [*params.api_keys, *words_of(said)]
+
+
+def key_file(params: Params, said: str) -> None:
+    lines = text_of(said).splitlines()
+    params.api_keys = [*params.api_keys, *(line for line in lines if line and not line.startswith("#"))]
+
+
+def buffer_overrides(params: Params, said: str) -> None:
+    params.tensor_buft_overrides = ",".join(part for part in (params.tensor_buft_overrides, said) if part)
+
+
+def experts_on_cpu(params: Params, _: str) -> None:
+    buffer_overrides(params, f"{EXPERTS}=CPU")
+
+
+def expert_layers_on_cpu(params: Params, said: str) -> None:
+    if (count := integer(said)) < 0:
+        raise BadArgument("invalid value")
+    buffer_overrides(params, ",".join(rf"blk\.{layer}{EXPERTS}=CPU" for layer in range(count)))
+
+
+def template_json(params: Params, said: str) -> None:
+    try:
+        given = json.loads(said)
+    except ValueError as error:
+        raise BadArgument(f"parse error: {error}") from None
+    if not isinstance(given, dict):
+        raise BadArgument("parse error: not a JSON object")
+    template_arguments(params, given)
+
+
+def template_arguments(params: Params, given: Mapping[str, Any]) -> None:
+    rendered = {key: json.dumps(each) for key, each in given.items()}
+    params.default_template_kwargs = {**params.default_template_kwargs, **rendered}
+
+
+def effort(params: Params, said: str) -> None:
+    kept = {key: each for key, each in params.default_template_kwargs.items() if key != "reasoning_effort"}
+    params.default_template_kwargs = kept
+    if said != "default":
+        template_arguments(params, {"reasoning_effort": said})
+
+
+def reasoning(params: Params, said: str) -> None:
+    if said not in THINKING:
+        raise BadArgument(f"error: unknown value for --reasoning: '{said}'")
+    set_attribute(params, "enable_reasoning", THINKING[said])
+    if said != "auto":
+        template_arguments(params, {"enable_thinking": said == "on"})
+
+
+def preserve_reasoning(params: Params, said: str) -> None:
+    template_arguments(params, {"preserve_reasoning": said == "on"})
+    params.preserve_reasoning_specified = True

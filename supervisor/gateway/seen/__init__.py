@@ -1,1 +1,0 @@
-"""What went through: the last requests, counters, and what Prometheus is told."""

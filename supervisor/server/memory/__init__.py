@@ -1,1 +1,0 @@
-"""Watching the memory of one llama-server, and what is left beside it."""
