@@ -1,4 +1,4 @@
-"""Writes docs/lifecycle.md from the table in supervisor/server/lifecycle_table.py: python docs/make_lifecycle.py"""
+"""Writes docs/lifecycle.md from supervisor/server/lifecycle_table.py: python docs/make_lifecycle.py"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from supervisor.server.lifecycle_table import TABLE, Do, Event, State
 HEAD = """\
 # The life of one server
 
-Generated from the table in `supervisor/server/lifecycle_table.py` by `docs/make_lifecycle.py`; a test fails when
-this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
+Generated from the table in `supervisor/server/lifecycle_table.py` by `docs/make_lifecycle.py`; a test fails
+when this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
 change nothing.
 
 A server that serves is not asked to leave before the requests under way have their answers: it is

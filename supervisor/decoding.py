@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Rules = Mapping[str, tuple[Callable[[Any], object], str]]
+FieldRules = Mapping[str, tuple[Callable[[Any], object], str]]
 """By the name of a field, in any record: what its value has to fulfil, and the words for such a value."""
 
 _LARGEST = 2**60  # of bytes or seconds; more is a mistake, and no JSON writer agrees on it
@@ -39,7 +39,7 @@ def parse(line: bytes) -> dict[str, Any]:
     return document
 
 
-def decode(kind: type[T], document: object, rules: Rules | None = None, *, by_hand: bool = False) -> T:
+def decode(kind: type[T], document: object, rules: FieldRules | None = None, *, by_hand: bool = False) -> T:
     """
     A ``kind`` from parsed JSON; lists become tuples, and fields that are left out have their defaults.
 
@@ -73,7 +73,7 @@ def shown(value: object) -> str:
 class _Reading:
     """One document; what is wrong with it gathers in ``problems``."""
 
-    def __init__(self, rules: Rules, *, by_hand: bool) -> None:
+    def __init__(self, rules: FieldRules, *, by_hand: bool) -> None:
         self._rules = rules
         self._by_hand = by_hand
         self.problems: list[str] = []

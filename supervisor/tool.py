@@ -17,7 +17,7 @@ _DROPPED = ("LLAMA_", "PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQ
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ToolResult:
     """How a program ended; ``returncode`` is None when it did not within its time, and was killed."""
 
     returncode: int | None
@@ -37,7 +37,7 @@ def clean_environment(base: Mapping[str, str], config_home: Path | None = None) 
     return kept
 
 
-def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> Outcome:
+def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_seconds: float) -> ToolResult:
     """
     Raises the OSError of a program that cannot be started.  Output goes to files, not pipes: a grandchild
     that lives on and holds a pipe could keep us waiting.
@@ -57,10 +57,10 @@ def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_sec
             returncode = None
         finally:
             kill_group(child)
-        return Outcome(returncode, _text(out), _text(err))
+        return ToolResult(returncode, _text(out), _text(err))
 
 
-def run_engine(command: Sequence[str], timeout_seconds: float) -> Outcome:
+def run_engine(command: Sequence[str], timeout_seconds: float) -> ToolResult:
     """`run_tool` for a program of llama.cpp, in an environment that nothing of the user's changes."""
     with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
         return run_tool(command, clean_environment(os.environ, Path(empty)), timeout_seconds)

@@ -17,12 +17,12 @@ from supervisor.engine.choose import acquire
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.prepare.prepare import means_of
-from supervisor.profile.definition import Engine, Source
+from supervisor.profile.definition import Engine, ValueSource
 
 NEWS_SECONDS = 10.0
 
 # source of the engine, and the variable that names the first word of its command
-WANTED: tuple[tuple[Source, str], ...] = (
+WANTED: tuple[tuple[ValueSource, str], ...] = (
     ("embedded", "GOSS_TEST_EMBEDDED_PYTHON"),
     ("build", "GOSS_TEST_LLAMA_SERVER"),
 )

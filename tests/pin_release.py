@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from supervisor.engine.catalogue.catalogue import read_release
-from supervisor.engine.catalogue.github import Access
-from supervisor.engine.catalogue.github_client import Answers, Client
+from supervisor.engine.catalogue.github import GitHubAccess
+from supervisor.engine.catalogue.github_client import Answers, GitHubClient
 from supervisor.engine.catalogue.releases import Release
 
 
@@ -30,9 +30,9 @@ def render(release: Release) -> str:
 
 
 def main(tag: str) -> None:
-    access = Access.of(None, None, os.environ)
+    access = GitHubAccess.of(None, None, os.environ)
     with tempfile.TemporaryDirectory() as folder:
-        document, _ = Client(access, Answers(Path(folder))).api(f"releases/tags/{tag}")
+        document, _ = GitHubClient(access, Answers(Path(folder))).api(f"releases/tags/{tag}")
     release = read_release(document, access, "GitHub")
     if release is not None:
         print(render(release))

@@ -19,12 +19,12 @@ from . import COMPLETING
 
 COMMANDS = {
     "start": ("start", "Make a profile's server run, and watch over it."),
-    "stop": ("control", "Stop the server and the daemon."),
-    "restart": ("control", "Restart the server with its profile as it is now."),
-    "switch": ("control", "Run another profile; the old one comes back if that fails."),
-    "reload": ("control", "Read the profile again; restart only if something changed."),
-    "load": ("control", "Load the model, or keep it loaded."),
-    "unload": ("control", "Give the model's memory back; the next request wakes it."),
+    "stop": ("control_commands", "Stop the server and the daemon."),
+    "restart": ("control_commands", "Restart the server with its profile as it is now."),
+    "switch": ("control_commands", "Run another profile; the old one comes back if that fails."),
+    "reload": ("control_commands", "Read the profile again; restart only if something changed."),
+    "load": ("control_commands", "Load the model, or keep it loaded."),
+    "unload": ("control_commands", "Give the model's memory back; the next request wakes it."),
     "status": ("status", "Show what runs, since when, and why."),
     "ps": ("status", "Show the server in one line."),
     "logs": ("logs", "Show what llama-server printed."),

@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StreamedAnswer:
     """A piece of the answer, or the timings at its end."""
 
     reasoning: str = ""
@@ -46,10 +46,10 @@ def ask(question: tuple[str, ...], reasoning_effort: str | None, no_reasoning: b
     _show(_answers(running["url"], running["key"], body), reasoning=not no_reasoning)
 
 
-def _show(answers: Iterator[Answer], *, reasoning: bool) -> None:
+def _show(answers: Iterator[StreamedAnswer], *, reasoning: bool) -> None:
     """The answer on stdout, so that it can be piped; thoughts and timings on stderr."""
     with waiting("reading the question"):
-        first = next(answers, Answer())
+        first = next(answers, StreamedAnswer())
     thinking = False
     for answer in chain([first], answers):
         if answer.reasoning and reasoning:
@@ -71,7 +71,7 @@ def _speed(timings: dict[str, Any]) -> str:
     )
 
 
-def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[Answer]:
+def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[StreamedAnswer]:
     """Of one chat completion.  Raises NetworkError, also for a stream that ends before its answer does."""
     import requests  # noqa: PLC0415 - the only command that needs it
 
@@ -108,7 +108,7 @@ def _session(url: str, key: str) -> requests.Session:
     return session
 
 
-def _events(lines: Iterator[bytes]) -> Iterator[Answer]:
+def _events(lines: Iterator[bytes]) -> Iterator[StreamedAnswer]:
     for line in lines:
         if line == b"data: [DONE]":
             return
@@ -119,8 +119,10 @@ def _events(lines: Iterator[bytes]) -> Iterator[Answer]:
     raise NetworkError("The answer broke off before its end.", hint="goss-supervisor status")
 
 
-def _answer(event: dict[str, Any]) -> Answer:
+def _answer(event: dict[str, Any]) -> StreamedAnswer:
     if "error" in event:
         raise NetworkError(f"The server broke off: {event['error'].get('message', event['error'])}")
     delta = event["choices"][0]["delta"] if event.get("choices") else {}
-    return Answer(delta.get("reasoning_content") or "", delta.get("content") or "", event.get("timings"))
+    return StreamedAnswer(
+        delta.get("reasoning_content") or "", delta.get("content") or "", event.get("timings")
+    )

@@ -21,7 +21,7 @@ from ..gateway.auth.keys import KeyFile
 from ..home.places import keys_file
 from ..paths import Paths
 from ..plan.listen import address_for_others
-from ..prepare.default_profile import usual_profile
+from ..prepare.default_profile import default_profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..update.update_target import running
@@ -76,7 +76,7 @@ def _target(paths: Paths, profile: str | None) -> ClientEndpoint:
     target = endpoint_of_plan(plan, listen, url, has_keys=has_keys) if plan and url else None
     if plan and target and profile in {None, plan.profile}:
         return target
-    name = profile or usual_profile(paths).name
+    name = profile or default_profile(paths).name
     resolved = resolve(name, ProfileStore(paths.profiles))
     if listen and target and any(offer.profile == name for offer in listen.offers):
         return endpoint_of_offer(resolved, target)

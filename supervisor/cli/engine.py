@@ -11,18 +11,18 @@ import click
 
 from ..engine import inventory
 from ..engine.catalogue.catalogue import number
-from ..engine.install_context import Means
+from ..engine.install_context import InstallContext
 from ..engine.inventory import Install, installed, key_of
 from ..engine.official.install import prune
 from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
-from ..measure.comparison import Contest, Waiting, indented
+from ..measure.comparison import Comparison, Waiting, indented
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..prepare.prepare import means_of
 from ..progress import Progress, Silent
-from ..update.update_check import News, look, record
-from ..update.update_target import Subject, running_plan, subject_of
-from ..update.updater import Result, Updater
+from ..update.update_check import UpdateCheck, look, record
+from ..update.update_target import UpdateTarget, running_plan, target_of
+from ..update.updater import Updater, UpdateResult
 from .common import json_option, profile_option
 from .engine_tables import available, chosen_tags, ls, path, survey
 from .output import StderrProgress, echo_json, size, waiting
@@ -56,7 +56,7 @@ _maybe_tag_argument = click.argument("tag", required=False, callback=_tag)
 @json_option
 def install(tag: str | None, flavour: str | None, profile: str | None, as_json: bool) -> int:
     """Download a release and prove that it works here; without a TAG the channel's newest, to be used."""
-    subject = subject_of(Paths.from_environment(), profile)
+    subject = target_of(Paths.from_environment(), profile)
     if flavour is not None:
         subject = replace(subject, engine=replace(subject.engine, flavour=flavour), profile=None)
     with _updater(subject) as updater:
@@ -76,7 +76,7 @@ def install(tag: str | None, flavour: str | None, profile: str | None, as_json: 
 @json_option
 def use(tag: str, force: bool, profile: str | None, as_json: bool) -> int:
     """Choose a release for the channel, from the next start on; it is installed if it is not."""
-    with _updater(subject_of(Paths.from_environment(), profile)) as updater:
+    with _updater(target_of(Paths.from_environment(), profile)) as updater:
         return _show(updater.use(tag, force=force), as_json=as_json)
 
 
@@ -85,7 +85,7 @@ def use(tag: str, force: bool, profile: str | None, as_json: bool) -> int:
 @json_option
 def rollback(profile: str | None, as_json: bool) -> int:
     """Go back to the build that the channel had before; what runs is switched."""
-    with _updater(subject_of(Paths.from_environment(), profile)) as updater:
+    with _updater(target_of(Paths.from_environment(), profile)) as updater:
         return _show(updater.rollback(), as_json=as_json)
 
 
@@ -112,7 +112,7 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
 
 
 def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
-    subject = subject_of(Paths.from_environment(), profile)
+    subject = target_of(Paths.from_environment(), profile)
     with _updater(subject, quiet=quiet) as updater:
         news = _looked(subject, updater.means)
         if check or news.available is None:
@@ -122,18 +122,18 @@ def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> 
     return _show(result, quiet=quiet, as_json=as_json)
 
 
-def _looked(subject: Subject, means: Means) -> News:
+def _looked(subject: UpdateTarget, means: InstallContext) -> UpdateCheck:
     """Recorded, also where nobody could tell."""
     try:
         news = look(subject, means)
     except SupervisorError as error:
-        record(News(problem=str(error)), means.paths)
+        record(UpdateCheck(problem=str(error)), means.paths)
         raise
     record(news, means.paths)
     return news
 
 
-def _taken(news: News, tag: str, updater: Updater) -> Result:
+def _taken(news: UpdateCheck, tag: str, updater: Updater) -> UpdateResult:
     """Recorded, whatever comes of it."""
     try:
         result = updater.update(tag)
@@ -146,7 +146,7 @@ def _taken(news: News, tag: str, updater: Updater) -> Result:
     return result
 
 
-def _show_news(news: News, *, quiet: bool, as_json: bool) -> int:
+def _show_news(news: UpdateCheck, *, quiet: bool, as_json: bool) -> int:
     if as_json:
         echo_json(**asdict(news))
     elif not quiet:
@@ -155,7 +155,7 @@ def _show_news(news: News, *, quiet: bool, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _show(result: Result, *, as_json: bool, quiet: bool = False) -> int:
+def _show(result: UpdateResult, *, as_json: bool, quiet: bool = False) -> int:
     """Raises StartFailed for a build that was taken back."""
     if as_json:
         echo_json(**asdict(result))
@@ -170,12 +170,12 @@ def _show(result: Result, *, as_json: bool, quiet: bool = False) -> int:
 
 
 @contextmanager
-def _updater(subject: Subject, *, quiet: bool = False) -> Iterator[Updater]:
+def _updater(subject: UpdateTarget, *, quiet: bool = False) -> Iterator[Updater]:
     paths = Paths.from_environment()
     shown: AbstractContextManager[Progress] = nullcontext(Silent()) if quiet else closing(StderrProgress())
     with shown as progress:
         wait: Waiting = (lambda _: nullcontext(progress)) if quiet else waiting
-        yield Updater(subject, means_of(paths, progress), Contest(paths, progress, wait))
+        yield Updater(subject, means_of(paths, progress), Comparison(paths, progress, wait))
 
 
 @engine.command("remove")
@@ -201,7 +201,9 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
         click.echo("nothing to remove", err=True)
 
 
-def _unused(here: Sequence[Install], means: Means, running: LaunchPlan | None) -> tuple[Install, ...]:
+def _unused(
+    here: Sequence[Install], means: InstallContext, running: LaunchPlan | None
+) -> tuple[Install, ...]:
     """What turned out bad does not count among the last two that work."""
     in_use = {*chosen_tags(means).values(), *([_key(running)] if running else [])}
     judged = [replace(each, problem=each.problem or means.chosen.bad(each.key)) for each in here]

@@ -13,10 +13,10 @@ import click
 from ..engine import choose
 from ..engine.catalogue import pins
 from ..engine.catalogue.releases import REPOSITORY, Release
-from ..engine.install_context import Means
+from ..engine.install_context import InstallContext
 from ..engine.inventory import Install, installed, key_of, size_bytes
 from ..engine.released import DEFAULT, FLOATING, chosen_tag
-from ..engine.survey import Option
+from ..engine.survey import FlavourOption
 from ..engine.survey import survey as judged
 from ..errors import NotFound
 from ..paths import Paths
@@ -24,7 +24,7 @@ from ..plan.launch import LaunchPlan
 from ..prepare.prepare import means_of
 from ..progress import Silent
 from ..update.update_check import released
-from ..update.update_target import Subject, running_plan, subject_of
+from ..update.update_target import UpdateTarget, running_plan, target_of
 from .common import hardware_option, json_option, profile_option
 from .output import echo_json, echo_list, size, table
 
@@ -41,20 +41,22 @@ def ls(*, as_json: bool) -> None:
     echo_list("engines", listed, headers, _installed_row, as_json=as_json)
 
 
-def list_installed(paths: Paths, means: Means, running: LaunchPlan | None) -> list[dict[str, Any]]:
+def list_installed(paths: Paths, means: InstallContext, running: LaunchPlan | None) -> list[dict[str, Any]]:
     """One object for each build, newest first, as ``engine ls --json`` shows it."""
     channels = chosen_tags(means)
     runs = key_of(running.repository, running.build, running.flavour) if running else None
     return [_listed(each, means, channels, runs) for each in installed(paths.engines)]
 
 
-def chosen_tags(means: Means) -> dict[str, str]:
+def chosen_tags(means: InstallContext) -> dict[str, str]:
     """Where each channel stands now; one that was never asked for is left out."""
     found = {channel: means.chosen.tags(channel) for channel in (DEFAULT, *FLOATING)}
     return {DEFAULT: pins.DEFAULT_TAG, **{channel: tags[0] for channel, tags in found.items() if tags}}
 
 
-def _listed(install: Install, means: Means, channels: Mapping[str, str], runs: str | None) -> dict[str, Any]:
+def _listed(
+    install: Install, means: InstallContext, channels: Mapping[str, str], runs: str | None
+) -> dict[str, Any]:
     ours = install.repository == REPOSITORY
     return {
         "repository": install.repository,
@@ -93,7 +95,7 @@ def _installed_row(listed: Mapping[str, Any]) -> list[str]:
 def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, as_json: bool) -> None:
     """Show which flavours of a release suit this machine, the best first, and why the others do not."""
     paths = Paths.from_environment()
-    subject = subject_of(paths, profile)
+    subject = target_of(paths, profile)
     means = means_of(paths, Silent(), hardware_file)
     tag = tag or chosen_tag(subject.engine, means) or pins.DEFAULT_TAG
     found = released(subject, means).survey(means.catalogue(subject.engine).release(tag))
@@ -111,7 +113,7 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     click.echo(table(("rank", "flavour", "download", "reason"), rows))
 
 
-def _option(option: Option) -> dict[str, Any]:
+def _option(option: FlavourOption) -> dict[str, Any]:
     files = [option.archive, option.companion] if option.companion else [option.archive]
     return {
         "flavour": option.flavour,
@@ -128,7 +130,7 @@ def _option(option: Option) -> dict[str, Any]:
 def available(limit: int, hardware_file: Path | None, *, as_json: bool) -> None:
     """List upstream's newest releases, and what each has for this machine."""
     paths = Paths.from_environment()
-    subject, means = subject_of(paths), means_of(paths, Silent(), hardware_file)
+    subject, means = target_of(paths), means_of(paths, Silent(), hardware_file)
     here = {(each.tag, each.flavour) for each in installed(paths.engines) if each.repository == REPOSITORY}
     listed = [_release(each, means, subject, here) for each in means.catalogue(subject.engine).list(limit)]
     headers = ("tag", "published", "for this machine", "installed", "note")
@@ -141,7 +143,9 @@ def _release_row(listed: Mapping[str, Any]) -> list[str]:
     return [listed["tag"], day, flavours, here, listed["problem"] or ""]
 
 
-def _release(release: Release, means: Means, subject: Subject, here: set[tuple[str, str]]) -> dict[str, Any]:
+def _release(
+    release: Release, means: InstallContext, subject: UpdateTarget, here: set[tuple[str, str]]
+) -> dict[str, Any]:
     suited = judged(means.hardware(), release, flavour=None, gpu=False)
     return {
         "tag": release.tag,
@@ -158,7 +162,7 @@ def _release(release: Release, means: Means, subject: Subject, here: set[tuple[s
 def path(tag: str | None, profile: str | None) -> None:
     """Print the llama-server that would be used."""
     paths = Paths.from_environment()
-    subject = subject_of(paths, profile)
+    subject = target_of(paths, profile)
     engine = replace(subject.engine, source="release", channel=tag) if tag else subject.engine
     build = choose.find(engine, wants_gpu=subject.wants_gpu, means=means_of(paths, Silent()))
     if build.source == "none":

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ..hardware.hardware import Hardware
     from ..plan.launch import LaunchPlan
     from ..plan.listen import Listen as GatewayListen
-    from ..prepare.prepare import Outlook, Part
-    from ..profile.definition import Listen, Profile
+    from ..prepare.prepare import Estimate, PlannedDownload
+    from ..profile.definition import ListenSettings, Profile
     from ..profile.matching import Fit
 
 
@@ -68,11 +68,11 @@ def welcome(
     if last is not None and last.profile == usual.name:
         return
     from ..hardware.detection import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
-    from ..prepare.prepare import outlook  # noqa: PLC0415 - the same
+    from ..prepare.prepare import estimate  # noqa: PLC0415 - the same
 
     hardware = hardware_of(paths)
     with waiting("asking what there is to download"):
-        expected = outlook(usual.name, settings, paths, hardware)
+        expected = estimate(usual.name, settings, paths, hardware)
     for line in _lines(hardware, expected):
         click.echo(line, err=True)
     if expected.refusal and not force:
@@ -103,7 +103,7 @@ def _naming() -> tuple[str, ...]:
     return tuple(f"first    alias goss-supervisor={quote(str(program))}" for program in programs[:1])
 
 
-def _lines(hardware: Hardware, expected: Outlook) -> list[str]:
+def _lines(hardware: Hardware, expected: Estimate) -> list[str]:
     profile = expected.profile
     rows = [
         ("machine", machine_in_words(hardware)),
@@ -126,14 +126,14 @@ def machine_in_words(hardware: Hardware) -> str:
     return ", ".join((hardware.os_name or hardware.os, cpu, ram, *beside))
 
 
-def _address(listen: Listen) -> str:
+def _address(listen: ListenSettings) -> str:
     if is_socket_path(listen.host):
         return listen.host
     who = "this computer only" if listen.host in _THIS_COMPUTER else "other computers reach it too"
     return f"{listen.host} port {listen.port}, {who}"
 
 
-def _part(part: Part) -> str:
+def _part(part: PlannedDownload) -> str:
     left = part.download_bytes
     return part.what if left == 0 else f"{part.what}: {_amount(left)} to download"
 
@@ -146,7 +146,7 @@ def _amount(number_bytes: int | None) -> str:
     return f"{number_bytes / 10**9:.1f} GB" if large else f"{number_bytes / 10**6:.0f} MB"
 
 
-def _in_all(expected: Outlook) -> str:
+def _in_all(expected: Estimate) -> str:
     """Of the engine alone the size may be unknown: then it is the model's, and that there is more."""
     model = expected.model.download_bytes
     if expected.download_bytes is not None or model is None:
@@ -164,7 +164,7 @@ def _does_not_fit(profile: Profile, refusal: str) -> DoesNotFit:
     )
 
 
-def _agree(name: str, expected: Outlook, command: str, *, yes: bool) -> None:
+def _agree(name: str, expected: Estimate, command: str, *, yes: bool) -> None:
     if yes or expected.download_bytes == 0:
         return
     amount = _in_all(expected)
@@ -179,7 +179,7 @@ def _agree(name: str, expected: Outlook, command: str, *, yes: bool) -> None:
         )
 
 
-def _is_large(expected: Outlook) -> bool:
+def _is_large(expected: Estimate) -> bool:
     """A model of unknown size may be; engines alone are not."""
     model = expected.model.download_bytes
     return model is None or model + (expected.engine.download_bytes or 0) >= LARGE_BYTES

@@ -6,7 +6,7 @@ import click
 
 from ..engine.build import family
 from ..engine.catalogue import pins
-from ..engine.survey import Option, survey
+from ..engine.survey import FlavourOption, survey
 from ..errors import NotFound, UsageError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
@@ -53,7 +53,7 @@ def _ground(store: ProfileStore, hardware: Hardware) -> StarterBasis:
     return StarterBasis(machine_in_words(hardware), base, best.reason, *flavour)
 
 
-def _best_flavour(base: Profile, hardware: Hardware) -> Option | None:
+def _best_flavour(base: Profile, hardware: Hardware) -> FlavourOption | None:
     """Of the release that this version comes pinned with, so nothing is asked of the network."""
     release = pins.locked(pins.DEFAULT_TAG)
     if release is None:

@@ -14,7 +14,7 @@ import click
 from ..daemon.journal import WARNING, for_stderr
 from ..errors import SupervisorError
 from ..gateway.auth.guard import rules_of
-from ..gateway.auth.keys import KeyFile, Scope
+from ..gateway.auth.keys import KeyFile, KeyScope
 from ..home.places import keys_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -44,13 +44,13 @@ _name_argument = click.argument("name", shell_complete=completer(_names))
 @click.argument("name")
 @click.option(
     "--scope",
-    type=click.Choice(get_args(Scope)),
+    type=click.Choice(get_args(KeyScope)),
     default="inference",
     show_default=True,
     help="inference: ask the model; admin: all that the address serves.",
 )
 @json_option
-def add(name: str, scope: Scope, *, as_json: bool) -> None:
+def add(name: str, scope: KeyScope, *, as_json: bool) -> None:
     """Make a key and print it, this once."""
     file = _file()
     first = not file.keys()

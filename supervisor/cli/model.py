@@ -13,7 +13,7 @@ import click
 
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
 from ..model.hub import REPOSITORY, Hub
-from ..model.local_models import OURS, Checked, LocalModel, find, remove, shelved, verify
+from ..model.local_models import OURS, LocalModel, VerifiedFile, find, remove, shelved, verify
 from ..model.metadata import Model, formats, shares
 from ..model.open import open_model
 from ..model.pull import pull
@@ -196,7 +196,7 @@ def verify_command(name: str, as_json: bool) -> None:
         click.echo(f"{found.name} is what it should be: {size(found.size_bytes)}")
 
 
-def _damaged(found: LocalModel, wrong: list[Checked]) -> VerificationFailed:
+def _damaged(found: LocalModel, wrong: list[VerifiedFile]) -> VerificationFailed:
     lines = "".join(f"\n  {each.path}: {each.sha256}, {each.expected} was expected" for each in wrong)
     hint = f"goss-supervisor model rm {found.name}, then model pull {found.name}"
     return VerificationFailed(

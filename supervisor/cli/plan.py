@@ -18,7 +18,7 @@ from .output import size, table
 if TYPE_CHECKING:
     from ..memory.accounts import Account
     from ..memory.fitting import Fitted
-    from ..memory.verdict import Judgement
+    from ..memory.verdict import PoolJudgement
     from ..plan.launch import LaunchPlan
     from ..plan.listen import Listen
     from ..prepare.prepare import Preparation
@@ -121,7 +121,7 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _accounts(fitted: Fitted) -> Iterator[tuple[Account, Judgement]]:
+def _accounts(fitted: Fitted) -> Iterator[tuple[Account, PoolJudgement]]:
     """One for each memory."""
     return zip(fitted.ledger.accounts, fitted.verdict.judgements, strict=True)
 
@@ -138,7 +138,7 @@ def _ledger_json(fitted: Fitted) -> dict[str, Any]:
     }
 
 
-def _row(account: Account, judgement: Judgement) -> tuple[str, ...]:
+def _row(account: Account, judgement: PoolJudgement) -> tuple[str, ...]:
     pool = account.pool
     figures = (account.weights, account.context, account.compute, account.other)
     return (
@@ -152,7 +152,7 @@ def _row(account: Account, judgement: Judgement) -> tuple[str, ...]:
     )
 
 
-def _device(account: Account, judgement: Judgement) -> dict[str, Any]:
+def _device(account: Account, judgement: PoolJudgement) -> dict[str, Any]:
     figures = {"weights": account.weights, "context": account.context}
     figures |= {"compute": account.compute, "other": account.other}
     sources = {figure.source for figure in figures.values()}

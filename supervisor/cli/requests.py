@@ -14,7 +14,7 @@ from ..paths import Paths
 from .common import json_option
 from .output import duration, table
 
-Request = dict[str, Any]
+RequestRow = dict[str, Any]
 _TIMES = ("held", "first", "total")
 HEADERS = ("at", "endpoint", "model", "profile", "status", *_TIMES, "in", "out", "tok/s", "note")
 _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
@@ -36,16 +36,16 @@ def requests(follow: bool, last: int, as_json: bool) -> None:
         click.echo(line)
 
 
-def _json(batches: Iterator[list[Request]]) -> Iterator[str]:
+def _json(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
     for batch in batches:
         yield from map(json.dumps, batch)
 
 
-def _table(batches: Iterator[list[Request]]) -> Iterator[str]:
+def _table(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
     yield table(HEADERS, [_row(request) for batch in batches for request in batch])
 
 
-def _following(batches: Iterator[list[Request]]) -> Iterator[str]:
+def _following(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
     """Columns cannot wait for all rows here: each stays as wide as the widest cell so far."""
     widths = list(_USUAL)
     yield _line([header.upper() for header in HEADERS], widths)
@@ -59,7 +59,7 @@ def _line(cells: list[str], widths: list[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _row(request: Request) -> list[str]:
+def _row(request: RequestRow) -> list[str]:
     return [
         time.strftime("%m-%d %H:%M:%S", time.localtime(request["at"])),
         request["endpoint"],
@@ -76,7 +76,7 @@ def _row(request: Request) -> list[str]:
     ]
 
 
-def _status(request: Request) -> str:
+def _status(request: RequestRow) -> str:
     """``200``, ``200 broken``, ``429 refused``, ``cancelled``."""
     status = "" if request["status"] is None else str(request["status"])
     result = "" if request["result"] == "answered" else request["result"]

@@ -14,7 +14,7 @@ import click
 from ..errors import EXIT_OK, NotFound, NotRunning, StartFailed
 from ..home import client
 from ..paths import HOME_VARIABLE, Paths
-from ..service.contract import Manager, Request, Scope, Service, Status, become
+from ..service.contract import Service, ServiceManager, ServiceRequest, ServiceScope, ServiceStatus, become
 from ..service.this_system import chosen
 from .common import Function, json_option, profile_option
 from .output import echo_json, show_outcome, waiting
@@ -175,12 +175,14 @@ def prepare(*, profile: str, usual: bool, yes: bool) -> None:
     show_first_key(paths, prepared(profile, {}, paths))
 
 
-def _until_ready(manager: Manager, scope: Scope) -> None:
+def _until_ready(manager: ServiceManager, scope: ServiceScope) -> None:
     if not manager.waits:
         until_ready(paths_of(home_of(scope)), scope)
 
 
-def tell(done: Iterator[str], scope: Scope, text: str, *, undo: bool = False, nothing: str = "") -> None:
+def tell(
+    done: Iterator[str], scope: ServiceScope, text: str, *, undo: bool = False, nothing: str = ""
+) -> None:
     """
     Carry out what a manager was asked for, and print each of its sentences at once.
 
@@ -202,7 +204,7 @@ def tell(done: Iterator[str], scope: Scope, text: str, *, undo: bool = False, no
         click.echo(nothing)
 
 
-def until_ready(paths: Paths, scope: Scope, appears_seconds: float = APPEARS_SECONDS) -> None:
+def until_ready(paths: Paths, scope: ServiceScope, appears_seconds: float = APPEARS_SECONDS) -> None:
     """Asks the daemon, which has limits of its own.  Raises StartFailed, also after ``appears_seconds``."""
     deadline = time.monotonic() + appears_seconds
     with waiting(UNTIL_READY) as progress:
@@ -220,13 +222,13 @@ def until_ready(paths: Paths, scope: Scope, appears_seconds: float = APPEARS_SEC
     show_outcome(answer, as_json=False)
 
 
-def again(word: str, scope: Scope) -> str:
+def again(word: str, scope: ServiceScope) -> str:
     """A command about the same service, as this user has to say it."""
     changes = word not in {"status", "logs"}
     return f"{'sudo ' if scope == 'system' and changes else ''}goss-supervisor service {word} --{scope}"
 
 
-def with_home(request: Request, platform: str = sys.platform) -> str:
+def with_home(request: ServiceRequest, platform: str = sys.platform) -> str:
     """What to put before a command of ours, so that it finds the service's files."""
     if platform == "win32":  # PowerShell's way; a service of the system there is none
         quoted = str(request.data).replace("'", "''")
@@ -236,7 +238,7 @@ def with_home(request: Request, platform: str = sys.platform) -> str:
     return f"sudo -u {shlex.quote(request.user)} env {home}" if other else home
 
 
-def rows(service: str, found: Status) -> str:
+def rows(service: str, found: ServiceStatus) -> str:
     """``service status`` for people."""
     told = {
         "service": service,

@@ -16,21 +16,21 @@ from ..home import client
 from ..paths import HOME_VARIABLE, Paths, named_home
 from ..profile.definition import Profile
 from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
-from ..service.contract import NAME, Manager, Request, Scope, Service
+from ..service.contract import NAME, Service, ServiceManager, ServiceRequest, ServiceScope
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME
 _ENGINE = "llama-server"
 
 
-def scope_of(words: str | None) -> Scope:
+def scope_of(words: str | None) -> ServiceScope:
     """Where nothing is said: root's services are the system's."""
     if words == "system" or (words is None and is_root()):
         return "system"
     return "user"
 
 
-def refuse_without_root(scope: Scope) -> None:
+def refuse_without_root(scope: ServiceScope) -> None:
     """At once, not halfway through.  Raises PermissionDenied with the command that will do."""
     if scope == "system" and not is_root() and sys.platform != "win32":
         raise PermissionDenied("A service of the whole system is root's to change.", hint=_say_sudo())
@@ -44,7 +44,7 @@ def _say_sudo() -> str:
     return f"Say it with sudo: {shlex.join(('sudo', *settings, *ourselves, *sys.argv[1:]))}"
 
 
-def home_of(scope: Scope, environ: Mapping[str, str] = os.environ) -> Path | None:
+def home_of(scope: ServiceScope, environ: Mapping[str, str] = os.environ) -> Path | None:
     """What everything of the service is under; None for a user's own folders."""
     named = named_home(environ)
     if named is not None or scope == "user":
@@ -56,7 +56,7 @@ def paths_of(home: Path | None) -> Paths:
     return Paths.of_user() if home is None else Paths.under(home)
 
 
-def left_of(scope: Scope) -> tuple[str, ...]:
+def left_of(scope: ServiceScope) -> tuple[str, ...]:
     """The folders of profiles, models and the like, as far as this user may see them."""
     home = home_of(scope)
     paths = paths_of(home)
@@ -64,7 +64,7 @@ def left_of(scope: Scope) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(folder) for folder in folders if os.access(folder, os.F_OK)))
 
 
-def user_of(scope: Scope, run_as: str | None) -> str:
+def user_of(scope: ServiceScope, run_as: str | None) -> str:
     """Who it runs as; "" is who runs this program.  Raises as `user_of_system` does, and UsageError."""
     if scope == "system":
         return user_of_system(run_as, os.environ)
@@ -78,7 +78,7 @@ def program(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "supervisor", *words)
 
 
-def request_for(scope: Scope, named: str | None, run_as: str | None) -> Request:
+def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> ServiceRequest:
     """
     Raises UsageError, and NotFound or ConfigError for the profile, which is looked for where the service will
     look: a service of the system has its own.  NotFound for an engine that a service's PATH does not lead to.
@@ -105,7 +105,7 @@ def _profile(named: str | None, paths: Paths) -> Profile:
         raise
 
 
-def prepare_for(request: Request, *, usual: bool = False, yes: bool = False) -> None:
+def prepare_for(request: ServiceRequest, *, usual: bool = False, yes: bool = False) -> None:
     """
     Here is the terminal for it: nobody would see a service that downloads gigabytes at its start.
 
@@ -118,7 +118,7 @@ def prepare_for(request: Request, *, usual: bool = False, yes: bool = False) -> 
         raise click.exceptions.Exit(failed)
 
 
-def refuse_another_daemon(manager: Manager, request: Request) -> None:
+def refuse_another_daemon(manager: ServiceManager, request: ServiceRequest) -> None:
     """Raises AlreadyRunning where one that a person started holds the lock that the service's own needs."""
     found = manager.status(request.service)
     try:
@@ -134,9 +134,9 @@ def refuse_another_daemon(manager: Manager, request: Request) -> None:
     )
 
 
-def request_of(scope: Scope, profile: Profile, user: str) -> Request:
+def request_of(scope: ServiceScope, profile: Profile, user: str) -> ServiceRequest:
     home = home_of(scope)
-    return Request(
+    return ServiceRequest(
         service=Service(scope),
         command=program("start", "--profile", profile.name),
         reload=program("reload"),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..daemon.journal import WARNING, for_stderr
-from ..daemon.service_notify import forget_manager, with_patience
+from ..daemon.service_notify import forget_manager, with_notify_progress
 from ..errors import (
     EXIT_OK,
     AlreadyRunning,
@@ -163,7 +163,7 @@ def prepared(
     from ..prepare.prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     with closing(StderrProgress()) as progress:  # what went wrong begins a line of its own
-        heard = with_patience(progress, os.environ)
+        heard = with_notify_progress(progress, os.environ)
         preparation = prepare(profile, settings, paths, heard, force=force, refuse=refuse)
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
@@ -182,9 +182,9 @@ def show_first_key(paths: Paths, found: Preparation) -> None:
 
 def said_usual_profile(paths: Paths) -> Fit:
     """Where none is named; it is said which.  Raises NotFound where there is none."""
-    from ..prepare.default_profile import usual_profile  # noqa: PLC0415 - as in `prepared`
+    from ..prepare.default_profile import default_profile  # noqa: PLC0415 - as in `prepared`
 
-    usual = usual_profile(paths)
+    usual = default_profile(paths)
     click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
     return usual
 

@@ -18,7 +18,7 @@ from ..paths import Paths
 from .common import json_option
 from .output import duration, echo_json, echo_list, size
 
-Status = dict[str, Any]
+StatusDocument = dict[str, Any]
 _WELL = {"ready", "sleeping"}
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -36,7 +36,7 @@ def status(watch: bool, as_json: bool) -> int:
     if watch:
         return _watch(paths, as_json=as_json)
     try:
-        now: Status = client.ask(paths, {"op": "status"})["status"]
+        now: StatusDocument = client.ask(paths, {"op": "status"})["status"]
     except NotRunning as error:
         return _not_running(paths, error, as_json=as_json)
     click.echo(json.dumps(now) if as_json else "\n".join(_lines(now)))
@@ -71,7 +71,7 @@ def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _exit_code(now: Status) -> int:
+def _exit_code(now: StatusDocument) -> int:
     return EXIT_OK if now["server"]["state"] in _WELL else EXIT_DEGRADED
 
 
@@ -100,7 +100,7 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     raise error
 
 
-def _lines(now: Status) -> Iterator[str]:
+def _lines(now: StatusDocument) -> Iterator[str]:
     server, daemon = now["server"], now["daemon"]
     since = time.time() - _epoch(server["since"])
     why = f" ({server['why']})" if server["why"] else ""
@@ -128,7 +128,7 @@ def _lines(now: Status) -> Iterator[str]:
         yield from rest if server["state"] not in _WELL else ["          goss-supervisor logs --previous"]
 
 
-def _memory(memory: Status | None) -> Iterator[str]:
+def _memory(memory: StatusDocument | None) -> Iterator[str]:
     """What is mapped from the model is left out: the system may drop it, and the process's line has it."""
     if not memory:
         return
@@ -141,7 +141,7 @@ def _memory(memory: Status | None) -> Iterator[str]:
         yield f"          {memory['difference']}"
 
 
-def _gateway(gateway: Status | None) -> Iterator[str]:
+def _gateway(gateway: StatusDocument | None) -> Iterator[str]:
     """Nothing where there is none: then llama-server has the address itself."""
     if gateway:
         connections = _count(gateway["connections"], "connection")
@@ -156,7 +156,7 @@ def _of_another_version(version: str) -> Iterator[str]:
         yield "          goss-supervisor service restart, or goss-supervisor stop and then start"
 
 
-def _news(now: Status) -> Iterator[str]:
+def _news(now: StatusDocument) -> Iterator[str]:
     """Only what is about the build that runs: another one may have been chosen since it was written."""
     news = now.get("update") or {}
     if news.get("current") != now["server"]["build"]:
@@ -168,7 +168,7 @@ def _news(now: Status) -> Iterator[str]:
         yield f"update    {news['note']}"
 
 
-def _process(of: Status) -> str:
+def _process(of: StatusDocument) -> str:
     return "none" if of["pid"] is None else f"pid {of['pid']}, {size(of['memory_bytes'])}"
 
 
@@ -176,7 +176,7 @@ def _count(number: int, of: str) -> str:
     return f"{number} {of}{'' if number == 1 else 's'}"
 
 
-def _failure_lines(failure: Status) -> Iterator[str]:
+def _failure_lines(failure: StatusDocument) -> Iterator[str]:
     yield f"failure   {failure['message']} (at {_text(failure['at'])})"
     if failure["hint"]:
         yield f"          {failure['hint']}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import ConfigError
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from ..options.parse import parse_arguments
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_loopback, is_socket_path, url_host

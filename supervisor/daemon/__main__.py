@@ -30,7 +30,7 @@ from ..paths import Paths
 from ..plan.plan_json import from_json, listen_from_json
 from .daemon import Daemon
 from .orders import take_orders
-from .service_notify import Manager, manager_in
+from .service_notify import ServiceNotifier, notifier_in
 from .terminal_log import Terminal, handlers, terminal_on
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ def main() -> int:
         faulthandler.enable()  # a watchdog ends us with SIGABRT: then it is said where we stood
     paths = Paths.from_environment()
     foreground = orders["foreground"]
-    named = manager_in(os.environ, ready_fd=orders.get("ready_fd"))
-    manager = named if foreground else Manager()  # in the background it is another program's
+    named = notifier_in(os.environ, ready_fd=orders.get("ready_fd"))
+    manager = named if foreground else ServiceNotifier()  # in the background it is another program's
     shown = terminal_on(sys.stdout) if foreground else None
     writing: QueueListener | None = None
     try:

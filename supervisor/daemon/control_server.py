@@ -20,7 +20,7 @@ from ..home.places import private_folder
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
-from ..server.lifecycle import Outcome
+from ..server.outcome import Outcome
 from ..server.server import Hold
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
@@ -29,7 +29,7 @@ from .status_document import status_of
 PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
 _PROMISE = {"again_seconds": REPEAT_SECONDS}
-Message = dict[str, Any]
+ControlMessage = dict[str, Any]
 
 
 class Control:
@@ -41,8 +41,8 @@ class Control:
     def __init__(
         self,
         fleet: Fleet,
-        daemon: Callable[[], Message],
-        news: Callable[[], Message | None],
+        daemon: Callable[[], ControlMessage],
+        news: Callable[[], ControlMessage | None],
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
         gateway: GatewayListener,
     ) -> None:
@@ -84,7 +84,7 @@ class Control:
                 writer.close()
                 await writer.wait_closed()
 
-    async def _answer(self, line: bytes, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+    async def _answer(self, line: bytes, reader: asyncio.StreamReader) -> AsyncIterator[ControlMessage]:
         try:
             request = read_request(line)
         except ValueError as error:
@@ -101,7 +101,7 @@ class Control:
         except SupervisorError as error:
             yield {"error": str(error), "hint": error.hint}
 
-    def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[Message]] | None]:
+    def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[ControlMessage]] | None]:
         return {
             "hold": None,  # it watches its connection
             "status": self._status,
@@ -116,20 +116,20 @@ class Control:
             "requests": self._requests,
         }
 
-    async def _status(self, _: ControlRequest) -> AsyncIterator[Message]:
+    async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         yield {"status": self._both(), "final": True}
 
-    async def _watch(self, _: ControlRequest) -> AsyncIterator[Message]:
+    async def _watch(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         while not self._over:
             changed = self._changed
             yield self._on_the_way()
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
 
-    def _wait(self, request: ControlRequest) -> AsyncIterator[Message]:
+    def _wait(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         return self._until(self._named(request).server.settled())
 
-    async def _start(self, request: ControlRequest) -> AsyncIterator[Message]:
+    async def _start(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Start, restart and switch are one thing: run this plan in place of whatever runs."""
         plan = from_json(request.plan)
         listen = listen_from_json(request.listen) if request.listen else None
@@ -143,19 +143,21 @@ class Control:
         async for message in self._until(decided):
             yield message
 
-    def _load(self, request: ControlRequest) -> AsyncIterator[Message]:
+    def _load(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Where it serves, its idle time starts anew."""
         instance = self._free(request)
         self._gateway.keep_warm()
         return self._until(instance.server.wake())
 
-    def _unload(self, request: ControlRequest) -> AsyncIterator[Message]:
+    def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         return self._until(self._free(request).server.sleep())
 
-    def _stop(self, request: ControlRequest) -> AsyncIterator[Message]:
+    def _stop(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         return self._until(self._shut_down(request.now))
 
-    async def _hold(self, request: ControlRequest, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+    async def _hold(
+        self, request: ControlRequest, reader: asyncio.StreamReader
+    ) -> AsyncIterator[ControlMessage]:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
         instance = self._free(request)
         hold = Hold(self._fleet.new_id(), request.owner, request.why, time.time())
@@ -173,7 +175,7 @@ class Control:
             instance.server.hold = None
             self.changed()
 
-    async def _running(self, request: ControlRequest) -> AsyncIterator[Message]:
+    async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
         yield {
@@ -186,7 +188,7 @@ class Control:
             "final": True,
         }
 
-    async def _requests(self, request: ControlRequest) -> AsyncIterator[Message]:
+    async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """The last requests after number ``since``, and with ``follow`` those that come."""
         activity, number, last = self._gateway.activity, request.since, request.last
         if activity is None:
@@ -203,7 +205,7 @@ class Control:
                 return
             heard = await _either(*events)
 
-    async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[Message]:
+    async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[ControlMessage]:
         """Every change on the way, then the outcome."""
         while not decided.done():
             changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
@@ -214,7 +216,7 @@ class Control:
             changed.cancel()
         yield self.about(decided.result())
 
-    def about(self, outcome: Outcome) -> Message:
+    def about(self, outcome: Outcome) -> ControlMessage:
         """The final message about a request that was decided."""
         return {"outcome": asdict(outcome), "status": self._both(), "final": True}
 
@@ -233,10 +235,10 @@ class Control:
             )
         return instance
 
-    def _on_the_way(self) -> Message:
+    def _on_the_way(self) -> ControlMessage:
         return {"status": self._both(), **_PROMISE}
 
-    def _both(self) -> Message:
+    def _both(self) -> ControlMessage:
         servers = [status_of(instance, self._gateway.listen) for instance in self._fleet]
         return {
             "schema": 2,

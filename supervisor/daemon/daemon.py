@@ -21,15 +21,15 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, url_of
 from ..profile.definition import AutoUpdate
 from ..server.instance import Instance, iso
-from ..server.lifecycle import Outcome
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
+from ..server.outcome import Outcome
 from ..server.process import vitals_of
 from .control_server import Control
 from .control_server import listen as listen_for_control
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
-from .service_notify import Manager
+from .service_notify import ServiceNotifier
 from .update_checks import DAILY, Rhythm, keep_looking, news_in
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Daemon:
         endpoint: Endpoint,
         tell: Callable[[dict[str, Any]], None],
         *,
-        manager: Manager,
+        manager: ServiceNotifier,
         looks: Rhythm = DAILY,
     ) -> None:
         self._paths = paths

@@ -22,8 +22,8 @@ from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_socket_path
 from ..server.instance import Instance
-from ..server.lifecycle import Outcome
 from ..server.lifecycle_table import SERVING, State
+from ..server.outcome import Outcome
 from ..server.probe import api_key
 from .helpers import SWITCH, Answer, why_not
 

@@ -37,7 +37,7 @@ class _Phase(Enum):
     STOPPING = "stopping"
 
 
-class Manager:
+class ServiceNotifier:
     """Nothing here waits or raises.  ``ready_fd`` gets a newline, and is closed, when all is ready."""
 
     def __init__(
@@ -139,13 +139,13 @@ class Manager:
 _OF_THE_MOMENT = frozenset({"WATCHDOG", "EXTEND_TIMEOUT_USEC"})
 
 
-def manager_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> Manager:
+def notifier_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> ServiceNotifier:
     """The one that this environment tells of; it tells nobody else of it afterwards."""
     notify, watchdog_seconds = notify_in(environ), watchdog_seconds_in(environ, os.getpid())
     forget_manager(environ)
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # nobody else shall hold it open
-    return Manager(notify, watchdog_seconds, ready_fd)
+    return ServiceNotifier(notify, watchdog_seconds, ready_fd)
 
 
 LONGEST_VALUE = 1000  # characters; a manager takes 4096 bytes a message
@@ -213,7 +213,7 @@ def _one_line(value: str) -> str:
 PREPARATION_SECONDS = 120.0  # longer than any work of ours is silent
 
 
-class Patience:
+class NotifyProgress:
     """A `Progress` that passes on what it hears, and asks for time meanwhile; with ``alone`` it tells why."""
 
     def __init__(
@@ -244,7 +244,9 @@ class Patience:
         self._notify.say({**message, "EXTEND_TIMEOUT_USEC": str(int(PREPARATION_SECONDS * 1e6))})
 
 
-def with_patience(heard: Progress, environ: Mapping[str, str]) -> Progress:
+def with_notify_progress(heard: Progress, environ: Mapping[str, str]) -> Progress:
     """The same, where no manager waits."""
     notify = notify_in(environ)
-    return Patience(heard, notify, alone="MAINPID" not in environ) if notify else heard  # systemd.exec(5)
+    return (
+        NotifyProgress(heard, notify, alone="MAINPID" not in environ) if notify else heard
+    )  # systemd.exec(5)

@@ -19,7 +19,7 @@ from ..errors import NetworkError, VerificationFailed
 from ..locks import waiting_lock
 from ..progress import Progress
 from . import network
-from .network import HINT, PATIENT, Patience, Unreachable, host_of, wait_seconds
+from .network import HINT, PATIENT, RetryPolicy, Unreachable, host_of, wait_seconds
 from .transfer import Meter, Note, PartFile, digest_of, validator
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Transfer:
     part: PartFile
     progress: Progress
     proxy: str | None
-    patience: Patience
+    patience: RetryPolicy
     token: str = field(default="", repr=False)
 
     @property
@@ -231,7 +231,7 @@ def fetch(
     progress: Progress,
     *,
     proxy: str | None = None,
-    patience: Patience = PATIENT,
+    patience: RetryPolicy = PATIENT,
     token: str = "",
 ) -> None:
     """

@@ -28,7 +28,7 @@ _UNTIL_RESET = re.compile(r";\s*t=(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long it is waited, and how often tried: once more than there are pauses."""
 
     connect_seconds: float = 5.0
@@ -43,7 +43,7 @@ class Patience:
         return self.connect_seconds, self.stall_seconds
 
 
-PATIENT = Patience()
+PATIENT = RetryPolicy()
 
 
 class Unreachable(Exception):
@@ -302,7 +302,7 @@ def page(
     most_bytes: int,
     *,
     proxy: str | None = None,
-    patience: Patience = PATIENT,
+    patience: RetryPolicy = PATIENT,
     token: str = "",
 ) -> Page:
     """

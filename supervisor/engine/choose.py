@@ -13,17 +13,17 @@ from functools import partial
 from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.definition import Engine
 from .build import Build
-from .install_context import Means
+from .install_context import InstallContext
 from .inventory import Install
-from .local_engines import ASKED, OFFERS, Ground, because, promised
+from .local_engines import ASKED, OFFERS, LocalEngines, because, promised
 from .pypi import compile as compiled
 from .pypi import embedded
 from .pypi.compile import FLAVOURS, flavour_for
 from .released import Released
-from .suitability import Wanted, wanted_number, why_not_embedded
+from .suitability import WantedEngine, wanted_number, why_not_embedded
 
 
-def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = None) -> Build:
+def acquire(engine: Engine, *, wants_gpu: bool, means: InstallContext, tag: str | None = None) -> Build:
     """
     The engine for a profile, installed first where its source says so, which may take minutes.
 
@@ -50,7 +50,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, means: Means, tag: str | None = 
             return _automatic(engine, ground)
 
 
-def find(engine: Engine, *, wants_gpu: bool, means: Means) -> Build:
+def find(engine: Engine, *, wants_gpu: bool, means: InstallContext) -> Build:
     """
     The same from what is at hand, for a plan: nothing is installed, and no network asked.
 
@@ -77,7 +77,7 @@ def find(engine: Engine, *, wants_gpu: bool, means: Means) -> Build:
             return _find_released(engine, ground)
 
 
-def _automatic(engine: Engine, ground: Ground) -> Build:
+def _automatic(engine: Engine, ground: LocalEngines) -> Build:
     """Each step that is taken because another failed is said, in one line."""
     try:
         return Released(engine, ground).acquire()
@@ -92,7 +92,7 @@ def _automatic(engine: Engine, ground: Ground) -> Build:
     return _made_here(engine, ground, refused.hint, tried)
 
 
-def _made_here(engine: Engine, ground: Ground, hint: str, tried: tuple[str, ...]) -> Build:
+def _made_here(engine: Engine, ground: LocalEngines, hint: str, tried: tuple[str, ...]) -> Build:
     """The last resorts, for a machine that reaches neither GitHub nor a mirror."""
     embed = f"embedded {embedded.TAG}", why_not_embedded(ground.wanted, embedded.NUMBER), _embed
     suits = not ground.wanted.gpu or ground.suiting(FLAVOURS)
@@ -120,7 +120,7 @@ def _in_line(error: SupervisorError) -> str:
     return "; ".join(lines).replace(":;", ":").rstrip(".")
 
 
-def _find_released(engine: Engine, ground: Ground) -> Build:
+def _find_released(engine: Engine, ground: LocalEngines) -> Build:
     build, passed = Released(engine, ground).find()
     if build is None and engine.source != "release":
         build, more = ground.at_hand()
@@ -128,7 +128,7 @@ def _find_released(engine: Engine, ground: Ground) -> Build:
     return build or promised(because("No engine is at hand", passed))
 
 
-def _find_compiled(engine: Engine, ground: Ground) -> Build:
+def _find_compiled(engine: Engine, ground: LocalEngines) -> Build:
     try:
         flavour = flavour_for(engine.flavour, wants_gpu=ground.wanted.gpu)
     except NoSuitableEngine as error:
@@ -140,18 +140,18 @@ def _find_compiled(engine: Engine, ground: Ground) -> Build:
     return promised(f"llama.cpp b{number} ({flavour}) is not compiled yet, start does that")
 
 
-def _compile(engine: Engine, ground: Ground) -> Install:
+def _compile(engine: Engine, ground: LocalEngines) -> Install:
     flavour = flavour_for(engine.flavour, wants_gpu=ground.wanted.gpu)
     return compiled.install(ground.means.paths.engines, _number(ground), flavour, ground.means.progress)
 
 
-def _embed(ground: Ground) -> Install:
+def _embed(ground: LocalEngines) -> Install:
     return embedded.install(ground.means.paths.engines, ground.means.progress)
 
 
-def _ground(engine: Engine, means: Means, channel: str | None, *, wants_gpu: bool) -> Ground:
-    return Ground(means, Wanted(engine.flavour, wanted_number(channel), wants_gpu))
+def _ground(engine: Engine, means: InstallContext, channel: str | None, *, wants_gpu: bool) -> LocalEngines:
+    return LocalEngines(means, WantedEngine(engine.flavour, wanted_number(channel), wants_gpu))
 
 
-def _number(ground: Ground) -> int:
+def _number(ground: LocalEngines) -> int:
     return ground.wanted.number or compiled.NUMBER

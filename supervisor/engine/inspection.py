@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import NoSuitableEngine, NotFound, PermissionDenied, SupervisorError, VerificationFailed
 from ..files import SHARED, read_json, write_json
 from ..options.help import Capabilities, parse_help
-from ..tool import Outcome, run_engine
+from ..tool import ToolResult, run_engine
 
 FORMAT = 1  # of the cache; also to be raised when parse_help learns to read more
 TIMEOUT_SECONDS = 30.0
@@ -90,7 +90,7 @@ class _Asking:
     def devices(self) -> tuple[str, ...]:
         return parse_devices(self._ask("--list-devices").stdout)
 
-    def _ask(self, question: str) -> Outcome:
+    def _ask(self, question: str) -> ToolResult:
         binary = Path(self.command[0])
         try:
             outcome = run_engine([*self.command, question], self.timeout_seconds)
@@ -225,7 +225,9 @@ def cannot_start(binary: Path, error: OSError) -> SupervisorError:
     return NoSuitableEngine(f"{binary} cannot be started: {error.strerror or error}.", hint=BUILD_HINT)
 
 
-def does_not_answer(binary: Path, question: str, outcome: Outcome, timeout_seconds: float) -> SupervisorError:
+def does_not_answer(
+    binary: Path, question: str, outcome: ToolResult, timeout_seconds: float
+) -> SupervisorError:
     """For a binary that started, and failed where every llama-server succeeds."""
     if outcome.returncode is None:
         return NoSuitableEngine(

@@ -14,11 +14,11 @@ from ..paths import Paths
 from ..profile.definition import Engine
 from ..progress import Progress
 from .catalogue.catalogue import Catalogue
-from .catalogue.github import Access
+from .catalogue.github import GitHubAccess
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class InstallContext:
     """
     Where engines stand, for which machine they are, and who is told.
 
@@ -40,8 +40,8 @@ class Means:
     def catalogue(self, engine: Engine) -> Catalogue:
         return Catalogue(self.access(engine), self.paths.cache)
 
-    def access(self, engine: Engine) -> Access:
-        return Access.of(engine.mirror, engine.proxy, os.environ)
+    def access(self, engine: Engine) -> GitHubAccess:
+        return GitHubAccess.of(engine.mirror, engine.proxy, os.environ)
 
 
 KEPT = 10  # choices for each channel

@@ -13,10 +13,10 @@ from ..options.meanings import pinned as pinned_options
 from .build import Build
 from .catalogue.releases import REPOSITORY
 from .inspection import inspect
-from .install_context import Means
+from .install_context import InstallContext
 from .inventory import Install, installed
 from .pypi import embedded
-from .suitability import Wanted, flavour_of, order, why_not, why_not_embedded, wrong_number
+from .suitability import WantedEngine, flavour_of, order, why_not, why_not_embedded, wrong_number
 from .survey import order_flavours
 
 ASKED = "the profile asks for it"
@@ -26,11 +26,11 @@ OFFERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class LocalEngines:
     """Raises from its methods: NoSuitableEngine, NotFound and PermissionDenied of what does not run."""
 
-    means: Means
-    wanted: Wanted
+    means: InstallContext
+    wanted: WantedEngine
 
     @property
     def _cache(self) -> Path:

@@ -9,11 +9,11 @@ from ..profile.definition import Engine
 from .build import Build, family
 from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release
-from .install_context import Means
+from .install_context import InstallContext
 from .inventory import Install, folder, key_of, read_record
-from .local_engines import Ground, because, promised
-from .suitability import Wanted, why_not
-from .survey import Option, Survey, survey
+from .local_engines import LocalEngines, because, promised
+from .suitability import WantedEngine, why_not
+from .survey import FlavourOption, Survey, survey
 
 DEFAULT = "default"  # the channel of who says nothing: the pinned tag, or what was chosen in its place
 FLOATING = ("stable", "nightly")
@@ -26,7 +26,7 @@ def channel_of(engine: Engine) -> str | None:
     return engine.channel if engine.channel in FLOATING else None
 
 
-def chosen_tag(engine: Engine, means: Means) -> str | None:
+def chosen_tag(engine: Engine, means: InstallContext) -> str | None:
     """The tag that stands for the channel now; None for one that floats and was never asked for."""
     channel = channel_of(engine)
     if channel is None:
@@ -41,14 +41,14 @@ class Released:
     """Official releases for one profile."""
 
     engine: Engine
-    ground: Ground
+    ground: LocalEngines
 
     @property
-    def means(self) -> Means:
+    def means(self) -> InstallContext:
         return self.ground.means
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> WantedEngine:
         return self.ground.wanted
 
     def acquire(self, tag: str | None = None) -> Build:
@@ -139,7 +139,7 @@ class Released:
         if asked is None and channel in FLOATING and not self.means.chosen.tags(channel):
             self.means.chosen.choose(channel, tag)
 
-    def _try(self, tag: str, option: Option) -> tuple[Build | None, str]:
+    def _try(self, tag: str, option: FlavourOption) -> tuple[Build | None, str]:
         """A build that will do, or why this one does not."""
         install = self._present(tag, option.flavour)
         if refusal := self._spoiled(tag, option.flavour, install):
@@ -155,7 +155,7 @@ class Released:
             return None, str(error).rstrip(".")
         return (None, refusal) if (refusal := why_not(build, self.wanted)) else (build, "")
 
-    def _install(self, tag: str, option: Option) -> Install:
+    def _install(self, tag: str, option: FlavourOption) -> Install:
         from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
         means, paths, proxy = self.means, self.means.paths, self.engine.proxy or None
@@ -182,7 +182,7 @@ class Released:
             return install.problem
         return ""
 
-    def _promised(self, release: Release, option: Option) -> Build:
+    def _promised(self, release: Release, option: FlavourOption) -> Build:
         size = f"{option.download_bytes / 1e6:.0f} MB" if option.download_bytes else "it"
         reason = f"{REPOSITORY} {release.tag} ({option.flavour}) is not installed yet, start downloads {size}"
         return promised(f"{reason}; {option.reason}", release.tag, option.flavour)

@@ -36,7 +36,7 @@ _FOR_BLACKWELL = (12, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class FlavourJudgement:
     """What is said of one flavour on one computer; ``order`` is within its family, less is better."""
 
     reason: str
@@ -44,15 +44,15 @@ class Judgement:
     order: tuple[int, ...] = ()
 
 
-def refuse(reason: str) -> Judgement:
-    return Judgement(reason, refused=True)
+def refuse(reason: str) -> FlavourJudgement:
+    return FlavourJudgement(reason, refused=True)
 
 
 def together(clauses: Iterable[str]) -> str:
     return ", ".join(clause for clause in clauses if clause)
 
 
-def judge(flavour: str, hardware: Hardware, *, asked: str | None, gpu: bool) -> Judgement:
+def judge_flavour(flavour: str, hardware: Hardware, *, asked: str | None, gpu: bool) -> FlavourJudgement:
     """``asked`` is a family or exact, None is any; ``gpu`` says that the CPU alone will not do."""
     of = family(flavour)
     if of not in FAMILIES:
@@ -72,23 +72,25 @@ def judge(flavour: str, hardware: Hardware, *, asked: str | None, gpu: bool) -> 
     return _on_cards(flavour, cards, hardware)
 
 
-def _cpu(hardware: Hardware, asked: str | None, *, gpu: bool) -> Judgement:
+def _cpu(hardware: Hardware, asked: str | None, *, gpu: bool) -> FlavourJudgement:
     if gpu:
         return refuse("the profile asks for a GPU")
     if asked is not None:
-        return Judgement("the profile asks for it")
+        return FlavourJudgement("the profile asks for it")
     if hardware.gpus and hardware.os != "macos":
-        return Judgement("it needs no GPU")
-    return Judgement("no GPU was found" if not hardware.gpus else "there is nothing else for this system")
+        return FlavourJudgement("it needs no GPU")
+    return FlavourJudgement(
+        "no GPU was found" if not hardware.gpus else "there is nothing else for this system"
+    )
 
 
-def _metal(hardware: Hardware) -> Judgement:
+def _metal(hardware: Hardware) -> FlavourJudgement:
     if hardware.os != "macos":
         return refuse("Metal is part of macOS only")
-    return Judgement(f"{_names(hardware.gpus) or 'this Mac'}: Metal is part of macOS")
+    return FlavourJudgement(f"{_names(hardware.gpus) or 'this Mac'}: Metal is part of macOS")
 
 
-def _on_cards(flavour: str, cards: Sequence[Gpu], hardware: Hardware) -> Judgement:
+def _on_cards(flavour: str, cards: Sequence[Gpu], hardware: Hardware) -> FlavourJudgement:
     of = family(flavour)
     open_ = [card for card in cards if not _closed(card, of)]
     if cards and not open_:
@@ -106,7 +108,7 @@ def _on_cards(flavour: str, cards: Sequence[Gpu], hardware: Hardware) -> Judgeme
         _aside(open_, hardware),
         *map(_may_not_open, closed),
     )
-    return Judgement(together(clauses), order=order)
+    return FlavourJudgement(together(clauses), order=order)
 
 
 def _deciding(cards: Sequence[Gpu]) -> Sequence[Gpu]:
@@ -145,7 +147,7 @@ def _names(cards: Sequence[Gpu]) -> str:
     return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())
 
 
-def _with_cuda(version: tuple[int, ...], cards: Sequence[Gpu]) -> Judgement:
+def _with_cuda(version: tuple[int, ...], cards: Sequence[Gpu]) -> FlavourJudgement:
     """
     A build of CUDA ``version`` on ``cards``, at least one, all NVIDIA's and all to be opened.
 
@@ -166,7 +168,7 @@ def _with_cuda(version: tuple[int, ...], cards: Sequence[Gpu]) -> Judgement:
         f"by minor version compatibility (the driver itself knows CUDA {best.cuda})" if borrowed else "",
         *(f"not for {card.name or 'a card'} (compute capability {card.architecture})" for card in left),
     )
-    return Judgement(together(clauses), order=(len(left), int(borrowed), *(-part for part in version)))
+    return FlavourJudgement(together(clauses), order=(len(left), int(borrowed), *(-part for part in version)))
 
 
 def _capability(card: Gpu) -> tuple[int, ...]:
@@ -211,7 +213,7 @@ _FLOATING = {None, "stable", "nightly"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedEngine:
     """``flavour`` and ``number`` are None where any will do."""
 
     flavour: str | None
@@ -239,7 +241,7 @@ def flavour_of(devices: Sequence[str]) -> str:
     return next(found, UNKNOWN)
 
 
-def wrong_number(build: Build, wanted: Wanted) -> str:
+def wrong_number(build: Build, wanted: WantedEngine) -> str:
     """Why the number of this build will not do; empty when it will."""
     if wanted.number is None or build.number == wanted.number:
         return ""
@@ -247,7 +249,7 @@ def wrong_number(build: Build, wanted: Wanted) -> str:
     return f"it {said}, and the profile asks for b{wanted.number}"
 
 
-def why_not(build: Build, wanted: Wanted) -> str:
+def why_not(build: Build, wanted: WantedEngine) -> str:
     """Why a build, chosen by ourselves, will not do; empty when it will."""
     if refusal := wrong_number(build, wanted) or _wrong_flavour(build.flavour, wanted):
         return refusal
@@ -258,7 +260,7 @@ def why_not(build: Build, wanted: Wanted) -> str:
     return ""
 
 
-def why_not_embedded(wanted: Wanted, number: int) -> str:
+def why_not_embedded(wanted: WantedEngine, number: int) -> str:
     """The same for the embedded engine, before it is installed."""
     if wanted.gpu or wanted.flavour not in {None, "cpu"}:
         return "it has no GPU, and the profile asks for one"
@@ -282,7 +284,7 @@ def is_of(flavour: str, wanted: str | None) -> bool:
     return wanted is None or flavour == wanted or flavour.startswith(f"{wanted}-")
 
 
-def _wrong_flavour(flavour: str, wanted: Wanted) -> str:
+def _wrong_flavour(flavour: str, wanted: WantedEngine) -> str:
     if flavour == UNKNOWN or is_of(flavour, wanted.flavour) or is_of(wanted.flavour or "", flavour):
         return ""
     return f"it is of flavour {flavour}, and the profile asks for {wanted.flavour}"

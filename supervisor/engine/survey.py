@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..hardware.hardware import Hardware
 from .build import FAMILIES, family, numbers, version
 from .catalogue.releases import Asset, AssetName, Release, parse
-from .suitability import is_of, judge, together
+from .suitability import is_of, judge_flavour, together
 
 _RANKS = {name: rank for rank, name in enumerate(FAMILIES)}
 _SYSTEMS = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
@@ -18,7 +18,7 @@ _NEW_BUILDER = (2, 38)
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class FlavourOption:
     """A flavour that can be installed: its archive, and the CUDA runtime that belongs beside it."""
 
     flavour: str  # cpu, cuda-13.4, vulkan, metal, rocm-10.0 …
@@ -34,7 +34,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FlavourVerdict:
     """A flavour, and why it is taken or not."""
 
     flavour: str
@@ -46,8 +46,8 @@ class Survey:
     """``ranked`` is best first; what is neither ranked nor rejected is for another system."""
 
     tag: str
-    ranked: tuple[Option, ...]
-    rejected: tuple[Verdict, ...]
+    ranked: tuple[FlavourOption, ...]
+    rejected: tuple[FlavourVerdict, ...]
 
 
 def survey(hardware: Hardware, release: Release, *, flavour: str | None, gpu: bool) -> Survey:
@@ -59,29 +59,29 @@ def survey(hardware: Hardware, release: Release, *, flavour: str | None, gpu: bo
     """
     offers = _offers(hardware, release)
     ranked, rejected = order_flavours(hardware, offers, flavour=flavour, gpu=gpu)
-    options: list[Option] = []
+    options: list[FlavourOption] = []
     refused = [*rejected, *_absent(hardware, offers, flavour)]
     for verdict in ranked:
         offer = offers[verdict.flavour]
         if problem := offer.problem or _why_not(verdict.flavour, hardware):
-            refused.append(Verdict(verdict.flavour, problem))
+            refused.append(FlavourVerdict(verdict.flavour, problem))
         else:
             reason = together((verdict.reason, _caveat(hardware)))
-            options.append(Option(verdict.flavour, reason, offer.archive, offer.companion))
+            options.append(FlavourOption(verdict.flavour, reason, offer.archive, offer.companion))
     return Survey(release.tag, tuple(options), tuple(sorted(refused, key=_by_name)))
 
 
 def order_flavours(
     hardware: Hardware, flavours: Iterable[str], *, flavour: str | None, gpu: bool
-) -> tuple[tuple[Verdict, ...], tuple[Verdict, ...]]:
+) -> tuple[tuple[FlavourVerdict, ...], tuple[FlavourVerdict, ...]]:
     """The same for flavours by name, where the archives do not matter: (ranked, rejected)."""
-    judged = {name: judge(name, hardware, asked=flavour, gpu=gpu) for name in set(flavours)}
+    judged = {name: judge_flavour(name, hardware, asked=flavour, gpu=gpu) for name in set(flavours)}
     taken = sorted(
         (name for name in judged if not judged[name].refused),
         key=lambda name: (_RANKS[family(name)], judged[name].order, name),
     )
-    ranked = tuple(Verdict(name, judged[name].reason) for name in taken)
-    rejected = (Verdict(name, each.reason) for name, each in judged.items() if each.refused)
+    ranked = tuple(FlavourVerdict(name, judged[name].reason) for name in taken)
+    rejected = (FlavourVerdict(name, each.reason) for name, each in judged.items() if each.refused)
     return ranked, tuple(sorted(rejected, key=_by_name))
 
 
@@ -128,7 +128,7 @@ def _unusable(what: str, asset: Asset | None) -> str:
     return f"{what} has no digest" if asset.uploaded else f"{what} is not uploaded yet"
 
 
-def _absent(hardware: Hardware, offers: Iterable[str], asked: str | None) -> list[Verdict]:
+def _absent(hardware: Hardware, offers: Iterable[str], asked: str | None) -> list[FlavourVerdict]:
     """What this computer could want, and the release does not have for its system."""
     wanted = {*_always(hardware)} - ({"vulkan"} if not hardware.gpus else set())
     wanted |= {"cuda"} if any(gpu.vendor == "nvidia" for gpu in hardware.gpus) else set()
@@ -136,7 +136,7 @@ def _absent(hardware: Hardware, offers: Iterable[str], asked: str | None) -> lis
         wanted = {asked}
     here = f"{_SYSTEMS[hardware.os]} on {hardware.arch}"
     return [
-        Verdict(name, f"this release has no {_title(name)} build for {here}")
+        FlavourVerdict(name, f"this release has no {_title(name)} build for {here}")
         for name in wanted
         if not any(is_of(offer, name) for offer in offers)
     ]
@@ -162,7 +162,7 @@ def _title(name: str) -> str:
     return name.replace(of, FAMILIES.get(of, of), 1).replace("-", " ")
 
 
-def _by_name(verdict: Verdict) -> tuple[int, str]:
+def _by_name(verdict: FlavourVerdict) -> tuple[int, str]:
     return _RANKS.get(family(verdict.flavour), len(_RANKS)), verdict.flavour
 
 

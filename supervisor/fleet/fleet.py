@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import NotFound
 from ..server.instance import Instance
-from ..server.lifecycle import Outcome
+from ..server.outcome import Outcome
 
 MakeInstance = Callable[[str, Callable[[], int]], Instance]
 

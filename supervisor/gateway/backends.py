@@ -7,7 +7,7 @@ from typing import Protocol
 from ..plan.launch import LaunchPlan
 from ..server.diagnosis import Diagnosis
 from ..server.lifecycle_table import State
-from ..server.probe import Target
+from ..server.probe_target import ProbeTarget
 
 
 class Backend(Protocol):
@@ -38,7 +38,7 @@ class Backend(Protocol):
         """Another number for each process."""
 
     @property
-    def target(self) -> Target | None:
+    def target(self) -> ProbeTarget | None:
         """The way to its process, while there is one."""
 
     @property

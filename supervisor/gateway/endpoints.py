@@ -20,16 +20,20 @@ from ..server.process import vitals_of
 from .api.offered_models import model_document, models_document
 from .api.routes import Own, Trouble
 from .backends import Backend
-from .relay.client_connection import Page
+from .relay.client_connection import OwnPage
 from .telemetry.metrics import CONTENT_TYPE, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
-_LOADING: Page = (503, JSON, b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}')
+_LOADING: OwnPage = (
+    503,
+    JSON,
+    b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
+)
 """llama-server's very own (b11434, server-http.cpp): there are clients that look for it."""
 
 
-class OwnEndpoints:
+class Endpoints:
     """``counts`` gives requests under way, requests that wait, and connections."""
 
     def __init__(
@@ -46,7 +50,7 @@ class OwnEndpoints:
         self._started = time.time()
         self._upstream_models: tuple[int, dict[str, Any] | None] = (-1, None)  # by launch
 
-    async def answer(self, handler: Own, offers: Sequence[Offer], model: str) -> Page | Trouble:
+    async def answer(self, handler: Own, offers: Sequence[Offer], model: str) -> OwnPage | Trouble:
         """``model`` is the one that the path names."""
         match handler:
             case "models":
@@ -59,7 +63,7 @@ class OwnEndpoints:
             case _:
                 return self._at_once(handler)
 
-    def _at_once(self, handler: Own) -> Page | Trouble:
+    def _at_once(self, handler: Own) -> OwnPage | Trouble:
         match handler:
             case "health":
                 return self._health()
@@ -79,18 +83,18 @@ class OwnEndpoints:
             case _:
                 return Trouble(404, "not_found", "There is nothing at this path.")
 
-    def _health(self) -> Page | Trouble:
+    def _health(self) -> OwnPage | Trouble:
         if self._server.is_serving or self._server.state is State.SLEEPING:
             return _page({"status": "ok"})
         return self.why_down() if self._server.state is State.FAILED else _LOADING
 
-    def _ready(self) -> Page:
+    def _ready(self) -> OwnPage:
         """A sleeping server counts: it answers whoever asks it."""
         state = self._server.state
         is_ready = self._server.is_serving or state is State.SLEEPING
         return _page({"state": state.value, "why": self._server.why}, 200 if is_ready else 503)
 
-    def _load(self) -> Page:
+    def _load(self) -> OwnPage:
         """Also what keeps a model loaded that nobody asks at the moment."""
         self._touch()
         if self._server.state is State.SLEEPING:
@@ -148,7 +152,7 @@ class OwnEndpoints:
         return answer.body if answer.outcome == "ok" else None
 
 
-def _page(document: dict[str, Any], status: int = 200) -> Page:
+def _page(document: dict[str, Any], status: int = 200) -> OwnPage:
     return status, JSON, json.dumps(document).encode()
 
 

@@ -18,15 +18,15 @@ from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming
 from .api.routes import Trouble
-from .auth.guard import Visit
+from .auth.guard import RequestContext
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
-from .http_heads import Answer, Head
-from .relay.client_connection import Client
+from .http_heads import Head, ResponseHead
+from .relay.client_connection import ClientConnection
 from .relay.delivery import Delivery
-from .relay.upstream import Pool, Upstream
+from .relay.upstream import ConnectionPool, Upstream
 from .scheduler import Ticket
-from .telemetry.activity import Request, Result
-from .telemetry.usage import Told, told
+from .telemetry.activity import RequestRecord, RequestResult
+from .telemetry.usage import Usage, usage_of
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class House(Protocol):
     def settings(self) -> Settings: ...
 
     @property
-    def pool(self) -> Pool: ...
+    def pool(self) -> ConnectionPool: ...
 
     def arrive(self, exchange: Exchange) -> None:
         """Let it go, or have it wait."""
@@ -79,9 +79,11 @@ class House(Protocol):
 class Exchange:
     """One request and its answer.  ``result`` is "" while it is under way."""
 
-    def __init__(self, house: House, client: Client, visit: Visit, wish: Wish, ticket: Ticket) -> None:
+    def __init__(
+        self, house: House, client: ClientConnection, visit: RequestContext, wish: Wish, ticket: Ticket
+    ) -> None:
         self.visit, self.wish, self.ticket = visit, wish, ticket
-        self.result: Result | Literal[""] = ""
+        self.result: RequestResult | Literal[""] = ""
         self.status: int | None = None
         self.is_stream = False  # the answer
         self.note = ""
@@ -96,7 +98,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._life = ExchangeLife()
         self._upstream: Upstream | None = None  # connected or about to be
-        self._failure: tuple[Trouble, Result] | None = None
+        self._failure: tuple[Trouble, RequestResult] | None = None
 
     @property
     def was_replayed(self) -> bool:
@@ -170,7 +172,7 @@ class Exchange:
     def unreachable(self, why: str) -> None:
         self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._house.why_lost()}")
 
-    def begin(self, answer: Answer, *, more: bool) -> None:
+    def begin(self, answer: ResponseHead, *, more: bool) -> None:
         self.status = answer.status
         self.first_byte_at = self._loop.time()
         self.is_stream = answer.is_stream
@@ -213,7 +215,7 @@ class Exchange:
         """Its server is being taken away."""
         self._lose(ExchangeEvent.LOST, why)
 
-    def fail(self, trouble: Trouble, result: Result = "failed") -> None:
+    def fail(self, trouble: Trouble, result: RequestResult = "failed") -> None:
         """It cannot be answered, or not to its end."""
         self._failure = trouble, result
         self._happened(ExchangeEvent.FAILED)
@@ -253,9 +255,9 @@ class Exchange:
             self._upstream.resume()
 
 
-def refused(head: Head, visit: Visit, trouble: Trouble, model: str = "") -> Request:
+def refused(head: Head, visit: RequestContext, trouble: Trouble, model: str = "") -> RequestRecord:
     """One that was turned away before anything was done for it."""
-    return Request(
+    return RequestRecord(
         at=time.time(),
         caller=visit.caller.name,
         method=head.method,
@@ -270,13 +272,13 @@ def refused(head: Head, visit: Visit, trouble: Trouble, model: str = "") -> Requ
     )
 
 
-def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> Request:
+def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRecord:
     """``now`` is the loop's time, in which the exchange counts; ``plan`` is the one that is active."""
     ticket, wish, route = exchange.ticket, exchange.wish, exchange.visit.route
     went, first = exchange.went_at, exchange.first_byte_at
-    counted = told(b"".join(exchange.tail), exchange.opening) if route.generates else Told()
+    counted = usage_of(b"".join(exchange.tail), exchange.opening) if route.generates else Usage()
     seconds = now - ticket.arrived
-    return Request(
+    return RequestRecord(
         at=time.time() - seconds,
         caller=exchange.visit.caller.name,
         method=wish.head.method,

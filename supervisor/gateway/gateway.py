@@ -17,17 +17,17 @@ from ..server.lifecycle_table import State
 from .api import body as parameters
 from .api.body import text_of, top_level
 from .api.routes import Trouble, model_of
-from .auth.guard import Visit, judge
+from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend
-from .endpoints import OwnEndpoints, no_model, progress
+from .endpoints import Endpoints, no_model, progress
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
-from .listener import Entrance
-from .relay.client_connection import RETRY_SECONDS, Client, Lobby
-from .relay.upstream import Pool
-from .scheduler import Action, Admission, Go, Phase, Refuse, Situation, Switch, Ticket, Wake
-from .telemetry.activity import Activity, Request
+from .listener import Listener
+from .relay.client_connection import RETRY_SECONDS, ClientConnection, Lobby
+from .relay.upstream import ConnectionPool
+from .scheduler import Action, Go, Refuse, Scheduler, ServerPhase, Situation, Switch, Ticket, Wake
+from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 1.0  # for the last bytes to go out
 PATIENCE_SECONDS = 2.0  # before a stream that waits is told so
-_PHASES: dict[State, Phase] = {
+_PHASES: dict[State, ServerPhase] = {
     State.READY: "serving",
     State.DEGRADED: "serving",
     State.SLEEPING: "asleep",
@@ -52,22 +52,22 @@ class Gateway:
     def __init__(self, server: Backend, keyring: Keyring, switch: Callable[[str], None]) -> None:
         self.activity = Activity()
         self.figures = RequestFigures()
-        self.pool = Pool()
+        self.pool = ConnectionPool()
         self.keyring = keyring
         self._server = server
         self._switch = switch
         self._loop = asyncio.get_running_loop()
-        self._admission = Admission(Settings())
+        self._admission = Scheduler(Settings())
         self._exchanges: dict[Ticket, Exchange] = {}
         self._lobby = Lobby(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._own = OwnEndpoints(server, self.figures, self.counts, self.touch)
-        self._entrance = Entrance(keyring, self._connection)
+        self._own = Endpoints(server, self.figures, self.counts, self.touch)
+        self._entrance = Listener(keyring, self._connection)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._last_use = self._loop.time()
         self._is_ending = False
-        self._phase: Phase = "coming"
+        self._phase: ServerPhase = "coming"
         self._serving_since = 0.0
 
     # --- the address
@@ -91,8 +91,8 @@ class Gateway:
         """No new connections; those that are there go on."""
         self._entrance.close()
 
-    def _connection(self) -> Client:
-        return Client(self, self._lobby, self._loop)
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self, self._lobby, self._loop)
 
     def begin_to_end(self) -> None:
         """The daemon is being stopped: nobody is let in any more, and who waits is told."""
@@ -170,14 +170,16 @@ class Gateway:
 
     # --- requests
 
-    def greet(self, head: Head) -> Visit:
+    def greet(self, head: Head) -> RequestContext:
         at = self._entrance
         visit = judge(head, at.prefix, at.rules, self.keyring)
         if visit.trouble is not None:
             self._note(refused(head, visit, visit.trouble))
         return visit
 
-    def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Exchange | None:
+    def receive(
+        self, client: ClientConnection, head: Head, body: bytes, visit: RequestContext
+    ) -> Exchange | None:
         if visit.is_preflight:
             client.reply((204, b"", b""))
             return None
@@ -207,7 +209,7 @@ class Gateway:
         """Without switching on request, whoever asks for another profile gets the active one."""
         return profile if profile and self.settings.switch_on_request else ""
 
-    async def _answer_ourselves(self, client: Client, head: Head, visit: Visit) -> None:
+    async def _answer_ourselves(self, client: ClientConnection, head: Head, visit: RequestContext) -> None:
         assert visit.route.handler is not None
         at = self._entrance
         model = model_of(head.path, at.prefix)
@@ -337,7 +339,7 @@ class Gateway:
 
     # --- the books
 
-    def _note(self, request: Request) -> None:
+    def _note(self, request: RequestRecord) -> None:
         self.activity.add(request)
         self.figures.count(request)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import httptools
 
-from ..server.probe import Target
+from ..server.probe_target import ProbeTarget
 
 HEAD_END = b"\r\n\r\n"
 _LONGEST_LENGTH = 18  # digits; 2**63 has 19
@@ -156,7 +156,7 @@ def _length(headers: dict[bytes, bytes], version: str) -> int | None:
     return int(length)
 
 
-def upstream_head(head: Head, *, length: int, target: Target) -> bytes:
+def upstream_head(head: Head, *, length: int, target: ProbeTarget) -> bytes:
     """The same request in our words: for llama-server, whose own key replaces the client's."""
     named = {word.strip().lower() for word in (head.get(b"connection") or b"").split(b",")}
     lines = [b"%s %s HTTP/1.1" % (head.method.encode("ascii"), head.target)]
@@ -179,11 +179,11 @@ _OURS_OF_ANSWERS = frozenset(
 _CORS = b"access-control-"  # which pages may read an answer is the door's to say (see `cors`)
 
 
-class BadAnswer(Exception):
+class BadResponse(Exception):
     """What came is no answer to the request that was sent."""
 
 
-class Answer:
+class ResponseHead:
     """
     ``left`` counts down the bytes of a body of known length; ``in_chunk``: the last byte was within a chunk,
     so that nothing more can be said to the client within the framing.
@@ -241,19 +241,19 @@ class Answer:
             case "length":
                 self.left -= len(data)
                 if self.left < 0:
-                    raise BadAnswer("more came than the answer's content-length says")
+                    raise BadResponse("more came than the answer's content-length says")
                 self.ended = self.left == 0
             case "none":
-                raise BadAnswer("something came after the end of the answer")
+                raise BadResponse("something came after the end of the answer")
         return data
 
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            raise BadAnswer(f"not HTTP: {error}") from None
+            raise BadResponse(f"not HTTP: {error}") from None
         if self._begun > 1:
-            raise BadAnswer("something came after the end of the answer")
+            raise BadResponse("something came after the end of the answer")
 
     # --- what llhttp calls back with
 
@@ -307,7 +307,7 @@ class Answer:
         return b"\r\n".join(lines) + HEAD_END
 
 
-class UnwrappedAnswer(Answer):
+class UnwrappedResponse(ResponseHead):
     """For clients of HTTP/1.0, who know no chunks: taken off, and the connection's end is the body's."""
 
     __slots__ = ("_pieces",)

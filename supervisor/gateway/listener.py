@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import ssl
 
 
-class Entrance:
+class Listener:
     """
     A gateway's; after `open` there are ``listen``, ``rules``, ``names`` and ``offers``.  ``connection`` makes
     the protocol of a connection, ``prefix`` is the active llama-server's ``--api-prefix``.

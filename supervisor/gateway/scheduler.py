@@ -19,7 +19,7 @@ from typing import Literal
 
 from ..profile.definition import GatewaySettings
 
-Phase = Literal["serving", "coming", "asleep", "down", "ending"]
+ServerPhase = Literal["serving", "coming", "asleep", "down", "ending"]
 Reason = Literal["full", "late", "down", "ending", "asleep", "switch"]
 
 
@@ -30,7 +30,7 @@ class Situation:
     ``launch`` numbers what serves or sleeps: no two sleeps have the same one.
     """
 
-    phase: Phase
+    phase: ServerPhase
     profile: str = ""
     launch: int = 0
     since: float = 0.0
@@ -39,7 +39,7 @@ class Situation:
 @dataclass(slots=True, eq=False)
 class Ticket:
     """
-    One request's place; ``profile`` "" is whichever is active, and ``number`` is given by `Admission`.
+    One request's place; ``profile`` "" is whichever is active, and ``number`` is given by `Scheduler`.
 
     ``lost_launch`` failed it: it goes there again only after ``not_before``, if that one is alive after all.
     """
@@ -83,7 +83,7 @@ class Switch:
 Action = Go | Refuse | Wake | Switch
 
 
-class Admission:
+class Scheduler:
     """
     The one queue of a gateway, in the order of arrival.  Every method gives what is to be done now, in order.
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from ..tool import Outcome, run_tool
+from ..tool import ToolResult, run_tool
 from .hardware import Os
 
 TIMEOUT_SECONDS = 5.0  # of each program that is asked
@@ -21,7 +21,7 @@ class Machine(Protocol):
     @property
     def os(self) -> Os: ...
 
-    def run(self, *command: str) -> Outcome | None:
+    def run(self, *command: str) -> ToolResult | None:
         """None where there is no such program; ``returncode`` None where it did not end within 5 s."""
 
     def read(self, path: str) -> str | None:
@@ -45,7 +45,7 @@ class ThisMachine:
         systems: dict[str, Os] = {"win32": "windows", "darwin": "macos"}
         return systems.get(sys.platform, "linux")
 
-    def run(self, *command: str) -> Outcome | None:
+    def run(self, *command: str) -> ToolResult | None:
         program = shutil.which(command[0])
         if program is None:
             return None

@@ -41,14 +41,14 @@ def _record(fields: dict[str, Any]) -> Record:
 _MOST = 100  # the oldest goes first; a digest covers model, build and options
 
 
-def known(file: Path) -> dict[str, str]:
+def adjusted_plans(file: Path) -> dict[str, str]:
     """What was changed, by the digest of the plan; empty where nothing can be read."""
     return _json(file).known()
 
 
-def remember(file: Path, digest: str, words: str) -> None:
+def remember_adjusted(file: Path, digest: str, words: str) -> None:
     """Raises SupervisorError where it cannot be written."""
-    if known(file).get(digest) != words:
+    if adjusted_plans(file).get(digest) != words:
         _json(file).update(lambda kept: dict(list({**kept, digest: words}.items())[-_MOST:]))
 
 

@@ -25,7 +25,7 @@ Waiting = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ComparisonVerdict:
     """
     ``worse`` is why the old plan runs again, empty where the new one stays.
 
@@ -41,7 +41,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class Comparison:
     """``waiting`` shows a wait whose end is not known."""
 
     paths: Paths
@@ -49,7 +49,7 @@ class Contest:
     waiting: Waiting
     held: int = 0  # the id of our hold of the server
 
-    def between(self, new: LaunchPlan, old: LaunchPlan) -> Verdict:
+    def between(self, new: LaunchPlan, old: LaunchPlan) -> ComparisonVerdict:
         """
         Run the new plan in place of the old one, and judge it.
 
@@ -59,20 +59,20 @@ class Contest:
         with client.hold(self.paths, "engine update", why) as held:
             return replace(self, held=held).judged(new, old)
 
-    def judged(self, new: LaunchPlan, old: LaunchPlan) -> Verdict:
+    def judged(self, new: LaunchPlan, old: LaunchPlan) -> ComparisonVerdict:
         """The same, while the server is held."""
         was_ready = client.ask(self.paths, {"op": "status"})["status"]["server"]["state"] == "ready"
         before = self._measured(old)
         try:
             answer = self.run(new)
             if reason := rolled_back(answer):
-                return Verdict(reason, log=log_of(answer))
+                return ComparisonVerdict(reason, log=log_of(answer))
             outcome = answer["outcome"]
             if outcome["result"] == "degraded" and was_ready:
-                return self._back_to(old, Verdict(str(outcome["why"]).rstrip(".")))
-            return Verdict() if before is None else self._compared(new, old, before)
+                return self._back_to(old, ComparisonVerdict(str(outcome["why"]).rstrip(".")))
+            return ComparisonVerdict() if before is None else self._compared(new, old, before)
         except Superseded as error:
-            return Verdict(withdrawn=str(error).rstrip("."))
+            return ComparisonVerdict(withdrawn=str(error).rstrip("."))
         except KeyboardInterrupt:
             self.progress.step(f"interrupted, so {old.build} is started again")
             self.run(old)
@@ -93,7 +93,7 @@ class Contest:
             raise SupervisorError("The server was stopped meanwhile.", hint="goss-supervisor status")
         return answer
 
-    def _compared(self, new: LaunchPlan, old: LaunchPlan, before: Speed) -> Verdict:
+    def _compared(self, new: LaunchPlan, old: LaunchPlan, before: Speed) -> ComparisonVerdict:
         """A bad figure is measured twice before it counts, and the old build once more after it."""
         try:
             after = self._measure(new, before.load)
@@ -102,11 +102,11 @@ class Contest:
                 after = speed.best(after, self._measure(new, before.load))
         except NetworkError as error:
             reason = f"it fails at the measurement that {old.build} took: {str(error).rstrip('.')}"
-            return self._back_to(old, Verdict(reason))
+            return self._back_to(old, ComparisonVerdict(reason))
         said = speed.comparison(after, before, old.build)
         if not speed.is_slower(after, before):
-            return Verdict(figures=said)
-        verdict = self._back_to(old, Verdict(said))
+            return ComparisonVerdict(figures=said)
+        verdict = self._back_to(old, ComparisonVerdict(said))
         return verdict if self._is_still_ahead(old, before, after) else replace(verdict, proved=False)
 
     def _is_still_ahead(self, old: LaunchPlan, before: Speed, after: Speed) -> bool:
@@ -116,7 +116,7 @@ class Contest:
         except NetworkError:
             return True
 
-    def _back_to(self, old: LaunchPlan, verdict: Verdict) -> Verdict:
+    def _back_to(self, old: LaunchPlan, verdict: ComparisonVerdict) -> ComparisonVerdict:
         self.progress.step(f"back to {old.build}: {verdict.worse}")
         if reason := rolled_back(self.run(old)):
             raise StartFailed(f"{old.build} did not come back, so the new one goes on: {reason}")

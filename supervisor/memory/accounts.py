@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .memory_settings import Settings
 
 
-Source = Literal["formula", "engine", "measured"]
+FigureSource = Literal["formula", "engine", "measured"]
 RAM = "RAM"
 """The name of that pool."""
 
@@ -43,7 +43,7 @@ class Figure:
     """A number of bytes, and who says so."""
 
     bytes: int
-    source: Source = "formula"
+    source: FigureSource = "formula"
 
 
 @dataclass(frozen=True, slots=True)

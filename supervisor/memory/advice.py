@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from .accounts import RAM, Ledger
 from .memory_settings import Settings
-from .verdict import Changes, Guardrails, Judgement, Verdict, Weigh, judge, place_of, size
+from .verdict import Changes, Guardrails, MemoryVerdict, PoolJudgement, Weigh, judge, place_of, size
 
 _MIB = 1024**2
 _LEAST_CONTEXT_TOKENS = 4096  # as llama.cpp's own --fit-ctx: below that nobody is helped
@@ -50,7 +50,7 @@ def advise(weigh: Weigh, guardrails: Guardrails, layers: int) -> tuple[Advice, .
     return tuple(sorted(found, key=lambda tried: tried.pages))
 
 
-def in_words(verdict: Verdict, advices: Sequence[Advice]) -> str:
+def in_words(verdict: MemoryVerdict, advices: Sequence[Advice]) -> str:
     """What does not fit and what helps, in one sentence: ``needs …: `n-cpu-moe: 30` needs …; or …``."""
     lack = "; ".join(each.text for each in verdict.short)
     if not lack:
@@ -112,7 +112,7 @@ def _merged(changes: Iterable[Changes]) -> Changes:
     return {name: value for each in changes for name, value in each.items()}
 
 
-def _needs(judgement: Judgement) -> str:
+def _needs(judgement: PoolJudgement) -> str:
     return f"{size(judgement.needed_bytes)} {place_of(judgement.pool)}"
 
 
@@ -120,7 +120,7 @@ def _yaml(value: OptionValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _kinds(ledger: Ledger, verdict: Verdict, layers: int) -> Iterator[Iterable[Changes]]:
+def _kinds(ledger: Ledger, verdict: MemoryVerdict, layers: int) -> Iterator[Iterable[Changes]]:
     """
     What can be changed, by what it costs in speed, each from the mildest to the most that it can give.
 

@@ -156,7 +156,7 @@ def key_of(files: Sequence[Path], build: Build, settings: Settings) -> str | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class FigureHistory:
     """One file of JSON, ``figures.json`` of the state folder: the newest last, the oldest are dropped."""
 
     file: Path

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..engine.build import Build
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from ..options.render import render
 from ..tool import run_engine
-from .engine_figures import EngineFigures, Figures, key_of, read_table
+from .engine_figures import EngineFigures, FigureHistory, key_of, read_table
 from .memory_settings import Settings
 
 TIMEOUT_SECONDS = 20.0
@@ -25,7 +25,7 @@ _PRINT = ("-lv", "4")  # the table, with a row for each buffer
 
 
 def told_about(
-    files: Sequence[Path], build: Build, settings: Settings, figures: Figures, *, may_ask: bool = True
+    files: Sequence[Path], build: Build, settings: Settings, figures: FigureHistory, *, may_ask: bool = True
 ) -> tuple[EngineFigures, ...]:
     """
     All that this build has told about this launch of a model here, the surest last; asked for once.

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from ..engine.build import Build
 from ..hardware.hardware import Hardware
 from ..model.metadata import Model
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, Ledger
 from .advice import Advice, advise, in_words
@@ -22,7 +22,7 @@ from .engine_figures import EngineFigures
 from .ledger import account
 from .memory_settings import Settings, settings_of
 from .placement import WantedPlacement, propose
-from .verdict import Changes, Verdict, given_back, judge, pools_of
+from .verdict import Changes, MemoryVerdict, given_back, judge, pools_of
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 _BESIDE_THE_ENGINE = ("repack", "cache-ram")  # do not switch its --fit off, which counts neither
@@ -39,7 +39,7 @@ class Fitted:
     """
 
     ledger: Ledger
-    verdict: Verdict
+    verdict: MemoryVerdict
     advices: tuple[Advice, ...] = ()
     changes: Mapping[str, OptionValue] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()

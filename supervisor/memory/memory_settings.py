@@ -14,7 +14,8 @@ from typing import Literal
 
 from ..model.header import KINDS, TensorKind
 from ..model.metadata import Model
-from ..options.option_values import OptionValue, words_of
+from ..options.option_types import OptionValue
+from ..options.option_values import words_of
 
 _MIB = 1024**2
 _CELLS = 256  # n_ctx and n_ctx_seq are rounded up to it: llama_context

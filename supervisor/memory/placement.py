@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from .accounts import RAM, Pool
-from .verdict import Changes, Guardrails, Verdict, Weigh, judge, place_of, size
+from .verdict import Changes, Guardrails, MemoryVerdict, Weigh, judge, place_of, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Proposal:
 
     changes: Mapping[str, OptionValue]
     reasons: tuple[str, ...]
-    verdict: Verdict
+    verdict: MemoryVerdict
 
 
 def propose(wanted: WantedPlacement, weigh: Weigh, guardrails: Guardrails) -> Proposal:
@@ -124,7 +124,7 @@ def _savings(search: Search, found: FoundPlacement, changes: Mapping[str, Option
         yield "weights are not rearranged for the CPU (repack), so that they need not stay in memory"
 
 
-def _left(verdict: Verdict) -> Iterator[str]:
+def _left(verdict: MemoryVerdict) -> Iterator[str]:
     for each in verdict.judgements:
         left = (each.pool.free_bytes or 0) - each.needed_bytes
         yield f"{size(left)} stay free {place_of(each.pool)}" if left > 0 else each.text
@@ -162,7 +162,7 @@ class FoundPlacement:
     context_tokens: int
     rung: Rung
     savings: Changes
-    verdict: Verdict
+    verdict: MemoryVerdict
 
     @property
     def is_read_once(self) -> bool:

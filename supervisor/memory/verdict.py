@@ -14,7 +14,7 @@ from typing import Literal
 from ..engine.build import family
 from ..engine.suitability import DEVICES
 from ..hardware.hardware import Gpu, Hardware
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from .accounts import RAM, Account, Ledger, Pool
 
 Guardrails = Literal["off", "relaxed", "balanced", "strict"]
@@ -24,7 +24,7 @@ and the desktop.  strict: the same, and no part of the model may have to be read
 """
 
 _MIB, _GIB = 1024**2, 1024**3
-_WORST_FIRST: tuple[Status, ...] = ("does not fit", "unknown", "tight", "fits")
+_WORST_FIRST: tuple[FitStatus, ...] = ("does not fit", "unknown", "tight", "fits")
 
 
 def reserve_bytes(pool: Pool) -> int:
@@ -66,7 +66,7 @@ def _of_a_card(pool: Pool) -> int:
     return 512 * _MIB if taken is not None and taken < 512 * _MIB else 1024 * _MIB
 
 
-Status = Literal["fits", "tight", "does not fit", "unknown"]
+FitStatus = Literal["fits", "tight", "does not fit", "unknown"]
 
 Changes = Mapping[str, OptionValue]
 """Options by canonical name, to be set over those of a profile."""
@@ -76,7 +76,7 @@ Weigh = Callable[[Changes], Ledger]
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PoolJudgement:
     """
     About one memory.  Where GPUs share the RAM, ``needed_bytes`` of the RAM holds theirs too.
 
@@ -86,7 +86,7 @@ class Judgement:
     """
 
     pool: Pool
-    status: Status
+    status: FitStatus
     needed_bytes: int
     reserve_bytes: int
     paged_bytes: int
@@ -94,14 +94,14 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class MemoryVerdict:
     """``judgements`` are in the order of the ledger's accounts; ``status`` is the worst of them."""
 
     guardrails: Guardrails
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[PoolJudgement, ...]
 
     @property
-    def status(self) -> Status:
+    def status(self) -> FitStatus:
         found = {judgement.status for judgement in self.judgements}
         return next((status for status in _WORST_FIRST if status in found), "fits")
 
@@ -119,17 +119,17 @@ class Verdict:
         return sum(judgement.paged_bytes for judgement in self.judgements)
 
     @property
-    def short(self) -> tuple[Judgement, ...]:
+    def short(self) -> tuple[PoolJudgement, ...]:
         """Those that do not fit."""
         return tuple(each for each in self.judgements if each.status == "does not fit")
 
 
-def judge(ledger: Ledger, guardrails: Guardrails) -> Verdict:
+def judge(ledger: Ledger, guardrails: Guardrails) -> MemoryVerdict:
     """Every memory by itself, and the RAM together with all GPUs that share it."""
-    return Verdict(guardrails, tuple(_judge(each, ledger, guardrails) for each in ledger.accounts))
+    return MemoryVerdict(guardrails, tuple(_judge(each, ledger, guardrails) for each in ledger.accounts))
 
 
-def _judge(account: Account, ledger: Ledger, guardrails: Guardrails) -> Judgement:
+def _judge(account: Account, ledger: Ledger, guardrails: Guardrails) -> PoolJudgement:
     """
     A driver drops nothing of what a GPU holds (Metal wires what it maps, too), so all of that is pinned, in
     the RAM as well where the GPU shares it.
@@ -140,7 +140,7 @@ def _judge(account: Account, ledger: Ledger, guardrails: Guardrails) -> Judgemen
         needed, pinned = needed + shared, account.anonymous_bytes + shared
     status, paged = _status(pool, needed, pinned, guardrails)
     text = _text(pool, status, needed, pinned, guardrails)
-    return Judgement(pool, status, needed, reserve_bytes(pool), paged, text)
+    return PoolJudgement(pool, status, needed, reserve_bytes(pool), paged, text)
 
 
 def _from_ram(account: Account) -> int:
@@ -148,7 +148,7 @@ def _from_ram(account: Account) -> int:
     return max(0, account.needed_bytes - account.pool.own_bytes)
 
 
-def _status(pool: Pool, needed: int, pinned: int, guardrails: Guardrails) -> tuple[Status, int]:
+def _status(pool: Pool, needed: int, pinned: int, guardrails: Guardrails) -> tuple[FitStatus, int]:
     """The status, and the bytes that are paged."""
     if needed == 0:
         return "fits", 0
@@ -163,7 +163,7 @@ def _status(pool: Pool, needed: int, pinned: int, guardrails: Guardrails) -> tup
     return "does not fit", 0
 
 
-def _text(pool: Pool, status: Status, needed: int, pinned: int, guardrails: Guardrails) -> str:
+def _text(pool: Pool, status: FitStatus, needed: int, pinned: int, guardrails: Guardrails) -> str:
     """One sentence, without its full stop, so that advice can follow."""
     if needed == 0:
         return f"nothing is put {place_of(pool)}"
@@ -179,7 +179,7 @@ def _text(pool: Pool, status: Status, needed: int, pinned: int, guardrails: Guar
     return said + _lack(pool, status, needed, pinned, guardrails)
 
 
-def _lack(pool: Pool, status: Status, needed: int, pinned: int, guardrails: Guardrails) -> str:
+def _lack(pool: Pool, status: FitStatus, needed: int, pinned: int, guardrails: Guardrails) -> str:
     free, kept = pool.free_bytes or 0, kept_bytes(pool, guardrails)
     reserved = f", {size(kept)} of which are left to the system and the desktop"
     left = reserved if kept and needed > free - kept else ""

@@ -24,7 +24,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import SupervisorError
-from .gguf import Tensor, TensorType, Value, write_gguf
+from .gguf import GGUFValue, Tensor, TensorType
+from .gguf_writer import write_gguf
 
 NORMAL, CONTROL, UNUSED = 1, 3, 5  # llama.cpp's token types
 
@@ -95,9 +96,9 @@ class Shape:
     feed_forward: int
 
 
-def model_values(shape: Shape, name: str) -> dict[str, Value]:
+def model_values(shape: Shape, name: str) -> dict[str, GGUFValue]:
     """The keys that say what the tensors mean."""
-    own: Mapping[str, Value] = {
+    own: Mapping[str, GGUFValue] = {
         "block_count": shape.layers, "context_length": CONTEXT_TOKENS, "embedding_length": shape.embedding,
         "feed_forward_length": shape.feed_forward, "expert_feed_forward_length": shape.feed_forward,
         "attention.head_count": shape.heads, "attention.head_count_kv": shape.heads_kv,
@@ -116,7 +117,7 @@ def model_values(shape: Shape, name: str) -> dict[str, Value]:
     }
 
 
-def tokenizer_values(tokens: list[str], types: list[int], merges: list[str]) -> dict[str, Value]:
+def tokenizer_values(tokens: list[str], types: list[int], merges: list[str]) -> dict[str, GGUFValue]:
     """The keys of a vocabulary, whose special tokens are those of harmony."""
     return {
         "tokenizer.ggml.model": "gpt2",
@@ -296,7 +297,7 @@ def _one_hot(rows: Iterable[int], weight: float) -> bytes:
     return bytes(matrix)
 
 
-def _values(tokens: list[str]) -> dict[str, Value]:
+def _values(tokens: list[str]) -> dict[str, GGUFValue]:
     merges = [f"{_ROLE[:length]} {_ROLE[length]}" for length in range(1, len(_ROLE))]
     return {
         **model_values(_SHAPE, "goss-supervisor demo"),

@@ -66,7 +66,7 @@ class BrokenHeader(Exception):
     """What the file is instead of a model, as the end of the sentence "It is …"."""
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """One file that can be read at any place: on a disk here, or at a web server."""
 
     @property
@@ -77,7 +77,7 @@ class Source(Protocol):
         ...
 
 
-Scalar = bool | int | float | str
+HeaderScalar = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Array:
     count: int
 
 
-Value = Scalar | tuple[Scalar, ...] | Array
+HeaderValue = HeaderScalar | tuple[HeaderScalar, ...] | Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +111,14 @@ class Header:
     """One file's; ``end`` is the place behind the last tensor's last byte, as far as sizes are known."""
 
     version: int
-    values: Mapping[str, Value]
+    values: Mapping[str, HeaderValue]
     tensors: tuple[TensorInfo, ...]
     data_offset: int
     alignment: int
     end: int
 
 
-def read_header(source: Source) -> Header:
+def read_header(source: ByteSource) -> Header:
     """
     Read the header, a window at a time; of the tensors' data only that the file is long enough for it.
 
@@ -162,15 +162,15 @@ def _begin(cursor: Cursor, size_bytes: int) -> tuple[int, int, int]:
     return version, tensors, values
 
 
-def _alignment(value: Value) -> int:
+def _alignment(value: HeaderValue) -> int:
     if not isinstance(value, int) or value <= 0 or value & (value - 1):
         raise BrokenHeader("a damaged GGUF: its alignment is no power of 2")
     return value
 
 
-def _read_values(cursor: Cursor, count: int) -> dict[str, Value]:
+def _read_values(cursor: Cursor, count: int) -> dict[str, HeaderValue]:
     """By key."""
-    values: dict[str, Value] = {}
+    values: dict[str, HeaderValue] = {}
     kept_bytes = 0
     for _ in range(count):
         key = cursor.name(_MOST_KEY_BYTES)
@@ -184,12 +184,12 @@ def _read_values(cursor: Cursor, count: int) -> dict[str, Value]:
     return values
 
 
-def _value(cursor: Cursor, kind: int, *, keep: bool) -> Value:
+def _value(cursor: Cursor, kind: int, *, keep: bool) -> HeaderValue:
     if kind == ValueType.STRING:
         return _text(cursor, keep=keep)
     if kind == ValueType.ARRAY:
         return _array(cursor, keep=keep)
-    number: Scalar = cursor.unpack(_number(kind))[0]
+    number: HeaderScalar = cursor.unpack(_number(kind))[0]
     return number
 
 
@@ -207,7 +207,7 @@ def _text(cursor: Cursor, *, keep: bool) -> str | Array:
     return Array(ValueType.STRING, 1)
 
 
-def _array(cursor: Cursor, *, keep: bool) -> tuple[Scalar, ...] | Array:
+def _array(cursor: Cursor, *, keep: bool) -> tuple[HeaderScalar, ...] | Array:
     kind, count = cursor.unpack(_ARRAY)
     if kind == ValueType.STRING:
         cursor.skip_strings(count)
@@ -266,7 +266,7 @@ class Cursor:
 
     __slots__ = ("_at", "_source", "_start", "_window")
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._start = 0  # of the window in the file
         self._at = 0  # in the window, or behind it

@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from ..download.network import (
     PATIENT,
     Page,
-    Patience,
+    RetryPolicy,
     Unreachable,
     again_at,
     demand_token,
@@ -53,7 +53,7 @@ class Hub:
 
     endpoint: str = ENDPOINT
     token: str = field(default="", repr=False)
-    patience: Patience = PATIENT
+    patience: RetryPolicy = PATIENT
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:

@@ -186,7 +186,7 @@ def _tidy(model: LocalModel) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class VerifiedFile:
     """One file: what it has, and what it should have."""
 
     path: Path
@@ -198,7 +198,7 @@ class Checked:
         return self.sha256 == self.expected
 
 
-def verify(model: LocalModel, hub: Callable[[], Hub], progress: Progress) -> tuple[Checked, ...]:
+def verify(model: LocalModel, hub: Callable[[], Hub], progress: Progress) -> tuple[VerifiedFile, ...]:
     """
     Every file read and compared; the hub is asked only where no digest was kept.
 
@@ -211,7 +211,7 @@ def verify(model: LocalModel, hub: Callable[[], Hub], progress: Progress) -> tup
     expected: Mapping[Path, str] = {part: known_digest(part) for part in model.parts}
     if not all(expected.values()):
         expected = _asked(model, hub)
-    return tuple(Checked(part, _read(part, progress), expected[part]) for part in model.parts)
+    return tuple(VerifiedFile(part, _read(part, progress), expected[part]) for part in model.parts)
 
 
 def _read(part: Path, progress: Progress) -> str:

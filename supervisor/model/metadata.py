@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import VerificationFailed
-from .header import Array, Header, TensorInfo, Value
+from .header import Array, Header, HeaderValue, TensorInfo
 
 _HINT = "Download all parts again, from one place."
 _SAME = ("split.count", "split.tensors.count", "general.architecture")  # where a part has it
@@ -32,7 +32,7 @@ class Model:
     """
 
     architecture: str
-    values: Mapping[str, Value]
+    values: Mapping[str, HeaderValue]
     tensors: tuple[TensorInfo, ...]
     parts: tuple[Part, ...]
 
@@ -121,7 +121,7 @@ class Model:
         return length
 
 
-def _integer(value: Value | None) -> int | None:
+def _integer(value: HeaderValue | None) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -162,7 +162,7 @@ def _refuse_other_place(part: Part, header: Header, number: int) -> None:
         )
 
 
-def _refuse_stranger(part: Part, values: Mapping[str, Value], due: Mapping[str, Value]) -> None:
+def _refuse_stranger(part: Part, values: Mapping[str, HeaderValue], due: Mapping[str, HeaderValue]) -> None:
     for key in _SAME:
         if key in values and values[key] != due.get(key):
             raise VerificationFailed(

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from ..errors import NotFound, PermissionDenied, SupervisorError, VerificationFailed
 from ..files import SHARED, replace_file
 from .gguf import ValueType
-from .header import KINDS, Array, BrokenHeader, Header, TensorInfo, TensorKind, Value, read_header
+from .header import KINDS, Array, BrokenHeader, Header, HeaderValue, TensorInfo, TensorKind, read_header
 from .locate import parts_of
 from .metadata import Model, Part, join, part_count
 
@@ -193,7 +193,7 @@ def _header_of(kept: Mapping[str, Any]) -> Header:
     return Header(**{**kept, "values": values, "tensors": tensors})
 
 
-def _value(kept: Any) -> Value:  # noqa: ANN401 - whatever JSON gives
+def _value(kept: Any) -> HeaderValue:  # noqa: ANN401 - whatever JSON gives
     if isinstance(kept, dict):
         return Array(ValueType(kept["kind"]), kept["count"])
     return tuple(kept) if isinstance(kept, list) else kept

@@ -74,12 +74,12 @@ def hub_model(repo: str, file: str | None, hub: Hub, cache: Path | None = None) 
     """
     files = choose(repo, hub.files(repo), file)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        headers = list(pool.map(lambda part: _header(hub, repo, part, cache), files))
+        headers = list(pool.map(lambda part: _remote_header(hub, repo, part, cache), files))
     parts = [Part(f"{repo}:{part.path}", part.size_bytes) for part in files]
     return join(list(zip(parts, headers, strict=True)))
 
 
-def _header(hub: Hub, repo: str, file: HubFile, folder: Path | None) -> Header:
+def _remote_header(hub: Hub, repo: str, file: HubFile, folder: Path | None) -> Header:
     """From the cache where the content is known by its digest; other content may change unseen."""
     source = RemoteSource(hub, repo, file)
     if folder is None or not file.sha256:

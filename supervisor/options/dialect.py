@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .help import Capabilities
-    from .option_values import OptionValue
+    from .option_types import OptionValue
 
 VALUE = "{}"  # stands for the value in ``says``
 ANY = None

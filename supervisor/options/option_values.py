@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from .option_types import OptionValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .help import HelpOption
-
-
-OptionValue = bool | int | float | str | tuple[str, ...]
-"""``True`` and ``False`` switch a flag on and off; a tuple is an option that is given several times."""
-
-
-@dataclass(frozen=True, slots=True)
-class OptionProblem:
-    """Something that a profile asks for and that cannot be; ``option`` is the key as the user wrote it."""
-
-    option: str
-    message: str
-    suggestion: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """A meaning that was rendered otherwise than it was written, and why."""
-
-    option: str
-    rendered: tuple[str, ...]
-    reason: str
-    source: str = ""
 
 
 _NUMERIC_HINTS = {"N", "PORT", "INDEX", "SEED", "SECONDS", "SIMILARITY", "P", "L", "<0|1>", "<0...100>"}

@@ -8,16 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from . import dialect
 from .meanings import SECRETS, Reading, canonical, nearest, understand
-from .option_values import (
-    BadOptionValue,
-    OptionKind,
-    OptionProblem,
-    OptionValue,
-    Translation,
-    option_kind,
-    read_value,
-    words_of,
-)
+from .option_types import OptionProblem, OptionValue, Translation
+from .option_values import BadOptionValue, OptionKind, option_kind, read_value, words_of
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"  # what editors make of - and --
 _SWITCH_WORDS = {"on", "off", "auto", "true", "false", "enabled", "disabled", "0", "1"}

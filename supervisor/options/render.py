@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING
 
 from . import dialect
 from .meanings import SECRETS, canonical, closest, describe, understand
-from .option_values import (
-    BadOptionValue,
-    OptionProblem,
-    OptionValue,
-    Translation,
-    check_fits,
-    read_value,
-    words_of,
-)
+from .option_types import OptionProblem, OptionValue, Translation
+from .option_values import BadOptionValue, check_fits, read_value, words_of
 
 if TYPE_CHECKING:
     from .help import Capabilities, HelpOption

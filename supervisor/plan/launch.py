@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..options.option_values import Translation
+from ..options.option_types import Translation
 from ..profile.definition import AutoUpdate, Effort, Health, Restart, Stop
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from ..errors import ConfigError, StartFailed
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from ..profile.definition import GatewaySettings, Profile
 from .launch import LaunchPlan
 

@@ -11,9 +11,9 @@ from ..engine.build import Build
 from ..errors import ConfigError
 from ..options.help import Capabilities
 from ..options.meanings import SECRETS
-from ..options.option_values import OptionProblem, OptionValue, Translation
+from ..options.option_types import OptionProblem, OptionValue, Translation
 from ..options.render import render
-from ..profile.definition import AutoUpdate, Listen, Profile
+from ..profile.definition import AutoUpdate, ListenSettings, Profile
 from .launch import LaunchPlan, Parameters
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
 
@@ -62,7 +62,7 @@ def make_plan(
         engine=build.reason,
         model=model.path,
         model_files=model.files,
-        digest=_digest(argv, {**env, **secrets}, build.digest, model.stamp),
+        digest=_key_digest(argv, {**env, **secrets}, build.digest, model.stamp),
         restart=profile.restart,
         health=profile.health,
         stop=profile.stop,
@@ -94,7 +94,7 @@ def _behind_gateway(profile: Profile, inside: str) -> Profile:
         profile,
         server={name: value for name, value in profile.server.items() if name not in GATEWAY_OPTIONS},
         env={name: value for name, value in profile.env.items() if name not in GATEWAY_VARIABLES},
-        listen=Listen(inside or "127.0.0.1", 0),
+        listen=ListenSettings(inside or "127.0.0.1", 0),
     )
 
 
@@ -133,7 +133,7 @@ def _explain(problem: OptionProblem, profile: Profile, build: Build) -> str:
     return f"{place}server.{problem.option}: {problem.message}{which}{nearest}"
 
 
-def _digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, model: str) -> str:
+def _key_digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, model: str) -> str:
     text = json.dumps([argv, sorted(env.items()), binary, model])
     return hashlib.sha256(text.encode()).hexdigest()
 

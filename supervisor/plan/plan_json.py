@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..decoding import Malformed, Rules, decode
+from ..decoding import FieldRules, Malformed, decode
 from ..errors import SupervisorError
 from .launch import LaunchPlan
 from .listen import Listen
@@ -64,7 +64,7 @@ def _are_variables(names: Mapping[str, str]) -> bool:
     return all(name and "=" not in name for name in names)
 
 
-_RULES: Rules = {
+_RULES: FieldRules = {
     "argv": (lambda argv: bool(argv and argv[0]), "a program and its arguments"),
     "env": (_are_variables, "names of variables, without `=`"),
     "secrets": (_are_variables, "names of variables, without `=`"),

@@ -11,7 +11,7 @@ from ..profile.matching import Fit, rank_stored
 from ..profile.store import ProfileStore
 
 
-def usual_profile(paths: Paths) -> Fit:
+def default_profile(paths: Paths) -> Fit:
     """The last one used, while it exists, else the one that fits best; with the reason.  Raises NotFound."""
     store = ProfileStore(paths.profiles)
     last = read_record(record_file(paths))

@@ -20,15 +20,15 @@ from pathlib import Path, PureWindowsPath
 from ..download.transfer import PartFile
 from ..engine.build import Build
 from ..engine.choose import acquire, find
-from ..engine.install_context import Means
+from ..engine.install_context import InstallContext
 from ..engine.survey import survey
 from ..errors import ConfigError, DoesNotFit, NetworkError, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home import client
 from ..home.places import adjusted_file, figures_file
-from ..home.records import known
-from ..memory.engine_figures import Figures, key_of
+from ..home.records import adjusted_plans
+from ..memory.engine_figures import FigureHistory, key_of
 from ..memory.fit_params import told_about
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import Fitted, Telling, fit, notes_of
@@ -133,12 +133,14 @@ def preview(
     return _preparation(profile, overrides, build, fitted, paths, listen=listen)
 
 
-def means_of(paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False) -> Means:
+def means_of(
+    paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False
+) -> InstallContext:
     """
     What engines are chosen and installed with; the hardware is looked at once, and only if it decides.  With
     ``waits`` a look soon after a boot waits for the drivers of GPUs.
     """
-    return Means(
+    return InstallContext(
         paths,
         progress,
         hardware=cache(lambda: hardware_of(paths, hardware, progress if waits else None)),
@@ -148,7 +150,7 @@ def means_of(paths: Paths, progress: Progress, hardware: Path | None = None, *, 
 
 
 def _telling(profile: Profile, build: Build, paths: Paths) -> Telling:
-    files, figures = parts_of(path_of(profile, paths)), Figures(figures_file(paths))
+    files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
     return lambda settings, ask: told_about(files, build, settings, figures, may_ask=ask)
 
 
@@ -200,7 +202,7 @@ def _preparation(
         words = f"{changed}, for without it the load failed for memory"
         less = replace(less, adjustment=words, adjusts=plan.digest)
         plan = replace(plan, adjusted=less)
-        if plan.digest in known(adjusted_file(paths)):
+        if plan.digest in adjusted_plans(adjusted_file(paths)):
             plan = less
             notes.append(f"{less.adjustment}: it was so the last time")
     return Preparation(plan, listen, tuple(notes), fitted)
@@ -264,7 +266,7 @@ _NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and 
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PlannedDownload:
     """The engine or the model: what it is, and the bytes to download; 0 is here, None is nobody knows."""
 
     what: str
@@ -272,7 +274,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Estimate:
     """
     ``memory`` is a clause for each memory, or why it is not known; empty where it does not matter.
 
@@ -281,8 +283,8 @@ class Outlook:
     """
 
     profile: Profile
-    engine: Part
-    model: Part
+    engine: PlannedDownload
+    model: PlannedDownload
     memory: tuple[str, ...] = ()
     refusal: str = ""
 
@@ -294,7 +296,7 @@ class Outlook:
         return self.engine.download_bytes + self.model.download_bytes
 
 
-def outlook(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Hardware) -> Outlook:
+def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Hardware) -> Estimate:
     """
     Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
@@ -304,9 +306,9 @@ def outlook(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Har
     build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
     engine = _engine(profile, build, means)
     if profile.model.demo:
-        return Outlook(profile, engine, Part("the demo, a few MB that are made here", 0))
+        return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
-    expected = Outlook(profile, engine, _model(profile, model, paths))
+    expected = Estimate(profile, engine, _model(profile, model, paths))
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
     fitted = fit(profile, model, build, hardware, draft=draft)
@@ -314,30 +316,32 @@ def outlook(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Har
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 
 
-def _engine(profile: Profile, build: Build, means: Means) -> Part:
+def _engine(profile: Profile, build: Build, means: InstallContext) -> PlannedDownload:
     """Its size stands in the list of the release that it is of."""
     if build.source != _NONE_AT_HAND:
         known = build.repository != _UNKNOWN
-        return Part(f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0)
+        return PlannedDownload(
+            f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0
+        )
     wanted = profile.engine
     if wanted.source in {"path", "system"}:  # the start will say that it is not there
-        return Part(f"source {wanted.source}", 0)
+        return PlannedDownload(f"source {wanted.source}", 0)
     release = None if build.flavour == _UNKNOWN else means.catalogue(wanted).known(build.tag)
     if release is None:  # only the start itself finds out which one it will be
-        return Part(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
+        return PlannedDownload(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
     ranked = survey(means.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
     size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
-    return Part(f"{build.repository} {build.tag} {build.flavour}", size)
+    return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
 
 
-def _model(profile: Profile, model: Model, paths: Paths) -> Part:
+def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
     meant = profile.model
     if not (meant.repo and meant.file):
-        return Part(str(path_of(profile, paths)), 0)
+        return PlannedDownload(str(path_of(profile, paths)), 0)
     what = f"{meant.repo}, {meant.file}"
     if locate_whole(meant.repo, meant.file, paths.models, os.environ):
-        return Part(what, 0)
-    return Part(what, _missing_bytes(model, paths.models / meant.repo))
+        return PlannedDownload(what, 0)
+    return PlannedDownload(what, _missing_bytes(model, paths.models / meant.repo))
 
 
 def _missing_bytes(model: Model, folder: Path) -> int:

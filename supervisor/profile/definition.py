@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 
-Source = Literal["auto", "release", "path", "system", "embedded", "build"]
+ValueSource = Literal["auto", "release", "path", "system", "embedded", "build"]
 AutoUpdate = Literal["off", "notify", "apply"]
 Placement = Literal["pinned", "engine", "auto"]
-Guardrails = Literal["off", "relaxed", "balanced", "strict"]
+GuardrailSetting = Literal["off", "relaxed", "balanced", "strict"]
 Effort = Literal["low", "medium", "high"]
 MIB = 1024 * 1024
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
@@ -83,7 +83,7 @@ class Match:
 class Engine:
     """Which llama.cpp to run."""
 
-    source: Source = key(
+    source: ValueSource = key(
         "auto",
         "Where llama-server comes from: 'release' is the official one for this machine, 'path' a given "
         "binary, 'system' the one on PATH, 'embedded' a ready-made CPU engine, 'build' is compiled here; "
@@ -141,7 +141,7 @@ class ModelSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
+class ListenSettings:
     host: str = key("127.0.0.1", "The address to listen on.", what="a host name or address", pattern=r"\S+")
     port: int = key(8080, "The port to listen on.", least=1, most=65535)
 
@@ -265,7 +265,7 @@ class Profile:
     model: ModelSource = ModelSource()
     server: Mapping[str, OptionValue] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    listen: Listen = Listen()
+    listen: ListenSettings = ListenSettings()
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
@@ -279,7 +279,7 @@ class Profile:
         "'engine' llama.cpp, 'auto' goss-supervisor, which places as much as fits beside the context. "
         "Without it: pinned where there are such options, else engine.",
     )
-    guardrails: Guardrails = key(
+    guardrails: GuardrailSetting = key(
         "balanced",
         "What is refused because of memory: 'off' nothing, 'relaxed' what is more than what is free, "
         "'balanced' (the default) leaves a reserve to the system, 'strict' also wants the whole model in "

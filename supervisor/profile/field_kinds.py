@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
-from .yaml_nodes import Items, Node, Scalar, kind_name, write_value
+from .yaml_nodes import Items, Scalar, YamlNode, kind_name, write_value
 
 JSON = dict[str, object]
 
@@ -31,7 +31,7 @@ class Invalid(Exception):
 class Kind(Protocol):
     """Reads, writes and describes one kind of value."""
 
-    def read(self, node: Node) -> object:
+    def read(self, node: YamlNode) -> object:
         """The typed value.  Raises ``Invalid``."""
 
     def write(self, value: object) -> str:
@@ -49,7 +49,7 @@ class Text(Kind):
     what: str = "a text"
     pattern: str = ""
 
-    def read(self, node: Node) -> str:
+    def read(self, node: YamlNode) -> str:
         text = _text_of(node, self.what)
         if self.pattern and not re.fullmatch(self.pattern, text):
             raise Invalid(f"must be {self.what}, not {kind_name(node)}")
@@ -66,7 +66,7 @@ class Choice(Kind):
 
     words: tuple[str, ...]
 
-    def read(self, node: Node) -> str:
+    def read(self, node: YamlNode) -> str:
         words = ", ".join(self.words)
         word = _text_of(node, f"one of {words}")
         if word not in self.words:
@@ -83,7 +83,7 @@ class WebOrigin(Kind):
 
     pattern = r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 
-    def read(self, node: Node) -> str:
+    def read(self, node: YamlNode) -> str:
         text = _text_of(node, "an origin such as https://chat.lan or a list of them")
         if "*" in text:
             raise Invalid(f"{text!r} would let web pages in that nobody named; name each origin")
@@ -103,7 +103,7 @@ class Several(Kind):
 
     one: Kind
 
-    def read(self, node: Node) -> tuple[object, ...]:
+    def read(self, node: YamlNode) -> tuple[object, ...]:
         return tuple(map(self.one.read, node.items if isinstance(node, Items) else (node,)))
 
     def write(self, value: object) -> str:
@@ -120,7 +120,7 @@ class OnOff(Kind):
 
     as_word: bool = False
 
-    def read(self, node: Node) -> bool | str:
+    def read(self, node: YamlNode) -> bool | str:
         word = _text_of(node, "on or off").lower()
         if word not in {"on", "true", "off", "false"}:
             meant = {"yes": "on", "no": "off"}.get(word, "")
@@ -143,7 +143,7 @@ class Integer(Kind):
     least: int
     most: int
 
-    def read(self, node: Node) -> int:
+    def read(self, node: YamlNode) -> int:
         value = node.value if isinstance(node, Scalar) else None
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             raise Invalid(f"must be a whole number from {self.least} to {self.most}, not {kind_name(node)}")
@@ -164,14 +164,14 @@ class Quantity(Kind):
     gap: str = ""  # between number and unit, as people write it
     whole: bool = False  # rounded
 
-    def read(self, node: Node) -> float:
+    def read(self, node: YamlNode) -> float:
         value = self._value(node)
         if not self.least <= value <= self.most:  # nan is refused, too
             bounds = f"from {self.write(self.least)} to {self.write(self.most)}"
             raise Invalid(f"must be {bounds}, not {kind_name(node)}")
         return round(value) if self.whole else value
 
-    def _value(self, node: Node) -> float:
+    def _value(self, node: YamlNode) -> float:
         value = node.value if isinstance(node, Scalar) else None
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
@@ -221,7 +221,7 @@ class OrOff(Kind):
 
     kind: Integer | Quantity
 
-    def read(self, node: Node) -> int | float:
+    def read(self, node: YamlNode) -> int | float:
         if isinstance(node, Scalar) and node.text.lower() in {"off", "false"}:
             return 0
         try:
@@ -242,7 +242,7 @@ class FilePath(Kind):
 
     absolute: bool = False
 
-    def read(self, node: Node) -> Path:
+    def read(self, node: YamlNode) -> Path:
         text = _text_of(node, "a path")
         if not text.strip():
             raise Invalid("must be a path, not nothing")
@@ -265,7 +265,7 @@ def nearest(word: str, names: tuple[str, ...]) -> str:
     return found[0] if found else ""
 
 
-def _text_of(node: Node, what: str) -> str:
+def _text_of(node: YamlNode, what: str) -> str:
     """A scalar as it was written: ``1.10`` stays ``1.10`` where a text is meant."""
     if not isinstance(node, Scalar) or node.value is None:
         raise Invalid(f"must be {what}, not {kind_name(node)}")
@@ -275,7 +275,7 @@ def _text_of(node: Node, what: str) -> str:
 _MOST_VALUES = 1000  # in one parameter; aliases of YAML are expanded here, and could be endless
 
 
-def read_json(node: Node, room: Iterator[int] | None = None) -> object:
+def read_json(node: YamlNode, room: Iterator[int] | None = None) -> object:
     """What a request's body may hold: text, number, truth, null, list or mapping.  Raises ``Invalid``."""
     room = room or iter(range(_MOST_VALUES))
     if next(room, None) is None:

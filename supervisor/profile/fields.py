@@ -55,7 +55,7 @@ RECORDS: dict[str, type[Any]] = {
     "match": definition.Match,
     "engine": definition.Engine,
     "model": definition.ModelSource,
-    "listen": definition.Listen,
+    "listen": definition.ListenSettings,
     "gateway": definition.GatewaySettings,
     "restart": definition.Restart,
     "health": definition.Health,

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from ..options.commandline import CommandLine, split_command
 from ..options.meanings import canonical, nearest
-from ..options.option_values import OptionValue
+from ..options.option_types import OptionValue
 from ..options.parse import ParsedOptions, normalise, parse_arguments
 from .definition import Origin
 from .field_kinds import Invalid
 from .fields import BY_KEY
-from .yaml_nodes import Items, Mark, Node, Problem, Scalar, TableEntry, kind_name
+from .yaml_nodes import Items, Mark, Problem, Scalar, TableEntry, YamlNode, kind_name
 
-Reader = Callable[[Node], object]
+FieldReader = Callable[[YamlNode], object]
 """Raises ``Invalid``."""
 
 
@@ -57,7 +57,9 @@ class LayerBuilder:
         self._notes: list[str] = []
         self._problems: list[Problem] = []
 
-    def read(self, key: str, node: Node, mark: Mark, written: str = "", read: Reader | None = None) -> None:
+    def read(
+        self, key: str, node: YamlNode, mark: Mark, written: str = "", read: FieldReader | None = None
+    ) -> None:
         """As ``read`` or else the key's own kind reads it; ``written`` is another name that the user gave."""
         try:
             self.put(key, (read or BY_KEY[key].kind.read)(node), mark, written)
@@ -96,7 +98,7 @@ class LayerBuilder:
             self.problem(Mark(origin.line, origin.column), key, message)
 
 
-def is_null(node: Node) -> bool:
+def is_null(node: YamlNode) -> bool:
     return isinstance(node, Scalar) and node.value is None
 
 
@@ -151,7 +153,7 @@ def _add_options(builder: LayerBuilder, options: dict[str, OptionValue], marks: 
         _adopt(builder, name, meaning, marks[written[name]], f"server.{written[name]}")
 
 
-def add_args(builder: LayerBuilder, node: Node) -> None:
+def add_args(builder: LayerBuilder, node: YamlNode) -> None:
     """``args``: a list of words, or a text as a shell would split it; a whole command line will do."""
     if isinstance(node, Items) and (words := _texts(node)) is not None:
         return add_words(builder, words, node.mark, "args")
@@ -197,7 +199,7 @@ def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
         builder.note(f"{translation.option} is written as {rendered}: {translation.reason}")
 
 
-def _option_value(node: Node) -> OptionValue | None:
+def _option_value(node: YamlNode) -> OptionValue | None:
     if isinstance(node, Scalar):
         return node.value
     return _texts(node) if isinstance(node, Items) else None

@@ -11,16 +11,16 @@ from ..errors import ConfigError, NotFound, PermissionDenied
 from .definition import PARAMETER_PATTERN
 from .field_kinds import Invalid, read_json
 from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, known_spelling, names_under, nearest_key
-from .layers import Layer, LayerBuilder, Reader, add_args, add_entries, is_null
+from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries, is_null
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
     Mark,
-    Node,
     Problem,
     Scalar,
     Table,
     TableEntry,
+    YamlNode,
     kind_name,
     parse_yaml,
     plain_value,
@@ -124,14 +124,14 @@ def add_free(builder: LayerBuilder, section: str, entries: Iterable[TableEntry])
             builder.read(key, entry.value, entry.mark, read=read)
 
 
-def _read_variable(node: Node) -> str:
+def _read_variable(node: YamlNode) -> str:
     """Numbers and truth values are taken as they are written."""
     if not isinstance(node, Scalar) or "\0" in node.text:
         raise Invalid(f"must be a text, not {kind_name(node)}")
     return node.text
 
 
-_FREE_VALUES: dict[str, tuple[str, str, Reader]] = {
+_FREE_VALUES: dict[str, tuple[str, str, FieldReader]] = {
     "env": (ENV_PATTERN, "an environment variable", _read_variable),
     PARAMETERS: (PARAMETER_PATTERN, "a parameter", read_json),
 }
@@ -199,7 +199,7 @@ def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
         builder.read(key, _collection(node) if key.startswith("gateway.") else node, _NOWHERE)
 
 
-def _collection(node: Scalar) -> Node:
+def _collection(node: Scalar) -> YamlNode:
     """A list or a mapping where it is written as one: ``[a, b]``, ``{"enable_thinking": false}``."""
     try:
         found = parse_yaml(node.text.encode()).root if node.text.startswith(("[", "{")) else None

@@ -36,7 +36,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    items: tuple[Node, ...]
+    items: tuple[YamlNode, ...]
     mark: Mark
 
 
@@ -44,7 +44,7 @@ class Items:
 class TableEntry:
     key: str
     mark: Mark
-    value: Node
+    value: YamlNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Table:
     mark: Mark
 
 
-Node = Scalar | Items | Table
+YamlNode = Scalar | Items | Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Problem:
         return f"{where}: {what}" + (f" (did you mean {self.suggestion}?)" if self.suggestion else "")
 
 
-def kind_name(node: Node) -> str:
+def kind_name(node: YamlNode) -> str:
     """What a person calls it: ``the text 'abc'``, ``the number 5``, ``a list``, ``a mapping``."""
     match node:
         case Items():
@@ -111,7 +111,7 @@ class Broken(Exception):
 class Document:
     """``root`` is None for an empty text; ``mistakes`` are keys left out: (key, where, what is wrong)."""
 
-    root: Node | None
+    root: YamlNode | None
     mistakes: tuple[tuple[str, Mark, str], ...] = ()
 
 
@@ -171,7 +171,7 @@ def _reworded(error: yaml.MarkedYAMLError, text: str) -> Broken:
 class _Composer:
     def __init__(self, events: Iterator[yaml.Event]) -> None:
         self._events = events
-        self._anchors: dict[str, Node] = {}
+        self._anchors: dict[str, YamlNode] = {}
         self._count = 0
         self._mistakes: list[tuple[str, Mark, str]] = []
 
@@ -190,7 +190,7 @@ class _Composer:
     def _next(self) -> yaml.Event:
         return next(self._events)
 
-    def _node(self, event: yaml.Event, depth: int) -> Node:
+    def _node(self, event: yaml.Event, depth: int) -> YamlNode:
         mark = _mark(event.start_mark)
         self._count += 1
         if self._count > MAX_NODES:
@@ -205,13 +205,13 @@ class _Composer:
             self._anchors[event.anchor] = node
         return node
 
-    def _alias(self, event: yaml.AliasEvent, mark: Mark) -> Node:
+    def _alias(self, event: yaml.AliasEvent, mark: Mark) -> YamlNode:
         # An anchor is known only once its node is complete, so that no node can contain itself.
         if event.anchor not in self._anchors:
             raise Broken(f"nothing is anchored as &{event.anchor} before this", mark)
         return self._anchors[event.anchor]
 
-    def _collect(self, event: yaml.NodeEvent, mark: Mark, depth: int) -> Node:
+    def _collect(self, event: yaml.NodeEvent, mark: Mark, depth: int) -> YamlNode:
         if isinstance(event, yaml.ScalarEvent):
             return _scalar(event, mark)
         assert isinstance(event, yaml.CollectionStartEvent)
@@ -221,7 +221,7 @@ class _Composer:
             return Items(tuple(self._items(depth)), mark)
         return Table(tuple(self._entries(depth)), mark)
 
-    def _items(self, depth: int) -> Iterator[Node]:
+    def _items(self, depth: int) -> Iterator[YamlNode]:
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             yield self._node(event, depth + 1)
 
@@ -238,7 +238,7 @@ class _Composer:
                 yield TableEntry(key.text, mark, value)
 
 
-def _wrong_key(key: Node, seen: Mapping[str, Mark]) -> str:
+def _wrong_key(key: YamlNode, seen: Mapping[str, Mark]) -> str:
     if not isinstance(key, Scalar):
         return "a key must be a word, not a list or a mapping"
     if not isinstance(key.value, str):

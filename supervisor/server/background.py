@@ -15,7 +15,7 @@ from ..errors import SupervisorError
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
-Work = Callable[[], object]
+BackgroundWork = Callable[[], object]
 
 
 async def beside_the_loop(work: Callable[[], Found]) -> Found:
@@ -47,11 +47,11 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, Work] = {}
+        self._waiting: dict[str, BackgroundWork] = {}
         self._keys: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def write(self, key: str, work: Work) -> None:
+    def write(self, key: str, work: BackgroundWork) -> None:
         """An OSError or SupervisorError of ``work`` is logged: no file is worth a server."""
         self._waiting[key] = work
         self._keys.put(key)

@@ -244,7 +244,7 @@ CPU_FALLBACK: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-Phase = Literal["starting", "serving"]
+DeathPhase = Literal["starting", "serving"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ class Diagnosis:
     retryable: bool = False
 
 
-def diagnose(exit_status: ExitStatus | None, phase: Phase, tail: Sequence[str]) -> Diagnosis:
+def diagnose(exit_status: ExitStatus | None, phase: DeathPhase, tail: Sequence[str]) -> Diagnosis:
     """
     From how it ended and the end of its log; ``None`` is an end that nobody saw.
 
@@ -315,7 +315,7 @@ _BY_EXIT: dict[int, Diagnosis] = {
 }
 
 
-def _by_exit(exit_status: ExitStatus | None, phase: Phase) -> Diagnosis:
+def _by_exit(exit_status: ExitStatus | None, phase: DeathPhase) -> Diagnosis:
     if exit_status is None:
         return Diagnosis(
             "vanished", "llama-server is gone; how it ended is unknown.", _SEE_LOG, retryable=True

@@ -21,8 +21,9 @@ from ..profile.definition import Health
 from .child import Child
 from .output_log import OutputLog
 from .preflight import listens_on
-from .probe import ProbeResult, Target, probe
-from .process import vitals
+from .probe import ProbeResult, probe
+from .probe_target import ProbeTarget
+from .process import process_stats
 
 CPU_SHARE = 0.02  # of one core: less is a process that only wakes up to sleep again
 
@@ -91,7 +92,7 @@ class Watcher:
         self,
         plan: LaunchPlan,
         child: Child,
-        target: Target,
+        target: ProbeTarget,
         output: OutputLog,
         *,
         serves: Callable[[], None],
@@ -163,7 +164,7 @@ class Watcher:
                 return
 
     def _evidence(self) -> Evidence:
-        used = vitals(self._child.identity.pid)
+        used = process_stats(self._child.identity.pid)
         return Evidence(self._output.bytes_seen, used.cpu_seconds if used else 0.0)
 
     def _is_ours(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from .lifecycle import Outcome
-from .lifecycle_table import Input, Request
+from .lifecycle_table import Input, LifecycleRequest
+from .outcome import Outcome
 
 
 class Inbox:
@@ -21,7 +21,7 @@ class Inbox:
         """Put in what nobody waits for."""
         self._queue.put_nowait(happened)
 
-    def ask(self, request: Request) -> asyncio.Future[Outcome]:
+    def ask(self, request: LifecycleRequest) -> asyncio.Future[Outcome]:
         """Put in a request; done when it is decided, or superseded by a later one."""
         waiter = self._waiters[request.id] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(request)

@@ -20,8 +20,8 @@ from ..home.places import (
     record_file,
     server_log_name,
 )
-from ..home.records import Record, remember, write_record
-from ..memory.engine_figures import Figures, measured
+from ..home.records import Record, remember_adjusted, write_record
+from ..memory.engine_figures import FigureHistory, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import is_socket_path
@@ -88,7 +88,7 @@ class Instance:
         """A plan that served where another one died of memory is what the next start begins with."""
         plan = self.server.plan
         if plan is not None and plan.adjusts and self.server.is_serving:
-            work = partial(remember, adjusted_file(self._paths), plan.adjusts, plan.adjustment)
+            work = partial(remember_adjusted, adjusted_file(self._paths), plan.adjusts, plan.adjustment)
             self._writer.write("the history of adjustments", work)
 
     def _keep_figures(self) -> None:
@@ -100,7 +100,7 @@ class Instance:
         if not any("verbosity" in word for word in plan.argv):
             return  # by default the log says nothing of it
         if told := measured(self.output.tail(LOADING_LINES)):
-            work = partial(Figures(figures_file(self._paths)).keep, plan.figures, told)
+            work = partial(FigureHistory(figures_file(self._paths)).keep, plan.figures, told)
             self._writer.write("the engine's figures", work)
 
     def _record(self) -> Record:

@@ -17,7 +17,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from ..plan.launch import LaunchPlan
 from .diagnosis import Diagnosis
@@ -36,9 +35,9 @@ from .lifecycle_table import (
     GroundChecked,
     IllegalEvent,
     Input,
-    News,
+    LaunchNews,
+    LifecycleRequest,
     Reload,
-    Request,
     RestAsked,
     Serving,
     SleepAsked,
@@ -49,37 +48,10 @@ from .lifecycle_table import (
     Unresponsive,
     WakeAsked,
 )
-
-Result = Literal["ready", "degraded", "rolled back", "failed", "stopped", "asleep", "unchanged", "superseded"]
+from .outcome import LifecycleCommand, Outcome, OutcomeResult
 
 _OF_MEMORY = {"memory", "gpu-memory"}
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What the shell shall do, for which launch; ``seconds`` and ``serial`` belong to ARM commands."""
-
-    do: Do
-    launch: int
-    seconds: float = 0.0
-    serial: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """
-    What the request with this ``id`` came to, or ``by`` which other one it was superseded.  ``profile`` and
-    ``digest`` are of the plan that runs now or that failed, or that was asked for and superseded.
-    """
-
-    result: Result
-    why: str = ""
-    hint: str = ""
-    profile: str = ""
-    digest: str = ""
-    id: int = 0
-    by: int = 0
 
 
 @dataclass(slots=True)
@@ -109,23 +81,23 @@ class Lifecycle:
     _backoffs: int = 0
     _recent: deque[float] = field(default_factory=deque)
     _serial: int = 0
-    _open: list[Request] = field(default_factory=list)  # not decided yet
+    _open: list[LifecycleRequest] = field(default_factory=list)  # not decided yet
     _decided: list[Outcome] = field(default_factory=list)
 
-    def handle(self, happened: Input, now: float) -> list[Command]:
+    def handle(self, happened: Input, now: float) -> list[LifecycleCommand]:
         """
         Judge one input and say what to do; ``now`` is monotonic seconds.  Raises IllegalEvent.  A request for
         which there is nothing to do shares the outcome that is under way, or there is one (see `decided`).
         """
         event = self._judge(happened, now)
         if event is None:
-            if isinstance(happened, Request):
+            if isinstance(happened, LifecycleRequest):
                 self._join(happened)
             return []
         row = TABLE[self.state].get(event)
         if row is None:
             raise IllegalEvent(f"{event.value!r} while {self.state.value}")
-        if isinstance(happened, Request):
+        if isinstance(happened, LifecycleRequest):
             self._take_over(happened)
         self._remember(event, happened)
         before, (self.state, todo) = self.state, row
@@ -140,7 +112,7 @@ class Lifecycle:
 
     # --- requests and their outcomes
 
-    def _join(self, asked: Request) -> None:
+    def _join(self, asked: LifecycleRequest) -> None:
         if isinstance(asked, Reload):
             self._renew(asked.plan)
             self._decide(asked, Outcome("unchanged", profile=asked.plan.profile, digest=asked.plan.digest))
@@ -149,7 +121,7 @@ class Lifecycle:
         else:
             self._decide(asked, self._standing())
 
-    def _take_over(self, asked: Request) -> None:
+    def _take_over(self, asked: LifecycleRequest) -> None:
         """Whoever asked for the same shares its outcome; whoever asked for something else is told."""
         replaces_all = isinstance(asked, Start | Reload)
         for earlier in self._open:
@@ -158,7 +130,7 @@ class Lifecycle:
         shared = [each for each in self._open if not replaces_all and type(each) is type(asked)]
         self._open = [*shared, asked]
 
-    def _decide(self, asked: Request, outcome: Outcome) -> None:
+    def _decide(self, asked: LifecycleRequest, outcome: Outcome) -> None:
         self._decided.append(replace(outcome, id=asked.id))
 
     def _standing(self) -> Outcome:
@@ -176,11 +148,11 @@ class Lifecycle:
     # --- from what happened to an event of the table
 
     def _judge(self, happened: Input, now: float) -> Event | None:
-        if isinstance(happened, Request):
+        if isinstance(happened, LifecycleRequest):
             return self._judge_request(happened)
         return self._judge_news(happened, now) if happened.launch == self.launch else None
 
-    def _judge_request(self, asked: Request) -> Event | None:
+    def _judge_request(self, asked: LifecycleRequest) -> Event | None:
         match asked:
             case Start():
                 return Event.START
@@ -201,7 +173,7 @@ class Lifecycle:
             return None
         return Event.REST if sleeps else Event.START
 
-    def _judge_news(self, happened: News, now: float) -> Event | None:
+    def _judge_news(self, happened: LaunchNews, now: float) -> Event | None:
         match happened:
             case TimerElapsed(serial=serial):
                 return self._judge_timer(serial)
@@ -398,23 +370,23 @@ class Lifecycle:
     def _forget_plans(self) -> None:
         self._next = self._fallback = self._rolled_back = self._condemned = None
 
-    def _settle(self, result: Result, why: str = "", hint: str = "") -> None:
+    def _settle(self, result: OutcomeResult, why: str = "", hint: str = "") -> None:
         self.outcome = self._outcome(result, why, hint)
 
-    def _outcome(self, result: Result, why: str = "", hint: str = "") -> Outcome:
+    def _outcome(self, result: OutcomeResult, why: str = "", hint: str = "") -> Outcome:
         profile, digest = (self.plan.profile, self.plan.digest) if self.plan else ("", "")
         return Outcome(result, why or self.why, hint, profile, digest)
 
     # --- commands
 
-    def _command(self, do: Do, now: float) -> Command:
+    def _command(self, do: Do, now: float) -> LifecycleCommand:
         if do is Do.CALM:
             self._backoffs = 0
         elif do is Do.SETTLE and self.outcome is not None:
             for asked in self._open:
                 self._decide(asked, self.outcome)
             self._open = []
-        return Command(do, self.launch, self._seconds(do, now), self._serial)
+        return LifecycleCommand(do, self.launch, self._seconds(do, now), self._serial)
 
     def _seconds(self, do: Do, now: float) -> float:
         assert self.plan is not None or do not in ARMS
@@ -448,13 +420,13 @@ class Lifecycle:
         return max(0.0, self._drain_ends - now)
 
 
-def _superseded(earlier: Request, later: Request) -> Outcome:
+def _superseded(earlier: LifecycleRequest, later: LifecycleRequest) -> Outcome:
     plan = getattr(earlier, "plan", None)
     profile, digest = (plan.profile, plan.digest) if plan else ("", "")
     return Outcome("superseded", f"superseded by {_in_words(later)}", "", profile, digest, by=later.id)
 
 
-def _in_words(asked: Request) -> str:
+def _in_words(asked: LifecycleRequest) -> str:
     match asked:
         case Start(plan=plan) | Reload(plan=plan) | RestAsked(plan=plan):
             return f"a start of {plan.profile} (request {asked.id})"

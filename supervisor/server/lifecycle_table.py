@@ -250,6 +250,6 @@ class TimerElapsed:
     serial: int
 
 
-Request = Start | Reload | StopAsked | RestAsked | SleepAsked | WakeAsked
-News = GroundChecked | Serving | Unresponsive | Drained | Exited | TimerElapsed
-Input = Request | News
+LifecycleRequest = Start | Reload | StopAsked | RestAsked | SleepAsked | WakeAsked
+LaunchNews = GroundChecked | Serving | Unresponsive | Drained | Exited | TimerElapsed
+Input = LifecycleRequest | LaunchNews

@@ -75,7 +75,7 @@ class Sample:
         return min((each for each in known if each is not None), default=None)
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Where the figures come from.  No method raises or blocks; all three take less than 1 ms of CPU."""
 
     def held(self, pid: int) -> Held | None:
@@ -87,7 +87,7 @@ class Source(Protocol):
         """None: no group around it has a limit."""
 
 
-def take(source: Source, pid: int) -> Sample | None:
+def take(source: SampleSource, pid: int) -> Sample | None:
     """Of this process, its descendants and the machine; None: it is gone."""
     held = source.held(pid)
     return None if held is None else Sample(held, source.room(), source.group(pid))

@@ -10,8 +10,8 @@ from typing import Literal
 from ..plan.launch import LaunchPlan
 from .memory_sample import Held, Room, Sample
 
-Kind = Literal["low", "limit", "stalled", "swapped"]
-Warnings = Mapping[Kind, str]
+WarningKind = Literal["low", "limit", "stalled", "swapped"]
+Warnings = Mapping[WarningKind, str]
 
 GIB = 1024**3
 CALM = 1.5
@@ -29,7 +29,7 @@ systemd-oomd kills at 60 % of full pressure that lasts 30 s (oomd.conf(5)).  At 
 SWAPPED_SHARE = 0.05
 
 
-def warnings_of(sample: Sample, before: Collection[Kind] = ()) -> dict[Kind, str]:
+def warnings_of(sample: Sample, before: Collection[WarningKind] = ()) -> dict[WarningKind, str]:
     """The warnings that hold now, a sentence each; ``before`` are those that held at the last sample."""
     said = {kind: rule(sample, CALM if kind in before else 1.0) for kind, rule in _RULES.items()}
     return {kind: text for kind, text in said.items() if text}
@@ -78,13 +78,13 @@ def _swapped(sample: Sample, calm: float) -> str:
     return f"{in_gib(swapped)} of the server's {in_gib(whole)} are swapped out: it answers slowly"
 
 
-_RULES: dict[Kind, Callable[[Sample, float], str]] = {
+_RULES: dict[WarningKind, Callable[[Sample, float], str]] = {
     "low": _low,
     "limit": _limit,
     "stalled": _stalled,
     "swapped": _swapped,
 }
-OVER: Mapping[Kind, str] = {
+OVER: Mapping[WarningKind, str] = {
     "low": "enough of this machine's RAM is left again",
     "limit": "the server's control group has room again",
     "stalled": "this machine does not wait for memory any more",
@@ -133,7 +133,7 @@ def _prompt_cache_bytes(plan: LaunchPlan) -> int:
     return max(mib, 0) * _MIB
 
 
-RELEASE_SECONDS = 5.0  # a driver that has not given back by then will not
+RAM_RELEASE_SECONDS = 5.0  # a driver that has not given back by then will not
 _MOST = 0.8  # of what it held: others take and give meanwhile
 _HIDDEN_SHARE = 1 / 8
 """
@@ -162,7 +162,7 @@ class Remains:
     def are_free(self, room: Room, needed_bytes: int | None, now: float) -> bool:
         """Most of it is available again, or what the next needs is there, or it has been long."""
         available, total = room.available_bytes, room.total_bytes
-        if available is None or total is None or now - self.gone >= RELEASE_SECONDS:
+        if available is None or total is None or now - self.gone >= RAM_RELEASE_SECONDS:
             return True
         if needed_bytes is not None and available >= needed_bytes + low_bytes(total):
             return True

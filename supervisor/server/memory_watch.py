@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..plan.launch import LaunchPlan
 from ..tool import run_tool
-from .memory_sample import Sample, Source, take
+from .memory_sample import Sample, SampleSource, take
 from .memory_warnings import OVER, RAM, Remains, Warnings, gpus, warnings_of
 from .memory_warnings import gpus as gpus_of
 
@@ -40,7 +40,7 @@ class MemoryWatch:
         self,
         on_change: Callable[[], None],
         *,
-        source: Source | None = None,
+        source: SampleSource | None = None,
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
         self.warnings: Warnings = {}

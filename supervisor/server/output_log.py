@@ -15,7 +15,7 @@ RING_BYTES = 256 * 1024
 _LINE_COST_BYTES = 64  # of Python for each line kept, so that a flood of empty ones is bounded too
 _REDACTED = b"[redacted]"
 
-Listener = Callable[[str], None]
+LineListener = Callable[[str], None]
 
 
 class OutputLog:
@@ -40,7 +40,7 @@ class OutputLog:
         self._ring: deque[bytes] = deque()
         self._ring_cost = 0
         self._secrets: tuple[bytes, ...] = ()
-        self._listeners: list[Listener] = []
+        self._listeners: list[LineListener] = []
         self.bytes_seen = 0
         self.dropped_bytes = 0
 
@@ -83,7 +83,7 @@ class OutputLog:
         lines = list(self._ring)[-count:] if count > 0 else []
         return [line.decode(errors="replace") for line in lines]
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(self, listener: LineListener) -> Callable[[], None]:
         """Call `listener`, which must not raise, with every line from now on, until the result is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, first_host, is_socket_path, url_host
+from .probe_target import ProbeTarget
 
 if TYPE_CHECKING:
     import ssl
 
 
-Outcome = Literal["ok", "loading", "refused", "timeout", "error"]
+ProbeOutcome = Literal["ok", "loading", "refused", "timeout", "error"]
 
 _BODY_BYTES = 64 * 1024
 _HEAD_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to ask: a literal address and port, or the path of a Unix socket; and how."""
-
-    address: str
-    port: int
-    host_header: str = "localhost"
-    unix: bool = False
-    tls: bool = False
-    prefix: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with a key: not for logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +29,17 @@ class ProbeResult:
     ``timeout``: no whole answer in time.  ``error``: anything else that answered, or broke off.
     """
 
-    outcome: Outcome
+    outcome: ProbeOutcome
     status: int | None = None
     body: bytes = b""
     seconds: float = 0.0
 
 
-def target_of(plan: LaunchPlan) -> Target:
+def target_of(plan: LaunchPlan) -> ProbeTarget:
     """The way to the server of this plan, with its key.  Raises StartFailed for a host without an address."""
     unix = is_socket_path(plan.host)
     key = api_key(plan)
-    return Target(
+    return ProbeTarget(
         address=first_host(plan.host) if unix else connect_address(plan.host),
         port=plan.port,
         host_header="localhost" if unix else f"{url_host(plan.host)}:{plan.port}",
@@ -63,11 +50,11 @@ def target_of(plan: LaunchPlan) -> Target:
     )
 
 
-async def probe(target: Target, path: str, *, timeout_seconds: float) -> ProbeResult:
+async def probe(target: ProbeTarget, path: str, *, timeout_seconds: float) -> ProbeResult:
     """Ask for `path`; the whole takes at most `timeout_seconds`.  Never raises for what the server does."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    outcome: Outcome
+    outcome: ProbeOutcome
     status, body = None, b""
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -82,13 +69,13 @@ async def probe(target: Target, path: str, *, timeout_seconds: float) -> ProbeRe
     return ProbeResult(outcome, status, body, loop.time() - began)
 
 
-def _judge(status: int, body: bytes) -> Outcome:
+def _judge(status: int, body: bytes) -> ProbeOutcome:
     if 200 <= status < 300:
         return "ok"
     return "loading" if status == 503 and b"Loading model" in body else "error"
 
 
-async def _get(target: Target, path: str) -> tuple[int, bytes]:
+async def _get(target: ProbeTarget, path: str) -> tuple[int, bytes]:
     reader, writer = await _connect(target)
     try:
         writer.write(_request(target, path))
@@ -97,7 +84,7 @@ async def _get(target: Target, path: str) -> tuple[int, bytes]:
         writer.transport.abort()  # the answer is in hand, or not wanted any more: no farewell needed
 
 
-async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(target: ProbeTarget) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     tls = _tls_context() if target.tls else None
     if target.unix:
         name = "localhost" if tls else None
@@ -117,7 +104,7 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-def _request(target: Target, path: str) -> bytes:
+def _request(target: ProbeTarget, path: str) -> bytes:
     """HTTP/1.0, so that nobody answers in chunks or keeps the connection open."""
     headers = {"Host": target.host_header, "Connection": "close", **target.headers}
     lines = [f"GET {target.prefix}{path} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items())]

@@ -14,19 +14,19 @@ from ..home.identity import fields_of_stat
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class ProcessStats:
     """Processor time since its start, and resident memory (a mapped model counts as far as it is in RAM)."""
 
     cpu_seconds: float
     rss_bytes: int
 
 
-def vitals(pid: int) -> Vitals | None:
+def process_stats(pid: int) -> ProcessStats | None:
     """Of this process and its descendants (an engine may be a script around the server); ``None``: gone."""
     found = [used for member in family(pid) if (used := vitals_of(member)) is not None]
     if not found:
         return None
-    return Vitals(sum(used.cpu_seconds for used in found), sum(used.rss_bytes for used in found))
+    return ProcessStats(sum(used.cpu_seconds for used in found), sum(used.rss_bytes for used in found))
 
 
 def family(pid: int) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ if sys.platform == "linux":
     _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
     _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-    def vitals_of(pid: int) -> Vitals | None:
+    def vitals_of(pid: int) -> ProcessStats | None:
         """Of this process alone."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -49,7 +49,7 @@ if sys.platform == "linux":
             return None
         fields = fields_of_stat(stat)
         ticks = int(fields[11]) + int(fields[12])  # utime, stime
-        return Vitals(ticks / _TICKS_PER_SECOND, int(fields[21]) * _PAGE_BYTES)
+        return ProcessStats(ticks / _TICKS_PER_SECOND, int(fields[21]) * _PAGE_BYTES)
 
     def _children(pid: int) -> list[int]:
         children = []
@@ -63,13 +63,13 @@ if sys.platform == "linux":
 
 else:
 
-    def vitals_of(pid: int) -> Vitals | None:
+    def vitals_of(pid: int) -> ProcessStats | None:
         import psutil  # noqa: PLC0415 - see above
 
         try:
             process = psutil.Process(pid)
             times = process.cpu_times()
-            return Vitals(times.user + times.system, process.memory_info().rss)
+            return ProcessStats(times.user + times.system, process.memory_info().rss)
         except psutil.Error:
             return None
 

@@ -23,11 +23,11 @@ from ..plan.child_environment import child_environment
 from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
 from .child import Child, spawn
-from .diagnosis import Device, Diagnosis, Phase, diagnose
+from .diagnosis import DeathPhase, Device, Diagnosis, diagnose
 from .health import Watcher
 from .inbox import Inbox
 from .inner_address import is_worth_another_try, leave_nothing, with_inner_address
-from .lifecycle import Command, Lifecycle, Outcome
+from .lifecycle import Lifecycle
 from .lifecycle_table import (
     LIVE,
     SERVING,
@@ -49,9 +49,11 @@ from .lifecycle_table import (
     WakeAsked,
 )
 from .memory_watch import MemoryWatch
+from .outcome import LifecycleCommand, Outcome
 from .output_log import OutputLog
 from .preflight import check_ground
-from .probe import Target, target_of
+from .probe import target_of
+from .probe_target import ProbeTarget
 from .process import ExitStatus
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,7 @@ class Server:
         self.output = output
         self.lifecycle = Lifecycle(jitter)
         self.child: Child | None = None
-        self.target: Target | None = None
+        self.target: ProbeTarget | None = None
         self.since = time.time()
         self.ready_since: float | None = None
         self.failure_tail: tuple[str, ...] = ()
@@ -233,7 +235,7 @@ class Server:
             self.ready_since = time.time()
         self._on_change()
 
-    async def _carry_out(self, command: Command) -> None:
+    async def _carry_out(self, command: LifecycleCommand) -> None:
         match command.do:
             case Do.CHECK_GROUND:
                 self._begin_ground(command.launch)
@@ -321,7 +323,7 @@ class Server:
         leave_nothing(plan)
         self.memory.end()
         self.output.end_run()
-        phase: Phase = "serving" if self.ready_since is not None else "starting"
+        phase: DeathPhase = "serving" if self.ready_since is not None else "starting"
         tail = self.output.tail(DIAGNOSED_LINES)
         if self.state in LIVE:  # else it went because we said so
             self._remember_failure(tail)
@@ -340,7 +342,7 @@ class Server:
         else:
             self.child.kill()
 
-    def _arm(self, command: Command) -> None:
+    def _arm(self, command: LifecycleCommand) -> None:
         if self._timer:
             self._timer.cancel()
         elapsed = TimerElapsed(command.launch, command.serial)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotFound, PermissionDenied, SupervisorError, UsageError
-from .contract import Scope
+from .contract import ServiceScope
 from .systemd import GPU_GROUPS
 
 
@@ -187,7 +187,7 @@ _OF_THE_NETWORK = (
 )  # fmt: skip
 
 
-def kept(scope: Scope, environ: Mapping[str, str]) -> dict[str, str]:
+def kept(scope: ServiceScope, environ: Mapping[str, str]) -> dict[str, str]:
     """
     What a service takes along from who installs it; one of the system takes nothing.
 

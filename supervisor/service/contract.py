@@ -29,7 +29,7 @@ FOREGROUND = (
     "runit, s6 or OpenRC. docs/service.md has the scripts."
 )
 
-Scope = Literal["user", "system"]
+ServiceScope = Literal["user", "system"]
 Starts = Literal["at boot", "at login", "no"]
 ServiceCommand = tuple[str, ...]
 
@@ -38,12 +38,12 @@ ServiceCommand = tuple[str, ...]
 class Service:
     """Which one is meant: all that is needed to start, stop, ask and remove it."""
 
-    scope: Scope
+    scope: ServiceScope
     name: str = NAME
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ServiceRequest:
     """
     A service to be installed.
 
@@ -83,7 +83,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ServiceStatus:
     """
     What the manager says; ``state`` in its own words, ``detail`` is one line for people.
 
@@ -98,10 +98,10 @@ class Status:
     detail: str = ""
 
 
-NOT_INSTALLED = Status(installed=False, running=False, starts_by_itself="no", state="not installed")
+NOT_INSTALLED = ServiceStatus(installed=False, running=False, starts_by_itself="no", state="not installed")
 
 
-class Manager(Protocol):
+class ServiceManager(Protocol):
     """
     One service manager.
 
@@ -120,16 +120,16 @@ class Manager(Protocol):
     def waits(self) -> bool:
         """Whether it knows when the service is ready; then start, restart and install return at that time."""
 
-    def files(self, request: Request) -> tuple[File, ...]:
+    def files(self, request: ServiceRequest) -> tuple[File, ...]:
         """Every file that `install` would write.  Pure: what was found of the system is in the manager."""
 
-    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
+    def commands(self, request: ServiceRequest) -> tuple[ServiceCommand, ...]:
         """For `print`: the commands that `install` would run after that to make it a service, and run."""
 
-    def refuse(self, request: Request, *, force: bool) -> None:
+    def refuse(self, request: ServiceRequest, *, force: bool) -> None:
         """Raises now what `install` would raise before it changes anything."""
 
-    def install(self, request: Request, *, force: bool) -> Iterator[str]:
+    def install(self, request: ServiceRequest, *, force: bool) -> Iterator[str]:
         """Write, enable and start.  Again with the same request: nothing is changed, and nothing said."""
 
     def uninstall(self, service: Service, *, force: bool) -> Iterator[str]:
@@ -142,7 +142,7 @@ class Manager(Protocol):
 
     def restart(self, service: Service) -> Iterator[str]: ...
 
-    def status(self, service: Service) -> Status: ...
+    def status(self, service: Service) -> ServiceStatus: ...
 
     def logs(self, service: Service, *, lines: int | None, follow: bool) -> ServiceCommand:
         """The command that shows its log; the caller runs it in its own place."""

@@ -29,16 +29,16 @@ from .contract import (
     DAEMON_LOG,
     NOT_INSTALLED,
     File,
-    Request,
     Service,
     ServiceCommand,
+    ServiceRequest,
+    ServiceStatus,
     Starts,
-    Status,
     failure,
     must,
     run,
 )
-from .launchd import AGENTS, DAEMONS, Told, is_disabled, render, told
+from .launchd import AGENTS, DAEMONS, JobReport, is_disabled, job_report, render
 
 _EXIT_SECONDS = 30.0  # what launchd grants where the installed file does not say
 # what stands behind the few words that launchctl has for everything
@@ -70,18 +70,18 @@ class Launchd:
     daemons: Path = DAEMONS
     pause_seconds: float = 1.0  # between two looks at what launchd does in its own time
 
-    def files(self, request: Request) -> tuple[File, ...]:
+    def files(self, request: ServiceRequest) -> tuple[File, ...]:
         return (File(self._job(request.service).path, render(request)),)
 
-    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
+    def commands(self, request: ServiceRequest) -> tuple[ServiceCommand, ...]:
         return (self._job(request.service).bootstrap,)
 
-    def refuse(self, request: Request, *, force: bool) -> None:
+    def refuse(self, request: ServiceRequest, *, force: bool) -> None:
         self._refuse_without_root(request.service)
         self._job(request.service).refuse_without_domain()
         unit_files.refuse(self.files(request), force=force)
 
-    def install(self, request: Request, *, force: bool) -> Iterator[str]:
+    def install(self, request: ServiceRequest, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
         job = self._job(request.service)
         leaves_within = _exit_seconds(job)  # of the one that is there now
@@ -136,15 +136,15 @@ class Launchd:
             job.end_and_kick(_exit_seconds(job))
             yield f"restarted {job.name}"
 
-    def status(self, service: Service) -> Status:
+    def status(self, service: Service) -> ServiceStatus:
         job = self._job(service)
         is_there = unit_files.read(job.path) is not None
         now = job.told() if is_there else job.remains()
         if now is None and not is_there:
             return NOT_INSTALLED
-        now = now or Told()
+        now = now or JobReport()
         detail = f"last exit code: {now.last_exit}" if now.last_exit else ""
-        return Status(
+        return ServiceStatus(
             installed=is_there,
             running=bool(now.pid),
             starts_by_itself=_starts(job) if is_there else "no",
@@ -214,7 +214,7 @@ def _occasion(service: Service) -> str:
     return "the next boot" if service.scope == "system" else "the next login"
 
 
-def _make_folder_of_logs(request: Request) -> None:
+def _make_folder_of_logs(request: ServiceRequest) -> None:
     """A StandardErrorPath that cannot be opened keeps launchd from starting anything; it makes no folders."""
     missing = [folder for folder in (request.logs, *request.logs.parents) if not folder.exists()]
     for folder in reversed(missing):
@@ -261,12 +261,12 @@ class Job:
         if ran.returncode:
             raise failure(ran, self.why_not)
 
-    def told(self) -> Told | None:
+    def told(self) -> JobReport | None:
         """None where launchd does not have it."""
         ran = run("launchctl", "print", self.target)
-        return told(ran.stdout) if ran.returncode == 0 else None
+        return job_report(ran.stdout) if ran.returncode == 0 else None
 
-    def remains(self) -> Told | None:
+    def remains(self) -> JobReport | None:
         """The same, where the file was deleted; what launchd has from another file is another's."""
         now = self.told()
         return now if now and now.path in {"", str(self.path)} else None

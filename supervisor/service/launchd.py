@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .contract import FOR_A_SERVICE, Request
+from .contract import FOR_A_SERVICE, ServiceRequest
 from .unit_files import PLACE, sealed
 
 AGENTS = Path("Library/LaunchAgents")  # in a home folder
@@ -36,7 +36,7 @@ _TOLD = re.compile(r"^\s*(path|state|pid|last exit code) = (.*?)\s*$", re.MULTIL
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class JobReport:
     """What ``launchctl print`` said of a service, as far as it did; ``path`` is that of its property list."""
 
     state: str = ""
@@ -45,7 +45,7 @@ class Told:
     path: str = ""
 
 
-def render(request: Request) -> str:
+def render(request: ServiceRequest) -> str:
     """The property list, with its mark.  Raises UsageError for a path or a name that none can hold."""
     try:
         lines = plistlib.dumps(_job(request), sort_keys=False).decode().splitlines(keepends=True)
@@ -55,11 +55,11 @@ def render(request: Request) -> str:
     return sealed("".join(lines))
 
 
-def told(text: str) -> Told:
+def job_report(text: str) -> JobReport:
     """Of what ``launchctl print`` says; the first of each counts, for sockets and others have states too."""
     words = dict(reversed(_TOLD.findall(text)))
     state, pid, last_exit, path = (words.get(key, "") for key in ("state", "pid", "last exit code", "path"))
-    return Told(state, int(pid) if pid.isdecimal() else None, last_exit, path)
+    return JobReport(state, int(pid) if pid.isdecimal() else None, last_exit, path)
 
 
 def is_disabled(text: str, label: str) -> bool:
@@ -67,7 +67,7 @@ def is_disabled(text: str, label: str) -> bool:
     return re.search(rf'"{re.escape(label)}" => (disabled|true)\b', text) is not None
 
 
-def _job(request: Request) -> dict[str, Any]:
+def _job(request: ServiceRequest) -> dict[str, Any]:
     """
     See launchd.plist(5).
 

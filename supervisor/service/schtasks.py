@@ -32,7 +32,17 @@ from xml.etree import ElementTree as ET
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorError, UsageError
 from ..paths import Paths
 from . import unit_files
-from .contract import DAEMON_LOG, FOR_A_SERVICE, File, Request, Service, ServiceCommand, Status, must, run
+from .contract import (
+    DAEMON_LOG,
+    FOR_A_SERVICE,
+    File,
+    Service,
+    ServiceCommand,
+    ServiceRequest,
+    ServiceStatus,
+    must,
+    run,
+)
 from .unit_files import PLACE, sealed
 
 _OURSELVES = (sys.executable, "-P", "-m", "supervisor")
@@ -61,14 +71,14 @@ class TaskScheduler:
     ourselves: ServiceCommand = _OURSELVES
     pause_seconds: float = 0.5  # between two looks at whether a task has ended
 
-    def files(self, request: Request) -> tuple[File, ...]:
+    def files(self, request: ServiceRequest) -> tuple[File, ...]:
         _refuse_system(request.service)
         return (File(self._path(request.service), render(request, self.account), encoding=ENCODING),)
 
-    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
+    def commands(self, request: ServiceRequest) -> tuple[ServiceCommand, ...]:
         return (self._create(request.service), ("schtasks", "/run", "/tn", request.service.name))
 
-    def refuse(self, request: Request, *, force: bool) -> None:
+    def refuse(self, request: ServiceRequest, *, force: bool) -> None:
         wanted, registered = self.files(request), _registered(request.service)
         if registered and SOURCE not in registered and not force:
             raise SupervisorError(
@@ -77,7 +87,7 @@ class TaskScheduler:
             )
         unit_files.refuse(wanted, force=force)
 
-    def install(self, request: Request, *, force: bool) -> Iterator[str]:
+    def install(self, request: ServiceRequest, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
         service = request.service
         written = unit_files.write(self.files(request))
@@ -121,12 +131,12 @@ class TaskScheduler:
         yield from self._leave(service)
         yield self._enter(service)
 
-    def status(self, service: Service) -> Status:
+    def status(self, service: Service) -> ServiceStatus:
         registered = _registered(service)
         is_ours = SOURCE in registered
         is_disabled = "<Enabled>false</Enabled>" in registered
         pid = self._pid()
-        return Status(
+        return ServiceStatus(
             installed=is_ours,
             running=pid is not None,
             starts_by_itself="at login" if is_ours and not is_disabled else "no",
@@ -217,7 +227,7 @@ _PRIORITY = "4"  # the first of the normal class; 7, the default, is below it
 _RETRY = {"Interval": "PT1M", "Count": "5"}  # of what cannot be started, not of what fails: [MS-TSCH] 2.5.4.2
 
 
-def render(request: Request, account: str) -> str:
+def render(request: ServiceRequest, account: str) -> str:
     """The task, with its mark.  Raises UsageError for a path or a name that no XML can hold."""
     if any(ord(letter) < 32 for word in (*request.command, account) for letter in word):
         raise UsageError(f"A task cannot hold {request.command}: there is a control character in it.")

@@ -14,7 +14,17 @@ from typing import ClassVar
 from ..errors import NotFound, SupervisorError
 from . import unit_files
 from .account import existing_groups, user_name
-from .contract import FOREGROUND, NOT_INSTALLED, File, Request, Service, ServiceCommand, Starts, Status, run
+from .contract import (
+    FOREGROUND,
+    NOT_INSTALLED,
+    File,
+    Service,
+    ServiceCommand,
+    ServiceRequest,
+    ServiceStatus,
+    Starts,
+    run,
+)
 from .systemd import GPU_GROUPS, Facts
 from .systemd import unit as render
 from .systemd_unit import Unit
@@ -51,20 +61,20 @@ class Systemd:
     def title(self) -> str:
         return f"systemd {self.facts.version}"
 
-    def files(self, request: Request) -> tuple[File, ...]:
+    def files(self, request: ServiceRequest) -> tuple[File, ...]:
         return (File(self._unit(request.service).path, render(request, self.facts)),)
 
-    def commands(self, request: Request) -> tuple[ServiceCommand, ...]:
+    def commands(self, request: ServiceRequest) -> tuple[ServiceCommand, ...]:
         unit = self._unit(request.service)
         lingers = () if request.service.scope == "system" else (_linger("enable"),)
         reload, enable = (*unit.systemctl, "daemon-reload"), (*unit.systemctl, "enable", unit.name)
         return (reload, enable, *lingers, (*unit.systemctl, "start", unit.name))
 
-    def refuse(self, request: Request, *, force: bool) -> None:
+    def refuse(self, request: ServiceRequest, *, force: bool) -> None:
         self._unit(request.service).refuse_without_manager()
         unit_files.refuse(self.files(request), force=force)
 
-    def install(self, request: Request, *, force: bool) -> Iterator[str]:
+    def install(self, request: ServiceRequest, *, force: bool) -> Iterator[str]:
         self.refuse(request, force=force)
         unit = self._unit(request.service)
         written = unit_files.write(self.files(request))
@@ -115,17 +125,17 @@ class Systemd:
         unit.restart()
         yield f"{unit.name}: restarted, and ready"
 
-    def status(self, service: Service) -> Status:
+    def status(self, service: Service) -> ServiceStatus:
         unit = self._unit(service)
         if unit.is_there():
             now = unit.shown()
             starts = _starts(service) if now.is_enabled else "no"
-            return Status(True, now.is_running, starts, now.state, now.pid, now.detail)
+            return ServiceStatus(True, now.is_running, starts, now.state, now.pid, now.detail)
         left = unit.remains()
         if not left.is_known:
             return NOT_INSTALLED
         why = f"its unit file is gone; goss-supervisor service uninstall --{service.scope} removes the rest"
-        return Status(False, left.is_running, "no", left.state, left.pid, why)
+        return ServiceStatus(False, left.is_running, "no", left.state, left.pid, why)
 
     def logs(self, service: Service, *, lines: int | None, follow: bool) -> ServiceCommand:
         unit = self._unit(service)

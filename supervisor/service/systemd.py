@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from . import unit_files
-from .contract import Request, ServiceCommand
+from .contract import ServiceCommand, ServiceRequest
 
 NOTIFY_RELOAD = 253  # Type=notify-reload
 RESTART_STEPS = 254  # RestartSteps=, RestartMaxDelaySec=
@@ -42,7 +42,7 @@ class Facts:
     nvidia_modprobe: str = ""
 
 
-def unit(request: Request, facts: Facts) -> str:
+def unit(request: ServiceRequest, facts: Facts) -> str:
     """The unit file, with its mark.  Raises UsageError for a path or a name that no unit can hold."""
     system = request.service.scope == "system"
     sections = {
@@ -82,7 +82,7 @@ def command_line(command: ServiceCommand) -> str:
     return keeps_dollars + " ".join(map(quoted, command))
 
 
-def _unit(request: Request, *, system: bool) -> Iterator[str]:
+def _unit(request: ServiceRequest, *, system: bool) -> Iterator[str]:
     profile = f", profile {request.profile}" if request.profile else ""
     yield f"Description=Local LLM by goss-supervisor{profile}".replace("%", "%%")
     if system:
@@ -95,7 +95,7 @@ def _unit(request: Request, *, system: bool) -> Iterator[str]:
     yield "StartLimitBurst=5"
 
 
-def _service(request: Request, facts: Facts) -> Iterator[str]:
+def _service(request: ServiceRequest, facts: Facts) -> Iterator[str]:
     """What holds for both scopes."""
     reloads = facts.version >= NOTIFY_RELOAD
     yield "Type=notify-reload" if reloads else "Type=notify"
@@ -122,7 +122,7 @@ def _service(request: Request, facts: Facts) -> Iterator[str]:
     yield "LimitNOFILE=65536"
 
 
-def _environment(request: Request) -> dict[str, str]:
+def _environment(request: ServiceRequest) -> dict[str, str]:
     """Where the home folder is read-only, compiled shaders and kernels are kept beside our own cache."""
     caches = {}
     if request.service.scope == "system" and request.data is not None:
@@ -131,7 +131,7 @@ def _environment(request: Request) -> dict[str, str]:
     return {**caches, **request.environment}
 
 
-def _of_system(request: Request, facts: Facts) -> Iterator[str]:
+def _of_system(request: ServiceRequest, facts: Facts) -> Iterator[str]:
     """
     Whose it is, and what it may not do.
 
@@ -151,7 +151,7 @@ def _of_system(request: Request, facts: Facts) -> Iterator[str]:
         yield "ProtectClock=yes"
 
 
-def _places(request: Request) -> Iterator[str]:
+def _places(request: ServiceRequest) -> Iterator[str]:
     """ProtectSystem=strict leaves nothing to write to but what is named here."""
     if request.data == STATE / request.service.name:
         yield f"StateDirectory={quoted(request.service.name)}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..errors import SupervisorError
-from .contract import FOREGROUND, Manager
+from .contract import FOREGROUND, ServiceManager
 
 
-def chosen(platform: str) -> Manager:
+def chosen(platform: str) -> ServiceManager:
     """Of ``sys.platform``.  Raises SupervisorError where there is none, or where it does not run."""
     if platform == "linux":
         from .systemctl import found as systemd  # noqa: PLC0415 - one of three

@@ -90,7 +90,7 @@ def _denied(path: Path) -> PermissionDenied:
     )
 
 
-Origin = Literal["ours", "changed", "foreign"]
+MarkOrigin = Literal["ours", "changed", "foreign"]
 
 PLACE = "@MARK@"  # stands in a rendered text, in a comment, where the mark belongs; exactly once
 _WORDS = "Made by `goss-supervisor service install`, sha256"
@@ -103,7 +103,7 @@ def sealed(text: str) -> str:
     return text.replace(PLACE, f"{_WORDS} {_digest(text.replace(PLACE, ''))}")
 
 
-def origin_of(text: str) -> Origin:
+def origin_of(text: str) -> MarkOrigin:
     """Of a file that is there: made by us, made by us and changed by hand since, or another's."""
     marks = _MARK.findall(text)
     if len(marks) != 1:

@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from ..engine.catalogue import pins
 from ..engine.catalogue.catalogue import number
 from ..engine.catalogue.releases import REPOSITORY, Release
-from ..engine.install_context import Means
-from ..engine.local_engines import Ground
+from ..engine.install_context import InstallContext
+from ..engine.local_engines import LocalEngines
 from ..engine.released import DEFAULT, Released, channel_of, chosen_tag
-from ..engine.suitability import Wanted
+from ..engine.suitability import WantedEngine
 from ..files import write_json
 from ..home.places import update_file
 from ..paths import Paths
-from .update_target import Subject, why_fixed
+from .update_target import UpdateTarget, why_fixed
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class UpdateCheck:
     """
     ``available`` is the tag that an update would take; ``note`` is what was passed over or taken back.
 
@@ -44,7 +44,7 @@ class News:
         return f"nothing newer than {self.current or 'nothing'}{note}"
 
 
-def look(subject: Subject, means: Means) -> News:
+def look(subject: UpdateTarget, means: InstallContext) -> UpdateCheck:
     """
     Ask the catalogue; the default channel knows its tag without a network.
 
@@ -52,7 +52,7 @@ def look(subject: Subject, means: Means) -> News:
     """
     running = subject.running
     current = running.build if running else chosen_tag(subject.engine, means)
-    news = News(channel_of(subject.engine), current)
+    news = UpdateCheck(channel_of(subject.engine), current)
     if reason := why_fixed(subject.engine):
         return replace(news, note=reason)
     release, passed, problem = _newest(subject, means)
@@ -67,16 +67,16 @@ def look(subject: Subject, means: Means) -> News:
     return news
 
 
-def record(news: News, paths: Paths) -> None:
+def record(news: UpdateCheck, paths: Paths) -> None:
     """Keep it for ``status``; raises SupervisorError where nothing may be written."""
     stamped = replace(news, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
     write_json(update_file(paths), asdict(stamped))
 
 
-def released(subject: Subject, means: Means) -> Released:
+def released(subject: UpdateTarget, means: InstallContext) -> Released:
     """Official releases, looked at for this subject."""
-    wanted = Wanted(subject.engine.flavour, None, subject.wants_gpu)
-    return Released(subject.engine, Ground(means, wanted))
+    wanted = WantedEngine(subject.engine.flavour, None, subject.wants_gpu)
+    return Released(subject.engine, LocalEngines(means, wanted))
 
 
 def is_newer(tag: str, than: str | None) -> bool:
@@ -84,7 +84,7 @@ def is_newer(tag: str, than: str | None) -> bool:
     return (number(tag) or 0) > (number(than or "") or 0)
 
 
-def _newest(subject: Subject, means: Means) -> tuple[Release | None, tuple[str, ...], str]:
+def _newest(subject: UpdateTarget, means: InstallContext) -> tuple[Release | None, tuple[str, ...], str]:
     """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
     releases, channel = released(subject, means), subject.channel
     catalogue = means.catalogue(subject.engine)

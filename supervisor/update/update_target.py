@@ -18,7 +18,7 @@ from ..profile.store import ProfileStore
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class UpdateTarget:
     """``running`` is the plan that the daemon runs for this very profile; None where it does not."""
 
     engine: Engine
@@ -40,7 +40,7 @@ class Subject:
         return channel
 
 
-def subject_of(paths: Paths, profile: str | None = None) -> Subject:
+def target_of(paths: Paths, profile: str | None = None) -> UpdateTarget:
     """
     The profile that is named, else the one that runs, else none of them.
 
@@ -50,11 +50,11 @@ def subject_of(paths: Paths, profile: str | None = None) -> Subject:
     plan = running_plan(paths)
     if plan is not None and profile in {None, plan.profile}:
         found = resolve(plan.profile, store, plan.settings)
-        return Subject(found.engine, found.wants_gpu, found.name, plan.settings, plan)
+        return UpdateTarget(found.engine, found.wants_gpu, found.name, plan.settings, plan)
     if profile is not None:
         found = resolve(profile, store)
-        return Subject(found.engine, found.wants_gpu, found.name)
-    return Subject(engine_settings(store))
+        return UpdateTarget(found.engine, found.wants_gpu, found.name)
+    return UpdateTarget(engine_settings(store))
 
 
 def running(paths: Paths) -> tuple[str | None, LaunchPlan | None, Listen | None]:

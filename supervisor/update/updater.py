@@ -15,21 +15,21 @@ from typing import Literal
 
 from ..engine.catalogue.releases import REPOSITORY
 from ..engine.choose import acquire
-from ..engine.install_context import Means
+from ..engine.install_context import InstallContext
 from ..engine.inventory import installed, key_of
 from ..engine.released import chosen_tag
 from ..errors import NotFound, StartFailed, Superseded, SupervisorError
 from ..locks import Lock
-from ..measure.comparison import Contest, Verdict, indented, log_of, rolled_back
+from ..measure.comparison import Comparison, ComparisonVerdict, indented, log_of, rolled_back
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..prepare.prepare import prepare
 from .update_check import released
-from .update_target import Subject, running_plan
+from .update_target import UpdateTarget, running_plan
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class UpdateResult:
     """What it came to: ``text`` for people, in a sentence without its full stop."""
 
     result: Literal["updated", "installed", "rolled back"]
@@ -48,17 +48,17 @@ class Updater:
     VerificationFailed and NoSuitableEngine before anything is stopped, and StartFailed after it.
     """
 
-    subject: Subject
-    means: Means
-    contest: Contest
+    subject: UpdateTarget
+    means: InstallContext
+    contest: Comparison
 
-    def update(self, tag: str) -> Result:
+    def update(self, tag: str) -> UpdateResult:
         """Go to a release, and back again if it is worse; then it is marked bad, with the reason."""
         with alone(self.means.paths):
             if self.subject.running is None:
                 self._prepare(tag)
                 self._choose(tag)
-                return Result("installed", tag, f"{tag} is installed, the next start takes it")
+                return UpdateResult("installed", tag, f"{tag} is installed, the next start takes it")
             new = self._plan(tag)
             old = self._still_running(self.subject.running)
             verdict = self.contest.between(new, old)
@@ -70,14 +70,16 @@ class Updater:
                 return self._taken_back(new, old, verdict)
             self._choose(tag)
         figures = f": {verdict.figures}" if verdict.figures else ""
-        return Result("updated", tag, f"{new.profile} runs on {_name(new)} now{figures}")
+        return UpdateResult("updated", tag, f"{new.profile} runs on {_name(new)} now{figures}")
 
-    def install(self, tag: str) -> Result:
+    def install(self, tag: str) -> UpdateResult:
         """On disk and proved, and nothing else."""
         self._prepare(tag)
-        return Result("installed", tag, f"{tag} is installed; goss-supervisor engine use {tag} chooses it")
+        return UpdateResult(
+            "installed", tag, f"{tag} is installed; goss-supervisor engine use {tag} chooses it"
+        )
 
-    def use(self, tag: str, *, force: bool) -> Result:
+    def use(self, tag: str, *, force: bool) -> UpdateResult:
         """
         Install a release if it is not, and choose it for the channel; what runs goes on running.
 
@@ -88,9 +90,9 @@ class Updater:
         self._choose(tag)
         running = self.subject.running
         more = "; goss-supervisor restart runs it" if running and running.build != tag else ""
-        return Result("installed", tag, f"{tag} is chosen ({self.subject.channel}){more}")
+        return UpdateResult("installed", tag, f"{tag} is chosen ({self.subject.channel}){more}")
 
-    def rollback(self) -> Result:
+    def rollback(self) -> UpdateResult:
         """
         Go to what the channel had before.  What is left is marked bad, so that no update takes it again.
 
@@ -105,16 +107,16 @@ class Updater:
                 if (install.repository, install.tag) == (REPOSITORY, left):
                     key = key_of(REPOSITORY, left, install.flavour)
                     self.means.chosen.mark_bad(key, "it was left by engine rollback")
-        return Result("updated", tag, f"back to {tag}; {left} is not taken again by itself")
+        return UpdateResult("updated", tag, f"back to {tag}; {left} is not taken again by itself")
 
-    def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: Verdict) -> Result:
+    def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: ComparisonVerdict) -> UpdateResult:
         text = f"{_name(new)} was taken back, and {old.build} runs again"
         why = verdict.worse
         if verdict.proved:
             self.means.chosen.mark_bad(key_of(REPOSITORY, new.build, new.flavour), why)
         else:
             why = f"{why}, but so is {old.build} by now: the machine is too busy to tell"
-        return Result("rolled back", old.build, text, why, verdict.log)
+        return UpdateResult("rolled back", old.build, text, why, verdict.log)
 
     def _plan(self, tag: str) -> LaunchPlan:
         subject, means = self.subject, self.means

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from supervisor.download.network import Patience
+from supervisor.download.network import RetryPolicy
 from supervisor.engine.catalogue.catalogue import Catalogue, is_settled
 from supervisor.engine.catalogue.pins import DEFAULT_TAG, locked
 from supervisor.engine.catalogue.releases import REPOSITORY, Release
@@ -16,7 +16,7 @@ from supervisor.errors import NetworkError, NoSuitableEngine, NotFound
 from tests.fakes.github import FakeGitHub
 from tests.fakes.web import Reply, cut
 
-PATIENCE = Patience(5, 5, (0,), page_seconds=10)
+PATIENCE = RetryPolicy(5, 5, (0,), page_seconds=10)
 LIST = f"/repos/{REPOSITORY}/releases"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.download.fetch import Download, fetch
-from supervisor.download.network import Patience
+from supervisor.download.network import RetryPolicy
 from supervisor.errors import NetworkError, PermissionDenied, SupervisorError, VerificationFailed
 from supervisor.progress import Silent
 from tests.fakes.web import (
@@ -81,7 +81,7 @@ class Bench:
         return replace(Download(self.web.url("/a.zip"), len(BODY), SHA256, "a.zip"), **more)
 
     def fetch(self, item: Download | None = None, *, proxy: str | None = None, stall: float = 20.0) -> bytes:
-        patience = Patience(connect_seconds=5.0, stall_seconds=stall, sleep=self.slept.append)
+        patience = RetryPolicy(connect_seconds=5.0, stall_seconds=stall, sleep=self.slept.append)
         fetch(item or self.item(), self.target, self.heard, proxy=proxy, patience=patience)
         assert not self.part.exists()
         assert sorted(each.name for each in self.target.parent.iterdir()) == ["a.zip", "a.zip.lock"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.choose import acquire, find
-from supervisor.engine.install_context import Means
+from supervisor.engine.install_context import InstallContext
 from supervisor.engine.inventory import Install, folder, write_record
 from supervisor.engine.local_engines import promised
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound
@@ -57,8 +57,8 @@ def installed(paths: Paths, flavour: str = "cpu", tag: str = "b11549", devices: 
     return binary
 
 
-def means(paths: Paths) -> Means:
-    return Means(paths, Silent(), hardware=lambda: RTX, demo=lambda: ensure_demo(paths.models))
+def means(paths: Paths) -> InstallContext:
+    return InstallContext(paths, Silent(), hardware=lambda: RTX, demo=lambda: ensure_demo(paths.models))
 
 
 def get(paths: Paths, engine: Engine, *, wants_gpu: bool = False):

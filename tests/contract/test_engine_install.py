@@ -13,7 +13,7 @@ from supervisor.disk import ensure_space
 from supervisor.engine.inventory import Install, folder, install_lock, installed, read_record, write_record
 from supervisor.engine.pypi import compile as compiled
 from supervisor.engine.pypi import embedded
-from supervisor.engine.pypi.venv import Workshop
+from supervisor.engine.pypi.venv import Venv
 from supervisor.errors import NetworkError, NoSuitableEngine, PermissionDenied, SupervisorError
 from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
@@ -140,9 +140,9 @@ def test_an_embedded_engine_that_is_there_is_not_installed_again(tmp_path: Path)
     assert heard.steps == []
 
 
-def shop(tmp_path: Path, pip: str) -> Workshop:
+def shop(tmp_path: Path, pip: str) -> Venv:
     """A workshop whose Python is a script that says what pip would."""
-    workshop = Workshop(tmp_path / "venv", tmp_path / "install.log")
+    workshop = Venv(tmp_path / "venv", tmp_path / "install.log")
     script(workshop.python, pip)
     return workshop
 
@@ -202,7 +202,7 @@ def test_a_python_without_venv_is_told_with_the_package_that_brings_it(
         tmp_path / "python3", "echo The virtual environment was not created: ensurepip is missing\nexit 1\n"
     )
     monkeypatch.setattr(sys, "executable", str(python))
-    workshop = Workshop(tmp_path / "venv", tmp_path / "install.log")
+    workshop = Venv(tmp_path / "venv", tmp_path / "install.log")
     with pytest.raises(NoSuitableEngine, match="venv module is not installed") as raised:
         workshop.make(ignore)
     assert f"apt-get install python3.{sys.version_info.minor}-venv" in raised.value.hint

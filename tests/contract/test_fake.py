@@ -14,7 +14,7 @@ import pytest
 from supervisor.server.child import spawn
 from supervisor.server.diagnosis import cpu_fallback, diagnose
 from supervisor.server.output_log import OutputLog
-from supervisor.server.process import ExitStatus, vitals
+from supervisor.server.process import ExitStatus, process_stats
 
 from ..fakes.launching import BOUND_SECONDS, Heard, fake_argv, free_port, until, wait_until_gone
 
@@ -178,10 +178,10 @@ def test_its_grandchild_outlives_it_in_a_session_of_its_own(tmp_path):
 
 def test_it_can_work_without_answering():
     async def act(child, _heard, port):
-        before = vitals(child.identity.pid)
+        before = process_stats(child.identity.pid)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
-        await until(lambda: vitals(child.identity.pid).cpu_seconds > before.cpu_seconds + 0.1)
+        await until(lambda: process_stats(child.identity.pid).cpu_seconds > before.cpu_seconds + 0.1)
         answered = bool(reader._buffer)
         writer.close()
         return answered

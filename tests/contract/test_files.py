@@ -22,7 +22,7 @@ from supervisor.files import PRIVATE, SHARED, JsonFile, read_json, replace_file,
 from supervisor.gateway.auth.keys import KeyFile
 from supervisor.home import records
 from supervisor.locks import Lock
-from supervisor.memory.engine_figures import Figures
+from supervisor.memory.engine_figures import FigureHistory
 
 from ..fakes.launching import BOUND_SECONDS
 
@@ -103,10 +103,10 @@ def work(file, name):
         KeyFile(file).remove(f"gone-{name}-{n}")
 """,
     "adjusted": """
-from supervisor.home.records import remember
+from supervisor.home.records import remember_adjusted
 def work(file, name):
     for n in range(10):
-        remember(file, f"{name}-{n}", "less")
+        remember_adjusted(file, f"{name}-{n}", "less")
 """,
     "bad": """
 from supervisor.engine.install_context import Chosen
@@ -115,16 +115,16 @@ def work(file, name):
         Chosen(file).mark_bad(f"{name}-{n}", "slow")
 """,
     "figures": """
-from supervisor.memory.engine_figures import Figures
+from supervisor.memory.engine_figures import FigureHistory
 from supervisor.memory.engine_figures import Taken, EngineFigures
 def work(file, name):
     for n in range(10):
-        Figures(file).keep(f"{name}-{n}", EngineFigures("engine", {"Host": Taken(1)}))
+        FigureHistory(file).keep(f"{name}-{n}", EngineFigures("engine", {"Host": Taken(1)}))
 """,
 }
 KEPT = {
     "keys": names_of_keys,
-    "adjusted": records.known,
+    "adjusted": records.adjusted_plans,
     "bad": lambda file: json.loads(file.read_text())["bad"],
     "figures": lambda file: [row["key"] for row in json.loads(file.read_text())["figures"]],
 }
@@ -140,10 +140,10 @@ def test_of_changes_that_are_made_at_once_none_is_lost(what, tmp_path):
 
 LOOKS = """
 from supervisor.paths import Paths
-from supervisor.update.update_check import News, record
+from supervisor.update.update_check import UpdateCheck, record
 def work(home, name):
     for n in range(200):
-        record(News(current=name), Paths.under(home))
+        record(UpdateCheck(current=name), Paths.under(home))
 """
 
 
@@ -236,7 +236,7 @@ def test_whenever_a_writer_is_killed_the_file_is_whole(after_seconds, tmp_path):
 FULL = """
 import resource
 from supervisor.gateway.auth.keys import KeyFile
-from supervisor.memory.engine_figures import Figures
+from supervisor.memory.engine_figures import FigureHistory
 from supervisor.memory.engine_figures import Taken, EngineFigures
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
@@ -271,7 +271,7 @@ def test_on_a_full_disk_the_old_content_stays_and_the_error_says_why(room, tmp_p
 
 @posix
 def test_on_a_full_disk_what_only_saves_time_is_not_kept(tmp_path):
-    keep = "Figures(Path(sys.argv[1])).keep('key', Told('engine', {'Host': Taken(1)}))"
+    keep = "FigureHistory(Path(sys.argv[1])).keep('key', EngineFigures('engine', {'Host': Taken(1)}))"
     assert said_by(FULL.replace("{}", keep), tmp_path / "figures.json", 0) == ""
     assert [file for file in tmp_path.iterdir() if file.stat().st_size] == []
 
@@ -446,11 +446,11 @@ def test_a_home_that_version_0_1_wrote_is_read(tmp_path):
     chosen = Chosen(wrote("engines.json", engines))
     assert (chosen.tags("stable"), chosen.bad("b3")) == (("b2", "b1"), "slow")
     row = {"key": "k", "source": "engine", "buffers": {"Host": HOST}}
-    assert Figures(wrote("figures.json", {"format": 1, "figures": [row]})).find("k")
+    assert FigureHistory(wrote("figures.json", {"format": 1, "figures": [row]})).find("k")
     plans = wrote("adjusted.json", {"digest": "n-cpu-moe 33"})
-    assert records.known(plans) == {"digest": "n-cpu-moe 33"}
-    records.remember(plans, "another", "less")
-    assert records.known(plans) == {"digest": "n-cpu-moe 33", "another": "less"}
+    assert records.adjusted_plans(plans) == {"digest": "n-cpu-moe 33"}
+    records.remember_adjusted(plans, "another", "less")
+    assert records.adjusted_plans(plans) == {"digest": "n-cpu-moe 33", "another": "less"}
     assert read_record(wrote(RECORD, INSTALL).parent).tag == "b11429"
     state = {"server": "default", "state": "ready", "why": "", "profile": "p", "port": 1, "failure": None}
     known = records.read_record(wrote("default.json", {**state, "identity": None}))

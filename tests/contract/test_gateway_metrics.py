@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisor.cli.requests import requests
 from supervisor.daemon.control_server import listen
 from supervisor.errors import NotRunning
-from supervisor.gateway.telemetry.activity import Activity, Request
+from supervisor.gateway.telemetry.activity import Activity, RequestRecord
 from supervisor.gateway.telemetry.metrics import RequestFigures, ServerFigures, render
 from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
@@ -201,8 +201,8 @@ def test_a_scrape_in_a_thread_is_whole_while_requests_go_on():
 
 
 def test_the_daemon_does_not_import_prometheus_client_before_it_is_asked():
-    modules = "activity, figures, told, exposition"
-    code = f"import sys; from supervisor.gateway.seen import {modules}; print('prometheus_client' in sys.modules)"
+    modules = "activity, metrics, usage"
+    code = f"import sys; from supervisor.gateway.telemetry import {modules}; print('prometheus_client' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"
 
@@ -307,7 +307,7 @@ def test_none_yet_is_an_empty_table():
 def test_requests_are_json_one_on_a_line():
     first, second = kept(CHAT, replace(CHAT, status=429, result="refused"))
     shown = Daemon([[first], [second]]).shows("--json", "-f")
-    assert [Request(**json.loads(line)) for line in shown.splitlines()] == [first, second]
+    assert [RequestRecord(**json.loads(line)) for line in shown.splitlines()] == [first, second]
 
 
 def test_what_is_followed_stays_in_its_columns():

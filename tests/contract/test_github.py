@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.download.network import Patience
-from supervisor.engine.catalogue.github import API, WEB, Access
-from supervisor.engine.catalogue.github_client import Answers, Client
+from supervisor.download.network import RetryPolicy
+from supervisor.engine.catalogue.github import API, WEB, GitHubAccess
+from supervisor.engine.catalogue.github_client import Answers, GitHubClient
 from supervisor.engine.catalogue.releases import REPOSITORY
 from supervisor.errors import ConfigError, NetworkError, NotFound
 from tests.fakes.github import FakeGitHub
 from tests.fakes.web import Reply, Web, both, cut, hang, redirect, slow, status, told_length, unused_port
 
-PATIENCE = Patience(5, 5, (0,), page_seconds=10)
+PATIENCE = RetryPolicy(5, 5, (0,), page_seconds=10)
 TOKEN = "ghp_0123456789abcdef"
 TAG = "b12001"
 PATH = f"/repos/{REPOSITORY}/releases/tags/{TAG}"
@@ -42,14 +42,14 @@ def no_settings_of_this_machine(monkeypatch, tmp_path):
 
 @pytest.fixture
 def client(github, tmp_path):
-    return Client(github.access(), Answers(tmp_path / "cache"), PATIENCE)
+    return GitHubClient(github.access(), Answers(tmp_path / "cache"), PATIENCE)
 
 
-def ask(client: Client, tag: str = TAG):
+def ask(client: GitHubClient, tag: str = TAG):
     return client.api(f"releases/tags/{tag}")
 
 
-def failure(client: Client) -> NetworkError:
+def failure(client: GitHubClient) -> NetworkError:
     with pytest.raises(NetworkError) as caught:
         ask(client)
     return caught.value
@@ -59,12 +59,12 @@ def failure(client: Client) -> NetworkError:
 
 
 def test_the_addresses_are_githubs_own_unless_told_otherwise():
-    access = Access.of(None, None, {})
+    access = GitHubAccess.of(None, None, {})
     assert (access.api, access.web, access.token, access.proxy) == (API, WEB, "", None)
 
 
 def test_a_mirror_has_the_downloads_and_not_the_api():
-    access = Access.of("https://mirror.lan/github/", None, {})
+    access = GitHubAccess.of("https://mirror.lan/github/", None, {})
     assert access.api == API
     assert (
         access.asset_url("b1", "a b.zip")
@@ -74,16 +74,16 @@ def test_a_mirror_has_the_downloads_and_not_the_api():
 
 def test_the_environment_has_the_last_word():
     environ = {"GOSS_SUPERVISOR_GITHUB": "http://here", "GOSS_SUPERVISOR_GITHUB_API": "http://there/"}
-    access = Access.of("https://mirror.lan", None, environ)
+    access = GitHubAccess.of("https://mirror.lan", None, environ)
     assert (access.web, access.api) == ("http://here", "http://there")
 
 
 @pytest.mark.parametrize("address", ["mirror.lan", "ftp://mirror.lan", "https://", "http://[::1"])
 def test_an_address_that_is_none_is_refused_by_its_name(address):
     with pytest.raises(ConfigError, match=r"engine\.mirror is"):
-        Access.of(address, None, {})
+        GitHubAccess.of(address, None, {})
     with pytest.raises(ConfigError, match="GOSS_SUPERVISOR_GITHUB_API is"):
-        Access.of(None, None, {"GOSS_SUPERVISOR_GITHUB_API": address})
+        GitHubAccess.of(None, None, {"GOSS_SUPERVISOR_GITHUB_API": address})
 
 
 # The token
@@ -91,7 +91,7 @@ def test_an_address_that_is_none_is_refused_by_its_name(address):
 
 def test_the_token_goes_to_the_api_and_nowhere_else(github, tmp_path):
     github.promote("v1.0.0", TAG)
-    client = Client(github.access(GITHUB_TOKEN=TOKEN), Answers(tmp_path), PATIENCE)
+    client = GitHubClient(github.access(GITHUB_TOKEN=TOKEN), Answers(tmp_path), PATIENCE)
     ask(client)
     assert client.download(client.access.asset_url("v1.0.0", "nightly-tag.txt")).text == "b12001\n"
     assert github.tokens == [f"Bearer {TOKEN}"]
@@ -102,29 +102,29 @@ def test_the_token_goes_to_the_api_and_nowhere_else(github, tmp_path):
 def test_the_token_does_not_follow_a_redirect_to_another_host(github, tmp_path):
     with Web() as other:
         github.api.serve(PATH, redirect(other.serve("/elsewhere", Reply(body=b"{}"))))
-        ask(Client(github.access(GH_TOKEN=TOKEN), Answers(tmp_path), PATIENCE))
+        ask(GitHubClient(github.access(GH_TOKEN=TOKEN), Answers(tmp_path), PATIENCE))
         assert github.tokens == [f"Bearer {TOKEN}"]
         assert "authorization" not in other.requests[0].headers
 
 
 def test_a_token_is_not_sent_where_others_could_read_it():
-    assert Access(api="http://api.lan", token=TOKEN).api_token == ""
-    assert Access(api="https://api.lan", token=TOKEN).api_token == TOKEN
-    assert Access(api="http://127.0.0.1:80", token=TOKEN).api_token == TOKEN
+    assert GitHubAccess(api="http://api.lan", token=TOKEN).api_token == ""
+    assert GitHubAccess(api="https://api.lan", token=TOKEN).api_token == TOKEN
+    assert GitHubAccess(api="http://127.0.0.1:80", token=TOKEN).api_token == TOKEN
 
 
 def test_the_first_token_of_two_is_taken_and_no_text_shows_it():
-    access = Access.of(None, None, {"GITHUB_TOKEN": f" {TOKEN}\n", "GH_TOKEN": "other"})
+    access = GitHubAccess.of(None, None, {"GITHUB_TOKEN": f" {TOKEN}\n", "GH_TOKEN": "other"})
     assert access.token == TOKEN
     assert TOKEN not in repr(access)
     with pytest.raises(ConfigError, match="GH_TOKEN holds characters") as caught:
-        Access.of(None, None, {"GH_TOKEN": "two words"})
+        GitHubAccess.of(None, None, {"GH_TOKEN": "two words"})
     assert "two words" not in f"{caught.value}{caught.value.hint}"
 
 
 def test_a_token_that_is_not_accepted_is_named_by_its_variable(github, tmp_path):
     github.api.fault(PATH, status(401, body=b'{"message": "Bad credentials"}'))
-    error = failure(Client(github.access(GITHUB_TOKEN=TOKEN), Answers(tmp_path), PATIENCE))
+    error = failure(GitHubClient(github.access(GITHUB_TOKEN=TOKEN), Answers(tmp_path), PATIENCE))
     assert "GITHUB_TOKEN" in str(error)
     assert TOKEN not in str(error)
 
@@ -184,7 +184,7 @@ def test_a_broken_memory_is_no_memory(github, client, tmp_path):
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_requests(github, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    client = Client(github.access(), Answers(tmp_path / "cache"), PATIENCE)
+    client = GitHubClient(github.access(), Answers(tmp_path / "cache"), PATIENCE)
     assert ask(client) == ask(client)
 
 
@@ -209,7 +209,7 @@ def test_the_limit_is_told_with_the_time_when_it_ends(github, client):
 
 def test_the_limit_of_a_token_is_another_one(github, tmp_path):
     github.use_up_the_limit(timedelta(minutes=5), status=429, limit=5000)
-    error = failure(Client(github.access(GITHUB_TOKEN=TOKEN), Answers(tmp_path), PATIENCE))
+    error = failure(GitHubClient(github.access(GITHUB_TOKEN=TOKEN), Answers(tmp_path), PATIENCE))
     assert "allows 5000 requests an hour with this token" in str(error)
 
 
@@ -247,7 +247,7 @@ def test_a_passing_fault_is_tried_once_more(github, client, fault):
     github.api.fault(PATH, fault)
     assert ask(client)[0]["tag_name"] == TAG
     github.api.fault(PATH, fault, fault)
-    ask_again = Client(client.access, Answers(Path("/nonexistent")), PATIENCE)
+    ask_again = GitHubClient(client.access, Answers(Path("/nonexistent")), PATIENCE)
     failure(ask_again)
     assert len(github.api.asked(PATH)) == 4
 
@@ -278,8 +278,8 @@ def test_a_login_page_on_another_host_is_told_with_that_host(github, client):
 
 def test_a_server_that_does_not_answer_is_given_up(github, tmp_path):
     github.api.fault(PATH, hang(), hang())
-    impatient = Patience(5, 0.2, (0,), page_seconds=10)
-    assert str(failure(Client(github.access(), Answers(tmp_path), impatient))) == (
+    impatient = RetryPolicy(5, 0.2, (0,), page_seconds=10)
+    assert str(failure(GitHubClient(github.access(), Answers(tmp_path), impatient))) == (
         "GitHub cannot be asked: nothing came from 127.0.0.1 for 0.2 s."
     )
 
@@ -287,8 +287,8 @@ def test_a_server_that_does_not_answer_is_given_up(github, tmp_path):
 def test_an_answer_that_comes_drop_by_drop_is_given_up(github, tmp_path):
     github.add(TAG, {f"{number}.zip": number for number in range(1, 1000)})
     github.api.fault(PATH, slow(20_000), slow(20_000))
-    impatient = Patience(5, 5, (0,), page_seconds=0.3)
-    assert "takes too long" in str(failure(Client(github.access(), Answers(tmp_path), impatient)))
+    impatient = RetryPolicy(5, 5, (0,), page_seconds=0.3)
+    assert "takes too long" in str(failure(GitHubClient(github.access(), Answers(tmp_path), impatient)))
 
 
 def test_redirects_in_circles_end(github, client):
@@ -318,8 +318,8 @@ def test_a_certificate_that_is_not_trusted_is_the_reason(tmp_path):
     with certificate.open("a") as file:
         file.write((tmp_path / "chain.pem").read_text())
     with Web(certificate=certificate) as web:
-        access = Access(api=web.url(), web=web.url())
-        assert "certificate" in str(failure(Client(access, Answers(tmp_path), PATIENCE)))
+        access = GitHubAccess(api=web.url(), web=web.url())
+        assert "certificate" in str(failure(GitHubClient(access, Answers(tmp_path), PATIENCE)))
 
 
 # The proxy
@@ -328,8 +328,8 @@ def test_a_certificate_that_is_not_trusted_is_the_reason(tmp_path):
 def test_the_proxy_of_the_settings_is_used(github, tmp_path):
     with Web() as proxy:
         proxy.serve(PATH, Reply(body=b'{"through": "the proxy"}'))
-        access = Access(api="http://api.invalid", web=WEB, proxy=proxy.url())
-        assert ask(Client(access, Answers(tmp_path), PATIENCE))[0] == {"through": "the proxy"}
+        access = GitHubAccess(api="http://api.invalid", web=WEB, proxy=proxy.url())
+        assert ask(GitHubClient(access, Answers(tmp_path), PATIENCE))[0] == {"through": "the proxy"}
         assert proxy.requests[0].target == f"http://api.invalid{PATH}"
 
 
@@ -337,12 +337,15 @@ def test_the_proxy_of_the_environment_is_used_where_none_is_set(tmp_path, monkey
     with Web() as proxy:
         proxy.serve(PATH, Reply(body=b"{}"))
         monkeypatch.setenv("HTTP_PROXY", proxy.url())
-        assert ask(Client(Access(api="http://api.invalid"), Answers(tmp_path), PATIENCE)) == ({}, "")
+        assert ask(GitHubClient(GitHubAccess(api="http://api.invalid"), Answers(tmp_path), PATIENCE)) == (
+            {},
+            "",
+        )
 
 
 def test_a_proxy_that_is_not_there_is_the_reason_and_its_password_is_not_shown(tmp_path):
-    access = Access(api="http://api.invalid", proxy=f"http://me:secret@127.0.0.1:{unused_port()}")
-    error = failure(Client(access, Answers(tmp_path), PATIENCE))
+    access = GitHubAccess(api="http://api.invalid", proxy=f"http://me:secret@127.0.0.1:{unused_port()}")
+    error = failure(GitHubClient(access, Answers(tmp_path), PATIENCE))
     assert re.fullmatch(
         r"GitHub cannot be asked: the proxy in front of api\.invalid .*refused.*\.", str(error)
     )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.download.network import Patience
+from supervisor.download.network import RetryPolicy
 from supervisor.errors import ConfigError, NetworkError, NotFound, UsageError, VerificationFailed
 from supervisor.model.hub import ENDPOINT, Hub, HubFile, choose, is_inside
 from supervisor.model.open import open_model
@@ -37,7 +37,7 @@ class Bench:
     slept: list[float] = field(default_factory=list)
 
     def hub(self, token: str = "", stall: float = 20.0) -> Hub:
-        return Hub(self.fake.api.url(), token, Patience(stall_seconds=stall, sleep=self.slept.append))
+        return Hub(self.fake.api.url(), token, RetryPolicy(stall_seconds=stall, sleep=self.slept.append))
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_limit_says_when_again(bench):
 
 
 def test_who_is_offline_is_told_which_settings_there_are():
-    nobody = Hub(f"http://127.0.0.1:{unused_port()}", patience=Patience(sleep=lambda _: None))
+    nobody = Hub(f"http://127.0.0.1:{unused_port()}", patience=RetryPolicy(sleep=lambda _: None))
     with pytest.raises(NetworkError, match="refuses the connection") as raised:
         nobody.files(REPO)
     assert "HTTPS_PROXY" in raised.value.hint

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, SupervisorError, UsageError
-from supervisor.service.contract import Request, Service, Status
+from supervisor.service.contract import Service, ServiceRequest, ServiceStatus
 from supervisor.service.launchctl import Launchd
 from supervisor.service.schtasks import TaskScheduler
 
@@ -78,7 +78,7 @@ def tools(tmp_path, monkeypatch):
 
 @pytest.fixture
 def request_(tmp_path):
-    return Request(
+    return ServiceRequest(
         USER,
         ("/opt/python", "-P", "-m", "supervisor", "start"),
         ("/opt/python", "-P", "-m", "supervisor", "reload"),
@@ -274,12 +274,12 @@ def test_roots_service_lives_in_the_systems_domain(launchd, tools, request_, tmp
 
 
 def test_its_status_is_launchds_word(installed, tools):
-    assert installed.status(USER) == Status(
+    assert installed.status(USER) == ServiceStatus(
         installed=True, running=True, starts_by_itself="at login", state="running", pid=4711
     )
     tools.play("launchctl", "print", DOWN)
     tools.play("launchctl", "print-disabled", (0, '\t"goss-supervisor" => disabled'))
-    assert installed.status(USER) == Status(
+    assert installed.status(USER) == ServiceStatus(
         installed=True, running=False, starts_by_itself="no", state="not running", detail="last exit code: 0"
     )
     tools.play("launchctl", "print", ABSENT)
@@ -287,7 +287,7 @@ def test_its_status_is_launchds_word(installed, tools):
 
 
 def test_what_is_not_installed_has_a_status_too(launchd, tools):
-    assert launchd.status(USER) == Status(
+    assert launchd.status(USER) == ServiceStatus(
         installed=False, running=False, starts_by_itself="no", state="not installed"
     )
     assert tools.asked() == [f"launchctl print {TARGET}"]
@@ -526,18 +526,18 @@ def test_a_task_that_runs_is_not_started(registered, tools):
 
 
 def test_a_tasks_status_is_the_daemons_word(registered, tools):
-    assert registered.status(USER) == Status(
+    assert registered.status(USER) == ServiceStatus(
         installed=True, running=True, starts_by_itself="at login", state="running", pid=4711
     )
     tools.play("goss", "status", NOT_UP)
     tools.play("schtasks", "/query", (0, f"{OURS[1]}<Enabled>false</Enabled>"))
-    assert registered.status(USER) == Status(
+    assert registered.status(USER) == ServiceStatus(
         installed=True, running=False, starts_by_itself="no", state="not running"
     )
 
 
 def test_what_is_not_registered_has_a_status_too(scheduler):
-    assert scheduler.status(USER) == Status(
+    assert scheduler.status(USER) == ServiceStatus(
         installed=False, running=False, starts_by_itself="no", state="not installed"
     )
 

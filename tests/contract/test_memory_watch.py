@@ -272,7 +272,7 @@ def test_the_wait_has_a_bound(tmp_path, monkeypatch):
         await test.server.start(plan(tmp_path, name="old"))
         assert (await test.server.start(plan(tmp_path, name="new"))).result == "ready"
 
-    monkeypatch.setattr(memory_warnings, "RELEASE_SECONDS", 0.3)
+    monkeypatch.setattr(memory_warnings, "RAM_RELEASE_SECONDS", 0.3)
     story(tmp_path)
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from supervisor.errors import SupervisorError, VerificationFailed
 from supervisor.model.demo import ensure_demo
-from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
+from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import FileSource, HeaderCache, open_model
 
 from ..fakes.shapes import write_sparse

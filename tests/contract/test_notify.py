@@ -18,13 +18,13 @@ import psutil
 import pytest
 
 from supervisor.daemon.service_notify import (
-    Manager,
     Notify,
-    Patience,
-    manager_in,
+    NotifyProgress,
+    ServiceNotifier,
+    notifier_in,
     notify_in,
     watchdog_seconds_in,
-    with_patience,
+    with_notify_progress,
 )
 from supervisor.home import client
 from supervisor.home.control_socket import endpoint
@@ -483,7 +483,7 @@ def test_an_address_that_is_none_is_no_manager(address):
 
 def test_what_the_environment_says_of_the_manager_is_said_to_nobody_else():
     environ = {"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "PATH": "/bin"}
-    manager_in(environ, ready_fd=None)
+    notifier_in(environ, ready_fd=None)
     assert environ == {"PATH": "/bin"}
 
 
@@ -501,7 +501,7 @@ def test_a_message_is_whole_lines_whatever_is_in_it(manager):
 
 
 def test_what_a_full_queue_did_not_take_is_said_later_and_only_the_last_of_it(manager):
-    it, filler = Manager(Notify(manager.address)), Notify(manager.address)
+    it, filler = ServiceNotifier(Notify(manager.address)), Notify(manager.address)
     while filler.say({"STATUS": "of somebody else"}):
         pass
     it.status("first")
@@ -513,7 +513,7 @@ def test_what_a_full_queue_did_not_take_is_said_later_and_only_the_last_of_it(ma
 
 
 def test_the_phases_are_told_once_each_and_only_where_they_belong(manager):
-    it = Manager(Notify(manager.address))
+    it = ServiceNotifier(Notify(manager.address))
     it.reloading()
     it.reloaded()
     assert manager.rest() == [], "before it is ready, that is part of the start"
@@ -533,7 +533,7 @@ def test_an_owner_that_is_dead_or_stuck_is_not_vouched_for(manager):
     """The loop runs on, and everything else with it; only the owner of the state does not take its messages."""
 
     async def story():
-        inbox, it = Inbox(), Manager(Notify(manager.address), watchdog_seconds=0.03)
+        inbox, it = Inbox(), ServiceNotifier(Notify(manager.address), watchdog_seconds=0.03)
         it.ready()
 
         async def owner():
@@ -574,7 +574,7 @@ def test_a_sign_of_life_comes_back_after_what_was_put_in_before_it():
 
 def test_while_start_prepares_each_progress_asks_for_time(manager):
     now = [100.0]
-    it = Patience(Silent(), Notify(manager.address), clock=lambda: now[0])
+    it = NotifyProgress(Silent(), Notify(manager.address), clock=lambda: now[0])
     it.step("downloading a model")
     it.update(0.1)
     assert manager.rest() == [{"STATUS": "downloading a model", "EXTEND_TIMEOUT_USEC": "120000000"}]
@@ -585,14 +585,14 @@ def test_while_start_prepares_each_progress_asks_for_time(manager):
 
 
 def test_a_reload_asks_for_time_and_leaves_the_status_to_the_daemon(manager):
-    it = with_patience(Silent(), {**manager.env, "MAINPID": "1"})
+    it = with_notify_progress(Silent(), {**manager.env, "MAINPID": "1"})
     it.step("downloading a model")
     assert manager.rest() == [{"EXTEND_TIMEOUT_USEC": "120000000"}]
 
 
 def test_without_a_manager_nothing_is_put_in_between():
     heard = Silent()
-    assert with_patience(heard, {}) is heard
+    assert with_notify_progress(heard, {}) is heard
 
 
 def test_a_plan_behind_the_gateway_tells_the_gateways_address(manager, tmp_path):

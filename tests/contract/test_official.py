@@ -30,7 +30,7 @@ from supervisor.engine.inventory import (
 )
 from supervisor.engine.official import install as runtime
 from supervisor.engine.official.install import Installation
-from supervisor.engine.survey import Option
+from supervisor.engine.survey import FlavourOption
 from supervisor.errors import AlreadyRunning, SupervisorError, VerificationFailed
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.locks import Lock
@@ -83,10 +83,10 @@ class Home:
         url = self.web.serve(f"/{archive.name}", file(body))
         return Asset(archive.name, len(body), sha256(body).hexdigest() if sha is None else sha, url)
 
-    def option(self, flavour: str, archive: Asset, companion: Asset | None = None) -> Option:
-        return Option(flavour, "a test", archive, companion)
+    def option(self, flavour: str, archive: Asset, companion: Asset | None = None) -> FlavourOption:
+        return FlavourOption(flavour, "a test", archive, companion)
 
-    def install(self, option: Option, tag: str = TAG, hardware: Hardware = MACHINE) -> Install:
+    def install(self, option: FlavourOption, tag: str = TAG, hardware: Hardware = MACHINE) -> Install:
         cache = self.folder / "cache"
         return Installation(self.engines, tag, option, self.demo, hardware, None, cache, Silent()).install()
 
@@ -286,12 +286,12 @@ INSTALLING = """
 import json, sys
 from pathlib import Path
 from supervisor.engine.official.install import Installation
-from supervisor.engine.survey import Option
+from supervisor.engine.survey import FlavourOption
 from supervisor.engine.catalogue.releases import Asset
 from supervisor.hardware.hardware import Hardware
 from supervisor.progress import Silent
 home, demo, flavour, archive, companion = json.loads(sys.argv[1])
-option = Option(flavour, "", Asset(*archive), Asset(*companion) if companion else None)
+option = FlavourOption(flavour, "", Asset(*archive), Asset(*companion) if companion else None)
 class Told(Silent):
     def step(self, text):
         print(text, flush=True)
@@ -301,7 +301,7 @@ Installation(Path(home) / "engines", "b11434", option, Path(demo), Hardware("lin
 
 
 @contextlib.contextmanager
-def installing(home: Home, option: Option) -> Iterator[subprocess.Popen[str]]:
+def installing(home: Home, option: FlavourOption) -> Iterator[subprocess.Popen[str]]:
     """A process that installs, and prints its steps."""
     parts = [
         [asset.name, asset.size_bytes, asset.sha256, asset.url] if asset else None
@@ -324,7 +324,7 @@ def wait_for_step(child: subprocess.Popen[str], beginning: str) -> None:
     assert any(line.startswith(beginning) for line in child.stdout), f"it never said {beginning}"
 
 
-def check_that_nothing_counts_and_the_next_attempt_succeeds(home: Home, option: Option) -> None:
+def check_that_nothing_counts_and_the_next_attempt_succeeds(home: Home, option: FlavourOption) -> None:
     assert installed(home.engines) == ()
     made = home.install(option)
     assert made.problem == ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.download.network import Patience
+from supervisor.download.network import RetryPolicy
 from supervisor.errors import NetworkError, NotFound, SupervisorError, UsageError, VerificationFailed
 from supervisor.model.hub import Hub
 from supervisor.model.local_models import find, known_digest, shelved, verify
@@ -58,7 +58,7 @@ class Bench:
         return {"XDG_CACHE_HOME": str(self.root / "cache")}
 
     def pull(self, file: str | None = None, *, token: str = "", repo: str = REPO) -> Pulled:
-        hub = Hub(self.fake.api.url(), token, Patience(sleep=self.slept.append))
+        hub = Hub(self.fake.api.url(), token, RetryPolicy(sleep=self.slept.append))
         return pull(repo, file, self.models, self.environ, self.heard, hub=hub)
 
     def fault(self, part: int, *faults) -> None:

@@ -18,9 +18,9 @@ from supervisor.errors import NotFound, PermissionDenied, StartFailed, Superviso
 from supervisor.hardware.hardware import Cpu, Hardware
 from supervisor.hardware.wire import to_json
 from supervisor.model.demo import ensure_demo
-from supervisor.profile.definition import GatewaySettings, Listen, Profile, Stop
+from supervisor.profile.definition import GatewaySettings, ListenSettings, Profile, Stop
 from supervisor.service import systemctl
-from supervisor.service.contract import Request, Service
+from supervisor.service.contract import Service, ServiceRequest
 from supervisor.service.systemctl import Systemd, found
 
 from ..fakes import systemd_tools
@@ -34,8 +34,8 @@ PATIENCE = 60.0
 SYSTEM, USER = Service("system"), Service("user")
 
 
-def request(service: Service = USER, **changes) -> Request:
-    made = Request(
+def request(service: Service = USER, **changes) -> ServiceRequest:
+    made = ServiceRequest(
         service=service,
         command=("/bin/true", "start"),
         reload=("/bin/true", "reload"),
@@ -285,7 +285,7 @@ def test_the_time_for_a_stop_counts_every_step_of_the_ladder():
 def test_the_network_is_needed_for_an_address_of_it(host, needs):
     from supervisor.cli.service_request import request_of
 
-    profile = Profile("p", listen=Listen(host))
+    profile = Profile("p", listen=ListenSettings(host))
     assert request_of("user", profile, "").needs_network is needs
 
 

@@ -20,7 +20,7 @@ from supervisor.cli.app import main
 from supervisor.cli.service import until_ready, with_home
 from supervisor.errors import StartFailed
 from supervisor.paths import Paths
-from supervisor.service.contract import Request, Service
+from supervisor.service.contract import Service, ServiceRequest
 
 from ..fakes.binaries import script
 from ..fakes.launching import until
@@ -150,8 +150,8 @@ def test_there_is_no_log_of_what_is_not_installed(machine):  # noqa: F811
 # --- what to put before a command
 
 
-def request(data: str, user: str = "") -> Request:
-    return Request(
+def request(data: str, user: str = "") -> ServiceRequest:
+    return ServiceRequest(
         Service("system"),
         ("/bin/true",),
         ("/bin/true",),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import NotFound, PermissionDenied, StartFailed, SupervisorError
-from supervisor.service.contract import Request, Service
+from supervisor.service.contract import Service, ServiceRequest
 from supervisor.service.systemctl import Systemd
 
 from ..fakes import systemd_tools
@@ -29,9 +29,9 @@ def installed(manager, played) -> Systemd:
     return manager
 
 
-def request(service: Service = USER, **changes) -> Request:
+def request(service: Service = USER, **changes) -> ServiceRequest:
     user = "ann" if service.scope == "system" else ""
-    made = Request(
+    made = ServiceRequest(
         service,
         ("/bin/true", "start"),
         ("/bin/true", "reload"),

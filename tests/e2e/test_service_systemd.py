@@ -41,9 +41,9 @@ ExecStartPost=/bin/sh -c '{shlex.join(goss("status", "--json"))} > {HOME}/at-rea
 """
 DOWNLOAD = f"""
 import os, pathlib, time
-from supervisor.daemon.service_notify import with_patience
+from supervisor.daemon.service_notify import with_notify_progress
 from supervisor.progress import Silent
-with_patience(Silent(), os.environ).step("as if a model were downloaded")
+with_notify_progress(Silent(), os.environ).step("as if a model were downloaded")
 time.sleep(4)
 pathlib.Path("{HOME}/downloaded").touch()
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.gateway.telemetry.activity import Request
+from supervisor.gateway.telemetry.activity import RequestRecord
 
 _CHAT = {
     "at": 1_795_273_324.5,
@@ -18,6 +18,6 @@ _CHAT = {
 }
 
 
-def a_chat(**more) -> Request:
+def a_chat(**more) -> RequestRecord:
     """A chat that was answered, but for what is said otherwise."""
-    return Request(**_CHAT | more)
+    return RequestRecord(**_CHAT | more)

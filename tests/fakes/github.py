@@ -22,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from supervisor.engine.catalogue.github import API_VARIABLE, WEB_VARIABLE, Access
+from supervisor.engine.catalogue.github import API_VARIABLE, WEB_VARIABLE, GitHubAccess
 from supervisor.engine.catalogue.releases import REPOSITORY
 
 from .web import Reply, Request, Web, file, json_page
@@ -129,8 +129,8 @@ class FakeGitHub:
     def env(self) -> dict[str, str]:
         return {API_VARIABLE: self.api.url(), WEB_VARIABLE: self.web.url()}
 
-    def access(self, **environ: str) -> Access:
-        return Access.of(None, None, {**self.env, **environ})
+    def access(self, **environ: str) -> GitHubAccess:
+        return GitHubAccess.of(None, None, {**self.env, **environ})
 
     @property
     def downloads(self) -> list[str]:

@@ -23,7 +23,8 @@ from urllib.parse import quote, unquote
 
 from supervisor.model import demo
 from supervisor.model.demo import tensors
-from supervisor.model.gguf import Tensor, TensorType, Typed, Value, ValueType, write_gguf
+from supervisor.model.gguf import GGUFValue, Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf_writer import write_gguf
 
 from .web import Handler, Reply, Request, Web, file, json_page
 
@@ -136,7 +137,7 @@ def split_demo(folder: Path) -> dict[str, bytes]:
     half = len(whole) // 2
     values = demo._values(demo._tokens(demo._script()))
     for number, (name, part) in enumerate(zip(SPLIT, (whole[:half], whole[half:]), strict=True)):
-        split: dict[str, Value] = {
+        split: dict[str, GGUFValue] = {
             "split.no": Typed(ValueType.UINT16, number),
             "split.count": Typed(ValueType.UINT16, len(SPLIT)),
             "split.tensors.count": Typed(ValueType.INT32, len(whole)),

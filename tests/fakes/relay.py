@@ -26,7 +26,7 @@ from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings as Settings
 from supervisor.server.lifecycle_table import State
-from supervisor.server.probe import Target
+from supervisor.server.probe_target import ProbeTarget
 
 from .launching import BOUND_SECONDS, free_port
 
@@ -146,8 +146,8 @@ class Upstream:
 class Server:
     """What the gateway sees of a server: one that serves, until a test says otherwise."""
 
-    def __init__(self, target: Target, plan: LaunchPlan) -> None:
-        self.target: Target | None = target
+    def __init__(self, target: ProbeTarget, plan: LaunchPlan) -> None:
+        self.target: ProbeTarget | None = target
         self.plan = plan
         self.state = State.READY
         self.launch = 1
@@ -309,7 +309,9 @@ async def relay(*script: Step, settings: Settings | None = None) -> AsyncIterato
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     offers = tuple(Offer(name, (name,)) for name in "pq")
     listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), offers)
-    server = Server(Target("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings))
+    server = Server(
+        ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)
+    )
     switches: list[str] = []
     made = Gateway(server, Keyring(Path("no-keys.json"), ()), switches.append)
     with patch.object(gateway, "SWEEP_SECONDS", 0.02), _told(made, lost):

@@ -25,7 +25,8 @@ from supervisor.model.demo import (
     tensors,
     tokenizer_values,
 )
-from supervisor.model.gguf import TensorType, write_gguf
+from supervisor.model.gguf import TensorType
+from supervisor.model.gguf_writer import write_gguf
 
 Size = Literal["20b", "120b"]
 

@@ -16,7 +16,7 @@ from supervisor.model.demo import model_values, tensors
 from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.header import KINDS, Array, TensorInfo, TensorKind
 from supervisor.model.metadata import Model
-from supervisor.options.option_values import OptionValue
+from supervisor.options.option_types import OptionValue
 
 from ..fakes.shapes import SHAPES, TOKENS, Size
 

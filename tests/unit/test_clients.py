@@ -27,7 +27,7 @@ from supervisor.options.meanings import pinned
 from supervisor.plan.listen import Listen as GatewayListen
 from supervisor.plan.listen import make_listen
 from supervisor.plan.make import ModelAtHand, make_plan
-from supervisor.profile.definition import GatewaySettings, Listen, Profile
+from supervisor.profile.definition import GatewaySettings, ListenSettings, Profile
 
 from .test_docs import DOCS, generator
 
@@ -195,9 +195,9 @@ def test_a_profile_is_called_by_its_first_alias_or_its_name():
 
 
 def test_an_address_for_all_becomes_the_local_one_and_a_key_is_asked_for():
-    target = of_profile(listen=Listen("0.0.0.0", 9000))
+    target = of_profile(listen=ListenSettings("0.0.0.0", 9000))
     assert target == ClientEndpoint("http://127.0.0.1:9000", "p", KEY_ENV, is_local=False, is_everywhere=True)
-    assert of_profile(listen=Listen("::1", 9000)).url == "http://[::1]:9000"
+    assert of_profile(listen=ListenSettings("::1", 9000)).url == "http://[::1]:9000"
 
 
 def test_the_prefix_and_tls_are_part_of_the_address():
@@ -213,9 +213,12 @@ def test_the_prefix_and_tls_are_part_of_the_address():
         ({"server": {"api-key": "k"}}, True),
         ({"server": {"api-key-file": "keys"}}, True),
         ({"env": {"LLAMA_API_KEY": "k"}}, True),
-        ({"listen": Listen("192.168.1.5")}, True),
-        ({"listen": Listen("192.168.1.5"), "gateway": GatewaySettings(allow_unauthenticated=True)}, False),
-        ({"listen": Listen("192.168.1.5"), "gateway": GatewaySettings(mode="off")}, False),
+        ({"listen": ListenSettings("192.168.1.5")}, True),
+        (
+            {"listen": ListenSettings("192.168.1.5"), "gateway": GatewaySettings(allow_unauthenticated=True)},
+            False,
+        ),
+        ({"listen": ListenSettings("192.168.1.5"), "gateway": GatewaySettings(mode="off")}, False),
         ({"has_keys": True, "gateway": GatewaySettings(mode="off")}, False),
         ({"server": {"api-key": "k"}, "gateway": GatewaySettings(mode="off")}, True),
     ],
@@ -226,15 +229,15 @@ def test_a_key_is_asked_for_where_the_door_does(changes, asks):
 
 def test_a_unix_socket_is_no_address_for_clients():
     with pytest.raises(ConfigError, match=r"Unix socket /run/x\.sock"):
-        of_profile(listen=Listen("/run/x.sock"))
+        of_profile(listen=ListenSettings("/run/x.sock"))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"server": {"ctx-size": 8192, "parallel": 2}, "aliases": ("a",)},
-        {"listen": Listen("0.0.0.0", 9000)},
-        {"listen": Listen("0.0.0.0", 9000), "gateway": GatewaySettings(allow_unauthenticated=True)},
+        {"listen": ListenSettings("0.0.0.0", 9000)},
+        {"listen": ListenSettings("0.0.0.0", 9000), "gateway": GatewaySettings(allow_unauthenticated=True)},
         {"server": {"api-key": "k"}, "gateway": GatewaySettings(mode="off")},
     ],
 )
@@ -252,7 +255,7 @@ def test_the_keys_of_a_listener_are_asked_for():
 
 
 def test_an_offer_has_its_own_name_at_the_address_that_is_open():
-    offered = Profile("q", aliases=("b",), server={"ctx-size": 4096}, listen=Listen("10.0.0.1", 1))
+    offered = Profile("q", aliases=("b",), server={"ctx-size": 4096}, listen=ListenSettings("10.0.0.1", 1))
     assert endpoint_of_offer(offered, OPEN) == replace(OPEN, model="b", context_tokens=4096)
 
 

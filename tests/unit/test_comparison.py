@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.measure import comparison
-from supervisor.measure.comparison import Contest
+from supervisor.measure.comparison import Comparison
 from supervisor.measure.speed import Load, Speed
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
@@ -70,7 +70,7 @@ def compared(monkeypatch):
     def between(daemon):
         monkeypatch.setattr(comparison, "client", daemon)
         monkeypatch.setattr(comparison.speed, "measure", daemon.measure)
-        return Contest(Paths.under(Path("/nowhere")), Silent(), waiting).between(NEW, OLD)
+        return Comparison(Paths.under(Path("/nowhere")), Silent(), waiting).between(NEW, OLD)
 
     return between
 

@@ -5,7 +5,7 @@ import pytest
 from supervisor.engine.build import Build
 from supervisor.engine.inventory import Install
 from supervisor.engine.suitability import (
-    Wanted,
+    WantedEngine,
     flavour_of,
     is_of,
     order,
@@ -18,8 +18,8 @@ from supervisor.errors import ConfigError
 from supervisor.options.help import Capabilities
 
 CUDA = "CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)"
-ANY = Wanted(flavour=None, number=None, gpu=False)
-GPU = Wanted(flavour=None, number=None, gpu=True)
+ANY = WantedEngine(flavour=None, number=None, gpu=False)
+GPU = WantedEngine(flavour=None, number=None, gpu=True)
 
 
 def build(*, flavour: str = "unknown", number: int | None = 11434, devices: tuple[str, ...] = ()) -> Build:
@@ -44,19 +44,25 @@ def install(source: str, flavour: str, tag: str = "b11434") -> Install:
     [
         (build(), ANY, ""),
         (build(number=None), ANY, ""),
-        (build(), Wanted(None, 11434, gpu=False), ""),
-        (build(), Wanted(None, 11400, gpu=False), "it is b11434, and the profile asks for b11400"),
-        (build(number=None), Wanted(None, 11400, gpu=False), "does not know its number"),
+        (build(), WantedEngine(None, 11434, gpu=False), ""),
+        (build(), WantedEngine(None, 11400, gpu=False), "it is b11434, and the profile asks for b11400"),
+        (build(number=None), WantedEngine(None, 11400, gpu=False), "does not know its number"),
         (build(), GPU, "it sees no GPU"),
         (build(devices=(CUDA,)), GPU, ""),
-        (build(flavour="cuda", devices=(CUDA,)), Wanted("cuda", None, gpu=True), ""),
-        (build(flavour="cuda", devices=(CUDA,)), Wanted("vulkan", None, gpu=True), "it is of flavour cuda"),
-        (build(devices=(CUDA,)), Wanted("cpu", None, gpu=False), "it would use CUDA0"),
-        (build(), Wanted("cpu", None, gpu=False), ""),
+        (build(flavour="cuda", devices=(CUDA,)), WantedEngine("cuda", None, gpu=True), ""),
+        (
+            build(flavour="cuda", devices=(CUDA,)),
+            WantedEngine("vulkan", None, gpu=True),
+            "it is of flavour cuda",
+        ),
+        (build(devices=(CUDA,)), WantedEngine("cpu", None, gpu=False), "it would use CUDA0"),
+        (build(), WantedEngine("cpu", None, gpu=False), ""),
         (build(devices=(CUDA,)), ANY, ""),
     ],
 )
-def test_a_build_is_taken_or_refused_with_the_reason(candidate: Build, wanted: Wanted, said: str) -> None:
+def test_a_build_is_taken_or_refused_with_the_reason(
+    candidate: Build, wanted: WantedEngine, said: str
+) -> None:
     refusal = why_not(candidate, wanted)
     assert refusal.startswith(said) or said in refusal
     assert bool(refusal) == bool(said)
@@ -66,14 +72,14 @@ def test_a_build_is_taken_or_refused_with_the_reason(candidate: Build, wanted: W
     ("wanted", "said"),
     [
         (ANY, ""),
-        (Wanted("cpu", 11549, gpu=False), ""),
+        (WantedEngine("cpu", 11549, gpu=False), ""),
         (GPU, "it has no GPU"),
-        (Wanted("cuda", None, gpu=False), "it has no GPU"),
-        (Wanted(None, 11434, gpu=False), "it is b11549, and the profile asks for b11434"),
+        (WantedEngine("cuda", None, gpu=False), "it has no GPU"),
+        (WantedEngine(None, 11434, gpu=False), "it is b11549, and the profile asks for b11434"),
     ],
 )
 def test_the_embedded_engine_serves_only_where_no_gpu_and_no_other_build_is_asked_for(
-    wanted: Wanted, said: str
+    wanted: WantedEngine, said: str
 ) -> None:
     refusal = why_not_embedded(wanted, 11549)
     assert refusal.startswith(said)
@@ -82,7 +88,7 @@ def test_the_embedded_engine_serves_only_where_no_gpu_and_no_other_build_is_aske
 
 def test_a_named_binary_is_only_held_to_its_number() -> None:
     assert wrong_number(build(), GPU) == ""
-    assert "b11400" in wrong_number(build(), Wanted(None, 11400, gpu=False))
+    assert "b11400" in wrong_number(build(), WantedEngine(None, 11400, gpu=False))
 
 
 def test_installed_engines_come_in_the_order_of_flavours_and_the_embedded_one_last_of_its_own() -> None:

@@ -11,13 +11,13 @@ import pytest
 from supervisor.engine.inspection import cannot_start, does_not_answer, parse_devices
 from supervisor.engine.pypi.compile import FLAVOURS, flavour_for, parse_progress
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound, PermissionDenied
-from supervisor.tool import Outcome, clean_environment
+from supervisor.tool import ToolResult, clean_environment
 
 SERVER = Path("/opt/llama/llama-server")
 
 
 def said(returncode: int | None, stderr: str) -> NoSuitableEngine:
-    error = does_not_answer(SERVER, "--version", Outcome(returncode, "", stderr), 30)
+    error = does_not_answer(SERVER, "--version", ToolResult(returncode, "", stderr), 30)
     assert isinstance(error, NoSuitableEngine)
     return error
 

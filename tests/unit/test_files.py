@@ -20,7 +20,6 @@ ALLOWED = {
     ("engine/official/archive.py", "O_EXCL"): "what is unpacked counts only once its folder is recorded",
     ("server/mechanism/linux_process.py", "write_text"): "in /proc, where nothing can be replaced",
     ("cli/start.py", "open to write"): "the log of a daemon that has none yet",
-    ("cli/start.py", "open to write"): "the same for a service on Windows",
 }
 
 BY_HAND = {

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.telemetry.activity import Activity, Request
+from supervisor.gateway.telemetry.activity import Activity, RequestRecord
 
 from ..fakes.asked import a_chat
 
@@ -84,5 +84,5 @@ def test_what_is_kept_is_short_and_printable(model, note):
 
 def test_a_request_is_json_with_all_its_fields():
     told = json.loads(json.dumps(asdict(ONE)))
-    assert Request(**told) == ONE
+    assert RequestRecord(**told) == ONE
     assert told["prompt_tokens"] is None

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Restart, Stop
 from supervisor.server.diagnosis import Diagnosis
-from supervisor.server.lifecycle import GONE_SECONDS, Command, Lifecycle, Outcome
+from supervisor.server.lifecycle import GONE_SECONDS, Lifecycle
 from supervisor.server.lifecycle_table import (
     ARMS,
     LEAVING,
@@ -35,6 +35,7 @@ from supervisor.server.lifecycle_table import (
     Unresponsive,
     WakeAsked,
 )
+from supervisor.server.outcome import LifecycleCommand, Outcome
 
 CRASH = Diagnosis("crash", "it crashed", "", retryable=True)
 HOPELESS = Diagnosis("argument", "a bad argument", "fix the profile", retryable=False)
@@ -71,8 +72,8 @@ class Story:
     def __init__(self):
         self.life = Lifecycle(jitter=lambda: 0.0)
         self.now = 0.0
-        self.last: list[Command] = []
-        self.armed: Command | None = None
+        self.last: list[LifecycleCommand] = []
+        self.armed: LifecycleCommand | None = None
         self.outcomes: dict[int, Outcome] = {}
 
     def after(self, happened, *, later: float = 0.0):
@@ -860,7 +861,7 @@ class RandomLife(RuleBasedStateMachine):
         self.life = Lifecycle(jitter=lambda: 0.5)
         self.now = 0.0
         self.child: int | None = None
-        self.timer: Command | None = None
+        self.timer: LifecycleCommand | None = None
         self.ground: int | None = None
         self.stop_deadline: float | None = None
         self.spawns: list[float] = []

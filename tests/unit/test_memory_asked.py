@@ -18,7 +18,7 @@ from supervisor.memory.fit_params import question, tool_of
 from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.options.help import Capabilities
 from supervisor.options.meanings import pinned
-from supervisor.options.option_values import OptionValue
+from supervisor.options.option_types import OptionValue
 from tests.unit.memory_machines import gpt_oss
 
 MIB = 1024**2

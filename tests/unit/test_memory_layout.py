@@ -8,7 +8,7 @@ from supervisor.memory.accounts import Pool
 from supervisor.memory.compute import sliding_layers
 from supervisor.memory.memory_settings import settings_of
 from supervisor.memory.weights import Layout, lay_out, repacked_bytes
-from supervisor.model.header import KINDS, TensorInfo, Value
+from supervisor.model.header import KINDS, HeaderValue, TensorInfo
 from supervisor.model.metadata import Model
 from supervisor.options.parse import parse_arguments
 
@@ -74,7 +74,7 @@ def test_where_a_tensor_goes(words: str, tensor: str, pool: str) -> None:
     assert layout(words).of(tensor) == pool
 
 
-def model_with(architecture: str, **values: Value) -> Model:
+def model_with(architecture: str, **values: HeaderValue) -> Model:
     named = {f"{architecture}.{key.replace('__', '.')}": value for key, value in values.items()}
     return Model(architecture, named, (), ())
 
@@ -84,7 +84,7 @@ def test_every_second_layer_of_gpt_oss_has_a_window() -> None:
 
 
 def test_windows_by_architecture_by_period_and_by_layer() -> None:
-    window: dict[str, Value] = {"block_count": 6, "attention__sliding_window": 512}
+    window: dict[str, HeaderValue] = {"block_count": 6, "attention__sliding_window": 512}
     pattern = "attention__sliding_window_pattern"
     assert sliding_layers(model_with("gemma3", **window)) == {0, 1, 2, 3, 4}
     assert sliding_layers(model_with("gemma3", **window, **{pattern: 3})) == {0, 1, 3, 4}

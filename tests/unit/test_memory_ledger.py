@@ -15,7 +15,7 @@ from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.model.gguf import ValueType
 from supervisor.model.header import KINDS, Array, TensorInfo
 from supervisor.model.metadata import Model
-from supervisor.options.option_values import OptionValue
+from supervisor.options.option_types import OptionValue
 
 from .memory_machines import gpt_oss
 

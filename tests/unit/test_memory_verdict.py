@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.memory.accounts import Account, Ledger
-from supervisor.memory.verdict import Verdict, judge, kept_bytes, reserve_bytes, sizes
+from supervisor.memory.verdict import MemoryVerdict, judge, kept_bytes, reserve_bytes, sizes
 
 from .memory_machines import GIB, MIB, account, gpu, like_120b, ram
 
@@ -11,7 +11,7 @@ SETTINGS = like_120b((ram(64, 60),), {}).weigh({}).settings
 ORDER = ("fits", "tight", "unknown", "does not fit")
 
 
-def judged(*accounts: Account, guardrails="balanced") -> Verdict:
+def judged(*accounts: Account, guardrails="balanced") -> MemoryVerdict:
     return judge(Ledger(accounts, (), SETTINGS), guardrails)
 
 

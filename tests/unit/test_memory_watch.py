@@ -12,7 +12,7 @@ from supervisor import __version__
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.launch import LaunchPlan
 from supervisor.server.memory_sample import Group, Held, Room, Sample, held_in, room_in
-from supervisor.server.memory_warnings import CALM, RELEASE_SECONDS, Remains, difference, warnings_of
+from supervisor.server.memory_warnings import CALM, RAM_RELEASE_SECONDS, Remains, difference, warnings_of
 
 MIB, GIB = 1024**2, 1024**3
 STATUS = b"""\
@@ -233,7 +233,7 @@ REMAINS = Remains(held_bytes=40 * GIB, available_bytes=20 * GIB, gone=100.0)
         (44, None, 0.0, True),  # four fifths of what it held, but for the eighth of the RAM that may hide
         (30, 28, 0.0, True),  # the next one fits anyway
         (30, 29, 0.0, False),  # but for what should never be left out
-        (20, None, RELEASE_SECONDS, True),
+        (20, None, RAM_RELEASE_SECONDS, True),
         (None, None, 0.0, True),  # nothing to tell by
     ],
 )

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import PermissionDenied, SupervisorError
-from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
+from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf_writer import write_gguf
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 

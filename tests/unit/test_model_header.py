@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from supervisor.model import header
 from supervisor.model.demo import write_demo
-from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType, write_gguf
+from supervisor.model.gguf import Tensor, TensorType, Typed, ValueType
+from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.header import KINDS, Array, BrokenHeader, read_header
 
 from . import model_files as by_hand

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import NotFound, PermissionDenied, SupervisorError, VerificationFailed
-from supervisor.model.gguf import Tensor, TensorType, write_gguf
+from supervisor.model.gguf import Tensor, TensorType
+from supervisor.model.gguf_writer import write_gguf
 from supervisor.model.open import open_model
 
 from .model_files import header, key, short

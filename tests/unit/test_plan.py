@@ -16,7 +16,7 @@ from supervisor.options.meanings import pinned
 from supervisor.plan.listen import is_loopback
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import from_json, public, to_json
-from supervisor.profile.definition import Engine, GatewaySettings, Health, Listen, Origin, Profile
+from supervisor.profile.definition import Engine, GatewaySettings, Health, ListenSettings, Origin, Profile
 
 BUILD = Build(
     "path", "ggml-org/llama.cpp", "b11434", "cpu", ("/opt/llama-server",), "d1", pinned(), reason="given"
@@ -84,7 +84,7 @@ def test_options_that_make_no_server_are_refused(option):
         lambda: make_plan(replace(PROFILE, server={"ctx-size": 1024}), BUILD, MODEL),
         lambda: make_plan(replace(PROFILE, env={"A": "1"}), BUILD, MODEL),
         lambda: make_plan(replace(PROFILE, server={**PROFILE.server, "api-key": "k"}), BUILD, MODEL),
-        lambda: make_plan(replace(PROFILE, listen=Listen(port=9000)), BUILD, MODEL),
+        lambda: make_plan(replace(PROFILE, listen=ListenSettings(port=9000)), BUILD, MODEL),
         lambda: make_plan(PROFILE, replace(BUILD, digest="d2"), MODEL),
         lambda: make_plan(PROFILE, BUILD, replace(MODEL, stamp="newer")),
     ],
@@ -99,7 +99,7 @@ def test_policies_do_not_change_the_digest():
 
 
 def test_an_open_door_without_a_key_is_warned_of():
-    open_door = replace(PROFILE, listen=Listen("0.0.0.0", 8080))
+    open_door = replace(PROFILE, listen=ListenSettings("0.0.0.0", 8080))
     assert any("no API key" in warning for warning in make_plan(open_door, BUILD, MODEL).warnings)
     with_key = replace(open_door, server={"api-key": "k"})
     assert make_plan(with_key, BUILD, MODEL).warnings == ()

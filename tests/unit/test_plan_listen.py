@@ -17,7 +17,7 @@ from supervisor.plan.listen import Listen, Offer, make_listen, offer_of, offers_
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import from_json, listen_from_json, listen_to_json, to_json
 from supervisor.profile.definition import GatewaySettings, Origin, Profile
-from supervisor.profile.definition import Listen as Address
+from supervisor.profile.definition import ListenSettings as Address
 
 from .test_options_properties import OPTIONS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigError, NotFound
-from supervisor.profile.definition import Engine, Listen, ModelSource, Restart
+from supervisor.profile.definition import Engine, ListenSettings, ModelSource, Restart
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 
@@ -43,7 +43,7 @@ def test_a_child_stands_over_its_parent_key_by_key(store):
     )
     profile = resolve("child", store)
     assert profile.server == {"ctx-size": 8192, "load-mode": "mmap"}
-    assert profile.listen == Listen("10.0.0.1", 2)
+    assert profile.listen == ListenSettings("10.0.0.1", 2)
     assert profile.model == ModelSource(demo=True)
     assert str(profile.origins["listen.port"]) == f"{store.user_dir / 'child.yaml'}:3:10"
     assert profile.origins["listen.host"].short == "base.yaml:3"

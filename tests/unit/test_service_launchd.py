@@ -17,10 +17,10 @@ from supervisor.errors import UsageError
 from supervisor.home.places import daemon_log
 from supervisor.paths import Paths
 from supervisor.service import unit_files
-from supervisor.service.contract import DAEMON_LOG, FOR_A_SERVICE, Request, Service
-from supervisor.service.launchd import Told, is_disabled, render, told
+from supervisor.service.contract import DAEMON_LOG, FOR_A_SERVICE, Service, ServiceRequest
+from supervisor.service.launchd import JobReport, is_disabled, job_report, render
 
-AGENT = Request(
+AGENT = ServiceRequest(
     Service("user"),
     ("/opt/goss/bin/python3", "-P", "-m", "supervisor", "start", "--profile", "gpt-oss-20b"),
     ("/opt/goss/bin/python3", "-P", "-m", "supervisor", "reload"),
@@ -185,18 +185,18 @@ def test_what_no_property_list_can_hold_is_refused():
 
 def test_the_services_own_lines_are_read_and_no_others():
     path = "/Users/ada/Library/LaunchAgents/goss-supervisor.plist"
-    assert told(PRINTED) == Told("running", 4711, "78: EX_CONFIG", path)
+    assert job_report(PRINTED) == JobReport("running", 4711, "78: EX_CONFIG", path)
 
 
 @given(text=st.text())
 def test_no_text_is_too_strange_to_be_read(text):
-    pid = told(text).pid
+    pid = job_report(text).pid
     assert pid is None or pid >= 0
     assert not is_disabled(text.replace("goss-supervisor", ""), "goss-supervisor")
 
 
 def test_a_service_that_never_ran_has_no_pid():
-    assert told("\tstate = not running\n\tlast exit code = (never exited)\n") == Told(
+    assert job_report("\tstate = not running\n\tlast exit code = (never exited)\n") == JobReport(
         "not running", None, "(never exited)"
     )
 

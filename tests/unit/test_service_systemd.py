@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from supervisor.errors import UsageError
 from supervisor.profile.definition import Restart
 from supervisor.service import unit_files
-from supervisor.service.contract import Request, Scope, Service
+from supervisor.service.contract import Service, ServiceRequest, ServiceScope
 from supervisor.service.systemd import Facts, command_line, quoted, unit
 
 GOLDEN = Path(__file__).parent / "service_units"
@@ -39,9 +39,9 @@ needs_analyze = pytest.mark.skipif(here() < 250, reason="there is no systemd-ana
 posix = pytest.mark.skipif(sys.platform == "win32", reason="paths of POSIX")
 
 
-def request(scope: Scope = "user", **changes) -> Request:
+def request(scope: ServiceScope = "user", **changes) -> ServiceRequest:
     system = scope == "system"
-    made = Request(
+    made = ServiceRequest(
         service=Service(scope),
         command=("/opt/goss/bin/python", "-P", "-m", "supervisor", "start", "--profile", "demo"),
         reload=("/opt/goss/bin/python", "-P", "-m", "supervisor", "reload"),
@@ -275,7 +275,7 @@ def analyze(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([ANALYZE, *words], capture_output=True, text=True, env=env, check=False, timeout=60)
 
 
-def unit_file(tmp_path: Path, scope: Scope, **changes) -> str:
+def unit_file(tmp_path: Path, scope: ServiceScope, **changes) -> str:
     file = tmp_path / "goss-supervisor.service"
     there = replace(request(scope, **changes), user="root" if scope == "system" else "")
     file.write_text(unit(there, Facts(here())))

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from supervisor.errors import UsageError
 from supervisor.server.mechanism.console import let_children_hear, press_ctrl_c
 from supervisor.service import unit_files
-from supervisor.service.contract import Request, Service
+from supervisor.service.contract import Service, ServiceRequest
 from supervisor.service.schtasks import render, windowless
 
-REQUEST = Request(
+REQUEST = ServiceRequest(
     Service("user"),
     (r"C:\Program Files\goss\python.exe", "-P", "-m", "supervisor", "start", "--profile", "my model"),
     (r"C:\Program Files\goss\python.exe", "-P", "-m", "supervisor", "reload"),

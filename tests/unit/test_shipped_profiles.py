@@ -7,7 +7,7 @@ import pytest
 
 from supervisor.options.meanings import pinned
 from supervisor.options.render import render
-from supervisor.profile.definition import NAME_PATTERN, Listen, ModelSource
+from supervisor.profile.definition import NAME_PATTERN, ListenSettings, ModelSource
 from supervisor.profile.jsonschema import FIRST_LINE, schema_text
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder
@@ -51,7 +51,7 @@ def test_a_shipped_profile_says_what_was_reported(name):
     assert profile.aliases
     assert profile.notes == ()
     if name != "rtx4060ti-oculink":
-        assert profile.listen == Listen("127.0.0.1", 8080)
+        assert profile.listen == ListenSettings("127.0.0.1", 8080)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -17,8 +17,8 @@ from supervisor.measure.speed import Load, Speed
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Engine
 from supervisor.update import update_check
-from supervisor.update.update_check import News, is_newer, look
-from supervisor.update.update_target import Subject, why_fixed
+from supervisor.update.update_check import UpdateCheck, is_newer, look
+from supervisor.update.update_target import UpdateTarget, why_fixed
 
 LOAD = Load(256, 128)
 RATES = st.floats(min_value=0.01, max_value=1e6)
@@ -84,9 +84,9 @@ def test_what_does_not_move_says_why(engine, said):
 
 def test_there_is_no_channel_where_a_tag_is_pinned():
     with pytest.raises(ConfigError, match=r"gpt: b11434 is pinned \(engine\.channel\)"):
-        _ = Subject(Engine(channel="b11434"), profile="gpt").channel
-    assert Subject(Engine()).channel == "default"
-    assert Subject(Engine(channel="stable")).channel == "stable"
+        _ = UpdateTarget(Engine(channel="b11434"), profile="gpt").channel
+    assert UpdateTarget(Engine()).channel == "default"
+    assert UpdateTarget(Engine(channel="stable")).channel == "stable"
 
 
 def answer(result: str, why: str, tail=None):
@@ -106,7 +106,7 @@ def test_the_last_lines_stand_below_the_sentence():
     assert log_of(answer("ready", "")) == ()
 
 
-NEWS = News("stable", "b11429", "b11500")
+NEWS = UpdateCheck("stable", "b11429", "b11500")
 
 
 def test_the_news_name_both_builds_and_what_was_passed_over():
@@ -128,7 +128,7 @@ def test_the_news_name_both_builds_and_what_was_passed_over():
 def test_an_older_official_release_is_news_only_where_something_stands_in(monkeypatch, repository, sentence):
     monkeypatch.setattr(update_check, "_newest", lambda *_: (Release("b11429", ()), (), ""))
     plan = LaunchPlan("p", (), {}, "127.0.0.1", 1, "b11549", "cpu", "", "", "", repository=repository)
-    assert look(Subject(Engine(), running=plan), None).sentence == sentence
+    assert look(UpdateTarget(Engine(), running=plan), None).sentence == sentence
 
 
 def status(**news):

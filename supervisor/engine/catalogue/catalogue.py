@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NetworkError, NoSuitableEngine, NotFound
-from .github import PORTAL, Access
+from .github import PORTAL, GitHubAccess
 from .github_client import Answers
 from .pins import locked
 from .releases import REPOSITORY, Asset, Release
 
 if TYPE_CHECKING:
-    from ...download.network import Patience
-    from .github_client import Client
+    from ...download.network import RetryPolicy
+    from .github_client import GitHubClient
 
 PER_PAGE = 30  # 2 MB; a page of 100 takes GitHub half a minute
 NIGHTLY_PAGES = 3
@@ -35,7 +35,7 @@ _SETTLED = timedelta(days=1)  # uploads take minutes; what an outage left out wa
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRelease:
     """``passed`` are the newer ones that were passed over, with why; ``note`` says if the news are old."""
 
     release: Release
@@ -47,9 +47,9 @@ class Found:
 class Catalogue:
     """``cache`` is a folder for what GitHub answered; it may be deleted at any time."""
 
-    access: Access
+    access: GitHubAccess
     cache: Path
-    patience: Patience | None = None
+    patience: RetryPolicy | None = None
 
     def known(self, tag: str) -> Release | None:
         """What the lock file or an earlier answer says, without asking anybody."""
@@ -78,7 +78,7 @@ class Catalogue:
         hint = "goss-supervisor engine available lists them."
         raise NotFound(f"{REPOSITORY} has no release {tag}.", hint=hint)
 
-    def newest(self, channel: str, usable: Callable[[Release], str]) -> Found:
+    def newest(self, channel: str, usable: Callable[[Release], str]) -> FoundRelease:
         """
         The newest release of a channel (``stable`` or ``nightly``) for which ``usable`` has no objection.
 
@@ -92,14 +92,16 @@ class Catalogue:
         """The newest ``b`` releases, newest first, without regard to what they hold."""
         return tuple(entry.release for entry in islice(self.entries(STABLE_PAGES), limit))
 
-    def entries(self, pages: int) -> Iterator[Entry]:
+    def entries(self, pages: int) -> Iterator[ReleaseEntry]:
         """The builds of so many pages, the newest first; asks for a page when it gets there."""
         for page in range(1, pages + 1):
             document, note = self._client.api(f"releases?per_page={PER_PAGE}&page={page}")
             if not isinstance(document, list):
                 raise misshapen(self.access.api, f"a {type(document).__name__}")
             read = [(read_release(each, self.access, note or "GitHub"), each) for each in document]
-            entries = [Entry(release, raw, note) for release, raw in read if release]  # None is a draft
+            entries = [
+                ReleaseEntry(release, raw, note) for release, raw in read if release
+            ]  # None is a draft
             builds = [each for each in entries if number(each.release.tag) is not None]
             yield from sorted(builds, key=lambda each: number(each.release.tag) or 0, reverse=True)
             if len(document) < PER_PAGE:
@@ -121,7 +123,7 @@ class Catalogue:
             raise NetworkError(f"{POINTER} of {latest.tag} says {tag[:40]!r}, which is no tag of a build.")
         return tag, latest.tag, note or answer.note
 
-    def remember(self, entry: Entry) -> None:
+    def remember(self, entry: ReleaseEntry) -> None:
         """So that a release found in the list is known by its tag, offline as well."""
         url = self._tag_url(entry.release.tag)
         if self._answers.get(url) is None:
@@ -132,18 +134,18 @@ class Catalogue:
         return Answers(self.cache / "github")
 
     @property
-    def _client(self) -> Client:
+    def _client(self) -> GitHubClient:
         from ...download.network import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
-        from .github_client import Client  # noqa: PLC0415 - the same
+        from .github_client import GitHubClient  # noqa: PLC0415 - the same
 
-        return Client(self.access, self._answers, self.patience or PATIENT)
+        return GitHubClient(self.access, self._answers, self.patience or PATIENT)
 
     def _tag_url(self, tag: str) -> str:
         return self.access.api_url(f"releases/tags/{tag}")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ReleaseEntry:
     """A release of the list, as value and as GitHub wrote it."""
 
     release: Release
@@ -160,7 +162,7 @@ class _Search:
     passed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def stable(self) -> Found:
+    def stable(self) -> FoundRelease:
         try:
             tag, source, note = self.catalogue.promoted()
         except NotFound:
@@ -178,7 +180,7 @@ class _Search:
                 return self._found(release)
         return self.listed(STABLE_PAGES, below=number(tag))
 
-    def listed(self, pages: int, below: int | None = None) -> Found:
+    def listed(self, pages: int, below: int | None = None) -> FoundRelease:
         for entry in self.catalogue.entries(pages):
             self._remark(entry.note)
             if below is not None and (number(entry.release.tag) or 0) >= below:
@@ -197,8 +199,8 @@ class _Search:
         if note and note not in self.notes:
             self.notes.append(note)
 
-    def _found(self, release: Release) -> Found:
-        return Found(release, tuple(self.passed), "; ".join(self.notes))
+    def _found(self, release: Release) -> FoundRelease:
+        return FoundRelease(release, tuple(self.passed), "; ".join(self.notes))
 
     def _nothing(self) -> NoSuitableEngine:
         lines = [*self.passed[:_TOLD], *self.notes]
@@ -211,7 +213,7 @@ class _Search:
         )
 
 
-def read_release(document: object, access: Access, origin: str) -> Release | None:
+def read_release(document: object, access: GitHubAccess, origin: str) -> Release | None:
     """None for a draft.  The addresses of the assets lie below ``access.web``, whatever the API says."""
     if not isinstance(document, Mapping) or not isinstance(tag := document.get("tag_name"), str):
         raise misshapen(access.api, "a release without tag_name")
@@ -250,7 +252,7 @@ def _is_asset(document: object) -> bool:
     return isinstance(document, Mapping) and bool(_NAME.fullmatch(str(document.get("name", ""))))
 
 
-def _asset(document: Mapping[str, Any], tag: str, access: Access) -> Asset:
+def _asset(document: Mapping[str, Any], tag: str, access: GitHubAccess) -> Asset:
     name, size = document["name"], document.get("size")
     digest = _DIGEST.fullmatch(str(document.get("digest") or "").lower())
     return Asset(

@@ -17,7 +17,7 @@ PORTAL = "Does this network want a login first, or is the address of a mirror or
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class GitHubAccess:
     """
     ``api`` and ``web`` are base addresses without a slash at the end; below ``web`` lie the downloads.
 

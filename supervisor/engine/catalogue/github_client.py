@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...download.network import PATIENT, Page, Patience, Unreachable, again_at, page
+from ...download.network import PATIENT, Page, RetryPolicy, Unreachable, again_at, page
 from ...errors import NetworkError, NotFound, SupervisorError
 from ...files import SHARED, read_json, write_json
-from .github import PORTAL, Access
+from .github import PORTAL, GitHubAccess
 
 MOST_BYTES = 32 << 20  # a page of 30 releases is 2 MB; what is longer than this is no answer of GitHub's
 _API = {
@@ -35,7 +35,7 @@ _LIMITED = "Set GITHUB_TOKEN to a token of yours (it needs no rights), or use th
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GitHubAnswer:
     """``note`` says why it is an old one; "" for a fresh one."""
 
     text: str
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class GitHubClient:
     """
     Asks, tries once more where that may help, and keeps what it was told.
 
@@ -51,36 +51,38 @@ class Client:
     used as it is, with a note.  Raises NotFound and NetworkError.
     """
 
-    access: Access
+    access: GitHubAccess
     answers: Answers
-    patience: Patience = PATIENT
+    patience: RetryPolicy = PATIENT
 
     def api(self, path: str) -> tuple[Any, str]:
         """The JSON at a path below the repository, and the note."""
         answer = self._get(self.access.api_url(path), _API, self.access.api_token, _must_be_json)
         return json.loads(answer.text), answer.note
 
-    def download(self, url: str) -> Answer:
+    def download(self, url: str) -> GitHubAnswer:
         """A short text from the download host, to which no token goes."""
         return self._get(url, {}, "", _must_be_text)
 
-    def _get(self, url: str, headers: dict[str, str], token: str, must: Callable[[Page], None]) -> Answer:
+    def _get(
+        self, url: str, headers: dict[str, str], token: str, must: Callable[[Page], None]
+    ) -> GitHubAnswer:
         kept = self.answers.get(url)
         unless = {"If-None-Match": kept.etag} if kept and kept.etag else {}
         try:
             reply = self._ask(url, {**headers, **unless}, token)
             if reply.status == 304 and kept:
                 self.answers.still_holds(url)
-                return Answer(kept.body)
+                return GitHubAnswer(kept.body)
             check(reply, has_token=bool(token))
             must(reply)
         except NetworkError as error:
             if kept is None:
                 raise
-            return Answer(kept.body, f"{str(error).rstrip('.')}; using what it said on {kept.when}")
+            return GitHubAnswer(kept.body, f"{str(error).rstrip('.')}; using what it said on {kept.when}")
         text = reply.body.decode("utf-8")
         self.answers.put(url, reply.headers.get("etag", ""), text)
-        return Answer(text)
+        return GitHubAnswer(text)
 
     def _ask(self, url: str, headers: dict[str, str], token: str) -> Page:
         try:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .github import Access
+from .github import GitHubAccess
 from .releases import Asset, Release
 
 DEFAULT_TAG = "b11429"  # llama.cpp v0.6.0
-_GITHUB = Access()
+_GITHUB = GitHubAccess()
 _DATA = Path(__file__).with_name("data")
 
 
-def locked(tag: str, at: Access = _GITHUB) -> Release | None:
+def locked(tag: str, at: GitHubAccess = _GITHUB) -> Release | None:
     """None where no lock file is shipped for it.  A size that is not known is 0."""
     file = _DATA / f"{tag}.lock.json"
     if not tag.isalnum() or not file.is_file():

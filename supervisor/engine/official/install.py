@@ -29,7 +29,7 @@ from ...progress import Progress, ticking
 from ..catalogue.releases import REPOSITORY, Asset
 from ..inventory import RECORD, Install, folder, install_lock, read_record, write_record
 from ..proof.trial import prove
-from ..survey import Option
+from ..survey import FlavourOption
 from .archive import find_server, unpack
 
 UNPACKED = 3  # times the size of an archive, at most
@@ -41,7 +41,7 @@ class Installation:
 
     engines: Path
     tag: str
-    option: Option
+    option: FlavourOption
     demo: Path
     hardware: Hardware
     proxy: str | None

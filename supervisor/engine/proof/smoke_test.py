@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[Rehearsal]:
+def running(command: Sequence[str], port: int) -> Iterator[SmokeTest]:
     """Start it, and end it with all that it started.  Raises the OSError of what cannot be started."""
     key = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="goss-rehearsal-", ignore_cleanup_errors=True) as folder:
@@ -65,13 +65,13 @@ def running(command: Sequence[str], port: int) -> Iterator[Rehearsal]:
                 start_new_session=True,  # so that Ctrl+C and the end of the group are ours to give
             )
         try:
-            yield Rehearsal(child, port, key, output)
+            yield SmokeTest(child, port, key, output)
         finally:
             _end(child)
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class SmokeTest:
     """The running server.  The key makes sure that it is this one that answers, on a port that was free."""
 
     child: subprocess.Popen[bytes]

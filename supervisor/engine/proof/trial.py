@@ -17,9 +17,9 @@ from pathlib import Path
 from ...errors import SupervisorError
 from ...model.demo import DEMO_ANSWER
 from ...options.help import Capabilities
-from ...options.option_values import OptionValue
+from ...options.option_types import OptionValue
 from ...options.render import render
-from ...tool import Outcome, run_engine
+from ...tool import ToolResult, run_engine
 from ..build import FAMILIES, family
 from ..inspection import BUILD_HINT, inspect, remedy
 from ..suitability import DEVICES, flavour_of
@@ -157,7 +157,7 @@ def _with_remedy(words: str) -> str:
     return words if what_to_do == BUILD_HINT else f"{words} ({what_to_do.rstrip('.')})"
 
 
-def _complaint(outcome: Outcome) -> str:
+def _complaint(outcome: ToolResult) -> str:
     lines = (_NOISE.sub("", line.strip()) for line in outcome.stderr.splitlines())
     return next((line for line in lines if _COMPLAINT.search(line)), "")
 
@@ -167,9 +167,9 @@ def _last_line(text: str) -> str:
     return _NOISE.sub("", lines[-1]) if lines else "its library does not load"
 
 
-def _ask(command: Sequence[str]) -> Outcome:
+def _ask(command: Sequence[str]) -> ToolResult:
     """An outcome also for what cannot be started: it ran a moment ago, so that is a word like any other."""
     try:
         return run_engine(command, TIMEOUT_SECONDS)
     except OSError as error:
-        return Outcome(1, "", str(error))
+        return ToolResult(1, "", str(error))

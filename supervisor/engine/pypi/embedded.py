@@ -15,7 +15,7 @@ from pathlib import Path
 from ...disk import ensure_space
 from ...progress import Progress
 from ..inventory import Install, folder, install_lock, read_record, write_record
-from .venv import Workshop
+from .venv import Venv
 
 REPOSITORY = "xllamacpp"
 VERSION = "2026.10.11549"
@@ -50,7 +50,7 @@ def install(engines: Path, progress: Progress) -> Install:
 
 
 def _install(root: Path, progress: Progress) -> Install:
-    workshop, listen = Workshop(root / "venv", root / "install.log"), partial(progress.update, None)
+    workshop, listen = Venv(root / "venv", root / "install.log"), partial(progress.update, None)
     progress.step(f"making a Python environment for {REPOSITORY} {VERSION}")
     workshop.make(listen)
     progress.step(f"installing {REPOSITORY} {VERSION} (llama.cpp {TAG}, {FLAVOUR})")

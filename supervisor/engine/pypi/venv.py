@@ -24,11 +24,11 @@ _NETWORK = re.compile(
 _NOT_OFFERED = re.compile(r"No matching distribution found|Could not find a version that satisfies")
 _TAIL_LINES = 12
 
-Listener = Callable[[str], None]
+OutputListener = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class Venv:
     """
     An environment at ``root``, with the log that everything done in it is written to.
 
@@ -47,7 +47,7 @@ class Workshop:
     def scripts(self) -> Path:
         return self.root / ("Scripts" if sys.platform == "win32" else "bin")
 
-    def make(self, listen: Listener) -> None:
+    def make(self, listen: OutputListener) -> None:
         """In place, since an environment cannot be moved.  Raises NoSuitableEngine if Python lacks venv."""
         shutil.rmtree(self.root, ignore_errors=True)
         command = [sys.executable, "-I", "-m", "venv", str(self.root)]
@@ -62,7 +62,7 @@ class Workshop:
                 hint=f"Debian, Ubuntu: sudo apt-get install {package}",
             ) from error
 
-    def pip(self, arguments: Sequence[str], listen: Listener, what: str) -> None:
+    def pip(self, arguments: Sequence[str], listen: OutputListener, what: str) -> None:
         """
         Run pip.  The index, proxy and certificates that the user configured for it hold here too.
 
@@ -74,7 +74,9 @@ class Workshop:
         except SupervisorError as error:
             raise _pip_error(what, _since(self.log, before), self.log) or error from error
 
-    def run(self, command: Sequence[str], listen: Listener, what: str, folder: Path | None = None) -> None:
+    def run(
+        self, command: Sequence[str], listen: OutputListener, what: str, folder: Path | None = None
+    ) -> None:
         """Run a program to its end; each line goes to the log and to ``listen``.  Raises SupervisorError."""
         hint = f"The log is {self.log}."
         try:
@@ -89,7 +91,7 @@ class Workshop:
             raise SupervisorError(f"{what} failed: {why}", hint=hint)
         raise SupervisorError(f"{what} failed (exit code {returncode}):\n{said}", hint=hint)
 
-    def _run(self, command: Sequence[str], listen: Listener, folder: Path | None) -> int:
+    def _run(self, command: Sequence[str], listen: OutputListener, folder: Path | None) -> int:
         path = f"{self.scripts}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**clean_environment(os.environ), "PIP_USER": "0", "PATH": path, **self.environment}
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,7 @@ _PLACES: Final[dict[Dialect, tuple[tuple[bytes, ...], ...]]] = {
     "anthropic": ((_TEMPLATE, _EFFORT),),
 }
 
-Fields = dict[bytes, bytes]  # JSON texts by key, in the order of the body
+BodyFields = dict[bytes, bytes]  # JSON texts by key, in the order of the body
 
 
 def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bool:
@@ -83,7 +83,7 @@ def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Rou
     return body if fields == before else _object(fields)
 
 
-def _wanted(fields: Fields, default: Effort | None, dialect: Dialect) -> Effort | None:
+def _wanted(fields: BodyFields, default: Effort | None, dialect: Dialect) -> Effort | None:
     """What is to be said in the request's place; None where it says it itself, or nobody does."""
     if any(_at(fields, place) for place in _PLACES[dialect]):
         return None
@@ -91,7 +91,7 @@ def _wanted(fields: Fields, default: Effort | None, dialect: Dialect) -> Effort 
     return _ANTHROPIC_EFFORTS.get(asked or "", default)
 
 
-def _think(fields: Fields, effort: Effort, dialect: Dialect) -> None:
+def _think(fields: BodyFields, effort: Effort, dialect: Dialect) -> None:
     value = _json(effort)
     if dialect == "openai":
         fields[_EFFORT] = value
@@ -100,7 +100,7 @@ def _think(fields: Fields, effort: Effort, dialect: Dialect) -> None:
     fields[_TEMPLATE] = _with(fields.get(_TEMPLATE), _EFFORT, value)
 
 
-def _at(fields: Fields, place: tuple[bytes, ...]) -> bytes | None:
+def _at(fields: BodyFields, place: tuple[bytes, ...]) -> bytes | None:
     """The value there; null is none, as llama-server takes it."""
     value = fields.get(place[0])
     for key in place[1:]:
@@ -113,18 +113,18 @@ def _with(value: bytes | None, key: bytes, new: bytes) -> bytes:
     return _object((_fields(value or b"") or {}) | {key: new})
 
 
-def _take_off(effort: Effort, fields: Fields) -> None:
+def _take_off(effort: Effort, fields: BodyFields) -> None:
     name, suffix = fields.get(b"model", b""), f':{effort}"'.encode()
     if name.lower().endswith(suffix):
         fields[b"model"] = name[: -len(suffix)] + b'"'
 
 
-def _fields(value: bytes) -> Fields | None:
+def _fields(value: bytes) -> BodyFields | None:
     found = members(value)
     return None if found is None else {key: value[where] for key, where in found.items()}
 
 
-def _object(fields: Fields) -> bytes:
+def _object(fields: BodyFields) -> bytes:
     return b"{" + b",".join(b'"%s":%s' % field for field in fields.items()) + b"}"
 
 

@@ -14,12 +14,12 @@ from typing import Any, Final, Literal
 from ...plan.listen import Offer
 from ...profile.definition import Effort
 
-Entry = dict[str, Any]
+ModelEntry = dict[str, Any]
 
 
 def models_document(
     offers: Iterable[Offer], active: str, state: str, upstream: Mapping[str, Any] | None, started: float
-) -> Entry:
+) -> ModelEntry:
     """
     ``state`` is the active profile's in one word; every other is unloaded.  ``started`` is in epoch seconds.
 
@@ -37,19 +37,19 @@ def models_document(
     return {"object": "list", "data": data, "models": models}
 
 
-def model_document(document: Mapping[str, Any], name: str) -> Entry | None:
+def model_document(document: Mapping[str, Any], name: str) -> ModelEntry | None:
     """The entry of ``models_document`` that has this id or alias, in any case of letters."""
     wanted = name.casefold()
-    entry: Entry
+    entry: ModelEntry
     for entry in document["data"]:
         if wanted in {known.casefold() for known in (entry["id"], *entry["aliases"])}:
             return entry
     return None
 
 
-def _entries(offers: Iterable[Offer], created: int) -> list[Entry]:
+def _entries(offers: Iterable[Offer], created: int) -> list[ModelEntry]:
     taken: set[str] = set()
-    entries: list[Entry] = []
+    entries: list[ModelEntry] = []
     for offer in offers:
         names = [name for name in offer.names if name.casefold() not in taken]
         taken.update(name.casefold() for name in names)
@@ -68,11 +68,11 @@ def _entries(offers: Iterable[Offer], created: int) -> list[Entry]:
     return entries
 
 
-def _for_ui(entry: Entry) -> Entry:
+def _for_ui(entry: ModelEntry) -> ModelEntry:
     return {"name": entry["id"], "model": entry["id"], "type": "model", "description": entry["description"]}
 
 
-def _first(upstream: Mapping[str, Any] | None, key: str) -> Entry:
+def _first(upstream: Mapping[str, Any] | None, key: str) -> ModelEntry:
     """The first of that list; empty where there is none, or something else."""
     listed = (upstream or {}).get(key)
     first = listed[0] if isinstance(listed, list) and listed else None

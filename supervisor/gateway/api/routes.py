@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from ..http_heads import HeaderLine
 
-Access = Literal["public", "inference", "admin"]
+CallerAccess = Literal["public", "inference", "admin"]
 Own = Literal[
     "health",  # llama-server's: 200, or 503 while the model loads
     "live",  # the daemon answers
@@ -46,7 +46,7 @@ class Route:
     for the model: it counts for the idle time and for what may run at once.
     """
 
-    access: Access
+    access: CallerAccess
     handler: Own | None
     dialect: Dialect
     wakes: bool
@@ -58,7 +58,7 @@ def _both(*paths: str) -> tuple[str, ...]:
     return (*paths, *(f"/v1{path}" for path in paths))
 
 
-_OURS: Final[tuple[tuple[str, tuple[str, ...], Own, Access], ...]] = (
+_OURS: Final[tuple[tuple[str, tuple[str, ...], Own, CallerAccess], ...]] = (
     ("GET", ("/health", "/v1/health"), "health", "public"),
     ("GET", ("/supervisor/health",), "live", "public"),
     ("GET", ("/supervisor/ready",), "ready", "public"),
@@ -77,7 +77,7 @@ _SMALL: Final = (
     *_both("/chat/completions/input_tokens", "/responses/input_tokens"),
     *("/v1/chat/completions/control", "/v1/stream"),  # on a request under way: must not wait behind it
 )
-_LOOKING: Final[tuple[tuple[str, Access], ...]] = (
+_LOOKING: Final[tuple[tuple[str, CallerAccess], ...]] = (
     ("/props", "inference"),
     ("/lora-adapters", "inference"),
     ("/slots", "admin"),

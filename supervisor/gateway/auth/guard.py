@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...plan.listen import Listen
-from ..api.routes import Access, Dialect, Route, Trouble, route_of
+from ..api.routes import CallerAccess, Dialect, Route, Trouble, route_of
 from ..http_heads import Head, HeaderLine
 from .keys import Caller, Keyring
 
@@ -36,7 +36,7 @@ class Refusal:
     headers: tuple[HeaderLine, ...] = ()
 
 
-def check(head: Head, access: Access, rules: Rules, keyring: Keyring) -> Caller | Refusal:
+def check(head: Head, access: CallerAccess, rules: Rules, keyring: Keyring) -> Caller | Refusal:
     """``access`` is what the route needs.  Costs a few microseconds, and one stat a second."""
     refusal = _refused_host(head, rules) or _refused_origin(head, rules)
     return refusal or _caller(head, access, rules, keyring)
@@ -110,7 +110,7 @@ def is_own_origin(origin: bytes, head: Head) -> bool:
 # --- the key
 
 
-def _caller(head: Head, access: Access, rules: Rules, keyring: Keyring) -> Caller | Refusal:
+def _caller(head: Head, access: CallerAccess, rules: Rules, keyring: Keyring) -> Caller | Refusal:
     """Where none is needed a wrong one is no offence: many clients cannot be told to send nothing."""
     asks = rules.asks_for_key(keyring)
     if not asks and keyring.is_empty:
@@ -268,7 +268,7 @@ def _allowed_origin(head: Head, rules: Rules) -> bytes | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class RequestContext:
     """``headers`` go with every answer, ``trouble`` is why it may not be; a preflight is answered at once."""
 
     route: Route
@@ -282,14 +282,14 @@ class Visit:
         return self.route.dialect
 
 
-def judge(head: Head, prefix: str, rules: Rules, keyring: Keyring) -> Visit:
+def judge(head: Head, prefix: str, rules: Rules, keyring: Keyring) -> RequestContext:
     """``prefix`` is llama-server's ``--api-prefix``."""
     route = route_of(head.method, head.path, prefix)
     if preflight(head, rules):
-        return Visit(route, headers=preflight_headers(head, rules), is_preflight=True)
+        return RequestContext(route, headers=preflight_headers(head, rules), is_preflight=True)
     headers = cors_headers(head, rules) if rules.allow_origins else ()
     found = check(head, route.access, rules, keyring)
     if isinstance(found, Refusal):
         trouble = Trouble(found.status, found.code, found.message)
-        return Visit(route, headers=(*headers, *found.headers), trouble=trouble)
-    return Visit(route, found, headers)
+        return RequestContext(route, headers=(*headers, *found.headers), trouble=trouble)
+    return RequestContext(route, found, headers)

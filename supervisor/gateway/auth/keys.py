@@ -13,17 +13,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ...decoding import Rules, decode
+from ...decoding import FieldRules, decode
 from ...errors import NotFound, SupervisorError, UsageError
 from ...files import JsonFile
 
-Scope = Literal["inference", "admin"]
+KeyScope = Literal["inference", "admin"]
 PROFILE, LOCAL = "profile", "local"
 """The names that callers have whose keys are in no file."""
 
 _REMEDY = "Or delete it, and make new keys with goss-supervisor key add NAME."
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_RULES: Rules = {
+_RULES: FieldRules = {
     "name": (_NAME.fullmatch, "a name"),
     "digest": (re.compile(r"[0-9a-f]{64}").fullmatch, "a SHA-256"),
 }
@@ -34,7 +34,7 @@ class Caller:
     """Who a request is from: the name of its key, and what that may do.  "" is somebody without a key."""
 
     name: str
-    scope: Scope
+    scope: KeyScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Key:
     """``digest`` is `digest_of` the secret; ``created`` is UTC, 2026-01-31T12:00:00Z."""
 
     name: str
-    scope: Scope
+    scope: KeyScope
     digest: str = field(repr=False)
     created: str
 
@@ -71,7 +71,7 @@ class KeyFile:
         """Raises NotFound with near names, and what `keys` raises."""
         return _find(name, self.keys())
 
-    def add(self, name: str, scope: Scope) -> str:
+    def add(self, name: str, scope: KeyScope) -> str:
         """The secret, which is kept nowhere.  Raises UsageError for a name that cannot be, and as `keys`."""
         secret = new_secret()
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

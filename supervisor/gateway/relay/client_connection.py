@@ -19,7 +19,7 @@ from typing import Literal, Protocol, cast
 
 from ...profile.definition import GatewaySettings as Settings
 from ..api.routes import Trouble, answer
-from ..auth.guard import Visit
+from ..auth.guard import RequestContext
 from ..http_heads import HEAD_END, BadRequest, Head, parse_head
 from .chunked import ChunkedBody
 
@@ -29,12 +29,12 @@ LINGER_SECONDS = 2.0  # so that a client that still sends can read why it should
 RETRY_SECONDS = 5
 _READ_AHEAD = 64 * 1024
 
-Phase = Literal["head", "body", "answer", "linger", "gone"]
-Page = tuple[int, bytes, bytes]
+ConnectionPhase = Literal["head", "body", "answer", "linger", "gone"]
+OwnPage = tuple[int, bytes, bytes]
 """Status, content type, body; without a type there is no body."""
 
 
-class Asked(Protocol):
+class AskedOf(Protocol):
     """A request that is whole and waits for its answer."""
 
     def begin_waiting(self) -> None:
@@ -53,26 +53,28 @@ class Asked(Protocol):
 class Host(Protocol):
     """What a connection needs of the gateway."""
 
-    def greet(self, head: Head) -> Visit:
+    def greet(self, head: Head) -> RequestContext:
         """Who comes, and what for: judged by the head alone."""
 
-    def receive(self, client: Client, head: Head, body: bytes, visit: Visit) -> Asked | None:
+    def receive(
+        self, client: ClientConnection, head: Head, body: bytes, visit: RequestContext
+    ) -> AskedOf | None:
         """The request is whole.  None: it has its answer already."""
 
 
-class Client(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """When ``deadline``, in the loop's seconds, has passed, the lobby calls `expire`."""
 
     def __init__(self, host: Host, lobby: Lobby, loop: asyncio.AbstractEventLoop) -> None:
         self._host, self._lobby = host, lobby
         self._loop = loop
         self._transport: asyncio.Transport
-        self._phase: Phase = "head"
+        self._phase: ConnectionPhase = "head"
         self._pending = b""
         self._head: Head | None = None
-        self._visit: Visit | None = None
+        self._visit: RequestContext | None = None
         self._body: bytearray | ChunkedBody = bytearray()
-        self._exchange: Asked | None = None
+        self._exchange: AskedOf | None = None
         self._began = 0.0
         self._unwritten = 0
         self._held_bytes = 0
@@ -237,7 +239,7 @@ class Client(asyncio.Protocol):
         if self._phase == "head":
             self._read_head()
 
-    def reply(self, page: Page) -> None:
+    def reply(self, page: OwnPage) -> None:
         """With a page of our own; the request is whole."""
         head, visit, (status, kind, body) = self._head, self._visit, page
         assert head is not None
@@ -326,7 +328,7 @@ class Lobby:
     def __init__(self, on_arrival: Callable[[], None]) -> None:
         self.settings = Settings()
         self._on_arrival = on_arrival
-        self._clients: set[Client] = set()
+        self._clients: set[ClientConnection] = set()
         self._held_bytes = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -334,14 +336,14 @@ class Lobby:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def welcome(self, client: Client) -> bool:
+    def welcome(self, client: ClientConnection) -> bool:
         """Whether there is room for one more connection."""
         self._clients.add(client)
         self._empty.clear()
         self._on_arrival()
         return len(self._clients) <= self.settings.max_connections
 
-    def part(self, client: Client) -> None:
+    def part(self, client: ClientConnection) -> None:
         """It is gone."""
         self._clients.discard(client)
         if not self._clients:

@@ -9,8 +9,8 @@ that a whole one has.
 from __future__ import annotations
 
 from ..api.routes import Dialect, Trouble, broken_event, chunk, waiting_comment
-from ..http_heads import Answer, Head, HeaderLine
-from .client_connection import Client
+from ..http_heads import Head, HeaderLine, ResponseHead
+from .client_connection import ClientConnection
 
 SMALL_BYTES = 256 * 1024
 _STREAM_HEAD = (
@@ -23,12 +23,14 @@ _CLOSE: tuple[HeaderLine, ...] = ((b"connection", b"close"),)
 class Delivery:
     """``has_written``: the client has something, if only a comment; ``has_begun``: some of the answer."""
 
-    def __init__(self, client: Client, head: Head, dialect: Dialect, headers: tuple[HeaderLine, ...]) -> None:
+    def __init__(
+        self, client: ClientConnection, head: Head, dialect: Dialect, headers: tuple[HeaderLine, ...]
+    ) -> None:
         self._client = client
         self._keep_alive = head.persists
         self._dialect = dialect
         self._headers = headers  # that go with every answer
-        self._answer: Answer | None = None
+        self._answer: ResponseHead | None = None
         self._held: list[bytes] | None = None
         self._is_small = False
         self._is_announced = False
@@ -36,7 +38,7 @@ class Delivery:
 
     # --- an answer of llama-server
 
-    def begin(self, answer: Answer, *, more: bool) -> None:
+    def begin(self, answer: ResponseHead, *, more: bool) -> None:
         """Its head; ``more``: a piece of the body follows at once, and goes out together with it."""
         self._answer = answer
         self._is_small = answer.framing == "none" or (

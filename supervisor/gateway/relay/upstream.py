@@ -14,8 +14,8 @@ import asyncio
 import sys
 from typing import Protocol, cast
 
-from ...server.probe import Target
-from ..http_heads import HEAD_END, Answer, BadAnswer, Head, UnwrappedAnswer, upstream_head
+from ...server.probe_target import ProbeTarget
+from ..http_heads import HEAD_END, BadResponse, Head, ResponseHead, UnwrappedResponse, upstream_head
 
 IDLE_SECONDS = 4.0
 MOST_USES = 99
@@ -38,7 +38,7 @@ class Taker(Protocol):
     def unreachable(self, why: str) -> None:
         """It cannot be made."""
 
-    def begin(self, answer: Answer, *, more: bool) -> None:
+    def begin(self, answer: ResponseHead, *, more: bool) -> None:
         """The head is there; ``more``: another call follows in the same breath."""
 
     def go_on(self, data: bytes) -> None:
@@ -54,14 +54,14 @@ class Taker(Protocol):
 class Upstream(asyncio.Protocol):
     """Answers one request at a time.  After `cancel` its taker hears nothing more of it."""
 
-    def __init__(self, pool: Pool, target: Target | None, taker: Taker) -> None:
+    def __init__(self, pool: ConnectionPool, target: ProbeTarget | None, taker: Taker) -> None:
         self._pool = pool
         self.target = target
         self._transport: asyncio.Transport
         self._is_connected = False
         self._taker: Taker | None = taker
         self._opening = asyncio.get_running_loop().create_task(self._open())
-        self._answer: Answer | None = None
+        self._answer: ResponseHead | None = None
         self._head = b""
         self._to_head_request = self._unwrap = False
         self._is_held = self._rests = False
@@ -157,14 +157,14 @@ class Upstream(asyncio.Protocol):
                 self._take_head(data, taker)
             else:
                 self._take_body(data, self._answer, taker)
-        except BadAnswer as error:
+        except BadResponse as error:
             self._lose(f"llama-server's answer is broken: {error}")
 
     def _take_head(self, data: bytes, taker: Taker) -> None:
         self._head += data
         while (end := self._head.find(HEAD_END)) >= 0:
             head, rest = self._head[: end + 4], self._head[end + 4 :]
-            kind = UnwrappedAnswer if self._unwrap else Answer
+            kind = UnwrappedResponse if self._unwrap else ResponseHead
             answer = kind(head, to_head_request=self._to_head_request)
             if answer.is_final:
                 self._answer, self._head = answer, b""
@@ -172,18 +172,18 @@ class Upstream(asyncio.Protocol):
                 return
             self._head = rest
         if len(self._head) > _LONGEST_HEAD:
-            raise BadAnswer("its head has no end")
+            raise BadResponse("its head has no end")
 
-    def _begin(self, answer: Answer, rest: bytes, taker: Taker) -> None:
+    def _begin(self, answer: ResponseHead, rest: bytes, taker: Taker) -> None:
         taker.begin(answer, more=bool(rest) or answer.framing == "none")
         if answer.framing == "none":
             if rest:
-                raise BadAnswer("something came after the end of the answer")
+                raise BadResponse("something came after the end of the answer")
             self._finish(b"", answer, taker)
         elif rest:
             self._take_body(rest, answer, taker)
 
-    def _take_body(self, data: bytes, answer: Answer, taker: Taker) -> None:
+    def _take_body(self, data: bytes, answer: ResponseHead, taker: Taker) -> None:
         piece = answer.take(data)
         if answer.ended:
             self._finish(piece, answer, taker)
@@ -192,13 +192,13 @@ class Upstream(asyncio.Protocol):
         if answer.framing == "chunked":
             self._last_piece = self._pool.pace(self, self._last_piece)
 
-    def _finish(self, data: bytes, answer: Answer, taker: Taker) -> None:
+    def _finish(self, data: bytes, answer: ResponseHead, taker: Taker) -> None:
         self._taker = None
         if not (self._may_be_kept(answer) and self._pool.keep(self)):
             self._transport.close()
         taker.complete(data)
 
-    def _may_be_kept(self, answer: Answer) -> bool:
+    def _may_be_kept(self, answer: ResponseHead) -> bool:
         """llama-server closes the connection behind a stream, whatever it said of keeping it (b11434)."""
         return answer.keep_alive and answer.framing != "chunked" and self.uses < MOST_USES
 
@@ -219,17 +219,17 @@ class Upstream(asyncio.Protocol):
             taker.lose(str(exc) if exc else "llama-server closed the connection")
 
 
-class Pool:
+class ConnectionPool:
     """Connections to the server of one launch at a time."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._target: Target | None = None
+        self._target: ProbeTarget | None = None
         self._idle: list[Upstream] = []
         self._resting: list[Upstream] = []
         self._gather_seconds = GATHER_SECONDS
 
-    def aim(self, target: Target | None) -> None:
+    def aim(self, target: ProbeTarget | None) -> None:
         """From now on this server is meant; connections to the one before are not used again."""
         if target == self._target:
             return

@@ -11,12 +11,12 @@ KEPT = 1000
 _LONGEST_NAME = 80  # characters of what a client called the model: a name, not a place for a text
 _LONGEST_NOTE = 200
 
-Result = Literal["answered", "refused", "cancelled", "broken", "failed"]
-RESULTS: tuple[Result, ...] = ("answered", "refused", "cancelled", "broken", "failed")
+RequestResult = Literal["answered", "refused", "cancelled", "broken", "failed"]
+RESULTS: tuple[RequestResult, ...] = ("answered", "refused", "cancelled", "broken", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RequestRecord:
     """
     One request that is over.
 
@@ -33,7 +33,7 @@ class Request:
     model: str  # as the client called it
     stream: bool
     status: int | None
-    result: Result
+    result: RequestResult
     replayed: bool = False
     held_seconds: float = 0.0
     first_byte_seconds: float | None = None
@@ -55,18 +55,18 @@ class Activity:
     """
 
     def __init__(self, size: int = KEPT) -> None:
-        self._requests: deque[Request] = deque(maxlen=size)
+        self._requests: deque[RequestRecord] = deque(maxlen=size)
         self.count = 0  # the number of the last one
         self.changed = asyncio.Event()
 
-    def add(self, request: Request) -> None:
+    def add(self, request: RequestRecord) -> None:
         """Keep it as it is: every request comes here, and hardly anybody looks."""
         self.count += 1
         self._requests.append(request)
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def since(self, number: int, last: int | None = None) -> list[Request]:
+    def since(self, number: int, last: int | None = None) -> list[RequestRecord]:
         """
         Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.  They
         have their numbers, and their texts are cut to short printable ones, so that none gets by.

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ...server.lifecycle_table import State
-from .activity import RESULTS, Request, Result
+from .activity import RESULTS, RequestRecord, RequestResult
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import (
@@ -226,7 +226,7 @@ class ProfileFigures:
     outputs: Histogram = field(default_factory=lambda: Histogram(TOKENS))
     speed: Histogram = field(default_factory=lambda: Histogram(TOKENS_PER_SECOND))
 
-    def count(self, request: Request) -> None:
+    def count(self, request: RequestRecord) -> None:
         if request.held_seconds > 0.0:
             self.held.add(request.held_seconds)
         if request.stream and request.status == 200 and request.first_byte_seconds is not None:
@@ -248,12 +248,12 @@ class RequestFigures:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int | None, str]] = Counter()
         self.seconds: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
-        self.results: dict[Result, int] = dict.fromkeys(RESULTS, 0)
+        self.results: dict[RequestResult, int] = dict.fromkeys(RESULTS, 0)
         self.held = 0
         self.replayed = 0
         self.profiles: dict[str, ProfileFigures] = defaultdict(ProfileFigures)
 
-    def count(self, request: Request) -> None:
+    def count(self, request: RequestRecord) -> None:
         """Add one request that is over."""
         self.requests[request.endpoint, request.status, request.profile] += 1
         self.results[request.result] += 1

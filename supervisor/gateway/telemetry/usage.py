@@ -21,11 +21,11 @@ _NUMBER = re.compile(rb'"(\w{1,40})":(\d{1,10}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2}
 _MOST_TOKENS = 2**31 - 1  # llama.cpp counts in int32_t
 _FASTEST = 1e7  # tokens per second; above, it is a division by next to nothing
 
-Fields = Mapping[bytes, bytes]
+UsageFields = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Usage:
     """``prompt_tokens`` is the whole prompt, ``cached_tokens`` those of it that need not be read again."""
 
     prompt_tokens: int | None = None
@@ -35,7 +35,7 @@ class Told:
     prompt_per_second: float | None = None
 
 
-def told(tail: bytes, head: bytes = b"") -> Told:
+def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     """
     From the last `TAIL_BYTES` of a body as it was sent, chunk framing within.  ``head`` is its first
     `HEAD_BYTES`: there Anthropic's streams tell the prompt, and embeddings all.  What is not said is None.
@@ -48,18 +48,18 @@ def told(tail: bytes, head: bytes = b"") -> Told:
     return replace(found, prompt_tokens=first.prompt_tokens, cached_tokens=first.cached_tokens)
 
 
-def _told_at(data: bytes, place: int) -> Told:
+def _told_at(data: bytes, place: int) -> Usage:
     block = _BLOCK.match(data, place) if place >= 0 else None
     if block is None:
-        return Told()
+        return Usage()
     fields = dict(_NUMBER.findall(block[1]))
-    return _timings(fields) if data.startswith(_TIMINGS, place) else _usage(fields)
+    return _timings(fields) if data.startswith(_TIMINGS, place) else _usage_fields(fields)
 
 
-def _timings(fields: Fields) -> Told:
+def _timings(fields: UsageFields) -> Usage:
     """server_slot_stats::to_json in server-common.cpp: ``prompt_n`` is without what was cached."""
     read, cached = _tokens(fields, b"prompt_n"), _tokens(fields, b"cache_n")
-    return Told(
+    return Usage(
         _sum(read, cached),
         cached,
         _tokens(fields, b"predicted_n"),
@@ -68,7 +68,7 @@ def _timings(fields: Fields) -> Told:
     )
 
 
-def _usage(fields: Fields) -> Told:
+def _usage_fields(fields: UsageFields) -> Usage:
     """
     OpenAI's and Responses' prompt is the whole one; Anthropic's ``input_tokens`` is without the cached.  A
     stream of Anthropic's begins with 0 for ``output_tokens``, which says nothing yet.
@@ -76,8 +76,8 @@ def _usage(fields: Fields) -> Told:
     cached = _tokens(fields, b"cache_read_input_tokens")
     if cached is not None:
         output = _tokens(fields, b"output_tokens") or None
-        return Told(_sum(_tokens(fields, b"input_tokens"), cached), cached, output)
-    return Told(
+        return Usage(_sum(_tokens(fields, b"input_tokens"), cached), cached, output)
+    return Usage(
         _tokens(fields, b"prompt_tokens", b"input_tokens"),
         _tokens(fields, b"cached_tokens"),
         _tokens(fields, b"completion_tokens", b"output_tokens"),
@@ -88,7 +88,7 @@ def _sum(first: int | None, second: int | None) -> int | None:
     return None if first is None or second is None else first + second
 
 
-def _tokens(fields: Fields, *names: bytes) -> int | None:
+def _tokens(fields: UsageFields, *names: bytes) -> int | None:
     for name in names:
         text = fields.get(name)
         if text is not None and text.isdigit() and int(text) <= _MOST_TOKENS:
@@ -96,7 +96,7 @@ def _tokens(fields: Fields, *names: bytes) -> int | None:
     return None
 
 
-def _rate(fields: Fields, name: bytes) -> float | None:
+def _rate(fields: UsageFields, name: bytes) -> float | None:
     """llama-server says 0 where there was nothing to measure, as after a single token."""
     rate = float(fields.get(name, b"0"))
     return rate if 0.0 < rate <= _FASTEST else None

@@ -22,11 +22,11 @@ class GpuReport:
     notes: tuple[str, ...] = ()
 
 
-Source = Callable[[Machine], GpuReport]
+GpuSource = Callable[[Machine], GpuReport]
 
 
 def ask_all(
-    sources: Mapping[str, Source], machine: Machine, patience_seconds: float = PATIENCE_SECONDS
+    sources: Mapping[str, GpuSource], machine: Machine, patience_seconds: float = PATIENCE_SECONDS
 ) -> tuple[GpuReport, ...]:
     """
     The answers in the order of ``sources``.  One that raises or does not come back becomes a note.
@@ -36,7 +36,7 @@ def ask_all(
     """
     answers: queue.SimpleQueue[tuple[str, GpuReport]] = queue.SimpleQueue()
 
-    def work(name: str, source: Source) -> None:
+    def work(name: str, source: GpuSource) -> None:
         try:
             answers.put((name, source(machine)))
         except Exception as error:  # noqa: BLE001 - no source is fatal, whatever it meets

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ...tool import Outcome
+from ...tool import ToolResult
 from ..hardware import Gpu, Os, PcieLink
 from ..machine import TIMEOUT_SECONDS, Machine
 from . import nvml
@@ -53,7 +53,7 @@ def _smi(machine: Machine, program: str) -> GpuReport | None:
     return GpuReport(found, _complaints(listed, found))
 
 
-def _complaints(outcome: Outcome, found: tuple[Gpu, ...]) -> tuple[str, ...]:
+def _complaints(outcome: ToolResult, found: tuple[Gpu, ...]) -> tuple[str, ...]:
     """Its own words where it lists none, or not all."""
     if found and outcome.returncode == 0:
         return ()

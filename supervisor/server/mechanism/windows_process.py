@@ -60,7 +60,7 @@ class WindowsChild(asyncio.SubprocessProtocol):
 
     def __init__(self, on_output: Callable[[bytes], None]) -> None:
         self._on_output = on_output
-        self._job: _Job | None = None
+        self._job: _JobObject | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
 
@@ -68,7 +68,7 @@ class WindowsChild(asyncio.SubprocessProtocol):
         self._transport = transport
         pid = transport.get_pid()
         self.identity = identify(pid) or Identity(pid, 0.0, "")
-        self._job = _Job()
+        self._job = _JobObject()
         self._job.take(int(transport.get_extra_info("subprocess")._handle))  # noqa: SLF001 - no public name
 
     def terminate(self) -> None:
@@ -105,7 +105,7 @@ class WindowsChild(asyncio.SubprocessProtocol):
         self.exited.set_result(ExitStatus(code=returncode))
 
 
-class _Job:
+class _JobObject:
     """A job object: whoever is in it dies with its last handle, so also when this process dies."""
 
     def __init__(self) -> None:

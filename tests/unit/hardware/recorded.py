@@ -37,7 +37,7 @@ import yaml
 
 from supervisor.hardware.hardware import Os
 from supervisor.hardware.machine import READ_BYTES
-from supervisor.tool import Outcome
+from supervisor.tool import ToolResult
 
 BOXES = Path(__file__).parent / "boxes"
 LINKS_MAX = 40  # as Linux has it: more is a loop
@@ -48,17 +48,17 @@ class Recorded:
     os: Os
     files: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
-    tools: Mapping[str, Outcome] = field(default_factory=dict)
+    tools: Mapping[str, ToolResult] = field(default_factory=dict)
     openable: frozenset[str] = frozenset()
     closed: frozenset[str] = frozenset()
 
-    def run(self, *command: str) -> Outcome | None:
+    def run(self, *command: str) -> ToolResult | None:
         known = {tuple(_words(name)): outcome for name, outcome in self.tools.items()}
         for length in range(len(command), 0, -1):
             if command[:length] in known:
                 return known[command[:length]]
         if any(name[0] == command[0] for name in known):
-            return Outcome(1, "", f"{shlex.join(command)} is not recorded")
+            return ToolResult(1, "", f"{shlex.join(command)} is not recorded")
         return None
 
     def read(self, path: str) -> str | None:
@@ -150,12 +150,12 @@ def _words(command: str) -> list[str]:
     return [word.strip("\"'") for word in shlex.split(command, posix=False)]
 
 
-def _outcome(told: Any) -> Outcome:
+def _outcome(told: Any) -> ToolResult:
     if told == "hangs":
-        return Outcome(None, "", "")
+        return ToolResult(None, "", "")
     if isinstance(told, str):
-        return Outcome(0, told, "")
-    return Outcome(told.get("returncode", 0), told.get("stdout", ""), told.get("stderr", ""))
+        return ToolResult(0, told, "")
+    return ToolResult(told.get("returncode", 0), told.get("stdout", ""), told.get("stderr", ""))
 
 
 def _processor_files(groups: list[dict[str, Any]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from supervisor.hardware.hardware import Cpu, Gpu, PcieLink
 from supervisor.hardware.sources import apple
-from supervisor.tool import Outcome
+from supervisor.tool import ToolResult
 
 from .recorded import load
 
@@ -76,7 +76,7 @@ def test_an_intel_mac_has_a_card_beside_its_graphics_and_a_display_is_neither():
 
 
 def test_a_hanging_profiler_leaves_the_rest_known():
-    mac = apple.hardware(with_tools("m4-mini-16gb", system_profiler=Outcome(None, "", "")))
+    mac = apple.hardware(with_tools("m4-mini-16gb", system_profiler=ToolResult(None, "", "")))
     assert (mac.arch, mac.ram_bytes, mac.gpus) == ("arm64", 16 * GIB, ())
     assert mac.notes == ("system_profiler did not answer within 5 s.",)
 
@@ -90,10 +90,13 @@ def test_without_sysctl_the_chip_tells_the_architecture():
 @pytest.mark.parametrize(
     ("outcome", "note"),
     [
-        (Outcome(0, '{"SPDisplaysDataType" : [', ""), "system_profiler printed something that is no record."),
-        (Outcome(0, "[]", ""), "system_profiler printed something that is no record."),
-        (Outcome(1, "", "cannot talk\nto it\n"), "system_profiler failed: cannot talk."),
-        (Outcome(134, "", ""), "system_profiler failed: exit code 134."),
+        (
+            ToolResult(0, '{"SPDisplaysDataType" : [', ""),
+            "system_profiler printed something that is no record.",
+        ),
+        (ToolResult(0, "[]", ""), "system_profiler printed something that is no record."),
+        (ToolResult(1, "", "cannot talk\nto it\n"), "system_profiler failed: cannot talk."),
+        (ToolResult(134, "", ""), "system_profiler failed: exit code 134."),
     ],
 )
 def test_a_profiler_that_prints_nothing_sensible_is_named(outcome, note):
@@ -113,6 +116,6 @@ def test_nothing_at_all_is_told_by_four_notes():
 def test_no_output_whatever_is_fatal(printed):
     tools = dict(zip((PROFILER, "sysctl", "sw_vers", "vm_stat"), printed, strict=True))
     box = dataclasses.replace(
-        load("m4-mini-16gb"), tools={name: Outcome(0, text, "") for name, text in tools.items()}
+        load("m4-mini-16gb"), tools={name: ToolResult(0, text, "") for name, text in tools.items()}
     )
     assert apple.hardware(box).os == "macos"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supervisor.hardware import wire
 from supervisor.hardware.detection import detect
-from supervisor.tool import Outcome
+from supervisor.tool import ToolResult
 
 from .recorded import Recorded, boxes, load
 
@@ -57,9 +57,9 @@ def garbled_boxes(draw) -> Recorded:
 
 
 @st.composite
-def spoiled(draw, outcome: Outcome) -> Outcome:
+def spoiled(draw, outcome: ToolResult) -> ToolResult:
     returncode = draw(st.sampled_from([outcome.returncode, 0, 1, -9, None]))
-    return Outcome(returncode, draw(garbled(outcome.stdout)), draw(garbled(outcome.stderr)))
+    return ToolResult(returncode, draw(garbled(outcome.stdout)), draw(garbled(outcome.stderr)))
 
 
 @given(garbled_boxes())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from supervisor.hardware.sources import nvidia, windows_cim
 from supervisor.hardware.sources.windows_cim import adapter_gpus
-from supervisor.tool import Outcome
+from supervisor.tool import ToolResult
 
 from .recorded import Recorded, load
 
@@ -94,7 +94,7 @@ def test_nvidias_own_tool_completes_the_card():
     box = load("rtx4060ti-intel-windows")
     line = "NVIDIA GeForce RTX 4060 Ti, 00000000:01:00.0, 0x280510DE, 16380, 15105, 580.97, 8.9, 4, 4, 4, 8\n"
     query = shlex.join(nvidia.query("nvidia-smi", nvidia.FIELDS))
-    told = {query: Outcome(0, line, ""), "nvidia-smi": Outcome(0, "|  CUDA Version: 13.0  |", "")}
+    told = {query: ToolResult(0, line, ""), "nvidia-smi": ToolResult(0, "|  CUDA Version: 13.0  |", "")}
     desktop = windows_cim.hardware(dataclasses.replace(box, tools={**box.tools, **told}))
     _, gpu = desktop.gpus
     assert (gpu.architecture, gpu.cuda, gpu.sources) == ("8.9", "13.0", ("nvidia-smi", "cim"))
@@ -169,15 +169,15 @@ def test_powershell_7_serves_where_there_is_no_other():
 
 
 def test_a_hanging_powershell_is_not_tried_twice():
-    box = pc(powershell=Outcome(None, "", ""), pwsh=Outcome(0, printed("rtx4060ti-intel-windows"), ""))
-    box = dataclasses.replace(box, tools={**box.tools, "cmd": Outcome(0, "AMD64\r\n", "")})
+    box = pc(powershell=ToolResult(None, "", ""), pwsh=ToolResult(0, printed("rtx4060ti-intel-windows"), ""))
+    box = dataclasses.replace(box, tools={**box.tools, "cmd": ToolResult(0, "AMD64\r\n", "")})
     desktop = windows_cim.hardware(box)
     assert (desktop.arch, desktop.ram_bytes) == ("x86_64", None)
     assert desktop.notes == ("powershell did not answer within 5 s.",)
 
 
 def test_a_forbidden_powershell_is_named_in_its_own_words():
-    refused = Outcome(1, "", "This program is blocked by group policy.\r\n")
+    refused = ToolResult(1, "", "This program is blocked by group policy.\r\n")
     desktop = windows_cim.hardware(pc(powershell=refused))
     assert desktop.notes == (
         "powershell failed: This program is blocked by group policy.",
@@ -186,7 +186,7 @@ def test_a_forbidden_powershell_is_named_in_its_own_words():
 
 
 def test_a_byte_order_mark_is_passed_over():
-    told = Outcome(0, "\ufeff" + printed("snapdragon-x-elite-windows"), "")
+    told = ToolResult(0, "\ufeff" + printed("snapdragon-x-elite-windows"), "")
     assert windows_cim.hardware(pc(powershell=told)).arch == "arm64"
 
 
@@ -207,10 +207,10 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES | st.lists(VALUES.map(lambda value: card(Name=value)))))
 def test_no_record_whatever_is_fatal(record):
-    told = Outcome(0, json.dumps(record), "")
+    told = ToolResult(0, json.dumps(record), "")
     assert windows_cim.hardware(pc(powershell=told)).os == "windows"
 
 
 @given(st.text())
 def test_no_output_whatever_is_fatal(text):
-    assert windows_cim.hardware(pc(powershell=Outcome(0, text, ""))).os == "windows"
+    assert windows_cim.hardware(pc(powershell=ToolResult(0, text, ""))).os == "windows"

@@ -10,9 +10,9 @@ from hypothesis.strategies import binary, composite, integers, lists, sampled_fr
 
 from supervisor.gateway.http_heads import BadRequest, parse_head, upstream_head
 from supervisor.gateway.relay.chunked import ChunkedBody
-from supervisor.server.probe import Target
+from supervisor.server.probe_target import ProbeTarget
 
-TARGET = Target("/run/x.sock", 0, unix=True)
+TARGET = ProbeTarget("/run/x.sock", 0, unix=True)
 
 
 def head(*lines, first=b"POST /v1/x?y=1 HTTP/1.1"):
@@ -90,7 +90,7 @@ def test_what_goes_on_is_written_anew_with_our_key_and_a_length_that_is_right():
         b"Expect: 100-continue",
         b"Transfer-Encoding: chunked",
     )
-    target = Target("127.0.0.1", 9, host_header="127.0.0.1:9", headers={"Authorization": "Bearer ours"})
+    target = ProbeTarget("127.0.0.1", 9, host_header="127.0.0.1:9", headers={"Authorization": "Bearer ours"})
     assert upstream_head(parse_head(came), length=12, target=target) == (
         b"POST /v1/x?y=1 HTTP/1.1\r\naccept: */*\r\nhost: 127.0.0.1:9\r\n"
         b"Authorization: Bearer ours\r\ncontent-length: 12\r\n\r\n"

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.strategies import booleans, data, floats, integers, sampled_from
 
-from supervisor.gateway.scheduler import Admission, Go, Refuse, Situation, Switch, Ticket, Wake
+from supervisor.gateway.scheduler import Go, Refuse, Scheduler, Situation, Switch, Ticket, Wake
 from supervisor.profile.definition import GatewaySettings
 
 SMALL = GatewaySettings(min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3)
@@ -30,7 +30,7 @@ def test_each_request_goes_to_the_server_that_has_its_profile():
 
 
 def queue(settings=SMALL, situation=SERVING):
-    made = Admission(settings)
+    made = Scheduler(settings)
     made.change(situation, 0.0)
     return made
 
@@ -258,7 +258,7 @@ class AnyTrace(RuleBasedStateMachine):
             max_wait_seconds=10,
             hold_timeout_seconds=50,
         )
-        self.line = Admission(self.settings)
+        self.line = Scheduler(self.settings)
         self.now, self.launch = 0.0, 0
         self.gone: set[Ticket] = set()
         self.refused: set[Ticket] = set()

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor.gateway.auth.keys import KeyFile
-from supervisor.gateway.endpoints import OwnEndpoints
+from supervisor.gateway.endpoints import Endpoints
 from supervisor.home.places import keys_file
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen, Offer
@@ -340,7 +340,7 @@ def test_a_fault_of_ours_is_an_error_and_no_silence(tmp_path, monkeypatch):
     async def story(it):
         async with serving(it) as someone:
             with monkeypatch.context() as patched:
-                patched.setattr(OwnEndpoints, "answer", fails)
+                patched.setattr(Endpoints, "answer", fails)
                 status, said = await ask(someone, "/health")
             assert (status, said["error"]["code"]) == (500, "internal_error")
             assert (await ask(someone, "/health"))[0] == 200

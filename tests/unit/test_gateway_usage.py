@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.telemetry.usage import HEAD_BYTES, TAIL_BYTES, Told, told
+from supervisor.gateway.telemetry.usage import HEAD_BYTES, TAIL_BYTES, Usage, usage_of
 
 CHAT_JSON = (
     b'{"choices":[{"finish_reason":"length","index":0,"message":{"role":"assistant","content":"","'
@@ -193,25 +193,25 @@ EMBEDDINGS_JSON = (
 )
 
 RECORDED = {
-    "chat": (CHAT_JSON, Told(191, 0, 8, 5113.221329437545, 7547.617165889512)),
-    "chat, streamed": (CHAT_SSE, Told(191, 190, 8, 4234.724742891713, 1610.3059581320451)),
-    "chat, streamed with usage": (CHAT_USAGE_SSE, Told(191, 190, 8, 5477.308294209703, 1615.5088852988692)),
-    "completions": (COMPLETIONS_JSON, Told(11, 0, 8, 5677.210056772101, 8227.374719521316)),
-    "completions, streamed": (COMPLETIONS_SSE, Told(11, 6, 8, 3565.9704533876716, 3455.425017277125)),
-    "native": (NATIVE_JSON, Told(11, 6, 8, 5677.210056772101, 3720.2380952380954)),
-    "native, streamed": (NATIVE_SSE, Told(11, 6, 8, 3939.2234102419807, 4721.435316336167)),
-    "responses": (RESPONSES_JSON, Told(181, 167, 8)),
-    "responses, streamed": (RESPONSES_SSE, Told(181, 180, 8, 5582.13716108453, 1344.0860215053763)),
-    "messages": (MESSAGES_JSON, Told(191, 190, 8)),
-    "messages, streamed": (MESSAGES_SSE, Told(191, 190, 8)),
-    "embeddings": (EMBEDDINGS_JSON, Told(11)),
+    "chat": (CHAT_JSON, Usage(191, 0, 8, 5113.221329437545, 7547.617165889512)),
+    "chat, streamed": (CHAT_SSE, Usage(191, 190, 8, 4234.724742891713, 1610.3059581320451)),
+    "chat, streamed with usage": (CHAT_USAGE_SSE, Usage(191, 190, 8, 5477.308294209703, 1615.5088852988692)),
+    "completions": (COMPLETIONS_JSON, Usage(11, 0, 8, 5677.210056772101, 8227.374719521316)),
+    "completions, streamed": (COMPLETIONS_SSE, Usage(11, 6, 8, 3565.9704533876716, 3455.425017277125)),
+    "native": (NATIVE_JSON, Usage(11, 6, 8, 5677.210056772101, 3720.2380952380954)),
+    "native, streamed": (NATIVE_SSE, Usage(11, 6, 8, 3939.2234102419807, 4721.435316336167)),
+    "responses": (RESPONSES_JSON, Usage(181, 167, 8)),
+    "responses, streamed": (RESPONSES_SSE, Usage(181, 180, 8, 5582.13716108453, 1344.0860215053763)),
+    "messages": (MESSAGES_JSON, Usage(191, 190, 8)),
+    "messages, streamed": (MESSAGES_SSE, Usage(191, 190, 8)),
+    "embeddings": (EMBEDDINGS_JSON, Usage(11)),
 }
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_each_api_says_its_tokens(name):
     answer, expected = RECORDED[name]
-    assert told(answer) == expected
+    assert usage_of(answer) == expected
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -222,12 +222,12 @@ def test_a_long_answer_says_them_at_its_end_or_its_beginning(name):
         middle = answer.find(b"0.0,")
     text = b'{"text":"' + b"much " * TAIL_BYTES + b'"}'
     answer = answer[:middle] + text + answer[middle:]
-    assert told(answer[-TAIL_BYTES:], answer[:HEAD_BYTES]) == expected
+    assert usage_of(answer[-TAIL_BYTES:], answer[:HEAD_BYTES]) == expected
 
 
 def test_what_is_not_said_is_not_known():
-    assert told(b"") == told(b"data: [DONE]\n\n") == told(b"\xff\x00" * 500) == Told()
-    assert told(b'{"usage":{"total_tokens":4}}') == Told()
+    assert usage_of(b"") == usage_of(b"data: [DONE]\n\n") == usage_of(b"\xff\x00" * 500) == Usage()
+    assert usage_of(b'{"usage":{"total_tokens":4}}') == Usage()
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -235,7 +235,7 @@ def test_an_answer_that_broke_off_says_nothing_wrong(name):
     answer, expected = RECORDED[name]
     truths = {None, *_values(expected)}
     for end in range(len(answer)):
-        assert set(_values(told(answer[:end]))) <= truths
+        assert set(_values(usage_of(answer[:end]))) <= truths
 
 
 @pytest.mark.parametrize("name", ["chat", "chat, streamed", "native", "native, streamed"])
@@ -243,7 +243,7 @@ def test_chunk_framing_in_the_middle_of_a_figure_makes_it_unknown_and_not_anothe
     answer, expected = RECORDED[name]
     start = answer.index(b'"timings"')
     for cut in range(start, len(answer)):
-        found = told(answer[:cut] + b"\r\n1f\r\n" + answer[cut:])
+        found = usage_of(answer[:cut] + b"\r\n1f\r\n" + answer[cut:])
         assert all(
             each in {None, whole} for each, whole in zip(_values(found), _values(expected), strict=True)
         )
@@ -253,14 +253,14 @@ def test_chunk_framing_in_the_middle_of_a_figure_makes_it_unknown_and_not_anothe
 def test_what_a_model_says_cannot_pass_for_the_servers_word(before, after):
     lie = before + '"timings":{"prompt_n":1,"cache_n":1,"predicted_n":1},"usage":{"prompt_tokens":1}' + after
     answer = CHAT_JSON.replace(b'"Someone talks to the demo"', json.dumps(lie, ensure_ascii=False).encode())
-    assert told(answer) == RECORDED["chat"][1]
-    assert told(json.dumps({"content": lie}, separators=(",", ":")).encode()) == Told()
+    assert usage_of(answer) == RECORDED["chat"][1]
+    assert usage_of(json.dumps({"content": lie}, separators=(",", ":")).encode()) == Usage()
 
 
 def test_names_that_a_model_chose_in_a_tools_input_come_before_the_servers_own():
     lie = b'[{"type":"tool_use","input":{"timings":{"prompt_n":9,"cache_n":9},"usage":{"input_tokens":7}}}]'
     answer = MESSAGES_JSON.replace(b'"content":[', b'"content":' + lie + b',"rest":[')
-    assert told(answer) == RECORDED["messages"][1]
+    assert usage_of(answer) == RECORDED["messages"][1]
 
 
 @pytest.mark.parametrize(
@@ -277,13 +277,13 @@ def test_names_that_a_model_chose_in_a_tools_input_come_before_the_servers_own()
     ],
 )
 def test_a_figure_beyond_all_bounds_is_not_known(figures):
-    found = told(b'{"timings":{' + figures + b"}}")
-    assert found in {Told(), Told(cached_tokens=0)}
+    found = usage_of(b'{"timings":{' + figures + b"}}")
+    assert found in {Usage(), Usage(cached_tokens=0)}
 
 
 def test_the_prompt_of_a_build_that_does_not_say_what_was_cached_is_told_by_its_usage():
     answer = b'{"usage":{"completion_tokens":2,"prompt_tokens":9},"timings":{"prompt_n":4,"predicted_n":2}}'
-    assert told(answer) == Told(9, None, 2)
+    assert usage_of(answer) == Usage(9, None, 2)
 
 
 _NAMES = st.sampled_from([b'"timings":{', b'"usage":{', b'"prompt_n":1', b"}", b"{", b'"', b",", b"\r\n"])
@@ -292,8 +292,8 @@ _NAMES = st.sampled_from([b'"timings":{', b'"usage":{', b'"prompt_n":1', b"}", b
 @given(st.lists(_NAMES | st.binary(max_size=8), max_size=200))
 def test_whatever_comes_is_no_error(pieces):
     data = b"".join(pieces)
-    assert all(value is None or value >= 0 for value in _values(told(data, data[:HEAD_BYTES])))
+    assert all(value is None or value >= 0 for value in _values(usage_of(data, data[:HEAD_BYTES])))
 
 
 def _values(found):
-    return [getattr(found, name) for name in Told.__slots__]
+    return [getattr(found, name) for name in Usage.__slots__]

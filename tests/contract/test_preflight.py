@@ -16,7 +16,7 @@ from supervisor.locks import Lock, held_by
 from supervisor.plan.launch import LaunchPlan
 from supervisor.server.child import spawn
 from supervisor.server.preflight import check_ground, listens_on, who_listens
-from supervisor.server.process import family, vitals
+from supervisor.server.process import family, process_stats
 
 from ..fakes.launching import PYTHON, Heard, fake_argv, free_port, program, wait_until_gone
 
@@ -188,7 +188,7 @@ def test_a_program_with_a_wild_name_is_measured(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([wild, *PYTHON[1:], "-c", code], **pipes) as process:
         assert process.stdout.read(2) == b"up"
-        used = vitals(process.pid)
+        used = process_stats(process.pid)
         resident = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
         assert identify(process.pid) is not None
         process.stdin.close()
@@ -199,7 +199,7 @@ def test_a_program_with_a_wild_name_is_measured(tmp_path):
 def test_vitals_agree_with_what_the_process_itself_knows():
     while sum(os.times()[:2]) < 0.1:
         pass
-    used = vitals(os.getpid())
+    used = process_stats(os.getpid())
     assert used is not None
     assert used.cpu_seconds == pytest.approx(sum(os.times()[:2]), abs=0.2)
     assert 10_000_000 < used.rss_bytes < 2_000_000_000
@@ -208,7 +208,7 @@ def test_vitals_agree_with_what_the_process_itself_knows():
 def test_nobody_has_no_vitals():
     with subprocess.Popen(["true"]) as process:
         pass
-    assert vitals(process.pid) is None
+    assert process_stats(process.pid) is None
 
 
 # --- locks

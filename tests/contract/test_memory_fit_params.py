@@ -19,7 +19,7 @@ from supervisor.hardware.detection import detect
 from supervisor.memory import fit_params
 from supervisor.memory.accounts import Pool
 from supervisor.memory.calibrated import corrected
-from supervisor.memory.engine_figures import MOST, AskedFigures, EngineFigures, Figures, Taken, key_of
+from supervisor.memory.engine_figures import MOST, AskedFigures, EngineFigures, FigureHistory, Taken, key_of
 from supervisor.memory.fit_params import ask, told_about, tool_of
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import Settings, settings_of
@@ -114,18 +114,18 @@ def test_nothing_of_the_users_own_settings_reaches_the_tool(
 @scripts
 def test_a_second_plan_asks_nobody(tmp_path: Path) -> None:
     build, files = a_build(tmp_path, TABLE + AFTER), [a_model(tmp_path)]
-    figures = Figures(tmp_path / "state" / "figures.json")
+    figures = FigureHistory(tmp_path / "state" / "figures.json")
     assert told_about(files, build, launch(), figures, may_ask=False) == ()
     assert told_about(files, build, launch(), figures) == (TOLD,)
     assert told_about(files, build, launch(), figures) == (TOLD,)
-    assert told_about(files, build, launch(), Figures(figures.file), may_ask=False) == (TOLD,)
+    assert told_about(files, build, launch(), FigureHistory(figures.file), may_ask=False) == (TOLD,)
     assert len((tmp_path / "calls").read_text().splitlines()) == 1
 
 
 @scripts
 def test_what_was_measured_is_the_surest_and_does_not_keep_the_tool_from_being_asked(tmp_path: Path) -> None:
     build, files = a_build(tmp_path, TABLE + AFTER), [a_model(tmp_path)]
-    figures = Figures(tmp_path / "figures.json")
+    figures = FigureHistory(tmp_path / "figures.json")
     log = EngineFigures("measured", {"CPU": Taken(0, 5, 6)})
     key = key_of(files, build, launch())
     assert key is not None
@@ -138,14 +138,14 @@ def test_what_was_measured_is_the_surest_and_does_not_keep_the_tool_from_being_a
 def test_without_a_place_to_keep_them_figures_are_asked_for_again(tmp_path: Path) -> None:
     build, files = a_build(tmp_path, TABLE + AFTER), [a_model(tmp_path)]
     (tmp_path / "state").write_text("a file where the folder should be")
-    figures = Figures(tmp_path / "state" / "figures.json")
+    figures = FigureHistory(tmp_path / "state" / "figures.json")
     for _ in range(2):
         assert told_about(files, build, launch(), figures) == (TOLD,)
     assert len((tmp_path / "calls").read_text().splitlines()) == 2
 
 
 def test_a_model_that_is_not_on_disk_is_not_asked_about(tmp_path: Path) -> None:
-    figures = Figures(tmp_path / "figures.json")
+    figures = FigureHistory(tmp_path / "figures.json")
     files = [a_model(tmp_path), tmp_path / "model-00002.gguf"]
     assert told_about(files, a_build(tmp_path), launch(), figures) == ()
     assert told_about([], a_build(tmp_path), launch(), figures) == ()
@@ -167,7 +167,7 @@ def test_another_state_build_device_or_option_is_another_launch(tmp_path: Path) 
 
 
 def test_the_newest_figures_are_kept(tmp_path: Path) -> None:
-    figures = Figures(tmp_path / "figures.json")
+    figures = FigureHistory(tmp_path / "figures.json")
     row = {
         "source": "engine",
         "buffers": {"Host": {"weights_bytes": 1, "context_bytes": 2, "compute_bytes": 3}},
@@ -186,7 +186,7 @@ def test_the_newest_figures_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["engine", "measured"])
 def test_what_a_source_says_again_replaces_what_it_said(tmp_path: Path, source: AskedFigures) -> None:
-    figures = Figures(tmp_path / "figures.json")
+    figures = FigureHistory(tmp_path / "figures.json")
     for number in (1, 2):
         figures.keep("key", EngineFigures(source, {"Host": Taken(number)}))
     assert figures.find("key") == (EngineFigures(source, {"Host": Taken(2)}),)
@@ -211,7 +211,7 @@ def test_what_a_source_says_again_replaces_what_it_said(tmp_path: Path, source: 
     ],
 )
 def test_a_damaged_file_is_as_none_and_is_written_anew(tmp_path: Path, text: str) -> None:
-    figures = Figures(tmp_path / "figures.json")
+    figures = FigureHistory(tmp_path / "figures.json")
     figures.file.write_bytes(text.encode("utf-8", "surrogateescape"))
     assert figures.find("key") == ()
     figures.keep("key", TOLD)
@@ -219,7 +219,7 @@ def test_a_damaged_file_is_as_none_and_is_written_anew(tmp_path: Path, text: str
 
 
 def test_nothing_staged_is_left_behind(tmp_path: Path) -> None:
-    Figures(tmp_path / "figures.json").keep("key", TOLD)
+    FigureHistory(tmp_path / "figures.json").keep("key", TOLD)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["figures.json", "figures.json.lock"]
 
 

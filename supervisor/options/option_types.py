@@ -1,0 +1,27 @@
+"""What an option holds, and what becomes of it for a build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OptionValue = bool | int | float | str | tuple[str, ...]
+"""``True`` and ``False`` switch a flag on and off; a tuple is an option that is given several times."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionProblem:
+    """Something that a profile asks for and that cannot be; ``option`` is the key as the user wrote it."""
+
+    option: str
+    message: str
+    suggestion: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A meaning that was rendered otherwise than it was written, and why."""
+
+    option: str
+    rendered: tuple[str, ...]
+    reason: str
+    source: str = ""

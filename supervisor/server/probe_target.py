@@ -1,0 +1,19 @@
+"""Whom to ask about a server, and how: the part of a probe that others need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """Whom to ask: a literal address and port, or the path of a Unix socket; and how."""
+
+    address: str
+    port: int
+    host_header: str = "localhost"
+    unix: bool = False
+    tls: bool = False
+    prefix: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with a key: not for logs
