@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..paths import Paths
+    from ..profile.matching import Fit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -77,3 +81,12 @@ def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
         is_path = key in _PATHS and value != "demo"
         parsed[key.strip()] = str(Path(value).expanduser().absolute()) if is_path else value
     return parsed
+
+
+def said_usual_profile(paths: Paths) -> Fit:
+    """The profile where none is named; it is said which.  Raises NotFound where there is none."""
+    from ..prepare.default_profile import default_profile  # noqa: PLC0415 - YAML and all the rest
+
+    usual = default_profile(paths)
+    click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
+    return usual

@@ -34,14 +34,21 @@ from ..errors import (
 from ..home import client
 from ..home.places import early_log, make_folders
 from ..paths import Paths
-from .common import complete_profiles, force_option, json_option, parse_settings, profile_option, set_option
+from .common import (
+    complete_profiles,
+    force_option,
+    json_option,
+    parse_settings,
+    profile_option,
+    said_usual_profile,
+    set_option,
+)
 from .first_run import farewell, is_first, try_address, welcome
 from .output import StderrProgress, show_outcome, waiting_for_the_daemon
 
 if TYPE_CHECKING:
     from ..prepare.prepare import Preparation
     from ..profile.definition import Profile
-    from ..profile.matching import Fit
     from ..progress import Progress
 
 
@@ -178,15 +185,6 @@ def show_first_key(paths: Paths, found: Preparation) -> None:
     from .key import first_key  # noqa: PLC0415 - as in `_orders`
 
     first_key(paths, found.plan, found.listen)
-
-
-def said_usual_profile(paths: Paths) -> Fit:
-    """Where none is named; it is said which.  Raises NotFound where there is none."""
-    from ..prepare.default_profile import default_profile  # noqa: PLC0415 - as in `prepared`
-
-    usual = default_profile(paths)
-    click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
-    return usual
 
 
 def refuse_a_second(paths: Paths) -> None:

@@ -12,7 +12,7 @@ from ..profile.definition import AutoUpdate, Effort, Health, Restart, Stop
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a profile does to the parameters of the requests that it answers; see `profile.types.Gateway`."""
+    """What a profile does to the parameters of the requests that it answers; see `GatewaySettings`."""
 
     reasoning_effort: Effort | None = None
     set_params: Mapping[str, Any] = field(default_factory=dict)  # JSON by name; replaces what a request says

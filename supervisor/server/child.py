@@ -18,12 +18,14 @@ from ..home.identity import Identity
 from .process import ExitStatus
 
 if sys.platform == "win32":
-    pass
+    from .mechanism.windows_process import start as spawn
 else:
-    pass
+    from .mechanism.posix_process import start as spawn
 
 if TYPE_CHECKING:
     import asyncio
+
+__all__ = ["Child", "spawn"]
 
 
 class Child(Protocol):

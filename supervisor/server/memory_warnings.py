@@ -1,4 +1,4 @@
-"""When memory is about to run out, what a server takes beyond its plan, and whether it gave all back.  Pure."""
+"""When memory is about to run out, what a server takes beyond its plan, and if it gave it back.  Pure."""
 
 from __future__ import annotations
 
