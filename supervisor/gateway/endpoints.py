@@ -7,12 +7,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..decoding import parse
-from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from ..server.probe import probe
@@ -170,12 +168,6 @@ def progress(server: Backend) -> str:
 
 
 def _share(server: Backend) -> float | None:
-    held, plan = server.resident_bytes(), server.plan
-    size = _size(plan) if plan else 0
-    return min(held / size, 0.99) if held and size else None
-
-
-def _size(plan: LaunchPlan) -> int:
-    with suppress(OSError):
-        return sum(Path(file).stat().st_size for file in plan.model_files)
-    return 0
+    size = server.plan.model_bytes if server.plan else 0
+    held = server.resident_bytes() if size else None
+    return min(held / size, 0.99) if held else None

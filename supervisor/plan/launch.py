@@ -44,6 +44,7 @@ class LaunchPlan:
     stop: Stop = field(default_factory=Stop)
     aliases: tuple[str, ...] = ()
     model_files: tuple[str, ...] = ()  # checked before each launch
+    model_bytes: int = 0  # of all of them; 0 is not known
     wants_gpu: bool = False
     devices: tuple[str, ...] = ()
     liveness_path: str | None = "/metrics"  # through the inference queue; None where the build has none

@@ -25,6 +25,7 @@ class ModelAtHand:
     path: str
     files: tuple[str, ...] = ()
     stamp: str = ""  # "" while it is not on disk
+    size_bytes: int = 0
 
 
 def make_plan(
@@ -62,6 +63,7 @@ def make_plan(
         engine=build.reason,
         model=model.path,
         model_files=model.files,
+        model_bytes=model.size_bytes,
         digest=_key_digest(argv, {**env, **secrets}, build.digest, model.stamp),
         restart=profile.restart,
         health=profile.health,

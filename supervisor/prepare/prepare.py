@@ -175,8 +175,10 @@ def _preparation(
     first = path_of(profile, paths)
     files = parts_of(first)
     missing = [file for file in files if not file.exists()]
-    stamp = "" if missing else "|".join(f"{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
-    model = ModelAtHand(str(first), tuple(map(str, files)), stamp)
+    stats = [] if missing else [file.stat() for file in files]
+    stamp = "|".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+    size_bytes = sum(stat.st_size for stat in stats)
+    model = ModelAtHand(str(first), tuple(map(str, files)), stamp, size_bytes)
     notes = [*(f"{file} is not on disk" for file in missing), *shared_names(listen.offers if listen else ())]
     config = system_config()
     if config is not None:
