@@ -159,16 +159,16 @@ async def test_a_machine_that_runs_out_is_warned_of_once_and_calmed_once(test, t
     memory = watched_by(test, machine)
     with lines:
         await test.server.start(plan(tmp_path))
-        assert status_of(test.server)["memory"]["warnings"] == []
+        assert status_of(test, None)["memory"]["warnings"] == []
         machine.available = GIB
         memory.look()
         memory.look()
-        (warning,) = status_of(test.server)["memory"]["warnings"]
+        (warning,) = status_of(test, None)["memory"]["warnings"]
         machine.available = 40 * GIB
         memory.look()
     assert "1.0 GiB of this machine's 64.0 GiB" in warning
     assert lines.said == [f"memory: {warning}", "memory: enough of this machine's RAM is left again"]
-    assert status_of(test.server)["memory"]["warnings"] == []
+    assert status_of(test, None)["memory"]["warnings"] == []
 
 
 @promise
@@ -183,7 +183,7 @@ async def test_a_warning_ends_with_its_server_and_who_watches_is_told(test, tmp_
         await starting
     assert not memory.warnings
     assert lines.said[-1] == "memory: the server that was warned of is gone"
-    assert status_of(test.server)["memory"] is None
+    assert status_of(test, None)["memory"] is None
 
 
 class Lines:
@@ -222,7 +222,7 @@ def test_it_goes_on_looking():
 async def test_status_has_the_figures_of_a_real_server(test, tmp_path):
     asked = replace(plan(tmp_path, hold=100), memory={"RAM": 105 * MIB, "CUDA0": GIB, "CUDA1": 0})
     await test.server.start(asked)
-    shown = status_of(test.server)["memory"]
+    shown = status_of(test, None)["memory"]
     assert 100 * MIB <= shown["anonymous_bytes"] <= shown["rss_bytes"] <= 200 * MIB
     assert shown["planned_bytes"] == 105 * MIB
     assert shown["planned_gpu_bytes"] == {"CUDA0": GIB}
@@ -234,9 +234,9 @@ async def test_status_has_the_figures_of_a_real_server(test, tmp_path):
 @promise
 async def test_a_plan_that_was_wrong_is_said_once_the_server_has_settled(test, tmp_path):
     await test.server.start(replace(plan(tmp_path, hold=300), memory={"RAM": 50 * MIB}))
-    assert status_of(test.server)["memory"]["difference"] == ""
+    assert status_of(test, None)["memory"]["difference"] == ""
     test.server.ready_since -= 60
-    assert "more than was planned" in status_of(test.server)["memory"]["difference"]
+    assert "more than was planned" in status_of(test, None)["memory"]["difference"]
 
 
 # --- the wait between two servers
@@ -284,7 +284,7 @@ async def test_a_stop_during_the_wait_is_heard_at_once_and_nothing_is_spawned(te
     switching = test.server.start(plan(tmp_path, name="new"))
     await test.until(lambda: "waiting for the memory" in test.server.busy)
     assert (await test.server.stop()).result == "stopped"
-    assert (await switching).result == "stopped"
+    assert (await switching).result == "superseded"
     machine.available = 35 * GIB
     await memory.released(plan(tmp_path), {})
     await test.server._ground
