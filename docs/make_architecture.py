@@ -45,15 +45,18 @@ ROOMS: dict[str, Room] = {
         (*BASE, "download", "hardware", "options", "profile", "model"),
     ),
     "memory": Room(
-        "what a launch takes of each memory, whether that is there, and what helps; pure, but for modules "
-        "that ask the engine and keep its answers",
+        "what a launch takes of each memory, whether it fits, and what helps; pure, except `fit_params` "
+        "(asks the engine) and `engine_figures` (keeps its answers)",
         (*BASE, "hardware", "options", "profile", "model", "engine"),
     ),
     "plan": Room(
         "`launch` (what is launched), `listen` (where clients come in), `make` (pure)",
         (*BASE, "options", "profile", "engine", "model", "memory"),
     ),
-    "home": Room("what is found of a running daemon: socket, client, records, files", (*BASE, "plan")),
+    "home": Room(
+        "where a running daemon is found and asked: socket, client, records; one that does not answer",
+        (*BASE, "plan"),
+    ),
     "prepare": Room(
         "the one place where profile, hardware, engine, model and disk meet; what a start would download",
         (*BASE, "download", "hardware", "options", "profile", "engine", "model", "memory", "plan", "home"),
@@ -62,9 +65,10 @@ ROOMS: dict[str, Room] = {
         "one supervised process: lifecycle (a pure table), the shell around it, probes, output, diagnosis",
         (*BASE, "profile", "memory", "plan", "home"),
     ),
-    "fleet": Room("all servers by name", (*BASE, "plan", "home", "server")),
+    "fleet": Room("all servers of a daemon, by name", (*BASE, "plan", "home", "server")),
     "gateway": Room(
-        "a request from arrival to end, `scheduler` (pure), `relay/` (HTTP), `api/`, `auth/`, `telemetry/`",
+        "a client's request from arrival to end: `scheduler` and `exchange_table` (pure), `backends` (a "
+        "server as the gateway sees it), `relay/` (HTTP), `api/`, `auth/`, `telemetry/`",
         (*BASE, "profile", "plan", "home", "server"),
     ),
     "daemon": Room(
@@ -78,7 +82,7 @@ ROOMS: dict[str, Room] = {
     ),
     "service": Room("systemd, launchd and Windows tasks by one contract; rendering is pure", BASE),
     "clients": Room(
-        "what Cline, Codex and others are told: one recipe for each; pure",
+        "what to paste into Cline, Codex and others: one recipe for each; pure",
         (*BASE, "options", "profile", "plan"),
     ),
     "cli": Room(

@@ -13,11 +13,11 @@ Generated from the table in `supervisor/server/lifecycle_table.py` by `docs/make
 when this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
 change nothing.
 
-A server that serves is not asked to leave before the requests under way have their answers: it is
-*draining*, for `gateway.drain-timeout` at most, or `stop.grace` where it is to stop; new ones are held
-meanwhile. One that nobody wants for now is *sleeping*: no process and no memory, until a request or
-`goss-supervisor load` wakes it. While a server leaves, what was asked for last is what comes after; but a
-sleep does not undo a stop.
+Before a server is told to end, the requests under way get their answers: it is *draining*, for
+`gateway.drain-timeout` at most, or `stop.grace` for a stop; new requests are held meanwhile. A server that
+nobody needs for now is *sleeping*: it has no process and no memory, until a request or
+`goss-supervisor load` wakes it. While a server leaves, the last request decides what comes next; but a
+sleep does not undo a stop. A request that a later one replaced ends as *superseded*.
 
 ```mermaid
 stateDiagram-v2

@@ -40,10 +40,10 @@ Puts all files under one folder; without it they lie where the system keeps them
 Below the folders of that system:
 .TP
 .I {NAME}/profiles/*.yaml
-Profiles of your own (configuration).
+Your profiles (configuration).
 .TP
 .I {NAME}/config.yaml
-What holds for all profiles (configuration).
+Settings for all profiles (configuration).
 .TP
 .I {NAME}/engines/, {NAME}/models/
 llama.cpp builds, and models (data).
@@ -78,7 +78,7 @@ def roff(text: str) -> str:
 def _main_page(context: click.Context) -> Iterator[str]:
     yield from _head(NAME, _ABOUT)
     yield from _synopsis(program, context)
-    yield ".SH COMMANDS\nEach has a page of its own.\n"
+    yield ".SH COMMANDS\nEach has its own page.\n"
     for name, (_, about) in COMMANDS.items():
         yield f".TP\n.BR {roff(f'{NAME}-{name}')} (1)\n{roff(about)}\n"
     yield from _options(program, context, ".SH OPTIONS")

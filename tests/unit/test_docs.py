@@ -20,6 +20,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 _FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
+_FILE = re.compile(r"(?<![\w/.~*-])(?:(?:supervisor|tests)/[\w*./-]*[\w*/]|(?:[\w*-]+/)*[\w*-]+\.py\b)")
 _LINK = re.compile(
     r"\]\(<?([^()\s>]+(?:\([^()\s]*\)[^()\s>]*)*)>?(?: +\"[^\"]*\")?\)|(?:src|href)=\"([^\"]+)\""
 )
@@ -115,3 +116,28 @@ def test_the_link_checker_finds_what_is_broken():
     )
     found = [each.partition(":")[0] for each in broken(ROOT / "x.md", text)]
     assert found == ["docs/no.md", "#a-b-c-2", "no.svg", "no.png", "#no-heading", "../x"]
+
+
+# --- files of the repository
+
+
+def is_there(name):
+    """``server/child.py`` may lie below any folder of the code; ``*`` stands for any part of a name."""
+    below = ((ROOT / top).glob(f"**/{name}") for top in ("supervisor", "tests", "docs", "bench"))
+    return any(any(found) for found in (ROOT.glob(name), *below))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_is_there(page):
+    named = set(_FILE.findall(page.read_text(encoding="utf-8"))) - {"hello.py"}  # of a client's example
+    assert sorted(name for name in named if not is_there(name)) == []
+
+
+def test_a_file_that_is_gone_is_found():
+    text = (
+        "`supervisor/no/` `supervisor/server/` `tests/unit/test_no*.py` tests/unit/test_do*.py, `docs.py`,\n"
+        "`no/child.py`, `server/child.py` /supervisor/load ~/goss-supervisor/no\n"
+        "```\n$ bench/no.py bench/load.py\n```\n"
+    )
+    gone = [name for name in _FILE.findall(text) if not is_there(name)]
+    assert gone == ["supervisor/no/", "tests/unit/test_no*.py", "docs.py", "no/child.py", "bench/no.py"]
