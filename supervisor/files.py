@@ -1,8 +1,8 @@
 """
 Small files on disk: one way to replace a file, and one to keep JSON that several processes change.
 
-New content is written next to the file, under a name that nobody else uses, and then renamed.  Readers see
-the old content or the new one, and a writer that fails or is killed leaves the old one.
+New content is written next to the file under a unique name and then renamed.  Readers see the old content or
+the new one; a writer that fails or is killed leaves the old one.
 """
 
 from __future__ import annotations

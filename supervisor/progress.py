@@ -1,4 +1,4 @@
-"""How long work tells people that it goes on; what it looks like is the CLI's business."""
+"""How long-running work reports its progress; the CLI decides how to show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``detect``: what this computer is, and which profile fits it."""
+"""``detect``: what hardware this computer has, and which profile fits it."""
 
 from __future__ import annotations
 

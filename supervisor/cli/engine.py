@@ -1,4 +1,4 @@
-"""``engine``: which llama.cpp builds there are; get, choose, update and remove them."""
+"""``engine``: list, install, select, update and remove builds of llama.cpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``engine`` shows: the builds that are here, those upstream, and which of them suit this machine."""
+"""The tables that ``engine`` prints: installed builds, upstream releases, and which suit this machine."""
 
 from __future__ import annotations
 

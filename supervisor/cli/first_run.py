@@ -1,7 +1,7 @@
 """
-The first start: what will happen is said and asked before it happens, and what comes next at its end.
+The first start: show what it will do, check that it can, and ask before anything is downloaded.
 
-The address that a start will listen on, tried before anything is downloaded for it.
+It also binds the address for a moment, so a port that is taken is found before the download.
 """
 
 from __future__ import annotations

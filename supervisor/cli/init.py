@@ -1,4 +1,4 @@
-"""``init``: a profile of one's own for this machine, from what ``detect`` finds."""
+"""``init``: write a profile for this machine, from what ``detect`` finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``model``: which models there are; get, look into, check and remove them."""
+"""``model``: list, pull, inspect, verify and remove models."""
 
 from __future__ import annotations
 

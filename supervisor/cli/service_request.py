@@ -1,4 +1,4 @@
-"""From the words of ``service`` to what is asked of a service manager, and what has to be there before."""
+"""Builds the request to a service manager from ``service``'s command line, and checks what it needs."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
 """
-``start``: prepare in this process, where a person watches, then become the daemon.
+``start``: prepare in the foreground, then hand the plan to a daemon or become it.
 
-``start --service``: what a manager needs that knows no journal and no exit code of ours.
-
-Under launchd and the Task Scheduler the daemon tells its files only, and what went wrong before there was a
-daemon goes to stderr, which launchd appends to a file for ever.
+``--service`` is for launchd and the Task Scheduler, which know neither a journal nor our exit codes: the
+daemon logs to its files only, and errors before there is a daemon go to stderr.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The clients that there are, each with what is to be pasted and done for it.  Pure."""
+"""The known clients, each with its configuration and the steps to set it up.  Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-Programs of ours that the daemon runs: a switch for a client's request, a reload, a look for a newer engine.
+Programs of ours that the daemon runs: a switch for a client's request, a reload, an update check.
 
-The daemon has no YAML, no downloads and no network code.  ``goss-supervisor`` has them; it prepares the plan,
-asks the daemon as any client does, and says what it came to in JSON on stdout.
+The daemon has no YAML, no downloads and no network code.  ``goss-supervisor`` has them: it prepares the plan,
+sends it to the daemon as any client does, and reports the outcome as JSON on stdout.
 """
 
 from __future__ import annotations

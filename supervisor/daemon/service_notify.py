@@ -1,15 +1,13 @@
 """
-What the service manager hears: systemd by datagrams, s6 by a descriptor, others nothing.
+Notifications to the service manager: systemd by datagrams, s6 by a descriptor.
 
-READY comes when the first start is decided well, and never before.  While the manager waits for us, it is
-asked for more time: our own limits know of progress.  Before each sign of life a message goes through the
-server's inbox and has to come back, for it is the *owner of the state* that shall live.
+READY is sent once the first start has succeeded.  Until then, each sign of progress asks for more time.
+Before each watchdog ping a message makes a round trip through the server's inbox, because the ping vouches
+for the loop that *owns the state*.  The manager's queue is short (10 messages on Linux): a message that would
+block is not sent, and its status goes out with the next one.
 
-One datagram a message, to the socket that ``NOTIFY_SOCKET`` names, with no answer.  The manager's queue is
-short (10 messages on Linux), so nothing is said that would have to wait: it is dropped, and that is told.
-
-Time is asked for with each sign of progress, and only then.  A `reload` that systemd runs beside the daemon
-asks too, but leaves the status to the daemon, which would not know that it has to say its own again.
+A `reload` that systemd runs next to the daemon asks for time too, but leaves the status line to the daemon,
+which could not know that it has to restore it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-What a foreground daemon shows, without ever waiting for the one who looks.
+The log of a foreground daemon on its terminal, which never blocks the daemon.
 
-The log is on stdout, as supervisors of processes want it; why it all ended is on stderr.  A terminal that is
-held with Ctrl+S must not stop the daemon: what cannot be shown at once is in the log files anyway.
+The log goes to stdout, where process supervisors expect it; the reason for an exit goes to stderr.  Ctrl+S
+must not stop the daemon: what cannot be shown at once is in the log files anyway.
 """
 
 from __future__ import annotations

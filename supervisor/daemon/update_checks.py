@@ -1,6 +1,8 @@
 """
-Looks for a newer engine once a day, and goes to it where the profile says so.  By the command that a person
-would run, which then asks us as any client; what it found it keeps in a file.
+Runs the daily update check, and the update where the profile asks for it.
+
+Both are commands that a person could run; they talk to the daemon as any client does and keep their result
+in a file.
 """
 
 from __future__ import annotations

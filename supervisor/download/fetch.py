@@ -1,8 +1,8 @@
 """
-Downloads a file: resumed where an earlier attempt stopped, tried again, verified, and there in one piece.
+Downloads a file: resumed where an earlier attempt stopped, retried, verified, then renamed into place.
 
-While it comes it is ``<target>.part``, which outlives Ctrl+C, a crash and a full disk; ``<target>.part.json``
-says what it is a part of, and ``<target>.lock`` keeps a second one waiting.
+Until then it is ``<target>.part``, which survives Ctrl+C, a crash and a full disk; ``<target>.part.json``
+describes it, and ``<target>.lock`` makes a second download wait.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exchanges with web servers: who is asked and how, and in words why it failed."""
+"""HTTP requests to web servers, and failures explained in plain words."""
 
 from __future__ import annotations
 

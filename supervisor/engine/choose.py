@@ -1,8 +1,8 @@
 """
-Which engine runs a profile, why, and why not the others.
+Chooses the engine for a profile, and explains why not the others.
 
-``source: auto`` is the official release for this machine.  Where that cannot be had it is what else is
-installed, then llama-server on PATH, then the embedded engine where it may serve, then one compiled here.
+``source: auto`` is the official release for this machine.  If there is none, it is another installed engine,
+then llama-server on PATH, then the embedded engine where it suits, then one compiled here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What it takes to get an engine, and which releases a channel stood at."""
+"""What an installation of an engine needs, and the release that each channel has selected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on this machine, looked at for one profile."""
+"""The engines on this machine, judged for one profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official release that suits a profile on a machine: installed, or downloaded and proved."""
+"""The official release for a profile on this machine: an installed one, or downloaded and tested now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server as the gateway sees it.  How it is launched, watched and restarted is none of its business."""
+"""A server as the gateway sees it, without how it is launched, watched and restarted."""
 
 from __future__ import annotations
 

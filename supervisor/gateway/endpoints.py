@@ -1,4 +1,4 @@
-"""What the gateway answers itself: health, models, metrics, load and unload, progress of a load."""
+"""The gateway's own endpoints: health, models, metrics, load and unload, progress of a load."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-One request, from the moment that it is whole to the end of its answer, as `exchange_table` decides.
+One request, from its complete arrival to the end of its answer, driven by `exchange_table`.
 
-What is kept of a request that is over: figures and names, never its content.
+The record that stays of it has figures and names, never content.
 """
 
 from __future__ import annotations

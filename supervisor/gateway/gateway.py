@@ -1,8 +1,8 @@
 """
-The gateway: one address for clients, whatever becomes of the server behind it.
+The gateway: one address for clients that survives restarts and switches of the server behind it.
 
-It holds the connections (`client`), the requests (`exchange`) and the one queue (`admission`), and does what
-the queue decides.  The daemon tells it when the server is in another state.
+It holds the connections (`client_connection`), the requests (`exchange`) and the one queue (`scheduler`), and
+carries out what the queue decides.  The daemon calls it when the server's state changes.
 """
 
 from __future__ import annotations

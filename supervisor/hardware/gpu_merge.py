@@ -1,4 +1,6 @@
-"""A GPU seen by several sources is one GPU; one without memory of its own has a share of the RAM.  Pure."""
+"""
+Merges the reports of one GPU by several sources; a GPU without its own memory gets a share of RAM.  Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a computer is, as values.  ``None`` and "" mean that nobody could tell."""
+"""A computer's hardware as values.  ``None`` and "" mean unknown."""
 
 from __future__ import annotations
 

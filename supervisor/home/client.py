@@ -1,4 +1,4 @@
-"""The CLI's end of the control socket.  Small, because ``status`` shall be quick."""
+"""The CLI's end of the control socket.  Small, because ``status`` should be quick."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
 Where the control socket is: a unix socket in the runtime directory, or loopback TCP with a token.
 
-Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token, which
-whoever connects sends first.  The daemon's side is in `listener`: this one is quick to import.
+Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token, which a
+client sends first.  The daemon's side is in `control_server`; this module is quick to import.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a daemon leaves behind: its state record, and the plans that died of memory."""
+"""Files that a daemon writes for others: its state record, and the plans that ran out of memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What a launch takes, memory by memory, as values, and what is left alone of each memory.  Pure.
+The bytes of each memory that a launch takes, as values, and the reserve of each memory.  Pure.
 
 Sources, at b11434: get_host_buffer_type, offload_op and mmap_support in ggml/src/ggml-*/.
 """

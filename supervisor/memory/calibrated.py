@@ -1,4 +1,4 @@
-"""The account of a launch, by llama.cpp's own figures where it has told them.  Pure."""
+"""The account of a launch, corrected by llama.cpp's own figures if there are any.  Pure."""
 
 from __future__ import annotations
 

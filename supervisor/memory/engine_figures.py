@@ -1,5 +1,5 @@
 """
-What llama.cpp says that a launch takes, and the history of it on disk.
+llama.cpp's own figures of what a launch takes, and their history on disk.
 
 Sources, at b11434: common_memory_breakdown_print in common/fit.cpp; the lines of load_tensors,
 llama_kv_cache, llama_memory_recurrent and sched_reserve in src/.

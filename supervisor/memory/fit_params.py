@@ -1,9 +1,9 @@
 """
-Asks the build itself, with the ``llama-fit-params`` beside it: half a second, nothing is loaded.
+Gets the figures of a launch from the build's own ``llama-fit-params``: half a second, nothing is loaded.
 
 It has no options for slots that share their cells, and none of the server's own.  It prints what the launch
-would take, then sees whether that can be made to fit, which does not matter here.  With -fitp it would end at
-once, too soon for its log: one table in four was lost (demo model, b11434).
+would take, then tries to make that fit, which does not matter here.  With -fitp it would exit right away, too
+soon for its log: one table in four was lost (demo model, b11434).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """
-What a profile takes of a machine's memory, whether that is there, and what helps.  Pure.
-
-What a draft model adds to the account of a launch.  Pure.
+What a profile takes of a machine's memory, with its draft model, whether it fits, and what helps.  Pure.
 """
 
 from __future__ import annotations

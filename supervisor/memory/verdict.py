@@ -1,7 +1,5 @@
 """
-Whether what a launch takes is there, in figures and in words.  Pure.
-
-The memories of a machine that an engine can put a model into.  Pure.
+Whether a launch fits, in figures and in words, for each memory that an engine can put a model into.  Pure.
 """
 
 from __future__ import annotations

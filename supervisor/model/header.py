@@ -1,13 +1,9 @@
 """
-Reads the header of a GGUF: its key-values without the vocabulary, and where each tensor lies.
+Reads the header of a GGUF: its key-values without the vocabulary, and the place of each tensor.
 
-What llama.cpp b11434 would not load is refused with the reason, before it is launched.  Source of what is
-refused: gguf_init_from_reader in ggml/src/gguf.cpp.
-
-The element formats of tensors that llama.cpp b11434 knows, and how many bytes they take.
-
-Source: enum ggml_type in ggml/include/ggml.h, type_traits in ggml/src/ggml.c, the blocks in
-ggml/src/ggml-common.h.  Numbers that are missing here were given to formats that llama.cpp dropped.
+A file that llama.cpp b11434 would not load is refused with the reason, as gguf_init_from_reader in
+ggml/src/gguf.cpp would.  Element formats: enum ggml_type in ggml/include/ggml.h, type_traits in
+ggml/src/ggml.c, the blocks in ggml/src/ggml-common.h; missing numbers belong to formats that it dropped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: which files a repository has, which of them are a model, and why it refuses."""
+"""The Hugging Face hub: a repository's files, which of them are a model, and why a request was refused."""
 
 from __future__ import annotations
 

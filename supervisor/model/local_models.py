@@ -1,9 +1,7 @@
 """
-The models on this machine: ours, those that other programs downloaded, and what is not whole yet.
+The models on this machine: ours, those of other programs, and unfinished downloads.
 
-Whether a model's files are what the hub has: their SHA-256 against the one kept when they came.
-
-What a model's file should be: its SHA-256 as the hub gave it, kept beside the file.
+A model's digest (SHA-256, as the hub gave it) is kept next to the file, so it can be verified later.
 """
 
 from __future__ import annotations

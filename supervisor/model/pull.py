@@ -1,4 +1,4 @@
-"""From the Hugging Face hub to disk: all files of a model, unless they are there already."""
+"""Downloads all files of a model from the Hugging Face hub, unless they are on disk already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's header from a web server: read by pieces, before anything of the model is downloaded."""
+"""Reads a model's header from a web server piece by piece, before the model is downloaded."""
 
 from __future__ import annotations
 

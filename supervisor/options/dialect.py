@@ -1,8 +1,8 @@
 """
-How the same thing was said in other eras of llama.cpp: one literal table, read both ways.
+The same option in different eras of llama.cpp: one literal table, read both ways.
 
-Sources are pull requests of ggml-org/llama.cpp and the first build that holds them.  A row applies
-where the build *lists* what it says; the build number decides only where help cannot tell.
+Sources are pull requests of ggml-org/llama.cpp and the first build that holds them.  A row applies if the
+build's help *lists* its spelling; the build number decides only where help cannot tell.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Options as people write them, pasted from an article of any era or keys of a profile, become meanings."""
+"""Parses options as people write them, pasted from an article of any era or as keys of a profile."""
 
 from __future__ import annotations
 

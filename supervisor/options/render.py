@@ -1,4 +1,4 @@
-"""Meanings become the argument list of one build."""
+"""Renders options as the argument list of one build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What will be launched: everything that the daemon needs, and nothing that it would have to read."""
+"""The launch plan: everything that the daemon needs for a launch, so it reads no other files."""
 
 from __future__ import annotations
 

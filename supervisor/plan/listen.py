@@ -1,7 +1,7 @@
 """
-Where clients come in, and on what terms: no part of a launch, so a switch leaves it alone.  Pure.
+Where clients connect, and on what terms.  No part of a launch, so a switch leaves it alone.  Pure.
 
-Where a server that listens on some host can be reached from here.
+The address that others use can differ from the one that is bound: ``0.0.0.0`` is reached as 127.0.0.1.
 """
 
 from __future__ import annotations

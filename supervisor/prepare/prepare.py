@@ -1,12 +1,9 @@
 """
 From a profile's name to a launch plan: the only place where the pure rooms meet the disk.
 
-Everything that can take long or fail happens here, in the program that a person started, while
-whatever runs now goes on running.  The daemon only ever gets a finished plan.
-
-The model that a profile means: where it is, what it is like, and how it gets here.
-
-What a start would have to get, and what it would take: found out before anything is done.
+Everything that can take long or fail happens here, in the program that a person started, while the running
+server keeps serving.  The daemon only gets a finished plan.  `estimate` finds out what a start would
+download, without doing it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the gateway's address and terms take from the disk: which profiles are offered, and which keys."""
+"""Completes the gateway's settings from disk: the profiles that are offered, and the keys."""
 
 from __future__ import annotations
 

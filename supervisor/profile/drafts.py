@@ -1,4 +1,4 @@
-"""Profiles in the making: new, for this machine, imported from a command line, and being edited."""
+"""Makes profiles: new, for this machine, imported from a command line, and while they are edited."""
 
 from __future__ import annotations
 

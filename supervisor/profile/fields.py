@@ -1,5 +1,5 @@
 """
-What a profile may say: every key, made of the declarations in ``definition``.
+Every key of a profile, made from the declarations in ``definition``.
 
 Keys are dotted paths as in the YAML: ``match.ram.min``.
 """

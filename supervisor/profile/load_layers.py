@@ -1,4 +1,6 @@
-"""Profile files, ``config.yaml`` and ``--set`` to layers: every mistake found, each with its position."""
+"""
+Loads profile files, ``config.yaml`` and ``--set`` as layers, and collects every mistake with its position.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which profiles are made for a computer, which one is best, and why the others are not."""
+"""Which profiles suit a computer, which one is best, and why the others are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A name to a ``Profile``: parents loaded, layers merged, records built, every problem told at once."""
+"""
+Resolves a name to a ``Profile``: loads parents, merges layers, builds records, reports all problems at once.
+"""
 
 from __future__ import annotations
 

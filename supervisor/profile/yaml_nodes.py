@@ -1,11 +1,11 @@
 """
-YAML text to nodes with positions, with the traps taken out, and plain values back to text.
+YAML text to nodes with positions, without YAML's traps, and plain values back to text.
 
-PyYAML's scanner and event parser are used (libyaml's where it was built in); composing is done here,
-because PyYAML's composer keeps the last of two equal keys, follows YAML 1.1 and builds tags.
-Aliases share one node and are never expanded, so that no document can grow while it is read.
-Plain scalars follow the core schema of YAML 1.2 (chapter 10.3.2): in YAML 1.1, which PyYAML knows, ``on``
-and ``no`` are truth values and ``1:30`` is ninety.
+PyYAML's scanner and event parser are used (libyaml's where it was built in); composing is done here, because
+PyYAML's composer keeps the last of two equal keys, follows YAML 1.1 and builds tags.  Aliases share one node
+and are never expanded, so no document can grow while it is read.  Plain scalars follow the core schema of
+YAML 1.2 (chapter 10.3.2): in YAML 1.1, which PyYAML knows, ``on`` and ``no`` are truth values and ``1:30`` is
+ninety.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What may block (a disk that hangs, a mount that is gone), beside the loop in threads that end with us."""
+"""Runs blocking work (a disk that hangs, a mount that is gone) in daemon threads, outside the loop."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
 Probes one launch until it is ready, then judges whether a silent server is late, busy or dead.
 
-Busy is not dead and healthy is not alive.  A server that does not answer but makes progress (it logs,
-its CPU time advances) is loading or busy; one that does neither for long enough has to go.  A hung GPU
-driver may spin on a CPU, so progress buys time, not for ever.
+Busy is not dead and healthy is not alive.  A server that does not answer but makes progress (it logs, its CPU
+time advances) is loading or busy; one that does neither for long enough is killed.  A hung GPU driver may
+spin on a CPU, so progress buys time, but only up to a limit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a server is told, in the order in which it came, and who waits for what their request comes to."""
+"""The queue of a server's inputs, and the futures of those who wait for a request's outcome."""
 
 from __future__ import annotations
 

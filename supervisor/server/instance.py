@@ -1,4 +1,4 @@
-"""One server of a home with all that is its own: log, lock, record and what it learned, by its name."""
+"""One server of a home with its own log, lock, record and history, by its name."""
 
 from __future__ import annotations
 

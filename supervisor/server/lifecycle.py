@@ -5,10 +5,10 @@ What happens to one server, judged by the table.
 *event* of the table, the only place where budgets and policies are read.  The table gives the next state and
 the *commands* for the shell.  Nothing here does I/O, reads a clock or draws a random number.
 
-An input that belongs to an earlier launch changes nothing.  A switch remembers the last plan that served, and
-goes back to it once if the new one fails.  Of all that is asked for while a server leaves, the last counts;
-but a sleep does not undo a stop.  Every request comes to one outcome: its own, or ``superseded``.  A plan
-whose load failed for memory is replaced once by the one that takes less, if it brought one.
+An input of an earlier launch changes nothing.  A switch remembers the last plan that served, and goes back to
+it once if the new one fails.  While a server leaves, the last request counts; but a sleep does not undo a
+stop.  Every request has one outcome: its own, or ``superseded``.  A plan whose load ran out of memory is
+replaced once by its smaller one, if it has one.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """
-The life of one server, as a table from (state, event) to (state, commands), and what can happen to it.
+The life of one server, as a table from (state, event) to (state, commands), and its inputs.
 
-- A state has at most one timer.  It ends with its state, or when a row arms it anew; so a request
-  that is repeated while a server is stopping does not make the stop any longer.
-- Whatever exit follows our own signal is "gone as asked", not a crash.
-- A server that serves is not asked to leave before those whom it answers have had their answers, or their
-  time is up: it *drains*.  Only KILL does not wait.
-- Nothing is spawned beside a process that has outlived its KILL: it is killed again, and that is said.
+- A state has at most one timer.  It ends with its state, or when a row arms it anew; so a repeated request
+  does not prolong a stop.
+- An exit after our own signal is "gone as asked", not a crash.
+- A server that serves *drains* first: its clients get their answers, or their time runs out.  Only KILL does
+  not wait.
+- Nothing is spawned next to a process that has outlived its KILL: it is killed again, and that is reported.
 - A pair that is not in the table is an error of this program: `IllegalEvent`, and nothing changes.
 
-What an event means, and which one an input comes to, is in `lifecycle`.
+What an event means, and which one an input leads to, is in `lifecycle`.
 """
 
 from __future__ import annotations

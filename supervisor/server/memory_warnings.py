@@ -1,4 +1,4 @@
-"""When memory is about to run out, what a server takes beyond its plan, and if it gave it back.  Pure."""
+"""Warns when memory runs out, when a server exceeds its plan, and when it did not return memory.  Pure."""
 
 from __future__ import annotations
 

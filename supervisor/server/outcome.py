@@ -1,4 +1,4 @@
-"""What became of a request to change something, and what the shell is told to do."""
+"""The outcome of a request for a change, and the commands for the shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server prints: cut into lines, into the rotated log, into a short memory, and to listeners."""
+"""The server's output: cut into lines, for the rotated log, a short memory, and listeners."""
 
 from __future__ import annotations
 

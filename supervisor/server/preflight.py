@@ -1,4 +1,4 @@
-"""What is checked before each launch, in milliseconds, and who holds the port where it is taken."""
+"""Checks before each launch, in milliseconds; names the process that holds a port."""
 
 from __future__ import annotations
 

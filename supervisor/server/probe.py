@@ -1,4 +1,4 @@
-"""One small GET to our own child, with its key: its answer, or what came instead.  Never through a proxy."""
+"""One small GET to our own child, with its key: its answer, or the failure.  Never through a proxy."""
 
 from __future__ import annotations
 

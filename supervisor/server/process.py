@@ -1,4 +1,4 @@
-"""What a process uses, how it ended, and why one could not be started."""
+"""A process: its CPU and memory, how it ended, and why one could not be started."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
 """
-Whose service it is, and what is done as that user.
+The user that a service runs as, what is done as that user, and the service's environment.
 
-A user is its name, and "" is whoever runs this program.  Root changes nothing inside the folders of another
-user: a link there would lead it astray.  So that user's own processes do it.
-
-The environment that a service will have, and what preparing it has besides.
+A user is its name, and "" is the user of this program.  Root changes nothing inside the folders of another
+user, where a link could lead it astray.  So a process of that user does it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """
-What is asked of a service manager, and what every one of them answers: the contract of this room.
+The contract of this room: requests to a service manager, and its answers.
 
-A mechanism is two modules: one renders (pure, tested by golden files), one calls the manager's tool.  The
-files are written, compared and removed by `files.py`, the same for all.
-
-Runs a service manager's tool, and says what it said where it failed.
+A mechanism is two modules: one renders (pure, tested by golden files), one calls the manager's tool with
+`run`.  `unit_files` writes, compares and removes the files, the same for all.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """
 launchd, by launchctl: agents of a user, daemons of the whole Mac.
 
-Not yet run on a Mac: held to its manual and to what others report of it.
+Not yet run on a Mac; written from its manual and others' reports.
 
 - ``bootout`` returns before the service has gone, and till then ``bootstrap`` fails with 5, "Input/output
-  error".  So the end is waited for, and a ``bootstrap`` that failed so is tried again, a few times.
-- ``kickstart -k`` kills with SIGKILL at once (github.com/kirodotdev/KiroCrew/issues/1562).  So a restart asks
-  with SIGTERM first, which ends the daemon with 0, which KeepAlive leaves alone.
-- ``print`` says of itself that it is no API: only four of its lines are read, and none has to be there.
+  error".  So we wait for the end, and retry a ``bootstrap`` that failed so a few times.
+- ``kickstart -k`` kills with SIGKILL at once (github.com/kirodotdev/KiroCrew/issues/1562).  So a restart
+  sends SIGTERM first, which ends the daemon with 0, which KeepAlive leaves alone.
+- ``print`` says of itself that it is no API: only four of its lines are read, and each may be missing.
 """
 
 from __future__ import annotations

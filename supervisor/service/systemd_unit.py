@@ -1,9 +1,9 @@
 """
-One unit of systemd by its tool, and what ``systemctl show`` tells of it.
+One unit of systemd by its tool, and what ``systemctl show`` reports of it.
 
-- ``start`` and ``restart`` return when the daemon has said READY, or has ended.
-- The start limit of a unit counts what people ask for, too, and a unit that is past it stays down.  So it is
-  forgotten before each start: it is for what fails by itself.
+- ``start`` and ``restart`` return when the daemon has sent READY, or has ended.
+- A unit's start limit also counts people's requests, and a unit past it stays down.  So it is reset before
+  each start: it is meant for automatic restarts.
 - Between two tries ``start`` waits for systemd's own next one, a minute perhaps; ``restart`` does not.
 """
 

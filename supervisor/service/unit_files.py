@@ -1,7 +1,7 @@
 """
-Files of a service on disk: written whole or not at all, and never over what is not ours.
+A service's files on disk: written completely or not at all, and never over a file that is not ours.
 
-The mark in each file of a service: whether it is ours, and as we wrote it.  Pure.
+A mark in each file proves that it is ours and unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is there a newer engine than the one that runs?  The answer is kept for ``status``."""
+"""Checks whether a newer engine is available, and keeps the answer for ``status``."""
 
 from __future__ import annotations
 

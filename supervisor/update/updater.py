@@ -1,8 +1,8 @@
 """
-From one engine to another: ``engine update``, ``use`` and ``rollback``.
+Changes the engine: ``engine update``, ``use`` and ``rollback``.
 
-All that can take long or go wrong before anything is stopped happens first: the new build is downloaded
-and proved beside the old one, and the profile's options are checked against its ``--help``.
+All that can take long or fail comes before anything is stopped: the new build is downloaded and tested while
+the old one runs, and the profile's options are checked against its ``--help``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The releases of llama.cpp: which there are, and which is the newest that will do."""
+"""The releases of llama.cpp: the list, and the newest one that is usable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where GitHub is for us, and who asks there."""
+"""How we reach GitHub: addresses, proxy and token, from settings and the environment."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-A client that remembers what it was told, and says so where it has to.
+A client of GitHub's API that caches each answer with its ETag, one file per address.
 
-What GitHub answered before, with its ETags: one file for each address.
+When GitHub cannot be reached or limits us, the cached answer is used, with a note of its date.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """
-Unpacks an archive of llama.cpp, and trusts nothing in it.
+Unpacks an archive of llama.cpp (.zip or .tar.gz) without trusting anything in it.
 
-What is written: folders, files with mode 0644 or 0755, hard links to files of the same archive, and symbolic
-links that stay inside.  All else is refused, and so is what would be one file on another system: ``A``
-and ``a``.
-
-What an archive says that it holds, .zip and .tar.gz alike: read in order, and nothing believed yet.
+Accepted are folders, files with mode 0644 or 0755, hard links to files of the same archive, and symbolic
+links that stay inside.  All else is refused, and so are names such as ``A`` and ``a`` that would be one file
+on another system.
 """
 
 from __future__ import annotations

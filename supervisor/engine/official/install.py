@@ -1,14 +1,11 @@
 """
-Official releases of llama.cpp: downloaded, verified, unpacked, proved, and only then recorded.
+Installs official releases of llama.cpp: downloaded, verified, unpacked, tested, and only then recorded.
 
 ``engines/<repository>/<tag>/<flavour>/`` holds ``install.json`` and one folder, named by the digest of its
 archive.  The record is written last, by one atomic rename: a crash at any moment leaves the old engine or the
-new one.  What the record does not name is left of an attempt, and goes with the next.
-
-The CUDA runtime libraries, which lie in an archive of their own and belong beside the binaries.
-
-They are the same for many releases and larger than all the rest.  So each is kept unpacked once, as
-``cudart-<digest>/`` in the folder of downloads, and the engines hold hard links to its files.
+new one, and the next installation removes what no record names.  The CUDA runtime libraries have an archive
+of their own that many releases share, so they are unpacked once, to ``cudart-<digest>/`` in the folder of
+downloads, and engines hold hard links to them.
 """
 
 from __future__ import annotations

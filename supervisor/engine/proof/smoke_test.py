@@ -1,4 +1,4 @@
-"""A llama-server that runs for a moment, to be asked one question, and never outlives us."""
+"""Runs a llama-server for one question; it never outlives us."""
 
 from __future__ import annotations
 

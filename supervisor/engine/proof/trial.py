@@ -1,8 +1,7 @@
 """
-The proof that an engine runs, sees the device that it is for, and computes rightly on it.
+Tests that an engine runs, sees the device that it is for, and computes correctly on it.
 
-llama.cpp leaves a backend whose library does not load out without a word, and goes on with the CPU: then it
-is told here why.
+llama.cpp silently skips a backend whose library does not load, and uses the CPU: this finds out why.
 """
 
 from __future__ import annotations

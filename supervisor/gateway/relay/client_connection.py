@@ -1,9 +1,9 @@
 """
-Connections of clients: each reads requests, one after the other, and writes what it is told.
+Connections of clients: each reads requests, one after the other, and writes the answers.
 
-A head is judged before its body is read.  A body is kept whole: it can be looked into, held while a model
-loads, and sent once more when a server dies.  What a connection may cost is bounded: head and body by size
-and time, a request that follows too early by not being read, a client that takes nothing by its deadline.
+A head is judged before its body is read.  A body is kept whole, so it can be inspected, held while a model
+loads, and sent once more when a server dies.  A connection's cost is bounded: head and body by size and time,
+a request that comes too early by not reading it, a client that does not read by a deadline.
 """
 
 from __future__ import annotations

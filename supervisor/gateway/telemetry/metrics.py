@@ -1,8 +1,8 @@
 """
-What is counted of all requests, and ``GET /metrics`` in Prometheus' text format.
+Counters over all requests, and ``GET /metrics`` in Prometheus' text format.
 
-prometheus_client is imported with the first scrape, and by nothing else: it takes 4.6 MB and 50 ms.  `render`
-may be called in a thread: each table is copied in one step before it is looked at.
+prometheus_client takes 4.6 MB and 50 ms, so only the first scrape imports it.  `render` may run in a thread:
+it copies each table in one step before reading it.
 """
 
 from __future__ import annotations

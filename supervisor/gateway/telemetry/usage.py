@@ -1,9 +1,9 @@
-r"""
-What an answer says of itself at its end: tokens, and how fast they came.  Pure, and no parse of the whole.
+"""
+The token counts and speeds at the end of an answer, found without parsing the whole.  Pure.
 
 llama-server (b11434) writes ``timings`` last, after ``usage``; its Anthropic answers and whole Responses have
-only ``usage``.  So the last block of either name is the server's own word.  What a model *says* cannot look
-like one: quotes in a JSON string are escaped.
+only ``usage``.  So the last block of either name is the server's.  Text of the model cannot look like one,
+because quotes in a JSON string are escaped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one source tells of the GPUs, and asking several of them side by side."""
+"""One source's report on the GPUs, and a way to ask several sources in parallel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linux: what the kernel and the distribution say, and all sources for GPUs side by side."""
+"""Linux: facts from the kernel and the distribution, and all GPU sources in parallel."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-NVIDIA's own tool, on Linux, WSL2 and Windows; where it tells nothing, its library.
+NVIDIA GPUs by nvidia-smi on Linux, WSL2 and Windows, or else by its library.
 
-What its kernel module says of itself in /proc is still there when its tools and it do not agree.
+What its kernel module has in /proc is available even when its tools and its driver do not match.
 """
 
 from __future__ import annotations

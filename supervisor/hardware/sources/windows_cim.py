@@ -1,4 +1,4 @@
-"""Windows: one PowerShell call that prints what CIM and the registry know; NVIDIA's own tool beside it."""
+"""Windows: one PowerShell call for CIM and the registry, and NVIDIA's own tool."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """
-A child on POSIX: fork and exec, one pipe, and a death that the kernel announces.
+A child on POSIX: fork and exec, one pipe that the loop reads, and a death that the kernel announces.
 
-The reading end of a child's output, read by the loop as it fills.
-
-SIGCHLD: how a death is told where there is no pidfd (macOS, Linux before 5.3, strict sandboxes).
+Deaths come through a pidfd, or by SIGCHLD where there is none (macOS, Linux before 5.3, strict sandboxes).
 """
 
 from __future__ import annotations
