@@ -1,6 +1,4 @@
-"""
-Merges the reports of one GPU by several sources; a GPU without its own memory gets a share of RAM.  Pure.
-"""
+"""Merges several sources' reports of one GPU; a GPU without its own memory gets a share of RAM.  Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-What a profile takes of a machine's memory, with its draft model, whether it fits, and what helps.  Pure.
-"""
+"""How much memory a profile takes, with its draft model, whether it fits, and what would help.  Pure."""
 
 from __future__ import annotations
 

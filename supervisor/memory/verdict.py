@@ -1,6 +1,4 @@
-"""
-Whether a launch fits, in figures and in words, for each memory that an engine can put a model into.  Pure.
-"""
+"""Whether a launch fits each memory that an engine can put a model into, in figures and words.  Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: a repository's files, which of them are a model, and why a request was refused."""
+"""The Hugging Face hub: a repository's files, which are a model, and why a request was refused."""
 
 from __future__ import annotations
 

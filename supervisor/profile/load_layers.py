@@ -1,6 +1,4 @@
-"""
-Loads profile files, ``config.yaml`` and ``--set`` as layers, and collects every mistake with its position.
-"""
+"""Loads profile files, ``config.yaml`` and ``--set`` as layers, and collects all mistakes with positions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Resolves a name to a ``Profile``: loads parents, merges layers, builds records, reports all problems at once.
-"""
+"""Resolves a name to a ``Profile``: loads parents, merges layers, and reports all problems at once."""
 
 from __future__ import annotations
 

@@ -1,3 +1,1 @@
-"""
-HTTP between clients and llama-server: parsed strictly, relayed as bytes; a partial answer is always visible.
-"""
+"""HTTP between clients and llama-server: parsed strictly, relayed as bytes; a broken answer is visible."""
