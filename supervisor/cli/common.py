@@ -83,7 +83,7 @@ def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
     return parsed
 
 
-def said_usual_profile(paths: Paths) -> Fit:
+def show_default_profile(paths: Paths) -> Fit:
     """The profile where none is named; it is said which.  Raises NotFound where there is none."""
     from ..prepare.default_profile import default_profile  # noqa: PLC0415 - YAML and all the rest
 

@@ -95,9 +95,9 @@ def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> S
 def _profile(named: str | None, paths: Paths) -> Profile:
     from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: not for start, stop and status
     from ..profile.store import ProfileStore  # noqa: PLC0415
-    from .common import said_usual_profile  # noqa: PLC0415
+    from .common import show_default_profile  # noqa: PLC0415
 
-    named = said_usual_profile(paths).name if named is None else named
+    named = show_default_profile(paths).name if named is None else named
     try:
         return resolve(named, ProfileStore(paths.profiles))
     except NotFound as error:

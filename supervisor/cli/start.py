@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..daemon.journal import WARNING, for_stderr
-from ..daemon.service_notify import forget_manager, with_notify_progress
+from ..daemon.service_notify import forget_variables, with_notify_progress
 from ..errors import (
     EXIT_OK,
     AlreadyRunning,
@@ -38,8 +38,8 @@ from .common import (
     json_option,
     parse_settings,
     profile_option,
-    said_usual_profile,
     set_option,
+    show_default_profile,
 )
 from .first_run import farewell, is_first, try_address, welcome
 from .output import StderrProgress, show_outcome, waiting_for_the_daemon
@@ -98,13 +98,13 @@ def start(
     if dry_run:
         from .plan import show_plan  # noqa: PLC0415 - only here
 
-        return show_plan(profile or said_usual_profile(paths).name, settings, as_json=as_json)
+        return show_plan(profile or show_default_profile(paths).name, settings, as_json=as_json)
     if ready_fd is not None:
         _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
     first = is_first(paths)
     if profile is None:
-        usual = said_usual_profile(paths)
+        usual = show_default_profile(paths)
         welcome(usual, parse_settings(settings), paths, yes=yes, force=force)
         profile = usual.name
     get = partial(prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address)
@@ -125,7 +125,7 @@ def _named(name: str | None, profile: str | None) -> str | None:
 
 
 def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first: bool, as_json: bool) -> int:
-    forget_manager(os.environ)  # one that waits, waits for another program
+    forget_variables(os.environ)  # one that waits, waits for another program
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
         found = get()
         show_first_key(paths, found)
@@ -252,7 +252,7 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
         daemon.stdin.write(orders)
         daemon.stdin.close()
     with waiting_for_the_daemon("waiting until it is ready; goss-supervisor logs -f shows more") as progress:
-        told = _last_told(daemon.stdout, progress)
+        told = _final_message(daemon.stdout, progress)
     if "outcome" in told:
         return show_outcome(told, as_json=as_json)
     error = SupervisorError(told.get("error") or _last_words(paths), hint=told.get("hint", ""))
@@ -260,7 +260,7 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
     raise error
 
 
-def _last_told(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
+def _final_message(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
     """What it came to; what has not gone well before that is shown."""
     for line in lines:
         told: dict[str, Any] = json.loads(line)

@@ -23,7 +23,7 @@ from ..profile.definition import AutoUpdate
 from ..server.instance import Instance, iso
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
-from ..server.process import vitals_of
+from ..server.process import stats_of
 from .control_server import Control
 from .control_server import listen as listen_for_control
 from .gateway_listener import GatewayListener
@@ -61,7 +61,7 @@ class Daemon:
         self._announced = ""
         self._tell = tell
         self._looks = looks
-        self._manager = manager
+        self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
         self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin)
@@ -87,7 +87,7 @@ class Daemon:
         listener = await listen_for_control(self._endpoint, self._control.serve)
         supervising = asyncio.create_task(self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
-        self._begin(self._manager.keep_in_touch(self._fleet.passed))
+        self._begin(self._notifier.keep_in_touch(self._fleet.passed))
         self._begin(keep_looking(self._wishes_updates, self._looks))
         try:
             done, _ = await asyncio.wait({working, supervising}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,7 +118,7 @@ class Daemon:
                 hint=outcome.hint or "goss-supervisor logs",
             )
         if outcome.result not in {"stopped", "superseded"}:
-            self._manager.ready()
+            self._notifier.ready()
         elif outcome.result == "superseded" and not self._stop_asked.is_set():
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
@@ -136,12 +136,12 @@ class Daemon:
     async def _ready_once_decided(self) -> None:
         """The first start was superseded: the manager waits for what was asked for in its place."""
         if (await self.first.server.settled()).result in {"ready", "degraded", "asleep", "rolled back"}:
-            self._manager.ready()
+            self._notifier.ready()
 
     # --- the end
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
-        self._manager.stopping()
+        self._notifier.stopping()
         self._gateway.begin_to_end()
         if now or self._stop is None:
             self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
@@ -181,7 +181,7 @@ class Daemon:
     def _on_change(self) -> None:
         """A server changed.  Every one is looked at: what is said here is about all of them."""
         self._announce()
-        self._manager.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
+        self._notifier.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
         for instance in self._fleet:
             self._gateway.changed(instance)
         self._control.changed()
@@ -189,7 +189,7 @@ class Daemon:
     def _announce(self) -> None:
         server = self.first.server
         said = self._line(server.lifecycle.why)
-        self._manager.status(self._line(server.lifecycle.why or server.busy))
+        self._notifier.status(self._line(server.lifecycle.why or server.busy))
         if said != self._announced:
             log.info("%s", said)
             self._announced = said
@@ -205,7 +205,7 @@ class Daemon:
         return news_in(update_file(self._paths))
 
     def _about(self) -> dict[str, Any]:
-        used = vitals_of(os.getpid())
+        used = stats_of(os.getpid())
         return {
             "pid": os.getpid(),
             "version": __version__,

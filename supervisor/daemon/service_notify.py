@@ -140,7 +140,7 @@ _OF_THE_MOMENT = frozenset({"WATCHDOG", "EXTEND_TIMEOUT_USEC"})
 def notifier_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> ServiceNotifier:
     """The one that this environment tells of; it tells nobody else of it afterwards."""
     notify, watchdog_seconds = notify_in(environ), watchdog_seconds_in(environ, os.getpid())
-    forget_manager(environ)
+    forget_variables(environ)
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # nobody else shall hold it open
     return ServiceNotifier(notify, watchdog_seconds, ready_fd)
@@ -198,7 +198,7 @@ def watchdog_seconds_in(environ: Mapping[str, str], pid: int) -> float | None:
         return None
 
 
-def forget_manager(environ: MutableMapping[str, str]) -> None:
+def forget_variables(environ: MutableMapping[str, str]) -> None:
     """What we start is not the manager's to hear."""
     for name in _VARIABLES:
         environ.pop(name, None)

@@ -19,7 +19,7 @@ from ..errors import NetworkError, VerificationFailed
 from ..locks import waiting_lock
 from ..progress import Progress
 from . import network
-from .network import HINT, PATIENT, RetryPolicy, Unreachable, host_of, wait_seconds
+from .network import DEFAULT_RETRY, HINT, RetryPolicy, Unreachable, host_of, wait_seconds
 from .transfer import Meter, Note, PartFile, digest_of, validator
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Transfer:
     part: PartFile
     progress: Progress
     proxy: str | None
-    patience: RetryPolicy
+    retry: RetryPolicy
     token: str = field(default="", repr=False)
 
     @property
@@ -99,7 +99,7 @@ class Transfer:
         headers = {"Range": f"bytes={start}-", "If-Range": note.validator} if note else {}
         if self.item.size_bytes is not None:
             self._ensure_space(self.item.size_bytes)
-        with network.get(self.item.url, headers, self.patience.timeout, self.proxy, self.token) as response:
+        with network.get(self.item.url, headers, self.retry.timeout, self.proxy, self.token) as response:
             told = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code == 206 and note:
                 self._receive(response, start, self._go_on(told, note, start))
@@ -136,7 +136,7 @@ class Transfer:
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
         position, meter = start, Meter(start, total)
         with self.part.path.open("ab", buffering=0) as file:
-            for chunk in network.body(response, self.patience.timeout):
+            for chunk in network.body(response, self.retry.timeout):
                 _write(file, chunk)
                 position += len(chunk)
                 if total is not None and position > total:
@@ -197,8 +197,8 @@ class Transfer:
     def _wait(self, failure: Unreachable, failures: int, *, contact: bool) -> None:
         """Until the next try.  Raises NetworkError where there is none."""
         # A host that never answered is asked twice: who is offline shall not wait for what does not come.
-        pauses = self.patience.pauses_seconds if contact else self.patience.pauses_seconds[:1]
-        too_long = failure.wait_seconds > self.patience.longest_pause_seconds
+        pauses = self.retry.pauses_seconds if contact else self.retry.pauses_seconds[:1]
+        too_long = failure.wait_seconds > self.retry.longest_pause_seconds
         if failure.final or failures > len(pauses) or too_long:
             asks = f", and asks not to come back for {failure.wait_seconds:.0f} s" if too_long else ""
             again = _AGAIN if self.known() else ""
@@ -206,7 +206,7 @@ class Transfer:
             raise NetworkError(text, hint=again + self.item.hint) from failure
         pause = max(pauses[failures - 1], failure.wait_seconds)
         self.progress.update(None, f"{failure}; trying again in {pause:g} s")
-        self.patience.sleep(pause)
+        self.retry.sleep(pause)
 
     def _digest(self) -> str:
         size, text = self.part.size_bytes, f"verifying {self.item.name}"
@@ -231,7 +231,7 @@ def fetch(
     progress: Progress,
     *,
     proxy: str | None = None,
-    patience: RetryPolicy = PATIENT,
+    retry: RetryPolicy = DEFAULT_RETRY,
     token: str = "",
 ) -> None:
     """
@@ -249,7 +249,7 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(lock, f"waiting: another goss-supervisor is downloading {item.name}", progress):
             if not target.is_file() or item.size_bytes not in {None, target.stat().st_size}:
-                Transfer(item, part, progress, proxy, patience, token).run()
+                Transfer(item, part, progress, proxy, retry, token).run()
                 part.finish(target)
     except OSError as error:
         raise cannot_write(part.path, error) from error

@@ -43,7 +43,7 @@ class RetryPolicy:
         return self.connect_seconds, self.stall_seconds
 
 
-PATIENT = RetryPolicy()
+DEFAULT_RETRY = RetryPolicy()
 
 
 class Unreachable(Exception):
@@ -302,7 +302,7 @@ def page(
     most_bytes: int,
     *,
     proxy: str | None = None,
-    patience: RetryPolicy = PATIENT,
+    retry: RetryPolicy = DEFAULT_RETRY,
     token: str = "",
 ) -> Page:
     """
@@ -313,10 +313,10 @@ def page(
     """
 
     def ask() -> Page:
-        with get(url, headers, patience.timeout, proxy, token) as response:
+        with get(url, headers, retry.timeout, proxy, token) as response:
             told = {name.lower(): value for name, value in response.headers.items()}
-            read, deadline = bytearray(), time.monotonic() + patience.page_seconds
-            for chunk in body(response, patience.timeout, unpacked=True):
+            read, deadline = bytearray(), time.monotonic() + retry.page_seconds
+            for chunk in body(response, retry.timeout, unpacked=True):
                 read += chunk
                 if len(read) > most_bytes:
                     break
@@ -331,5 +331,5 @@ def page(
     except Unreachable as failure:
         if failure.final:
             raise
-    patience.sleep(patience.pauses_seconds[0])
+    retry.sleep(retry.pauses_seconds[0])
     return ask()

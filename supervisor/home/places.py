@@ -32,7 +32,7 @@ def figures_file(paths: Paths) -> Path:
     return paths.state / "figures.json"
 
 
-def adjusted_file(paths: Paths) -> Path:
+def memory_history_file(paths: Paths) -> Path:
     """Plans that were replaced by one that takes less memory."""
     return paths.state / "adjusted.json"
 

@@ -14,7 +14,7 @@ _MAPPED = "_Mapped"
 _OF_RAM = ("CPU", "AMX", "Host")
 
 
-def corrected(ledger: Ledger, told: Iterable[EngineFigures]) -> Ledger:
+def calibrated(ledger: Ledger, told: Iterable[EngineFigures]) -> Ledger:
     """
     ``ledger`` with what was told about the same launch, the surest last.
 
@@ -49,7 +49,7 @@ class _Range:
 
     least_bytes: int
     most_bytes: int | None
-    is_told: bool = True
+    is_reported: bool = True
 
     def nearest(self, size_bytes: int) -> int:
         size_bytes = max(size_bytes, self.least_bytes)
@@ -57,7 +57,7 @@ class _Range:
 
     def figure(self, ours: Figure, source: AskedFigures) -> Figure:
         nearest = self.nearest(ours.bytes)
-        return Figure(nearest, source) if self.is_told or nearest != ours.bytes else ours
+        return Figure(nearest, source) if self.is_reported or nearest != ours.bytes else ours
 
 
 def _account(account: Account, told: EngineFigures, settings: Settings) -> Account:
@@ -78,7 +78,7 @@ def _weights(told: EngineFigures) -> _Range:
     mapped = [size for name, size in sizes.items() if name.endswith(_MAPPED)]
     copies = [size for name, size in sizes.items() if not name.endswith(_MAPPED)]
     least, most = _around(copies, told.source), _around(sizes.values(), told.source)
-    return _Range(least.least_bytes, most.most_bytes, is_told=not mapped)
+    return _Range(least.least_bytes, most.most_bytes, is_reported=not mapped)
 
 
 def _context(told: EngineFigures, settings: Settings) -> _Range:
@@ -88,14 +88,14 @@ def _context(told: EngineFigures, settings: Settings) -> _Range:
     """
     around = _around([taken.context_bytes for taken in told.buffers.values()], told.source)
     if told.source == "engine" and _shares(settings):
-        return _Range(around.least_bytes, None, is_told=False)
+        return _Range(around.least_bytes, None, is_reported=False)
     return around
 
 
 def _compute(told: EngineFigures, settings: Settings) -> _Range:
     """The tool computes logits of every token of a batch, which servers do before b9460 only."""
     if told.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
-        return _Range(0, None, is_told=False)
+        return _Range(0, None, is_reported=False)
     return _around([taken.compute_bytes for taken in told.buffers.values()], told.source)
 
 

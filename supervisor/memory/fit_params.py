@@ -24,7 +24,7 @@ _TOOL = "llama-fit-params"
 _PRINT = ("-lv", "4")  # the table, with a row for each buffer
 
 
-def told_about(
+def figures_for(
     files: Sequence[Path], build: Build, settings: Settings, figures: FigureHistory, *, may_ask: bool = True
 ) -> tuple[EngineFigures, ...]:
     """

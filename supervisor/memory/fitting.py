@@ -13,7 +13,7 @@ from ..options.option_types import OptionValue
 from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, Ledger
 from .advice import Advice, advise, in_words
-from .calibrated import corrected
+from .calibrated import calibrated
 from .engine_figures import EngineFigures
 from .ledger import account
 from .memory_settings import Settings, settings_of
@@ -67,7 +67,7 @@ class Fitted:
         return self.short if self.verdict.refused else ""
 
 
-Telling = Callable[[Settings, bool], Iterable[EngineFigures]]
+FiguresSource = Callable[[Settings, bool], Iterable[EngineFigures]]
 """What the engine has told about a launch with these settings; asked now only where the second says so."""
 
 
@@ -79,7 +79,7 @@ def fit(
     *,
     draft: Model | None = None,
     held: Mapping[str, int] = NOTHING,
-    told: Telling = lambda _settings, _ask: (),
+    told: FiguresSource = lambda _settings, _ask: (),
 ) -> Fitted:
     """
     The account of a launch as the profile has it, or as we place it where it leaves that to us.
@@ -100,7 +100,7 @@ def fit(
         """``ask`` None: what was told is of another model."""
         settings = settings_of(options, number, which)
         ledger = account(which, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
-        return ledger if ask is None else corrected(ledger, told(settings, ask))
+        return ledger if ask is None else calibrated(ledger, told(settings, ask))
 
     if profile.placement == "pinned":
         ledger = weigh({}, ask=True)

@@ -12,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 from ..download.network import (
-    PATIENT,
+    DEFAULT_RETRY,
     Page,
     RetryPolicy,
     Unreachable,
@@ -53,7 +53,7 @@ class Hub:
 
     endpoint: str = ENDPOINT
     token: str = field(default="", repr=False)
-    patience: RetryPolicy = PATIENT
+    retry: RetryPolicy = DEFAULT_RETRY
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
@@ -79,7 +79,7 @@ class Hub:
     def get(self, repo: str, url: str, headers: Mapping[str, str], most_bytes: int) -> Page:
         """An answer with status 200 or 206.  Raises NotFound, and NetworkError in words."""
         try:
-            found = page(url, headers, most_bytes, patience=self.patience, token=self.token)
+            found = page(url, headers, most_bytes, retry=self.retry, token=self.token)
         except Unreachable as failure:
             text = f"The Hugging Face hub ({self._host}) cannot be asked: {str(failure).rstrip('.')}."
             raise NetworkError(text, hint=OFFLINE) from failure

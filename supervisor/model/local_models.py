@@ -61,19 +61,19 @@ class LocalModel:
         return sum(_size(part) + _size(_beside(part, _PART)) for part in self.parts)
 
 
-def shelved(models: Path, environ: Mapping[str, str]) -> tuple[LocalModel, ...]:
+def list_models(models: Path, environ: Mapping[str, str]) -> tuple[LocalModel, ...]:
     """All of them, ours first, each place in the order of names; none twice within a place."""
     found = [*_ours(models), *_in_hub_caches(environ), *_in_llama_caches(environ)]
     return tuple({each.path: each for each in found}.values())
 
 
-def find(name: str, shelf: Iterable[LocalModel]) -> LocalModel:
+def find(name: str, models: Iterable[LocalModel]) -> LocalModel:
     """
     The model that is called so: by its name, its file's, or either without its end; a whole one first.
 
     Raises NotFound, and UsageError where several are.
     """
-    found = [each for each in shelf if name in _names(each)]
+    found = [each for each in models if name in _names(each)]
     if not found:
         raise NotFound(f"There is no model {name} on this machine.", hint="goss-supervisor model ls")
     if len({each.name for each in found}) > 1:

@@ -32,11 +32,11 @@ from .lifecycle_table import (
     Drained,
     Event,
     Exited,
-    GroundChecked,
     IllegalEvent,
     Input,
-    LaunchNews,
+    LaunchInput,
     LifecycleRequest,
+    PreflightDone,
     Reload,
     RestAsked,
     Serving,
@@ -150,7 +150,7 @@ class Lifecycle:
     def _judge(self, happened: Input, now: float) -> Event | None:
         if isinstance(happened, LifecycleRequest):
             return self._judge_request(happened)
-        return self._judge_news(happened, now) if happened.launch == self.launch else None
+        return self._judge_launch(happened, now) if happened.launch == self.launch else None
 
     def _judge_request(self, asked: LifecycleRequest) -> Event | None:
         match asked:
@@ -173,11 +173,11 @@ class Lifecycle:
             return None
         return Event.REST if sleeps else Event.START
 
-    def _judge_news(self, happened: LaunchNews, now: float) -> Event | None:
+    def _judge_launch(self, happened: LaunchInput, now: float) -> Event | None:
         match happened:
             case TimerElapsed(serial=serial):
                 return self._judge_timer(serial)
-            case GroundChecked(problem=problem):
+            case PreflightDone(problem=problem):
                 if self.state is not State.PREPARING:
                     return None
                 return self._judge_failure(problem, now) if problem else Event.CLEAR
@@ -415,8 +415,8 @@ class Lifecycle:
         if not plan.behind_gateway:
             return 0.0  # nobody knows of the requests that are under way
         stops = self._next is None and not self._sleeps
-        patience = plan.stop.grace_seconds if stops else plan.drain_seconds
-        self._drain_ends = min(self._drain_ends, now + patience)
+        limit = plan.stop.grace_seconds if stops else plan.drain_seconds
+        self._drain_ends = min(self._drain_ends, now + limit)
         return max(0.0, self._drain_ends - now)
 
 

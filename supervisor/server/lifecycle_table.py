@@ -62,7 +62,7 @@ class Event(StrEnum):
 class Do(StrEnum):
     """Commands to the shell.  ARM_x arms the state's one timer; the seconds come with it."""
 
-    CHECK_GROUND = "check ground"
+    CHECK_LAUNCH = "check ground"
     SPAWN = "spawn"
     WATCH_START = "watch start"
     WATCH_LIFE = "watch life"
@@ -79,7 +79,7 @@ class Do(StrEnum):
     SETTLE = "settle"  # tell those who wait for the outcome of their request
 
 
-_AGAIN = (State.PREPARING, (Do.CHECK_GROUND,))
+_AGAIN = (State.PREPARING, (Do.CHECK_LAUNCH,))
 _DRAIN = (State.DRAINING, (Do.DRAIN, Do.ARM_DRAIN))
 _LET_GO = (State.STOPPING, (Do.TERM, Do.ARM_GRACE))
 _SHOOT = (State.KILLING, (Do.KILL, Do.ARM_GONE))
@@ -208,7 +208,7 @@ class WakeAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class GroundChecked:
+class PreflightDone:
     launch: int
     problem: Diagnosis | None
 
@@ -251,5 +251,5 @@ class TimerElapsed:
 
 
 LifecycleRequest = Start | Reload | StopAsked | RestAsked | SleepAsked | WakeAsked
-LaunchNews = GroundChecked | Serving | Unresponsive | Drained | Exited | TimerElapsed
-Input = LifecycleRequest | LaunchNews
+LaunchInput = PreflightDone | Serving | Unresponsive | Drained | Exited | TimerElapsed
+Input = LifecycleRequest | LaunchInput

@@ -44,18 +44,18 @@ class UpdateCheck:
         return f"nothing newer than {self.current or 'nothing'}{note}"
 
 
-def look(subject: UpdateTarget, means: InstallContext) -> UpdateCheck:
+def look(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     """
     Ask the catalogue; the default channel knows its tag without a network.
 
     A build that is marked bad here is passed over, with its reason.  Raises NetworkError and NotFound.
     """
-    running = subject.running
-    current = running.build if running else chosen_tag(subject.engine, means)
-    news = UpdateCheck(channel_of(subject.engine), current)
-    if reason := why_fixed(subject.engine):
+    running = target.running
+    current = running.build if running else chosen_tag(target.engine, context)
+    news = UpdateCheck(channel_of(target.engine), current)
+    if reason := why_fixed(target.engine):
         return replace(news, note=reason)
-    release, passed, problem = _newest(subject, means)
+    release, passed, problem = _newest(target, context)
     news = replace(news, note="; ".join(passed), problem=problem)
     if release is None:
         return news
@@ -73,10 +73,10 @@ def record(news: UpdateCheck, paths: Paths) -> None:
     write_json(update_file(paths), asdict(stamped))
 
 
-def released(subject: UpdateTarget, means: InstallContext) -> Released:
+def released(target: UpdateTarget, context: InstallContext) -> Released:
     """Official releases, looked at for this subject."""
-    wanted = WantedEngine(subject.engine.flavour, None, subject.wants_gpu)
-    return Released(subject.engine, LocalEngines(means, wanted))
+    wanted = WantedEngine(target.engine.flavour, None, target.wants_gpu)
+    return Released(target.engine, LocalEngines(context, wanted))
 
 
 def is_newer(tag: str, than: str | None) -> bool:
@@ -84,10 +84,10 @@ def is_newer(tag: str, than: str | None) -> bool:
     return (number(tag) or 0) > (number(than or "") or 0)
 
 
-def _newest(subject: UpdateTarget, means: InstallContext) -> tuple[Release | None, tuple[str, ...], str]:
+def _newest(target: UpdateTarget, context: InstallContext) -> tuple[Release | None, tuple[str, ...], str]:
     """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
-    releases, channel = released(subject, means), subject.channel
-    catalogue = means.catalogue(subject.engine)
+    releases, channel = released(target, context), target.channel
+    catalogue = context.catalogue(target.engine)
     if channel != DEFAULT:
         found = catalogue.newest(channel, releases.objection)
         return found.release, found.passed, found.note

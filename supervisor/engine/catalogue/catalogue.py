@@ -49,7 +49,7 @@ class Catalogue:
 
     access: GitHubAccess
     cache: Path
-    patience: RetryPolicy | None = None
+    retry: RetryPolicy | None = None
 
     def known(self, tag: str) -> Release | None:
         """What the lock file or an earlier answer says, without asking anybody."""
@@ -135,10 +135,10 @@ class Catalogue:
 
     @property
     def _client(self) -> GitHubClient:
-        from ...download.network import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
+        from ...download.network import DEFAULT_RETRY  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
         from .github_client import GitHubClient  # noqa: PLC0415 - the same
 
-        return GitHubClient(self.access, self._answers, self.patience or PATIENT)
+        return GitHubClient(self.access, self._answers, self.retry or DEFAULT_RETRY)
 
     def _tag_url(self, tag: str) -> str:
         return self.access.api_url(f"releases/tags/{tag}")

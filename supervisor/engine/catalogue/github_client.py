@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...download.network import PATIENT, Page, RetryPolicy, Unreachable, again_at, page
+from ...download.network import DEFAULT_RETRY, Page, RetryPolicy, Unreachable, again_at, page
 from ...errors import NetworkError, NotFound, SupervisorError
 from ...files import SHARED, read_json, write_json
 from .github import PORTAL, GitHubAccess
@@ -53,7 +53,7 @@ class GitHubClient:
 
     access: GitHubAccess
     answers: Answers
-    patience: RetryPolicy = PATIENT
+    retry: RetryPolicy = DEFAULT_RETRY
 
     def api(self, path: str) -> tuple[Any, str]:
         """The JSON at a path below the repository, and the note."""
@@ -87,7 +87,7 @@ class GitHubClient:
     def _ask(self, url: str, headers: dict[str, str], token: str) -> Page:
         try:
             proxy = self.access.proxy
-            reply = page(url, headers, MOST_BYTES, proxy=proxy, patience=self.patience, token=token)
+            reply = page(url, headers, MOST_BYTES, proxy=proxy, retry=self.retry, token=token)
         except Unreachable as failure:
             text = f"GitHub cannot be asked: {str(failure).rstrip('.')}."
             raise NetworkError(text, hint=_OFFLINE) from failure

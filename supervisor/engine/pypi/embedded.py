@@ -50,20 +50,20 @@ def install(engines: Path, progress: Progress) -> Install:
 
 
 def _install(root: Path, progress: Progress) -> Install:
-    workshop, listen = Venv(root / "venv", root / "install.log"), partial(progress.update, None)
+    venv, listen = Venv(root / "venv", root / "install.log"), partial(progress.update, None)
     progress.step(f"making a Python environment for {REPOSITORY} {VERSION}")
-    workshop.make(listen)
+    venv.make(listen)
     progress.step(f"installing {REPOSITORY} {VERSION} (llama.cpp {TAG}, {FLAVOUR})")
     arguments = ["install", "--no-deps", "--only-binary", ":all:", f"{REPOSITORY}=={VERSION}"]
-    workshop.pip(arguments, listen, f"Installing {REPOSITORY} {VERSION}")
-    library = sorted(workshop.root.glob(f"**/{REPOSITORY}/{REPOSITORY}.*"))
+    venv.pip(arguments, listen, f"Installing {REPOSITORY} {VERSION}")
+    library = sorted(venv.root.glob(f"**/{REPOSITORY}/{REPOSITORY}.*"))
     install = Install(
         source="embedded",
         repository=REPOSITORY,
         tag=TAG,
         flavour=FLAVOUR,
         version=VERSION,
-        command=(str(workshop.python), "-I", "-X", "utf8"),
+        command=(str(venv.python), "-I", "-X", "utf8"),
         files=tuple(str(file) for file in library if file.suffix in {".so", ".pyd"}),
     )
     write_record(root, install)

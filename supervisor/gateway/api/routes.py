@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from ..http_heads import HeaderLine
 
 CallerAccess = Literal["public", "inference", "admin"]
-Own = Literal[
+HandlerName = Literal[
     "health",  # llama-server's: 200, or 503 while the model loads
     "live",  # the daemon answers
     "ready",  # and its server does
@@ -47,7 +47,7 @@ class Route:
     """
 
     access: CallerAccess
-    handler: Own | None
+    handler: HandlerName | None
     dialect: Dialect
     wakes: bool
     generates: bool
@@ -58,7 +58,7 @@ def _both(*paths: str) -> tuple[str, ...]:
     return (*paths, *(f"/v1{path}" for path in paths))
 
 
-_OURS: Final[tuple[tuple[str, tuple[str, ...], Own, CallerAccess], ...]] = (
+_OURS: Final[tuple[tuple[str, tuple[str, ...], HandlerName, CallerAccess], ...]] = (
     ("GET", ("/health", "/v1/health"), "health", "public"),
     ("GET", ("/supervisor/health",), "live", "public"),
     ("GET", ("/supervisor/ready",), "ready", "public"),

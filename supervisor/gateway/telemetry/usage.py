@@ -40,15 +40,15 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     From the last `TAIL_BYTES` of a body as it was sent, chunk framing within.  ``head`` is its first
     `HEAD_BYTES`: there Anthropic's streams tell the prompt, and embeddings all.  What is not said is None.
     """
-    found = _told_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
+    found = _usage_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
     if found.prompt_tokens is not None:
         return found
     start = head or tail
-    first = _told_at(start, start.find(_USAGE))
+    first = _usage_at(start, start.find(_USAGE))
     return replace(found, prompt_tokens=first.prompt_tokens, cached_tokens=first.cached_tokens)
 
 
-def _told_at(data: bytes, place: int) -> Usage:
+def _usage_at(data: bytes, place: int) -> Usage:
     block = _BLOCK.match(data, place) if place >= 0 else None
     if block is None:
         return Usage()
