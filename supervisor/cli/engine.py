@@ -62,10 +62,10 @@ def install(tag: str | None, flavour: str | None, profile: str | None, as_json: 
     with _updater(target) as updater:
         if tag is not None:
             return _show(updater.install(tag), as_json=as_json)
-        news = look(target, updater.context)
-        newest = news.available or news.current
+        found = look(target, updater.context)
+        newest = found.available or found.current
         if newest is None:
-            raise SupervisorError(f"There is no release to install: {news.note}.")
+            raise SupervisorError(f"There is no release to install: {found.note}.")
         return _show(updater.use(newest, force=False), as_json=as_json)
 
 
@@ -114,44 +114,44 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
 def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
     target = target_of(Paths.from_environment(), profile)
     with _updater(target, quiet=quiet) as updater:
-        news = _looked(target, updater.context)
-        if check or news.available is None:
-            return _show_news(news, quiet=quiet, as_json=as_json)
-        updater.context.progress.step(news.sentence)
-        result = _taken(news, news.available, updater)
+        found = _looked(target, updater.context)
+        if check or found.available is None:
+            return _show_check(found, quiet=quiet, as_json=as_json)
+        updater.context.progress.step(found.sentence)
+        result = _taken(found, found.available, updater)
     return _show(result, quiet=quiet, as_json=as_json)
 
 
 def _looked(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     """Recorded, also where nobody could tell."""
     try:
-        news = look(target, context)
+        found = look(target, context)
     except SupervisorError as error:
         record(UpdateCheck(problem=str(error)), context.paths)
         raise
-    record(news, context.paths)
-    return news
+    record(found, context.paths)
+    return found
 
 
-def _taken(news: UpdateCheck, tag: str, updater: Updater) -> UpdateResult:
+def _taken(found: UpdateCheck, tag: str, updater: Updater) -> UpdateResult:
     """Recorded, whatever comes of it."""
     try:
         result = updater.update(tag)
     except SupervisorError as error:
         note = f"{tag} was not taken: {str(error).splitlines()[0]}"
-        record(replace(news, note=note), updater.context.paths)
+        record(replace(found, note=note), updater.context.paths)
         raise
     note = f"{tag} was taken back: {result.why}" if result.why else ""
-    record(replace(news, current=result.tag, available=None, note=note), updater.context.paths)
+    record(replace(found, current=result.tag, available=None, note=note), updater.context.paths)
     return result
 
 
-def _show_news(news: UpdateCheck, *, quiet: bool, as_json: bool) -> int:
+def _show_check(found: UpdateCheck, *, quiet: bool, as_json: bool) -> int:
     if as_json:
-        echo_json(**asdict(news))
+        echo_json(**asdict(found))
     elif not quiet:
-        hint = "; goss-supervisor engine update" if news.available else ""
-        click.echo(f"{news.sentence}{hint}")
+        hint = "; goss-supervisor engine update" if found.available else ""
+        click.echo(f"{found.sentence}{hint}")
     return EXIT_OK
 
 

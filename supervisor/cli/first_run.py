@@ -48,7 +48,7 @@ def is_first(paths: Paths) -> bool:
 
 
 def welcome(
-    usual: Fit,
+    default: Fit,
     settings: Mapping[str, str],
     paths: Paths,
     *,
@@ -57,28 +57,28 @@ def welcome(
     command: str = "start",
 ) -> None:
     """
-    Before a profile is started that nobody named: say on stderr what will happen, and let a person decide.
+    Before a default profile is started: say on stderr what will happen, and let a person decide.
 
-    A profile that was the last one used is no news.  What would stop the start later stops it here, before
-    anything is downloaded: raises as ``outlook`` does, DoesNotFit unless ``force``, and StartFailed where the
-    address is taken.  Raises UsageError where nobody can be asked, gigabytes are to be downloaded, and
-    ``yes`` was not said to ``command``; ends the program where a person says no.
+    Does nothing for the last profile used.  What would stop the start later stops it here, before anything is
+    downloaded: raises as ``estimate`` does, DoesNotFit unless ``force``, and StartFailed where the address is
+    taken.  Raises UsageError where nobody can be asked, gigabytes are to be downloaded, and ``command`` lacks
+    ``--yes``; ends the program where a person says no.
     """
     last = read_record(record_file(paths))
-    if last is not None and last.profile == usual.name:
+    if last is not None and last.profile == default.name:
         return
     from ..hardware.detection import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
     from ..prepare.prepare import estimate  # noqa: PLC0415 - the same
 
     hardware = hardware_of(paths)
     with waiting("asking what there is to download"):
-        expected = estimate(usual.name, settings, paths, hardware)
+        expected = estimate(default.name, settings, paths, hardware)
     for line in _lines(hardware, expected):
         click.echo(line, err=True)
     if expected.refusal and not force:
         raise _does_not_fit(expected.profile, expected.refusal)
     try_address(expected.profile)
-    _agree(usual.name, expected, command, yes=yes)
+    _agree(default.name, expected, command, yes=yes)
 
 
 def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:

@@ -105,15 +105,15 @@ def _profile(named: str | None, paths: Paths) -> Profile:
         raise
 
 
-def prepare_for(request: ServiceRequest, *, usual: bool = False, yes: bool = False) -> None:
+def prepare_for(request: ServiceRequest, *, is_default: bool = False, yes: bool = False) -> None:
     """
     Here is the terminal for it: nobody would see a service that downloads gigabytes at its start.
 
-    ``usual``: nobody named the profile, so it is asked, unless ``yes``.  Ends the program where that fails.
+    ``is_default``: nobody named a profile, so ask, unless ``yes``.  Ends the program where that fails.
     """
     if request.user and request.data is not None:
         make_home(request.data, request.user)
-    words = program("service", "prepare", request.profile, *["--usual"] * usual, *["--yes"] * yes)
+    words = program("service", "prepare", request.profile, *["--usual"] * is_default, *["--yes"] * yes)
     if failed := prepare_as(request.user, words, request.environment):
         raise click.exceptions.Exit(failed)
 

@@ -104,9 +104,9 @@ def start(
     refuse_a_second(paths)
     first = is_first(paths)
     if profile is None:
-        usual = show_default_profile(paths)
-        welcome(usual, parse_settings(settings), paths, yes=yes, force=force)
-        profile = usual.name
+        default = show_default_profile(paths)
+        welcome(default, parse_settings(settings), paths, yes=yes, force=force)
+        profile = default.name
     get = partial(prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address)
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
@@ -168,8 +168,8 @@ def prepared(
     from ..prepare.prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     with closing(StderrProgress()) as progress:  # what went wrong begins a line of its own
-        heard = with_notify_progress(progress, os.environ)
-        preparation = prepare(profile, settings, paths, heard, force=force, refuse=refuse)
+        notifying = with_notify_progress(progress, os.environ)
+        preparation = prepare(profile, settings, paths, notifying, force=force, refuse=refuse)
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
@@ -252,27 +252,27 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
         daemon.stdin.write(orders)
         daemon.stdin.close()
     with waiting_for_the_daemon("waiting until it is ready; goss-supervisor logs -f shows more") as progress:
-        told = _final_message(daemon.stdout, progress)
-    if "outcome" in told:
-        return show_outcome(told, as_json=as_json)
-    error = SupervisorError(told.get("error") or _last_words(paths), hint=told.get("hint", ""))
-    error.exit_code = told.get("exit_code", StartFailed.exit_code)
+        message = _final_message(daemon.stdout, progress)
+    if "outcome" in message:
+        return show_outcome(message, as_json=as_json)
+    error = SupervisorError(message.get("error") or _last_words(paths), hint=message.get("hint", ""))
+    error.exit_code = message.get("exit_code", StartFailed.exit_code)
     raise error
 
 
 def _final_message(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
     """What it came to; what has not gone well before that is shown."""
     for line in lines:
-        told: dict[str, Any] = json.loads(line)
-        if "step" not in told:
-            return told
-        progress.step(told["step"])
+        message: dict[str, Any] = json.loads(line)
+        if "step" not in message:
+            return message
+        progress.step(message["step"])
     return {}
 
 
 def _last_words(paths: Paths) -> str:
-    said = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
-    return f"The daemon ended before it had started anything: {(said or 'without a word').splitlines()[-1]}"
+    output = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
+    return f"The daemon ended before it had started anything: {(output or 'without a word').splitlines()[-1]}"
 
 
 @contextmanager

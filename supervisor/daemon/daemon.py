@@ -30,7 +30,7 @@ from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .service_notify import ServiceNotifier
-from .update_checks import DAILY, Rhythm, keep_looking, news_in
+from .update_checks import DAILY, Rhythm, keep_looking, last_check
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Daemon:
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
         self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin)
         self._fleet = Fleet((SERVER,), self._new_instance)
-        self._control = Control(self._fleet, self._about, self._news, self._shut_down, self._gateway)
+        self._control = Control(self._fleet, self._about, self._update_check, self._shut_down, self._gateway)
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
@@ -188,21 +188,21 @@ class Daemon:
 
     def _announce(self) -> None:
         server = self.first.server
-        said = self._line(server.lifecycle.why)
+        line = self._line(server.lifecycle.why)
         self._notifier.status(self._line(server.lifecycle.why or server.busy))
-        if said != self._announced:
-            log.info("%s", said)
-            self._announced = said
+        if line != self._announced:
+            log.info("%s", line)
+            self._announced = line
             if server.state is State.BACKOFF:
-                self._tell({"step": said})  # who waits for the start hears that it has not gone well
+                self._tell({"step": line})  # who waits for the start hears that it has not gone well
 
     def _line(self, why: str) -> str:
         plan, state = self.first.server.plan, self.first.server.state
         where = f" at {url_of(plan, self._gateway.listen)}" if plan and state in SERVING else ""
         return f"{plan.profile if plan else SERVER}: {state}{where}{f' ({why})' if why else ''}"
 
-    def _news(self) -> dict[str, Any] | None:
-        return news_in(update_file(self._paths))
+    def _update_check(self) -> dict[str, Any] | None:
+        return last_check(update_file(self._paths))
 
     def _about(self) -> dict[str, Any]:
         used = stats_of(os.getpid())

@@ -216,24 +216,24 @@ class NotifyProgress:
 
     def __init__(
         self,
-        heard: Progress,
+        inner: Progress,
         notify: Notify,
         clock: Callable[[], float] = time.monotonic,
         *,
         alone: bool = True,
     ) -> None:
-        self._heard = heard
+        self._inner = inner
         self._notify = notify
         self._clock = clock
         self._alone = alone
         self._asked = 0.0
 
     def step(self, text: str) -> None:
-        self._heard.step(text)
+        self._inner.step(text)
         self._ask({"STATUS": text} if self._alone else {})
 
     def update(self, fraction: float | None, detail: str = "") -> None:
-        self._heard.update(fraction, detail)
+        self._inner.update(fraction, detail)
         if self._clock() - self._asked >= EXTEND_EVERY_SECONDS:
             self._ask({})
 
@@ -242,9 +242,9 @@ class NotifyProgress:
         self._notify.say({**message, "EXTEND_TIMEOUT_USEC": str(int(PREPARATION_SECONDS * 1e6))})
 
 
-def with_notify_progress(heard: Progress, environ: Mapping[str, str]) -> Progress:
+def with_notify_progress(inner: Progress, environ: Mapping[str, str]) -> Progress:
     """The same, where no manager waits."""
     notify = notify_in(environ)
     return (
-        NotifyProgress(heard, notify, alone="MAINPID" not in environ) if notify else heard
+        NotifyProgress(inner, notify, alone="MAINPID" not in environ) if notify else inner
     )  # systemd.exec(5)

@@ -71,10 +71,10 @@ class TerminalHandler(logging.Handler):
 
 def handlers(log: Terminal, end: Terminal) -> list[logging.Handler]:
     """All of our messages to ``log``, but what is critical, the reason for the end, to ``end``."""
-    usual, last = TerminalHandler(log), TerminalHandler(end)
-    usual.addFilter(lambda record: record.levelno < logging.CRITICAL)
+    normal, last = TerminalHandler(log), TerminalHandler(end)
+    normal.addFilter(lambda record: record.levelno < logging.CRITICAL)
     last.setLevel(logging.CRITICAL)
-    return [usual, last]
+    return [normal, last]
 
 
 def terminal_on(stream: TextIO | None) -> Terminal:

@@ -50,6 +50,6 @@ async def keep_looking(
             pause = rhythm.every_seconds
 
 
-def news_in(file: Path) -> dict[str, Any] | None:
+def last_check(file: Path) -> dict[str, Any] | None:
     """What the last look found, as ``engine update`` wrote it; None where nothing can be read."""
     return read_json(file, dict)

@@ -100,27 +100,27 @@ class Transfer:
         if self.item.size_bytes is not None:
             self._ensure_space(self.item.size_bytes)
         with network.get(self.item.url, headers, self.retry.timeout, self.proxy, self.token) as response:
-            told = {name.lower(): value for name, value in response.headers.items()}
+            received = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code == 206 and note:
-                self._receive(response, start, self._go_on(told, note, start))
+                self._receive(response, start, self._go_on(received, note, start))
             elif response.status_code == 200:
-                self._receive(response, 0, self._start_anew(told))
+                self._receive(response, 0, self._start_anew(received))
             else:
-                raise self._refusal(response, told, resuming=note is not None)
+                raise self._refusal(response, received, resuming=note is not None)
 
-    def _go_on(self, told: Mapping[str, str], note: Note, start: int) -> int:
+    def _go_on(self, received: Mapping[str, str], note: Note, start: int) -> int:
         """The size of the whole file."""
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", told.get("content-range", ""))
-        changed = note.validator.startswith('"') and told.get("etag", note.validator) != note.validator
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", received.get("content-range", ""))
+        changed = note.validator.startswith('"') and received.get("etag", note.validator) != note.validator
         if changed or not span or int(span[1]) != start or self.item.size_bytes not in {None, int(span[2])}:
             self.part.remove()
             raise Unreachable(f"{self._host} sent a part of something else", contact=True)
         return int(span[2])
 
-    def _start_anew(self, told: Mapping[str, str]) -> int | None:
+    def _start_anew(self, received: Mapping[str, str]) -> int | None:
         """The size of the whole file, as far as known.  Whatever there was of it is thrown away."""
-        length = told.get("content-length", "")
-        total = int(length) if length.isdigit() and "content-encoding" not in told else None
+        length = received.get("content-length", "")
+        total = int(length) if length.isdigit() and "content-encoding" not in received else None
         if self.item.size_bytes is not None and total not in {None, self.item.size_bytes}:
             raise VerificationFailed(
                 f"{self.item.name} at {self._host} has {total} bytes, "
@@ -128,7 +128,7 @@ class Transfer:
                 hint="Is that a page of a proxy, or an incomplete mirror? " + self.item.hint,
             )
         total = self.item.size_bytes if total is None else total
-        self.part.begin(Note(self.item.url, self.item.sha256, validator(told), total))
+        self.part.begin(Note(self.item.url, self.item.sha256, validator(received), total))
         if total is not None:
             self._ensure_space(total)
         return total
@@ -150,7 +150,7 @@ class Transfer:
             raise Unreachable(f"{self._host} ended after {position} of {total} bytes", contact=True)
 
     def _refusal(
-        self, response: requests.Response, told: Mapping[str, str], *, resuming: bool
+        self, response: requests.Response, received: Mapping[str, str], *, resuming: bool
     ) -> NetworkError | Unreachable:
         code = response.status_code
         if code == 416 and resuming:
@@ -159,9 +159,9 @@ class Transfer:
         line = network.first_line(response)
         text = f"{self._host} answered {code} {response.reason}{f': {line}' if line else ''}"
         if code in {408, 429} or code >= 500:
-            return Unreachable(text, contact=True, wait_seconds=wait_seconds(told) or 0.0)
+            return Unreachable(text, contact=True, wait_seconds=wait_seconds(received) or 0.0)
         text = f"{self.item.name} cannot be downloaded: {text.rstrip('.')}."
-        return Refused(text, hint=self.item.hint, status=code, headers=told)
+        return Refused(text, hint=self.item.hint, status=code, headers=received)
 
     def run(self) -> None:
         """The part is whole and what it should be.  What is wrong is fetched once more, from the start."""

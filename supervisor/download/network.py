@@ -314,7 +314,7 @@ def page(
 
     def ask() -> Page:
         with get(url, headers, retry.timeout, proxy, token) as response:
-            told = {name.lower(): value for name, value in response.headers.items()}
+            received = {name.lower(): value for name, value in response.headers.items()}
             read, deadline = bytearray(), time.monotonic() + retry.page_seconds
             for chunk in body(response, retry.timeout, unpacked=True):
                 read += chunk
@@ -322,7 +322,7 @@ def page(
                     break
                 if time.monotonic() > deadline:
                     raise Unreachable(f"the answer of {host_of(response.url)} takes too long", contact=True)
-            return Page(url, response.url, response.status_code, told, bytes(read[:most_bytes]))
+            return Page(url, response.url, response.status_code, received, bytes(read[:most_bytes]))
 
     try:
         found = ask()

@@ -321,12 +321,12 @@ class Gateway:
     def _announce_progress(self, now: float) -> None:
         if not self.settings.loading_state:
             return
-        told = ""
+        text = ""
         for place, ticket in enumerate(self._scheduler.waiting, 1):
             exchange, waited = self._exchanges[ticket], now - ticket.arrived
             if waited >= ANNOUNCE_AFTER_SECONDS and exchange.accepts_progress:
-                told = told or progress(self._server)  # asks the kernel, so once for all of them
-                exchange.tell(f"{told}; {waited:.0f} s, place {place}")
+                text = text or progress(self._server)  # asks the kernel, so once for all of them
+                exchange.tell(f"{text}; {waited:.0f} s, place {place}")
 
     def _unload_if_idle(self, now: float) -> None:
         idle = self.settings.idle_unload_seconds

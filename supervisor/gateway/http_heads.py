@@ -176,7 +176,7 @@ Framing = Literal["none", "length", "chunked", "close"]
 _OURS_OF_ANSWERS = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"proxy-connection", b"trailer", b"upgrade")
 )
-_CORS = b"access-control-"  # which pages may read an answer is the door's to say (see `cors`)
+_CORS = b"access-control-"  # `auth` decides which pages may read an answer
 
 
 class BadResponse(Exception):

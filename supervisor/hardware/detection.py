@@ -93,11 +93,11 @@ def settled(
     pause: Callable[[float], None] = time.sleep,
 ) -> Hardware:
     """What ``look`` sees, as soon as each GPU on the bus has its device files, or the boot is long over."""
-    hardware, told = look(), False
+    hardware, announced = look(), False
     while (gpu := awaited(hardware)) and (up := up_seconds()) is not None and up < SOON_SECONDS:
-        if not told:
+        if not announced:
             progress.step(f"waiting for the driver of {gpu.name or f'a GPU of {gpu.vendor}'}")
-            told = True
+            announced = True
         progress.update(None, f"{up:.0f} s after the boot")
         pause(LOOK_SECONDS)
         hardware = look()

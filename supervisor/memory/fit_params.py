@@ -37,7 +37,7 @@ def figures_for(
     if key is None:
         return ()
     found = figures.find(key)
-    if may_ask and not any(told.source == "engine" for told in found):
+    if may_ask and not any(each.source == "engine" for each in found):
         asked = ask(build, files[0], settings)
         if asked is not None:
             figures.keep(key, asked)

@@ -68,7 +68,7 @@ class Fitted:
 
 
 FiguresSource = Callable[[Settings, bool], Iterable[EngineFigures]]
-"""What the engine has told about a launch with these settings; asked now only where the second says so."""
+"""The engine's figures for a launch with these settings; the second says whether to run it for them."""
 
 
 def fit(
@@ -79,7 +79,7 @@ def fit(
     *,
     draft: Model | None = None,
     held: Mapping[str, int] = NOTHING,
-    told: FiguresSource = lambda _settings, _ask: (),
+    figures_source: FiguresSource = lambda _settings, _ask: (),
 ) -> Fitted:
     """
     The account of a launch as the profile has it, or as we place it where it leaves that to us.
@@ -97,10 +97,10 @@ def fit(
         return with_draft(alone(model, counted, ask=ask), alone(draft, draft_options(options)))
 
     def alone(which: Model, options: Changes, *, ask: bool | None = None) -> Ledger:
-        """``ask`` None: what was told is of another model."""
+        """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
         ledger = account(which, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
-        return ledger if ask is None else calibrated(ledger, told(settings, ask))
+        return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
 
     if profile.placement == "pinned":
         ledger = weigh({}, ask=True)
@@ -114,7 +114,7 @@ def fit(
         if len(pools) > 1:
             reasons = _of_the_engine(proposal.changes, changes)
         elif not changes:
-            reasons = ()  # what everybody expects is no news
+            reasons = ()  # no need to say what everybody expects
         ledger = weigh(proposal.changes, ask=True)
         return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons)
     ledger = weigh(changes, ask=True)

@@ -179,8 +179,8 @@ def _file(entry: Mapping[str, Any]) -> HubFile | None:
         return None
     stored = entry.get("lfs")
     sha256 = stored.get("oid") if isinstance(stored, dict) else ""
-    told = sha256 if isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) else ""
-    return HubFile(path, size, told) if is_inside(path) else None
+    digest = sha256 if isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) else ""
+    return HubFile(path, size, digest) if is_inside(path) else None
 
 
 def _token(environ: Mapping[str, str]) -> str:

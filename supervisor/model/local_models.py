@@ -230,9 +230,9 @@ def _asked(model: LocalModel, hub: Callable[[], Hub]) -> Mapping[Path, str]:
             f"Nobody knows what {model.name} should be: no digest was kept, and its repository is not known.",
             hint="goss-supervisor model show reads its header, and finds out whether all of it is there.",
         )
-    told = {each.path: each.sha256 for each in hub().files(repo)}
+    published = {each.path: each.sha256 for each in hub().files(repo)}
     folder = file.rpartition("/")[0]
-    expected = {part: told.get(f"{folder}/{part.name}".lstrip("/"), "") for part in model.parts}
+    expected = {part: published.get(f"{folder}/{part.name}".lstrip("/"), "") for part in model.parts}
     if unknown := [part.name for part, sha256 in expected.items() if not sha256]:
         raise NotFound(f"{repo} at the hub has no {', '.join(unknown)}, or does not say what it should be.")
     if model.where == OURS:

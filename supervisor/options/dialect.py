@@ -165,11 +165,11 @@ def source_of_switch(meaning: str) -> str:
     return next((row.source for row in ROWS if row.meaning == meaning and row.value == "on"), "")
 
 
-def modern(meaning: str, said: Mapping[str, OptionValue]) -> tuple[Era, OptionValue]:
+def modern(meaning: str, options: Mapping[str, OptionValue]) -> tuple[Era, OptionValue]:
     """What options of ``LEGACY`` of one meaning say: ``mlock`` also maps, with ``no-mmap`` it does not."""
-    told = {f"--{name}" if value is not False else f"--no-{name}": value for name, value in said.items()}
-    rows = [row for row in ROWS if row.meaning == meaning and told.keys() >= set(row.says) - {VALUE}]
+    given = {f"--{name}" if value is not False else f"--no-{name}": value for name, value in options.items()}
+    rows = [row for row in ROWS if row.meaning == meaning and given.keys() >= set(row.says) - {VALUE}]
     row = max(rows, key=lambda row: len(row.says))  # the first of the longest
-    value = row.value if row.value is not ANY else told[row.says[0]]
+    value = row.value if row.value is not ANY else given[row.says[0]]
     assert value is not None
     return row, value

@@ -92,8 +92,16 @@ def prepare(
     context = install_context(paths, progress, waits=True)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
-    told, draft = _figures_source(profile, build, paths), look_at_draft(profile, paths)
-    fitted = fit(profile, model, build, context.hardware(), draft=draft, held=_held(paths), told=told)
+    figures_source, draft = _figures_source(profile, build, paths), look_at_draft(profile, paths)
+    fitted = fit(
+        profile,
+        model,
+        build,
+        context.hardware(),
+        draft=draft,
+        held=_held(paths),
+        figures_source=figures_source,
+    )
     if fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
@@ -121,8 +129,16 @@ def preview(
         if context.elsewhere:
             fitted = fit(profile, model, build, context.hardware(), draft=draft)
         else:
-            told = _figures_source(profile, build, paths)
-            fitted = fit(profile, model, build, context.hardware(), draft=draft, held=_held(paths), told=told)
+            figures_source = _figures_source(profile, build, paths)
+            fitted = fit(
+                profile,
+                model,
+                build,
+                context.hardware(),
+                draft=draft,
+                held=_held(paths),
+                figures_source=figures_source,
+            )
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)

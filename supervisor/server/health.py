@@ -170,7 +170,7 @@ class Watcher:
     def _is_ours(self) -> bool:
         """Any process can answer 200 on a port; ready means that ours does."""
         if is_socket_path(self._plan.host) or self._plan.port == 0:
-            return True  # the ground was clear, and there is no port to own
+            return True  # the preflight passed, and there is no port to own
         return listens_on(self._child.identity.pid, self._plan.port) is not False
 
 

@@ -101,8 +101,8 @@ class Instance:
         self._figures_of = server.launch
         if not any("verbosity" in word for word in plan.argv):
             return  # by default the log says nothing of it
-        if told := measured(self.output.tail(LOADING_LINES)):
-            work = partial(FigureHistory(figures_file(self._paths)).keep, plan.figures, told)
+        if figures := measured(self.output.tail(LOADING_LINES)):
+            work = partial(FigureHistory(figures_file(self._paths)).keep, plan.figures, figures)
             self._writer.write("the engine's figures", work)
 
     def _record(self) -> Record:

@@ -52,29 +52,29 @@ def look(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     """
     running = target.running
     current = running.build if running else chosen_tag(target.engine, context)
-    news = UpdateCheck(channel_of(target.engine), current)
+    found = UpdateCheck(channel_of(target.engine), current)
     if reason := why_fixed(target.engine):
-        return replace(news, note=reason)
+        return replace(found, note=reason)
     release, passed, problem = _newest(target, context)
-    news = replace(news, note="; ".join(passed), problem=problem)
+    found = replace(found, note="; ".join(passed), problem=problem)
     if release is None:
-        return news
+        return found
     if is_newer(release.tag, current):
-        return replace(news, available=release.tag)
+        return replace(found, available=release.tag)
     if running and running.repository != REPOSITORY:  # it is replaced whatever its number is
         official = f"an official release, where {current or 'another build'} stands in"
-        return replace(news, available=release.tag, note="; ".join((*passed, official)))
-    return news
+        return replace(found, available=release.tag, note="; ".join((*passed, official)))
+    return found
 
 
-def record(news: UpdateCheck, paths: Paths) -> None:
+def record(found: UpdateCheck, paths: Paths) -> None:
     """Keep it for ``status``; raises SupervisorError where nothing may be written."""
-    stamped = replace(news, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    stamped = replace(found, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
     write_json(update_file(paths), asdict(stamped))
 
 
 def released(target: UpdateTarget, context: InstallContext) -> Released:
-    """Official releases, looked at for this subject."""
+    """Official releases, judged for this target."""
     wanted = WantedEngine(target.engine.flavour, None, target.wants_gpu)
     return Released(target.engine, LocalEngines(context, wanted))
 
@@ -85,7 +85,7 @@ def is_newer(tag: str, than: str | None) -> bool:
 
 
 def _newest(target: UpdateTarget, context: InstallContext) -> tuple[Release | None, tuple[str, ...], str]:
-    """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
+    """The release to go to, the newer ones that were passed over, with reasons, and if the list is old."""
     releases, channel = released(target, context), target.channel
     catalogue = context.catalogue(target.engine)
     if channel != DEFAULT:

@@ -42,7 +42,7 @@ class UpdateResult:
 @dataclass(frozen=True, slots=True)
 class Updater:
     """
-    Changes the engine of one subject.
+    Changes the engine of one target.
 
     Its methods raise ConfigError for options that the new build does not know, NetworkError,
     VerificationFailed and NoSuitableEngine before anything is stopped, and StartFailed after it.

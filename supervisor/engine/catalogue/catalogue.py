@@ -36,7 +36,7 @@ _SETTLED = timedelta(days=1)  # uploads take minutes; what an outage left out wa
 
 @dataclass(frozen=True, slots=True)
 class FoundRelease:
-    """``passed`` are the newer ones that were passed over, with why; ``note`` says if the news are old."""
+    """``passed`` are the newer ones that were passed over, with why; ``note`` says if the list is old."""
 
     release: Release
     passed: tuple[str, ...] = ()
@@ -206,9 +206,9 @@ class _Search:
         lines = [*self.passed[:_TOLD], *self.notes]
         if (more := len(self.passed) - _TOLD) > 0:
             lines.append(f"and {more} more")
-        told = "".join(f"\n  {line}" for line in lines) or " GitHub lists none."
+        shown = "".join(f"\n  {line}" for line in lines) or " GitHub lists none."
         return NoSuitableEngine(
-            f"No release of {REPOSITORY} will do:{told}",
+            f"No release of {REPOSITORY} will do:{shown}",
             hint="Use the build that comes pinned (unset engine.channel), or engine.source: build.",
         )
 

@@ -125,8 +125,8 @@ def check(reply: Page, *, has_token: bool) -> None:
 
 
 def broken(reply: Page) -> NetworkError:
-    told = f" ({message})" if (message := _message(reply.body)) else ""
-    return NetworkError(f"{shown(reply.url)} answered {reply.status}{told}.", hint=_OFFLINE)
+    because = f" ({message})" if (message := _message(reply.body)) else ""
+    return NetworkError(f"{shown(reply.url)} answered {reply.status}{because}.", hint=_OFFLINE)
 
 
 def _other(reply: Page, expected: str = "") -> NetworkError:

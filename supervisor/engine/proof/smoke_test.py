@@ -155,7 +155,7 @@ def _content(body: bytes) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """The leash ends it when its own stdin does; whatever is left then is killed."""
+    """`die_with_parent` ends it when stdin closes; what is left then is killed."""
     assert child.stdin is not None
     child.stdin.close()
     try:

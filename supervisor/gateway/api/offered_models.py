@@ -31,9 +31,9 @@ def models_document(
         entry["state"] = state if entry["profile"] == active else "unloaded"
     data, models = [], []
     for entry in entries:
-        told = upstream if entry["profile"] == active else None
-        data.append(_first(told, "data") | entry)
-        models.append(_first(told, "models") | _for_ui(entry))
+        theirs = upstream if entry["profile"] == active else None
+        data.append(_first(theirs, "data") | entry)
+        models.append(_first(theirs, "models") | _for_ui(entry))
     return {"object": "list", "data": data, "models": models}
 
 

@@ -63,7 +63,7 @@ class Host(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    """When ``deadline``, in the loop's seconds, has passed, the lobby calls `expire`."""
+    """When ``deadline``, in the loop's seconds, has passed, `Connections` calls `expire`."""
 
     def __init__(self, host: Host, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
         self._host, self._connections = host, connections
@@ -319,7 +319,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """The door closes: who is being answered has an exchange, which ends it."""
+        """The gateway closes.  A request under way has an exchange, which ends it."""
         if self._exchange is None and self._phase != "gone":
             self._transport.close()
 

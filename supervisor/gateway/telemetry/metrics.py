@@ -54,8 +54,8 @@ def render(figures: RequestFigures, server: ServerFigures, upstream: bytes | Non
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
 
     theirs = _upstream(upstream, server.profile)
-    told = _gauge("upstream_metrics_up", "Whether llama-server's own metrics stand below.", bool(theirs))
-    families: list[Metric] = [*_of_requests(figures), *_of_profiles(figures), *_of_server(server), told]
+    is_up = _gauge("upstream_metrics_up", "Whether llama-server's own metrics stand below.", bool(theirs))
+    families: list[Metric] = [*_of_requests(figures), *_of_profiles(figures), *_of_server(server), is_up]
     registry: Any = SimpleNamespace(collect=lambda: [*families, *theirs])  # as much as there has to be
     return generate_latest(registry)
 

@@ -45,12 +45,12 @@ def ask_all(
     for name, source in sources.items():
         threading.Thread(target=work, args=(name, source), daemon=True).start()
     late = f"did not answer within {timeout_seconds:g} s."
-    told = {name: GpuReport(notes=(f"{name} {late}",)) for name in sources}
+    reports = {name: GpuReport(notes=(f"{name} {late}",)) for name in sources}
     deadline = time.monotonic() + timeout_seconds
     for _ in sources:
         try:
             name, answer = answers.get(timeout=max(deadline - time.monotonic(), 0))
         except queue.Empty:
             break
-        told[name] = answer
-    return tuple(told.values())
+        reports[name] = answer
+    return tuple(reports.values())

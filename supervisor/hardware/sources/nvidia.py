@@ -31,9 +31,9 @@ _UNIFIED = re.compile(r"\b(GB10|Orin|Thor|Xavier|Tegra)\b")  # no memory of thei
 def smi_gpus(machine: Machine) -> GpuReport:
     """All NVIDIA GPUs, with the newest CUDA that the driver knows."""
     for program in PLACES:
-        told = _smi(machine, program)
-        if told is not None:
-            return told  # also where it failed: it asks the same library, which will say the same
+        report = _smi(machine, program)
+        if report is not None:
+            return report  # also where it failed: it asks the same library, which will say the same
     return _nvml(machine)
 
 
