@@ -48,7 +48,7 @@ def replacing(path: Path, *, mode: int | None = PRIVATE, durable: bool = False) 
     try:
         if mode is None:
             mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else PRIVATE
-        # Whoever may read the file may enter the folder that is made for it.
+        # All who may read the file may enter the folder that is made for it.
         path.parent.mkdir(mode=mode | 0o100 | (mode & 0o044) >> 2, parents=True, exist_ok=True)
         _sweep(path.parent)
         with os.fdopen(os.open(staged, _NEW, mode), "wb") as file:

@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nobody is told."""
+    """Shows nothing."""
 
     def step(self, text: str) -> None:
         pass
@@ -33,7 +33,7 @@ class Silent:
 
 @contextmanager
 def ticking(progress: Progress, text: str) -> Iterator[None]:
-    """Around work that says nothing itself: from its third second on ``progress`` hears ``text, 12 s``."""
+    """Around work without progress of its own: from its third second on ``progress`` gets ``text, 12 s``."""
     over = threading.Event()
     ticker = threading.Thread(target=_tick, args=(progress, text, over), daemon=True)
     ticker.start()

@@ -84,7 +84,7 @@ def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def show_default_profile(paths: Paths) -> Fit:
-    """The profile where none is named; it is said which.  Raises NotFound where there is none."""
+    """The default profile, after showing its name.  Raises NotFound if there is none."""
     from ..prepare.default_profile import default_profile  # noqa: PLC0415 - YAML and all the rest
 
     default = default_profile(paths)

@@ -134,7 +134,7 @@ def _looked(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
 
 
 def _taken(found: UpdateCheck, tag: str, updater: Updater) -> UpdateResult:
-    """Recorded, whatever comes of it."""
+    """Recorded, also if it fails."""
     try:
         result = updater.update(tag)
     except SupervisorError as error:

@@ -93,7 +93,7 @@ def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
 
 
 def _naming() -> tuple[str, ...]:
-    """Every hint says goss-supervisor; a line for a shell that does not find it so, as beside a clone."""
+    """Every hint says goss-supervisor; a line for a shell that does not find it, as with a clone."""
     from shutil import which  # noqa: PLC0415 - at a first start only
 
     if os.name == "nt" or which("goss-supervisor"):
@@ -118,7 +118,7 @@ def _lines(hardware: Hardware, expected: Estimate) -> list[str]:
 
 
 def machine_in_words(hardware: Hardware) -> str:
-    """``Ubuntu 24.04.3 LTS, AMD Ryzen 7 9700X, 62.1 GiB RAM, AMD Radeon RX 9070``; unknown is said."""
+    """``Ubuntu 24.04.3 LTS, AMD Ryzen 7 9700X, 62.1 GiB RAM, AMD Radeon RX 9070``; says what is unknown."""
     ram = "RAM unknown" if hardware.ram_bytes is None else f"{size(hardware.ram_bytes)} RAM"
     cpu = hardware.cpu.name or "CPU unknown"
     gpus = [gpu.name or f"a GPU of {gpu.vendor}" for gpu in hardware.gpus] or ["no GPU"]

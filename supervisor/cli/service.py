@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.25
 
 
 def scope_option(function: Function) -> Function:
-    """Adds ``scope``: "user", "system", or None where nothing is said."""
+    """Adds ``scope``: "user", "system", or None without an option."""
     about = "Of the whole system, from boot on; the default of root."
     system = click.option("--system", "scope", flag_value="system", help=about)
     user = click.option("--user", "scope", flag_value="user", help="Your own; the default, but for root.")
@@ -184,7 +184,7 @@ def report(
     done: Iterator[str], scope: ServiceScope, text: str, *, undo: bool = False, nothing: str = ""
 ) -> None:
     """
-    Carry out what a manager was asked for, and print each of its sentences at once.
+    Carry out a request to a manager, and print each of its sentences at once.
 
     ``undo``: after the first one, print how to take it all back.  ``nothing`` is printed where there is none.
     """

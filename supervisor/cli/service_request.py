@@ -24,7 +24,7 @@ _ENGINE = "llama-server"
 
 
 def scope_of(words: str | None) -> ServiceScope:
-    """Where nothing is said: root's services are the system's."""
+    """The default: root's services are the system's."""
     if words == "system" or (words is None and is_root()):
         return "system"
     return "user"
@@ -86,7 +86,7 @@ def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> S
     user, paths = user_of(scope, run_as), paths_of(home_of(scope))
     try:
         profile = _profile(named, paths)
-    except PermissionError as error:  # what a service of the system has is nobody else's to read
+    except PermissionError as error:  # only root may read a system service's files
         raise PermissionDenied(f"{error.filename} may not be read.", hint=_say_sudo()) from error
     _refuse_hidden_engine(profile)
     return request_of(scope, profile, user)
@@ -159,7 +159,7 @@ def stop_seconds(profile: Profile) -> float:
 
 
 def _refuse_hidden_engine(profile: Profile) -> None:
-    """Where PATH shall say which engine it is, that is the service manager's."""
+    """If PATH decides the engine, it is the service manager's PATH."""
     path = path_of_services(os.environ)
     if profile.engine.source != "system" or which(_ENGINE, path=path):
         return

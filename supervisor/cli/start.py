@@ -120,7 +120,7 @@ def start(
 def _named(name: str | None, profile: str | None) -> str | None:
     """`plan` and `switch` take it as their first word, so people say it to `start` as well."""
     if name is not None and profile not in {None, name}:
-        raise UsageError(f"Which one shall it be, {name} or {profile}?")
+        raise UsageError(f"Two profiles are named: {name} and {profile}.")
     return profile or name
 
 
@@ -272,7 +272,7 @@ def _final_message(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]
 
 def _last_words(paths: Paths) -> str:
     output = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
-    return f"The daemon ended before it had started anything: {(output or 'without a word').splitlines()[-1]}"
+    return f"The daemon ended before it had started anything: {(output or 'no output').splitlines()[-1]}"
 
 
 @contextmanager

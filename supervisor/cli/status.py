@@ -87,7 +87,7 @@ def _watch(paths: Paths, *, as_json: bool) -> int:
 
 def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     """No daemon: what its record says of the last one is still worth knowing."""
-    from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` shall be quick
+    from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` should be quick
 
     record = read_record(record_file(paths))
     failure = record.failure if record and record.state == "failed" else None

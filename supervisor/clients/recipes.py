@@ -16,7 +16,7 @@ _AGENT_TOKENS = 32_768
 
 
 def key_steps(endpoint: ClientEndpoint, how: str = "") -> tuple[str, ...]:
-    """Where the key is; ``how`` is what this client wants beside that."""
+    """Where the key is; ``how`` is what this client needs besides."""
     where = where_the_key_is(endpoint.key_env) if endpoint.key_env else ""
     return tuple(filter(None, (where, how))) if where else ()
 

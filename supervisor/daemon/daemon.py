@@ -40,7 +40,7 @@ class Daemon:
     Lives as long as its servers are wanted.
 
     Making one takes the locks of its servers: raises StartFailed as `Instance` does.  `run` is called once;
-    ``tell`` is told what the first start came to, and ``manager`` how it goes; ``looks`` says when to look
+    ``tell`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
     for newer engines.
     """
 
@@ -104,7 +104,7 @@ class Daemon:
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Beside everything else, until it is over or the daemon ends; one that breaks says so."""
+        """In the background, until it is over or the daemon ends; one that fails logs it."""
         task = asyncio.get_running_loop().create_task(_guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -179,7 +179,7 @@ class Daemon:
     # --- what others see
 
     def _on_change(self) -> None:
-        """A server changed.  Every one is looked at: what is said here is about all of them."""
+        """A server changed.  The status sent here is about all of them."""
         self._announce()
         self._notifier.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
         for instance in self._fleet:
@@ -194,7 +194,7 @@ class Daemon:
             log.info("%s", line)
             self._announced = line
             if server.state is State.BACKOFF:
-                self._tell({"step": line})  # who waits for the start hears that it has not gone well
+                self._tell({"step": line})  # the waiting CLI learns that it has not gone well
 
     def _line(self, why: str) -> str:
         plan, state = self.first.server.plan, self.first.server.state
@@ -218,7 +218,7 @@ class Daemon:
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:
-    """A bug in what is done beside the servers ends none of them, and is not silent."""
+    """A bug in a background task ends no server, and is logged."""
     try:
         await work
     except Exception:

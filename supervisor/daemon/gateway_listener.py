@@ -35,7 +35,7 @@ _COMES = SERVING | {State.PREPARING, State.STARTING}
 
 class GatewayListener:
     """
-    ``begin`` runs a task beside the others; ``switch`` runs another profile for a request.  ``listen`` is
+    ``begin`` runs a task in the background; ``switch`` runs another profile for a request.  ``listen`` is
     where clients come in, or would if a plan behind the gateway ran; None before the first.
     """
 

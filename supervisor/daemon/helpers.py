@@ -48,7 +48,7 @@ class Helper:
             with tempfile.TemporaryFile() as out:
                 ended = await self._end_of([*program, *self.words, *more], out)
                 return _last_object(out) or {"error": f"{_name(self.words)} ended with {ended}.", "hint": ""}
-        except OSError as error:  # a full disk too: whoever waits for the end must hear of one
+        except OSError as error:  # a full disk too: the caller must get an answer
             return {"error": f"{_name(self.words)} cannot be run: {error.strerror}.", "hint": ""}
 
     async def _end_of(self, words: Sequence[str], out: IO[bytes]) -> int:
@@ -132,7 +132,7 @@ def _name(words: Sequence[str]) -> str:
 
 
 def _last_object(out: IO[bytes]) -> Answer | None:
-    """An outcome counts, whatever is said after it."""
+    """An outcome counts, even if more follows it."""
     out.seek(0)
     found: list[Answer] = []
     for line in out.read(_MOST_BYTES).splitlines():

@@ -67,7 +67,7 @@ class ServiceNotifier:
         if self._phase is _Phase.STARTING:
             self._begin(_Phase.UP, {"READY": "1"})
             if self._ready_fd is not None:
-                with suppress(OSError):  # whoever waited has gone
+                with suppress(OSError):  # the reader has gone
                     os.write(self._ready_fd, b"\n")
                 with suppress(OSError):
                     os.close(self._ready_fd)
@@ -126,7 +126,7 @@ class ServiceNotifier:
         self._say(message)
 
     def _say(self, message: dict[str, str]) -> None:
-        """What was not taken is said again with the next message, the last of each key."""
+        """What was not sent goes with the next message, the last value of each key."""
         if self._notify is None or not (message or self._owed):
             return
         whole = {key: value for key, value in self._owed.items() if key not in message} | message
@@ -138,11 +138,11 @@ _OF_THE_MOMENT = frozenset({"WATCHDOG", "EXTEND_TIMEOUT_USEC"})
 
 
 def notifier_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> ServiceNotifier:
-    """The one that this environment tells of; it tells nobody else of it afterwards."""
+    """The notifier of this environment, whose variables are removed so that no child gets them."""
     notify, watchdog_seconds = notify_in(environ), watchdog_seconds_in(environ, os.getpid())
     forget_variables(environ)
     if ready_fd is not None:
-        os.set_inheritable(ready_fd, False)  # nobody else shall hold it open
+        os.set_inheritable(ready_fd, False)  # no child may hold it open
     return ServiceNotifier(notify, watchdog_seconds, ready_fd)
 
 
@@ -199,7 +199,7 @@ def watchdog_seconds_in(environ: Mapping[str, str], pid: int) -> float | None:
 
 
 def forget_variables(environ: MutableMapping[str, str]) -> None:
-    """What we start is not the manager's to hear."""
+    """Our children must not notify the manager."""
     for name in _VARIABLES:
         environ.pop(name, None)
 
@@ -212,7 +212,7 @@ PREPARATION_SECONDS = 120.0  # longer than any work of ours is silent
 
 
 class NotifyProgress:
-    """A `Progress` that passes on what it hears, and asks for time meanwhile; with ``alone`` it tells why."""
+    """A `Progress` that passes it on and asks for time meanwhile; with ``alone`` it sends the step too."""
 
     def __init__(
         self,

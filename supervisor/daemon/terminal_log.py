@@ -42,7 +42,7 @@ class Terminal:
         if self.is_journal:
             line = with_priority(line, priority)
         data = line.encode(errors="replace")[: LONGEST - 1] + b"\n"
-        with suppress(OSError):  # whoever looked has gone
+        with suppress(OSError):  # the reader has gone
             if self._takes_more():
                 os.write(self._descriptor, data)
 

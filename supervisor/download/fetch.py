@@ -196,7 +196,7 @@ class Transfer:
 
     def _wait(self, failure: Unreachable, failures: int, *, contact: bool) -> None:
         """Until the next try.  Raises NetworkError where there is none."""
-        # A host that never answered is asked twice: who is offline shall not wait for what does not come.
+        # A host that never answered is asked twice only, so that an offline user does not wait.
         pauses = self.retry.pauses_seconds if contact else self.retry.pauses_seconds[:1]
         too_long = failure.wait_seconds > self.retry.longest_pause_seconds
         if failure.final or failures > len(pauses) or too_long:

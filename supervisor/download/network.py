@@ -77,7 +77,7 @@ def get(
 
     ``timeout``: seconds to connect, and seconds without a byte.  Nothing is asked for compressed unless
     ``headers`` do.  ``token`` goes to the host of ``url`` alone, and no other credentials are sent, whatever
-    stands in the URL or in ~/.netrc.
+    is in the URL or in ~/.netrc.
     Raises Unreachable, and NetworkError for a redirect that leads nowhere or out of https.
     """
     import requests  # noqa: PLC0415 - it takes 60 ms, and most starts ask nobody

@@ -78,7 +78,7 @@ def find(engine: Engine, *, wants_gpu: bool, context: InstallContext) -> Build:
 
 
 def _automatic(engine: Engine, local: LocalEngines) -> Build:
-    """Each step that is taken because another failed is said, in one line."""
+    """Each fallback is reported in one line."""
     try:
         return Released(engine, local).acquire()
     except SupervisorError as error:

@@ -37,7 +37,7 @@ _FOR_BLACKWELL = (12, 8)
 
 @dataclass(frozen=True, slots=True)
 class FlavourJudgement:
-    """What is said of one flavour on one computer; ``order`` is within its family, less is better."""
+    """The judgement on one flavour on one computer; ``order`` is within its family, less is better."""
 
     reason: str
     refused: bool = False

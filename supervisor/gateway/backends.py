@@ -11,7 +11,7 @@ from ..server.probe_target import ProbeTarget
 
 
 class Backend(Protocol):
-    """Read at any time; whoever owns it calls `Gateway.changed` after each change."""
+    """Read at any time; its owner calls `Gateway.changed` after each change."""
 
     @property
     def name(self) -> str: ...

@@ -91,7 +91,7 @@ class Endpoints:
         return self.why_down() if self._server.state is State.FAILED else _LOADING
 
     def _ready(self) -> PlainAnswer:
-        """A sleeping server counts: it answers whoever asks it."""
+        """A sleeping server counts: a request wakes it."""
         state = self._server.state
         is_ready = self._server.is_serving or state is State.SLEEPING
         return _page({"state": state.value, "why": self._server.why}, 200 if is_ready else 503)

@@ -236,7 +236,7 @@ class Exchange:
         self._delivery.fail(trouble)
 
     def client_left(self) -> None:
-        """Nobody waits for the answer any more: llama-server is told at once."""
+        """The client has gone, so llama-server is cancelled at once."""
         self.result = "cancelled"
         self._happened(ExchangeEvent.LEFT)
 

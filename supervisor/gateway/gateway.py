@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 1.0  # for the last bytes to go out
-ANNOUNCE_AFTER_SECONDS = 2.0  # before a stream that waits is told so
+ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
 _PHASES: dict[State, ServerPhase] = {
     State.READY: "serving",
     State.DEGRADED: "serving",
@@ -95,7 +95,7 @@ class Gateway:
         return ClientConnection(self, self._connections, self._loop)
 
     def begin_to_end(self) -> None:
-        """The daemon is being stopped: nobody is let in any more, and who waits is told."""
+        """The daemon is being stopped: accept no new requests, and refuse those that wait."""
         self._is_ending = True
         self.close()
         self.changed()
@@ -206,7 +206,7 @@ class Gateway:
         return Exchange(self, client, context, wish, ticket)
 
     def _profile_for(self, profile: str | None) -> str:
-        """Without switching on request, whoever asks for another profile gets the active one."""
+        """Without switching on request, requests for another profile get the active one."""
         return profile if profile and self.settings.switch_on_request else ""
 
     async def _answer_ourselves(self, client: ClientConnection, head: Head, context: RequestContext) -> None:

@@ -139,7 +139,7 @@ class Scheduler:
 
     def switched(self, profile: str, why: str, now: float) -> list[Action]:
         """
-        The switch that is out has ended.  ``why`` is "" where it came about; else those who wait are told it.
+        The switch that is out has ended.  ``why`` is "" if it succeeded; else it refuses those who wait.
 
         Changes nothing where it is known already what came of it: the server had that profile since.
         """

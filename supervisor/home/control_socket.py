@@ -90,7 +90,7 @@ else:
         """A socket's path has little room; a home that lies too deep gets one in the temporary folder."""
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
-        import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` shall be quick
+        import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` should be quick
         import tempfile  # noqa: PLC0415
 
         folder = Path(tempfile.gettempdir()) / f"goss-supervisor-{os.getuid()}"

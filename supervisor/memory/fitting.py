@@ -137,7 +137,7 @@ def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
 
 
 def _wanted(profile: Profile, model: Model) -> WantedPlacement:
-    """A context that is said is kept, unless ``fit-ctx`` allows less; one that is not is the model's own."""
+    """A given context is kept, unless ``fit-ctx`` allows less; otherwise it is the model's own."""
     said = _tokens(profile.server.get("ctx-size"))
     least = _tokens(profile.server.get("fit-ctx"))
     wanted = said or model.context_length or LEAST_CONTEXT_TOKENS
@@ -176,7 +176,7 @@ _OWN = {
     "cache-type-v": "spec-draft-type-v",
 }
 _FOLLOWING = {"device": "spec-draft-device"}
-DRAFTED = (MODEL, "spec-type")  # what a draft that is counted is said with
+DRAFTED = (MODEL, "spec-type")  # the options of a draft that is counted
 
 
 def draft_options(options: Mapping[str, OptionValue]) -> Mapping[str, OptionValue]:

@@ -171,7 +171,7 @@ def _read_values(cursor: Cursor, count: int) -> dict[str, HeaderValue]:
     for _ in range(count):
         key = cursor.name(_MOST_KEY_BYTES)
         if not key or key in values:
-            raise BrokenHeader(f"a damaged GGUF: the key {key[:64]!r} is empty or stands in it twice")
+            raise BrokenHeader(f"a damaged GGUF: the key {key[:64]!r} is empty or a duplicate")
         (kind,) = cursor.unpack(_KIND)
         start = cursor.at
         value = _value(cursor, kind, keep=kept_bytes < _MOST_KEPT_BYTES)
@@ -224,7 +224,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInf
     for _ in range(count):
         tensor = _tensor(cursor)
         if tensor.name in tensors:
-            raise BrokenHeader(f"a damaged GGUF: the tensor {tensor.name!r} stands in it twice")
+            raise BrokenHeader(f"a damaged GGUF: the tensor {tensor.name!r} is a duplicate")
         if due not in {None, tensor.offset}:
             raise BrokenHeader(
                 f"a damaged GGUF: the tensor {tensor.name!r} lies at {tensor.offset}, where {due} is due"

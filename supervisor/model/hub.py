@@ -193,7 +193,7 @@ def _token(environ: Mapping[str, str]) -> str:
     try:
         return demand_token(str(file), file.read_text("utf-8").strip(), _TOKEN_HINT)
     except (OSError, UnicodeDecodeError):
-        return ""  # nobody logged in; who needed to is told by the hub
+        return ""  # not logged in; the hub says so if that is needed
 
 
 def _message(headers: Mapping[str, str]) -> str:

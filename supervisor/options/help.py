@@ -36,7 +36,7 @@ class HelpOption:
     """
     One row of ``--help``.
 
-    ``allowed`` is exhaustive where it is not empty; ``words`` are accepted beside a number.
+    ``allowed`` is exhaustive where it is not empty; ``words`` are accepted as well as a number.
     ``many`` says how several values are given.
     """
 

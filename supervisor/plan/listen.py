@@ -194,7 +194,7 @@ def connect_address(host: str) -> str:
 
 
 def url_host(host: str) -> str:
-    """As it stands in a URL."""
+    """As in a URL."""
     address = first_host(host)
     address = _ANY.get(address, address)
     return f"[{address}]" if ":" in address else address

@@ -81,7 +81,7 @@ def prepare(
 
     ``refuse`` may raise before any of that.  ``tag`` is a release of llama.cpp to take in place of the
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
-    and a SupervisorError for whatever else stands in the way; nothing that runs was touched by then.
+    and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     if refuse:
@@ -330,7 +330,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
 
 
 def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedDownload:
-    """Its size stands in the list of the release that it is of."""
+    """Its size is in the asset list of its release."""
     if build.source != _NONE_AT_HAND:
         known = build.repository != _UNKNOWN
         return PlannedDownload(

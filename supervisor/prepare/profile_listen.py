@@ -29,7 +29,7 @@ def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Lis
 
 
 def inside_of(build: Build, paths: Paths) -> str:
-    """The socket that the build shall listen on, or "" where it has to be a loopback port."""
+    """The socket for the build to listen on, or "" if it must be a loopback port."""
     if sys.platform != "win32" and _takes_sockets(build):
         from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
 

@@ -44,14 +44,14 @@ def _free_name(name: str, store: ProfileStore) -> str:
 
 
 def create(name: str, text: str, store: ProfileStore) -> Path:
-    """A profile of the user's, with the schema beside it that its first line names."""
+    """A profile of the user's, with the schema that its first line names next to it."""
     path = store.create(name, text)
     _lay_schema(store)
     return path
 
 
 def _lay_schema(store: ProfileStore) -> None:
-    """Beside the profiles, where their first line says that it is."""
+    """Next to the profiles, where their first line says that it is."""
     path, text = store.user_dir / FILE_NAME, schema_text()
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_atomically(path, text)

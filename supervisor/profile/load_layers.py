@@ -28,7 +28,7 @@ from .yaml_nodes import (
 
 
 def load_file(path: Path, name: str) -> Layer:
-    """Raises where the file cannot be read at all; whatever it says wrong stands in ``problems``."""
+    """Raises where the file cannot be read at all; every mistake in it is in ``problems``."""
     return load(read_bytes(path), name, str(path))
 
 

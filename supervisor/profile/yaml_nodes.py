@@ -139,7 +139,7 @@ def _decode(data: bytes) -> str:
         raise Broken(problem, where) from None
     if found := _UNPRINTABLE.search(text):
         where = _end(text[: found.start()])
-        raise Broken(f"the control character U+{ord(found[0]):04X} may not stand in YAML", where)
+        raise Broken(f"the control character U+{ord(found[0]):04X} is not allowed in YAML", where)
     return text
 
 
@@ -160,7 +160,7 @@ def _reworded(error: yaml.MarkedYAMLError, text: str) -> Broken:
     line = lines[mark.line - 1] if mark.line <= len(lines) else ""
     if "\t" in line[: mark.column] and not line[: line.index("\t")].strip():
         where = Mark(mark.line, line.index("\t") + 1)
-        return Broken("a tab stands in the indentation; YAML wants spaces", where)
+        return Broken("a tab in the indentation; YAML wants spaces", where)
     if "unknown escape character" in problem:
         problem += "; write Windows paths without quotes or in single quotes"
     elif problem.startswith("mapping values are not allowed"):

@@ -78,7 +78,7 @@ class Watch:
 
 log = logging.getLogger(__name__)
 
-FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once, and nobody shall wait for our clock
+FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once and should not wait for our clock
 SLOWEST_START_PROBE_SECONDS = 0.5
 
 

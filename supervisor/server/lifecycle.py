@@ -122,7 +122,7 @@ class Lifecycle:
             self._decide(asked, self._standing())
 
     def _take_over(self, asked: LifecycleRequest) -> None:
-        """Whoever asked for the same shares its outcome; whoever asked for something else is told."""
+        """Requests for the same share its outcome; requests for something else are superseded."""
         replaces_all = isinstance(asked, Start | Reload)
         for earlier in self._open:
             if replaces_all or type(earlier) is not type(asked):

@@ -24,7 +24,7 @@ from .diagnosis import Diagnosis
 
 class State(StrEnum):
     STOPPED = "stopped"
-    PREPARING = "preparing"  # checking the ground: binary, model, port
+    PREPARING = "preparing"  # preflight: binary, model, port
     STARTING = "starting"  # spawned, not ready
     READY = "ready"
     DEGRADED = "degraded"  # serves, but not as the profile asks
@@ -76,7 +76,7 @@ class Do(StrEnum):
     ARM_BACKOFF = "arm backoff"
     ARM_STABLE = "arm stable"
     CALM = "calm"  # it has been ready for long enough: the backoff starts anew
-    SETTLE = "settle"  # tell those who wait for the outcome of their request
+    SETTLE = "settle"  # give waiting callers the outcome of their request
 
 
 _AGAIN = (State.PREPARING, (Do.CHECK_LAUNCH,))
@@ -146,7 +146,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
         **_GONE,
         **_leaving(State.KILLING),
         Event.TIMER: _SHOOT,
-        Event.LAST_TIMER: (State.KILLING, (Do.SETTLE, Do.KILL, Do.ARM_GONE)),  # nothing runs beside it
+        Event.LAST_TIMER: (State.KILLING, (Do.SETTLE, Do.KILL, Do.ARM_GONE)),  # nothing runs next to it
     },
 }
 

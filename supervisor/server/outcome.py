@@ -16,7 +16,7 @@ OutcomeResult = Literal[
 
 @dataclass(frozen=True, slots=True)
 class LifecycleCommand:
-    """What the shell shall do, for which launch; ``seconds`` and ``serial`` belong to ARM commands."""
+    """What the shell must do, for which launch; ``seconds`` and ``serial`` belong to ARM commands."""
 
     do: Do
     launch: int

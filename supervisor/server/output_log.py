@@ -55,7 +55,7 @@ class OutputLog:
 
     def begin_run(self, secrets: Iterable[str] = ()) -> None:
         """
-        A new launch: the log of the one before is kept beside it, and its lines leave the short memory.
+        A new launch: the previous log is kept next to it, and its lines leave the short memory.
         `secrets` reach neither the file nor anybody who listens.
         """
         self.end_run()

@@ -95,7 +95,7 @@ async def _connect(target: ProbeTarget) -> tuple[asyncio.StreamReader, asyncio.S
 
 
 def _tls_context() -> ssl.SSLContext:
-    """Unverified: whether it is our own child is told by who holds the port, not by a certificate."""
+    """Unverified: the owner of the port proves that it is our child, not a certificate."""
     import ssl  # noqa: PLC0415 - few servers speak TLS, and the daemon is small
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -269,7 +269,7 @@ class Server:
         try:
             await self._wait_for_memory(plan)
             problem = await self._looked_at(plan)
-        except Exception:  # nobody else would tell the lifecycle
+        except Exception:  # the lifecycle would never know
             log.exception("a check before a launch broke")
             problem = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
@@ -283,7 +283,7 @@ class Server:
             await self.memory.released(plan, child_environment(self._environ, plan, self._private_config))
 
     async def _looked_at(self, plan: LaunchPlan) -> Diagnosis | None:
-        """Beside the loop: the model may lie on a network mount that hangs, which is said then."""
+        """Outside the loop: the model may be on a network mount that hangs, which the status then shows."""
         looking = asyncio.ensure_future(beside_the_loop(partial(check_launch, plan)))
         _, slow = await asyncio.wait({looking}, timeout=SLOW_CHECK_SECONDS)
         if slow:
@@ -315,7 +315,7 @@ class Server:
             is_dead=partial(self._give_up, launch),
         )
         self.memory.begin(child.identity.pid)
-        self._on_change()  # the pid is known now: whoever reads the record can find the child
+        self._on_change()  # the pid is known now, so readers of the record can find the child
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
 
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:

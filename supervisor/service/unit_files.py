@@ -92,7 +92,7 @@ def _denied(path: Path) -> PermissionDenied:
 
 MarkOrigin = Literal["ours", "changed", "foreign"]
 
-PLACE = "@MARK@"  # stands in a rendered text, in a comment, where the mark belongs; exactly once
+PLACE = "@MARK@"  # exactly once in a rendered text, in a comment: the place of the mark
 _WORDS = "Made by `goss-supervisor service install`, sha256"
 _MARK = re.compile(re.escape(_WORDS) + r" ([0-9a-f]{64})")
 

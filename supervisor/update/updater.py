@@ -157,7 +157,7 @@ class Updater:
         return tags[0], tags[1]
 
     def _choose(self, tag: str) -> None:
-        """What was in use without having been chosen is written down too: a rollback shall find it."""
+        """A build in use that was never chosen is recorded too, so that a rollback finds it."""
         channel, chosen = self.target.channel, self.context.chosen
         running = self.target.running
         is_release = running is not None and running.repository == REPOSITORY

@@ -99,7 +99,7 @@ def test_an_engine_that_does_not_run_says_so_in_the_words_of_the_system(binary: 
         ),
         (
             "load_backend: loaded CPU backend from /x/libggml-cpu.so",
-            "it sees no CUDA device: there is no library ggml-cuda beside it, and it says nothing",
+            "it sees no CUDA device: there is no library ggml-cuda next to it, and it printed nothing",
         ),
     ],
 )

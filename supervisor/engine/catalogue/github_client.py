@@ -45,7 +45,7 @@ class GitHubAnswer:
 @dataclass(frozen=True, slots=True)
 class GitHubClient:
     """
-    Asks, tries once more where that may help, and keeps what it was told.
+    Asks, tries once more where that may help, and keeps the answers.
 
     What is kept is asked for again with its ETag; where the network fails or the limit is reached it is
     used as it is, with a note.  Raises NotFound and NetworkError.

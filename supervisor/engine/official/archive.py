@@ -102,7 +102,7 @@ class _Unpacking:
             path.hardlink_to(self._earlier_file(member))
 
     def _check_bounds(self, member: Member) -> None:
-        """Before it is written: what a member holds is never more than it told."""
+        """Before it is written: a member never holds more than it declares."""
         self.count += 1
         self.declared_bytes += member.size_bytes
         if self.count > MOST_MEMBERS:
@@ -214,7 +214,7 @@ class Member:
 
 
 def members(file: IO[bytes], archive: str) -> Iterator[Member]:
-    """The kind of archive is told by its first bytes.  Raises VerificationFailed; ``archive`` is its name."""
+    """The first bytes tell the kind of archive.  Raises VerificationFailed; ``archive`` is its name."""
     start = file.read(4)
     file.seek(0)
     if start in {b"PK\x03\x04", b"PK\x05\x06"}:

@@ -169,10 +169,10 @@ def at_hand(companion: Asset, downloads: Path) -> bool:
 
 
 def place(
-    companion: Asset, beside: Path, downloads: Path, progress: Progress, *, proxy: str | None = None
+    companion: Asset, target: Path, downloads: Path, progress: Progress, *, proxy: str | None = None
 ) -> None:
     """
-    Put the libraries of ``companion`` into the folder ``beside``, downloaded first if they never were.
+    Put the libraries of ``companion`` into the folder ``target``, downloaded first if they never were.
 
     Raises what ``fetch`` and ``unpack`` raise, and SupervisorError where nothing can be written.
     """
@@ -182,9 +182,9 @@ def place(
             _get(companion, kept, progress, proxy)
         try:
             for library in _libraries(kept):
-                _link(library, beside / library.name)
+                _link(library, target / library.name)
         except OSError as error:
-            raise cannot_write(beside, error) from error
+            raise cannot_write(target, error) from error
 
 
 def prune(downloads: Path) -> None:

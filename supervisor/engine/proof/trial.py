@@ -132,7 +132,7 @@ def _of_library(binary: Path, of: str) -> str:
     name = f"ggml-{'hip' if of == 'rocm' else of}"  # as ggml/src names it
     library = _beside(binary, name)
     if library is None:
-        return f"there is no library {name} beside it, and it says nothing"
+        return f"there is no library {name} next to it, and it printed nothing"
     outcome = _ask([sys.executable, "-I", "-c", _LOAD, str(library)])
     if outcome.returncode == 0:
         return f"{library.name} loads, but its driver shows it none, or this user may not open it"

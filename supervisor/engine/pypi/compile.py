@@ -160,7 +160,7 @@ def parse_progress(line: str) -> tuple[float | None, str]:
 
 
 def _unpack(fetched: Path, target: Path) -> None:
-    """Unpacked beside the target and then renamed: an interruption leaves no half of a source."""
+    """Unpacked next to the target and then renamed: an interruption leaves no half a source."""
     import tarfile  # noqa: PLC0415 - every start comes by, few compile
 
     archives = sorted(fetched.glob("*.tar.gz"))

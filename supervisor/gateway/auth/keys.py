@@ -194,7 +194,7 @@ class Keyring:
         self._looked = now
         stamp = self._stamp_of_file()
         if stamp != self._stamp:
-            self._stamp = stamp  # also of a broken file: it is told once
+            self._stamp = stamp  # also of a broken file, so it is reported once
             self._read()
 
     def _stamp_of_file(self) -> tuple[int, ...]:

@@ -248,7 +248,7 @@ class ConnectionPool:
         return None
 
     def connect(self, taker: Taker) -> Upstream:
-        """A new connection, which is not there yet: its taker is told."""
+        """Open a new connection; its taker is called when it is there."""
         return Upstream(self, self._target, taker)
 
     def keep(self, upstream: Upstream) -> bool:

@@ -106,7 +106,7 @@ class WindowsChild(asyncio.SubprocessProtocol):
 
 
 class _JobObject:
-    """A job object: whoever is in it dies with its last handle, so also when this process dies."""
+    """A job object: its processes die with its last handle, so also when this process dies."""
 
     def __init__(self) -> None:
         self._kernel = ctypes.WinDLL("kernel32", use_last_error=True)
