@@ -132,7 +132,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
     State.DRAINING: {
         **_WENT,
         **_leaving(State.DRAINING),
-        Event.STOP: (State.DRAINING, (Do.ARM_DRAIN,)),  # less patient than a switch, and never longer
+        Event.STOP: (State.DRAINING, (Do.ARM_DRAIN,)),  # shorter than for a switch
         Event.DRAINED: _LET_GO,
         Event.TIMER: _LET_GO,
         Event.GIVEN_UP_ON: _LET_GO,
@@ -165,7 +165,7 @@ class IllegalEvent(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run this plan, in place of whatever runs: start, restart and switch."""
+    """Run this plan instead of the current one: start, restart and switch."""
 
     plan: LaunchPlan
     id: int = 0
@@ -173,7 +173,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The same, but what would launch the very same process only takes over its policies."""
+    """The same, but a plan for the same process only replaces its policies."""
 
     plan: LaunchPlan
     id: int = 0
@@ -187,7 +187,7 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class RestAsked:
-    """Have this plan, and run it once somebody wants it."""
+    """Keep this plan, and run it at the first request for it."""
 
     plan: LaunchPlan
     id: int = 0
@@ -195,14 +195,14 @@ class RestAsked:
 
 @dataclass(frozen=True, slots=True)
 class SleepAsked:
-    """Nobody wants it for now: give its memory back."""
+    """Not needed for now: give its memory back."""
 
     id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WakeAsked:
-    """Somebody wants it: if it sleeps, run it."""
+    """A request needs it: if it sleeps, run it."""
 
     id: int = 0
 
@@ -223,7 +223,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Unresponsive:
-    """Loading without progress, or hanging: it has to go."""
+    """It loads without progress, or hangs: it must be killed."""
 
     launch: int
     diagnosis: Diagnosis

@@ -1,4 +1,4 @@
-"""The parts of an installation: the lock, the record, the workshop and its pip."""
+"""The parts of an installation: the lock, the record, the venv and its pip."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_an_embedded_engine_that_is_there_is_not_installed_again(tmp_path: Path)
 
 
 def shop(tmp_path: Path, pip: str) -> Venv:
-    """A workshop whose Python is a script that says what pip would."""
+    """A venv whose Python is a script that says what pip would."""
     venv = Venv(tmp_path / "venv", tmp_path / "install.log")
     script(venv.python, pip)
     return venv

@@ -1,4 +1,4 @@
-"""Whether a web page may read an answer is the door's to say, whatever llama-server says of it."""
+"""Whether a web page may read an answer is the gateway's to say, not llama-server's."""
 
 from __future__ import annotations
 
