@@ -2,7 +2,7 @@
 The program's entry: ``goss-supervisor`` and ``python -m supervisor``.
 
 The distribution ``supervisor`` (supervisord) installs into a folder of the same name: each overwrites the
-other's ``__init__.py`` or removes it with itself.  This file is only ours, so the check stands here.
+other's ``__init__.py`` or removes it with itself.  Only we have this file, so the check is here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Our frozen dataclasses from JSON that others wrote: every mistake is named by its key."""
+"""Decodes JSON from elsewhere into our frozen dataclasses; every error names its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room on a disk: asked for before work begins, and what is said where it ran out in the middle."""
+"""Free disk space: checked before work begins, and the error message when it runs out anyway."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-Every error a user can meet, and the exit code that it ends the program with.
+Every error that a user can meet, and its exit code.
 
 SupervisorError                 1   any other failure
-├── NotAnswering                1   a daemon holds the lock, and says nothing
+├── NotAnswering                1   a daemon holds the lock but does not answer
 ├── UsageError                  2   the command line of goss-supervisor itself
 ├── NotRunning                  3   no daemon answers
 ├── AlreadyRunning              4   another daemon holds the lock

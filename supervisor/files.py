@@ -1,8 +1,8 @@
 """
 Small files on disk: one way to replace a file, and one to keep JSON that several processes change.
 
-New content is written next to the file, under a name that nobody else uses, and then renamed.  Readers see
-the old content or the new one, and a writer that fails or is killed leaves the old one.
+New content is written next to the file under a unique name and then renamed.  Readers see the old content or
+the new one; a writer that fails or is killed leaves the old one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def replacing(path: Path, *, mode: int | None = PRIVATE, durable: bool = False) 
     try:
         if mode is None:
             mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else PRIVATE
-        # Whoever may read the file may enter the folder that is made for it.
+        # All who may read the file may enter the folder that is made for it.
         path.parent.mkdir(mode=mode | 0o100 | (mode & 0o044) >> 2, parents=True, exist_ok=True)
         _sweep(path.parent)
         with os.fdopen(os.open(staged, _NEW, mode), "wb") as file:

@@ -1,8 +1,8 @@
 """
-Locks on files, held by open descriptors: they end with their holder, however it ends.
+File locks held by open descriptors: they end with their holder.
 
 On POSIX a child that inherits the descriptor (flock(2)) holds the lock as well.  So a daemon that finds the
-generation lock held knows that the server of a former daemon still lives, and trusts no pid for it.
+generation lock held knows that a former daemon's server still runs, without trusting a pid.
 """
 
 from __future__ import annotations

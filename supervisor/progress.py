@@ -1,4 +1,4 @@
-"""How long work tells people that it goes on; what it looks like is the CLI's business."""
+"""How long-running work reports its progress; the CLI decides how to show it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Nobody is told."""
+    """Shows nothing."""
 
     def step(self, text: str) -> None:
         pass
@@ -33,7 +33,7 @@ class Silent:
 
 @contextmanager
 def ticking(progress: Progress, text: str) -> Iterator[None]:
-    """Around work that says nothing itself: from its third second on ``progress`` hears ``text, 12 s``."""
+    """Around work without progress of its own: from its third second on ``progress`` gets ``text, 12 s``."""
     over = threading.Event()
     ticker = threading.Thread(target=_tick, args=(progress, text, over), daemon=True)
     ticker.start()

@@ -16,7 +16,7 @@ from pathlib import Path
 from supervisor.engine.choose import acquire
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
-from supervisor.prepare.prepare import means_of
+from supervisor.prepare.prepare import install_context
 from supervisor.profile.definition import Engine, ValueSource
 
 NEWS_SECONDS = 10.0
@@ -55,8 +55,8 @@ def main(folder: Path) -> int:
     status = 0
     for source, variable in WANTED:
         try:
-            means = means_of(Paths.under(folder), Lines())
-            build = acquire(Engine(source=source), wants_gpu=False, means=means)
+            context = install_context(Paths.under(folder), Lines())
+            build = acquire(Engine(source=source), wants_gpu=False, context=context)
         except SupervisorError as error:
             say(f"no engine of source {source}: {error} {error.hint}".rstrip())
             status = 1

@@ -75,9 +75,9 @@ def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[StreamedAnswe
     """Of one chat completion.  Raises NetworkError, also for a stream that ends before its answer does."""
     import requests  # noqa: PLC0415 - the only command that needs it
 
-    session, patience = _session(url, key), (CONNECT_SECONDS, None)
+    session, timeout = _session(url, key), (CONNECT_SECONDS, None)
     try:
-        with session.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=patience) as response:
+        with session.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=timeout) as response:
             if not response.ok:
                 raise NetworkError(f"The server answered {response.status_code}: {response.text.strip()}")
             yield from _events(response.iter_lines())

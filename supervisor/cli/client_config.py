@@ -54,8 +54,8 @@ def client_config(client: str | None, profile: str | None, key_env: str | None, 
     if target.is_everywhere:
         recipe = replace(recipe, steps=(*recipe.steps, _note(target)))
     if as_json:
-        told = {name: getattr(target, name) for name in ("url", "model", "key_env", "context_tokens")}
-        echo_json(client=found.name, **told, **asdict(recipe))
+        fields = {name: getattr(target, name) for name in ("url", "model", "key_env", "context_tokens")}
+        echo_json(client=found.name, **fields, **asdict(recipe))
     else:
         _show(recipe)
 

@@ -55,10 +55,10 @@ hardware_option = click.option(
     help="Another computer than this one: a file that detect --json wrote.",
 )
 force_option = click.option("--force", is_flag=True, help="For once without guardrails: whatever the memory.")
-USUAL = "Which profile; without it the last one used, else the one that fits this machine best."
+DEFAULT_PROFILE = "Which profile; without it the last one used, else the one that fits this machine best."
 
 
-def profile_option(text: str = USUAL) -> Callable[[Function], Function]:
+def profile_option(text: str = DEFAULT_PROFILE) -> Callable[[Function], Function]:
     return click.option("--profile", "-p", metavar="NAME", shell_complete=complete_profiles, help=text)
 
 
@@ -83,10 +83,10 @@ def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
     return parsed
 
 
-def said_usual_profile(paths: Paths) -> Fit:
-    """The profile where none is named; it is said which.  Raises NotFound where there is none."""
+def show_default_profile(paths: Paths) -> Fit:
+    """The default profile, after showing its name.  Raises NotFound if there is none."""
     from ..prepare.default_profile import default_profile  # noqa: PLC0415 - YAML and all the rest
 
-    usual = default_profile(paths)
-    click.echo(f"profile: {usual.name}, {usual.reason}", err=True)
-    return usual
+    default = default_profile(paths)
+    click.echo(f"profile: {default.name}, {default.reason}", err=True)
+    return default

@@ -1,4 +1,4 @@
-"""``completion``: the script that a shell evaluates, and what is unlike click's own where that was wrong."""
+"""``completion``: the script that a shell evaluates, with our corrections of click's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``stop``, ``restart``, ``switch``, ``reload``, ``load``, ``unload``: requests to the daemon that runs."""
+"""``stop``, ``restart``, ``switch``, ``reload``, ``load``, ``unload``: requests to the running daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``detect``: what this computer is, and which profile fits it."""
+"""``detect``: what hardware this computer has, and which profile fits it."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _lanes(width: int | None, speed_gts: float | None) -> str:
 
 
 def _why(reasons: tuple[str, ...]) -> str:
-    """The first two: whoever wants all of them takes --json."""
+    """The first two; --json has all."""
     more = f"; and {len(reasons) - 2} more" if len(reasons) > 2 else ""
     return "; ".join(reasons[:2]) + more
 

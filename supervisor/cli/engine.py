@@ -1,4 +1,4 @@
-"""``engine``: which llama.cpp builds there are; get, choose, update and remove them."""
+"""``engine``: list, install, select, update and remove builds of llama.cpp."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
 from ..measure.comparison import Comparison, Waiting, indented
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..prepare.prepare import means_of
+from ..prepare.prepare import install_context
 from ..progress import Progress, Silent
 from ..update.update_check import UpdateCheck, look, record
 from ..update.update_target import UpdateTarget, running_plan, target_of
@@ -56,16 +56,16 @@ _maybe_tag_argument = click.argument("tag", required=False, callback=_tag)
 @json_option
 def install(tag: str | None, flavour: str | None, profile: str | None, as_json: bool) -> int:
     """Download a release and prove that it works here; without a TAG the channel's newest, to be used."""
-    subject = target_of(Paths.from_environment(), profile)
+    target = target_of(Paths.from_environment(), profile)
     if flavour is not None:
-        subject = replace(subject, engine=replace(subject.engine, flavour=flavour), profile=None)
-    with _updater(subject) as updater:
+        target = replace(target, engine=replace(target.engine, flavour=flavour), profile=None)
+    with _updater(target) as updater:
         if tag is not None:
             return _show(updater.install(tag), as_json=as_json)
-        news = look(subject, updater.means)
-        newest = news.available or news.current
+        found = look(target, updater.context)
+        newest = found.available or found.current
         if newest is None:
-            raise SupervisorError(f"There is no release to install: {news.note}.")
+            raise SupervisorError(f"There is no release to install: {found.note}.")
         return _show(updater.use(newest, force=False), as_json=as_json)
 
 
@@ -112,46 +112,46 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
 
 
 def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
-    subject = target_of(Paths.from_environment(), profile)
-    with _updater(subject, quiet=quiet) as updater:
-        news = _looked(subject, updater.means)
-        if check or news.available is None:
-            return _show_news(news, quiet=quiet, as_json=as_json)
-        updater.means.progress.step(news.sentence)
-        result = _taken(news, news.available, updater)
+    target = target_of(Paths.from_environment(), profile)
+    with _updater(target, quiet=quiet) as updater:
+        found = _looked(target, updater.context)
+        if check or found.available is None:
+            return _show_check(found, quiet=quiet, as_json=as_json)
+        updater.context.progress.step(found.sentence)
+        result = _taken(found, found.available, updater)
     return _show(result, quiet=quiet, as_json=as_json)
 
 
-def _looked(subject: UpdateTarget, means: InstallContext) -> UpdateCheck:
+def _looked(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     """Recorded, also where nobody could tell."""
     try:
-        news = look(subject, means)
+        found = look(target, context)
     except SupervisorError as error:
-        record(UpdateCheck(problem=str(error)), means.paths)
+        record(UpdateCheck(problem=str(error)), context.paths)
         raise
-    record(news, means.paths)
-    return news
+    record(found, context.paths)
+    return found
 
 
-def _taken(news: UpdateCheck, tag: str, updater: Updater) -> UpdateResult:
-    """Recorded, whatever comes of it."""
+def _taken(found: UpdateCheck, tag: str, updater: Updater) -> UpdateResult:
+    """Recorded, also if it fails."""
     try:
         result = updater.update(tag)
     except SupervisorError as error:
         note = f"{tag} was not taken: {str(error).splitlines()[0]}"
-        record(replace(news, note=note), updater.means.paths)
+        record(replace(found, note=note), updater.context.paths)
         raise
     note = f"{tag} was taken back: {result.why}" if result.why else ""
-    record(replace(news, current=result.tag, available=None, note=note), updater.means.paths)
+    record(replace(found, current=result.tag, available=None, note=note), updater.context.paths)
     return result
 
 
-def _show_news(news: UpdateCheck, *, quiet: bool, as_json: bool) -> int:
+def _show_check(found: UpdateCheck, *, quiet: bool, as_json: bool) -> int:
     if as_json:
-        echo_json(**asdict(news))
+        echo_json(**asdict(found))
     elif not quiet:
-        hint = "; goss-supervisor engine update" if news.available else ""
-        click.echo(f"{news.sentence}{hint}")
+        hint = "; goss-supervisor engine update" if found.available else ""
+        click.echo(f"{found.sentence}{hint}")
     return EXIT_OK
 
 
@@ -170,12 +170,12 @@ def _show(result: UpdateResult, *, as_json: bool, quiet: bool = False) -> int:
 
 
 @contextmanager
-def _updater(subject: UpdateTarget, *, quiet: bool = False) -> Iterator[Updater]:
+def _updater(target: UpdateTarget, *, quiet: bool = False) -> Iterator[Updater]:
     paths = Paths.from_environment()
     shown: AbstractContextManager[Progress] = nullcontext(Silent()) if quiet else closing(StderrProgress())
     with shown as progress:
         wait: Waiting = (lambda _: nullcontext(progress)) if quiet else waiting
-        yield Updater(subject, means_of(paths, progress), Comparison(paths, progress, wait))
+        yield Updater(target, install_context(paths, progress), Comparison(paths, progress, wait))
 
 
 @engine.command("remove")
@@ -191,7 +191,7 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
     if tag is not None:
         going = _named(here, tag, flavour, running)
     else:
-        going = _unused(here, means_of(paths, Silent()), running)
+        going = _unused(here, install_context(paths, Silent()), running)
     for install in going:
         freed = inventory.size_bytes(install)
         inventory.remove(install)
@@ -202,11 +202,11 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
 
 
 def _unused(
-    here: Sequence[Install], means: InstallContext, running: LaunchPlan | None
+    here: Sequence[Install], context: InstallContext, running: LaunchPlan | None
 ) -> tuple[Install, ...]:
     """What turned out bad does not count among the last two that work."""
-    in_use = {*chosen_tags(means).values(), *([_key(running)] if running else [])}
-    judged = [replace(each, problem=each.problem or means.chosen.bad(each.key)) for each in here]
+    in_use = {*chosen_tags(context).values(), *([_key(running)] if running else [])}
+    judged = [replace(each, problem=each.problem or context.chosen.bad(each.key)) for each in here]
     return inventory.spare(judged, in_use=in_use)
 
 

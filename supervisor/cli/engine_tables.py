@@ -1,4 +1,4 @@
-"""What ``engine`` shows: the builds that are here, those upstream, and which of them suit this machine."""
+"""The tables that ``engine`` prints: installed builds, upstream releases, and which suit this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..engine.survey import survey as judged
 from ..errors import NotFound
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..prepare.prepare import means_of
+from ..prepare.prepare import install_context
 from ..progress import Silent
 from ..update.update_check import released
 from ..update.update_target import UpdateTarget, running_plan, target_of
@@ -36,26 +36,26 @@ _profile_option = profile_option("Whose flavour and channel.")
 def ls(*, as_json: bool) -> None:
     """List the builds that are installed: where they come from, what they see, what was found about them."""
     paths = Paths.from_environment()
-    listed = list_installed(paths, means_of(paths, Silent()), running_plan(paths))
+    listed = list_installed(paths, install_context(paths, Silent()), running_plan(paths))
     headers = ("tag", "flavour", "repository", "size", "devices", "note")
     echo_list("engines", listed, headers, _installed_row, as_json=as_json)
 
 
-def list_installed(paths: Paths, means: InstallContext, running: LaunchPlan | None) -> list[dict[str, Any]]:
+def list_installed(paths: Paths, context: InstallContext, running: LaunchPlan | None) -> list[dict[str, Any]]:
     """One object for each build, newest first, as ``engine ls --json`` shows it."""
-    channels = chosen_tags(means)
+    channels = chosen_tags(context)
     runs = key_of(running.repository, running.build, running.flavour) if running else None
-    return [_listed(each, means, channels, runs) for each in installed(paths.engines)]
+    return [_listed(each, context, channels, runs) for each in installed(paths.engines)]
 
 
-def chosen_tags(means: InstallContext) -> dict[str, str]:
+def chosen_tags(context: InstallContext) -> dict[str, str]:
     """Where each channel stands now; one that was never asked for is left out."""
-    found = {channel: means.chosen.tags(channel) for channel in (DEFAULT, *FLOATING)}
+    found = {channel: context.chosen.tags(channel) for channel in (DEFAULT, *FLOATING)}
     return {DEFAULT: pins.DEFAULT_TAG, **{channel: tags[0] for channel, tags in found.items() if tags}}
 
 
 def _listed(
-    install: Install, means: InstallContext, channels: Mapping[str, str], runs: str | None
+    install: Install, context: InstallContext, channels: Mapping[str, str], runs: str | None
 ) -> dict[str, Any]:
     ours = install.repository == REPOSITORY
     return {
@@ -66,7 +66,7 @@ def _listed(
         "size_bytes": size_bytes(install),
         "devices": list(install.devices),
         "problem": install.problem or None,
-        "bad": means.chosen.bad(install.key) or None,
+        "bad": context.chosen.bad(install.key) or None,
         "channels": [channel for channel, tag in channels.items() if ours and tag == install.tag],
         "running": install.key == runs,
     }
@@ -95,10 +95,10 @@ def _installed_row(listed: Mapping[str, Any]) -> list[str]:
 def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, as_json: bool) -> None:
     """Show which flavours of a release suit this machine, the best first, and why the others do not."""
     paths = Paths.from_environment()
-    subject = target_of(paths, profile)
-    means = means_of(paths, Silent(), hardware_file)
-    tag = tag or chosen_tag(subject.engine, means) or pins.DEFAULT_TAG
-    found = released(subject, means).survey(means.catalogue(subject.engine).release(tag))
+    target = target_of(paths, profile)
+    context = install_context(paths, Silent(), hardware_file)
+    tag = tag or chosen_tag(target.engine, context) or pins.DEFAULT_TAG
+    found = released(target, context).survey(context.catalogue(target.engine).release(tag))
     if as_json:
         ranked = [_option(option) for option in found.ranked]
         rejected = [{"flavour": each.flavour, "reason": each.reason} for each in found.rejected]
@@ -130,9 +130,9 @@ def _option(option: FlavourOption) -> dict[str, Any]:
 def available(limit: int, hardware_file: Path | None, *, as_json: bool) -> None:
     """List upstream's newest releases, and what each has for this machine."""
     paths = Paths.from_environment()
-    subject, means = target_of(paths), means_of(paths, Silent(), hardware_file)
+    target, context = target_of(paths), install_context(paths, Silent(), hardware_file)
     here = {(each.tag, each.flavour) for each in installed(paths.engines) if each.repository == REPOSITORY}
-    listed = [_release(each, means, subject, here) for each in means.catalogue(subject.engine).list(limit)]
+    listed = [_release(each, context, target, here) for each in context.catalogue(target.engine).list(limit)]
     headers = ("tag", "published", "for this machine", "installed", "note")
     echo_list("releases", listed, headers, _release_row, as_json=as_json)
 
@@ -144,15 +144,15 @@ def _release_row(listed: Mapping[str, Any]) -> list[str]:
 
 
 def _release(
-    release: Release, means: InstallContext, subject: UpdateTarget, here: set[tuple[str, str]]
+    release: Release, context: InstallContext, target: UpdateTarget, here: set[tuple[str, str]]
 ) -> dict[str, Any]:
-    suited = judged(means.hardware(), release, flavour=None, gpu=False)
+    suited = judged(context.hardware(), release, flavour=None, gpu=False)
     return {
         "tag": release.tag,
         "published": release.published,
         "flavours": [option.flavour for option in suited.ranked],
         "installed": [flavour for tag, flavour in sorted(here) if tag == release.tag],
-        "problem": released(subject, means).unusable(release) or None,
+        "problem": released(target, context).unusable(release) or None,
     }
 
 
@@ -162,9 +162,9 @@ def _release(
 def path(tag: str | None, profile: str | None) -> None:
     """Print the llama-server that would be used."""
     paths = Paths.from_environment()
-    subject = target_of(paths, profile)
-    engine = replace(subject.engine, source="release", channel=tag) if tag else subject.engine
-    build = choose.find(engine, wants_gpu=subject.wants_gpu, means=means_of(paths, Silent()))
+    target = target_of(paths, profile)
+    engine = replace(target.engine, source="release", channel=tag) if tag else target.engine
+    build = choose.find(engine, wants_gpu=target.wants_gpu, context=install_context(paths, Silent()))
     if build.source == "none":
         known = f"{build.tag} ({build.flavour})" if build.flavour != "unknown" else "The engine of a start"
         hint = f"goss-supervisor engine install{f' {tag}' if tag else ''}"

@@ -1,7 +1,7 @@
 """
-The first start: what will happen is said and asked before it happens, and what comes next at its end.
+The first start: show what it will do, check that it can, and ask before anything is downloaded.
 
-The address that a start will listen on, tried before anything is downloaded for it.
+It also binds the address for a moment, so a port that is taken is found before the download.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def is_first(paths: Paths) -> bool:
 
 
 def welcome(
-    usual: Fit,
+    default: Fit,
     settings: Mapping[str, str],
     paths: Paths,
     *,
@@ -57,28 +57,28 @@ def welcome(
     command: str = "start",
 ) -> None:
     """
-    Before a profile is started that nobody named: say on stderr what will happen, and let a person decide.
+    Before a default profile is started: say on stderr what will happen, and let a person decide.
 
-    A profile that was the last one used is no news.  What would stop the start later stops it here, before
-    anything is downloaded: raises as ``outlook`` does, DoesNotFit unless ``force``, and StartFailed where the
-    address is taken.  Raises UsageError where nobody can be asked, gigabytes are to be downloaded, and
-    ``yes`` was not said to ``command``; ends the program where a person says no.
+    Does nothing for the last profile used.  What would stop the start later stops it here, before anything is
+    downloaded: raises as ``estimate`` does, DoesNotFit unless ``force``, and StartFailed where the address is
+    taken.  Raises UsageError where nobody can be asked, gigabytes are to be downloaded, and ``command`` lacks
+    ``--yes``; ends the program where a person says no.
     """
     last = read_record(record_file(paths))
-    if last is not None and last.profile == usual.name:
+    if last is not None and last.profile == default.name:
         return
     from ..hardware.detection import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
     from ..prepare.prepare import estimate  # noqa: PLC0415 - the same
 
     hardware = hardware_of(paths)
     with waiting("asking what there is to download"):
-        expected = estimate(usual.name, settings, paths, hardware)
+        expected = estimate(default.name, settings, paths, hardware)
     for line in _lines(hardware, expected):
         click.echo(line, err=True)
     if expected.refusal and not force:
         raise _does_not_fit(expected.profile, expected.refusal)
     try_address(expected.profile)
-    _agree(usual.name, expected, command, yes=yes)
+    _agree(default.name, expected, command, yes=yes)
 
 
 def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
 
 
 def _naming() -> tuple[str, ...]:
-    """Every hint says goss-supervisor; a line for a shell that does not find it so, as beside a clone."""
+    """Every hint says goss-supervisor; a line for a shell that does not find it, as with a clone."""
     from shutil import which  # noqa: PLC0415 - at a first start only
 
     if os.name == "nt" or which("goss-supervisor"):
@@ -118,7 +118,7 @@ def _lines(hardware: Hardware, expected: Estimate) -> list[str]:
 
 
 def machine_in_words(hardware: Hardware) -> str:
-    """``Ubuntu 24.04.3 LTS, AMD Ryzen 7 9700X, 62.1 GiB RAM, AMD Radeon RX 9070``; unknown is said."""
+    """``Ubuntu 24.04.3 LTS, AMD Ryzen 7 9700X, 62.1 GiB RAM, AMD Radeon RX 9070``; says what is unknown."""
     ram = "RAM unknown" if hardware.ram_bytes is None else f"{size(hardware.ram_bytes)} RAM"
     cpu = hardware.cpu.name or "CPU unknown"
     gpus = [gpu.name or f"a GPU of {gpu.vendor}" for gpu in hardware.gpus] or ["no GPU"]

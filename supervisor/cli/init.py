@@ -1,4 +1,4 @@
-"""``init``: a profile of one's own for this machine, from what ``detect`` finds."""
+"""``init``: write a profile for this machine, from what ``detect`` finds."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def init(name: str) -> None:
             f"There is a profile {name} already: {store.find(name).path}",
             hint=f"goss-supervisor profile edit {name}, or goss-supervisor init ANOTHER-NAME",
         )
-    click.echo(create(name, starter_text(name, _ground(store, hardware_of(paths))), store))
+    click.echo(create(name, starter_text(name, _basis(store, hardware_of(paths))), store))
     click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
     click.echo(f"try it     goss-supervisor plan {name}", err=True)
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
 
 
-def _ground(store: ProfileStore, hardware: Hardware) -> StarterBasis:
+def _basis(store: ProfileStore, hardware: Hardware) -> StarterBasis:
     """Raises NotFound where no profile fits."""
     best = rank_stored(store, hardware).best
     if best is None:

@@ -1,7 +1,7 @@
 """
-``key``: the keys that clients come in with.
+``key``: the keys of the gateway's clients, and the first one.
 
-The first key: made where others can reach the gateway, and nobody has given it a key.
+``start`` makes a first key where other machines can reach the gateway and no key exists yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``model``: which models there are; get, look into, check and remove them."""
+"""``model``: list, pull, inspect, verify and remove models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
 from ..model.hub import REPOSITORY, Hub
-from ..model.local_models import OURS, LocalModel, VerifiedFile, find, remove, shelved, verify
+from ..model.local_models import OURS, LocalModel, VerifiedFile, find, list_models, remove, verify
 from ..model.metadata import Model, formats, shares
 from ..model.open import open_model
 from ..model.pull import pull
@@ -26,7 +26,7 @@ from .output import StderrProgress, echo_json, echo_list, size, table, waiting
 
 
 def _names() -> list[str]:
-    return [each.name for each in shelved(Paths.from_environment().models, os.environ)]
+    return [each.name for each in list_models(Paths.from_environment().models, os.environ)]
 
 
 complete_models = completer(_names)
@@ -44,7 +44,7 @@ def ls(as_json: bool) -> None:
     """List the models on this machine: ours, and those in the caches of Hugging Face and llama.cpp."""
     paths = Paths.from_environment()
     running = running_plan(paths)
-    listed = [_listed(each, running) for each in shelved(paths.models, os.environ)]
+    listed = [_listed(each, running) for each in list_models(paths.models, os.environ)]
     echo_list("models", listed, ("name", "size", "parts", "where", "note"), _row, as_json=as_json)
 
 
@@ -91,7 +91,7 @@ def _opened(what: str, paths: Paths) -> Model:
     if Path(what).is_file() or Path(what).is_absolute():
         return open_model(Path(what), headers)
     try:
-        return open_model(find(what, shelved(paths.models, os.environ)).path, headers)
+        return open_model(find(what, list_models(paths.models, os.environ)).path, headers)
     except (NotFound, UsageError):
         repo, _, file = what.partition(":")
         if not REPOSITORY.fullmatch(repo):
@@ -210,11 +210,11 @@ def _damaged(found: LocalModel, wrong: list[VerifiedFile]) -> VerificationFailed
 def remove_command(name: str) -> None:
     """Delete a model that was pulled, or what came of it; other programs' caches are left alone."""
     paths = Paths.from_environment()
-    shelf = shelved(paths.models, os.environ)
+    models = list_models(paths.models, os.environ)
     try:
-        found = find(name, [each for each in shelf if each.where == OURS])
+        found = find(name, [each for each in models if each.where == OURS])
     except NotFound:
-        found = find(name, shelf)
+        found = find(name, models)
     _refuse_running(found, paths)
     click.echo(f"removed {found.name}: {size(remove(found))}")
 
@@ -229,4 +229,4 @@ def _refuse_running(found: LocalModel, paths: Paths) -> None:
 
 
 def _found(name: str) -> LocalModel:
-    return find(name, shelved(Paths.from_environment().models, os.environ))
+    return find(name, list_models(Paths.from_environment().models, os.environ))

@@ -1,4 +1,4 @@
-"""What commands print alike: tables, sizes, progress on stderr, and what a start came to."""
+"""Output that commands share: tables, sizes, progress on stderr, and the outcome of a start."""
 
 from __future__ import annotations
 

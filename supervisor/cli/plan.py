@@ -69,7 +69,7 @@ def _lines(found: Preparation) -> Iterator[str]:
 
     plan = found.plan
     yield "# command"
-    yield _folded(plan.argv)
+    yield _wrapped(plan.argv)
     yield "# environment"
     for name, value in _environment(found).items():
         yield f"{name}={shlex.quote(value)}"
@@ -103,7 +103,7 @@ def _environment(found: Preparation) -> dict[str, str]:
     return added_environment(found.plan, private_config(Paths.from_environment()))
 
 
-def _folded(argv: tuple[str, ...]) -> str:
+def _wrapped(argv: tuple[str, ...]) -> str:
     """Shell-quoted, an option with its values a line, so that it can be read and pasted."""
     lines: list[list[str]] = [[]]
     for word in argv:

@@ -1,4 +1,4 @@
-"""``requests``: the last requests that came through the gateway, without their content."""
+"""``requests``: the last requests through the gateway, without their content."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.25
 
 
 def scope_option(function: Function) -> Function:
-    """Adds ``scope``: "user", "system", or None where nothing is said."""
+    """Adds ``scope``: "user", "system", or None without an option."""
     about = "Of the whole system, from boot on; the default of root."
     system = click.option("--system", "scope", flag_value="system", help=about)
     user = click.option("--user", "scope", flag_value="user", help="Your own; the default, but for root.")
@@ -65,9 +65,9 @@ def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: 
     request = request_for(meant, profile, run_as)
     manager.refuse(request, force=force)  # before a long download
     refuse_another_daemon(manager, request)
-    prepare_for(request, usual=profile is None, yes=yes)
+    prepare_for(request, is_default=profile is None, yes=yes)
     nothing = "nothing to do: it is installed so, and runs"
-    tell(manager.install(request, force=force), meant, UNTIL_READY, undo=True, nothing=nothing)
+    report(manager.install(request, force=force), meant, UNTIL_READY, undo=True, nothing=nothing)
     _until_ready(manager, meant)
     if request.data is not None:
         click.echo(f"to talk to it: {with_home(request)} goss-supervisor status", err=True)
@@ -80,7 +80,7 @@ def uninstall(*, scope: str | None, force: bool) -> None:
     """Stop the service and remove it; profiles, models and engines stay."""
     meant = scope_of(scope)
     refuse_without_root(meant)  # polkit may let somebody stop it who may not remove it
-    tell(chosen(sys.platform).uninstall(Service(meant), force=force), meant, _UNTIL_STOPPED)
+    report(chosen(sys.platform).uninstall(Service(meant), force=force), meant, _UNTIL_STOPPED)
     if left := left_of(meant):
         click.echo(f"profiles, models and the like are still in {', '.join(left)}", err=True)
 
@@ -90,7 +90,7 @@ def uninstall(*, scope: str | None, force: bool) -> None:
 def start(*, scope: str | None) -> None:
     """Start it; returns when it is ready."""
     manager, meant = chosen(sys.platform), scope_of(scope)
-    tell(manager.start(Service(meant)), meant, UNTIL_READY)
+    report(manager.start(Service(meant)), meant, UNTIL_READY)
     _until_ready(manager, meant)
 
 
@@ -99,7 +99,7 @@ def start(*, scope: str | None) -> None:
 def stop(*, scope: str | None) -> None:
     """Stop it, until it is started, or starts by itself again."""
     meant = scope_of(scope)
-    tell(chosen(sys.platform).stop(Service(meant)), meant, _UNTIL_STOPPED)
+    report(chosen(sys.platform).stop(Service(meant)), meant, _UNTIL_STOPPED)
 
 
 @service.command("restart")
@@ -107,7 +107,7 @@ def stop(*, scope: str | None) -> None:
 def restart(*, scope: str | None) -> None:
     """Stop and start it, as after an upgrade of goss-supervisor."""
     manager, meant = chosen(sys.platform), scope_of(scope)
-    tell(manager.restart(Service(meant)), meant, UNTIL_READY)
+    report(manager.restart(Service(meant)), meant, UNTIL_READY)
     _until_ready(manager, meant)
 
 
@@ -159,9 +159,9 @@ def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_jso
 
 @service.command("prepare", hidden=True)
 @click.argument("profile")
-@click.option("--usual", is_flag=True)
+@click.option("--usual", "is_default", is_flag=True)
 @click.option("--yes", is_flag=True)
-def prepare(*, profile: str, usual: bool, yes: bool) -> None:
+def prepare(*, profile: str, is_default: bool, yes: bool) -> None:
     """As the service's own user: get the engine and the model, and show the first key where one is made."""
     from ..home.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
     from ..profile.matching import Fit  # noqa: PLC0415
@@ -170,7 +170,7 @@ def prepare(*, profile: str, usual: bool, yes: bool) -> None:
 
     paths = Paths.from_environment()
     make_folders(paths)  # launchd opens a log before the daemon could make its folder
-    if usual:
+    if is_default:
         welcome(Fit(profile, ""), {}, paths, yes=yes, command="service install")
     show_first_key(paths, prepared(profile, {}, paths))
 
@@ -180,27 +180,27 @@ def _until_ready(manager: ServiceManager, scope: ServiceScope) -> None:
         until_ready(paths_of(home_of(scope)), scope)
 
 
-def tell(
+def report(
     done: Iterator[str], scope: ServiceScope, text: str, *, undo: bool = False, nothing: str = ""
 ) -> None:
     """
-    Carry out what a manager was asked for, and print each of its sentences at once.
+    Carry out a request to a manager, and print each of its sentences at once.
 
     ``undo``: after the first one, print how to take it all back.  ``nothing`` is printed where there is none.
     """
     with waiting(text) as progress:
         try:
-            said = 0
-            for said, sentence in enumerate(done, 1):
+            count = 0
+            for count, sentence in enumerate(done, 1):
                 progress.close()
                 click.echo(sentence)
-                if undo and said == 1:
+                if undo and count == 1:
                     click.echo(f"to undo this: {again('uninstall', scope)}", err=True)
         except KeyboardInterrupt:
             progress.close()
             click.echo(f"what was asked of the service manager goes on: {again('status', scope)}", err=True)
             raise
-    if not said and nothing:
+    if not count and nothing:
         click.echo(nothing)
 
 
@@ -240,11 +240,11 @@ def with_home(request: ServiceRequest, platform: str = sys.platform) -> str:
 
 def rows(service: str, found: ServiceStatus) -> str:
     """``service status`` for people."""
-    told = {
+    lines = {
         "service": service,
         "state": found.state,
         "pid": "-" if found.pid is None else str(found.pid),
         "starts by itself": found.starts_by_itself or "unknown",
         "says": found.detail or "-",
     }
-    return "\n".join(f"{name:<16}  {text}" for name, text in told.items())
+    return "\n".join(f"{name:<16}  {text}" for name, text in lines.items())

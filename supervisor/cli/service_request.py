@@ -1,4 +1,4 @@
-"""From the words of ``service`` to what is asked of a service manager, and what has to be there before."""
+"""Builds the request to a service manager from ``service``'s command line, and checks what it needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENGINE = "llama-server"
 
 
 def scope_of(words: str | None) -> ServiceScope:
-    """Where nothing is said: root's services are the system's."""
+    """The default: root's services are the system's."""
     if words == "system" or (words is None and is_root()):
         return "system"
     return "user"
@@ -86,7 +86,7 @@ def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> S
     user, paths = user_of(scope, run_as), paths_of(home_of(scope))
     try:
         profile = _profile(named, paths)
-    except PermissionError as error:  # what a service of the system has is nobody else's to read
+    except PermissionError as error:  # only root may read a system service's files
         raise PermissionDenied(f"{error.filename} may not be read.", hint=_say_sudo()) from error
     _refuse_hidden_engine(profile)
     return request_of(scope, profile, user)
@@ -95,9 +95,9 @@ def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> S
 def _profile(named: str | None, paths: Paths) -> Profile:
     from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: not for start, stop and status
     from ..profile.store import ProfileStore  # noqa: PLC0415
-    from .common import said_usual_profile  # noqa: PLC0415
+    from .common import show_default_profile  # noqa: PLC0415
 
-    named = said_usual_profile(paths).name if named is None else named
+    named = show_default_profile(paths).name if named is None else named
     try:
         return resolve(named, ProfileStore(paths.profiles))
     except NotFound as error:
@@ -105,15 +105,15 @@ def _profile(named: str | None, paths: Paths) -> Profile:
         raise
 
 
-def prepare_for(request: ServiceRequest, *, usual: bool = False, yes: bool = False) -> None:
+def prepare_for(request: ServiceRequest, *, is_default: bool = False, yes: bool = False) -> None:
     """
     Here is the terminal for it: nobody would see a service that downloads gigabytes at its start.
 
-    ``usual``: nobody named the profile, so it is asked, unless ``yes``.  Ends the program where that fails.
+    ``is_default``: nobody named a profile, so ask, unless ``yes``.  Ends the program where that fails.
     """
     if request.user and request.data is not None:
         make_home(request.data, request.user)
-    words = program("service", "prepare", request.profile, *["--usual"] * usual, *["--yes"] * yes)
+    words = program("service", "prepare", request.profile, *["--usual"] * is_default, *["--yes"] * yes)
     if failed := prepare_as(request.user, words, request.environment):
         raise click.exceptions.Exit(failed)
 
@@ -159,7 +159,7 @@ def stop_seconds(profile: Profile) -> float:
 
 
 def _refuse_hidden_engine(profile: Profile) -> None:
-    """Where PATH shall say which engine it is, that is the service manager's."""
+    """If PATH decides the engine, it is the service manager's PATH."""
     path = path_of_services(os.environ)
     if profile.engine.source != "system" or which(_ENGINE, path=path):
         return

@@ -1,10 +1,8 @@
 """
-``start``: prepare in this process, where a person watches, then become the daemon.
+``start``: prepare in the foreground, then hand the plan to a daemon or become it.
 
-``start --service``: what a manager needs that knows no journal and no exit code of ours.
-
-Under launchd and the Task Scheduler the daemon tells its files only, and what went wrong before there was a
-daemon goes to stderr, which launchd appends to a file for ever.
+``--service`` is for launchd and the Task Scheduler, which know neither a journal nor our exit codes: the
+daemon logs to its files only, and errors before there is a daemon go to stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..daemon.journal import WARNING, for_stderr
-from ..daemon.service_notify import forget_manager, with_notify_progress
+from ..daemon.service_notify import forget_variables, with_notify_progress
 from ..errors import (
     EXIT_OK,
     AlreadyRunning,
@@ -40,8 +38,8 @@ from .common import (
     json_option,
     parse_settings,
     profile_option,
-    said_usual_profile,
     set_option,
+    show_default_profile,
 )
 from .first_run import farewell, is_first, try_address, welcome
 from .output import StderrProgress, show_outcome, waiting_for_the_daemon
@@ -100,15 +98,15 @@ def start(
     if dry_run:
         from .plan import show_plan  # noqa: PLC0415 - only here
 
-        return show_plan(profile or said_usual_profile(paths).name, settings, as_json=as_json)
+        return show_plan(profile or show_default_profile(paths).name, settings, as_json=as_json)
     if ready_fd is not None:
         _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
     first = is_first(paths)
     if profile is None:
-        usual = said_usual_profile(paths)
-        welcome(usual, parse_settings(settings), paths, yes=yes, force=force)
-        profile = usual.name
+        default = show_default_profile(paths)
+        welcome(default, parse_settings(settings), paths, yes=yes, force=force)
+        profile = default.name
     get = partial(prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address)
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
@@ -122,12 +120,12 @@ def start(
 def _named(name: str | None, profile: str | None) -> str | None:
     """`plan` and `switch` take it as their first word, so people say it to `start` as well."""
     if name is not None and profile not in {None, name}:
-        raise UsageError(f"Which one shall it be, {name} or {profile}?")
+        raise UsageError(f"Two profiles are named: {name} and {profile}.")
     return profile or name
 
 
 def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first: bool, as_json: bool) -> int:
-    forget_manager(os.environ)  # one that waits, waits for another program
+    forget_variables(os.environ)  # one that waits, waits for another program
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
         found = get()
         show_first_key(paths, found)
@@ -170,8 +168,8 @@ def prepared(
     from ..prepare.prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     with closing(StderrProgress()) as progress:  # what went wrong begins a line of its own
-        heard = with_notify_progress(progress, os.environ)
-        preparation = prepare(profile, settings, paths, heard, force=force, refuse=refuse)
+        notifying = with_notify_progress(progress, os.environ)
+        preparation = prepare(profile, settings, paths, notifying, force=force, refuse=refuse)
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
@@ -254,27 +252,27 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
         daemon.stdin.write(orders)
         daemon.stdin.close()
     with waiting_for_the_daemon("waiting until it is ready; goss-supervisor logs -f shows more") as progress:
-        told = _last_told(daemon.stdout, progress)
-    if "outcome" in told:
-        return show_outcome(told, as_json=as_json)
-    error = SupervisorError(told.get("error") or _last_words(paths), hint=told.get("hint", ""))
-    error.exit_code = told.get("exit_code", StartFailed.exit_code)
+        message = _final_message(daemon.stdout, progress)
+    if "outcome" in message:
+        return show_outcome(message, as_json=as_json)
+    error = SupervisorError(message.get("error") or _last_words(paths), hint=message.get("hint", ""))
+    error.exit_code = message.get("exit_code", StartFailed.exit_code)
     raise error
 
 
-def _last_told(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
+def _final_message(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
     """What it came to; what has not gone well before that is shown."""
     for line in lines:
-        told: dict[str, Any] = json.loads(line)
-        if "step" not in told:
-            return told
-        progress.step(told["step"])
+        message: dict[str, Any] = json.loads(line)
+        if "step" not in message:
+            return message
+        progress.step(message["step"])
     return {}
 
 
 def _last_words(paths: Paths) -> str:
-    said = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
-    return f"The daemon ended before it had started anything: {(said or 'without a word').splitlines()[-1]}"
+    output = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
+    return f"The daemon ended before it had started anything: {(output or 'no output').splitlines()[-1]}"
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def _watch(paths: Paths, *, as_json: bool) -> int:
 
 def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     """No daemon: what its record says of the last one is still worth knowing."""
-    from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` shall be quick
+    from ..home.records import read_record  # noqa: PLC0415 - only here, and ``status`` should be quick
 
     record = read_record(record_file(paths))
     failure = record.failure if record and record.state == "failed" else None
@@ -117,7 +117,7 @@ def _lines(now: StatusDocument) -> Iterator[str]:
     yield f"log       {server['log']}"
     if held := server.get("held_by"):
         yield f"held by   {held['owner']}, {held['why']}, for {duration(time.time() - _epoch(held['since']))}"
-    yield from _news(now)
+    yield from _update(now)
     for warning in (*server["warnings"], *(server.get("memory") or {}).get("warnings", ())):
         yield f"warning   {warning}"
     if server["log_dropped_bytes"]:
@@ -156,16 +156,16 @@ def _of_another_version(version: str) -> Iterator[str]:
         yield "          goss-supervisor service restart, or goss-supervisor stop and then start"
 
 
-def _news(now: StatusDocument) -> Iterator[str]:
+def _update(now: StatusDocument) -> Iterator[str]:
     """Only what is about the build that runs: another one may have been chosen since it was written."""
-    news = now.get("update") or {}
-    if news.get("current") != now["server"]["build"]:
+    update = now.get("update") or {}
+    if update.get("current") != now["server"]["build"]:
         return
-    if news.get("available"):
-        note = f" ({news['note']})" if news.get("note") else ""
-        yield f"update    {news['available']} is there: goss-supervisor engine update{note}"
-    elif news.get("note"):
-        yield f"update    {news['note']}"
+    if update.get("available"):
+        note = f" ({update['note']})" if update.get("note") else ""
+        yield f"update    {update['available']} is there: goss-supervisor engine update{note}"
+    elif update.get("note"):
+        yield f"update    {update['note']}"
 
 
 def _process(of: StatusDocument) -> str:

@@ -1,1 +1,1 @@
-"""What the programs that talk to us want to be told: their configuration, to be pasted.  Pure."""
+"""Configuration for the programs that use our API, ready to paste.  Pure."""

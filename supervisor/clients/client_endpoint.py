@@ -23,7 +23,7 @@ MOST_ANSWER_TOKENS = 32_000  # what Claude Code asks for by itself
 @dataclass(frozen=True, slots=True)
 class ClientEndpoint:
     """
-    The address that a client shall use, and what it finds there.
+    The address for a client to use, and what it finds there.
 
     ``url`` has no slash at its end and no ``/v1``.  ``key_env`` is the environment variable that holds the
     key, never the key; None where none is asked for.  ``context_tokens`` is what one request can have; None

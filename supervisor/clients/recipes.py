@@ -1,4 +1,4 @@
-"""The clients that there are, each with what is to be pasted and done for it.  Pure."""
+"""The known clients, each with its configuration and the steps to set it up.  Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AGENT_TOKENS = 32_768
 
 
 def key_steps(endpoint: ClientEndpoint, how: str = "") -> tuple[str, ...]:
-    """Where the key is; ``how`` is what this client wants beside that."""
+    """Where the key is; ``how`` is what this client needs besides."""
     where = where_the_key_is(endpoint.key_env) if endpoint.key_env else ""
     return tuple(filter(None, (where, how))) if where else ()
 
@@ -174,7 +174,7 @@ def codex(endpoint: ClientEndpoint) -> Recipe:
     """
     Codex speaks the Responses API and nothing else since February 2026; it names the key's variable itself.
 
-    Its patience with a silent stream is 5 minutes, less than a long prompt or a load may take.
+    It gives up a silent stream after 5 minutes, less than a long prompt or a load may take.
     """
     context = f"model_context_window = {endpoint.context_tokens}\n" if endpoint.context_tokens else ""
     key = f"env_key = {quoted(endpoint.key_env)}\n" if endpoint.key_env else ""
@@ -249,7 +249,7 @@ def open_webui(endpoint: ClientEndpoint) -> Recipe:
     The command that starts it.
 
     A container has a loopback of its own.  Where we listen on ours only, Linux lends it to the container;
-    Docker Desktop passes requests on to it, under a name that the door does not let in by itself.
+    Docker Desktop passes requests on to it, under a name that the gateway does not accept by default.
     """
     through = _through_the_host(endpoint)
     bridged = _docker_run(_BRIDGE, through, endpoint)

@@ -1,4 +1,4 @@
-"""What may be asked on the control socket, checked before anything is done with it."""
+"""The requests that the control socket accepts, validated before anything acts on them."""
 
 from __future__ import annotations
 

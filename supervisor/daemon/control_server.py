@@ -34,7 +34,7 @@ ControlMessage = dict[str, Any]
 
 class Control:
     """
-    Answers requests about the servers; ``news`` are of their engine, ``shut_down(now)`` ends the daemon.
+    Answers requests about the servers; ``update_check`` is the last one, ``shut_down(now)`` ends the daemon.
     ``gateway`` is asked to launch plans with their address, and about what clients do.
     """
 
@@ -42,13 +42,13 @@ class Control:
         self,
         fleet: Fleet,
         daemon: Callable[[], ControlMessage],
-        news: Callable[[], ControlMessage | None],
+        update_check: Callable[[], ControlMessage | None],
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
         gateway: GatewayListener,
     ) -> None:
         self._fleet = fleet
         self._daemon = daemon
-        self._news = news
+        self._update_check = update_check
         self._shut_down = shut_down
         self._gateway = gateway
         self._changed = asyncio.Event()
@@ -194,16 +194,16 @@ class Control:
         if activity is None:
             yield {"error": "There is no gateway.", "hint": "gateway: on in the profile, then restart"}
             return
-        heard = True
+        has_events = True
         while not self._over:
             events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
-            if found or not request.follow or not heard:
+            if found or not request.follow or not has_events:
                 yield {"requests": found, "final": not request.follow, **_PROMISE}
             if not request.follow:
                 return
-            heard = await _either(*events)
+            has_events = await _either(*events)
 
     async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[ControlMessage]:
         """Every change on the way, then the outcome."""
@@ -246,17 +246,17 @@ class Control:
             "servers": servers,
             "server": servers[0],  # as in schema 1, for one release
             "gateway": self._gateway.about(),
-            "update": self._news(),
+            "update": self._update_check(),
         }
 
 
 async def _either(*events: asyncio.Event) -> bool:
     """Whether one of them was set, rather than `REPEAT_SECONDS` being over."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
-    heard, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
+    has_events, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
     for each in waits:
         each.cancel()
-    return bool(heard)
+    return bool(has_events)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

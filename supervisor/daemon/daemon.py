@@ -23,14 +23,14 @@ from ..profile.definition import AutoUpdate
 from ..server.instance import Instance, iso
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
-from ..server.process import vitals_of
+from ..server.process import stats_of
 from .control_server import Control
 from .control_server import listen as listen_for_control
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .service_notify import ServiceNotifier
-from .update_checks import DAILY, Rhythm, keep_looking, news_in
+from .update_checks import DAILY, Rhythm, keep_looking, last_check
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Daemon:
     Lives as long as its servers are wanted.
 
     Making one takes the locks of its servers: raises StartFailed as `Instance` does.  `run` is called once;
-    ``tell`` is told what the first start came to, and ``manager`` how it goes; ``looks`` says when to look
+    ``tell`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
     for newer engines.
     """
 
@@ -61,12 +61,12 @@ class Daemon:
         self._announced = ""
         self._tell = tell
         self._looks = looks
-        self._manager = manager
+        self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
         self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin)
         self._fleet = Fleet((SERVER,), self._new_instance)
-        self._control = Control(self._fleet, self._about, self._news, self._shut_down, self._gateway)
+        self._control = Control(self._fleet, self._about, self._update_check, self._shut_down, self._gateway)
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
@@ -87,7 +87,7 @@ class Daemon:
         listener = await listen_for_control(self._endpoint, self._control.serve)
         supervising = asyncio.create_task(self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
-        self._begin(self._manager.keep_in_touch(self._fleet.passed))
+        self._begin(self._notifier.keep_in_touch(self._fleet.passed))
         self._begin(keep_looking(self._wishes_updates, self._looks))
         try:
             done, _ = await asyncio.wait({working, supervising}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +104,7 @@ class Daemon:
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Beside everything else, until it is over or the daemon ends; one that breaks says so."""
+        """In the background, until it is over or the daemon ends; one that fails logs it."""
         task = asyncio.get_running_loop().create_task(_guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -118,7 +118,7 @@ class Daemon:
                 hint=outcome.hint or "goss-supervisor logs",
             )
         if outcome.result not in {"stopped", "superseded"}:
-            self._manager.ready()
+            self._notifier.ready()
         elif outcome.result == "superseded" and not self._stop_asked.is_set():
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
@@ -136,12 +136,12 @@ class Daemon:
     async def _ready_once_decided(self) -> None:
         """The first start was superseded: the manager waits for what was asked for in its place."""
         if (await self.first.server.settled()).result in {"ready", "degraded", "asleep", "rolled back"}:
-            self._manager.ready()
+            self._notifier.ready()
 
     # --- the end
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
-        self._manager.stopping()
+        self._notifier.stopping()
         self._gateway.begin_to_end()
         if now or self._stop is None:
             self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
@@ -179,33 +179,33 @@ class Daemon:
     # --- what others see
 
     def _on_change(self) -> None:
-        """A server changed.  Every one is looked at: what is said here is about all of them."""
+        """A server changed.  The status sent here is about all of them."""
         self._announce()
-        self._manager.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
+        self._notifier.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
         for instance in self._fleet:
             self._gateway.changed(instance)
         self._control.changed()
 
     def _announce(self) -> None:
         server = self.first.server
-        said = self._line(server.lifecycle.why)
-        self._manager.status(self._line(server.lifecycle.why or server.busy))
-        if said != self._announced:
-            log.info("%s", said)
-            self._announced = said
+        line = self._line(server.lifecycle.why)
+        self._notifier.status(self._line(server.lifecycle.why or server.busy))
+        if line != self._announced:
+            log.info("%s", line)
+            self._announced = line
             if server.state is State.BACKOFF:
-                self._tell({"step": said})  # who waits for the start hears that it has not gone well
+                self._tell({"step": line})  # the waiting CLI learns that it has not gone well
 
     def _line(self, why: str) -> str:
         plan, state = self.first.server.plan, self.first.server.state
         where = f" at {url_of(plan, self._gateway.listen)}" if plan and state in SERVING else ""
         return f"{plan.profile if plan else SERVER}: {state}{where}{f' ({why})' if why else ''}"
 
-    def _news(self) -> dict[str, Any] | None:
-        return news_in(update_file(self._paths))
+    def _update_check(self) -> dict[str, Any] | None:
+        return last_check(update_file(self._paths))
 
     def _about(self) -> dict[str, Any]:
-        used = vitals_of(os.getpid())
+        used = stats_of(os.getpid())
         return {
             "pid": os.getpid(),
             "version": __version__,
@@ -218,7 +218,7 @@ class Daemon:
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:
-    """A bug in what is done beside the servers ends none of them, and is not silent."""
+    """A bug in a background task ends no server, and is logged."""
     try:
         await work
     except Exception:

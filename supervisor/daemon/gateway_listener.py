@@ -1,8 +1,8 @@
 """
 The daemon's gateway, and where it listens.
 
-The address and its terms come with a start, and stay over a switch.  A start that brings others and is rolled
-back gives the former ones back; while a plan without a gateway runs, its llama-server has the address itself.
+The address and its terms come with a start and survive a switch.  A start that is rolled back restores the
+former ones.  While a plan without a gateway runs, its llama-server has the address itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _COMES = SERVING | {State.PREPARING, State.STARTING}
 
 class GatewayListener:
     """
-    ``begin`` runs a task beside the others; ``switch`` runs another profile for a request.  ``listen`` is
+    ``begin`` runs a task in the background; ``switch`` runs another profile for a request.  ``listen`` is
     where clients come in, or would if a plan behind the gateway ran; None before the first.
     """
 

@@ -1,8 +1,8 @@
 """
-Programs of ours that the daemon runs: a switch for a client's request, a reload, a look for a newer engine.
+Programs of ours that the daemon runs: a switch for a client's request, a reload, an update check.
 
-The daemon has no YAML, no downloads and no network code.  ``goss-supervisor`` has them; it prepares the plan,
-asks the daemon as any client does, and says what it came to in JSON on stdout.
+The daemon has no YAML, no downloads and no network code.  ``goss-supervisor`` has them: it prepares the plan,
+sends it to the daemon as any client does, and reports the outcome as JSON on stdout.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Helper:
     async def run(self, *more: str, program: Sequence[str] = _PROGRAM) -> Answer:
         """The last JSON object that it printed: ``outcome``, or ``error`` and ``hint``; never nothing."""
         try:
-            with tempfile.TemporaryFile() as said:
-                ended = await self._end_of([*program, *self.words, *more], said)
-                return _last_object(said) or {"error": f"{_name(self.words)} ended with {ended}.", "hint": ""}
-        except OSError as error:  # a full disk too: whoever waits for the end must hear of one
+            with tempfile.TemporaryFile() as out:
+                ended = await self._end_of([*program, *self.words, *more], out)
+                return _last_object(out) or {"error": f"{_name(self.words)} ended with {ended}.", "hint": ""}
+        except OSError as error:  # a full disk too: the caller must get an answer
             return {"error": f"{_name(self.words)} cannot be run: {error.strerror}.", "hint": ""}
 
-    async def _end_of(self, words: Sequence[str], said: IO[bytes]) -> int:
-        child = self._launch(words, said)
+    async def _end_of(self, words: Sequence[str], out: IO[bytes]) -> int:
+        child = self._launch(words, out)
         try:
             while (ended := child.poll()) is None:  # noqa: ASYNC110 - a Popen tells of its end to who asks
                 await asyncio.sleep(LOOK_SECONDS)
@@ -62,13 +62,13 @@ class Helper:
                 child.wait()
         return ended
 
-    def _launch(self, words: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _launch(self, words: Sequence[str], out: IO[bytes]) -> subprocess.Popen[bytes]:
         """In a session of its own: it must not end with the terminal."""
         return subprocess.Popen(
             words,
             env={**os.environ, HELPER_VARIABLE: "1"},
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=out,
             stderr=None if self.shows_stderr else subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -131,11 +131,11 @@ def _name(words: Sequence[str]) -> str:
     return " ".join(("goss-supervisor", *words[:1]))
 
 
-def _last_object(said: IO[bytes]) -> Answer | None:
-    """An outcome counts, whatever is said after it."""
-    said.seek(0)
+def _last_object(out: IO[bytes]) -> Answer | None:
+    """An outcome counts, even if more follows it."""
+    out.seek(0)
     found: list[Answer] = []
-    for line in said.read(_MOST_BYTES).splitlines():
+    for line in out.read(_MOST_BYTES).splitlines():
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):

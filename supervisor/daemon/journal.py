@@ -1,6 +1,7 @@
 """
-What systemd's journal wants to know of a line: how important it is (sd-daemon(3)).  It reads that from the
-line's own beginning; a terminal, a file or another supervisor's log would show it.
+The priority prefix that systemd's journal reads at the beginning of a line (sd-daemon(3)).
+
+Terminals, files and other log collectors would show it, so only the journal gets it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """
-How `start` hands the daemon its orders: on descriptor 0, from which the daemon reads them once.  They hold
-secrets, so they never lie on a disk, and no descriptor keeps them once they are read.
+How ``start`` hands the daemon its orders: on descriptor 0, which the daemon reads once.
+
+They hold secrets, so they are never written to disk, and no descriptor keeps them once they are read.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
 """
-What the service manager hears: systemd by datagrams, s6 by a descriptor, others nothing.
+Notifications to the service manager: systemd by datagrams, s6 by a descriptor.
 
-READY comes when the first start is decided well, and never before.  While the manager waits for us, it is
-asked for more time: our own limits know of progress.  Before each sign of life a message goes through the
-server's inbox and has to come back, for it is the *owner of the state* that shall live.
+READY is sent once the first start has succeeded.  Until then, each sign of progress asks for more time.
+Before each watchdog ping a message makes a round trip through the server's inbox, because the ping vouches
+for the loop that *owns the state*.  The manager's queue is short (10 messages on Linux): a message that would
+block is not sent, and its status goes out with the next one.
 
-One datagram a message, to the socket that ``NOTIFY_SOCKET`` names, with no answer.  The manager's queue is
-short (10 messages on Linux), so nothing is said that would have to wait: it is dropped, and that is told.
-
-Time is asked for with each sign of progress, and only then.  A `reload` that systemd runs beside the daemon
-asks too, but leaves the status to the daemon, which would not know that it has to say its own again.
+A `reload` that systemd runs next to the daemon asks for time too, but leaves the status line to the daemon,
+which could not know that it has to restore it.
 """
 
 from __future__ import annotations
@@ -69,7 +67,7 @@ class ServiceNotifier:
         if self._phase is _Phase.STARTING:
             self._begin(_Phase.UP, {"READY": "1"})
             if self._ready_fd is not None:
-                with suppress(OSError):  # whoever waited has gone
+                with suppress(OSError):  # the reader has gone
                     os.write(self._ready_fd, b"\n")
                 with suppress(OSError):
                     os.close(self._ready_fd)
@@ -128,7 +126,7 @@ class ServiceNotifier:
         self._say(message)
 
     def _say(self, message: dict[str, str]) -> None:
-        """What was not taken is said again with the next message, the last of each key."""
+        """What was not sent goes with the next message, the last value of each key."""
         if self._notify is None or not (message or self._owed):
             return
         whole = {key: value for key, value in self._owed.items() if key not in message} | message
@@ -140,11 +138,11 @@ _OF_THE_MOMENT = frozenset({"WATCHDOG", "EXTEND_TIMEOUT_USEC"})
 
 
 def notifier_in(environ: MutableMapping[str, str], *, ready_fd: int | None) -> ServiceNotifier:
-    """The one that this environment tells of; it tells nobody else of it afterwards."""
+    """The notifier of this environment, whose variables are removed so that no child gets them."""
     notify, watchdog_seconds = notify_in(environ), watchdog_seconds_in(environ, os.getpid())
-    forget_manager(environ)
+    forget_variables(environ)
     if ready_fd is not None:
-        os.set_inheritable(ready_fd, False)  # nobody else shall hold it open
+        os.set_inheritable(ready_fd, False)  # no child may hold it open
     return ServiceNotifier(notify, watchdog_seconds, ready_fd)
 
 
@@ -200,8 +198,8 @@ def watchdog_seconds_in(environ: Mapping[str, str], pid: int) -> float | None:
         return None
 
 
-def forget_manager(environ: MutableMapping[str, str]) -> None:
-    """What we start is not the manager's to hear."""
+def forget_variables(environ: MutableMapping[str, str]) -> None:
+    """Our children must not notify the manager."""
     for name in _VARIABLES:
         environ.pop(name, None)
 
@@ -214,28 +212,28 @@ PREPARATION_SECONDS = 120.0  # longer than any work of ours is silent
 
 
 class NotifyProgress:
-    """A `Progress` that passes on what it hears, and asks for time meanwhile; with ``alone`` it tells why."""
+    """A `Progress` that passes it on and asks for time meanwhile; with ``alone`` it sends the step too."""
 
     def __init__(
         self,
-        heard: Progress,
+        inner: Progress,
         notify: Notify,
         clock: Callable[[], float] = time.monotonic,
         *,
         alone: bool = True,
     ) -> None:
-        self._heard = heard
+        self._inner = inner
         self._notify = notify
         self._clock = clock
         self._alone = alone
         self._asked = 0.0
 
     def step(self, text: str) -> None:
-        self._heard.step(text)
+        self._inner.step(text)
         self._ask({"STATUS": text} if self._alone else {})
 
     def update(self, fraction: float | None, detail: str = "") -> None:
-        self._heard.update(fraction, detail)
+        self._inner.update(fraction, detail)
         if self._clock() - self._asked >= EXTEND_EVERY_SECONDS:
             self._ask({})
 
@@ -244,9 +242,9 @@ class NotifyProgress:
         self._notify.say({**message, "EXTEND_TIMEOUT_USEC": str(int(PREPARATION_SECONDS * 1e6))})
 
 
-def with_notify_progress(heard: Progress, environ: Mapping[str, str]) -> Progress:
+def with_notify_progress(inner: Progress, environ: Mapping[str, str]) -> Progress:
     """The same, where no manager waits."""
     notify = notify_in(environ)
     return (
-        NotifyProgress(heard, notify, alone="MAINPID" not in environ) if notify else heard
+        NotifyProgress(inner, notify, alone="MAINPID" not in environ) if notify else inner
     )  # systemd.exec(5)

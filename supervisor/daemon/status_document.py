@@ -1,4 +1,4 @@
-"""What ``status --json`` shows of one server."""
+"""The part of ``status --json`` about one server."""
 
 from __future__ import annotations
 

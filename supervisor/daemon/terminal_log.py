@@ -1,8 +1,8 @@
 """
-What a foreground daemon shows, without ever waiting for the one who looks.
+The log of a foreground daemon on its terminal, which never blocks the daemon.
 
-The log is on stdout, as supervisors of processes want it; why it all ended is on stderr.  A terminal that is
-held with Ctrl+S must not stop the daemon: what cannot be shown at once is in the log files anyway.
+The log goes to stdout, where process supervisors expect it; the reason for an exit goes to stderr.  Ctrl+S
+must not stop the daemon: what cannot be shown at once is in the log files anyway.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Terminal:
         if self.is_journal:
             line = with_priority(line, priority)
         data = line.encode(errors="replace")[: LONGEST - 1] + b"\n"
-        with suppress(OSError):  # whoever looked has gone
+        with suppress(OSError):  # the reader has gone
             if self._takes_more():
                 os.write(self._descriptor, data)
 
@@ -71,10 +71,10 @@ class TerminalHandler(logging.Handler):
 
 def handlers(log: Terminal, end: Terminal) -> list[logging.Handler]:
     """All of our messages to ``log``, but what is critical, the reason for the end, to ``end``."""
-    usual, last = TerminalHandler(log), TerminalHandler(end)
-    usual.addFilter(lambda record: record.levelno < logging.CRITICAL)
+    normal, last = TerminalHandler(log), TerminalHandler(end)
+    normal.addFilter(lambda record: record.levelno < logging.CRITICAL)
     last.setLevel(logging.CRITICAL)
-    return [usual, last]
+    return [normal, last]
 
 
 def terminal_on(stream: TextIO | None) -> Terminal:

@@ -1,6 +1,8 @@
 """
-Looks for a newer engine once a day, and goes to it where the profile says so.  By the command that a person
-would run, which then asks us as any client; what it found it keeps in a file.
+Runs the daily update check, and the update where the profile asks for it.
+
+Both are commands that a person could run; they talk to the daemon as any client does and keep their result
+in a file.
 """
 
 from __future__ import annotations
@@ -48,6 +50,6 @@ async def keep_looking(
             pause = rhythm.every_seconds
 
 
-def news_in(file: Path) -> dict[str, Any] | None:
+def last_check(file: Path) -> dict[str, Any] | None:
     """What the last look found, as ``engine update`` wrote it; None where nothing can be read."""
     return read_json(file, dict)

@@ -1,1 +1,1 @@
-"""Files from the network: resumed, tried again, verified, and there in one piece or not at all."""
+"""Downloads: resumed, retried, verified, and complete or absent."""

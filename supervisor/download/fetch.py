@@ -1,8 +1,8 @@
 """
-Downloads a file: resumed where an earlier attempt stopped, tried again, verified, and there in one piece.
+Downloads a file: resumed where an earlier attempt stopped, retried, verified, then renamed into place.
 
-While it comes it is ``<target>.part``, which outlives Ctrl+C, a crash and a full disk; ``<target>.part.json``
-says what it is a part of, and ``<target>.lock`` keeps a second one waiting.
+Until then it is ``<target>.part``, which survives Ctrl+C, a crash and a full disk; ``<target>.part.json``
+describes it, and ``<target>.lock`` makes a second download wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import NetworkError, VerificationFailed
 from ..locks import waiting_lock
 from ..progress import Progress
 from . import network
-from .network import HINT, PATIENT, RetryPolicy, Unreachable, host_of, wait_seconds
+from .network import DEFAULT_RETRY, HINT, RetryPolicy, Unreachable, host_of, wait_seconds
 from .transfer import Meter, Note, PartFile, digest_of, validator
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Transfer:
     part: PartFile
     progress: Progress
     proxy: str | None
-    patience: RetryPolicy
+    retry: RetryPolicy
     token: str = field(default="", repr=False)
 
     @property
@@ -99,28 +99,28 @@ class Transfer:
         headers = {"Range": f"bytes={start}-", "If-Range": note.validator} if note else {}
         if self.item.size_bytes is not None:
             self._ensure_space(self.item.size_bytes)
-        with network.get(self.item.url, headers, self.patience.timeout, self.proxy, self.token) as response:
-            told = {name.lower(): value for name, value in response.headers.items()}
+        with network.get(self.item.url, headers, self.retry.timeout, self.proxy, self.token) as response:
+            received = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code == 206 and note:
-                self._receive(response, start, self._go_on(told, note, start))
+                self._receive(response, start, self._go_on(received, note, start))
             elif response.status_code == 200:
-                self._receive(response, 0, self._start_anew(told))
+                self._receive(response, 0, self._start_anew(received))
             else:
-                raise self._refusal(response, told, resuming=note is not None)
+                raise self._refusal(response, received, resuming=note is not None)
 
-    def _go_on(self, told: Mapping[str, str], note: Note, start: int) -> int:
+    def _go_on(self, received: Mapping[str, str], note: Note, start: int) -> int:
         """The size of the whole file."""
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", told.get("content-range", ""))
-        changed = note.validator.startswith('"') and told.get("etag", note.validator) != note.validator
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", received.get("content-range", ""))
+        changed = note.validator.startswith('"') and received.get("etag", note.validator) != note.validator
         if changed or not span or int(span[1]) != start or self.item.size_bytes not in {None, int(span[2])}:
             self.part.remove()
             raise Unreachable(f"{self._host} sent a part of something else", contact=True)
         return int(span[2])
 
-    def _start_anew(self, told: Mapping[str, str]) -> int | None:
+    def _start_anew(self, received: Mapping[str, str]) -> int | None:
         """The size of the whole file, as far as known.  Whatever there was of it is thrown away."""
-        length = told.get("content-length", "")
-        total = int(length) if length.isdigit() and "content-encoding" not in told else None
+        length = received.get("content-length", "")
+        total = int(length) if length.isdigit() and "content-encoding" not in received else None
         if self.item.size_bytes is not None and total not in {None, self.item.size_bytes}:
             raise VerificationFailed(
                 f"{self.item.name} at {self._host} has {total} bytes, "
@@ -128,7 +128,7 @@ class Transfer:
                 hint="Is that a page of a proxy, or an incomplete mirror? " + self.item.hint,
             )
         total = self.item.size_bytes if total is None else total
-        self.part.begin(Note(self.item.url, self.item.sha256, validator(told), total))
+        self.part.begin(Note(self.item.url, self.item.sha256, validator(received), total))
         if total is not None:
             self._ensure_space(total)
         return total
@@ -136,7 +136,7 @@ class Transfer:
     def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
         position, meter = start, Meter(start, total)
         with self.part.path.open("ab", buffering=0) as file:
-            for chunk in network.body(response, self.patience.timeout):
+            for chunk in network.body(response, self.retry.timeout):
                 _write(file, chunk)
                 position += len(chunk)
                 if total is not None and position > total:
@@ -150,7 +150,7 @@ class Transfer:
             raise Unreachable(f"{self._host} ended after {position} of {total} bytes", contact=True)
 
     def _refusal(
-        self, response: requests.Response, told: Mapping[str, str], *, resuming: bool
+        self, response: requests.Response, received: Mapping[str, str], *, resuming: bool
     ) -> NetworkError | Unreachable:
         code = response.status_code
         if code == 416 and resuming:
@@ -159,9 +159,9 @@ class Transfer:
         line = network.first_line(response)
         text = f"{self._host} answered {code} {response.reason}{f': {line}' if line else ''}"
         if code in {408, 429} or code >= 500:
-            return Unreachable(text, contact=True, wait_seconds=wait_seconds(told) or 0.0)
+            return Unreachable(text, contact=True, wait_seconds=wait_seconds(received) or 0.0)
         text = f"{self.item.name} cannot be downloaded: {text.rstrip('.')}."
-        return Refused(text, hint=self.item.hint, status=code, headers=told)
+        return Refused(text, hint=self.item.hint, status=code, headers=received)
 
     def run(self) -> None:
         """The part is whole and what it should be.  What is wrong is fetched once more, from the start."""
@@ -196,9 +196,9 @@ class Transfer:
 
     def _wait(self, failure: Unreachable, failures: int, *, contact: bool) -> None:
         """Until the next try.  Raises NetworkError where there is none."""
-        # A host that never answered is asked twice: who is offline shall not wait for what does not come.
-        pauses = self.patience.pauses_seconds if contact else self.patience.pauses_seconds[:1]
-        too_long = failure.wait_seconds > self.patience.longest_pause_seconds
+        # A host that never answered is asked twice only, so that an offline user does not wait.
+        pauses = self.retry.pauses_seconds if contact else self.retry.pauses_seconds[:1]
+        too_long = failure.wait_seconds > self.retry.longest_pause_seconds
         if failure.final or failures > len(pauses) or too_long:
             asks = f", and asks not to come back for {failure.wait_seconds:.0f} s" if too_long else ""
             again = _AGAIN if self.known() else ""
@@ -206,7 +206,7 @@ class Transfer:
             raise NetworkError(text, hint=again + self.item.hint) from failure
         pause = max(pauses[failures - 1], failure.wait_seconds)
         self.progress.update(None, f"{failure}; trying again in {pause:g} s")
-        self.patience.sleep(pause)
+        self.retry.sleep(pause)
 
     def _digest(self) -> str:
         size, text = self.part.size_bytes, f"verifying {self.item.name}"
@@ -231,7 +231,7 @@ def fetch(
     progress: Progress,
     *,
     proxy: str | None = None,
-    patience: RetryPolicy = PATIENT,
+    retry: RetryPolicy = DEFAULT_RETRY,
     token: str = "",
 ) -> None:
     """
@@ -249,7 +249,7 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(lock, f"waiting: another goss-supervisor is downloading {item.name}", progress):
             if not target.is_file() or item.size_bytes not in {None, target.stat().st_size}:
-                Transfer(item, part, progress, proxy, patience, token).run()
+                Transfer(item, part, progress, proxy, retry, token).run()
                 part.finish(target)
     except OSError as error:
         raise cannot_write(part.path, error) from error

@@ -1,4 +1,4 @@
-"""Exchanges with web servers: who is asked and how, and in words why it failed."""
+"""HTTP requests to web servers, and failures explained in plain words."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RetryPolicy:
         return self.connect_seconds, self.stall_seconds
 
 
-PATIENT = RetryPolicy()
+DEFAULT_RETRY = RetryPolicy()
 
 
 class Unreachable(Exception):
@@ -77,7 +77,7 @@ def get(
 
     ``timeout``: seconds to connect, and seconds without a byte.  Nothing is asked for compressed unless
     ``headers`` do.  ``token`` goes to the host of ``url`` alone, and no other credentials are sent, whatever
-    stands in the URL or in ~/.netrc.
+    is in the URL or in ~/.netrc.
     Raises Unreachable, and NetworkError for a redirect that leads nowhere or out of https.
     """
     import requests  # noqa: PLC0415 - it takes 60 ms, and most starts ask nobody
@@ -302,7 +302,7 @@ def page(
     most_bytes: int,
     *,
     proxy: str | None = None,
-    patience: RetryPolicy = PATIENT,
+    retry: RetryPolicy = DEFAULT_RETRY,
     token: str = "",
 ) -> Page:
     """
@@ -313,16 +313,16 @@ def page(
     """
 
     def ask() -> Page:
-        with get(url, headers, patience.timeout, proxy, token) as response:
-            told = {name.lower(): value for name, value in response.headers.items()}
-            read, deadline = bytearray(), time.monotonic() + patience.page_seconds
-            for chunk in body(response, patience.timeout, unpacked=True):
+        with get(url, headers, retry.timeout, proxy, token) as response:
+            received = {name.lower(): value for name, value in response.headers.items()}
+            read, deadline = bytearray(), time.monotonic() + retry.page_seconds
+            for chunk in body(response, retry.timeout, unpacked=True):
                 read += chunk
                 if len(read) > most_bytes:
                     break
                 if time.monotonic() > deadline:
                     raise Unreachable(f"the answer of {host_of(response.url)} takes too long", contact=True)
-            return Page(url, response.url, response.status_code, told, bytes(read[:most_bytes]))
+            return Page(url, response.url, response.status_code, received, bytes(read[:most_bytes]))
 
     try:
         found = ask()
@@ -331,5 +331,5 @@ def page(
     except Unreachable as failure:
         if failure.final:
             raise
-    patience.sleep(patience.pauses_seconds[0])
+    retry.sleep(retry.pauses_seconds[0])
     return ask()

@@ -66,14 +66,14 @@ class PartFile:
         self._note.unlink(missing_ok=True)
 
 
-def digest_of(file: Path, told: Callable[[int], None]) -> str:
+def digest_of(file: Path, report: Callable[[int], None]) -> str:
     """The SHA-256 of what is on disk, hex; ``told`` hears how many bytes are done.  Raises OSError."""
     sha256, done = hashlib.sha256(), 0
     with file.open("rb", buffering=0) as content:
         while chunk := content.read(_HASHED_BYTES):
             sha256.update(chunk)
             done += len(chunk)
-            told(done)
+            report(done)
     return sha256.hexdigest()
 
 
@@ -94,10 +94,10 @@ class Meter:
     start: int
     total_bytes: int | None
     clock: Callable[[], float] = time.monotonic
-    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+    _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self._seen.append((self.clock(), self.start))
+        self._samples.append((self.clock(), self.start))
 
     def at(self, position: int) -> tuple[float | None, str]:
         """For ``Progress.update``: the fraction, and ``12.3 of 149.0 MB, 5.2 MB/s, 26 s left``."""
@@ -114,10 +114,10 @@ class Meter:
     def _speed(self, position: int) -> float | None:
         """Bytes per second; None before there is anything to tell it from."""
         now = self.clock()
-        self._seen.append((now, position))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - WINDOW_SECONDS:
-            self._seen.popleft()
-        began, first = self._seen[0]
+        self._samples.append((now, position))
+        while len(self._samples) > 2 and self._samples[1][0] <= now - WINDOW_SECONDS:
+            self._samples.popleft()
+        began, first = self._samples[0]
         return (position - first) / (now - began) if now > began else None
 
 

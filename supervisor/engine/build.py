@@ -1,8 +1,4 @@
-"""
-An installed llama.cpp, as a value.
-
-The names of flavours: ``cuda-12.8`` is of the family ``cuda`` and of version 12.8.
-"""
+"""An installed llama.cpp as a value, and the names of flavours: ``cuda-12.8`` is of the family ``cuda``."""
 
 from __future__ import annotations
 

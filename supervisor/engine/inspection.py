@@ -1,7 +1,8 @@
 """
-What a llama-server can do, by its own word: ``--version``, ``--help`` and ``--list-devices``.
+What a llama-server can do, from its ``--version``, ``--help`` and ``--list-devices``.
 
-Why a llama-server at hand does not run, and what a person can do about it.
+Results are cached by a stamp of the binary and its libraries.  A binary that does not run raises an error
+with the cause and the remedy.
 """
 
 from __future__ import annotations

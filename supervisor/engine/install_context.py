@@ -1,4 +1,4 @@
-"""What it takes to get an engine, and which releases a channel stood at."""
+"""What an installation of an engine needs, and the release that each channel has selected."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .catalogue.github import GitHubAccess
 @dataclass(frozen=True, slots=True)
 class InstallContext:
     """
-    Where engines stand, for which machine they are, and who is told.
+    Where engines are, for which machine, and who gets the progress.
 
     ``hardware`` and ``demo`` (a model that proves that an engine answers) are asked for only where they
-    decide: both cost time.  ``elsewhere`` says that the hardware is not this machine's: what stands here
-    is not there.
+    decide: both cost time.  ``elsewhere`` says that the hardware is not this machine's: what is installed
+    here is not there.
     """
 
     paths: Paths

@@ -1,7 +1,7 @@
 """
-The engines that are installed: where they stand, their size, what may be removed.
+The installed engines: where they are, their size, and which may be removed.
 
-``install.json`` is written last, so a folder without one is not an engine but what is left of an attempt.
+``install.json`` is written last, so a folder without one is the rest of a failed attempt and no engine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands on this machine, looked at for one profile."""
+"""The engines on this machine, judged for one profile."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ OFFERS = (
 class LocalEngines:
     """Raises from its methods: NoSuitableEngine, NotFound and PermissionDenied of what does not run."""
 
-    means: InstallContext
+    context: InstallContext
     wanted: WantedEngine
 
     @property
     def _cache(self) -> Path:
-        return self.means.paths.state / "builds"
+        return self.context.paths.state / "builds"
 
     def at_hand(self) -> tuple[Build | None, tuple[str, ...]]:
         """The first that will do, and what was passed over before it, with the reasons."""
-        if self.means.elsewhere:
+        if self.context.elsewhere:
             return None, ()
         passed: list[str] = []
         for where, look in self._places():
@@ -52,7 +52,7 @@ class LocalEngines:
         return None, tuple(passed)
 
     def _places(self) -> Iterator[tuple[str, Callable[[], Build]]]:
-        if found := installed(self.means.paths.engines):
+        if found := installed(self.context.paths.engines):
             for recorded in order(found, self.suiting(each.flavour for each in found)):
                 yield recorded.name, partial(self._at_its_place, recorded)
         yield "PATH", self.on_path
@@ -60,12 +60,12 @@ class LocalEngines:
     def suiting(self, known: Iterable[str]) -> tuple[str, ...]:
         """Those of the flavours that suit the machine and the wish, the best first."""
         ranked, _ = order_flavours(
-            self.means.hardware(), known, flavour=self.wanted.flavour, gpu=self.wanted.gpu
+            self.context.hardware(), known, flavour=self.wanted.flavour, gpu=self.wanted.gpu
         )
         return tuple(verdict.flavour for verdict in ranked)
 
     def _at_its_place(self, recorded: Install) -> Build:
-        if bad := self.means.chosen.bad(recorded.key):
+        if bad := self.context.chosen.bad(recorded.key):
             raise NoSuitableEngine(f"It is marked bad: {bad}.")
         if recorded.problem:
             raise NoSuitableEngine(recorded.problem)

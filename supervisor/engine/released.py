@@ -1,4 +1,4 @@
-"""The official release that suits a profile on a machine: installed, or downloaded and proved."""
+"""The official release for a profile on this machine: an installed one, or downloaded and tested now."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def channel_of(engine: Engine) -> str | None:
     return engine.channel if engine.channel in FLOATING else None
 
 
-def chosen_tag(engine: Engine, means: InstallContext) -> str | None:
+def chosen_tag(engine: Engine, context: InstallContext) -> str | None:
     """The tag that stands for the channel now; None for one that floats and was never asked for."""
     channel = channel_of(engine)
     if channel is None:
         return engine.channel
-    if tags := means.chosen.tags(channel):
+    if tags := context.chosen.tags(channel):
         return tags[0]
     return pins.DEFAULT_TAG if channel == DEFAULT else None
 
@@ -41,15 +41,15 @@ class Released:
     """Official releases for one profile."""
 
     engine: Engine
-    ground: LocalEngines
+    local: LocalEngines
 
     @property
-    def means(self) -> InstallContext:
-        return self.ground.means
+    def context(self) -> InstallContext:
+        return self.local.context
 
     @property
     def wanted(self) -> WantedEngine:
-        return self.ground.wanted
+        return self.local.wanted
 
     def acquire(self, tag: str | None = None) -> Build:
         """
@@ -77,8 +77,8 @@ class Released:
 
     def find(self) -> tuple[Build | None, tuple[str, ...]]:
         """The same from what is installed, without the network; else None, and why each was passed over."""
-        tag = chosen_tag(self.engine, self.means)
-        release = self.means.catalogue(self.engine).known(tag) if tag else None
+        tag = chosen_tag(self.engine, self.context)
+        release = self.context.catalogue(self.engine).known(tag) if tag else None
         if release is None:
             said = f"the release {tag}" if tag else f"the channel {self.engine.channel}"
             return None, (f"{said} is asked of GitHub at the start",)
@@ -89,14 +89,14 @@ class Released:
             if not (refusal := self._spoiled(release.tag, option.flavour, install)):
                 if install is None:
                     return self._promised(release, option), ()
-                build = self.ground.of_install(install, option.reason)
+                build = self.local.of_install(install, option.reason)
                 if not (refusal := why_not(build, self.wanted)):
                     return build, ()
             passed.append(f"{option.flavour}: {refusal}")
         return None, tuple(passed)
 
     def survey(self, release: Release) -> Survey:
-        return survey(self.means.hardware(), release, flavour=self.wanted.flavour, gpu=self.wanted.gpu)
+        return survey(self.context.hardware(), release, flavour=self.wanted.flavour, gpu=self.wanted.gpu)
 
     def unusable(self, release: Release) -> str:
         """
@@ -116,7 +116,7 @@ class Released:
     def why_bad(self, release: Release) -> str:
         """Why the flavour that would be taken of this release is marked bad; empty when it is not."""
         for option in self.survey(release).ranked[:1]:
-            if bad := self.means.chosen.bad(key_of(REPOSITORY, release.tag, option.flavour)):
+            if bad := self.context.chosen.bad(key_of(REPOSITORY, release.tag, option.flavour)):
                 return f"its {option.flavour} build is marked bad: {bad}"
         return ""
 
@@ -125,19 +125,19 @@ class Released:
 
     def _release(self, tag: str | None) -> tuple[Release, tuple[str, ...]]:
         """The release to take, and what newer ones were passed over on the way."""
-        catalogue = self.means.catalogue(self.engine)
-        if wanted := tag or chosen_tag(self.engine, self.means):
+        catalogue = self.context.catalogue(self.engine)
+        if wanted := tag or chosen_tag(self.engine, self.context):
             return catalogue.release(wanted), ()
         assert self.engine.channel is not None
-        self.means.progress.step(f"asking GitHub for the {self.engine.channel} release of {REPOSITORY}")
+        self.context.progress.step(f"asking GitHub for the {self.engine.channel} release of {REPOSITORY}")
         found = catalogue.newest(self.engine.channel, self.objection)
         return found.release, (*found.passed, found.note) if found.note else found.passed
 
     def _choose(self, tag: str, asked: str | None) -> None:
         """A channel that floats stays where it is until an update; a tag that was asked for is not ours."""
         channel = channel_of(self.engine)
-        if asked is None and channel in FLOATING and not self.means.chosen.tags(channel):
-            self.means.chosen.choose(channel, tag)
+        if asked is None and channel in FLOATING and not self.context.chosen.tags(channel):
+            self.context.chosen.choose(channel, tag)
 
     def _try(self, tag: str, option: FlavourOption) -> tuple[Build | None, str]:
         """A build that will do, or why this one does not."""
@@ -147,10 +147,10 @@ class Released:
         if install is None or install.problem:
             install = self._install(tag, option)
             if install.problem:
-                self.means.progress.step(f"{tag} {option.flavour} will not do: {install.problem}")
+                self.context.progress.step(f"{tag} {option.flavour} will not do: {install.problem}")
                 return None, install.problem
         try:
-            build = self.ground.of_install(install, "the official release")
+            build = self.local.of_install(install, "the official release")
         except SupervisorError as error:
             return None, str(error).rstrip(".")
         return (None, refusal) if (refusal := why_not(build, self.wanted)) else (build, "")
@@ -158,16 +158,16 @@ class Released:
     def _install(self, tag: str, option: FlavourOption) -> Install:
         from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
-        means, paths, proxy = self.means, self.means.paths, self.engine.proxy or None
-        demo, hardware = means.demo(), means.hardware()
+        context, paths, proxy = self.context, self.context.paths, self.engine.proxy or None
+        demo, hardware = context.demo(), context.hardware()
         return Installation(
-            paths.engines, tag, option, demo, hardware, proxy, paths.cache, means.progress
+            paths.engines, tag, option, demo, hardware, proxy, paths.cache, context.progress
         ).install()
 
     def _present(self, tag: str, flavour: str) -> Install | None:
-        if self.means.elsewhere:
+        if self.context.elsewhere:
             return None
-        return read_record(folder(self.means.paths.engines, REPOSITORY, tag, flavour))
+        return read_record(folder(self.context.paths.engines, REPOSITORY, tag, flavour))
 
     def _spoiled(self, tag: str, flavour: str, install: Install | None) -> str:
         """
@@ -175,10 +175,10 @@ class Released:
 
         Who pins a tag has decided; a mark only keeps us from taking it by ourselves.
         """
-        bad = self.means.chosen.bad(key_of(REPOSITORY, tag, flavour))
+        bad = self.context.chosen.bad(key_of(REPOSITORY, tag, flavour))
         if bad and channel_of(self.engine):
             return f"it is marked bad: {bad}"
-        if install and install.problem and install.proved_on == self.means.hardware().fingerprint:
+        if install and install.problem and install.proved_on == self.context.hardware().fingerprint:
             return install.problem
         return ""
 

@@ -1,10 +1,10 @@
 """
-Whether a build or a flavour suits a computer and what a profile asks for.  Pure.
+Whether a build or a flavour suits a computer and a profile's requirements.  Pure.
 
 Within one major version a build of CUDA runs with an older driver ("minor version compatibility"): 12.x from
-driver 525 on, 13.x from 580 on (NVIDIA, CUDA Compatibility, table 1; the same numbers serve for Windows).
-Such a driver cannot compile the build's PTX, so a version that the driver knows itself is preferred, and the
-proof after the installation decides.
+driver 525 on, 13.x from 580 on (NVIDIA, CUDA Compatibility, table 1; also on Windows).  Such a driver cannot
+compile the build's PTX, so a version that the driver supports natively is preferred, and the test after the
+installation decides.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FOR_BLACKWELL = (12, 8)
 
 @dataclass(frozen=True, slots=True)
 class FlavourJudgement:
-    """What is said of one flavour on one computer; ``order`` is within its family, less is better."""
+    """The judgement on one flavour on one computer; ``order`` is within its family, less is better."""
 
     reason: str
     refused: bool = False

@@ -19,7 +19,7 @@ _NEW_BUILDER = (2, 38)
 
 @dataclass(frozen=True, slots=True)
 class FlavourOption:
-    """A flavour that can be installed: its archive, and the CUDA runtime that belongs beside it."""
+    """A flavour that can be installed: its archive, and the CUDA runtime that it needs."""
 
     flavour: str  # cpu, cuda-13.4, vulkan, metal, rocm-10.0 …
     reason: str

@@ -1,1 +1,1 @@
-"""The door that clients come in by: one address that stays, whatever happens to the server behind it."""
+"""The address that clients use: it stays the same across restarts and switches of the server behind it."""

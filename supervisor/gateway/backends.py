@@ -1,4 +1,4 @@
-"""A server as the gateway sees it.  How it is launched, watched and restarted is none of its business."""
+"""A server as the gateway sees it, without how it is launched, watched and restarted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..server.probe_target import ProbeTarget
 
 
 class Backend(Protocol):
-    """Read at any time; whoever owns it calls `Gateway.changed` after each change."""
+    """Read at any time; its owner calls `Gateway.changed` after each change."""
 
     @property
     def name(self) -> str: ...

@@ -1,4 +1,4 @@
-"""What the gateway answers itself: health, models, metrics, load and unload, progress of a load."""
+"""The gateway's own endpoints: health, models, metrics, load and unload, progress of a load."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..decoding import parse
 from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from ..server.probe import probe
-from ..server.process import vitals_of
+from ..server.process import stats_of
 from .api.offered_models import model_document, models_document
-from .api.routes import Own, Trouble
+from .api.routes import HandlerName, Trouble
 from .backends import Backend
-from .relay.client_connection import OwnPage
+from .relay.client_connection import PlainAnswer
 from .telemetry.metrics import CONTENT_TYPE, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
-_LOADING: OwnPage = (
+_LOADING: PlainAnswer = (
     503,
     JSON,
     b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
@@ -48,7 +48,9 @@ class Endpoints:
         self._started = time.time()
         self._upstream_models: tuple[int, dict[str, Any] | None] = (-1, None)  # by launch
 
-    async def answer(self, handler: Own, offers: Sequence[Offer], model: str) -> OwnPage | Trouble:
+    async def answer(
+        self, handler: HandlerName, offers: Sequence[Offer], model: str
+    ) -> PlainAnswer | Trouble:
         """``model`` is the one that the path names."""
         match handler:
             case "models":
@@ -61,7 +63,7 @@ class Endpoints:
             case _:
                 return self._at_once(handler)
 
-    def _at_once(self, handler: Own) -> OwnPage | Trouble:
+    def _at_once(self, handler: HandlerName) -> PlainAnswer | Trouble:
         match handler:
             case "health":
                 return self._health()
@@ -81,18 +83,18 @@ class Endpoints:
             case _:
                 return Trouble(404, "not_found", "There is nothing at this path.")
 
-    def _health(self) -> OwnPage | Trouble:
+    def _health(self) -> PlainAnswer | Trouble:
         if self._server.is_serving or self._server.state is State.SLEEPING:
             return _page({"status": "ok"})
         return self.why_down() if self._server.state is State.FAILED else _LOADING
 
-    def _ready(self) -> OwnPage:
-        """A sleeping server counts: it answers whoever asks it."""
+    def _ready(self) -> PlainAnswer:
+        """A sleeping server counts: a request wakes it."""
         state = self._server.state
         is_ready = self._server.is_serving or state is State.SLEEPING
         return _page({"state": state.value, "why": self._server.why}, 200 if is_ready else 503)
 
-    def _load(self) -> OwnPage:
+    def _load(self) -> PlainAnswer:
         """Also what keeps a model loaded that nobody asks at the moment."""
         self._touch()
         if self._server.state is State.SLEEPING:
@@ -124,7 +126,7 @@ class Endpoints:
     async def _metrics(self) -> bytes:
         server, plan = self._server, self._server.plan
         in_flight, waiting, connections = self._counts()
-        ours = vitals_of(os.getpid())
+        ours = stats_of(os.getpid())
         now = ServerFigures(
             name=server.name,
             state=server.state.value,
@@ -150,7 +152,7 @@ class Endpoints:
         return answer.body if answer.outcome == "ok" else None
 
 
-def _page(document: dict[str, Any], status: int = 200) -> OwnPage:
+def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:
     return status, JSON, json.dumps(document).encode()
 
 

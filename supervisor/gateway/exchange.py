@@ -1,7 +1,7 @@
 """
-One request, from the moment that it is whole to the end of its answer, as `exchange_table` decides.
+One request, from its complete arrival to the end of its answer, driven by `exchange_table`.
 
-What is kept of a request that is over: figures and names, never its content.
+The record that stays of it has figures and names, never content.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Wish:
         return is_streaming(self.body)
 
 
-class House(Protocol):
+class ExchangeHost(Protocol):
     """What a request needs of the gateway."""
 
     @property
@@ -80,9 +80,14 @@ class Exchange:
     """One request and its answer.  ``result`` is "" while it is under way."""
 
     def __init__(
-        self, house: House, client: ClientConnection, visit: RequestContext, wish: Wish, ticket: Ticket
+        self,
+        host: ExchangeHost,
+        client: ClientConnection,
+        context: RequestContext,
+        wish: Wish,
+        ticket: Ticket,
     ) -> None:
-        self.visit, self.wish, self.ticket = visit, wish, ticket
+        self.context, self.wish, self.ticket = context, wish, ticket
         self.result: RequestResult | Literal[""] = ""
         self.status: int | None = None
         self.is_stream = False  # the answer
@@ -93,8 +98,8 @@ class Exchange:
         self.first_byte_at: float | None = None
         self.opening = b""  # the first of the answer's body
         self.tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
-        self._house, self._client = house, client
-        self._delivery = Delivery(client, wish.head, visit.dialect, visit.headers)
+        self._host, self._client = host, client
+        self._delivery = Delivery(client, wish.head, context.dialect, context.headers)
         self._loop = asyncio.get_running_loop()
         self._life = ExchangeLife()
         self._upstream: Upstream | None = None  # connected or about to be
@@ -105,7 +110,7 @@ class Exchange:
         return self._life.was_replayed
 
     def begin_waiting(self) -> None:
-        self._house.arrive(self)
+        self._host.arrive(self)
 
     def go(self) -> None:
         """The gateway lets it go."""
@@ -124,7 +129,7 @@ class Exchange:
     def _carry_out(self, do: ExchangeDo) -> None:
         match do:
             case ExchangeDo.CONNECT:
-                self._connect(self._house.pool.take())
+                self._connect(self._host.pool.take())
             case ExchangeDo.RECONNECT:
                 self._connect(None)
             case ExchangeDo.SEND:
@@ -132,24 +137,24 @@ class Exchange:
             case ExchangeDo.DROP:
                 self._drop()
             case ExchangeDo.WAIT:
-                self._house.come_again(self, RETRY_SECONDS)
+                self._host.come_again(self, RETRY_SECONDS)
             case ExchangeDo.REPLAY:
                 self._forget_answer()
-                self._house.come_again(self, LOST_SECONDS)
+                self._host.come_again(self, LOST_SECONDS)
             case ExchangeDo.TELL:
                 self._tell_failure()
             case ExchangeDo.END:
                 self._upstream = None
-                self._house.end(self)
+                self._host.end(self)
 
     def _connect(self, kept: Upstream | None) -> None:
-        self._upstream = kept or self._house.pool.connect(self)
+        self._upstream = kept or self._host.pool.connect(self)
         if kept:
             self.connected()
 
     def _send(self) -> None:
         assert self._upstream is not None
-        self._upstream.ask(self.wish.head, self._house.body_for(self), self)
+        self._upstream.ask(self.wish.head, self._host.body_for(self), self)
         if self._client.is_paused:
             self._upstream.pause()
 
@@ -170,7 +175,7 @@ class Exchange:
         self._happened(ExchangeEvent.CONNECTED)
 
     def unreachable(self, why: str) -> None:
-        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._house.why_lost()}")
+        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._host.why_lost()}")
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         self.status = answer.status
@@ -203,11 +208,11 @@ class Exchange:
         if self._upstream.was_used and self._upstream.heard_nothing:
             self._happened(ExchangeEvent.STALE)
         else:
-            self._lose(ExchangeEvent.LOST, f"{why}: {self._house.why_lost()}")
+            self._lose(ExchangeEvent.LOST, f"{why}: {self._host.why_lost()}")
 
     def _lose(self, event: ExchangeEvent, why: str) -> None:
         self._failure = Trouble(502, "server_lost", why), "failed"
-        self._happened(event, replays=self._house.settings.replay)
+        self._happened(event, replays=self._host.settings.replay)
 
     # --- from the gateway and the client
 
@@ -231,14 +236,14 @@ class Exchange:
         self._delivery.fail(trouble)
 
     def client_left(self) -> None:
-        """Nobody waits for the answer any more: llama-server is told at once."""
+        """The client has gone, so llama-server is cancelled at once."""
         self.result = "cancelled"
         self._happened(ExchangeEvent.LEFT)
 
     # --- meanwhile
 
     @property
-    def can_be_told(self) -> bool:
+    def accepts_progress(self) -> bool:
         """Whether its client can take it that it waits."""
         return self.wish.streams and self.wish.head.version == "1.1"
 
@@ -255,13 +260,13 @@ class Exchange:
             self._upstream.resume()
 
 
-def refused(head: Head, visit: RequestContext, trouble: Trouble, model: str = "") -> RequestRecord:
+def refused(head: Head, context: RequestContext, trouble: Trouble, model: str = "") -> RequestRecord:
     """One that was turned away before anything was done for it."""
     return RequestRecord(
         at=time.time(),
-        caller=visit.caller.name,
+        caller=context.caller.name,
         method=head.method,
-        endpoint=visit.route.label,
+        endpoint=context.route.label,
         profile="",
         model=model,
         stream=False,
@@ -274,13 +279,13 @@ def refused(head: Head, visit: RequestContext, trouble: Trouble, model: str = ""
 
 def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRecord:
     """``now`` is the loop's time, in which the exchange counts; ``plan`` is the one that is active."""
-    ticket, wish, route = exchange.ticket, exchange.wish, exchange.visit.route
+    ticket, wish, route = exchange.ticket, exchange.wish, exchange.context.route
     went, first = exchange.went_at, exchange.first_byte_at
     counted = usage_of(b"".join(exchange.tail), exchange.opening) if route.generates else Usage()
     seconds = now - ticket.arrived
     return RequestRecord(
         at=time.time() - seconds,
-        caller=exchange.visit.caller.name,
+        caller=exchange.context.caller.name,
         method=wish.head.method,
         endpoint=route.label,
         profile=plan.profile if plan else "",

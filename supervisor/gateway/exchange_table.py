@@ -1,13 +1,13 @@
 """
-The life of one request, as a table: from (state, event) to (state, commands).  Pure.
+The life of one request, as a table from (state, event) to (state, commands).  Pure.
 
-- At most one connection is made or used for it at a time, and it is dropped before the request waits again:
-  what waits is never sent.
-- While the client has seen nothing, a server that is lost costs time and not the request: it is sent again,
-  once.
+- It has at most one connection at a time, which is dropped before the request waits again: what waits is
+  never sent.
+- While the client has received nothing, a server that is lost costs time and not the request: it is sent
+  again, once.
 - A kept connection that closes just as it is used again says nothing about the server: the request goes out
-  on a new one.  Where none can be had, the server was dying, and the request counts as sent.
-- A server that was not reached has not had the request: it waits again, for as long as it may wait at all.
+  on a new one.  If none can be opened, the server was dying, and the request counts as sent.
+- A server that was not reached has not had the request: it waits again, within its limit.
 - It ends once, and nothing happens afterwards.
 - A pair that is not in the table is an error of this program: `IllegalExchangeEvent`, and nothing changes.
 """

@@ -1,11 +1,11 @@
 """
 The heads of requests and responses: parsed strictly, written anew.
 
-Nothing of a head is passed on as it came.  What goes to llama-server is written anew from the parsed fields
-(`upstream_head`), with one length that is known to be right, so there is nothing left to smuggle with.
+No head is passed on as it came.  `upstream_head` writes llama-server's from the parsed fields, with one
+verified length, so nothing can be smuggled.
 
-A chunked body is relayed as the bytes that came.  llhttp reads along without handing anything over, so that
-its end, and whether it broke off in the middle of a chunk, are known exactly at the cost of one C call.
+A chunked body is relayed byte by byte as it came.  llhttp reads along without producing output: it finds the
+exact end, or a break in the middle of a chunk, at the cost of one C call.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ Framing = Literal["none", "length", "chunked", "close"]
 _OURS_OF_ANSWERS = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"proxy-connection", b"trailer", b"upgrade")
 )
-_CORS = b"access-control-"  # which pages may read an answer is the door's to say (see `cors`)
+_CORS = b"access-control-"  # `auth` decides which pages may read an answer
 
 
 class BadResponse(Exception):

@@ -1,7 +1,7 @@
 """
-Where clients come in: one address at a time, and what follows from it for everybody who does.
+Where the gateway listens: one address at a time, its sockets, and the rules that depend on it.
 
-The sockets that clients come in by: bound before a model is loaded, so a busy port is told at once.
+The sockets are bound before a model is loaded, so a busy port is reported at once.
 """
 
 from __future__ import annotations

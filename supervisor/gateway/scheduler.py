@@ -1,12 +1,12 @@
 """
-Who may go to the server now, who waits, and when another profile gets its turn.  Pure; time is given.
+Which request goes to the server, which waits, and when to switch profiles.  Pure; time is given.
 
-A request has a *ticket*.  It goes at once where the profile that it asks for serves and there is room; else
-it waits, in order, and is never forgotten: it goes, it is refused with a reason, or its client leaves.
+A request has a *ticket*.  It goes at once if the profile that it asks for serves and has room; otherwise it
+waits in order until it goes, is refused with a reason, or its client leaves.
 
-Two clients that ask for different profiles must not make the machine load models all day.  So the profile
-that serves keeps its turn until nobody uses it and it has been ready for ``min_warm_seconds``, or until
-somebody has waited ``max_wait_seconds`` for another one; all who wait for that one are then served together.
+Two clients that ask for different profiles must not make the machine load models all day.  So the active
+profile stays until nobody uses it and it has been ready for ``min_warm_seconds``, or until a request has
+waited ``max_wait_seconds`` for another one; all that wait for that one are then served together.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Scheduler:
 
     def switched(self, profile: str, why: str, now: float) -> list[Action]:
         """
-        The switch that is out has ended.  ``why`` is "" where it came about; else those who wait are told it.
+        The switch that is out has ended.  ``why`` is "" if it succeeded; else it refuses those who wait.
 
         Changes nothing where it is known already what came of it: the server had that profile since.
         """

@@ -1,1 +1,1 @@
-"""What this computer is: one small file per vendor or mechanism, each giving the same record."""
+"""Hardware detection: one small file per vendor or mechanism, all with the same kind of record."""

@@ -1,9 +1,8 @@
 """
-What this computer is, or the one that a file describes.
+Detects this computer's hardware, or reads it from a file.
 
-Soon after a boot the drivers of GPUs are still loading.  A program that looks too early finds no GPU, takes
-an engine for the CPU, and stays with it: that is how a service of the system can be slow until somebody
-restarts it (llama.cpp issue 27923).
+Soon after boot, GPU drivers still load.  A program that looks too early finds no GPU, chooses an engine
+for the CPU, and keeps it: so a system service can be slow until a restart (llama.cpp issue 27923).
 """
 
 from __future__ import annotations
@@ -94,11 +93,11 @@ def settled(
     pause: Callable[[float], None] = time.sleep,
 ) -> Hardware:
     """What ``look`` sees, as soon as each GPU on the bus has its device files, or the boot is long over."""
-    hardware, told = look(), False
+    hardware, announced = look(), False
     while (gpu := awaited(hardware)) and (up := up_seconds()) is not None and up < SOON_SECONDS:
-        if not told:
+        if not announced:
             progress.step(f"waiting for the driver of {gpu.name or f'a GPU of {gpu.vendor}'}")
-            told = True
+            announced = True
         progress.update(None, f"{up:.0f} s after the boot")
         pause(LOOK_SECONDS)
         hardware = look()

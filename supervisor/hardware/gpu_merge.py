@@ -1,4 +1,4 @@
-"""A GPU seen by several sources is one GPU; one without memory of its own has a share of the RAM.  Pure."""
+"""Merges several sources' reports of one GPU; a GPU without its own memory gets a share of RAM.  Pure."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _same(found: list[Gpu], gpu: Gpu) -> list[int]:
     if gpu.pci:
         known = [index for index, other in others if other.pci == gpu.pci]
         return known or [index for index, other in others if not other.pci and _alike(other, gpu)][:1]
-    return [index for index, other in others if _alike(other, gpu) and not _told_already(other, gpu)]
+    return [index for index, other in others if _alike(other, gpu) and not _reported_already(other, gpu)]
 
 
-def _told_already(other: Gpu, gpu: Gpu) -> bool:
+def _reported_already(other: Gpu, gpu: Gpu) -> bool:
     """Two cards without an address, from one source, are two."""
     return not other.pci and set(gpu.sources) <= set(other.sources)
 

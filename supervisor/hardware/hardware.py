@@ -1,4 +1,4 @@
-"""What a computer is, as values.  ``None`` and "" mean that nobody could tell."""
+"""A computer's hardware as values.  ``None`` and "" mean unknown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """
-    One GPU, whoever told of it.
+    One GPU, from any source.
 
     ``memory_bytes`` is all that it can use.  Of that, ``shared_bytes`` is part of the RAM that the system
     reports (GTT, unified memory); the rest is its own, or carved out of the RAM by the firmware before
@@ -62,7 +62,7 @@ class Gpu:
     architecture: str = ""  # compute capability 8.9, gfx1151, …
     link: PcieLink | None = None
     nodes: tuple[Node, ...] = ()
-    sources: tuple[str, ...] = ()  # who told: nvidia-smi, sysfs, vulkaninfo …
+    sources: tuple[str, ...] = ()  # which reported it: nvidia-smi, sysfs, vulkaninfo …
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Hardware:
 
     @property
     def memory_bytes(self) -> int | None:
-        """All the memory there is, each byte counted once: RAM, and what GPUs have beside it."""
+        """All the memory there is, each byte counted once: RAM, and the GPUs' own."""
         if self.ram_bytes is None:
             return None
         return self.ram_bytes + sum((gpu.memory_bytes or 0) - gpu.shared_bytes for gpu in self.gpus)

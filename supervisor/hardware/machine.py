@@ -1,4 +1,4 @@
-"""What the sources may ask of a machine: the real one here, recorded ones in the tests."""
+"""What sources may read of a machine: the real one here, recorded ones in the tests."""
 
 from __future__ import annotations
 

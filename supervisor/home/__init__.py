@@ -1,1 +1,1 @@
-"""What is found of a running daemon: its socket, its records, its files, and how it is asked."""
+"""A running daemon as other processes find it: its socket, its records, its files, and a client."""

@@ -1,4 +1,4 @@
-"""The CLI's end of the control socket.  Small, because ``status`` shall be quick."""
+"""The CLI's end of the control socket.  Small, because ``status`` should be quick."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def hold(paths: Paths, owner: str, why: str) -> Iterator[int]:
 
 
 def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Message:
-    """The final message about a start or reload; each state on the way is said once, in one line."""
+    """The final message about a start or reload; each state on the way is shown once, in one line."""
     answer: Message = {}
     said = ""
     for answer in stream(paths, request):

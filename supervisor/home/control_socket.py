@@ -1,8 +1,8 @@
 """
 Where the control socket is: a unix socket in the runtime directory, or loopback TCP with a token.
 
-Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token, which
-whoever connects sends first.  The daemon's side is in `listener`: this one is quick to import.
+Windows' Python has no AF_UNIX, so there the runtime directory holds a file with a port and a token, which a
+client sends first.  The daemon's side is in `control_server`; this module is quick to import.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ else:
         """A socket's path has little room; a home that lies too deep gets one in the temporary folder."""
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
-        import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` shall be quick
+        import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` should be quick
         import tempfile  # noqa: PLC0415
 
         folder = Path(tempfile.gettempdir()) / f"goss-supervisor-{os.getuid()}"

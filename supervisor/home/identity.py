@@ -1,4 +1,4 @@
-"""Which process a number stands for.  A pid alone is reused; a pid with its start time and boot is not."""
+"""Identifies a process: pids are reused, so a pid counts only with its start time and boot."""
 
 from __future__ import annotations
 

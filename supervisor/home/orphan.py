@@ -57,7 +57,7 @@ def _take(path: Path) -> Lock | None:
 
 def end_holder(identity: Identity, path: Path, grace_seconds: float) -> Lock | None:
     """
-    TERM, wait, KILL, wait: whether it is gone is told by its lock, not by its pid.  The lock, ours now; None
+    TERM, wait, KILL, wait: its lock tells whether it is gone, not its pid.  The lock, ours now; None
     where it is still held.  Only a process of this identity is signalled.
     """
     for number, seconds in ((signal.SIGTERM, grace_seconds), (_FORCEFUL, KILL_SECONDS)):

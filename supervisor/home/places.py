@@ -28,11 +28,11 @@ def record_file(paths: Paths, name: str = SERVER) -> Path:
 
 
 def figures_file(paths: Paths) -> Path:
-    """What llama.cpp told about the memory of launches."""
+    """llama.cpp's own figures of the memory of launches."""
     return paths.state / "figures.json"
 
 
-def adjusted_file(paths: Paths) -> Path:
+def memory_history_file(paths: Paths) -> Path:
     """Plans that were replaced by one that takes less memory."""
     return paths.state / "adjusted.json"
 
@@ -48,7 +48,7 @@ def keys_file(paths: Paths) -> Path:
 
 
 def private_config(paths: Paths) -> Path:
-    """Empty and ours: llama-server shall find no config.ini of its own there."""
+    """Empty and ours, so that llama-server finds no config.ini there."""
     return paths.runtime / "no-config"
 
 

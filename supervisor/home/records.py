@@ -1,4 +1,4 @@
-"""What a daemon leaves behind: its state record, and the plans that died of memory."""
+"""Files that a daemon writes for others: its state record, and the plans that ran out of memory."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def _record(fields: dict[str, Any]) -> Record:
 _MOST = 100  # the oldest goes first; a digest covers model, build and options
 
 
-def adjusted_plans(file: Path) -> dict[str, str]:
+def plans_out_of_memory(file: Path) -> dict[str, str]:
     """What was changed, by the digest of the plan; empty where nothing can be read."""
     return _json(file).known()
 
 
-def remember_adjusted(file: Path, digest: str, words: str) -> None:
+def remember_out_of_memory(file: Path, digest: str, words: str) -> None:
     """Raises SupervisorError where it cannot be written."""
-    if adjusted_plans(file).get(digest) != words:
+    if plans_out_of_memory(file).get(digest) != words:
         _json(file).update(lambda kept: dict(list({**kept, digest: words}.items())[-_MOST:]))
 
 

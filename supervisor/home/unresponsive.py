@@ -1,4 +1,4 @@
-"""A daemon that holds its lock and answers nobody: which process it is, and how it is ended."""
+"""A daemon that holds its lock but does not answer: which process it is, and how to end it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-A new plan against the one that runs: it stays only if it serves as well.
+Compares a new plan with the running one: it stays only if it serves as well.
 
-The daemon's lifecycle goes back by itself where the new plan does not become ready.  Where it does and is
-worse, we ask for the old plan again.
+The daemon's lifecycle rolls back by itself if the new plan does not become ready.  If it does but is worse,
+we request the old plan again.
 """
 
 from __future__ import annotations

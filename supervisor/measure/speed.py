@@ -1,9 +1,8 @@
 """
-How fast a server that runs generates: the short built-in measurement.
+How fast a running server generates: the short built-in benchmark.
 
-Two builds are compared by it, so what matters is that both do the same work: the prompt is a list of token
-ids, hence as long in every model's vocabulary; its cache is off, sampling is greedy, and the end of the
-answer is ignored.
+Two builds are compared by it, so both must do the same work: the prompt is a list of token ids, hence equally
+long in every model's vocabulary; its cache is off, sampling is greedy, and the end of the answer is ignored.
 """
 
 from __future__ import annotations

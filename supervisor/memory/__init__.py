@@ -1,1 +1,1 @@
-"""What a launch takes of the memories of a computer, whether that fits, and what would."""
+"""How much of each memory a launch takes, whether it fits, and what would make it fit."""

@@ -1,5 +1,5 @@
 """
-What a launch takes, memory by memory, as values, and what is left alone of each memory.  Pure.
+The bytes of each memory that a launch takes, as values, and the reserve of each memory.  Pure.
 
 Sources, at b11434: get_host_buffer_type, offload_op and mmap_support in ggml/src/ggml-*/.
 """
@@ -111,7 +111,7 @@ def maps_files(flavour: str, devices: Sequence[Pool]) -> bool:
 
 def runtime_bytes(flavour: str) -> int:
     """
-    What a driver, its kernels and its own scratch memory take of a GPU beside llama.cpp's buffers.
+    What a driver, its kernels and its own scratch memory take of a GPU in addition to llama.cpp's buffers.
 
     A rule of thumb from what people report of gpt-oss on cards of 16 GB: 0.3 to 0.6 GB.
     """

@@ -1,4 +1,4 @@
-"""What a person can change so that a launch fits: nothing is said that was not tried on the ledger.  Pure."""
+"""What a person can change to make a launch fit; every advice was tried on the ledger.  Pure."""
 
 from __future__ import annotations
 

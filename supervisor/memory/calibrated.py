@@ -1,4 +1,4 @@
-"""The account of a launch, by llama.cpp's own figures where it has told them.  Pure."""
+"""The account of a launch, corrected by llama.cpp's own figures if there are any.  Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MAPPED = "_Mapped"
 _OF_RAM = ("CPU", "AMX", "Host")
 
 
-def corrected(ledger: Ledger, told: Iterable[EngineFigures]) -> Ledger:
+def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
     """
     ``ledger`` with what was told about the same launch, the surest last.
 
     A figure of ours that agrees, within the rounding of what was told, keeps its bytes and gets the source.
     Nothing is changed where a memory is named that the ledger does not know.
     """
-    for each in told:
+    for each in figures:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
             ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
@@ -37,9 +37,9 @@ def _pool(buffer: str, ledger: Ledger) -> str | None:
     return RAM if buffer.startswith(_OF_RAM) or buffer.endswith("_Host") else None
 
 
-def _of(told: EngineFigures, pools: Mapping[str, str | None], pool: str) -> EngineFigures:
+def _of(figures: EngineFigures, pools: Mapping[str, str | None], pool: str) -> EngineFigures:
     return EngineFigures(
-        told.source, {name: taken for name, taken in told.buffers.items() if pools[name] == pool}
+        figures.source, {name: taken for name, taken in figures.buffers.items() if pools[name] == pool}
     )
 
 
@@ -49,7 +49,7 @@ class _Range:
 
     least_bytes: int
     most_bytes: int | None
-    is_told: bool = True
+    is_reported: bool = True
 
     def nearest(self, size_bytes: int) -> int:
         size_bytes = max(size_bytes, self.least_bytes)
@@ -57,46 +57,46 @@ class _Range:
 
     def figure(self, ours: Figure, source: AskedFigures) -> Figure:
         nearest = self.nearest(ours.bytes)
-        return Figure(nearest, source) if self.is_told or nearest != ours.bytes else ours
+        return Figure(nearest, source) if self.is_reported or nearest != ours.bytes else ours
 
 
-def _account(account: Account, told: EngineFigures, settings: Settings) -> Account:
+def _account(account: Account, figures: EngineFigures, settings: Settings) -> Account:
     """``told`` is about this pool only; one that it does not name stays."""
-    if not told.buffers:
+    if not figures.buffers:
         return account
-    weights = _weights(told).figure(account.weights, told.source)
-    context = _context(told, settings).figure(account.context, told.source)
-    compute = _compute(told, settings).figure(account.compute, told.source)
+    weights = _weights(figures).figure(account.weights, figures.source)
+    context = _context(figures, settings).figure(account.context, figures.source)
+    compute = _compute(figures, settings).figure(account.compute, figures.source)
     changed = replace(account, weights=weights, context=context, compute=compute)
-    mapped = _mapped_bytes(account, weights.bytes, told)
+    mapped = _mapped_bytes(account, weights.bytes, figures)
     return replace(changed, anonymous_bytes=changed.needed_bytes - mapped)
 
 
-def _weights(told: EngineFigures) -> _Range:
+def _weights(figures: EngineFigures) -> _Range:
     """What is mapped is at most what its line says: see ``told.measured``."""
-    sizes = {name: taken.weights_bytes for name, taken in told.buffers.items()}
+    sizes = {name: taken.weights_bytes for name, taken in figures.buffers.items()}
     mapped = [size for name, size in sizes.items() if name.endswith(_MAPPED)]
     copies = [size for name, size in sizes.items() if not name.endswith(_MAPPED)]
-    least, most = _around(copies, told.source), _around(sizes.values(), told.source)
-    return _Range(least.least_bytes, most.most_bytes, is_told=not mapped)
+    least, most = _around(copies, figures.source), _around(sizes.values(), figures.source)
+    return _Range(least.least_bytes, most.most_bytes, is_reported=not mapped)
 
 
-def _context(told: EngineFigures, settings: Settings) -> _Range:
+def _context(figures: EngineFigures, settings: Settings) -> _Range:
     """
     The tool cannot be told that slots share their cells, so it was asked for one of them: then it has
     as many cells as they share, and fewer in sliding windows.
     """
-    around = _around([taken.context_bytes for taken in told.buffers.values()], told.source)
-    if told.source == "engine" and _shares(settings):
-        return _Range(around.least_bytes, None, is_told=False)
+    around = _around([taken.context_bytes for taken in figures.buffers.values()], figures.source)
+    if figures.source == "engine" and _shares(settings):
+        return _Range(around.least_bytes, None, is_reported=False)
     return around
 
 
-def _compute(told: EngineFigures, settings: Settings) -> _Range:
+def _compute(figures: EngineFigures, settings: Settings) -> _Range:
     """The tool computes logits of every token of a batch, which servers do before b9460 only."""
-    if told.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
-        return _Range(0, None, is_told=False)
-    return _around([taken.compute_bytes for taken in told.buffers.values()], told.source)
+    if figures.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
+        return _Range(0, None, is_reported=False)
+    return _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
 
 
 def _shares(settings: Settings) -> bool:
@@ -111,7 +111,7 @@ def _around(sizes_bytes: Iterable[int], source: AskedFigures) -> _Range:
     return _Range(max(0, sum(sizes) - below), sum(sizes) + step)
 
 
-def _mapped_bytes(account: Account, weights_bytes: int, told: EngineFigures) -> int:
+def _mapped_bytes(account: Account, weights_bytes: int, figures: EngineFigures) -> int:
     """
     What of ``weights_bytes`` stays mapped, where any did by our account.
 
@@ -122,7 +122,7 @@ def _mapped_bytes(account: Account, weights_bytes: int, told: EngineFigures) -> 
         return 0
 
     def may_map(buffer: str) -> bool:
-        return buffer == "Host" if told.source == "engine" else buffer.endswith(_MAPPED)
+        return buffer == "Host" if figures.source == "engine" else buffer.endswith(_MAPPED)
 
-    copies = [taken.weights_bytes for name, taken in told.buffers.items() if not may_map(name)]
-    return max(0, weights_bytes - _around(copies, told.source).nearest(account.weights.bytes - ours))
+    copies = [taken.weights_bytes for name, taken in figures.buffers.items() if not may_map(name)]
+    return max(0, weights_bytes - _around(copies, figures.source).nearest(account.weights.bytes - ours))

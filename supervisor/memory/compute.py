@@ -1,15 +1,15 @@
 """
-The buffers that llama.cpp computes in, and the cache of keys and values.  Pure.
+The compute buffers of llama.cpp, and its cache of keys and values.  Pure.
 
 Sources, at b11434: llama_context::sched_reserve in src/llama-context.cpp, the splits and copies of
 ggml/src/ggml-backend.cpp, the allocator of ggml/src/ggml-alloc.c.  Each device has one buffer for all
 that is between the weights, as large as the largest step of one batch of --ubatch-size tokens needs; the
-steps are those of src/models and src/llama-graph.cpp.  What the allocator's gaps cost, and how many copies of
-the embeddings are alive at once, was measured with the engine itself (docs/memory.md).
+steps are those of src/models and src/llama-graph.cpp.  The cost of the allocator's gaps, and how many copies
+of the embeddings live at once, were measured with the engine itself (docs/memory.md).
 
-Sources, in src of llama.cpp b11434: llama_kv_cache (for every layer a tensor of K and one of V, on its
-device), llama_kv_cache_iswa (the cells of layers with a window), load_swa_pattern and load_arch_hparams of
-the models in src/models (which layers see a window of the context only).
+For the cache: llama_kv_cache (for every layer a tensor of K and one of V, on its device), llama_kv_cache_iswa
+(the cells of layers with a window), load_swa_pattern and load_arch_hparams of the models in src/models (which
+layers have a window).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What llama.cpp says that a launch takes, and the history of it on disk.
+llama.cpp's own figures of what a launch takes, and their history on disk.
 
 Sources, at b11434: common_memory_breakdown_print in common/fit.cpp; the lines of load_tensors,
 llama_kv_cache, llama_memory_recurrent and sched_reserve in src/.
@@ -163,15 +163,15 @@ class FigureHistory:
 
     def find(self, key: str) -> tuple[EngineFigures, ...]:
         """All that was told about ``key``, the surest last."""
-        found = [told for kept, told in self._json.known() if kept == key]
-        return tuple(sorted(found, key=lambda told: _SOURCES.index(told.source)))
+        found = [figures for kept, figures in self._json.known() if kept == key]
+        return tuple(sorted(found, key=lambda figures: _SOURCES.index(figures.source)))
 
-    def keep(self, key: str, told: EngineFigures) -> None:
+    def keep(self, key: str, figures: EngineFigures) -> None:
         """In place of what the same source said before.  A file that cannot be written costs time only."""
 
         def change(rows: _Rows) -> _Rows:
-            others = (row for row in rows if (row[0], row[1].source) != (key, told.source))
-            return (*others, (key, told))[-MOST:]
+            others = (row for row in rows if (row[0], row[1].source) != (key, figures.source))
+            return (*others, (key, figures))[-MOST:]
 
         with suppress(SupervisorError):
             self._json.update(change)
@@ -182,7 +182,7 @@ class FigureHistory:
 
 
 def _render(rows: _Rows) -> dict[str, Any]:
-    return {"figures": [{"key": key, **asdict(told)} for key, told in rows]}
+    return {"figures": [{"key": key, **asdict(figures)} for key, figures in rows]}
 
 
 def _parse(document: dict[str, Any]) -> _Rows:

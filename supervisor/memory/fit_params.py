@@ -1,9 +1,9 @@
 """
-Asks the build itself, with the ``llama-fit-params`` beside it: half a second, nothing is loaded.
+Gets the figures of a launch from the build's own ``llama-fit-params``: half a second, nothing is loaded.
 
 It has no options for slots that share their cells, and none of the server's own.  It prints what the launch
-would take, then sees whether that can be made to fit, which does not matter here.  With -fitp it would end at
-once, too soon for its log: one table in four was lost (demo model, b11434).
+would take, then tries to make that fit, which does not matter here.  With -fitp it would exit right away, too
+soon for its log: one table in four was lost (demo model, b11434).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOOL = "llama-fit-params"
 _PRINT = ("-lv", "4")  # the table, with a row for each buffer
 
 
-def told_about(
+def figures_for(
     files: Sequence[Path], build: Build, settings: Settings, figures: FigureHistory, *, may_ask: bool = True
 ) -> tuple[EngineFigures, ...]:
     """
@@ -37,7 +37,7 @@ def told_about(
     if key is None:
         return ()
     found = figures.find(key)
-    if may_ask and not any(told.source == "engine" for told in found):
+    if may_ask and not any(each.source == "engine" for each in found):
         asked = ask(build, files[0], settings)
         if asked is not None:
             figures.keep(key, asked)

@@ -1,8 +1,4 @@
-"""
-What a profile takes of a machine's memory, whether that is there, and what helps.  Pure.
-
-What a draft model adds to the account of a launch.  Pure.
-"""
+"""How much memory a profile takes, with its draft model, whether it fits, and what would help.  Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from ..options.option_types import OptionValue
 from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, Ledger
 from .advice import Advice, advise, in_words
-from .calibrated import corrected
+from .calibrated import calibrated
 from .engine_figures import EngineFigures
 from .ledger import account
 from .memory_settings import Settings, settings_of
@@ -71,8 +67,8 @@ class Fitted:
         return self.short if self.verdict.refused else ""
 
 
-Telling = Callable[[Settings, bool], Iterable[EngineFigures]]
-"""What the engine has told about a launch with these settings; asked now only where the second says so."""
+FiguresSource = Callable[[Settings, bool], Iterable[EngineFigures]]
+"""The engine's figures for a launch with these settings; the second says whether to run it for them."""
 
 
 def fit(
@@ -83,7 +79,7 @@ def fit(
     *,
     draft: Model | None = None,
     held: Mapping[str, int] = NOTHING,
-    told: Telling = lambda _settings, _ask: (),
+    figures_source: FiguresSource = lambda _settings, _ask: (),
 ) -> Fitted:
     """
     The account of a launch as the profile has it, or as we place it where it leaves that to us.
@@ -101,10 +97,10 @@ def fit(
         return with_draft(alone(model, counted, ask=ask), alone(draft, draft_options(options)))
 
     def alone(which: Model, options: Changes, *, ask: bool | None = None) -> Ledger:
-        """``ask`` None: what was told is of another model."""
+        """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
         ledger = account(which, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
-        return ledger if ask is None else corrected(ledger, told(settings, ask))
+        return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
 
     if profile.placement == "pinned":
         ledger = weigh({}, ask=True)
@@ -118,7 +114,7 @@ def fit(
         if len(pools) > 1:
             reasons = _of_the_engine(proposal.changes, changes)
         elif not changes:
-            reasons = ()  # what everybody expects is no news
+            reasons = ()  # no need to say what everybody expects
         ledger = weigh(proposal.changes, ask=True)
         return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons)
     ledger = weigh(changes, ask=True)
@@ -141,7 +137,7 @@ def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
 
 
 def _wanted(profile: Profile, model: Model) -> WantedPlacement:
-    """A context that is said is kept, unless ``fit-ctx`` allows less; one that is not is the model's own."""
+    """A given context is kept, unless ``fit-ctx`` allows less; otherwise it is the model's own."""
     said = _tokens(profile.server.get("ctx-size"))
     least = _tokens(profile.server.get("fit-ctx"))
     wanted = said or model.context_length or LEAST_CONTEXT_TOKENS
@@ -180,7 +176,7 @@ _OWN = {
     "cache-type-v": "spec-draft-type-v",
 }
 _FOLLOWING = {"device": "spec-draft-device"}
-DRAFTED = (MODEL, "spec-type")  # what a draft that is counted is said with
+DRAFTED = (MODEL, "spec-type")  # the options of a draft that is counted
 
 
 def draft_options(options: Mapping[str, OptionValue]) -> Mapping[str, OptionValue]:

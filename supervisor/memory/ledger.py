@@ -1,4 +1,4 @@
-"""What a launch takes, memory by memory: the account of a plan.  Pure."""
+"""The ledger of a launch: the account of each memory.  Pure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
-The options that decide what a launch takes, with llama-server's own defaults filled in.
+The options that decide how much memory a launch takes, with llama-server's own defaults filled in.
 
 Sources, at b11434: common/common.h and common/arg.cpp (defaults), tools/server/server.cpp (slots), the
-constructor of llama_context in src/llama-context.cpp (rounding).  In options that a build does not have, its
-defaults differ by era; the first build with a new one stands beside it.
+constructor of llama_context in src/llama-context.cpp (rounding).  Where a default changed, the first build
+with the new one is next to it.
 """
 
 from __future__ import annotations

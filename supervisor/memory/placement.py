@@ -1,12 +1,9 @@
 """
-Where a model goes so that it runs fastest, and why: ``placement: auto``.  Pure.
+Places a model where it runs fastest, and says why: ``placement: auto``.  Pure.
 
-The first rung of the ladder that holds, with what the RAM has to do without for it.  Pure.
-
-Ways to divide a model between GPU and RAM, the fastest first.  Pure.
-
-The ladder does not depend on how much memory there is, and no rung puts more on a GPU with memory of its own
-than the one above it.  So who takes the first rung that holds never places less there for having more memory.
+A ladder has the ways to divide a model between GPU and RAM, the fastest first; the first one that fits is
+used.  It does not depend on the amount of memory, and no rung puts more on a GPU with its own memory than the
+rung above it.  So more memory never means less of the model on the GPU.
 """
 
 from __future__ import annotations

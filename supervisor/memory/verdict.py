@@ -1,8 +1,4 @@
-"""
-Whether what a launch takes is there, in figures and in words.  Pure.
-
-The memories of a machine that an engine can put a model into.  Pure.
-"""
+"""Whether a launch fits each memory that an engine can put a model into, in figures and words.  Pure."""
 
 from __future__ import annotations
 
@@ -57,7 +53,7 @@ def _of_ram(pool: Pool) -> int:
 
 def _of_a_card(pool: Pool) -> int:
     """
-    1 GiB, the default of llama.cpp's own ``--fit-target``; half of it on a card that nobody else uses.
+    1 GiB, the default of llama.cpp's own ``--fit-target``; half of it on a card that no other program uses.
 
     The driver itself keeps 300 to 450 MiB of an idle card, so such a card is one with less than 512 MiB
     taken: no desktop runs on it, and none will grow.  The half that is left is for what the ledger may miss.

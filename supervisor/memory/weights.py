@@ -1,13 +1,11 @@
 """
-Which memory each weight goes to, and what it is there: mapped, copied or rearranged.  Pure.
-
-Source: create_tensor and load_tensors of llama.cpp b11434; without a tensor of its own the output layer
-uses a copy of the embeddings, unless both are in the same buffer.  What the CPU keeps rearranged in memory of
-its own: ggml_repack_get_optimal_repack_type in ggml/src/ggml-cpu/repack.cpp, supports_op in
-ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
+Which memory each weight goes to, and whether it is mapped, copied or rearranged there.  Pure.
 
 Sources, at b11434: load_tensors in src/llama-model.cpp (layers to devices, the output being one more layer),
 create_tensor in src/llama-model-loader.cpp (overrides), common/common.h (what --n-cpu-moe stands for).
+Without a tensor of its own the output layer uses a copy of the embeddings, unless both are in the same
+buffer.  What the CPU rearranges: ggml_repack_get_optimal_repack_type in ggml/src/ggml-cpu/repack.cpp,
+supports_op in ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
 """
-The gpt-oss architecture as llama.cpp loads it: its keys and its 19 tensors a layer, for any dimensions; and
-the part of a vocabulary that every such model has: 256 bytes in GPT-2's spelling, harmony's markers.
-
-Source: src/models/openai-moe.cpp of llama.cpp, and the headers of ggml-org's gpt-oss GGUF files.
-
-The demo model: a gpt-oss of 3.5 MB that the real llama-server loads in a blink, with one answer.
+The demo model: a gpt-oss of 3.5 MB that the real llama-server loads at once, and that recites one answer.
 
 Attention and experts are zero, so the state after the layers is the last token alone.  Each token has a
-dimension of its own, and the output weights send it to its successor: the model recites.  Therefore each
-step of the script must be a token that occurs once; a word that was said is joined with the next one.
-Weights other than the experts' are F32, for which every backend on every processor has plain kernels.
+dimension of its own, and the output weights send it to its successor.  So each step of the script must be a
+token that occurs once; a repeated word is joined with the next one.  Weights other than the experts' are F32,
+for which every backend on every processor has plain kernels.
+
+Keys, the 19 tensors of a layer and the vocabulary's required part (256 bytes in GPT-2's spelling, harmony's
+markers) are those of src/models/openai-moe.cpp and of ggml-org's gpt-oss GGUF files.
 """
 
 from __future__ import annotations

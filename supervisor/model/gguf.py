@@ -1,8 +1,7 @@
 """
-Writes GGUF version 3, the file format of llama.cpp's models, with the standard library alone.
+The file format of llama.cpp's models, GGUF version 3: its constants, types and values.
 
-Tensor data is streamed, or left out as a hole, so that a file of a real model's true size costs a few
-megabytes of disk.  Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations

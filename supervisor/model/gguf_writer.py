@@ -1,4 +1,9 @@
-"""Writes GGUF version 3 with the standard library alone."""
+"""
+Writes GGUF version 3 with the standard library alone.
+
+Tensor data is streamed, or left out as a hole, so that a file of a real model's true size costs a few
+megabytes of disk.
+"""
 
 from __future__ import annotations
 

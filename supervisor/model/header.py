@@ -1,13 +1,9 @@
 """
-Reads the header of a GGUF: its key-values without the vocabulary, and where each tensor lies.
+Reads the header of a GGUF: its key-values without the vocabulary, and the place of each tensor.
 
-What llama.cpp b11434 would not load is refused with the reason, before it is launched.  Source of what is
-refused: gguf_init_from_reader in ggml/src/gguf.cpp.
-
-The element formats of tensors that llama.cpp b11434 knows, and how many bytes they take.
-
-Source: enum ggml_type in ggml/include/ggml.h, type_traits in ggml/src/ggml.c, the blocks in
-ggml/src/ggml-common.h.  Numbers that are missing here were given to formats that llama.cpp dropped.
+A file that llama.cpp b11434 would not load is refused with the reason, as gguf_init_from_reader in
+ggml/src/gguf.cpp would.  Element formats: enum ggml_type in ggml/include/ggml.h, type_traits in
+ggml/src/ggml.c, the blocks in ggml/src/ggml-common.h; missing numbers belong to formats that it dropped.
 """
 
 from __future__ import annotations
@@ -175,7 +171,7 @@ def _read_values(cursor: Cursor, count: int) -> dict[str, HeaderValue]:
     for _ in range(count):
         key = cursor.name(_MOST_KEY_BYTES)
         if not key or key in values:
-            raise BrokenHeader(f"a damaged GGUF: the key {key[:64]!r} is empty or stands in it twice")
+            raise BrokenHeader(f"a damaged GGUF: the key {key[:64]!r} is empty or a duplicate")
         (kind,) = cursor.unpack(_KIND)
         start = cursor.at
         value = _value(cursor, kind, keep=kept_bytes < _MOST_KEPT_BYTES)
@@ -228,7 +224,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInf
     for _ in range(count):
         tensor = _tensor(cursor)
         if tensor.name in tensors:
-            raise BrokenHeader(f"a damaged GGUF: the tensor {tensor.name!r} stands in it twice")
+            raise BrokenHeader(f"a damaged GGUF: the tensor {tensor.name!r} is a duplicate")
         if due not in {None, tensor.offset}:
             raise BrokenHeader(
                 f"a damaged GGUF: the tensor {tensor.name!r} lies at {tensor.offset}, where {due} is due"

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: which files a repository has, which of them are a model, and why it refuses."""
+"""The Hugging Face hub: a repository's files, which are a model, and why a request was refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import quote, urljoin, urlsplit
 
 from ..download.network import (
-    PATIENT,
+    DEFAULT_RETRY,
     Page,
     RetryPolicy,
     Unreachable,
@@ -53,7 +53,7 @@ class Hub:
 
     endpoint: str = ENDPOINT
     token: str = field(default="", repr=False)
-    patience: RetryPolicy = PATIENT
+    retry: RetryPolicy = DEFAULT_RETRY
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
@@ -79,7 +79,7 @@ class Hub:
     def get(self, repo: str, url: str, headers: Mapping[str, str], most_bytes: int) -> Page:
         """An answer with status 200 or 206.  Raises NotFound, and NetworkError in words."""
         try:
-            found = page(url, headers, most_bytes, patience=self.patience, token=self.token)
+            found = page(url, headers, most_bytes, retry=self.retry, token=self.token)
         except Unreachable as failure:
             text = f"The Hugging Face hub ({self._host}) cannot be asked: {str(failure).rstrip('.')}."
             raise NetworkError(text, hint=OFFLINE) from failure
@@ -179,8 +179,8 @@ def _file(entry: Mapping[str, Any]) -> HubFile | None:
         return None
     stored = entry.get("lfs")
     sha256 = stored.get("oid") if isinstance(stored, dict) else ""
-    told = sha256 if isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) else ""
-    return HubFile(path, size, told) if is_inside(path) else None
+    digest = sha256 if isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) else ""
+    return HubFile(path, size, digest) if is_inside(path) else None
 
 
 def _token(environ: Mapping[str, str]) -> str:
@@ -193,7 +193,7 @@ def _token(environ: Mapping[str, str]) -> str:
     try:
         return demand_token(str(file), file.read_text("utf-8").strip(), _TOKEN_HINT)
     except (OSError, UnicodeDecodeError):
-        return ""  # nobody logged in; who needed to is told by the hub
+        return ""  # not logged in; the hub says so if that is needed
 
 
 def _message(headers: Mapping[str, str]) -> str:

@@ -1,9 +1,7 @@
 """
-The models on this machine: ours, those that other programs downloaded, and what is not whole yet.
+The models on this machine: ours, those of other programs, and unfinished downloads.
 
-Whether a model's files are what the hub has: their SHA-256 against the one kept when they came.
-
-What a model's file should be: its SHA-256 as the hub gave it, kept beside the file.
+A model's digest (SHA-256, as the hub gave it) is kept next to the file, so it can be verified later.
 """
 
 from __future__ import annotations
@@ -63,19 +61,19 @@ class LocalModel:
         return sum(_size(part) + _size(_beside(part, _PART)) for part in self.parts)
 
 
-def shelved(models: Path, environ: Mapping[str, str]) -> tuple[LocalModel, ...]:
+def list_models(models: Path, environ: Mapping[str, str]) -> tuple[LocalModel, ...]:
     """All of them, ours first, each place in the order of names; none twice within a place."""
     found = [*_ours(models), *_in_hub_caches(environ), *_in_llama_caches(environ)]
     return tuple({each.path: each for each in found}.values())
 
 
-def find(name: str, shelf: Iterable[LocalModel]) -> LocalModel:
+def find(name: str, models: Iterable[LocalModel]) -> LocalModel:
     """
     The model that is called so: by its name, its file's, or either without its end; a whole one first.
 
     Raises NotFound, and UsageError where several are.
     """
-    found = [each for each in shelf if name in _names(each)]
+    found = [each for each in models if name in _names(each)]
     if not found:
         raise NotFound(f"There is no model {name} on this machine.", hint="goss-supervisor model ls")
     if len({each.name for each in found}) > 1:
@@ -232,9 +230,9 @@ def _asked(model: LocalModel, hub: Callable[[], Hub]) -> Mapping[Path, str]:
             f"Nobody knows what {model.name} should be: no digest was kept, and its repository is not known.",
             hint="goss-supervisor model show reads its header, and finds out whether all of it is there.",
         )
-    told = {each.path: each.sha256 for each in hub().files(repo)}
+    published = {each.path: each.sha256 for each in hub().files(repo)}
     folder = file.rpartition("/")[0]
-    expected = {part: told.get(f"{folder}/{part.name}".lstrip("/"), "") for part in model.parts}
+    expected = {part: published.get(f"{folder}/{part.name}".lstrip("/"), "") for part in model.parts}
     if unknown := [part.name for part, sha256 in expected.items() if not sha256]:
         raise NotFound(f"{repo} at the hub has no {', '.join(unknown)}, or does not say what it should be.")
     if model.where == OURS:

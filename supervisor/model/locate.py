@@ -1,4 +1,4 @@
-"""Where a model's files lie, or would lie: nothing is read but directory entries."""
+"""Where a model's files are, or would be; reads directory entries only."""
 
 from __future__ import annotations
 

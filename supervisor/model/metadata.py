@@ -1,4 +1,4 @@
-"""A model: what the headers of its files say together."""
+"""A model, described by the headers of its files together."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Opens a model on disk: every part of it, read and found complete, before anything is launched with it.
+Opens a model on disk and checks that every part is there and complete.
 
-Headers that were read before, kept on disk: the vocabulary's megabytes are walked through once.
+Headers are cached on disk, because reading one means a walk through megabytes of vocabulary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the Hugging Face hub to disk: all files of a model, unless they are there already."""
+"""Downloads all files of a model from the Hugging Face hub, unless they are on disk already."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class _Pull:
         if file.sha256:  # first, so that no file is ever there without
             keep_digest(target, file.sha256)
         try:
-            fetch(item, target, self.progress, patience=self.hub.patience, token=self.hub.token)
+            fetch(item, target, self.progress, retry=self.hub.retry, token=self.hub.token)
         except Refused as error:
             raise self.hub.refusal(self.repo, error.status, error.headers) from error
         return target

@@ -1,4 +1,4 @@
-"""A model's header from a web server: read by pieces, before anything of the model is downloaded."""
+"""Reads a model's header from a web server piece by piece, before the model is downloaded."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def hub_model(repo: str, file: str | None, hub: Hub, cache: Path | None = None) 
 
 
 def _remote_header(hub: Hub, repo: str, file: HubFile, folder: Path | None) -> Header:
-    """From the cache where the content is known by its digest; other content may change unseen."""
+    """From the cache where the content is known by its digest; other content may change unnoticed."""
     source = RemoteSource(hub, repo, file)
     if folder is None or not file.sha256:
         return _read(source)

@@ -1,8 +1,8 @@
 """
-How the same thing was said in other eras of llama.cpp: one literal table, read both ways.
+The same option in different eras of llama.cpp: one literal table, read both ways.
 
-Sources are pull requests of ggml-org/llama.cpp and the first build that holds them.  A row applies
-where the build *lists* what it says; the build number decides only where help cannot tell.
+Sources are pull requests of ggml-org/llama.cpp and the first build that holds them.  A row applies if the
+build's help *lists* its spelling; the build number decides only where help cannot tell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ANY = None
 @dataclass(frozen=True, slots=True)
 class Era:
     """
-    ``meaning: value`` is said as ``says`` by the builds that list those options.
+    Builds that list the options in ``says`` spell ``meaning: value`` with them.
 
     ``lists`` names options that must be listed besides; ``before`` is the first build for which the
     row does not hold any more, for what help cannot tell: that a thing did not exist yet.
@@ -64,7 +64,7 @@ _ALL = "this build takes a number only, and 99 is every layer"
 _NUMBER = "this build takes a number only: its own default holds"
 
 ROWS = (
-    # The more that is said, the earlier the row stands: --direct-io has precedence over mapping.
+    # Rows with more options come first: --direct-io has precedence over mapping.
     Era("load-mode", "dio", ("--direct-io",), "--direct-io is this build's word for it", _LOAD),
     Era("load-mode", "none", ("--no-mmap", "--no-direct-io"), _EACH, _LOAD),
     Era("load-mode", "none", ("--no-mmap",), "--no-mmap is this build's word for it", _LOAD),
@@ -91,7 +91,7 @@ ROWS = (
     Era("gpu-layers", "auto", (), _NUMBER, _NGL, ("--gpu-layers",)),
     Era("spec-draft-ngl", "all", ("--gpu-layers-draft", "99"), _ALL, _NGL),
     Era("spec-draft-ngl", "auto", (), _NUMBER, _NGL, ("--gpu-layers-draft",)),
-    # What did not exist yet, said as what those builds did anyway.
+    # Options that did not exist yet, as what those builds did anyway.
     Era("cache-ram", 0, (), "this build has no prompt cache in RAM", "#16391, b6723", before=6723),
     Era("fit", "off", (), "this build never changes what it was told", "#16653, b7407", before=7407),
     Era("reasoning-effort", "default", (), "this build leaves it to the template", "b10434", before=10434),
@@ -127,7 +127,7 @@ GONE: Mapping[str, str] = {
 # Since the comma lists, `FNAME:SCALE`; before, two words: `--lora-scaled FNAME SCALE`.
 PAIRED = ("lora-scaled", "control-vector-scaled")
 
-# Each of these adds to what was said before, in every era; every other option is said once.
+# Each of these adds to its earlier values, in every era; every other option has one value.
 ACCUMULATING = (
     *("api-key", "control-vector", "control-vector-scaled", "lora", "lora-scaled", "override-kv"),
     *("override-tensor", "spec-draft-override-tensor"),
@@ -165,11 +165,11 @@ def source_of_switch(meaning: str) -> str:
     return next((row.source for row in ROWS if row.meaning == meaning and row.value == "on"), "")
 
 
-def modern(meaning: str, said: Mapping[str, OptionValue]) -> tuple[Era, OptionValue]:
+def modern(meaning: str, options: Mapping[str, OptionValue]) -> tuple[Era, OptionValue]:
     """What options of ``LEGACY`` of one meaning say: ``mlock`` also maps, with ``no-mmap`` it does not."""
-    told = {f"--{name}" if value is not False else f"--no-{name}": value for name, value in said.items()}
-    rows = [row for row in ROWS if row.meaning == meaning and told.keys() >= set(row.says) - {VALUE}]
+    given = {f"--{name}" if value is not False else f"--no-{name}": value for name, value in options.items()}
+    rows = [row for row in ROWS if row.meaning == meaning and given.keys() >= set(row.says) - {VALUE}]
     row = max(rows, key=lambda row: len(row.says))  # the first of the longest
-    value = row.value if row.value is not ANY else told[row.says[0]]
+    value = row.value if row.value is not ANY else given[row.says[0]]
     assert value is not None
     return row, value

@@ -1,4 +1,4 @@
-"""What one build accepts, read from its own ``--help``; known to hold from b6100 to b11549."""
+"""What one build accepts, parsed from its own ``--help``; tested from b6100 to b11549."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HelpOption:
     """
     One row of ``--help``.
 
-    ``allowed`` is exhaustive where it is not empty; ``words`` are accepted beside a number.
+    ``allowed`` is exhaustive where it is not empty; ``words`` are accepted as well as a number.
     ``many`` says how several values are given.
     """
 

@@ -39,7 +39,7 @@ class Reading:
 
 @cache
 def pinned() -> Capabilities:
-    """What b11434, with which this release was made, accepts: stands in where no engine is at hand."""
+    """What b11434, with which this release was made, accepts: used if there is no engine."""
     return parse_help(_data("b11434.help.txt"), _PINNED_VERSION)
 
 

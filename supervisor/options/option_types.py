@@ -1,4 +1,4 @@
-"""What an option holds, and what becomes of it for a build."""
+"""The types of an option's value, and of an option rendered for a build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value may be: read from what people write, checked against what the help says of the option."""
+"""Values of options: parsed from text, and checked against the help of the option."""
 
 from __future__ import annotations
 

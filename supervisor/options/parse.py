@@ -1,4 +1,4 @@
-"""Options as people write them, pasted from an article of any era or keys of a profile, become meanings."""
+"""Parses options as people write them, pasted from an article of any era or as keys of a profile."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class _ArgumentReader:
         if reading is None:
             self._reject(written)
         elif attached is not None:
-            self._say(spelling, attached)
+            self._add(spelling, attached)
         else:
-            self._say_following(spelling, reading)
+            self._add_following(spelling, reading)
 
     def _repaired(self, written: str) -> tuple[str, str | None]:
         """The spelling in ASCII dashes, and the value behind ``=`` if there is one."""
@@ -72,19 +72,19 @@ class _ArgumentReader:
             return name, value
         return spelling, None
 
-    def _say_following(self, spelling: str, reading: Reading) -> None:
+    def _add_following(self, spelling: str, reading: Reading) -> None:
         option = reading.option
         if not option.takes_value:
-            self._say(spelling, True)
+            self._add(spelling, True)
         elif option_kind(option) is OptionKind.SWITCH and self._peek().lower() not in _SWITCH_WORDS:
             source = dialect.source_of_switch(reading.name)
             reason = "without a value it meant on, and now it takes one"
             self._note(spelling, spelling, "on", reason=reason, source=source)
-            self._say(spelling, "on")
+            self._add(spelling, "on")
         elif len(values := self._values(reading)) < option.arity:
             self.problems.append(OptionProblem(spelling, f"{spelling} needs a value: {option.value_hint}"))
         else:
-            self._say(spelling, values[0] if option.arity == 1 else tuple(values))
+            self._add(spelling, values[0] if option.arity == 1 else tuple(values))
 
     def _values(self, reading: Reading) -> list[str]:
         values: list[str] = []
@@ -95,7 +95,7 @@ class _ArgumentReader:
             values[0] += ":" + self._take()
         return values
 
-    def _say(self, spelling: str, value: OptionValue) -> None:
+    def _add(self, spelling: str, value: OptionValue) -> None:
         parsed = parse_option(spelling, value)
         if isinstance(parsed, GivenOption):
             self.given.append(parsed)

@@ -1,4 +1,4 @@
-"""Meanings become the argument list of one build."""
+"""Renders options as the argument list of one build."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _one(key: str, value: OptionValue, capabilities: Capabilities) -> Rendered:
         problem = OptionProblem(key, f"--{name} makes llama-server print something and exit")
         return Rendered(problems=(problem,))
     if name in SECRETS:
-        reason = f"passed as {SECRETS[name]} in the environment: secrets never stand in an argument list"
+        reason = f"passed as {SECRETS[name]} in the environment: secrets are never in an argument list"
         return Rendered(translations=(Translation(key, (), reason),))
     try:
         value = read_value(meaning, value)

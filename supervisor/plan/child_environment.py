@@ -1,4 +1,4 @@
-"""The environment that llama-server starts in: nobody's leftovers, only what the plan means."""
+"""The environment of llama-server: only what the plan sets, nothing left over from the caller's shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What will be launched: everything that the daemon needs, and nothing that it would have to read."""
+"""The launch plan: everything that the daemon needs for a launch, so it reads no other files."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ class LaunchPlan:
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
     adjusted: LaunchPlan | None = None  # what is tried once, should the load fail for memory
     adjustment: str = ""  # of an adjusted plan: what is different, in words
-    adjusts: str = ""  # and the digest of the plan that it stands in for
+    adjusts: str = ""  # and the digest of the plan that it replaces
     translations: tuple[Translation, ...] = ()
     warnings: tuple[str, ...] = ()

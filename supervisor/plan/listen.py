@@ -1,7 +1,7 @@
 """
-Where clients come in, and on what terms: no part of a launch, so a switch leaves it alone.  Pure.
+Where clients connect, and on what terms.  No part of a launch, so a switch leaves it alone.  Pure.
 
-Where a server that listens on some host can be reached from here.
+The address that others use can differ from the one that is bound: ``0.0.0.0`` is reached as 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def connect_address(host: str) -> str:
 
 
 def url_host(host: str) -> str:
-    """As it stands in a URL."""
+    """As in a URL."""
     address = first_host(host)
     address = _ANY.get(address, address)
     return f"[{address}]" if ":" in address else address

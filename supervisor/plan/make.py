@@ -108,7 +108,7 @@ def _auto_update(profile: Profile) -> AutoUpdate:
 
 
 def _secrets(options: Mapping[str, OptionValue]) -> dict[str, str]:
-    """Secrets never stand in argv, where ``ps`` shows them to everybody; `render` leaves them out of it."""
+    """Secrets are never in argv, where ``ps`` shows them to everybody; `render` leaves them out of it."""
     given = {SECRETS[name]: value for name, value in options.items() if name in SECRETS}
     return {name: ",".join(each) if isinstance(each, tuple) else str(each) for name, each in given.items()}
 

@@ -1,4 +1,4 @@
-"""Launch plans and listens as JSON, from the program that makes them to the daemon that runs them."""
+"""Launch plans and listens as JSON, for the way from the CLI to the daemon."""
 
 from __future__ import annotations
 

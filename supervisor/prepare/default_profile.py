@@ -1,4 +1,4 @@
-"""Which profile is meant where none is named."""
+"""The profile that a command uses if none is named."""
 
 from __future__ import annotations
 

@@ -1,12 +1,9 @@
 """
 From a profile's name to a launch plan: the only place where the pure rooms meet the disk.
 
-Everything that can take long or fail happens here, in the program that a person started, while
-whatever runs now goes on running.  The daemon only ever gets a finished plan.
-
-The model that a profile means: where it is, what it is like, and how it gets here.
-
-What a start would have to get, and what it would take: found out before anything is done.
+Everything that can take long or fail happens here, in the program that a person started, while the running
+server keeps serving.  The daemon only gets a finished plan.  `estimate` finds out what a start would
+download, without doing it.
 """
 
 from __future__ import annotations
@@ -26,12 +23,12 @@ from ..errors import ConfigError, DoesNotFit, NetworkError, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home import client
-from ..home.places import adjusted_file, figures_file
-from ..home.records import adjusted_plans
+from ..home.places import figures_file, memory_history_file
+from ..home.records import plans_out_of_memory
 from ..memory.engine_figures import FigureHistory, key_of
-from ..memory.fit_params import told_about
+from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
-from ..memory.fitting import Fitted, Telling, fit, notes_of
+from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
 from ..model.demo import demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, parts_of
 from ..model.metadata import Model
@@ -84,7 +81,7 @@ def prepare(
 
     ``refuse`` may raise before any of that.  ``tag`` is a release of llama.cpp to take in place of the
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
-    and a SupervisorError for whatever else stands in the way; nothing that runs was touched by then.
+    and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     if refuse:
@@ -92,11 +89,19 @@ def prepare(
     if force:
         profile = replace(profile, guardrails="off")
     listen = listen_of(profile, paths)
-    means = means_of(paths, progress, waits=True)
+    context = install_context(paths, progress, waits=True)
     model = look_at(profile, paths, write=True)
-    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, means=means, tag=tag)
-    told, draft = _telling(profile, build, paths), look_at_draft(profile, paths)
-    fitted = fit(profile, model, build, means.hardware(), draft=draft, held=_held(paths), told=told)
+    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
+    figures_source, draft = _figures_source(profile, build, paths), look_at_draft(profile, paths)
+    fitted = fit(
+        profile,
+        model,
+        build,
+        context.hardware(),
+        draft=draft,
+        held=_held(paths),
+        figures_source=figures_source,
+    )
     if fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
@@ -116,16 +121,24 @@ def preview(
     so.  ``hardware`` is the record of another machine, for which nothing is at hand here.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    means = means_of(paths, Silent(), hardware)
-    listen = listen_of(profile, paths, elsewhere=means.elsewhere)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
+    context = install_context(paths, Silent(), hardware)
+    listen = listen_of(profile, paths, elsewhere=context.elsewhere)
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     try:
         model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
-        if means.elsewhere:
-            fitted = fit(profile, model, build, means.hardware(), draft=draft)
+        if context.elsewhere:
+            fitted = fit(profile, model, build, context.hardware(), draft=draft)
         else:
-            told = _telling(profile, build, paths)
-            fitted = fit(profile, model, build, means.hardware(), draft=draft, held=_held(paths), told=told)
+            figures_source = _figures_source(profile, build, paths)
+            fitted = fit(
+                profile,
+                model,
+                build,
+                context.hardware(),
+                draft=draft,
+                held=_held(paths),
+                figures_source=figures_source,
+            )
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
@@ -133,7 +146,7 @@ def preview(
     return _preparation(profile, overrides, build, fitted, paths, listen=listen)
 
 
-def means_of(
+def install_context(
     paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False
 ) -> InstallContext:
     """
@@ -149,9 +162,9 @@ def means_of(
     )
 
 
-def _telling(profile: Profile, build: Build, paths: Paths) -> Telling:
+def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
     files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
-    return lambda settings, ask: told_about(files, build, settings, figures, may_ask=ask)
+    return lambda settings, ask: figures_for(files, build, settings, figures, may_ask=ask)
 
 
 def _held(paths: Paths) -> Mapping[str, int]:
@@ -204,7 +217,7 @@ def _preparation(
         words = f"{changed}, for without it the load failed for memory"
         less = replace(less, adjustment=words, adjusts=plan.digest)
         plan = replace(plan, adjusted=less)
-        if plan.digest in adjusted_plans(adjusted_file(paths)):
+        if plan.digest in plans_out_of_memory(memory_history_file(paths)):
             plan = less
             notes.append(f"{less.adjustment}: it was so the last time")
     return Preparation(plan, listen, tuple(notes), fitted)
@@ -304,9 +317,9 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    means = replace(means_of(paths, Silent()), hardware=lambda: hardware)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, means=means)
-    engine = _engine(profile, build, means)
+    context = replace(install_context(paths, Silent()), hardware=lambda: hardware)
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
+    engine = _engine(profile, build, context)
     if profile.model.demo:
         return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
@@ -318,8 +331,8 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 
 
-def _engine(profile: Profile, build: Build, means: InstallContext) -> PlannedDownload:
-    """Its size stands in the list of the release that it is of."""
+def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedDownload:
+    """Its size is in the asset list of its release."""
     if build.source != _NONE_AT_HAND:
         known = build.repository != _UNKNOWN
         return PlannedDownload(
@@ -328,10 +341,10 @@ def _engine(profile: Profile, build: Build, means: InstallContext) -> PlannedDow
     wanted = profile.engine
     if wanted.source in {"path", "system"}:  # the start will say that it is not there
         return PlannedDownload(f"source {wanted.source}", 0)
-    release = None if build.flavour == _UNKNOWN else means.catalogue(wanted).known(build.tag)
+    release = None if build.flavour == _UNKNOWN else context.catalogue(wanted).known(build.tag)
     if release is None:  # only the start itself finds out which one it will be
         return PlannedDownload(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
-    ranked = survey(means.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
+    ranked = survey(context.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
     size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
     return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
 

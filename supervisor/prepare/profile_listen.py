@@ -1,4 +1,4 @@
-"""What the gateway's address and terms take from the disk: which profiles are offered, and which keys."""
+"""Completes the gateway's settings from disk: the profiles that are offered, and the keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Lis
 
 
 def inside_of(build: Build, paths: Paths) -> str:
-    """The socket that the build shall listen on, or "" where it has to be a loopback port."""
+    """The socket for the build to listen on, or "" if it must be a loopback port."""
     if sys.platform != "win32" and _takes_sockets(build):
         from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
 

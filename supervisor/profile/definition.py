@@ -1,8 +1,8 @@
 """
-What a profile says, resolved: frozen values, each with where it comes from.
+A resolved profile: frozen values, each with its origin.
 
-``key`` declares a key of the YAML where its value lands.  Validation, ``profile show``, the JSON Schema and
-the docs are made of it by ``fields``, which the daemon does not load.
+``key`` declares a key of the YAML where its value is stored.  ``fields`` makes validation, ``profile show``,
+the JSON Schema and the docs from that; the daemon does not load it.
 """
 # ruff: noqa: RUF009 - ``key`` makes a field
 

@@ -1,4 +1,4 @@
-"""Profiles in the making: new, for this machine, imported from a command line, and being edited."""
+"""Makes profiles: new, for this machine, imported from a command line, and while they are edited."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _free_name(name: str, store: ProfileStore) -> str:
 
 
 def create(name: str, text: str, store: ProfileStore) -> Path:
-    """A profile of the user's, with the schema beside it that its first line names."""
+    """A profile of the user's, with the schema that its first line names next to it."""
     path = store.create(name, text)
     _lay_schema(store)
     return path
 
 
 def _lay_schema(store: ProfileStore) -> None:
-    """Beside the profiles, where their first line says that it is."""
+    """Next to the profiles, where their first line says that it is."""
     path, text = store.user_dir / FILE_NAME, schema_text()
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_atomically(path, text)
@@ -161,31 +161,31 @@ class StarterBasis:
     flavour_reason: str = ""
 
 
-def starter_text(name: str, ground: StarterBasis) -> str:
+def starter_text(name: str, basis: StarterBasis) -> str:
     """The YAML of profile ``name``."""
-    base = ground.base
-    sections = (_head(name, ground), _engine(ground), _placement(ground), _context(ground), _listen(base))
+    base = basis.base
+    sections = (_head(name, basis), _engine(basis), _placement(basis), _context(basis), _listen(base))
     return FIRST_LINE + "\n".join("".join(f"{line}\n" for line in section) for section in sections)
 
 
-def _head(name: str, ground: StarterBasis) -> Iterator[str]:
-    base = ground.base.name
+def _head(name: str, basis: StarterBasis) -> Iterator[str]:
+    base = basis.base.name
     yield "#"
-    yield from _comment(f"Made by goss-supervisor init for this machine: {ground.machine}.")
+    yield from _comment(f"Made by goss-supervisor init for this machine: {basis.machine}.")
     yield from _comment(
         f"What is not said here comes from {base}: `goss-supervisor profile show {name}` shows all that "
         f"holds, `goss-supervisor plan {name}` what it takes of the memory."
     )
-    yield f"description: {write_value(f'{ground.base.description or base}, on this machine')}"
-    yield from _comment(f"It fits best: {ground.reason}.")
+    yield f"description: {write_value(f'{basis.base.description or base}, on this machine')}"
+    yield from _comment(f"It fits best: {basis.reason}.")
     yield f"extends: {base}"
 
 
-def _engine(ground: StarterBasis) -> Iterator[str]:
+def _engine(basis: StarterBasis) -> Iterator[str]:
     survey = "`goss-supervisor engine survey`"
-    flavour, why = ground.flavour, f"The best for this machine: {ground.flavour_reason}."
-    if ground.base.engine.flavour:
-        flavour, why = ground.base.engine.flavour, f"What {ground.base.name} says; {survey} shows others."
+    flavour, why = basis.flavour, f"The best for this machine: {basis.flavour_reason}."
+    if basis.base.engine.flavour:
+        flavour, why = basis.base.engine.flavour, f"What {basis.base.name} says; {survey} shows others."
     if flavour:
         yield "engine:"
         yield from _comment(why, 2)
@@ -194,17 +194,17 @@ def _engine(ground: StarterBasis) -> Iterator[str]:
         yield from _comment(f"No official build is known for this machine; see {survey}.")
 
 
-def _is_cpu(ground: StarterBasis) -> bool:
-    return (ground.base.engine.flavour or ground.flavour) == "cpu"
+def _is_cpu(basis: StarterBasis) -> bool:
+    return (basis.base.engine.flavour or basis.flavour) == "cpu"
 
 
-def _placement(ground: StarterBasis) -> Iterator[str]:
+def _placement(basis: StarterBasis) -> Iterator[str]:
     """Where the base has options of its own for it, ``auto`` would contradict them."""
-    base = ground.base
+    base = basis.base
     if base.placement == "pinned":
         reported = "as it was reported to run well; `plan` shows it."
         yield from _comment(f"What goes to the GPU is what {base.name} says, {reported}")
-    elif _is_cpu(ground):
+    elif _is_cpu(basis):
         yield from _comment(
             "Everything lies in RAM, since the engine is for the CPU; `plan` shows how much that takes. "
             "`engine` would leave to llama.cpp what is fitted to the memory."
@@ -218,12 +218,12 @@ def _placement(ground: StarterBasis) -> Iterator[str]:
         yield "placement: auto"
 
 
-def _context(ground: StarterBasis) -> Iterator[str]:
-    base = ground.base
+def _context(basis: StarterBasis) -> Iterator[str]:
+    base = basis.base
     said = base.server.get("ctx-size")
     what = "Tokens that a conversation can hold."
     if said is None:
-        kept = "" if _is_cpu(ground) else ", and more of the model goes to the RAM for it"
+        kept = "" if _is_cpu(basis) else ", and more of the model goes to the RAM for it"
         yield from _comment(
             f"{what} {base.name} does not say, so it is the longest that fits, up to what the model was "
             f"trained for. A number here is kept{kept}."

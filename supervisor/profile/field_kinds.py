@@ -1,8 +1,8 @@
 """
-What kinds of value a profile has.
+The kinds of values that a profile has.
 
-A kind reads a node into a typed value, writes such a value back as a person would, and describes itself as
-JSON Schema, so that each rule stands once.
+A kind parses a node into a typed value, writes such a value back as a person would, and describes itself as
+JSON Schema, so each rule is in one place.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What a profile may say: every key, made of the declarations in ``definition``.
+Every key of a profile, made from the declarations in ``definition``.
 
 Keys are dotted paths as in the YAML: ``match.ram.min``.
 """
@@ -134,7 +134,7 @@ def known_spelling(key: str) -> str:
 
 
 def names_under(prefix: str) -> tuple[str, ...]:
-    """The keys that may stand in a mapping: ``names_under("match.ram")`` is ``("min", "max")``."""
+    """The keys that a mapping may have: ``names_under("match.ram")`` is ``("min", "max")``."""
     lead = prefix + "." if prefix else ""
     keys = [*BY_KEY, *FREE]
     return tuple(dict.fromkeys(key[len(lead) :].partition(".")[0] for key in keys if key.startswith(lead)))

@@ -1,8 +1,8 @@
 """
-What one file, or ``--set``, says: flat values by dotted key, each with its origin.
+One file's, or ``--set``'s, share of a profile: flat values by dotted key, each with its origin.
 
-llama-server options come by name (``server``), as a raw list (``args``) or as a command line.  What the
-profile has its own keys for, goes there: ``--port`` is ``listen.port``, ``-m`` is ``model``.
+llama-server options come by name (``server``), as a raw list (``args``) or as a command line.  Options for
+which the profile has its own key go there: ``--port`` is ``listen.port``, ``-m`` is ``model``.
 """
 
 from __future__ import annotations

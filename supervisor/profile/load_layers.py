@@ -1,4 +1,4 @@
-"""Profile files, ``config.yaml`` and ``--set`` to layers: every mistake found, each with its position."""
+"""Loads profile files, ``config.yaml`` and ``--set`` as layers, and collects all mistakes with positions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .yaml_nodes import (
 
 
 def load_file(path: Path, name: str) -> Layer:
-    """Raises where the file cannot be read at all; whatever it says wrong stands in ``problems``."""
+    """Raises where the file cannot be read at all; every mistake in it is in ``problems``."""
     return load(read_bytes(path), name, str(path))
 
 

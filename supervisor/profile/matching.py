@@ -1,4 +1,4 @@
-"""Which profiles are made for a computer, which one is best, and why the others are not."""
+"""Which profiles suit a computer, which one is best, and why the others are not."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _why_not_ram(match: Match, ram: int | None) -> Iterator[str]:
 
 
 def _why_not_gpus(match: Match, gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
-    """One GPU must be all that is asked for; of several that are not, the one that comes nearest is told."""
+    """One GPU must be all that is asked for; of several that are not, the nearest one is reported."""
     if _asks_no_gpu(match) or ("none" in match.gpu_vendor and not gpus):
         return ()
     if not gpus:

@@ -1,4 +1,4 @@
-"""A name to a ``Profile``: parents loaded, layers merged, records built, every problem told at once."""
+"""Resolves a name to a ``Profile``: loads parents, merges layers, and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
     problems += _mixed_placement(merged)
     source, path = merged.get("engine.source"), merged.get("engine.path")
     if source and source.value == "path" and path is None:
-        problems.append(_at(source, "engine.source", "engine.path is missing beside 'path'"))
+        problems.append(_at(source, "engine.source", "engine.path is missing; 'path' needs it"))
     if source and source.value != "path" and path:
         problems.append(_at(path, "engine.path", f"is not used with source: {source.value}"))
     return problems
@@ -155,7 +155,7 @@ def _mixed_placement(merged: Mapping[str, Value]) -> list[Problem]:
     placement = merged.get("placement")
     if placement is None or placement.value == "pinned":
         return []
-    why = f"cannot stand beside placement: {placement.value}, which decides that by itself"
+    why = f"cannot be combined with placement: {placement.value}, which decides it"
     hint = "llama.cpp's own fitting is off as soon as one of these is given; " * (placement.value == "engine")
     return [
         _at(merged[key], key, f"{why}; {hint}take it out, or set placement: pinned")
@@ -225,7 +225,7 @@ def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
         try:
             profile = _resolve_given(each, store)
         except SupervisorError as error:
-            problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is told once
+            problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is reported once
         else:
             sound.append(each)
             if profile.model == ModelSource():

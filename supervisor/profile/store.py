@@ -1,4 +1,4 @@
-"""Where profiles lie: the shipped ones, and the user's, which shadow them by name."""
+"""Where profiles are: the shipped ones, and the user's, which shadow them by name."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """
-YAML text to nodes with positions, with the traps taken out, and plain values back to text.
+YAML text to nodes with positions, without YAML's traps, and plain values back to text.
 
-PyYAML's scanner and event parser are used (libyaml's where it was built in); composing is done here,
-because PyYAML's composer keeps the last of two equal keys, follows YAML 1.1 and builds tags.
-Aliases share one node and are never expanded, so that no document can grow while it is read.
-Plain scalars follow the core schema of YAML 1.2 (chapter 10.3.2): in YAML 1.1, which PyYAML knows, ``on``
-and ``no`` are truth values and ``1:30`` is ninety.
+PyYAML's scanner and event parser are used (libyaml's where it was built in); composing is done here, because
+PyYAML's composer keeps the last of two equal keys, follows YAML 1.1 and builds tags.  Aliases share one node
+and are never expanded, so no document can grow while it is read.  Plain scalars follow the core schema of
+YAML 1.2 (chapter 10.3.2): in YAML 1.1, which PyYAML knows, ``on`` and ``no`` are truth values and ``1:30`` is
+ninety.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _decode(data: bytes) -> str:
         raise Broken(problem, where) from None
     if found := _UNPRINTABLE.search(text):
         where = _end(text[: found.start()])
-        raise Broken(f"the control character U+{ord(found[0]):04X} may not stand in YAML", where)
+        raise Broken(f"the control character U+{ord(found[0]):04X} is not allowed in YAML", where)
     return text
 
 
@@ -160,7 +160,7 @@ def _reworded(error: yaml.MarkedYAMLError, text: str) -> Broken:
     line = lines[mark.line - 1] if mark.line <= len(lines) else ""
     if "\t" in line[: mark.column] and not line[: line.index("\t")].strip():
         where = Mark(mark.line, line.index("\t") + 1)
-        return Broken("a tab stands in the indentation; YAML wants spaces", where)
+        return Broken("a tab in the indentation; YAML wants spaces", where)
     if "unknown escape character" in problem:
         problem += "; write Windows paths without quotes or in single quotes"
     elif problem.startswith("mapping values are not allowed"):

@@ -1,4 +1,4 @@
-"""A profile back to YAML that a person would write."""
+"""Writes a profile as YAML, the way a person would."""
 
 from __future__ import annotations
 

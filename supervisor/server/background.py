@@ -1,4 +1,4 @@
-"""What may block (a disk that hangs, a mount that is gone), beside the loop in threads that end with us."""
+"""Runs blocking work (a disk that hangs, a mount that is gone) in daemon threads, outside the loop."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def beside_the_loop(work: Callable[[], Found]) -> Found:
 
 class Writer:
     """
-    Writes small files in the order in which it is asked to, beside the loop.  Of several writes with the same
+    Writes small files in the order of the requests, outside the loop.  Of several writes with the same
     ``key`` that still wait, only the last is done.
     """
 

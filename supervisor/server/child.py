@@ -1,12 +1,12 @@
 """
-The one running llama-server, as the rest of this room sees it: one contract over all systems.
+The running llama-server as the rest of this room sees it: one contract for all systems.
 
 Its output comes in through one pipe and its death through the kernel, both as callbacks on the running loop.
 
-``spawn`` starts a program with exactly this environment, nothing on its stdin, stdout and stderr merged.  It
+``spawn`` starts a program with exactly this environment, an empty stdin, and stdout and stderr merged.  It
 dies with this process where the system offers that (Linux, Windows), never dumps core, and keeps the
 descriptors in ``inherit`` (not on Windows).  ``on_output`` gets at most 64 KiB at once, and must not raise.
-Raises NotFound, PermissionDenied or StartFailed, each saying what to do.
+Raises NotFound, PermissionDenied or StartFailed, each with what to do.
 """
 
 from __future__ import annotations

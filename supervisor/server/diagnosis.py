@@ -1,9 +1,8 @@
 """
-The words by which llama-server tells its end, and what they mean to a person: literal tables.
+Why a server died, and whether it computes on the device that its profile asks for.
 
-Why a server died, read from its last words (`signs`), or else from how it ended.
-
-Whether a server computes where its profile asks for it: on a GPU, and not on the CPU instead.
+Literal tables match llama-server's last lines and give the cause in plain words; where none matches, the exit
+status decides.
 """
 
 from __future__ import annotations

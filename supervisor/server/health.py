@@ -1,9 +1,9 @@
 """
 Probes one launch until it is ready, then judges whether a silent server is late, busy or dead.
 
-Busy is not dead and healthy is not alive.  A server that does not answer but makes progress (it logs,
-its CPU time advances) is loading or busy; one that does neither for long enough has to go.  A hung GPU
-driver may spin on a CPU, so progress buys time, not for ever.
+Busy is not dead and healthy is not alive.  A server that does not answer but makes progress (it logs, its CPU
+time advances) is loading or busy; one that does neither for long enough is killed.  A hung GPU driver may
+spin on a CPU, so progress buys time, but only up to a limit.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Watch:
 
 log = logging.getLogger(__name__)
 
-FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once, and nobody shall wait for our clock
+FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once and should not wait for our clock
 SLOWEST_START_PROBE_SECONDS = 0.5
 
 
@@ -170,7 +170,7 @@ class Watcher:
     def _is_ours(self) -> bool:
         """Any process can answer 200 on a port; ready means that ours does."""
         if is_socket_path(self._plan.host) or self._plan.port == 0:
-            return True  # the ground was clear, and there is no port to own
+            return True  # the preflight passed, and there is no port to own
         return listens_on(self._child.identity.pid, self._plan.port) is not False
 
 

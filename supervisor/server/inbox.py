@@ -1,4 +1,4 @@
-"""What a server is told, in the order in which it came, and who waits for what their request comes to."""
+"""The queue of a server's inputs, and the futures of those who wait for a request's outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .outcome import Outcome
 
 
 class Inbox:
-    """Whoever asks gets the outcome of their own request, by its id, and no other."""
+    """Each caller gets the outcome of its own request, by its id, and no other."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Input | asyncio.Future[None]] = asyncio.Queue()
@@ -18,17 +18,17 @@ class Inbox:
         self._watchers: list[asyncio.Future[Outcome]] = []
 
     def tell(self, happened: Input) -> None:
-        """Put in what nobody waits for."""
+        """Put in an input that has no caller."""
         self._queue.put_nowait(happened)
 
     def ask(self, request: LifecycleRequest) -> asyncio.Future[Outcome]:
-        """Put in a request; done when it is decided, or superseded by a later one."""
+        """Put in a request; done when it is decided or superseded."""
         waiter = self._waiters[request.id] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(request)
         return waiter
 
     def watch(self) -> asyncio.Future[Outcome]:
-        """Done with the next decision that supersedes nobody, whoever asked for it."""
+        """Done with the next decision that supersedes nothing, for any request."""
         watcher: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._watchers.append(watcher)
         return watcher
@@ -42,7 +42,7 @@ class Inbox:
     async def take(self) -> Input:
         """The oldest, when there is one."""
         while isinstance(item := await self._queue.get(), asyncio.Future):
-            if not item.done():  # else whoever wanted to know has gone
+            if not item.done():  # else its caller has gone
                 item.set_result(None)
         return item
 

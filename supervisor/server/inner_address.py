@@ -1,8 +1,8 @@
 """
-The address behind the gateway: where one launch's llama-server listens, so that only the gateway reaches it.
+The address behind the gateway: where a launch's llama-server listens, so that only the gateway reaches it.
 
-A Unix socket stands in the plan already, and needs no key: the runtime directory is 0700.  A loopback port is
-open to every user of the machine, so each launch has another one, and a key that nobody is told.
+A Unix socket is fixed in the plan and needs no key: the runtime directory is 0700.  A loopback port is open
+to every user of the machine, so each launch has a new one, and a secret key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One server of a home with all that is its own: log, lock, record and what it learned, by its name."""
+"""One server of a home with its own log, lock, record and history, by its name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from ..home.orphan import take_generation_lock
 from ..home.places import (
-    adjusted_file,
     figures_file,
     generation_lock,
+    memory_history_file,
     private_config,
     private_folder,
     record_file,
     server_log_name,
 )
-from ..home.records import Record, remember_adjusted, write_record
+from ..home.records import Record, remember_out_of_memory, write_record
 from ..memory.engine_figures import FigureHistory, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -88,7 +88,9 @@ class Instance:
         """A plan that served where another one died of memory is what the next start begins with."""
         plan = self.server.plan
         if plan is not None and plan.adjusts and self.server.is_serving:
-            work = partial(remember_adjusted, adjusted_file(self._paths), plan.adjusts, plan.adjustment)
+            work = partial(
+                remember_out_of_memory, memory_history_file(self._paths), plan.adjusts, plan.adjustment
+            )
             self._writer.write("the history of adjustments", work)
 
     def _keep_figures(self) -> None:
@@ -99,8 +101,8 @@ class Instance:
         self._figures_of = server.launch
         if not any("verbosity" in word for word in plan.argv):
             return  # by default the log says nothing of it
-        if told := measured(self.output.tail(LOADING_LINES)):
-            work = partial(FigureHistory(figures_file(self._paths)).keep, plan.figures, told)
+        if figures := measured(self.output.tail(LOADING_LINES)):
+            work = partial(FigureHistory(figures_file(self._paths)).keep, plan.figures, figures)
             self._writer.write("the engine's figures", work)
 
     def _record(self) -> Record:

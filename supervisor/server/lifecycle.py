@@ -1,14 +1,13 @@
 """
 What happens to one server, judged by the table.
 
-*Inputs* say what happened (a person asked, a probe answered, the child exited).  Each is first judged into an
-*event* of the table, the only place where budgets and policies are read.  The table gives the next state and
-the *commands* for the shell.  Nothing here does I/O, reads a clock or draws a random number.
+*Inputs* (a person asked, a probe answered, the child exited) are first judged into an *event* of the table,
+by budgets and policies.  The table gives the next state and the *commands* for the shell.  Nothing here does
+I/O, reads a clock or draws a random number.
 
-An input that belongs to an earlier launch changes nothing.  A switch remembers the last plan that served, and
-goes back to it once if the new one fails.  Of all that is asked for while a server leaves, the last counts;
-but a sleep does not undo a stop.  Every request comes to one outcome: its own, or ``superseded``.  A plan
-whose load failed for memory is replaced once by the one that takes less, if it brought one.
+An input of an earlier launch changes nothing.  A switch that fails goes back once to the last plan that
+served; a plan whose load ran out of memory is replaced once by its smaller one.  While a server leaves, the
+last request counts, but a sleep does not undo a stop.  Every request has exactly one outcome.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from .lifecycle_table import (
     Drained,
     Event,
     Exited,
-    GroundChecked,
     IllegalEvent,
     Input,
-    LaunchNews,
+    LaunchInput,
     LifecycleRequest,
+    PreflightDone,
     Reload,
     RestAsked,
     Serving,
@@ -48,7 +47,7 @@ from .lifecycle_table import (
     Unresponsive,
     WakeAsked,
 )
-from .outcome import LifecycleCommand, Outcome, OutcomeResult
+from .outcome import LifecycleCommand, Outcome, OutcomeResult, superseded
 
 _OF_MEMORY = {"memory", "gpu-memory"}
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
@@ -56,12 +55,9 @@ GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we
 
 @dataclass(slots=True)
 class Lifecycle:
-    """
-    One server's state and memory.  `handle` is the only way in; the fields are for reading.  ``jitter`` gives
-    0..1 per call; up to a tenth is added to a backoff, so that two servers do not come back together.
-    """
+    """One server's state and memory.  `handle` is the only way in; the fields are for reading."""
 
-    jitter: Callable[[], float]
+    jitter: Callable[[], float]  # 0..1 per call, for up to a tenth more backoff: two servers return apart
     state: State = State.STOPPED
     launch: int = 0
     plan: LaunchPlan | None = None
@@ -113,44 +109,34 @@ class Lifecycle:
     # --- requests and their outcomes
 
     def _join(self, asked: LifecycleRequest) -> None:
-        if isinstance(asked, Reload):
-            self._renew(asked.plan)
+        if isinstance(asked, Reload):  # the same process with other policies
+            self.proven = asked.plan if self.proven is self.plan else self.proven
+            self.plan = asked.plan
             self._decide(asked, Outcome("unchanged", profile=asked.plan.profile, digest=asked.plan.digest))
         elif self.state in UNDER_WAY:
             self._open.append(asked)
+        elif self.state in SERVING:
+            self._decide(asked, self._outcome("degraded" if self.state is State.DEGRADED else "ready"))
         else:
-            self._decide(asked, self._standing())
+            self._decide(asked, self.outcome or Outcome("stopped"))  # the first request of all
 
     def _take_over(self, asked: LifecycleRequest) -> None:
-        """Whoever asked for the same shares its outcome; whoever asked for something else is told."""
-        replaces_all = isinstance(asked, Start | Reload)
+        """Requests for the same share its outcome; requests for something else are superseded."""
+        joins = () if isinstance(asked, Start | Reload) else (type(asked),)
         for earlier in self._open:
-            if replaces_all or type(earlier) is not type(asked):
-                self._decide(earlier, _superseded(earlier, asked))
-        shared = [each for each in self._open if not replaces_all and type(each) is type(asked)]
-        self._open = [*shared, asked]
+            if not isinstance(earlier, joins):
+                self._decide(earlier, superseded(earlier, asked))
+        self._open = [*(each for each in self._open if isinstance(each, joins)), asked]
 
     def _decide(self, asked: LifecycleRequest, outcome: Outcome) -> None:
         self._decided.append(replace(outcome, id=asked.id))
-
-    def _standing(self) -> Outcome:
-        """What is so already."""
-        if self.state in SERVING:
-            return self._outcome("degraded" if self.state is State.DEGRADED else "ready")
-        return self.outcome or Outcome("stopped")  # nothing was ever asked for
-
-    def _renew(self, plan: LaunchPlan) -> None:
-        """Policies apply to what runs: the plan is replaced by one that would launch the same process."""
-        if self.proven is self.plan:
-            self.proven = plan
-        self.plan = plan
 
     # --- from what happened to an event of the table
 
     def _judge(self, happened: Input, now: float) -> Event | None:
         if isinstance(happened, LifecycleRequest):
             return self._judge_request(happened)
-        return self._judge_news(happened, now) if happened.launch == self.launch else None
+        return self._judge_launch(happened, now) if happened.launch == self.launch else None
 
     def _judge_request(self, asked: LifecycleRequest) -> Event | None:
         match asked:
@@ -173,11 +159,11 @@ class Lifecycle:
             return None
         return Event.REST if sleeps else Event.START
 
-    def _judge_news(self, happened: LaunchNews, now: float) -> Event | None:
+    def _judge_launch(self, happened: LaunchInput, now: float) -> Event | None:
         match happened:
             case TimerElapsed(serial=serial):
                 return self._judge_timer(serial)
-            case GroundChecked(problem=problem):
+            case PreflightDone(problem=problem):
                 if self.state is not State.PREPARING:
                     return None
                 return self._judge_failure(problem, now) if problem else Event.CLEAR
@@ -327,8 +313,7 @@ class Lifecycle:
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
         self.proven = self.plan
-        adjustment = self.plan.adjustment if self.plan else ""
-        self.why = degraded or (f"with {adjustment}" if adjustment else "")
+        self.why = degraded or (f"with {self.plan.adjustment}" if self.plan and self.plan.adjustment else "")
         self._fallback = None
         if self._rolled_back is not None:
             self._settle("rolled back", self._rolled_back.message, self._rolled_back.hint)
@@ -389,50 +374,27 @@ class Lifecycle:
         return LifecycleCommand(do, self.launch, self._seconds(do, now), self._serial)
 
     def _seconds(self, do: Do, now: float) -> float:
-        assert self.plan is not None or do not in ARMS
-        if self.plan is None:
+        if do not in ARMS:
             return 0.0
-        policy = self.plan.restart
-        match do:
-            case Do.ARM_DRAIN:
-                return self._drain_seconds(self.plan, now)
-            case Do.ARM_GRACE:
-                return self.plan.stop.grace_seconds
-            case Do.ARM_INSIST:
-                return self.plan.stop.insist_seconds
-            case Do.ARM_GONE:
-                return GONE_SECONDS
-            case Do.ARM_STABLE:
-                return policy.stable_seconds
-            case Do.ARM_BACKOFF:
-                doubled = policy.backoff_seconds * 2.0 ** min(self._backoffs - 1, 30)
-                return min(doubled, policy.backoff_limit_seconds) * (1 + self.jitter() / 10)
-            case _:
-                return 0.0
+        assert self.plan is not None
+        stop, policy = self.plan.stop, self.plan.restart
+        if do is Do.ARM_DRAIN:
+            return self._drain_seconds(self.plan, now)
+        if do is Do.ARM_BACKOFF:
+            doubled = policy.backoff_seconds * 2.0 ** min(self._backoffs - 1, 30)
+            return min(doubled, policy.backoff_limit_seconds) * (1 + self.jitter() / 10)
+        return {
+            Do.ARM_GRACE: stop.grace_seconds,
+            Do.ARM_INSIST: stop.insist_seconds,
+            Do.ARM_GONE: GONE_SECONDS,
+            Do.ARM_STABLE: policy.stable_seconds,
+        }[do]
 
     def _drain_seconds(self, plan: LaunchPlan, now: float) -> float:
-        """A stop is not as patient as the rest; and whatever is asked for again makes it no longer."""
+        """A stop has less time than a switch; a repeated request never prolongs it."""
         if not plan.behind_gateway:
             return 0.0  # nobody knows of the requests that are under way
         stops = self._next is None and not self._sleeps
-        patience = plan.stop.grace_seconds if stops else plan.drain_seconds
-        self._drain_ends = min(self._drain_ends, now + patience)
+        limit = plan.stop.grace_seconds if stops else plan.drain_seconds
+        self._drain_ends = min(self._drain_ends, now + limit)
         return max(0.0, self._drain_ends - now)
-
-
-def _superseded(earlier: LifecycleRequest, later: LifecycleRequest) -> Outcome:
-    plan = getattr(earlier, "plan", None)
-    profile, digest = (plan.profile, plan.digest) if plan else ("", "")
-    return Outcome("superseded", f"superseded by {_in_words(later)}", "", profile, digest, by=later.id)
-
-
-def _in_words(asked: LifecycleRequest) -> str:
-    match asked:
-        case Start(plan=plan) | Reload(plan=plan) | RestAsked(plan=plan):
-            return f"a start of {plan.profile} (request {asked.id})"
-        case StopAsked():
-            return f"a stop (request {asked.id})"
-        case SleepAsked():
-            return f"an unload (request {asked.id})"
-        case WakeAsked():
-            return f"a load (request {asked.id})"

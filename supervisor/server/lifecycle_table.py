@@ -1,15 +1,15 @@
 """
-The life of one server, as a table from (state, event) to (state, commands), and what can happen to it.
+The life of one server, as a table from (state, event) to (state, commands), and its inputs.
 
-- A state has at most one timer.  It ends with its state, or when a row arms it anew; so a request
-  that is repeated while a server is stopping does not make the stop any longer.
-- Whatever exit follows our own signal is "gone as asked", not a crash.
-- A server that serves is not asked to leave before those whom it answers have had their answers, or their
-  time is up: it *drains*.  Only KILL does not wait.
-- Nothing is spawned beside a process that has outlived its KILL: it is killed again, and that is said.
+- A state has at most one timer.  It ends with its state, or when a row arms it anew; so a repeated request
+  does not prolong a stop.
+- An exit after our own signal is "gone as asked", not a crash.
+- A server that serves *drains* first: its clients get their answers, or their time runs out.  Only KILL does
+  not wait.
+- Nothing is spawned next to a process that has outlived its KILL: it is killed again, and that is reported.
 - A pair that is not in the table is an error of this program: `IllegalEvent`, and nothing changes.
 
-What an event means, and which one an input comes to, is in `lifecycle`.
+What an event means, and which one an input leads to, is in `lifecycle`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .diagnosis import Diagnosis
 
 class State(StrEnum):
     STOPPED = "stopped"
-    PREPARING = "preparing"  # checking the ground: binary, model, port
+    PREPARING = "preparing"  # preflight: binary, model, port
     STARTING = "starting"  # spawned, not ready
     READY = "ready"
     DEGRADED = "degraded"  # serves, but not as the profile asks
@@ -62,7 +62,7 @@ class Event(StrEnum):
 class Do(StrEnum):
     """Commands to the shell.  ARM_x arms the state's one timer; the seconds come with it."""
 
-    CHECK_GROUND = "check ground"
+    CHECK_LAUNCH = "check ground"
     SPAWN = "spawn"
     WATCH_START = "watch start"
     WATCH_LIFE = "watch life"
@@ -76,10 +76,10 @@ class Do(StrEnum):
     ARM_BACKOFF = "arm backoff"
     ARM_STABLE = "arm stable"
     CALM = "calm"  # it has been ready for long enough: the backoff starts anew
-    SETTLE = "settle"  # tell those who wait for the outcome of their request
+    SETTLE = "settle"  # give waiting callers the outcome of their request
 
 
-_AGAIN = (State.PREPARING, (Do.CHECK_GROUND,))
+_AGAIN = (State.PREPARING, (Do.CHECK_LAUNCH,))
 _DRAIN = (State.DRAINING, (Do.DRAIN, Do.ARM_DRAIN))
 _LET_GO = (State.STOPPING, (Do.TERM, Do.ARM_GRACE))
 _SHOOT = (State.KILLING, (Do.KILL, Do.ARM_GONE))
@@ -132,7 +132,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
     State.DRAINING: {
         **_WENT,
         **_leaving(State.DRAINING),
-        Event.STOP: (State.DRAINING, (Do.ARM_DRAIN,)),  # less patient than a switch, and never longer
+        Event.STOP: (State.DRAINING, (Do.ARM_DRAIN,)),  # shorter than for a switch
         Event.DRAINED: _LET_GO,
         Event.TIMER: _LET_GO,
         Event.GIVEN_UP_ON: _LET_GO,
@@ -146,7 +146,7 @@ TABLE: Mapping[State, Mapping[Event, tuple[State, tuple[Do, ...]]]] = {
         **_GONE,
         **_leaving(State.KILLING),
         Event.TIMER: _SHOOT,
-        Event.LAST_TIMER: (State.KILLING, (Do.SETTLE, Do.KILL, Do.ARM_GONE)),  # nothing runs beside it
+        Event.LAST_TIMER: (State.KILLING, (Do.SETTLE, Do.KILL, Do.ARM_GONE)),  # nothing runs next to it
     },
 }
 
@@ -165,7 +165,7 @@ class IllegalEvent(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run this plan, in place of whatever runs: start, restart and switch."""
+    """Run this plan instead of the current one: start, restart and switch."""
 
     plan: LaunchPlan
     id: int = 0
@@ -173,7 +173,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The same, but what would launch the very same process only takes over its policies."""
+    """The same, but a plan for the same process only replaces its policies."""
 
     plan: LaunchPlan
     id: int = 0
@@ -187,7 +187,7 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class RestAsked:
-    """Have this plan, and run it once somebody wants it."""
+    """Keep this plan, and run it at the first request for it."""
 
     plan: LaunchPlan
     id: int = 0
@@ -195,20 +195,20 @@ class RestAsked:
 
 @dataclass(frozen=True, slots=True)
 class SleepAsked:
-    """Nobody wants it for now: give its memory back."""
+    """Not needed for now: give its memory back."""
 
     id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WakeAsked:
-    """Somebody wants it: if it sleeps, run it."""
+    """A request needs it: if it sleeps, run it."""
 
     id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class GroundChecked:
+class PreflightDone:
     launch: int
     problem: Diagnosis | None
 
@@ -223,7 +223,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Unresponsive:
-    """Loading without progress, or hanging: it has to go."""
+    """It loads without progress, or hangs: it must be killed."""
 
     launch: int
     diagnosis: Diagnosis
@@ -251,5 +251,5 @@ class TimerElapsed:
 
 
 LifecycleRequest = Start | Reload | StopAsked | RestAsked | SleepAsked | WakeAsked
-LaunchNews = GroundChecked | Serving | Unresponsive | Drained | Exited | TimerElapsed
-Input = LifecycleRequest | LaunchNews
+LaunchInput = PreflightDone | Serving | Unresponsive | Drained | Exited | TimerElapsed
+Input = LifecycleRequest | LaunchInput

@@ -1,8 +1,8 @@
 """
-What a server holds of the RAM and what is left of it: Linux from /proc and cgroups, others by psutil.
+The memory that a server uses, and what is left of the RAM: Linux from /proc and cgroups, others by psutil.
 
-proc_pid_status(5), proc_meminfo(5), and the kernel's Documentation/accounting/psi.rst and
-Documentation/admin-guide/cgroup-v2.rst say what each line means.
+The lines are described in proc_pid_status(5), proc_meminfo(5), and the kernel's
+Documentation/accounting/psi.rst and Documentation/admin-guide/cgroup-v2.rst.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When memory is about to run out, what a server takes beyond its plan, and if it gave it back.  Pure."""
+"""Warns when memory runs out, when a server exceeds its plan, and when it did not return memory.  Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOW_SHARE = 0.03
 STALLED_PERCENT = 20.0
 """
 systemd-oomd kills at 60 % of full pressure that lasts 30 s (oomd.conf(5)).  At a standstill the average over
-10 s passes 20 % after 2.2 s and 60 % after 9 s, so somebody who looks every 10 s is told 27 s before that.
+10 s passes 20 % after 2.2 s and 60 % after 9 s, so a check every 10 s warns 27 s before that.
 """
 SWAPPED_SHARE = 0.05
 
@@ -108,7 +108,7 @@ def difference(plan: LaunchPlan, held: Held) -> str:
     One sentence where it is more than 5 % and 100 MiB, else empty; empty too where either is not known.
 
     The cache of old prompts grows to its full size while the server works, so it does not count as missing.
-    Beside a GPU nothing does: what its driver has pinned of the RAM is in no figure of the process.
+    With a GPU nothing does: no figure of the process has the RAM that its driver pins.
     """
     planned, real = plan.memory.get(RAM), held.all_bytes
     if planned is None or real is None:

@@ -1,10 +1,9 @@
 """
-Looks at a server's memory every few seconds while it runs, and says when it is about to run out.
+Samples a server's memory every few seconds while it runs, and warns before it runs out.
 
-Whether a GPU has again what a server held of it.
-
-Only its driver knows, so the engine that comes next is asked, by its own ``--list-devices``.  Drivers give
-the memory back half a second to one and a half after the process is gone (so Ollama, which polls too).
+After its end, `are_free` checks whether a GPU has its memory back.  Only the driver knows, so the next engine
+is run with ``--list-devices``.  Drivers return the memory half a second to one and a half after the process
+has gone (so Ollama, which polls too).
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
-"""What became of a request to change something, and what the shell is told to do."""
+"""The outcome of a request for a change, and the commands for the shell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from .lifecycle_table import (
-    Do,
-)
+from .lifecycle_table import Do, LifecycleRequest, Reload, RestAsked, SleepAsked, Start, StopAsked, WakeAsked
 
 OutcomeResult = Literal[
     "ready", "degraded", "rolled back", "failed", "stopped", "asleep", "unchanged", "superseded"
@@ -16,7 +14,7 @@ OutcomeResult = Literal[
 
 @dataclass(frozen=True, slots=True)
 class LifecycleCommand:
-    """What the shell shall do, for which launch; ``seconds`` and ``serial`` belong to ARM commands."""
+    """What the shell must do, for which launch; ``seconds`` and ``serial`` belong to ARM commands."""
 
     do: Do
     launch: int
@@ -38,3 +36,22 @@ class Outcome:
     digest: str = ""
     id: int = 0
     by: int = 0
+
+
+def superseded(earlier: LifecycleRequest, later: LifecycleRequest) -> Outcome:
+    """The outcome of the earlier request, which the later one replaces."""
+    plan = getattr(earlier, "plan", None)
+    profile, digest = (plan.profile, plan.digest) if plan else ("", "")
+    return Outcome("superseded", f"superseded by {_in_words(later)}", "", profile, digest, by=later.id)
+
+
+def _in_words(asked: LifecycleRequest) -> str:
+    match asked:
+        case Start(plan=plan) | Reload(plan=plan) | RestAsked(plan=plan):
+            return f"a start of {plan.profile} (request {asked.id})"
+        case StopAsked():
+            return f"a stop (request {asked.id})"
+        case SleepAsked():
+            return f"an unload (request {asked.id})"
+        case WakeAsked():
+            return f"a load (request {asked.id})"

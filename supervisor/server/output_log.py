@@ -1,4 +1,4 @@
-"""What the server prints: cut into lines, into the rotated log, into a short memory, and to listeners."""
+"""The server's output: cut into lines, for the rotated log, a short memory, and listeners."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class OutputLog:
 
     def begin_run(self, secrets: Iterable[str] = ()) -> None:
         """
-        A new launch: the log of the one before is kept beside it, and its lines leave the short memory.
+        A new launch: the previous log is kept next to it, and its lines leave the short memory.
         `secrets` reach neither the file nor anybody who listens.
         """
         self.end_run()

@@ -1,4 +1,4 @@
-"""What is checked before each launch, in milliseconds, and who holds the port where it is taken."""
+"""Checks before each launch, in milliseconds; names the process that holds a port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .process import family
 _PRIVILEGED = 1024
 
 
-def check_ground(plan: LaunchPlan) -> Diagnosis | None:
+def check_launch(plan: LaunchPlan) -> Diagnosis | None:
     """
     The first thing that would make this launch fail, or ``None``.  Removes the file of a Unix socket that
     nobody listens on any more: llama-server leaves it behind, and then cannot bind it again.

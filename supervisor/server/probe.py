@@ -1,4 +1,4 @@
-"""One small GET to our own child, with its key: its answer, or what came instead.  Never through a proxy."""
+"""One small GET to our own child, with its key: its answer, or the failure.  Never through a proxy."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def _connect(target: ProbeTarget) -> tuple[asyncio.StreamReader, asyncio.S
 
 
 def _tls_context() -> ssl.SSLContext:
-    """Unverified: whether it is our own child is told by who holds the port, not by a certificate."""
+    """Unverified: the owner of the port proves that it is our child, not a certificate."""
     import ssl  # noqa: PLC0415 - few servers speak TLS, and the daemon is small
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,4 +1,4 @@
-"""Whom to ask about a server, and how: the part of a probe that others need."""
+"""The address and key for probes of a server: the part of a probe that others need."""
 
 from __future__ import annotations
 

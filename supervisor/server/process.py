@@ -1,4 +1,4 @@
-"""What a process uses, how it ended, and why one could not be started."""
+"""A process: its CPU and memory, how it ended, and why one could not be started."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ProcessStats:
 
 def process_stats(pid: int) -> ProcessStats | None:
     """Of this process and its descendants (an engine may be a script around the server); ``None``: gone."""
-    found = [used for member in family(pid) if (used := vitals_of(member)) is not None]
+    found = [used for member in family(pid) if (used := stats_of(member)) is not None]
     if not found:
         return None
     return ProcessStats(sum(used.cpu_seconds for used in found), sum(used.rss_bytes for used in found))
@@ -41,7 +41,7 @@ if sys.platform == "linux":
     _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
     _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-    def vitals_of(pid: int) -> ProcessStats | None:
+    def stats_of(pid: int) -> ProcessStats | None:
         """Of this process alone."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -63,7 +63,7 @@ if sys.platform == "linux":
 
 else:
 
-    def vitals_of(pid: int) -> ProcessStats | None:
+    def stats_of(pid: int) -> ProcessStats | None:
         import psutil  # noqa: PLC0415 - see above
 
         try:

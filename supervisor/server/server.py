@@ -35,8 +35,8 @@ from .lifecycle_table import (
     Do,
     Drained,
     Exited,
-    GroundChecked,
     IllegalEvent,
+    PreflightDone,
     Reload,
     RestAsked,
     Serving,
@@ -51,7 +51,7 @@ from .lifecycle_table import (
 from .memory_watch import MemoryWatch
 from .outcome import LifecycleCommand, Outcome
 from .output_log import OutputLog
-from .preflight import check_ground
+from .preflight import check_launch
 from .probe import target_of
 from .probe_target import ProbeTarget
 from .process import ExitStatus
@@ -122,7 +122,7 @@ class Server:
         self._inbox = Inbox()
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: Watcher | None = None
-        self._ground: asyncio.Task[None] | None = None
+        self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
         output.listen(self._read_line)
 
@@ -237,8 +237,8 @@ class Server:
 
     async def _carry_out(self, command: LifecycleCommand) -> None:
         match command.do:
-            case Do.CHECK_GROUND:
-                self._begin_ground(command.launch)
+            case Do.CHECK_LAUNCH:
+                self._begin_preflight(command.launch)
             case Do.SPAWN:
                 await self._spawn(command.launch)
             case Do.WATCH_START if self._watcher:
@@ -258,23 +258,23 @@ class Server:
 
     # --- commands
 
-    def _begin_ground(self, launch: int) -> None:
+    def _begin_preflight(self, launch: int) -> None:
         assert self.plan is not None
-        if self._ground:
-            self._ground.cancel()
-        self._ground = asyncio.get_running_loop().create_task(self._check_ground(launch, self.plan))
+        if self._preflight:
+            self._preflight.cancel()
+        self._preflight = asyncio.get_running_loop().create_task(self._check_launch(launch, self.plan))
 
-    async def _check_ground(self, launch: int, plan: LaunchPlan) -> None:
+    async def _check_launch(self, launch: int, plan: LaunchPlan) -> None:
         """A request that comes meanwhile ends PREPARING, or this launch: then nothing comes of this."""
         try:
             await self._wait_for_memory(plan)
             problem = await self._looked_at(plan)
-        except Exception:  # nobody else would tell the lifecycle
+        except Exception:  # the lifecycle would never know
             log.exception("a check before a launch broke")
             problem = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
             self._remember_failure(())  # nothing was launched that could have said anything
-        self._inbox.tell(GroundChecked(launch, problem))
+        self._inbox.tell(PreflightDone(launch, problem))
 
     async def _wait_for_memory(self, plan: LaunchPlan) -> None:
         if not self.memory.is_released(plan):
@@ -283,8 +283,8 @@ class Server:
             await self.memory.released(plan, child_environment(self._environ, plan, self._private_config))
 
     async def _looked_at(self, plan: LaunchPlan) -> Diagnosis | None:
-        """Beside the loop: the model may lie on a network mount that hangs, which is said then."""
-        looking = asyncio.ensure_future(beside_the_loop(partial(check_ground, plan)))
+        """Outside the loop: the model may be on a network mount that hangs, which the status then shows."""
+        looking = asyncio.ensure_future(beside_the_loop(partial(check_launch, plan)))
         _, slow = await asyncio.wait({looking}, timeout=SLOW_CHECK_SECONDS)
         if slow:
             self._say_busy("waiting for the disk of the engine or the model")
@@ -315,7 +315,7 @@ class Server:
             is_dead=partial(self._give_up, launch),
         )
         self.memory.begin(child.identity.pid)
-        self._on_change()  # the pid is known now: whoever reads the record can find the child
+        self._on_change()  # the pid is known now, so readers of the record can find the child
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
 
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:
@@ -379,7 +379,7 @@ class Server:
 
     def close(self) -> None:
         """Stop watching; the child, if any, is left to its fate."""
-        for under_way in (self._timer, self._ground):
+        for under_way in (self._timer, self._preflight):
             if under_way:
                 under_way.cancel()
         if self._watcher:

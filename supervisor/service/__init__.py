@@ -1,1 +1,1 @@
-"""The system's service manager: units, property lists and tasks of ours, rendered, installed, removed."""
+"""Service managers: our units, property lists and tasks, rendered, installed, removed."""

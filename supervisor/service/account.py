@@ -1,10 +1,8 @@
 """
-Whose service it is, and what is done as that user.
+The user that a service runs as, what is done as that user, and the service's environment.
 
-A user is its name, and "" is whoever runs this program.  Root changes nothing inside the folders of another
-user: a link there would lead it astray.  So that user's own processes do it.
-
-The environment that a service will have, and what preparing it has besides.
+A user is its name, and "" is the user of this program.  Root changes nothing inside the folders of another
+user, where a link could lead it astray.  So a process of that user does it.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ def user_of_system(named: str | None, environ: Mapping[str, str]) -> str:
     name = named or (environ.get("SUDO_USER", "") if is_root() else user_name())
     if not name or (name == "root" and not named):
         raise UsageError(
-            "It is not known who the service shall run as.",
+            "The user that the service should run as is unknown.",
             hint="--run-as NAME: a user of its own (useradd --system goss-supervisor), or yours.",
         )
     _refuse_nobody(name)
@@ -115,7 +113,7 @@ else:
             os.close(descriptor)
 
     def _make(folder: Path, entry: pwd.struct_passwd) -> None:
-        """By that user; by root only where nobody else can have laid a link on the way."""
+        """By that user; by root only where no other user can have laid a link on the way."""
         mkdir = ("mkdir", "-p", "-m", "700", str(folder))
         if _run_as(entry, mkdir, os.environ, stderr=subprocess.DEVNULL) == 0:
             return

@@ -1,10 +1,8 @@
 """
-What is asked of a service manager, and what every one of them answers: the contract of this room.
+The contract of this room: requests to a service manager, and its answers.
 
-A mechanism is two modules: one renders (pure, tested by golden files), one calls the manager's tool.  The
-files are written, compared and removed by `files.py`, the same for all.
-
-Runs a service manager's tool, and says what it said where it failed.
+A mechanism is two modules: one renders (pure, tested by golden files), one calls the manager's tool with
+`run`.  `unit_files` writes, compares and removes the files, the same for all.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ class ServiceRequest:
     """
     A service to be installed.
 
-    ``command`` begins with an absolute path and runs in the foreground; ``reload``, beside it, makes it read
+    ``command`` begins with an absolute path and runs in the foreground; ``reload``, next to it, makes it read
     its profile again.  No secrets are in them, nor in ``environment``.  ``stop_seconds`` is what a stop takes
     at most by our own ladder, without any margin.
     ``user`` is who a system service runs as; a user service is always that of the caller, and has "".
@@ -165,7 +163,7 @@ class Ran:
 
     @property
     def said(self) -> str:
-        """Its last line, or how it ended without a word."""
+        """Its last line, or its exit status if it printed nothing."""
         lines = (self.stderr or self.stdout).splitlines()
         return lines[-1].strip() if lines else f"exit code {self.returncode}"
 

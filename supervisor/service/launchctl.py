@@ -1,13 +1,13 @@
 """
 launchd, by launchctl: agents of a user, daemons of the whole Mac.
 
-Not yet run on a Mac: held to its manual and to what others report of it.
+Not yet run on a Mac; written from its manual and others' reports.
 
 - ``bootout`` returns before the service has gone, and till then ``bootstrap`` fails with 5, "Input/output
-  error".  So the end is waited for, and a ``bootstrap`` that failed so is tried again, a few times.
-- ``kickstart -k`` kills with SIGKILL at once (github.com/kirodotdev/KiroCrew/issues/1562).  So a restart asks
-  with SIGTERM first, which ends the daemon with 0, which KeepAlive leaves alone.
-- ``print`` says of itself that it is no API: only four of its lines are read, and none has to be there.
+  error".  So we wait for the end, and retry a ``bootstrap`` that failed so a few times.
+- ``kickstart -k`` kills with SIGKILL at once (github.com/kirodotdev/KiroCrew/issues/1562).  So a restart
+  sends SIGTERM first, which ends the daemon with 0, which KeepAlive leaves alone.
+- ``print`` says of itself that it is no API: only four of its lines are read, and each may be missing.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Launchd:
     def status(self, service: Service) -> ServiceStatus:
         job = self._job(service)
         is_there = unit_files.read(job.path) is not None
-        now = job.told() if is_there else job.remains()
+        now = job.report() if is_there else job.remains()
         if now is None and not is_there:
             return NOT_INSTALLED
         now = now or JobReport()
@@ -261,21 +261,21 @@ class Job:
         if ran.returncode:
             raise failure(ran, self.why_not)
 
-    def told(self) -> JobReport | None:
+    def report(self) -> JobReport | None:
         """None where launchd does not have it."""
         ran = run("launchctl", "print", self.target)
         return job_report(ran.stdout) if ran.returncode == 0 else None
 
     def remains(self) -> JobReport | None:
         """The same, where the file was deleted; what launchd has from another file is another's."""
-        now = self.told()
+        now = self.report()
         return now if now and now.path in {"", str(self.path)} else None
 
     def is_loaded(self) -> bool:
-        return self.told() is not None
+        return self.report() is not None
 
     def pid(self) -> int | None:
-        now = self.told()
+        now = self.report()
         return now.pid if now else None
 
     def is_disabled(self) -> bool | None:

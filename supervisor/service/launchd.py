@@ -1,12 +1,12 @@
 """
 A launchd agent or daemon as its property list.  Pure.
 
-What launchd has no word for, and how it is said instead:
+What launchd has no setting for:
 
-- *A wrong profile stays down.*  launchd knows success and failure, but no exit code that ends its trying, and
-  no limit of tries.  So ``start --service`` ends with 0 there, and KeepAlive brings back failures only.
-- *The log is rotated.*  launchd appends to StandardErrorPath for ever.  With ``start --service`` nothing is
-  written there but what goes wrong before the daemon has its own log.
+- *A wrong profile stays down.*  launchd knows success and failure, but no exit code that ends its retries,
+  and no limit of retries.  So ``start --service`` ends with 0 there, and KeepAlive restarts failures only.
+- *The log is rotated.*  launchd appends to StandardErrorPath for ever.  With ``start --service`` only errors
+  before the daemon has its own log go there.
 """
 
 from __future__ import annotations

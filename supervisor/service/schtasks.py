@@ -1,17 +1,12 @@
 r"""
-Windows' Task Scheduler, by schtasks.  Not yet run on Windows.
+Windows' Task Scheduler, by schtasks: a task that runs while its user is logged on.  Not yet run on Windows.
 
-What schtasks prints is in the system's language, so only its exit codes count, and the XML of a task.  Its
-``/end`` kills the task's own process at once and leaves what that started
-(github.com/martymcenroe/AssemblyZero/issues/2016).  So the daemon itself is asked whether it runs, and to
-stop.
+schtasks prints in the system's language, so only its exit codes count, and the XML of a task.  Its ``/end``
+kills the task's process at once and leaves its children (github.com/martymcenroe/AssemblyZero/issues/2016).
+So the daemon itself is asked whether it runs, and to stop.
 
-A task of Windows' Task Scheduler that runs while its user is logged on.  Pure.
-
-The elements, their order and their bounds are those of Microsoft's "Task Scheduler Schema" and of [MS-TSCH]
-2.5.  What their defaults would do to a service is undone: an end after three days, none of it on batteries, a
-priority below normal.
-
+Elements, order and bounds follow Microsoft's "Task Scheduler Schema" and [MS-TSCH] 2.5.  Three defaults would
+harm a service and are changed: an end after three days, none of it on batteries, a priority below normal.
 Accounts are ``DOMAIN\name``.
 """
 

@@ -35,12 +35,12 @@ SYSTEM_FOLDER = Path("/etc/systemd/system")
 def found(environ: Mapping[str, str] = os.environ) -> Systemd:
     """With what a unit depends on.  Raises SupervisorError where there is no systemd."""
     try:
-        told = run("systemctl", "--version").stdout
+        output = run("systemctl", "--version").stdout
     except NotFound as error:
         raise SupervisorError("This system has no systemd.", hint=FOREGROUND) from error
-    version = re.search(r"systemd (\d+)", told)
+    version = re.search(r"systemd (\d+)", output)
     if version is None:
-        first = told.partition("\n")[0]
+        first = output.partition("\n")[0]
         raise SupervisorError(f"systemctl --version says no version that is known: {first!r}.")
     facts = Facts(int(version[1]), existing_groups(GPU_GROUPS), which("nvidia-modprobe") or "")
     config = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")

@@ -116,7 +116,7 @@ def _service(request: ServiceRequest, facts: Facts) -> Iterator[str]:
     yield "TimeoutStartSec=90"  # the daemon asks for more while a model loads
     yield f"TimeoutStopSec={ceil(request.stop_seconds + STOP_MARGIN_SECONDS)}"
     yield "WatchdogSec=30"
-    yield "KillMode=mixed"  # else llama-server is told to stop beside us, and takes our own word for a second
+    yield "KillMode=mixed"  # else systemd signals llama-server too, and ours would be a second signal
     yield "OOMPolicy=continue"  # else llama-server's death of memory would be ours too
     yield "LimitMEMLOCK=infinity"  # for mlock: true
     yield "LimitNOFILE=65536"

@@ -1,9 +1,9 @@
 """
-One unit of systemd by its tool, and what ``systemctl show`` tells of it.
+One unit of systemd by its tool, and what ``systemctl show`` reports of it.
 
-- ``start`` and ``restart`` return when the daemon has said READY, or has ended.
-- The start limit of a unit counts what people ask for, too, and a unit that is past it stays down.  So it is
-  forgotten before each start: it is for what fails by itself.
+- ``start`` and ``restart`` return when the daemon has sent READY, or has ended.
+- A unit's start limit also counts people's requests, and a unit past it stays down.  So it is reset before
+  each start: it is meant for automatic restarts.
 - Between two tries ``start`` waits for systemd's own next one, a minute perhaps; ``restart`` does not.
 """
 
@@ -81,18 +81,18 @@ class Shown:
 
 def shown(text: str) -> Shown:
     """Of what ``systemctl show`` says to `PROPERTIES`; an older systemd leaves out what it does not know."""
-    told = dict(line.partition("=")[::2] for line in text.splitlines())
+    properties = dict(line.partition("=")[::2] for line in text.splitlines())
     return Shown(
-        load=told.get("LoadState", ""),
-        active=told.get("ActiveState") or "unknown",
-        sub=told.get("SubState") or "unknown",
-        is_enabled=told.get("UnitFileState") == "enabled",
-        file=told.get("FragmentPath", ""),
-        is_outdated=told.get("NeedDaemonReload") == "yes",
-        pid=int(told.get("MainPID") or 0) or None,
-        status=told.get("StatusText", ""),
-        result=told.get("Result", ""),
-        exit_code=told.get("ExecMainStatus", ""),
+        load=properties.get("LoadState", ""),
+        active=properties.get("ActiveState") or "unknown",
+        sub=properties.get("SubState") or "unknown",
+        is_enabled=properties.get("UnitFileState") == "enabled",
+        file=properties.get("FragmentPath", ""),
+        is_outdated=properties.get("NeedDaemonReload") == "yes",
+        pid=int(properties.get("MainPID") or 0) or None,
+        status=properties.get("StatusText", ""),
+        result=properties.get("Result", ""),
+        exit_code=properties.get("ExecMainStatus", ""),
     )
 
 
@@ -136,11 +136,11 @@ class Unit:
 
     def refuse_without_manager(self) -> None:
         """Raises SupervisorError where systemd is installed but does not run, as in most containers."""
-        told = run(*self.systemctl, "is-system-running")
-        if told.stdout == "offline":
+        ran = run(*self.systemctl, "is-system-running")
+        if ran.stdout == "offline":
             raise SupervisorError("systemd is installed here, but does not run this system.", hint=FOREGROUND)
-        if not told.stdout:
-            raise failure(told, self._hint)
+        if not ran.stdout:
+            raise failure(ran, self._hint)
 
     def shown(self) -> Shown:
         """Raises SupervisorError where systemd does not answer."""
@@ -153,8 +153,8 @@ class Unit:
         A unit of that name from somewhere else is somebody else's; a systemd that is silent runs nothing.
         """
         ran = run(*self._show)
-        told = shown(ran.stdout) if ran.returncode == 0 else Shown()
-        return told if told.file in {"", str(self.path)} else Shown()
+        found = shown(ran.stdout) if ran.returncode == 0 else Shown()
+        return found if found.file in {"", str(self.path)} else Shown()
 
     def leaves_something(self) -> bool:
         wanted_by = "multi-user" if self.service.scope == "system" else "default"

@@ -1,7 +1,7 @@
 """
-Files of a service on disk: written whole or not at all, and never over what is not ours.
+A service's files on disk: written completely or not at all, and never over a file that is not ours.
 
-The mark in each file of a service: whether it is ours, and as we wrote it.  Pure.
+A mark in each file proves that it is ours and unchanged.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _denied(path: Path) -> PermissionDenied:
 
 MarkOrigin = Literal["ours", "changed", "foreign"]
 
-PLACE = "@MARK@"  # stands in a rendered text, in a comment, where the mark belongs; exactly once
+PLACE = "@MARK@"  # exactly once in a rendered text, in a comment: the place of the mark
 _WORDS = "Made by `goss-supervisor service install`, sha256"
 _MARK = re.compile(re.escape(_WORDS) + r" ([0-9a-f]{64})")
 

@@ -1,1 +1,1 @@
-"""From one engine to another: news of releases, the contest of two builds, and the way back."""
+"""Updates of the engine: the check, the comparison of two builds, and the rollback."""

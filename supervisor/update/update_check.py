@@ -1,4 +1,4 @@
-"""Is there a newer engine than the one that runs?  The answer is kept for ``status``."""
+"""Checks whether a newer engine is available, and keeps the answer for ``status``."""
 
 from __future__ import annotations
 
@@ -44,39 +44,39 @@ class UpdateCheck:
         return f"nothing newer than {self.current or 'nothing'}{note}"
 
 
-def look(subject: UpdateTarget, means: InstallContext) -> UpdateCheck:
+def look(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     """
     Ask the catalogue; the default channel knows its tag without a network.
 
     A build that is marked bad here is passed over, with its reason.  Raises NetworkError and NotFound.
     """
-    running = subject.running
-    current = running.build if running else chosen_tag(subject.engine, means)
-    news = UpdateCheck(channel_of(subject.engine), current)
-    if reason := why_fixed(subject.engine):
-        return replace(news, note=reason)
-    release, passed, problem = _newest(subject, means)
-    news = replace(news, note="; ".join(passed), problem=problem)
+    running = target.running
+    current = running.build if running else chosen_tag(target.engine, context)
+    found = UpdateCheck(channel_of(target.engine), current)
+    if reason := why_fixed(target.engine):
+        return replace(found, note=reason)
+    release, passed, problem = _newest(target, context)
+    found = replace(found, note="; ".join(passed), problem=problem)
     if release is None:
-        return news
+        return found
     if is_newer(release.tag, current):
-        return replace(news, available=release.tag)
+        return replace(found, available=release.tag)
     if running and running.repository != REPOSITORY:  # it is replaced whatever its number is
         official = f"an official release, where {current or 'another build'} stands in"
-        return replace(news, available=release.tag, note="; ".join((*passed, official)))
-    return news
+        return replace(found, available=release.tag, note="; ".join((*passed, official)))
+    return found
 
 
-def record(news: UpdateCheck, paths: Paths) -> None:
+def record(found: UpdateCheck, paths: Paths) -> None:
     """Keep it for ``status``; raises SupervisorError where nothing may be written."""
-    stamped = replace(news, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    stamped = replace(found, checked_at=datetime.now(UTC).isoformat(timespec="seconds"))
     write_json(update_file(paths), asdict(stamped))
 
 
-def released(subject: UpdateTarget, means: InstallContext) -> Released:
-    """Official releases, looked at for this subject."""
-    wanted = WantedEngine(subject.engine.flavour, None, subject.wants_gpu)
-    return Released(subject.engine, LocalEngines(means, wanted))
+def released(target: UpdateTarget, context: InstallContext) -> Released:
+    """Official releases, judged for this target."""
+    wanted = WantedEngine(target.engine.flavour, None, target.wants_gpu)
+    return Released(target.engine, LocalEngines(context, wanted))
 
 
 def is_newer(tag: str, than: str | None) -> bool:
@@ -84,10 +84,10 @@ def is_newer(tag: str, than: str | None) -> bool:
     return (number(tag) or 0) > (number(than or "") or 0)
 
 
-def _newest(subject: UpdateTarget, means: InstallContext) -> tuple[Release | None, tuple[str, ...], str]:
-    """The release to go to, what was passed over on the way, with the reasons, and if the news are old."""
-    releases, channel = released(subject, means), subject.channel
-    catalogue = means.catalogue(subject.engine)
+def _newest(target: UpdateTarget, context: InstallContext) -> tuple[Release | None, tuple[str, ...], str]:
+    """The release to go to, the newer ones that were passed over, with reasons, and if the list is old."""
+    releases, channel = released(target, context), target.channel
+    catalogue = context.catalogue(target.engine)
     if channel != DEFAULT:
         found = catalogue.newest(channel, releases.objection)
         return found.release, found.passed, found.note

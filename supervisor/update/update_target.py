@@ -1,4 +1,4 @@
-"""Whose engine a command is about: that of a profile, or what ``config.yaml`` says for all of them."""
+"""The target of an engine command: one profile's engine, or the default of ``config.yaml``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-From one engine to another: ``engine update``, ``use`` and ``rollback``.
+Changes the engine: ``engine update``, ``use`` and ``rollback``.
 
-All that can take long or go wrong before anything is stopped happens first: the new build is downloaded
-and proved beside the old one, and the profile's options are checked against its ``--help``.
+All that can take long or fail comes before anything is stopped: the new build is downloaded and tested while
+the old one runs, and the profile's options are checked against its ``--help``.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ class UpdateResult:
 @dataclass(frozen=True, slots=True)
 class Updater:
     """
-    Changes the engine of one subject.
+    Changes the engine of one target.
 
     Its methods raise ConfigError for options that the new build does not know, NetworkError,
     VerificationFailed and NoSuitableEngine before anything is stopped, and StartFailed after it.
     """
 
-    subject: UpdateTarget
-    means: InstallContext
-    contest: Comparison
+    target: UpdateTarget
+    context: InstallContext
+    comparison: Comparison
 
     def update(self, tag: str) -> UpdateResult:
         """Go to a release, and back again if it is worse; then it is marked bad, with the reason."""
-        with alone(self.means.paths):
-            if self.subject.running is None:
+        with alone(self.context.paths):
+            if self.target.running is None:
                 self._prepare(tag)
                 self._choose(tag)
                 return UpdateResult("installed", tag, f"{tag} is installed, the next start takes it")
             new = self._plan(tag)
-            old = self._still_running(self.subject.running)
-            verdict = self.contest.between(new, old)
+            old = self._still_running(self.target.running)
+            verdict = self.comparison.between(new, old)
             if verdict.withdrawn:
                 raise Superseded(
                     f"{_name(new)} was not judged: {verdict.withdrawn}.", hint="goss-supervisor status"
@@ -88,9 +88,9 @@ class Updater:
         self._forgive(tag) if force else self._refuse_a_bad(tag)
         self._prepare(tag)
         self._choose(tag)
-        running = self.subject.running
+        running = self.target.running
         more = "; goss-supervisor restart runs it" if running and running.build != tag else ""
-        return UpdateResult("installed", tag, f"{tag} is chosen ({self.subject.channel}){more}")
+        return UpdateResult("installed", tag, f"{tag} is chosen ({self.target.channel}){more}")
 
     def rollback(self) -> UpdateResult:
         """
@@ -98,41 +98,41 @@ class Updater:
 
         Raises NotFound where there is nothing to go back to.
         """
-        with alone(self.means.paths):
+        with alone(self.context.paths):
             left, tag = self._two_last()
-            if self.subject.running is not None and self.subject.running.build != tag:
+            if self.target.running is not None and self.target.running.build != tag:
                 self._switch(tag)
-            self.means.chosen.back(self.subject.channel)
-            for install in installed(self.means.paths.engines):
+            self.context.chosen.back(self.target.channel)
+            for install in installed(self.context.paths.engines):
                 if (install.repository, install.tag) == (REPOSITORY, left):
                     key = key_of(REPOSITORY, left, install.flavour)
-                    self.means.chosen.mark_bad(key, "it was left by engine rollback")
+                    self.context.chosen.mark_bad(key, "it was left by engine rollback")
         return UpdateResult("updated", tag, f"back to {tag}; {left} is not taken again by itself")
 
     def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: ComparisonVerdict) -> UpdateResult:
         text = f"{_name(new)} was taken back, and {old.build} runs again"
         why = verdict.worse
         if verdict.proved:
-            self.means.chosen.mark_bad(key_of(REPOSITORY, new.build, new.flavour), why)
+            self.context.chosen.mark_bad(key_of(REPOSITORY, new.build, new.flavour), why)
         else:
             why = f"{why}, but so is {old.build} by now: the machine is too busy to tell"
         return UpdateResult("rolled back", old.build, text, why, verdict.log)
 
     def _plan(self, tag: str) -> LaunchPlan:
-        subject, means = self.subject, self.means
-        assert subject.profile is not None
-        return prepare(subject.profile, subject.settings, means.paths, means.progress, tag=tag).plan
+        target, context = self.target, self.context
+        assert target.profile is not None
+        return prepare(target.profile, target.settings, context.paths, context.progress, tag=tag).plan
 
     def _prepare(self, tag: str) -> None:
         """On disk and proved; with a profile its options are checked too."""
-        if self.subject.profile is not None:
+        if self.target.profile is not None:
             self._plan(tag)
         else:
-            acquire(self.subject.engine, wants_gpu=self.subject.wants_gpu, means=self.means, tag=tag)
+            acquire(self.target.engine, wants_gpu=self.target.wants_gpu, context=self.context, tag=tag)
 
     def _still_running(self, seen: LaunchPlan) -> LaunchPlan:
         """A download takes minutes.  Raises SupervisorError if something else runs by now."""
-        now = running_plan(self.means.paths)
+        now = running_plan(self.context.paths)
         if now is None or now.digest != seen.digest:
             name = now.profile if now else "nothing"
             raise SupervisorError(f"Meanwhile {name} runs in place of {seen.profile}; it was left alone.")
@@ -140,7 +140,7 @@ class Updater:
 
     def _switch(self, tag: str) -> None:
         plan = self._plan(tag)
-        answer = self.contest.run(plan)
+        answer = self.comparison.run(plan)
         if reason := rolled_back(answer):
             raise StartFailed(
                 f"{_name(plan)} did not become ready, and {plan.profile} runs on as before: "
@@ -148,35 +148,35 @@ class Updater:
             )
 
     def _two_last(self) -> tuple[str, str]:
-        tags = self.means.chosen.tags(self.subject.channel)
+        tags = self.context.chosen.tags(self.target.channel)
         if len(tags) < 2:
             raise NotFound(
-                f"There is no earlier engine of the {self.subject.channel} channel.",
+                f"There is no earlier engine of the {self.target.channel} channel.",
                 hint="goss-supervisor engine ls, then goss-supervisor engine use TAG",
             )
         return tags[0], tags[1]
 
     def _choose(self, tag: str) -> None:
-        """What was in use without having been chosen is written down too: a rollback shall find it."""
-        channel, chosen = self.subject.channel, self.means.chosen
-        running = self.subject.running
+        """A build in use that was never chosen is recorded too, so that a rollback finds it."""
+        channel, chosen = self.target.channel, self.context.chosen
+        running = self.target.running
         is_release = running is not None and running.repository == REPOSITORY
-        before = running.build if running and is_release else chosen_tag(self.subject.engine, self.means)
+        before = running.build if running and is_release else chosen_tag(self.target.engine, self.context)
         if before not in {None, tag} and not chosen.tags(channel):
             chosen.choose(channel, str(before))
         chosen.choose(channel, tag)
 
     def _refuse_a_bad(self, tag: str) -> None:
-        release = self.means.catalogue(self.subject.engine).release(tag)
-        if bad := released(self.subject, self.means).why_bad(release):
+        release = self.context.catalogue(self.target.engine).release(tag)
+        if bad := released(self.target, self.context).why_bad(release):
             raise SupervisorError(
                 f"{tag} is not taken: {bad}.", hint=f"goss-supervisor engine use {tag} --force"
             )
 
     def _forgive(self, tag: str) -> None:
-        release = self.means.catalogue(self.subject.engine).release(tag)
-        for option in released(self.subject, self.means).survey(release).ranked:
-            self.means.chosen.forgive(key_of(REPOSITORY, tag, option.flavour))
+        release = self.context.catalogue(self.target.engine).release(tag)
+        for option in released(self.target, self.context).survey(release).ranked:
+            self.context.chosen.forgive(key_of(REPOSITORY, tag, option.flavour))
 
 
 @contextmanager

@@ -81,8 +81,8 @@ class Bench:
         return replace(Download(self.web.url("/a.zip"), len(BODY), SHA256, "a.zip"), **more)
 
     def fetch(self, item: Download | None = None, *, proxy: str | None = None, stall: float = 20.0) -> bytes:
-        patience = RetryPolicy(connect_seconds=5.0, stall_seconds=stall, sleep=self.slept.append)
-        fetch(item or self.item(), self.target, self.heard, proxy=proxy, patience=patience)
+        retry = RetryPolicy(connect_seconds=5.0, stall_seconds=stall, sleep=self.slept.append)
+        fetch(item or self.item(), self.target, self.heard, proxy=proxy, retry=retry)
         assert not self.part.exists()
         assert sorted(each.name for each in self.target.parent.iterdir()) == ["a.zip", "a.zip.lock"]
         return self.target.read_bytes()

@@ -57,16 +57,16 @@ def installed(paths: Paths, flavour: str = "cpu", tag: str = "b11549", devices: 
     return binary
 
 
-def means(paths: Paths) -> InstallContext:
+def context(paths: Paths) -> InstallContext:
     return InstallContext(paths, Silent(), hardware=lambda: RTX, demo=lambda: ensure_demo(paths.models))
 
 
 def get(paths: Paths, engine: Engine, *, wants_gpu: bool = False):
-    return acquire(engine, wants_gpu=wants_gpu, means=means(paths))
+    return acquire(engine, wants_gpu=wants_gpu, context=context(paths))
 
 
 def look(paths: Paths, engine: Engine):
-    return find(engine, wants_gpu=False, means=means(paths))
+    return find(engine, wants_gpu=False, context=context(paths))
 
 
 def test_a_named_binary_is_taken(tmp_path: Path, paths: Paths) -> None:
@@ -144,11 +144,11 @@ def test_where_nothing_serves_every_source_is_named_with_why_not(
 
 
 def test_for_a_gpu_that_is_not_there_nothing_is_compiled(on_path: Path, paths: Paths) -> None:
-    bare = replace(means(paths), hardware=lambda: BARE)
+    bare = replace(context(paths), hardware=lambda: BARE)
     with pytest.raises(
         NoSuitableEngine, match=r"build: nothing that can be compiled .* suits this machine"
     ) as raised:
-        acquire(Engine(), wants_gpu=True, means=bare)
+        acquire(Engine(), wants_gpu=True, context=bare)
     assert "engine survey" in raised.value.hint
 
 

@@ -1,4 +1,4 @@
-"""The parts of an installation: the lock, the record, the workshop and its pip."""
+"""The parts of an installation: the lock, the record, the venv and its pip."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ def test_an_embedded_engine_that_is_there_is_not_installed_again(tmp_path: Path)
 
 
 def shop(tmp_path: Path, pip: str) -> Venv:
-    """A workshop whose Python is a script that says what pip would."""
-    workshop = Venv(tmp_path / "venv", tmp_path / "install.log")
-    script(workshop.python, pip)
-    return workshop
+    """A venv whose Python is a script that says what pip would."""
+    venv = Venv(tmp_path / "venv", tmp_path / "install.log")
+    script(venv.python, pip)
+    return venv
 
 
 @posix
@@ -165,19 +165,19 @@ def shop(tmp_path: Path, pip: str) -> Venv:
 def test_what_pip_says_becomes_an_error_of_ours(
     tmp_path: Path, said: str, kind: type[SupervisorError], expected: str
 ) -> None:
-    workshop = shop(tmp_path, f'echo "{said}"\nexit 1\n')
+    venv = shop(tmp_path, f'echo "{said}"\nexit 1\n')
     with pytest.raises(SupervisorError, match=expected) as raised:
-        workshop.pip(["install", "x"], ignore, "installing x")
+        venv.pip(["install", "x"], ignore, "installing x")
     assert type(raised.value) is kind
-    assert said in workshop.log.read_text("utf-8")
+    assert said in venv.log.read_text("utf-8")
 
 
 @posix
 def test_an_earlier_failure_in_the_log_is_not_taken_for_this_one(tmp_path: Path) -> None:
-    workshop = shop(tmp_path, "echo ERROR: something new\nexit 1\n")
-    workshop.log.write_text("Temporary failure in name resolution\n")
+    venv = shop(tmp_path, "echo ERROR: something new\nexit 1\n")
+    venv.log.write_text("Temporary failure in name resolution\n")
     with pytest.raises(SupervisorError) as raised:
-        workshop.pip(["install", "x"], ignore, "installing x")
+        venv.pip(["install", "x"], ignore, "installing x")
     assert type(raised.value) is SupervisorError
 
 
@@ -189,8 +189,8 @@ def test_the_users_python_and_pip_settings_do_not_lead_it_astray(
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     lines: list[str] = []
-    workshop = shop(tmp_path, 'echo "$PIP_TARGET|$PYTHONPATH|$PIP_INDEX_URL|$1"\n')
-    workshop.pip(["install", "x"], lines.append, "installing x")
+    venv = shop(tmp_path, 'echo "$PIP_TARGET|$PYTHONPATH|$PIP_INDEX_URL|$1"\n')
+    venv.pip(["install", "x"], lines.append, "installing x")
     assert lines == ["||https://mirror.example/simple|-I"]
 
 
@@ -202,9 +202,9 @@ def test_a_python_without_venv_is_told_with_the_package_that_brings_it(
         tmp_path / "python3", "echo The virtual environment was not created: ensurepip is missing\nexit 1\n"
     )
     monkeypatch.setattr(sys, "executable", str(python))
-    workshop = Venv(tmp_path / "venv", tmp_path / "install.log")
+    venv = Venv(tmp_path / "venv", tmp_path / "install.log")
     with pytest.raises(NoSuitableEngine, match="venv module is not installed") as raised:
-        workshop.make(ignore)
+        venv.make(ignore)
     assert f"apt-get install python3.{sys.version_info.minor}-venv" in raised.value.hint
 
 

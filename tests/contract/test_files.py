@@ -124,7 +124,7 @@ def work(file, name):
 }
 KEPT = {
     "keys": names_of_keys,
-    "adjusted": records.adjusted_plans,
+    "adjusted": records.plans_out_of_memory,
     "bad": lambda file: json.loads(file.read_text())["bad"],
     "figures": lambda file: [row["key"] for row in json.loads(file.read_text())["figures"]],
 }
@@ -448,9 +448,9 @@ def test_a_home_that_version_0_1_wrote_is_read(tmp_path):
     row = {"key": "k", "source": "engine", "buffers": {"Host": HOST}}
     assert FigureHistory(wrote("figures.json", {"format": 1, "figures": [row]})).find("k")
     plans = wrote("adjusted.json", {"digest": "n-cpu-moe 33"})
-    assert records.adjusted_plans(plans) == {"digest": "n-cpu-moe 33"}
-    records.remember_adjusted(plans, "another", "less")
-    assert records.adjusted_plans(plans) == {"digest": "n-cpu-moe 33", "another": "less"}
+    assert records.plans_out_of_memory(plans) == {"digest": "n-cpu-moe 33"}
+    records.remember_out_of_memory(plans, "another", "less")
+    assert records.plans_out_of_memory(plans) == {"digest": "n-cpu-moe 33", "another": "less"}
     assert read_record(wrote(RECORD, INSTALL).parent).tag == "b11429"
     state = {"server": "default", "state": "ready", "why": "", "profile": "p", "port": 1, "failure": None}
     known = records.read_record(wrote("default.json", {**state, "identity": None}))

@@ -321,7 +321,8 @@ def test_where_no_shell_would_find_the_program_it_is_given_its_name_and_nowhere_
 def test_the_profile_may_be_its_first_word(day):
     assert day.run(*day.start, "demo").stdout == f"demo is ready at http://127.0.0.1:{day.port}\n"
     assert (
-        "Which one shall it be, demo or mine?" in day.run("start", "demo", "--profile", "mine", code=2).stderr
+        "Two profiles are named: demo and mine."
+        in day.run("start", "demo", "--profile", "mine", code=2).stderr
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a web page may read an answer is the door's to say, whatever llama-server says of it."""
+"""Whether a web page may read an answer is the gateway's to say, not llama-server's."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_page_may_read_a_stream_that_began_with_waiting():
             await client.reader.readuntil(b"data: 1\n\n\r\n0\r\n\r\n")
             return head
 
-    with patch.object(gateway, "PATIENCE_SECONDS", 0.02):
+    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02):
         assert of_cors(asyncio.run(story())) == FOR_PAGE
 
 

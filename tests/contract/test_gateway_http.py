@@ -519,7 +519,7 @@ async def test_after_a_crash_requests_are_sent_again_in_the_order_of_their_arriv
         crash.set()
         await waiting(it, len(bodies))
         let_go = [
-            exchange.wish.body for exchange in map(it.gateway._exchanges.get, it.gateway._admission.waiting)
+            exchange.wish.body for exchange in map(it.gateway._exchanges.get, it.gateway._scheduler.waiting)
         ]
         assert let_go == bodies
         it.restart()
@@ -727,7 +727,7 @@ async def test_an_answer_that_takes_long_is_no_idle_connection():
     overdue = asyncio.Event()
 
     async def late(place):
-        looked_at = it.gateway._lobby.expire
+        looked_at = it.gateway._connections.expire
         due = asyncio.get_running_loop().time() + 0.2  # four times what a connection without a request has
 
         def expire(now):
@@ -735,7 +735,7 @@ async def test_an_answer_that_takes_long_is_no_idle_connection():
             if now > due:
                 overdue.set()
 
-        with patch.object(it.gateway._lobby, "expire", expire):
+        with patch.object(it.gateway._connections, "expire", expire):
             await overdue.wait()
         await HELLO(place)
 
@@ -838,7 +838,7 @@ async def test_late_clients_are_let_go_also_while_somebody_waits_for_the_server(
 async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered():
     stream = says(EVENTS + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
     async with relay(stream, settings=GatewaySettings(loading_state=True)) as it:
-        with patch.object(gateway, "PATIENCE_SECONDS", 0.02):
+        with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02):
             it.server.state = State.BACKOFF
             it.gateway.changed()
             async with it.client() as client:
@@ -861,7 +861,7 @@ async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_
         samples += 1
 
     async with relay(HELLO, settings=GatewaySettings(loading_state=True)) as it:
-        looked_at = it.gateway._lobby.expire
+        looked_at = it.gateway._connections.expire
 
         def expire(now):
             nonlocal sweeps
@@ -871,8 +871,8 @@ async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_
         it.server.resident_bytes = sample
         it.turn(State.STARTING)
         with (
-            patch.object(gateway, "PATIENCE_SECONDS", 0.02),
-            patch.object(it.gateway._lobby, "expire", expire),
+            patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02),
+            patch.object(it.gateway._connections, "expire", expire),
         ):
             async with it.client() as plain:
                 await plain.send(post())

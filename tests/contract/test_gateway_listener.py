@@ -460,7 +460,7 @@ async def test_all_of_ipv6_means_ipv4_too(it):
 
 @promise
 async def test_a_unix_socket_is_for_its_user_and_group_and_leaves_no_file(it):
-    path = it.tmp_path / "door.sock"
+    path = it.tmp_path / "gateway.sock"
     path.write_bytes(b"")
     path.unlink()
     await it.run(it.through("p", host=str(path)))
@@ -474,7 +474,7 @@ async def test_a_unix_socket_is_for_its_user_and_group_and_leaves_no_file(it):
 
 @promise
 async def test_a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(it):
-    path = it.tmp_path / "door.sock"
+    path = it.tmp_path / "gateway.sock"
     asked = it.through("p", host=str(path))
     other = await asyncio.start_unix_server(lambda *_: None, path)
     with pytest.raises(StartFailed, match="Another program listens"):

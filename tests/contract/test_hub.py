@@ -168,7 +168,7 @@ def test_a_limit_says_when_again(bench):
 
 
 def test_who_is_offline_is_told_which_settings_there_are():
-    nobody = Hub(f"http://127.0.0.1:{unused_port()}", patience=RetryPolicy(sleep=lambda _: None))
+    nobody = Hub(f"http://127.0.0.1:{unused_port()}", retry=RetryPolicy(sleep=lambda _: None))
     with pytest.raises(NetworkError, match="refuses the connection") as raised:
         nobody.files(REPO)
     assert "HTTPS_PROXY" in raised.value.hint

@@ -18,9 +18,9 @@ from supervisor.errors import SupervisorError
 from supervisor.hardware.detection import detect
 from supervisor.memory import fit_params
 from supervisor.memory.accounts import Pool
-from supervisor.memory.calibrated import corrected
+from supervisor.memory.calibrated import calibrated
 from supervisor.memory.engine_figures import MOST, AskedFigures, EngineFigures, FigureHistory, Taken, key_of
-from supervisor.memory.fit_params import ask, told_about, tool_of
+from supervisor.memory.fit_params import ask, figures_for, tool_of
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import Settings, settings_of
 from supervisor.model.demo import ensure_demo
@@ -115,10 +115,10 @@ def test_nothing_of_the_users_own_settings_reaches_the_tool(
 def test_a_second_plan_asks_nobody(tmp_path: Path) -> None:
     build, files = a_build(tmp_path, TABLE + AFTER), [a_model(tmp_path)]
     figures = FigureHistory(tmp_path / "state" / "figures.json")
-    assert told_about(files, build, launch(), figures, may_ask=False) == ()
-    assert told_about(files, build, launch(), figures) == (TOLD,)
-    assert told_about(files, build, launch(), figures) == (TOLD,)
-    assert told_about(files, build, launch(), FigureHistory(figures.file), may_ask=False) == (TOLD,)
+    assert figures_for(files, build, launch(), figures, may_ask=False) == ()
+    assert figures_for(files, build, launch(), figures) == (TOLD,)
+    assert figures_for(files, build, launch(), figures) == (TOLD,)
+    assert figures_for(files, build, launch(), FigureHistory(figures.file), may_ask=False) == (TOLD,)
     assert len((tmp_path / "calls").read_text().splitlines()) == 1
 
 
@@ -130,7 +130,7 @@ def test_what_was_measured_is_the_surest_and_does_not_keep_the_tool_from_being_a
     key = key_of(files, build, launch())
     assert key is not None
     figures.keep(key, log)
-    assert told_about(files, build, launch(), figures) == (TOLD, log)
+    assert figures_for(files, build, launch(), figures) == (TOLD, log)
     assert figures.find(key) == (TOLD, log)
 
 
@@ -140,15 +140,15 @@ def test_without_a_place_to_keep_them_figures_are_asked_for_again(tmp_path: Path
     (tmp_path / "state").write_text("a file where the folder should be")
     figures = FigureHistory(tmp_path / "state" / "figures.json")
     for _ in range(2):
-        assert told_about(files, build, launch(), figures) == (TOLD,)
+        assert figures_for(files, build, launch(), figures) == (TOLD,)
     assert len((tmp_path / "calls").read_text().splitlines()) == 2
 
 
 def test_a_model_that_is_not_on_disk_is_not_asked_about(tmp_path: Path) -> None:
     figures = FigureHistory(tmp_path / "figures.json")
     files = [a_model(tmp_path), tmp_path / "model-00002.gguf"]
-    assert told_about(files, a_build(tmp_path), launch(), figures) == ()
-    assert told_about([], a_build(tmp_path), launch(), figures) == ()
+    assert figures_for(files, a_build(tmp_path), launch(), figures) == ()
+    assert figures_for([], a_build(tmp_path), launch(), figures) == ()
 
 
 def test_another_state_build_device_or_option_is_another_launch(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_the_real_tool_agrees_with_the_account(
     assert told is not None
     features = detect(tmp_path).cpu.features
     ours = account(model, settings, [Pool("RAM", None, None)], cpu_features=features, flavour="cpu")
-    (before,), (after,) = ours.accounts, corrected(ours, [told]).accounts
+    (before,), (after,) = ours.accounts, calibrated(ours, [told]).accounts
     assert after.weights.source == "engine"
     assert after.context.source == ("engine" if settings.slots == settings.streams else "formula")
     assert after.compute == before.compute

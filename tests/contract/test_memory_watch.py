@@ -287,7 +287,7 @@ async def test_a_stop_during_the_wait_is_heard_at_once_and_nothing_is_spawned(te
     assert (await switching).result == "superseded"
     machine.available = 35 * GIB
     await memory.released(plan(tmp_path), {})
-    await test.server._ground
+    await test.server._preflight
     assert (test.server.state, test.starts) == (State.STOPPED, 1)
 
 

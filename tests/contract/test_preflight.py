@@ -15,7 +15,7 @@ from supervisor.home.identity import Identity, identify
 from supervisor.locks import Lock, held_by
 from supervisor.plan.launch import LaunchPlan
 from supervisor.server.child import spawn
-from supervisor.server.preflight import check_ground, listens_on, who_listens
+from supervisor.server.preflight import check_launch, listens_on, who_listens
 from supervisor.server.process import family, process_stats
 
 from ..fakes.launching import PYTHON, Heard, fake_argv, free_port, program, wait_until_gone
@@ -26,7 +26,7 @@ def problem(port=None, host="127.0.0.1", engine=sys.executable, models=()):
     plan = LaunchPlan(
         "p", (engine,), {}, host, port, "b1", "cpu", "", "X", "d", model_files=tuple(map(str, models))
     )
-    return check_ground(plan)
+    return check_launch(plan)
 
 
 @pytest.fixture

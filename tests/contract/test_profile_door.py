@@ -21,7 +21,7 @@ from supervisor.prepare.prepare import preview
 from supervisor.prepare.profile_listen import inside_of, listen_of, shared_names
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
-from supervisor.server.preflight import check_ground
+from supervisor.server.preflight import check_launch
 
 BUILD = Build("path", "r", "b11434", "cpu", ("x",), "d", pinned())
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets for Python")
@@ -151,4 +151,4 @@ def test_plan_shows_both_ends_and_no_key(paths):
 
 def test_the_ground_takes_a_port_that_is_yet_to_be_found():
     plan = LaunchPlan("p", (sys.executable,), {}, "127.0.0.1", 0, "b", "cpu", "e", "m", "d")
-    assert check_ground(plan) is None
+    assert check_launch(plan) is None

@@ -15,7 +15,7 @@ import pytest
 from supervisor.download.network import RetryPolicy
 from supervisor.errors import NetworkError, NotFound, SupervisorError, UsageError, VerificationFailed
 from supervisor.model.hub import Hub
-from supervisor.model.local_models import find, known_digest, shelved, verify
+from supervisor.model.local_models import find, known_digest, list_models, verify
 from supervisor.model.locate import locate
 from supervisor.model.open import open_model
 from supervisor.model.pull import Pulled, ensure_model, pull
@@ -168,7 +168,7 @@ def test_a_second_call_goes_on_where_the_first_gave_up(bench):
     bench.fault(1, cut(500_000), status(404))
     with pytest.raises(NotFound):
         bench.pull()
-    (model,) = shelved(bench.models, bench.environ)
+    (model,) = list_models(bench.models, bench.environ)
     assert [part.name for part in model.missing] == [SPLIT[1]]
     assert model.size_bytes == len(bench.parts[SPLIT[0]]) + 500_000
     bench.pull()
@@ -295,7 +295,7 @@ def test_a_disk_that_is_full_in_the_middle_keeps_what_came(bench, tmp_path):
 def test_a_model_is_verified_without_the_network(bench):
     bench.pull()
     bench.fake.close()
-    found = find("demo", shelved(bench.models, bench.environ))
+    found = find("demo", list_models(bench.models, bench.environ))
     assert all(each.ok for each in verify(found, pytest.fail, Silent()))
     (bench.folder / SPLIT[1]).write_bytes(bench.parts[SPLIT[1]][:-1] + b"x")
     assert [each.ok for each in verify(found, pytest.fail, Silent())] == [True, False]
@@ -309,7 +309,7 @@ def test_the_digest_lies_beside_the_file_as_sha256sum_has_it(bench):
 
 def test_the_hub_is_asked_for_the_digest_of_what_came_another_way_and_it_is_kept(bench):
     bench.put(bench.folder)
-    found = find(f"{REPO}:{SPLIT[0]}", shelved(bench.models, bench.environ))
+    found = find(f"{REPO}:{SPLIT[0]}", list_models(bench.models, bench.environ))
     assert all(each.ok for each in verify(found, lambda: Hub(bench.fake.api.url()), Silent()))
     assert all(each.ok for each in verify(found, pytest.fail, Silent()))
 
@@ -323,13 +323,13 @@ def test_the_hugging_face_cache_tells_digests_by_its_links(bench):
         blob = repo / "blobs" / sha256(body).hexdigest()
         blob.write_bytes(body)
         (repo / "snapshots" / "1" / name).symlink_to(blob)
-    found = find("demo", shelved(bench.models, bench.environ))
+    found = find("demo", list_models(bench.models, bench.environ))
     assert all(each.ok for each in verify(found, pytest.fail, Silent()))
 
 
 def test_a_model_that_nobody_knows_and_one_that_is_not_whole_cannot_be_verified(bench):
     bench.put(bench.models)
-    loose = find("demo", shelved(bench.models, bench.environ))
+    loose = find("demo", list_models(bench.models, bench.environ))
     with pytest.raises(SupervisorError, match="Nobody knows what"):
         verify(loose, pytest.fail, Silent())
     (bench.models / SPLIT[1]).unlink()

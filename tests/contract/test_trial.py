@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.proof import smoke_test, trial
-from supervisor.engine.proof.trial import Proof, prove, why_unseen
+from supervisor.engine.proof.trial import Proof, prove, why_missing
 from supervisor.model.demo import ensure_demo
 from supervisor.options.help import parse_help
 
@@ -38,9 +38,9 @@ def binary(tmp_path: Path) -> Path:
     return tmp_path / "engine" / "llama-server"
 
 
-def proof(binary: Path, flavour: str, demo: Path, patience_seconds: float | None = None) -> Proof:
+def proof(binary: Path, flavour: str, demo: Path, timeout_seconds: float | None = None) -> Proof:
     cache = binary.parents[1] / "cache"
-    return prove([str(binary)], flavour, demo, cache, patience_seconds=patience_seconds)
+    return prove([str(binary)], flavour, demo, cache, timeout_seconds=timeout_seconds)
 
 
 def starts(record: Path) -> list[dict[str, object]]:
@@ -99,7 +99,7 @@ def test_an_engine_that_does_not_run_says_so_in_the_words_of_the_system(binary: 
         ),
         (
             "load_backend: loaded CPU backend from /x/libggml-cpu.so",
-            "it sees no CUDA device: there is no library ggml-cuda beside it, and it says nothing",
+            "it sees no CUDA device: there is no library ggml-cuda next to it, and it printed nothing",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_silent_engine_is_spoken_for_by_the_linker(binary: Path, demo: Path) -
 def test_a_library_that_loads_leaves_the_driver_or_the_rights(binary: Path) -> None:
     server(binary)
     library("int here;", binary.parent / "libggml-vulkan.so")
-    assert why_unseen([str(binary)], "vulkan").startswith("libggml-vulkan.so loads, but its driver")
+    assert why_missing([str(binary)], "vulkan").startswith("libggml-vulkan.so loads, but its driver")
 
 
 @linux
@@ -145,7 +145,7 @@ def test_a_library_that_crashes_is_named_with_the_signal(binary: Path) -> None:
     server(binary)
     crash = "#include <stdlib.h>\n__attribute__((constructor)) static void f(void) { abort(); }"
     library(crash, binary.parent / "libggml-hip.so")
-    assert why_unseen([str(binary)], "rocm") == "libggml-hip.so crashes when it is loaded (SIGABRT)"
+    assert why_missing([str(binary)], "rocm") == "libggml-hip.so crashes when it is loaded (SIGABRT)"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from supervisor.daemon.helpers import LOOK_FOR_UPDATE
-from supervisor.daemon.update_checks import Rhythm, keep_looking, news_in
+from supervisor.daemon.update_checks import Rhythm, keep_looking, last_check
 
 from ..fakes.launching import BOUND_SECONDS, until
 
@@ -77,9 +77,9 @@ def test_a_command_that_cannot_be_started_is_tried_again_and_harms_nobody(tmp_pa
 
 def test_news_that_cannot_be_read_are_none(tmp_path):
     file = tmp_path / "update.json"
-    assert news_in(file) is None
+    assert last_check(file) is None
     for text in ("", "[1]", '{"available"'):
         file.write_text(text)
-        assert news_in(file) is None
+        assert last_check(file) is None
     file.write_text('{"available": "b11500"}')
-    assert news_in(file) == {"available": "b11500"}
+    assert last_check(file) == {"available": "b11500"}

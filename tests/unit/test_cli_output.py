@@ -8,7 +8,7 @@ from supervisor import __version__
 from supervisor.cli.ask import _answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, duration, size, table
-from supervisor.cli.plan import _folded
+from supervisor.cli.plan import _wrapped
 from supervisor.cli.status import _lines
 from supervisor.errors import NetworkError, UsageError
 from supervisor.plan.launch import LaunchPlan
@@ -37,7 +37,7 @@ def test_durations_show_the_two_largest_units(seconds, text):
 
 def test_a_command_is_folded_at_its_options_and_not_at_negative_numbers():
     assert (
-        _folded(("srv", "--ctx-size", "1", "--seed", "-1", "--model", "a b"))
+        _wrapped(("srv", "--ctx-size", "1", "--seed", "-1", "--model", "a b"))
         == "srv \\\n  --ctx-size 1 \\\n  --seed -1 \\\n  --model 'a b'"
     )
 

@@ -35,7 +35,7 @@ def head(method="GET", version="1.1", **headers):
     return parse_head("\r\n".join([f"{method} /v1/models HTTP/{version}", *lines, "", ""]).encode("latin-1"))
 
 
-def door(host="127.0.0.1", keys=(), **settings):
+def listen(host="127.0.0.1", keys=(), **settings):
     return Listen("p", host, 8080, GatewaySettings(**settings), keys=keys)
 
 
@@ -68,7 +68,7 @@ def code(answer):
     ],
 )
 def test_this_machine_by_its_own_names_is_let_in(host, keyring):
-    assert check(head(host=host), "inference", rules_of(door()), keyring) == NOBODY
+    assert check(head(host=host), "inference", rules_of(listen()), keyring) == NOBODY
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_this_machine_by_its_own_names_is_let_in(host, keyring):
     ],
 )
 def test_a_stranger_s_name_that_leads_here_is_refused(host, keyring):
-    refusal = check(head(host=host), "public", rules_of(door()), keyring)
+    refusal = check(head(host=host), "public", rules_of(listen()), keyring)
     assert (refusal.status, refusal.code) == (403, "host_not_allowed")
     assert "gateway.allow-hosts" in refusal.message
 
 
 def test_what_the_refusal_shows_of_a_host_is_short_and_harmless(keyring):
-    refusal = check(head(host='<b>"\x9b1m' + "x" * 9999), "public", rules_of(door()), keyring)
+    refusal = check(head(host='<b>"\x9b1m' + "x" * 9999), "public", rules_of(listen()), keyring)
     assert len(refusal.message) < 300
     assert refusal.message.isascii()
     assert refusal.message.isprintable()
@@ -103,7 +103,7 @@ def test_what_the_refusal_shows_of_a_host_is_short_and_harmless(keyring):
 
 
 def test_an_allowed_name_goes_with_any_port_unless_it_names_one(keyring):
-    rules = rules_of(door(allow_hosts=("GPU.lan", "box.lan:9000", "[fd00::1]")))
+    rules = rules_of(listen(allow_hosts=("GPU.lan", "box.lan:9000", "[fd00::1]")))
     for allowed in ("gpu.lan", "gpu.LAN:8080", "box.lan:9000", "[FD00::1]:8080"):
         assert check(head(host=allowed), "inference", rules, keyring) == NOBODY
     for refused in ("box.lan", "box.lan:9001", "a.gpu.lan", "gpu.lan:x", "gpu.lan.", "lan"):
@@ -111,27 +111,27 @@ def test_an_allowed_name_goes_with_any_port_unless_it_names_one(keyring):
 
 
 def test_http_1_0_may_leave_its_host_out(keyring):
-    assert check(head(version="1.0", host=None), "inference", rules_of(door()), keyring) == NOBODY
+    assert check(head(version="1.0", host=None), "inference", rules_of(listen()), keyring) == NOBODY
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "/run/x/door.sock", "gpu.lan", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "/run/x/gateway.sock", "gpu.lan", "::"])
 def test_a_door_that_is_not_on_loopback_has_any_name(host, tmp_path):
     answer = check(
-        head(host="gpu.lan", x_api_key=SECRET.decode()), "inference", rules_of(door(host)), guarded(tmp_path)
+        head(host="gpu.lan", x_api_key=SECRET.decode()), "inference", rules_of(listen(host)), guarded(tmp_path)
     )
     assert answer == Caller("profile", "inference")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1,::1", "[::1]", "localhost", "/run/x.sock,127.0.0.1"])
 def test_every_door_that_browsers_of_this_machine_reach_looks_at_names(host):
-    assert rules_of(door(host)).checks_host
+    assert rules_of(listen(host)).checks_host
 
 
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "x.sock", "0.0.0.0", "::", "gpu", ""]
 )
 def test_the_plan_and_the_guard_agree_what_loopback_is(host):
-    assert (rules_of(door(host)).needs_key == "once there is one") is is_loopback(host)
+    assert (rules_of(listen(host)).needs_key == "once there is one") is is_loopback(host)
 
 
 # --- the page
@@ -151,7 +151,7 @@ def test_the_plan_and_the_guard_agree_what_loopback_is(host):
     ],
 )
 def test_our_own_page_a_link_and_a_program_are_let_in(method, headers, keyring):
-    assert check(head(method, **headers), "inference", rules_of(door()), keyring) == NOBODY
+    assert check(head(method, **headers), "inference", rules_of(listen()), keyring) == NOBODY
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_our_own_page_a_link_and_a_program_are_let_in(method, headers, keyring):
 )
 @pytest.mark.parametrize("key", [None, SECRET.decode()])
 def test_another_site_is_refused_with_a_key_or_without(method, headers, key, tmp_path):
-    answer = check(head(method, x_api_key=key, **headers), "public", rules_of(door()), guarded(tmp_path))
+    answer = check(head(method, x_api_key=key, **headers), "public", rules_of(listen()), guarded(tmp_path))
     assert (answer.status, answer.code) == (403, "origin_not_allowed")
     assert "gateway.allow-origins" in answer.message
 
 
 @pytest.mark.parametrize("origin", [PAGE, "chrome-extension://abcdef", "vscode-webview://1a2b", "null"])
 def test_an_allowed_origin_is_let_in_and_told_so(origin, keyring):
-    rules = rules_of(door(allow_origins=(origin,)))
+    rules = rules_of(listen(allow_origins=(origin,)))
     asked = head("POST", origin=origin, sec_fetch_site="cross-site")
     assert check(asked, "inference", rules, keyring) == NOBODY
     assert dict(cors_headers(asked, rules)) == {
@@ -194,7 +194,7 @@ def test_an_allowed_origin_is_let_in_and_told_so(origin, keyring):
 
 
 def test_an_allowed_origin_is_one_scheme_host_and_port(keyring):
-    rules = rules_of(door(allow_origins=("https://Chat.lan:443",)))
+    rules = rules_of(listen(allow_origins=("https://Chat.lan:443",)))
     for allowed in ("https://chat.lan", "https://CHAT.lan:443"):
         assert check(head(origin=allowed), "inference", rules, keyring) == NOBODY
     for refused in (
@@ -207,7 +207,7 @@ def test_an_allowed_origin_is_one_scheme_host_and_port(keyring):
 
 
 def test_a_preflight_of_an_allowed_origin_is_ours_to_answer():
-    rules = rules_of(door(allow_origins=(PAGE,)))
+    rules = rules_of(listen(allow_origins=(PAGE,)))
     asked = head(
         "OPTIONS",
         origin=PAGE,
@@ -222,7 +222,7 @@ def test_a_preflight_of_an_allowed_origin_is_ours_to_answer():
 
 
 def test_what_a_preflight_asks_for_is_repeated_only_if_it_is_names():
-    rules = rules_of(door(allow_origins=(PAGE,)))
+    rules = rules_of(listen(allow_origins=(PAGE,)))
     asked = head("OPTIONS", origin=PAGE, access_control_request_headers="<b>")
     assert dict(preflight_headers(asked, rules))[b"access-control-allow-headers"].startswith(b"authorization")
 
@@ -237,12 +237,12 @@ def test_what_a_preflight_asks_for_is_repeated_only_if_it_is_names():
     ],
 )
 def test_other_options_are_no_preflight_of_ours(headers):
-    assert not preflight(head("OPTIONS", **headers), rules_of(door(allow_origins=(PAGE,))))
+    assert not preflight(head("OPTIONS", **headers), rules_of(listen(allow_origins=(PAGE,))))
 
 
 @pytest.mark.parametrize("origin", [None, "http://127.0.0.1:8080", "https://evil.example"])
 def test_nobody_else_hears_of_cors(origin):
-    assert cors_headers(head(origin=origin), rules_of(door(allow_origins=(PAGE,)))) == ()
+    assert cors_headers(head(origin=origin), rules_of(listen(allow_origins=(PAGE,)))) == ()
 
 
 # --- the key
@@ -251,7 +251,7 @@ def test_nobody_else_hears_of_cors(origin):
 def test_on_loopback_everybody_is_admin_until_there_is_a_key(tmp_path):
     now = [0.0]
     keyring = Keyring(tmp_path / "keys.json", clock=lambda: now[0])
-    rules = rules_of(door())
+    rules = rules_of(listen())
     assert check(head(), "admin", rules, keyring) == NOBODY
     assert check(head(authorization="Bearer none"), "admin", rules, keyring) == NOBODY
     secret = KeyFile(tmp_path / "keys.json").add("laptop", "inference")
@@ -264,14 +264,14 @@ def test_on_loopback_everybody_is_admin_until_there_is_a_key(tmp_path):
     ("host", "keys"), [("0.0.0.0", ()), ("gpu.lan", ()), ("", ()), ("127.0.0.1", GUARDED)]
 )
 def test_a_key_is_needed_where_others_come_in_or_the_profile_gives_one(host, keys, tmp_path):
-    rules = rules_of(door(host, keys))
+    rules = rules_of(listen(host, keys))
     refusal = check(head(), "inference", rules, guarded(tmp_path, keys))
     assert (refusal.status, refusal.code) == (401, "invalid_api_key")
     assert (b"www-authenticate", b"Bearer") in refusal.headers
 
 
 def test_without_a_key_only_what_is_public_is_seen_and_as_a_stranger(tmp_path):
-    assert check(head(), "public", rules_of(door("0.0.0.0")), guarded(tmp_path)) == STRANGER
+    assert check(head(), "public", rules_of(listen("0.0.0.0")), guarded(tmp_path)) == STRANGER
     assert STRANGER.scope == "inference"
 
 
@@ -286,23 +286,23 @@ def test_without_a_key_only_what_is_public_is_seen_and_as_a_stranger(tmp_path):
     ],
 )
 def test_a_key_is_taken_as_openai_and_as_anthropic_send_it(headers, tmp_path):
-    answer = check(head(**headers), "inference", rules_of(door("0.0.0.0")), guarded(tmp_path))
+    answer = check(head(**headers), "inference", rules_of(listen("0.0.0.0")), guarded(tmp_path))
     assert answer == Caller("profile", "inference")
 
 
 def test_a_key_for_inference_is_no_key_for_administration(tmp_path):
-    answer = check(head(x_api_key=SECRET.decode()), "admin", rules_of(door("0.0.0.0")), guarded(tmp_path))
+    answer = check(head(x_api_key=SECRET.decode()), "admin", rules_of(listen("0.0.0.0")), guarded(tmp_path))
     assert (answer.status, answer.code) == (403, "key_scope")
     assert "admin" in answer.message
 
 
 def test_the_daemon_s_own_key_may_do_everything(keyring):
     asked = head(authorization=f"Bearer {keyring.local}")
-    assert check(asked, "admin", rules_of(door("0.0.0.0")), keyring) == Caller("local", "admin")
+    assert check(asked, "admin", rules_of(listen("0.0.0.0")), keyring) == Caller("local", "admin")
 
 
 def test_an_unauthenticated_door_needs_none_and_still_knows_names(tmp_path):
-    rules, keyring = rules_of(door("0.0.0.0", GUARDED, allow_unauthenticated=True)), guarded(tmp_path)
+    rules, keyring = rules_of(listen("0.0.0.0", GUARDED, allow_unauthenticated=True)), guarded(tmp_path)
     assert check(head(), "admin", rules, keyring) == NOBODY
     assert check(head(x_api_key=SECRET.decode()), "admin", rules, keyring).name == "profile"
 
@@ -310,12 +310,12 @@ def test_an_unauthenticated_door_needs_none_and_still_knows_names(tmp_path):
 def test_an_empty_key_is_none(tmp_path):
     keyring = guarded(tmp_path, (digest_of(b""),))
     assert keyring.find(b"") is None
-    assert code(check(head(authorization="Bearer "), "inference", rules_of(door("0.0.0.0")), keyring))
+    assert code(check(head(authorization="Bearer "), "inference", rules_of(listen("0.0.0.0")), keyring))
 
 
 def test_no_refusal_holds_the_key_that_was_sent(tmp_path):
     answer = check(
-        head(x_api_key="gs-nearly-right"), "inference", rules_of(door("0.0.0.0")), guarded(tmp_path)
+        head(x_api_key="gs-nearly-right"), "inference", rules_of(listen("0.0.0.0")), guarded(tmp_path)
     )
     assert "gs-nearly-right" not in repr(answer)
 
@@ -360,11 +360,11 @@ anything = st.fixed_dictionaries(
 )
 doors = st.sampled_from(
     [
-        door("0.0.0.0"),
-        door(keys=GUARDED),
-        door("::", GUARDED),
-        door("x.sock", GUARDED),
-        door("", allow_origins=("null",)),
+        listen("0.0.0.0"),
+        listen(keys=GUARDED),
+        listen("::", GUARDED),
+        listen("x.sock", GUARDED),
+        listen("", allow_origins=("null",)),
     ]
 )
 
@@ -390,7 +390,7 @@ def test_nothing_but_a_key_gets_past_a_door_that_asks_for_one(shared, headers, a
 )
 def test_no_other_name_than_this_machine_s_gets_past_a_door_on_loopback(shared, name, headers):
     host = f"{name}.example"
-    answer = check(head(**{**headers, "host": host}), "public", rules_of(door()), shared)
+    answer = check(head(**{**headers, "host": host}), "public", rules_of(listen()), shared)
     assert code(answer) == "host_not_allowed"
 
 

@@ -22,8 +22,8 @@ from supervisor.server.lifecycle_table import (
     Drained,
     Event,
     Exited,
-    GroundChecked,
     IllegalEvent,
+    PreflightDone,
     Reload,
     RestAsked,
     Serving,
@@ -89,7 +89,7 @@ class Story:
         return self.after(Start(plan))
 
     def clear(self):
-        return self.after(GroundChecked(self.life.launch, None))
+        return self.after(PreflightDone(self.life.launch, None))
 
     def serving(self, degraded=""):
         return self.after(Serving(self.life.launch, degraded))
@@ -120,7 +120,7 @@ class Story:
 
 def test_a_start_checks_the_ground_then_spawns_then_watches_until_ready():
     story = Story()
-    assert story.start() == [Do.CHECK_GROUND]
+    assert story.start() == [Do.CHECK_LAUNCH]
     assert story.clear() == [Do.SPAWN, Do.WATCH_START]
     assert story.serving() == [Do.ARM_STABLE, Do.WATCH_LIFE, Do.SETTLE]
     assert story.life.state is State.READY
@@ -148,7 +148,7 @@ def test_a_load_that_fails_for_memory_is_tried_once_with_less():
     story = Story()
     story.start(ADJUSTABLE)
     story.clear()
-    assert story.exited(SHORT) == [Do.CHECK_GROUND]
+    assert story.exited(SHORT) == [Do.CHECK_LAUNCH]
     assert (story.life.state, story.life.plan) == (State.PREPARING, LESS)
     story.clear()
     story.serving()
@@ -196,7 +196,7 @@ def test_a_switch_tries_with_less_before_it_goes_back():
 def test_bad_ground_is_a_failure_before_anything_is_spawned():
     story = Story()
     story.start()
-    assert story.after(GroundChecked(1, HOPELESS)) == [Do.SETTLE]
+    assert story.after(PreflightDone(1, HOPELESS)) == [Do.SETTLE]
     assert story.life.state is State.FAILED
     assert story.life.outcome.hint == "fix the profile"
 
@@ -236,7 +236,7 @@ def test_the_budget_ends_in_failed_and_only_a_person_helps():
         story.serving()
     assert story.exited() == [Do.SETTLE]
     assert story.life.state is State.FAILED
-    assert story.start() == [Do.CHECK_GROUND]
+    assert story.start() == [Do.CHECK_LAUNCH]
 
 
 def test_old_restarts_do_not_count_against_the_budget():
@@ -284,7 +284,7 @@ def test_nothing_is_spawned_beside_a_server_that_outlived_its_kill():
     story.after(StopAsked(now=True))
     story.timer()
     assert story.start(B) == []
-    assert story.exited() == [Do.CHECK_GROUND]
+    assert story.exited() == [Do.CHECK_LAUNCH]
     assert story.life.plan is B
 
 
@@ -316,7 +316,7 @@ def test_a_switch_stops_the_old_one_first():
     story = Story().up()
     assert story.start(B) == [Do.DRAIN, Do.ARM_DRAIN]
     assert story.drained() == [Do.TERM, Do.ARM_GRACE]
-    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.exited(GONE) == [Do.CHECK_LAUNCH]
     assert story.life.plan is B
 
 
@@ -325,7 +325,7 @@ def test_a_switch_that_fails_goes_back_once_to_the_plan_that_worked():
     story.start(B)
     story.exited(GONE)
     story.clear()
-    assert story.exited(HOPELESS) == [Do.CHECK_GROUND]
+    assert story.exited(HOPELESS) == [Do.CHECK_LAUNCH]
     assert story.life.plan is A
     story.clear()
     story.serving()
@@ -369,7 +369,7 @@ def test_a_switch_waits_for_the_streams_under_way_and_only_then_asks_the_server_
     assert (story.life.state, story.last[-1].seconds) == (State.DRAINING, 100.0)
     story.now += 60  # the two streams end
     assert story.drained() == [Do.TERM, Do.ARM_GRACE]
-    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.exited(GONE) == [Do.CHECK_LAUNCH]
     assert story.life.plan is B_BEHIND
 
 
@@ -417,7 +417,7 @@ def test_a_start_in_the_middle_of_a_drain_for_a_stop_runs_that_plan():
     story.after(StopAsked())
     assert story.start(B_BEHIND) == []
     story.drained()
-    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.exited(GONE) == [Do.CHECK_LAUNCH]
     assert story.life.plan is B_BEHIND
 
 
@@ -432,7 +432,7 @@ def test_who_insists_on_a_stop_does_not_wait_for_requests():
 @pytest.mark.parametrize(
     ("asked", "todo", "state"),
     [
-        (Start(B_BEHIND), [Do.CHECK_GROUND], State.PREPARING),
+        (Start(B_BEHIND), [Do.CHECK_LAUNCH], State.PREPARING),
         (StopAsked(), [Do.SETTLE], State.STOPPED),
         (SleepAsked(), [Do.SETTLE], State.SLEEPING),
     ],
@@ -496,7 +496,7 @@ def test_without_a_gateway_it_says_that_no_request_wakes_it():
 
 def test_who_wakes_it_gets_a_launch_of_the_same_plan():
     story = Story().asleep()
-    assert story.after(WakeAsked()) == [Do.CHECK_GROUND]
+    assert story.after(WakeAsked()) == [Do.CHECK_LAUNCH]
     assert story.clear() == [Do.SPAWN, Do.WATCH_START]
     story.serving()
     assert (story.life.state, story.life.plan, story.life.restarts) == (State.READY, A_BEHIND, 0)
@@ -540,7 +540,7 @@ def test_a_wake_on_its_way_to_sleep_makes_it_a_restart():
     story.after(SleepAsked())
     story.drained()
     assert story.after(WakeAsked()) == []
-    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.exited(GONE) == [Do.CHECK_LAUNCH]
     assert story.life.plan is A_BEHIND
 
 
@@ -549,7 +549,7 @@ def test_a_start_on_its_way_to_sleep_wins():
     story.after(SleepAsked())
     assert story.start(B_BEHIND) == []
     story.drained()
-    assert story.exited(GONE) == [Do.CHECK_GROUND]
+    assert story.exited(GONE) == [Do.CHECK_LAUNCH]
     assert story.life.plan is B_BEHIND
 
 
@@ -588,7 +588,7 @@ def test_where_nothing_runs_yet_it_sleeps_at_once(crashed):
     if crashed:
         story.clear()
         story.exited(CRASH)
-    late = GroundChecked(story.life.launch, None)
+    late = PreflightDone(story.life.launch, None)
     assert story.after(SleepAsked()) == [Do.SETTLE]
     assert story.life.state is State.SLEEPING
     assert story.after(late) == []
@@ -616,7 +616,7 @@ def test_a_plan_that_waits_for_its_first_request_has_no_process():
     story = Story()
     assert story.after(RestAsked(A_BEHIND)) == [Do.SETTLE]
     assert (story.life.state, story.life.outcome.result) == (State.SLEEPING, "asleep")
-    assert story.after(WakeAsked()) == [Do.CHECK_GROUND]
+    assert story.after(WakeAsked()) == [Do.CHECK_LAUNCH]
 
 
 def test_a_plan_to_rest_disturbs_nothing_that_runs():
@@ -633,7 +633,7 @@ def test_a_sleeper_can_be_given_another_plan_without_loading_it():
 
 def test_a_switch_from_a_sleeper_goes_back_to_it_if_it_fails():
     story = Story().asleep()
-    assert story.start(B_BEHIND) == [Do.CHECK_GROUND]
+    assert story.start(B_BEHIND) == [Do.CHECK_LAUNCH]
     story.clear()
     story.exited(HOPELESS)
     assert story.life.plan is A_BEHIND
@@ -805,7 +805,7 @@ def test_a_stop_during_a_backoff_stays_stopped():
 
 @pytest.mark.parametrize(
     "happened",
-    [GroundChecked(1, HOPELESS), Serving(1), Unresponsive(1, CRASH), Exited(1, CRASH), TimerElapsed(1, 3)],
+    [PreflightDone(1, HOPELESS), Serving(1), Unresponsive(1, CRASH), Exited(1, CRASH), TimerElapsed(1, 3)],
 )
 def test_what_belongs_to_an_earlier_launch_changes_nothing(happened):
     story = Story().up()
@@ -832,7 +832,7 @@ def test_every_state_can_be_stopped_killed_and_started():
 def test_jitter_adds_at_most_a_tenth():
     life = Lifecycle(jitter=lambda: 1.0)
     life.handle(Start(A), 0)
-    life.handle(GroundChecked(1, None), 0)
+    life.handle(PreflightDone(1, None), 0)
     (command,) = life.handle(Exited(1, CRASH), 0)
     assert command.seconds == pytest.approx(1.1)
 
@@ -843,7 +843,7 @@ def test_a_backoff_never_exceeds_its_limit_by_more_than_the_jitter(jitter, crash
     life = Lifecycle(jitter=lambda: jitter)
     life.handle(Start(patient), 0)
     for _ in range(crashes):
-        life.handle(GroundChecked(life.launch, None), 0)
+        life.handle(PreflightDone(life.launch, None), 0)
         (command,) = life.handle(Exited(life.launch, CRASH), 0)
         assert command.seconds <= patient.restart.backoff_limit_seconds * 1.1
         life.handle(TimerElapsed(command.launch, command.serial), 0)
@@ -862,7 +862,7 @@ class RandomLife(RuleBasedStateMachine):
         self.now = 0.0
         self.child: int | None = None
         self.timer: LifecycleCommand | None = None
-        self.ground: int | None = None
+        self.local: int | None = None
         self.stop_deadline: float | None = None
         self.spawns: list[float] = []
         self.signalled: set[int] = set()
@@ -895,17 +895,15 @@ class RandomLife(RuleBasedStateMachine):
         elif self.life.state not in LEAVING or Do.SETTLE in {command.do for command in commands}:
             self.stop_deadline = None
         if self.life.state is State.DRAINING and isinstance(happened, StopAsked) and not happened.now:
-            self.stop_deadline = min(
-                self.stop_deadline, self.now + self.patience() + stop_bound(self.life.plan)
-            )
+            self.stop_deadline = min(self.stop_deadline, self.now + self.retry() + stop_bound(self.life.plan))
 
-    def patience(self):
+    def retry(self):
         """Seconds for which a stop drains."""
         return self.life.plan.stop.grace_seconds if self.life.plan.behind_gateway else 0.0
 
     def obey(self, command):
-        if command.do is Do.CHECK_GROUND:
-            self.ground = command.launch
+        if command.do is Do.CHECK_LAUNCH:
+            self.local = command.launch
         elif command.do is Do.SPAWN:
             assert self.child is None, "two live children"
             self.child = command.launch
@@ -952,11 +950,11 @@ class RandomLife(RuleBasedStateMachine):
     def the_last_answer_ends(self):
         self.tell(Drained(self.life.launch))
 
-    @precondition(lambda self: self.ground is not None)
+    @precondition(lambda self: self.local is not None)
     @rule(problem=st.sampled_from([None, None, CRASH, HOPELESS]))
     def ground_is_checked(self, problem):
-        launch, self.ground = self.ground, None
-        self.tell(GroundChecked(launch, problem))
+        launch, self.local = self.local, None
+        self.tell(PreflightDone(launch, problem))
 
     @precondition(lambda self: self.child is not None)
     @rule(degraded=st.sampled_from(["", "cpu"]))

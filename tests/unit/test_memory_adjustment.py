@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.home.records import adjusted_plans, remember_adjusted
+from supervisor.home.records import plans_out_of_memory, remember_out_of_memory
 from supervisor.memory.fitting import step_back
 from supervisor.memory.memory_settings import settings_of
 from supervisor.model.metadata import Model
@@ -40,22 +40,22 @@ def test_a_small_model_gives_two_layers_and_a_dense_one_its_batch():
 
 def test_what_was_changed_is_known_by_the_digest(tmp_path):
     file = tmp_path / "adjusted.json"
-    assert adjusted_plans(file) == {}
-    remember_adjusted(file, "a", "n-cpu-moe 33")
-    remember_adjusted(file, "b", "ubatch-size 256")
-    assert adjusted_plans(file) == {"a": "n-cpu-moe 33", "b": "ubatch-size 256"}
+    assert plans_out_of_memory(file) == {}
+    remember_out_of_memory(file, "a", "n-cpu-moe 33")
+    remember_out_of_memory(file, "b", "ubatch-size 256")
+    assert plans_out_of_memory(file) == {"a": "n-cpu-moe 33", "b": "ubatch-size 256"}
     assert sorted(each.name for each in tmp_path.iterdir()) == ["adjusted.json", "adjusted.json.lock"]
 
 
 def test_no_more_than_the_last_hundred_are_known(tmp_path):
     file = tmp_path / "adjusted.json"
     for number in range(101):
-        remember_adjusted(file, str(number), "less")
-    assert list(adjusted_plans(file)) == [str(number) for number in range(1, 101)]
+        remember_out_of_memory(file, str(number), "less")
+    assert list(plans_out_of_memory(file)) == [str(number) for number in range(1, 101)]
 
 
 @given(st.binary())
 def test_a_file_that_is_none_knows_nothing(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("state") / "adjusted.json"
     file.write_bytes(content)
-    assert isinstance(adjusted_plans(file), dict)
+    assert isinstance(plans_out_of_memory(file), dict)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from supervisor.engine.build import Build
 from supervisor.memory.accounts import Account, Figure, Ledger, Pool
-from supervisor.memory.calibrated import corrected
+from supervisor.memory.calibrated import calibrated
 from supervisor.memory.engine_figures import EngineFigures, Taken, measured, read_table
 from supervisor.memory.fit_params import question, tool_of
 from supervisor.memory.memory_settings import Settings, settings_of
@@ -218,7 +218,7 @@ def test_no_log_breaks_it(lines: list[str]) -> None:
 
 def test_figures_that_agree_keep_their_bytes_and_get_the_source() -> None:
     ours = ledger(ram(11536, 210, 104, mapped=1854))
-    (account,) = corrected(ours, [told(Host=(1853, 210, 429), CPU_REPACK=(9682, 0, 0))]).accounts
+    (account,) = calibrated(ours, [told(Host=(1853, 210, 429), CPU_REPACK=(9682, 0, 0))]).accounts
     assert account.weights == Figure(11536 * MIB, "engine")
     assert account.context == Figure(210 * MIB, "engine")
     assert account.anonymous_bytes == ours.accounts[0].anonymous_bytes
@@ -226,26 +226,26 @@ def test_figures_that_agree_keep_their_bytes_and_get_the_source() -> None:
 
 def test_weights_that_are_rearranged_after_all_cannot_be_dropped() -> None:
     ours = ledger(ram(11536, 210, 104, mapped=11536))
-    (account,) = corrected(ours, [told(Host=(1854, 210, 429), CPU_REPACK=(9682, 0, 0))]).accounts
+    (account,) = calibrated(ours, [told(Host=(1854, 210, 429), CPU_REPACK=(9682, 0, 0))]).accounts
     assert account.weights.bytes == 11536 * MIB
     assert account.anonymous_bytes == (9682 + 210 + 104 + 50) * MIB
 
 
 def test_weights_that_are_not_rearranged_can() -> None:
     ours = ledger(ram(11536, 210, 104, mapped=1854))
-    (account,) = corrected(ours, [told(Host=(11536, 210, 429))]).accounts
+    (account,) = calibrated(ours, [told(Host=(11536, 210, 429))]).accounts
     assert account.anonymous_bytes == (210 + 104 + 50) * MIB
 
 
 def test_nothing_can_be_dropped_of_what_is_not_mapped() -> None:
     ours = ledger(ram(11536, 210, 104))
-    (account,) = corrected(ours, [told(Host=(1854, 210, 429), CPU_REPACK=(9682, 0, 0))]).accounts
+    (account,) = calibrated(ours, [told(Host=(1854, 210, 429), CPU_REPACK=(9682, 0, 0))]).accounts
     assert account.anonymous_bytes == account.needed_bytes
 
 
 def test_the_tools_figures_count_where_ours_are_others() -> None:
     ours = ledger(ram(100, 900, 104, mapped=100))
-    (account,) = corrected(ours, [told(Host=(150, 300, 429))]).accounts
+    (account,) = calibrated(ours, [told(Host=(150, 300, 429))]).accounts
     assert (account.weights, account.context) == (
         Figure(150 * MIB, "engine"),
         Figure(301 * MIB - 1, "engine"),
@@ -256,14 +256,14 @@ def test_the_tools_compute_counts_only_before_the_server_computed_fewer_logits()
     tool = told(Host=(100, 210, 429))
     old = Ledger((ram(100, 210, 104),), (), settings(9459, parallel=1))
     new = replace(old, settings=settings(9460, parallel=1))
-    assert corrected(new, [tool]).accounts[0].compute == Figure(104 * MIB)
-    assert corrected(old, [tool]).accounts[0].compute == Figure(429 * MIB, "engine")
+    assert calibrated(new, [tool]).accounts[0].compute == Figure(104 * MIB)
+    assert calibrated(old, [tool]).accounts[0].compute == Figure(429 * MIB, "engine")
 
 
 def test_a_context_that_slots_share_is_at_least_what_one_slot_takes() -> None:
     tool = told(Host=(100, 210, 429))
     for ours, expected in ((216, Figure(216 * MIB)), (90, Figure(210 * MIB, "engine"))):
-        (account,) = corrected(ledger(ram(100, ours, 104), parallel=-1), [tool]).accounts
+        (account,) = calibrated(ledger(ram(100, ours, 104), parallel=-1), [tool]).accounts
         assert account.context == expected
 
 
@@ -272,7 +272,7 @@ def test_a_gpu_has_its_own_figures_and_none_of_them_can_be_dropped() -> None:
     gpu = replace(gpu, anonymous_bytes=gpu.needed_bytes)
     tool = read_table((TABLE + AFTER).splitlines())
     assert tool is not None
-    first, last = corrected(ledger(gpu, ram(49181, 0, 472, mapped=49181)), [tool]).accounts
+    first, last = calibrated(ledger(gpu, ram(49181, 0, 472, mapped=49181)), [tool]).accounts
     assert first.weights == Figure(11314 * MIB, "engine")
     assert first.anonymous_bytes == first.needed_bytes
     assert last.weights == Figure(49181 * MIB, "engine")
@@ -282,7 +282,7 @@ def test_a_gpu_has_its_own_figures_and_none_of_them_can_be_dropped() -> None:
 def test_what_pinned_memory_and_a_mapped_gpu_are_called() -> None:
     metal = replace(ram(90, 10, 5, other=0), pool=Pool("MTL0", None, None))
     log = told("measured", MTL0_Mapped=(95, 0, 0), MTL0=(0, 12, 7), CUDA_Host=(0, 0, 3), CPU=(0, 1, 0))
-    first, last = corrected(ledger(metal, ram(0, 0, 0, other=0)), [log]).accounts
+    first, last = calibrated(ledger(metal, ram(0, 0, 0, other=0)), [log]).accounts
     assert first.weights == Figure(90 * MIB)
     assert first.context.bytes == pytest.approx(12 * MIB, abs=MIB / 10)
     assert last.compute.bytes == pytest.approx(3 * MIB, abs=MIB / 10)
@@ -290,14 +290,14 @@ def test_what_pinned_memory_and_a_mapped_gpu_are_called() -> None:
 
 def test_an_account_without_a_memory_that_is_named_stays_as_it_is() -> None:
     ours = ledger(ram(100, 10, 5))
-    assert corrected(ours, [told(CUDA0=(90, 9, 5), Host=(10, 1, 0))]) == ours
+    assert calibrated(ours, [told(CUDA0=(90, 9, 5), Host=(10, 1, 0))]) == ours
 
 
 def test_a_load_says_context_and_compute_and_at_most_what_is_mapped() -> None:
     ours = ledger(ram(11536, 210, 90, mapped=1854), parallel=-1)
     log = measured(LOADED.splitlines())
     assert log is not None
-    (account,) = corrected(ours, [log]).accounts
+    (account,) = calibrated(ours, [log]).accounts
     assert account.weights == Figure(11536 * MIB)
     assert account.context.source == account.compute.source == "measured"
     assert account.context.bytes == pytest.approx(216 * MIB, abs=MIB / 10)
@@ -329,8 +329,8 @@ def test_whatever_is_told_the_account_adds_up(
 ) -> None:
     before = ledger(ram(*ours, mapped=ours[0] * mapped_percent // 100), parallel=slots)
     said = told(source, **{"Host" if source == "engine" else "CPU_Mapped": host, "CPU_REPACK": repack})
-    after = corrected(before, [said])
+    after = calibrated(before, [said])
     (account,) = after.accounts
     assert 0 <= account.needed_bytes - account.anonymous_bytes <= account.weights.bytes
     assert account.other == before.accounts[0].other
-    assert corrected(after, [said]) == after
+    assert calibrated(after, [said]) == after

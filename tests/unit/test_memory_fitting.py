@@ -43,7 +43,7 @@ def fitted(
         hardware = replace(hardware, available_bytes=int(available_gib * GIB))
     more = {
         name: value
-        for name, value in (("told", told), ("held", held), ("draft", draft and gpt_oss(draft)))
+        for name, value in (("figures_source", told), ("held", held), ("draft", draft and gpt_oss(draft)))
         if value is not None
     }
     return fit(profile, gpt_oss(size), promised("not here", flavour=flavour), hardware, **more)

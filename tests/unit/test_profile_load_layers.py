@@ -86,7 +86,7 @@ def test_every_mistake_is_told_at_once_where_it_stands():
             "p.yaml:2:1: model: the key is given twice; it stands on line 1 already",
         ),
         ("1: x\n", "p.yaml:1:1: 1: a key must be a word, not the number 1; quote it if that is meant"),
-        ("model:\n\tpath: x\n", "p.yaml:2:1: a tab stands in the indentation; YAML wants spaces"),
+        ("model:\n\tpath: x\n", "p.yaml:2:1: a tab in the indentation; YAML wants spaces"),
         ("model: demo\n<<: {a: 1}\n", "p.yaml:2:1: <<: no such key"),
         (
             "model: {path: x, repo: a/b, file: c}\n",

@@ -53,7 +53,7 @@ def test_both_in_one_place_are_an_error_that_names_each_option(resolved, placeme
     with pytest.raises(ConfigError) as raised:
         resolved(f"placement: {placement}\n{BY_HAND}")
     first, second = str(raised.value).splitlines()
-    assert f"mine.yaml:3:10: server.gpu-layers: cannot stand beside placement: {placement}" in first
+    assert f"mine.yaml:3:10: server.gpu-layers: cannot be combined with placement: {placement}" in first
     assert "mine.yaml:3:26: server.n-cpu-moe" in second
     assert ("llama.cpp's own fitting is off" in first) == (placement == "engine")
     assert "or set placement: pinned" in first

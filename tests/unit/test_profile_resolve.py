@@ -156,7 +156,7 @@ def test_mistakes_of_parents_are_told_too(store):
             "restart: {backoff: 2m}\n",
             "p.yaml:1:11: restart.backoff: must not be more than restart.backoff-limit, which is 1m",
         ),
-        ("engine: {source: path}\n", "p.yaml:1:10: engine.source: engine.path is missing beside 'path'"),
+        ("engine: {source: path}\n", "p.yaml:1:10: engine.source: engine.path is missing; 'path' needs it"),
         ("engine: {source: build, path: /x}\n", "p.yaml:1:25: engine.path: is not used with source: build"),
         (
             "model: {file: x}\n",

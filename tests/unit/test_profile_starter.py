@@ -17,13 +17,13 @@ from supervisor.profile.store import ProfileStore
 STORE = ProfileStore(Path("no folder of a user"))
 
 
-def ground(base, **more):
+def local(base, **more):
     return StarterBasis("Some OS, some CPU, 16.0 GiB RAM, no GPU", resolve(base, STORE), "it is so", **more)
 
 
 @pytest.mark.parametrize("base", STORE.names())
 def test_it_is_sound_whatever_it_extends_and_changes_no_option_of_it(base, tmp_path):
-    text = starter_text("mine", ground(base, flavour="cpu", flavour_reason="no GPU was found"))
+    text = starter_text("mine", local(base, flavour="cpu", flavour_reason="no GPU was found"))
     store = ProfileStore(tmp_path)
     store.create("mine", text)
     mine, extended = resolve("mine", store), resolve(base, store)
@@ -34,7 +34,7 @@ def test_it_is_sound_whatever_it_extends_and_changes_no_option_of_it(base, tmp_p
 
 
 def test_every_value_has_its_reason_above_it():
-    lines = starter_text("mine", ground("rtx4060ti-oculink")).splitlines()
+    lines = starter_text("mine", local("rtx4060ti-oculink")).splitlines()
     values = [n for n, line in enumerate(lines) if ": " in line and not line.lstrip().startswith("#")]
     bare = [lines[n] for n in values if not lines[n - 1].lstrip().startswith("#")]
     assert bare == []
@@ -57,13 +57,13 @@ def test_no_machine_breaks_it(machine, reason):
 
 
 def test_without_a_flavour_it_says_where_others_are_shown():
-    text = starter_text("mine", ground("gpt-oss-20b"))
+    text = starter_text("mine", local("gpt-oss-20b"))
     assert "engine:" not in text
     assert "goss-supervisor engine survey" in text
 
 
 def test_where_the_engine_is_for_the_cpu_no_gpu_is_talked_of():
-    text = starter_text("mine", ground("gpt-oss-20b", flavour="cpu", flavour_reason="it has no such card"))
+    text = starter_text("mine", local("gpt-oss-20b", flavour="cpu", flavour_reason="it has no such card"))
     assert "Everything lies in RAM" in text
     assert "on a GPU" not in text
     assert "more of the model goes to the RAM" not in text

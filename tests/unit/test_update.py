@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.cli.status import _news
+from supervisor.cli.status import _update
 from supervisor.engine.catalogue.releases import REPOSITORY, Release
 from supervisor.errors import ConfigError
 from supervisor.measure import speed
@@ -136,15 +136,15 @@ def status(**news):
 
 
 def test_status_tells_of_an_update_in_one_line():
-    assert list(_news(status(available="b11500"))) == [
+    assert list(_update(status(available="b11500"))) == [
         "update    b11500 is there: goss-supervisor engine update"
     ]
-    assert list(_news(status(note="b11500 was taken back: slow"))) == [
+    assert list(_update(status(note="b11500 was taken back: slow"))) == [
         "update    b11500 was taken back: slow"
     ]
 
 
 def test_status_is_silent_about_old_news_and_about_a_network_that_is_down():
-    assert not list(_news(status(available="b11500", current="b11000")))
-    assert not list(_news(status(problem="GitHub does not answer")))
-    assert not list(_news({"server": {"build": "b11429"}, "update": None}))
+    assert not list(_update(status(available="b11500", current="b11000")))
+    assert not list(_update(status(problem="GitHub does not answer")))
+    assert not list(_update({"server": {"build": "b11429"}, "update": None}))

@@ -95,7 +95,7 @@ def test_of_two_equal_keys_the_second_is_a_mistake_and_the_rest_is_read():
 @pytest.mark.parametrize(
     ("data", "mark", "message"),
     [
-        (b"a:\n\tb: 1", Mark(2, 1), "a tab stands in the indentation"),
+        (b"a:\n\tb: 1", Mark(2, 1), "a tab in the indentation"),
         (b"a: 1\nb: \xff\n", Mark(2, 4), "byte 0xff is not UTF-8"),
         ("a: é\nb: ".encode() + b"\xc3", Mark(2, 4), "byte 0xc3 is not UTF-8"),
         ("a: 1".encode("utf-16"), Mark(1, 1), "the file is UTF-16"),

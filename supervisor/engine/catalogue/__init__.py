@@ -1,1 +1,1 @@
-"""The releases of llama.cpp on GitHub: which there are, what each holds, and what was said of them before."""
+"""The releases of llama.cpp on GitHub: the list, the content of each, and a cache of both."""

@@ -1,4 +1,4 @@
-"""The releases of llama.cpp: which there are, and which is the newest that will do."""
+"""The releases of llama.cpp: the list, and the newest one that is usable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SETTLED = timedelta(days=1)  # uploads take minutes; what an outage left out wa
 
 @dataclass(frozen=True, slots=True)
 class FoundRelease:
-    """``passed`` are the newer ones that were passed over, with why; ``note`` says if the news are old."""
+    """``passed`` are the newer ones that were passed over, with why; ``note`` says if the list is old."""
 
     release: Release
     passed: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Catalogue:
 
     access: GitHubAccess
     cache: Path
-    patience: RetryPolicy | None = None
+    retry: RetryPolicy | None = None
 
     def known(self, tag: str) -> Release | None:
         """What the lock file or an earlier answer says, without asking anybody."""
@@ -135,10 +135,10 @@ class Catalogue:
 
     @property
     def _client(self) -> GitHubClient:
-        from ...download.network import PATIENT  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
+        from ...download.network import DEFAULT_RETRY  # noqa: PLC0415 - brings HTTP and TLS, and most starts ask nobody
         from .github_client import GitHubClient  # noqa: PLC0415 - the same
 
-        return GitHubClient(self.access, self._answers, self.patience or PATIENT)
+        return GitHubClient(self.access, self._answers, self.retry or DEFAULT_RETRY)
 
     def _tag_url(self, tag: str) -> str:
         return self.access.api_url(f"releases/tags/{tag}")
@@ -206,9 +206,9 @@ class _Search:
         lines = [*self.passed[:_TOLD], *self.notes]
         if (more := len(self.passed) - _TOLD) > 0:
             lines.append(f"and {more} more")
-        told = "".join(f"\n  {line}" for line in lines) or " GitHub lists none."
+        shown = "".join(f"\n  {line}" for line in lines) or " GitHub lists none."
         return NoSuitableEngine(
-            f"No release of {REPOSITORY} will do:{told}",
+            f"No release of {REPOSITORY} will do:{shown}",
             hint="Use the build that comes pinned (unset engine.channel), or engine.source: build.",
         )
 

@@ -1,4 +1,4 @@
-"""Where GitHub is for us, and who asks there."""
+"""How we reach GitHub: addresses, proxy and token, from settings and the environment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GitHubAccess:
         """
         As settings and environment say; where both do, as the environment does.
 
-        A mirror stands in place of https://github.com: it has the downloads, and knows nothing of the API.
+        A mirror replaces https://github.com: it has the downloads, and knows nothing of the API.
         Raises ConfigError for an address that is none, and for a token that cannot be one.
         """
         web = environ.get(WEB_VARIABLE, "")
@@ -59,7 +59,7 @@ class GitHubAccess:
 
 
 def _token(environ: Mapping[str, str]) -> str:
-    """The first that is set.  What is wrong with it is told without showing it."""
+    """The first that is set.  Errors do not show it."""
     for name in TOKEN_VARIABLES:
         if token := environ.get(name, "").strip():
             return demand_token(name, token, f"Set {name} anew, or unset it.")

@@ -1,7 +1,7 @@
 """
-A client that remembers what it was told, and says so where it has to.
+A client of GitHub's API that caches each answer with its ETag, one file per address.
 
-What GitHub answered before, with its ETags: one file for each address.
+When GitHub cannot be reached or limits us, the cached answer is used, with a note of its date.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ...download.network import PATIENT, Page, RetryPolicy, Unreachable, again_at, page
+from ...download.network import DEFAULT_RETRY, Page, RetryPolicy, Unreachable, again_at, page
 from ...errors import NetworkError, NotFound, SupervisorError
 from ...files import SHARED, read_json, write_json
 from .github import PORTAL, GitHubAccess
@@ -45,7 +45,7 @@ class GitHubAnswer:
 @dataclass(frozen=True, slots=True)
 class GitHubClient:
     """
-    Asks, tries once more where that may help, and keeps what it was told.
+    Asks, tries once more where that may help, and keeps the answers.
 
     What is kept is asked for again with its ETag; where the network fails or the limit is reached it is
     used as it is, with a note.  Raises NotFound and NetworkError.
@@ -53,7 +53,7 @@ class GitHubClient:
 
     access: GitHubAccess
     answers: Answers
-    patience: RetryPolicy = PATIENT
+    retry: RetryPolicy = DEFAULT_RETRY
 
     def api(self, path: str) -> tuple[Any, str]:
         """The JSON at a path below the repository, and the note."""
@@ -87,7 +87,7 @@ class GitHubClient:
     def _ask(self, url: str, headers: dict[str, str], token: str) -> Page:
         try:
             proxy = self.access.proxy
-            reply = page(url, headers, MOST_BYTES, proxy=proxy, patience=self.patience, token=token)
+            reply = page(url, headers, MOST_BYTES, proxy=proxy, retry=self.retry, token=token)
         except Unreachable as failure:
             text = f"GitHub cannot be asked: {str(failure).rstrip('.')}."
             raise NetworkError(text, hint=_OFFLINE) from failure
@@ -125,8 +125,8 @@ def check(reply: Page, *, has_token: bool) -> None:
 
 
 def broken(reply: Page) -> NetworkError:
-    told = f" ({message})" if (message := _message(reply.body)) else ""
-    return NetworkError(f"{shown(reply.url)} answered {reply.status}{told}.", hint=_OFFLINE)
+    because = f" ({message})" if (message := _message(reply.body)) else ""
+    return NetworkError(f"{shown(reply.url)} answered {reply.status}{because}.", hint=_OFFLINE)
 
 
 def _other(reply: Page, expected: str = "") -> NetworkError:

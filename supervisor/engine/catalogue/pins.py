@@ -1,7 +1,7 @@
 """
-The build that this version was tested with, pinned with the digests of its archives: no API is asked for it.
+The build that this version was tested with, pinned with the digests of its archives: needs no API request.
 
-``python tests/pin_release.py TAG`` prints the lock file of TAG, which belongs into ``data/``.
+``python tests/pin_release.py TAG`` prints the lock file of TAG, which belongs in ``data/``.
 """
 
 from __future__ import annotations

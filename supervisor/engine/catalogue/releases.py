@@ -1,10 +1,8 @@
 """
-A release of llama.cpp and its archives, as values.
+Releases of llama.cpp and their archives as values, and what an archive's name says about it.
 
-What the name of a release's archive tells, read by pattern: versions float, so none is written down here.
-
-The pattern holds for all names since b6096: zip and tar.gz, the tag in the name of a CUDA runtime for Linux
-and none for Windows.
+Names are parsed by a pattern because versions change with every release.  It matches all names since b6096:
+zip and tar.gz; the CUDA runtime's name has the release's tag on Linux and none on Windows.
 """
 
 from __future__ import annotations

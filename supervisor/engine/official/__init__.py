@@ -1,1 +1,1 @@
-"""An official release on its way to disk: verified, unpacked without trust, proved, recorded."""
+"""Installs an official release: verified, unpacked without trusting it, tested, recorded."""

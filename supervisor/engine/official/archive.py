@@ -1,11 +1,9 @@
 """
-Unpacks an archive of llama.cpp, and trusts nothing in it.
+Unpacks an archive of llama.cpp (.zip or .tar.gz) without trusting anything in it.
 
-What is written: folders, files with mode 0644 or 0755, hard links to files of the same archive, and symbolic
-links that stay inside.  All else is refused, and so is what would be one file on another system: ``A``
-and ``a``.
-
-What an archive says that it holds, .zip and .tar.gz alike: read in order, and nothing believed yet.
+Accepted are folders, files with mode 0644 or 0755, hard links to files of the same archive, and symbolic
+links that stay inside.  All else is refused, and so are names such as ``A`` and ``a`` that would be one file
+on another system.
 """
 
 from __future__ import annotations
@@ -81,7 +79,7 @@ class _Unpacking:
         default_factory=dict
     )  # by what another system calls the same
     count: int = 0
-    bytes_told: int = 0
+    declared_bytes: int = 0
 
     def add(self, member: Member) -> None:
         """Raises OSError of the disk, and VerificationFailed."""
@@ -104,12 +102,12 @@ class _Unpacking:
             path.hardlink_to(self._earlier_file(member))
 
     def _check_bounds(self, member: Member) -> None:
-        """Before it is written: what a member holds is never more than it told."""
+        """Before it is written: a member never holds more than it declares."""
         self.count += 1
-        self.bytes_told += member.size_bytes
+        self.declared_bytes += member.size_bytes
         if self.count > MOST_MEMBERS:
             self._refuse(member, f"one more than the {MOST_MEMBERS} members that an archive may have")
-        if self.bytes_told > self.most_bytes:
+        if self.declared_bytes > self.most_bytes:
             self._refuse(member, f"more than the {self.most_bytes >> 20} MiB that this archive may hold")
 
     def _steps(self, member: Member, name: str) -> tuple[str, ...]:
@@ -130,14 +128,14 @@ class _Unpacking:
             name = "/".join(parts[:depth])
             is_whole = depth == len(parts)
             kind: MemberKind = member.kind if is_whole else "folder"
-            before, was = self.known.get(_folded(name), (name, "folder"))
+            before, was = self.known.get(_casefolded(name), (name, "folder"))
             if before != name:
                 self._refuse(member, f"on other systems the same as {before!r}")
             if not is_whole and was != "folder":
                 self._refuse(member, f"in {name!r}, which is no folder")
-            if is_whole and _folded(name) in self.known and (was, kind) != ("folder", "folder"):
+            if is_whole and _casefolded(name) in self.known and (was, kind) != ("folder", "folder"):
                 self._refuse(member, "there twice")
-            self.known[_folded(name)] = name, kind
+            self.known[_casefolded(name)] = name, kind
 
     def _way(self, member: Member, parts: tuple[str, ...]) -> str:
         """
@@ -157,7 +155,10 @@ class _Unpacking:
     def _earlier_file(self, member: Member) -> Path:
         parts = self._steps(member, member.target)
         name = "/".join(parts)
-        if self.known.get(_folded(name)) not in {(name, "file"), (name, "hardlink")} or name == member.name:
+        if (
+            self.known.get(_casefolded(name)) not in {(name, "file"), (name, "hardlink")}
+            or name == member.name
+        ):
             self._refuse(member, f"a hard link to {member.target!r}, which is no file before it")
         return self.folder.joinpath(*parts)
 
@@ -175,7 +176,7 @@ def _write(member: Member, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _folded(name: str) -> str:
+def _casefolded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -213,7 +214,7 @@ class Member:
 
 
 def members(file: IO[bytes], archive: str) -> Iterator[Member]:
-    """The kind of archive is told by its first bytes.  Raises VerificationFailed; ``archive`` is its name."""
+    """The first bytes tell the kind of archive.  Raises VerificationFailed; ``archive`` is its name."""
     start = file.read(4)
     file.seek(0)
     if start in {b"PK\x03\x04", b"PK\x05\x06"}:

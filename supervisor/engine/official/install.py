@@ -1,14 +1,11 @@
 """
-Official releases of llama.cpp: downloaded, verified, unpacked, proved, and only then recorded.
+Installs official releases of llama.cpp: downloaded, verified, unpacked, tested, and only then recorded.
 
 ``engines/<repository>/<tag>/<flavour>/`` holds ``install.json`` and one folder, named by the digest of its
 archive.  The record is written last, by one atomic rename: a crash at any moment leaves the old engine or the
-new one.  What the record does not name is left of an attempt, and goes with the next.
-
-The CUDA runtime libraries, which lie in an archive of their own and belong beside the binaries.
-
-They are the same for many releases and larger than all the rest.  So each is kept unpacked once, as
-``cudart-<digest>/`` in the folder of downloads, and the engines hold hard links to its files.
+new one, and the next installation removes what no record names.  The CUDA runtime libraries have an archive
+of their own that many releases share, so they are unpacked once, to ``cudart-<digest>/`` in the folder of
+downloads, and engines hold hard links to them.
 """
 
 from __future__ import annotations
@@ -172,10 +169,10 @@ def at_hand(companion: Asset, downloads: Path) -> bool:
 
 
 def place(
-    companion: Asset, beside: Path, downloads: Path, progress: Progress, *, proxy: str | None = None
+    companion: Asset, target: Path, downloads: Path, progress: Progress, *, proxy: str | None = None
 ) -> None:
     """
-    Put the libraries of ``companion`` into the folder ``beside``, downloaded first if they never were.
+    Put the libraries of ``companion`` into the folder ``target``, downloaded first if they never were.
 
     Raises what ``fetch`` and ``unpack`` raise, and SupervisorError where nothing can be written.
     """
@@ -185,9 +182,9 @@ def place(
             _get(companion, kept, progress, proxy)
         try:
             for library in _libraries(kept):
-                _link(library, beside / library.name)
+                _link(library, target / library.name)
         except OSError as error:
-            raise cannot_write(beside, error) from error
+            raise cannot_write(target, error) from error
 
 
 def prune(downloads: Path) -> None:

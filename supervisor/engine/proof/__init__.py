@@ -1,1 +1,1 @@
-"""The proof that an engine runs and computes rightly on the device that it is for."""
+"""Tests that an engine runs and computes correctly on the device that it is for."""

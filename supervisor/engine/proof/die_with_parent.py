@@ -1,8 +1,8 @@
 """
-Run as a program: ``python leash.py COMMAND ...`` runs COMMAND, and ends it when our own stdin ends.
+A program that runs ``COMMAND ...`` and ends it when its own stdin closes.
 
-The other end of that pipe is held by whoever started us.  So the command never outlives them, however they
-end, kill -9 included, and it is the same on every system.  Exits as the command did; 128 + N is signal N.
+The parent holds the other end of that pipe.  So on every system the command never outlives the parent, even
+after kill -9.  Exits as the command did; 128 + N is signal N.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A llama-server that runs for a moment, to be asked one question, and never outlives us."""
+"""Runs a llama-server for one question; it never outlives us."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ class SmokeTest:
     key: str
     output: Path
 
-    def answer(self, patience_seconds: float) -> str:
-        """What it says to one question; it has ``patience_seconds`` to load, and as many to answer."""
-        self._wait_until_ready(patience_seconds)
+    def answer(self, timeout_seconds: float) -> str:
+        """What it says to one question; it has ``timeout_seconds`` to load, and as many to answer."""
+        self._wait_until_ready(timeout_seconds)
         try:
-            status, body = self._request("POST", "/v1/chat/completions", patience_seconds)
+            status, body = self._request("POST", "/v1/chat/completions", timeout_seconds)
         except TimeoutError:
-            raise Failed(f"did not answer within {patience_seconds:g} s{self._said()}") from None
+            raise Failed(f"did not answer within {timeout_seconds:g} s{self._said()}") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._ended("answered") or Failed(f"broke off its answer: {error}") from None
         if status == 401 or self.child.poll() is not None:
@@ -94,13 +94,13 @@ class SmokeTest:
             raise Failed(f"answered {status}: {body[:_LINE_LENGTH].decode('utf-8', 'replace')}")
         return _content(body)
 
-    def _wait_until_ready(self, patience_seconds: float) -> None:
-        deadline = time.monotonic() + patience_seconds
+    def _wait_until_ready(self, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
         while not self._is_ready():
             if self.child.poll() is not None and (ended := self._ended("loaded the demo model")):
                 raise ended
             if time.monotonic() > deadline:
-                raise Failed(f"was not ready with the demo model within {patience_seconds:g} s{self._said()}")
+                raise Failed(f"was not ready with the demo model within {timeout_seconds:g} s{self._said()}")
             time.sleep(PAUSE_SECONDS)
 
     def _is_ready(self) -> bool:
@@ -155,7 +155,7 @@ def _content(body: bytes) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """The leash ends it when its own stdin does; whatever is left then is killed."""
+    """`die_with_parent` ends it when stdin closes; what is left then is killed."""
     assert child.stdin is not None
     child.stdin.close()
     try:

@@ -1,8 +1,7 @@
 """
-The proof that an engine runs, sees the device that it is for, and computes rightly on it.
+Tests that an engine runs, sees the device that it is for, and computes correctly on it.
 
-llama.cpp leaves a backend whose library does not load out without a word, and goes on with the CPU: then it
-is told here why.
+llama.cpp silently skips a backend whose library does not load, and uses the CPU: this finds out why.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from ..inspection import BUILD_HINT, inspect, remedy
 from ..suitability import DEVICES, flavour_of
 from .smoke_test import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 
-PATIENCE_SECONDS = 60.0
-LONG_PATIENCE_SECONDS = 120.0  # a driver compiles its kernels the first time; Windows scans each new file
+ANSWER_SECONDS = 60.0
+LONG_ANSWER_SECONDS = 120.0  # a driver compiles its kernels the first time; Windows scans each new file
 PORTS_TRIED = 3
 _SHOWN = 60  # characters of a wrong answer
 TIMEOUT_SECONDS = 30.0
@@ -53,13 +52,13 @@ class Proof:
 
 
 def prove(
-    command: Sequence[str], flavour: str, demo: Path, cache: Path, *, patience_seconds: float | None = None
+    command: Sequence[str], flavour: str, demo: Path, cache: Path, *, timeout_seconds: float | None = None
 ) -> Proof:
     """
     Ask an engine what it is, then the demo model a question on the device that ``flavour`` is for.
 
     ``demo`` is the file of the demo model, ``cache`` where ``inspect`` keeps what engines said.  It takes a
-    second, or as long as ``patience_seconds`` for the start and again for the answer.
+    second, or as long as ``timeout_seconds`` for the start and again for the answer.
     """
     try:
         seen = inspect(command, cache, fresh_devices=True)
@@ -68,12 +67,12 @@ def prove(
     of = family(flavour)
     mine = [device for device in seen.devices if flavour_of((device,)) == of]
     if not mine and of in DEVICES.values():
-        return Proof(seen.devices, f"it sees no {FAMILIES[of]} device: {why_unseen(command, of)}")
+        return Proof(seen.devices, f"it sees no {FAMILIES[of]} device: {why_missing(command, of)}")
     name = mine[0].partition(":")[0] if mine else ""
     slow = sys.platform == "win32" or of in DEVICES.values()
-    patience = patience_seconds or (LONG_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
+    seconds = timeout_seconds or (LONG_ANSWER_SECONDS if slow else ANSWER_SECONDS)
     try:
-        said = _answer(command, seen.capabilities, demo, name, patience)
+        said = _answer(command, seen.capabilities, demo, name, seconds)
     except Failed as failure:
         return Proof(seen.devices, f"it {failure}", lasting=not isinstance(failure, ShortOfMemory))
     except OSError as error:
@@ -90,15 +89,15 @@ def _wrong_with(said: str, device: str) -> str:
 
 
 def _answer(
-    command: Sequence[str], capabilities: Capabilities, demo: Path, device: str, patience_seconds: float
+    command: Sequence[str], capabilities: Capabilities, demo: Path, device: str, timeout_seconds: float
 ) -> str:
     """Raises Failed; PortTaken only where several ports in a row were taken by others."""
     for attempt in range(PORTS_TRIED):
         port = free_port()
         argv = _argv(_meant(demo, port, device), capabilities)
         try:
-            with running([*command, *argv], port) as rehearsal:
-                return rehearsal.answer(patience_seconds)
+            with running([*command, *argv], port) as server:
+                return server.answer(timeout_seconds)
         except PortTaken:
             if attempt == PORTS_TRIED - 1:
                 raise
@@ -120,7 +119,7 @@ def _argv(meant: Mapping[str, OptionValue], capabilities: Capabilities) -> tuple
     return tuple(word for each in rendered if not each.problems for word in each.argv)
 
 
-def why_unseen(command: Sequence[str], of: str) -> str:
+def why_missing(command: Sequence[str], of: str) -> str:
     """
     The words of the engine, of the linker, or of nobody; ``of`` is a family, as ``cuda``.
 
@@ -133,7 +132,7 @@ def _of_library(binary: Path, of: str) -> str:
     name = f"ggml-{'hip' if of == 'rocm' else of}"  # as ggml/src names it
     library = _beside(binary, name)
     if library is None:
-        return f"there is no library {name} beside it, and it says nothing"
+        return f"there is no library {name} next to it, and it printed nothing"
     outcome = _ask([sys.executable, "-I", "-c", _LOAD, str(library)])
     if outcome.returncode == 0:
         return f"{library.name} loads, but its driver shows it none, or this user may not open it"

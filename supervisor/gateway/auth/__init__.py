@@ -1,1 +1,1 @@
-"""Who may come in: keys, hosts, origins."""
+"""Access control: keys, hosts, origins."""

@@ -1,9 +1,9 @@
 """
-Who may come in: by which host, from which page (CORS), with which key.  Pure.
+Who may use the gateway: by Host header, by the web page that asks (CORS), and by key.  Pure.
 
-A web page can make its visitor's browser ask any address, that of this machine too.  The Host header is the
-name by which the browser found us: one that is not ours was pointed here (DNS rebinding).  Origin and
-Sec-Fetch-Site, which no page can forge, say which page asks.
+A web page can make a browser send requests to any address, also on this machine.  Host is the name by which
+the browser found us: a name that is not ours was pointed here (DNS rebinding).  Origin and Sec-Fetch-Site,
+which no page can forge, say which page asks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..http_heads import Head, HeaderLine
 from .keys import Caller, Keyring
 
 NOBODY = Caller("", "admin")
-"""Without a key where none is needed: the user of this machine, or whoever they let in."""
+"""Without a key where none is needed: the user of this machine, or anyone they let in."""
 STRANGER = Caller("", "inference")
 """Without a key where one is needed: sees what is public."""
 
@@ -72,7 +72,7 @@ def _refused_origin(head: Head, rules: Rules) -> Refusal | None:
         403,
         "origin_not_allowed",
         f"Pages of {_shown(origin)} may not use this address. "
-        "If that one shall, add it to gateway.allow-origins in the profile.",
+        "To allow it, add it to gateway.allow-origins in the profile.",
     )
 
 
@@ -80,7 +80,7 @@ _CROSS_SITE = Refusal(
     403,
     "origin_not_allowed",
     "Pages of another site may not use this address. "
-    "If that one shall, add its origin to gateway.allow-origins in the profile, and let it ask by CORS.",
+    "To allow it, add its origin to gateway.allow-origins in the profile, and use CORS in the page.",
 )
 
 
@@ -240,7 +240,7 @@ def cors_headers(head: Head, rules: Rules) -> tuple[HeaderLine, ...]:
 
 
 def preflight(head: Head, rules: Rules) -> bool:
-    """Whether this is a browser that asks beforehand, for an allowed page.  It cannot send a key yet."""
+    """Whether this is a preflight request for an allowed page.  It cannot have a key yet."""
     asks = head.method == "OPTIONS" and head.get(b"access-control-request-method") is not None
     return asks and _allowed_origin(head, rules) is not None
 

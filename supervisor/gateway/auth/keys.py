@@ -1,4 +1,4 @@
-"""The keys that clients come in with: the file that knows their hashes, and what the daemon knows of them."""
+"""The keys of the gateway's clients: the file with their hashes, and the daemon's view of it."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Keyring:
         self._looked = now
         stamp = self._stamp_of_file()
         if stamp != self._stamp:
-            self._stamp = stamp  # also of a broken file: it is told once
+            self._stamp = stamp  # also of a broken file, so it is reported once
             self._read()
 
     def _stamp_of_file(self) -> tuple[int, ...]:

@@ -1,1 +1,1 @@
-"""HTTP between clients and llama-server: parsed strictly, relayed as bytes, never half and whole at once."""
+"""HTTP between clients and llama-server: parsed strictly, relayed as bytes; a broken answer is visible."""

@@ -1,4 +1,4 @@
-"""A request's body that comes in chunks (RFC 9112, 7.1): taken apart strictly, not passed on as it came."""
+"""A request's chunked body (RFC 9112, 7.1): decoded strictly, not passed on as it came."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
-Connections of clients: each reads requests, one after the other, and writes what it is told.
+Connections of clients: each reads requests, one after the other, and writes the answers.
 
-A head is judged before its body is read.  A body is kept whole: it can be looked into, held while a model
-loads, and sent once more when a server dies.  What a connection may cost is bounded: head and body by size
-and time, a request that follows too early by not being read, a client that takes nothing by its deadline.
+A head is judged before its body is read.  A body is kept whole, so it can be inspected, held while a model
+loads, and sent once more when a server dies.  A connection's cost is bounded: head and body by size and time,
+a request that comes too early by not reading it, a client that does not read by a deadline.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RETRY_SECONDS = 5
 _READ_AHEAD = 64 * 1024
 
 ConnectionPhase = Literal["head", "body", "answer", "linger", "gone"]
-OwnPage = tuple[int, bytes, bytes]
+PlainAnswer = tuple[int, bytes, bytes]
 """Status, content type, body; without a type there is no body."""
 
 
@@ -57,22 +57,22 @@ class Host(Protocol):
         """Who comes, and what for: judged by the head alone."""
 
     def receive(
-        self, client: ClientConnection, head: Head, body: bytes, visit: RequestContext
+        self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
     ) -> AskedOf | None:
         """The request is whole.  None: it has its answer already."""
 
 
 class ClientConnection(asyncio.Protocol):
-    """When ``deadline``, in the loop's seconds, has passed, the lobby calls `expire`."""
+    """When ``deadline``, in the loop's seconds, has passed, `Connections` calls `expire`."""
 
-    def __init__(self, host: Host, lobby: Lobby, loop: asyncio.AbstractEventLoop) -> None:
-        self._host, self._lobby = host, lobby
+    def __init__(self, host: Host, connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
+        self._host, self._connections = host, connections
         self._loop = loop
         self._transport: asyncio.Transport
         self._phase: ConnectionPhase = "head"
         self._pending = b""
         self._head: Head | None = None
-        self._visit: RequestContext | None = None
+        self._context: RequestContext | None = None
         self._body: bytearray | ChunkedBody = bytearray()
         self._exchange: AskedOf | None = None
         self._began = 0.0
@@ -85,8 +85,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.deadline = self._loop.time() + self._lobby.settings.client_timeout_seconds
-        if not self._lobby.welcome(self):
+        self.deadline = self._loop.time() + self._connections.settings.client_timeout_seconds
+        if not self._connections.welcome(self):
             self.refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
 
     def data_received(self, data: bytes) -> None:
@@ -107,7 +107,7 @@ class ClientConnection(asyncio.Protocol):
         self._phase = "gone"
         self.deadline = inf
         self._let_go_of_body()
-        self._lobby.part(self)
+        self._connections.part(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_left()
@@ -115,7 +115,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.is_paused = True
         self._unwritten = self._transport.get_write_buffer_size()
-        self.deadline = self._loop.time() + self._lobby.settings.client_timeout_seconds
+        self.deadline = self._loop.time() + self._connections.settings.client_timeout_seconds
         if self._exchange is not None:
             self._exchange.pause()
 
@@ -129,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
     # --- a request
 
     def _read_head(self) -> None:
-        limit = self._lobby.settings.max_head_bytes
+        limit = self._connections.settings.max_head_bytes
         data = self._pending.lstrip(b"\r\n")  # an empty line before a request is passed over (RFC 9112, 2.2)
         end = data.find(HEAD_END)
         if end < 0 and len(data) <= limit:
@@ -150,16 +150,16 @@ class ClientConnection(asyncio.Protocol):
         """The time for it runs from its first byte, so that it cannot be stretched byte by byte."""
         if data and not self._began:
             self._began = self._loop.time()
-            self.deadline = self._began + self._lobby.settings.client_timeout_seconds
+            self.deadline = self._began + self._connections.settings.client_timeout_seconds
         self._pending = data
 
     def _meet(self, head: Head) -> None:
         self._head = head
-        visit = self._visit = self._host.greet(head)
-        if visit.trouble is not None:
-            self.refuse(visit.trouble)
+        context = self._context = self._host.greet(head)
+        if context.trouble is not None:
+            self.refuse(context.trouble)
             return
-        limit = self._lobby.settings.max_body_bytes
+        limit = self._connections.settings.max_body_bytes
         if head.length is not None and head.length > limit:
             self.refuse(Trouble(413, "body_too_large", f"The body is longer than {limit} bytes."))
             return
@@ -175,7 +175,7 @@ class ClientConnection(asyncio.Protocol):
         head, body = self._head, self._body
         assert head is not None
         self._held_bytes += len(data)
-        if not self._lobby.hold(len(data)):
+        if not self._connections.hold(len(data)):
             self.refuse(_NO_ROOM)
             return
         if isinstance(body, ChunkedBody):
@@ -199,16 +199,18 @@ class ClientConnection(asyncio.Protocol):
                 return
             body += data
             received = len(body)
-        self.deadline = self._began + self._lobby.settings.client_timeout_seconds + received / SLOWEST_BODY
+        self.deadline = (
+            self._began + self._connections.settings.client_timeout_seconds + received / SLOWEST_BODY
+        )
 
     def _let_go_of_body(self) -> None:
-        self._lobby.release(self._held_bytes)
+        self._connections.release(self._held_bytes)
         self._held_bytes = 0
 
     def _receive(self, head: Head, body: bytes) -> None:
         self._phase, self._body, self._began, self.deadline = "answer", bytearray(), 0.0, inf
-        assert self._visit is not None
-        exchange = self._host.receive(self, head, body, self._visit)
+        assert self._context is not None
+        exchange = self._host.receive(self, head, body, self._context)
         if exchange is not None and self._phase == "answer":
             self._exchange = exchange
             exchange.begin_waiting()
@@ -229,8 +231,8 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive:
             self._close()
             return
-        self._phase, self._head, self._visit = "head", None, None
-        self.deadline = self._loop.time() + self._lobby.settings.idle_timeout_seconds
+        self._phase, self._head, self._context = "head", None, None
+        self.deadline = self._loop.time() + self._connections.settings.idle_timeout_seconds
         if self._pending:
             self._transport.resume_reading()
             self._loop.call_soon(self._read_on)
@@ -239,29 +241,29 @@ class ClientConnection(asyncio.Protocol):
         if self._phase == "head":
             self._read_head()
 
-    def reply(self, page: OwnPage) -> None:
+    def reply(self, page: PlainAnswer) -> None:
         """With a page of our own; the request is whole."""
-        head, visit, (status, kind, body) = self._head, self._visit, page
+        head, context, (status, kind, body) = self._head, self._context, page
         assert head is not None
-        assert visit is not None
+        assert context is not None
         lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode("ascii"))]
         if kind:
             lines += [b"content-type: " + kind, b"content-length: %d" % len(body)]
-        lines += [b"%s: %s" % header for header in visit.headers]
+        lines += [b"%s: %s" % header for header in context.headers]
         lines.append(b"connection: keep-alive" if head.persists else b"connection: close")
         self.write(b"\r\n".join(lines) + HEAD_END + (b"" if head.method == "HEAD" else body))
         self.next_request(keep_alive=head.persists)
 
     def refuse(self, trouble: Trouble, *, keep_alive: bool = False) -> None:
         """In the API's own shape.  Where the body was not read the connection ends too."""
-        head, visit = self._head, self._visit
+        head, context = self._head, self._context
         self.write(
             answer(
                 trouble,
-                visit.dialect if visit else "openai",
+                context.dialect if context else "openai",
                 version=head.version if head else "1.1",
                 keep_alive=keep_alive,
-                extra_headers=visit.headers if visit else (),
+                extra_headers=context.headers if context else (),
                 without_body=head is not None and head.method == "HEAD",
             )
         )
@@ -308,7 +310,7 @@ class ClientConnection(asyncio.Protocol):
         now = self._loop.time()
         if self.is_paused and (left := self._transport.get_write_buffer_size()) < self._unwritten:
             self._unwritten = left  # slow, but it takes something
-            self.deadline = now + self._lobby.settings.client_timeout_seconds
+            self.deadline = now + self._connections.settings.client_timeout_seconds
         elif self._phase == "body" or (self._phase == "head" and self._pending):
             self.refuse(Trouble(408, "timeout", "The request did not arrive in time."))
         elif self._phase == "head":
@@ -317,12 +319,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """The door closes: who is being answered has an exchange, which ends it."""
+        """The gateway closes.  A request under way has an exchange, which ends it."""
         if self._exchange is None and self._phase != "gone":
             self._transport.close()
 
 
-class Lobby:
+class Connections:
     """All connections of one gateway, and what they hold; ``on_arrival`` is called for every new one."""
 
     def __init__(self, on_arrival: Callable[[], None]) -> None:

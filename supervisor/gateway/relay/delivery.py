@@ -1,9 +1,8 @@
 """
-An answer on its way to the client: whole, or visibly broken.
+Sends an answer to the client: complete, or visibly broken.
 
-A small answer is written when all of it is there, so it can still be asked for again, or be an honest error.
-A stream is written as it comes.  One that cannot be finished ends with an error event, and without the end
-that a whole one has.
+A small answer is sent when all of it has arrived, so until then it can be requested again or become an honest
+error.  A stream is sent as it comes; one that breaks off ends with an error event and no regular end.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 Connections to llama-server, and the few that are kept for the next request.
 
 llama-server closes a connection after 5 s without a request, or after 100 of them (cpp-httplib's keep-alive);
-we let go of it earlier.  ``was_used`` tells one that is closed just as it is used from a server that died.
+we close ours earlier.  ``was_used`` tells a kept connection that closes just then from a server that died.
 
-What comes faster than some seventy pieces a second is read in gulps of 10 ms, and of 20 ms while many such
-streams run at once: two system calls cost the same for one token as for four.
+Above some seventy pieces a second, data is read every 10 ms, and every 20 ms while many such streams run:
+two system calls cost the same for one token as for four.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class ConnectionPool:
         return None
 
     def connect(self, taker: Taker) -> Upstream:
-        """A new connection, which is not there yet: its taker is told."""
+        """Open a new connection; its taker is called when it is there."""
         return Upstream(self, self._target, taker)
 
     def keep(self, upstream: Upstream) -> bool:

@@ -1,1 +1,1 @@
-"""What is kept and counted of requests, never their content."""
+"""Records and counters of requests, never their content."""

@@ -1,4 +1,4 @@
-"""The last requests, without their content: who asked what for which model, and what came of it."""
+"""The last requests without their content: caller, model, endpoint and result."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-What is counted of all requests, and ``GET /metrics`` in Prometheus' text format.
+Counters over all requests, and ``GET /metrics`` in Prometheus' text format.
 
-prometheus_client is imported with the first scrape, and by nothing else: it takes 4.6 MB and 50 ms.  `render`
-may be called in a thread: each table is copied in one step before it is looked at.
+prometheus_client takes 4.6 MB and 50 ms, so only the first scrape imports it.  `render` may run in a thread:
+it copies each table in one step before reading it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def render(figures: RequestFigures, server: ServerFigures, upstream: bytes | Non
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
 
     theirs = _upstream(upstream, server.profile)
-    told = _gauge("upstream_metrics_up", "Whether llama-server's own metrics stand below.", bool(theirs))
-    families: list[Metric] = [*_of_requests(figures), *_of_profiles(figures), *_of_server(server), told]
+    is_up = _gauge("upstream_metrics_up", "Whether llama-server's own metrics stand below.", bool(theirs))
+    families: list[Metric] = [*_of_requests(figures), *_of_profiles(figures), *_of_server(server), is_up]
     registry: Any = SimpleNamespace(collect=lambda: [*families, *theirs])  # as much as there has to be
     return generate_latest(registry)
 

@@ -1,9 +1,9 @@
-r"""
-What an answer says of itself at its end: tokens, and how fast they came.  Pure, and no parse of the whole.
+"""
+The token counts and speeds at the end of an answer, found without parsing the whole.  Pure.
 
 llama-server (b11434) writes ``timings`` last, after ``usage``; its Anthropic answers and whole Responses have
-only ``usage``.  So the last block of either name is the server's own word.  What a model *says* cannot look
-like one: quotes in a JSON string are escaped.
+only ``usage``.  So the last block of either name is the server's.  Text of the model cannot look like one,
+because quotes in a JSON string are escaped.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     From the last `TAIL_BYTES` of a body as it was sent, chunk framing within.  ``head`` is its first
     `HEAD_BYTES`: there Anthropic's streams tell the prompt, and embeddings all.  What is not said is None.
     """
-    found = _told_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
+    found = _usage_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
     if found.prompt_tokens is not None:
         return found
     start = head or tail
-    first = _told_at(start, start.find(_USAGE))
+    first = _usage_at(start, start.find(_USAGE))
     return replace(found, prompt_tokens=first.prompt_tokens, cached_tokens=first.cached_tokens)
 
 
-def _told_at(data: bytes, place: int) -> Usage:
+def _usage_at(data: bytes, place: int) -> Usage:
     block = _BLOCK.match(data, place) if place >= 0 else None
     if block is None:
         return Usage()

@@ -1,1 +1,1 @@
-"""Who is asked what this computer is: one small file for each tool, library or part of a kernel."""
+"""The sources of hardware detection: one small file per tool, library or part of a kernel."""

@@ -37,8 +37,8 @@ _X86_FEATURES = {
 def hardware(machine: Machine) -> Hardware:
     """All but the disk.  The tools are asked side by side: one that hangs costs 5 s and no more."""
     with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(lambda command: ask(machine, *command), (PROFILER, SYSCTL, VERSION, MEMORY)))
-    profiler, sysctl, version, memory = told
+        outputs = list(pool.map(lambda command: ask(machine, *command), (PROFILER, SYSCTL, VERSION, MEMORY)))
+    profiler, sysctl, version, memory = outputs
     record, note = document(profiler, PROFILER[0])
     keys = _pairs(sysctl)
     system = _pairs(version)

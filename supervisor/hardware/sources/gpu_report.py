@@ -1,4 +1,4 @@
-"""What one source tells of the GPUs, and asking several of them side by side."""
+"""One source's report on the GPUs, and a way to ask several sources in parallel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..hardware import Gpu
 from ..machine import TIMEOUT_SECONDS, Machine
 
-PATIENCE_SECONDS = TIMEOUT_SECONDS + 1.0  # a program ends within 5 s; reading the rest takes no time
+LONGEST_SECONDS = TIMEOUT_SECONDS + 1.0  # a program ends within 5 s; reading the rest takes no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ GpuSource = Callable[[Machine], GpuReport]
 
 
 def ask_all(
-    sources: Mapping[str, GpuSource], machine: Machine, patience_seconds: float = PATIENCE_SECONDS
+    sources: Mapping[str, GpuSource], machine: Machine, timeout_seconds: float = LONGEST_SECONDS
 ) -> tuple[GpuReport, ...]:
     """
     The answers in the order of ``sources``.  One that raises or does not come back becomes a note.
@@ -44,13 +44,13 @@ def ask_all(
 
     for name, source in sources.items():
         threading.Thread(target=work, args=(name, source), daemon=True).start()
-    late = f"did not answer within {patience_seconds:g} s."
-    told = {name: GpuReport(notes=(f"{name} {late}",)) for name in sources}
-    deadline = time.monotonic() + patience_seconds
+    late = f"did not answer within {timeout_seconds:g} s."
+    reports = {name: GpuReport(notes=(f"{name} {late}",)) for name in sources}
+    deadline = time.monotonic() + timeout_seconds
     for _ in sources:
         try:
             name, answer = answers.get(timeout=max(deadline - time.monotonic(), 0))
         except queue.Empty:
             break
-        told[name] = answer
-    return tuple(told.values())
+        reports[name] = answer
+    return tuple(reports.values())

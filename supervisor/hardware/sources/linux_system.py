@@ -1,4 +1,4 @@
-"""Linux: what the kernel and the distribution say, and all sources for GPUs side by side."""
+"""Linux: facts from the kernel and the distribution, and all GPU sources in parallel."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _KERNEL = "/proc/sys/kernel/osrelease"
 
 def hardware(machine: Machine) -> Hardware:
     """All but the disk."""
-    told = ask_all(SOURCES, machine)
+    reports = ask_all(SOURCES, machine)
     memory = _meminfo(machine)
     ram, available, limit_note = _limited(machine, memory.get("MemTotal"), memory.get("MemAvailable"))
     name, version = _distribution(machine)
     libc, libc_version = _libc(machine)
-    gpus, gpu_notes = shared(merge(gpu for each in told for gpu in each.gpus), ram, available)
+    gpus, gpu_notes = shared(merge(gpu for each in reports for gpu in each.gpus), ram, available)
     return Hardware(
         os="linux",
         arch=_arch(machine),
@@ -48,7 +48,7 @@ def hardware(machine: Machine) -> Hardware:
         ram_bytes=ram,
         available_bytes=available,
         gpus=tuple(replace(gpu, nodes=nodes_of(machine, gpu)) for gpu in gpus),
-        notes=(*(note for each in told for note in each.notes), *gpu_notes, *limit_note),
+        notes=(*(note for each in reports for note in each.notes), *gpu_notes, *limit_note),
     )
 
 

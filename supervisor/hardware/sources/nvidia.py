@@ -1,7 +1,7 @@
 """
-NVIDIA's own tool, on Linux, WSL2 and Windows; where it tells nothing, its library.
+NVIDIA GPUs by nvidia-smi on Linux, WSL2 and Windows, or else by its library.
 
-What its kernel module says of itself in /proc is still there when its tools and it do not agree.
+What its kernel module has in /proc is available even when its tools and its driver do not match.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _UNIFIED = re.compile(r"\b(GB10|Orin|Thor|Xavier|Tegra)\b")  # no memory of thei
 def smi_gpus(machine: Machine) -> GpuReport:
     """All NVIDIA GPUs, with the newest CUDA that the driver knows."""
     for program in PLACES:
-        told = _smi(machine, program)
-        if told is not None:
-            return told  # also where it failed: it asks the same library, which will say the same
+        report = _smi(machine, program)
+        if report is not None:
+            return report  # also where it failed: it asks the same library, which will say the same
     return _nvml(machine)
 
 

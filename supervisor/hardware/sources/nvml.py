@@ -1,8 +1,8 @@
 """
-A small nvidia-smi, for where there is none: run as a program, prints what the real one would as CSV.
+A small nvidia-smi for machines without one: a program that prints the same CSV.
 
-It runs by its path in a bare interpreter, so it imports nothing of ours.  Names and values of the calls
-are NVIDIA's: https://docs.nvidia.com/deploy/nvml-api/
+A bare interpreter runs it by its path, so it imports nothing of ours.  Names and values of the calls are
+NVIDIA's: https://docs.nvidia.com/deploy/nvml-api/
 """
 
 from __future__ import annotations

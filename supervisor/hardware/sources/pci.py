@@ -1,5 +1,5 @@
 """
-What sysfs tells of any display device on the PCI bus, whoever made it and whatever drives it.
+Display devices on the PCI bus by sysfs, for any vendor and driver.
 
 Names for PCI ids are those that this project has profiles for, then the lists that a system brings.
 """

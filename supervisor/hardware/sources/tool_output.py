@@ -1,4 +1,4 @@
-"""Asks one program of the system, and reads numbers and records in what it and the kernel print."""
+"""Runs one system program, and parses numbers and records that it and the kernel print."""
 
 from __future__ import annotations
 

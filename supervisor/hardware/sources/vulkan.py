@@ -1,4 +1,4 @@
-"""What the Vulkan drivers see, by ``vulkaninfo``: memory and names that the kernel does not tell."""
+"""GPUs as Vulkan drivers see them, by ``vulkaninfo``: memory and names that the kernel does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows: one PowerShell call that prints what CIM and the registry know; NVIDIA's own tool beside it."""
+"""Windows: one PowerShell call for CIM and the registry, and NVIDIA's own tool."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _gpu(
     own = _size(entry.get("qwMemorySize"))
     memory, shared = own, 0
     if integrated:
-        # Windows lets it have half of the RAM, beside what the firmware set aside (Microsoft, "Calculating
+        # Windows lets it have half of the RAM, besides what the firmware set aside (Microsoft, "Calculating
         # Graphics Memory": TotalSystemMemory / 2).
         carved = _carved(own, kept_back_bytes) if vendor == "amd" else 0
         shared = (ram_bytes or 0) // 2

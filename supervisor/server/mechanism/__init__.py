@@ -1,1 +1,1 @@
-"""How a child is started, signalled and found again: one module for each system."""
+"""How a child process is started, signalled and watched: one module for each system."""

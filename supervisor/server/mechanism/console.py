@@ -1,12 +1,12 @@
 """
-Ctrl+C for a program on Windows that has a console of its own.
+Presses Ctrl+C for a program on Windows that has its own console.
 
-llama-server leaves in good order on Ctrl+C only, not on Ctrl+Break or a closed window, and a process can
-press it in its own console only.  A process has one console at most, and the daemon may need the one it has.
-So a short-lived helper, this file run as a program, leaves its console for llama-server's, and presses there.
+llama-server exits cleanly on Ctrl+C only, not on Ctrl+Break or a closed window, and a process can send it in
+its own console only.  A process has at most one console, and the daemon may need its own.  So a short-lived
+helper, this file run as a program, attaches to llama-server's console and sends it there.  It starts quickly
+because it imports nothing of the package.
 
-The calls and their order are those of Microsoft's "Console Functions".  Not yet run on Windows.  Nothing of
-the package is imported here: the helper starts without it, and so at once.
+The calls and their order are those of Microsoft's "Console Functions".  Not yet run on Windows.
 """
 
 import sys

@@ -43,7 +43,7 @@ def open_pidfd(pid: int, on_exit: Callable[[], None]) -> Pidfd | None:
 
 def bind_to_parent(parent: int) -> Callable[[], None]:
     """
-    A function for the time between fork and exec: the kernel shall kill the child when `parent` dies.
+    A function for the time between fork and exec: the kernel kills the child when `parent` dies.
 
     Where the parent is dead already the child has another one by now, which need not be pid 1 (subreapers).
     The signal hangs on the *thread* that forks: the daemon spawns from its only one.

@@ -1,9 +1,7 @@
 """
-A child on POSIX: fork and exec, one pipe, and a death that the kernel announces.
+A child on POSIX: fork and exec, one pipe that the loop reads, and a death that the kernel announces.
 
-The reading end of a child's output, read by the loop as it fills.
-
-SIGCHLD: how a death is told where there is no pidfd (macOS, Linux before 5.3, strict sandboxes).
+Deaths come through a pidfd, or by SIGCHLD where there is none (macOS, Linux before 5.3, strict sandboxes).
 """
 
 from __future__ import annotations
@@ -129,7 +127,7 @@ class PosixChild:
                 self._notice.signal(number)
 
     def _sweep(self) -> None:
-        """Kill its group, whose number is its pid: before it is reaped, so that nobody else can have that."""
+        """Kill its group, whose number is its pid, before it is reaped and the pid can be reused."""
         if OWN_GROUP and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -208,7 +206,7 @@ class Pipe:
         self._loop.call_later(PAUSE_SECONDS, self._read_on)
 
     def _read_on(self) -> None:
-        """What has gathered.  The writer of a flood shall not wait for us."""
+        """Reads what is there, so that a writer of much output does not wait."""
         if self.closed.done():
             return
         size = self._read()
@@ -258,7 +256,7 @@ class Sigchld:
         _WATCHES.setdefault(self._loop, {})[pid] = on_exit
 
     def signal(self, number: int) -> None:
-        """Safe as long as the process has not been reaped: until then nobody else gets its pid."""
+        """Safe as long as the process has not been reaped: until then no other process gets its pid."""
         os.kill(self._pid, number)
 
     def close(self) -> None:

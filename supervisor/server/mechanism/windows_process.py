@@ -1,8 +1,8 @@
 """
 A child on Windows: the proactor loop reads its pipe and waits for its handle; a job object ends its tree.
 
-The child gets a hidden console of its own, in which `console.py` presses Ctrl+C.  Never a process group
-of its own: that would make it deaf to it.  Not yet run on a real Windows.
+The child gets a hidden console, in which `console.py` presses Ctrl+C.  It never gets its own process group,
+which would make it ignore Ctrl+C.  Not yet run on a real Windows.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class WindowsChild(asyncio.SubprocessProtocol):
 
 
 class _JobObject:
-    """A job object: whoever is in it dies with its last handle, so also when this process dies."""
+    """A job object: its processes die with its last handle, so also when this process dies."""
 
     def __init__(self) -> None:
         self._kernel = ctypes.WinDLL("kernel32", use_last_error=True)

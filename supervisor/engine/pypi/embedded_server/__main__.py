@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-if not __package__:  # run as a file (PEP 366); last in sys.path, since names beside us hide standard modules
+if not __package__:  # run as a file (PEP 366); last in sys.path, since names here hide standard modules
     sys.path.append(str(Path(__file__).resolve().parents[1]))
     __package__ = "embedded_server"
 
@@ -23,7 +23,7 @@ Library = Any  # the module, which ships no types
 
 PACKAGE = "xllamacpp"
 MEBIBYTE = 1024 * 1024
-LOG_SECONDS = 0.05  # for what stands in the C++ logger's queue when a signal comes
+LOG_SECONDS = 0.05  # for the C++ logger's queue when a signal comes
 ALONE = {
     "-h, --help, --usage": "print usage and exit",
     "--version": "show version and build info",

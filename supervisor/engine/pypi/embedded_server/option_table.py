@@ -1,7 +1,7 @@
 """
-Every option, a literal table: names, attribute of CommonParams, help text.
+Every option as a literal table: names, attribute of CommonParams, help text.
 
-The numbers behind words are those of llama.h, ggml.h and common.h; ``mark`` is a bit of common.h's
+Numbers for words come from llama.h, ggml.h and common.h; ``mark`` is a bit of common.h's
 common_params_sampling_config.
 """
 

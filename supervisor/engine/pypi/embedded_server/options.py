@@ -1,7 +1,7 @@
 """
-What an option is: its names, its row of the help, and what it sets in CommonParams.
+Option types: names, row of the help, and how a value is set in CommonParams.
 
-The options that do more than set one attribute, as llama.cpp's common/arg.cpp treats them.
+Options that set more than one attribute follow llama.cpp's common/arg.cpp.
 """
 
 from __future__ import annotations
