@@ -98,7 +98,7 @@ def _with_copies(work: Work, steps: Phases) -> int:
     copied = _largest_copy(work)
     if copied == 0:
         return 0
-    is_small = copied < steps.hidden  # then copies lie beside what is computed, not in its gaps
+    is_small = copied < steps.hidden  # then copies are next to what is computed, not in its gaps
     if not work.splits_layers:
         copies = is_small * _FIRST + 2 * (RAM in work.layout.blocks)
         beside = copied + copies * steps.stream + _read_from_cpu(work, steps)

@@ -162,7 +162,7 @@ class FigureHistory:
     file: Path
 
     def find(self, key: str) -> tuple[EngineFigures, ...]:
-        """All that was told about ``key``, the surest last."""
+        """All figures of ``key``, the surest last."""
         found = [figures for kept, figures in self._json.known() if kept == key]
         return tuple(sorted(found, key=lambda figures: _SOURCES.index(figures.source)))
 

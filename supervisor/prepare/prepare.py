@@ -206,7 +206,7 @@ def _preparation(
         inside=inside_of(build, paths),
     )
     plan = make(profile)
-    if fitted is not None and fitted.is_settled:
+    if fitted is not None and fitted.is_final:
         plan = replace(plan, figures=key_of(files, build, fitted.ledger.settings) or "")
     if fitted is not None and fitted.step_back:
         options = {**profile.server, **fitted.step_back}

@@ -117,7 +117,10 @@ def test_http_1_0_may_leave_its_host_out(keyring):
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "/run/x/gateway.sock", "gpu.lan", "::"])
 def test_a_door_that_is_not_on_loopback_has_any_name(host, tmp_path):
     answer = check(
-        head(host="gpu.lan", x_api_key=SECRET.decode()), "inference", rules_of(listen(host)), guarded(tmp_path)
+        head(host="gpu.lan", x_api_key=SECRET.decode()),
+        "inference",
+        rules_of(listen(host)),
+        guarded(tmp_path),
     )
     assert answer == Caller("profile", "inference")
 

@@ -72,20 +72,20 @@ def prove(
     slow = sys.platform == "win32" or of in DEVICES.values()
     seconds = timeout_seconds or (LONG_ANSWER_SECONDS if slow else ANSWER_SECONDS)
     try:
-        said = _answer(command, seen.capabilities, demo, name, seconds)
+        reply = _answer(command, seen.capabilities, demo, name, seconds)
     except Failed as failure:
         return Proof(seen.devices, f"it {failure}", lasting=not isinstance(failure, ShortOfMemory))
     except OSError as error:
         return Proof(seen.devices, f"it could not be started: {error}")
-    return Proof(seen.devices, _wrong_with(said, name))
+    return Proof(seen.devices, _wrong_with(reply, name))
 
 
-def _wrong_with(said: str, device: str) -> str:
+def _wrong_with(reply: str, device: str) -> str:
     """What is wrong with its answer; empty for the right one."""
-    if DEMO_ANSWER in said:  # older builds leave the thoughts of the model in its answer
+    if DEMO_ANSWER in reply:  # older builds leave the thoughts of the model in its answer
         return ""
     on = f" on {device}" if device else ""
-    return f"it computes wrongly{on}: the demo model said {said[:_SHOWN]!r}"
+    return f"it computes wrongly{on}: the demo model said {reply[:_SHOWN]!r}"
 
 
 def _answer(
