@@ -62,7 +62,7 @@ def ask(build: Build, model_path: Path, settings: Settings) -> EngineFigures | N
 
 
 def tool_of(build: Build) -> Path | None:
-    """The tool, beside the build's server; a server that is a library has none."""
+    """The tool next to the build's server; a server that is a library has none."""
     if len(build.command) != 1 or build.number is None or build.number < SINCE:
         return None
     server = Path(build.command[0])

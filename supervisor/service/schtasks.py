@@ -241,7 +241,7 @@ def render(request: ServiceRequest, account: str) -> str:
 
 
 def windowless(command: ServiceCommand) -> ServiceCommand:
-    """python.exe would open a black window at every logon; pythonw.exe beside it opens none."""
+    """python.exe would open a black window at every logon; pythonw.exe next to it opens none."""
     program = PureWindowsPath(command[0])
     if program.name.lower() != "python.exe":
         return command
