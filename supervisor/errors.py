@@ -66,7 +66,7 @@ class NotFound(SupervisorError):
 
 
 class NoSuitableEngine(SupervisorError):
-    """No llama.cpp build at hand can serve this profile."""
+    """No available llama.cpp build can serve this profile."""
 
     exit_code = 6
 

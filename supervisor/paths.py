@@ -1,4 +1,4 @@
-"""Where everything lies on disk: one value, made once at the edge and passed in."""
+"""Where everything is on disk: one value, made once at the edge and passed in."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: 
     Clients come in where they did: listen, keys and limits stay those of the profile that was started.
     """
     paths = Paths.from_environment()
-    running = _running(paths)  # nobody must wait for an engine to hear that no daemon runs
+    running = _running(paths)  # without a daemon, fail before preparing an engine
     found = prepared(profile, parse_settings(settings), paths, force=force)
     listen = None if running["listen"] else found.listen  # none yet: what runs has no gateway
     if listen is None and not by_request:
-        _say_what_stays(running, found)
+        _show_what_stays(running, found)
     return _run(found, listen, {"op": "start", "by_request": by_request}, as_json=as_json)
 
 
@@ -101,7 +101,7 @@ def _running(paths: Paths) -> client.Message:
     return running
 
 
-def _say_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
+def _show_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
     own, at = found.listen, running["listen"]
     if own is not None and (own.host, own.port) != (at["host"], at["port"]):
         stays = f"clients still come in at {at['host']} port {at['port']}, as {at['profile']} says"

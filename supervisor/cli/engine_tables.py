@@ -49,7 +49,7 @@ def list_installed(paths: Paths, context: InstallContext, running: LaunchPlan | 
 
 
 def chosen_tags(context: InstallContext) -> dict[str, str]:
-    """Where each channel stands now; one that was never asked for is left out."""
+    """Each channel's current release; channels that were never used are left out."""
     found = {channel: context.chosen.tags(channel) for channel in (DEFAULT, *FLOATING)}
     return {DEFAULT: pins.DEFAULT_TAG, **{channel: tags[0] for channel, tags in found.items() if tags}}
 

@@ -163,8 +163,8 @@ def pull_command(what: str, as_json: bool) -> None:
         parts = [str(part) for part in found.parts]
         echo_json(path=parts[0], parts=parts, size_bytes=found.size_bytes, downloaded=found.downloaded)
         return
-    said = "downloaded" if found.downloaded else "already here"
-    click.echo(f"{said}: {found.path} ({size(found.size_bytes)})")
+    done = "downloaded" if found.downloaded else "already here"
+    click.echo(f"{done}: {found.path} ({size(found.size_bytes)})")
 
 
 @model.command("path")

@@ -114,7 +114,7 @@ def waiting(text: str) -> Iterator[StderrProgress]:
 
 @contextmanager
 def waiting_for_the_daemon(text: str) -> Iterator[StderrProgress]:
-    """`waiting`, for work that is the daemon's: who leaves by Ctrl+C hears that it goes on without them."""
+    """`waiting`, for the daemon's work: after Ctrl+C it says that the work goes on."""
     try:
         with waiting(text) as progress:
             yield progress

@@ -33,10 +33,10 @@ def scope_of(words: str | None) -> ServiceScope:
 def refuse_without_root(scope: ServiceScope) -> None:
     """At once, not halfway through.  Raises PermissionDenied with the command that will do."""
     if scope == "system" and not is_root() and sys.platform != "win32":
-        raise PermissionDenied("A service of the whole system is root's to change.", hint=_say_sudo())
+        raise PermissionDenied("A service of the whole system is root's to change.", hint=_hint_at_sudo())
 
 
-def _say_sudo() -> str:
+def _hint_at_sudo() -> str:
     """The same command as root: sudo has a PATH of its own, and drops the environment."""
     called, home = Path(sys.argv[0]), os.environ.get(HOME_VARIABLE)
     ourselves = (str(called.absolute()),) if called.name == NAME else program()
@@ -87,7 +87,7 @@ def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> S
     try:
         profile = _profile(named, paths)
     except PermissionError as error:  # only root may read a system service's files
-        raise PermissionDenied(f"{error.filename} may not be read.", hint=_say_sudo()) from error
+        raise PermissionDenied(f"{error.filename} may not be read.", hint=_hint_at_sudo()) from error
     _refuse_hidden_engine(profile)
     return request_of(scope, profile, user)
 

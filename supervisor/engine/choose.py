@@ -52,7 +52,7 @@ def acquire(engine: Engine, *, wants_gpu: bool, context: InstallContext, tag: st
 
 def find(engine: Engine, *, wants_gpu: bool, context: InstallContext) -> Build:
     """
-    The same from what is at hand, for a plan: nothing is installed, and no network asked.
+    The same from what is installed, for a plan: without installing anything or using the network.
 
     Without an engine it is the pinned build's known options, and ``reason`` says what is missing.
     Raises as ``acquire`` does for an engine that was named and does not run, or is of another number.

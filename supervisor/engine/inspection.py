@@ -49,7 +49,7 @@ def inspect(
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Inspection:
     """
-    Ask a build, or remember what it said: answers are kept by digest, found by size and time of change.
+    Ask a build, or remember its answers: answers are kept by digest, found by size and time of change.
 
     ``files`` are what the build consists of, where that is not ``command[0]``.  ``fresh_devices`` asks
     for the devices again: they change with drivers and cables, the rest does not.
@@ -141,7 +141,7 @@ def digest(files: Sequence[Path]) -> str:
     """
     Slow: SHA-256 over the content of the files, and name, size and time of the libraries; hex.
 
-    A release's llama-server is a launcher of 9 KB around libraries that lie next to it, so those count too.
+    A release's llama-server is a launcher of 9 KB around libraries next to it, so those count too.
     """
     contents = []
     for file in files:
@@ -273,7 +273,7 @@ def _made_for(binary: Path) -> str:
     system = next((name for magic, name in _FORMATS.items() if head.startswith(magic)), None)
     if system is None:
         return "it is no executable file" if head else "it is empty"
-    if system == "Linux" and len(head) == 20:  # e_ident[EI_DATA] is the byte order, e_machine stands at 18
+    if system == "Linux" and len(head) == 20:  # e_ident[EI_DATA] is the byte order, e_machine is at 18
         order = "big" if head[5] == 2 else "little"
         machine = int.from_bytes(head[18:20], order)  # type: ignore[arg-type]
         system += f" on {_MACHINES.get(machine, f'machine {machine:#x}')}"

@@ -60,7 +60,7 @@ class Chosen:
     """
     ``Choices`` in a file, changed by one process at a time.
 
-    A file that cannot be read holds nothing: then channels stand where they stand by default.
+    A file that cannot be read holds nothing: then channels have their defaults.
     Changes raise PermissionDenied or SupervisorError where it cannot be written.
     """
 

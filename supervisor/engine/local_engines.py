@@ -95,7 +95,7 @@ class LocalEngines:
         is_embedded = recorded.repository == embedded.REPOSITORY
         install = embedded.with_program(recorded) if is_embedded else recorded
         files = tuple(Path(file) for file in install.files)
-        seen = inspect(install.command, self._cache, files=files, fresh_devices=self.wanted.gpu)
+        inspection = inspect(install.command, self._cache, files=files, fresh_devices=self.wanted.gpu)
         caveat = embedded.CAVEAT if is_embedded else ""
         return Build(
             source=install.source,
@@ -103,25 +103,25 @@ class LocalEngines:
             tag=install.tag,
             flavour=install.flavour,
             command=install.command,
-            digest=seen.digest,
-            capabilities=seen.capabilities,
-            devices=seen.devices,
+            digest=inspection.digest,
+            capabilities=inspection.capabilities,
+            devices=inspection.devices,
             reason=f"{install.name}: {reason}{caveat}",
         )
 
     def _foreign(self, source: str, binary: Path, reason: str) -> Build:
         """A binary that somebody else made; its number must be the one asked for."""
-        seen = inspect((str(binary),), self._cache, fresh_devices=self.wanted.gpu)
-        tag = f"b{seen.capabilities.build}" if seen.capabilities.build else "unknown"
+        inspection = inspect((str(binary),), self._cache, fresh_devices=self.wanted.gpu)
+        tag = f"b{inspection.capabilities.build}" if inspection.capabilities.build else "unknown"
         build = Build(
             source=source,
             repository="unknown",
             tag=tag,
-            flavour=flavour_of(seen.devices),
+            flavour=flavour_of(inspection.devices),
             command=(str(binary),),
-            digest=seen.digest,
-            capabilities=seen.capabilities,
-            devices=seen.devices,
+            digest=inspection.digest,
+            capabilities=inspection.capabilities,
+            devices=inspection.devices,
             reason=f"{binary.name} {tag}: {reason}",
         )
         if refusal := wrong_number(build, self.wanted):

@@ -80,8 +80,8 @@ class Released:
         tag = chosen_tag(self.engine, self.context)
         release = self.context.catalogue(self.engine).known(tag) if tag else None
         if release is None:
-            said = f"the release {tag}" if tag else f"the channel {self.engine.channel}"
-            return None, (f"{said} is asked of GitHub at the start",)
+            asked = f"the release {tag}" if tag else f"the channel {self.engine.channel}"
+            return None, (f"{asked} is asked of GitHub at the start",)
         found = self.survey(release)
         passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
         for option in found.ranked:

@@ -180,7 +180,7 @@ def _why_not(flavour: str, hardware: Hardware) -> str:
 
 
 def _caveat(hardware: Hardware) -> str:
-    """What is to be said of an archive that is ranked all the same."""
+    """A caveat about an archive that is ranked all the same."""
     if hardware.os != "linux" or (hardware.libc and hardware.libc_version):
         return ""
     return "the version of glibc is not known" if hardware.libc else "the C library is not known"

@@ -157,8 +157,8 @@ def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:
 
 
 def no_model(model: str) -> Trouble:
-    said = f"There is no model {model[:80]!r} here."
-    return Trouble(404, "model_not_found", said, "GET /v1/models lists them.")
+    problem = f"There is no model {model[:80]!r} here."
+    return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
 
 
 def progress(server: Backend) -> str:

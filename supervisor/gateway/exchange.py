@@ -142,7 +142,7 @@ class Exchange:
                 self._forget_answer()
                 self._host.come_again(self, LOST_SECONDS)
             case ExchangeDo.TELL:
-                self._tell_failure()
+                self._report_failure()
             case ExchangeDo.END:
                 self._upstream = None
                 self._host.end(self)
@@ -205,7 +205,7 @@ class Exchange:
 
     def lose(self, why: str) -> None:
         assert self._upstream is not None
-        if self._upstream.was_used and self._upstream.heard_nothing:
+        if self._upstream.was_used and self._upstream.got_nothing:
             self._happened(ExchangeEvent.STALE)
         else:
             self._lose(ExchangeEvent.LOST, f"{why}: {self._host.why_lost()}")
@@ -225,7 +225,7 @@ class Exchange:
         self._failure = trouble, result
         self._happened(ExchangeEvent.FAILED)
 
-    def _tell_failure(self) -> None:
+    def _report_failure(self) -> None:
         assert self._failure is not None
         trouble, self.result = self._failure
         self.note = trouble.message
@@ -247,8 +247,8 @@ class Exchange:
         """Whether its client can take it that it waits."""
         return self.wish.streams and self.wish.head.version == "1.1"
 
-    def tell(self, text: str) -> None:
-        """How it stands, while it waits."""
+    def announce(self, text: str) -> None:
+        """Its progress, while it waits."""
         self._delivery.announce(text)
 
     def pause(self) -> None:

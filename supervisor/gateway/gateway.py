@@ -326,7 +326,7 @@ class Gateway:
             exchange, waited = self._exchanges[ticket], now - ticket.arrived
             if waited >= ANNOUNCE_AFTER_SECONDS and exchange.accepts_progress:
                 text = text or progress(self._server)  # asks the kernel, so once for all of them
-                exchange.tell(f"{text}; {waited:.0f} s, place {place}")
+                exchange.announce(f"{text}; {waited:.0f} s, place {place}")
 
     def _unload_if_idle(self, now: float) -> None:
         idle = self.settings.idle_unload_seconds

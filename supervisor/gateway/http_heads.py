@@ -221,14 +221,14 @@ class ResponseHead:
         return self.status >= 200
 
     def _framing(self, *, to_head_request: bool) -> Framing:
-        said = dict(self.headers)
+        fields = dict(self.headers)
         if to_head_request or self.status in {204, 304} or not self.is_final:
             return "none"
-        if b"transfer-encoding" in said:
+        if b"transfer-encoding" in fields:
             return "chunked"
-        if b"content-length" not in said:
+        if b"content-length" not in fields:
             return "close"
-        self.left = int(said[b"content-length"])  # llhttp has refused what is no number
+        self.left = int(fields[b"content-length"])  # llhttp has refused what is no number
         return "length" if self.left else "none"
 
     def take(self, data: bytes) -> bytes:

@@ -38,7 +38,7 @@ def hardware_of(paths: Paths, file: Path | None = None, progress: Progress | Non
     if file is not None:
         return wire.load(file.expanduser())
     look = partial(detect, paths.data)
-    return settled(look, progress) if progress else look()
+    return after_drivers(look, progress) if progress else look()
 
 
 def detect(folder: Path, machine: Machine | None = None) -> Hardware:
@@ -86,7 +86,7 @@ def seconds_since_boot() -> float | None:
         return None
 
 
-def settled(
+def after_drivers(
     look: Callable[[], Hardware],
     progress: Progress,
     up_seconds: Callable[[], float | None] = seconds_since_boot,

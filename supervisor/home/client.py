@@ -75,12 +75,12 @@ def hold(paths: Paths, owner: str, why: str) -> Iterator[int]:
 def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Message:
     """The final message about a start or reload; each state on the way is shown once, in one line."""
     answer: Message = {}
-    said = ""
+    shown = ""
     for answer in stream(paths, request):
         line = "" if answer.get("final") else _state(answer)
-        if line and line != said:
+        if line and line != shown:
             say(line)
-            said = line
+            shown = line
     return answer
 
 

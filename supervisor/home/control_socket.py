@@ -30,13 +30,13 @@ class TokenEndpoint:
     def connect(self, timeout: float) -> socket.socket:
         """Raises NotRunning where nobody listens, and TimeoutError."""
         try:
-            said = json.loads(self.path.read_text(encoding="utf-8"))
-            client = socket.create_connection(("127.0.0.1", said["port"]), timeout)
+            access = json.loads(self.path.read_text(encoding="utf-8"))
+            client = socket.create_connection(("127.0.0.1", access["port"]), timeout)
         except TimeoutError:
             raise
         except (OSError, ValueError, KeyError):
             raise _nobody(self.path) from None
-        client.sendall(f"{said['token']}\n".encode())
+        client.sendall(f"{access['token']}\n".encode())
         return client
 
 
@@ -87,7 +87,7 @@ else:
         return UnixEndpoint(short_path(runtime / "control.sock"))
 
     def short_path(path: Path) -> Path:
-        """A socket's path has little room; a home that lies too deep gets one in the temporary folder."""
+        """A socket's path has little room; a home that is too deep gets one in the temporary folder."""
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
         import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` should be quick

@@ -21,12 +21,12 @@ class Identity:
 
 
 def identify(pid: int) -> Identity | None:
-    """Who has this pid now; ``None`` where nobody has it or where it cannot be told: then touch nothing."""
+    """Who has this pid now; ``None`` if there is none or it is unknown: then touch nothing."""
     return _from_proc(pid) if sys.platform == "linux" else _from_psutil(pid)
 
 
 def ourselves() -> Identity:
-    """This process; where that cannot be told, one that `identify` never gives, so that nobody signals it."""
+    """This process; if unknown, one that `identify` never gives, so that it is never signalled."""
     return identify(os.getpid()) or Identity(os.getpid(), 0.0, "")
 
 

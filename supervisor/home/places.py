@@ -94,7 +94,7 @@ def private_folder(folder: Path) -> None:
     if sys.platform != "win32":
         if folder.stat().st_uid != os.getuid():
             raise PermissionDenied(
-                f"{folder} belongs to another user; the control socket must not lie there.",
+                f"{folder} belongs to another user; the control socket must not be there.",
                 hint="Set XDG_RUNTIME_DIR or GOSS_SUPERVISOR_HOME to a folder of your own.",
             )
         folder.chmod(0o700)

@@ -12,7 +12,7 @@ from ..paths import Paths
 from .control_socket import endpoint
 from .places import daemon_lock, generation_lock, record_file
 
-GRACE_SECONDS = 3.0  # after TERM; a loop that stands still takes no notice of it
+GRACE_SECONDS = 3.0  # after TERM; a loop that hangs does not react to it
 
 
 def not_answering(paths: Paths, what: str) -> SupervisorError:

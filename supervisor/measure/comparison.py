@@ -103,10 +103,10 @@ class Comparison:
         except NetworkError as error:
             reason = f"it fails at the measurement that {old.build} took: {str(error).rstrip('.')}"
             return self._back_to(old, ComparisonVerdict(reason))
-        said = speed.comparison(after, before, old.build)
+        figures = speed.comparison(after, before, old.build)
         if not speed.is_slower(after, before):
-            return ComparisonVerdict(figures=said)
-        verdict = self._back_to(old, ComparisonVerdict(said))
+            return ComparisonVerdict(figures=figures)
+        verdict = self._back_to(old, ComparisonVerdict(figures))
         return verdict if self._is_still_ahead(old, before, after) else replace(verdict, proved=False)
 
     def _is_still_ahead(self, old: LaunchPlan, before: Speed, after: Speed) -> bool:
@@ -153,5 +153,5 @@ def log_of(answer: Message) -> tuple[str, ...]:
 
 
 def indented(log: tuple[str, ...]) -> str:
-    """As it stands below a sentence.  Pure."""
+    """Indented below a sentence.  Pure."""
     return "".join(f"\n  | {line}" for line in log)

@@ -127,16 +127,16 @@ class _Server:
             connection.request("POST", f"{self.url.path}{path}", json.dumps(body), headers)
             answer = connection.getresponse()
             text = answer.read()
-            said = json.loads(text) if answer.status == http.HTTPStatus.OK else None
+            document = json.loads(text) if answer.status == http.HTTPStatus.OK else None
         except TimeoutError as error:
             raise NetworkError(f"The measurement did not end within {self.limit_seconds:g} s.") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NetworkError(f"{self.url.netloc} broke off the measurement: {error}.") from error
         finally:
             connection.close()
-        if not isinstance(said, dict):
+        if not isinstance(document, dict):
             raise NetworkError(f"{self.url.netloc} answered {answer.status}: {_first_line(text)}")
-        return said
+        return document
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port = self.url.hostname or "", self.url.port

@@ -102,7 +102,7 @@ def widens_cache(flavour: str) -> bool:
 
 
 def maps_files(flavour: str, devices: Sequence[Pool]) -> bool:
-    """What ``--load-mode auto`` comes to."""
+    """What ``--load-mode auto`` resolves to."""
     if not devices:
         return True
     shares = any(pool.shares_ram for pool in devices)

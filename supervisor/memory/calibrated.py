@@ -16,9 +16,9 @@ _OF_RAM = ("CPU", "AMX", "Host")
 
 def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
     """
-    ``ledger`` with what was told about the same launch, the surest last.
+    ``ledger`` with the engine's figures of the same launch, the surest last.
 
-    A figure of ours that agrees, within the rounding of what was told, keeps its bytes and gets the source.
+    A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.
     Nothing is changed where a memory is named that the ledger does not know.
     """
     for each in figures:
@@ -61,7 +61,7 @@ class _Range:
 
 
 def _account(account: Account, figures: EngineFigures, settings: Settings) -> Account:
-    """``told`` is about this pool only; one that it does not name stays."""
+    """``figures`` are of this pool only; one that it does not name stays."""
     if not figures.buffers:
         return account
     weights = _weights(figures).figure(account.weights, figures.source)
@@ -73,7 +73,7 @@ def _account(account: Account, figures: EngineFigures, settings: Settings) -> Ac
 
 
 def _weights(figures: EngineFigures) -> _Range:
-    """What is mapped is at most what its line says: see ``told.measured``."""
+    """What is mapped is at most what its line says: see ``figures.measured``."""
     sizes = {name: taken.weights_bytes for name, taken in figures.buffers.items()}
     mapped = [size for name, size in sizes.items() if name.endswith(_MAPPED)]
     copies = [size for name, size in sizes.items() if not name.endswith(_MAPPED)]
@@ -83,7 +83,7 @@ def _weights(figures: EngineFigures) -> _Range:
 
 def _context(figures: EngineFigures, settings: Settings) -> _Range:
     """
-    The tool cannot be told that slots share their cells, so it was asked for one of them: then it has
+    The tool has no option to say that slots share their cells, so it was asked for one of them: then it has
     as many cells as they share, and fewer in sliding windows.
     """
     around = _around([taken.context_bytes for taken in figures.buffers.values()], figures.source)

@@ -26,7 +26,7 @@ from .weights import Layout, Weight
 
 _ALONE = 5  # copies of the embeddings: where one device does all
 _FIRST, _NEXT = 4, 2  # on the first GPU, on those behind it
-_HOST = 4  # beside a GPU
+_HOST = 4  # with a GPU
 _MIXED = 4.75  # more of them where the CPU has whole layers
 _MIXED_SMALL, _MIXED_LEAST = 6.4, 8.4  # where the copies of its weights are small; with those
 _ATTENTION = 7.5  # where a cache of the CPU is copied
@@ -57,7 +57,7 @@ class Work:
 
     @property
     def splits_layers(self) -> bool:
-        """Whether the CPU has whole layers beside the GPU's; the first alone costs two copies."""
+        """Whether the CPU has whole layers besides the GPU's; the first alone costs two copies."""
         return self.layout.layers.count(RAM) > 1
 
     def on_cpu(self, *, repacked: bool) -> Iterable[Weight]:
@@ -98,7 +98,7 @@ def _with_copies(work: Work, steps: Phases) -> int:
     copied = _largest_copy(work)
     if copied == 0:
         return 0
-    is_small = copied < steps.hidden  # then copies lie beside what is computed, not in its gaps
+    is_small = copied < steps.hidden  # then copies are next to what is computed, not in its gaps
     if not work.splits_layers:
         copies = is_small * _FIRST + 2 * (RAM in work.layout.blocks)
         beside = copied + copies * steps.stream + _read_from_cpu(work, steps)
@@ -123,7 +123,7 @@ def _largest_copy(work: Work) -> int:
 
 
 def _attention_of_cpu(work: Work, steps: Phases) -> float:
-    """Its cache is copied too, beside the largest weight; a cache that is larger takes that one's place."""
+    """Its cache is copied too, next to the largest weight; a cache that is larger takes that one's place."""
     named = ("attn_q.weight", "attn_qkv.weight", "attn_output.weight")
     queries = [w.size_bytes for w in work.on_cpu(repacked=False) if w.tensor.name.endswith(named)]
     cache, copied = _largest_cache(work), _largest_copy(work)
@@ -132,7 +132,7 @@ def _attention_of_cpu(work: Work, steps: Phases) -> float:
 
 
 def _host(work: Work, steps: Phases) -> int:
-    """Beside a GPU, the CPU holds the inputs; the network only where it computes that itself."""
+    """With a GPU, the CPU holds the inputs; the network only where it computes that itself."""
     streams: float = _HOST * steps.stream
     if any(work.on_cpu(repacked=True)):
         streams = max(streams, 2 * steps.stream + 2 * steps.hidden)

@@ -89,7 +89,7 @@ def measured(lines: Iterable[str]) -> EngineFigures | None:
 
     It does at -lv 4 and above only.  The table at its exit is not read: a file that is mapped counts there,
     and in the line of CPU_Mapped, from the first tensor used to the last, with all between them (for
-    gpt-oss-20b 11,536 MiB beside the 9,682 of it that are rearranged; the tool says 1,854).
+    gpt-oss-20b 11,536 MiB besides the 9,682 of it that are rearranged; the tool says 1,854).
     """
     loads = [_Load()]
     for line in lines:
@@ -162,7 +162,7 @@ class FigureHistory:
     file: Path
 
     def find(self, key: str) -> tuple[EngineFigures, ...]:
-        """All that was told about ``key``, the surest last."""
+        """All figures of ``key``, the surest last."""
         found = [figures for kept, figures in self._json.known() if kept == key]
         return tuple(sorted(found, key=lambda figures: _SOURCES.index(figures.source)))
 

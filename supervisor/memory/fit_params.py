@@ -28,7 +28,7 @@ def figures_for(
     files: Sequence[Path], build: Build, settings: Settings, figures: FigureHistory, *, may_ask: bool = True
 ) -> tuple[EngineFigures, ...]:
     """
-    All that this build has told about this launch of a model here, the surest last; asked for once.
+    All figures of this build for this launch of a model here, the surest last; asked for once.
 
     ``files`` are the model's.  Empty where they are not all on disk, or where nothing can be had.  Says
     nothing about another machine, on which weights may be rearranged otherwise.
@@ -62,7 +62,7 @@ def ask(build: Build, model_path: Path, settings: Settings) -> EngineFigures | N
 
 
 def tool_of(build: Build) -> Path | None:
-    """The tool, beside the build's server; a server that is a library has none."""
+    """The tool next to the build's server; a server that is a library has none."""
     if len(build.command) != 1 or build.number is None or build.number < SINCE:
         return None
     server = Path(build.command[0])
@@ -72,8 +72,8 @@ def tool_of(build: Build) -> Path | None:
 
 def question(build: Build, settings: Settings) -> tuple[str, ...] | None:
     """``settings`` in this build's words; None where it has none for them."""
-    said = {name: value for name, (value, default) in _options(settings).items() if value != default}
-    rendered = render(said, build.capabilities)
+    values = {name: value for name, (value, default) in _options(settings).items() if value != default}
+    rendered = render(values, build.capabilities)
     return None if rendered.problems else rendered.argv
 
 

@@ -50,7 +50,7 @@ class Fitted:
         }
 
     @property
-    def is_settled(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the launch will be what the ledger is about: llama.cpp's ``--fit`` may make it another."""
         settings, has_gpu = self.ledger.settings, len(self.ledger.accounts) > 1
         left_open = [name for name in settings.left_open if has_gpu or name != "gpu-layers"]

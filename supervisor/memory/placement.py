@@ -21,7 +21,7 @@ from .verdict import Changes, Guardrails, MemoryVerdict, Weigh, judge, place_of,
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """
-    ``changes`` are to be set beside the profile's options; ``reasons`` are sentences.
+    ``changes`` are set in addition to the profile's options; ``reasons`` are sentences.
 
     ``verdict`` is on the changes.  Where nothing goes in, they are the least that can be had, and it says so.
     """
@@ -42,8 +42,8 @@ def propose(wanted: WantedPlacement, weigh: Weigh, guardrails: Guardrails) -> Pr
     pools = tuple(account.pool for account in ledger.accounts)
     unknown = [place_of(pool) for pool in pools if pool.free_bytes is None]
     if unknown:
-        said = tuple(f"how much is free {place} is not known, so nothing is placed" for place in unknown)
-        return Proposal({}, said, judge(ledger, guardrails))
+        reasons = tuple(f"how much is free {place} is not known, so nothing is placed" for place in unknown)
+        return Proposal({}, reasons, judge(ledger, guardrails))
     search = Search(wanted, weigh, guardrails, pools)
     return _explained(search, *_best(search))
 

@@ -167,12 +167,12 @@ def _text(pool: Pool, status: FitStatus, needed: int, pinned: int, guardrails: G
         return f"needs {size(needed)} {place_of(pool)}; how much of it is free is not known"
     free = pool.free_bytes
     needs, has = sizes(needed, free)
-    said = f"needs {needs} of the {has} that are free {place_of(pool)}"
+    text = f"needs {needs} of the {has} that are free {place_of(pool)}"
     if status == "fits":
-        return said
+        return text
     if status == "tight" and needed <= free - kept_bytes(pool, guardrails):
-        return f"{said}, which leaves only {size(free - needed)} for everything else"
-    return said + _lack(pool, status, needed, pinned, guardrails)
+        return f"{text}, which leaves only {size(free - needed)} for everything else"
+    return text + _lack(pool, status, needed, pinned, guardrails)
 
 
 def _lack(pool: Pool, status: FitStatus, needed: int, pinned: int, guardrails: Guardrails) -> str:

@@ -239,24 +239,24 @@ def _is_intact(path: Path) -> bool:
 
 def _script() -> list[str]:
     """The tokens from the end of the prompt to the end of the answer, spelled, no one twice."""
-    reasoning = _pieces(DEMO_REASONING, said=())
-    answer = _pieces(DEMO_ANSWER, said=reasoning)
+    reasoning = _pieces(DEMO_REASONING, used=())
+    answer = _pieces(DEMO_ANSWER, used=reasoning)
     header = ["<|channel|>", "analysis", "<|message|>"]
     return [_ROLE, *header, *reasoning, "<|end|>", _FINAL_HEADER, *answer, "<|return|>"]
 
 
-def _pieces(text: str, said: Sequence[str]) -> list[str]:
+def _pieces(text: str, used: Sequence[str]) -> list[str]:
     """The words, joined where one alone was said before: with the next, at the end with the last."""
     pieces: list[str] = []
     piece = ""
     for word in re.findall(r"\s*\S+", text):
         piece += spelled(word)
-        if piece not in (*said, *pieces):
+        if piece not in (*used, *pieces):
             pieces.append(piece)
             piece = ""
     while piece:
         piece = pieces.pop() + piece
-        if piece not in (*said, *pieces):
+        if piece not in (*used, *pieces):
             return [*pieces, piece]
     return pieces
 

@@ -47,7 +47,7 @@ _OTHERS = (
     (b"fmgg", "a file of llama.cpp's old format ggmf, of before August 2023"),
     (b"tjgg", "a file of llama.cpp's old format ggjt, of before August 2023"),
     (b"algg", "an adapter in llama.cpp's old format ggla"),
-    (b"version https://git-lfs", "a git-lfs pointer, which stands for a file that was not downloaded"),
+    (b"version https://git-lfs", "a git-lfs pointer to a file that was not downloaded"),
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),
     (b'{"error"', "the error message of a web server"),
@@ -218,7 +218,7 @@ def _array(cursor: Cursor, *, keep: bool) -> tuple[HeaderScalar, ...] | Array:
 
 
 def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInfo, ...]:
-    """Each begins where the one before it ends; behind one of unknown size it may lie anywhere."""
+    """Each begins where the one before it ends; after one of unknown size it may be anywhere."""
     tensors: dict[str, TensorInfo] = {}
     due: int | None = 0
     for _ in range(count):
@@ -227,7 +227,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInf
             raise BrokenHeader(f"a damaged GGUF: the tensor {tensor.name!r} is a duplicate")
         if due not in {None, tensor.offset}:
             raise BrokenHeader(
-                f"a damaged GGUF: the tensor {tensor.name!r} lies at {tensor.offset}, where {due} is due"
+                f"a damaged GGUF: the tensor {tensor.name!r} is at {tensor.offset} instead of {due}"
             )
         size = tensor.size_bytes
         due = None if size is None else tensor.offset + aligned(size, alignment)

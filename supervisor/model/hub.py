@@ -45,7 +45,7 @@ _TOKENS = "https://huggingface.co/settings/tokens"
 @dataclass(frozen=True, slots=True)
 class Hub:
     """
-    ``endpoint`` is an address without a slash at the end; a mirror may stand there.
+    ``endpoint`` is an address without a slash at the end; it may be a mirror.
 
     ``token`` goes to the endpoint alone, never to the hosts that it redirects to, and never unencrypted
     beyond this machine.  A proxy is the environment's (HTTPS_PROXY, NO_PROXY).
@@ -173,7 +173,7 @@ def demand_repository(repo: str) -> None:
 
 
 def _file(entry: Mapping[str, Any]) -> HubFile | None:
-    """None for a folder, and for a file that would not lie inside of the repository."""
+    """None for a folder, and for a file outside the repository."""
     path, size = entry.get("path"), entry.get("size")
     if entry.get("type") != "file" or not isinstance(path, str) or not isinstance(size, int):
         return None

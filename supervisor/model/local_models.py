@@ -78,7 +78,7 @@ def find(name: str, models: Iterable[LocalModel]) -> LocalModel:
         raise NotFound(f"There is no model {name} on this machine.", hint="goss-supervisor model ls")
     if len({each.name for each in found}) > 1:
         lines = "".join(f"\n  {each.name}" for each in found)
-        raise UsageError(f"{name} can be several models:{lines}", hint="Name one as it stands there.")
+        raise UsageError(f"{name} can be several models:{lines}", hint="Name one of them in full.")
     return min(found, key=lambda each: bool(each.missing))
 
 
@@ -92,7 +92,7 @@ def remove(model: LocalModel) -> int:
     if model.where != OURS:
         raise SupervisorError(
             f"{model.name} is in the {model.where}, which belongs to another program.",
-            hint=f"It lies at {model.path}",
+            hint=f"It is at {model.path}",
         )
     size = model.size_bytes
     with ExitStack() as held:

@@ -60,7 +60,7 @@ def hub_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def llama_caches(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """llama.cpp's older folder, in which all files lie side by side.  Source: fs_get_cache_directory."""
+    """llama.cpp's older folder, in which all files are side by side.  Source: fs_get_cache_directory."""
     if named := environ.get("LLAMA_CACHE"):
         return (Path(named),)
     caches = [Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")]

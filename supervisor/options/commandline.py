@@ -73,7 +73,7 @@ def split_command(text: str) -> CommandLine:
 
 
 def _command(line: Sequence[Word]) -> tuple[int, str, int] | None:
-    """Where the program stands, the program, and where its options begin."""
+    """The program's position, the program, and where its options begin."""
     for index, word in enumerate(line):
         name = re.split(r"[/\\]", word.text)[-1].lower().removesuffix(".exe")
         if name == _SERVER:

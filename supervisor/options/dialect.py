@@ -155,7 +155,7 @@ def rendering(
 
 
 def refusal(meaning: str, value: OptionValue, capabilities: Capabilities) -> Era | None:
-    """Why a build must not be told this, although its help would allow it."""
+    """Why a build must not get this, although its help would allow it."""
     rows = (row for row in REFUSED if (row.meaning, row.value) == (meaning, value))
     return next((row for row in rows if row.applies_to(capabilities)), None)
 

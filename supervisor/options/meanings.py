@@ -64,7 +64,7 @@ def _spellings() -> Mapping[str, Reading]:
 
 
 def understand(key: str) -> Reading | None:
-    """What ``--ctx-size``, ``ctx_size``, ``-c`` or ``c`` stands for, of whatever era; None if unknown."""
+    """What ``--ctx-size``, ``ctx_size``, ``-c`` or ``c`` stands for, in any era; None if unknown."""
     key = key.strip()
     long = "--" + key.removeprefix("--").replace("_", "-")
     if key.startswith("-"):

@@ -216,8 +216,8 @@ def _modernised(given: Sequence[GivenOption], translations: list[Translation]) -
 def _modern(meaning: str, parts: dict[str, GivenOption], translations: list[Translation]) -> GivenOption:
     row, value = dialect.modern(meaning, {name: part.value for name, part in parts.items()})
     written = " ".join(dict.fromkeys(part.written for part in parts.values()))
-    said = (f"--{meaning}", str(value))
-    translations.append(Translation(written, said, f"today's name of {written}", row.source))
+    rendered = (f"--{meaning}", str(value))
+    translations.append(Translation(written, rendered, f"today's name of {written}", row.source))
     return GivenOption(written, meaning, value)
 
 

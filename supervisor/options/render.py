@@ -61,9 +61,11 @@ def _one(key: str, value: OptionValue, capabilities: Capabilities) -> Rendered:
 
 def _flag(name: str, meaning: HelpOption, capabilities: Capabilities, *, wanted: bool) -> Rendered:
     spellings = (meaning.names, meaning.negative_names)
-    said, opposite = (_listed(names, capabilities) for names in (spellings if wanted else spellings[::-1]))
-    if said:
-        return Rendered((said,), _renamed(name, said, meaning))
+    spelling, opposite = (
+        _listed(names, capabilities) for names in (spellings if wanted else spellings[::-1])
+    )
+    if spelling:
+        return Rendered((spelling,), _renamed(name, spelling, meaning))
     if opposite:
         default = "on unless it is switched off" if wanted else "off unless it is switched on"
         note = Translation(name, (), f"left out: in {_build(capabilities)} it is {default}")
@@ -79,45 +81,47 @@ def _listed(names: tuple[str, ...], capabilities: Capabilities) -> str:
     return next((n for n in names if n.startswith("--") and capabilities.find(n)), "")
 
 
-def _renamed(name: str, said: str, meaning: HelpOption) -> tuple[Translation, ...]:
-    if said in {f"--{name}", f"--no-{name}", *meaning.negative_names}:
+def _renamed(name: str, spelling: str, meaning: HelpOption) -> tuple[Translation, ...]:
+    if spelling in {f"--{name}", f"--no-{name}", *meaning.negative_names}:
         return ()
-    return (Translation(name, (said,), f"{said} is this build's name for it"),)
+    return (Translation(name, (spelling,), f"{spelling} is this build's name for it"),)
 
 
 def _valued(name: str, value: OptionValue, meaning: HelpOption, capabilities: Capabilities) -> Rendered:
-    said = _listed(meaning.names, capabilities)
-    option = capabilities.find(said)
+    spelling = _listed(meaning.names, capabilities)
+    option = capabilities.find(spelling)
     if option is None or not option.takes_value:
         return _otherwise(name, value, capabilities)
     if option.arity != meaning.arity or (meaning.many == "comma" and option.many != "comma"):
-        return _several(name, str(value), said, option, capabilities)
+        return _several(name, str(value), spelling, option, capabilities)
     try:
         check_fits(option, value)
     except BadOptionValue as error:
         return _otherwise(name, value, capabilities, why=str(error))
-    argv = _repeated(said, value) if meaning.many == "repeat" else (said, *words_of(value))
-    return Rendered(argv, _renamed(name, said, meaning))
+    argv = _repeated(spelling, value) if meaning.many == "repeat" else (spelling, *words_of(value))
+    return Rendered(argv, _renamed(name, spelling, meaning))
 
 
-def _repeated(said: str, value: OptionValue) -> tuple[str, ...]:
-    return tuple(chain.from_iterable((said, word) for word in words_of(value)))
+def _repeated(spelling: str, value: OptionValue) -> tuple[str, ...]:
+    return tuple(chain.from_iterable((spelling, word) for word in words_of(value)))
 
 
-def _several(name: str, value: str, said: str, option: HelpOption, capabilities: Capabilities) -> Rendered:
+def _several(
+    name: str, value: str, spelling: str, option: HelpOption, capabilities: Capabilities
+) -> Rendered:
     """A list with commas, for a build that wants the option repeated, or in two words for each."""
     items = value.split(",")
     if name in dialect.PAIRED and option.arity == 2:
-        argv = tuple(chain.from_iterable((said, *item.rsplit(":", 1)) for item in items))
+        argv = tuple(chain.from_iterable((spelling, *item.rsplit(":", 1)) for item in items))
         if len(argv) != 3 * len(items):
             return _problem(name, f"--{name} takes FNAME:SCALE, not {value!r}", capabilities)
         return Rendered(argv, (Translation(name, argv, "this build takes file and scale as two words"),))
     if len(items) == 1:
-        return Rendered((said, value), _renamed(name, said, option))
+        return Rendered((spelling, value), _renamed(name, spelling, option))
     if option.many != "repeat" and name not in dialect.ACCUMULATING:
-        why = f"{_build(capabilities)} takes one value for {said}, not {value!r}"
+        why = f"{_build(capabilities)} takes one value for {spelling}, not {value!r}"
         return _problem(name, why, capabilities)
-    argv = _repeated(said, tuple(items))
+    argv = _repeated(spelling, tuple(items))
     return Rendered(argv, (Translation(name, argv, "this build wants the option once for each value"),))
 
 

@@ -45,7 +45,7 @@ def make_plan(
     taken = sorted(gateway_options(profile)) if behind_gateway else ()
     profile = _behind_gateway(profile, inside) if behind_gateway else profile
     options, secrets = profile.server, _secrets(profile.server)
-    meant = _with_what_we_always_say(profile, options, model, build.capabilities)
+    meant = _with_fixed_options(profile, options, model, build.capabilities)
     rendered = render(meant, build.capabilities)
     if rendered.problems:
         raise ConfigError("\n".join(_explain(problem, profile, build) for problem in rendered.problems))
@@ -113,7 +113,7 @@ def _secrets(options: Mapping[str, OptionValue]) -> dict[str, str]:
     return {name: ",".join(each) if isinstance(each, tuple) else str(each) for name, each in given.items()}
 
 
-def _with_what_we_always_say(
+def _with_fixed_options(
     profile: Profile, options: Mapping[str, OptionValue], model: ModelAtHand, capabilities: Capabilities
 ) -> dict[str, OptionValue]:
     """Model, host and port always (their defaults change between builds), and a way to probe liveness."""

@@ -116,9 +116,9 @@ def preview(
     name: str, overrides: Mapping[str, str], paths: Paths, hardware: Path | None = None
 ) -> Preparation:
     """
-    The same plan from what is at hand: nothing is installed or written, and of a model that is not here only
-    the header is asked of the hub.  Without an engine the pinned build's options are used, and a note says
-    so.  ``hardware`` is the record of another machine, for which nothing is at hand here.
+    The same plan without installing or writing anything.  For a model that is not on disk, only its header
+    is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
+    is the record of another machine, for which nothing installed here counts.
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     context = install_context(paths, Silent(), hardware)
@@ -208,7 +208,7 @@ def _preparation(
         inside=inside_of(build, paths),
     )
     plan = make(profile)
-    if fitted is not None and fitted.is_settled:
+    if fitted is not None and fitted.is_final:
         plan = replace(plan, figures=key_of(files, build, fitted.ledger.settings) or "")
     if fitted is not None and fitted.step_back:
         options = {**profile.server, **fitted.step_back}
@@ -282,7 +282,7 @@ _NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and 
 
 @dataclass(frozen=True, slots=True)
 class PlannedDownload:
-    """The engine or the model: what it is, and the bytes to download; 0 is here, None is nobody knows."""
+    """The engine or the model, and the bytes to download: 0 if it is on disk, None if unknown."""
 
     what: str
     download_bytes: int | None
@@ -291,10 +291,10 @@ class PlannedDownload:
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """
-    ``memory`` is a clause for each memory, or why it is not known; empty where it does not matter.
+    ``memory`` has a clause for each memory, or why it is unknown; empty where it does not matter.
 
-    ``refusal`` is why a start would come to nothing for memory, with what helps, and empty where it would not
-    or nobody knows; whatever is at hand already is judged by the start itself, which asks the engine too.
+    ``refusal`` is why a start would fail for memory, with what helps; empty if it would not fail, or that is
+    unknown.  If everything is on disk already, the start itself judges, which asks the engine too.
     """
 
     profile: Profile

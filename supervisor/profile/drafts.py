@@ -24,10 +24,10 @@ def new_profile(name: str, other: str, store: ProfileStore) -> Path:
     """A profile that extends ``other``, with all that it could say otherwise as comments."""
     base = resolve(other, store)
     lines = render(rows_of_profile(base)).splitlines()
-    said = "".join(f"# {line}\n" for line in lines if not line.startswith("description:"))
+    given = "".join(f"# {line}\n" for line in lines if not line.startswith("description:"))
     text = (
         f"{FIRST_LINE}description: My own, based on {other}\nextends: {other}\n\n"
-        f"# What {other} says.  Take the '#' and the blank away where yours is to be otherwise.\n{said}"
+        f"# What {other} says.  Take the '#' and the blank away where yours is to be otherwise.\n{given}"
     )
     return create(name, text, store)
 
@@ -220,9 +220,9 @@ def _placement(basis: StarterBasis) -> Iterator[str]:
 
 def _context(basis: StarterBasis) -> Iterator[str]:
     base = basis.base
-    said = base.server.get("ctx-size")
+    given = base.server.get("ctx-size")
     what = "Tokens that a conversation can hold."
-    if said is None:
+    if given is None:
         kept = "" if _is_cpu(basis) else ", and more of the model goes to the RAM for it"
         yield from _comment(
             f"{what} {base.name} does not say, so it is the longest that fits, up to what the model was "
@@ -232,7 +232,7 @@ def _context(basis: StarterBasis) -> Iterator[str]:
     else:
         yield "server:"
         yield from _comment(f"{what} It is what {base.name} says; more takes more memory.", 2)
-        yield f"  ctx-size: {write_value(said)}"
+        yield f"  ctx-size: {write_value(given)}"
 
 
 def _listen(base: Profile) -> Iterator[str]:

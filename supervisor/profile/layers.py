@@ -231,7 +231,7 @@ def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
 
 
 def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    path = _HOME.sub("~", text)  # no shell stands between a profile and the server
+    path = _HOME.sub("~", text)  # there is no shell between a profile and the server
     builder.read("model.path", Scalar(path, path, mark), mark, written)
 
 

@@ -142,7 +142,7 @@ _SETTINGS_SECTIONS = ("engine.", "gateway.")
 
 
 def settings_layer(file: Path) -> Layer | None:
-    """The layer that lies under every profile; None where there is no such file."""
+    """The layer below every profile; None where there is no such file."""
     try:
         layer = load_file(file, SETTINGS_NAME)
     except NotFound:
@@ -160,7 +160,7 @@ _NOWHERE = Mark()
 
 
 def overrides_layer(name: str, overrides: Mapping[str, str]) -> Layer:
-    """The layer that lies over profile ``name``; ``null`` takes a value back."""
+    """The layer above profile ``name``; ``null`` takes a value back."""
     builder = LayerBuilder(name, OVERRIDES_NAME)
     options = []
     for written, text in overrides.items():

@@ -244,7 +244,7 @@ def _wrong_key(key: YamlNode, seen: Mapping[str, Mark]) -> str:
     if not isinstance(key.value, str):
         return f"a key must be a word, not {kind_name(key)}; quote it if that is meant"
     if key.text in seen:
-        return f"the key is given twice; it stands on line {seen[key.text].line} already"
+        return f"the key is given twice; the first is on line {seen[key.text].line}"
     return ""
 
 
@@ -274,7 +274,7 @@ _WORDS: dict[str, PlainValue] = {
 _INTEGER = re.compile(r"(?P<decimal>[-+]?[0-9]{1,30})|0o(?P<octal>[0-7]{1,40})|0x(?P<hex>[0-9a-fA-F]{1,40})")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]{1,300}(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
-# What may stand unquoted in every YAML version, inside a flow list too.
+# What may be unquoted in every YAML version, inside a flow list too.
 _PLAIN = re.compile(r"[A-Za-z/~_](?:[A-Za-z0-9._/+@=*\\-]|:(?=[A-Za-z0-9\\/])| (?=[A-Za-z0-9(]))*")
 _YAML_1_1 = re.compile(r"y|yes|n|no|on|off", re.IGNORECASE)
 

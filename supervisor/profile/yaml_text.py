@@ -28,7 +28,7 @@ class YamlLine:
 
 
 def render(rows: Iterable[YamlLine]) -> str:
-    """Nested YAML; rows of one section must stand together."""
+    """Nested YAML; rows of one section must be together."""
     lines: list[str] = []
     above: tuple[str, ...] = ()
     for row in rows:

@@ -45,4 +45,4 @@ class Child(Protocol):
         """End it and whatever it has started in its group (Windows: its job).  Nothing after its death."""
 
     def catch_up(self) -> None:
-        """Hand on what it has said so far: its output is read in gulps."""
+        """Hand on its output so far, which is otherwise read in gulps."""

@@ -38,7 +38,7 @@ LESS_MEMORY = (
 _DOWNLOAD_AGAIN = "Delete the file and download it again."
 _NEWER_BUILD = "Use a newer llama.cpp build."
 
-# The first sign that stands anywhere in the log wins, so the precise ones come before those that follow
+# The first sign that is anywhere in the log wins, so the precise ones come before those that follow
 # from them.  Texts: llama.cpp b6100 to b11434, seen in its output or (GPU backends) in its source.
 SIGNS: tuple[Sign, ...] = (
     _sign(

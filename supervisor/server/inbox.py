@@ -17,7 +17,7 @@ class Inbox:
         self._waiters: dict[int, asyncio.Future[Outcome]] = {}
         self._watchers: list[asyncio.Future[Outcome]] = []
 
-    def tell(self, happened: Input) -> None:
+    def put(self, happened: Input) -> None:
         """Put in an input that has no caller."""
         self._queue.put_nowait(happened)
 

@@ -31,8 +31,8 @@ SWAPPED_SHARE = 0.05
 
 def warnings_of(sample: Sample, before: Collection[WarningKind] = ()) -> dict[WarningKind, str]:
     """The warnings that hold now, a sentence each; ``before`` are those that held at the last sample."""
-    said = {kind: rule(sample, CALM if kind in before else 1.0) for kind, rule in _RULES.items()}
-    return {kind: text for kind, text in said.items() if text}
+    warnings = {kind: rule(sample, CALM if kind in before else 1.0) for kind, rule in _RULES.items()}
+    return {kind: text for kind, text in warnings.items() if text}
 
 
 def low_bytes(total_bytes: int) -> float:
@@ -128,8 +128,8 @@ def gpus(plan: LaunchPlan) -> dict[str, int]:
 
 def _prompt_cache_bytes(plan: LaunchPlan) -> int:
     """Without a limit (-1) it is not in the plan."""
-    said = next((value for name, value in pairwise(plan.argv) if name in {"--cache-ram", "-cram"}), "")
-    mib = int(said) if said.removeprefix("-").isdigit() else _PROMPT_CACHE_MIB
+    warnings = next((value for name, value in pairwise(plan.argv) if name in {"--cache-ram", "-cram"}), "")
+    mib = int(warnings) if warnings.removeprefix("-").isdigit() else _PROMPT_CACHE_MIB
     return max(mib, 0) * _MIB
 
 
@@ -137,7 +137,7 @@ RAM_RELEASE_SECONDS = 5.0  # a driver that has not given back by then will not
 _MOST = 0.8  # of what it held: others take and give meanwhile
 _HIDDEN_SHARE = 1 / 8
 """
-Of the RAM may lie in lists of free pages that belong to one CPU each and that MemAvailable leaves out, for
+Of the RAM may be in lists of free pages that belong to one CPU each and that MemAvailable leaves out, for
 seconds after a large process ended (mm/page_alloc.c since Linux 6.7: MIN_PERCPU_PAGELIST_HIGH_FRACTION).  The
 next process gets them all the same.
 """

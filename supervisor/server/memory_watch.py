@@ -126,7 +126,7 @@ ASK_AGAIN_SECONDS = 0.25
 _TOOL_SECONDS = 5.0
 _MIB = 1024**2
 _LISTED = re.compile(r" *(\w+): .*\(\d+ MiB, (\d+) MiB free\)")
-_MODEL = ("-m", "--model")  # the first option that we give: what stands before it is the engine
+_MODEL = ("-m", "--model")  # the first option that we give: what comes before it is the engine
 
 
 async def are_free(plan: LaunchPlan, environ: Mapping[str, str]) -> bool:

@@ -25,7 +25,7 @@ class LifecycleCommand:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    What the request with this ``id`` came to, or ``by`` which other one it was superseded.  ``profile`` and
+    The result of the request with this ``id``; ``by`` is the one that superseded it.  ``profile`` and
     ``digest`` are of the plan that runs now or that failed, or that was asked for and superseded.
     """
 

@@ -169,7 +169,7 @@ class LogFile:
         return len(left)
 
     def set_aside(self) -> None:
-        """Begin a new run: what there is becomes the previous run, and what that was is gone."""
+        """Begin a new run: the current log becomes the previous one, which is deleted."""
         self.close()
         try:
             for suffix in self._suffixes:

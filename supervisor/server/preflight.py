@@ -198,7 +198,7 @@ class Owner:
 
 
 def listens_on(pid: int, port: int) -> bool | None:
-    """Whether this process or a descendant listens on TCP `port`; ``None`` where that cannot be told."""
+    """Whether this process or a descendant listens on TCP `port`; ``None`` if that is unknown."""
     return _listens(family(pid), port)
 
 

@@ -139,8 +139,8 @@ KEY_FILE = "--api-key-file"
 
 def api_key(plan: LaunchPlan) -> str:
     """The first key that the server accepts, or "" where it asks for none or its file cannot be read."""
-    said = plan.secrets.get("LLAMA_API_KEY") or plan.env.get("LLAMA_API_KEY") or _in_file(plan)
-    return said.split(",")[0].strip()
+    key = plan.secrets.get("LLAMA_API_KEY") or plan.env.get("LLAMA_API_KEY") or _in_file(plan)
+    return key.split(",")[0].strip()
 
 
 def _in_file(plan: LaunchPlan) -> str:

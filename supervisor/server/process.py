@@ -30,7 +30,7 @@ def process_stats(pid: int) -> ProcessStats | None:
 
 
 def family(pid: int) -> tuple[int, ...]:
-    """`pid`, its children, theirs, and so on; just `pid` where that cannot be told."""
+    """`pid`, its children, theirs, and so on; just `pid` if that is unknown."""
     members = [pid]
     for member in members:  # grows while it is walked
         members.extend(child for child in _children(member) if child not in members)
@@ -82,7 +82,7 @@ else:
             return []
 
 
-_LARGEST_PLAIN_CODE = 255  # beyond it stand Windows' NTSTATUS values, which people know in hexadecimal
+_LARGEST_PLAIN_CODE = 255  # larger ones are Windows' NTSTATUS values, which people know in hexadecimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _signal_name(number: int) -> str:
 
 
 def start_error(program: str, error: OSError) -> SupervisorError:
-    """Turn what the operating system said about `program` into an error for people."""
+    """Turn the operating system's error about `program` into one for people."""
     match error.errno:
         case errno.ENOENT if os.path.exists(program):  # noqa: PTH110 - it may not even be a path
             return StartFailed(

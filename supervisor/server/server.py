@@ -192,7 +192,7 @@ class Server:
     def drained(self) -> None:
         """No request is being answered any more."""
         if self.state is State.DRAINING:
-            self._inbox.tell(Drained(self.launch))
+            self._inbox.put(Drained(self.launch))
 
     def settled(self) -> asyncio.Future[Outcome]:
         """The outcome of the request under way, or of the last one."""
@@ -246,7 +246,7 @@ class Server:
             case Do.WATCH_LIFE if self._watcher:
                 self._watcher.watch_life()
             case Do.DRAIN if self._under_way() == 0:
-                self._inbox.tell(Drained(command.launch))
+                self._inbox.put(Drained(command.launch))
             case Do.TERM | Do.KILL:
                 self._signal(command.do)
             case Do.SETTLE if self.lifecycle.outcome is not None:
@@ -273,13 +273,13 @@ class Server:
             log.exception("a check before a launch broke")
             problem = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
-            self._remember_failure(())  # nothing was launched that could have said anything
-        self._inbox.tell(PreflightDone(launch, problem))
+            self._remember_failure(())  # nothing was launched, so there is no output
+        self._inbox.put(PreflightDone(launch, problem))
 
     async def _wait_for_memory(self, plan: LaunchPlan) -> None:
         if not self.memory.is_released(plan):
             log.info("waiting for the memory of the server before")
-            self._say_busy("waiting for the memory of the server before")
+            self._set_busy("waiting for the memory of the server before")
             await self.memory.released(plan, child_environment(self._environ, plan, self._private_config))
 
     async def _looked_at(self, plan: LaunchPlan) -> Diagnosis | None:
@@ -287,7 +287,7 @@ class Server:
         looking = asyncio.ensure_future(beside_the_loop(partial(check_launch, plan)))
         _, slow = await asyncio.wait({looking}, timeout=SLOW_CHECK_SECONDS)
         if slow:
-            self._say_busy("waiting for the disk of the engine or the model")
+            self._set_busy("waiting for the disk of the engine or the model")
         return await looking
 
     async def _spawn(self, launch: int) -> None:
@@ -302,7 +302,7 @@ class Server:
             env = child_environment(self._environ, plan, self._private_config)
             child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
         except SupervisorError as error:
-            self._inbox.tell(Exited(launch, Diagnosis("spawn", str(error), error.hint, retryable=False)))
+            self._inbox.put(Exited(launch, Diagnosis("spawn", str(error), error.hint, retryable=False)))
             return
         self.child, self.target = child, target
         self._watcher = Watcher(
@@ -311,7 +311,7 @@ class Server:
             target,
             self.output,
             serves=partial(self._serves, launch, plan, child),
-            doubts=self._say_busy,
+            doubts=self._set_busy,
             is_dead=partial(self._give_up, launch),
         )
         self.memory.begin(child.identity.pid)
@@ -325,12 +325,12 @@ class Server:
         self.output.end_run()
         phase: DeathPhase = "serving" if self.ready_since is not None else "starting"
         tail = self.output.tail(DIAGNOSED_LINES)
-        if self.state in LIVE:  # else it went because we said so
+        if self.state in LIVE:  # else we asked it to
             self._remember_failure(tail)
         diagnosis = diagnose(status, phase, tail)
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
-        self._inbox.tell(Exited(launch, diagnosis))
+        self._inbox.put(Exited(launch, diagnosis))
 
     def _signal(self, do: Do) -> None:
         if self.child is None:
@@ -347,7 +347,7 @@ class Server:
             self._timer.cancel()
         elapsed = TimerElapsed(command.launch, command.serial)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(command.seconds, self._inbox.tell, elapsed)
+        self._timer = loop.call_later(command.seconds, self._inbox.put, elapsed)
         if command.do is Do.ARM_BACKOFF:
             log.info("%s; next try in %.1f s", self.lifecycle.why.rstrip("."), command.seconds)
 
@@ -358,10 +358,10 @@ class Server:
     # --- watching
 
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
-        child.catch_up()  # it said what it computes on before it answered us
-        self._inbox.tell(Serving(launch, self._device.degraded(plan)))
+        child.catch_up()  # it logged its devices before it answered
+        self._inbox.put(Serving(launch, self._device.degraded(plan)))
 
-    def _say_busy(self, text: str) -> None:
+    def _set_busy(self, text: str) -> None:
         if text != self.busy:
             self.busy = text
             self._on_change()
@@ -369,13 +369,13 @@ class Server:
     def _give_up(self, launch: int, kind: str, message: str) -> None:
         self._remember_failure(self.output.tail(TAIL_LINES))
         diagnosis = Diagnosis(kind, f"llama-server was stopped: {message}", "", retryable=True)
-        self._inbox.tell(Unresponsive(launch, diagnosis))
+        self._inbox.put(Unresponsive(launch, diagnosis))
 
     def _read_line(self, line: str) -> None:
         if self._device.read(line) and self.state is State.READY:
             assert self.plan is not None
             if why := self._device.degraded(self.plan):
-                self._inbox.tell(Serving(self.launch, why))
+                self._inbox.put(Serving(self.launch, why))
 
     def close(self) -> None:
         """Stop watching; the child, if any, is left to its fate."""

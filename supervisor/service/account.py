@@ -24,7 +24,7 @@ def is_root() -> bool:
 
 
 def user_of_system(named: str | None, environ: Mapping[str, str]) -> str:
-    """Named, or who said sudo, or would have to.  Raises UsageError, for root not named too, and NotFound."""
+    """The named user, or the one who used sudo.  Raises UsageError, also for unnamed root, and NotFound."""
     name = named or (environ.get("SUDO_USER", "") if is_root() else user_name())
     if not name or (name == "root" and not named):
         raise UsageError(
@@ -101,7 +101,7 @@ else:
         entry = _entry(user)
         if not folder.exists():
             _make(folder, entry)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # whatever stands at its path from here on
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # even if its path changes from here on
         try:
             if (owner := os.fstat(descriptor).st_uid) != entry.pw_uid:
                 raise PermissionDenied(
@@ -165,7 +165,7 @@ else:
         return [*os.getgrouplist(entry.pw_name, entry.pw_gid), *gpu]
 
 
-# where things lie, and which computer is meant; none of them holds a secret
+# where things are, and which computer is meant; none of them holds a secret
 _PLACES = (
     "GOSS_SUPERVISOR_HARDWARE", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE",
     "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
@@ -195,7 +195,7 @@ def kept(scope: ServiceScope, environ: Mapping[str, str]) -> dict[str, str]:
         return {}
     places = {name: str(Path(environ[name]).expanduser().absolute()) for name in _PLACES if environ.get(name)}
     hub = environ.get(_HUB, "")
-    return places | ({_HUB: hub} if hub and "@" not in hub else {})  # a password may stand before the @
+    return places | ({_HUB: hub} if hub and "@" not in hub else {})  # a password may be before the @
 
 
 def path_of_services(environ: Mapping[str, str], platform: str = sys.platform) -> str:

@@ -162,7 +162,7 @@ class Ran:
     stderr: str
 
     @property
-    def said(self) -> str:
+    def last_line(self) -> str:
         """Its last line, or its exit status if it printed nothing."""
         lines = (self.stderr or self.stdout).splitlines()
         return lines[-1].strip() if lines else f"exit code {self.returncode}"
@@ -199,10 +199,10 @@ def must(*command: str, hint: str = "") -> Ran:
 
 def failure(ran: Ran, hint: str = "") -> SupervisorError:
     """PermissionDenied where it says in one of the tools' ways that rights are missing."""
-    said = f"{shlex.join(ran.command)}: {ran.said}"
+    last_line = f"{shlex.join(ran.command)}: {ran.last_line}"
     if any(words in f"{ran.stderr}\n{ran.stdout}".lower() for words in _NO_RIGHTS):
-        return PermissionDenied(said, hint=hint or "Say it with sudo.")
-    return SupervisorError(said, hint=hint)
+        return PermissionDenied(last_line, hint=hint or "Say it with sudo.")
+    return SupervisorError(last_line, hint=hint)
 
 
 if sys.platform == "win32":

@@ -41,7 +41,7 @@ from .contract import (
 from .launchd import AGENTS, DAEMONS, JobReport, is_disabled, job_report, render
 
 _EXIT_SECONDS = 30.0  # what launchd grants where the installed file does not say
-# what stands behind the few words that launchctl has for everything
+# the causes behind launchctl's few error messages
 _NO_DAEMON = "The file must be root's, and writable by nobody else: ls -l /Library/LaunchDaemons"
 _NO_AGENT = "Its user must be logged in at the screen; else: sudo goss-supervisor service install --system"
 _WITHOUT_FILE = "its file is gone; goss-supervisor service uninstall --{} removes the rest"
@@ -237,7 +237,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """``domain`` is ``system`` or ``gui/UID``; ``why_not`` is what may stand behind a refusal."""
+    """``domain`` is ``system`` or ``gui/UID``; ``why_not`` is the likely cause of a refusal."""
 
     name: str
     domain: str
@@ -302,7 +302,7 @@ class Job:
         ran = run("launchctl", "bootout", self.target)
         if not self._comes_true(lambda: not self.is_loaded(), exit_seconds):
             raise SupervisorError(
-                f"launchd was told to end {self.name} and still has it: {ran.said}.",
+                f"launchd was asked to end {self.name} and still has it: {ran.last_line}.",
                 hint=f"launchctl print {self.target}",
             )
 

@@ -50,7 +50,7 @@ def render(request: ServiceRequest) -> str:
     try:
         lines = plistlib.dumps(_job(request), sort_keys=False).decode().splitlines(keepends=True)
     except ValueError as error:
-        raise UsageError(f"launchd cannot be told this command: {request.command}: {error}.") from error
+        raise UsageError(f"launchd cannot run this command: {request.command}: {error}.") from error
     lines.insert(_HEAD_LINES, f"<!-- {PLACE} -->\n")
     return sealed("".join(lines))
 

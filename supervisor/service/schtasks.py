@@ -159,7 +159,7 @@ class TaskScheduler:
         if ran.returncode == NotRunning.exit_code:
             return []
         if ran.returncode != EXIT_OK:
-            raise SupervisorError(f"goss-supervisor stop: {ran.said}", hint="goss-supervisor stop --now")
+            raise SupervisorError(f"goss-supervisor stop: {ran.last_line}", hint="goss-supervisor stop --now")
         for _ in range(_LOOKS):
             if not _is_under_way(service):
                 break
@@ -241,7 +241,7 @@ def render(request: ServiceRequest, account: str) -> str:
 
 
 def windowless(command: ServiceCommand) -> ServiceCommand:
-    """python.exe would open a black window at every logon; pythonw.exe beside it opens none."""
+    """python.exe would open a black window at every logon; pythonw.exe next to it opens none."""
     program = PureWindowsPath(command[0])
     if program.name.lower() != "python.exe":
         return command

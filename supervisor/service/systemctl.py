@@ -184,4 +184,4 @@ def _enable_lingering() -> str:
     if ran.returncode == 0:
         return "enabled lingering: your services run without a login, from boot on"
     by_root = f"sudo loginctl enable-linger {user_name()}"
-    return f"it will run while you are logged in only: {ran.said}; {by_root} changes that"
+    return f"it will run while you are logged in only: {ran.last_line}; {by_root} changes that"

@@ -123,7 +123,7 @@ def _service(request: ServiceRequest, facts: Facts) -> Iterator[str]:
 
 
 def _environment(request: ServiceRequest) -> dict[str, str]:
-    """Where the home folder is read-only, compiled shaders and kernels are kept beside our own cache."""
+    """Where the home folder is read-only, compiled shaders and kernels are kept next to our own cache."""
     caches = {}
     if request.service.scope == "system" and request.data is not None:
         cache = request.data / "data" / "cache"
@@ -139,7 +139,7 @@ def _of_system(request: ServiceRequest, facts: Facts) -> Iterator[str]:
     names differ between drivers), MemoryDenyWriteExecute (Vulkan and OpenCL compile at run time), ProcSubset
     (hides /proc/meminfo), ProtectKernelTunables (newer drivers of NVIDIA write below /proc).
     """
-    yield f"User={request.user}".replace("%", "%%")  # read as it stands: quotes would be part of it
+    yield f"User={request.user}".replace("%", "%%")  # read literally: quotes would be part of it
     if facts.groups:
         yield f"SupplementaryGroups={' '.join(facts.groups)}"
     if facts.nvidia_modprobe:  # setuid, so it has no effect from inside; makes /dev/nvidia-uvm after a boot

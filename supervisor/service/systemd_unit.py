@@ -98,7 +98,7 @@ def shown(text: str) -> Shown:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """``folder`` is where its file lies, or would."""
+    """``folder`` is where its file is, or would be."""
 
     service: Service
     folder: Path

@@ -37,8 +37,8 @@ class UpdateCheck:
     @property
     def sentence(self) -> str:
         """For people."""
-        said = "; ".join(filter(None, (self.note, self.problem)))
-        note = f" ({said})" if said else ""
+        notes = "; ".join(filter(None, (self.note, self.problem)))
+        note = f" ({notes})" if notes else ""
         if self.available:
             return f"{self.available} is there, {self.current or 'nothing'} is in use{note}"
         return f"nothing newer than {self.current or 'nothing'}{note}"

@@ -30,7 +30,7 @@ from .update_target import UpdateTarget, running_plan
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """What it came to: ``text`` for people, in a sentence without its full stop."""
+    """The outcome: ``text`` for people, in a sentence without its full stop."""
 
     result: Literal["updated", "installed", "rolled back"]
     tag: str  # the one that is in use now

@@ -103,10 +103,10 @@ def work(file, name):
         KeyFile(file).remove(f"gone-{name}-{n}")
 """,
     "adjusted": """
-from supervisor.home.records import remember_adjusted
+from supervisor.home.records import remember_out_of_memory
 def work(file, name):
     for n in range(10):
-        remember_adjusted(file, f"{name}-{n}", "less")
+        remember_out_of_memory(file, f"{name}-{n}", "less")
 """,
     "bad": """
 from supervisor.engine.install_context import Chosen

@@ -1013,7 +1013,7 @@ async def test_any_split_of_the_bytes_is_the_same_requests(cuts):
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.binary(min_size=1, max_size=400))
 @promise
-async def test_no_garbage_reaches_the_server_or_breaks_the_door(data):
+async def test_no_garbage_reaches_the_server_or_breaks_the_gateway(data):
     async with relay(HELLO, settings=GatewaySettings(client_timeout_seconds=0.05)) as it:
         async with it.client() as client:
             await client.send(data)

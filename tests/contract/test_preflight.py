@@ -37,7 +37,7 @@ def listener():
         yield listening
 
 
-def test_good_ground_has_no_problem(tmp_path):
+def test_a_good_launch_has_no_problem(tmp_path):
     model = tmp_path / "m.gguf"
     model.write_bytes(b"GGUF")
     assert problem(models=[model]) is None

@@ -95,7 +95,7 @@ def test_a_broken_config_ini_of_llama_cpp_does_not_reach_the_server(built_home):
     assert built_home.status()["server"]["state"] == "ready"
 
 
-def test_an_open_door_without_a_key_is_warned_of(built_home):
+def test_an_open_address_without_a_key_is_warned_of(built_home):
     started = built_home.start("demo", "--set", "listen.host=0.0.0.0", "--set", "gateway=off")
     assert "warning: 0.0.0.0" in started.stderr
     assert any("API key" in warning for warning in built_home.status()["server"]["warnings"])

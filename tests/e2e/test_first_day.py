@@ -47,7 +47,7 @@ from supervisor.cli.app import main
 from supervisor.download import fetch
 from supervisor.engine.catalogue import pins
 pins.DEFAULT_TAG, pins._DATA = {tag!r}, Path({folder!r})
-object.__setattr__(fetch.PATIENT, "pauses_seconds", (0.0,))
+object.__setattr__(fetch.DEFAULT_RETRY, "pauses_seconds", (0.0,))
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -143,7 +143,7 @@ def test_opencode_gets_both_parts_of_a_limit_or_none():
     assert "limit" not in parsed("opencode", UNKNOWN)["provider"]["goss"]["models"]["gpt-oss-20b"]
 
 
-def test_a_container_gets_the_hosts_network_where_the_door_is_local():
+def test_a_container_gets_the_hosts_network_where_the_gateway_is_local():
     linux, desktop, profile = (parsed("open-webui", PLAIN, file) for file in range(3))
     assert "--network=host" in linux
     assert "OPENAI_API_BASE_URL=http://127.0.0.1:8080/v1" in linux
@@ -151,7 +151,7 @@ def test_a_container_gets_the_hosts_network_where_the_door_is_local():
     assert profile == {"gateway": {"allow-hosts": "host.docker.internal"}}
 
 
-def test_a_container_goes_through_the_host_where_the_door_is_open():
+def test_a_container_goes_through_the_host_where_the_gateway_is_open():
     (file,) = find_client("open-webui").recipe(OPEN).files
     assert "OPENAI_API_BASE_URL=http://host.docker.internal:8080/v1" in file.text
     assert '-e OPENAI_API_KEY="$GOSS_API_KEY"' in file.text
@@ -223,7 +223,7 @@ def test_the_prefix_and_tls_are_part_of_the_address():
         ({"server": {"api-key": "k"}, "gateway": GatewaySettings(mode="off")}, True),
     ],
 )
-def test_a_key_is_asked_for_where_the_door_does(changes, asks):
+def test_a_key_is_asked_for_where_the_gateway_does(changes, asks):
     assert (of_profile(**changes).key_env is not None) is asks
 
 

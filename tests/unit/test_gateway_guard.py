@@ -115,15 +115,18 @@ def test_http_1_0_may_leave_its_host_out(keyring):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "/run/x/gateway.sock", "gpu.lan", "::"])
-def test_a_door_that_is_not_on_loopback_has_any_name(host, tmp_path):
+def test_a_gateway_that_is_not_on_loopback_has_any_name(host, tmp_path):
     answer = check(
-        head(host="gpu.lan", x_api_key=SECRET.decode()), "inference", rules_of(listen(host)), guarded(tmp_path)
+        head(host="gpu.lan", x_api_key=SECRET.decode()),
+        "inference",
+        rules_of(listen(host)),
+        guarded(tmp_path),
     )
     assert answer == Caller("profile", "inference")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1,::1", "[::1]", "localhost", "/run/x.sock,127.0.0.1"])
-def test_every_door_that_browsers_of_this_machine_reach_looks_at_names(host):
+def test_every_gateway_that_browsers_of_this_machine_reach_looks_at_names(host):
     assert rules_of(listen(host)).checks_host
 
 
@@ -301,7 +304,7 @@ def test_the_daemon_s_own_key_may_do_everything(keyring):
     assert check(asked, "admin", rules_of(listen("0.0.0.0")), keyring) == Caller("local", "admin")
 
 
-def test_an_unauthenticated_door_needs_none_and_still_knows_names(tmp_path):
+def test_an_unauthenticated_gateway_needs_none_and_still_knows_names(tmp_path):
     rules, keyring = rules_of(listen("0.0.0.0", GUARDED, allow_unauthenticated=True)), guarded(tmp_path)
     assert check(head(), "admin", rules, keyring) == NOBODY
     assert check(head(x_api_key=SECRET.decode()), "admin", rules, keyring).name == "profile"
@@ -380,7 +383,7 @@ def shared(tmp_path_factory):
     st.sampled_from(["inference", "admin"]),
     st.sampled_from(["GET", "POST", "OPTIONS", "HEAD"]),
 )
-def test_nothing_but_a_key_gets_past_a_door_that_asks_for_one(shared, headers, at, access, method):
+def test_nothing_but_a_key_gets_past_a_gateway_that_asks_for_one(shared, headers, at, access, method):
     assert isinstance(check(head(method, **headers), access, rules_of(at), shared), Refusal)
 
 
@@ -388,7 +391,7 @@ def test_nothing_but_a_key_gets_past_a_door_that_asks_for_one(shared, headers, a
     st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=40),
     anything,
 )
-def test_no_other_name_than_this_machine_s_gets_past_a_door_on_loopback(shared, name, headers):
+def test_no_other_name_than_this_machine_s_gets_past_a_gateway_on_loopback(shared, name, headers):
     host = f"{name}.example"
     answer = check(head(**{**headers, "host": host}), "public", rules_of(listen()), shared)
     assert code(answer) == "host_not_allowed"

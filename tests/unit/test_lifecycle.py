@@ -118,7 +118,7 @@ class Story:
         return self
 
 
-def test_a_start_checks_the_ground_then_spawns_then_watches_until_ready():
+def test_a_start_runs_the_preflight_then_spawns_then_watches_until_ready():
     story = Story()
     assert story.start() == [Do.CHECK_LAUNCH]
     assert story.clear() == [Do.SPAWN, Do.WATCH_START]
@@ -193,7 +193,7 @@ def test_a_switch_tries_with_less_before_it_goes_back():
     assert story.life.plan is B
 
 
-def test_bad_ground_is_a_failure_before_anything_is_spawned():
+def test_a_bad_preflight_is_a_failure_before_anything_is_spawned():
     story = Story()
     story.start()
     assert story.after(PreflightDone(1, HOPELESS)) == [Do.SETTLE]

@@ -115,8 +115,8 @@ words = st.lists(st.sampled_from(["a", "b", "to", "be"]), min_size=1, max_size=3
 
 @given(words, words)
 def test_any_text_is_cut_into_pieces_that_occur_once(reasoning, answer):
-    first = demo._pieces(f"It begins {reasoning}", said=())
-    second = demo._pieces(f"Hello {answer}", said=first)
+    first = demo._pieces(f"It begins {reasoning}", used=())
+    second = demo._pieces(f"Hello {answer}", used=first)
     assert "".join(first) == spelled(f"It begins {reasoning}")
     assert "".join(second) == spelled(f"Hello {answer}")
     assert len({*first, *second}) == len(first) + len(second)
@@ -131,4 +131,4 @@ def test_any_text_is_cut_into_pieces_that_occur_once(reasoning, answer):
     ],
 )
 def test_a_word_that_was_said_is_joined_with_the_next_or_at_the_end_with_the_last(text, pieces):
-    assert demo._pieces(text, said=()) == [spelled(piece) for piece in pieces]
+    assert demo._pieces(text, used=()) == [spelled(piece) for piece in pieces]

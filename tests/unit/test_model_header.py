@@ -174,8 +174,8 @@ def test_a_file_that_became_shorter_meanwhile_is_truncated():
         ([(b"a", (2**63, 0), 0, 0)], "cannot have the shape"),
         ([(b"a", (31,), 8, 0)], "the tensor 'a' has broken rows: 31 elements are no multiple of 32"),
         ([(b"a", (1,), 0, 0), (b"a", (1,), 0, 32)], "the tensor 'a' is a duplicate"),
-        ([(b"a", (1,), 0, 32)], "the tensor 'a' lies at 32, where 0 is due"),
-        ([(b"a", (9,), 0, 0), (b"b", (1,), 0, 32)], "the tensor 'b' lies at 32, where 64 is due"),
+        ([(b"a", (1,), 0, 32)], "the tensor 'a' is at 32 instead of 0"),
+        ([(b"a", (9,), 0, 0), (b"b", (1,), 0, 32)], "the tensor 'b' is at 32 instead of 64"),
     ],
 )
 def test_a_tensor_that_cannot_be_is_named(tensors, what):

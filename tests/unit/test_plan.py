@@ -98,10 +98,10 @@ def test_policies_do_not_change_the_digest():
     assert other.digest == make_plan(PROFILE, BUILD, MODEL).digest
 
 
-def test_an_open_door_without_a_key_is_warned_of():
-    open_door = replace(PROFILE, listen=ListenSettings("0.0.0.0", 8080))
-    assert any("no API key" in warning for warning in make_plan(open_door, BUILD, MODEL).warnings)
-    with_key = replace(open_door, server={"api-key": "k"})
+def test_an_open_address_without_a_key_is_warned_of():
+    open_address = replace(PROFILE, listen=ListenSettings("0.0.0.0", 8080))
+    assert any("no API key" in warning for warning in make_plan(open_address, BUILD, MODEL).warnings)
+    with_key = replace(open_address, server={"api-key": "k"})
     assert make_plan(with_key, BUILD, MODEL).warnings == ()
 
 

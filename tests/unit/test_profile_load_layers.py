@@ -83,7 +83,7 @@ def test_every_mistake_is_told_at_once_where_it_stands():
         ("hello\n", "p.yaml:1:1: must be a mapping of keys to values, not the text 'hello'"),
         (
             "model: demo\nmodel: demo\n",
-            "p.yaml:2:1: model: the key is given twice; it stands on line 1 already",
+            "p.yaml:2:1: model: the key is given twice; the first is on line 1",
         ),
         ("1: x\n", "p.yaml:1:1: 1: a key must be a word, not the number 1; quote it if that is meant"),
         ("model:\n\tpath: x\n", "p.yaml:2:1: a tab in the indentation; YAML wants spaces"),

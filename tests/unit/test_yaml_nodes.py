@@ -88,7 +88,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key():
 
 def test_of_two_equal_keys_the_second_is_a_mistake_and_the_rest_is_read():
     document = parse_yaml(b"a: 1\nb: 2\na: 3\n")
-    assert document.mistakes == (("a", Mark(3, 1), "the key is given twice; it stands on line 1 already"),)
+    assert document.mistakes == (("a", Mark(3, 1), "the key is given twice; the first is on line 1"),)
     assert value_of(document.root) == {"a": 1, "b": 2}
 
 

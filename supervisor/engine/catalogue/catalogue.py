@@ -214,7 +214,7 @@ class _Search:
 
 
 def read_release(document: object, access: GitHubAccess, origin: str) -> Release | None:
-    """None for a draft.  The addresses of the assets lie below ``access.web``, whatever the API says."""
+    """None for a draft.  The addresses of the assets are below ``access.web``, whatever the API says."""
     if not isinstance(document, Mapping) or not isinstance(tag := document.get("tag_name"), str):
         raise misshapen(access.api, "a release without tag_name")
     if document.get("draft"):

@@ -19,7 +19,7 @@ PORTAL = "Does this network want a login first, or is the address of a mirror or
 @dataclass(frozen=True, slots=True)
 class GitHubAccess:
     """
-    ``api`` and ``web`` are base addresses without a slash at the end; below ``web`` lie the downloads.
+    ``api`` and ``web`` are base addresses without a slash at the end; the downloads are below ``web``.
 
     ``token`` goes to the host of ``api`` alone, and never unencrypted beyond this machine.  ``proxy``
     None leaves it to the environment (HTTPS_PROXY, NO_PROXY …).

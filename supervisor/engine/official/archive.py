@@ -65,8 +65,10 @@ def find_server(folder: Path) -> Path:
     ]
     if len(found) != 1:
         places = ", ".join(sorted(each.parent.relative_to(folder).as_posix() for each in found))
-        said = f"llama-server is in several folders of it ({places})" if found else "it has no llama-server"
-        raise VerificationFailed(f"What was unpacked in {folder} is no llama.cpp: {said}.", hint=HINT)
+        problem = (
+            f"llama-server is in several folders of it ({places})" if found else "it has no llama-server"
+        )
+        raise VerificationFailed(f"What was unpacked in {folder} is no llama.cpp: {problem}.", hint=HINT)
     return found[0]
 
 

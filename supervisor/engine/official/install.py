@@ -49,7 +49,7 @@ class Installation:
         """
         Download it if it is not there.
 
-        An install with a ``problem`` does not work on this ``hardware``; if it stands already, it is only
+        An install with a ``problem`` does not work on this ``hardware``; if it exists already, it is only
         proved anew.  Raises NetworkError, VerificationFailed (a digest, a hostile archive), PermissionDenied,
         or SupervisorError (a full disk).
         """
@@ -214,7 +214,7 @@ def _get(companion: Asset, kept: Path, progress: Progress, proxy: str | None) ->
 
 
 def _link(library: Path, target: Path) -> None:
-    """A copy where the file system has no links, or lies elsewhere."""
+    """A copy if the file system has no links, or is another one."""
     target.unlink(missing_ok=True)
     if library.is_symlink():
         target.symlink_to(library.readlink())

@@ -61,31 +61,31 @@ def prove(
     second, or as long as ``timeout_seconds`` for the start and again for the answer.
     """
     try:
-        seen = inspect(command, cache, fresh_devices=True)
+        inspection = inspect(command, cache, fresh_devices=True)
     except SupervisorError as error:
         return Proof((), str(error).rstrip("."))
     of = family(flavour)
-    mine = [device for device in seen.devices if flavour_of((device,)) == of]
+    mine = [device for device in inspection.devices if flavour_of((device,)) == of]
     if not mine and of in DEVICES.values():
-        return Proof(seen.devices, f"it sees no {FAMILIES[of]} device: {why_missing(command, of)}")
+        return Proof(inspection.devices, f"it sees no {FAMILIES[of]} device: {why_missing(command, of)}")
     name = mine[0].partition(":")[0] if mine else ""
     slow = sys.platform == "win32" or of in DEVICES.values()
     seconds = timeout_seconds or (LONG_ANSWER_SECONDS if slow else ANSWER_SECONDS)
     try:
-        said = _answer(command, seen.capabilities, demo, name, seconds)
+        reply = _answer(command, inspection.capabilities, demo, name, seconds)
     except Failed as failure:
-        return Proof(seen.devices, f"it {failure}", lasting=not isinstance(failure, ShortOfMemory))
+        return Proof(inspection.devices, f"it {failure}", lasting=not isinstance(failure, ShortOfMemory))
     except OSError as error:
-        return Proof(seen.devices, f"it could not be started: {error}")
-    return Proof(seen.devices, _wrong_with(said, name))
+        return Proof(inspection.devices, f"it could not be started: {error}")
+    return Proof(inspection.devices, _wrong_with(reply, name))
 
 
-def _wrong_with(said: str, device: str) -> str:
+def _wrong_with(reply: str, device: str) -> str:
     """What is wrong with its answer; empty for the right one."""
-    if DEMO_ANSWER in said:  # older builds leave the thoughts of the model in its answer
+    if DEMO_ANSWER in reply:  # older builds leave the thoughts of the model in its answer
         return ""
     on = f" on {device}" if device else ""
-    return f"it computes wrongly{on}: the demo model said {said[:_SHOWN]!r}"
+    return f"it computes wrongly{on}: the demo model said {reply[:_SHOWN]!r}"
 
 
 def _answer(
@@ -114,7 +114,7 @@ def _meant(demo: Path, port: int, device: str) -> dict[str, OptionValue]:
 
 
 def _argv(meant: Mapping[str, OptionValue], capabilities: Capabilities) -> tuple[str, ...]:
-    """In this build's words; what it has no words for is left out, since none of it decides."""
+    """Rendered for this build; options that it lacks are left out, since none of them decides."""
     rendered = [render({name: value}, capabilities) for name, value in meant.items()]
     return tuple(word for each in rendered if not each.problems for word in each.argv)
 

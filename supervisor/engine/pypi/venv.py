@@ -85,11 +85,11 @@ class Venv:
             raise SupervisorError(f"{what} failed: {error}.", hint=hint) from error
         if returncode == 0:
             return
-        said = tail(self.log)
-        if "No space left on device" in said:
+        output = tail(self.log)
+        if "No space left on device" in output:
             why, hint = f"no space left on the disk of {self.root}.", "Free some."
             raise SupervisorError(f"{what} failed: {why}", hint=hint)
-        raise SupervisorError(f"{what} failed (exit code {returncode}):\n{said}", hint=hint)
+        raise SupervisorError(f"{what} failed (exit code {returncode}):\n{output}", hint=hint)
 
     def _run(self, command: Sequence[str], listen: OutputListener, folder: Path | None) -> int:
         path = f"{self.scripts}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -122,12 +122,12 @@ def tail(log: Path) -> str:
     return "\n".join(_since(log, max(0, _size(log) - 16 * 1024)).splitlines()[-_TAIL_LINES:])
 
 
-def _pip_error(what: str, said: str, log: Path) -> SupervisorError | None:
+def _pip_error(what: str, output: str, log: Path) -> SupervisorError | None:
     hint = f"The log is {log}."
-    if _NETWORK.search(said):
+    if _NETWORK.search(output):
         check = "Check the network, and a proxy (HTTPS_PROXY) or mirror (PIP_INDEX_URL) if you need one. "
         return NetworkError(f"{what} failed: the package index does not answer.", hint=check + hint)
-    if _NOT_OFFERED.search(said):
+    if _NOT_OFFERED.search(output):
         version = ".".join(map(str, sys.version_info[:2]))
         return NoSuitableEngine(
             f"{what} failed: the package index offers nothing for Python {version} on this machine.",

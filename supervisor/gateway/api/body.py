@@ -54,7 +54,7 @@ def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, rout
 
 def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bytes:
     """
-    As it is to be sent.  ``effort`` is what the suffix of the model's name said, and is taken off that name.
+    As it is to be sent.  ``effort`` is from the suffix of the model's name, which is removed.
     It wins over what the request says elsewhere, and that over the profile's ``reasoning_effort``.
     """
     fields = _fields(body)
@@ -77,7 +77,7 @@ def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Rou
 
 
 def _wanted(fields: BodyFields, default: Effort | None, dialect: Dialect) -> Effort | None:
-    """What is to be said in the request's place; None where it says it itself, or nobody does."""
+    """The effort to add to the request; None if it has its own, or if there is none."""
     if any(_at(fields, place) for place in _PLACES[dialect]):
         return None
     asked = text_of(_at(fields, (_ANTHROPIC_EFFORT, b"effort"))) if dialect == "anthropic" else None
@@ -145,7 +145,7 @@ _STEP: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 def members(body: bytes) -> dict[bytes, slice] | None:
     """
-    Where the value of each key lies (the last of one that is doubled, as for nlohmann's parser); None for
+    The place of each key's value (the last of one that is doubled, as for nlohmann's parser); None for
     what is no object.  Values are not looked into: what is wrong there is llama-server's to say.
     """
     plain = _without_escaped_quotes(body)
@@ -166,8 +166,8 @@ def members(body: bytes) -> dict[bytes, slice] | None:
 
 def top_level(body: bytes, name: bytes) -> bytes | None:
     """
-    The value of that key as it stands there.  Quick: most such keys stand near the beginning or the end, and
-    how deep one lies is counted from the nearer.  That is right for JSON; llama-server refuses what is not.
+    The raw value of that key.  Quick: most such keys are near the beginning or the end, and
+    its depth is counted from the nearer.  That is right for JSON; llama-server refuses what is not.
     """
     quoted = b'"%s"' % name
     at = body.rfind(quoted)

@@ -241,8 +241,8 @@ def broken_event(message: str, dialect: Dialect) -> bytes:
         return b"\n\ndata: %s\n\n" % _json({"error": error})
     # The reference has code and message at the top; the openai package raises for ``error`` alone.  The event
     # before had a number that is not known.
-    said = {"type": "error", "code": trouble.code, "message": message, "param": None, "sequence_number": 0}
-    return b"\n\nevent: error\ndata: %s\n\n" % _json(said | {"error": error})
+    event = {"type": "error", "code": trouble.code, "message": message, "param": None, "sequence_number": 0}
+    return b"\n\nevent: error\ndata: %s\n\n" % _json(event | {"error": error})
 
 
 def waiting_comment(text: str) -> bytes:

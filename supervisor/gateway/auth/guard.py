@@ -111,7 +111,7 @@ def is_own_origin(origin: bytes, head: Head) -> bool:
 
 
 def _caller(head: Head, access: CallerAccess, rules: Rules, keyring: Keyring) -> Caller | Refusal:
-    """Where none is needed a wrong one is no offence: many clients cannot be told to send nothing."""
+    """Where none is needed a wrong one is no offence: many clients always send one."""
     asks = rules.asks_for_key(keyring)
     if not asks and keyring.is_empty:
         return NOBODY
@@ -129,7 +129,7 @@ def _caller(head: Head, access: CallerAccess, rules: Rules, keyring: Keyring) ->
 
 
 def _sent_keys(head: Head) -> list[bytes]:
-    """Programs that were told of two keys send both; one that is right is enough."""
+    """Programs with two keys send both; one valid key is enough."""
     scheme, _, bearer = (head.get(b"authorization") or b"").partition(b" ")
     keys = [bearer.strip() if scheme.lower() == b"bearer" else b"", head.get(b"x-api-key") or b""]
     return [key for key in keys if key]

@@ -91,8 +91,8 @@ class Delivery:
     def announce(self, text: str) -> None:
         """Tell a stream that waits how long it may take, as a comment that its client passes over."""
         head = (_STREAM_HEAD, *(b"%s: %s\r\n" % header for header in self._headers), b"\r\n")
-        said = chunk(waiting_comment(text))
-        self._client.write(said if self._is_announced else b"".join((*head, said)))
+        comment = chunk(waiting_comment(text))
+        self._client.write(comment if self._is_announced else b"".join((*head, comment)))
         self._is_announced = self.has_written = True
 
     def fail(self, trouble: Trouble) -> None:

@@ -52,7 +52,7 @@ class Taker(Protocol):
 
 
 class Upstream(asyncio.Protocol):
-    """Answers one request at a time.  After `cancel` its taker hears nothing more of it."""
+    """Answers one request at a time.  After `cancel` its taker gets no more calls."""
 
     def __init__(self, pool: ConnectionPool, target: ProbeTarget | None, taker: Taker) -> None:
         self._pool = pool
@@ -75,7 +75,7 @@ class Upstream(asyncio.Protocol):
         return self.uses > 1
 
     @property
-    def heard_nothing(self) -> bool:
+    def got_nothing(self) -> bool:
         """Not one byte of an answer has come."""
         return self._answer is None and not self._head
 

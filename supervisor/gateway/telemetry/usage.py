@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 TAIL_BYTES = 16 * 1024  # holds the last event of every API, with the whole answer's text within reason
-HEAD_BYTES = 1024  # holds Anthropic's message_start, and the usage that stands before embeddings
+HEAD_BYTES = 1024  # holds Anthropic's message_start, and the usage before embeddings
 
 _TIMINGS, _USAGE = b'"timings":{', b'"usage":{'
 _BLOCK = re.compile(rb'"(?:timings|usage)":\{((?:[^{}]++|\{[^{}]*+\})*+)\}')
@@ -38,7 +38,7 @@ class Usage:
 def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     """
     From the last `TAIL_BYTES` of a body as it was sent, chunk framing within.  ``head`` is its first
-    `HEAD_BYTES`: there Anthropic's streams tell the prompt, and embeddings all.  What is not said is None.
+    `HEAD_BYTES`: there Anthropic's streams tell the prompt, and embeddings all.  What is missing is None.
     """
     found = _usage_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
     if found.prompt_tokens is not None:

@@ -20,7 +20,7 @@ def _gpu(machine: Machine, address: str) -> Gpu:
     vendor, device = pci.ids(machine, address)
     device_id = f"{vendor}:{device}"
     local = _local(machine, address)
-    # integrated graphics have been 00:02.0 in every processor; a card lies behind a port
+    # integrated graphics have been 00:02.0 in every processor; a card is behind a port
     integrated = pci.on_root_bus(address) and not local
     own = None if integrated else local or _window(machine, address)
     return Gpu(

@@ -58,8 +58,8 @@ def _complaints(outcome: ToolResult, found: tuple[Gpu, ...]) -> tuple[str, ...]:
     if found and outcome.returncode == 0:
         return ()
     lines = f"{outcome.stdout}\n{outcome.stderr}".splitlines()
-    said = _words("\n".join(line for line in lines if "," not in line))
-    return (f"nvidia-smi lists {'not all GPUs' if found else 'no GPU'}: {said}",)
+    message = _words("\n".join(line for line in lines if "," not in line))
+    return (f"nvidia-smi lists {'not all GPUs' if found else 'no GPU'}: {message}",)
 
 
 def query(program: str, fields: Sequence[str]) -> tuple[str, ...]:
@@ -127,8 +127,8 @@ def _link(record: dict[str, str]) -> PcieLink | None:
 def _words(text: str) -> str:
     """The first two lines: the second is often what to do."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = " ".join(lines[:2])[:300]
-    return said if said.endswith(".") else f"{said or 'it printed nothing'}."
+    message = " ".join(lines[:2])[:300]
+    return message if message.endswith(".") else f"{message or 'it printed nothing'}."
 
 
 def _nvml(machine: Machine) -> GpuReport:
@@ -171,8 +171,8 @@ def driver_version(machine: Machine) -> str:
     From ``NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 …``, or
     ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …``.
     """
-    said = machine.read(f"{MODULE}/version") or ""
-    found = re.search(r"Kernel Module\D.*?\s(\d{3}\.[\d.]{2,12})\s", said, re.ASCII)
+    message = machine.read(f"{MODULE}/version") or ""
+    found = re.search(r"Kernel Module\D.*?\s(\d{3}\.[\d.]{2,12})\s", message, re.ASCII)
     return found[1] if found else ""
 
 

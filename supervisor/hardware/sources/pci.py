@@ -93,7 +93,7 @@ def _outermost(machine: Machine, address: str) -> str:
 
 
 def on_root_bus(address: str) -> bool:
-    """Bus 00 is inside the processor or its chipset; a card lies behind a port, on a bus of its own."""
+    """Bus 00 is inside the processor or its chipset; a card is behind a port, on its own bus."""
     return re.match(r"[0-9a-f]{4}:00:", address) is not None
 
 

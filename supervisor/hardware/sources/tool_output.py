@@ -28,8 +28,8 @@ def ask(machine: Machine, *command: str) -> ToolAnswer:
         return ToolAnswer(note=f"{command[0]} did not answer within {TIMEOUT_SECONDS:g} s.")
     if outcome.stdout.strip():
         return ToolAnswer(outcome.stdout)
-    said = outcome.stderr.strip().splitlines()
-    reason = said[0].rstrip(".") if said else f"exit code {outcome.returncode}"
+    lines = outcome.stderr.strip().splitlines()
+    reason = lines[0].rstrip(".") if lines else f"exit code {outcome.returncode}"
     return ToolAnswer(note=f"{command[0]} failed: {reason}.")
 
 

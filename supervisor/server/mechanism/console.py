@@ -32,7 +32,7 @@ def press_ctrl_c(pid: int, console: Console) -> bool:
     """
     Leave this process's console for that of ``pid``, and press Ctrl+C there; whether that was possible.
 
-    This process does not hear it.  It fails where ``pid`` has ended, has no console, or is another user's.
+    This process ignores it.  It fails where ``pid`` has ended, has no console, or is another user's.
     """
     console.FreeConsole()  # it fails where there is none, which is as good
     if not console.AttachConsole(pid):

@@ -59,7 +59,7 @@ def bind_to_parent(parent: int) -> Callable[[], None]:
 
 
 def offer_to_oom_killer(pid: int) -> None:
-    """Raise its score, unless it stands higher already; to lower one would need a privilege."""
+    """Raise its score, unless it is higher already; lowering it would need a privilege."""
     score = Path(f"/proc/{pid}/oom_score_adj")
     with contextlib.suppress(OSError, ValueError):
         if int(score.read_text(encoding="ascii")) < _OOM_SCORE_ADJ:

@@ -271,9 +271,9 @@ class Sigchld:
 def _wake_all(*_: object) -> None:
     for loop, watches in list(_WATCHES.items()):
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_tell_all, watches)
+            loop.call_soon_threadsafe(_notify_all, watches)
 
 
-def _tell_all(watches: dict[int, Callable[[], None]]) -> None:
+def _notify_all(watches: dict[int, Callable[[], None]]) -> None:
     for look in list(watches.values()):
         look()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.hardware.detection import LOOK_SECONDS, SOON_SECONDS, awaited, settled
+from supervisor.hardware.detection import LOOK_SECONDS, SOON_SECONDS, after_drivers, awaited
 from supervisor.hardware.hardware import Gpu, Hardware, Node
 from supervisor.progress import Silent
 
@@ -32,31 +32,31 @@ class Boot:
     def pause(self, seconds: float) -> None:
         self.up += seconds
 
-    def settled(self) -> Hardware:
-        return settled(self.look, Silent(), lambda: self.up, self.pause)
+    def after_drivers(self) -> Hardware:
+        return after_drivers(self.look, Silent(), lambda: self.up, self.pause)
 
 
 def test_a_driver_that_comes_is_waited_for():
     boot = Boot(up=9.5, comes=20)
-    assert boot.settled() == machine(THERE)
+    assert boot.after_drivers() == machine(THERE)
     assert boot.up == 20.5
 
 
 def test_one_that_does_not_come_is_given_up_some_time_after_the_boot():
     boot = Boot(up=100, comes=1e9)
-    assert boot.settled() == machine(COMING)
+    assert boot.after_drivers() == machine(COMING)
     assert SOON_SECONDS <= boot.up < SOON_SECONDS + LOOK_SECONDS
 
 
 @pytest.mark.parametrize("up", [SOON_SECONDS, 1e6])
 def test_long_after_the_boot_nothing_is_waited_for(up):
     boot = Boot(up, comes=1e9)
-    assert boot.settled() == machine(COMING)
+    assert boot.after_drivers() == machine(COMING)
     assert boot.looks == 1
 
 
 def test_where_nobody_tells_of_the_boot_nothing_is_waited_for():
-    assert settled(lambda: machine(COMING), Silent(), lambda: None, pytest.fail) == machine(COMING)
+    assert after_drivers(lambda: machine(COMING), Silent(), lambda: None, pytest.fail) == machine(COMING)
 
 
 @pytest.mark.parametrize(

@@ -106,22 +106,22 @@ def read_arguments(arguments: Sequence[str], params: Params) -> None:
         for name in (*option.names, *option.off)
     }
     rest = iter(arguments)
-    for said in rest:
-        name = said.replace("_", "-") if said.startswith("--") else said
+    for argument in rest:
+        name = argument.replace("_", "-") if argument.startswith("--") else argument
         if (option := known.get(name)) is None:
-            leave(f"error: invalid argument: {said}")
-        _apply(option, said, name, rest, params)
+            leave(f"error: invalid argument: {argument}")
+        _apply(option, argument, name, rest, params)
     if not params.model.path:
         leave("error: --model is required: this engine has no router")
 
 
-def _apply(option: Option, said: str, name: str, rest: Iterator[str], params: Params) -> None:
+def _apply(option: Option, argument: str, name: str, rest: Iterator[str], params: Params) -> None:
     try:
         option.apply(params, _given(option, name, rest))
     except (ValueError, OverflowError) as error:
         why = str(error) if isinstance(error, BadArgument) else "invalid value"
         leave(
-            f'error while handling argument "{said}": {why}\n\nusage:\n{option.row(params)}\n\n'
+            f'error while handling argument "{argument}": {why}\n\nusage:\n{option.row(params)}\n\n'
             "to show complete usage, run with -h"
         )
 

@@ -108,8 +108,8 @@ def value(
 ) -> Option:
     """An option with a value.  ``mark`` is the bit that says that the user chose this sampling value."""
 
-    def apply(params: Params, said: str) -> None:
-        set_attribute(params, path, read(said))
+    def apply(params: Params, argument: str) -> None:
+        set_attribute(params, path, read(argument))
         if mark:
             params.sampling.user_sampling_config |= mark
 
@@ -125,14 +125,14 @@ def string(spelled: str, path: str, text: str, hint: str, *, mark: int = 0) -> O
 
 
 def words(spelled: str, path: str, text: str, hint: str, kind: type = list) -> Option:
-    return value(spelled, path, text, lambda said: kind(words_of(said)), hint=hint)
+    return value(spelled, path, text, lambda argument: kind(words_of(argument)), hint=hint)
 
 
 def choice(spelled: str, path: str, text: str, known: Mapping[str, int | bool], hint: str = "") -> Option:
-    def read(said: str) -> int | bool:
-        if said not in known:
-            raise BadArgument(f"error: unknown value for {spelled.rsplit(maxsplit=1)[-1]}: '{said}'")
-        return known[said]
+    def read(argument: str) -> int | bool:
+        if argument not in known:
+            raise BadArgument(f"error: unknown value for {spelled.rsplit(maxsplit=1)[-1]}: '{argument}'")
+        return known[argument]
 
     return value(spelled, path, text, read, hint=hint or f"{{{','.join(known)}}}")
 
@@ -140,8 +140,8 @@ def choice(spelled: str, path: str, text: str, known: Mapping[str, int | bool], 
 def switch(spelled: str, path: str, text: str, off: str = "", *, inverted: bool = False) -> Option:
     """A flag, with negative names where ``off`` has some; ``inverted``: the attribute means the opposite."""
 
-    def apply(params: Params, said: str) -> None:
-        set_attribute(params, path, (said == "on") != inverted)
+    def apply(params: Params, argument: str) -> None:
+        set_attribute(params, path, (argument == "on") != inverted)
 
     names, negatives = tuple(spelled.split()), tuple(off.split())
     return Option(names, path, text, apply, off=negatives, shows_default=True, inverted=inverted)
@@ -157,70 +157,70 @@ EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # LLM_FFN_EXPS_REGEX of com
 THINKING = {"on": 1, "off": 0, "auto": -1}
 
 
-def threads(said: str) -> int:
-    return integer(said) if integer(said) > 0 else os.cpu_count() or 1
+def threads(argument: str) -> int:
+    return integer(argument) if integer(argument) > 0 else os.cpu_count() or 1
 
 
-def seed(said: str) -> int:
-    return integer(said) % 2**32  # -1 becomes LLAMA_DEFAULT_SEED, which means random
+def seed(argument: str) -> int:
+    return integer(argument) % 2**32  # -1 becomes LLAMA_DEFAULT_SEED, which means random
 
 
-def priority(said: str) -> int:
-    if not -1 <= (level := integer(said)) <= 3:
+def priority(argument: str) -> int:
+    if not -1 <= (level := integer(argument)) <= 3:
         raise BadArgument("invalid value")
     return level
 
 
-def sleep_seconds(said: str) -> int:
-    if (seconds := integer(said)) == 0 or seconds < -1:
+def sleep_seconds(argument: str) -> int:
+    if (seconds := integer(argument)) == 0 or seconds < -1:
         raise BadArgument("invalid value: cannot be 0 or less than -1")
     return seconds
 
 
-def gpu_layers(said: str) -> int:
-    return {"auto": -1, "all": -2}.get(said) or integer(said)
+def gpu_layers(argument: str) -> int:
+    return {"auto": -1, "all": -2}.get(argument) or integer(argument)
 
 
-def device(params: Params, said: str) -> None:
-    if said != "none":
-        raise BadArgument(f"invalid device: {said}")
+def device(params: Params, argument: str) -> None:
+    if argument != "none":
+        raise BadArgument(f"invalid device: {argument}")
     params.n_gpu_layers = 0
 
 
-def timeout(params: Params, said: str) -> None:
-    params.timeout_read = params.timeout_write = integer(said)
+def timeout(params: Params, argument: str) -> None:
+    params.timeout_read = params.timeout_write = integer(argument)
 
 
 def verbose(params: Params, _: str) -> None:
     params.verbosity = 2**31 - 1
 
 
-def keys(params: Params, said: str) -> None:
-    params.api_keys = [*params.api_keys, *words_of(said)]
+def keys(params: Params, argument: str) -> None:
+    params.api_keys = [*params.api_keys, *words_of(argument)]
 
 
-def key_file(params: Params, said: str) -> None:
-    lines = text_of(said).splitlines()
+def key_file(params: Params, argument: str) -> None:
+    lines = text_of(argument).splitlines()
     params.api_keys = [*params.api_keys, *(line for line in lines if line and not line.startswith("#"))]
 
 
-def buffer_overrides(params: Params, said: str) -> None:
-    params.tensor_buft_overrides = ",".join(part for part in (params.tensor_buft_overrides, said) if part)
+def buffer_overrides(params: Params, argument: str) -> None:
+    params.tensor_buft_overrides = ",".join(part for part in (params.tensor_buft_overrides, argument) if part)
 
 
 def experts_on_cpu(params: Params, _: str) -> None:
     buffer_overrides(params, f"{EXPERTS}=CPU")
 
 
-def expert_layers_on_cpu(params: Params, said: str) -> None:
-    if (count := integer(said)) < 0:
+def expert_layers_on_cpu(params: Params, argument: str) -> None:
+    if (count := integer(argument)) < 0:
         raise BadArgument("invalid value")
     buffer_overrides(params, ",".join(rf"blk\.{layer}{EXPERTS}=CPU" for layer in range(count)))
 
 
-def template_json(params: Params, said: str) -> None:
+def template_json(params: Params, argument: str) -> None:
     try:
-        given = json.loads(said)
+        given = json.loads(argument)
     except ValueError as error:
         raise BadArgument(f"parse error: {error}") from None
     if not isinstance(given, dict):
@@ -233,21 +233,21 @@ def template_arguments(params: Params, given: Mapping[str, Any]) -> None:
     params.default_template_kwargs = {**params.default_template_kwargs, **rendered}
 
 
-def effort(params: Params, said: str) -> None:
+def effort(params: Params, argument: str) -> None:
     kept = {key: each for key, each in params.default_template_kwargs.items() if key != "reasoning_effort"}
     params.default_template_kwargs = kept
-    if said != "default":
-        template_arguments(params, {"reasoning_effort": said})
+    if argument != "default":
+        template_arguments(params, {"reasoning_effort": argument})
 
 
-def reasoning(params: Params, said: str) -> None:
-    if said not in THINKING:
-        raise BadArgument(f"error: unknown value for --reasoning: '{said}'")
-    set_attribute(params, "enable_reasoning", THINKING[said])
-    if said != "auto":
-        template_arguments(params, {"enable_thinking": said == "on"})
+def reasoning(params: Params, argument: str) -> None:
+    if argument not in THINKING:
+        raise BadArgument(f"error: unknown value for --reasoning: '{argument}'")
+    set_attribute(params, "enable_reasoning", THINKING[argument])
+    if argument != "auto":
+        template_arguments(params, {"enable_thinking": argument == "on"})
 
 
-def preserve_reasoning(params: Params, said: str) -> None:
-    template_arguments(params, {"preserve_reasoning": said == "on"})
+def preserve_reasoning(params: Params, argument: str) -> None:
+    template_arguments(params, {"preserve_reasoning": argument == "on"})
     params.preserve_reasoning_specified = True

@@ -149,6 +149,6 @@ def test_plan_shows_both_ends_and_no_key(paths):
     assert hashlib.sha256(b"s3cret").hexdigest() not in result.stdout + document
 
 
-def test_the_ground_takes_a_port_that_is_yet_to_be_found():
+def test_the_preflight_takes_a_port_that_is_yet_to_be_found():
     plan = LaunchPlan("p", (sys.executable,), {}, "127.0.0.1", 0, "b", "cpu", "e", "m", "d")
     assert check_launch(plan) is None
