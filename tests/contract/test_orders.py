@@ -33,13 +33,14 @@ from supervisor.cli import start
 from supervisor.daemon import orders
 from supervisor.paths import Paths
 from supervisor.plan.plan_json import from_json
+from supervisor.prepare.prepare import Preparation
 
-how, plan = sys.argv[1], from_json(json.loads(Path(sys.argv[2]).read_text()))
+how, found = sys.argv[1], Preparation(from_json(json.loads(Path(sys.argv[2]).read_text())))
 if how == "background":
-    sys.exit(start._start_in_background(Paths.from_environment(), lambda: plan, first=False, as_json=True))
+    sys.exit(start._start_in_background(Paths.from_environment(), lambda: found, first=False, as_json=True))
 if how == "foreground, by a pipe":
     orders._memory_with = lambda _: None  # as on macOS
-start._become_the_daemon(start._orders(plan, foreground=True))
+start._become_the_daemon(start._orders(found, foreground=True))
 """
 
 
