@@ -15,8 +15,7 @@ from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
-from .api.offered_models import model_document, models_document
-from .api.routes import HandlerName, Trouble
+from .api.routes import HandlerName, Trouble, model_document, models_document
 from .backends import Backend
 from .relay.client_connection import PlainAnswer
 from .telemetry.metrics import CONTENT_TYPE, RequestFigures, ServerFigures, render

@@ -22,11 +22,9 @@ from .auth.guard import RequestContext
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
 from .relay.client_connection import ClientConnection
-from .relay.delivery import Delivery
-from .relay.upstream import ConnectionPool, Upstream
+from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
-from .telemetry.activity import RequestRecord, RequestResult
-from .telemetry.usage import Usage, usage_of
+from .telemetry.activity import RequestRecord, RequestResult, Usage, usage_of
 
 log = logging.getLogger(__name__)
 

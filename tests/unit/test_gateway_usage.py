@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.telemetry.usage import HEAD_BYTES, TAIL_BYTES, Usage, usage_of
+from supervisor.gateway.telemetry.activity import HEAD_BYTES, TAIL_BYTES, Usage, usage_of
 
 CHAT_JSON = (
     b'{"choices":[{"finish_reason":"length","index":0,"message":{"role":"assistant","content":"","'

@@ -19,8 +19,7 @@ from typing import Final
 
 from ...plan.launch import Parameters
 from ...profile.definition import Effort
-from .offered_models import EFFORTS
-from .routes import Dialect, Route
+from .routes import EFFORTS, Dialect, Route
 
 _CHATTING: Final = frozenset(
     ("/chat/completions", "/v1/chat/completions", "/responses", "/v1/responses", "/v1/messages")
