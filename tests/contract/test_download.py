@@ -478,10 +478,11 @@ def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
     ("url", "said"),
     [
         ("http://host.invalid/a", "the name host.invalid cannot be resolved"),
-        (f"http://127.0.0.1:{unused_port()}/a", "127.0.0.1 refuses the connection"),
+        ("http://127.0.0.1:{port}/a", "127.0.0.1 refuses the connection"),
     ],
 )
 def test_who_is_not_there_is_asked_twice_and_no_more(bench: Bench, url: str, said: str) -> None:
+    url = url.format(port=unused_port())
     with pytest.raises(NetworkError) as raised:
         bench.fetch(bench.item(url=url))
     assert said in str(raised.value)
