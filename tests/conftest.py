@@ -17,13 +17,6 @@ settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
-    """With pytest-xdist, what starts programs runs one after the other, beside the unit tests."""
-    for item in items:
-        if "tests/unit/" not in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("programs"))
-
-
 @pytest.fixture(params=LOOPS, scope="module")
 def each_loop(request):
     """For modules whose promises hold on every loop that the daemon runs on; their transports differ."""

@@ -173,7 +173,18 @@ class Server:
 
 def plan_behind(settings: Settings) -> LaunchPlan:
     plan = LaunchPlan(
-        "p", ("llama-server",), {}, "127.0.0.1", 0, "b1", "cpu", "", "X", "d", behind_gateway=True
+        "p",
+        ("llama-server",),
+        {},
+        "127.0.0.1",
+        0,
+        "b1",
+        "cpu",
+        "",
+        "X",
+        "d",
+        behind_gateway=True,
+        model_bytes=100,
     )
     given = Parameters(settings.reasoning_effort, settings.set_params, settings.strip_params)
     return replace(plan, parameters=given)

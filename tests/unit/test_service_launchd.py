@@ -179,7 +179,7 @@ def test_a_mac_finds_nothing_wrong_with_it(request_, tmp_path):
 
 
 def test_what_no_property_list_can_hold_is_refused():
-    with pytest.raises(UsageError, match="cannot be told"):
+    with pytest.raises(UsageError, match="launchd cannot run this command"):
         render(replace(AGENT, command=("/bin/python", "a\x07b")))
 
 
