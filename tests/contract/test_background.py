@@ -78,6 +78,8 @@ def test_what_cannot_be_written_is_said_and_the_next_is_written(caplog):
 
 def test_a_disk_that_hangs_keeps_nobody_for_longer_than_the_bound():
     hangs, writer = threading.Event(), Writer()
-    writer.write("record", lambda: hangs.wait(BOUND_SECONDS))
+    written = []
+    writer.write("record", lambda: written.append(hangs.wait(BOUND_SECONDS)))
     writer.flush(0.01)
+    assert written == [], "it was not waited for"
     hangs.set()
