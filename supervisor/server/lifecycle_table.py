@@ -43,7 +43,7 @@ class Event(StrEnum):
     SLEEP = "sleep"
     WAKE = "wake"
     REST = "rest"  # a plan that is to wait for the first who wants it
-    CLEAR = "ground clear"
+    CLEAR = "preflight passed"
     READY = "ready"
     DEGRADED = "degraded"
     GIVEN_UP_ON = "given up on"  # it stalled while loading, or hangs
@@ -62,7 +62,7 @@ class Event(StrEnum):
 class Do(StrEnum):
     """Commands to the shell.  ARM_x arms the state's one timer; the seconds come with it."""
 
-    CHECK_LAUNCH = "check ground"
+    CHECK_LAUNCH = "preflight"
     SPAWN = "spawn"
     WATCH_START = "watch start"
     WATCH_LIFE = "watch life"
