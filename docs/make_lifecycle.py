@@ -13,7 +13,7 @@ Generated from the table in `supervisor/server/lifecycle_table.py` by `docs/make
 when this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
 change nothing.
 
-Before a server is told to end, the requests under way get their answers: it is *draining*, for
+Before the daemon ends a server, the requests under way get their answers: it is *draining*, for
 `gateway.drain-timeout` at most, or `stop.grace` for a stop; new requests are held meanwhile. A server that
 nobody needs for now is *sleeping*: it has no process and no memory, until a request or
 `goss-supervisor load` wakes it. While a server leaves, the last request decides what comes next; but a

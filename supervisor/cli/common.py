@@ -54,7 +54,7 @@ hardware_option = click.option(
     metavar="FILE",
     help="Another computer than this one: a file that detect --json wrote.",
 )
-force_option = click.option("--force", is_flag=True, help="For once without guardrails: whatever the memory.")
+force_option = click.option("--force", is_flag=True, help="Ignore the guardrails this time.")
 DEFAULT_PROFILE = "Which profile; without it the last one used, else the one that fits this machine best."
 
 

@@ -68,8 +68,8 @@ class GatewayListener:
         """
         Run this plan in place of whatever runs, with clients coming in at ``listen``; None: as they do now.
 
-        Raises StartFailed for an address that is taken, and while the daemon ends; all is then as before,
-        and for a plan without a gateway that a request of the gateway's clients asks for.
+        Raises StartFailed for an address that is taken, while the daemon ends, and for a plan without a
+        gateway that a client of the gateway asks for; all is then as before.
         """
         if by_request and not plan.behind_gateway:
             raise StartFailed(
@@ -143,9 +143,8 @@ class GatewayListener:
         if plan is not None and server.state in _COMES and not self._ends:
             if plan.behind_gateway:
                 if not (self._is_open or self._opening or self.listen is None):
-                    self._opening = (
-                        True  # the place was llama-server's until now, or its plan was rolled back
-                    )
+                    # The place was llama-server's until now, or its plan was rolled back.
+                    self._opening = True
                     self._begin(self._open_again())
             elif server.state is State.PREPARING and self._gateway is not None:
                 self._gateway.close()

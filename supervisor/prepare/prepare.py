@@ -92,16 +92,7 @@ def prepare(
     context = install_context(paths, progress, waits=True)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
-    figures_source, draft = _figures_source(profile, build, paths), look_at_draft(profile, paths)
-    fitted = fit(
-        profile,
-        model,
-        build,
-        context.hardware(),
-        draft=draft,
-        held=_held(paths),
-        figures_source=figures_source,
-    )
+    fitted = _fit_here(profile, model, build, context, paths)
     if fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
@@ -125,20 +116,11 @@ def preview(
     listen = listen_of(profile, paths, elsewhere=context.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     try:
-        model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
+        model = look_at(profile, paths, write=False)
         if context.elsewhere:
-            fitted = fit(profile, model, build, context.hardware(), draft=draft)
+            fitted = fit(profile, model, build, context.hardware(), draft=look_at_draft(profile, paths))
         else:
-            figures_source = _figures_source(profile, build, paths)
-            fitted = fit(
-                profile,
-                model,
-                build,
-                context.hardware(),
-                draft=draft,
-                held=_held(paths),
-                figures_source=figures_source,
-            )
+            fitted = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
@@ -165,6 +147,19 @@ def install_context(
 def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
     files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
     return lambda settings, ask: figures_for(files, build, settings, figures, may_ask=ask)
+
+
+def _fit_here(profile: Profile, model: Model, build: Build, context: InstallContext, paths: Paths) -> Fitted:
+    """Beside what this machine's daemon holds, and with what the engine itself says."""
+    return fit(
+        profile,
+        model,
+        build,
+        context.hardware(),
+        draft=look_at_draft(profile, paths),
+        held=_held(paths),
+        figures_source=_figures_source(profile, build, paths),
+    )
 
 
 def _held(paths: Paths) -> Mapping[str, int]:
