@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from .fakes.loops import LOOPS, choose
+
+ROOT = Path(__file__).parent.parent
 
 # A slow machine is no failure of ours: what must not take long is measured in bench/.
 settings.register_profile("patient", deadline=None)
@@ -15,6 +19,27 @@ settings.load_profile("patient")
 
 # Where the suite is started with `&`, the shell has SIGINT ignored, and every program that a test interrupts would be deaf to it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """
+    All tests that run engines go to one worker: an engine's threads spin while they wait for one another,
+    so two engines on the same cores make each other a hundred times slower.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class EnginesTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "engines" if runs_engines(nodeid.partition("::")[0]) else nodeid
+
+    return EnginesTogether(config, log)
+
+
+@cache
+def runs_engines(file):
+    """Whether a file of tests, named from the root, has one that runs an engine."""
+    return file.startswith("tests/e2e/") or "mark.engine" in (ROOT / file).read_text("utf-8")
 
 
 @pytest.fixture(params=LOOPS, scope="module")
