@@ -38,6 +38,7 @@ def _profiles() -> Iterable[str]:
 
 
 complete_profiles = completer(_profiles)
+server_argument = click.argument("name", required=False, shell_complete=complete_profiles)
 profile_argument = click.argument("profile", shell_complete=complete_profiles)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 set_option = click.option(

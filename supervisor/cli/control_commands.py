@@ -16,7 +16,7 @@ from ..locks import held_by
 from ..paths import Paths
 from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
-from .common import force_option, json_option, parse_settings, profile_argument, set_option
+from .common import force_option, json_option, parse_settings, profile_argument, server_argument, set_option
 from .output import show_outcome, waiting_for_the_daemon
 from .start import prepared, show_first_key
 
@@ -27,11 +27,18 @@ EXIT_SECONDS = 10.0
 
 
 @click.command()
+@server_argument
 @click.option("--now", is_flag=True, help="Kill it: do not wait for requests under way or a hung daemon.")
 @json_option
-def stop(now: bool, as_json: bool) -> int:
-    """Stop the server and the daemon; nothing of them is left."""
+def stop(*, name: str | None, now: bool, as_json: bool) -> int:
+    """
+    Stop the daemon and all its servers; nothing of them is left.
+
+    With a NAME it is one server: it stays down, and the others go on.
+    """
     paths = Paths.from_environment()
+    if name is not None:
+        return _follow({"op": "stop", "server": name, "now": now}, f"stopping {name}", as_json=as_json)
     with waiting_for_the_daemon("stopping; --now does not wait for requests under way") as progress:
         try:
             answer = _stopped(paths, now=now)
@@ -48,11 +55,10 @@ def stop(now: bool, as_json: bool) -> int:
 @profile_argument
 @force_option
 @set_option
-@click.option("--by-request", is_flag=True, hidden=True)  # the gateway's, for a client that named a model
 @json_option
-def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: bool, as_json: bool) -> int:
+def switch(*, profile: str, force: bool, settings: tuple[str, ...], as_json: bool) -> int:
     """
-    Run another profile; the old one comes back if that fails.
+    Run another profile in place of the one that was started; the old one comes back if that fails.
 
     Clients come in where they did: listen, keys and limits stay those of the profile that was started.
     """
@@ -60,18 +66,19 @@ def switch(*, profile: str, force: bool, settings: tuple[str, ...], by_request: 
     running = _running(paths)  # without a daemon, fail before preparing an engine
     found = prepared(profile, parse_settings(settings), paths, force=force)
     listen = None if running["listen"] else found.listen  # none yet: what runs has no gateway
-    if listen is None and not by_request:
+    if listen is None:
         _show_what_stays(running, found)
-    return _run(found, listen, {"op": "start", "by_request": by_request}, as_json=as_json)
+    return _run(found, listen, {"op": "start"}, as_json=as_json)
 
 
 @click.command()
+@server_argument
 @force_option
 @set_option
 @json_option
-def restart(force: bool, settings: tuple[str, ...], as_json: bool) -> int:
-    """Restart the server with its profile as it is now."""
-    return _again("start", parse_settings(settings), force=force, as_json=as_json)
+def restart(*, name: str | None, force: bool, settings: tuple[str, ...], as_json: bool) -> int:
+    """Restart a server, the main one if none is named, with its profile as it is now."""
+    return _again("start", parse_settings(settings), name=name, force=force, as_json=as_json)
 
 
 @click.command()
@@ -81,21 +88,23 @@ def reload(as_json: bool) -> int:
     return _again("reload", {}, force=False, as_json=as_json)
 
 
-def _again(op: str, settings: Mapping[str, str], *, force: bool, as_json: bool) -> int:
+def _again(
+    op: str, settings: Mapping[str, str], *, name: str | None = None, force: bool, as_json: bool
+) -> int:
     """The profile that runs, as it is now; its address too, unless it came in at another profile's."""
     paths = Paths.from_environment()
-    running = _running(paths)
+    running = _running(paths, name)
     if running["profile"] is None:
         raise NotRunning("The daemon runs no profile.", hint="goss-supervisor switch PROFILE")
     found = prepared(running["profile"], {**running["settings"], **settings}, paths, force=force)
     at = running["listen"]
     listen = found.listen if at is None or at["profile"] == running["profile"] else None
-    return _run(found, listen, {"op": op}, as_json=as_json)
+    return _run(found, listen, {"op": op, "server": name}, as_json=as_json)
 
 
-def _running(paths: Paths) -> client.Message:
+def _running(paths: Paths, name: str | None = None) -> client.Message:
     """Raises SupervisorError for a daemon of an older version, which takes no plan of ours."""
-    running = client.ask(paths, {"op": "running"})
+    running = client.ask(paths, {"op": "running", "server": name})
     if "listen" not in running:
         raise SupervisorError("The daemon that runs is of an older version.", hint=ANOTHER_VERSION)
     return running
@@ -110,17 +119,42 @@ def _show_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
 
 
 @click.command()
+@server_argument
+@click.option("--alone", is_flag=True, help="Unload all others that are not pinned.")
+@click.option("--by-request", is_flag=True, hidden=True)  # the gateway's, for a client that named a model
+@force_option
 @json_option
-def load(as_json: bool) -> int:
-    """Load the model, or keep it loaded: its idle time starts anew."""
-    return _follow({"op": "load"}, "loading the model", as_json=as_json)
+def load(*, name: str | None, alone: bool, by_request: bool, force: bool, as_json: bool) -> int:
+    """
+    Load a profile beside what runs; without a NAME, the main server's model.
+
+    Where there is no room for it, what is cheapest to lose is unloaded, and never what is pinned.  A model
+    that is loaded is kept: its idle time begins anew.
+    """
+    paths = Paths.from_environment()
+    if name is None or (not by_request and _has(paths, name)):
+        request: dict[str, Any] = {"op": "load", "server": name, "alone": alone}
+        return _follow(request, f"loading {name or 'the model'}", as_json=as_json)
+    _running(paths)  # without a daemon, fail before preparing an engine
+    found = prepared(name, {}, paths, force=force)
+    return _run(found, None, {"op": "load", "alone": alone, "by_request": by_request}, as_json=as_json)
+
+
+def _has(paths: Paths, name: str) -> bool:
+    """Whether a server has this profile, and is well."""
+    servers = client.ask(paths, {"op": "status"})["status"]["servers"]
+    return any(
+        name in {each["profile"], each["name"]} and each["state"] not in {"failed", "stopped"}
+        for each in servers
+    )
 
 
 @click.command()
+@server_argument
 @json_option
-def unload(as_json: bool) -> int:
-    """Stop the server and give its memory back; the next request wakes it."""
-    return _follow({"op": "unload"}, "giving its memory back", as_json=as_json)
+def unload(name: str | None, as_json: bool) -> int:
+    """Stop a server, the main one if none is named, and give its memory back; the next request wakes it."""
+    return _follow({"op": "unload", "server": name}, "giving its memory back", as_json=as_json)
 
 
 def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:

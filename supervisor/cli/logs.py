@@ -12,23 +12,27 @@ from pathlib import Path
 import click
 
 from ..errors import NotFound
-from ..home.places import daemon_log, server_logs
+from ..home.places import SERVER, daemon_log, server_logs
+from ..home.records import server_named
 from ..paths import Paths
-from .common import json_option
+from .common import json_option, server_argument
 
 POLL_SECONDS = 0.2
 
 
 @click.command()
+@server_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on as more comes, also over restarts.")
 @click.option("--previous", is_flag=True, help="The run before this one.")
 @click.option("--daemon", "of_daemon", is_flag=True, help="What the supervisor itself has to say.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last so many lines.")
 @json_option
-def logs(follow: bool, previous: bool, of_daemon: bool, lines: int | None, as_json: bool) -> None:
-    """Show what llama-server printed."""
+def logs(
+    *, name: str | None, follow: bool, previous: bool, of_daemon: bool, lines: int | None, as_json: bool
+) -> None:
+    """Show what a server printed, the main one if none is named."""
     paths = Paths.from_environment()
-    current, before = server_logs(paths)
+    current, before = server_logs(paths, server_named(paths, name) if name else SERVER)
     path = daemon_log(paths) if of_daemon else before if previous else current
     if not path.exists() and not follow:
         raise NotFound(f"There is no log at {path} yet.", hint="goss-supervisor start --profile demo")

@@ -64,7 +64,7 @@ def main() -> int:
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
             daemon = Daemon(paths, endpoint(paths.runtime), tell, manager=manager)
             if shown:
-                daemon.first.output.listen(shown.show_server)
+                daemon.main.output.listen(shown.show_server)
             runner.run(daemon.run(from_json(orders["plan"]), listen))
     except SupervisorError as error:
         log.critical("%s%s", error, f"\nhint: {error.hint}" if error.hint else "")

@@ -23,6 +23,7 @@ class ControlRequest:
     plan: Mapping[str, Any] = field(default_factory=dict)
     listen: Mapping[str, Any] | None = None
     by_request: bool = False
+    alone: bool = False
     hold: int = 0
     owner: str = ""
     why: str = ""

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +25,7 @@ from ..server.outcome import Outcome
 from ..server.server import Hold
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
+from .loads import Loads
 from .status_document import status_of
 
 PROTOCOL = 1
@@ -35,7 +37,8 @@ ControlMessage = dict[str, Any]
 class Control:
     """
     Answers requests about the servers; ``update_check`` is the last one, ``shut_down(now)`` ends the daemon.
-    ``gateway`` is asked to launch plans with their address, and about what clients do.
+    ``gateway`` is asked to launch plans with their address, and about what clients do; ``loads`` to run others
+    beside the main server's.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class Control:
         update_check: Callable[[], ControlMessage | None],
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
         gateway: GatewayListener,
+        loads: Loads,
     ) -> None:
         self._fleet = fleet
         self._daemon = daemon
         self._update_check = update_check
         self._shut_down = shut_down
         self._gateway = gateway
+        self._loads = loads
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
         self._over = False
@@ -130,29 +135,38 @@ class Control:
         return self._until(self._named(request).server.settled())
 
     async def _start(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """Start, restart and switch are one thing: run this plan in place of whatever runs."""
+        """Start, restart and switch are one thing: run this plan in place of whatever the main server runs."""
         plan = from_json(request.plan)
         listen = listen_from_json(request.listen) if request.listen else None
-        instance = self._named(request)
-        while request.by_request and instance.server.hold is not None:
-            await self._changed.wait()  # the requests that wait for it have a bound of their own
-        self._free(request)
-        decided = await self._gateway.launch(
-            instance, plan, listen, reload=request.op == "reload", by_request=request.by_request
-        )
-        async for message in self._until(decided):
+        if self._free(request) is self._fleet.main:
+            decided = await self._gateway.launch(plan, listen, reload=request.op == "reload")
+        else:
+            decided = await self._loads.run_beside(plan, again=True)
+        async for message in self._until(decided, plan.profile):
             yield message
 
-    def _load(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """Where it serves, its idle time starts anew."""
-        instance = self._free(request)
-        self._gateway.keep_warm()
-        return self._until(instance.server.wake())
+    async def _load(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """A plan beside what runs, or what a server has; where it serves, its idle time starts anew."""
+        while request.by_request and any(each.server.hold for each in self._fleet):
+            await self._changed.wait()  # the requests that wait for it have a bound of their own
+        if request.plan:
+            plan = from_json(request.plan)
+            self._gateway.refuse_at_the_end(plan)
+            loading = self._loads.run_beside(plan, by_request=request.by_request, alone=request.alone)
+        else:
+            loading = self._loads.wake(self._free(request), alone=request.alone)
+        profile = plan.profile if request.plan else self._named(request).profile
+        async for message in self._once(loading, profile):
+            yield message
 
-    def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        return self._until(self._free(request).server.sleep())
+    async def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        async for message in self._until(self._free(request).server.sleep()):
+            yield message
 
     def _stop(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """The daemon with all its servers, or one of them."""
+        if request.server is not None:
+            return self._until(self._named(request).server.stop(now=request.now))
         return self._until(self._shut_down(request.now))
 
     async def _hold(
@@ -185,8 +199,18 @@ class Control:
             "key": self._gateway.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
+            "held": self._held(),
             "final": True,
         }
+
+    def _held(self) -> dict[str, int]:
+        """What all that is loaded holds of each memory by its plan, but for what is never unloaded."""
+        held: Counter[str] = Counter()
+        for each in self._fleet:
+            plan, is_loaded = each.server.plan, each.server.child is not None
+            if plan is not None and is_loaded and not self._loads.placement.is_pinned(each):
+                held.update(plan.memory)
+        return dict(held)
 
     async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """The last requests after number ``since``, and with ``follow`` those that come."""
@@ -205,11 +229,27 @@ class Control:
                 return
             has_events = await _either(*events)
 
-    async def _until(self, decided: asyncio.Future[Outcome]) -> AsyncIterator[ControlMessage]:
+    async def _once(
+        self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str
+    ) -> AsyncIterator[ControlMessage]:
+        """As `_until`, also while it waits for memory."""
+        task = asyncio.ensure_future(launching)
+        try:
+            while not task.done():
+                yield _PROMISE
+                await asyncio.wait([task], timeout=REPEAT_SECONDS)
+        finally:
+            task.cancel()  # whoever asked has gone
+        async for message in self._until(task.result(), profile):
+            yield message
+
+    async def _until(
+        self, decided: asyncio.Future[Outcome], profile: str = ""
+    ) -> AsyncIterator[ControlMessage]:
         """Every change on the way, then the outcome."""
         while not decided.done():
             changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
-            yield self._on_the_way()
+            yield self._on_the_way(profile)
             await asyncio.wait(
                 [decided, changed], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS
             )
@@ -218,7 +258,7 @@ class Control:
 
     def about(self, outcome: Outcome) -> ControlMessage:
         """The final message about a request that was decided."""
-        return {"outcome": asdict(outcome), "status": self._both(), "final": True}
+        return {"outcome": asdict(outcome), "status": self._both(outcome.profile), "final": True}
 
     def _named(self, request: ControlRequest) -> Instance:
         """The server that a request is about.  Raises NotFound."""
@@ -235,16 +275,17 @@ class Control:
             )
         return instance
 
-    def _on_the_way(self) -> ControlMessage:
-        return {"status": self._both(), **_PROMISE}
+    def _on_the_way(self, profile: str = "") -> ControlMessage:
+        return {"status": self._both(profile), **_PROMISE}
 
-    def _both(self) -> ControlMessage:
+    def _both(self, profile: str = "") -> ControlMessage:
+        """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         servers = [status_of(instance, self._gateway.listen) for instance in self._fleet]
         return {
             "schema": 2,
             "daemon": self._daemon(),
             "servers": servers,
-            "server": servers[0],  # as in schema 1, for one release
+            "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
             "gateway": self._gateway.about(),
             "update": self._update_check(),
         }

@@ -9,13 +9,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from .. import __version__
 from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
 from ..home.control_socket import Endpoint
-from ..home.places import SERVER, daemon_log, update_file
+from ..home.orphan import end_orphans
+from ..home.places import daemon_log, update_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, url_of
@@ -29,6 +31,7 @@ from .control_server import listen as listen_for_control
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
+from .loads import Loads
 from .service_notify import ServiceNotifier
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
 
@@ -58,25 +61,33 @@ class Daemon:
         self._started = time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
-        self._announced = ""
+        self._announced: dict[str, str] = {}  # by server
         self._report = report
         self._looks = looks
         self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
-        self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin)
-        self._fleet = Fleet((SERVER,), self._new_instance)
-        self._control = Control(self._fleet, self._about, self._update_check, self._shut_down, self._gateway)
+        self._loads = Loads(lambda: self._fleet, self._begin)
+        self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin, self._loads)
+        end_orphans(paths, log.warning)
+        self._fleet = Fleet(self._new_instance)
+        self._control = Control(
+            self._fleet, self._about, self._update_check, self._shut_down, self._gateway, self._loads
+        )
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
         return Instance(
-            name, self._paths, on_change=self._on_change, under_way=self._gateway.under_way, next_id=next_id
+            name,
+            self._paths,
+            on_change=self._on_change,
+            under_way=partial(self._gateway.under_way, name),
+            next_id=next_id,
         )
 
     @property
-    def first(self) -> Instance:
+    def main(self) -> Instance:
         """The server that a start is for."""
-        return self._fleet.get()
+        return self._fleet.main
 
     async def run(self, plan: LaunchPlan, listen: Listen | None) -> None:
         """
@@ -130,12 +141,12 @@ class Daemon:
     def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""
         if plan.behind_gateway and listen is not None and not listen.settings.preload:
-            return self._gateway.rest(self.first, plan, listen)
-        return self._gateway.launch(self.first, plan, listen)
+            return self._gateway.rest(plan, listen)
+        return self._gateway.launch(plan, listen)
 
     async def _ready_once_decided(self) -> None:
         """The first start was superseded: the manager waits for what was asked for in its place."""
-        if (await self.first.server.settled()).result in {"ready", "degraded", "asleep", "rolled back"}:
+        if (await self.main.server.settled()).result in {"ready", "degraded", "asleep", "rolled back"}:
             self._notifier.ready()
 
     # --- the end
@@ -173,33 +184,34 @@ class Daemon:
         self._shut_down(again)
 
     def _wishes_updates(self) -> AutoUpdate:
-        server = self.first.server
+        server = self.main.server
         return server.plan.auto_update if server.plan is not None and server.is_serving else "off"
 
     # --- what others see
 
     def _on_change(self) -> None:
         """A server changed.  The status sent here is about all of them."""
-        self._announce()
+        for instance in self._fleet:
+            self._announce(instance)
+        main = self.main.server
+        self._notifier.status(self._line(self.main, main.lifecycle.why or main.busy))
         self._notifier.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
         for instance in self._fleet:
             self._gateway.changed(instance)
         self._control.changed()
 
-    def _announce(self) -> None:
-        server = self.first.server
-        line = self._line(server.lifecycle.why)
-        self._notifier.status(self._line(server.lifecycle.why or server.busy))
-        if line != self._announced:
+    def _announce(self, instance: Instance) -> None:
+        line = self._line(instance, instance.server.why)
+        if line != self._announced.get(instance.name):
             log.info("%s", line)
-            self._announced = line
-            if server.state is State.BACKOFF:
+            self._announced[instance.name] = line
+            if instance is self.main and instance.server.state is State.BACKOFF:
                 self._report({"step": line})  # the waiting CLI learns that it has not gone well
 
-    def _line(self, why: str) -> str:
-        plan, state = self.first.server.plan, self.first.server.state
+    def _line(self, instance: Instance, why: str) -> str:
+        plan, state = instance.server.plan, instance.server.state
         where = f" at {url_of(plan, self._gateway.listen)}" if plan and state in SERVING else ""
-        return f"{plan.profile if plan else SERVER}: {state}{where}{f' ({why})' if why else ''}"
+        return f"{instance.profile or instance.name}: {state}{where}{f' ({why})' if why else ''}"
 
     def _update_check(self) -> dict[str, Any] | None:
         return last_check(update_file(self._paths))

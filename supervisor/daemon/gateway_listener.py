@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import StartFailed, SupervisorError
@@ -25,96 +25,92 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
 from ..server.probe import api_key
-from .helpers import SWITCH, Answer, why_not
+from .loads import Begin, Loads
 
 log = logging.getLogger(__name__)
 
-Begin = Callable[[Coroutine[Any, Any, None]], object]
 _COMES = SERVING | {State.PREPARING, State.STARTING}
 
 
 class GatewayListener:
     """
-    ``begin`` runs a task in the background; ``switch`` runs another profile for a request.  ``listen`` is
-    where clients come in, or would if a plan behind the gateway ran; None before the first.
+    ``begin`` runs a task in the background.  ``listen`` is where clients come in, or would if a plan behind
+    the gateway ran; None before the first.
     """
 
-    def __init__(
-        self,
-        paths: Paths,
-        fleet: Callable[[], Fleet],
-        begin: Begin,
-        switch: Callable[[str], Coroutine[Any, Any, Answer]] = SWITCH.run,
-    ) -> None:
+    def __init__(self, paths: Paths, fleet: Callable[[], Fleet], begin: Begin, loads: Loads) -> None:
         self.listen: Listen | None = None
         self._paths = paths
         self._fleet = fleet
         self._begin = begin
-        self._run_switch = switch
+        self._loads = loads
         self._gateway: Gateway | None = None
         self._turn = asyncio.Lock()  # one change of the address after the other
         self._opening = False
         self._ends = False
 
     async def launch(
-        self,
-        instance: Instance,
-        plan: LaunchPlan,
-        listen: Listen | None,
-        *,
-        reload: bool = False,
-        by_request: bool = False,
+        self, plan: LaunchPlan, listen: Listen | None, *, reload: bool = False
     ) -> asyncio.Future[Outcome]:
         """
-        Run this plan in place of whatever runs, with clients coming in at ``listen``; None: as they do now.
+        Have the main server run this plan, in place of whatever it runs, with clients coming in at
+        ``listen``; None: as they do now.
 
-        Raises StartFailed for an address that is taken, while the daemon ends, and for a plan without a
-        gateway that a client of the gateway asks for; all is then as before.
+        Raises StartFailed for an address that is taken and while the daemon ends, and as `Loads.run_main`
+        does; all is then as before.
         """
-        if by_request and not plan.behind_gateway:
-            raise StartFailed(
-                f"{plan.profile} has gateway: off, so no client of another profile's gateway can ask for it.",
-                hint=f"Take it out of gateway.models, or remove gateway: off from {plan.profile}.",
-            )
         async with self._turn:
             before = self.listen
-            await self._admit(instance, plan, listen)
-            server = instance.server
-            decided = server.reload(plan) if reload else server.start(plan)
+            await self._admit(plan, listen)
+        try:
+            decided = await self._loads.run_main(plan, reload=reload)
+        except SupervisorError:
+            if before != self.listen:
+                self._listen_again(before)
+            raise
         if before is not None and before != self.listen:
             decided.add_done_callback(lambda future: self._give_back(before, future))
         return decided
 
-    async def rest(self, instance: Instance, plan: LaunchPlan, listen: Listen) -> asyncio.Future[Outcome]:
-        """Have this plan, and let the first request load it.  Raises as `launch` does."""
+    async def rest(self, plan: LaunchPlan, listen: Listen) -> asyncio.Future[Outcome]:
+        """Have the main server have this plan, and the first request load it.  Raises as `launch` does."""
         async with self._turn:
-            await self._admit(instance, plan, listen)
-            return instance.server.rest(plan)
+            await self._admit(plan, listen)
+            return self._main.server.rest(plan)
 
-    async def _admit(self, instance: Instance, plan: LaunchPlan, listen: Listen | None) -> None:
+    @property
+    def _main(self) -> Instance:
+        return self._fleet().main
+
+    def refuse_at_the_end(self, plan: LaunchPlan) -> None:
+        """Raises StartFailed while the daemon ends."""
         if self._ends:
             raise StartFailed(
                 "goss-supervisor is being stopped.",
                 hint=f"When it has ended: goss-supervisor start -p {plan.profile}",
             )
+
+    async def _admit(self, plan: LaunchPlan, listen: Listen | None) -> None:
+        self.refuse_at_the_end(plan)
         if not plan.behind_gateway:
             return  # its llama-server gets the address once it comes
-        instance.make_ready_for(plan)
+        self._main.make_ready_for(plan)
         wanted = listen or self.listen
         if wanted is None:
             raise StartFailed(
                 f"{plan.profile} wants its clients to come in by the gateway, and nothing says where.",
                 hint=f"goss-supervisor stop, then goss-supervisor start -p {plan.profile}",
             )
-        if not _is_llama_servers_own(instance, wanted) and (listen is not None or not self._is_open):
+        if not _is_llama_servers_own(self._main, wanted) and (listen is not None or not self._is_open):
             await self._open(wanted)
         self.listen = wanted
 
     async def _open(self, listen: Listen) -> None:
         if self._gateway is None:
-            keyring = Keyring(keys_file(self._paths))
-            self._gateway = Gateway(self._fleet().get().server, keyring, self._switch)
-            self._gateway.changed()
+            gateway = Gateway(Keyring(keys_file(self._paths)), self._loads)
+            for instance in self._fleet():
+                gateway.changed(instance.server)
+            self._gateway = self._loads.gateway = gateway
         await self._gateway.open(listen)
 
     @property
@@ -123,7 +119,11 @@ class GatewayListener:
 
     def _give_back(self, before: Listen, decided: asyncio.Future[Outcome]) -> None:
         """The start that brought another address was rolled back."""
-        if not decided.cancelled() and decided.result().result == "rolled back" and not self._ends:
+        if not decided.cancelled() and decided.result().result == "rolled back":
+            self._listen_again(before)
+
+    def _listen_again(self, before: Listen | None) -> None:
+        if not self._ends:
             self.listen = before
             self._begin(self._open_again())
 
@@ -140,7 +140,7 @@ class GatewayListener:
     def changed(self, instance: Instance) -> None:
         """Its server is in another state, or has another plan."""
         server, plan = instance.server, instance.server.plan
-        if plan is not None and server.state in _COMES and not self._ends:
+        if instance is self._main and plan is not None and server.state in _COMES and not self._ends:
             if plan.behind_gateway:
                 if not (self._is_open or self._opening or self.listen is None):
                     # The place was llama-server's until now, or its plan was rolled back.
@@ -148,20 +148,9 @@ class GatewayListener:
                     self._begin(self._open_again())
             elif server.state is State.PREPARING and self._gateway is not None:
                 self._gateway.close()
+        self._loads.placement.changed(instance)
         if self._gateway is not None:
-            self._gateway.changed()
-
-    # --- switches that clients ask for
-
-    def _switch(self, profile: str) -> None:
-        self._begin(self._switched(profile))
-
-    async def _switched(self, profile: str) -> None:
-        why = why_not(await self._run_switch(profile))
-        if why:
-            log.warning("the switch to %s failed: %s", profile, why)
-        if self._gateway is not None:
-            self._gateway.switched(profile, why)
+            self._gateway.changed(server)
 
     # --- the end
 
@@ -178,13 +167,9 @@ class GatewayListener:
 
     # --- what others ask
 
-    def under_way(self) -> int:
-        """Requests that are being answered."""
-        return self._gateway.under_way() if self._gateway is not None else 0
-
-    def keep_warm(self) -> None:
-        if self._gateway is not None:
-            self._gateway.touch()
+    def under_way(self, name: str) -> int:
+        """How many requests this server answers now."""
+        return self._gateway.count_at(name) if self._gateway is not None else 0
 
     def key(self, plan: LaunchPlan) -> str:
         """One that opens the address of this plan; for its own user only."""
@@ -199,7 +184,7 @@ class GatewayListener:
 
     def about(self) -> dict[str, Any] | None:
         """For ``status``; None while nobody comes in here."""
-        plan = self._fleet().get().server.plan
+        plan = self._main.server.plan
         if self._gateway is None or (plan is not None and not plan.behind_gateway):
             return None
         under_way, waiting, connections = self._gateway.counts()

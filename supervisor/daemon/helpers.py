@@ -1,5 +1,5 @@
 """
-Programs of ours that the daemon runs: a switch for a client's request, a reload, an update check.
+Programs of ours that the daemon runs: a load for a client's request, a reload, an update check.
 
 The daemon has no YAML, no downloads and no network code.  ``goss-supervisor`` has them: it prepares the plan,
 sends it to the daemon as any client does, and reports the outcome as JSON on stdout.
@@ -74,7 +74,7 @@ class Helper:
         )
 
 
-SWITCH = Helper(("switch", "--by-request", "--json", "--"))
+LOAD = Helper(("load", "--by-request", "--json", "--"))
 RELOAD = Helper(("reload", "--json"), ends_with_us=True, shows_stderr=True)
 LOOK_FOR_UPDATE = Helper(("engine", "update", "--quiet", "--json"))
 

@@ -1,38 +1,64 @@
-"""All servers of a daemon, by name; for now there is one."""
+"""All servers of a daemon, by name: the main one, and one for each profile that is loaded beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from ..errors import NotFound
+from ..home.places import SERVER
 from ..server.instance import Instance
+from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 
 MakeInstance = Callable[[str, Callable[[], int]], Instance]
+_ABSENT = {State.STOPPED, State.SLEEPING, State.FAILED}
 
 
 class Fleet:
     """
-    Each server under its name; the first is meant where none is named.  Requests have ids that are unique in
-    the whole fleet.
+    Each server under its name; the main one is meant where none is named.  Requests have ids that are unique
+    in the whole fleet.  ``make`` raises StartFailed as `Instance` does.
     """
 
-    def __init__(self, names: tuple[str, ...], make: MakeInstance) -> None:
+    def __init__(self, make: MakeInstance) -> None:
+        self._make = make
         self._next_id = itertools.count(1).__next__
-        self._instances: Mapping[str, Instance] = {name: make(name, self._next_id) for name in names}
+        self._instances: dict[str, Instance] = {SERVER: make(SERVER, self._next_id)}
+        self._group: asyncio.TaskGroup | None = None
 
     def __iter__(self) -> Iterator[Instance]:
-        return iter(self._instances.values())
+        return iter([*self._instances.values()])
+
+    @property
+    def main(self) -> Instance:
+        return self._instances[SERVER]
 
     def get(self, name: str | None = None) -> Instance:
-        """Raises NotFound for a name that no server has."""
+        """The server that has the profile of this name, or is called so.  Raises NotFound."""
         if name is None:
-            return next(iter(self))
-        if name not in self._instances:
+            return self.main
+        found = self.having(name) or self._instances.get(name)
+        if found is None:
             raise NotFound(f"There is no server {name!r} here.", hint="goss-supervisor ps")
-        return self._instances[name]
+        return found
+
+    def having(self, profile: str) -> Instance | None:
+        """The one that has this profile's plan, loaded or not."""
+        return next((each for each in self if each.profile == profile), None)
+
+    def ensure(self, profile: str) -> Instance:
+        """The same, made anew if there is none.  Raises StartFailed as `Instance` does."""
+        found = self.having(profile)
+        if found is None:
+            name = profile if profile != SERVER else f"{profile}+"  # no profile can be called so
+            found = self._instances.get(name)
+            if found is None:
+                found = self._instances[name] = self._make(name, self._next_id)
+                if self._group is not None:
+                    self._group.create_task(found.server.run())
+        return found
 
     def new_id(self) -> int:
         """For a request that is not about one server's state, such as a hold."""
@@ -40,9 +66,10 @@ class Fleet:
 
     async def run(self) -> None:
         """Until cancelled; a server whose loop breaks ends all, since its state is nobody's then."""
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as self._group:
             for instance in self:
-                group.create_task(instance.server.run())
+                self._group.create_task(instance.server.run())
+            await asyncio.Event().wait()
 
     async def passed(self) -> None:
         """Comes back when every server's loop has handled what was put in before: a sign that they live."""
@@ -50,7 +77,7 @@ class Fleet:
             await instance.server.passed()
 
     async def stop(self, *, now: bool = False) -> Outcome:
-        """Stop all; the outcome is the first that failed, or that of the first server."""
+        """Stop all; the outcome is the first that failed, or that of the main server."""
         outcomes = await asyncio.gather(*(instance.server.stop(now=now) for instance in self))
         return next((each for each in outcomes if each.result != "stopped"), outcomes[0])
 

@@ -1,7 +1,8 @@
-"""A server as the gateway sees it, without how it is launched, watched and restarted."""
+"""Servers as the gateway sees them, without how they are launched, watched and restarted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from ..plan.launch import LaunchPlan
@@ -51,11 +52,33 @@ class Backend(Protocol):
     def resident_bytes(self) -> int | None:
         """What its process holds of the RAM; costs a look into the process table."""
 
-    def wake(self) -> object:
-        """Load what sleeps."""
-
     def sleep(self) -> object:
         """Unload, until it is woken."""
 
     def drained(self) -> None:
         """No request is being answered any more."""
+
+
+class Backends:
+    """All of them by name, in the order in which they came; the first is the main one."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Backend] = {}
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(self._by_name.values())
+
+    def __getitem__(self, name: str) -> Backend:
+        return self._by_name[name]
+
+    def add(self, backend: Backend) -> None:
+        self._by_name[backend.name] = backend
+
+    @property
+    def main(self) -> Backend:
+        """There is always one: the gateway opens for its sake."""
+        return next(iter(self))
+
+    def having(self, profile: str) -> Backend | None:
+        """The one that has this profile's plan, loaded or not."""
+        return next((each for each in self if each.plan and each.plan.profile == profile), None)

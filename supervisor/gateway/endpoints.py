@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,9 +17,9 @@ from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble, model_document, models_document
-from .backends import Backend
+from .backends import Backend, Backends
 from .relay.client_connection import PlainAnswer
-from .telemetry.metrics import CONTENT_TYPE, RequestFigures, ServerFigures, render
+from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
@@ -31,21 +32,26 @@ _LOADING: PlainAnswer = (
 
 
 class Endpoints:
-    """``counts`` gives requests under way, requests that wait, and connections."""
+    """
+    ``counts`` gives requests under way, requests that wait, and connections; ``touch`` keeps the server of
+    this name loaded, and ``load`` has a profile served.
+    """
 
     def __init__(
         self,
-        server: Backend,
+        backends: Backends,
         figures: RequestFigures,
         counts: Callable[[], tuple[int, int, int]],
-        touch: Callable[[], None],
+        touch: Callable[[str], None],
+        load: Callable[[str], None],
     ) -> None:
-        self._server = server
+        self._backends = backends
         self._figures = figures
         self._counts = counts
         self._touch = touch
+        self._run = load
         self._started = time.time()
-        self._upstream_models: tuple[int, dict[str, Any] | None] = (-1, None)  # by launch
+        self._upstream_models: dict[str, tuple[int, dict[str, Any] | None]] = {}  # by server: launch, answer
 
     async def answer(
         self, handler: HandlerName, offers: Sequence[Offer], model: str
@@ -63,89 +69,106 @@ class Endpoints:
                 return self._at_once(handler)
 
     def _at_once(self, handler: HandlerName) -> PlainAnswer | Trouble:
+        main = self._backends.main
         match handler:
             case "health":
                 return self._health()
             case "live":
-                return _page({"status": "ok", "state": self._server.state.value})
+                return _page({"status": "ok", "state": main.state.value})
             case "ready":
                 return self._ready()
             case "load":
                 return self._load()
-            case "unload" if self._server.is_held:
+            case "unload" if main.is_held:
                 return Trouble(409, "held", "Somebody measures this server; goss-supervisor status says who.")
             case "unload":
-                self._server.sleep()
-                return _page({"state": self._server.state.value}, 202)
+                main.sleep()
+                return _page({"state": main.state.value}, 202)
             case "method":
                 return Trouble(405, "method_not_allowed", "This path has another method.")
             case _:
                 return Trouble(404, "not_found", "There is nothing at this path.")
 
     def _health(self) -> PlainAnswer | Trouble:
-        if self._server.is_serving or self._server.state is State.SLEEPING:
+        """Of the server that does best: with several, one that fails does not make all of it sick."""
+        if any(each.is_serving or each.state is State.SLEEPING for each in self._backends):
             return _page({"status": "ok"})
-        return self.why_down() if self._server.state is State.FAILED else _LOADING
+        main = self._backends.main
+        return self.why_down(main) if main.state is State.FAILED else _LOADING
 
     def _ready(self) -> PlainAnswer:
         """A sleeping server counts: a request wakes it."""
-        state = self._server.state
-        is_ready = self._server.is_serving or state is State.SLEEPING
-        return _page({"state": state.value, "why": self._server.why}, 200 if is_ready else 503)
+        best = next((each for each in self._backends if each.is_serving), self._backends.main)
+        is_ready = best.is_serving or best.state is State.SLEEPING
+        return _page({"state": best.state.value, "why": best.why}, 200 if is_ready else 503)
 
     def _load(self) -> PlainAnswer:
         """Also what keeps a model loaded that nobody asks at the moment."""
-        self._touch()
-        if self._server.state is State.SLEEPING:
-            self._server.wake()
-        return _page({"state": self._server.state.value}, 200 if self._server.is_serving else 202)
+        main = self._backends.main
+        self._touch(main.name)
+        if main.state is State.SLEEPING and main.plan is not None:
+            self._run(main.plan.profile)
+        return _page({"state": main.state.value}, 200 if main.is_serving else 202)
 
-    def why_down(self) -> Trouble:
+    def why_down(self, server: Backend) -> Trouble:
         """Of a server that stays down until a person acts."""
-        failure, plan = self._server.failure, self._server.plan
-        why = failure.message if failure else self._server.why or "nothing runs"
+        failure, plan = server.failure, server.plan
+        why = failure.message if failure else server.why or "nothing runs"
         name = plan.profile if plan else "The server"
         return Trouble(503, "server_down", f"{name} does not run: {why}", failure.hint if failure else "")
 
     async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
-        plan, state = self._server.plan, self._server.state.value
-        active = plan.profile if plan else ""
-        return models_document(offers, active, state, await self._of_engine(), self._started)
+        known = [each for each in self._backends if each.plan]
+        answers = await asyncio.gather(*(self._of_engine(each) for each in known))
+        states = {each.plan.profile: each.state.value for each in known if each.plan}
+        upstream = {
+            each.plan.profile: answer for each, answer in zip(known, answers, strict=True) if each.plan
+        }
+        return models_document(offers, states, upstream, self._started)
 
-    async def _of_engine(self) -> dict[str, Any] | None:
+    async def _of_engine(self, server: Backend) -> Mapping[str, Any] | None:
         """llama-server's own answer, once for each launch; None while there is none."""
-        launch, known = self._upstream_models
-        if launch != self._server.launch or known is None:
+        launch, known = self._upstream_models.get(server.name, (-1, None))
+        if launch != server.launch or known is None:
             known = None
             with suppress(ValueError):
-                known = parse(await self._asked("/v1/models") or b"")
-            self._upstream_models = self._server.launch, known
-        return known if self._server.is_serving else None
+                known = parse(await self._asked(server, "/v1/models") or b"")
+            self._upstream_models[server.name] = server.launch, known
+        return known if server.is_serving else None
 
     async def _metrics(self) -> bytes:
-        server, plan = self._server, self._server.plan
         in_flight, waiting, connections = self._counts()
         ours = stats_of(os.getpid())
-        now = ServerFigures(
+        now = DaemonFigures(
+            version=__version__,
+            memory_bytes=ours.rss_bytes if ours else None,
+            in_flight=in_flight,
+            waiting=waiting,
+            connections=connections,
+        )
+        servers = [self._figures_of(each) for each in self._backends]
+        answers = await asyncio.gather(*(self._own_metrics(each) for each in self._backends))
+        return render(self._figures, now, list(zip(servers, answers, strict=True)))
+
+    def _figures_of(self, server: Backend) -> ServerFigures:
+        plan = server.plan
+        return ServerFigures(
             name=server.name,
             state=server.state.value,
             profile=plan.profile if plan else "",
             build=plan.build if plan else "",
             flavour=plan.flavour if plan else "",
-            version=__version__,
             restarts=server.restarts,
             memory_bytes=server.resident_bytes(),
-            daemon_bytes=ours.rss_bytes if ours else None,
-            in_flight=in_flight,
-            waiting=waiting,
-            connections=connections,
         )
-        has_any = plan is not None and plan.liveness_path == "/metrics"
-        return render(self._figures, now, await self._asked("/metrics") if has_any else None)
 
-    async def _asked(self, path: str) -> bytes | None:
-        target = self._server.target
-        if target is None or not self._server.is_serving:
+    async def _own_metrics(self, server: Backend) -> bytes | None:
+        has_any = server.plan is not None and server.plan.liveness_path == "/metrics"
+        return await self._asked(server, "/metrics") if has_any else None
+
+    async def _asked(self, server: Backend, path: str) -> bytes | None:
+        target = server.target
+        if target is None or not server.is_serving:
             return None
         answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS)
         return answer.body if answer.outcome == "ok" else None

@@ -55,8 +55,8 @@ class ExchangeHost(Protocol):
     @property
     def settings(self) -> Settings: ...
 
-    @property
-    def pool(self) -> ConnectionPool: ...
+    def pool_for(self, exchange: Exchange) -> ConnectionPool:
+        """The connections to the server that it goes to."""
 
     def arrive(self, exchange: Exchange) -> None:
         """Let it go, or have it wait."""
@@ -70,8 +70,8 @@ class ExchangeHost(Protocol):
     def body_for(self, exchange: Exchange) -> bytes:
         """The body as the profile that answers wants it."""
 
-    def why_lost(self) -> str:
-        """What became of the server, in words."""
+    def why_lost(self, exchange: Exchange) -> str:
+        """What became of its server, in words."""
 
 
 class Exchange:
@@ -127,7 +127,7 @@ class Exchange:
     def _carry_out(self, do: ExchangeDo) -> None:
         match do:
             case ExchangeDo.CONNECT:
-                self._connect(self._host.pool.take())
+                self._connect(self._host.pool_for(self).take())
             case ExchangeDo.RECONNECT:
                 self._connect(None)
             case ExchangeDo.SEND:
@@ -146,7 +146,7 @@ class Exchange:
                 self._host.end(self)
 
     def _connect(self, kept: Upstream | None) -> None:
-        self._upstream = kept or self._host.pool.connect(self)
+        self._upstream = kept or self._host.pool_for(self).connect(self)
         if kept:
             self.connected()
 
@@ -173,7 +173,7 @@ class Exchange:
         self._happened(ExchangeEvent.CONNECTED)
 
     def unreachable(self, why: str) -> None:
-        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._host.why_lost()}")
+        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._host.why_lost(self)}")
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         self.status = answer.status
@@ -206,7 +206,7 @@ class Exchange:
         if self._upstream.was_used and self._upstream.got_nothing:
             self._happened(ExchangeEvent.STALE)
         else:
-            self._lose(ExchangeEvent.LOST, f"{why}: {self._host.why_lost()}")
+            self._lose(ExchangeEvent.LOST, f"{why}: {self._host.why_lost(self)}")
 
     def _lose(self, event: ExchangeEvent, why: str) -> None:
         self._failure = Trouble(502, "server_lost", why), "failed"
@@ -276,7 +276,7 @@ def refused(head: Head, context: RequestContext, trouble: Trouble, model: str = 
 
 
 def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRecord:
-    """``now`` is the loop's time, in which the exchange counts; ``plan`` is the one that is active."""
+    """``now`` is the loop's time, in which the exchange counts; ``plan`` is its server's."""
     ticket, wish, route = exchange.ticket, exchange.wish, exchange.context.route
     went, first = exchange.went_at, exchange.first_byte_at
     counted = usage_of(b"".join(exchange.tail), exchange.opening) if route.generates else Usage()

@@ -1,17 +1,18 @@
 """
-The gateway: one address for clients that survives restarts and switches of the server behind it.
+The gateway: one address for clients that survives restarts and switches of the servers behind it.
 
 It holds the connections (`client_connection`), the requests (`exchange`) and the one queue (`scheduler`), and
-carries out what the queue decides.  The daemon calls it when the server's state changes.
+carries out what the queue decides.  The daemon calls it when a server's state changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from ..plan.listen import Listen
+from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api import body as parameters
@@ -19,14 +20,14 @@ from .api.body import text_of, top_level
 from .api.routes import Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .backends import Backend
+from .backends import Backend, Backends
 from .endpoints import Endpoints, no_model, progress
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Listener
 from .relay.client_connection import RETRY_SECONDS, ClientConnection, Connections
 from .relay.upstream import ConnectionPool
-from .scheduler import Action, Go, Refuse, Scheduler, ServerPhase, Situation, Switch, Ticket, Wake
+from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Situation, Ticket
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
 
@@ -40,35 +41,54 @@ _PHASES: dict[State, ServerPhase] = {
     State.DEGRADED: "serving",
     State.SLEEPING: "asleep",
     State.FAILED: "down",
-    State.STOPPED: "ending",
+    State.STOPPED: "down",
 }
 _INDENT_BYTES = 64  # before the first bracket of a JSON body
 _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
-class Gateway:
-    """``switch`` is asked to run another profile; what it says in the end comes back by `switched`."""
+@dataclass(slots=True)
+class _Use:
+    """Of one server: the connections to it, and since when it serves and nobody has used it."""
 
-    def __init__(self, server: Backend, keyring: Keyring, switch: Callable[[str], None]) -> None:
+    pool: ConnectionPool = field(default_factory=ConnectionPool)
+    phase: ServerPhase = "coming"
+    last: float = 0.0
+
+
+class GatewayOwner(Protocol):
+    """Runs the servers."""
+
+    def load(self, profile: str) -> None:
+        """Have this profile served, and tell by `Gateway.loaded` what came of it."""
+
+    def used(self, profile: str) -> None:
+        """A request that is work for a model goes to the server of this profile."""
+
+    def rested(self) -> None:
+        """A server has nothing to do any more."""
+
+
+class Gateway:
+    """One for each daemon; its owner calls `changed` after each change of a server."""
+
+    def __init__(self, keyring: Keyring, owner: GatewayOwner) -> None:
         self.activity = Activity()
         self.figures = RequestFigures()
-        self.pool = ConnectionPool()
         self.keyring = keyring
-        self._server = server
-        self._switch = switch
+        self.backends = Backends()
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
+        self._uses: dict[str, _Use] = {}  # by the server's name
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._endpoints = Endpoints(server, self.figures, self.counts, self.touch)
+        self._endpoints = Endpoints(self.backends, self.figures, self.counts, self.touch, owner.load)
         self._listener = Listener(keyring, self._connection)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
-        self._last_use = self._loop.time()
         self._is_ending = False
-        self._phase: ServerPhase = "coming"
-        self._serving_since = 0.0
 
     # --- the address
 
@@ -98,17 +118,18 @@ class Gateway:
         """The daemon is being stopped: accept no new requests, and refuse those that wait."""
         self._is_ending = True
         self.close()
-        self.changed()
+        self._act(self._scheduler.begin_to_end(self._loop.time()))
 
     async def finish(self) -> None:
-        """The server is gone: say goodbye to who is still connected."""
+        """The servers are gone: say goodbye to who is still connected."""
         for exchange in list(self._exchanges.values()):
             exchange.fail(_ENDING)
         await self._connections.say_goodbye(GOODBYE_SECONDS)
         for timer in (self._timer, self._queue_timer):
             if timer:
                 timer.cancel()
-        self.pool.aim(None)
+        for use in self._uses.values():
+            use.pool.aim(None)
 
     @property
     def settings(self) -> Settings:
@@ -118,55 +139,76 @@ class Gateway:
         """Requests under way, requests that wait, connections."""
         return len(self._scheduler.under_way), len(self._scheduler.waiting), len(self._connections)
 
-    def under_way(self) -> int:
-        return len(self._scheduler.under_way)
+    def count_at(self, name: str) -> int:
+        """How many requests this server answers now."""
+        return self._scheduler.count_at(name)
 
-    def touch(self) -> None:
-        """Somebody uses the model, or wants it kept."""
-        self._last_use = self._loop.time()
+    def is_busy(self, name: str) -> bool:
+        """Whether this server answers requests, or has some that wait for a place there."""
+        return self._scheduler.is_busy(name)
 
-    # --- the server
+    def waiting_since(self, profile: str) -> float | None:
+        """When the first request arrived that waits for this profile, in the loop's time."""
+        return self._scheduler.waiting_since(profile)
 
-    def changed(self) -> None:
-        """The server is in another state."""
-        state, now = self._server.state, self._loop.time()
-        self.pool.aim(self._server.target)
-        phase = "ending" if self._is_ending else _PHASES.get(state, "coming")
-        if phase == "serving" != self._phase:
-            self._serving_since = now
-            self.touch()
-        self._phase = phase
-        plan = self._server.plan
-        self._listener.follow(plan)
-        profile = plan.profile if plan else ""
-        situation = Situation(phase, profile, self._server.launch, self._serving_since)
-        self._act(self._scheduler.change(situation, now, self._server.name))
-        if state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
-            self._cut()
-        self._let_drain()
+    def offer_of(self, profile: str) -> Offer | None:
+        """On what terms this profile is served; None for one that clients may not ask for."""
+        return next((each for each in self._listener.offers if each.profile == profile), None)
 
-    def _cut(self) -> None:
+    def touch(self, name: str) -> None:
+        """Somebody uses this server's model, or wants it kept."""
+        self._uses[name].last = self._loop.time()
+
+    def _use(self, name: str) -> None:
+        self.touch(name)
+        if (plan := self.backends[name].plan) is not None:
+            self._owner.used(plan.profile)
+
+    # --- the servers
+
+    def changed(self, server: Backend) -> None:
+        """This server is in another state, or has another plan; the first that is told of is the main one."""
+        self.backends.add(server)
+        use = self._uses.setdefault(server.name, _Use(last=self._loop.time()))
+        use.pool.aim(server.target)
+        phase = _PHASES.get(server.state, "coming")
+        if phase == "serving" != use.phase:
+            use.last = self._loop.time()
+        use.phase = phase
+        self._listener.follow([each.plan for each in self.backends if each.plan])
+        if server.plan is not None or server is self.backends.main:
+            profile = server.plan.profile if server.plan else ""
+            retries = server.state is State.FAILED and server is not self.backends.main
+            situation = Situation(phase, profile, server.launch, retries=retries)
+            self._act(self._scheduler.change(situation, self._loop.time(), server.name))
+        if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
+            self._cut(server)
+        self._let_drain(server)
+
+    def _cut(self, server: Backend) -> None:
         """It goes; who is still being answered has had the time that there was."""
-        why = self._server.why or "the server is being stopped"
-        for ticket in list(self._scheduler.under_way):
+        why = server.why or "the server is being stopped"
+        for ticket in [each for each in self._scheduler.under_way if each.server == server.name]:
             self._exchanges[ticket].cut(f"The answer was cut off: {why.rstrip('.')}.")
 
-    def _let_drain(self) -> None:
-        if self._server.state is State.DRAINING and not self._scheduler.under_way:
-            self._server.drained()
+    def _let_drain(self, server: Backend) -> None:
+        if server.state is State.DRAINING and not self._scheduler.count_at(server.name):
+            server.drained()
 
-    def switched(self, profile: str, why: str) -> None:
-        """A switch that a request caused is over; ``why`` is "" where it came about."""
-        active = self._server.plan.profile if self._server.plan else ""
-        if not why and active != profile:
-            why = f"{active} was asked for meanwhile"
-        self._act(self._scheduler.switched(profile, why, self._loop.time()))
+    def loaded(self, profile: str, why: str) -> None:
+        """A load that a request caused is over; ``why`` is "" where it came about."""
+        if not why and self.backends.having(profile) is None:
+            why = "another profile was asked for meanwhile"
+        self._act(self._scheduler.loaded(profile, why, self._loop.time()))
 
-    def why_lost(self) -> str:
-        failure = self._server.failure
-        if failure is None or self._server.is_serving:
+    def pool_for(self, exchange: Exchange) -> ConnectionPool:
+        return self._uses[exchange.ticket.server].pool
+
+    def why_lost(self, exchange: Exchange) -> str:
+        server = self.backends[exchange.ticket.server]
+        if server.failure is None or server.is_serving:
             return "it died, or gave up this request"  # the connection's end is seen before the exit
-        return failure.message
+        return server.failure.message
 
     # --- requests
 
@@ -225,7 +267,8 @@ class Gateway:
 
     def body_for(self, exchange: Exchange) -> bytes:
         """The body as the profile that answers wants it."""
-        wish, route, plan = exchange.wish, exchange.context.route, self._server.plan
+        wish, route = exchange.wish, exchange.context.route
+        plan = self.backends[exchange.ticket.server].plan
         if plan is None or not parameters.needs_rewrite(wish.body, plan.parameters, wish.effort, route):
             return wish.body
         return parameters.rewrite(wish.body, plan.parameters, wish.effort, route)
@@ -234,39 +277,40 @@ class Gateway:
 
     def arrive(self, exchange: Exchange) -> None:
         self._exchanges[exchange.ticket] = exchange
-        if exchange.ticket.generates:
-            self.touch()
         self._act(self._scheduler.arrive(exchange.ticket, self._loop.time()))
         exchange.has_waited = exchange.went_at is None
 
     def come_again(self, exchange: Exchange, seconds: float) -> None:
-        now = self._loop.time()
+        now, ticket = self._loop.time(), exchange.ticket
         exchange.has_waited = True
-        exchange.ticket.lost_launch = self._server.launch
-        exchange.ticket.not_before = now + seconds
-        self._act(self._scheduler.come_again(exchange.ticket, now))
+        ticket.lost_launch = self.backends[ticket.server].launch
+        ticket.not_before = now + seconds
+        self._act(self._scheduler.come_again(ticket, now))
 
     def end(self, exchange: Exchange) -> None:
-        del self._exchanges[exchange.ticket]
-        now = self._loop.time()
-        if exchange.ticket.generates:
-            self.touch()
-        self._note(record(exchange, now, self._server.plan))
-        self._act(self._scheduler.end(exchange.ticket, now))
-        self._let_drain()
+        ticket, now = exchange.ticket, self._loop.time()
+        del self._exchanges[ticket]
+        server = self.backends[ticket.server] if ticket.server else self._server_of(ticket)
+        if ticket.server and ticket.generates:
+            self.touch(server.name)
+        self._note(record(exchange, now, server.plan))
+        self._act(self._scheduler.end(ticket, now))
+        self._let_drain(server)
+        if not self._scheduler.is_busy(server.name):
+            self._owner.rested()
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case Go(ticket):
+                    if ticket.generates:
+                        self._use(ticket.server)
                     self._exchanges[ticket].go()
                 case Refuse():
                     self._exchanges[action.ticket].fail(self._why_refused(action), "refused")
-                case Wake():
-                    self._server.wake()
-                case Switch(profile):
-                    log.info("switching to %s: a request asks for it", profile)
-                    self._switch(profile)
+                case LoadProfile(profile):
+                    log.info("%s is to be loaded: a request asks for it", profile)
+                    self._owner.load(profile)
         self._arm()
 
     def _why_refused(self, refusal: Refuse) -> Trouble:
@@ -278,18 +322,25 @@ class Gateway:
                 )
             case "late":
                 seconds = self.settings.hold_timeout_seconds
-                why = self._server.why or self._server.state.value
+                server = self._server_of(refusal.ticket)
+                why = server.why or server.state.value
                 return Trouble(
                     503, "not_ready", f"No server was ready within {seconds:g} s: {why.rstrip('.')}."
                 )
             case "down":
-                return self._endpoints.why_down()
+                return self._endpoints.why_down(self._server_of(refusal.ticket))
             case "ending":
                 return _ENDING
             case "asleep":
                 return Trouble(503, "asleep", "The model is unloaded; a request to it loads it.")
-            case "switch":
-                return Trouble(503, "switch_failed", f"{refusal.ticket.profile} cannot run: {refusal.why}")
+            case "load":
+                profile = refusal.ticket.profile or "The model"
+                return Trouble(503, "load_failed", f"{profile} cannot be loaded: {refusal.why}")
+
+    def _server_of(self, ticket: Ticket) -> Backend:
+        """The one that has its profile; else the main one."""
+        name = self._scheduler.server_of(ticket)
+        return self.backends[name] if name else self.backends.main
 
     # --- time
 
@@ -321,21 +372,24 @@ class Gateway:
     def _announce_progress(self, now: float) -> None:
         if not self.settings.loading_state:
             return
-        text = ""
+        texts: dict[str, str] = {}  # by server: each asks the kernel
         for place, ticket in enumerate(self._scheduler.waiting, 1):
             exchange, waited = self._exchanges[ticket], now - ticket.arrived
             if waited >= ANNOUNCE_AFTER_SECONDS and exchange.accepts_progress:
-                text = text or progress(self._server)  # asks the kernel, so once for all of them
+                server = self._server_of(ticket)
+                text = texts.setdefault(server.name, "") or progress(server)
+                texts[server.name] = text
                 exchange.announce(f"{text}; {waited:.0f} s, place {place}")
 
     def _unload_if_idle(self, now: float) -> None:
         idle = self.settings.idle_unload_seconds
-        busy = self._scheduler.under_way or self._scheduler.waiting
-        if self._server.is_held:
-            self.touch()
-        elif idle and self._phase == "serving" and not busy and now - self._last_use >= idle:
-            log.info("idle for %.0f s: unloading the model", now - self._last_use)
-            self._server.sleep()
+        for server in self.backends:
+            use = self._uses[server.name]
+            if server.is_held or self._scheduler.is_busy(server.name):
+                use.last = now
+            elif idle and use.phase == "serving" and now - use.last >= idle:
+                log.info("%s: idle for %.0f s: unloading the model", server.name, now - use.last)
+                server.sleep()
 
     # --- the books
 

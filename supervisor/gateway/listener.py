@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Listener:
     """
     A gateway's; after `open` there are ``listen``, ``rules``, ``names`` and ``offers``.  ``connection`` makes
-    the protocol of a connection, ``prefix`` is the active llama-server's ``--api-prefix``.
+    the protocol of a connection, ``prefix`` is the main llama-server's ``--api-prefix``.
     """
 
     listen: Listen
@@ -41,7 +41,7 @@ class Listener:
         self.prefix = ""
         self._keyring = keyring
         self._connection = connection
-        self._plan: LaunchPlan | None = None
+        self._plans: Sequence[LaunchPlan] = ()
         self._listening: Listening | None = None
 
     @property
@@ -78,16 +78,16 @@ class Listener:
         self._keyring.digests = listen.keys
         self._name()
 
-    def follow(self, plan: LaunchPlan | None) -> None:
-        """Another plan is active: its profile may be asked for, and comes first."""
-        if plan is not self._plan:
-            self._plan = plan
-            self.prefix = plan.api_prefix if plan else ""
+    def follow(self, plans: Sequence[LaunchPlan]) -> None:
+        """The servers have these plans: their profiles may be asked for, and that of the first comes first."""
+        if [id(plan) for plan in plans] != [id(plan) for plan in self._plans]:
+            self._plans = plans
+            self.prefix = plans[0].api_prefix if plans else ""
             if hasattr(self, "listen"):
                 self._name()
 
     def _name(self) -> None:
-        self.offers = offers_beside(self._plan, self.listen)
+        self.offers = offers_beside(self._plans, self.listen)
         self.names = Names(self.offers, self.listen.settings.unknown_model)
 
     def close(self) -> None:

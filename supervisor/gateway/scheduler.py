@@ -1,17 +1,18 @@
 """
-Which request goes to the server, which waits, and when to switch profiles.  Pure; time is given.
+Which request goes to which server, which waits, and what is loaded for those that wait.  Pure; time is given.
 
-A request has a *ticket*.  It goes at once if the profile that it asks for serves and has room; otherwise it
-waits in order until it goes, is refused with a reason, or its client leaves.
+A request has a *ticket*.  It goes at once if the server that has its profile serves and has room; otherwise it
+waits in order until it goes, is refused with a reason, or its client leaves.  Nobody waits for the server of
+another profile.
 
-Two clients that ask for different profiles must not make the machine load models all day.  So the active
-profile stays until nobody uses it and it has been ready for ``min_warm_seconds``, or until a request has
-waited ``max_wait_seconds`` for another one; all that wait for that one are then served together.
+A profile that nothing serves is loaded as soon as a request waits for it.  Whether it gets memory at once, and
+what is unloaded for it, is not decided here but in `fleet.residency`.
 """
 
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -19,29 +20,34 @@ from typing import Literal
 
 from ..profile.definition import GatewaySettings
 
-ServerPhase = Literal["serving", "coming", "asleep", "down", "ending"]
-Reason = Literal["full", "late", "down", "ending", "asleep", "switch"]
+ServerPhase = Literal["serving", "coming", "asleep", "down"]
+Reason = Literal["full", "late", "down", "ending", "asleep", "load"]
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
-    The server as requests see it: ``coming`` by a start, a restart or a switch, or serving since ``since``.
-    ``launch`` numbers what serves or sleeps: no two sleeps have the same one.
+    A server as requests see it: ``coming`` by a start, a restart or a switch.
+
+    ``launch`` numbers what serves or sleeps: no two sleeps have the same one.  ``answers_any`` is whether
+    requests that name no model may go there, and ``retries`` whether the next request for one that is down
+    tries again.
     """
 
     phase: ServerPhase
     profile: str = ""
     launch: int = 0
-    since: float = 0.0
+    answers_any: bool = True
+    retries: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
     """
-    One request's place; ``profile`` "" is whichever is active, and ``number`` is given by `Scheduler`.
+    One request's place; ``profile`` "" is any that answers, and ``number`` is given by `Scheduler`.
 
-    ``lost_launch`` failed it: it goes there again only after ``not_before``, if that one is alive after all.
+    ``lost_launch`` of ``server`` failed it: it goes there again only after ``not_before``, if that one is
+    alive after all.
     """
 
     arrived: float
@@ -61,7 +67,7 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """``full``: too many wait.  ``late``: it has waited too long.  ``switch``: its profile cannot be run."""
+    """``full``: too many wait.  ``late``: it has waited too long.  ``load``: its profile cannot be loaded."""
 
     ticket: Ticket
     reason: Reason
@@ -69,26 +75,21 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
-    """Load the model again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """Run this profile in place of the one that serves."""
+class LoadProfile:
+    """Have a server serve this profile."""
 
     profile: str
 
 
-Action = Go | Refuse | Wake | Switch
+Action = Go | Refuse | LoadProfile
 
 
 class Scheduler:
     """
     The one queue of a gateway, in the order of arrival.  Every method gives what is to be done now, in order.
 
-    A switch is out until the server is settled with that profile, or `switched` tells its end; a wake is out
-    for the one sleep that it was meant for.  So neither can be out for ever and keep the queue from moving.
+    A load is out until a server serves that profile or is down with it, until it sleeps anew, or until
+    `loaded` tells its end.  So none can be out for ever and keep the queue from moving.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -96,10 +97,11 @@ class Scheduler:
         self.situations: dict[str, Situation] = {}  # by the server's name
         self.waiting: list[Ticket] = []
         self.under_way: set[Ticket] = set()
+        self._is_ending = False
         self._arrived = 0
-        self._generating = 0
-        self._switching = ""  # the profile of the switch that is out
-        self._woken = -1  # the sleep that was to end
+        self._at: Counter[str] = Counter()  # under way, by the server's name
+        self._generating: Counter[str] = Counter()
+        self._loading: dict[str, int] = {}  # profiles whose load is out, and the sleep that it is to end
 
     # --- what happens
 
@@ -112,6 +114,9 @@ class Scheduler:
         if len(self.waiting) >= self.settings.max_queue:
             return [Refuse(ticket, "full")]
         self.waiting.append(ticket)
+        there = self._situation_of(ticket)
+        if there is not None and there.phase == "down" and there.retries:
+            return [*self._load(there.profile, there.launch), *self.tick(now)]
         return self.tick(now)
 
     def come_again(self, ticket: Ticket, now: float) -> list[Action]:
@@ -125,36 +130,35 @@ class Scheduler:
         self._forget(ticket)
         return self.tick(now)
 
-    @property
-    def situation(self) -> Situation:
-        """Of the first server: the one that a switch replaces, and that answers who names no profile."""
-        return next(iter(self.situations.values()), Situation("coming"))
-
     def change(self, situation: Situation, now: float, name: str = "default") -> list[Action]:
         """The server with this name is in another state."""
-        if situation.phase != "coming" and situation.profile == self._switching:
-            self._switching = ""
+        if situation.phase in {"serving", "down"}:
+            self._loading.pop(situation.profile, None)
         self.situations[name] = situation
         return self.tick(now)
 
-    def switched(self, profile: str, why: str, now: float) -> list[Action]:
+    def loaded(self, profile: str, why: str, now: float) -> list[Action]:
         """
-        The switch that is out has ended.  ``why`` is "" if it succeeded; else it refuses those who wait.
+        The load that is out has ended.  ``why`` is "" if it succeeded; else it refuses those who wait.
 
-        Changes nothing where it is known already what came of it: the server had that profile since.
+        Changes nothing where it is known already what came of it: a server had that profile since.
         """
-        if profile != self._switching:
+        if self._loading.pop(profile, None) is None:
             return []
-        self._switching = ""
-        theirs = [ticket for ticket in self.waiting if why and ticket.profile == profile]
-        refused: list[Action] = [self._refuse(ticket, "switch", why) for ticket in theirs]
+        theirs = [ticket for ticket in self.waiting if why and self._profile_of(ticket) == profile]
+        refused: list[Action] = [self._refuse(ticket, "load", why) for ticket in theirs]
         return refused + self.tick(now)
+
+    def begin_to_end(self, now: float) -> list[Action]:
+        """Nobody who waits, or comes from now on, is let go."""
+        self._is_ending = True
+        return self.tick(now)
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed: what follows, as it does from all that happens."""
         if not self.waiting:
             return []
-        return [*self._overdue(now), *self._by_phase(now)]
+        return [*self._overdue(now), *self._follow(now)]
 
     # --- what follows
 
@@ -163,96 +167,106 @@ class Scheduler:
         for ticket in [ticket for ticket in self.waiting if now - ticket.arrived >= limit]:
             yield self._refuse(ticket, "late")
 
-    def _by_phase(self, now: float) -> Iterator[Action]:
-        match self.situation.phase:
-            case "ending":
-                yield from [self._refuse(ticket, "ending") for ticket in [*self.waiting]]
-            case "down":
-                yield from [
-                    self._refuse(ticket, "down") for ticket in list(self.waiting) if self._mine(ticket)
-                ]
-                yield from self._turn(now)
-            case "asleep":
-                yield from [self._refuse(t, "asleep") for t in [*self.waiting] if not t.wakes]
-                yield from self._wake_up(now)
-            case "serving":
-                yield from self._turn(now)
-                yield from self._let_go(now)
+    def _follow(self, now: float) -> Iterator[Action]:
+        for ticket in [*self.waiting]:
+            there = self._situation_of(ticket)
+            match there.phase if there else "asleep":
+                case _ if self._is_ending:
+                    yield self._refuse(ticket, "ending")
+                case "down" if self._profile_of(ticket) not in self._loading:
+                    yield self._refuse(ticket, "down")
+                case "asleep" if not ticket.wakes:
+                    yield self._refuse(ticket, "asleep")
+                case "asleep":
+                    yield from self._load(self._profile_of(ticket), there.launch if there else -1)
+                case "serving" if self._may_go(ticket, now):
+                    self.waiting.remove(ticket)
+                    yield self._go(ticket)
+                case _:
+                    pass  # it comes, or has no room
 
-    def _wake_up(self, now: float) -> Iterator[Action]:
-        if not self.waiting or self._woken == self.situation.launch:
-            return
-        if self._mine(self.waiting[0]):
-            self._woken = self.situation.launch
-            yield Wake()
-        else:
-            yield from self._turn(now)
-
-    def _turn(self, now: float) -> Iterator[Action]:
-        """Another profile's turn, if it has come."""
-        other = next((ticket for ticket in self.waiting if not self._mine(ticket)), None)
-        if other is None or self._switching or now < self._turn_of(other):
-            return
-        self._switching = other.profile
-        yield Switch(other.profile)
-
-    def _turn_of(self, other: Ticket) -> float:
-        """When the first who waits for another profile is to have it: the time, or infinity for not yet."""
-        if self.situation.phase != "serving":
-            return 0.0
-        since = self.situation.since
-        overdue = max(other.arrived, since) + self.settings.max_wait_seconds
-        is_used = self.under_way or any(map(self._mine, self.waiting))
-        return overdue if is_used else min(overdue, since + self.settings.min_warm_seconds)
-
-    def _let_go(self, now: float) -> Iterator[Action]:
-        for ticket in [ticket for ticket in self.waiting if self._may_go(ticket, now)]:
-            if self._may_go(ticket, now):  # the one before may have taken the last place
-                self.waiting.remove(ticket)
-                yield self._go(ticket)
+    def _load(self, profile: str, launch: int) -> Iterator[Action]:
+        """Once for each sleep."""
+        if profile and self._loading.get(profile) != launch:
+            self._loading[profile] = launch
+            yield LoadProfile(profile)
 
     def next_time(self, now: float) -> float | None:
         """When `tick` will have something to do though nothing happens; None for never."""
         times = [ticket.arrived + self.settings.hold_timeout_seconds for ticket in self.waiting]
         times += [ticket.not_before for ticket in self.waiting if ticket.not_before > now]
-        if self.situation.phase == "serving" and not self._switching:
-            others = (ticket for ticket in self.waiting if not self._mine(ticket))
-            times += [self._turn_of(ticket) for ticket in others][:1]
         return min(times, default=None)
+
+    # --- what others ask
+
+    def is_busy(self, name: str) -> bool:
+        """Whether this server answers requests, or has some that wait for a place there."""
+        if self._at[name]:
+            return True
+        there = self.situations.get(name)
+        serves = there is not None and there.phase == "serving"
+        return serves and any(self.server_of(ticket) == name for ticket in self.waiting)
+
+    def waiting_since(self, profile: str) -> float | None:
+        """When the first arrived that waits for this profile; None where nobody does."""
+        waiting = (ticket.arrived for ticket in self.waiting if self._profile_of(ticket) == profile)
+        return next(waiting, None)
+
+    def count_at(self, name: str) -> int:
+        """How many requests this server answers now."""
+        return self._at[name]
 
     # --- the rules
 
-    def _mine(self, ticket: Ticket) -> bool:
-        """Whether a server has its profile, whatever that server does."""
-        return self._server_of(ticket) is not None
+    def server_of(self, ticket: Ticket) -> str:
+        """The name of the server that has its profile; "" where none does."""
+        if ticket.profile:
+            has_it = (name for name, each in self.situations.items() if each.profile == ticket.profile)
+            return next(has_it, "")
+        answering = [name for name, each in self.situations.items() if each.answers_any]
+        for phase in ("serving", "coming"):
+            for name in answering:
+                if self.situations[name].phase == phase:
+                    return name
+        return next(iter([*answering, *self.situations]), "")
 
-    def _server_of(self, ticket: Ticket) -> str | None:
-        """The name of the one that has its profile."""
-        has_it = (name for name, each in self.situations.items() if ticket.profile in {"", each.profile})
-        return next(has_it, None)
+    def _situation_of(self, ticket: Ticket) -> Situation | None:
+        """None where no server has its profile."""
+        if not self.situations:
+            return Situation("coming")
+        return self.situations.get(self.server_of(ticket))
+
+    def _profile_of(self, ticket: Ticket) -> str:
+        there = None if ticket.profile else self._situation_of(ticket)
+        return there.profile if there else ticket.profile
 
     def _may_go(self, ticket: Ticket, now: float) -> bool:
-        there = self.situations.get(self._server_of(ticket) or "")
-        if there is None or there.phase != "serving":
-            return False  # while a switch is being prepared, what serves goes on serving
-        if ticket.lost_launch == there.launch and now < ticket.not_before:
+        name = self.server_of(ticket)
+        there = self.situations.get(name)
+        if self._is_ending or there is None or there.phase != "serving":
             return False
-        return not ticket.generates or self._has_room()
+        is_the_same = (ticket.server, ticket.lost_launch) == (name, there.launch)
+        if is_the_same and now < ticket.not_before:
+            return False
+        return not ticket.generates or self._has_room(name)
 
-    def _has_room(self) -> bool:
-        return not self.settings.max_concurrent or self._generating < self.settings.max_concurrent
+    def _has_room(self, name: str) -> bool:
+        return not self.settings.max_concurrent or self._generating[name] < self.settings.max_concurrent
 
     def _is_passed_over(self, ticket: Ticket) -> bool:
         """Whether going now would be going before somebody who waits for the same place."""
-        limited = ticket.generates and self.settings.max_concurrent
-        return bool(limited) and any(self._mine(each) and each.generates for each in self.waiting)
+        if not (ticket.generates and self.settings.max_concurrent):
+            return False
+        name = self.server_of(ticket)
+        return any(each.generates and self.server_of(each) == name for each in self.waiting)
 
     # --- the books
 
     def _go(self, ticket: Ticket) -> Go:
         self.under_way.add(ticket)
-        ticket.server = self._server_of(ticket) or ""
-        self._generating += ticket.generates
+        ticket.server = self.server_of(ticket)
+        self._at[ticket.server] += 1
+        self._generating[ticket.server] += ticket.generates
         return Go(ticket)
 
     def _refuse(self, ticket: Ticket, reason: Reason, why: str = "") -> Refuse:
@@ -262,6 +276,7 @@ class Scheduler:
     def _forget(self, ticket: Ticket) -> None:
         if ticket in self.under_way:
             self.under_way.remove(ticket)
-            self._generating -= ticket.generates
+            self._at[ticket.server] -= 1
+            self._generating[ticket.server] -= ticket.generates
         elif ticket in self.waiting:
             self.waiting.remove(ticket)

@@ -85,6 +85,8 @@ def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Messag
 
 
 def _state(answer: Message) -> str:
+    if "status" not in answer:
+        return ""  # it waits for memory
     server = answer["status"]["server"]
     why = f" ({server['why']})" if server["why"] else ""
     return f"{server['profile']}: {server['state']}{why}"

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from ..errors import StartFailed
 from ..locks import Lock
+from ..paths import Paths
 from .identity import Identity, identify
+from .places import generation_lock, other_servers, record_file
 from .records import read_record
 
 if sys.platform == "win32":
@@ -49,6 +51,12 @@ def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -
     if lock is None:
         raise StartFailed(f"The llama-server of an earlier daemon (pid {identity.pid}) cannot be stopped.")
     return lock
+
+
+def end_orphans(paths: Paths, say: Callable[[str], None]) -> None:
+    """End the servers beside the main one that an earlier daemon left.  Raises as `take_generation_lock`."""
+    for name in other_servers(paths):
+        take_generation_lock(generation_lock(paths, name), record_file(paths, name), say).release()
 
 
 def _take(path: Path) -> Lock | None:

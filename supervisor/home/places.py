@@ -10,6 +10,7 @@ from ..errors import PermissionDenied
 from ..paths import Paths
 
 SERVER = "default"
+"""The name of the main server: the one that ``start`` runs and ``switch`` gives another profile."""
 HELPER_VARIABLE = "GOSS_SUPERVISOR_HELPER"
 """Set for programs that the daemon runs; they say an error as JSON on stdout too (see `helpers`)."""
 
@@ -24,7 +25,16 @@ def early_log(paths: Paths) -> Path:
 
 
 def record_file(paths: Paths, name: str = SERVER) -> Path:
-    return paths.state / f"{name}.json"
+    return paths.state / f"{name}.json" if name == SERVER else _others(paths) / f"{name}.json"
+
+
+def _others(paths: Paths) -> Path:
+    return paths.state / "servers"
+
+
+def other_servers(paths: Paths) -> list[str]:
+    """The names of all servers beside the main one that ever ran here."""
+    return sorted(file.stem for file in _others(paths).glob("*.json"))
 
 
 def figures_file(paths: Paths) -> Path:
@@ -62,9 +72,12 @@ def server_logs(paths: Paths, name: str = SERVER) -> tuple[Path, Path]:
     return paths.logs / f"{log}.log", paths.logs / f"{log}.previous.log"
 
 
-def server_socket(paths: Paths, name: str = SERVER) -> Path:
-    """Where llama-server listens behind the gateway; may be too long for a socket (see `short_path`)."""
-    return paths.runtime / f"{server_log_name(name)}.sock"
+def server_socket(paths: Paths, profile: str) -> Path:
+    """
+    Where llama-server listens behind the gateway; may be too long for a socket (see `short_path`).  Each
+    profile has its own, since a plan is made before it is known which server will run it.
+    """
+    return paths.runtime / f"llama-server-{profile}.sock"
 
 
 def daemon_lock(paths: Paths) -> Path:
@@ -72,7 +85,7 @@ def daemon_lock(paths: Paths) -> Path:
 
 
 def generation_lock(paths: Paths, name: str = SERVER) -> Path:
-    return paths.runtime / f"{name}.lock"
+    return paths.runtime / f"{name}.lock" if name == SERVER else paths.runtime / "servers" / f"{name}.lock"
 
 
 def make_folders(paths: Paths) -> None:

@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import NotFound
 from ..files import JsonFile, read_json, write_json
+from ..paths import Paths
 from .identity import Identity
+from .places import SERVER, other_servers, record_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,18 @@ def write_record(path: Path, record: Record) -> None:
 def read_record(path: Path) -> Record | None:
     """The record, or None where there is none or it is not one (truncated, of another version)."""
     return read_json(path, _record)
+
+
+def server_named(paths: Paths, name: str) -> str:
+    """The server that has, or last had, the profile of this name, or is called so.  Raises NotFound."""
+    known = [SERVER, *other_servers(paths)]
+    for each in known:
+        record = read_record(record_file(paths, each))
+        if record is not None and record.profile == name:
+            return each
+    if name not in known:
+        raise NotFound(f"No server here has ever run {name}.", hint="goss-supervisor ps")
+    return name
 
 
 def _record(fields: dict[str, Any]) -> Record:

@@ -30,13 +30,13 @@ def not_answering(paths: Paths, what: str) -> SupervisorError:
 
 def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
     """
-    End the daemon that holds the lock (TERM, then KILL), and then what is left of its server.
+    End the daemon that holds the lock (TERM, then KILL), and then what is left of its servers.
 
     On Linux the server dies with its daemon; elsewhere it is stopped as the next start would do it.  Raises
     SupervisorError where it cannot be proved who holds a lock, or where that process outlives a KILL.
     """
     from .identity import Identity, identify  # noqa: PLC0415 - `stop` needs them rarely
-    from .orphan import end_holder, take_generation_lock  # noqa: PLC0415
+    from .orphan import end_holder, end_orphans, take_generation_lock  # noqa: PLC0415
 
     place = daemon_lock(paths)
     holder = held_by(place)
@@ -57,6 +57,7 @@ def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
     try:
         endpoint(paths.runtime).path.unlink(missing_ok=True)
         take_generation_lock(generation_lock(paths), record_file(paths), say).release()
+        end_orphans(paths, say)
     finally:
         lock.release()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -37,11 +37,18 @@ GATEWAY_VARIABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A profile that clients may ask for; ``names`` are its own and its aliases, the one shown first."""
+    """
+    A profile that clients may ask for; ``names`` are its own and its aliases, the one shown first.
+
+    ``pinned``: it is never unloaded for another.  ``priority``: of those that could make way, one with a
+    lower number does.
+    """
 
     profile: str
     names: tuple[str, ...]
     description: str = ""
+    pinned: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +103,16 @@ def offer_of(profile: Profile) -> Offer:
     return Offer(profile.name, tuple(dict.fromkeys((*profile.aliases, profile.name))), profile.description)
 
 
-def offers_beside(plan: LaunchPlan | None, listen: Listen) -> tuple[Offer, ...]:
-    """What clients may ask for while this plan is active: its profile first, offered before or not."""
-    if plan is None:
-        return listen.offers
-    own = Offer(plan.profile, tuple(dict.fromkeys((*plan.aliases, plan.profile))), plan.description)
-    known = next((offer for offer in listen.offers if offer.profile == plan.profile), own)
-    return (known, *(offer for offer in listen.offers if offer.profile != plan.profile))
+def offers_beside(plans: Sequence[LaunchPlan], listen: Listen) -> tuple[Offer, ...]:
+    """What clients may ask for while servers have these plans: their profiles first, offered before or not."""
+    known = {offer.profile: offer for offer in listen.offers}
+    own = {
+        plan.profile: Offer(
+            plan.profile, tuple(dict.fromkeys((*plan.aliases, plan.profile))), plan.description
+        )
+        for plan in plans
+    }
+    return tuple((own | known)[name] for name in dict.fromkeys((*own, *known)))
 
 
 def gateway_options(profile: Profile) -> dict[str, OptionValue]:

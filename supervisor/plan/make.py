@@ -28,6 +28,14 @@ class ModelAtHand:
     size_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryShares:
+    """Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others."""
+
+    needs: Mapping[str, int]
+    keeps: Mapping[str, int]
+
+
 def make_plan(
     profile: Profile,
     build: Build,
@@ -35,6 +43,7 @@ def make_plan(
     settings: Mapping[str, str] | None = None,
     memory: Mapping[str, int] | None = None,
     *,
+    shares: MemoryShares | None = None,
     inside: str = "",
 ) -> LaunchPlan:
     """
@@ -85,6 +94,8 @@ def make_plan(
         repository=build.repository,
         auto_update=_auto_update(profile),
         memory=dict(memory or {}),
+        needs=dict(shares.needs if shares else {}),
+        keeps=dict(shares.keeps if shares else {}),
         settings=dict(settings or {}),
         warnings=(*profile.notes, *_warnings(profile, build, behind_gateway=behind_gateway)),
     )

@@ -29,6 +29,7 @@ from ..memory.engine_figures import FigureHistory, key_of
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
+from ..memory.verdict import kept_bytes
 from ..model.demo import demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, parts_of
 from ..model.metadata import Model
@@ -37,7 +38,7 @@ from ..paths import Paths
 from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
-from ..plan.make import ModelAtHand, make_plan
+from ..plan.make import MemoryShares, ModelAtHand, make_plan
 from ..profile.definition import Profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
@@ -163,12 +164,12 @@ def _fit_here(profile: Profile, model: Model, build: Build, context: InstallCont
 
 
 def _held(paths: Paths) -> Mapping[str, int]:
-    """What the server that runs now holds by its plan: it ends before another one is launched."""
+    """What the servers that run now hold by their plans: they are unloaded where there is no room beside."""
     try:
-        plan = client.ask(paths, {"op": "running"}).get("plan")
-    except SupervisorError:
+        held: Mapping[str, int] = client.ask(paths, {"op": "running"})["held"]
+    except (SupervisorError, KeyError):  # a daemon of an older version does not say
         return {}
-    return plan["memory"] if plan else {}
+    return held
 
 
 def _preparation(
@@ -200,7 +201,8 @@ def _preparation(
         model=model,
         settings=settings,
         memory=fitted.held if fitted else None,
-        inside=inside_of(build, paths),
+        shares=_shares(fitted) if fitted else None,
+        inside=inside_of(profile, build, paths),
     )
     plan = make(profile)
     if fitted is not None and fitted.is_final:
@@ -216,6 +218,14 @@ def _preparation(
             plan = less
             notes.append(f"{less.adjustment}: it was so the last time")
     return Preparation(plan, listen, tuple(notes), fitted)
+
+
+def _shares(fitted: Fitted) -> MemoryShares:
+    judged = fitted.verdict.judgements
+    return MemoryShares(
+        {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
+        {each.pool.name: kept_bytes(each.pool, fitted.verdict.guardrails) for each in judged},
+    )
 
 
 def path_of(profile: Profile, paths: Paths) -> Path:

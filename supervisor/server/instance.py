@@ -67,6 +67,11 @@ class Instance:
             next_id=next_id,
         )
 
+    @property
+    def profile(self) -> str:
+        """Of the plan that it has, loaded or not; "" before the first."""
+        return self.server.plan.profile if self.server.plan else ""
+
     def make_ready_for(self, plan: LaunchPlan) -> None:
         """Make the folder of its socket.  Raises PermissionDenied where it is somebody else's."""
         if plan.behind_gateway and is_socket_path(plan.host):

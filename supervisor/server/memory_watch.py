@@ -98,6 +98,16 @@ class MemoryWatch:
             log.warning("the GPU has not free what %s will need: it is tried all the same", plan.profile)
         self._awaits_gpus = False
 
+    async def free_for(self, plan: LaunchPlan, environ: Mapping[str, str]) -> dict[str, int]:
+        """Bytes that are free of each memory that this plan needs; what nobody can tell is left out."""
+        found: dict[str, int] = {}
+        available = self._source.room().available_bytes
+        if available is not None:
+            found[RAM] = available
+        if gpus_of(plan) and (command := _command(plan)):
+            found |= await asyncio.to_thread(_free, command, environ)
+        return found
+
     def _is_ram_released(self, plan: LaunchPlan) -> bool:
         if self._remains is None:
             return True

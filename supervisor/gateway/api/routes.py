@@ -281,20 +281,23 @@ ModelEntry = dict[str, Any]
 
 
 def models_document(
-    offers: Iterable[Offer], active: str, state: str, upstream: Mapping[str, Any] | None, started: float
+    offers: Iterable[Offer],
+    states: Mapping[str, str],
+    upstream: Mapping[str, Mapping[str, Any] | None],
+    started: float,
 ) -> ModelEntry:
     """
-    ``state`` is the active profile's in one word; every other is unloaded.  ``started`` is in epoch seconds.
+    ``states`` are the servers' in one word, by profile; every other profile is unloaded.  ``started`` is in
+    epoch seconds.
 
-    ``upstream`` is what llama-server says of its model (``GET /v1/models``), where it can be asked.  The id
-    is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
+    ``upstream`` is what each llama-server says of its model (``GET /v1/models``), where it can be asked.  The
+    id is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
     """
-    entries = sorted(_entries(offers, int(started)), key=lambda entry: bool(entry["profile"] != active))
-    for entry in entries:
-        entry["state"] = state if entry["profile"] == active else "unloaded"
+    entries = sorted(_entries(offers, int(started)), key=lambda entry: entry["profile"] not in states)
     data, models = [], []
     for entry in entries:
-        theirs = upstream if entry["profile"] == active else None
+        entry["state"] = states.get(entry["profile"], "unloaded")
+        theirs = upstream.get(entry["profile"])
         data.append(_first(theirs, "data") | entry)
         models.append(_first(theirs, "models") | _for_ui(entry))
     return {"object": "list", "data": data, "models": models}

@@ -33,30 +33,41 @@ _OURS = "goss_supervisor_"
 
 @dataclass(frozen=True, slots=True)
 class ServerFigures:
-    """What is so at this moment.  ``state`` is a value of `State`; a memory that is not known is None."""
+    """One server at this moment.  ``state`` is a value of `State`; a memory that is not known is None."""
 
     name: str
     state: str
     profile: str
     build: str
     flavour: str
-    version: str  # of this program
     restarts: int = 0
     memory_bytes: int | None = None
-    daemon_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFigures:
+    """This program at this moment."""
+
+    version: str
+    memory_bytes: int | None = None
     in_flight: int = 0
     waiting: int = 0
     connections: int = 0
 
 
-def render(figures: RequestFigures, server: ServerFigures, upstream: bytes | None) -> bytes:
-    """All of it, as `CONTENT_TYPE`; of ``upstream``, llama-server's own answer, what can be read."""
+def render(
+    figures: RequestFigures, daemon: DaemonFigures, servers: Sequence[tuple[ServerFigures, bytes | None]]
+) -> bytes:
+    """All of it, as `CONTENT_TYPE`; of each server's own answer, which may be None, what can be read."""
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
 
-    theirs = _upstream(upstream, server.profile)
-    is_up = _gauge("upstream_metrics_up", "Whether llama-server's own metrics stand below.", bool(theirs))
-    families: list[Metric] = [*_of_requests(figures), *_of_profiles(figures), *_of_server(server), is_up]
-    registry: Any = SimpleNamespace(collect=lambda: [*families, *theirs])  # as much as there has to be
+    theirs = [_upstream(text, server.profile) for server, text in servers]
+    is_up = _gauge("upstream_metrics_up", "Whether llama-server's own metrics are here.", labels=("server",))
+    for (server, _), families in zip(servers, theirs, strict=True):
+        is_up.add_metric([server.name], bool(families))
+    ours = [*_of_requests(figures), *_of_profiles(figures), *_of_daemon(daemon)]
+    ours += [*_of_servers([server for server, _ in servers], daemon.version), is_up]
+    registry: Any = SimpleNamespace(collect=lambda: [*ours, *_merged(theirs)])  # as much as there has to be
     return generate_latest(registry)
 
 
@@ -104,26 +115,38 @@ def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
     yield from (first, held, prompts, outputs, speed, taken, cached, given)
 
 
-def _of_server(server: ServerFigures) -> Iterator[Metric]:
-    yield _gauge("requests_in_flight", "Requests that llama-server is answering.", server.in_flight)
-    yield _gauge("requests_waiting", "Requests that are held.", server.waiting)
-    yield _gauge("connections", "Connections of clients.", server.connections)
+def _of_daemon(daemon: DaemonFigures) -> Iterator[Metric]:
+    yield _gauge("requests_in_flight", "Requests that are being answered.", daemon.in_flight)
+    yield _gauge("requests_waiting", "Requests that are held.", daemon.waiting)
+    yield _gauge("connections", "Connections of clients.", daemon.connections)
+    yield _gauge("daemon_memory_bytes", "What this program holds of the RAM.", daemon.memory_bytes)
+
+
+def _of_servers(servers: Sequence[ServerFigures], version: str) -> Iterator[Metric]:
     state = _gauge("server_state", "1 for the state that a server is in.", labels=("server", "state"))
-    for each in State:
-        state.add_metric([server.name, each.value], each.value == server.state)
-    yield state
     restarts = _counter("server_restarts", "How often a server was started again.", labels=("server",))
-    restarts.add_metric([server.name], server.restarts)
-    yield restarts
     memory = _gauge("server_memory_bytes", "What a server holds of the RAM.", labels=("server",))
-    if server.memory_bytes is not None:
-        memory.add_metric([server.name], server.memory_bytes)
-    yield memory
-    yield _gauge("daemon_memory_bytes", "What this program holds of it.", server.daemon_bytes)
     labels = ("version", "build", "profile", "flavour")
     info = _gauge("build_info", "What runs: this program, llama.cpp and its profile.", labels=labels)
-    info.add_metric([getattr(server, label) for label in labels], 1)
-    yield info
+    for server in servers:
+        for each in State:
+            state.add_metric([server.name, each.value], each.value == server.state)
+        restarts.add_metric([server.name], server.restarts)
+        if server.memory_bytes is not None:
+            memory.add_metric([server.name], server.memory_bytes)
+        info.add_metric([version, server.build, server.profile, server.flavour], 1)
+    yield from (state, restarts, memory, info)
+
+
+def _merged(of_servers: Sequence[Sequence[Metric]]) -> list[Metric]:
+    """One family for each name, with the samples of all servers; of two kinds by one name, the first counts."""
+    merged: dict[str, Metric] = {}
+    for families in of_servers:
+        for family in families:
+            first = merged.setdefault(family.name, family)
+            if first is not family and first.type == family.type:
+                first.samples += family.samples
+    return list(merged.values())
 
 
 def _upstream(text: bytes | None, profile: str) -> list[Metric]:

@@ -1,0 +1,122 @@
+"""Loads: profiles that are to be served, by a request of a client or by a person, and where they get memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from functools import cached_property, partial
+from typing import Any
+
+from ..errors import StartFailed, SupervisorError
+from ..fleet.fleet import Fleet
+from ..fleet.placement import Placement
+from ..gateway.gateway import Gateway
+from ..plan.launch import LaunchPlan
+from ..server.instance import Instance
+from ..server.lifecycle_table import State
+from ..server.outcome import Outcome
+from .helpers import LOAD, Answer, why_not
+
+log = logging.getLogger(__name__)
+
+Begin = Callable[[Coroutine[Any, Any, None]], object]
+
+
+class Loads:
+    """
+    The owner of the gateway (see `GatewayOwner`), which is None until there is one.
+
+    ``begin`` runs a task in the background; ``prepare`` has a profile prepared, and sent back as a load.
+    """
+
+    def __init__(
+        self,
+        fleet: Callable[[], Fleet],
+        begin: Begin,
+        prepare: Callable[[str], Coroutine[Any, Any, Answer]] = LOAD.run,
+    ) -> None:
+        self.gateway: Gateway | None = None
+        self._fleet = fleet
+        self._begin = begin
+        self._prepare = prepare
+
+    @cached_property
+    def placement(self) -> Placement:
+        return Placement(self._fleet(), lambda: self.gateway)
+
+    async def run_main(self, plan: LaunchPlan, *, reload: bool = False) -> asyncio.Future[Outcome]:
+        """
+        Have the main server run this plan, in place of whatever it runs.  Raises DoesNotFit where there is
+        no memory for it beside what is pinned.
+        """
+        main = self._fleet().main
+        server = main.server
+        begin = partial(server.reload if reload else server.start, plan)
+        if server.is_serving and server.plan is not None and server.plan.digest == plan.digest:
+            return begin()
+        for each in self._fleet():
+            if each is not main and each.profile == plan.profile:
+                await each.server.sleep()  # the main server takes it over
+        return await self.placement.launch(main, plan, begin)
+
+    async def run_beside(
+        self, plan: LaunchPlan, *, by_request: bool = False, alone: bool = False, again: bool = False
+    ) -> asyncio.Future[Outcome]:
+        """
+        Run this plan beside what runs, if there is memory for it, and otherwise in place of what is cheapest
+        to lose; ``alone``: in place of all that is not pinned; ``again``: restart it if it is loaded.
+
+        Raises StartFailed without a gateway and for a plan without one, and DoesNotFit where there is no
+        memory for it beside what is pinned.
+        """
+        if not plan.behind_gateway or self.gateway is None:
+            raise StartFailed(
+                f"{plan.profile} cannot be loaded beside another: one of them has gateway: off.",
+                hint=f"Remove it there, or run it in place of the other: goss-supervisor switch {plan.profile}",
+            )
+        instance = self._fleet().ensure(plan.profile)
+        instance.make_ready_for(plan)
+        begin = partial(instance.server.start if again else instance.server.reload, plan)
+        return await self.placement.launch(instance, plan, begin, by_request=by_request, alone=alone)
+
+    async def wake(
+        self, instance: Instance, *, by_request: bool = False, alone: bool = False
+    ) -> asyncio.Future[Outcome]:
+        """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
+        server, plan = instance.server, instance.server.plan
+        if self.gateway is not None:
+            self.gateway.touch(instance.name)
+        if plan is None or not (alone or server.state is State.SLEEPING):
+            return server.wake()
+        return await self.placement.launch(instance, plan, server.wake, by_request=by_request, alone=alone)
+
+    # --- for the gateway
+
+    def load(self, profile: str) -> None:
+        self._begin(self._load(profile))
+
+    def used(self, profile: str) -> None:
+        self.placement.used(profile)
+
+    def rested(self) -> None:
+        self.placement.changed()
+
+    async def _load(self, profile: str) -> None:
+        why = await self._why_not_loaded(profile)
+        if why:
+            log.warning("%s cannot be loaded: %s", profile, why)
+        if self.gateway is not None:
+            self.gateway.loaded(profile, why)
+
+    async def _why_not_loaded(self, profile: str) -> str:
+        """Empty where it is."""
+        instance = self._fleet().having(profile)
+        if instance is None or instance.server.state is not State.SLEEPING:
+            return why_not(await self._prepare(profile))
+        try:
+            outcome = await (await self.wake(instance, by_request=True))
+        except SupervisorError as error:
+            return f"{error} {error.hint}".rstrip()
+        return why_not({"outcome": asdict(outcome)})
