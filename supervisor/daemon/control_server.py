@@ -149,12 +149,14 @@ class Control:
         """A plan beside what runs, or what a server has; where it serves, its idle time starts anew."""
         while request.by_request and any(each.server.hold for each in self._fleet):
             await self._changed.wait()  # the requests that wait for it have a bound of their own
+        for each in self._fleet:
+            self._refuse_if_held(each, request)  # a load beside it would disturb what is measured, too
         if request.plan:
             plan = from_json(request.plan)
             self._gateway.refuse_at_the_end(plan)
             loading = self._loads.run_beside(plan, by_request=request.by_request, alone=request.alone)
         else:
-            loading = self._loads.wake(self._free(request), alone=request.alone)
+            loading = self._loads.wake(self._named(request), alone=request.alone)
         profile = plan.profile if request.plan else self._named(request).profile
         async for message in self._once(loading, profile):
             yield message
@@ -265,15 +267,19 @@ class Control:
         return self._fleet.get(request.server)
 
     def _free(self, request: ControlRequest) -> Instance:
-        """The same.  Raises SupervisorError where somebody else holds it; its owner says the hold's id."""
+        """The same.  Raises as `_refuse_if_held` does."""
         instance = self._named(request)
+        self._refuse_if_held(instance, request)
+        return instance
+
+    def _refuse_if_held(self, instance: Instance, request: ControlRequest) -> None:
+        """Raises SupervisorError where somebody else holds it; its owner says the hold's id."""
         hold = instance.server.hold
         if hold is not None and request.hold != hold.id:
             raise SupervisorError(
                 f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
                 hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
             )
-        return instance
 
     def _on_the_way(self, profile: str = "") -> ControlMessage:
         return {"status": self._both(profile), **_PROMISE}

@@ -78,7 +78,8 @@ class Loads:
             )
         instance = self._fleet().ensure(plan.profile)
         instance.make_ready_for(plan)
-        begin = partial(instance.server.start if again else instance.server.reload, plan)
+        server = instance.server
+        begin = partial(server.reload if server.is_serving and not again else server.start, plan)
         return await self.placement.launch(instance, plan, begin, by_request=by_request, alone=alone)
 
     async def wake(

@@ -202,7 +202,7 @@ def _preparation(
         settings=settings,
         memory=fitted.held if fitted else None,
         shares=_shares(fitted) if fitted else None,
-        inside=inside_of(profile, build, paths),
+        inside=inside_of(profile.name, build, paths),
     )
     plan = make(profile)
     if fitted is not None and fitted.is_final:

@@ -28,12 +28,12 @@ def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Lis
     return make_listen(profile, _offers(profile, paths), "" if elsewhere else _key_text(profile))
 
 
-def inside_of(profile: Profile, build: Build, paths: Paths) -> str:
+def inside_of(profile: str, build: Build, paths: Paths) -> str:
     """The socket for the build to listen on, or "" if it must be a loopback port."""
     if sys.platform != "win32" and _takes_sockets(build):
         from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
 
-        return str(short_path(server_socket(paths, profile.name)))
+        return str(short_path(server_socket(paths, profile)))
     return ""
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from supervisor.cli.output import show_outcome
 from supervisor.cli.status import _exit_code, _lines
 from supervisor.daemon.control_server import Control, listen
+from supervisor.daemon.loads import Loads
 from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFailed, Superseded
 from supervisor.gateway.telemetry.activity import Activity
 from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint
@@ -110,16 +111,16 @@ class NoGateway:
     def __init__(self, refusal=None):
         self.refusal = refusal
         self.launched = []
-        self.kept_warm = []
+        self.server = None
 
-    async def launch(self, instance, plan, listen, *, reload, by_request):
+    async def launch(self, plan, listen, *, reload):
         if self.refusal is not None:
             raise self.refusal
-        self.launched.append((plan.profile, listen, by_request, instance.server.state))
-        return (instance.server.reload if reload else instance.server.start)(plan)
+        self.launched.append((plan.profile, listen, self.server.state))
+        return (self.server.reload if reload else self.server.start)(plan)
 
-    def keep_warm(self):
-        self.kept_warm.append(True)
+    def refuse_at_the_end(self, plan):
+        pass
 
     def key(self, asked):
         return f"opens {asked.profile}"
@@ -133,6 +134,14 @@ class OneServer:
 
     def __init__(self, server):
         self.server, self.name = server, server.name
+        self.main = self
+
+    @property
+    def profile(self):
+        return self.server.plan.profile if self.server.plan else ""
+
+    def having(self, profile):
+        return self if profile == self.profile else None
 
     def __iter__(self):
         return iter((self,))
@@ -148,12 +157,15 @@ class OneServer:
 
 def control_of(test, gateway=None):
     """The control of a server under test; what it does on a change is added to what the test does."""
+    fleet, gateway = OneServer(test.server), gateway or NoGateway()
+    gateway.server = test.server
     control = Control(
-        OneServer(test.server),
+        fleet,
         lambda: DAEMON,
         lambda: None,
         lambda now: test.server.stop(now=now),
-        gateway or NoGateway(),
+        gateway,
+        Loads(lambda: fleet, asyncio.ensure_future),
     )
     note = test.server._on_change
     test.server._on_change = lambda: (note(), control.changed())
@@ -184,12 +196,11 @@ async def test_unload_gives_the_memory_back_and_load_brings_it_back(test, tmp_pa
 
 
 @promise
-async def test_load_keeps_what_is_loaded_and_starts_its_idle_time_anew(test, tmp_path):
-    gateway = NoGateway()
-    control = control_of(test, gateway)
+async def test_load_keeps_what_is_loaded(test, tmp_path):
+    control = control_of(test)
     await test.server.start(behind(plan(tmp_path)))
     assert (await answer_to(control, "load"))["outcome"]["result"] == "ready"
-    assert (gateway.kept_warm, test.server.state, test.starts) == ([True], State.READY, 1)
+    assert (test.server.state, test.starts) == (State.READY, 1)
 
 
 @promise
@@ -234,17 +245,14 @@ async def test_a_start_brings_its_address_and_a_switch_does_not(test, tmp_path):
     first, second = plan(tmp_path, name="first"), plan(tmp_path, name="second")
     at = Listen("first", "127.0.0.1", 8080)
     await answer_to(control, "start", plan=to_json(first), listen=listen_to_json(at))
-    await answer_to(control, "start", plan=to_json(second), by_request=True)
-    assert gateway.launched == [
-        ("first", at, False, State.STOPPED),
-        ("second", None, True, State.READY),
-    ]
+    await answer_to(control, "start", plan=to_json(second))
+    assert gateway.launched == [("first", at, State.STOPPED), ("second", None, State.READY)]
 
 
 @promise
 async def test_a_plan_that_may_not_run_is_answered_with_the_reason(test, tmp_path):
     control = control_of(test, NoGateway(StartFailed("no gateway", hint="make one")))
-    answer = await answer_to(control, "start", plan=to_json(plan(tmp_path)), by_request=True)
+    answer = await answer_to(control, "start", plan=to_json(plan(tmp_path)))
     assert answer == {"error": "no gateway", "hint": "make one"}
     assert test.server.state is State.STOPPED
 
@@ -344,16 +352,15 @@ async def test_others_are_told_who_holds_a_server_and_its_owner_goes_on(test, tm
 
 
 @promise
-async def test_a_switch_by_request_waits_until_nobody_holds_the_server(test, tmp_path):
+async def test_a_load_by_request_waits_until_nobody_holds_a_server(test, tmp_path):
     control = control_of(test)
+    await test.server.rest(behind(plan(tmp_path)))
     async with held(control):
-        switching = asyncio.create_task(
-            answer_to(control, "start", plan=to_json(plan(tmp_path)), by_request=True)
-        )
+        loading = asyncio.create_task(answer_to(control, "load", by_request=True))
         await answer_to(control, "status")
-        assert not switching.done()
-        assert test.server.state is State.STOPPED
-    assert (await switching)["outcome"]["result"] == "ready"
+        assert not loading.done()
+        assert test.server.state is State.SLEEPING
+    assert (await loading)["outcome"]["result"] == "ready"
 
 
 @promise

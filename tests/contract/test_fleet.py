@@ -22,11 +22,11 @@ from .test_server import plan
 pytestmark = pytest.mark.usefixtures("each_loop")
 
 
-def fleet_of(paths, *names):
+def fleet_of(paths):
     def make(name, next_id):
         return Instance(name, paths, on_change=lambda: None, under_way=lambda: 0, next_id=next_id)
 
-    return Fleet(names, make)
+    return Fleet(make)
 
 
 def test_two_servers_live_beside_each_other(tmp_path):
@@ -34,9 +34,9 @@ def test_two_servers_live_beside_each_other(tmp_path):
     make_folders(paths)
 
     async def story():
-        fleet = fleet_of(paths, "default", "small")
+        fleet = fleet_of(paths)
         working = asyncio.create_task(fleet.run())
-        one, two = fleet.get(), fleet.get("small")
+        one, two = fleet.get(), fleet.ensure("q")
         first, second = (each.server for each in (one, two))
         outcomes = await asyncio.gather(
             first.start(plan(tmp_path, name="p")), second.start(plan(tmp_path, name="q"))
@@ -47,6 +47,8 @@ def test_two_servers_live_beside_each_other(tmp_path):
         await fleet.passed()
         assert (await second.sleep()).result == "asleep"
         assert (first.state, second.state) == (State.READY, State.SLEEPING)
+        assert [each.name for each in (fleet.get("p"), fleet.get("q"))] == ["default", "q"]
+        assert fleet.ensure("p") is one
         with pytest.raises(NotFound, match="'other'"):
             fleet.get("other")
         assert (await fleet.stop()).result == "stopped"
@@ -59,8 +61,8 @@ def test_two_servers_live_beside_each_other(tmp_path):
         async with asyncio.timeout(BOUND_SECONDS * 2):
             return await story()
 
-    assert run_story(bounded()) == ["llama-server.log", "llama-server-small.log"]
-    for name, profile in (("default", "p"), ("small", "q")):
+    assert run_story(bounded()) == ["llama-server.log", "llama-server-q.log"]
+    for name, profile in (("default", "p"), ("q", "q")):
         assert held_by(generation_lock(paths, name)) is not None
         record = json.loads(record_file(paths, name).read_text())
         assert (record["server"], record["profile"], record["state"]) == (name, profile, "stopped")

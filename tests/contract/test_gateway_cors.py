@@ -52,7 +52,7 @@ def test_a_page_may_read_a_stream_that_began_with_waiting():
             it.client() as client,
         ):
             it.server.state = State.BACKOFF
-            it.gateway.changed()
+            it.gateway.changed(it.server)
             await client.send(post(b'{"stream":true}', more=FROM_PAGE))
             head = await client.reader.readuntil(b"\r\n\r\n")
             it.restart()

@@ -69,7 +69,7 @@ async def loading(it):
     """A client, and the gate behind which the server loads."""
     gate = it.tmp_path / "loaded"
     asked = it.through("p", listen=listen(), load_gate=gate)
-    starting = await it.gateway.launch(it, asked.plan, asked.listen)
+    starting = await it.gateway.launch(asked.plan, asked.listen)
     await it.until(lambda: it.server.state is State.STARTING)
     async with client(asked.port) as someone:
         yield someone, gate
@@ -135,7 +135,7 @@ async def test_while_requests_end_before_a_switch_it_is_not_ready(it):
     await it.run(first)
     async with client(first.port) as busy, client(first.port) as someone:
         await busy.send(CHAT)
-        await until(lambda: it.gateway.under_way() == 1)
+        await until(lambda: it.gateway.under_way("default") == 1)
         unloading = it.server.sleep()
         await it.until(lambda: it.server.state is State.DRAINING)
         assert (await someone.ask(request("GET", "/health")))[::2] == (503, LOADING)
@@ -215,7 +215,7 @@ async def test_metrics_are_ours_and_while_it_serves_llama_servers_too(it):
         _, text = await ask(someone, "/metrics")
         assert b'goss_supervisor_server_state{server="default",state="sleeping"} 1.0' in text
         assert b"llamacpp:" not in text
-        assert b"goss_supervisor_upstream_metrics_up 0.0" in text
+        assert b'goss_supervisor_upstream_metrics_up{server="default"} 0.0' in text
 
 
 # --- load and unload

@@ -25,6 +25,7 @@ from ..fakes.relay import (
     GET,
     HOST,
     Closed,
+    behind,
     chunk,
     hang_up,
     ok,
@@ -430,7 +431,7 @@ async def test_who_still_streams_when_the_server_is_stopped_hears_of_it():
         async with asyncio.timeout(BOUND_SECONDS):
             await client.reader.readuntil(b"data: 1\n\n\r\n")
         it.server.state = State.STOPPING
-        it.gateway.changed()
+        it.gateway.changed(it.server)
         said = await client.rest()
         assert b"was cut off" in said
         assert not said.endswith(b"0\r\n\r\n")
@@ -440,12 +441,12 @@ async def test_who_still_streams_when_the_server_is_stopped_hears_of_it():
 async def test_who_comes_while_nothing_serves_waits_and_is_answered():
     async with relay(HELLO) as it, it.client() as client:
         it.server.state = State.STARTING
-        it.gateway.changed()
+        it.gateway.changed(it.server)
         await client.send(post())
         await until(lambda: it.gateway.counts()[1] == 1)
         assert not it.upstream.requests
         it.server.state = State.READY
-        it.gateway.changed()
+        it.gateway.changed(it.server)
         assert (await client.answer())[::2] == (200, b"hello")
 
 
@@ -495,7 +496,7 @@ async def test_who_leaves_while_a_connection_to_the_server_is_made_costs_it_noth
 async def test_a_server_that_cannot_be_reached_is_asked_when_it_can_be():
     async with relay(HELLO, settings=GatewaySettings(replay=False)) as it, it.client() as client:
         target, it.server.target = it.server.target, None
-        it.gateway.changed()
+        it.gateway.changed(it.server)
         await client.send(post())
         await waiting(it, 1)
         it.server.target = target
@@ -527,24 +528,45 @@ async def test_after_a_crash_requests_are_sent_again_in_the_order_of_their_arriv
         assert [sent.rpartition(b"\r\n\r\n")[2] for sent in it.upstream.requests] == bodies * 2
 
 
-@pytest.mark.parametrize("why", ["", "it ended with 1"])
+@pytest.mark.parametrize("why", ["", "nobody waits for q any more"])
 @promise
-async def test_a_profile_that_is_unloaded_while_it_starts_for_nobody_does_not_hold_up_who_asks_for_another(
-    why,
-):
-    async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0)) as it, it.client() as client:
+async def test_a_load_that_nobody_waits_for_any_more_holds_up_neither_others_nor_the_next_who_wants_it(why):
+    async with relay(HELLO) as it, it.client() as client:
         async with it.client() as leaver:
             await leaver.send(post(b'{"model":"q"}'))
-            await until(lambda: it.switches == ["q"])
+            await until(lambda: it.owner.loads == ["q"])
         await waiting(it, 0)
-        it.turn(State.STARTING, "q")
-        it.turn(State.SLEEPING)
-        it.gateway.switched("q", why)
-        await client.send(post(b'{"model":"p"}'))
-        await until(lambda: it.switches == ["q", "p"])
-        it.turn(State.READY, "p")
-        it.gateway.switched("p", "")
-        assert (await client.answer())[::2] == (200, b"hello")
+        assert (await client.ask(post(b'{"model":"p"}')))[::2] == (200, b"hello")
+        it.gateway.loaded("q", why)
+        await client.send(post(b'{"model":"q"}'))
+        await until(lambda: it.owner.loads == ["q", "q"])
+        it.gateway.loaded("q", "it does not fit")
+        assert (await client.answer())[0] == 503
+
+
+@promise
+async def test_two_servers_answer_each_to_its_own_name_and_one_that_goes_disturbs_nobody_at_the_other():
+    crash = asyncio.Event()
+
+    async def dies(place):
+        await crash.wait()
+        await hang_up(place)
+
+    async with relay(dies, HELLO) as it, it.client() as to_p, it.client() as to_q:
+        async with behind(it, "q", says(ok(b"q's"))) as second:
+            await to_p.send(post(b'{"model":"p"}'))
+            await it.upstream.until(1)
+            assert (await to_q.ask(post(b'{"model":"q"}')))[::2] == (200, b"q's")
+            crash.set()
+            await waiting(it, 1)
+            assert (await to_q.ask(post(b'{"model":"q"}')))[::2] == (200, b"q's")
+            second.state = State.SLEEPING
+            it.gateway.changed(second)
+            it.restart()
+            assert (await to_p.answer())[::2] == (200, b"hello")
+            await to_q.send(post(b'{"model":"q"}'))
+            await until(lambda: it.owner.loads == ["q"])
+            assert set(it.owner.uses) == {"p", "q"}
 
 
 # --- smuggling: one request and one only, or none at all
@@ -803,7 +825,7 @@ async def test_who_leaves_in_the_middle_of_a_stream_ends_it():
 async def test_who_leaves_while_it_waits_is_forgotten():
     async with relay(HELLO) as it, it.client() as client:
         it.server.state = State.STARTING
-        it.gateway.changed()
+        it.gateway.changed(it.server)
         await client.send(post())
         await until(lambda: it.gateway.counts()[1] == 1)
         client.leave()
@@ -827,7 +849,7 @@ async def test_late_clients_are_let_go_also_while_somebody_waits_for_the_server(
     hasty = GatewaySettings(client_timeout_seconds=0.1, hold_timeout_seconds=BOUND_SECONDS * 10)
     async with relay(HELLO, settings=hasty) as it, it.client() as waiting, it.client() as late:
         it.server.state = State.BACKOFF
-        it.gateway.changed()
+        it.gateway.changed(it.server)
         await waiting.send(post())
         await until(lambda: it.gateway.counts()[1] == 1)
         await late.send(b"POST /v1/completions HTTP/1.1\r\n")
@@ -840,7 +862,7 @@ async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered(
     async with relay(stream, settings=GatewaySettings(loading_state=True)) as it:
         with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02):
             it.server.state = State.BACKOFF
-            it.gateway.changed()
+            it.gateway.changed(it.server)
             async with it.client() as client:
                 await client.send(post(STREAM))
                 async with asyncio.timeout(BOUND_SECONDS):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from supervisor.daemon.gateway_listener import GatewayListener
+from supervisor.daemon.loads import Loads
 from supervisor.errors import ConfigError, StartFailed
 from supervisor.home.places import private_folder
 from supervisor.paths import Paths
@@ -50,21 +51,33 @@ class Asked:
 class OneServer(Watched):
     """A server as the one of a fleet, with the gateway before it, as the daemon ties them together."""
 
-    hold = None
+    hold, name = None, "default"
 
     def __init__(self, tmp_path):
         super().__init__(tmp_path)
         self.tasks: set[asyncio.Task] = set()
-        self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.switch)
-        self.server._under_way = self.gateway.under_way
-        self.switched: list[str] = []
+        self.loads = Loads(lambda: self, self.begin, self.load)
+        self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads)
+        self.server._under_way = lambda: self.gateway.under_way(self.name)
+        self.loaded: list[str] = []
 
-    async def switch(self, profile):
-        self.switched.append(profile)
-        return {"error": "nobody switches here", "hint": ""}
+    async def load(self, profile):
+        self.loaded.append(profile)
+        return {"error": "nobody loads here", "hint": ""}
 
-    def get(self, name=None):
+    @property
+    def main(self):
         return self
+
+    @property
+    def profile(self):
+        return self.server.plan.profile if self.server.plan else ""
+
+    def having(self, profile):
+        return self if profile == self.profile else None
+
+    def __iter__(self):
+        return iter((self,))
 
     def begin(self, work):
         task = asyncio.get_running_loop().create_task(work)
@@ -84,7 +97,7 @@ class OneServer(Watched):
 
     async def run(self, asked, **more):
         """As the control socket does it; the outcome."""
-        return await (await self.gateway.launch(self, asked.plan, asked.listen, **more))
+        return await (await self.gateway.launch(asked.plan, asked.listen, **more))
 
     async def switch_to(self, asked, **more):
         """The launch alone, as ``switch`` sends it."""
@@ -242,7 +255,7 @@ async def test_the_address_changes_with_a_start_and_who_is_being_answered_is_ans
     await it.run(first)
     async with client(first.port) as someone:
         await someone.send(CHAT)
-        await until(lambda: it.gateway.under_way() == 1)
+        await until(lambda: it.gateway.under_way("default") == 1)
         switching = asyncio.create_task(it.run(second))
         await it.until(lambda: it.server.state is State.DRAINING)
         assert await is_closed(first.port)
@@ -271,7 +284,7 @@ async def test_while_the_old_plan_still_goes_its_address_does_not_come_back(it):
     """Whatever is noted of the old server between the new address and the start."""
     first, second = it.through("first"), it.through("second")
     await it.run(first)
-    decided = await it.gateway.launch(it, second.plan, second.listen)
+    decided = await it.gateway.launch(second.plan, second.listen)
     it.gateway.changed(it)
     await it.until(lambda: it.server.state is State.STARTING)
     assert not it.tasks
@@ -357,7 +370,7 @@ async def test_a_switch_keeps_the_address_and_its_connections(it):
     first, second = it.through("first"), it.through("second")
     await it.run(first)
     async with client(first.port) as someone:
-        assert (await it.switch_to(second, by_request=True)).result == "ready"
+        assert (await it.switch_to(second)).result == "ready"
         assert (await someone.ask(CHAT))[0] == 200
     assert it.server.plan.profile == "second"
     assert await is_closed(second.port)
@@ -366,11 +379,11 @@ async def test_a_switch_keeps_the_address_and_its_connections(it):
 
 
 @promise
-async def test_a_client_cannot_ask_for_a_profile_without_a_gateway(it):
+async def test_a_profile_without_a_gateway_cannot_be_loaded_beside_another(it):
     first = it.through("first")
     await it.run(first)
     with pytest.raises(StartFailed, match="gateway: off"):
-        await it.run(without_gateway(it, "alone", free_port()), by_request=True)
+        await it.loads.run_beside(without_gateway(it, "alone", free_port()).plan, by_request=True)
     assert await status_at(first.port) == 200
 
 
@@ -378,7 +391,7 @@ async def test_a_client_cannot_ask_for_a_profile_without_a_gateway(it):
 async def test_a_start_that_failed_gives_the_address_back_to_whoever_ran_at_it(it):
     first, second = it.through("first"), it.through("second")
     await it.run(first)
-    await it.switch_to(second, by_request=True)
+    await it.switch_to(second)
     assert (await it.run(it.through("third", **BROKEN))).result == "rolled back"
     await it.idle()
     await it.switch_to(second)
@@ -399,7 +412,7 @@ async def test_when_it_ends_nobody_is_let_in_and_who_is_being_answered_is(it):
     await it.run(asked)
     async with client(asked.port) as someone:
         await someone.send(CHAT)
-        await until(lambda: it.gateway.under_way() == 1)
+        await until(lambda: it.gateway.under_way("default") == 1)
         it.gateway.begin_to_end()
         it.gateway.changed(it)  # whatever is noted now opens nothing again
         stopping = it.server.stop()

@@ -21,7 +21,7 @@ from supervisor.cli.requests import requests
 from supervisor.daemon.control_server import listen
 from supervisor.errors import NotRunning
 from supervisor.gateway.telemetry.activity import Activity, RequestRecord
-from supervisor.gateway.telemetry.metrics import RequestFigures, ServerFigures, render
+from supervisor.gateway.telemetry.metrics import DaemonFigures, RequestFigures, ServerFigures, render
 from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
 from supervisor.server.lifecycle_table import State
@@ -38,7 +38,8 @@ CHAT = a_chat(
     output_tokens=64,
     tokens_per_second=25.5,
 )
-SERVER = ServerFigures("default", "ready", "demo", "b11434", "cpu", "0.1.0", restarts=2, memory_bytes=2**30)
+SERVER = ServerFigures("default", "ready", "demo", "b11434", "cpu", restarts=2, memory_bytes=2**30)
+DAEMON = DaemonFigures("0.1.0")
 
 # Of llama-server b11434; the second has no "_total" and is no counter, whatever it says.
 UPSTREAM = b"""\
@@ -62,7 +63,7 @@ def scraped(*counted, server=SERVER, upstream=UPSTREAM):
     figures = RequestFigures()
     for request in counted:
         figures.count(request)
-    return render(figures, server, upstream)
+    return render(figures, DAEMON, [(server, upstream)])
 
 
 def samples(text):
@@ -90,7 +91,7 @@ def value(text, name, **labels):
 def test_nothing_yet_is_a_scrape_too():
     text = scraped(server=replace(SERVER, memory_bytes=None), upstream=None)
     assert value(text, "goss_supervisor_requests_held_total") == 0
-    assert value(text, "goss_supervisor_upstream_metrics_up") == 0
+    assert value(text, "goss_supervisor_upstream_metrics_up", server="default") == 0
     assert b"\ngoss_supervisor_server_memory_bytes{" not in text
 
 
@@ -133,11 +134,20 @@ def test_exactly_one_state_is_1(state):
 
 def test_llama_servers_own_metrics_stand_below_with_the_profile():
     text = scraped(CHAT)
-    assert value(text, "goss_supervisor_upstream_metrics_up") == 1
+    assert value(text, "goss_supervisor_upstream_metrics_up", server="default") == 1
     assert value(text, "llamacpp:prompt_tokens_total", profile="demo") == 236
     assert value(text, "llamacpp:predicted_tokens_seconds", profile="demo") == 4953.68
     name = "llamacpp:spec_decode_num_accepted_tokens_per_pos_total"
     assert value(text, name, profile="demo", position="1") == 3
+
+
+def test_several_servers_are_told_apart():
+    other = replace(SERVER, name="small", profile="small", restarts=7)
+    text = render(RequestFigures(), DAEMON, [(SERVER, UPSTREAM), (other, UPSTREAM.replace(b"236", b"12"))])
+    assert value(text, "llamacpp:prompt_tokens_total", profile="demo") == 236
+    assert value(text, "llamacpp:prompt_tokens_total", profile="small") == 12
+    assert value(text, "goss_supervisor_server_restarts_total", server="default") == 2
+    assert value(text, "goss_supervisor_server_restarts_total", server="small") == 7
 
 
 def test_a_counter_that_is_none_keeps_the_name_that_dashboards_know():
@@ -160,7 +170,7 @@ def test_a_counter_that_is_none_keeps_the_name_that_dashboards_know():
 )
 def test_what_cannot_be_merged_is_left_out_and_said(upstream):
     text = scraped(CHAT, upstream=upstream)
-    assert value(text, "goss_supervisor_upstream_metrics_up") == 0
+    assert value(text, "goss_supervisor_upstream_metrics_up", server="default") == 0
     assert text == scraped(CHAT, upstream=None)
 
 
@@ -171,7 +181,7 @@ _WORDS = st.sampled_from(
 
 @given(st.lists(_WORDS | st.text(max_size=3), max_size=40).map("".join))
 def test_whatever_llama_server_says_there_is_an_answer(upstream):
-    assert render(RequestFigures(), SERVER, upstream.encode("utf-8", "replace")).startswith(b"# HELP goss")
+    assert render(RequestFigures(), DAEMON, [(SERVER, upstream.encode("utf-8", "replace"))]).startswith(b"# HELP goss")
 
 
 @given(st.text(min_size=1))
@@ -185,7 +195,7 @@ def test_a_scrape_in_a_thread_is_whole_while_requests_go_on():
 
     def scrape():
         while not over.is_set():
-            text = render(figures, SERVER, None)
+            text = render(figures, DAEMON, [(SERVER, None)])
             counts = samples(text)
             for (name, labels), count in counts.items():
                 if name.endswith("_count"):

@@ -146,12 +146,12 @@ class Upstream:
 class Server:
     """What the gateway sees of a server: one that serves, until a test says otherwise."""
 
-    def __init__(self, target: ProbeTarget, plan: LaunchPlan) -> None:
+    def __init__(self, target: ProbeTarget, plan: LaunchPlan, name: str = "default") -> None:
         self.target: ProbeTarget | None = target
         self.plan = plan
         self.state = State.READY
         self.launch = 1
-        self.name, self.why, self.failure, self.restarts, self.is_held = "default", "", None, 0, False
+        self.name, self.why, self.failure, self.restarts, self.is_held = name, "", None, 0, False
         self.calls: list[str] = []
 
     @property
@@ -163,9 +163,6 @@ class Server:
 
     def drained(self) -> None:
         self.calls.append("drained")
-
-    def wake(self) -> None:
-        self.calls.append("wake")
 
     def sleep(self) -> None:
         self.calls.append("sleep")
@@ -262,6 +259,24 @@ class RawClient:
 
 
 @dataclass
+class Owner:
+    """Of the gateway: notes what it is asked for."""
+
+    loads: list[str] = field(default_factory=list)  # the profiles that requests asked for
+    uses: list[str] = field(default_factory=list)
+    rests: int = 0
+
+    def load(self, profile: str) -> None:
+        self.loads.append(profile)
+
+    def used(self, profile: str) -> None:
+        self.uses.append(profile)
+
+    def rested(self) -> None:
+        self.rests += 1
+
+
+@dataclass
 class Relay:
     """The three together."""
 
@@ -270,7 +285,7 @@ class Relay:
     gateway: Gateway
     port: int
     lost: asyncio.Event  # a request's server has failed it before it had said a word
-    switches: list[str] = field(default_factory=list)  # the profiles that requests asked for
+    owner: Owner = field(default_factory=lambda: Owner())
 
     @property
     def results(self) -> list[str]:
@@ -297,7 +312,7 @@ class Relay:
         if profile:
             self.server.plan = replace(self.server.plan, profile=profile)
         self.server.launch += state in {State.READY, State.SLEEPING}
-        self.gateway.changed()
+        self.gateway.changed(self.server)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[RawClient]:
@@ -323,19 +338,34 @@ async def relay(*script: Step, settings: Settings | None = None) -> AsyncIterato
     server = Server(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)
     )
-    switches: list[str] = []
-    made = Gateway(server, Keyring(Path("no-keys.json"), ()), switches.append)
+    owner = Owner()
+    made = Gateway(Keyring(Path("no-keys.json"), ()), owner)
     with patch.object(gateway, "SWEEP_SECONDS", 0.02), _told(made, lost):
-        made.changed()
+        made.changed(server)
         await made.open(listen)
         try:
             with illegal.refused():
-                yield Relay(upstream, server, made, listen.port, lost, switches)
+                yield Relay(upstream, server, made, listen.port, lost, owner)
         finally:
             made.begin_to_end()
             behind.close()
             await upstream.close()
             await made.finish()
+
+
+@asynccontextmanager
+async def behind(it: Relay, name: str, *script: Step) -> AsyncIterator[Server]:
+    """One more server with a profile of its own, which serves."""
+    upstream = Upstream(list(script))
+    listening = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    target = ProbeTarget("127.0.0.1", listening.sockets[0].getsockname()[1])
+    server = Server(target, replace(it.server.plan, profile=name), name)
+    it.gateway.changed(server)
+    try:
+        yield server
+    finally:
+        listening.close()
+        await upstream.close()
 
 
 class Illegal(logging.Handler):

@@ -28,7 +28,7 @@ UPSTREAM = {  # shortened from what b11434 says
 
 
 def test_each_offer_is_a_model_under_its_first_free_name():
-    document = models_document((MINI, SMALL), "mini", "ready", None, 1000.9)
+    document = models_document((MINI, SMALL), {"mini": "ready"}, {}, 1000.9)
     assert document["object"] == "list"
     assert document["data"] == [
         {
@@ -55,7 +55,7 @@ def test_each_offer_is_a_model_under_its_first_free_name():
 
 
 def test_the_active_one_stands_first_for_the_web_ui():
-    document = models_document((MINI, SMALL), "small", "loading", UPSTREAM, 0)
+    document = models_document((MINI, SMALL), {"small": "loading"}, {"small": UPSTREAM}, 0)
     assert [entry["id"] for entry in document["data"]] == ["gpt-oss-20b", "gpt-oss-120b"]
     assert [entry["state"] for entry in document["data"]] == ["loading", "unloaded"]
     assert [(entry["name"], entry["model"]) for entry in document["models"]] == [
@@ -65,7 +65,7 @@ def test_the_active_one_stands_first_for_the_web_ui():
 
 
 def test_what_llama_server_tells_of_its_model_is_kept():
-    document = models_document((MINI, SMALL), "mini", "ready", UPSTREAM, 0)
+    document = models_document((MINI, SMALL), {"mini": "ready"}, {"mini": UPSTREAM}, 0)
     first, second = document["data"]
     assert first["meta"] == {"n_ctx": 2048}
     assert first["architecture"] == {"input_modalities": ["text"]}
@@ -78,17 +78,24 @@ def test_what_llama_server_tells_of_its_model_is_kept():
 
 def test_whatever_else_llama_server_tells_is_no_error():
     for upstream in ({}, {"data": None, "models": 3}, {"data": [], "models": [1]}, {"data": {"id": 1}}):
-        assert models_document((MINI,), "mini", "ready", upstream, 0)["data"][0]["id"] == "gpt-oss-120b"
+        assert models_document((MINI,), {"mini": "ready"}, {"mini": upstream}, 0)["data"][0]["id"] == "gpt-oss-120b"
 
 
 def test_an_offer_without_a_name_of_its_own_is_left_out():
-    document = models_document((MINI, Offer("other", ("Mini",))), "other", "ready", None, 0)
+    document = models_document((MINI, Offer("other", ("Mini",))), {"other": "ready"}, {}, 0)
     assert [entry["profile"] for entry in document["data"]] == ["mini"]
     assert document["data"][0]["state"] == "unloaded"
 
 
+def test_of_several_servers_one_that_serves_comes_first_and_those_that_sleep_before_those_that_never_ran():
+    third = Offer("third", ("third",))
+    document = models_document((MINI, SMALL, third), {"small": "sleeping", "third": "ready"}, {}, 0)
+    listed = [(entry["profile"], entry["state"]) for entry in document["data"]]
+    assert listed == [("third", "ready"), ("small", "sleeping"), ("mini", "unloaded")]
+
+
 def test_one_model_is_found_by_any_of_its_names():
-    document = models_document((MINI, SMALL), "mini", "ready", UPSTREAM, 0)
+    document = models_document((MINI, SMALL), {"mini": "ready"}, {"mini": UPSTREAM}, 0)
     assert model_document(document, "gpt-oss-120b") is document["data"][0]
     assert model_document(document, "Mini") is document["data"][0]
     assert model_document(document, "small") is document["data"][1]

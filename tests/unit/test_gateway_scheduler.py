@@ -1,8 +1,7 @@
-"""The queue: who goes, who waits, whose turn it is.  Told as stories, then shaken."""
+"""The queue: who goes, who waits, what is loaded.  Told as stories, then shaken."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from math import inf
 
@@ -11,11 +10,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.strategies import booleans, data, floats, integers, sampled_from
 
-from supervisor.gateway.scheduler import Go, Refuse, Scheduler, Situation, Switch, Ticket, Wake
+from supervisor.gateway.scheduler import Go, LoadProfile, Refuse, Scheduler, Situation, Ticket
 from supervisor.profile.definition import GatewaySettings
 
-SMALL = GatewaySettings(min_warm_seconds=30, max_wait_seconds=120, hold_timeout_seconds=600, max_queue=3)
-SERVING = Situation("serving", "a", 1, 0.0)
+SMALL = GatewaySettings(hold_timeout_seconds=600, max_queue=3)
+SERVING = Situation("serving", "a", 1)
 
 
 def test_each_request_goes_to_the_server_that_has_its_profile():
@@ -25,7 +24,7 @@ def test_each_request_goes_to_the_server_that_has_its_profile():
     assert line.arrive(to_a, 1.0) == [Go(to_a)]
     assert line.arrive(to_b, 1.0) == []
     assert line.arrive(to_any, 1.0) == [Go(to_any)]
-    assert line.change(Situation("serving", "b", 2, 2.0), 2.0, "small") == [Go(to_b)]
+    assert line.change(Situation("serving", "b", 2), 2.0, "small") == [Go(to_b)]
     assert [each.server for each in (to_a, to_b, to_any)] == ["default", "small", "default"]
 
 
@@ -78,9 +77,9 @@ def test_fifty_requests_wake_a_sleeping_server_once_and_all_go():
     line = queue(GatewaySettings(), Situation("asleep", "a"))
     tickets = [at(n) for n in range(50)]
     actions = [action for ticket in tickets for action in line.arrive(ticket, 1.0)]
-    assert actions == [Wake()]
+    assert actions == [LoadProfile("a")]
     assert line.change(Situation("coming", "a"), 2.0) == []
-    assert line.change(Situation("serving", "a", 2, 3.0), 3.0) == [Go(ticket) for ticket in tickets]
+    assert line.change(Situation("serving", "a", 2), 3.0) == [Go(ticket) for ticket in tickets]
 
 
 def test_who_only_looks_does_not_wake_it():
@@ -88,110 +87,105 @@ def test_who_only_looks_does_not_wake_it():
     assert line.arrive(look, 1.0) == [Refuse(look, "asleep")]
 
 
-def test_an_idle_model_that_has_been_warm_makes_way_for_another_at_once():
-    line, other = queue(), at(40, "b")
-    assert line.arrive(other, 40.0) == [Switch("b")]
+def test_a_profile_that_nothing_serves_is_loaded_once_for_all_who_wait_and_the_others_go_on():
+    line, others, mine = queue(), [at(n, "b") for n in range(3)], at(4, "a")
+    assert line.arrive(others[0], 1.0) == [LoadProfile("b")]
+    assert line.arrive(others[1], 2.0) == line.arrive(others[2], 3.0) == []
+    assert line.arrive(mine, 4.0) == [Go(mine)]
+    assert line.change(Situation("coming", "b", 1), 5.0, "b") == []
+    assert line.change(Situation("serving", "b", 2), 6.0, "b") == [Go(ticket) for ticket in others]
 
 
-def test_a_model_that_was_just_loaded_is_kept_until_it_has_been_warm():
-    line, other = queue(), at(1, "b")
-    assert line.arrive(other, 1.0) == []
-    assert line.next_time(1.0) == 30.0
-    assert line.tick(30.0) == [Switch("b")]
+def test_one_that_was_unloaded_for_another_is_loaded_again_when_somebody_wants_it():
+    line, ticket = queue(), at(2, "a")
+    line.change(Situation("serving", "b", 1), 1.0, "b")
+    line.change(Situation("coming", "a", 1), 1.5)
+    assert line.arrive(ticket, 2.0) == []
+    assert line.change(Situation("asleep", "a", 2), 3.0) == [LoadProfile("a")]
+    assert line.change(Situation("serving", "a", 3), 4.0) == [Go(ticket)]
 
 
-def test_a_busy_model_makes_way_after_the_longest_wait_and_serves_until_it_does():
-    line, busy, other = queue(), at(40), at(41, "b")
-    line.arrive(busy, 40.0)
-    assert line.arrive(other, 41.0) == []
-    assert line.next_time(41.0) == 161.0
-    assert line.tick(161.0) == [Switch("b")]
-    meanwhile, late = at(162, "a"), at(164, "a")
-    assert line.arrive(meanwhile, 162.0) == [Go(meanwhile)]
-    line.change(Situation("coming", "a"), 163.0)
-    assert line.arrive(late, 164.0) == []
-    assert line.end(busy, 165.0) == line.end(meanwhile, 165.0) == []
-    line.change(Situation("coming", "b"), 166.0)
-    assert line.change(Situation("serving", "b", 2, 170.0), 170.0) == [Go(other)]
-    line.end(other, 171.0)
-    assert line.tick(199.9) == []
-    assert line.tick(200.0) == [Switch("a")]  # b has been warm, and nobody uses it
+def test_who_names_no_model_gets_one_that_serves_before_one_that_comes_or_sleeps():
+    line, first, second, third = queue(), at(1), at(2), at(3)
+    line.change(Situation("serving", "b", 1), 0.5, "b")
+    line.change(Situation("serving", "embedder", 1, answers_any=False), 0.5, "e")
+    assert line.arrive(first, 1.0) == [Go(first)]
+    line.change(Situation("asleep", "a", 2), 1.5)
+    assert line.arrive(second, 2.0) == [Go(second)]
+    line.change(Situation("asleep", "b", 2), 2.5, "b")
+    assert line.arrive(third, 3.0) == [LoadProfile("a")]
+    assert [first.server, second.server] == ["default", "b"]
 
 
-def test_all_who_wait_for_a_profile_are_served_by_one_switch():
-    line, others = queue(GatewaySettings()), [at(n, "b") for n in range(5)]
-    for ticket in others:
-        line.arrive(ticket, 5.0)
-    assert line.tick(30.0) == [Switch("b")]
-    assert line.tick(31.0) == []
-    assert line.change(Situation("serving", "b", 2, 40.0), 40.0) == [Go(ticket) for ticket in others]
+def test_a_load_that_fails_is_told_to_those_who_wanted_it_and_to_nobody_else():
+    line, other, mine = queue(), at(40, "b"), at(41, "c")
+    assert line.arrive(other, 40.0) == [LoadProfile("b")]
+    assert line.arrive(mine, 41.0) == [LoadProfile("c")]
+    assert line.loaded("b", "it does not fit", 42.0) == [Refuse(other, "load", "it does not fit")]
+    assert line.waiting == [mine]
 
 
-def test_two_clients_that_take_turns_leave_each_model_its_time():
-    """Each asks for its own profile again as soon as it has its answer: for an hour."""
-    line, now, switches = queue(GatewaySettings()), 0.0, []
-
-    def judge(actions):
-        for action in actions:
-            if isinstance(action, Switch):
-                switches.append(now)
-                judge(line.change(Situation("serving", action.profile, len(switches) + 1, now), now))
-
-    judge(line.arrive(at(now, "b"), now))
-    judge(line.arrive(at(now, "a"), now))
-    while now < 3600:
-        now += 1.0
-        for ticket in list(line.under_way):
-            judge(line.end(ticket, now))
-            judge(line.arrive(at(now, ticket.profile), now))
-    assert len(switches) > 30
-    assert all(later - earlier >= 30 for earlier, later in itertools.pairwise(switches))
+def test_a_main_server_that_cannot_be_woken_is_told_to_who_named_no_model_too():
+    line, ticket = queue(situation=Situation("asleep", "a", 1)), at(1)
+    assert line.arrive(ticket, 1.0) == [LoadProfile("a")]
+    assert line.loaded("a", "it does not fit", 2.0) == [Refuse(ticket, "load", "it does not fit")]
 
 
-def test_a_switch_that_fails_is_told_to_those_who_wanted_it_and_to_nobody_else():
-    line, other, mine = queue(), at(40, "b"), at(41)
-    assert line.arrive(other, 40.0) == [Switch("b")]
-    assert line.arrive(mine, 41.0) == [Go(mine)]
-    assert line.switched("b", "it does not fit", 42.0) == [Refuse(other, "switch", "it does not fit")]
-
-
-@pytest.mark.parametrize("told", ["", "goss-supervisor switch ended with 1", None])
-def test_a_switch_that_nobody_waits_for_any_more_holds_nobody_up(told):
+@pytest.mark.parametrize("told", ["", "goss-supervisor load ended with 1", None])
+def test_a_load_that_nobody_waits_for_any_more_holds_nobody_up(told):
     """Its client leaves, somebody unloads b while it starts, and its end is told rightly, wrongly or never."""
-    line, leaver, other = queue(), at(40, "b"), at(45, "a")
-    assert line.arrive(leaver, 40.0) == [Switch("b")]
+    line, leaver, other = queue(), at(40, "b"), at(45, "b")
+    assert line.arrive(leaver, 40.0) == [LoadProfile("b")]
     assert line.end(leaver, 41.0) == []
-    line.change(Situation("coming", "b", 2), 42.0)
-    line.change(Situation("asleep", "b", 3), 43.0)
+    line.change(Situation("coming", "b", 2), 42.0, "b")
+    line.change(Situation("asleep", "b", 3), 43.0, "b")
     if told is not None:
-        assert line.switched("b", told, 44.0) == []
-    assert line.arrive(other, 45.0) == [Switch("a")]
+        assert line.loaded("b", told, 44.0) == []
+    assert line.arrive(other, 45.0) == [LoadProfile("b")]
 
 
-def test_a_switch_that_is_known_to_have_come_about_cannot_fail_afterwards():
+def test_a_load_that_is_known_to_have_come_about_cannot_fail_afterwards():
     line, other, late = queue(), at(40, "b"), at(44, "b")
-    assert line.arrive(other, 40.0) == [Switch("b")]
-    assert line.change(Situation("serving", "b", 2, 42.0), 42.0) == [Go(other)]
-    line.change(Situation("asleep", "b", 3), 43.0)
-    assert line.arrive(late, 44.0) == [Wake()]
-    assert line.switched("b", "it ended with 1", 44.5) == []
-    assert line.change(Situation("serving", "b", 4, 45.0), 45.0) == [Go(late)]
+    assert line.arrive(other, 40.0) == [LoadProfile("b")]
+    assert line.change(Situation("serving", "b", 2), 42.0, "b") == [Go(other)]
+    line.change(Situation("coming", "b", 3), 43.0, "b")
+    assert line.arrive(late, 44.0) == []
+    assert line.loaded("b", "it ended with 1", 44.5) == []
+    assert line.change(Situation("serving", "b", 4), 45.0, "b") == [Go(late)]
 
 
-def test_a_switch_that_gave_way_to_a_persons_holds_nobody_up():
-    line, other, mine = queue(), at(40, "b"), at(43, "a")
-    assert line.arrive(other, 40.0) == [Switch("b")]
-    line.change(Situation("serving", "c", 2, 41.0), 41.0)
-    assert line.switched("b", "c was asked for", 42.0) == [Refuse(other, "switch", "c was asked for")]
-    assert line.arrive(mine, 43.0) == []
-    assert line.tick(71.0) == [Switch("a")]
+def test_one_that_failed_beside_the_main_one_is_tried_again_by_the_next_who_wants_it():
+    line, first, second = queue(), at(1, "b"), at(3, "b")
+    failed = Situation("down", "b", 1, retries=True)
+    assert line.arrive(first, 1.0) == [LoadProfile("b")]
+    assert line.change(failed, 2.0, "b") == [Refuse(first, "down")]
+    assert line.arrive(second, 3.0) == [LoadProfile("b")]
+    assert line.change(replace(failed, launch=2), 4.0, "b") == [Refuse(second, "down")]
 
 
 def test_a_server_that_is_put_to_sleep_again_before_anybody_saw_it_wake_is_woken_again():
     line, ticket = queue(situation=Situation("asleep", "a", 1)), at(1)
-    assert line.arrive(ticket, 1.0) == [Wake()]
+    assert line.arrive(ticket, 1.0) == [LoadProfile("a")]
     assert line.change(Situation("asleep", "a", 1), 1.5) == []
-    assert line.change(Situation("asleep", "a", 3), 2.0) == [Wake()]
+    assert line.change(Situation("asleep", "a", 3), 2.0) == [LoadProfile("a")]
+
+
+def test_at_the_end_nobody_goes_and_those_who_wait_are_told():
+    line, waiting, late = queue(situation=Situation("coming", "a")), at(1), at(3)
+    line.arrive(waiting, 1.0)
+    assert line.begin_to_end(2.0) == [Refuse(waiting, "ending")]
+    assert line.change(SERVING, 2.5) == []
+    assert line.arrive(late, 3.0) == [Refuse(late, "ending")]
+
+
+def test_what_others_want_to_know_of_it():
+    line, busy, waits = queue(), at(1, "a"), at(2, "b")
+    assert (line.is_busy("default"), line.waiting_since("b")) == (False, None)
+    line.arrive(busy, 1.0)
+    line.arrive(waits, 2.0)
+    assert (line.is_busy("default"), line.count_at("default"), line.waiting_since("b")) == (True, 1, 2.0)
+    line.end(busy, 3.0)
+    assert (line.is_busy("default"), line.is_busy("b")) == (False, False)
 
 
 def test_no_more_than_may_run_at_once_do_and_the_next_goes_when_one_ends():
@@ -211,7 +205,7 @@ def test_one_whose_server_failed_it_goes_first_to_the_next_launch():
     assert line.come_again(first, 2.0) == []
     line.change(Situation("coming", "a"), 2.1)
     line.arrive(second, 2.2)
-    assert line.change(Situation("serving", "a", 2, 2.3), 2.3) == [Go(first), Go(second)]
+    assert line.change(Situation("serving", "a", 2), 2.3) == [Go(first), Go(second)]
 
 
 def test_requests_that_a_crash_failed_keep_the_order_of_their_arrival():
@@ -223,7 +217,7 @@ def test_requests_that_a_crash_failed_keep_the_order_of_their_arrival():
     line.arrive(late, 3.0)
     for ticket in (lost[2], lost[0], lost[3], lost[1]):  # as their connections happen to break
         assert line.come_again(ticket, 3.0) == []
-    assert line.change(Situation("serving", "a", 2, 4.0), 4.0) == [Go(ticket) for ticket in [*lost, late]]
+    assert line.change(Situation("serving", "a", 2), 4.0) == [Go(ticket) for ticket in [*lost, late]]
 
 
 def test_or_to_the_same_one_when_that_turns_out_to_live():
@@ -246,49 +240,43 @@ class AnyTrace(RuleBasedStateMachine):
     """
     Whatever happens, no request is lost, none is answered twice, and no bound is passed; and who waits goes.
 
-    ``out`` is the profile of the switch of which nobody knows yet what came of it.
+    ``out`` are the profiles whose load is out: nobody knows yet what came of it.
     """
 
     @initialize(limit=integers(0, 3))
     def begin(self, limit):
-        self.settings = GatewaySettings(
-            max_queue=4,
-            max_concurrent=limit,
-            min_warm_seconds=5,
-            max_wait_seconds=10,
-            hold_timeout_seconds=50,
-        )
+        self.settings = GatewaySettings(max_queue=4, max_concurrent=limit, hold_timeout_seconds=50)
         self.line = Scheduler(self.settings)
         self.now, self.launch = 0.0, 0
         self.gone: set[Ticket] = set()
         self.refused: set[Ticket] = set()
         self.there: list[Ticket] = []
-        self.situation = Situation("coming", "a")
-        self.out, self.woken = "", -1
+        self.out: set[str] = set()
+        self.judge(self.line.change(Situation("coming", "a"), 0.0, "default"))
+
+    @property
+    def by_profile(self):
+        return {each.profile: each for each in self.line.situations.values()}
 
     def judge(self, actions):
         for action in actions:
             match action:
                 case Go(ticket):
-                    assert self.situation.phase == "serving"
-                    assert ticket.profile in {"", self.situation.profile}
+                    there = self.line.situations[ticket.server]
+                    assert there.phase == "serving"
+                    assert ticket.profile in {"", there.profile}
                     assert ticket not in self.refused
                     self.gone.add(ticket)
                 case Refuse(ticket):
                     assert ticket not in self.gone
                     self.refused.add(ticket)
                     self.there.remove(ticket)
-                case Switch(profile):
-                    assert profile != self.situation.profile
-                    assert self.situation.phase in {"serving", "down", "asleep"}
-                    assert not self.out
-                    self.out = profile
-                case Wake():
-                    assert self.situation.phase == "asleep"
-                    assert self.woken != self.launch
-                    self.woken = self.launch
+                case LoadProfile(profile):
+                    there = self.by_profile.get(profile)
+                    assert there is None or there.phase in {"asleep", "down"}
+                    self.out.add(profile)
 
-    @rule(profile=sampled_from(["", "a", "b"]), generates=booleans(), wakes=booleans())
+    @rule(profile=sampled_from(["", "a", "b", "c"]), generates=booleans(), wakes=booleans())
     def arrive(self, profile, generates, wakes):
         ticket = Ticket(self.now, profile, generates=generates, wakes=wakes)
         self.there.append(ticket)
@@ -309,22 +297,28 @@ class AnyTrace(RuleBasedStateMachine):
         if self.gone:
             ticket = choice.draw(sampled_from([ticket for ticket in self.there if ticket in self.gone]))
             self.gone.discard(ticket)
-            ticket.lost_launch, ticket.not_before = self.launch, self.now + 1
+            ticket.lost_launch = self.line.situations[ticket.server].launch
+            ticket.not_before = self.now + 1
             self.judge(self.line.come_again(ticket, self.now))
 
-    @rule(phase=sampled_from(["serving", "coming", "asleep", "down", "ending"]), profile=sampled_from("abc"))
-    def change(self, phase, profile):
+    @rule(
+        phase=sampled_from(["serving", "coming", "asleep", "down"]),
+        name=sampled_from(["default", "b"]),
+        retries=booleans(),
+    )
+    def change(self, phase, name, retries=False):
+        """The main server has a, and one beside it has b."""
         self.launch += 1
-        self.situation = Situation(phase, profile, self.launch, self.now)
-        if phase != "coming" and profile == self.out:
-            self.out = ""
-        self.judge(self.line.change(self.situation, self.now))
+        profile = "a" if name == "default" else name
+        if phase in {"serving", "down"}:
+            self.out.discard(profile)
+        situation = Situation(phase, profile, self.launch, retries=retries)
+        self.judge(self.line.change(situation, self.now, name))
 
-    @rule(profile=sampled_from("ab"), why=sampled_from(["", "no"]))
-    def hear_of_a_switch(self, profile, why):
-        if profile == self.out:
-            self.out = ""
-        self.judge(self.line.switched(profile, why, self.now))
+    @rule(profile=sampled_from("abc"), why=sampled_from(["", "no"]))
+    def hear_of_a_load(self, profile, why):
+        self.out.discard(profile)
+        self.judge(self.line.loaded(profile, why, self.now))
 
     @rule(seconds=floats(0.1, 20))
     def pass_time(self, seconds):
@@ -336,9 +330,7 @@ class AnyTrace(RuleBasedStateMachine):
         if hasattr(self, "line"):
             assert set(self.there) == set(self.line.waiting) | self.line.under_way
             assert self.line.under_way == self.gone & set(self.there)
-            assert (
-                all(self.now - ticket.arrived < 50 for ticket in self.line.waiting) or not self.line.waiting
-            )
+            assert all(self.now - ticket.arrived < 50 for ticket in self.line.waiting)
 
     @invariant()
     def they_wait_in_the_order_of_their_arrival(self):
@@ -349,47 +341,36 @@ class AnyTrace(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self):
         if hasattr(self, "line"):
-            waiting = self.line.waiting
             # Those that were sent and come again are never turned away for want of room.
-            fresh = [ticket for ticket in waiting if ticket.lost_launch < 0]
+            fresh = [ticket for ticket in self.line.waiting if ticket.lost_launch < 0]
             assert len(fresh) <= 4
-            limit = self.settings.max_concurrent
-            assert not limit or sum(ticket.generates for ticket in self.line.under_way) <= limit
+            for name in self.line.situations:
+                at_it = [ticket for ticket in self.line.under_way if ticket.server == name]
+                assert self.line.count_at(name) == len(at_it)
+                limit = self.settings.max_concurrent
+                assert not limit or sum(ticket.generates for ticket in at_it) <= limit
 
     @invariant()
-    def nobody_waits_who_could_go(self):
-        """While it serves, a request for what it serves that has room goes."""
-        if not hasattr(self, "line") or self.situation.phase != "serving":
+    def nobody_waits_who_could_go_and_something_is_done_for_who_waits(self):
+        """It has no room or backs off where it would go; it comes; or its load is out."""
+        if not hasattr(self, "line"):
             return
         for ticket in self.line.waiting:
-            mine = ticket.profile in {"", self.situation.profile}
-            backs_off = ticket.lost_launch == self.launch and self.now < ticket.not_before
-            room = not ticket.generates or self.line._has_room()
-            assert not (mine and room and not backs_off)
-
-    @invariant()
-    def something_is_done_for_who_waits(self):
-        """Unless it is coming anyway, a wake or a switch is out; or it serves, and the time is known."""
-        if not hasattr(self, "line") or not self.line.waiting or self.out:
-            return
-        others = [
-            ticket for ticket in self.line.waiting if ticket.profile not in {"", self.situation.profile}
-        ]
-        match self.situation.phase:
-            case "asleep":
-                assert self.woken == self.launch
-            case "serving" if others:
-                since = self.situation.since
-                due = max(others[0].arrived, since) + self.settings.max_wait_seconds
-                if len(others) == len(self.there):  # nobody uses what serves
-                    due = min(due, since + self.settings.min_warm_seconds)
-                assert self.now < due
-                assert self.line.next_time(self.now) <= due
-            case phase:
-                assert phase in {"coming", "serving"}
+            name = self.line.server_of(ticket)
+            there = self.line.situations.get(name)
+            match there.phase if there else "absent":
+                case "serving":
+                    is_the_same = (ticket.server, ticket.lost_launch) == (name, there.launch)
+                    backs_off = is_the_same and self.now < ticket.not_before
+                    has_room = not ticket.generates or self.line._has_room(name)
+                    assert backs_off or not has_room
+                case "coming":
+                    pass
+                case _:
+                    assert (there.profile if there else ticket.profile) in self.out
 
     def teardown(self):
-        """From wherever it is: if wakes and switches come about and answers end, everybody who waits goes."""
+        """From wherever it is: if loads come about and answers end, everybody who waits goes."""
         if not hasattr(self, "line"):
             return
         self.line.settings = replace(self.settings, hold_timeout_seconds=inf)
@@ -399,8 +380,15 @@ class AnyTrace(RuleBasedStateMachine):
                 break
             if self.gone:
                 self.is_over(min(self.gone, key=self.there.index))
-            elif self.out or self.situation.phase != "serving":
-                self.change("serving", self.out or self.situation.profile)
+            elif self.out:
+                profile = min(self.out)
+                self.launch += 1
+                self.out.discard(profile)
+                name = "default" if profile == "a" else profile
+                self.judge(self.line.change(Situation("serving", profile, self.launch), self.now, name))
+            elif any(each.phase == "coming" for each in self.line.situations.values()):
+                coming = [name for name, each in self.line.situations.items() if each.phase == "coming"]
+                self.change("serving", coming[0])
             else:
                 due = self.line.next_time(self.now)
                 assert due < inf

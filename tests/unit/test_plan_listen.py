@@ -164,8 +164,8 @@ CHOSEN, SMALL = Offer("chosen", ("big", "chosen")), Offer("small", ("tiny",))
 )
 def test_the_active_profile_is_offered_first_whoever_it_is(active, offers):
     at = replace(listen(), offers=(CHOSEN, SMALL))
-    assert offers_beside(replace(plan(), profile=active), at) == offers
-    assert offers_beside(None, at) == at.offers
+    assert offers_beside([replace(plan(), profile=active)], at) == offers
+    assert offers_beside([], at) == at.offers
 
 
 def test_what_a_profile_does_to_requests_is_its_plans():

@@ -9,7 +9,7 @@ OpenAI's shape has the types of llama-server's ``format_error_response``; Anthro
 (https://docs.claude.com/en/api/errors).  Both client packages choose their exception by the status.
 
 The UI (b11434) takes the first entry as the active model and looks its details up in ``models``, another
-list in the same order.  So the active profile is first in both.
+list in the same order.  So a profile that serves is first in both.
 """
 
 from __future__ import annotations
@@ -280,6 +280,9 @@ def _json(value: object) -> bytes:
 ModelEntry = dict[str, Any]
 
 
+_SERVING: Final = ("ready", "degraded")
+
+
 def models_document(
     offers: Iterable[Offer],
     states: Mapping[str, str],
@@ -293,10 +296,12 @@ def models_document(
     ``upstream`` is what each llama-server says of its model (``GET /v1/models``), where it can be asked.  The
     id is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
     """
-    entries = sorted(_entries(offers, int(started)), key=lambda entry: entry["profile"] not in states)
-    data, models = [], []
+    entries = _entries(offers, int(started))
     for entry in entries:
         entry["state"] = states.get(entry["profile"], "unloaded")
+    entries.sort(key=lambda entry: (entry["state"] not in _SERVING, entry["state"] == "unloaded"))
+    data, models = [], []
+    for entry in entries:
         theirs = upstream.get(entry["profile"])
         data.append(_first(theirs, "data") | entry)
         models.append(_first(theirs, "models") | _for_ui(entry))
