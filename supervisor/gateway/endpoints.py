@@ -15,7 +15,8 @@ from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
-from .api.routes import HandlerName, Trouble, model_document, models_document
+from .api.routes import HandlerName, Trouble
+from .api.served_models import model_document, models_document
 from .backends import Backend
 from .relay.client_connection import PlainAnswer
 from .telemetry.metrics import CONTENT_TYPE, RequestFigures, ServerFigures, render
@@ -28,6 +29,37 @@ _LOADING: PlainAnswer = (
     b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
 )
 """llama-server's very own (b11434, server-http.cpp): there are clients that look for it."""
+
+HTML = b"text/html; charset=utf-8"
+_PAGE = b"""<!doctype html>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>goss-supervisor</title>
+<style>body{font:1rem/1.5 system-ui;max-width:36rem;margin:15vh auto;color-scheme:light dark}</style>
+<p id="state">%s.</p>
+<p><button id="load">Load the model</button></p>
+<p>A request to the model loads it too, and so does <code>goss-supervisor load</code>.</p>
+<script>
+const show = text => { document.getElementById("state").textContent = text; };
+const look = () => fetch("supervisor/ready").then(answer => answer.json()).then(now => {
+    if (now.state === "ready" || now.state === "degraded") location.reload();
+    else show(now.state + (now.why ? ": " + now.why : ""));
+}, () => show("goss-supervisor does not answer."));
+document.getElementById("load").onclick = () =>
+    fetch("supervisor/load", {method: "POST"}).then(answer => {
+        if (!answer.ok) show("This needs an administrator's key: goss-supervisor load does the same.");
+    });
+setInterval(look, 1000);
+</script>
+"""
+"""In place of the web UI, which llama-server has; becomes the web UI once the model is loaded."""
+_NEVER_SEEN: dict[str, Any] = {
+    "default_generation_settings": {"params": {}, "n_ctx": 0},
+    "total_slots": 1,
+    "modalities": {"vision": False, "audio": False, "video": False},
+    "chat_template": "",
+    "bos_token": "",
+    "eos_token": "",
+    "build_info": "",
+}
 
 
 class Endpoints:
@@ -45,6 +77,7 @@ class Endpoints:
         self._counts = counts
         self._touch = touch
         self._started = time.time()
+        self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
         self._upstream_models: tuple[int, dict[str, Any] | None] = (-1, None)  # by launch
 
     async def answer(
@@ -57,6 +90,8 @@ class Endpoints:
             case "model":
                 found = model_document(await self._models(offers), model)
                 return _page(found) if found else no_model(model)
+            case "props":
+                return await self._props(offers)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
             case _:
@@ -77,10 +112,14 @@ class Endpoints:
             case "unload":
                 self._server.sleep()
                 return _page({"state": self._server.state.value}, 202)
+            case "page":
+                return 503, HTML, self._page_of_state()
+            case "options":
+                return 204, b"", b""
             case "method":
                 return Trouble(405, "method_not_allowed", "This path has another method.")
             case _:
-                return Trouble(404, "not_found", "There is nothing at this path.")
+                return Trouble(404, "not_found", "Nothing is served at this path by this method.")
 
     def _health(self) -> PlainAnswer | Trouble:
         if self._server.is_serving or self._server.state is State.SLEEPING:
@@ -99,6 +138,10 @@ class Endpoints:
         if self._server.state is State.SLEEPING:
             self._server.wake()
         return _page({"state": self._server.state.value}, 200 if self._server.is_serving else 202)
+
+    def _page_of_state(self) -> bytes:
+        text = progress(self._server).replace("&", "&amp;").replace("<", "&lt;")
+        return _PAGE % (text[0].upper() + text[1:]).encode()
 
     def why_down(self) -> Trouble:
         """Of a server that stays down until a person acts."""
@@ -121,6 +164,22 @@ class Endpoints:
                 known = parse(await self._asked("/v1/models") or b"")
             self._upstream_models = self._server.launch, known
         return known if self._server.is_serving else None
+
+    async def _props(self, offers: Sequence[Offer]) -> PlainAnswer | Trouble:
+        """
+        llama-server's own, with the model's name in place of its path.  While it sleeps, as they were when
+        it was seen last; of one that was never seen, what the web UI cannot do without.
+        """
+        profile = self._server.plan.profile if self._server.plan else ""
+        with suppress(ValueError):
+            if (answered := await self._asked("/props")) is not None:
+                self._props_seen[profile] = parse(answered)
+        is_asleep = self._server.state is State.SLEEPING
+        if not is_asleep and not self._server.is_serving:
+            return self._health()
+        name = models_document(offers, profile, "", None, 0.0)["data"][0]["id"]
+        seen = self._props_seen.get(profile, _NEVER_SEEN)
+        return _page({**seen, "model_alias": name, "model_path": name, "is_sleeping": is_asleep})
 
     async def _metrics(self) -> bytes:
         server, plan = self._server, self._server.plan

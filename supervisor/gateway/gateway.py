@@ -16,7 +16,7 @@ from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api import body as parameters
 from .api.body import text_of, top_level
-from .api.routes import Trouble, model_of
+from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend
@@ -183,13 +183,15 @@ class Gateway:
         if context.is_preflight:
             client.reply((204, b"", b""))
             return None
-        if context.route.handler is not None:
-            task = self._loop.create_task(self._answer_ourselves(client, head, context))
+        route = context.route
+        handler = route.handler or (route.otherwise if self._phase != "serving" else None)
+        if handler is not None:
+            task = self._loop.create_task(self._answer_ourselves(client, head, context, handler))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
         is_json = body[:_INDENT_BYTES].lstrip().startswith(b"{")
-        asked = (text_of(top_level(body, b"model")) if is_json else None) or ""
+        asked = (text_of(top_level(body, b"model")) if is_json and route.wakes else None) or ""
         meant = self._listener.names.meant(asked)
         if meant is None:
             trouble = no_model(asked)
@@ -200,8 +202,8 @@ class Gateway:
         ticket = Ticket(
             self._loop.time(),
             self._profile_for(meant.profile),
-            generates=context.route.generates,
-            wakes=context.route.wakes,
+            generates=route.generates,
+            wakes=route.wakes,
         )
         return Exchange(self, client, context, wish, ticket)
 
@@ -209,16 +211,19 @@ class Gateway:
         """Without switching on request, requests for another profile get the active one."""
         return profile if profile and self.settings.switch_on_request else ""
 
-    async def _answer_ourselves(self, client: ClientConnection, head: Head, context: RequestContext) -> None:
-        assert context.route.handler is not None
+    async def _answer_ourselves(
+        self, client: ClientConnection, head: Head, context: RequestContext, handler: HandlerName
+    ) -> None:
         at = self._listener
         model = model_of(head.path, at.prefix)
         try:
-            found = await self._endpoints.answer(context.route.handler, at.offers, model)
+            found = await self._endpoints.answer(handler, at.offers, model)
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", context.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
         if isinstance(found, Trouble):
+            if handler == "unknown" and context.route.label != "/supervisor/*":
+                self._note(refused(head, context, found))
             client.refuse(found, keep_alive=head.persists)
         else:
             client.reply(found)

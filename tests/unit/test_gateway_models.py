@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.gateway.api.routes import model_document, models_document
+from supervisor.gateway.api.served_models import model_document, models_document
 from supervisor.plan.listen import Offer
 
 MINI = Offer("mini", ("gpt-oss-120b", "mini"), "the large one")

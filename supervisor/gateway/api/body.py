@@ -19,7 +19,8 @@ from typing import Final
 
 from ...plan.launch import Parameters
 from ...profile.definition import Effort
-from .routes import EFFORTS, Dialect, Route
+from .routes import Dialect, Route
+from .served_models import EFFORTS
 
 _CHATTING: Final = frozenset(
     ("/chat/completions", "/v1/chat/completions", "/responses", "/v1/responses", "/v1/messages")
