@@ -15,7 +15,6 @@ from ..plan.listen import Listen
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api import body as parameters
-from .api.body import text_of, top_level
 from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
@@ -42,7 +41,6 @@ _PHASES: dict[State, ServerPhase] = {
     State.FAILED: "down",
     State.STOPPED: "ending",
 }
-_INDENT_BYTES = 64  # before the first bracket of a JSON body
 _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
@@ -190,8 +188,7 @@ class Gateway:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
-        is_json = body[:_INDENT_BYTES].lstrip().startswith(b"{")
-        asked = (text_of(top_level(body, b"model")) if is_json and route.wakes else None) or ""
+        asked = parameters.requested_model(body, head.get(b"content-type")) if route.wakes else ""
         meant = self._listener.names.meant(asked)
         if meant is None:
             trouble = no_model(asked)

@@ -7,6 +7,7 @@ import functools
 import json
 
 import pytest
+from urllib3.filepost import encode_multipart_formdata
 
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
@@ -128,6 +129,21 @@ async def test_a_request_that_uses_another_model_does(path):
     async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it, it.client() as client:
         await client.send(post(OTHER, path.encode()))
         await until(lambda: it.switches == ["q"])
+
+
+@promise
+async def test_a_form_with_audio_names_its_model_too():
+    form, kind = encode_multipart_formdata({"file": ("a.wav", b"RIFF" * 9999, "audio/wav"), "model": "q"})
+    sent = post(form, b"/v1/audio/transcriptions", b"Content-Type: " + kind.encode() + b"\r\n")
+    async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it, it.client() as client:
+        await client.send(sent)
+        await until(lambda: it.switches == ["q"])
+        it.turn(State.READY, profile="q")
+        assert (await client.answer())[0] == 200
+        assert it.upstream.requests[0].endswith(form)
+        assert [each.model for each in it.gateway.activity.since(0)] == ["q"]
+    async with relay(HELLO, settings=GatewaySettings(unknown_model="reject")) as it:
+        assert (await it.ask(sent.replace(b"\r\n\r\nq\r\n", b"\r\n\r\nz\r\n")))[0] == 404
 
 
 @promise
