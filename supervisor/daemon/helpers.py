@@ -74,7 +74,7 @@ class Helper:
         )
 
 
-LOAD = Helper(("load", "--by-request", "--json", "--"))
+LOAD = Helper(("load", "--json"))
 RELOAD = Helper(("reload", "--json"), ends_with_us=True, shows_stderr=True)
 LOOK_FOR_UPDATE = Helper(("engine", "update", "--quiet", "--json"))
 

@@ -28,14 +28,15 @@ class Loads:
     """
     The owner of the gateway (see `GatewayOwner`), which is None until there is one.
 
-    ``begin`` runs a task in the background; ``prepare`` has a profile prepared, and sent back as a load.
+    ``begin`` runs a task in the background; ``prepare`` runs ``goss-supervisor load`` with the words that
+    it gets, which prepares a profile and sends it back as a load.
     """
 
     def __init__(
         self,
         fleet: Callable[[], Fleet],
         begin: Begin,
-        prepare: Callable[[str], Coroutine[Any, Any, Answer]] = LOAD.run,
+        prepare: Callable[..., Coroutine[Any, Any, Answer]] = LOAD.run,
     ) -> None:
         self.gateway: Gateway | None = None
         self._fleet = fleet
@@ -95,8 +96,8 @@ class Loads:
 
     # --- for the gateway
 
-    def load(self, profile: str) -> None:
-        self._begin(self._load(profile))
+    def load(self, profile: str, *, by_request: bool = True) -> None:
+        self._begin(self._load(profile, by_request=by_request))
 
     def used(self, profile: str) -> None:
         self.placement.used(profile)
@@ -104,20 +105,20 @@ class Loads:
     def rested(self) -> None:
         self.placement.changed()
 
-    async def _load(self, profile: str) -> None:
-        why = await self._why_not_loaded(profile)
+    async def _load(self, profile: str, *, by_request: bool) -> None:
+        why = await self._why_not_loaded(profile, by_request=by_request)
         if why:
             log.warning("%s cannot be loaded: %s", profile, why)
         if self.gateway is not None:
             self.gateway.loaded(profile, why)
 
-    async def _why_not_loaded(self, profile: str) -> str:
+    async def _why_not_loaded(self, profile: str, *, by_request: bool) -> str:
         """Empty where it is."""
         instance = self._fleet().having(profile)
         if instance is None or instance.server.state is not State.SLEEPING:
-            return why_not(await self._prepare(profile))
+            return why_not(await self._prepare(*(["--by-request"] if by_request else []), "--", profile))
         try:
-            outcome = await (await self.wake(instance, by_request=True))
+            outcome = await (await self.wake(instance, by_request=by_request))
         except SupervisorError as error:
             return f"{error} {error.hint}".rstrip()
         return why_not({"outcome": asdict(outcome)})

@@ -79,6 +79,11 @@ class Backends:
         """There is always one: the gateway opens for its sake."""
         return next(iter(self))
 
+    @property
+    def answering(self) -> Backend:
+        """The first that serves; else the main one."""
+        return next((each for each in self if each.is_serving), self.main)
+
     def having(self, profile: str) -> Backend | None:
         """The one that has this profile's plan, loaded or not."""
         return next((each for each in self if each.plan and each.plan.profile == profile), None)

@@ -16,7 +16,8 @@ from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
-from .api.routes import HandlerName, Trouble, model_document, models_document
+from .api.routes import HandlerName, Trouble
+from .api.served_models import model_document, models_document
 from .backends import Backend, Backends
 from .relay.client_connection import PlainAnswer
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
@@ -29,6 +30,37 @@ _LOADING: PlainAnswer = (
     b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}',
 )
 """llama-server's very own (b11434, server-http.cpp): there are clients that look for it."""
+
+HTML = b"text/html; charset=utf-8"
+_PAGE = b"""<!doctype html>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>goss-supervisor</title>
+<style>body{font:1rem/1.5 system-ui;max-width:36rem;margin:15vh auto;color-scheme:light dark}</style>
+<p id="state">%s.</p>
+<p><button id="load">Load the model</button></p>
+<p>A request to the model loads it too, and so does <code>goss-supervisor load</code>.</p>
+<script>
+const show = text => { document.getElementById("state").textContent = text; };
+const look = () => fetch("supervisor/ready").then(answer => answer.json()).then(now => {
+    if (now.state === "ready" || now.state === "degraded") location.reload();
+    else show(now.state + (now.why ? ": " + now.why : ""));
+}, () => show("goss-supervisor does not answer."));
+document.getElementById("load").onclick = () =>
+    fetch("supervisor/load", {method: "POST"}).then(answer => {
+        if (!answer.ok) show("This needs an administrator's key: goss-supervisor load does the same.");
+    });
+setInterval(look, 1000);
+</script>
+"""
+"""In place of the web UI, which llama-server has; becomes the web UI once the model is loaded."""
+_NEVER_SEEN: dict[str, Any] = {
+    "default_generation_settings": {"params": {}, "n_ctx": 0},
+    "total_slots": 1,
+    "modalities": {"vision": False, "audio": False, "video": False},
+    "chat_template": "",
+    "bos_token": "",
+    "eos_token": "",
+    "build_info": "",
+}
 
 
 class Endpoints:
@@ -51,25 +83,29 @@ class Endpoints:
         self._touch = touch
         self._run = load
         self._started = time.time()
+        self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
         self._upstream_models: dict[str, tuple[int, dict[str, Any] | None]] = {}  # by server: launch, answer
 
     async def answer(
-        self, handler: HandlerName, offers: Sequence[Offer], model: str
+        self, handler: HandlerName, offers: Sequence[Offer], model: str, profile: str
     ) -> PlainAnswer | Trouble:
-        """``model`` is the one that the path names."""
+        """``model`` is the one that the path names; ``profile`` the one that is meant, "" for any."""
         match handler:
             case "models":
                 return _page(await self._models(offers))
             case "model":
                 found = model_document(await self._models(offers), model)
                 return _page(found) if found else no_model(model)
+            case "props":
+                return await self._props(offers, profile)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
             case _:
-                return self._at_once(handler)
+                return self._at_once(handler, profile)
 
-    def _at_once(self, handler: HandlerName) -> PlainAnswer | Trouble:
+    def _at_once(self, handler: HandlerName, profile: str) -> PlainAnswer | Trouble:
         main = self._backends.main
+        meant = self._backends.having(profile) or main
         match handler:
             case "health":
                 return self._health()
@@ -78,16 +114,20 @@ class Endpoints:
             case "ready":
                 return self._ready()
             case "load":
-                return self._load()
-            case "unload" if main.is_held:
+                return self._load(profile)
+            case "unload" if meant.is_held:
                 return Trouble(409, "held", "Somebody measures this server; goss-supervisor status says who.")
             case "unload":
-                main.sleep()
-                return _page({"state": main.state.value}, 202)
+                meant.sleep()
+                return _page({"state": meant.state.value}, 202)
+            case "page":
+                return 503, HTML, self._page_of_state()
+            case "options":
+                return 204, b"", b""
             case "method":
                 return Trouble(405, "method_not_allowed", "This path has another method.")
             case _:
-                return Trouble(404, "not_found", "There is nothing at this path.")
+                return Trouble(404, "not_found", "Nothing is served at this path by this method.")
 
     def _health(self) -> PlainAnswer | Trouble:
         """Of the server that does best: with several, one that fails does not make all of it sick."""
@@ -98,17 +138,25 @@ class Endpoints:
 
     def _ready(self) -> PlainAnswer:
         """A sleeping server counts: a request wakes it."""
-        best = next((each for each in self._backends if each.is_serving), self._backends.main)
+        best = self._backends.answering
         is_ready = best.is_serving or best.state is State.SLEEPING
         return _page({"state": best.state.value, "why": best.why}, 200 if is_ready else 503)
 
-    def _load(self) -> PlainAnswer:
+    def _load(self, profile: str) -> PlainAnswer:
         """Also what keeps a model loaded that nobody asks at the moment."""
         main = self._backends.main
-        self._touch(main.name)
-        if main.state is State.SLEEPING and main.plan is not None:
-            self._run(main.plan.profile)
-        return _page({"state": main.state.value}, 200 if main.is_serving else 202)
+        server = self._backends.having(profile) if profile else main
+        wanted = profile or (main.plan.profile if main.plan else "")
+        if server is not None:
+            self._touch(server.name)
+        if wanted and (server is None or server.state is State.SLEEPING):
+            self._run(wanted)
+        state = server.state.value if server is not None else "unloaded"
+        return _page({"state": state}, 200 if server is not None and server.is_serving else 202)
+
+    def _page_of_state(self) -> bytes:
+        text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
+        return _PAGE % (text[0].upper() + text[1:]).encode()
 
     def why_down(self, server: Backend) -> Trouble:
         """Of a server that stays down until a person acts."""
@@ -135,6 +183,24 @@ class Endpoints:
                 known = parse(await self._asked(server, "/v1/models") or b"")
             self._upstream_models[server.name] = server.launch, known
         return known if server.is_serving else None
+
+    async def _props(self, offers: Sequence[Offer], profile: str) -> PlainAnswer | Trouble:
+        """
+        llama-server's own, with the model's name in place of its path.  While it sleeps, as they were when
+        it was seen last; of one that was never seen, what the web UI cannot do without.
+        """
+        server = self._backends.having(profile) or self._backends.answering
+        profile = server.plan.profile if server.plan else ""
+        with suppress(ValueError):
+            if (answered := await self._asked(server, "/props")) is not None:
+                self._props_seen[profile] = parse(answered)
+        is_asleep = server.state is State.SLEEPING
+        if not is_asleep and not server.is_serving:
+            return self._health()
+        listed = models_document(offers, {profile: "ready"}, {}, 0.0)["data"]
+        name = listed[0]["id"]
+        seen = self._props_seen.get(profile, _NEVER_SEEN)
+        return _page({**seen, "model_alias": name, "model_path": name, "is_sleeping": is_asleep})
 
     async def _metrics(self) -> bytes:
         in_flight, waiting, connections = self._counts()

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api import body as parameters
-from .api.body import text_of, top_level
-from .api.routes import Trouble, model_of
+from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend, Backends
 from .endpoints import Endpoints, no_model, progress
 from .exchange import Exchange, Wish, record, refused
-from .http_heads import Head
+from .http_heads import Head, query_value
 from .listener import Listener
 from .relay.client_connection import RETRY_SECONDS, ClientConnection, Connections
 from .relay.upstream import ConnectionPool
@@ -43,7 +43,6 @@ _PHASES: dict[State, ServerPhase] = {
     State.FAILED: "down",
     State.STOPPED: "down",
 }
-_INDENT_BYTES = 64  # before the first bracket of a JSON body
 _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
@@ -59,8 +58,11 @@ class _Use:
 class GatewayOwner(Protocol):
     """Runs the servers."""
 
-    def load(self, profile: str) -> None:
-        """Have this profile served, and tell by `Gateway.loaded` what came of it."""
+    def load(self, profile: str, *, by_request: bool = True) -> None:
+        """
+        Have this profile served, and tell by `Gateway.loaded` what came of it.  ``by_request``: it is for
+        requests that wait for it, and given up when none does any more.
+        """
 
     def used(self, profile: str) -> None:
         """A request that is work for a model goes to the server of this profile."""
@@ -84,7 +86,9 @@ class Gateway:
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._endpoints = Endpoints(self.backends, self.figures, self.counts, self.touch, owner.load)
+        self._endpoints = Endpoints(
+            self.backends, self.figures, self.counts, self.touch, partial(owner.load, by_request=False)
+        )
         self._listener = Listener(keyring, self._connection)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
@@ -225,42 +229,52 @@ class Gateway:
         if context.is_preflight:
             client.reply((204, b"", b""))
             return None
-        if context.route.handler is not None:
-            task = self._loop.create_task(self._answer_ourselves(client, head, context))
+        route = context.route
+        in_body = parameters.requested_model(body, head.get(b"content-type")) if route.wakes else ""
+        asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
+        meant = self._listener.names.meant(asked)
+        profile = self._profile_for(meant.profile if meant else None)
+        handler = route.handler or (None if self._is_served(profile) else route.otherwise)
+        if handler is not None:
+            task = self._loop.create_task(self._answer_ourselves(client, head, context, handler, profile))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
-        is_json = body[:_INDENT_BYTES].lstrip().startswith(b"{")
-        asked = (text_of(top_level(body, b"model")) if is_json else None) or ""
-        meant = self._listener.names.meant(asked)
         if meant is None:
             trouble = no_model(asked)
             self._note(refused(head, context, trouble, asked))
             client.refuse(trouble, keep_alive=head.persists)
             return None
         wish = Wish(head, body, asked, meant.effort)
-        ticket = Ticket(
-            self._loop.time(),
-            self._profile_for(meant.profile),
-            generates=context.route.generates,
-            wakes=context.route.wakes,
-        )
+        ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes)
         return Exchange(self, client, context, wish, ticket)
 
     def _profile_for(self, profile: str | None) -> str:
         """Without switching on request, requests for another profile get the active one."""
         return profile if profile and self.settings.switch_on_request else ""
 
-    async def _answer_ourselves(self, client: ClientConnection, head: Head, context: RequestContext) -> None:
-        assert context.route.handler is not None
+    def _is_served(self, profile: str) -> bool:
+        server = self.backends.having(profile) if profile else self.backends.answering
+        return server is not None and server.is_serving
+
+    async def _answer_ourselves(
+        self,
+        client: ClientConnection,
+        head: Head,
+        context: RequestContext,
+        handler: HandlerName,
+        profile: str,
+    ) -> None:
         at = self._listener
         model = model_of(head.path, at.prefix)
         try:
-            found = await self._endpoints.answer(context.route.handler, at.offers, model)
+            found = await self._endpoints.answer(handler, at.offers, model, profile)
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", context.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
         if isinstance(found, Trouble):
+            if handler == "unknown" and context.route.label != "/supervisor/*":
+                self._note(refused(head, context, found))
             client.refuse(found, keep_alive=head.persists)
         else:
             client.reply(found)

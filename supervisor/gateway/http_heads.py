@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import parse_qs
 
 import httptools
 
@@ -139,6 +140,12 @@ def _head(method: str, parsed: _Parsed, version: str) -> Head:
         keep_alive=parsed.keep_alive,
         expects_continue=version == "1.1" and headers.get(b"expect", b"").lower() == b"100-continue",
     )
+
+
+def query_value(target: bytes, name: str) -> str:
+    """The first value of that name in the query, decoded; "" where there is none."""
+    query = target.partition(b"?")[2].decode("latin-1")
+    return next(iter(parse_qs(query).get(name, [])), "") if len(query) < 4096 else ""
 
 
 def _length(headers: dict[bytes, bytes], version: str) -> int | None:

@@ -18,7 +18,7 @@ from ..errors import ConfigError, StartFailed, SupervisorError
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer, bind_addresses, offers_beside
 from ..server.preflight import bound, unix_socket_problem, why_not_bound
-from .api.routes import Names
+from .api.served_models import Names
 from .auth.guard import Rules, rules_of
 from .auth.keys import Keyring
 

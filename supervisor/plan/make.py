@@ -129,13 +129,21 @@ def _with_fixed_options(
 ) -> dict[str, OptionValue]:
     """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
     meant: dict[str, OptionValue] = {"model": model.path, **options}
-    if profile.aliases:
-        meant["alias"] = ",".join(profile.aliases)
+    meant["alias"] = _alias(profile)
     if "metrics" not in options and capabilities.find("--metrics"):
         meant["metrics"] = True
     listen = profile.listen
     port = {} if listen.host.endswith(".sock") and not listen.port else {"port": listen.port}
     return {**meant, "host": listen.host, **port}
+
+
+def _alias(profile: Profile) -> str:
+    """
+    What llama-server calls the model in its answers; without one, by the path of its file.  Of several it
+    takes the first of the alphabet (b11434), and the gateway knows them all, so it gets the one shown first.
+    """
+    names = profile.aliases or (profile.name,)
+    return names[0] if profile.gateway.mode == "on" else ",".join(names)
 
 
 def _explain(problem: OptionProblem, profile: Profile, build: Build) -> str:

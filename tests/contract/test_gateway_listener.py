@@ -61,8 +61,8 @@ class OneServer(Watched):
         self.server._under_way = lambda: self.gateway.under_way(self.name)
         self.loaded: list[str] = []
 
-    async def load(self, profile):
-        self.loaded.append(profile)
+    async def load(self, *words):
+        self.loaded.append(words[-1])
         return {"error": "nobody loads here", "hint": ""}
 
     @property

@@ -181,7 +181,9 @@ _WORDS = st.sampled_from(
 
 @given(st.lists(_WORDS | st.text(max_size=3), max_size=40).map("".join))
 def test_whatever_llama_server_says_there_is_an_answer(upstream):
-    assert render(RequestFigures(), DAEMON, [(SERVER, upstream.encode("utf-8", "replace"))]).startswith(b"# HELP goss")
+    assert render(RequestFigures(), DAEMON, [(SERVER, upstream.encode("utf-8", "replace"))]).startswith(
+        b"# HELP goss"
+    )
 
 
 @given(st.text(min_size=1))

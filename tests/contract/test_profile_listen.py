@@ -122,7 +122,11 @@ def test_a_home_that_lies_too_deep_gets_a_short_path(paths):
     inside = inside_of("mine", BUILD, deep)
     assert len(os.fsencode(inside)) <= 100
     assert inside.endswith(".sock")
-    assert inside == inside_of("mine", BUILD, deep) != inside_of("mine", BUILD, replace(deep, runtime=deep.runtime / "x"))
+    assert (
+        inside
+        == inside_of("mine", BUILD, deep)
+        != inside_of("mine", BUILD, replace(deep, runtime=deep.runtime / "x"))
+    )
 
 
 @posix

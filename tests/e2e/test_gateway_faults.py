@@ -234,7 +234,7 @@ def test_streams_finish_on_the_old_server_and_new_requests_wait_for_the_new_one(
         with frozen(before):  # so that they are under way for certain
             switching = asyncio.create_task(asyncio.to_thread(built_home.run, "switch", "two"))
             await clients.until_state("draining")
-            later = [clients.ask(), clients.stream(), clients.ask("/props", None)]
+            later = [clients.ask(), clients.stream(), clients.ask("/slots", None)]
             await clients.until_busy(under_way=8, waiting=3)
         old, new = await answers_of(streams), await answers_of(later)
         assert [answer.outcome for answer in old + new] == ["whole"] * 11

@@ -65,7 +65,7 @@ def test_an_idle_server_gives_its_memory_back_and_looking_does_not_wake_it(built
         assert not lives(process)
         answers = [await clients.get(path) for path in LOOKS]
         told = dict(zip(LOOKS, [answer.status for answer in answers], strict=True))
-        assert told == dict.fromkeys(LOOKS, 200) | {"/slots": 503, "/props": 503}
+        assert told == dict.fromkeys(LOOKS, 200) | {"/slots": 503}
         assert (await clients.status())["server"]["state"] == "sleeping"
         assert json.loads(answers[1].body)["data"][0]["state"] == "sleeping"
         assert (await clients.ask().result()).outcome == "whole"

@@ -164,7 +164,7 @@ def test_a_page_that_is_open_lets_the_model_sleep_and_the_next_question_wakes_it
     assert complaints(page) == []
 
 
-def test_who_opens_the_page_of_a_model_that_sleeps_wakes_it(home, page):
+def test_who_opens_the_page_of_a_model_that_sleeps_sees_it_and_the_next_question_wakes_it(home, page):
     home.start()
     page.go(address(home))
     asks(page, 1)
@@ -172,10 +172,20 @@ def test_who_opens_the_page_of_a_model_that_sleeps_wakes_it(home, page):
     home.run("unload")
     page.reload()
     page.shows("gpt-oss-demo")
-    home.watch_for(lambda now: now["server"]["state"] == "ready")
+    assert home.status()["server"]["state"] == "sleeping"
     asks(page, 2)
-    waited = (503, f"{address(home)}/props")  # which it asks for every second, until it is there
-    assert set(failures(page)) <= {waited}
+    assert home.status()["server"]["state"] == "ready"
+    paths = ("v1/streams/lookup", "sw.js", "build.json", "_app/version.json")  # only a server has them
+    assert set(failures(page)) <= {(503, f"{address(home)}/{path}") for path in paths}
+
+
+def test_a_browser_that_was_never_here_may_load_the_model_that_sleeps(home, page):
+    home.start("demo", "--set", "gateway.preload=false")
+    page.go(address(home))
+    page.shows("Sleeping")
+    assert home.status()["server"]["state"] == "sleeping"
+    page.leave("[...document.querySelectorAll('button')].at(0).click()")  # by itself, once it is loaded
+    asks(page, 1)
 
 
 # --- pages of others

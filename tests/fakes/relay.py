@@ -266,7 +266,7 @@ class Owner:
     uses: list[str] = field(default_factory=list)
     rests: int = 0
 
-    def load(self, profile: str) -> None:
+    def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
 
     def used(self, profile: str) -> None:

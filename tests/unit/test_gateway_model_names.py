@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.routes import Meant, Names
+from supervisor.gateway.api.served_models import Meant, Names
 from supervisor.plan.listen import Offer
 
 OFFERS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.gateway.api.routes import model_document, models_document
+from supervisor.gateway.api.served_models import model_document, models_document
 from supervisor.plan.listen import Offer
 
 MINI = Offer("mini", ("gpt-oss-120b", "mini"), "the large one")
@@ -78,7 +78,10 @@ def test_what_llama_server_tells_of_its_model_is_kept():
 
 def test_whatever_else_llama_server_tells_is_no_error():
     for upstream in ({}, {"data": None, "models": 3}, {"data": [], "models": [1]}, {"data": {"id": 1}}):
-        assert models_document((MINI,), {"mini": "ready"}, {"mini": upstream}, 0)["data"][0]["id"] == "gpt-oss-120b"
+        assert (
+            models_document((MINI,), {"mini": "ready"}, {"mini": upstream}, 0)["data"][0]["id"]
+            == "gpt-oss-120b"
+        )
 
 
 def test_an_offer_without_a_name_of_its_own_is_left_out():

@@ -89,6 +89,8 @@ def test_whatever_else_is_the_administrators(method, path):
         ("GET", "/supervisor/ready", "ready", "public"),
         ("GET", "/v1/models", "models", "inference"),
         ("GET", "/models", "models", "inference"),
+        ("GET", "/props", "props", "inference"),
+        ("HEAD", "/props", "props", "inference"),
         ("GET", "/v1/models/gpt-oss", "model", "inference"),
         ("GET", "/v1/models/ggml-org%2Fgpt-oss", "model", "inference"),
         ("GET", "/metrics", "metrics", "admin"),
@@ -105,21 +107,62 @@ def test_we_answer_our_own_paths_ourselves(method, path, handler, access):
     assert (route.handler, route.access, route.wakes) == (handler, access, False)
 
 
-@pytest.mark.parametrize("path", ["/props", "/slots", "/lora-adapters"])
-def test_who_only_looks_does_not_wake_a_server(path):
-    assert not route_of("GET", path).wakes
-    assert not route_of("HEAD", path).wakes
-    assert route_of("POST", path).wakes
+USES_A_MODEL = (
+    *_INFERENCE,
+    *("/v1/systemone", "/v1/reranking", "/tokenize", "/detokenize", "/apply-template"),
+    *("/v1/messages/count_tokens", "/responses/input_tokens", "/v1/responses/input_tokens"),
+    *("/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"),
+)
+UPSTREAM = (  # all that llama-server b11434 registers in server.cpp, outside of its router mode
+    *("/health", "/v1/health", "/metrics", "/props", "/models", "/v1/models", "/lora-adapters", "/slots"),
+    *("/slots/0", "/v1/stream", "/v1/streams/lookup", "/cors-proxy", "/tools", "/", "/index.html", "/sw.js"),
+    *("/v1/chat/completions/control", "/bundle.js", "/build.json", "/_app/version.json"),
+)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/sw.js"), ("POST", "/v1/streams/lookup")])
-def test_a_web_page_that_is_only_open_does_not_wake_a_server(method, path):
-    assert not route_of(method, path).wakes
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("path", [*USES_A_MODEL, *UPSTREAM])
+def test_only_what_uses_a_model_wakes_one_and_only_by_post(method, path):
+    assert route_of(method, path).wakes == (method == "POST" and path in USES_A_MODEL)
 
 
-@pytest.mark.parametrize("path", ["/", "/build.json", "/_app/version.json", "/bundle.js"])
-def test_a_web_page_that_is_being_opened_does(path):
-    assert route_of("GET", path).wakes
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("path", USES_A_MODEL)
+def test_by_another_method_nothing_is_at_a_models_path(method, path):
+    route = route_of(method, path)
+    assert (route.handler, route.access, route.label) == ("unknown", "inference", path)
+    assert route.dialect == route_of("POST", path).dialect
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/models"),
+        ("POST", "/models/load"),
+        ("POST", "/models/unload"),
+        ("GET", "/models/sse"),
+        ("DELETE", "/models/x"),
+        ("DELETE", "/v1/models/x"),
+        ("POST", "/v1/models/load"),
+        ("PUT", "/props"),
+        ("POST", "/v1/messages/batches"),
+    ],
+)
+def test_what_llama_server_does_not_have_is_not_passed_on_to_it(method, path):
+    assert route_of(method, path).handler == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/nosuch"), ("POST", "/api/chat"), ("GET", "/robots.txt"), ("GET", "/v1/x")]
+)
+def test_what_we_do_not_know_is_left_to_a_server_that_runs(method, path):
+    route = route_of(method, path)
+    assert (route.handler, route.wakes, route.otherwise) == (None, False, "unknown")
+
+
+@pytest.mark.parametrize("path", [*USES_A_MODEL, *UPSTREAM, "/nosuch", "*"])
+def test_options_are_answered_here(path):
+    assert route_of("OPTIONS", path).handler == "options"
 
 
 @pytest.mark.parametrize("path", ["/props", "/lora-adapters"])
@@ -208,8 +251,9 @@ def test_no_other_spelling_passes_for_less(path):
         assert route_of(method, path).access == "admin"
 
 
-def test_an_endpoint_of_tomorrow_is_inference():
+def test_an_endpoint_of_tomorrow_is_inference_and_wakes_nothing():
     assert route_of("POST", "/v1/moderations").generates
+    assert not route_of("POST", "/v1/moderations").wakes
     assert route_of("POST", "/v1/moderations").access == "inference"
     assert not route_of("GET", "/v1/moderations/mod-1").generates
 
@@ -281,6 +325,11 @@ _PATHS = st.one_of(
 
 
 @given(st.sampled_from(METHODS), _PATHS)
+def test_whatever_is_asked_only_the_table_wakes(method, path):
+    assert route_of(method, path).wakes == (method == "POST" and path in USES_A_MODEL)
+
+
+@given(st.sampled_from(METHODS), _PATHS)
 def test_labels_are_few_and_what_is_not_plain_is_the_administrators(method, path):
     route = route_of(method, path)
     assert route.label in _LABELS
@@ -316,4 +365,5 @@ _LABELS = {
         "/metrics",
     ),
     *("/supervisor/load", "/supervisor/unload", "/v1/stream"),
+    *("/v1/chat/completions/control", "/v1/streams/lookup"),
 }

@@ -36,6 +36,20 @@ def test_model_host_and_port_are_always_said():
     assert argv.endswith("--host 127.0.0.1 --port 8080")
 
 
+@pytest.mark.parametrize(
+    ("aliases", "gateway", "alias"),
+    [
+        ((), "on", "p"),
+        ((), "off", "p"),
+        (("org/z:Q4", "a"), "on", "org/z:Q4"),
+        (("org/z:Q4", "a"), "off", "org/z:Q4,a"),
+    ],
+)
+def test_llama_server_calls_the_model_as_the_gateway_does_and_never_by_a_path(aliases, gateway, alias):
+    argv = argv_of(replace(PROFILE, aliases=aliases, gateway=GatewaySettings(mode=gateway)))
+    assert argv[argv.index("--alias") + 1] == alias
+
+
 def test_liveness_is_always_probed_where_the_build_can():
     plan = make_plan(PROFILE, BUILD, MODEL)
     assert "--metrics" in plan.argv

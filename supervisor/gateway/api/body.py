@@ -19,7 +19,8 @@ from typing import Final
 
 from ...plan.launch import Parameters
 from ...profile.definition import Effort
-from .routes import EFFORTS, Dialect, Route
+from .routes import Dialect, Route
+from .served_models import EFFORTS
 
 _CHATTING: Final = frozenset(
     ("/chat/completions", "/v1/chat/completions", "/responses", "/v1/responses", "/v1/messages")
@@ -192,6 +193,51 @@ def text_of(value: bytes | None) -> str | None:
     except ValueError:
         return None
     return text if isinstance(text, str) else None
+
+
+_INDENT_BYTES: Final = 64  # before the first bracket of a JSON body
+
+
+def requested_model(body: bytes, content_type: bytes | None) -> str:
+    """The ``model`` of a JSON object or of a multipart form, as audio is sent; else ""."""
+    if body[:_INDENT_BYTES].lstrip().startswith(b"{"):
+        return text_of(top_level(body, b"model")) or ""
+    boundary = _BOUNDARY.match(content_type or b"")
+    value = _form_value(body, b"--" + (boundary[1] or boundary[2]), b"model") if boundary else None
+    return (value or b"").decode("utf-8", "replace").strip()
+
+
+_BOUNDARY: Final = re.compile(
+    rb'multipart/form-data(?:;[^;]*)*?;[ \t]*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE
+)
+_PART_NAME: Final = re.compile(
+    rb"\r\ncontent-disposition:[ \t]*form-data[^\r\n]*?;[ \t]*name=(?:\"([^\"\r\n]*)\"|([^\s;\"]+))",
+    re.IGNORECASE,
+)
+_FILE_NAME: Final = re.compile(rb";[ \t]*filename\*?=", re.IGNORECASE)
+_MOST_PARTS: Final = 64
+_LONGEST_PART_HEAD: Final = 2048
+_LONGEST_VALUE: Final = 1024
+
+
+def _form_value(body: bytes, delimiter: bytes, name: bytes) -> bytes | None:
+    """
+    The first field of that name that is no file; None where there is none, or where the form is malformed
+    before it.  What follows is not looked at: the form is llama-server's to judge.
+    """
+    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter)
+    for _ in range(_MOST_PARTS):
+        start = body.find(b"\r\n", at + 2) if at >= 0 else -1  # the end of the delimiter's own line
+        head_end = body.find(b"\r\n\r\n", start, start + _LONGEST_PART_HEAD) if start >= 0 else -1
+        if head_end < 0:
+            return None
+        head = body[start:head_end]
+        at = body.find(b"\r\n" + delimiter, head_end + 2)
+        named = _PART_NAME.search(head)
+        if named and (named[1] or named[2]) == name and not _FILE_NAME.search(head):
+            value = body[head_end + 4 : max(at, head_end + 4)]
+            return value if at >= 0 and len(value) <= _LONGEST_VALUE else None
+    return None
 
 
 def is_streaming(body: bytes) -> bool:

@@ -1,5 +1,5 @@
 """
-What a request means in the APIs that clients speak: its route, the model that it names, and how errors look.
+What a request means in the APIs that clients speak: its route, and how errors look.
 
 The paths are those of llama-server b11434 (its server.cpp) and our own under ``/supervisor/``, matched
 literally.  llama-server decodes ``%``-escapes before it matches, and cuts the path at a ``#``.  So a path
@@ -7,23 +7,18 @@ that is not plain needs an administrator's key, and no spelling of ``/slots`` ge
 
 OpenAI's shape has the types of llama-server's ``format_error_response``; Anthropic's has its own
 (https://docs.claude.com/en/api/errors).  Both client packages choose their exception by the status.
-
-The UI (b11434) takes the first entry as the active model and looks its details up in ``models``, another
-list in the same order.  So a profile that serves is first in both.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
-from ...plan.listen import Offer
-from ...profile.definition import Effort
 from ..http_heads import HeaderLine
 
 CallerAccess = Literal["public", "inference", "admin"]
@@ -33,11 +28,14 @@ HandlerName = Literal[
     "ready",  # and its server does
     "models",
     "model",
+    "props",  # llama-server's, as last seen while it sleeps
     "metrics",
     "load",
     "unload",
+    "page",  # in place of the web UI
+    "options",  # 204
     "method",  # 405: another method than this path of ours has
-    "unknown",  # 404: nothing of ours, though under /supervisor/
+    "unknown",  # 404
 ]
 READING: Final = frozenset(("GET", "HEAD"))
 
@@ -47,8 +45,10 @@ class Route:
     """
     ``handler`` is None for what is relayed.  ``label`` is one of a bounded set, never a client's own words.
 
-    ``wakes`` is False for what only looks: it does not start a server that sleeps.  ``generates`` is work
-    for the model: it counts for the idle time and for what may run at once.
+    ``wakes`` is True for what uses a model: that model is woken, loaded or switched to for it.  All else only
+    goes to a server that serves; ``otherwise`` answers it while none does (None: it waits for one that is
+    coming, and is 503 while it sleeps).  ``generates`` is work for the model: it counts for the idle time and
+    for what may run at once.
     """
 
     access: CallerAccess
@@ -57,6 +57,7 @@ class Route:
     wakes: bool
     generates: bool
     label: str
+    otherwise: HandlerName | None = None
 
 
 def _both(*paths: str) -> tuple[str, ...]:
@@ -68,6 +69,7 @@ _OURS: Final[tuple[tuple[str, tuple[str, ...], HandlerName, CallerAccess], ...]]
     ("GET", ("/supervisor/health",), "live", "public"),
     ("GET", ("/supervisor/ready",), "ready", "public"),
     ("GET", ("/models", "/v1/models"), "models", "inference"),
+    ("GET", ("/props",), "props", "inference"),
     ("GET", ("/metrics",), "metrics", "admin"),
     ("POST", ("/supervisor/load",), "load", "admin"),
     ("POST", ("/supervisor/unload",), "unload", "admin"),
@@ -80,20 +82,20 @@ _GENERATING: Final = (
 _SMALL: Final = (
     *("/tokenize", "/detokenize", "/apply-template", "/v1/messages/count_tokens"),
     *_both("/chat/completions/input_tokens", "/responses/input_tokens"),
-    *("/v1/chat/completions/control", "/v1/stream"),  # on a request under way: must not wait behind it
 )
-_LOOKING: Final[tuple[tuple[str, CallerAccess], ...]] = (
-    ("/props", "inference"),
-    ("/lora-adapters", "inference"),
-    ("/slots", "admin"),
+"""With the two above, all that uses a model, and all by POST.  Nothing else wakes, loads or switches."""
+_OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
+    ("POST", "/v1/chat/completions/control", "inference"),  # on a request under way: must not wait behind it
+    ("GET", "/v1/stream", "inference"),
+    ("DELETE", "/v1/stream", "inference"),
+    ("POST", "/v1/streams/lookup", "inference"),  # by each page of the web UI whose tab is looked at
+    ("GET", "/lora-adapters", "inference"),
+    ("POST", "/lora-adapters", "admin"),
+    ("POST", "/props", "admin"),
+    ("GET", "/slots", "admin"),
 )
-_PAGES: Final = ("/", "/index.html", "/build.json", "/version.json", "/_app/version.json")
-_WORKER: Final = "/sw.js"
-_STREAMS: Final = "/v1/streams/lookup"
-"""
-These two a page of the web UI asks for by itself, as long as it is open: whether there is a newer one every
-minute (its pwa.constants.ts), and which streams are under way whenever its tab is looked at.
-"""
+_PAGES: Final = ("/", "/index.html")
+_UI_DATA: Final = ("/build.json", "/version.json", "/_app/version.json")
 
 _ASSET: Final = re.compile(
     r"/(?:(?:_app|recommended-mcp)/(?:[\w-]+/)*)?[\w-][\w.-]*\.(?:js|css|svg|png|jpe?g|ico|woff2?|webmanifest)",
@@ -101,15 +103,18 @@ _ASSET: Final = re.compile(
 )
 """Files of the web UI, which llama-server gives without a key too.  Its list differs from build to build."""
 _PLAIN_V1: Final = re.compile(r"/v1(?:/\w[\w.-]*)+", re.ASCII)
-
-_UNKNOWN: Final = Route("admin", handler=None, dialect="openai", wakes=True, generates=False, label="other")
-_SLOT: Final = replace(_UNKNOWN, label="/slots/*")
-_NOT_OURS: Final = replace(_UNKNOWN, handler="unknown", wakes=False, label="/supervisor/*")
+_LOOKS: Final = Route("admin", handler=None, dialect="openai", wakes=False, generates=False, label="other")
+_UNKNOWN: Final = replace(_LOOKS, otherwise="unknown")
+"""Of another build, or a file below ``--path``: a server that runs may know it; else it is 404."""
+_NOWHERE: Final = replace(_LOOKS, handler="unknown")
+_SLOT: Final = replace(_LOOKS, label="/slots/*")
+_NOT_OURS: Final = replace(_NOWHERE, label="/supervisor/*")
 _OTHER_METHOD: Final = replace(_NOT_OURS, handler="method")
 _V1: Final = replace(_UNKNOWN, access="inference", label="/v1/*")
 _V1_POST: Final = replace(_V1, generates=True)
-_MODEL: Final = replace(_V1, handler="model", wakes=False, label="/v1/models/*")
-_UI: Final = replace(_UNKNOWN, access="public", label="ui")
+_MODEL: Final = replace(_V1, handler="model", label="/v1/models/*")
+_UI: Final = replace(_LOOKS, access="public", label="ui")
+_PAGE: Final = replace(_UI, otherwise="page")
 
 
 def _dialect(path: str) -> Dialect:
@@ -118,28 +123,31 @@ def _dialect(path: str) -> Dialect:
     return "responses" if path.startswith(("/responses", "/v1/responses")) else "openai"
 
 
-def _relayed() -> dict[str, Route]:
-    """By path, whatever the method: it is llama-server that says which it takes."""
-    paths = (*_GENERATING, *_SMALL)
-    relayed = {path: replace(_V1, dialect=_dialect(path), label=path) for path in paths}
-    return relayed | {_STREAMS: replace(_V1, wakes=False, label=_STREAMS)}
-
-
 def _known() -> dict[tuple[str, str], Route]:
-    known = {("POST", path): replace(_RELAYED[path], generates=True) for path in _GENERATING}
-    for path, access in _LOOKING:
-        known["GET", path] = replace(_UNKNOWN, access=access, wakes=False, label=path)
-    for path in _PAGES:
-        known["GET", path] = _UI
-    known["GET", _WORKER] = replace(_UI, wakes=False)
+    known: dict[tuple[str, str], Route] = {}
+    for path in (*_GENERATING, *_SMALL):
+        route = replace(_LOOKS, access="inference", dialect=_dialect(path), wakes=True, label=path)
+        known["POST", path] = replace(route, generates=path in _GENERATING)
+    for method, path, access in _OF_A_RUNNING_SERVER:
+        known[method, path] = replace(_LOOKS, access=access, label=path)
+    known |= {("GET", path): _PAGE for path in _PAGES} | {("GET", path): _UI for path in _UI_DATA}
     for method, paths, handler, access in _OURS:
         for path in paths:
-            known[method, path] = replace(_UNKNOWN, access=access, handler=handler, wakes=False, label=path)
+            known[method, path] = replace(_LOOKS, access=access, handler=handler, label=path)
     return known | {("HEAD", path): route for (method, path), route in known.items() if method == "GET"}
 
 
-_RELAYED: Final = _relayed()
+def _with_other_methods() -> dict[str, Route]:
+    """By path: llama-server answers 404 to those that the table does not have."""
+    asked = {path: replace(_NOWHERE, label=route.label) for (_, path), route in _KNOWN.items()}
+    return asked | {
+        path: replace(asked[path], access="inference", dialect=_dialect(path))
+        for path in (*_GENERATING, *_SMALL)
+    }
+
+
 _KNOWN: Final = _known()
+_OTHER_METHODS: Final = _with_other_methods()
 _OUR_PATHS: Final = frozenset(path for _, paths, _, _ in _OURS for path in paths)
 
 
@@ -147,19 +155,31 @@ def route_of(method: str, path: str, prefix: str = "") -> Route:
     """``path`` is without the query, not decoded; ``prefix`` is llama-server's ``--api-prefix``."""
     if prefix:
         path = _inside(path, prefix)
-    return _KNOWN.get((method, path)) or _RELAYED.get(path) or _by_shape(method, path)
+    found = _KNOWN.get((method, path)) or _by_shape(method, path)
+    return replace(found, handler="options", generates=False) if method == "OPTIONS" else found
 
 
 def _by_shape(method: str, path: str) -> Route:
     if path == "/supervisor" or path.startswith("/supervisor/"):
         return _OTHER_METHOD if path in _OUR_PATHS else _NOT_OURS
-    if path.startswith("/v1/models"):
-        return _MODEL if method in READING and path.startswith("/v1/models/") else _UNKNOWN
+    if path.startswith("/v1/models/") and method in READING:
+        return _MODEL
+    if path in _OTHER_METHODS:
+        return _OTHER_METHODS[path]
+    if path.startswith(("/v1/models", "/models/")):
+        return _NOWHERE  # llama-server has them in its router mode alone
     if _PLAIN_V1.fullmatch(path):
-        return _V1_POST if method == "POST" else _V1
+        return _of_tomorrow(method, path)
     if path.startswith("/slots/"):
         return _SLOT
     return _UI if method in READING and ".." not in path and _ASSET.fullmatch(path) else _UNKNOWN
+
+
+def _of_tomorrow(method: str, path: str) -> Route:
+    """An API that this version does not know."""
+    if _dialect(path) == "anthropic":  # llama-server's 404 has not the shape of this API
+        return replace(_V1, handler="unknown", dialect="anthropic")
+    return _V1_POST if method == "POST" else _V1
 
 
 def _inside(path: str, prefix: str) -> str:
@@ -275,118 +295,3 @@ def _anthropic(trouble: Trouble) -> dict[str, Any]:
 def _json(value: object) -> bytes:
     """ASCII: a message may quote a path that is no UTF-8."""
     return json.dumps(value, separators=(",", ":")).encode("ascii")
-
-
-ModelEntry = dict[str, Any]
-
-
-_SERVING: Final = ("ready", "degraded")
-
-
-def models_document(
-    offers: Iterable[Offer],
-    states: Mapping[str, str],
-    upstream: Mapping[str, Mapping[str, Any] | None],
-    started: float,
-) -> ModelEntry:
-    """
-    ``states`` are the servers' in one word, by profile; every other profile is unloaded.  ``started`` is in
-    epoch seconds.
-
-    ``upstream`` is what each llama-server says of its model (``GET /v1/models``), where it can be asked.  The
-    id is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
-    """
-    entries = _entries(offers, int(started))
-    for entry in entries:
-        entry["state"] = states.get(entry["profile"], "unloaded")
-    entries.sort(key=lambda entry: (entry["state"] not in _SERVING, entry["state"] == "unloaded"))
-    data, models = [], []
-    for entry in entries:
-        theirs = upstream.get(entry["profile"])
-        data.append(_first(theirs, "data") | entry)
-        models.append(_first(theirs, "models") | _for_ui(entry))
-    return {"object": "list", "data": data, "models": models}
-
-
-def model_document(document: Mapping[str, Any], name: str) -> ModelEntry | None:
-    """The entry of ``models_document`` that has this id or alias, in any case of letters."""
-    wanted = name.casefold()
-    entry: ModelEntry
-    for entry in document["data"]:
-        if wanted in {known.casefold() for known in (entry["id"], *entry["aliases"])}:
-            return entry
-    return None
-
-
-def _entries(offers: Iterable[Offer], created: int) -> list[ModelEntry]:
-    taken: set[str] = set()
-    entries: list[ModelEntry] = []
-    for offer in offers:
-        names = [name for name in offer.names if name.casefold() not in taken]
-        taken.update(name.casefold() for name in names)
-        if names:
-            entries.append(
-                {
-                    "id": names[0],
-                    "object": "model",
-                    "created": created,
-                    "owned_by": "goss-supervisor",
-                    "aliases": names[1:],
-                    "profile": offer.profile,
-                    "description": offer.description,
-                }
-            )
-    return entries
-
-
-def _for_ui(entry: ModelEntry) -> ModelEntry:
-    return {"name": entry["id"], "model": entry["id"], "type": "model", "description": entry["description"]}
-
-
-def _first(upstream: Mapping[str, Any] | None, key: str) -> ModelEntry:
-    """The first of that list; empty where there is none, or something else."""
-    listed = (upstream or {}).get(key)
-    first = listed[0] if isinstance(listed, list) and listed else None
-    return dict(first) if isinstance(first, dict) else {}
-
-
-EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
-
-
-@dataclass(frozen=True, slots=True)
-class Meant:
-    """``profile`` is None for whichever is active, ``effort`` for what else says it."""
-
-    profile: str | None
-    effort: Effort | None = None
-
-
-_ACTIVE: Final = Meant(None)
-
-
-class Names:
-    """The names of all offers, in any case of letters; the first offer that has one keeps it."""
-
-    __slots__ = ("_profiles", "_takes_unknown")
-
-    def __init__(self, offers: Iterable[Offer], unknown: Literal["active", "reject"] = "active") -> None:
-        self._profiles: dict[str, str] = {}
-        self._takes_unknown = unknown == "active"
-        for offer in offers:
-            for name in offer.names:
-                self._profiles.setdefault(name.casefold(), offer.profile)
-
-    def meant(self, model: str | None) -> Meant | None:
-        """
-        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  ``None`` is a name
-        that nobody has, where such are rejected.
-        """
-        if not model:
-            return _ACTIVE
-        name = model.casefold()
-        if (profile := self._profiles.get(name)) is not None:
-            return Meant(profile)
-        base, colon, suffix = name.rpartition(":")
-        effort = EFFORTS.get(suffix) if colon else None
-        profile = self._profiles.get(base) if effort else None
-        return Meant(profile, effort) if profile is not None or self._takes_unknown else None

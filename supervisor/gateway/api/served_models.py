@@ -1,0 +1,129 @@
+"""
+The models that clients may ask for: how they are listed, and which one a name means.  Pure.
+
+The web UI (b11434) takes the first entry as the active model and looks its details up in ``models``, another
+list in the same order.  So a profile that serves is first in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ...plan.listen import Offer
+from ...profile.definition import Effort
+
+ModelEntry = dict[str, Any]
+
+
+_SERVING: Final = ("ready", "degraded")
+
+
+def models_document(
+    offers: Iterable[Offer],
+    states: Mapping[str, str],
+    upstream: Mapping[str, Mapping[str, Any] | None],
+    started: float,
+) -> ModelEntry:
+    """
+    ``states`` are the servers' in one word, by profile; every other profile is unloaded.  ``started`` is in
+    epoch seconds.
+
+    ``upstream`` is what each llama-server says of its model (``GET /v1/models``), where it can be asked.  The
+    id is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
+    """
+    entries = _entries(offers, int(started))
+    for entry in entries:
+        entry["state"] = states.get(entry["profile"], "unloaded")
+    entries.sort(key=lambda entry: (entry["state"] not in _SERVING, entry["state"] == "unloaded"))
+    data, models = [], []
+    for entry in entries:
+        theirs = upstream.get(entry["profile"])
+        data.append(_first(theirs, "data") | entry)
+        models.append(_first(theirs, "models") | _for_ui(entry))
+    return {"object": "list", "data": data, "models": models}
+
+
+def model_document(document: Mapping[str, Any], name: str) -> ModelEntry | None:
+    """The entry of ``models_document`` that has this id or alias, in any case of letters."""
+    wanted = name.casefold()
+    entry: ModelEntry
+    for entry in document["data"]:
+        if wanted in {known.casefold() for known in (entry["id"], *entry["aliases"])}:
+            return entry
+    return None
+
+
+def _entries(offers: Iterable[Offer], created: int) -> list[ModelEntry]:
+    taken: set[str] = set()
+    entries: list[ModelEntry] = []
+    for offer in offers:
+        names = [name for name in offer.names if name.casefold() not in taken]
+        taken.update(name.casefold() for name in names)
+        if names:
+            entries.append(
+                {
+                    "id": names[0],
+                    "object": "model",
+                    "created": created,
+                    "owned_by": "goss-supervisor",
+                    "aliases": names[1:],
+                    "profile": offer.profile,
+                    "description": offer.description,
+                }
+            )
+    return entries
+
+
+def _for_ui(entry: ModelEntry) -> ModelEntry:
+    return {"name": entry["id"], "model": entry["id"], "type": "model", "description": entry["description"]}
+
+
+def _first(upstream: Mapping[str, Any] | None, key: str) -> ModelEntry:
+    """The first of that list; empty where there is none, or something else."""
+    listed = (upstream or {}).get(key)
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return dict(first) if isinstance(first, dict) else {}
+
+
+EFFORTS: Final[dict[str, Effort]] = {"low": "low", "medium": "medium", "high": "high"}
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """``profile`` is None for whichever is active, ``effort`` for what else says it."""
+
+    profile: str | None
+    effort: Effort | None = None
+
+
+_ACTIVE: Final = Meant(None)
+
+
+class Names:
+    """The names of all offers, in any case of letters; the first offer that has one keeps it."""
+
+    __slots__ = ("_profiles", "_takes_unknown")
+
+    def __init__(self, offers: Iterable[Offer], unknown: Literal["active", "reject"] = "active") -> None:
+        self._profiles: dict[str, str] = {}
+        self._takes_unknown = unknown == "active"
+        for offer in offers:
+            for name in offer.names:
+                self._profiles.setdefault(name.casefold(), offer.profile)
+
+    def meant(self, model: str | None) -> Meant | None:
+        """
+        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  ``None`` is a name
+        that nobody has, where such are rejected.
+        """
+        if not model:
+            return _ACTIVE
+        name = model.casefold()
+        if (profile := self._profiles.get(name)) is not None:
+            return Meant(profile)
+        base, colon, suffix = name.rpartition(":")
+        effort = EFFORTS.get(suffix) if colon else None
+        profile = self._profiles.get(base) if effort else None
+        return Meant(profile, effort) if profile is not None or self._takes_unknown else None

@@ -1,0 +1,234 @@
+"""Only what uses a model wakes, loads or switches; everything else is answered without it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+
+import pytest
+from urllib3.filepost import encode_multipart_formdata
+
+from supervisor.profile.definition import GatewaySettings
+from supervisor.server.lifecycle_table import State
+
+from ..fakes.launching import BOUND_SECONDS, until
+from ..fakes.loops import run_story
+from ..fakes.relay import GET, HOST, ok, post, relay, says
+
+pytestmark = pytest.mark.usefixtures("each_loop")
+
+HELLO = says(ok(b"hello"))
+OTHER = b'{"model":"q"}'
+USES = (
+    *("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"),
+    *("/v1/rerank", "/v1/audio/transcriptions", "/completion", "/infill", "/tokenize", "/apply-template"),
+    *("/v1/messages/count_tokens", "/v1/chat/completions/input_tokens"),
+)
+NOT_FOUND = (
+    *(("POST", path) for path in ("/nosuch", "/v1/nosuch", "/api/chat", "/api/show", "/models/unload", "/")),
+    *(("GET", path) for path in ("/robots.txt", "/api/tags", "/v1/chat/completions", "/v1/nosuch/7")),
+    *(("DELETE", path) for path in ("/models/x", "/v1/models/x", "/v1/chat/completions")),
+    *(("HEAD", path) for path in ("/v1/chat/completions", "/nosuch")),
+    ("PUT", "/v1/messages"),
+    ("POST", "/v1/messages/batches"),
+)
+ASLEEP = (
+    *(("GET", path) for path in ("/", "/index.html", "/favicon.ico", "/bundle.js", "/sw.js", "/build.json")),
+    *(("GET", path) for path in ("/slots", "/lora-adapters", "/v1/stream")),
+    *(("POST", path) for path in ("/props", "/lora-adapters", "/slots/0", "/v1/streams/lookup")),
+    ("POST", "/v1/chat/completions/control"),
+    ("HEAD", "/"),
+)
+ANSWERED = (("GET", "/props"), ("HEAD", "/props"), ("GET", "/v1/models"), ("GET", "/health"))
+OPTIONS = tuple(("OPTIONS", path) for path in ("/", "*", "/v1/chat/completions", "/nosuch"))
+
+
+def promise(story):
+    @functools.wraps(story)
+    def run(*given, **named):
+        async def bounded():
+            async with asyncio.timeout(BOUND_SECONDS):
+                await story(*given, **named)
+
+        run_story(bounded())
+
+    return run
+
+
+def request(method: str, path: str, body: bytes = b"") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\n".encode() + HOST
+    return head + (b"Content-Length: %d\r\n\r\n" % len(body) + body if body else b"\r\n")
+
+
+def is_anthropic(path: str) -> bool:
+    return path.startswith("/v1/messages")
+
+
+# --- asleep
+
+
+@pytest.mark.parametrize("path", USES)
+@promise
+async def test_what_uses_a_model_wakes_it(path):
+    async with relay(HELLO) as it, it.client() as client:
+        it.turn(State.SLEEPING)
+        await client.send(post(path=path.encode()))
+        await until(lambda: it.server.calls == ["wake"])
+        it.turn(State.READY)
+        assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        *((*each, 404) for each in NOT_FOUND),
+        *((*each, 503) for each in ASLEEP),
+        *((*each, 200) for each in ANSWERED),
+        *((*each, 204) for each in OPTIONS),
+    ],
+)
+@pytest.mark.parametrize("body", [b"", OTHER])
+@promise
+async def test_nothing_else_wakes_or_switches(method, path, expected, body):
+    async with relay(HELLO) as it:
+        it.turn(State.SLEEPING)
+        status, head, said = await it.ask(request(method, path, body), to_head=method == "HEAD")
+        assert (status, it.server.calls, it.switches) == (expected, [], [])
+        assert it.upstream.requests == []
+        if status >= 400 and b"application/json" in head and method != "HEAD":
+            document = json.loads(said)
+            assert ("type" in document) == is_anthropic(path)
+            assert document["error"]["message"]
+
+
+@promise
+async def test_what_was_not_found_is_listed_as_refused():
+    async with relay(HELLO) as it:
+        it.turn(State.SLEEPING)
+        await it.ask(request("POST", "/nosuch", OTHER))
+        (seen,) = it.gateway.activity.since(0)
+        assert (seen.status, seen.result, seen.endpoint) == (404, "refused", "other")
+
+
+# --- awake
+
+
+@pytest.mark.parametrize(("method", "path"), [*NOT_FOUND, *ASLEEP])
+@promise
+async def test_a_request_that_uses_no_model_switches_to_none(method, path):
+    async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it:
+        await it.ask(request(method, path, OTHER), to_head=method == "HEAD")
+        await it.ask(request(method, path, b'{"model":"nobody"}'), to_head=method == "HEAD")
+        assert it.switches == []
+
+
+@pytest.mark.parametrize("path", USES)
+@promise
+async def test_a_request_that_uses_another_model_does(path):
+    async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it, it.client() as client:
+        await client.send(post(OTHER, path.encode()))
+        await until(lambda: it.switches == ["q"])
+
+
+@promise
+async def test_a_form_with_audio_names_its_model_too():
+    form, kind = encode_multipart_formdata({"file": ("a.wav", b"RIFF" * 9999, "audio/wav"), "model": "q"})
+    sent = post(form, b"/v1/audio/transcriptions", b"Content-Type: " + kind.encode() + b"\r\n")
+    async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it, it.client() as client:
+        await client.send(sent)
+        await until(lambda: it.switches == ["q"])
+        it.turn(State.READY, profile="q")
+        assert (await client.answer())[0] == 200
+        assert it.upstream.requests[0].endswith(form)
+        assert [each.model for each in it.gateway.activity.since(0)] == ["q"]
+    async with relay(HELLO, settings=GatewaySettings(unknown_model="reject")) as it:
+        assert (await it.ask(sent.replace(b"\r\n\r\nq\r\n", b"\r\n\r\nz\r\n")))[0] == 404
+
+
+@promise
+async def test_what_this_version_does_not_know_is_asked_of_a_server_that_runs():
+    async with relay(HELLO, settings=GatewaySettings(unknown_model="reject")) as it:
+        for path in ("/v1/moderations", "/predict", "/a/file/below/path.txt"):
+            assert (await it.ask(request("POST", path, b'{"model":"nobody"}')))[::2] == (200, b"hello")
+
+
+@promise
+async def test_what_this_version_does_not_know_does_not_wait_for_one():
+    async with relay(HELLO) as it:
+        for state in (State.STARTING, State.BACKOFF, State.DRAINING, State.FAILED):
+            it.turn(state)
+            assert (await it.ask(request("POST", "/nosuch", OTHER)))[0] == 404
+
+
+@promise
+async def test_a_page_is_shown_while_the_web_ui_cannot_be():
+    async with relay(HELLO) as it:
+        for state in (State.SLEEPING, State.STARTING, State.FAILED):
+            it.turn(state)
+            status, head, page = await it.ask(request("GET", "/"))
+            assert (status, b"text/html" in head) == (503, True)
+            assert f'<p id="state">{state.value.capitalize()}' in page.decode()
+            assert b"supervisor/load" in page
+        it.server.why = "<script> is missing"
+        assert b"&lt;script> is missing" in (await it.ask(request("GET", "/")))[2]
+        it.turn(State.READY)
+        assert (await it.ask(request("GET", "/")))[2] == b"hello"
+
+
+# --- properties
+
+PROPS = {
+    "default_generation_settings": {"params": {"seed": 1}, "n_ctx": 2048},
+    "model_alias": "/home/me/models/x.gguf",
+    "model_path": "/home/me/models/x.gguf",
+    "chat_template": "{{ x }}",
+    "is_sleeping": False,
+}
+
+
+def props_are(**changed):
+    return says(ok(json.dumps(PROPS | changed).encode()))
+
+
+async def props(it, status=200):
+    found, _, said = await it.ask(request("GET", "/props"))
+    assert found == status, said
+    return json.loads(said)
+
+
+@promise
+async def test_properties_name_the_model_as_the_list_does_and_no_path_of_the_disk():
+    async with relay(props_are()) as it:
+        assert await props(it) == PROPS | {"model_alias": "p", "model_path": "p"}
+
+
+@promise
+async def test_while_it_sleeps_its_properties_are_those_that_were_seen_last():
+    async with relay(props_are(), props_are(chat_template="new")) as it:
+        await props(it)
+        awake = await props(it)
+        it.turn(State.SLEEPING)
+        assert await props(it) == awake | {"is_sleeping": True}
+        it.turn(State.STARTING)
+        assert (await props(it, 503))["error"]["message"] == "Loading model"
+        assert it.server.calls == []
+
+
+@promise
+async def test_of_a_model_that_was_never_seen_the_web_ui_gets_what_it_cannot_do_without():
+    async with relay(props_are()) as it:
+        it.turn(State.SLEEPING, profile="q")
+        seen = await props(it)
+        assert (seen["model_alias"], seen["model_path"], seen["is_sleeping"]) == ("q", "q", True)
+        assert seen["default_generation_settings"] == {"params": {}, "n_ctx": 0}
+        assert seen.keys() >= {"total_slots", "modalities", "chat_template", "bos_token", "eos_token"}
+
+
+@promise
+async def test_a_server_that_does_not_tell_its_properties_is_no_fault():
+    async with relay(says(ok(b"[]")), says(ok(b"no json")), props_are()) as it, it.client() as client:
+        for _ in range(2):
+            assert (await props(it))["model_alias"] == "p"
+        assert (await props(it))["chat_template"] == "{{ x }}"
+        assert (await client.ask(GET))[0] == 200
