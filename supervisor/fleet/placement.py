@@ -31,6 +31,10 @@ _COMING = {State.PREPARING, State.STARTING, State.BACKOFF}
 _LEAVING = {State.DRAINING, State.STOPPING, State.KILLING}
 
 
+_MODELS = "models"
+"""Counted as if it were one more memory, of which each model takes 1: `GatewaySettings.max_loaded`."""
+
+
 class ClientDemand(Protocol):
     """What clients want, as the gateway knows it; times are the loop's."""
 
@@ -144,8 +148,10 @@ class Placement:
         if by_request and since is None:
             raise StartFailed(f"Nobody waits for {plan.profile} any more.")
         settings = demand.settings if demand else GatewaySettings()
+        if settings.max_loaded:
+            usable = {**usable, _MODELS: settings.max_loaded}
         return decide(
-            Asked(plan.profile, plan.needs or None, since, self._priority(plan.profile), alone),
+            Asked(plan.profile, _needs_of(plan), since, self._priority(plan.profile), alone),
             residents,
             usable,
             min_warm_seconds=settings.min_warm_seconds,
@@ -183,12 +189,12 @@ class Placement:
     def _resident(self, instance: Instance, plan: LaunchPlan) -> Resident:
         name, server = instance.name, instance.server
         demand = self._demand()
-        needs = dict(plan.needs)
-        if RAM in needs:
+        needs = _needs_of(plan)
+        if needs is not None and RAM in needs:
             needs[RAM] = max(needs[RAM], server.resident_bytes() or 0)
         return Resident(
             plan.profile,
-            needs or None,
+            needs,
             "leaving" if server.state in _LEAVING else "ready" if server.state in SERVING else "loading",
             is_busy=demand is not None and demand.is_busy(name),
             pinned=self.is_pinned(instance),
@@ -220,4 +226,10 @@ class Placement:
             for pool, number in each.server.held_bytes().items():
                 if pool in free:
                     free[pool] += number
-        return {pool: number - plan.keeps.get(pool, 0) for pool, number in free.items()}
+        usable = {pool: number - plan.keeps.get(pool, 0) for pool, number in free.items()}
+        return {**usable, _MODELS: len([*self._fleet]) + 1}
+
+
+def _needs_of(plan: LaunchPlan) -> dict[str, int] | None:
+    """None is not known."""
+    return {**plan.needs, _MODELS: 1} if plan.needs else None

@@ -182,7 +182,8 @@ class GatewaySettings:
     How clients come in, and what happens to their requests.
 
     Of the profile that a person chose; only ``reasoning_effort``, ``set_params`` and ``strip_params`` are of
-    the one that a request is answered by.  0 for ``max_concurrent`` and ``idle_unload_seconds`` is never.
+    the one that a request is answered by.  0 for ``max_loaded``, ``max_concurrent`` and
+    ``idle_unload_seconds`` is never.
     """
 
     mode: Literal["on", "off"] = key(
@@ -194,14 +195,23 @@ class GatewaySettings:
         what="a profile name or a list of them",
         pattern=NAME_PATTERN,
     )
-    switch_on_request: bool = key(True, "Whether a request that names another of them switches to it.")
+    switch_on_request: bool = key(True, "Whether a request that names another of them loads it.")
     unknown_model: Literal["active", "reject"] = key(
         "active",
         "A request for a model of another name: 'active' lets the running one answer, 'reject' answers 404.",
     )
-    min_warm_seconds: float = key(30.0, "For this long a model that became ready is not switched away from.")
+    max_loaded: int = key(
+        0,
+        "At most so many models are loaded at once; 'off': as many as there is memory for.",
+        least=0,
+        most=_MANY,
+        or_off=True,
+    )
+    min_warm_seconds: float = key(
+        30.0, "For this long a model that became ready is not unloaded for another."
+    )
     max_wait_seconds: float = key(
-        120.0, "A request for another model waits at most this long for the running one to be free."
+        120.0, "A request for another model waits at most this long for those in use to be free."
     )
     hold_timeout_seconds: float = key(
         600.0, "How long a request waits for a server that loads, restarts, switches or wakes."

@@ -74,7 +74,7 @@ async def test_what_uses_a_model_wakes_it(path):
     async with relay(HELLO) as it, it.client() as client:
         it.turn(State.SLEEPING)
         await client.send(post(path=path.encode()))
-        await until(lambda: it.server.calls == ["wake"])
+        await until(lambda: it.owner.loads == ["p"])
         it.turn(State.READY)
         assert (await client.answer())[0] == 200
 
@@ -94,7 +94,7 @@ async def test_nothing_else_wakes_or_switches(method, path, expected, body):
     async with relay(HELLO) as it:
         it.turn(State.SLEEPING)
         status, head, said = await it.ask(request(method, path, body), to_head=method == "HEAD")
-        assert (status, it.server.calls, it.switches) == (expected, [], [])
+        assert (status, it.server.calls, it.owner.loads) == (expected, [], [])
         assert it.upstream.requests == []
         if status >= 400 and b"application/json" in head and method != "HEAD":
             document = json.loads(said)
@@ -120,7 +120,7 @@ async def test_a_request_that_uses_no_model_switches_to_none(method, path):
     async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it:
         await it.ask(request(method, path, OTHER), to_head=method == "HEAD")
         await it.ask(request(method, path, b'{"model":"nobody"}'), to_head=method == "HEAD")
-        assert it.switches == []
+        assert it.owner.loads == []
 
 
 @pytest.mark.parametrize("path", USES)
@@ -128,7 +128,7 @@ async def test_a_request_that_uses_no_model_switches_to_none(method, path):
 async def test_a_request_that_uses_another_model_does(path):
     async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it, it.client() as client:
         await client.send(post(OTHER, path.encode()))
-        await until(lambda: it.switches == ["q"])
+        await until(lambda: it.owner.loads == ["q"])
 
 
 @promise
@@ -137,7 +137,7 @@ async def test_a_form_with_audio_names_its_model_too():
     sent = post(form, b"/v1/audio/transcriptions", b"Content-Type: " + kind.encode() + b"\r\n")
     async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it, it.client() as client:
         await client.send(sent)
-        await until(lambda: it.switches == ["q"])
+        await until(lambda: it.owner.loads == ["q"])
         it.turn(State.READY, profile="q")
         assert (await client.answer())[0] == 200
         assert it.upstream.requests[0].endswith(form)
