@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -47,13 +47,13 @@ def status(watch: bool, as_json: bool) -> int:
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @json_option
 def ps(quiet: bool, as_json: bool) -> int:
-    """Show the server in one line; an empty table where no daemon runs."""
+    """Show each server in one line; an empty table where no daemon runs."""
     try:
         now = client.ask(Paths.from_environment(), {"op": "status"})["status"]
         servers = now.get("servers") or [now["server"]]
     except NotRunning:
         servers = []
-    headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts")
+    headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts", "why")
     if quiet and not as_json:
         click.echo("".join(f"{server['profile']}\n" for server in servers), nl=False)
     else:
@@ -64,7 +64,11 @@ def ps(quiet: bool, as_json: bool) -> int:
 def _row(server: Mapping[str, Any]) -> list[str]:
     names = [_text(server[name]) for name in ("profile", "state", "build", "flavour", "pid")]
     memory, up = size(server["memory_bytes"]), duration(server["uptime_seconds"])
-    return [*names, memory, _text(server["port"]), up, str(server["restarts"])]
+    return [*names, memory, _text(server["port"]), up, str(server["restarts"]), _why(server)]
+
+
+def _why(server: Mapping[str, Any]) -> str:
+    return "; ".join(filter(None, (server["why"], server.get("placement", ""))))
 
 
 def _text(value: object) -> str:
@@ -111,6 +115,7 @@ def _lines(now: StatusDocument) -> Iterator[str]:
     yield f"engine    {_text(server['engine'])}"
     yield f"process   {_process(server)}, {_count(server['restarts'], 'restart')}"
     yield from _memory(server.get("memory"))
+    yield from _others(now.get("servers", [])[1:])
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
@@ -139,6 +144,13 @@ def _memory(memory: StatusDocument | None) -> Iterator[str]:
         yield f"          {size(number)} planned on {name}"
     if memory["difference"]:
         yield f"          {memory['difference']}"
+
+
+def _others(servers: Sequence[StatusDocument]) -> Iterator[str]:
+    """The servers beside the main one."""
+    for label, each in zip(["beside    ", *["          "] * len(servers)], servers, strict=False):
+        why = f" ({_why(each)})" if _why(each) else ""
+        yield f"{label}{_text(each['profile'])} {each['state']}{why}, {_process(each)}"
 
 
 def _gateway(gateway: StatusDocument | None) -> Iterator[str]:

@@ -22,6 +22,7 @@ def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
         "name": server.name,
         "state": server.state.value,
         "why": server.why or server.busy,
+        "placement": instance.placement,
         "since": iso(server.since),
         "profile": plan.profile if plan else None,
         "build": plan.build if plan else None,

@@ -104,6 +104,7 @@ class Placement:
         try:
             for each in unloaded:
                 await each.server.released(plan)
+            instance.placement = _in_words(self._residents(instance), unloaded)
             decided = begin()
         except BaseException:
             del self._admitted[instance.name]
@@ -163,6 +164,8 @@ class Placement:
         """Unload them, after their requests under way."""
         victims = [each for each in self._fleet if each.profile in names]
         log.info("unloading %s for %s", ", ".join(names), profile)
+        for each in victims:
+            each.placement = f"unloaded for {profile}"
         await asyncio.gather(*(each.server.sleep() for each in victims))
         return victims
 
@@ -233,3 +236,9 @@ class Placement:
 def _needs_of(plan: LaunchPlan) -> dict[str, int] | None:
     """None is not known."""
     return {**plan.needs, _MODELS: 1} if plan.needs else None
+
+
+def _in_words(residents: list[Resident], unloaded: list[Instance]) -> str:
+    if unloaded:
+        return f"loaded in place of {', '.join(each.profile for each in unloaded)}"
+    return f"loaded beside {', '.join(each.name for each in residents)}" if residents else ""

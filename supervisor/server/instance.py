@@ -50,6 +50,7 @@ class Instance:
         next_id: Callable[[], int],
     ) -> None:
         self.name = name
+        self.placement = ""  # why it is loaded or not, beside the others; in words
         self._paths = paths
         self._writer = Writer()
         self._on_change = on_change
