@@ -1,15 +1,14 @@
-"""Loads profile files, ``config.yaml`` and ``--set`` as layers, and collects all mistakes with positions."""
+"""Loads profile files and ``--set`` as layers, and collects all mistakes with positions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
 from .definition import PARAMETER_PATTERN
-from .field_kinds import Invalid, read_json
+from .field_kinds import Invalid, nearest, read_json
 from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, known_spelling, names_under, nearest_key
 from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries, is_null
 from .yaml_nodes import (
@@ -25,6 +24,10 @@ from .yaml_nodes import (
     parse_yaml,
     plain_value,
 )
+
+SETTINGS_NAME = "config.yaml"
+SETTINGS_ONLY = ("serve", "memory")
+"""Its sections that no profile has; see `settings`."""
 
 
 def load_file(path: Path, name: str) -> Layer:
@@ -45,8 +48,11 @@ def read_bytes(path: Path) -> bytes:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def load(data: bytes, name: str, file: str) -> Layer:
-    """The profile ``name`` as ``data`` says it; ``file`` is what messages call it."""
+def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> Layer:
+    """
+    The profile ``name`` as ``data`` says it; ``file`` is what messages call it.  The sections ``elsewhere``
+    are read by the caller.
+    """
     builder = LayerBuilder(name, file)
     try:
         document = parse_yaml(data)
@@ -55,7 +61,7 @@ def load(data: bytes, name: str, file: str) -> Layer:
     for key, mark, mistake in document.mistakes:
         builder.problem(mark, key, mistake)
     if isinstance(document.root, Table):
-        _mapping(builder, document.root, "")
+        _mapping(builder, document.root, "", elsewhere)
     elif document.root is None or is_null(document.root):
         problem = "the file says nothing; a profile needs at least 'extends' or 'model'"
         builder.problem(Mark(1, 1), "", problem)
@@ -65,11 +71,16 @@ def load(data: bytes, name: str, file: str) -> Layer:
     return builder.done()
 
 
-def _mapping(builder: LayerBuilder, table: Table, prefix: str) -> None:
+def _mapping(builder: LayerBuilder, table: Table, prefix: str, elsewhere: tuple[str, ...] = ()) -> None:
     for entry in table.entries:
         key = known_spelling(f"{prefix}.{entry.key}" if prefix else entry.key)
-        if key not in SECTIONS and key not in BY_KEY:
-            builder.problem(entry.mark, key, "no such key", nearest_key(prefix, entry.key))
+        if key in elsewhere:
+            continue
+        if key in SETTINGS_ONLY:
+            builder.problem(entry.mark, key, f"belongs into {SETTINGS_NAME}")
+        elif key not in SECTIONS and key not in BY_KEY:
+            near = nearest(entry.key, elsewhere) or nearest_key(prefix, entry.key)
+            builder.problem(entry.mark, key, "no such key", near)
         elif is_null(entry.value):
             builder.clear(key)
         else:
@@ -135,24 +146,6 @@ _FREE_VALUES: dict[str, tuple[str, str, FieldReader]] = {
     "env": (ENV_PATTERN, "an environment variable", _read_variable),
     PARAMETERS: (PARAMETER_PATTERN, "a parameter", read_json),
 }
-
-
-SETTINGS_NAME = "config.yaml"
-_SETTINGS_SECTIONS = ("engine.", "gateway.")
-
-
-def settings_layer(file: Path) -> Layer | None:
-    """The layer below every profile; None where there is no such file."""
-    try:
-        layer = load_file(file, SETTINGS_NAME)
-    except NotFound:
-        return None
-    strangers = [
-        Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
-        for key, value in layer.values.items()
-        if not key.startswith(_SETTINGS_SECTIONS)
-    ]
-    return replace(layer, problems=(*layer.problems, *strangers))
 
 
 OVERRIDES_NAME = "--set"
