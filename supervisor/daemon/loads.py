@@ -14,12 +14,15 @@ from ..fleet.fleet import Fleet
 from ..fleet.placement import Placement
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
+from ..plan.listen import Listen
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 from .helpers import LOAD, Answer, why_not
 
 log = logging.getLogger(__name__)
+
+_WELL = {"ready", "degraded", "asleep", "unchanged"}
 
 Begin = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -39,6 +42,8 @@ class Loads:
         prepare: Callable[..., Coroutine[Any, Any, Answer]] = LOAD.run,
     ) -> None:
         self.gateway: Gateway | None = None
+        self.troubles: dict[str, str] = {}  # by profile: why the last load of it came to nothing
+        self.loading: set[str] = set()  # profiles that are to be loaded, whether begun or not
         self._fleet = fleet
         self._begin = begin
         self._prepare = prepare
@@ -63,11 +68,18 @@ class Loads:
         return await self.placement.launch(main, plan, begin)
 
     async def run_beside(
-        self, plan: LaunchPlan, *, by_request: bool = False, alone: bool = False, again: bool = False
+        self,
+        plan: LaunchPlan,
+        *,
+        by_request: bool = False,
+        alone: bool = False,
+        again: bool = False,
+        evicts: bool = True,
     ) -> asyncio.Future[Outcome]:
         """
-        Run this plan beside what runs, if there is memory for it, and otherwise in place of what is cheapest
-        to lose; ``alone``: in place of all that is not pinned; ``again``: restart it if it is loaded.
+        Run this plan beside what runs, if there is memory for it, and otherwise, unless ``evicts`` is false, in
+        place of what is cheapest to lose; ``alone``: in place of all that is not pinned; ``again``: restart it
+        if it is loaded.
 
         Raises StartFailed without a gateway and for a plan without one, and DoesNotFit where there is no
         memory for it beside what is pinned.
@@ -81,10 +93,12 @@ class Loads:
         instance.make_ready_for(plan)
         server = instance.server
         begin = partial(server.reload if server.is_serving and not again else server.start, plan)
-        return await self.placement.launch(instance, plan, begin, by_request=by_request, alone=alone)
+        return await self.placement.launch(
+            instance, plan, begin, by_request=by_request, alone=alone, evicts=evicts
+        )
 
     async def wake(
-        self, instance: Instance, *, by_request: bool = False, alone: bool = False
+        self, instance: Instance, *, by_request: bool = False, alone: bool = False, evicts: bool = True
     ) -> asyncio.Future[Outcome]:
         """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
         server, plan = instance.server, instance.server.plan
@@ -92,12 +106,34 @@ class Loads:
             self.gateway.touch(instance.name)
         if plan is None or not (alone or server.state is State.SLEEPING):
             return server.wake()
-        return await self.placement.launch(instance, plan, server.wake, by_request=by_request, alone=alone)
+        return await self.placement.launch(
+            instance, plan, server.wake, by_request=by_request, alone=alone, evicts=evicts
+        )
+
+    # --- at a start
+
+    def load_offers(self, listen: Listen, decided: asyncio.Future[Outcome]) -> None:
+        """
+        Once the main server's start is decided, load what is to be loaded and no server has, one after the
+        other.  Nothing is unloaded for it, and one that cannot be loaded does not stop the others.
+        """
+        known = {each.profile for each in self._fleet()}
+        wanted = [each.profile for each in listen.offers if each.load and each.profile not in known]
+        wanted = [profile for profile in wanted if profile not in self.loading]
+        self.loading.update(wanted)
+        self._begin(self._load_each(wanted, decided))
+
+    async def _load_each(self, profiles: list[str], decided: asyncio.Future[Outcome]) -> None:
+        outcome = await decided
+        for profile in profiles:
+            if outcome.result in _WELL:
+                await self._load(profile, "--no-evict")
+            self.loading.discard(profile)
 
     # --- for the gateway
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
-        self._begin(self._load(profile, by_request=by_request))
+        self._begin(self._load(profile, *["--by-request"] * by_request))
 
     def used(self, profile: str) -> None:
         self.placement.used(profile)
@@ -105,20 +141,27 @@ class Loads:
     def rested(self) -> None:
         self.placement.changed()
 
-    async def _load(self, profile: str, *, by_request: bool) -> None:
-        why = await self._why_not_loaded(profile, by_request=by_request)
+    async def _load(self, profile: str, *options: str) -> None:
+        self.loading.add(profile)
+        try:
+            why = await self._why_not_loaded(profile, options)
+        finally:
+            self.loading.discard(profile)
         if why:
             log.warning("%s cannot be loaded: %s", profile, why)
+            self.troubles[profile] = why
+        else:
+            self.troubles.pop(profile, None)
         if self.gateway is not None:
             self.gateway.loaded(profile, why)
 
-    async def _why_not_loaded(self, profile: str, *, by_request: bool) -> str:
-        """Empty where it is."""
+    async def _why_not_loaded(self, profile: str, options: tuple[str, ...]) -> str:
+        """Empty where it is.  The options are those of ``goss-supervisor load``."""
         instance = self._fleet().having(profile)
         if instance is None or instance.server.state is not State.SLEEPING:
-            return why_not(await self._prepare(*(["--by-request"] if by_request else []), "--", profile))
+            return why_not(await self._prepare(*options, "--", profile))
         try:
-            outcome = await (await self.wake(instance, by_request=by_request))
+            outcome = await (await self.wake(instance, by_request="--by-request" in options))
         except SupervisorError as error:
             return f"{error} {error.hint}".rstrip()
         return why_not({"outcome": asdict(outcome)})

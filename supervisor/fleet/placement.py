@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from ..errors import DoesNotFit, StartFailed
@@ -93,14 +94,16 @@ class Placement:
         *,
         by_request: bool = False,
         alone: bool = False,
+        evicts: bool = True,
     ) -> asyncio.Future[Outcome]:
         """
-        ``begin`` once there is memory for this plan, with what has to be unloaded for it unloaded.
+        ``begin`` once there is memory for this plan, with what has to be unloaded for it unloaded, if it
+        ``evicts``.
 
         A load that a person asks for does not wait for models in use to become free.  Raises DoesNotFit where
         it cannot be had, and StartFailed where no request waits for it any more.
         """
-        unloaded = await self._make_room(instance, plan, by_request=by_request, alone=alone)
+        unloaded = await self._make_room(instance, plan, by_request=by_request, alone=alone, evicts=evicts)
         try:
             for each in unloaded:
                 await each.server.released(plan)
@@ -113,7 +116,7 @@ class Placement:
         return decided
 
     async def _make_room(
-        self, instance: Instance, plan: LaunchPlan, *, by_request: bool, alone: bool
+        self, instance: Instance, plan: LaunchPlan, *, by_request: bool, alone: bool, evicts: bool
     ) -> list[Instance]:
         """What was unloaded; the plan counts as admitted from the moment of the decision on."""
         usable: Mapping[str, int] | None = None
@@ -122,6 +125,8 @@ class Placement:
             if usable is None:
                 usable = await self._usable(instance, plan)
                 continue  # time has passed
+            if not evicts:
+                residents = [replace(each, pinned=True) for each in residents]
             match self._decision(plan, residents, usable, by_request=by_request, alone=alone):
                 case Beside():
                     break
@@ -131,6 +136,8 @@ class Placement:
                     await self._until(until)
                     usable = None
                 case RefuseLoad(why, hint):
+                    if not evicts:
+                        hint = f"goss-supervisor load {plan.profile} unloads others for it."
                     raise DoesNotFit(f"{plan.profile} cannot be loaded: {why}.", hint=hint)
         self._admitted[instance.name] = plan
         return unloaded
@@ -229,7 +236,10 @@ class Placement:
             for pool, number in each.server.held_bytes().items():
                 if pool in free:
                     free[pool] += number
-        usable = {pool: number - plan.keeps.get(pool, 0) for pool, number in free.items()}
+        usable = {
+            pool: min(number - plan.keeps.get(pool, 0), plan.ours.get(pool, number))
+            for pool, number in free.items()
+        }
         return {**usable, _MODELS: len([*self._fleet]) + 1}
 
 

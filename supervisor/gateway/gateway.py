@@ -376,7 +376,7 @@ class Gateway:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
         self._timer = None
         now = self._loop.time()
-        if self._connections or self.settings.idle_unload_seconds:
+        if self._connections or self._unloads_idle:
             self._sweep_on()
         self._connections.expire(now)
         self._tick()
@@ -395,10 +395,17 @@ class Gateway:
                 texts[server.name] = text
                 exchange.announce(f"{text}; {waited:.0f} s, place {place}")
 
+    @property
+    def _unloads_idle(self) -> bool:
+        """Whether any model is unloaded when nobody has used it for some time."""
+        offers = self._listener.offers
+        return bool(self.settings.idle_unload_seconds or any(each.idle_unload_seconds for each in offers))
+
     def _unload_if_idle(self, now: float) -> None:
-        idle = self.settings.idle_unload_seconds
         for server in self.backends:
             use = self._uses[server.name]
+            offer = self.offer_of(server.plan.profile) if server.plan else None
+            idle = offer.idle_seconds(self.settings) if offer else self.settings.idle_unload_seconds
             if server.is_held or self._scheduler.is_busy(server.name):
                 use.last = now
             elif idle and use.phase == "serving" and now - use.last >= idle:

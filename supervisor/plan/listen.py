@@ -40,8 +40,9 @@ class Offer:
     """
     A profile that clients may ask for; ``names`` are its own and its aliases, the one shown first.
 
-    ``pinned``: it is never unloaded for another.  ``priority``: of those that could make way, one with a
-    lower number does.
+    ``load``: a start loads it next to the main server's.  ``pinned``: it is never unloaded for another.
+    ``priority``: of those that could make way, one with a lower number does.  ``idle_unload_seconds`` None is
+    what the gateway's settings say, and 0 never.
     """
 
     profile: str
@@ -49,6 +50,14 @@ class Offer:
     description: str = ""
     pinned: bool = False
     priority: int = 0
+    load: bool = False
+    idle_unload_seconds: float | None = None
+
+    def idle_seconds(self, settings: GatewaySettings) -> float:
+        """After so long without a request it is unloaded; 0 is never."""
+        if self.idle_unload_seconds is not None:
+            return self.idle_unload_seconds
+        return 0.0 if self.pinned else settings.idle_unload_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Listen:
     """
     The gateway's address and terms, as ``profile`` gives them; ``offers`` begins with that profile.
 
-    ``keys`` are the SHA-256 digests, in hexadecimal, of keys that the profile itself gives.
+    ``named`` are the profiles that the start named in addition, which a reload serves again.  ``keys`` are the SHA-256 digests, in hexadecimal, of keys that the profile itself gives.
     """
 
     profile: str
@@ -64,6 +73,7 @@ class Listen:
     port: int
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     offers: tuple[Offer, ...] = ()
+    named: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     tls_certificate: str = ""  # paths of PEM files; both or none
     tls_key: str = ""

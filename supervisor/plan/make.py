@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..engine.build import Build
 from ..errors import ConfigError
@@ -30,10 +30,14 @@ class ModelAtHand:
 
 @dataclass(frozen=True, slots=True)
 class MemoryShares:
-    """Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others."""
+    """
+    Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others; ``ours`` is
+    the most that all our servers may have together.
+    """
 
     needs: Mapping[str, int]
     keeps: Mapping[str, int]
+    ours: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_plan(
@@ -96,6 +100,7 @@ def make_plan(
         memory=dict(memory or {}),
         needs=dict(shares.needs if shares else {}),
         keeps=dict(shares.keeps if shares else {}),
+        ours=dict(shares.ours if shares else {}),
         settings=dict(settings or {}),
         warnings=(*profile.notes, *_warnings(profile, build, behind_gateway=behind_gateway)),
     )

@@ -9,7 +9,7 @@ download, without doing it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path, PureWindowsPath
@@ -29,7 +29,7 @@ from ..memory.engine_figures import FigureHistory, key_of
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
-from ..memory.verdict import kept_bytes
+from ..memory.verdict import kept_bytes, whole
 from ..model.demo import demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, parts_of
 from ..model.metadata import Model
@@ -76,10 +76,13 @@ def prepare(
     tag: str | None = None,
     force: bool = False,
     refuse: Callable[[Profile], None] | None = None,
+    named: Sequence[str] | None = (),
+    evicts: bool = True,
 ) -> Preparation:
     """
     Make everything ready for a launch: install the engine, see whether the model fits, and get it.
 
+    Of ``named`` see `listen_of`.  With ``evicts`` it may have the memory of what is loaded and not pinned.
     ``refuse`` may raise before any of that.  ``tag`` is a release of llama.cpp to take in place of the
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
@@ -89,11 +92,11 @@ def prepare(
         refuse(profile)
     if force:
         profile = replace(profile, guardrails="off")
-    listen = listen_of(profile, paths)
+    listen = listen_of(profile, paths, named)
     context = install_context(paths, progress, waits=True)
     model = look_at(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
-    fitted = _fit_here(profile, model, build, context, paths)
+    fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
     if fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
@@ -105,7 +108,11 @@ def prepare(
 
 
 def preview(
-    name: str, overrides: Mapping[str, str], paths: Paths, hardware: Path | None = None
+    name: str,
+    overrides: Mapping[str, str],
+    paths: Paths,
+    hardware: Path | None = None,
+    named: Sequence[str] = (),
 ) -> Preparation:
     """
     The same plan without installing or writing anything.  For a model that is not on disk, only its header
@@ -114,7 +121,7 @@ def preview(
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     context = install_context(paths, Silent(), hardware)
-    listen = listen_of(profile, paths, elsewhere=context.elsewhere)
+    listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     try:
         model = look_at(profile, paths, write=False)
@@ -150,26 +157,38 @@ def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSour
     return lambda settings, ask: figures_for(files, build, settings, figures, may_ask=ask)
 
 
-def _fit_here(profile: Profile, model: Model, build: Build, context: InstallContext, paths: Paths) -> Fitted:
+def _fit_here(
+    profile: Profile,
+    model: Model,
+    build: Build,
+    context: InstallContext,
+    paths: Paths,
+    *,
+    evicts: bool = True,
+) -> Fitted:
     """Beside what this machine's daemon holds, and with what the engine itself says."""
+    stays, goes = _held(paths)
+    if not evicts:
+        stays, goes = {name: stays.get(name, 0) + goes.get(name, 0) for name in {**stays, **goes}}, {}
     return fit(
         profile,
         model,
         build,
         context.hardware(),
         draft=look_at_draft(profile, paths),
-        held=_held(paths),
+        held=goes,
+        stays=stays,
         figures_source=_figures_source(profile, build, paths),
     )
 
 
-def _held(paths: Paths) -> Mapping[str, int]:
-    """What the servers that run now hold by their plans: they are unloaded where there is no room beside."""
+def _held(paths: Paths) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """What the servers that run now hold by their plans: those that are pinned, and those that make room."""
     try:
-        held: Mapping[str, int] = client.ask(paths, {"op": "running"})["held"]
-    except (SupervisorError, KeyError):  # a daemon of an older version does not say
-        return {}
-    return held
+        running = client.ask(paths, {"op": "running"})
+    except SupervisorError:
+        return {}, {}
+    return running.get("pinned", {}), running.get("held", {})  # older daemons do not say it
 
 
 def _preparation(
@@ -224,7 +243,8 @@ def _shares(fitted: Fitted) -> MemoryShares:
     judged = fitted.verdict.judgements
     return MemoryShares(
         {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
-        {each.pool.name: kept_bytes(each.pool, fitted.verdict.guardrails) for each in judged},
+        {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
+        dict(fitted.ours),
     )
 
 
