@@ -179,7 +179,8 @@ class Gateway:
         if phase == "serving" != use.phase:
             use.last = self._loop.time()
         use.phase = phase
-        self._listener.follow([each.plan for each in self.backends if each.plan])
+        wanted = [each for each in self.backends if each.state is not State.STOPPED]
+        self._listener.follow([each.plan for each in wanted if each.plan])
         if server.plan is not None or server is self.backends.main:
             profile = server.plan.profile if server.plan else ""
             retries = server.state is State.FAILED and server is not self.backends.main

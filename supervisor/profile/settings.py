@@ -52,6 +52,12 @@ def read_settings(file: Path) -> Settings:
 
 def settings_from(data: bytes, file: str) -> Settings:
     """The same of a text; ``file`` is what messages call it."""
+    try:
+        root = parse_yaml(data).root
+    except Broken as broken:
+        return Settings(Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),)))
+    if root is None or is_null(root):
+        return Settings(Layer(SETTINGS_NAME, file, {}))
     layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
@@ -59,10 +65,7 @@ def settings_from(data: bytes, file: str) -> Settings:
         if not key.startswith(_LAYER_SECTIONS)
     ]
     own = _OwnSections(file)
-    try:
-        own.read(parse_yaml(data).root)
-    except Broken:
-        pass  # the layer says so
+    own.read(root)
     layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
     return Settings(layer, tuple(own.serve), own.leave_bytes)
 
@@ -76,7 +79,7 @@ class _OwnSections:
         self.leave_bytes: dict[str, int] = {}
         self.problems: list[Problem] = []
 
-    def read(self, root: YamlNode | None) -> None:
+    def read(self, root: YamlNode) -> None:
         for entry in root.entries if isinstance(root, Table) else ():
             if entry.key == "serve" and not is_null(entry.value):
                 self._serve(entry.value)

@@ -328,12 +328,16 @@ class Relay:
             return await client.ask(*parts, to_head=to_head)
 
 
+_P, _Q = Offer("p", ("p",)), Offer("q", ("q",))
+
+
 @asynccontextmanager
-async def relay(*script: Step, settings: Settings | None = None) -> AsyncIterator[Relay]:
+async def relay(
+    *script: Step, settings: Settings | None = None, offers: tuple[Offer, ...] = (_P, _Q)
+) -> AsyncIterator[Relay]:
     """Two profiles are offered, p and q; p serves.  Raises where an exchange came upon an illegal event."""
     upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    offers = tuple(Offer(name, (name,)) for name in "pq")
     listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), offers)
     server = Server(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)
