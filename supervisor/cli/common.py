@@ -57,8 +57,8 @@ hardware_option = click.option(
 )
 force_option = click.option("--force", is_flag=True, help="Ignore the guardrails this time.")
 DEFAULT_PROFILE = (
-    "Which profile; without it the first that config.yaml serves, else the last one used, else the one that fits "
-    "this machine best."
+    "Which profile; without it the first that config.yaml serves, else the last one used, else the one that "
+    "fits this machine best."
 )
 
 

@@ -99,9 +99,7 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _not_taken(
-    listed: list[dict[str, Any]], running: Mapping[str, Mapping[str, Any]] | None
-) -> list[str]:
+def _not_taken(listed: list[dict[str, Any]], running: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
     return [] if running is None else [each["profile"] for each in listed if each["profile"] not in running]
 
 
@@ -134,9 +132,7 @@ def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float
 @click.option(
     "--idle-unload", metavar="TIME", callback=_read_idle, help="As gateway.idle-unload, for this one; or off."
 )
-def add(
-    *, name: str, pinned: bool, priority: int, load: bool | None, idle_unload: float | None
-) -> None:
+def add(*, name: str, pinned: bool, priority: int, load: bool | None, idle_unload: float | None) -> None:
     """Add a profile to the end of the list in config.yaml."""
     resolve(name, _store())
     served = ServedProfile(name, load, pinned, priority, idle_unload)

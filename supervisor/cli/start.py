@@ -125,8 +125,8 @@ def start(
 
 def _named(names: Sequence[str], profile: str | None) -> tuple[str | None, tuple[str, ...]]:
     """The main one, which ``--profile`` names, or else the first word; and the others, each once."""
-    main, *others = [*([profile] if profile else []), *names] or [None]
-    return main, tuple(dict.fromkeys(each for each in others if each is not None and each != main))
+    given = dict.fromkeys([profile, *names] if profile else names)
+    return next(iter(given), None), tuple(given)[1:]
 
 
 def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first: bool, as_json: bool) -> int:

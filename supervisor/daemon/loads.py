@@ -77,9 +77,9 @@ class Loads:
         evicts: bool = True,
     ) -> asyncio.Future[Outcome]:
         """
-        Run this plan beside what runs, if there is memory for it, and otherwise, unless ``evicts`` is false, in
-        place of what is cheapest to lose; ``alone``: in place of all that is not pinned; ``again``: restart it
-        if it is loaded.
+        Run this plan beside what runs, if there is memory for it, and otherwise, if it ``evicts``, in place
+        of what is cheapest to lose; ``alone``: in place of all that is not pinned; ``again``: restart it if
+        it is loaded.
 
         Raises StartFailed without a gateway and for a plan without one, and DoesNotFit where there is no
         memory for it beside what is pinned.

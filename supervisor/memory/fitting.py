@@ -43,8 +43,8 @@ class Fitted:
     """
     ``changes`` are the options that our placement adds to the profile's, with its ``reasons``; the ledger and
     the verdict are on both together.  ``advices`` help where the verdict is that it does not fit;
-    ``step_back`` is what our placement changes once should the load fail all the same.  ``ours`` is by the name
-    of each memory of which not all is ours.
+    ``step_back`` is what our placement changes once should the load fail all the same.  ``ours`` are the
+    bytes of each memory of which not all is ours.
     """
 
     ledger: Ledger
@@ -101,21 +101,9 @@ def fit(
 
     ``held`` is what the servers that run now will have given back by then, and ``stays`` what others keep.
     """
-    pools = given_back(pools_of(hardware, build.flavour, build.devices), held)
-    ours = ours_of(pools, profile.leave_bytes)
-    pools = leaving(pools, ours, stays)
-    return replace(_fit(profile, model, build, hardware, pools, draft, figures_source), ours=ours)
-
-
-def _fit(
-    profile: Profile,
-    model: Model,
-    build: Build,
-    hardware: Hardware,
-    pools: tuple[Pool, ...],
-    draft: Model | None,
-    figures_source: FiguresSource,
-) -> Fitted:
+    there = given_back(pools_of(hardware, build.flavour, build.devices), held)
+    ours = ours_of(there, profile.leave_bytes)
+    pools = leaving(there, ours, stays)
     number = build.capabilities.build
 
     def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
@@ -135,21 +123,23 @@ def _fit(
         ledger = weigh({}, ask=True)
         verdict = judge(ledger, profile.guardrails)
         advices = advise(weigh, profile.guardrails, model.layers or 0) if verdict.refused else ()
-        return Fitted(ledger, verdict, advices)
+        return Fitted(ledger, verdict, advices, ours=ours)
     proposal = propose(_wanted(profile, model), weigh, profile.guardrails)
     changes, reasons = proposal.changes, proposal.reasons
     if profile.placement == "engine":
         changes = {name: value for name, value in changes.items() if name in _BESIDE_THE_ENGINE}
-        changes |= _fit_target(profile, pools, build)
         if len(pools) > 1:
-            reasons = _of_the_engine(proposal.changes | changes, changes)
+            reasons = _of_the_engine(proposal.changes, changes)
         elif not changes:
             reasons = ()  # no need to say what everybody expects
+        if target := _fit_target(profile, pools, build):
+            changes |= {"fit-target": target}
+            reasons = (*reasons, f"fit-target {target}: llama.cpp leaves to others what memory.leave says")
         ledger = weigh(proposal.changes, ask=True)
-        return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons)
+        return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, ours=ours)
     ledger = weigh(changes, ask=True)
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
-    return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back)
+    return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back, ours)
 
 
 def notes_of(fitted: Fitted) -> tuple[str, ...]:
@@ -157,7 +147,9 @@ def notes_of(fitted: Fitted) -> tuple[str, ...]:
     said = [each.text for each in fitted.verdict.judgements if each.status in {"tight", "unknown"}]
     over = [fitted.short] if fitted.short else []
     pools = [each.pool for each in fitted.verdict.judgements]
-    left = [f"memory.leave keeps {size(p.left_bytes)} {place_of(p)} for others" for p in pools if p.left_bytes]
+    left = [
+        f"memory.leave keeps {size(p.left_bytes)} {place_of(p)} for others" for p in pools if p.left_bytes
+    ]
     return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *left, *fitted.ledger.notes)))
 
 
@@ -168,16 +160,16 @@ def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
     return said if not kept else (*said, "what it does not count itself is set beside it: " + ", ".join(kept))
 
 
-def _fit_target(profile: Profile, pools: tuple[Pool, ...], build: Build) -> dict[str, OptionValue]:
-    """What llama.cpp's own ``--fit`` is to leave free of each GPU, where more than its default is not ours."""
+def _fit_target(profile: Profile, pools: tuple[Pool, ...], build: Build) -> str:
+    """What llama.cpp's own ``--fit`` is to leave free of each GPU; empty where all of them are ours."""
     gpus = [pool.name for pool in pools if pool.name != RAM]
     if profile.leave_bytes.keys().isdisjoint(gpus) or "fit-target" in profile.server:
-        return {}
+        return ""
     if build.capabilities.find("--fit-target") is None:
-        return {}
+        return ""
     # not by what is free at this moment: each reload would restart the server for it
     targets = [max(_FIT_TARGET_MIB, profile.leave_bytes.get(name, 0) // _MIB) for name in gpus]
-    return {"fit-target": ",".join(map(str, targets))}
+    return ",".join(map(str, targets))
 
 
 def _wanted(profile: Profile, model: Model) -> WantedPlacement:

@@ -191,7 +191,9 @@ def _lack(pool: Pool, status: FitStatus, needed: int, pinned: int, guardrails: G
 
 def _left(pool: Pool) -> str:
     """A clause, with its comma where others follow."""
-    return f" without the {size(pool.left_bytes)} that memory.leave keeps for others" if pool.left_bytes else ""
+    return (
+        f" without the {size(pool.left_bytes)} that memory.leave keeps for others" if pool.left_bytes else ""
+    )
 
 
 def place_of(pool: Pool) -> str:

@@ -65,7 +65,8 @@ class Listen:
     """
     The gateway's address and terms, as ``profile`` gives them; ``offers`` begins with that profile.
 
-    ``named`` are the profiles that the start named in addition, which a reload serves again.  ``keys`` are the SHA-256 digests, in hexadecimal, of keys that the profile itself gives.
+    ``named`` are the profiles that the start named in addition, which a reload serves again.  ``keys`` are
+    the SHA-256 digests, in hexadecimal, of keys that the profile itself gives.
     """
 
     profile: str

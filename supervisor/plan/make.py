@@ -31,8 +31,8 @@ class ModelAtHand:
 @dataclass(frozen=True, slots=True)
 class MemoryShares:
     """
-    Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others; ``ours`` is
-    the most that all our servers may have together.
+    Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others, and
+    ``ours`` the most that all our servers may have together.
     """
 
     needs: Mapping[str, int]

@@ -14,7 +14,7 @@ from ..paths import Paths
 from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
 from ..profile.definition import ModelSource, Profile
 from ..profile.resolve import resolve, settings_of
-from ..profile.settings import Settings
+from ..profile.settings import Settings, read_settings
 from ..profile.store import ProfileStore
 
 _MOST_KEY_BYTES = 1024 * 1024
@@ -64,8 +64,11 @@ def _takes_sockets(build: Build) -> bool:
 
 
 def unservable(store: ProfileStore) -> Iterator[str]:
-    """A line with its place for each profile of config.yaml's ``serve`` that cannot be.  Raises ConfigError."""
-    for served in settings_of(store).serve:
+    """A line with its place for each profile that config.yaml serves and that cannot be."""
+    settings = read_settings(store.settings)
+    if settings.layer is not None and settings.layer.problems:
+        return  # every profile says so
+    for served in settings.serve:
         try:
             _startable(served.profile, store, next_to_others=True)
         except SupervisorError as error:
@@ -77,11 +80,13 @@ class _Offers:
     What clients may ask for: the main profile, those that the start named, those that config.yaml serves, and
     those of ``gateway.models``, each once.
 
-    What config.yaml says of loading holds if the start named one of its profiles alone, or none.  Otherwise the
-    start has said what is to be loaded, and the rest waits for its first request.
+    What config.yaml says of loading holds if the start named one of its profiles alone, or none.  Otherwise
+    the start has said what is to be loaded, and the rest waits for its first request.
     """
 
-    def __init__(self, main: Profile, store: ProfileStore, settings: Settings, named: tuple[str, ...]) -> None:
+    def __init__(
+        self, main: Profile, store: ProfileStore, settings: Settings, named: tuple[str, ...]
+    ) -> None:
         self._main = main
         self._store = store
         self._settings = settings

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import NotFound
 from .definition import Origin, ServedProfile
@@ -17,7 +18,18 @@ from .field_kinds import Invalid, nearest, size
 from .fields import SERVE_FIELDS
 from .layers import Layer, is_null
 from .load_layers import SETTINGS_NAME, SETTINGS_ONLY, load, read_bytes
-from .yaml_nodes import Broken, Items, Mark, Problem, Scalar, Table, TableEntry, YamlNode, kind_name, parse_yaml
+from .yaml_nodes import (
+    Broken,
+    Items,
+    Mark,
+    Problem,
+    Scalar,
+    Table,
+    TableEntry,
+    YamlNode,
+    kind_name,
+    parse_yaml,
+)
 
 _LAYER_SECTIONS = ("engine.", "gateway.")
 _KEYS = {each.key.removeprefix("serve."): each for each in SERVE_FIELDS}
@@ -55,7 +67,9 @@ def settings_from(data: bytes, file: str) -> Settings:
     try:
         root = parse_yaml(data).root
     except Broken as broken:
-        return Settings(Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),)))
+        return Settings(
+            Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),))
+        )
     if root is None or is_null(root):
         return Settings(Layer(SETTINGS_NAME, file, {}))
     layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
@@ -111,7 +125,7 @@ class _OwnSections:
             return None
         mark = item.mark
         entries = item.entries if isinstance(item, Table) else (TableEntry("profile", mark, item),)
-        values = dict(filter(None, map(self._value, entries)))
+        values: dict[str, Any] = dict(filter(None, map(self._value, entries)))
         if isinstance(item, Table) and "profile" not in {entry.key for entry in entries}:
             self._problem(mark, "serve.profile", "is missing: which profile?")
         if "profile" not in values:
@@ -122,9 +136,7 @@ class _OwnSections:
         """The attribute and its value."""
         found = _KEYS.get(entry.key.replace("_", "-"))
         if found is None:
-            self._problem(
-                entry.mark, f"serve.{entry.key}", "no such key", nearest(entry.key, tuple(_KEYS))
-            )
+            self._problem(entry.mark, f"serve.{entry.key}", "no such key", nearest(entry.key, tuple(_KEYS)))
             return None
         if is_null(entry.value) and entry.key != "profile":
             return None
@@ -137,7 +149,9 @@ class _OwnSections:
     def _memory(self, node: YamlNode) -> None:
         for entry in self._entries(node, "memory", "keys: leave"):
             if entry.key != "leave":
-                self._problem(entry.mark, f"memory.{entry.key}", "no such key", nearest(entry.key, ("leave",)))
+                self._problem(
+                    entry.mark, f"memory.{entry.key}", "no such key", nearest(entry.key, ("leave",))
+                )
             elif not is_null(entry.value):
                 for each in self._entries(entry.value, "memory.leave", "names of memories with sizes"):
                     self._leave(each)

@@ -74,12 +74,15 @@ class Served:
             lambda name, next_id: Instance(
                 name,
                 self.paths,
-                on_change=lambda: self.loads.placement.changed(),
+                on_change=self.changed,
                 under_way=lambda: 0,
                 next_id=next_id,
             )
         )
         self.loads.gateway = Clients(offers)
+
+    def changed(self):
+        self.loads.placement.changed()
 
     def begin(self, work):
         task = asyncio.get_running_loop().create_task(work)

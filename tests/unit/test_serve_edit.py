@@ -100,7 +100,7 @@ def test_what_is_served_already_is_told_with_its_place():
 
 
 def test_what_is_not_served_cannot_go():
-    with pytest.raises(NotFound, match="does not serve smal. Did you mean small"):
+    with pytest.raises(NotFound, match=r"does not serve smal\. Did you mean small"):
         without_served(BLOCK, FILE, "smal")
 
 
@@ -120,20 +120,28 @@ def test_a_broken_file_is_told_and_not_changed():
 )
 def test_an_unusual_form_is_changed_rightly_or_refused(text):
     """Never to something else than what was meant."""
-    before = served(text)
+    before, x = served(text), ServedProfile("x")
+    assert_changed_or_refused(lambda: with_served(text, FILE, x), [*before, x])
+    for gone in before:
+        left = [each for each in before if each != gone]
+        assert_changed_or_refused(lambda gone=gone: without_served(text, FILE, gone.profile), left)
+
+
+def assert_changed_or_refused(change, meant):
     try:
-        after = with_served(text, FILE, ServedProfile("x"))
-    except ConfigError as error:
-        assert "cannot change" in str(error) and error.hint == "Add to serve there: - x"
+        after = change()
+    except ConfigError as refused:
+        problem = str(refused)
     else:
-        assert served(after) == [*before, ServedProfile("x")]
-    for each in before:
-        try:
-            after = without_served(text, FILE, each.profile)
-        except ConfigError as error:
-            assert "cannot change" in str(error)
-        else:
-            assert served(after) == [other for other in before if other != each]
+        problem = ""
+        assert served(after) == meant
+    assert not problem or "cannot change" in problem
+
+
+def test_a_refusal_says_what_to_write():
+    with pytest.raises(ConfigError, match="cannot change") as refused:
+        with_served("{engine: {channel: nightly}}\n", FILE, ServedProfile("x", pinned=True))
+    assert refused.value.hint == "Add to serve there: - {profile: x, pinned: true}"
 
 
 NAMES = st.sampled_from(["a", "b", "c", "null", "on", "3", "1.5", "x-y"])

@@ -119,7 +119,10 @@ def test_nothing_is_served_where_the_file_does_not_say_it(store):
         ("serve: [{profile: }]\n", "1:19: serve.profile: must be a profile name"),
         ("serve: [{profile: a, pinned: 3}]\n", "1:30: serve.pinned: must be on or off, not the number 3"),
         ("serve: [{profile: a, pinned: yes}]\n", "(did you mean on?)"),
-        ("serve: [{profile: a, priority: high}]\n", "1:32: serve.priority: must be a whole number from -1000"),
+        (
+            "serve: [{profile: a, priority: high}]\n",
+            "1:32: serve.priority: must be a whole number from -1000",
+        ),
         ("serve: [{profile: a, idle-unload: soon}]\n", "1:35: serve.idle-unload: must be off, or a time"),
         ("serv: [a]\n", "1:1: serv: no such key (did you mean serve?)"),
         ("memory: 8 GiB\n", "1:9: memory: must be a mapping (keys: leave)"),
@@ -127,7 +130,10 @@ def test_nothing_is_served_where_the_file_does_not_say_it(store):
         ("memory: {leave: 8 GiB}\n", "1:17: memory.leave: must be a mapping (names of memories with sizes)"),
         ("memory: {leave: {ram: 1}}\n", "memory.leave.ram: is no name of a memory"),
         ("memory: {leave: {cuda0: 1}}\n", "(did you mean CUDA0?)"),
-        ("memory: {leave: {RAM: much}}\n", "1:23: memory.leave.RAM: must be a size such as 16 GB or 15.5 GiB"),
+        (
+            "memory: {leave: {RAM: much}}\n",
+            "1:23: memory.leave.RAM: must be a size such as 16 GB or 15.5 GiB",
+        ),
     ],
 )
 def test_every_mistake_is_told_with_its_place(store, text, said):
