@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +18,7 @@ from ..files import write_json
 from ..fleet.fleet import Fleet
 from ..home.control_socket import Endpoint, TokenEndpoint
 from ..home.places import private_folder
+from ..plan.launch import LaunchPlan
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
@@ -205,18 +206,19 @@ class Control:
             "key": self._gateway.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
-            "held": self._held(pinned=False),
-            "pinned": self._held(pinned=True),
+            "held": self._held(lambda plan: plan.memory, pinned=False),
+            "stays": self._held(lambda plan: plan.needs, pinned=True),
+            "needed": self._held(lambda plan: plan.needs, pinned=False),
             "final": True,
         }
 
-    def _held(self, *, pinned: bool) -> dict[str, int]:
-        """What all that is loaded and never unloaded for others, or is, holds of each memory by its plan."""
+    def _held(self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool) -> dict[str, int]:
+        """Of each memory, the share of all that is loaded and either never unloaded for others, or is."""
         held: Counter[str] = Counter()
         for each in self._fleet:
             plan, is_loaded = each.server.plan, each.server.child is not None
             if plan is not None and is_loaded and self._loads.placement.is_pinned(each) is pinned:
-                held.update(plan.memory)
+                held.update(share(plan))
         return dict(held)
 
     async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:

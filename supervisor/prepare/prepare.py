@@ -9,6 +9,7 @@ download, without doing it.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -167,28 +168,29 @@ def _fit_here(
     evicts: bool = True,
 ) -> Fitted:
     """Beside what this machine's daemon holds, and with what the engine itself says."""
-    stays, goes = _held(paths)
-    if not evicts:
-        stays, goes = {name: stays.get(name, 0) + goes.get(name, 0) for name in {**stays, **goes}}, {}
+    held, stays = _held(paths, evicts=evicts)
     return fit(
         profile,
         model,
         build,
         context.hardware(),
         draft=look_at_draft(profile, paths),
-        held=goes,
+        held=held,
         stays=stays,
         figures_source=_figures_source(profile, build, paths),
     )
 
 
-def _held(paths: Paths) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """What the servers that run now hold by their plans: those that are pinned, and those that make room."""
+def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """What the running servers give back where they are unloaded for it, and what those use that are not."""
     try:
         running = client.ask(paths, {"op": "running"})
     except SupervisorError:
         return {}, {}
-    return running.get("pinned", {}), running.get("held", {})  # older daemons do not say it
+    stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
+    if evicts:
+        return running.get("held", {}), stays
+    return {}, dict(Counter(stays) + Counter(running.get("needed", {})))
 
 
 def _preparation(
