@@ -85,7 +85,7 @@ def configure(paths, text):
     (paths.config / "config.yaml").write_text(text)
 
 
-THREE = {name: "extends: demo\naliases: []\n" for name in ("mine", "other", "third")}
+THREE = dict.fromkeys(("mine", "other", "third"), "extends: demo\naliases: []\n")
 
 
 def offers_of(paths, name="mine", named=()):

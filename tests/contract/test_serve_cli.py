@@ -47,8 +47,7 @@ def test_a_list_is_made_shown_and_unmade(config):
     )
     run("serve", "add", "small", "--pinned", "--priority", "5", "--no-load", "--idle-unload", "10m")
     assert config.read_text() == (
-        "serve:\n  - big\n"
-        "  - {profile: small, load: false, pinned: true, priority: 5, idle-unload: 10m}\n"
+        "serve:\n  - big\n  - {profile: small, load: false, pinned: true, priority: 5, idle-unload: 10m}\n"
     )
     assert [line.split() for line in run("serve")[0].splitlines()] == [
         ["PROFILE", "STATE", "LOAD", "PINNED", "PRIORITY", "IDLE-UNLOAD", "WHY"],
