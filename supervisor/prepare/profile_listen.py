@@ -14,7 +14,7 @@ from ..paths import Paths
 from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
 from ..profile.definition import ModelSource, Profile
 from ..profile.resolve import resolve, settings_of
-from ..profile.settings import Settings, read_settings
+from ..profile.settings import UserSettings, read_settings
 from ..profile.store import ProfileStore
 
 _MOST_KEY_BYTES = 1024 * 1024
@@ -37,7 +37,7 @@ def listen_of(
     key_text = "" if elsewhere else _key_text(profile)
     store = ProfileStore(paths.profiles)
     if named is None:
-        return make_listen(profile, _Offers(profile, store, Settings(), ()).all(), key_text)
+        return make_listen(profile, _Offers(profile, store, UserSettings(), ()).all(), key_text)
     settings = settings_of(store)
     named = tuple(name for name in dict.fromkeys(named) if name != profile.name)
     listen = make_listen(profile, _Offers(profile, store, settings, named).all(), key_text)
@@ -85,7 +85,7 @@ class _Offers:
     """
 
     def __init__(
-        self, main: Profile, store: ProfileStore, settings: Settings, named: tuple[str, ...]
+        self, main: Profile, store: ProfileStore, settings: UserSettings, named: tuple[str, ...]
     ) -> None:
         self._main = main
         self._store = store

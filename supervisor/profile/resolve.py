@@ -14,7 +14,7 @@ from . import fields
 from .definition import NAME_PATTERN, Engine, ModelSource, Placement, Profile
 from .layers import Layer, Value
 from .load_layers import load_file, overrides_layer
-from .settings import Settings, read_settings
+from .settings import UserSettings, read_settings
 from .store import ProfileStore
 from .yaml_nodes import Mark, Problem
 
@@ -62,7 +62,7 @@ def engine_settings(store: ProfileStore) -> Engine:
     return Engine(**fields.attributes("engine", values))
 
 
-def settings_of(store: ProfileStore) -> Settings:
+def settings_of(store: ProfileStore) -> UserSettings:
     """``config.yaml``, or what holds without one.  Raises ``ConfigError`` with every problem in it."""
     settings = read_settings(store.settings)
     if settings.layer is not None and settings.layer.problems:

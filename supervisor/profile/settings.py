@@ -38,7 +38,7 @@ _MEMORIES = ("RAM", "CUDA0", "ROCm0", "Vulkan0", "MTL0", "SYCL0")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class UserSettings:
     """
     ``layer`` is None where there is no file; its problems are those of the whole file.  ``leave_bytes`` is by
     the name of the memory.
@@ -53,25 +53,25 @@ class Settings:
         return next((each for each in self.serve if each.profile == name), None)
 
 
-def read_settings(file: Path) -> Settings:
+def read_settings(file: Path) -> UserSettings:
     """What the file says, if it is there.  Raises as ``read_bytes`` does for one that cannot be read."""
     try:
         data = read_bytes(file)
     except NotFound:
-        return Settings()
+        return UserSettings()
     return settings_from(data, str(file))
 
 
-def settings_from(data: bytes, file: str) -> Settings:
+def settings_from(data: bytes, file: str) -> UserSettings:
     """The same of a text; ``file`` is what messages call it."""
     try:
         root = parse_yaml(data).root
     except Broken as broken:
-        return Settings(
+        return UserSettings(
             Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),))
         )
     if root is None or is_null(root):
-        return Settings(Layer(SETTINGS_NAME, file, {}))
+        return UserSettings(Layer(SETTINGS_NAME, file, {}))
     layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
@@ -81,7 +81,7 @@ def settings_from(data: bytes, file: str) -> Settings:
     own = _OwnSections(file)
     own.read(root)
     layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
-    return Settings(layer, tuple(own.serve), own.leave_bytes)
+    return UserSettings(layer, tuple(own.serve), own.leave_bytes)
 
 
 class _OwnSections:
