@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any
@@ -43,7 +45,8 @@ class Loads:
     ) -> None:
         self.gateway: Gateway | None = None
         self.troubles: dict[str, str] = {}  # by profile: why the last load of it came to nothing
-        self.loading: set[str] = set()  # profiles that are to be loaded, whether begun or not
+        self.loading: list[str] = []  # profiles that are to be loaded, whether begun or not
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by profile
         self._fleet = fleet
         self._begin = begin
         self._prepare = prepare
@@ -117,23 +120,24 @@ class Loads:
         Once the main server's start is decided, load what is to be loaded and no server has, one after the
         other.  Nothing is unloaded for it, and one that cannot be loaded does not stop the others.
         """
-        known = {each.profile for each in self._fleet()}
-        wanted = [each.profile for each in listen.offers if each.load and each.profile not in known]
+        wanted = [
+            each.profile for each in listen.offers if each.load and not self._fleet().having(each.profile)
+        ]
         wanted = [profile for profile in wanted if profile not in self.loading]
-        self.loading.update(wanted)
+        self.loading += wanted
         self._begin(self._load_each(wanted, decided))
 
     async def _load_each(self, profiles: list[str], decided: asyncio.Future[Outcome]) -> None:
         outcome = await decided
         for profile in profiles:
-            if outcome.result in _WELL:
+            if outcome.result in _WELL and self._fleet().having(profile) is None:
                 await self._load(profile, "--no-evict")
-            self.loading.discard(profile)
+            self.loading.remove(profile)
 
     # --- for the gateway
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
-        self._begin(self._load(profile, *["--by-request"] * by_request))
+        self._begin(self._load_for_gateway(profile, *["--by-request"] * by_request))
 
     def used(self, profile: str) -> None:
         self.placement.used(profile)
@@ -141,19 +145,30 @@ class Loads:
     def rested(self) -> None:
         self.placement.changed()
 
-    async def _load(self, profile: str, *options: str) -> None:
-        self.loading.add(profile)
+    async def _load_for_gateway(self, profile: str, *options: str) -> None:
+        why = await self._load(profile, *options)
+        if self.gateway is not None:
+            self.gateway.loaded(profile, why)
+
+    async def _load(self, profile: str, *options: str) -> str:
+        """
+        Why it cannot be loaded; empty where it is.  One load of a profile waits for the other, which it would
+        supersede: at a start for the list's, for example, when a client already asks for it.
+        """
+        self.loading.append(profile)
         try:
-            why = await self._why_not_loaded(profile, options)
+            async with _after(self._turns[profile]) as is_second:
+                found = self._fleet().having(profile)
+                is_done = is_second and found is not None and found.server.is_serving
+                why = "" if is_done else await self._why_not_loaded(profile, options)
         finally:
-            self.loading.discard(profile)
+            self.loading.remove(profile)
         if why:
             log.warning("%s cannot be loaded: %s", profile, why)
             self.troubles[profile] = why
         else:
             self.troubles.pop(profile, None)
-        if self.gateway is not None:
-            self.gateway.loaded(profile, why)
+        return why
 
     async def _why_not_loaded(self, profile: str, options: tuple[str, ...]) -> str:
         """Empty where it is.  The options are those of ``goss-supervisor load``."""
@@ -161,7 +176,19 @@ class Loads:
         if instance is None or instance.server.state is not State.SLEEPING:
             return why_not(await self._prepare(*options, "--", profile))
         try:
-            outcome = await (await self.wake(instance, by_request="--by-request" in options))
+            outcome = await (
+                await self.wake(
+                    instance, by_request="--by-request" in options, evicts="--no-evict" not in options
+                )
+            )
         except SupervisorError as error:
             return f"{error} {error.hint}".rstrip()
         return why_not({"outcome": asdict(outcome)})
+
+
+@asynccontextmanager
+async def _after(turn: asyncio.Lock) -> AsyncIterator[bool]:
+    """Whether somebody else had the turn before."""
+    is_second = turn.locked()
+    async with turn:
+        yield is_second

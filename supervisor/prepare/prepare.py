@@ -246,7 +246,7 @@ def _shares(fitted: Fitted) -> MemoryShares:
     return MemoryShares(
         {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
         {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
-        dict(fitted.ours),
+        {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
     )
 
 

@@ -67,6 +67,8 @@ class Served:
         make_folders(self.paths)
         self.plans: dict[str, LaunchPlan] = {}
         self.prepared: list[tuple[str, ...]] = []
+        self.is_asked, self.goes_on = asyncio.Event(), asyncio.Event()
+        self.goes_on.set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.listen = Listen("main", "127.0.0.1", 1, GatewaySettings(), offers)
         self.loads = Loads(lambda: self.fleet, self.begin, self.prepare)
@@ -97,6 +99,8 @@ class Served:
         return self.plans[name]
 
     async def prepare(self, *words: str):
+        self.is_asked.set()
+        await self.goes_on.wait()
         self.prepared.append(words)
         if (made := self.plans.get(words[-1])) is None:
             return {"error": f"There is no profile {words[-1]}.", "hint": "profile ls"}
@@ -168,7 +172,7 @@ async def test_after_the_main_server_the_others_are_loaded_in_their_order(tmp_pa
         await it.idle()
         assert it.prepared == [("--no-evict", "--", "one"), ("--no-evict", "--", "two")]
         assert it.states() == {"main": "ready", "one": "ready", "lazy": "unloaded", "two": "ready"}
-        assert it.loads.gateway.loaded_ == [("one", ""), ("two", "")]
+        assert not it.loads.gateway.loaded_  # no request has asked for them
 
 
 @promise
@@ -183,6 +187,39 @@ async def test_one_that_cannot_be_loaded_is_told_of_and_does_not_stop_the_others
         it.loads.load("gone")
         await it.idle()
         assert (it.states()["gone"], it.troubles()) == ("ready", {})
+
+
+@promise
+async def test_a_client_that_asks_meanwhile_waits_for_the_same_load(tmp_path):
+    """Two loads of one profile would supersede each other, and the client get a 503."""
+    async with served_by(tmp_path, offer("one")) as it:
+        it.plan("one")
+        it.goes_on.clear()
+        await (await it.start())
+        await it.is_asked.wait()
+        it.loads.load("one")
+        await asyncio.sleep(0)  # its task has begun
+        it.goes_on.set()
+        await it.idle()
+        assert it.prepared == [("--no-evict", "--", "one")]
+        assert (it.states()["one"], it.loads.gateway.loaded_) == ("ready", [("one", "")])
+        assert not it.loads.loading
+
+
+@promise
+async def test_a_client_gets_what_did_not_fit_at_the_start(tmp_path):
+    async with served_by(tmp_path, offer("one")) as it:
+        takes = {"needs": {"RAM": 400 * MIB}, "ours": {"RAM": 700 * MIB}}
+        it.plan("main", **takes)
+        it.plan("one", **takes)
+        it.goes_on.clear()
+        await (await it.start())
+        await it.is_asked.wait()
+        it.loads.load("one", by_request=False)
+        it.goes_on.set()
+        await it.idle()
+        assert it.states() == {"main": "sleeping", "one": "ready"}
+        assert (it.loads.gateway.loaded_, it.troubles()) == ([("one", "")], {})
 
 
 @promise
@@ -237,7 +274,7 @@ async def test_ps_shows_what_is_to_come_and_what_could_not_be_loaded(tmp_path):
         it.plan("one")
         await (await it.start())
         await it.idle()
-        it.loads.loading.add("main-only")
+        it.loads.loading.append("main-only")
         it.listen = replace(it.listen, offers=(*it.listen.offers, offer("main-only"), offer("lazy")))
         now = {
             "servers": [status_of(each, it.listen) for each in it.fleet],
