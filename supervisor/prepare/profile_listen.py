@@ -28,7 +28,8 @@ def listen_of(
     it; None: it will not be the main server's, so what else is served does not matter.  ``elsewhere`` is for
     another machine.
 
-    Raises ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
+    Raises ConfigError for a profile that cannot be offered, or a file of keys that cannot be read; NotFound
+    for a name that no profile has.
     """
     if profile.gateway.mode == "off":
         if named:
@@ -40,6 +41,8 @@ def listen_of(
         return make_listen(profile, _Offers(profile, store, UserSettings(), ()).all(), key_text)
     settings = settings_of(store)
     named = tuple(name for name in dict.fromkeys(named) if name != profile.name)
+    for name in named:
+        store.find(name)
     listen = make_listen(profile, _Offers(profile, store, settings, named).all(), key_text)
     assert listen is not None
     own = settings.served(profile.name)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from supervisor.cli.plan import plan as plan_command
 from supervisor.cli.profile import check
 from supervisor.engine.build import Build
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, NotFound
 from supervisor.model.demo import ensure_demo
 from supervisor.options.meanings import pinned
 from supervisor.paths import Paths
@@ -163,6 +163,12 @@ def test_nothing_can_be_served_next_to_a_profile_without_a_gateway(paths):
     write(paths, mine="model: demo\ngateway: off\n", other="model: demo\n")
     with pytest.raises(ConfigError, match="Nothing can be served next to mine"):
         listen_of(profile_of(paths), paths, ["other"])
+
+
+def test_a_name_that_no_profile_has_is_told_as_any_other(paths):
+    write(paths, **THREE)
+    with pytest.raises(NotFound, match=r"There is no profile othr\. Did you mean other"):
+        listen_of(profile_of(paths), paths, ["othr"])
 
 
 def test_a_start_without_a_name_takes_the_first_that_is_served(paths):
