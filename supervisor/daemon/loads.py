@@ -1,4 +1,4 @@
-"""Loads: profiles that are to be served, by a request of a client or by a person, and where they get memory."""
+"""Loads: profiles that are to be served, by a client's request or by a person, and where they get memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ class Loads:
             return begin()
         for each in self._fleet():
             if each is not main and each.profile == plan.profile:
-                await each.server.sleep()  # the main server takes it over
+                await self._fleet().drop(each)  # the main server takes it over
+                if self.gateway is not None:
+                    self.gateway.gone(each.name)
         return await self.placement.launch(main, plan, begin)
 
     async def run_beside(
@@ -75,7 +77,7 @@ class Loads:
         if not plan.behind_gateway or self.gateway is None:
             raise StartFailed(
                 f"{plan.profile} cannot be loaded beside another: one of them has gateway: off.",
-                hint=f"Remove it there, or run it in place of the other: goss-supervisor switch {plan.profile}",
+                hint=f"Remove it there, or run it instead: goss-supervisor switch {plan.profile}",
             )
         instance = self._fleet().ensure(plan.profile)
         instance.make_ready_for(plan)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # at most, between two looks at a situation that must change before a load
 _COMING = {State.PREPARING, State.STARTING, State.BACKOFF}
+_ABSENT = {State.STOPPED, State.SLEEPING, State.FAILED}
 _LEAVING = {State.DRAINING, State.STOPPING, State.KILLING}
 
 
@@ -61,6 +62,7 @@ class Placement:
         self._admitted: dict[str, LaunchPlan] = {}  # by server: what was let in and is not under way yet
         self._loads: dict[str, float] = {}  # by server: when the load under way began
         self._ready: dict[str, float] = {}  # by server: since when it serves
+        self._present: set[str] = set()  # servers that hold memory, by name
         self._load_seconds: dict[str, float] = {}  # by profile: what the last load took
 
     def changed(self, instance: Instance | None = None) -> None:
@@ -84,6 +86,11 @@ class Placement:
         else:
             self._loads.pop(name, None)
             self._ready.pop(name, None)
+        if state not in _ABSENT:
+            self._present.add(name)
+        elif name in self._present:
+            self._present.discard(name)
+            instance.placement = ""
 
     async def launch(
         self,
@@ -164,9 +171,9 @@ class Placement:
         """Unload them, after their requests under way."""
         victims = [each for each in self._fleet if each.profile in names]
         log.info("unloading %s for %s", ", ".join(names), profile)
+        await asyncio.gather(*(each.server.sleep() for each in victims))
         for each in victims:
             each.placement = f"unloaded for {profile}"
-        await asyncio.gather(*(each.server.sleep() for each in victims))
         return victims
 
     async def _until(self, due: float | None) -> None:
@@ -221,8 +228,8 @@ class Placement:
 
     async def _usable(self, asking: Instance, plan: LaunchPlan) -> dict[str, int]:
         """
-        Bytes of each memory that the plan needs, for all our servers together: what is free now, and what they
-        hold.  A memory of which nobody can tell is left out.
+        Bytes of each memory that the plan needs, for all our servers together: what is free now, and what
+        they hold.  A memory of which nobody can tell is left out.
         """
         free = await asking.server.free_bytes(plan)
         for each in self._fleet:

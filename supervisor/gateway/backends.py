@@ -74,6 +74,9 @@ class Backends:
     def add(self, backend: Backend) -> None:
         self._by_name[backend.name] = backend
 
+    def remove(self, name: str) -> None:
+        del self._by_name[name]
+
     @property
     def main(self) -> Backend:
         """There is always one: the gateway opens for its sake."""

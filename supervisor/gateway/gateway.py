@@ -189,6 +189,12 @@ class Gateway:
             self._cut(server)
         self._let_drain(server)
 
+    def gone(self, name: str) -> None:
+        """There is no server of this name any more; it has been stopped."""
+        self.backends.remove(name)
+        del self._uses[name]
+        self._act(self._scheduler.remove(name, self._loop.time()))
+
     def _cut(self, server: Backend) -> None:
         """It goes; who is still being answered has had the time that there was."""
         why = server.why or "the server is being stopped"

@@ -79,7 +79,7 @@ class Listener:
         self._name()
 
     def follow(self, plans: Sequence[LaunchPlan]) -> None:
-        """The servers have these plans: their profiles may be asked for, and that of the first comes first."""
+        """The servers have these plans: their profiles may be asked for, the first one's first."""
         if [id(plan) for plan in plans] != [id(plan) for plan in self._plans]:
             self._plans = plans
             self.prefix = plans[0].api_prefix if plans else ""

@@ -1,12 +1,12 @@
 """
 Which request goes to which server, which waits, and what is loaded for those that wait.  Pure; time is given.
 
-A request has a *ticket*.  It goes at once if the server that has its profile serves and has room; otherwise it
-waits in order until it goes, is refused with a reason, or its client leaves.  Nobody waits for the server of
-another profile.
+A request has a *ticket*.  It goes at once if the server that has its profile serves and has room; otherwise
+it waits in order until it goes, is refused with a reason, or its client leaves.  Nobody waits for the server
+of another profile.
 
-A profile that nothing serves is loaded as soon as a request waits for it.  Whether it gets memory at once, and
-what is unloaded for it, is not decided here but in `fleet.residency`.
+A profile that nothing serves is loaded as soon as a request waits for it.  Whether it gets memory at once,
+and what is unloaded for it, is not decided here but in `fleet.residency`.
 """
 
 from __future__ import annotations
@@ -135,6 +135,11 @@ class Scheduler:
         if situation.phase in {"serving", "down"}:
             self._loading.pop(situation.profile, None)
         self.situations[name] = situation
+        return self.tick(now)
+
+    def remove(self, name: str, now: float) -> list[Action]:
+        """There is no server of this name any more."""
+        del self.situations[name]
         return self.tick(now)
 
     def loaded(self, profile: str, why: str, now: float) -> list[Action]:

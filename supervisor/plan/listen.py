@@ -104,7 +104,7 @@ def offer_of(profile: Profile) -> Offer:
 
 
 def offers_beside(plans: Sequence[LaunchPlan], listen: Listen) -> tuple[Offer, ...]:
-    """What clients may ask for while servers have these plans: their profiles first, offered before or not."""
+    """What clients may ask for while servers have these plans: their profiles first, offered or not."""
     known = {offer.profile: offer for offer in listen.offers}
     own = {
         plan.profile: Offer(

@@ -285,7 +285,7 @@ class Relay:
     gateway: Gateway
     port: int
     lost: asyncio.Event  # a request's server has failed it before it had said a word
-    owner: Owner = field(default_factory=lambda: Owner())
+    owner: Owner = field(default_factory=Owner)
 
     @property
     def results(self) -> list[str]:

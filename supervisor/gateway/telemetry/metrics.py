@@ -139,7 +139,7 @@ def _of_servers(servers: Sequence[ServerFigures], version: str) -> Iterator[Metr
 
 
 def _merged(of_servers: Sequence[Sequence[Metric]]) -> list[Metric]:
-    """One family for each name, with the samples of all servers; of two kinds by one name, the first counts."""
+    """One family for each name, with the samples of all servers; of two kinds by one name, the first."""
     merged: dict[str, Metric] = {}
     for families in of_servers:
         for family in families:
