@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal, Protocol
 
 from ..plan.launch import LaunchPlan
@@ -19,6 +20,7 @@ from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming
 from .api.routes import Trouble
 from .auth.guard import RequestContext
+from .context_budget import OUT_OF_CONTEXT
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
 from .relay.client_connection import ClientConnection
@@ -195,11 +197,20 @@ class Exchange:
             self._happened(ExchangeEvent.BEGUN)
 
     def complete(self, data: bytes) -> None:
+        if self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._may_be_asked_again(data):
+            self.ticket.alone = True
+            self._lose(ExchangeEvent.LOST, "the context that its slots share was full")
+            return
         self.answer_bytes += len(data)
         self.tail.append(data)
         self._delivery.complete(data)  # first: the books can wait
         self.result = "answered"
         self._happened(ExchangeEvent.ANSWERED)
+
+    def _may_be_asked_again(self, data: bytes) -> bool:
+        """Whether others left it no context, and its client has seen nothing yet."""
+        again = self._host.settings.replay and not (self.was_replayed or self._delivery.has_begun)
+        return again and OUT_OF_CONTEXT in b"".join((*self.tail, data))
 
     def lose(self, why: str) -> None:
         assert self._upstream is not None

@@ -21,6 +21,7 @@ from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend, Backends
+from .context_budget import ContextBudget
 from .endpoints import Endpoints, no_model, progress
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head, query_value
@@ -83,6 +84,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
         self._uses: dict[str, _Use] = {}  # by the server's name
+        self._budgets: dict[str, ContextBudget] = {}  # by profile
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -183,7 +185,10 @@ class Gateway:
         if server.plan is not None or server is self.backends.main:
             profile = server.plan.profile if server.plan else ""
             retries = server.state is State.FAILED and server is not self.backends.main
-            situation = Situation(phase, profile, server.launch, retries=retries)
+            context = server.plan.shared_context_tokens if server.plan else 0
+            situation = Situation(phase, profile, server.launch, retries=retries, context_tokens=context)
+            if context:
+                self._budgets.setdefault(profile, ContextBudget(context)).tokens = context
             self._act(self._scheduler.change(situation, self._loop.time(), server.name))
         if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut(server)
@@ -253,7 +258,15 @@ class Gateway:
             return None
         wish = Wish(head, body, asked, meant.effort)
         ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes)
+        if route.generates:
+            ticket.tokens = self._expected_tokens(body, profile)
         return Exchange(self, client, context, wish, ticket)
+
+    def _expected_tokens(self, body: bytes, profile: str) -> int:
+        """0 where each slot has a context of its own."""
+        server = self.backends.having(profile) if profile else self.backends.answering
+        budget = self._budgets.get(server.plan.profile) if server and server.plan else None
+        return budget.expect(body, parameters.most_answer_tokens(body)) if budget else 0
 
     def _profile_for(self, profile: str | None) -> str:
         """Without switching on request, requests for another profile get the active one."""
@@ -313,7 +326,10 @@ class Gateway:
         server = self.backends[ticket.server] if ticket.server else self._server_of(ticket)
         if ticket.server and ticket.generates:
             self.touch(server.name)
-        self._note(record(exchange, now, server.plan))
+        done = record(exchange, now, server.plan)
+        self._note(done)
+        if done.status == 200 and (budget := self._budgets.get(done.profile)) is not None:
+            budget.learn(done.request_bytes, done.prompt_tokens, done.output_tokens)
         self._act(self._scheduler.end(ticket, now))
         self._let_drain(server)
         if not self._scheduler.is_busy(server.name):

@@ -60,6 +60,7 @@ class LaunchPlan:
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes that it will hold: RAM, CUDA0 …
     needs: Mapping[str, int] = field(default_factory=dict)  # bytes that it uses, what is mapped included
     keeps: Mapping[str, int] = field(default_factory=dict)  # bytes of each memory that are left to others
+    shared_context_tokens: int = 0  # that all slots together have; 0: each has its own, or it is not known
     figures: str = ""  # under which key the engine's own figures of its memory are kept; "" for not at all
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
     adjusted: LaunchPlan | None = None  # what is tried once, should the load fail for memory

@@ -30,10 +30,14 @@ class ModelAtHand:
 
 @dataclass(frozen=True, slots=True)
 class MemoryShares:
-    """Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others."""
+    """
+    Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others.  And the
+    tokens of a context that all slots share, 0 where each has its own.
+    """
 
     needs: Mapping[str, int]
     keeps: Mapping[str, int]
+    shared_context_tokens: int = 0
 
 
 def make_plan(
@@ -96,6 +100,7 @@ def make_plan(
         memory=dict(memory or {}),
         needs=dict(shares.needs if shares else {}),
         keeps=dict(shares.keeps if shares else {}),
+        shared_context_tokens=shares.shared_context_tokens if shares else 0,
         settings=dict(settings or {}),
         warnings=(*profile.notes, *_warnings(profile, build, behind_gateway=behind_gateway)),
     )

@@ -221,10 +221,13 @@ def _preparation(
 
 
 def _shares(fitted: Fitted) -> MemoryShares:
-    judged = fitted.verdict.judgements
+    judged, settings = fitted.verdict.judgements, fitted.ledger.settings
+    is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
+    is_shared = settings.unified and settings.slots > 1 and not is_open
     return MemoryShares(
         {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
         {each.pool.name: kept_bytes(each.pool, fitted.verdict.guardrails) for each in judged},
+        settings.context_tokens if is_shared else 0,
     )
 
 

@@ -240,6 +240,15 @@ def _form_value(body: bytes, delimiter: bytes, name: bytes) -> bytes | None:
     return None
 
 
+_LIMITS: Final = (b"max_completion_tokens", b"max_tokens", b"max_output_tokens", b"n_predict")
+
+
+def most_answer_tokens(body: bytes) -> int | None:
+    """How long an answer the request allows, by any API's name for it; None for any length."""
+    values = (top_level(body, name) for name in _LIMITS)
+    return next((int(value) for value in values if value is not None and value.isdigit()), None)
+
+
 def is_streaming(body: bytes) -> bool:
     return top_level(body, b"stream") == b"true"
 
