@@ -212,7 +212,7 @@ class Control:
         held: Counter[str] = Counter()
         for each in self._fleet:
             plan, is_loaded = each.server.plan, each.server.child is not None
-            if plan is not None and is_loaded and not self._loads.placement.is_pinned(each):
+            if plan is not None and is_loaded and not self._loads.admission.is_pinned(each):
                 held.update(plan.memory)
         return dict(held)
 

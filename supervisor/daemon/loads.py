@@ -10,8 +10,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..errors import StartFailed, SupervisorError
+from ..fleet.admission import Admission
 from ..fleet.fleet import Fleet
-from ..fleet.placement import Placement
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
 from ..server.instance import Instance
@@ -21,12 +21,10 @@ from .helpers import LOAD, Answer, why_not
 
 log = logging.getLogger(__name__)
 
-Begin = Callable[[Coroutine[Any, Any, None]], object]
-
 
 class Loads:
     """
-    The owner of the gateway (see `GatewayOwner`), which is None until there is one.
+    The owner of the gateway (see `GatewayOwner`), which ``gateway`` gives; None until there is one.
 
     ``begin`` runs a task in the background; ``prepare`` runs ``goss-supervisor load`` with the words that
     it gets, which prepares a profile and sends it back as a load.
@@ -35,17 +33,18 @@ class Loads:
     def __init__(
         self,
         fleet: Callable[[], Fleet],
-        begin: Begin,
+        gateway: Callable[[], Gateway | None],
+        begin: Callable[[Coroutine[Any, Any, None]], object],
         prepare: Callable[..., Coroutine[Any, Any, Answer]] = LOAD.run,
     ) -> None:
-        self.gateway: Gateway | None = None
         self._fleet = fleet
+        self._gateway = gateway
         self._begin = begin
         self._prepare = prepare
 
     @cached_property
-    def placement(self) -> Placement:
-        return Placement(self._fleet(), lambda: self.gateway)
+    def admission(self) -> Admission:
+        return Admission(self._fleet(), self._gateway)
 
     async def run_main(self, plan: LaunchPlan, *, reload: bool = False) -> asyncio.Future[Outcome]:
         """
@@ -60,9 +59,9 @@ class Loads:
         for each in self._fleet():
             if each is not main and each.profile == plan.profile:
                 await self._fleet().drop(each)  # the main server takes it over
-                if self.gateway is not None:
-                    self.gateway.gone(each.name)
-        return await self.placement.launch(main, plan, begin)
+                if (gateway := self._gateway()) is not None:
+                    gateway.gone(each.name)
+        return await self.admission.launch(main, plan, begin)
 
     async def run_beside(
         self, plan: LaunchPlan, *, by_request: bool = False, alone: bool = False, again: bool = False
@@ -74,7 +73,7 @@ class Loads:
         Raises StartFailed without a gateway and for a plan without one, and DoesNotFit where there is no
         memory for it beside what is pinned.
         """
-        if not plan.behind_gateway or self.gateway is None:
+        if not plan.behind_gateway or self._gateway() is None:
             raise StartFailed(
                 f"{plan.profile} cannot be loaded beside another: one of them has gateway: off.",
                 hint=f"Remove it there, or run it instead: goss-supervisor switch {plan.profile}",
@@ -83,18 +82,18 @@ class Loads:
         instance.make_ready_for(plan)
         server = instance.server
         begin = partial(server.reload if server.is_serving and not again else server.start, plan)
-        return await self.placement.launch(instance, plan, begin, by_request=by_request, alone=alone)
+        return await self.admission.launch(instance, plan, begin, by_request=by_request, alone=alone)
 
     async def wake(
         self, instance: Instance, *, by_request: bool = False, alone: bool = False
     ) -> asyncio.Future[Outcome]:
         """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
         server, plan = instance.server, instance.server.plan
-        if self.gateway is not None:
-            self.gateway.touch(instance.name)
+        if (gateway := self._gateway()) is not None:
+            gateway.touch(instance.name)
         if plan is None or not (alone or server.state is State.SLEEPING):
             return server.wake()
-        return await self.placement.launch(instance, plan, server.wake, by_request=by_request, alone=alone)
+        return await self.admission.launch(instance, plan, server.wake, by_request=by_request, alone=alone)
 
     # --- for the gateway
 
@@ -102,17 +101,17 @@ class Loads:
         self._begin(self._load(profile, by_request=by_request))
 
     def used(self, profile: str) -> None:
-        self.placement.used(profile)
+        self.admission.used(profile)
 
     def rested(self) -> None:
-        self.placement.changed()
+        self.admission.changed()
 
     async def _load(self, profile: str, *, by_request: bool) -> None:
         why = await self._why_not_loaded(profile, by_request=by_request)
         if why:
             log.warning("%s cannot be loaded: %s", profile, why)
-        if self.gateway is not None:
-            self.gateway.loaded(profile, why)
+        if (gateway := self._gateway()) is not None:
+            gateway.loaded(profile, why)
 
     async def _why_not_loaded(self, profile: str, *, by_request: bool) -> str:
         """Empty where it is."""

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from http import HTTPStatus
+
+from .api.body import most_answer_tokens
+from .telemetry.activity import RequestRecord
 
 OUT_OF_CONTEXT = b"Context size has been exceeded"
 """llama-server's words (b11434, tools/server/server-context.cpp)."""
 
-_FIRST_BYTES_PER_TOKEN = 3.0  # English in JSON has 3.5 to 4.5, code some 3
+_FIRST_BYTES_PER_TOKEN = 1.0  # no text has more tokens than bytes; until the first answer tells
 _LEAST_BYTES_PER_TOKEN = 0.5
 _SHORT_PROMPT_TOKENS = 64  # below it, it is the chat template that is measured
 _TEMPLATE_TOKENS = 96  # what the template of gpt-oss adds, 70 to 90
@@ -60,3 +64,27 @@ class ContextBudget:
             self._ratios.append(max(request_bytes / prompt_tokens, _LEAST_BYTES_PER_TOKEN))
         if answer_tokens:
             self._answers.append(answer_tokens)
+
+
+class ContextBudgets:
+    """Of all profiles whose slots share a context."""
+
+    def __init__(self) -> None:
+        self._by_profile: dict[str, ContextBudget] = {}
+
+    def set(self, profile: str, tokens: int) -> None:
+        """``tokens`` 0: each slot has a context of its own."""
+        if tokens:
+            self._by_profile.setdefault(profile, ContextBudget(tokens)).tokens = tokens
+        else:
+            self._by_profile.pop(profile, None)
+
+    def expect(self, profile: str, body: bytes) -> int:
+        """Tokens of this request; 0 where nothing is shared."""
+        budget = self._by_profile.get(profile)
+        return budget.expect(body, most_answer_tokens(body)) if budget else 0
+
+    def learn(self, request: RequestRecord) -> None:
+        """From one that is over."""
+        if request.status == HTTPStatus.OK and (budget := self._by_profile.get(request.profile)) is not None:
+            budget.learn(request.request_bytes, request.prompt_tokens, request.output_tokens)

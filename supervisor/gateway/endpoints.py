@@ -19,7 +19,8 @@ from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
 from .api.served_models import model_document, models_document
 from .backends import Backend, Backends
-from .relay.client_connection import PlainAnswer
+from .relay.client_connection import RETRY_SECONDS, PlainAnswer
+from .scheduler import Refuse
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
@@ -134,7 +135,7 @@ class Endpoints:
         if any(each.is_serving or each.state is State.SLEEPING for each in self._backends):
             return _page({"status": "ok"})
         main = self._backends.main
-        return self.why_down(main) if main.state is State.FAILED else _LOADING
+        return why_down(main) if main.state is State.FAILED else _LOADING
 
     def _ready(self) -> PlainAnswer:
         """A sleeping server counts: a request wakes it."""
@@ -157,13 +158,6 @@ class Endpoints:
     def _page_of_state(self) -> bytes:
         text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
         return _PAGE % (text[0].upper() + text[1:]).encode()
-
-    def why_down(self, server: Backend) -> Trouble:
-        """Of a server that stays down until a person acts."""
-        failure, plan = server.failure, server.plan
-        why = failure.message if failure else server.why or "nothing runs"
-        name = plan.profile if plan else "The server"
-        return Trouble(503, "server_down", f"{name} does not run: {why}", failure.hint if failure else "")
 
     async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
         known = [each for each in self._backends if each.plan]
@@ -261,3 +255,37 @@ def _share(server: Backend) -> float | None:
     size = server.plan.model_bytes if server.plan else 0
     held = server.resident_bytes() if size else None
     return min(held / size, 0.99) if held else None
+
+
+def why_down(server: Backend) -> Trouble:
+    """Of a server that stays down until a person acts."""
+    failure, plan = server.failure, server.plan
+    why = failure.message if failure else server.why or "nothing runs"
+    name = plan.profile if plan else "The server"
+    return Trouble(503, "server_down", f"{name} does not run: {why}", failure.hint if failure else "")
+
+
+ENDING = Trouble(503, "stopping", "goss-supervisor is being stopped.")
+
+
+def why_refused(refusal: Refuse, server: Backend, waiting: int, hold_seconds: float) -> Trouble:
+    """What the client of a request is told that the queue has refused; ``server`` has its profile."""
+    match refusal.reason:
+        case "full":
+            return Trouble(
+                429, "queue_full", f"{waiting} requests wait already.", retry_seconds=RETRY_SECONDS
+            )
+        case "late":
+            why = server.why or server.state.value
+            return Trouble(
+                503, "not_ready", f"No server was ready within {hold_seconds:g} s: {why.rstrip('.')}."
+            )
+        case "down":
+            return why_down(server)
+        case "ending":
+            return ENDING
+        case "asleep":
+            return Trouble(503, "asleep", "The model is unloaded; a request to it loads it.")
+        case "load":
+            profile = refusal.ticket.profile or "The model"
+            return Trouble(503, "load_failed", f"{profile} cannot be loaded: {refusal.why}")

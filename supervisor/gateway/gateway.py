@@ -21,12 +21,12 @@ from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend, Backends
-from .context_budget import ContextBudget
-from .endpoints import Endpoints, no_model, progress
+from .context_budget import ContextBudgets
+from .endpoints import ENDING, Endpoints, no_model, progress, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head, query_value
 from .listener import Listener
-from .relay.client_connection import RETRY_SECONDS, ClientConnection, Connections
+from .relay.client_connection import ClientConnection, Connections
 from .relay.upstream import ConnectionPool
 from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Situation, Ticket
 from .telemetry.activity import Activity, RequestRecord
@@ -84,7 +84,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
         self._uses: dict[str, _Use] = {}  # by the server's name
-        self._budgets: dict[str, ContextBudget] = {}  # by profile
+        self._budgets = ContextBudgets()
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,11 +110,10 @@ class Gateway:
 
     @property
     def is_open(self) -> bool:
-        """Whether clients can come in."""
         return self._listener.is_open
 
     def close(self) -> None:
-        """No new connections; those that are there go on."""
+        """No new connections; the others go on."""
         self._listener.close()
 
     def _connection(self) -> ClientConnection:
@@ -127,13 +126,12 @@ class Gateway:
         self._act(self._scheduler.begin_to_end(self._loop.time()))
 
     async def finish(self) -> None:
-        """The servers are gone: say goodbye to who is still connected."""
+        """The servers are gone."""
         for exchange in list(self._exchanges.values()):
-            exchange.fail(_ENDING)
+            exchange.fail(ENDING)
         await self._connections.say_goodbye(GOODBYE_SECONDS)
-        for timer in (self._timer, self._queue_timer):
-            if timer:
-                timer.cancel()
+        for timer in filter(None, (self._timer, self._queue_timer)):
+            timer.cancel()
         for use in self._uses.values():
             use.pool.aim(None)
 
@@ -150,11 +148,9 @@ class Gateway:
         return self._scheduler.count_at(name)
 
     def is_busy(self, name: str) -> bool:
-        """Whether this server answers requests, or has some that wait for a place there."""
         return self._scheduler.is_busy(name)
 
     def waiting_since(self, profile: str) -> float | None:
-        """When the first request arrived that waits for this profile, in the loop's time."""
         return self._scheduler.waiting_since(profile)
 
     def offer_of(self, profile: str) -> Offer | None:
@@ -187,8 +183,7 @@ class Gateway:
             retries = server.state is State.FAILED and server is not self.backends.main
             context = server.plan.shared_context_tokens if server.plan else 0
             situation = Situation(phase, profile, server.launch, retries=retries, context_tokens=context)
-            if context:
-                self._budgets.setdefault(profile, ContextBudget(context)).tokens = context
+            self._budgets.set(profile, context)
             self._act(self._scheduler.change(situation, self._loop.time(), server.name))
         if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut(server)
@@ -258,15 +253,10 @@ class Gateway:
             return None
         wish = Wish(head, body, asked, meant.effort)
         ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes)
-        if route.generates:
-            ticket.tokens = self._expected_tokens(body, profile)
-        return Exchange(self, client, context, wish, ticket)
-
-    def _expected_tokens(self, body: bytes, profile: str) -> int:
-        """0 where each slot has a context of its own."""
         server = self.backends.having(profile) if profile else self.backends.answering
-        budget = self._budgets.get(server.plan.profile) if server and server.plan else None
-        return budget.expect(body, parameters.most_answer_tokens(body)) if budget else 0
+        if route.generates and server is not None and server.plan is not None:
+            ticket.tokens = self._budgets.expect(server.plan.profile, body)
+        return Exchange(self, client, context, wish, ticket)
 
     def _profile_for(self, profile: str | None) -> str:
         """Without switching on request, requests for another profile get the active one."""
@@ -326,10 +316,8 @@ class Gateway:
         server = self.backends[ticket.server] if ticket.server else self._server_of(ticket)
         if ticket.server and ticket.generates:
             self.touch(server.name)
-        done = record(exchange, now, server.plan)
-        self._note(done)
-        if done.status == 200 and (budget := self._budgets.get(done.profile)) is not None:
-            budget.learn(done.request_bytes, done.prompt_tokens, done.output_tokens)
+        self._note(done := record(exchange, now, server.plan))
+        self._budgets.learn(done)
         self._act(self._scheduler.end(ticket, now))
         self._let_drain(server)
         if not self._scheduler.is_busy(server.name):
@@ -342,36 +330,14 @@ class Gateway:
                     if ticket.generates:
                         self._use(ticket.server)
                     self._exchanges[ticket].go()
-                case Refuse():
-                    self._exchanges[action.ticket].fail(self._why_refused(action), "refused")
+                case Refuse(ticket):
+                    server, waiting = self._server_of(ticket), len(self._scheduler.waiting)
+                    why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
+                    self._exchanges[ticket].fail(why, "refused")
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
                     self._owner.load(profile)
         self._arm()
-
-    def _why_refused(self, refusal: Refuse) -> Trouble:
-        match refusal.reason:
-            case "full":
-                many = len(self._scheduler.waiting)
-                return Trouble(
-                    429, "queue_full", f"{many} requests wait already.", retry_seconds=RETRY_SECONDS
-                )
-            case "late":
-                seconds = self.settings.hold_timeout_seconds
-                server = self._server_of(refusal.ticket)
-                why = server.why or server.state.value
-                return Trouble(
-                    503, "not_ready", f"No server was ready within {seconds:g} s: {why.rstrip('.')}."
-                )
-            case "down":
-                return self._endpoints.why_down(self._server_of(refusal.ticket))
-            case "ending":
-                return _ENDING
-            case "asleep":
-                return Trouble(503, "asleep", "The model is unloaded; a request to it loads it.")
-            case "load":
-                profile = refusal.ticket.profile or "The model"
-                return Trouble(503, "load_failed", f"{profile} cannot be loaded: {refusal.why}")
 
     def _server_of(self, ticket: Ticket) -> Backend:
         """The one that has its profile; else the main one."""
@@ -432,6 +398,3 @@ class Gateway:
     def _note(self, request: RequestRecord) -> None:
         self.activity.add(request)
         self.figures.count(request)
-
-
-_ENDING = Trouble(503, "stopping", "goss-supervisor is being stopped.")

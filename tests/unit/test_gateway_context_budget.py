@@ -11,12 +11,12 @@ BODY = b'{"messages":[{"role":"user","content":"' + b"word " * 600 + b'"}]}'
 
 
 def test_before_anything_is_known_a_prompt_is_counted_by_its_bytes_and_an_answer_gets_a_share():
-    assert ContextBudget(8192).expect(BODY, None) == len(BODY) // 3 + 96 + 1024
+    assert ContextBudget(8192).expect(BODY, None) == len(BODY) + 96 + 1024
 
 
 def test_an_answer_takes_no_more_than_the_request_allows():
     budget = ContextBudget(8192)
-    assert budget.expect(BODY, 100) == len(BODY) // 3 + 96 + 100
+    assert budget.expect(BODY, 100) == len(BODY) + 96 + 100
     assert budget.expect(BODY, 32000) == budget.expect(BODY, None)
 
 

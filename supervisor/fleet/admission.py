@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -21,7 +21,6 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.memory_warnings import RAM
 from ..server.outcome import Outcome
-from .fleet import Fleet
 from .residency import Asked, Beside, Decision, Evict, RefuseLoad, Resident, Wait, decide
 
 log = logging.getLogger(__name__)
@@ -52,10 +51,10 @@ class ClientDemand(Protocol):
     def settings(self) -> GatewaySettings: ...
 
 
-class Placement:
-    """``demand`` gives what clients want, or None while there are none."""
+class Admission:
+    """Of the servers that ``fleet`` goes through; ``demand`` gives what clients want, None where none can."""
 
-    def __init__(self, fleet: Fleet, demand: Callable[[], ClientDemand | None]) -> None:
+    def __init__(self, fleet: Iterable[Instance], demand: Callable[[], ClientDemand | None]) -> None:
         self._fleet = fleet
         self._demand = demand
         self._changed = asyncio.Event()
@@ -231,9 +230,9 @@ class Placement:
         Bytes of each memory that the plan needs, for all our servers together: what is free now, and what
         they hold.  A memory of which nobody can tell is left out.
         """
-        free = await asking.server.free_bytes(plan)
+        free = await asking.server.memory.free_for(plan, asking.server.environment_of(plan))
         for each in self._fleet:
-            for pool, number in each.server.held_bytes().items():
+            for pool, number in each.server.memory.held_bytes(each.server.plan).items():
                 if pool in free:
                     free[pool] += number
         usable = {pool: number - plan.keeps.get(pool, 0) for pool, number in free.items()}
