@@ -1,0 +1,105 @@
+"""Which models to evict: the cheapest of all sets that are enough, and no more than is needed.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import inf
+
+MOST_EXACT = 12
+"""Of so many candidates all sets are tried: 4096.  Of more, the cheapest are taken until it is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """
+    One that may go ``at`` a time, which may be past, or infinity for not before something changes.
+
+    ``loss_seconds``: what it is expected to cost that it goes.
+    """
+
+    name: str
+    at: float
+    is_in_use: bool
+    priority: int
+    loss_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """So many bytes of one memory are missing, and the one with this name would give so many of them."""
+
+    missing_bytes: int
+    given_bytes: Mapping[str, int]
+
+    def is_met_by(self, names: frozenset[str]) -> bool:
+        return sum(self.given_bytes.get(name, 0) for name in names) >= self.missing_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be chosen for: a request of this priority, which waits for room since some time."""
+
+    candidates: Mapping[str, Candidate]
+    now: float
+    priority: int
+    overdue_at: float  # from then on it takes what it can get at once
+
+    def cheapest(self, must: frozenset[str], lacks: Sequence[Lack]) -> frozenset[str]:
+        """The names: all that ``must`` go, and who else is needed to meet what is lacking."""
+        optional = sorted({name for lack in lacks for name in lack.given_bytes} - must)
+        if len(optional) <= MOST_EXACT:
+            return min((must | names for names in _enough(optional, must, lacks)), key=self._key)
+        return self._taken_one_by_one(optional, must, lacks)
+
+    def may_go_at(self, names: frozenset[str]) -> float:
+        """When the last of them may go."""
+        return max((self.candidates[name].at for name in names), default=-inf)
+
+    def _taken_one_by_one(
+        self, optional: Sequence[str], must: frozenset[str], lacks: Sequence[Lack]
+    ) -> frozenset[str]:
+        chosen = must
+        by_price = sorted(optional, key=lambda name: self._key(frozenset({name})))
+        for name in by_price:
+            if not all(lack.is_met_by(chosen) for lack in lacks):
+                chosen |= {name}
+        for name in reversed(by_price):  # a later one may have made an earlier one needless
+            if name in chosen and all(lack.is_met_by(chosen - {name}) for lack in lacks):
+                chosen -= {name}
+        return chosen
+
+    def _key(self, names: frozenset[str]) -> tuple[int, int, tuple[float, ...], int, tuple[str, ...]]:
+        """Less is better: at once, idle, cheap; the rest only makes it the same each time."""
+        chosen = [self.candidates[name] for name in sorted(names)]
+        wait_seconds = max(0.0, self.may_go_at(names) - self.now)
+        is_later = wait_seconds > 0 and self.now >= self.overdue_at
+        return (
+            2 if wait_seconds == inf else int(is_later),
+            sum(each.is_in_use for each in chosen),
+            self._seconds(chosen, wait_seconds),
+            len(chosen),
+            tuple(each.name for each in chosen),
+        )
+
+    def _seconds(self, chosen: Sequence[Candidate], wait_seconds: float) -> tuple[float, ...]:
+        """What is lost at each priority, the highest first; the time to wait is lost at that of who waits."""
+        levels = sorted({self.priority, *(each.priority for each in self.candidates.values())}, reverse=True)
+        return tuple(
+            sum((each.loss_seconds for each in chosen if each.priority == level), 0.0)
+            + (wait_seconds if level == self.priority else 0.0)
+            for level in levels
+        )
+
+
+def _enough(optional: Sequence[str], must: frozenset[str], lacks: Sequence[Lack]) -> Iterator[frozenset[str]]:
+    """All sets that are enough together with ``must``, and of which no part is."""
+    found: list[frozenset[str]] = []
+    for size in range(len(optional) + 1):
+        for names in map(frozenset, combinations(optional, size)):
+            if any(smaller <= names for smaller in found):
+                continue
+            if all(lack.is_met_by(must | names) for lack in lacks):
+                found.append(names)
+                yield names
