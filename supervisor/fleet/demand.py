@@ -2,10 +2,10 @@
 How likely each model is wanted again soon, learnt from when it was asked for.  Pure; time is given.
 
 People and programs ask in bursts, by the clock, in turns or once, so neither recency nor frequency alone
-tells.  What counts is the pause: of all pauses of this model that lasted as long as the present one, how many
-ended soon after?  Pauses are counted in octaves (8 to 16 seconds, 16 to 32 and so on).  Where a model has few,
-those of all models count, and where those are few as well, a rule of thumb: of the pauses that reach an octave,
-`_RULE_OF_THUMB` end in it.  The older a pause, the less it counts.
+tells.  What counts is the pause: of all pauses of this model that lasted as long as the present one, how
+many ended soon after?  Pauses are counted in octaves (8 to 16 seconds, 16 to 32 and so on).  Where a model
+has few, those of all models count, and where those are few as well, a rule of thumb: of the pauses that reach
+an octave, `_RULE_OF_THUMB` end in it.  The older a pause, the less it counts.
 
 "Soon" depends on how long memory is left alone: a request within that time needs a load that would not have
 been needed, and by a later one the model might be gone anyway.
@@ -96,8 +96,8 @@ class Demand:
         """
         Between 0 and 1: that it is asked for again soon.
 
-        ``since`` is when it was loaded, for one that nobody has asked for yet.  The later the request, the less
-        it counts: half if it comes after `horizon_seconds`.
+        ``since`` is when it was loaded, for one that nobody has asked for yet.  The later the request, the
+        less it counts: half if it comes after `horizon_seconds`.
         """
         horizon = self.horizon_seconds
         found, goes_on = 0.0, 1.0
@@ -111,7 +111,7 @@ class Demand:
         return self.chance(name, now, since) * load_seconds
 
     def _ends(self, name: str, pause_seconds: float) -> Iterator[tuple[float, float]]:
-        """For what is left of this octave and each later one: how long until then, and which share ends in it."""
+        """For the rest of this octave and each later one: how long until then, which share ends there."""
         now = begin = max(pause_seconds, _SHORTEST_SECONDS)
         first = _octave(now)
         for octave in range(first, first + _FAR_OCTAVES):

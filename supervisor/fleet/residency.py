@@ -4,29 +4,30 @@ Which models are loaded at the same time: next to the others, in place of some, 
 The fleet asks `decide_all` about everything that waits to be loaded, again whenever something changes, and
 loads a model only on `Beside`.  After `Evict` it asks again when those are gone.
 
-**The account.**  A model is loaded next to the others if it fits into each memory that it uses, counting all that
-is there, also what is loading or leaving.  Where a figure is missing, nothing is promised: two models do not
-live together if the bytes of one are not known, or if both use a memory of which nobody knows how much there
-is.  Then one takes the other's place.  Pinned ones stay in any case.
+**The account.**  A model is loaded next to the others if it fits into each memory that it uses, counting all
+that is there, also what is loading or leaving.  Where a figure is missing, nothing is promised: two models do
+not live together if the bytes of one are not known, or if both use a memory of which nobody knows how much
+there is.  Then one takes the other's place.  Pinned ones stay in any case.
 
 **The turns** are between the model that is asked for and each one that would have to go; others are not
 concerned.  An idle one may go when it has been ready for ``min_warm_seconds``.  A busy one may go when the
-request has waited for ``max_wait_seconds``, counted from when that one became ready if this was later, and one
-that is loading when the request has waited for as long.  A busy one does not go where idle ones are enough.
-One that somebody waits for who came earlier does not go, and a pinned one never.  A person's `load` counts as
-having waited long enough.
+request has waited for ``max_wait_seconds``, counted from when that one became ready if this was later, and
+one that is loading when the request has waited for as long.  A busy one does not go where idle ones are
+enough.  One that somebody waits for who came earlier does not go, and a pinned one never.  A person's `load`
+counts as having waited long enough.
 
 **Who goes** is the set whose loss is expected to cost least, of all that are enough: the chance that each is
-wanted again soon (see `demand`), times the seconds of its load.  A set that may only go later is chosen if the
-time until then is less than what it saves; after ``max_wait_seconds`` nobody waits any longer for that.
+wanted again soon (see `demand`), times the seconds of its load.  A set that may only go later is chosen if
+the time until then is less than what it saves; after ``max_wait_seconds`` nobody waits any longer for that.
 
-**Priority.**  One second lost by a higher priority counts more than any number lost by lower ones, so models of
-lower priority go first.  A request waits for no warm time of a lower priority.  It does not take away a model of
-higher priority that is in use: busy, or asked for within the last ``min_warm_seconds``.  It waits, if need be
-until the gateway refuses it (``hold_timeout_seconds``).  A person's `load` does not.
+**Priority.**  One second lost by a higher priority counts more than any number lost by lower ones, so models
+of lower priority go first.  A request waits for no warm time of a lower priority.  It does not take away a
+model of higher priority that is in use: busy, or asked for within the last ``min_warm_seconds``.  It waits,
+if need be until the gateway refuses it (``hold_timeout_seconds``).  A person's `load` does not.
 
-**Nobody starves.**  `decide_all` goes by priority and arrival, a person's `load` first.  Who comes later gets
-only what those before it do not need: it has to fit now, and also when they have been loaded.
+**Nobody starves** among equals.  `decide_all` goes by priority and arrival, a person's `load` first.  Who
+comes later gets only what those before it do not need: it has to fit now, and also when they have been
+loaded.  Only who waits for a higher priority to end its use keeps nothing free meanwhile.
 """
 
 from __future__ import annotations
@@ -205,7 +206,9 @@ class _Table:
         awaited = sorted(name for name in chosen if choice.candidates[name].at > self.now)
         if not awaited:
             self.scenes = [_without(chosen, each) for each in self.scenes]
-        self._expect(asked, chosen)
+        for_equals = all(residents[name].priority <= asked.priority for name in chosen)
+        if not awaited or for_equals:
+            self._expect(asked, chosen)
         if not awaited:
             return Evict(tuple(sorted(chosen)))
         until = choice.may_go_at(chosen)
