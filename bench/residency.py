@@ -113,7 +113,8 @@ def table(found: Sequence[Found]) -> Iterator[str]:
                 sum(each.waits[name].loading_seconds for each in found),
             )
             mean = sum(waits.seconds) / len(waits.seconds)
-            line += f"  {waits.loading_seconds:7.0f} s        {waits.at(0.5):6.1f} {waits.at(0.95):6.1f} {mean:6.1f}"
+            line += f"  {waits.loading_seconds:7.0f} s"
+            line += f"        {waits.at(0.5):6.1f} {waits.at(0.95):6.1f} {mean:6.1f}"
         yield line
 
 

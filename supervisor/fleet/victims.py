@@ -8,7 +8,7 @@ from itertools import combinations
 from math import inf
 
 MOST_EXACT = 12
-"""Of so many candidates all sets are tried: 4096.  Of more, the cheapest are taken until it is enough."""
+"""Of so many candidates all sets are tried: 4096.  Of more, the cheapest are taken one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Choice:
         self, optional: Sequence[str], must: frozenset[str], lacks: Sequence[Lack]
     ) -> frozenset[str]:
         chosen = must
-        by_price = sorted(optional, key=lambda name: self._key(frozenset({name})))
+        by_price = sorted(optional, key=lambda name: self._price(name, lacks))
         for name in by_price:
             if not all(lack.is_met_by(chosen) for lack in lacks):
                 chosen |= {name}
@@ -69,6 +69,12 @@ class Choice:
             if name in chosen and all(lack.is_met_by(chosen - {name}) for lack in lacks):
                 chosen -= {name}
         return chosen
+
+    def _price(self, name: str, lacks: Sequence[Lack]) -> tuple[int, int, int, float, str]:
+        """What it costs to take this one, for the share that it gives of what is lacking."""
+        one = self.candidates[name]
+        share = sum(min(1.0, lack.given_bytes.get(name, 0) / lack.missing_bytes) for lack in lacks)
+        return (*self._key(frozenset({name}))[:2], one.priority, one.loss_seconds / share, name)
 
     def _key(self, names: frozenset[str]) -> tuple[int, int, tuple[float, ...], int, tuple[str, ...]]:
         """Less is better: at once, idle, cheap; the rest only makes it the same each time."""
