@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import inf
 
 MOST_EXACT = 12
-"""Of so many candidates all sets are tried: 4096.  Of more, the cheapest are taken one by one."""
+"""Of so many candidates the best set is found.  Of more, the cheapest are taken one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +47,40 @@ class Choice:
 
     def cheapest(self, must: frozenset[str], lacks: Sequence[Lack]) -> frozenset[str]:
         """The names: all that ``must`` go, and who else is needed to meet what is lacking."""
-        optional = sorted({name for lack in lacks for name in lack.given_bytes} - must)
-        if len(optional) <= MOST_EXACT:
-            return min((must | names for names in _enough(optional, must, lacks)), key=self._key)
-        return self._taken_one_by_one(optional, must, lacks)
+        optional = {name for lack in lacks for name in lack.given_bytes} - must
+        by_price = sorted(optional, key=lambda name: self._price(name, lacks))
+        chosen = self._one_by_one(by_price, must, lacks)
+        return chosen if len(by_price) > MOST_EXACT else self._best(by_price, must, chosen, lacks)
 
     def may_go_at(self, names: frozenset[str]) -> float:
         """When the last of them may go."""
         return max((self.candidates[name].at for name in names), default=-inf)
 
-    def _taken_one_by_one(
-        self, optional: Sequence[str], must: frozenset[str], lacks: Sequence[Lack]
+    def _one_by_one(
+        self, by_price: Sequence[str], must: frozenset[str], lacks: Sequence[Lack]
     ) -> frozenset[str]:
+        """A set that is enough and has nobody in it needlessly, though not always the cheapest one."""
         chosen = must
-        by_price = sorted(optional, key=lambda name: self._price(name, lacks))
         for name in by_price:
-            if not all(lack.is_met_by(chosen) for lack in lacks):
+            if not _are_met_by(chosen, lacks):
                 chosen |= {name}
         for name in reversed(by_price):  # a later one may have made an earlier one needless
-            if name in chosen and all(lack.is_met_by(chosen - {name}) for lack in lacks):
+            if name in chosen and _are_met_by(chosen - {name}, lacks):
                 chosen -= {name}
         return chosen
+
+    def _best(
+        self, optional: Sequence[str], chosen: frozenset[str], best: frozenset[str], lacks: Sequence[Lack]
+    ) -> frozenset[str]:
+        """The cheapest of ``best`` and of all sets that have ``chosen`` and some of ``optional`` in them."""
+        if self._key(chosen) >= self._key(best):  # whoever is added, it gets no cheaper
+            return best
+        if _are_met_by(chosen, lacks):
+            return chosen
+        if _are_met_by(chosen.union(optional), lacks):
+            for place, name in enumerate(optional):
+                best = self._best(optional[place + 1 :], chosen | {name}, best, lacks)
+        return best
 
     def _price(self, name: str, lacks: Sequence[Lack]) -> tuple[int, int, int, float, str]:
         """What it costs to take this one, for the share that it gives of what is lacking."""
@@ -91,21 +103,13 @@ class Choice:
 
     def _seconds(self, chosen: Sequence[Candidate], wait_seconds: float) -> tuple[float, ...]:
         """What is lost at each priority, the highest first; the time to wait is lost at that of who waits."""
-        levels = sorted({self.priority, *(each.priority for each in self.candidates.values())}, reverse=True)
-        return tuple(
-            sum((each.loss_seconds for each in chosen if each.priority == level), 0.0)
-            + (wait_seconds if level == self.priority else 0.0)
-            for level in levels
-        )
+        levels = {self.priority, *(each.priority for each in self.candidates.values())}
+        lost = dict.fromkeys(sorted(levels, reverse=True), 0.0)
+        lost[self.priority] += wait_seconds
+        for each in chosen:
+            lost[each.priority] += each.loss_seconds
+        return tuple(lost.values())
 
 
-def _enough(optional: Sequence[str], must: frozenset[str], lacks: Sequence[Lack]) -> Iterator[frozenset[str]]:
-    """All sets that are enough together with ``must``, and of which no part is."""
-    found: list[frozenset[str]] = []
-    for size in range(len(optional) + 1):
-        for names in map(frozenset, combinations(optional, size)):
-            if any(smaller <= names for smaller in found):
-                continue
-            if all(lack.is_met_by(must | names) for lack in lacks):
-                found.append(names)
-                yield names
+def _are_met_by(names: frozenset[str], lacks: Sequence[Lack]) -> bool:
+    return all(lack.is_met_by(names) for lack in lacks)
