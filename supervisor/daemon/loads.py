@@ -100,8 +100,8 @@ class Loads:
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self._begin(self._load(profile, by_request=by_request))
 
-    def used(self, profile: str) -> None:
-        self.admission.used(profile)
+    def wanted(self, profile: str) -> None:
+        self.admission.wanted(profile)
 
     def rested(self) -> None:
         self.admission.changed()

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from ..errors import DoesNotFit, StartFailed
@@ -18,21 +20,25 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import GatewaySettings
 from ..server.instance import Instance
+from ..server.lifecycle import OF_MEMORY
 from ..server.lifecycle_table import SERVING, State
 from ..server.memory_warnings import RAM
 from ..server.outcome import Outcome
-from .residency import Asked, Beside, Decision, Evict, RefuseLoad, Resident, Wait, decide
+from .decisions import Asked, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
+from .demand import Demand
+from .residency import decide_all, one_more
 
 log = logging.getLogger(__name__)
 
+MEASURE_SECONDS = 10.0  # between two looks at how much memory is free, while a load waits
 LOOK_SECONDS = 1.0  # at most, between two looks at a situation that must change before a load
-_COMING = {State.PREPARING, State.STARTING, State.BACKOFF}
 _ABSENT = {State.STOPPED, State.SLEEPING, State.FAILED}
 _LEAVING = {State.DRAINING, State.STOPPING, State.KILLING}
 
 
 _MODELS = "models"
 """Counted as if it were one more memory, of which each model takes 1: `GatewaySettings.max_loaded`."""
+_MANY = 1000
 
 
 class ClientDemand(Protocol):
@@ -51,12 +57,29 @@ class ClientDemand(Protocol):
     def settings(self) -> GatewaySettings: ...
 
 
-class Admission:
-    """Of the servers that ``fleet`` goes through; ``demand`` gives what clients want, None where none can."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asking:
+    """One load that waits for its memory."""
 
-    def __init__(self, fleet: Iterable[Instance], demand: Callable[[], ClientDemand | None]) -> None:
+    instance: Instance
+    plan: LaunchPlan
+    by_request: bool
+    alone: bool
+
+    @property
+    def name(self) -> str:
+        return self.plan.profile
+
+
+class Admission:
+    """Of the servers that ``fleet`` goes through; ``clients`` gives what they want, None where none can."""
+
+    def __init__(self, fleet: Iterable[Instance], clients: Callable[[], ClientDemand | None]) -> None:
         self._fleet = fleet
-        self._demand = demand
+        self._clients = clients
+        self._demand = Demand()
+        self._usable = UsableMemory({})
+        self._waiting: list[_Asking] = []
         self._changed = asyncio.Event()
         self._admitted: dict[str, LaunchPlan] = {}  # by server: what was let in and is not under way yet
         self._loads: dict[str, float] = {}  # by server: when the load under way began
@@ -71,8 +94,9 @@ class Admission:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def used(self, profile: str) -> None:
-        """A request that is work for a model goes to the server of this profile."""
+    def wanted(self, profile: str) -> None:
+        """A request has arrived that is work for this profile's model, loaded or not."""
+        self._demand.note(profile, self._now)
 
     def _keep_times(self, instance: Instance) -> None:
         name, state, now = instance.name, instance.server.state, asyncio.get_running_loop().time()
@@ -103,14 +127,24 @@ class Admission:
         """
         ``begin`` once there is memory for this plan, with what has to be unloaded for it unloaded.
 
-        A load that a person asks for does not wait for models in use to become free.  Raises DoesNotFit where
-        it cannot be had, and StartFailed where no request waits for it any more.
+        A load that a person asks for does not wait for models in use to become free.  One that dies of memory
+        all the same takes one more idle model away, once.  Raises DoesNotFit where there is no room beside
+        what is pinned, and StartFailed where no request waits for it any more.
         """
-        unloaded = await self._make_room(instance, plan, by_request=by_request, alone=alone)
+        asking = _Asking(instance, plan, by_request=by_request, alone=alone)
+        unloaded = await self._make_room(asking)
+        decided = await self._begin(asking, begin, unloaded)
+        return asyncio.ensure_future(self._insist(asking, begin, decided))
+
+    async def _begin(
+        self, asking: _Asking, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
+    ) -> asyncio.Future[Outcome]:
+        """It has been admitted."""
+        instance = asking.instance
         try:
             for each in unloaded:
-                await each.server.released(plan)
-            instance.placement = _in_words(self._residents(instance), unloaded)
+                await each.server.released(asking.plan)
+            instance.placement = _in_words(self._residents(asking), unloaded)
             decided = begin()
         except BaseException:
             del self._admitted[instance.name]
@@ -118,99 +152,140 @@ class Admission:
         decided.add_done_callback(lambda _: self._admitted.pop(instance.name, None))
         return decided
 
-    async def _make_room(
-        self, instance: Instance, plan: LaunchPlan, *, by_request: bool, alone: bool
-    ) -> list[Instance]:
+    async def _insist(
+        self,
+        asking: _Asking,
+        begin: Callable[[], asyncio.Future[Outcome]],
+        decided: asyncio.Future[Outcome],
+    ) -> Outcome:
+        outcome, server = await decided, asking.instance.server
+        died_of_memory = server.failure is not None and server.failure.kind in OF_MEMORY
+        if outcome.result not in {"failed", "rolled back"} or not died_of_memory:
+            return outcome
+        victim = one_more(
+            self._asked(asking), self._residents(asking), self._usable, self._demand, now=self._now
+        )
+        if victim is None:
+            return outcome
+        log.warning(
+            "%s ran out of memory while it loaded: once more without %s", asking.name, victim.names[0]
+        )
+        self._admitted[asking.instance.name] = asking.plan
+        unloaded = await self._evict(victim.names, asking.name)
+        return await (await self._begin(asking, begin, unloaded))
+
+    async def _make_room(self, asking: _Asking) -> list[Instance]:
         """What was unloaded; the plan counts as admitted from the moment of the decision on."""
-        usable: Mapping[str, int] | None = None
         unloaded: list[Instance] = []
-        while residents := self._residents(instance):
-            if usable is None:
-                usable = await self._usable(instance, plan)
-                continue  # time has passed
-            match self._decision(plan, residents, usable, by_request=by_request, alone=alone):
-                case Beside():
-                    break
-                case Evict(names):
-                    unloaded += await self._evict(names, plan.profile)
-                case Wait(_, until):
-                    await self._until(until)
-                    usable = None
-                case RefuseLoad(why, hint):
-                    raise DoesNotFit(f"{plan.profile} cannot be loaded: {why}.", hint=hint)
-        self._admitted[instance.name] = plan
+        measured_at = -inf
+        self._waiting.append(asking)
+        try:
+            while self._residents(asking):
+                if self._now - measured_at >= MEASURE_SECONDS:
+                    await self._measure(asking)
+                    measured_at = self._now
+                    continue  # time has passed
+                match self._decision(asking):
+                    case Beside():
+                        break
+                    case Evict(names):
+                        unloaded += await self._evict(names, asking.name)
+                    case WaitFor(_, until):
+                        await self._until(until)
+                    case NoRoom(why, hint):
+                        raise DoesNotFit(f"{asking.name} cannot be loaded: {why}.", hint=hint)
+        finally:
+            self._waiting.remove(asking)
+        self._admitted[asking.instance.name] = asking.plan
         return unloaded
 
-    def _decision(
-        self,
-        plan: LaunchPlan,
-        residents: list[Resident],
-        usable: Mapping[str, int],
-        *,
-        by_request: bool,
-        alone: bool,
-    ) -> Decision:
-        demand = self._demand()
-        since = demand.waiting_since(plan.profile) if by_request and demand else None
-        if by_request and since is None:
-            raise StartFailed(f"Nobody waits for {plan.profile} any more.")
-        settings = demand.settings if demand else GatewaySettings()
-        if settings.max_loaded:
-            usable = {**usable, _MODELS: settings.max_loaded}
-        return decide(
-            Asked(plan.profile, _needs_of(plan), since, self._priority(plan.profile), alone),
-            residents,
-            usable,
-            min_warm_seconds=settings.min_warm_seconds,
-            max_wait_seconds=settings.max_wait_seconds,
-            now=asyncio.get_running_loop().time(),
+    def _decision(self, asking: _Asking) -> Decision:
+        if asking.by_request and self._waiting_since(asking.name) is None:
+            raise StartFailed(f"Nobody waits for {asking.name} any more.")
+        waiting = [each for each in self._waiting if not each.by_request or self._waiting_since(each.name)]
+        decisions = decide_all(
+            [self._asked(each) for each in waiting],
+            self._residents(asking),
+            self._usable,
+            self._demand,
+            self._settings,
+            now=self._now,
         )
+        return decisions[asking.name]
 
     async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
         """Unload them, after their requests under way."""
         victims = [each for each in self._fleet if each.profile in names]
         log.info("unloading %s for %s", ", ".join(names), profile)
+        self._demand.note_eviction(self._now)
         await asyncio.gather(*(each.server.sleep() for each in victims))
         for each in victims:
             each.placement = f"unloaded for {profile}"
         return victims
 
     async def _until(self, due: float | None) -> None:
-        now = asyncio.get_running_loop().time()
-        seconds = LOOK_SECONDS if due is None else min(max(due - now, 0.0), LOOK_SECONDS)
+        seconds = LOOK_SECONDS if due is None else min(max(due - self._now, 0.0), LOOK_SECONDS)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
 
     # --- what there is
 
-    def _residents(self, asking: Instance) -> list[Resident]:
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    @property
+    def _settings(self) -> GatewaySettings:
+        clients = self._clients()
+        return clients.settings if clients else GatewaySettings()
+
+    def _waiting_since(self, profile: str) -> float | None:
+        clients = self._clients()
+        return clients.waiting_since(profile) if clients else None
+
+    def _asked(self, asking: _Asking) -> Asked:
+        since = self._waiting_since(asking.name) if asking.by_request else None
+        needs = self._needs_of(asking.plan)
+        return Asked(asking.name, needs, since, self._priority(asking.name), asking.alone)
+
+    def _residents(self, asking: _Asking) -> list[Resident]:
         """All others that hold memory, or were let in."""
         return [
             self._resident(each, plan)
             for each in self._fleet
-            if each is not asking and (plan := self._held_plan(each)) is not None
+            if each is not asking.instance and (plan := self._held_plan(each)) is not None
         ]
 
     def _held_plan(self, instance: Instance) -> LaunchPlan | None:
-        is_there = instance.server.state in SERVING | _COMING | _LEAVING
+        is_there = instance.server.state not in _ABSENT
         return self._admitted.get(instance.name) or (instance.server.plan if is_there else None)
 
     def _resident(self, instance: Instance, plan: LaunchPlan) -> Resident:
-        name, server = instance.name, instance.server
-        demand = self._demand()
-        needs = _needs_of(plan)
-        if needs is not None and RAM in needs:
-            needs[RAM] = max(needs[RAM], server.resident_bytes() or 0)
+        name, server, clients = instance.name, instance.server, self._clients()
         return Resident(
             plan.profile,
-            needs,
+            self._needs_of(plan, resident_bytes=server.resident_bytes() or 0),
             "leaving" if server.state in _LEAVING else "ready" if server.state in SERVING else "loading",
-            is_busy=demand is not None and demand.is_busy(name),
+            is_busy=clients is not None and clients.is_busy(name),
             pinned=self.is_pinned(instance),
             priority=self._priority(plan.profile),
-            since=self._ready.get(name, asyncio.get_running_loop().time()),
-            load_seconds=self._load_seconds.get(plan.profile, 0.0),
+            since=self._ready.get(name, self._now),
+            load_seconds=self._load_seconds.get(plan.profile),
+            waited_since=self._waiting_since(plan.profile),
         )
+
+    def _needs_of(self, plan: LaunchPlan, resident_bytes: int = 0) -> dict[str, int] | None:
+        """
+        Planned, or measured of the RAM where that is more; None is not known.  What takes more than there is,
+        and was allowed to (a mapped model is read again and again), needs all that there is.
+        """
+        if not plan.needs:
+            return None
+        needs = {**plan.needs, RAM: max(plan.needs.get(RAM, 0), resident_bytes)}
+        most = self._usable.bytes
+        return {pool: min(number, max(most.get(pool, number), 1)) for pool, number in needs.items()} | {
+            _MODELS: 1
+        }
 
     def is_pinned(self, instance: Instance) -> bool:
         """Whether nothing unloads it for another: its profile says so, or somebody measures it."""
@@ -222,29 +297,27 @@ class Admission:
         return offer.priority if offer else 0
 
     def _offer_of(self, profile: str) -> Offer | None:
-        demand = self._demand()
-        return demand.offer_of(profile) if demand else None
+        clients = self._clients()
+        return clients.offer_of(profile) if clients else None
 
-    async def _usable(self, asking: Instance, plan: LaunchPlan) -> dict[str, int]:
+    async def _measure(self, asking: _Asking) -> None:
         """
-        Bytes of each memory that the plan needs, for all our servers together: what is free now, and what
-        they hold.  A memory of which nobody can tell is left out.
+        What of each memory all our servers together may take: what is free now, and what they hold.  A memory
+        of which nobody can tell is left out.
         """
-        free = await asking.server.memory.free_for(plan, asking.server.environment_of(plan))
+        plan, server = asking.plan, asking.instance.server
+        free = await server.memory.free_for(plan, server.environment_of(plan))
         for each in self._fleet:
             for pool, number in each.server.memory.held_bytes(each.server.plan).items():
                 if pool in free:
                     free[pool] += number
         usable = {pool: number - plan.keeps.get(pool, 0) for pool, number in free.items()}
-        return {**usable, _MODELS: len([*self._fleet]) + 1}
+        self._usable = UsableMemory(
+            {**self._usable.bytes, **usable, _MODELS: self._settings.max_loaded or _MANY}
+        )
 
 
-def _needs_of(plan: LaunchPlan) -> dict[str, int] | None:
-    """None is not known."""
-    return {**plan.needs, _MODELS: 1} if plan.needs else None
-
-
-def _in_words(residents: list[Resident], unloaded: list[Instance]) -> str:
+def _in_words(residents: Sequence[Resident], unloaded: Sequence[Instance]) -> str:
     if unloaded:
         return f"loaded in place of {', '.join(each.profile for each in unloaded)}"
     return f"loaded beside {', '.join(each.name for each in residents)}" if residents else ""

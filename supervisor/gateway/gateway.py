@@ -65,8 +65,8 @@ class GatewayOwner(Protocol):
         requests that wait for it, and given up when none does any more.
         """
 
-    def used(self, profile: str) -> None:
-        """A request that is work for a model goes to the server of this profile."""
+    def wanted(self, profile: str) -> None:
+        """A request has arrived that is work for this profile's model, loaded or not."""
 
     def rested(self) -> None:
         """A server has nothing to do any more."""
@@ -160,11 +160,6 @@ class Gateway:
     def touch(self, name: str) -> None:
         """Somebody uses this server's model, or wants it kept."""
         self._uses[name].last = self._loop.time()
-
-    def _use(self, name: str) -> None:
-        self.touch(name)
-        if (plan := self.backends[name].plan) is not None:
-            self._owner.used(plan.profile)
 
     # --- the servers
 
@@ -300,6 +295,8 @@ class Gateway:
 
     def arrive(self, exchange: Exchange) -> None:
         self._exchanges[exchange.ticket] = exchange
+        if exchange.ticket.generates and (plan := self._server_of(exchange.ticket).plan) is not None:
+            self._owner.wanted(exchange.ticket.profile or plan.profile)
         self._act(self._scheduler.arrive(exchange.ticket, self._loop.time()))
         exchange.has_waited = exchange.went_at is None
 
@@ -328,7 +325,7 @@ class Gateway:
             match action:
                 case Go(ticket):
                     if ticket.generates:
-                        self._use(ticket.server)
+                        self.touch(ticket.server)
                     self._exchanges[ticket].go()
                 case Refuse(ticket):
                     server, waiting = self._server_of(ticket), len(self._scheduler.waiting)

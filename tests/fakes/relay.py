@@ -269,7 +269,7 @@ class Owner:
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
 
-    def used(self, profile: str) -> None:
+    def wanted(self, profile: str) -> None:
         self.uses.append(profile)
 
     def rested(self) -> None:
