@@ -58,7 +58,7 @@ class ClientDemand(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Asking:
+class _PendingLoad:
     """One load that waits for its memory."""
 
     instance: Instance
@@ -79,7 +79,7 @@ class Admission:
         self._clients = clients
         self._demand = Demand()
         self._usable = UsableMemory({})
-        self._waiting: list[_Asking] = []
+        self._waiting: list[_PendingLoad] = []
         self._changed = asyncio.Event()
         self._admitted: dict[str, LaunchPlan] = {}  # by server: what was let in and is not under way yet
         self._loads: dict[str, float] = {}  # by server: when the load under way began
@@ -131,13 +131,13 @@ class Admission:
         all the same takes one more idle model away, once.  Raises DoesNotFit where there is no room beside
         what is pinned, and StartFailed where no request waits for it any more.
         """
-        asking = _Asking(instance, plan, by_request=by_request, alone=alone)
+        asking = _PendingLoad(instance, plan, by_request=by_request, alone=alone)
         unloaded = await self._make_room(asking)
         decided = await self._begin(asking, begin, unloaded)
         return asyncio.ensure_future(self._insist(asking, begin, decided))
 
     async def _begin(
-        self, asking: _Asking, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
+        self, asking: _PendingLoad, begin: Callable[[], asyncio.Future[Outcome]], unloaded: Sequence[Instance]
     ) -> asyncio.Future[Outcome]:
         """It has been admitted."""
         instance = asking.instance
@@ -154,7 +154,7 @@ class Admission:
 
     async def _insist(
         self,
-        asking: _Asking,
+        asking: _PendingLoad,
         begin: Callable[[], asyncio.Future[Outcome]],
         decided: asyncio.Future[Outcome],
     ) -> Outcome:
@@ -174,7 +174,7 @@ class Admission:
         unloaded = await self._evict(victim.names, asking.name)
         return await (await self._begin(asking, begin, unloaded))
 
-    async def _make_room(self, asking: _Asking) -> list[Instance]:
+    async def _make_room(self, asking: _PendingLoad) -> list[Instance]:
         """What was unloaded; the plan counts as admitted from the moment of the decision on."""
         unloaded: list[Instance] = []
         measured_at = -inf
@@ -199,7 +199,7 @@ class Admission:
         self._admitted[asking.instance.name] = asking.plan
         return unloaded
 
-    def _decision(self, asking: _Asking) -> Decision:
+    def _decision(self, asking: _PendingLoad) -> Decision:
         if asking.by_request and self._waiting_since(asking.name) is None:
             raise StartFailed(f"Nobody waits for {asking.name} any more.")
         waiting = [each for each in self._waiting if not each.by_request or self._waiting_since(each.name)]
@@ -243,12 +243,12 @@ class Admission:
         clients = self._clients()
         return clients.waiting_since(profile) if clients else None
 
-    def _asked(self, asking: _Asking) -> Asked:
+    def _asked(self, asking: _PendingLoad) -> Asked:
         since = self._waiting_since(asking.name) if asking.by_request else None
         needs = self._needs_of(asking.plan)
         return Asked(asking.name, needs, since, self._priority(asking.name), asking.alone)
 
-    def _residents(self, asking: _Asking) -> list[Resident]:
+    def _residents(self, asking: _PendingLoad) -> list[Resident]:
         """All others that hold memory, or were let in."""
         return [
             self._resident(each, plan)
@@ -300,7 +300,7 @@ class Admission:
         clients = self._clients()
         return clients.offer_of(profile) if clients else None
 
-    async def _measure(self, asking: _Asking) -> None:
+    async def _measure(self, asking: _PendingLoad) -> None:
         """
         What of each memory all our servers together may take: what is free now, and what they hold.  A memory
         of which nobody can tell is left out.

@@ -48,7 +48,7 @@ from .decisions import (
     WaitFor,
 )
 from .demand import Demand
-from .victims import Candidate, Choice, Lack
+from .victims import Candidate, Lack, VictimChoice
 
 SECONDS_PER_GIB = 1.0
 """For a load that was never timed: from a disk that reads about 1 GB a second."""
@@ -196,7 +196,7 @@ class _Table:
     def _make_room(self, asked: Asked, turns: Turns, must: frozenset[str], lacks: Sequence[Lack]) -> Decision:
         residents = {name: each for scene in self.scenes for name, each in scene.items()}
         names = must.union(*(lack.given_bytes for lack in lacks))
-        choice = Choice(
+        choice = VictimChoice(
             {name: self._candidate(asked, turns, residents[name]) for name in names},
             self.now,
             asked.priority,
