@@ -12,11 +12,12 @@ from typing import Any
 from .. import __version__
 from ..decoding import parse
 from ..plan.listen import Offer
+from ..profile.definition import Role
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
-from .api.served_models import model_document, models_document
+from .api.served_models import context_in, model_document, models_document
 from .backends import Backend
 from .relay.client_connection import PlainAnswer
 from .telemetry.metrics import CONTENT_TYPE, RequestFigures, ServerFigures, render
@@ -77,6 +78,7 @@ class Endpoints:
         self._counts = counts
         self._touch = touch
         self._started = time.time()
+        self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
         self._upstream_models: tuple[int, dict[str, Any] | None] = (-1, None)  # by launch
 
@@ -153,7 +155,8 @@ class Endpoints:
     async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
         plan, state = self._server.plan, self._server.state.value
         active = plan.profile if plan else ""
-        return models_document(offers, active, state, await self._of_engine(), self._started)
+        upstream = await self._of_engine()
+        return models_document(offers, active, state, upstream, self._started, contexts=self._contexts)
 
     async def _of_engine(self) -> dict[str, Any] | None:
         """llama-server's own answer, once for each launch; None while there is none."""
@@ -163,6 +166,9 @@ class Endpoints:
             with suppress(ValueError):
                 known = parse(await self._asked("/v1/models") or b"")
             self._upstream_models = self._server.launch, known
+            context = context_in(known) if known and self._server.plan else None
+            if context and self._server.plan:
+                self._contexts[self._server.plan.profile] = context
         return known if self._server.is_serving else None
 
     async def _props(self, offers: Sequence[Offer]) -> PlainAnswer | Trouble:
@@ -216,6 +222,12 @@ def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:
 
 def no_model(model: str) -> Trouble:
     problem = f"There is no model {model[:80]!r} here."
+    return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
+
+
+def of_no_role(profile: str, role: Role) -> Trouble:
+    """The model that is meant is for something else."""
+    problem = f"{profile or 'The model'} does not answer this, and no model here has the role {role}."
     return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
 
 

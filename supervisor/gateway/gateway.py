@@ -19,7 +19,7 @@ from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend
-from .endpoints import Endpoints, no_model, progress
+from .endpoints import Endpoints, no_model, of_no_role, progress
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Listener
@@ -189,20 +189,28 @@ class Gateway:
             task.add_done_callback(self._tasks.discard)
             return None
         asked = parameters.requested_model(body, head.get(b"content-type")) if route.wakes else ""
-        meant = self._listener.names.meant(asked)
+        meant = self._listener.names.meant(asked, route.role)
         if meant is None:
-            trouble = no_model(asked)
-            self._note(refused(head, context, trouble, asked))
-            client.refuse(trouble, keep_alive=head.persists)
+            self._refuse(client, head, context, no_model(asked), asked)
+            return None
+        profile = self._profile_for(meant.profile)
+        active = self._server.plan.profile if self._server.plan else ""
+        can = self._listener.names.can(profile or active, route)
+        if not can and (profile not in {"", active} or self._phase != "serving"):
+            assert route.role is not None
+            self._refuse(client, head, context, of_no_role(profile or active, route.role), asked)
             return None
         wish = Wish(head, body, asked, meant.effort)
         ticket = Ticket(
-            self._loop.time(),
-            self._profile_for(meant.profile),
-            generates=route.generates,
-            wakes=route.wakes,
+            self._loop.time(), profile if can else "", generates=route.generates, wakes=route.wakes and can
         )
         return Exchange(self, client, context, wish, ticket)
+
+    def _refuse(
+        self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
+    ) -> None:
+        self._note(refused(head, context, trouble, asked))
+        client.refuse(trouble, keep_alive=head.persists)
 
     def _profile_for(self, profile: str | None) -> str:
         """Without switching on request, requests for another profile get the active one."""

@@ -9,19 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from ...plan.listen import Offer
-from ...profile.definition import Effort
+from ...profile.definition import Effort, Role
+from .routes import Route
 
 ModelEntry = dict[str, Any]
 
 
 def models_document(
-    offers: Iterable[Offer], active: str, state: str, upstream: Mapping[str, Any] | None, started: float
+    offers: Iterable[Offer],
+    active: str,
+    state: str,
+    upstream: Mapping[str, Any] | None,
+    started: float,
+    *,
+    contexts: Mapping[str, int] = MappingProxyType({}),
 ) -> ModelEntry:
     """
     ``state`` is the active profile's in one word; every other is unloaded.  ``started`` is in epoch seconds.
+    ``contexts`` are the tokens that a request can have, as the profiles' servers said when they last ran.
 
     ``upstream`` is what llama-server says of its model (``GET /v1/models``), where it can be asked.  The id
     is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
@@ -29,6 +38,7 @@ def models_document(
     entries = sorted(_entries(offers, int(started)), key=lambda entry: bool(entry["profile"] != active))
     for entry in entries:
         entry["state"] = state if entry["profile"] == active else "unloaded"
+        entry["context"] = contexts.get(entry["profile"], entry["context"])
     data, models = [], []
     for entry in entries:
         theirs = upstream if entry["profile"] == active else None
@@ -63,9 +73,18 @@ def _entries(offers: Iterable[Offer], created: int) -> list[ModelEntry]:
                     "aliases": names[1:],
                     "profile": offer.profile,
                     "description": offer.description,
+                    "role": offer.role,
+                    "context": offer.context_tokens,
                 }
             )
     return entries
+
+
+def context_in(upstream: Mapping[str, Any]) -> int | None:
+    """The tokens of one request in llama-server's own answer."""
+    meta = _first(upstream, "data").get("meta")
+    context = meta.get("n_ctx") if isinstance(meta, dict) else None
+    return context if isinstance(context, int) and context > 0 else None
 
 
 def _for_ui(entry: ModelEntry) -> ModelEntry:
@@ -90,32 +109,46 @@ class Meant:
     effort: Effort | None = None
 
 
-_ACTIVE: Final = Meant(None)
-
-
 class Names:
-    """The names of all offers, in any case of letters; the first offer that has one keeps it."""
+    """The names and roles of all offers, in any case of letters; the first offer that has one keeps it."""
 
-    __slots__ = ("_profiles", "_takes_unknown")
+    __slots__ = ("_by_role", "_profiles", "_roles", "_takes_unknown")
 
     def __init__(self, offers: Iterable[Offer], unknown: Literal["active", "reject"] = "active") -> None:
         self._profiles: dict[str, str] = {}
         self._takes_unknown = unknown == "active"
+        self._by_role: dict[Role, str] = {}
+        self._roles: dict[str, tuple[Role, ...]] = {}
         for offer in offers:
+            self._roles.setdefault(offer.profile, offer.roles)
+            for role in offer.roles:
+                self._by_role.setdefault(role, offer.profile)
             for name in offer.names:
                 self._profiles.setdefault(name.casefold(), offer.profile)
 
-    def meant(self, model: str | None) -> Meant | None:
+    def meant(self, model: str | None, role: Role | None = None) -> Meant | None:
         """
-        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  ``None`` is a name
-        that nobody has, where such are rejected.
+        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  What names no model
+        that there is means the first of the ``role`` that is asked for, or whichever is active.  ``None`` is
+        a name that nobody has, where such are rejected.
         """
+        of_role = self._by_role.get(role) if role else None
         if not model:
-            return _ACTIVE
+            return Meant(of_role)
         name = model.casefold()
         if (profile := self._profiles.get(name)) is not None:
             return Meant(profile)
         base, colon, suffix = name.rpartition(":")
         effort = EFFORTS.get(suffix) if colon else None
         profile = self._profiles.get(base) if effort else None
-        return Meant(profile, effort) if profile is not None or self._takes_unknown else None
+        if profile is None and not self._takes_unknown:
+            return None
+        return Meant(profile or of_role, effort)
+
+    def can(self, profile: str, route: Route) -> bool:
+        """Whether this profile answers there; True where that is not known."""
+        roles, role = self._roles.get(profile, ()), route.role
+        if role is None or role in roles:
+            return True
+        hears = role == "transcription" and "chat" in roles  # some models of chat do
+        return (hears or not roles) and not route.needs_role
