@@ -53,7 +53,6 @@ setInterval(look, 1000);
 """
 """In place of the web UI, which llama-server has; becomes the web UI once the model is loaded."""
 _NEVER_SEEN: dict[str, Any] = {
-    "default_generation_settings": {"params": {}, "n_ctx": 0},
     "total_slots": 1,
     "modalities": {"vision": False, "audio": False, "video": False},
     "chat_template": "",
@@ -183,8 +182,9 @@ class Endpoints:
         is_asleep = self._server.state is State.SLEEPING
         if not is_asleep and not self._server.is_serving:
             return self._health()
-        name = models_document(offers, profile, "", None, 0.0)["data"][0]["id"]
-        seen = self._props_seen.get(profile, _NEVER_SEEN)
+        entry = models_document(offers, profile, "", None, 0.0, contexts=self._contexts)["data"][0]
+        name, unknown = entry["id"], dict[str, Any](params={}, n_ctx=entry["context"] or 0)
+        seen = self._props_seen.get(profile, {**_NEVER_SEEN, "default_generation_settings": unknown})
         return _page({**seen, "model_alias": name, "model_path": name, "is_sleeping": is_asleep})
 
     async def _metrics(self) -> bytes:

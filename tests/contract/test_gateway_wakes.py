@@ -298,6 +298,15 @@ async def test_of_a_model_that_was_never_seen_the_web_ui_gets_what_it_cannot_do_
 
 
 @promise
+async def test_the_context_that_it_had_is_told_where_it_is_known():
+    models = says(ok(json.dumps({"data": [{"meta": {"n_ctx": 2048}}]}).encode()))
+    async with relay(models) as it:
+        await it.ask(request("GET", "/v1/models"))
+        it.turn(State.SLEEPING)
+        assert (await props(it))["default_generation_settings"] == {"params": {}, "n_ctx": 2048}
+
+
+@promise
 async def test_a_server_that_does_not_tell_its_properties_is_no_fault():
     async with relay(says(ok(b"[]")), says(ok(b"no json")), props_are()) as it, it.client() as client:
         for _ in range(2):
