@@ -236,9 +236,12 @@ class Gateway:
     def body_for(self, exchange: Exchange) -> bytes:
         """The body as the profile that answers wants it."""
         wish, route, plan = exchange.wish, exchange.context.route, self._server.plan
-        if plan is None or not parameters.needs_rewrite(wish.body, plan.parameters, wish.effort, route):
+        if plan is None:
             return wish.body
-        return parameters.rewrite(wish.body, plan.parameters, wish.effort, route)
+        body = parameters.renamed(wish.body, (*plan.aliases, plan.profile)[0], route)
+        if not parameters.needs_rewrite(body, plan.parameters, wish.effort, route):
+            return body
+        return parameters.rewrite(body, plan.parameters, wish.effort, route)
 
     # --- the queue
 

@@ -42,17 +42,23 @@ def roles_of(profile: Profile, model: Model | None = None) -> tuple[Role, ...]:
 
 
 def with_role(profile: Profile, model: Model) -> Profile:
-    """The profile with the role that it has, and with the option of llama-server that the role needs."""
+    """
+    The profile with the role that it has, and with the option of llama-server that the role needs.  A way of
+    pooling alone is not enough for it.
+    """
     role, *_ = roles_of(profile, model)
     option = _OPTIONS.get(role)
-    if option is None or option in profile.server or role in _by_options(profile.server, profile.env):
+    if option is None or option in profile.server or role in _by_variables(profile.env):
         return replace(profile, role=role)
     return replace(profile, role=role, server={**profile.server, option: True})
 
 
+def _by_variables(env: Mapping[str, str]) -> set[Role]:
+    return {_VARIABLES[name] for name, value in env.items() if name in _VARIABLES and value not in {"", "0"}}
+
+
 def _by_options(options: Mapping[str, OptionValue], env: Mapping[str, str]) -> tuple[Role, ...]:
-    pooling = options.get("pooling")
-    said = {_VARIABLES[name] for name, value in env.items() if name in _VARIABLES and value not in {"", "0"}}
+    pooling, said = options.get("pooling"), _by_variables(env)
     if options.get("rerank") is True or "rerank" in said or pooling == "rank":
         return ("rerank",)
     if options.get("embedding") is True or "embedding" in said or pooling in {"mean", "cls", "last"}:

@@ -227,6 +227,13 @@ async def test_a_model_that_runs_says_itself_that_it_cannot_answer():
 
 
 @promise
+async def test_the_answer_with_embeddings_can_only_repeat_the_models_own_name():
+    async with relay(HELLO, roles={"p": ("embedding",)}) as it:
+        await it.ask(post(b'{"model":"text-embedding-3-small"}', b"/v1/embeddings"))
+        assert it.upstream.requests[0].endswith(b'{"model":"p"}')
+
+
+@promise
 async def test_without_switching_on_request_the_running_one_says_it():
     fixed = GatewaySettings(switch_on_request=False, min_warm_seconds=0.0)
     async with relay(HELLO, settings=fixed, roles=CHAT_AND_MORE) as it:

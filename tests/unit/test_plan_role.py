@@ -88,6 +88,11 @@ def test_llama_server_gets_the_option_that_the_role_needs(role, option):
     assert (made.role, made.server) == (role, {"ctx-size": 512, option: True})
 
 
+@pytest.mark.parametrize(("pooling", "option"), [("mean", "embedding"), ("rank", "rerank")])
+def test_a_way_of_pooling_is_not_enough_for_llama_server(pooling, option):
+    assert with_role(profile("--pooling", pooling), CHAT).server == {"pooling": pooling, option: True}
+
+
 def test_a_model_that_only_embeds_is_started_for_that():
     assert with_role(profile(), BERT).server == {"embedding": True}
 
