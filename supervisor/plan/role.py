@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..profile.definition import Profile, Role
+
+if TYPE_CHECKING:
+    from ..model.metadata import Model  # the daemon reads no headers
 
 _OPTIONS: Final[Mapping[Role, str]] = {"embedding": "embedding", "rerank": "rerank"}
 _VARIABLES: Final[Mapping[str, Role]] = {
