@@ -13,11 +13,12 @@ from typing import Any
 from .. import __version__
 from ..decoding import parse
 from ..plan.listen import Offer
+from ..profile.definition import Role
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
-from .api.served_models import model_document, models_document
+from .api.served_models import context_in, model_document, models_document
 from .backends import Backend, Backends
 from .relay.client_connection import RETRY_SECONDS, PlainAnswer
 from .scheduler import Refuse
@@ -54,7 +55,6 @@ setInterval(look, 1000);
 """
 """In place of the web UI, which llama-server has; becomes the web UI once the model is loaded."""
 _NEVER_SEEN: dict[str, Any] = {
-    "default_generation_settings": {"params": {}, "n_ctx": 0},
     "total_slots": 1,
     "modalities": {"vision": False, "audio": False, "video": False},
     "chat_template": "",
@@ -84,6 +84,7 @@ class Endpoints:
         self._touch = touch
         self._run = load
         self._started = time.time()
+        self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
         self._upstream_models: dict[str, tuple[int, dict[str, Any] | None]] = {}  # by server: launch, answer
 
@@ -166,7 +167,7 @@ class Endpoints:
         upstream = {
             each.plan.profile: answer for each, answer in zip(known, answers, strict=True) if each.plan
         }
-        return models_document(offers, states, upstream, self._started)
+        return models_document(offers, states, upstream, self._started, contexts=self._contexts)
 
     async def _of_engine(self, server: Backend) -> Mapping[str, Any] | None:
         """llama-server's own answer, once for each launch; None while there is none."""
@@ -176,6 +177,9 @@ class Endpoints:
             with suppress(ValueError):
                 known = parse(await self._asked(server, "/v1/models") or b"")
             self._upstream_models[server.name] = server.launch, known
+            context = context_in(known) if known and server.plan else None
+            if context and server.plan:
+                self._contexts[server.plan.profile] = context
         return known if server.is_serving else None
 
     async def _props(self, offers: Sequence[Offer], profile: str) -> PlainAnswer | Trouble:
@@ -191,9 +195,9 @@ class Endpoints:
         is_asleep = server.state is State.SLEEPING
         if not is_asleep and not server.is_serving:
             return self._health()
-        listed = models_document(offers, {profile: "ready"}, {}, 0.0)["data"]
-        name = listed[0]["id"]
-        seen = self._props_seen.get(profile, _NEVER_SEEN)
+        entry = models_document(offers, {profile: "ready"}, {}, 0.0, contexts=self._contexts)["data"][0]
+        name, unknown = entry["id"], dict[str, Any](params={}, n_ctx=entry["context"] or 0)
+        seen = self._props_seen.get(profile, {**_NEVER_SEEN, "default_generation_settings": unknown})
         return _page({**seen, "model_alias": name, "model_path": name, "is_sleeping": is_asleep})
 
     async def _metrics(self) -> bytes:
@@ -240,6 +244,12 @@ def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:
 
 def no_model(model: str) -> Trouble:
     problem = f"There is no model {model[:80]!r} here."
+    return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
+
+
+def of_no_role(profile: str, role: Role) -> Trouble:
+    """The model that is meant is for something else."""
+    problem = f"{profile or 'The model'} does not answer this, and no model here has the role {role}."
     return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
 
 

@@ -19,6 +19,7 @@ from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming
 from .api.routes import Trouble
+from .api.stream_errors import AnthropicErrors, error_in
 from .auth.guard import RequestContext
 from .context_budget import OUT_OF_CONTEXT
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
@@ -102,6 +103,7 @@ class Exchange:
         self._delivery = Delivery(client, wish.head, context.dialect, context.headers)
         self._loop = asyncio.get_running_loop()
         self._life = ExchangeLife()
+        self._errors: AnthropicErrors | None = None  # of a stream in that API
         self._upstream: Upstream | None = None  # connected or about to be
         self._failure: tuple[Trouble, RequestResult] | None = None
 
@@ -181,6 +183,8 @@ class Exchange:
         self.status = answer.status
         self.first_byte_at = self._loop.time()
         self.is_stream = answer.is_stream
+        if answer.is_stream and self.context.dialect == "anthropic":
+            self._errors = AnthropicErrors(is_chunked=answer.is_chunked_for_client)
         self._delivery.begin(answer, more=more)
         self._note_begun()
 
@@ -189,7 +193,7 @@ class Exchange:
             self.opening = data[:_OPENING_BYTES]
         self.answer_bytes += len(data)
         self.tail.append(data)
-        self._delivery.go_on(data)
+        self._delivery.go_on(self._errors.take(data) if self._errors else data)
         self._note_begun()
 
     def _note_begun(self) -> None:
@@ -203,8 +207,9 @@ class Exchange:
             return
         self.answer_bytes += len(data)
         self.tail.append(data)
-        self._delivery.complete(data)  # first: the books can wait
-        self.result = "answered"
+        self._delivery.complete(self._errors.take(data, is_last=True) if self._errors else data)
+        self.note = error_in(b"".join(self.tail)) if self.is_stream else ""
+        self.result = "failed" if self.note else "answered"
         self._happened(ExchangeEvent.ANSWERED)
 
     def _may_be_asked_again(self, data: bytes) -> bool:

@@ -20,15 +20,15 @@ from .api import body as parameters
 from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .backends import Backend, Backends
+from .backends import Backend, Backends, phase_of, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, no_model, progress, why_refused
+from .endpoints import ENDING, Endpoints, no_model, of_no_role, progress, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head, query_value
 from .listener import Listener
 from .relay.client_connection import ClientConnection, Connections
 from .relay.upstream import ConnectionPool
-from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Situation, Ticket
+from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Ticket
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
 
@@ -37,13 +37,6 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 1.0  # for the last bytes to go out
 ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
-_PHASES: dict[State, ServerPhase] = {
-    State.READY: "serving",
-    State.DEGRADED: "serving",
-    State.SLEEPING: "asleep",
-    State.FAILED: "down",
-    State.STOPPED: "down",
-}
 _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
@@ -79,7 +72,7 @@ class Gateway:
         self.activity = Activity()
         self.figures = RequestFigures()
         self.keyring = keyring
-        self.backends = Backends()
+        self.backends = Backends(self._chats)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
@@ -102,6 +95,8 @@ class Gateway:
         """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
         await self._listener.open(listen)
         self._scheduler.settings = self._connections.settings = listen.settings
+        for server in self.backends:
+            self.changed(server)  # it may have another role now
         offered = {offer.profile for offer in self._listener.offers}
         for ticket in self._scheduler.waiting:
             if ticket.profile not in offered:
@@ -157,8 +152,11 @@ class Gateway:
         """On what terms this profile is served; None for one that clients may not ask for."""
         return next((each for each in self._listener.offers if each.profile == profile), None)
 
+    def _chats(self, profile: str) -> bool:
+        offer = self.offer_of(profile)
+        return offer is None or offer.role == "chat"
+
     def touch(self, name: str) -> None:
-        """Somebody uses this server's model, or wants it kept."""
         self._uses[name].last = self._loop.time()
 
     # --- the servers
@@ -168,17 +166,14 @@ class Gateway:
         self.backends.add(server)
         use = self._uses.setdefault(server.name, _Use(last=self._loop.time()))
         use.pool.aim(server.target)
-        phase = _PHASES.get(server.state, "coming")
+        phase = phase_of(server)
         if phase == "serving" != use.phase:
             use.last = self._loop.time()
         use.phase = phase
         self._listener.follow([each.plan for each in self.backends if each.plan])
         if server.plan is not None or server is self.backends.main:
-            profile = server.plan.profile if server.plan else ""
-            retries = server.state is State.FAILED and server is not self.backends.main
-            context = server.plan.shared_context_tokens if server.plan else 0
-            situation = Situation(phase, profile, server.launch, retries=retries, context_tokens=context)
-            self._budgets.set(profile, context)
+            situation = self.backends.situation_of(server)
+            self._budgets.set(situation.profile, situation.context_tokens)
             self._act(self._scheduler.change(situation, self._loop.time(), server.name))
         if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut(server)
@@ -233,33 +228,38 @@ class Gateway:
         route = context.route
         in_body = parameters.requested_model(body, head.get(b"content-type")) if route.wakes else ""
         asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
-        meant = self._listener.names.meant(asked)
+        meant = self._listener.names.meant(asked, route.role)
         profile = self._profile_for(meant.profile if meant else None)
-        handler = route.handler or (None if self._is_served(profile) else route.otherwise)
+        handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
         if handler is not None:
             task = self._loop.create_task(self._answer_ourselves(client, head, context, handler, profile))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
         if meant is None:
-            trouble = no_model(asked)
-            self._note(refused(head, context, trouble, asked))
-            client.refuse(trouble, keep_alive=head.persists)
+            self._refuse(client, head, context, no_model(asked), asked)
+            return None
+        named = profile or profile_of(self.backends.answering)
+        can = self._listener.names.can(named, route)
+        if not can and not self.backends.is_served(profile):
+            assert route.role is not None
+            self._refuse(client, head, context, of_no_role(named, route.role), asked)
             return None
         wish = Wish(head, body, asked, meant.effort)
-        ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes)
-        server = self.backends.having(profile) if profile else self.backends.answering
-        if route.generates and server is not None and server.plan is not None:
-            ticket.tokens = self._budgets.expect(server.plan.profile, body)
+        ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes and can)
+        if route.generates:
+            ticket.tokens = self._budgets.expect(named, body)
         return Exchange(self, client, context, wish, ticket)
+
+    def _refuse(
+        self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
+    ) -> None:
+        self._note(refused(head, context, trouble, asked))
+        client.refuse(trouble, keep_alive=head.persists)
 
     def _profile_for(self, profile: str | None) -> str:
         """Without switching on request, requests for another profile get the active one."""
         return profile if profile and self.settings.switch_on_request else ""
-
-    def _is_served(self, profile: str) -> bool:
-        server = self.backends.having(profile) if profile else self.backends.answering
-        return server is not None and server.is_serving
 
     async def _answer_ourselves(
         self,
@@ -287,16 +287,19 @@ class Gateway:
         """The body as the profile that answers wants it."""
         wish, route = exchange.wish, exchange.context.route
         plan = self.backends[exchange.ticket.server].plan
-        if plan is None or not parameters.needs_rewrite(wish.body, plan.parameters, wish.effort, route):
+        if plan is None:
             return wish.body
-        return parameters.rewrite(wish.body, plan.parameters, wish.effort, route)
+        body = parameters.renamed(wish.body, (*plan.aliases, plan.profile)[0], route)
+        if not parameters.needs_rewrite(body, plan.parameters, wish.effort, route):
+            return body
+        return parameters.rewrite(body, plan.parameters, wish.effort, route)
 
     # --- the queue
 
     def arrive(self, exchange: Exchange) -> None:
         self._exchanges[exchange.ticket] = exchange
-        if exchange.ticket.generates and (plan := self._server_of(exchange.ticket).plan) is not None:
-            self._owner.wanted(exchange.ticket.profile or plan.profile)
+        if exchange.ticket.generates:
+            self._owner.wanted(exchange.ticket.profile or profile_of(self._server_of(exchange.ticket)))
         self._act(self._scheduler.arrive(exchange.ticket, self._loop.time()))
         exchange.has_waited = exchange.went_at is None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..options.option_types import Translation
-from ..profile.definition import AutoUpdate, Effort, Health, Restart, Stop
+from ..profile.definition import AutoUpdate, Effort, Health, Restart, Role, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class LaunchPlan:
     drain_seconds: float = 0.0  # how long requests under way may keep a switch waiting
     parameters: Parameters = field(default_factory=Parameters)
     description: str = ""
+    roles: tuple[Role, ...] = ()  # see `roles_of`
     api_prefix: str = ""
     tls: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from ..options.render import render
 from ..profile.definition import AutoUpdate, ListenSettings, Profile
 from .launch import LaunchPlan, Parameters
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
+from .role import roles_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def make_plan(
         drain_seconds=gateway.drain_timeout_seconds if behind_gateway else 0.0,
         parameters=Parameters(gateway.reasoning_effort, gateway.set_params, gateway.strip_params),
         description=profile.description,
+        roles=roles_of(profile),
         api_prefix=str(options.get("api-prefix", "")),
         tls="ssl-key-file" in options,
         translations=(

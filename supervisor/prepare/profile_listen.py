@@ -11,9 +11,11 @@ from ..errors import ConfigError, SupervisorError
 from ..home.places import server_socket
 from ..paths import Paths
 from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
+from ..plan.role import roles_of
 from ..profile.definition import ModelSource, Profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
+from .model_on_disk import model_on_disk
 
 _MOST_KEY_BYTES = 1024 * 1024
 
@@ -45,19 +47,24 @@ def _takes_sockets(build: Build) -> bool:
 
 def _offers(profile: Profile, paths: Paths) -> tuple[Offer, ...]:
     """This profile, then those that ``gateway.models`` names."""
-    store, offers, problems = ProfileStore(paths.profiles), [offer_of(profile)], []
+    store, offers, problems = ProfileStore(paths.profiles), [_offer(profile, paths)], []
     origin = profile.origins.get("gateway.models")
     place = f"{origin}: " if origin else ""
     for name in dict.fromkeys(profile.gateway.models):
         if name == profile.name:
             continue
         try:
-            offers.append(offer_of(_startable(name, store)))
+            offers.append(_offer(_startable(name, store), paths))
         except SupervisorError as error:
             problems.append(f"{place}gateway.models: {name} cannot be offered: {error}")
     if problems:
         raise ConfigError("\n".join(problems), hint="goss-supervisor profile ls")
     return tuple(offers)
+
+
+def _offer(profile: Profile, paths: Paths) -> Offer:
+    """The header is looked at only where it decides."""
+    return offer_of(profile, roles_of(profile) or roles_of(profile, model_on_disk(profile, paths)))
 
 
 def _startable(name: str, store: ProfileStore) -> Profile:

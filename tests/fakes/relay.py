@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from supervisor.gateway.gateway import Gateway
 from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings as Settings
+from supervisor.profile.definition import Role
 from supervisor.server.lifecycle_table import State
 from supervisor.server.probe_target import ProbeTarget
 
@@ -329,11 +330,17 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay(*script: Step, settings: Settings | None = None) -> AsyncIterator[Relay]:
-    """Two profiles are offered, p and q; p serves.  Raises where an exchange came upon an illegal event."""
+async def relay(
+    *script: Step, settings: Settings | None = None, roles: Mapping[str, tuple[Role, ...]] | None = None
+) -> AsyncIterator[Relay]:
+    """
+    Two profiles are offered, p and q, or those with ``roles``; p serves.  Raises where an exchange came upon an
+    illegal event.
+    """
     upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    offers = tuple(Offer(name, (name,)) for name in "pq")
+    roles = roles or {"p": (), "q": ()}
+    offers = tuple(Offer(name, (name,), roles=given) for name, given in roles.items())
     listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), offers)
     server = Server(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)

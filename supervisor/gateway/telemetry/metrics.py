@@ -81,7 +81,11 @@ def _of_requests(figures: RequestFigures) -> Iterator[Metric]:
     yield _counter("requests_broken", "Answers that broke off.", figures.results["broken"])
     yield _counter("requests_refused", "Requests refused by the gateway.", figures.results["refused"])
     yield _counter("requests_cancelled", "Requests given up by clients.", figures.results["cancelled"])
-    yield _counter("requests_failed", "Requests that got no answer.", figures.results["failed"])
+    yield _counter(
+        "requests_failed",
+        "Requests that got no answer, or an error in their stream.",
+        figures.results["failed"],
+    )
     seconds = _histogram("request_seconds", "From a request to its end.", labels=("endpoint", "profile"))
     for labels, histogram in tuple(figures.seconds.items()):
         _add(seconds, labels, histogram)
