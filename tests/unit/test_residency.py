@@ -352,6 +352,20 @@ def test_who_waits_for_a_higher_priority_in_use_keeps_nothing_free():
     assert decisions == {"a": WaitFor(("high",), None), "b": Beside()}
 
 
+def test_two_that_fit_in_the_place_of_one_evict_it_once():
+    waiting = [asks("a", card=10), asks("b", card=10, since=NOW + 1)]
+    assert each(waiting, loaded("x", card=20), now=NOW + 2) == {
+        "a": Evict(("x",)),
+        "b": WaitFor(("x",), None),
+    }
+
+
+def test_room_that_a_higher_priority_leaves_is_kept_for_whom_it_was_made():
+    idle = loaded("high", card=15, priority=1)
+    decisions = each([asks("a", card=20), asks("b", card=5, since=NOW + 1)], idle, now=NOW + 3)
+    assert decisions == {"a": Evict(("high",)), "b": WaitFor(("a",), None)}
+
+
 def test_two_clients_that_alternate_leave_each_model_its_time():
     """Each asks for its own model again as soon as it has its answer: for an hour."""
     now, there, wants, loads = 0.0, None, {"a": 0.0, "b": 0.0}, []
