@@ -248,6 +248,11 @@ def test_one_that_is_loading_for_nobody_makes_way_after_the_longest_wait():
     assert what(asks(card=20), loading, now=NOW + 120) == Evict(("a",))
 
 
+def test_a_load_is_not_broken_off_while_an_idle_one_will_do():
+    residents = loaded("coming", card=10, phase="loading", seconds=1), loaded("idle", card=10, seconds=500)
+    assert what(asks(card=10, since=NOW - 500), *residents) == Evict(("idle",))
+
+
 def test_one_that_somebody_waits_for_who_came_earlier_stays():
     earlier = loaded("a", card=20, phase="loading", waited_since=NOW - 1)
     assert what(asks(card=20), earlier, now=NOW + 900) == WaitFor(("a",), None)
