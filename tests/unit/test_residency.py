@@ -196,7 +196,7 @@ def test_one_that_may_go_soon_is_waited_for_if_that_costs_less_than_another_load
     new, dear = loaded("new_one", card=10, since=NOW - 20, seconds=2), loaded("dear", card=10, seconds=1000)
     demand = used(("dear", NOW - 60), ("new_one", NOW - 20))
     assert what(asks(card=10), new, dear, demand=demand) == WaitFor(("new_one",), NOW + 10)
-    cheap = loaded("cheap", card=10, seconds=1)
+    cheap = loaded("cheap", card=10, seconds=9)  # its loss costs less than ten seconds
     assert what(asks(card=10), new, cheap, demand=demand) == Evict(("cheap",))
 
 
@@ -223,6 +223,13 @@ def test_an_idle_model_is_kept_until_it_has_been_warm():
     resident = loaded("a", card=20, since=NOW - 10)
     assert what(asks(card=20), resident) == WaitFor(("a",), NOW + 20)
     assert what(asks(card=20), resident, now=NOW + 20) == Evict(("a",))
+
+
+def test_nobody_waits_longer_for_a_warm_model_than_for_a_busy_one():
+    turns = GatewaySettings(min_warm_seconds=500, max_wait_seconds=120)
+    residents, asked = [loaded("a", card=20, since=NOW - 10)], asks(card=20)
+    assert decide(asked, residents, CARD, Demand(), turns, now=NOW) == WaitFor(("a",), NOW + 120)
+    assert decide(asked, residents, CARD, Demand(), turns, now=NOW + 120) == Evict(("a",))
 
 
 def test_a_busy_model_is_drained_only_after_the_longest_wait():
@@ -330,6 +337,12 @@ def test_those_that_wait_take_their_turns_by_person_priority_and_arrival():
 def test_two_that_fit_together_are_loaded_together_and_two_that_do_not_one_after_the_other():
     assert each([asks("a", card=10), asks("b", card=10)]) == {"a": Beside(), "b": Beside()}
     assert each([asks("a", card=20), asks("b", card=20)]) == {"a": Beside(), "b": WaitFor(("a",), None)}
+
+
+def test_two_do_not_both_get_what_is_free_while_a_third_one_leaves():
+    leaving = loaded("x", card=10, phase="leaving")
+    decisions = each([asks("a", card=6), asks("b", card=8, since=NOW + 1)], leaving, now=NOW + 2)
+    assert decisions == {"a": Beside(), "b": WaitFor(("x",), None)}
 
 
 def test_what_an_earlier_one_needs_is_kept_for_it():
