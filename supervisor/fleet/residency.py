@@ -48,7 +48,7 @@ from .decisions import (
     WaitFor,
 )
 from .demand import Demand
-from .victims import Candidate, Lack, Selection
+from .victims import Candidate, Lack, VictimChoice
 
 SECONDS_PER_GIB = 1.0
 """For a load that was never timed: from a disk that reads about 1 GB a second."""
@@ -196,14 +196,14 @@ class _Table:
     def _make_room(self, asked: Asked, turns: Turns, must: frozenset[str], lacks: Sequence[Lack]) -> Decision:
         residents = {name: each for scene in self.scenes for name, each in scene.items()}
         names = must.union(*(lack.given_bytes for lack in lacks))
-        selection = Selection(
+        choice = VictimChoice(
             {name: self._candidate(asked, turns, residents[name]) for name in names},
             self.now,
             asked.priority,
             -inf if asked.since is None else asked.since + turns.max_wait_seconds,
         )
-        chosen = selection.cheapest(must, lacks)
-        awaited = sorted(name for name in chosen if selection.candidates[name].at > self.now)
+        chosen = choice.cheapest(must, lacks)
+        awaited = sorted(name for name in chosen if choice.candidates[name].at > self.now)
         if not awaited:
             self.scenes = [_without(chosen, each) for each in self.scenes]
         for_equals = all(residents[name].priority <= asked.priority for name in chosen)
@@ -211,11 +211,11 @@ class _Table:
             self._expect(asked, chosen)
         if not awaited:
             return Evict(tuple(sorted(chosen)))
-        until = selection.may_go_at(chosen)
+        until = choice.may_go_at(chosen)
         if until == inf:
             return WaitFor(tuple(awaited), None)
-        is_overdue = self.now >= selection.overdue_at
-        return WaitFor(tuple(awaited), until if is_overdue else min(until, selection.overdue_at))
+        is_overdue = self.now >= choice.overdue_at
+        return WaitFor(tuple(awaited), until if is_overdue else min(until, choice.overdue_at))
 
     def _candidate(self, asked: Asked, turns: Turns, other: Resident) -> Candidate:
         return Candidate(

@@ -37,7 +37,7 @@ class Lack:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class VictimChoice:
     """What is to be chosen for: a request of this priority, which waits for room since some time."""
 
     candidates: Mapping[str, Candidate]
