@@ -15,7 +15,7 @@ from math import inf
 from random import Random
 from typing import Literal
 
-from eviction_rules import Ours, Rule, Turns
+from eviction_rules import KEPT_SECONDS, Ours, Rule, Turns
 from traces import Trace
 
 from supervisor.fleet.decisions import Asked, Beside, Evict, Resident, ResidentPhase, UsableMemory, WaitFor
@@ -92,6 +92,7 @@ class Box:
         server.under_way -= 1
         if server.phase == "draining" and not server.under_way:
             self._leave(model)
+        self.at(self.now + KEPT_SECONDS, lambda: None)  # some rules let idle ones go then
 
     def _leave(self, model: int) -> None:
         self.servers[model].phase = "leaving"

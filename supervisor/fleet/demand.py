@@ -28,6 +28,7 @@ _FAR_OCTAVES = 12  # how far to look ahead: 4096 times the present pause
 _RULE_OF_THUMB = 0.4
 _WEIGHT = 2.0  # pauses: as much as this does what is less particular count
 _REMEMBERED = 0.98  # of what was counted, at each pause that is added
+_SOON = 1.5  # times the horizon: more is better for bursts, less for one-off visits
 _FIRST_HORIZON_SECONDS = 300.0
 _SHORTEST_HORIZON_SECONDS, _LONGEST_HORIZON_SECONDS = 20.0, 20_000.0
 _HORIZON_STEP = 0.3
@@ -97,9 +98,9 @@ class Demand:
         Between 0 and 1: that it is asked for again soon.
 
         ``since`` is when it was loaded, for one that nobody has asked for yet.  The later the request, the
-        less it counts: half if it comes after `horizon_seconds`.
+        less it counts: half if it comes after `_SOON` times the horizon.
         """
-        horizon = self.horizon_seconds
+        horizon = _SOON * self.horizon_seconds
         found, goes_on = 0.0, 1.0
         for wait_seconds, share in self._ends(name, now - self._asked_at.get(name, since)):
             found += goes_on * share * horizon / (wait_seconds + horizon)

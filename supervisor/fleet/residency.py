@@ -161,7 +161,7 @@ class _Table:
         return NoRoom(why, unload if fits_alone else smaller, tuple(short))
 
     def _obstacles(self, asked: Asked, scenes: Iterable[_Scene]) -> tuple[frozenset[str], list[Lack]]:
-        """Who has to go in any case, and what is still missing then."""
+        """Who has to go in any case, and what is missing."""
         must: set[str] = set()
         lacks: list[Lack] = []
         for scene in scenes:
@@ -173,7 +173,7 @@ class _Table:
                 if missing > 0:
                     may_go = [each.name for each in others if not each.pinned and taken[each.name]]
                     lacks.append(Lack(missing, {name: taken[name] for name in may_go}))
-        return frozenset(must), [lack for lack in lacks if not lack.is_met_by(frozenset(must))]
+        return frozenset(must), lacks
 
     def _excludes(self, asked: Asked, other: Resident) -> bool:
         """Whether the two cannot live together, whatever room there is."""

@@ -47,6 +47,13 @@ def test_one_that_comes_in_bursts_is_given_up_when_the_burst_is_over():
     assert demand.chance("a", end + 10) > 3 * demand.chance("a", end + 600)
 
 
+def test_a_habit_that_was_given_up_is_forgotten():
+    """A thousand times every minute, then every hour for a week."""
+    minutes, hours = every(60, "a", until=60_000), every(3600, "a", since=63_600, until=600_000)
+    last = max(when for _, when in hours)
+    assert after(*minutes).chance("a", 60_010) > 3 * after(*minutes, *hours).chance("a", last + 10)
+
+
 def test_of_a_new_one_the_pauses_of_all_others_tell():
     short, long = every(20, "other", until=2000), every(5000, "other", until=100_000)
     quick = after(*short, ("new", 2000)).chance("new", 2010)

@@ -196,7 +196,7 @@ def test_one_that_may_go_soon_is_waited_for_if_that_costs_less_than_another_load
     new, dear = loaded("new_one", card=10, since=NOW - 20, seconds=2), loaded("dear", card=10, seconds=1000)
     demand = used(("dear", NOW - 60), ("new_one", NOW - 20))
     assert what(asks(card=10), new, dear, demand=demand) == WaitFor(("new_one",), NOW + 10)
-    cheap = loaded("cheap", card=10, seconds=1)
+    cheap = loaded("cheap", card=10, seconds=9)  # its loss costs less than ten seconds
     assert what(asks(card=10), new, cheap, demand=demand) == Evict(("cheap",))
 
 
@@ -225,6 +225,13 @@ def test_an_idle_model_is_kept_until_it_has_been_warm():
     assert what(asks(card=20), resident, now=NOW + 20) == Evict(("a",))
 
 
+def test_nobody_waits_longer_for_a_warm_model_than_for_a_busy_one():
+    turns = GatewaySettings(min_warm_seconds=500, max_wait_seconds=120)
+    residents, asked = [loaded("a", card=20, since=NOW - 10)], asks(card=20)
+    assert decide(asked, residents, CARD, Demand(), turns, now=NOW) == WaitFor(("a",), NOW + 120)
+    assert decide(asked, residents, CARD, Demand(), turns, now=NOW + 120) == Evict(("a",))
+
+
 def test_a_busy_model_is_drained_only_after_the_longest_wait():
     resident = loaded("a", card=20, is_busy=True)
     assert what(asks(card=20), resident) == WaitFor(("a",), NOW + 120)
@@ -246,6 +253,11 @@ def test_one_that_is_loading_for_nobody_makes_way_after_the_longest_wait():
     loading = loaded("a", card=20, phase="loading")
     assert what(asks(card=20), loading) == WaitFor(("a",), NOW + 120)
     assert what(asks(card=20), loading, now=NOW + 120) == Evict(("a",))
+
+
+def test_a_load_is_not_broken_off_while_an_idle_one_will_do():
+    residents = loaded("coming", card=10, phase="loading", seconds=1), loaded("idle", card=10, seconds=500)
+    assert what(asks(card=10, since=NOW - 500), *residents) == Evict(("idle",))
 
 
 def test_one_that_somebody_waits_for_who_came_earlier_stays():
@@ -327,6 +339,12 @@ def test_two_that_fit_together_are_loaded_together_and_two_that_do_not_one_after
     assert each([asks("a", card=20), asks("b", card=20)]) == {"a": Beside(), "b": WaitFor(("a",), None)}
 
 
+def test_two_do_not_both_get_what_is_free_while_a_third_one_leaves():
+    leaving = loaded("x", card=10, phase="leaving")
+    decisions = each([asks("a", card=6), asks("b", card=8, since=NOW + 1)], leaving, now=NOW + 2)
+    assert decisions == {"a": Beside(), "b": WaitFor(("x",), None)}
+
+
 def test_what_an_earlier_one_needs_is_kept_for_it():
     """A waits until x may be drained, and B would fit until then, but not next to A."""
     busy = loaded("x", card=15, is_busy=True)
@@ -350,6 +368,20 @@ def test_who_waits_for_a_higher_priority_in_use_keeps_nothing_free():
     busy = loaded("high", card=15, priority=1, is_busy=True)
     decisions = each([asks("a", card=20), asks("b", card=5, since=NOW + 1)], busy, now=NOW + 3)
     assert decisions == {"a": WaitFor(("high",), None), "b": Beside()}
+
+
+def test_two_that_fit_in_the_place_of_one_evict_it_once():
+    waiting = [asks("a", card=10), asks("b", card=10, since=NOW + 1)]
+    assert each(waiting, loaded("x", card=20), now=NOW + 2) == {
+        "a": Evict(("x",)),
+        "b": WaitFor(("x",), None),
+    }
+
+
+def test_room_that_a_higher_priority_leaves_is_kept_for_whom_it_was_made():
+    idle = loaded("high", card=15, priority=1)
+    decisions = each([asks("a", card=20), asks("b", card=5, since=NOW + 1)], idle, now=NOW + 3)
+    assert decisions == {"a": Evict(("high",)), "b": WaitFor(("a",), None)}
 
 
 def test_two_clients_that_alternate_leave_each_model_its_time():
