@@ -65,7 +65,10 @@ ROOMS: dict[str, Room] = {
         "one supervised process: lifecycle (a pure table), the shell around it, probes, output, diagnosis",
         (*BASE, "profile", "memory", "plan", "home"),
     ),
-    "fleet": Room("all servers of a daemon, by name", (*BASE, "plan", "home", "server")),
+    "fleet": Room(
+        "all servers of a daemon, by name; `residency` (pure): who lives where memory is short",
+        (*BASE, "profile", "plan", "home", "server"),
+    ),
     "gateway": Room(
         "a client's request from arrival to end: `scheduler` and `exchange_table` (pure), `backends` (a "
         "server as the gateway sees it), `relay/` (HTTP), `api/`, `auth/`, `telemetry/`",

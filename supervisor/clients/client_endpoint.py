@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..errors import ConfigError
-from ..options.option_types import OptionValue
 from ..options.parse import parse_arguments
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, is_loopback, is_socket_path, url_host
+from ..plan.listen import Listen, context_of, is_loopback, is_socket_path, url_host
 from ..profile.definition import GatewaySettings, Profile
 
 Language = Literal["json", "python", "sh", "text", "toml", "yaml"]
@@ -136,23 +135,3 @@ def _asks(gateway: GatewaySettings | None, host: str, *, own_keys: bool, has_key
     if gateway is None:
         return own_keys
     return not gateway.allow_unauthenticated and (own_keys or has_keys or not is_loopback(host))
-
-
-def context_of(options: Mapping[str, OptionValue]) -> int | None:
-    """
-    The tokens that one request can have, or None where the options do not say it.
-
-    llama-server divides ctx-size among its slots, where their number is given and they do not share it
-    (b11434, tools/server/server.cpp).
-    """
-    size, slots, bound = (_number(options, name) for name in ("ctx-size", "parallel", "kv-unified-per-slot"))
-    if size < 1:
-        return bound if bound > 0 else None
-    if slots > 1 and options.get("kv-unified") is not True:
-        size //= slots
-    return min(size, bound) if bound > 0 else size
-
-
-def _number(options: Mapping[str, OptionValue], name: str) -> int:
-    value = options.get(name)
-    return value if isinstance(value, int) else 0

@@ -38,11 +38,11 @@ ControlMessage = dict[str, Any]
 class Control:
     """
     Answers requests about the servers; ``update_check`` is the last one, ``shut_down(now)`` ends the daemon.
-    ``gateway`` is asked to launch plans with their address, and about what clients do; ``loads`` to run others
-    beside the main server's.
+    ``gateway`` is asked to launch plans with their address, and about what clients do; ``loads`` to run
+    others beside the main server's.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the six things that it connects
         self,
         fleet: Fleet,
         daemon: Callable[[], ControlMessage],
@@ -136,7 +136,7 @@ class Control:
         return self._until(self._named(request).server.settled())
 
     async def _start(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """Start, restart and switch are one thing: run this plan in place of whatever the main server runs."""
+        """Start, restart and switch are one thing: run this plan in place of what the server runs."""
         plan = from_json(request.plan)
         listen = listen_from_json(request.listen) if request.listen else None
         if self._free(request) is self._fleet.main:
@@ -167,13 +167,15 @@ class Control:
             yield message
 
     async def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        async for message in self._until(self._free(request).server.sleep()):
+        instance = self._free(request)
+        async for message in self._until(instance.server.sleep(), instance.profile):
             yield message
 
     def _stop(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """The daemon with all its servers, or one of them."""
         if request.server is not None:
-            return self._until(self._named(request).server.stop(now=request.now))
+            instance = self._named(request)
+            return self._until(instance.server.stop(now=request.now), instance.profile)
         return self._until(self._shut_down(request.now))
 
     async def _hold(
@@ -217,7 +219,7 @@ class Control:
         held: Counter[str] = Counter()
         for each in self._fleet:
             plan, is_loaded = each.server.plan, each.server.child is not None
-            if plan is not None and is_loaded and self._loads.placement.is_pinned(each) is pinned:
+            if plan is not None and is_loaded and self._loads.admission.is_pinned(each) is pinned:
                 held.update(share(plan))
         return dict(held)
 

@@ -67,7 +67,7 @@ class Daemon:
         self._notifier = manager
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
-        self._loads = Loads(lambda: self._fleet, self._begin)
+        self._loads = Loads(lambda: self._fleet, lambda: self._gateway.gateway, self._begin)
         self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin, self._loads)
         end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
@@ -200,6 +200,7 @@ class Daemon:
         self._notifier.status(self._line(self.main, main.lifecycle.why or main.busy))
         self._notifier.at_work(any(each.server.state in UNDER_WAY for each in self._fleet))
         for instance in self._fleet:
+            self._loads.admission.changed(instance)
             self._gateway.changed(instance)
         self._control.changed()
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
 from ..errors import StartFailed, SupervisorError
-from ..fleet.fleet import Fleet
 from ..gateway.auth.keys import Keyring
-from ..gateway.gateway import Gateway
+from ..gateway.gateway import Gateway, GatewayOwner
 from ..gateway.telemetry.activity import Activity
 from ..home.places import keys_file
 from ..paths import Paths
@@ -25,26 +24,38 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
 from ..server.probe import api_key
-from .loads import Begin, Loads
 
 log = logging.getLogger(__name__)
+
+Begin = Callable[[Coroutine[Any, Any, None]], object]
 
 _COMES = SERVING | {State.PREPARING, State.STARTING}
 
 
+class MainOwner(GatewayOwner, Protocol):
+    """Of the gateway and of the main server."""
+
+    async def run_main(self, plan: LaunchPlan, *, reload: bool = False) -> asyncio.Future[Outcome]:
+        """Have the main server run this plan, in place of whatever it runs."""
+
+
 class GatewayListener:
     """
-    ``begin`` runs a task in the background.  ``listen`` is where clients come in, or would if a plan behind
+    ``servers`` begins with the main one; ``begin`` runs a task in the background.
+
+    ``listen`` is where clients come in, or would if a plan behind
     the gateway ran; None before the first.
     """
 
-    def __init__(self, paths: Paths, fleet: Callable[[], Fleet], begin: Begin, loads: Loads) -> None:
+    def __init__(
+        self, paths: Paths, servers: Callable[[], Iterable[Instance]], begin: Begin, owner: MainOwner
+    ) -> None:
         self.listen: Listen | None = None
+        self.gateway: Gateway | None = None
         self._paths = paths
-        self._fleet = fleet
+        self._servers = servers
         self._begin = begin
-        self._loads = loads
-        self._gateway: Gateway | None = None
+        self._owner = owner
         self._turn = asyncio.Lock()  # one change of the address after the other
         self._opening = False
         self._ends = False
@@ -56,14 +67,14 @@ class GatewayListener:
         Have the main server run this plan, in place of whatever it runs, with clients coming in at
         ``listen``; None: as they do now.
 
-        Raises StartFailed for an address that is taken and while the daemon ends, and as `Loads.run_main`
-        does; all is then as before.
+        Raises StartFailed for an address that is taken and while the daemon ends, and as `run_main`
+        of its owner does; all is then as before.
         """
         async with self._turn:
             before = self.listen
             await self._admit(plan, listen)
         try:
-            decided = await self._loads.run_main(plan, reload=reload)
+            decided = await self._owner.run_main(plan, reload=reload)
         except SupervisorError:
             if before != self.listen:
                 self._listen_again(before)
@@ -80,7 +91,7 @@ class GatewayListener:
 
     @property
     def _main(self) -> Instance:
-        return self._fleet().main
+        return next(iter(self._servers()))
 
     def refuse_at_the_end(self, plan: LaunchPlan) -> None:
         """Raises StartFailed while the daemon ends."""
@@ -106,16 +117,15 @@ class GatewayListener:
         self.listen = wanted
 
     async def _open(self, listen: Listen) -> None:
-        if self._gateway is None:
-            gateway = Gateway(Keyring(keys_file(self._paths)), self._loads)
-            for instance in self._fleet():
-                gateway.changed(instance.server)
-            self._gateway = self._loads.gateway = gateway
-        await self._gateway.open(listen)
+        if self.gateway is None:
+            self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner)
+            for instance in self._servers():
+                self.gateway.changed(instance.server)
+        await self.gateway.open(listen)
 
     @property
     def _is_open(self) -> bool:
-        return self._gateway is not None and self._gateway.is_open
+        return self.gateway is not None and self.gateway.is_open
 
     def _give_back(self, before: Listen, decided: asyncio.Future[Outcome]) -> None:
         """The start that brought another address was rolled back."""
@@ -146,48 +156,47 @@ class GatewayListener:
                     # The place was llama-server's until now, or its plan was rolled back.
                     self._opening = True
                     self._begin(self._open_again())
-            elif server.state is State.PREPARING and self._gateway is not None:
-                self._gateway.close()
-        self._loads.placement.changed(instance)
-        if self._gateway is not None:
-            self._gateway.changed(server)
+            elif server.state is State.PREPARING and self.gateway is not None:
+                self.gateway.close()
+        if self.gateway is not None:
+            self.gateway.changed(server)
 
     # --- the end
 
     def begin_to_end(self) -> None:
         """Nobody is let in any more."""
         self._ends = True
-        if self._gateway is not None:
-            self._gateway.begin_to_end()
+        if self.gateway is not None:
+            self.gateway.begin_to_end()
 
     async def finish(self) -> None:
         """The servers are gone."""
-        if self._gateway is not None:
-            await self._gateway.finish()
+        if self.gateway is not None:
+            await self.gateway.finish()
 
     # --- what others ask
 
     def under_way(self, name: str) -> int:
         """How many requests this server answers now."""
-        return self._gateway.count_at(name) if self._gateway is not None else 0
+        return self.gateway.count_at(name) if self.gateway is not None else 0
 
     def key(self, plan: LaunchPlan) -> str:
         """One that opens the address of this plan; for its own user only."""
-        if not plan.behind_gateway or self._gateway is None:
+        if not plan.behind_gateway or self.gateway is None:
             return api_key(plan)
-        return self._gateway.keyring.local
+        return self.gateway.keyring.local
 
     @property
     def activity(self) -> Activity | None:
         """The last requests; None without a gateway."""
-        return self._gateway.activity if self._gateway is not None else None
+        return self.gateway.activity if self.gateway is not None else None
 
     def about(self) -> dict[str, Any] | None:
         """For ``status``; None while nobody comes in here."""
         plan = self._main.server.plan
-        if self._gateway is None or (plan is not None and not plan.behind_gateway):
+        if self.gateway is None or (plan is not None and not plan.behind_gateway):
             return None
-        under_way, waiting, connections = self._gateway.counts()
+        under_way, waiting, connections = self.gateway.counts()
         return {"requests_under_way": under_way, "requests_waiting": waiting, "connections": connections}
 
 

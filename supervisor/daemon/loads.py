@@ -1,4 +1,4 @@
-"""Loads: profiles that are to be served, by a request of a client or by a person, and where they get memory."""
+"""Loads: profiles that are to be served, by a client's request or by a person, and where they get memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..errors import StartFailed, SupervisorError
+from ..fleet.admission import Admission
 from ..fleet.fleet import Fleet
-from ..fleet.placement import Placement
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
@@ -26,12 +26,10 @@ log = logging.getLogger(__name__)
 
 _WELL = {"ready", "degraded", "asleep", "unchanged"}
 
-Begin = Callable[[Coroutine[Any, Any, None]], object]
-
 
 class Loads:
     """
-    The owner of the gateway (see `GatewayOwner`), which is None until there is one.
+    The owner of the gateway (see `GatewayOwner`), which ``gateway`` gives; None until there is one.
 
     ``begin`` runs a task in the background; ``prepare`` runs ``goss-supervisor load`` with the words that
     it gets, which prepares a profile and sends it back as a load.
@@ -40,20 +38,21 @@ class Loads:
     def __init__(
         self,
         fleet: Callable[[], Fleet],
-        begin: Begin,
+        gateway: Callable[[], Gateway | None],
+        begin: Callable[[Coroutine[Any, Any, None]], object],
         prepare: Callable[..., Coroutine[Any, Any, Answer]] = LOAD.run,
     ) -> None:
-        self.gateway: Gateway | None = None
         self.troubles: dict[str, str] = {}  # by profile: why the last load of it came to nothing
         self.loading: list[str] = []  # profiles that are to be loaded, whether begun or not
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by profile
         self._fleet = fleet
+        self._gateway = gateway
         self._begin = begin
         self._prepare = prepare
 
     @cached_property
-    def placement(self) -> Placement:
-        return Placement(self._fleet(), lambda: self.gateway)
+    def admission(self) -> Admission:
+        return Admission(self._fleet(), self._gateway)
 
     async def run_main(self, plan: LaunchPlan, *, reload: bool = False) -> asyncio.Future[Outcome]:
         """
@@ -67,8 +66,10 @@ class Loads:
             return begin()
         for each in self._fleet():
             if each is not main and each.profile == plan.profile:
-                await each.server.sleep()  # the main server takes it over
-        return await self.placement.launch(main, plan, begin)
+                await self._fleet().drop(each)  # the main server takes it over
+                if (gateway := self._gateway()) is not None:
+                    gateway.gone(each.name)
+        return await self.admission.launch(main, plan, begin)
 
     async def run_beside(
         self,
@@ -87,16 +88,16 @@ class Loads:
         Raises StartFailed without a gateway and for a plan without one, and DoesNotFit where there is no
         memory for it beside what is pinned.
         """
-        if not plan.behind_gateway or self.gateway is None:
+        if not plan.behind_gateway or self._gateway() is None:
             raise StartFailed(
                 f"{plan.profile} cannot be loaded beside another: one of them has gateway: off.",
-                hint=f"Remove it there, or run it in place of the other: goss-supervisor switch {plan.profile}",
+                hint=f"Remove it there, or run it instead: goss-supervisor switch {plan.profile}",
             )
         instance = self._fleet().ensure(plan.profile)
         instance.make_ready_for(plan)
         server = instance.server
         begin = partial(server.reload if server.is_serving and not again else server.start, plan)
-        return await self.placement.launch(
+        return await self.admission.launch(
             instance, plan, begin, by_request=by_request, alone=alone, evicts=evicts
         )
 
@@ -105,11 +106,11 @@ class Loads:
     ) -> asyncio.Future[Outcome]:
         """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
         server, plan = instance.server, instance.server.plan
-        if self.gateway is not None:
-            self.gateway.touch(instance.name)
+        if (gateway := self._gateway()) is not None:
+            gateway.touch(instance.name)
         if plan is None or not (alone or server.state is State.SLEEPING):
             return server.wake()
-        return await self.placement.launch(
+        return await self.admission.launch(
             instance, plan, server.wake, by_request=by_request, alone=alone, evicts=evicts
         )
 
@@ -139,16 +140,16 @@ class Loads:
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self._begin(self._load_for_gateway(profile, *["--by-request"] * by_request))
 
-    def used(self, profile: str) -> None:
-        self.placement.used(profile)
+    def wanted(self, profile: str) -> None:
+        self.admission.wanted(profile)
 
     def rested(self) -> None:
-        self.placement.changed()
+        self.admission.changed()
 
     async def _load_for_gateway(self, profile: str, *options: str) -> None:
         why = await self._load(profile, *options)
-        if self.gateway is not None:
-            self.gateway.loaded(profile, why)
+        if (gateway := self._gateway()) is not None:
+            gateway.loaded(profile, why)
 
     async def _load(self, profile: str, *options: str) -> str:
         """

@@ -27,6 +27,7 @@ class Fleet:
         self._next_id = itertools.count(1).__next__
         self._instances: dict[str, Instance] = {SERVER: make(SERVER, self._next_id)}
         self._group: asyncio.TaskGroup | None = None
+        self._working: dict[str, asyncio.Task[None]] = {}  # by name
 
     def __iter__(self) -> Iterator[Instance]:
         return iter([*self._instances.values()])
@@ -56,9 +57,20 @@ class Fleet:
             found = self._instances.get(name)
             if found is None:
                 found = self._instances[name] = self._make(name, self._next_id)
-                if self._group is not None:
-                    self._group.create_task(found.server.run())
+                self._work(found)
         return found
+
+    async def drop(self, instance: Instance) -> None:
+        """Stop it, and have it no more; not for the main one."""
+        await instance.server.stop()
+        del self._instances[instance.name]
+        self._working.pop(instance.name).cancel()
+        instance.close()
+        instance.give_up_lock()
+
+    def _work(self, instance: Instance) -> None:
+        if self._group is not None:
+            self._working[instance.name] = self._group.create_task(instance.server.run())
 
     def new_id(self) -> int:
         """For a request that is not about one server's state, such as a hold."""
@@ -68,7 +80,7 @@ class Fleet:
         """Until cancelled; a server whose loop breaks ends all, since its state is nobody's then."""
         async with asyncio.TaskGroup() as self._group:
             for instance in self:
-                self._group.create_task(instance.server.run())
+                self._work(instance)
             await asyncio.Event().wait()
 
     async def passed(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 from ..plan.launch import LaunchPlan
 from ..server.diagnosis import Diagnosis
 from ..server.lifecycle_table import State
 from ..server.probe_target import ProbeTarget
+from .scheduler import ServerPhase, Situation
 
 
 class Backend(Protocol):
@@ -60,10 +61,14 @@ class Backend(Protocol):
 
 
 class Backends:
-    """All of them by name, in the order in which they came; the first is the main one."""
+    """
+    All of them by name, in the order in which they came; the first is the main one.  ``chats`` tells whether
+    the profile of this name is for requests that name no model.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, chats: Callable[[str], bool]) -> None:
         self._by_name: dict[str, Backend] = {}
+        self._chats = chats
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._by_name.values())
@@ -74,6 +79,9 @@ class Backends:
     def add(self, backend: Backend) -> None:
         self._by_name[backend.name] = backend
 
+    def remove(self, name: str) -> None:
+        del self._by_name[name]
+
     @property
     def main(self) -> Backend:
         """There is always one: the gateway opens for its sake."""
@@ -81,9 +89,47 @@ class Backends:
 
     @property
     def answering(self) -> Backend:
-        """The first that serves; else the main one."""
-        return next((each for each in self if each.is_serving), self.main)
+        """For who names no model: the first that serves and chats; else the main one."""
+        serving = (each for each in self if each.is_serving and self.chats(each))
+        return next(serving, self.main)
+
+    def chats(self, server: Backend) -> bool:
+        return self._chats(profile_of(server))
+
+    def situation_of(self, server: Backend) -> Situation:
+        """As the queue sees it."""
+        return Situation(
+            phase_of(server),
+            profile_of(server),
+            server.launch,
+            answers_any=self.chats(server),
+            retries=server.state is State.FAILED and server is not self.main,
+            context_tokens=server.plan.shared_context_tokens if server.plan else 0,
+        )
+
+    def is_served(self, profile: str) -> bool:
+        """Whether a server serves this profile, or any where it is ""."""
+        server = self.having(profile) if profile else self.answering
+        return server is not None and server.is_serving
 
     def having(self, profile: str) -> Backend | None:
         """The one that has this profile's plan, loaded or not."""
         return next((each for each in self if each.plan and each.plan.profile == profile), None)
+
+
+def profile_of(server: Backend) -> str:
+    """Empty while it has none."""
+    return server.plan.profile if server.plan else ""
+
+
+_PHASES: Final[dict[State, ServerPhase]] = {
+    State.READY: "serving",
+    State.DEGRADED: "serving",
+    State.SLEEPING: "asleep",
+    State.FAILED: "down",
+    State.STOPPED: "down",
+}
+
+
+def phase_of(server: Backend) -> ServerPhase:
+    return _PHASES.get(server.state, "coming")

@@ -13,13 +13,15 @@ from typing import Any
 from .. import __version__
 from ..decoding import parse
 from ..plan.listen import Offer
+from ..profile.definition import Role
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
-from .api.served_models import model_document, models_document
+from .api.served_models import context_in, model_document, models_document
 from .backends import Backend, Backends
-from .relay.client_connection import PlainAnswer
+from .relay.client_connection import RETRY_SECONDS, PlainAnswer
+from .scheduler import Refuse
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
@@ -53,7 +55,6 @@ setInterval(look, 1000);
 """
 """In place of the web UI, which llama-server has; becomes the web UI once the model is loaded."""
 _NEVER_SEEN: dict[str, Any] = {
-    "default_generation_settings": {"params": {}, "n_ctx": 0},
     "total_slots": 1,
     "modalities": {"vision": False, "audio": False, "video": False},
     "chat_template": "",
@@ -83,6 +84,7 @@ class Endpoints:
         self._touch = touch
         self._run = load
         self._started = time.time()
+        self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
         self._upstream_models: dict[str, tuple[int, dict[str, Any] | None]] = {}  # by server: launch, answer
 
@@ -134,7 +136,7 @@ class Endpoints:
         if any(each.is_serving or each.state is State.SLEEPING for each in self._backends):
             return _page({"status": "ok"})
         main = self._backends.main
-        return self.why_down(main) if main.state is State.FAILED else _LOADING
+        return why_down(main) if main.state is State.FAILED else _LOADING
 
     def _ready(self) -> PlainAnswer:
         """A sleeping server counts: a request wakes it."""
@@ -158,13 +160,6 @@ class Endpoints:
         text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
         return _PAGE % (text[0].upper() + text[1:]).encode()
 
-    def why_down(self, server: Backend) -> Trouble:
-        """Of a server that stays down until a person acts."""
-        failure, plan = server.failure, server.plan
-        why = failure.message if failure else server.why or "nothing runs"
-        name = plan.profile if plan else "The server"
-        return Trouble(503, "server_down", f"{name} does not run: {why}", failure.hint if failure else "")
-
     async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
         known = [each for each in self._backends if each.plan]
         answers = await asyncio.gather(*(self._of_engine(each) for each in known))
@@ -172,7 +167,7 @@ class Endpoints:
         upstream = {
             each.plan.profile: answer for each, answer in zip(known, answers, strict=True) if each.plan
         }
-        return models_document(offers, states, upstream, self._started)
+        return models_document(offers, states, upstream, self._started, contexts=self._contexts)
 
     async def _of_engine(self, server: Backend) -> Mapping[str, Any] | None:
         """llama-server's own answer, once for each launch; None while there is none."""
@@ -182,6 +177,9 @@ class Endpoints:
             with suppress(ValueError):
                 known = parse(await self._asked(server, "/v1/models") or b"")
             self._upstream_models[server.name] = server.launch, known
+            context = context_in(known) if known and server.plan else None
+            if context and server.plan:
+                self._contexts[server.plan.profile] = context
         return known if server.is_serving else None
 
     async def _props(self, offers: Sequence[Offer], profile: str) -> PlainAnswer | Trouble:
@@ -197,9 +195,9 @@ class Endpoints:
         is_asleep = server.state is State.SLEEPING
         if not is_asleep and not server.is_serving:
             return self._health()
-        listed = models_document(offers, {profile: "ready"}, {}, 0.0)["data"]
-        name = listed[0]["id"]
-        seen = self._props_seen.get(profile, _NEVER_SEEN)
+        entry = models_document(offers, {profile: "ready"}, {}, 0.0, contexts=self._contexts)["data"][0]
+        name, unknown = entry["id"], dict[str, Any](params={}, n_ctx=entry["context"] or 0)
+        seen = self._props_seen.get(profile, {**_NEVER_SEEN, "default_generation_settings": unknown})
         return _page({**seen, "model_alias": name, "model_path": name, "is_sleeping": is_asleep})
 
     async def _metrics(self) -> bytes:
@@ -249,6 +247,12 @@ def no_model(model: str) -> Trouble:
     return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
 
 
+def of_no_role(profile: str, role: Role) -> Trouble:
+    """The model that is meant is for something else."""
+    problem = f"{profile or 'The model'} does not answer this, and no model here has the role {role}."
+    return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
+
+
 def progress(server: Backend) -> str:
     """The state, and about how much of the model is in memory: what the process holds of its files' size."""
     share = _share(server) if server.state is State.STARTING else None
@@ -261,3 +265,37 @@ def _share(server: Backend) -> float | None:
     size = server.plan.model_bytes if server.plan else 0
     held = server.resident_bytes() if size else None
     return min(held / size, 0.99) if held else None
+
+
+def why_down(server: Backend) -> Trouble:
+    """Of a server that stays down until a person acts."""
+    failure, plan = server.failure, server.plan
+    why = failure.message if failure else server.why or "nothing runs"
+    name = plan.profile if plan else "The server"
+    return Trouble(503, "server_down", f"{name} does not run: {why}", failure.hint if failure else "")
+
+
+ENDING = Trouble(503, "stopping", "goss-supervisor is being stopped.")
+
+
+def why_refused(refusal: Refuse, server: Backend, waiting: int, hold_seconds: float) -> Trouble:
+    """What the client of a request is told that the queue has refused; ``server`` has its profile."""
+    match refusal.reason:
+        case "full":
+            return Trouble(
+                429, "queue_full", f"{waiting} requests wait already.", retry_seconds=RETRY_SECONDS
+            )
+        case "late":
+            why = server.why or server.state.value
+            return Trouble(
+                503, "not_ready", f"No server was ready within {hold_seconds:g} s: {why.rstrip('.')}."
+            )
+        case "down":
+            return why_down(server)
+        case "ending":
+            return ENDING
+        case "asleep":
+            return Trouble(503, "asleep", "The model is unloaded; a request to it loads it.")
+        case "load":
+            profile = refusal.ticket.profile or "The model"
+            return Trouble(503, "load_failed", f"{profile} cannot be loaded: {refusal.why}")

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal, Protocol
 
 from ..plan.launch import LaunchPlan
@@ -18,7 +19,9 @@ from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming
 from .api.routes import Trouble
+from .api.stream_errors import AnthropicErrors, error_in
 from .auth.guard import RequestContext
+from .context_budget import OUT_OF_CONTEXT
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
 from .relay.client_connection import ClientConnection
@@ -100,6 +103,7 @@ class Exchange:
         self._delivery = Delivery(client, wish.head, context.dialect, context.headers)
         self._loop = asyncio.get_running_loop()
         self._life = ExchangeLife()
+        self._errors: AnthropicErrors | None = None  # of a stream in that API
         self._upstream: Upstream | None = None  # connected or about to be
         self._failure: tuple[Trouble, RequestResult] | None = None
 
@@ -179,6 +183,8 @@ class Exchange:
         self.status = answer.status
         self.first_byte_at = self._loop.time()
         self.is_stream = answer.is_stream
+        if answer.is_stream and self.context.dialect == "anthropic":
+            self._errors = AnthropicErrors(is_chunked=answer.is_chunked_for_client)
         self._delivery.begin(answer, more=more)
         self._note_begun()
 
@@ -187,7 +193,7 @@ class Exchange:
             self.opening = data[:_OPENING_BYTES]
         self.answer_bytes += len(data)
         self.tail.append(data)
-        self._delivery.go_on(data)
+        self._delivery.go_on(self._errors.take(data) if self._errors else data)
         self._note_begun()
 
     def _note_begun(self) -> None:
@@ -195,11 +201,21 @@ class Exchange:
             self._happened(ExchangeEvent.BEGUN)
 
     def complete(self, data: bytes) -> None:
+        if self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._may_be_asked_again(data):
+            self.ticket.alone = True
+            self._lose(ExchangeEvent.LOST, "the context that its slots share was full")
+            return
         self.answer_bytes += len(data)
         self.tail.append(data)
-        self._delivery.complete(data)  # first: the books can wait
-        self.result = "answered"
+        self._delivery.complete(self._errors.take(data, is_last=True) if self._errors else data)
+        self.note = error_in(b"".join(self.tail)) if self.is_stream else ""
+        self.result = "failed" if self.note else "answered"
         self._happened(ExchangeEvent.ANSWERED)
+
+    def _may_be_asked_again(self, data: bytes) -> bool:
+        """Whether others left it no context, and its client has seen nothing yet."""
+        again = self._host.settings.replay and not (self.was_replayed or self._delivery.has_begun)
+        return again and OUT_OF_CONTEXT in b"".join((*self.tail, data))
 
     def lose(self, why: str) -> None:
         assert self._upstream is not None

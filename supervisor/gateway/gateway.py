@@ -20,14 +20,15 @@ from .api import body as parameters
 from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .backends import Backend, Backends
-from .endpoints import Endpoints, no_model, progress
+from .backends import Backend, Backends, phase_of, profile_of
+from .context_budget import ContextBudgets
+from .endpoints import ENDING, Endpoints, no_model, of_no_role, progress, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head, query_value
 from .listener import Listener
-from .relay.client_connection import RETRY_SECONDS, ClientConnection, Connections
+from .relay.client_connection import ClientConnection, Connections
 from .relay.upstream import ConnectionPool
-from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Situation, Ticket
+from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Ticket
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
 
@@ -36,13 +37,6 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 1.0  # for the last bytes to go out
 ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
-_PHASES: dict[State, ServerPhase] = {
-    State.READY: "serving",
-    State.DEGRADED: "serving",
-    State.SLEEPING: "asleep",
-    State.FAILED: "down",
-    State.STOPPED: "down",
-}
 _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
@@ -64,8 +58,8 @@ class GatewayOwner(Protocol):
         requests that wait for it, and given up when none does any more.
         """
 
-    def used(self, profile: str) -> None:
-        """A request that is work for a model goes to the server of this profile."""
+    def wanted(self, profile: str) -> None:
+        """A request has arrived that is work for this profile's model, loaded or not."""
 
     def rested(self) -> None:
         """A server has nothing to do any more."""
@@ -78,11 +72,12 @@ class Gateway:
         self.activity = Activity()
         self.figures = RequestFigures()
         self.keyring = keyring
-        self.backends = Backends()
+        self.backends = Backends(self._chats)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
         self._uses: dict[str, _Use] = {}  # by the server's name
+        self._budgets = ContextBudgets()
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,6 +95,8 @@ class Gateway:
         """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
         await self._listener.open(listen)
         self._scheduler.settings = self._connections.settings = listen.settings
+        for server in self.backends:
+            self.changed(server)  # it may have another role now
         offered = {offer.profile for offer in self._listener.offers}
         for ticket in self._scheduler.waiting:
             if ticket.profile not in offered:
@@ -108,11 +105,10 @@ class Gateway:
 
     @property
     def is_open(self) -> bool:
-        """Whether clients can come in."""
         return self._listener.is_open
 
     def close(self) -> None:
-        """No new connections; those that are there go on."""
+        """No new connections; the others go on."""
         self._listener.close()
 
     def _connection(self) -> ClientConnection:
@@ -125,13 +121,12 @@ class Gateway:
         self._act(self._scheduler.begin_to_end(self._loop.time()))
 
     async def finish(self) -> None:
-        """The servers are gone: say goodbye to who is still connected."""
+        """The servers are gone."""
         for exchange in list(self._exchanges.values()):
-            exchange.fail(_ENDING)
+            exchange.fail(ENDING)
         await self._connections.say_goodbye(GOODBYE_SECONDS)
-        for timer in (self._timer, self._queue_timer):
-            if timer:
-                timer.cancel()
+        for timer in filter(None, (self._timer, self._queue_timer)):
+            timer.cancel()
         for use in self._uses.values():
             use.pool.aim(None)
 
@@ -148,25 +143,21 @@ class Gateway:
         return self._scheduler.count_at(name)
 
     def is_busy(self, name: str) -> bool:
-        """Whether this server answers requests, or has some that wait for a place there."""
         return self._scheduler.is_busy(name)
 
     def waiting_since(self, profile: str) -> float | None:
-        """When the first request arrived that waits for this profile, in the loop's time."""
         return self._scheduler.waiting_since(profile)
 
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
         return next((each for each in self._listener.offers if each.profile == profile), None)
 
-    def touch(self, name: str) -> None:
-        """Somebody uses this server's model, or wants it kept."""
-        self._uses[name].last = self._loop.time()
+    def _chats(self, profile: str) -> bool:
+        offer = self.offer_of(profile)
+        return offer is None or offer.role == "chat"
 
-    def _use(self, name: str) -> None:
-        self.touch(name)
-        if (plan := self.backends[name].plan) is not None:
-            self._owner.used(plan.profile)
+    def touch(self, name: str) -> None:
+        self._uses[name].last = self._loop.time()
 
     # --- the servers
 
@@ -175,20 +166,25 @@ class Gateway:
         self.backends.add(server)
         use = self._uses.setdefault(server.name, _Use(last=self._loop.time()))
         use.pool.aim(server.target)
-        phase = _PHASES.get(server.state, "coming")
+        phase = phase_of(server)
         if phase == "serving" != use.phase:
             use.last = self._loop.time()
         use.phase = phase
         wanted = [each for each in self.backends if each.state is not State.STOPPED]
         self._listener.follow([each.plan for each in wanted if each.plan])
         if server.plan is not None or server is self.backends.main:
-            profile = server.plan.profile if server.plan else ""
-            retries = server.state is State.FAILED and server is not self.backends.main
-            situation = Situation(phase, profile, server.launch, retries=retries)
+            situation = self.backends.situation_of(server)
+            self._budgets.set(situation.profile, situation.context_tokens)
             self._act(self._scheduler.change(situation, self._loop.time(), server.name))
         if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut(server)
         self._let_drain(server)
+
+    def gone(self, name: str) -> None:
+        """There is no server of this name any more; it has been stopped."""
+        self.backends.remove(name)
+        del self._uses[name]
+        self._act(self._scheduler.remove(name, self._loop.time()))
 
     def _cut(self, server: Backend) -> None:
         """It goes; who is still being answered has had the time that there was."""
@@ -233,30 +229,38 @@ class Gateway:
         route = context.route
         in_body = parameters.requested_model(body, head.get(b"content-type")) if route.wakes else ""
         asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
-        meant = self._listener.names.meant(asked)
+        meant = self._listener.names.meant(asked, route.role)
         profile = self._profile_for(meant.profile if meant else None)
-        handler = route.handler or (None if self._is_served(profile) else route.otherwise)
+        handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
         if handler is not None:
             task = self._loop.create_task(self._answer_ourselves(client, head, context, handler, profile))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
         if meant is None:
-            trouble = no_model(asked)
-            self._note(refused(head, context, trouble, asked))
-            client.refuse(trouble, keep_alive=head.persists)
+            self._refuse(client, head, context, no_model(asked), asked)
+            return None
+        named = profile or profile_of(self.backends.answering)
+        can = self._listener.names.can(named, route)
+        if not can and not self.backends.is_served(profile):
+            assert route.role is not None
+            self._refuse(client, head, context, of_no_role(named, route.role), asked)
             return None
         wish = Wish(head, body, asked, meant.effort)
-        ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes)
+        ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes and can)
+        if route.generates:
+            ticket.tokens = self._budgets.expect(named, body)
         return Exchange(self, client, context, wish, ticket)
+
+    def _refuse(
+        self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
+    ) -> None:
+        self._note(refused(head, context, trouble, asked))
+        client.refuse(trouble, keep_alive=head.persists)
 
     def _profile_for(self, profile: str | None) -> str:
         """Without switching on request, requests for another profile get the active one."""
         return profile if profile and self.settings.switch_on_request else ""
-
-    def _is_served(self, profile: str) -> bool:
-        server = self.backends.having(profile) if profile else self.backends.answering
-        return server is not None and server.is_serving
 
     async def _answer_ourselves(
         self,
@@ -284,14 +288,19 @@ class Gateway:
         """The body as the profile that answers wants it."""
         wish, route = exchange.wish, exchange.context.route
         plan = self.backends[exchange.ticket.server].plan
-        if plan is None or not parameters.needs_rewrite(wish.body, plan.parameters, wish.effort, route):
+        if plan is None:
             return wish.body
-        return parameters.rewrite(wish.body, plan.parameters, wish.effort, route)
+        body = parameters.renamed(wish.body, (*plan.aliases, plan.profile)[0], route)
+        if not parameters.needs_rewrite(body, plan.parameters, wish.effort, route):
+            return body
+        return parameters.rewrite(body, plan.parameters, wish.effort, route)
 
     # --- the queue
 
     def arrive(self, exchange: Exchange) -> None:
         self._exchanges[exchange.ticket] = exchange
+        if exchange.ticket.generates:
+            self._owner.wanted(exchange.ticket.profile or profile_of(self._server_of(exchange.ticket)))
         self._act(self._scheduler.arrive(exchange.ticket, self._loop.time()))
         exchange.has_waited = exchange.went_at is None
 
@@ -308,7 +317,8 @@ class Gateway:
         server = self.backends[ticket.server] if ticket.server else self._server_of(ticket)
         if ticket.server and ticket.generates:
             self.touch(server.name)
-        self._note(record(exchange, now, server.plan))
+        self._note(done := record(exchange, now, server.plan))
+        self._budgets.learn(done)
         self._act(self._scheduler.end(ticket, now))
         self._let_drain(server)
         if not self._scheduler.is_busy(server.name):
@@ -319,38 +329,16 @@ class Gateway:
             match action:
                 case Go(ticket):
                     if ticket.generates:
-                        self._use(ticket.server)
+                        self.touch(ticket.server)
                     self._exchanges[ticket].go()
-                case Refuse():
-                    self._exchanges[action.ticket].fail(self._why_refused(action), "refused")
+                case Refuse(ticket):
+                    server, waiting = self._server_of(ticket), len(self._scheduler.waiting)
+                    why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
+                    self._exchanges[ticket].fail(why, "refused")
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
                     self._owner.load(profile)
         self._arm()
-
-    def _why_refused(self, refusal: Refuse) -> Trouble:
-        match refusal.reason:
-            case "full":
-                many = len(self._scheduler.waiting)
-                return Trouble(
-                    429, "queue_full", f"{many} requests wait already.", retry_seconds=RETRY_SECONDS
-                )
-            case "late":
-                seconds = self.settings.hold_timeout_seconds
-                server = self._server_of(refusal.ticket)
-                why = server.why or server.state.value
-                return Trouble(
-                    503, "not_ready", f"No server was ready within {seconds:g} s: {why.rstrip('.')}."
-                )
-            case "down":
-                return self._endpoints.why_down(self._server_of(refusal.ticket))
-            case "ending":
-                return _ENDING
-            case "asleep":
-                return Trouble(503, "asleep", "The model is unloaded; a request to it loads it.")
-            case "load":
-                profile = refusal.ticket.profile or "The model"
-                return Trouble(503, "load_failed", f"{profile} cannot be loaded: {refusal.why}")
 
     def _server_of(self, ticket: Ticket) -> Backend:
         """The one that has its profile; else the main one."""
@@ -418,6 +406,3 @@ class Gateway:
     def _note(self, request: RequestRecord) -> None:
         self.activity.add(request)
         self.figures.count(request)
-
-
-_ENDING = Trouble(503, "stopping", "goss-supervisor is being stopped.")

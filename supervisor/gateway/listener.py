@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 class Listener:
     """
-    A gateway's; after `open` there are ``listen``, ``rules``, ``names`` and ``offers``.  ``connection`` makes
+    A gateway's; after `open` there are ``listen``, ``rules`` and ``names``.  ``connection`` makes
     the protocol of a connection, ``prefix`` is the main llama-server's ``--api-prefix``.
     """
 
     listen: Listen
     rules: Rules
     names: Names
-    offers: tuple[Offer, ...]
 
     def __init__(self, keyring: Keyring, connection: Callable[[], asyncio.Protocol]) -> None:
         self.prefix = ""
+        self.offers: tuple[Offer, ...] = ()
         self._keyring = keyring
         self._connection = connection
         self._plans: Sequence[LaunchPlan] = ()
@@ -79,7 +79,7 @@ class Listener:
         self._name()
 
     def follow(self, plans: Sequence[LaunchPlan]) -> None:
-        """The servers have these plans: their profiles may be asked for, and that of the first comes first."""
+        """The servers have these plans: their profiles may be asked for, the first one's first."""
         if [id(plan) for plan in plans] != [id(plan) for plan in self._plans]:
             self._plans = plans
             self.prefix = plans[0].api_prefix if plans else ""

@@ -1,12 +1,12 @@
 """
 Which request goes to which server, which waits, and what is loaded for those that wait.  Pure; time is given.
 
-A request has a *ticket*.  It goes at once if the server that has its profile serves and has room; otherwise it
-waits in order until it goes, is refused with a reason, or its client leaves.  Nobody waits for the server of
-another profile.
+A request has a *ticket*.  It goes at once if the server that has its profile serves and has room; otherwise
+it waits in order until it goes, is refused with a reason, or its client leaves.  Nobody waits for the server
+of another profile.
 
-A profile that nothing serves is loaded as soon as a request waits for it.  Whether it gets memory at once, and
-what is unloaded for it, is not decided here but in `fleet.residency`.
+A profile that nothing serves is loaded as soon as a request waits for it.  Whether it gets memory at once,
+and what is unloaded for it, is not decided here but in `fleet.residency`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Situation:
     profile: str = ""
     launch: int = 0
     answers_any: bool = True
+    context_tokens: int = 0  # that its slots share; 0: each has its own
     retries: bool = False
 
 
@@ -47,7 +48,8 @@ class Ticket:
     One request's place; ``profile`` "" is any that answers, and ``number`` is given by `Scheduler`.
 
     ``lost_launch`` of ``server`` failed it: it goes there again only after ``not_before``, if that one is
-    alive after all.
+    alive after all.  ``tokens`` is what it is expected to take of a shared context; one that ran out of it
+    goes ``alone``.
     """
 
     arrived: float
@@ -56,6 +58,9 @@ class Ticket:
     wakes: bool = True
     lost_launch: int = -1
     not_before: float = 0.0
+    tokens: int = 0
+    alone: bool = False
+    charged: int = 0  # tokens, while it is under way
     number: int = 0
     server: str = ""  # the name of the one that it went to
 
@@ -101,6 +106,7 @@ class Scheduler:
         self._arrived = 0
         self._at: Counter[str] = Counter()  # under way, by the server's name
         self._generating: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
         self._loading: dict[str, int] = {}  # profiles whose load is out, and the sleep that it is to end
 
     # --- what happens
@@ -137,6 +143,11 @@ class Scheduler:
         self.situations[name] = situation
         return self.tick(now)
 
+    def remove(self, name: str, now: float) -> list[Action]:
+        """There is no server of this name any more."""
+        del self.situations[name]
+        return self.tick(now)
+
     def loaded(self, profile: str, why: str, now: float) -> list[Action]:
         """
         The load that is out has ended.  ``why`` is "" if it succeeded; else it refuses those who wait.
@@ -168,7 +179,9 @@ class Scheduler:
             yield self._refuse(ticket, "late")
 
     def _follow(self, now: float) -> Iterator[Action]:
+        full: set[str] = set()  # servers that have no room for the first who waits for them: nobody passes it
         for ticket in [*self.waiting]:
+            name = self.server_of(ticket)
             there = self._situation_of(ticket)
             match there.phase if there else "asleep":
                 case _ if self._is_ending:
@@ -179,11 +192,13 @@ class Scheduler:
                     yield self._refuse(ticket, "asleep")
                 case "asleep":
                     yield from self._load(self._profile_of(ticket), there.launch if there else -1)
-                case "serving" if self._may_go(ticket, now):
+                case "serving" if self._may_go(ticket, now) and not (ticket.generates and name in full):
                     self.waiting.remove(ticket)
                     yield self._go(ticket)
+                case "serving" if ticket.generates and not self._has_room(name, ticket):
+                    full.add(name)
                 case _:
-                    pass  # it comes, or has no room
+                    pass  # it comes, or backs off
 
     def _load(self, profile: str, launch: int) -> Iterator[Action]:
         """Once for each sleep."""
@@ -248,16 +263,22 @@ class Scheduler:
         is_the_same = (ticket.server, ticket.lost_launch) == (name, there.launch)
         if is_the_same and now < ticket.not_before:
             return False
-        return not ticket.generates or self._has_room(name)
+        return not ticket.generates or self._has_room(name, ticket)
 
-    def _has_room(self, name: str) -> bool:
-        return not self.settings.max_concurrent or self._generating[name] < self.settings.max_concurrent
+    def _has_room(self, name: str, ticket: Ticket) -> bool:
+        if self.settings.max_concurrent and self._generating[name] >= self.settings.max_concurrent:
+            return False
+        context = self.situations[name].context_tokens
+        if not context or not self._generating[name]:
+            return True  # what does not fit even alone, llama-server refuses with both numbers
+        return not ticket.alone and self._tokens[name] + ticket.tokens <= context
 
     def _is_passed_over(self, ticket: Ticket) -> bool:
         """Whether going now would be going before somebody who waits for the same place."""
-        if not (ticket.generates and self.settings.max_concurrent):
-            return False
         name = self.server_of(ticket)
+        limited = self.settings.max_concurrent or self.situations[name].context_tokens
+        if not (ticket.generates and limited):
+            return False
         return any(each.generates and self.server_of(each) == name for each in self.waiting)
 
     # --- the books
@@ -267,6 +288,9 @@ class Scheduler:
         ticket.server = self.server_of(ticket)
         self._at[ticket.server] += 1
         self._generating[ticket.server] += ticket.generates
+        context = self.situations[ticket.server].context_tokens
+        ticket.charged = context if ticket.alone else ticket.tokens  # nobody joins one that goes alone
+        self._tokens[ticket.server] += ticket.charged
         return Go(ticket)
 
     def _refuse(self, ticket: Ticket, reason: Reason, why: str = "") -> Refuse:
@@ -278,5 +302,6 @@ class Scheduler:
             self.under_way.remove(ticket)
             self._at[ticket.server] -= 1
             self._generating[ticket.server] -= ticket.generates
+            self._tokens[ticket.server] -= ticket.charged
         elif ticket in self.waiting:
             self.waiting.remove(ticket)

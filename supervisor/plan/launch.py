@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..options.option_types import Translation
-from ..profile.definition import AutoUpdate, Effort, Health, Restart, Stop
+from ..profile.definition import AutoUpdate, Effort, Health, Restart, Role, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class LaunchPlan:
     drain_seconds: float = 0.0  # how long requests under way may keep a switch waiting
     parameters: Parameters = field(default_factory=Parameters)
     description: str = ""
+    roles: tuple[Role, ...] = ()  # see `roles_of`
     api_prefix: str = ""
     tls: bool = False
     secrets: Mapping[str, str] = field(default_factory=dict)
@@ -60,9 +61,8 @@ class LaunchPlan:
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes that it will hold: RAM, CUDA0 …
     needs: Mapping[str, int] = field(default_factory=dict)  # bytes that it uses, what is mapped included
     keeps: Mapping[str, int] = field(default_factory=dict)  # bytes of each memory that are left to others
-    ours: Mapping[str, int] = field(
-        default_factory=dict
-    )  # the most for all our servers together, where limited
+    ours: Mapping[str, int] = field(default_factory=dict)  # where limited: the most for all our servers
+    shared_context_tokens: int = 0  # that all slots together have; 0: each has its own, or it is not known
     figures: str = ""  # under which key the engine's own figures of its memory are kept; "" for not at all
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
     adjusted: LaunchPlan | None = None  # what is tried once, should the load fail for memory

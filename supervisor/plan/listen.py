@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from ..errors import ConfigError, StartFailed
 from ..options.option_types import OptionValue
-from ..profile.definition import GatewaySettings, Profile
+from ..profile.definition import GatewaySettings, Profile, Role
 from .launch import LaunchPlan
+from .role import roles_of
 
 GATEWAY_OPTIONS = {
     "api-key": "the gateway asks for it, and passes no client's key on",
@@ -52,6 +53,12 @@ class Offer:
     priority: int = 0
     load: bool = False
     idle_unload_seconds: float | None = None
+    roles: tuple[Role, ...] = ()  # see `roles_of`
+    context_tokens: int | None = None  # of one request; None where it is known only once the model is loaded
+
+    @property
+    def role(self) -> Role:
+        return self.roles[0] if self.roles else "chat"
 
     def idle_seconds(self, settings: GatewaySettings) -> float:
         """After so long without a request it is unloaded; 0 is never."""
@@ -109,21 +116,53 @@ def make_listen(profile: Profile, offers: tuple[Offer, ...] = (), key_text: str 
     )
 
 
-def offer_of(profile: Profile) -> Offer:
-    """The profile as clients may ask for it: by its aliases, the first of which is shown, or by its name."""
-    return Offer(profile.name, tuple(dict.fromkeys((*profile.aliases, profile.name))), profile.description)
+def offer_of(profile: Profile, roles: tuple[Role, ...] | None = None) -> Offer:
+    """
+    The profile as clients may ask for it: by its aliases, the first of which is shown, or by its name.
+    ``roles`` are given by who has seen the model's header.
+    """
+    names = tuple(dict.fromkeys((*profile.aliases, profile.name)))
+    roles = roles_of(profile) if roles is None else roles
+    return Offer(
+        profile.name,
+        names,
+        profile.description,
+        roles=roles,
+        context_tokens=context_of(profile.server),
+    )
+
+
+def context_of(options: Mapping[str, OptionValue]) -> int | None:
+    """
+    The tokens that one request can have, or None where the options do not say it.
+
+    llama-server divides ctx-size among its slots, where their number is given and they do not share it
+    (b11434, tools/server/server.cpp).
+    """
+    size, slots, bound = (_number(options, name) for name in ("ctx-size", "parallel", "kv-unified-per-slot"))
+    if size < 1:
+        return bound if bound > 0 else None
+    if slots > 1 and options.get("kv-unified") is not True:
+        size //= slots
+    return min(size, bound) if bound > 0 else size
+
+
+def _number(options: Mapping[str, OptionValue], name: str) -> int:
+    value = options.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def offers_beside(plans: Sequence[LaunchPlan], listen: Listen) -> tuple[Offer, ...]:
-    """What clients may ask for while servers have these plans: their profiles first, offered before or not."""
-    known = {offer.profile: offer for offer in listen.offers}
-    own = {
-        plan.profile: Offer(
-            plan.profile, tuple(dict.fromkeys((*plan.aliases, plan.profile))), plan.description
-        )
-        for plan in plans
-    }
-    return tuple((own | known)[name] for name in dict.fromkeys((*own, *known)))
+    """What clients may ask for while servers have these plans: their profiles first, offered or not."""
+    offers = {offer.profile: offer for offer in listen.offers}
+    own = {plan.profile: _offer_of_plan(plan, offers.get(plan.profile)) for plan in plans}
+    return tuple((offers | own)[name] for name in dict.fromkeys((*own, *offers)))
+
+
+def _offer_of_plan(plan: LaunchPlan, known: Offer | None) -> Offer:
+    names = tuple(dict.fromkeys((*plan.aliases, plan.profile)))
+    offer = known or Offer(plan.profile, names, plan.description)
+    return replace(offer, roles=plan.roles or offer.roles)  # the plan was made with the model at hand
 
 
 def gateway_options(profile: Profile) -> dict[str, OptionValue]:

@@ -16,6 +16,7 @@ from ..options.render import render
 from ..profile.definition import AutoUpdate, ListenSettings, Profile
 from .launch import LaunchPlan, Parameters
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
+from .role import roles_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,13 @@ class ModelAtHand:
 class MemoryShares:
     """
     Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others, and
-    ``ours`` the most that all our servers may have together.
+    ``ours`` the most that all our servers may have together.  And the tokens of a context that all slots
+    share, 0 where each has its own.
     """
 
     needs: Mapping[str, int]
     keeps: Mapping[str, int]
+    shared_context_tokens: int = 0
     ours: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -89,6 +92,7 @@ def make_plan(
         drain_seconds=gateway.drain_timeout_seconds if behind_gateway else 0.0,
         parameters=Parameters(gateway.reasoning_effort, gateway.set_params, gateway.strip_params),
         description=profile.description,
+        roles=roles_of(profile),
         api_prefix=str(options.get("api-prefix", "")),
         tls="ssl-key-file" in options,
         translations=(
@@ -101,6 +105,7 @@ def make_plan(
         needs=dict(shares.needs if shares else {}),
         keeps=dict(shares.keeps if shares else {}),
         ours=dict(shares.ours if shares else {}),
+        shared_context_tokens=shares.shared_context_tokens if shares else 0,
         settings=dict(settings or {}),
         warnings=(*profile.notes, *_warnings(profile, build, behind_gateway=behind_gateway)),
     )

@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from ..download.transfer import PartFile
 from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
 from ..engine.survey import survey
-from ..errors import ConfigError, DoesNotFit, NetworkError, SupervisorError
+from ..errors import DoesNotFit, NetworkError, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home import client
@@ -31,8 +31,8 @@ from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
 from ..memory.verdict import kept_bytes, whole
-from ..model.demo import demo_path, ensure_demo
-from ..model.locate import locate, locate_whole, parts_of
+from ..model.demo import ensure_demo
+from ..model.locate import locate_whole, parts_of
 from ..model.metadata import Model
 from ..model.open import open_model
 from ..paths import Paths
@@ -40,10 +40,12 @@ from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
 from ..plan.make import MemoryShares, ModelAtHand, make_plan
+from ..plan.role import with_role
 from ..profile.definition import Profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
+from .model_on_disk import path_of
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -96,6 +98,7 @@ def prepare(
     listen = listen_of(profile, paths, named)
     context = install_context(paths, progress, waits=True)
     model = look_at(profile, paths, write=True)
+    profile = with_role(profile, model)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
     if fitted.refusal:
@@ -126,6 +129,7 @@ def preview(
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     try:
         model = look_at(profile, paths, write=False)
+        profile = with_role(profile, model)
         if context.elsewhere:
             fitted = fit(profile, model, build, context.hardware(), draft=look_at_draft(profile, paths))
         else:
@@ -242,32 +246,15 @@ def _preparation(
 
 
 def _shares(fitted: Fitted) -> MemoryShares:
-    judged = fitted.verdict.judgements
+    judged, settings = fitted.verdict.judgements, fitted.ledger.settings
+    is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
+    is_shared = settings.unified and settings.slots > 1 and not is_open
     return MemoryShares(
         {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
         {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
+        settings.context_tokens if is_shared else 0,
         {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
     )
-
-
-def path_of(profile: Profile, paths: Paths) -> Path:
-    """
-    The model's first file, or where it will be.  Raises ConfigError for a profile that names none:
-    llama-server would silently become a router.
-    """
-    model = profile.model
-    if model.demo:
-        return demo_path(paths.models)
-    if model.path is not None:
-        path = model.path.expanduser()
-        is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
-        return path if is_absolute else paths.models / path
-    if model.repo is None or model.file is None:
-        raise ConfigError(
-            f"Profile {profile.name} names no model.",
-            hint="Set model.path, model.repo with model.file, or model: demo.",
-        )
-    return locate(model.repo, model.file, paths.models, os.environ)
 
 
 def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:

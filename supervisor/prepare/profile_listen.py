@@ -12,10 +12,12 @@ from ..errors import ConfigError, SupervisorError
 from ..home.places import server_socket
 from ..paths import Paths
 from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
+from ..plan.role import roles_of
 from ..profile.definition import ModelSource, Profile
 from ..profile.resolve import resolve, settings_of
 from ..profile.settings import UserSettings, read_settings
 from ..profile.store import ProfileStore
+from .model_on_disk import model_on_disk
 
 _MOST_KEY_BYTES = 1024 * 1024
 
@@ -38,12 +40,12 @@ def listen_of(
     key_text = "" if elsewhere else _key_text(profile)
     store = ProfileStore(paths.profiles)
     if named is None:
-        return make_listen(profile, _Offers(profile, store, UserSettings(), ()).all(), key_text)
+        return make_listen(profile, _Offers(profile, paths, UserSettings(), ()).all(), key_text)
     settings = settings_of(store)
     named = tuple(name for name in dict.fromkeys(named) if name != profile.name)
     for name in named:
         store.find(name)
-    listen = make_listen(profile, _Offers(profile, store, settings, named).all(), key_text)
+    listen = make_listen(profile, _Offers(profile, paths, settings, named).all(), key_text)
     assert listen is not None
     own = settings.served(profile.name)
     if own is not None and own.load is not None and not named:
@@ -87,15 +89,14 @@ class _Offers:
     the start has said what is to be loaded, and the rest waits for its first request.
     """
 
-    def __init__(
-        self, main: Profile, store: ProfileStore, settings: UserSettings, named: tuple[str, ...]
-    ) -> None:
+    def __init__(self, main: Profile, paths: Paths, settings: UserSettings, named: tuple[str, ...]) -> None:
         self._main = main
-        self._store = store
+        self._paths = paths
+        self._store = ProfileStore(paths.profiles)
         self._settings = settings
         self._named = named
         self._as_written = not named and settings.served(main.name) is not None
-        self._found = {main.name: self._on_terms(offer_of(main))}
+        self._found = {main.name: self._on_terms(_offer(main, paths))}
         self._problems: list[str] = []
 
     def all(self) -> tuple[Offer, ...]:
@@ -123,7 +124,7 @@ class _Offers:
             self._problems.append(f"{start}{error}")
         else:
             load = profile.gateway.preload if load is None else load
-            self._found[name] = replace(self._on_terms(offer_of(profile)), load=load)
+            self._found[name] = replace(self._on_terms(_offer(profile, self._paths)), load=load)
 
     def _on_terms(self, offer: Offer) -> Offer:
         """As config.yaml has it, wherever else the profile is named."""
@@ -135,6 +136,11 @@ class _Offers:
             priority=served.priority,
             idle_unload_seconds=served.idle_unload_seconds,
         )
+
+
+def _offer(profile: Profile, paths: Paths) -> Offer:
+    """The header is looked at only where it decides."""
+    return offer_of(profile, roles_of(profile) or roles_of(profile, model_on_disk(profile, paths)))
 
 
 def _startable(name: str, store: ProfileStore, *, next_to_others: bool) -> Profile:

@@ -20,6 +20,7 @@ AutoUpdate = Literal["off", "notify", "apply"]
 Placement = Literal["pinned", "engine", "auto"]
 GuardrailSetting = Literal["off", "relaxed", "balanced", "strict"]
 Effort = Literal["low", "medium", "high"]
+Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 MIB = 1024 * 1024
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
@@ -313,6 +314,12 @@ class Profile:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     aliases: tuple[str, ...] = key(
         (), "Names that clients know the model by.", what="a model name or a list of them", pattern=r"[^\s,]+"
+    )
+    role: Role | None = key(
+        None,
+        "What the model is for. Requests for embeddings, reranking, transcription, speech and images that "
+        "name no known model go to the profile of that role. Without it: what the options and the model's "
+        "file tell, else chat.",
     )
     placement: Placement = key(
         "engine",

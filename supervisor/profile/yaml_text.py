@@ -14,7 +14,7 @@ _COMMENT_COLUMN = 44
 _STARS = "***"
 _ORDER = (
     *("description", "extends", "match", "engine", "model", "server", "env"),
-    *("listen", "gateway", "restart", "health", "stop", "aliases", "placement", "guardrails"),
+    *("listen", "gateway", "restart", "health", "stop", "aliases", "role", "placement", "guardrails"),
 )
 
 

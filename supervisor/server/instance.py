@@ -55,12 +55,12 @@ class Instance:
         self._writer = Writer()
         self._on_change = on_change
         self._figures_of = 0
-        lock = take_generation_lock(generation_lock(paths, name), record_file(paths, name), log.warning)
+        self._lock = take_generation_lock(generation_lock(paths, name), record_file(paths, name), log.warning)
         self.output = OutputLog(paths.logs, server_log_name(name))
         self.server = Server(
             name,
             output=self.output,
-            lock=lock,
+            lock=self._lock,
             private_config=private_config(paths),
             jitter=random.random,
             on_change=self._changed,
@@ -82,6 +82,10 @@ class Instance:
         """Stop watching; what is to be written is written."""
         self.server.close()
         self._writer.flush(1.0)
+
+    def give_up_lock(self) -> None:
+        """Once nothing of it runs, and nothing will."""
+        self._lock.release()
 
     def _changed(self) -> None:
         work = partial(write_record, record_file(self._paths, self.name), self._record())

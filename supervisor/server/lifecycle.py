@@ -49,7 +49,7 @@ from .lifecycle_table import (
 )
 from .outcome import LifecycleCommand, Outcome, OutcomeResult, superseded
 
-_OF_MEMORY = {"memory", "gpu-memory"}
+OF_MEMORY = {"memory", "gpu-memory"}
 GONE_SECONDS = 5.0  # how long the kernel may take to carry out a KILL before we say that it did not
 
 
@@ -206,14 +206,14 @@ class Lifecycle:
     def _judge_failure(self, diagnosis: Diagnosis, now: float) -> Event:
         self.failure = diagnosis
         assert self.plan is not None
-        if self.plan.adjusted is not None and diagnosis.kind in _OF_MEMORY and not self._served:
+        if self.plan.adjusted is not None and diagnosis.kind in OF_MEMORY and not self._served:
             return Event.ADJUST
         if self._fallback is not None and not self._served:
             return Event.FALL_BACK
         policy = self.plan.restart
         while self._recent and now - self._recent[0] > policy.window_seconds:
             self._recent.popleft()
-        beyond_help = bool(self.plan.adjusts) and diagnosis.kind in _OF_MEMORY
+        beyond_help = bool(self.plan.adjusts) and diagnosis.kind in OF_MEMORY
         hopeless = (beyond_help or not diagnosis.retryable) and not self._served
         if policy.policy == "never" or hopeless or len(self._recent) >= policy.max_restarts:
             return Event.GIVE_UP

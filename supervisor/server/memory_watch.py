@@ -108,6 +108,14 @@ class MemoryWatch:
             found |= await asyncio.to_thread(_free, command, environ)
         return found
 
+    def held_bytes(self, plan: LaunchPlan | None) -> dict[str, int]:
+        """What the server would give back of each memory: measured of the RAM, as planned of GPUs."""
+        sample = self.now()
+        if sample is None or plan is None:
+            return {}
+        ram = sample.held.anonymous_bytes
+        return {**gpus_of(plan), RAM: sample.held.rss_bytes if ram is None else ram}
+
     def _is_ram_released(self, plan: LaunchPlan) -> bool:
         if self._remains is None:
             return True

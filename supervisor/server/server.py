@@ -48,7 +48,6 @@ from .lifecycle_table import (
     Unresponsive,
     WakeAsked,
 )
-from .memory_warnings import RAM
 from .memory_watch import MemoryWatch
 from .outcome import LifecycleCommand, Outcome
 from .output_log import OutputLog
@@ -164,24 +163,12 @@ class Server:
         sample = self.memory.now()
         return sample.held.rss_bytes if sample else None
 
-    def held_bytes(self) -> dict[str, int]:
-        """What it would give back of each memory: measured of the RAM, as planned of GPUs."""
-        sample = self.memory.now()
-        if sample is None or self.plan is None:
-            return {}
-        held = {name: number for name, number in self.plan.memory.items() if name != RAM}
-        ram = sample.held.anonymous_bytes
-        return {**held, RAM: sample.held.rss_bytes if ram is None else ram}
-
-    async def free_bytes(self, plan: LaunchPlan) -> dict[str, int]:
-        """What is free now of each memory that this plan uses; one of which nobody can tell is left out."""
-        return await self.memory.free_for(plan, self._environment_of(plan))
-
     async def released(self, plan: LaunchPlan) -> None:
         """Comes back when the memory of what ran here is there for this plan, which has a bound."""
-        await self.memory.released(plan, self._environment_of(plan))
+        await self.memory.released(plan, self.environment_of(plan))
 
-    def _environment_of(self, plan: LaunchPlan) -> dict[str, str]:
+    def environment_of(self, plan: LaunchPlan) -> dict[str, str]:
+        """Of a process that runs this plan."""
         return child_environment(self._environ, plan, self._private_config)
 
     # --- requests, from any coroutine of the same loop
@@ -321,7 +308,7 @@ class Server:
             target = target_of(plan)
             self.output.begin_run(plan.secrets.values())
             child = await spawn(
-                plan.argv, self._environment_of(plan), on_output=self.output.feed, inherit=(self._lock.fd,)
+                plan.argv, self.environment_of(plan), on_output=self.output.feed, inherit=(self._lock.fd,)
             )
         except SupervisorError as error:
             self._inbox.put(Exited(launch, Diagnosis("spawn", str(error), error.hint, retryable=False)))

@@ -136,7 +136,7 @@ class OneServer:
 
     def __init__(self, server):
         self.server, self.name = server, server.name
-        self.main = self
+        self.main, self.placement = self, ""
 
     @property
     def profile(self):
@@ -167,7 +167,7 @@ def control_of(test, gateway=None):
         lambda: None,
         lambda now: test.server.stop(now=now),
         gateway,
-        Loads(lambda: fleet, asyncio.ensure_future),
+        Loads(lambda: fleet, lambda: None, asyncio.ensure_future),
     )
     note = test.server._on_change
     test.server._on_change = lambda: (note(), control.changed())

@@ -549,21 +549,25 @@ async def test_two_servers_answer_each_to_its_own_name_and_one_that_goes_disturb
         await crash.wait()
         await hang_up(place)
 
-    async with relay(dies, HELLO) as it, it.client() as to_p, it.client() as to_q:
-        async with behind(it, "q", says(ok(b"q's"))) as second:
-            await to_p.send(post(b'{"model":"p"}'))
-            await it.upstream.until(1)
-            assert (await to_q.ask(post(b'{"model":"q"}')))[::2] == (200, b"q's")
-            crash.set()
-            await waiting(it, 1)
-            assert (await to_q.ask(post(b'{"model":"q"}')))[::2] == (200, b"q's")
-            second.state = State.SLEEPING
-            it.gateway.changed(second)
-            it.restart()
-            assert (await to_p.answer())[::2] == (200, b"hello")
-            await to_q.send(post(b'{"model":"q"}'))
-            await until(lambda: it.owner.loads == ["q"])
-            assert set(it.owner.uses) == {"p", "q"}
+    async with (
+        relay(dies, HELLO) as it,
+        behind(it, "q", says(ok(b"q's"))) as second,
+        it.client() as to_p,
+        it.client() as to_q,
+    ):
+        await to_p.send(post(b'{"model":"p"}'))
+        await it.upstream.until(1)
+        assert (await to_q.ask(post(b'{"model":"q"}')))[::2] == (200, b"q's")
+        crash.set()
+        await waiting(it, 1)
+        assert (await to_q.ask(post(b'{"model":"q"}')))[::2] == (200, b"q's")
+        second.state = State.SLEEPING
+        it.gateway.changed(second)
+        it.restart()
+        assert (await to_p.answer())[::2] == (200, b"hello")
+        await to_q.send(post(b'{"model":"q"}'))
+        await until(lambda: it.owner.loads == ["q"])
+        assert set(it.owner.uses) == {"p", "q"}
 
 
 # --- smuggling: one request and one only, or none at all

@@ -56,7 +56,7 @@ class OneServer(Watched):
     def __init__(self, tmp_path):
         super().__init__(tmp_path)
         self.tasks: set[asyncio.Task] = set()
-        self.loads = Loads(lambda: self, self.begin, self.load)
+        self.loads = Loads(lambda: self, lambda: self.gateway.gateway, self.begin, self.load)
         self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads)
         self.server._under_way = lambda: self.gateway.under_way(self.name)
         self.loaded: list[str] = []

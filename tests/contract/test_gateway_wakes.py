@@ -176,6 +176,85 @@ async def test_a_page_is_shown_while_the_web_ui_cannot_be():
         assert (await it.ask(request("GET", "/")))[2] == b"hello"
 
 
+# --- roles
+
+CHAT_AND_MORE = {"p": ("chat",), "q": ("embedding",), "hears": ("transcription",)}
+AT_ONCE = GatewaySettings(min_warm_seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "profile"),
+    [("/v1/embeddings", "q"), ("/embedding", "q"), ("/v1/audio/transcriptions", "hears")],
+)
+@pytest.mark.parametrize("body", [b"{}", b'{"model":"text-embedding-3-small"}'])
+@promise
+async def test_a_request_without_a_known_model_goes_to_the_one_of_its_role(path, profile, body):
+    async with relay(HELLO, settings=AT_ONCE, roles=CHAT_AND_MORE) as it, it.client() as client:
+        await client.send(post(body, path.encode()))
+        await until(lambda: it.owner.loads == [profile])
+        it.turn(State.READY, profile=profile)
+        assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", b'{"model":"p"}'),
+        ("/v1/rerank", b"{}"),
+        ("/v1/rerank", OTHER),
+        ("/v1/audio/speech", b"{}"),
+        ("/v1/images/generations", OTHER),
+        ("/v1/audio/translations", b'{"model":"p"}'),
+    ],
+)
+@promise
+async def test_a_model_that_cannot_answer_is_neither_woken_nor_switched_to(path, body):
+    async with relay(HELLO, settings=AT_ONCE, roles=CHAT_AND_MORE) as it:
+        it.turn(State.SLEEPING)
+        status, _, said = await it.ask(post(body, path.encode()))
+        assert (status, json.loads(said)["error"]["code"]) == (404, "model_not_found")
+        assert (it.server.calls, it.owner.loads, it.upstream.requests) == ([], [], [])
+        (seen,) = it.gateway.activity.since(0)
+        assert (seen.status, seen.result) == (404, "refused")
+
+
+@promise
+async def test_a_model_that_runs_says_itself_that_it_cannot_answer():
+    no = says(ok(b"{}", status=b"501 Not Implemented"))
+    async with relay(no, settings=AT_ONCE, roles={"p": ("chat",)}) as it:
+        for path in (b"/v1/embeddings", b"/v1/audio/speech"):
+            assert (await it.ask(post(b"{}", path)))[0] == 501
+
+
+@promise
+async def test_the_answer_with_embeddings_can_only_repeat_the_models_own_name():
+    async with relay(HELLO, roles={"p": ("embedding",)}) as it:
+        await it.ask(post(b'{"model":"text-embedding-3-small"}', b"/v1/embeddings"))
+        assert it.upstream.requests[0].endswith(b'{"model":"p"}')
+
+
+@promise
+async def test_without_switching_on_request_the_running_one_says_it():
+    fixed = GatewaySettings(switch_on_request=False, min_warm_seconds=0.0)
+    async with relay(HELLO, settings=fixed, roles=CHAT_AND_MORE) as it:
+        assert (await it.ask(post(b"{}", b"/v1/embeddings")))[0] == 200
+        assert it.owner.loads == []
+
+
+@promise
+async def test_the_list_has_role_and_context():
+    models = says(ok(json.dumps({"data": [{"id": "x", "meta": {"n_ctx": 2048}}]}).encode()))
+    async with relay(models, roles=CHAT_AND_MORE) as it:
+        for state in (State.READY, State.SLEEPING):
+            it.turn(state)
+            listed = json.loads((await it.ask(request("GET", "/v1/models")))[2])["data"]
+            assert [(each["id"], each["role"], each["context"]) for each in listed] == [
+                ("p", "chat", 2048),
+                ("q", "embedding", None),
+                ("hears", "transcription", None),
+            ]
+
+
 # --- properties
 
 PROPS = {
@@ -223,6 +302,15 @@ async def test_of_a_model_that_was_never_seen_the_web_ui_gets_what_it_cannot_do_
         assert (seen["model_alias"], seen["model_path"], seen["is_sleeping"]) == ("q", "q", True)
         assert seen["default_generation_settings"] == {"params": {}, "n_ctx": 0}
         assert seen.keys() >= {"total_slots", "modalities", "chat_template", "bos_token", "eos_token"}
+
+
+@promise
+async def test_the_context_that_it_had_is_told_where_it_is_known():
+    models = says(ok(json.dumps({"data": [{"meta": {"n_ctx": 2048}}]}).encode()))
+    async with relay(models) as it:
+        await it.ask(request("GET", "/v1/models"))
+        it.turn(State.SLEEPING)
+        assert (await props(it))["default_generation_settings"] == {"params": {}, "n_ctx": 2048}
 
 
 @promise

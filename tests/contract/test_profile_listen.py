@@ -16,9 +16,12 @@ from supervisor.cli.profile import check
 from supervisor.engine.build import Build
 from supervisor.errors import ConfigError, NotFound
 from supervisor.model.demo import ensure_demo
+from supervisor.model.gguf_writer import write_gguf
 from supervisor.options.meanings import pinned
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
+from supervisor.plan.listen import offers_beside
+from supervisor.plan.plan_json import from_json, to_json
 from supervisor.prepare.default_profile import default_profile
 from supervisor.prepare.prepare import preview
 from supervisor.prepare.profile_listen import inside_of, listen_of, shared_names
@@ -60,6 +63,50 @@ def test_this_profile_is_offered_first_then_those_that_it_names(paths):
         ("other", ("x", "other")),
     ]
     assert offers[1].description == "the other"
+
+
+def gguf(path, architecture, **values):
+    own = {f"{architecture}.{key}": value for key, value in values.items()}
+    write_gguf(path, {"general.architecture": architecture, **own}, [])
+    return path
+
+
+def test_each_offer_has_its_role_from_profile_options_or_file_and_its_context(paths, tmp_path):
+    bert = gguf(tmp_path / "bert.gguf", "bert")
+    write(
+        paths,
+        mine="model: demo\ngateway: {models: [said, asked, file, none]}\nserver: {ctx-size: 4096}\n",
+        said=f"model: {{path: {bert}}}\nrole: speech\n",
+        asked="model: {path: /nowhere.gguf}\nserver: {rerank: true}\n",
+        file=f"model: {{path: {bert}}}\n",
+        none="model: {path: /nowhere.gguf}\n",
+    )
+    offers = listen_of(profile_of(paths), paths).offers
+    assert {offer.profile: offer.roles for offer in offers} == {
+        "mine": (),  # the demo is made later
+        "said": ("speech",),
+        "asked": ("rerank",),
+        "file": ("embedding",),
+        "none": (),
+    }
+    assert [offer.role for offer in offers] == ["chat", "speech", "rerank", "embedding", "chat"]
+    assert [offer.context_tokens for offer in offers] == [4096, None, None, None, None]
+
+
+def test_a_plan_has_the_role_of_its_models_file_and_the_option_for_it(paths, tmp_path):
+    reranker = gguf(tmp_path / "m.gguf", "qwen3", pooling_type=4)
+    write(paths, mine=f"model: {{path: {reranker}}}\n")
+    made = preview("mine", {}, paths)
+    assert made.plan.roles == ("rerank",)
+    assert "--rerank" in made.plan.argv
+    assert [offer.roles for offer in offers_beside([made.plan], made.listen)] == [("rerank",)]
+    assert from_json(to_json(made.plan)) == made.plan
+
+
+def test_a_role_that_there_is_not_is_an_error_with_its_place(paths):
+    write(paths, mine="model: demo\nrole: poetry\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml:2:7: role: .*chat, embedding, rerank"):
+        profile_of(paths)
 
 
 def test_each_profile_that_cannot_be_offered_is_told_with_place_and_reason(paths):

@@ -71,7 +71,8 @@ class Served:
         self.goes_on.set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.listen = Listen("main", "127.0.0.1", 1, GatewaySettings(), offers)
-        self.loads = Loads(lambda: self.fleet, self.begin, self.prepare)
+        self.gateway = Clients(offers)
+        self.loads = Loads(lambda: self.fleet, lambda: self.gateway, self.begin, self.prepare)
         self.fleet = Fleet(
             lambda name, next_id: Instance(
                 name,
@@ -81,10 +82,9 @@ class Served:
                 next_id=next_id,
             )
         )
-        self.loads.gateway = Clients(offers)
 
     def changed(self):
-        self.loads.placement.changed()
+        self.loads.admission.changed()
 
     def begin(self, work):
         task = asyncio.get_running_loop().create_task(work)
@@ -172,7 +172,7 @@ async def test_after_the_main_server_the_others_are_loaded_in_their_order(tmp_pa
         await it.idle()
         assert it.prepared == [("--no-evict", "--", "one"), ("--no-evict", "--", "two")]
         assert it.states() == {"main": "ready", "one": "ready", "lazy": "unloaded", "two": "ready"}
-        assert not it.loads.gateway.loaded_  # no request has asked for them
+        assert not it.gateway.loaded_  # no request has asked for them
 
 
 @promise
@@ -202,7 +202,7 @@ async def test_a_client_that_asks_meanwhile_waits_for_the_same_load(tmp_path):
         it.goes_on.set()
         await it.idle()
         assert it.prepared == [("--no-evict", "--", "one")]
-        assert (it.states()["one"], it.loads.gateway.loaded_) == ("ready", [("one", "")])
+        assert (it.states()["one"], it.gateway.loaded_) == ("ready", [("one", "")])
         assert not it.loads.loading
 
 
@@ -219,7 +219,7 @@ async def test_a_client_gets_what_did_not_fit_at_the_start(tmp_path):
         it.goes_on.set()
         await it.idle()
         assert it.states() == {"main": "sleeping", "one": "ready"}
-        assert (it.loads.gateway.loaded_, it.troubles()) == ([("one", "")], {})
+        assert (it.gateway.loaded_, it.troubles()) == ([("one", "")], {})
 
 
 @promise

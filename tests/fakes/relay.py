@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from supervisor.gateway.gateway import Gateway
 from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings as Settings
+from supervisor.profile.definition import Role
 from supervisor.server.lifecycle_table import State
 from supervisor.server.probe_target import ProbeTarget
 
@@ -269,7 +270,7 @@ class Owner:
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
 
-    def used(self, profile: str) -> None:
+    def wanted(self, profile: str) -> None:
         self.uses.append(profile)
 
     def rested(self) -> None:
@@ -285,7 +286,7 @@ class Relay:
     gateway: Gateway
     port: int
     lost: asyncio.Event  # a request's server has failed it before it had said a word
-    owner: Owner = field(default_factory=lambda: Owner())
+    owner: Owner = field(default_factory=Owner)
 
     @property
     def results(self) -> list[str]:
@@ -328,16 +329,21 @@ class Relay:
             return await client.ask(*parts, to_head=to_head)
 
 
-_P, _Q = Offer("p", ("p",)), Offer("q", ("q",))
-
-
 @asynccontextmanager
 async def relay(
-    *script: Step, settings: Settings | None = None, offers: tuple[Offer, ...] = (_P, _Q)
+    *script: Step,
+    settings: Settings | None = None,
+    roles: Mapping[str, tuple[Role, ...]] | None = None,
+    offers: tuple[Offer, ...] = (),
 ) -> AsyncIterator[Relay]:
-    """Two profiles are offered, p and q; p serves.  Raises where an exchange came upon an illegal event."""
+    """
+    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Raises where an exchange
+    came upon an illegal event.
+    """
     upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    roles = roles or {"p": (), "q": ()}
+    offers = offers or tuple(Offer(name, (name,), roles=given) for name, given in roles.items())
     listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), offers)
     server = Server(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from supervisor.clients.client_endpoint import (
     KEY_ENV,
     ClientEndpoint,
-    context_of,
     endpoint_of_offer,
     endpoint_of_plan,
     endpoint_of_profile,
@@ -25,7 +24,7 @@ from supervisor.engine.build import Build
 from supervisor.errors import ConfigError, NotFound
 from supervisor.options.meanings import pinned
 from supervisor.plan.listen import Listen as GatewayListen
-from supervisor.plan.listen import make_listen
+from supervisor.plan.listen import context_of, make_listen
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.profile.definition import GatewaySettings, ListenSettings, Profile
 

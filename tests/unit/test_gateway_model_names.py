@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.gateway.api.routes import route_of
 from supervisor.gateway.api.served_models import Meant, Names
 from supervisor.plan.listen import Offer
 
@@ -55,3 +56,50 @@ def test_an_unknown_name_is_the_active_profile_or_nobody(model, meant):
 def test_any_text_means_an_offer_the_active_one_or_nobody(model, unknown):
     meant = Names(OFFERS, unknown).meant(model)
     assert meant is None or meant.profile in {None, "mini", "small"}
+
+
+# --- roles
+
+EMBEDS = Offer("embeds", ("bge", "embeds"), roles=("embedding",))
+HEARS = Offer("hears", ("whisper-1", "hears"), roles=("transcription",))
+CHATS = Offer("chats", ("gpt-oss", "chats"), roles=("chat",))
+BOTH = Offer("both", ("both",), roles=("chat", "embedding"))
+UNKNOWN = Offer("unknown", ("unknown",))
+
+
+@pytest.mark.parametrize("model", [None, "", "text-embedding-3-small"])
+def test_who_names_no_known_model_gets_the_first_of_the_role(model):
+    names = Names((CHATS, UNKNOWN, EMBEDS, BOTH, HEARS))
+    assert names.meant(model, "embedding") == Meant("embeds")
+    assert names.meant(model, "transcription") == Meant("hears")
+    assert names.meant(model, "rerank") == Meant(None)
+    assert names.meant(model) == Meant(None)
+
+
+def test_a_known_model_is_meant_whatever_its_role():
+    names = Names((CHATS, EMBEDS), "reject")
+    assert names.meant("gpt-oss", "embedding") == Meant("chats")
+    assert names.meant("text-embedding-3-small", "embedding") is None
+    assert names.meant(None, "embedding") == Meant("embeds")
+
+
+@pytest.mark.parametrize(
+    ("path", "profiles"),
+    [
+        ("/v1/chat/completions", {"chats", "both", "embeds", "hears", "unknown"}),
+        ("/v1/embeddings", {"embeds", "both", "unknown"}),
+        ("/embedding", {"embeds", "both", "unknown"}),
+        ("/v1/rerank", {"unknown"}),
+        ("/reranking", {"unknown"}),
+        ("/v1/audio/transcriptions", {"hears", "chats", "both", "unknown"}),
+        ("/v1/audio/translations", {"hears"}),
+        ("/v1/audio/speech", set()),
+        ("/images/edits", set()),
+    ],
+)
+def test_who_can_answer_is_known_by_the_roles(path, profiles):
+    offers = (CHATS, EMBEDS, BOTH, HEARS, UNKNOWN)
+    names = Names(offers)
+    route = route_of("POST", path)
+    assert {offer.profile for offer in offers if names.can(offer.profile, route)} == profiles
+    assert names.can("nobody", route) == ("unknown" in profiles)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from supervisor.gateway.api.served_models import model_document, models_document
+from supervisor.gateway.api.served_models import context_in, model_document, models_document
 from supervisor.plan.listen import Offer
 
-MINI = Offer("mini", ("gpt-oss-120b", "mini"), "the large one")
-SMALL = Offer("small", ("gpt-oss-20b", "MINI", "small"))
+MINI = Offer("mini", ("gpt-oss-120b", "mini"), "the large one", roles=("embedding",))
+SMALL = Offer("small", ("gpt-oss-20b", "MINI", "small"), context_tokens=4096)
 UPSTREAM = {  # shortened from what b11434 says
     "models": [
         {"name": "/m/a.gguf", "model": "/m/a.gguf", "capabilities": ["completion"], "details": {"a": 1}}
@@ -39,6 +39,8 @@ def test_each_offer_is_a_model_under_its_first_free_name():
             "aliases": ["mini"],
             "profile": "mini",
             "description": "the large one",
+            "role": "embedding",
+            "context": None,
             "state": "ready",
         },
         {
@@ -49,6 +51,8 @@ def test_each_offer_is_a_model_under_its_first_free_name():
             "aliases": ["small"],  # "MINI" is taken
             "profile": "small",
             "description": "",
+            "role": "chat",
+            "context": 4096,
             "state": "unloaded",
         },
     ]
@@ -74,6 +78,14 @@ def test_what_llama_server_tells_of_its_model_is_kept():
     assert document["models"][0]["capabilities"] == ["completion"]
     assert "/m/a.gguf" not in repr(document)
     assert UPSTREAM["data"][0]["id"] == "/m/a.gguf"
+
+
+def test_the_context_is_what_the_server_had_when_it_last_ran():
+    document = models_document((MINI, SMALL), {"mini": "sleeping"}, {}, 0, contexts={"mini": 2048})
+    assert [entry["context"] for entry in document["data"]] == [2048, 4096]
+    assert context_in(UPSTREAM) == 2048
+    for upstream in ({}, {"data": [{}]}, {"data": [{"meta": 1}]}, {"data": [{"meta": {"n_ctx": 0}}]}):
+        assert context_in(upstream) is None
 
 
 def test_whatever_else_llama_server_tells_is_no_error():

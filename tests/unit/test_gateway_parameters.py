@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.body import needs_rewrite, rewrite
+from supervisor.gateway.api.body import needs_rewrite, renamed, rewrite
 from supervisor.gateway.api.routes import route_of
 from supervisor.profile.definition import GatewaySettings
 
@@ -33,6 +33,19 @@ def test_nearly_all_requests_pass_as_they_are():
     for route in ALL:
         assert not needs_rewrite(body, GatewaySettings(), None, route)
         assert rewrite(body, GatewaySettings(), None, route) == body
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/v1/rerank", "/reranking"])
+def test_where_llama_server_repeats_the_name_it_gets_the_models_own(path):
+    route = route_of("POST", path)
+    assert renamed(b'{"input": "x", "model": "ada"}', "bge:Q8", route) == b'{"input":"x","model":"bge:Q8"}'
+    for body in (b'{"input": "x"}', b'{ "model": "bge:Q8" }', b"", b"[]", b'{"model": "ada"'):
+        assert renamed(body, "bge:Q8", route) == body
+
+
+def test_everywhere_else_the_name_stays():
+    for route in (CHAT, RESPONSES, MESSAGES, route_of("POST", "/v1/audio/transcriptions")):
+        assert renamed(b'{"model": "ada"}', "bge", route) == b'{"model": "ada"}'
 
 
 def test_parameters_are_taken_out_and_put_in():

@@ -29,6 +29,10 @@ _INFERENCE = [
     "/infill",
     "/audio/transcriptions",
     "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/audio/speech",
+    "/images/generations",
+    "/v1/images/edits",
 ]
 _SMALL = [
     "/tokenize",
@@ -109,7 +113,16 @@ def test_we_answer_our_own_paths_ourselves(method, path, handler, access):
 
 USES_A_MODEL = (
     *_INFERENCE,
-    *("/v1/systemone", "/v1/reranking", "/tokenize", "/detokenize", "/apply-template"),
+    *("/audio/translations", "/audio/speech", "/v1/images/generations", "/images/edits"),
+    *(
+        "/images/variations",
+        "/v1/images/variations",
+        "/v1/systemone",
+        "/v1/reranking",
+        "/tokenize",
+        "/detokenize",
+        "/apply-template",
+    ),
     *("/v1/messages/count_tokens", "/responses/input_tokens", "/v1/responses/input_tokens"),
     *("/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"),
 )
@@ -343,7 +356,8 @@ def test_labels_are_few_and_what_is_not_plain_is_the_administrators(method, path
 
 
 _LABELS = {
-    *(route_of("POST", path).label for path in (*_INFERENCE, *_SMALL, "/v1/systemone", "/v1/reranking")),
+    *USES_A_MODEL,
+    *(route_of("POST", path).label for path in _SMALL),
     *(
         "/props",
         "/slots",
@@ -367,3 +381,24 @@ _LABELS = {
     *("/supervisor/load", "/supervisor/unload", "/v1/stream"),
     *("/v1/chat/completions/control", "/v1/streams/lookup"),
 }
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [
+        ("/v1/chat/completions", None),
+        ("/v1/messages", None),
+        ("/tokenize", None),
+        ("/embedding", "embedding"),
+        ("/v1/embeddings", "embedding"),
+        ("/rerank", "rerank"),
+        ("/v1/reranking", "rerank"),
+        ("/v1/audio/transcriptions", "transcription"),
+        ("/audio/translations", "transcription"),
+        ("/v1/audio/speech", "speech"),
+        ("/v1/images/generations", "image"),
+        ("/v1/audiobooks", None),
+    ],
+)
+def test_some_paths_are_for_models_of_a_role(path, role):
+    assert route_of("POST", path).role == role

@@ -178,6 +178,43 @@ def test_at_the_end_nobody_goes_and_those_who_wait_are_told():
     assert line.arrive(late, 3.0) == [Refuse(late, "ending")]
 
 
+SHARED = replace(SERVING, context_tokens=1000)
+
+
+def test_requests_that_share_a_context_go_while_all_of_them_fit_and_nobody_passes_who_waits_for_room():
+    line = queue(situation=SHARED)
+    first, second, large, small = (at(n, tokens=tokens) for n, tokens in enumerate((400, 500, 600, 50)))
+    look = at(5, generates=False)
+    assert line.arrive(first, 0.0) == [Go(first)]
+    assert line.arrive(second, 1.0) == [Go(second)]
+    assert line.arrive(large, 2.0) == line.arrive(small, 3.0) == []
+    assert line.arrive(look, 5.0) == [Go(look)]
+    assert line.end(second, 6.0) == [Go(large)]
+    assert line.end(first, 7.0) == [Go(small)]
+
+
+def test_one_that_does_not_fit_even_alone_goes_alone_and_the_server_says_so():
+    line, small, huge, after = queue(situation=SHARED), at(1, tokens=10), at(2, tokens=5000), at(3, tokens=10)
+    line.arrive(small, 1.0)
+    assert line.arrive(huge, 2.0) == []
+    assert line.arrive(after, 3.0) == []
+    assert line.end(small, 4.0) == [Go(huge)]
+    assert line.end(huge, 5.0) == [Go(after)]
+
+
+def test_one_that_ran_out_of_context_is_sent_again_by_itself():
+    line, one, other, third = queue(situation=SHARED), *(at(n, tokens=10) for n in range(3))
+    line.arrive(one, 0.0)
+    line.arrive(other, 1.0)
+    one.alone, one.lost_launch, one.not_before = True, 1, 2.0
+    assert line.come_again(one, 1.5) == []
+    assert line.tick(2.0) == []
+    assert line.end(other, 3.0) == [Go(one)]
+    assert line.arrive(third, 4.0) == []
+    assert line.end(one, 5.0) == [Go(third)]
+    assert line._tokens == {"default": 10}
+
+
 def test_what_others_want_to_know_of_it():
     line, busy, waits = queue(), at(1, "a"), at(2, "b")
     assert (line.is_busy("default"), line.waiting_since("b")) == (False, None)
@@ -236,6 +273,9 @@ def test_a_client_that_leaves_frees_its_place():
     assert line.change(SERVING, 3.0) == []
 
 
+CONTEXTS = {"default": 200, "b": 0}
+
+
 class AnyTrace(RuleBasedStateMachine):
     """
     Whatever happens, no request is lost, none is answered twice, and no bound is passed; and who waits goes.
@@ -252,7 +292,7 @@ class AnyTrace(RuleBasedStateMachine):
         self.refused: set[Ticket] = set()
         self.there: list[Ticket] = []
         self.out: set[str] = set()
-        self.judge(self.line.change(Situation("coming", "a"), 0.0, "default"))
+        self.judge(self.line.change(Situation("coming", "a", context_tokens=200), 0.0, "default"))
 
     @property
     def by_profile(self):
@@ -276,9 +316,14 @@ class AnyTrace(RuleBasedStateMachine):
                     assert there is None or there.phase in {"asleep", "down"}
                     self.out.add(profile)
 
-    @rule(profile=sampled_from(["", "a", "b", "c"]), generates=booleans(), wakes=booleans())
-    def arrive(self, profile, generates, wakes):
-        ticket = Ticket(self.now, profile, generates=generates, wakes=wakes)
+    @rule(
+        profile=sampled_from(["", "a", "b", "c"]),
+        generates=booleans(),
+        wakes=booleans(),
+        tokens=integers(0, 120),
+    )
+    def arrive(self, profile, generates, wakes, tokens):
+        ticket = Ticket(self.now, profile, generates=generates, wakes=wakes, tokens=tokens)
         self.there.append(ticket)
         self.judge(self.line.arrive(ticket, self.now))
 
@@ -298,7 +343,7 @@ class AnyTrace(RuleBasedStateMachine):
             ticket = choice.draw(sampled_from([ticket for ticket in self.there if ticket in self.gone]))
             self.gone.discard(ticket)
             ticket.lost_launch = self.line.situations[ticket.server].launch
-            ticket.not_before = self.now + 1
+            ticket.not_before, ticket.alone = self.now + 1, choice.draw(booleans())
             self.judge(self.line.come_again(ticket, self.now))
 
     @rule(
@@ -312,7 +357,7 @@ class AnyTrace(RuleBasedStateMachine):
         profile = "a" if name == "default" else name
         if phase in {"serving", "down"}:
             self.out.discard(profile)
-        situation = Situation(phase, profile, self.launch, retries=retries)
+        situation = Situation(phase, profile, self.launch, retries=retries, context_tokens=CONTEXTS[name])
         self.judge(self.line.change(situation, self.now, name))
 
     @rule(profile=sampled_from("abc"), why=sampled_from(["", "no"]))
@@ -347,6 +392,9 @@ class AnyTrace(RuleBasedStateMachine):
             for name in self.line.situations:
                 at_it = [ticket for ticket in self.line.under_way if ticket.server == name]
                 assert self.line.count_at(name) == len(at_it)
+                busy = [ticket.tokens for ticket in at_it if ticket.generates]
+                if CONTEXTS.get(name) and not any(ticket.alone for ticket in at_it):
+                    assert len(busy) < 2 or sum(busy) <= CONTEXTS[name]
                 limit = self.settings.max_concurrent
                 assert not limit or sum(ticket.generates for ticket in at_it) <= limit
 
@@ -355,6 +403,7 @@ class AnyTrace(RuleBasedStateMachine):
         """It has no room or backs off where it would go; it comes; or its load is out."""
         if not hasattr(self, "line"):
             return
+        full = set()
         for ticket in self.line.waiting:
             name = self.line.server_of(ticket)
             there = self.line.situations.get(name)
@@ -362,8 +411,8 @@ class AnyTrace(RuleBasedStateMachine):
                 case "serving":
                     is_the_same = (ticket.server, ticket.lost_launch) == (name, there.launch)
                     backs_off = is_the_same and self.now < ticket.not_before
-                    has_room = not ticket.generates or self.line._has_room(name)
-                    assert backs_off or not has_room
+                    full |= {name} if ticket.generates and not self.line._has_room(name, ticket) else set()
+                    assert backs_off or (ticket.generates and name in full)
                 case "coming":
                     pass
                 case _:
@@ -385,7 +434,8 @@ class AnyTrace(RuleBasedStateMachine):
                 self.launch += 1
                 self.out.discard(profile)
                 name = "default" if profile == "a" else profile
-                self.judge(self.line.change(Situation("serving", profile, self.launch), self.now, name))
+                serving = Situation("serving", profile, self.launch, context_tokens=CONTEXTS.get(name, 0))
+                self.judge(self.line.change(serving, self.now, name))
             elif any(each.phase == "coming" for each in self.line.situations.values()):
                 coming = [name for name, each in self.line.situations.items() if each.phase == "coming"]
                 self.change("serving", coming[0])

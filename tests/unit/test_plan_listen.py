@@ -49,7 +49,11 @@ def test_llama_server_listens_on_a_socket_and_the_gateway_on_the_public_address(
     assert (made.host, made.port) == (SOCKET, 0)
     assert made.behind_gateway
     assert listen() == Listen(
-        "p", "127.0.0.1", 8080, GatewaySettings(), (Offer("p", ("a", "b", "p"), "of mine"),)
+        "p",
+        "127.0.0.1",
+        8080,
+        GatewaySettings(),
+        (Offer("p", ("a", "b", "p"), "of mine", context_tokens=4096),),
     )
     assert url_of(made, listen()) == "http://127.0.0.1:8080"
 

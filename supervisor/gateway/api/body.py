@@ -37,6 +37,8 @@ _PLACES: Final[dict[Dialect, tuple[tuple[bytes, ...], ...]]] = {
     "anthropic": ((_TEMPLATE, _EFFORT),),
 }
 
+_REPEATING: Final = frozenset(("embedding", "rerank"))
+
 BodyFields = dict[bytes, bytes]  # JSON texts by key, in the order of the body
 
 
@@ -74,6 +76,16 @@ def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Rou
         if wanted is not None:
             _think(fields, wanted, route.dialect)
     return body if fields == before else _object(fields)
+
+
+def renamed(body: bytes, name: str, route: Route) -> bytes:
+    """
+    With the model's own name.  llama-server (b11434) answers embeddings and reranking with the name that the
+    request has, and everything else with its own.
+    """
+    said = top_level(body, b"model") if route.role in _REPEATING else None
+    fields = _fields(body) if said is not None and said != _json(name) else None
+    return body if fields is None else _object(fields | {b"model": _json(name)})
 
 
 def _wanted(fields: BodyFields, default: Effort | None, dialect: Dialect) -> Effort | None:
@@ -238,6 +250,15 @@ def _form_value(body: bytes, delimiter: bytes, name: bytes) -> bytes | None:
             value = body[head_end + 4 : max(at, head_end + 4)]
             return value if at >= 0 and len(value) <= _LONGEST_VALUE else None
     return None
+
+
+_LIMITS: Final = (b"max_completion_tokens", b"max_tokens", b"max_output_tokens", b"n_predict")
+
+
+def most_answer_tokens(body: bytes) -> int | None:
+    """How long an answer the request allows, by any API's name for it; None for any length."""
+    values = (top_level(body, name) for name in _LIMITS)
+    return next((int(value) for value in values if value is not None and value.isdigit()), None)
 
 
 def is_streaming(body: bytes) -> bool:

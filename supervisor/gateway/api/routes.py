@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
+from ...profile.definition import Role
 from ..http_heads import HeaderLine
 
 CallerAccess = Literal["public", "inference", "admin"]
@@ -58,6 +59,8 @@ class Route:
     generates: bool
     label: str
     otherwise: HandlerName | None = None
+    role: Role | None = None  # of the models that it is for; None for any
+    needs_role: bool = False  # no other model can answer it
 
 
 def _both(*paths: str) -> tuple[str, ...]:
@@ -79,11 +82,17 @@ _GENERATING: Final = (
     *_both("/completions", "/chat/completions", "/responses", "/embeddings"),
     *_both("/rerank", "/reranking", "/audio/transcriptions"),
 )
+_OF_OTHER_ENGINES: Final = (
+    *_both("/audio/translations", "/audio/speech"),
+    *_both("/images/generations", "/images/edits", "/images/variations"),
+)
+"""llama-server has none of these."""
 _SMALL: Final = (
     *("/tokenize", "/detokenize", "/apply-template", "/v1/messages/count_tokens"),
     *_both("/chat/completions/input_tokens", "/responses/input_tokens"),
 )
-"""With the two above, all that uses a model, and all by POST.  Nothing else wakes, loads or switches."""
+_OF_A_MODEL: Final = (*_GENERATING, *_OF_OTHER_ENGINES, *_SMALL)
+"""All that uses a model, and all by POST.  Nothing else wakes, loads or switches."""
 _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
     ("POST", "/v1/chat/completions/control", "inference"),  # on a request under way: must not wait behind it
     ("GET", "/v1/stream", "inference"),
@@ -93,6 +102,13 @@ _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
     ("POST", "/lora-adapters", "admin"),
     ("POST", "/props", "admin"),
     ("GET", "/slots", "admin"),
+)
+_ROLES: Final[tuple[tuple[str, Role], ...]] = (
+    ("/embedding", "embedding"),
+    ("/rerank", "rerank"),
+    ("/audio/speech", "speech"),
+    ("/audio/", "transcription"),
+    ("/images/", "image"),
 )
 _PAGES: Final = ("/", "/index.html")
 _UI_DATA: Final = ("/build.json", "/version.json", "/_app/version.json")
@@ -123,11 +139,24 @@ def _dialect(path: str) -> Dialect:
     return "responses" if path.startswith(("/responses", "/v1/responses")) else "openai"
 
 
+def _role(path: str) -> Role | None:
+    path = path.removeprefix("/v1")
+    return next((role for start, role in _ROLES if path.startswith(start)), None)
+
+
 def _known() -> dict[tuple[str, str], Route]:
     known: dict[tuple[str, str], Route] = {}
-    for path in (*_GENERATING, *_SMALL):
-        route = replace(_LOOKS, access="inference", dialect=_dialect(path), wakes=True, label=path)
-        known["POST", path] = replace(route, generates=path in _GENERATING)
+    for path in _OF_A_MODEL:
+        known["POST", path] = replace(
+            _LOOKS,
+            access="inference",
+            dialect=_dialect(path),
+            wakes=True,
+            generates=path not in _SMALL,
+            label=path,
+            role=_role(path),
+            needs_role=path in _OF_OTHER_ENGINES,
+        )
     for method, path, access in _OF_A_RUNNING_SERVER:
         known[method, path] = replace(_LOOKS, access=access, label=path)
     known |= {("GET", path): _PAGE for path in _PAGES} | {("GET", path): _UI for path in _UI_DATA}
@@ -141,8 +170,7 @@ def _with_other_methods() -> dict[str, Route]:
     """By path: llama-server answers 404 to those that the table does not have."""
     asked = {path: replace(_NOWHERE, label=route.label) for (_, path), route in _KNOWN.items()}
     return asked | {
-        path: replace(asked[path], access="inference", dialect=_dialect(path))
-        for path in (*_GENERATING, *_SMALL)
+        path: replace(asked[path], access="inference", dialect=_dialect(path)) for path in _OF_A_MODEL
     }
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from ...plan.listen import Offer
-from ...profile.definition import Effort
+from ...profile.definition import Effort, Role
+from .routes import Route
 
 ModelEntry = dict[str, Any]
 
@@ -25,10 +27,13 @@ def models_document(
     states: Mapping[str, str],
     upstream: Mapping[str, Mapping[str, Any] | None],
     started: float,
+    *,
+    contexts: Mapping[str, int] = MappingProxyType({}),
 ) -> ModelEntry:
     """
     ``states`` are the servers' in one word, by profile; every other profile is unloaded.  ``started`` is in
-    epoch seconds.
+    epoch seconds.  ``contexts`` are the tokens that a request can have, as the profiles' servers said when
+    they last ran.
 
     ``upstream`` is what each llama-server says of its model (``GET /v1/models``), where it can be asked.  The
     id is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
@@ -36,6 +41,7 @@ def models_document(
     entries = _entries(offers, int(started))
     for entry in entries:
         entry["state"] = states.get(entry["profile"], "unloaded")
+        entry["context"] = contexts.get(entry["profile"], entry["context"])
     entries.sort(key=lambda entry: (entry["state"] not in _SERVING, entry["state"] == "unloaded"))
     data, models = [], []
     for entry in entries:
@@ -71,9 +77,18 @@ def _entries(offers: Iterable[Offer], created: int) -> list[ModelEntry]:
                     "aliases": names[1:],
                     "profile": offer.profile,
                     "description": offer.description,
+                    "role": offer.role,
+                    "context": offer.context_tokens,
                 }
             )
     return entries
+
+
+def context_in(upstream: Mapping[str, Any]) -> int | None:
+    """The tokens of one request in llama-server's own answer."""
+    meta = _first(upstream, "data").get("meta")
+    context = meta.get("n_ctx") if isinstance(meta, dict) else None
+    return context if isinstance(context, int) and context > 0 else None
 
 
 def _for_ui(entry: ModelEntry) -> ModelEntry:
@@ -98,32 +113,46 @@ class Meant:
     effort: Effort | None = None
 
 
-_ACTIVE: Final = Meant(None)
-
-
 class Names:
-    """The names of all offers, in any case of letters; the first offer that has one keeps it."""
+    """The names and roles of all offers, in any case of letters; the first offer that has one keeps it."""
 
-    __slots__ = ("_profiles", "_takes_unknown")
+    __slots__ = ("_by_role", "_profiles", "_roles", "_takes_unknown")
 
     def __init__(self, offers: Iterable[Offer], unknown: Literal["active", "reject"] = "active") -> None:
         self._profiles: dict[str, str] = {}
         self._takes_unknown = unknown == "active"
+        self._by_role: dict[Role, str] = {}
+        self._roles: dict[str, tuple[Role, ...]] = {}
         for offer in offers:
+            self._roles.setdefault(offer.profile, offer.roles)
+            for role in offer.roles:
+                self._by_role.setdefault(role, offer.profile)
             for name in offer.names:
                 self._profiles.setdefault(name.casefold(), offer.profile)
 
-    def meant(self, model: str | None) -> Meant | None:
+    def meant(self, model: str | None, role: Role | None = None) -> Meant | None:
         """
-        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  ``None`` is a name
-        that nobody has, where such are rejected.
+        ``gpt-oss-120b:high`` is a name and an effort, unless it is a name as a whole.  What names no model
+        that there is means the first of the ``role`` that is asked for, or whichever is active.  ``None`` is
+        a name that nobody has, where such are rejected.
         """
+        of_role = self._by_role.get(role) if role else None
         if not model:
-            return _ACTIVE
+            return Meant(of_role)
         name = model.casefold()
         if (profile := self._profiles.get(name)) is not None:
             return Meant(profile)
         base, colon, suffix = name.rpartition(":")
         effort = EFFORTS.get(suffix) if colon else None
         profile = self._profiles.get(base) if effort else None
-        return Meant(profile, effort) if profile is not None or self._takes_unknown else None
+        if profile is None and not self._takes_unknown:
+            return None
+        return Meant(profile or of_role, effort)
+
+    def can(self, profile: str, route: Route) -> bool:
+        """Whether this profile answers there; True where that is not known."""
+        roles, role = self._roles.get(profile, ()), route.role
+        if role is None or role in roles:
+            return True
+        hears = role == "transcription" and "chat" in roles  # some models of chat do
+        return (hears or not roles) and not route.needs_role

@@ -28,8 +28,9 @@ class RequestRecord:
     """
     One request that is over.
 
-    ``result``: refused is by us, broken in the middle of an answer, failed before it.  ``status`` is None
-    where no answer was begun.  Times but ``held_seconds`` count from its arrival, waiting included.
+    ``result``: refused is by us, broken in the middle of an answer, failed before it, or by an error in its
+    stream.  ``status`` is None where no answer was begun.  Times but ``held_seconds`` count from its arrival,
+    waiting included.
     """
 
     number: int = 0

@@ -81,7 +81,11 @@ def _of_requests(figures: RequestFigures) -> Iterator[Metric]:
     yield _counter("requests_broken", "Answers that broke off.", figures.results["broken"])
     yield _counter("requests_refused", "Requests refused by the gateway.", figures.results["refused"])
     yield _counter("requests_cancelled", "Requests given up by clients.", figures.results["cancelled"])
-    yield _counter("requests_failed", "Requests that got no answer.", figures.results["failed"])
+    yield _counter(
+        "requests_failed",
+        "Requests that got no answer, or an error in their stream.",
+        figures.results["failed"],
+    )
     seconds = _histogram("request_seconds", "From a request to its end.", labels=("endpoint", "profile"))
     for labels, histogram in tuple(figures.seconds.items()):
         _add(seconds, labels, histogram)
@@ -139,7 +143,7 @@ def _of_servers(servers: Sequence[ServerFigures], version: str) -> Iterator[Metr
 
 
 def _merged(of_servers: Sequence[Sequence[Metric]]) -> list[Metric]:
-    """One family for each name, with the samples of all servers; of two kinds by one name, the first counts."""
+    """One family for each name, with the samples of all servers; of two kinds by one name, the first."""
     merged: dict[str, Metric] = {}
     for families in of_servers:
         for family in families:

@@ -1,0 +1,133 @@
+"""What residency is asked, and what it answers, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from ..server.memory_warnings import in_gib
+
+ResidentPhase = Literal["loading", "ready", "leaving"]
+
+
+class Turns(Protocol):
+    """Two settings of the gateway; `GatewaySettings` has them."""
+
+    @property
+    def min_warm_seconds(self) -> float: ...
+
+    @property
+    def max_wait_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """
+    A model that has memory, or is getting it or giving it back.
+
+    ``bytes`` are by device, the larger of planned and measured; None is not known.  ``is_busy``: requests are
+    under way, or wait for it.  ``since`` is when it became ready.  ``load_seconds`` is None if no load of it
+    was ever timed.  ``waited_since`` is the arrival of the first request that waits for it, None for nobody.
+    """
+
+    name: str
+    bytes: Mapping[str, int] | None
+    phase: ResidentPhase = "ready"
+    is_busy: bool = False
+    pinned: bool = False
+    priority: int = 0
+    since: float = 0.0
+    load_seconds: float | None = None
+    waited_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    A model to be loaded.
+
+    ``since`` is the arrival of the first request that waits for it; None for a person's `load`, and for what
+    a start loads.  ``alone``: only pinned ones may stay.
+    """
+
+    name: str
+    bytes: Mapping[str, int] | None
+    since: float | None
+    priority: int = 0
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UsableMemory:
+    """
+    What all our models together may take of each pool: its total, less ``memory.leave``, less what other
+    programs use.
+
+    ``pools`` gives the pool of a device that has another name; unified memory is one pool.  How much there is
+    of a pool that ``bytes`` lacks is not known.
+    """
+
+    bytes: Mapping[str, int]
+    pools: Mapping[str, str] = field(default_factory=dict)
+
+    def by_pool(self, taken: Mapping[str, int] | None) -> dict[str, int]:
+        """The pools of which something is taken; where the bytes are not known, none."""
+        found: dict[str, int] = {}
+        for device, number_bytes in (taken or {}).items():
+            if number_bytes > 0:
+                pool = self.pools.get(device, device)
+                found[pool] = found.get(pool, 0) + number_bytes
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Load it: there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Stop these, let busy ones finish first, and ask again; fewer would not be enough."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """Ask again at ``until``, and whenever something changes; None is only then."""
+
+    names: tuple[str, ...]
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A pool that is too small; ``pinned`` has ``pinned_bytes`` of it."""
+
+    pool: str
+    needed_bytes: int
+    usable_bytes: int
+    pinned_bytes: int
+    pinned: tuple[str, ...]
+
+    def __str__(self) -> str:
+        needed, usable = in_gib(self.needed_bytes), in_gib(max(self.usable_bytes, 0))
+        text = f"{needed} of {self.pool}, where {usable} may be used"
+        return text + (
+            f" and {in_gib(self.pinned_bytes)} of that is pinned ({', '.join(self.pinned)})"
+            if self.pinned
+            else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """Refuse it: it does not fit even when everything goes that may go."""
+
+    why: str
+    hint: str
+    arithmetic: tuple[Shortage, ...]
+
+
+Decision = Beside | Evict | WaitFor | NoRoom
