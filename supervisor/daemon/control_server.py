@@ -301,7 +301,7 @@ class Control:
             "daemon": self._daemon(),
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
-            "served": served(self._gateway.listen, self._fleet, self._loads),
+            "served": served(self._gateway.listen, self._loads.state_of),
             "gateway": self._gateway.about(),
             "update": self._update_check(),
         }

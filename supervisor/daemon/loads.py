@@ -135,6 +135,13 @@ class Loads:
                 await self._load(profile, "--no-evict")
             self.loading.remove(profile)
 
+    def state_of(self, profile: str) -> dict[str, str]:
+        """For ``status``; ``trouble`` is why the last load came to nothing, until the profile serves."""
+        found, trouble = self._fleet().having(profile), self.troubles.get(profile, "")
+        if found is not None:
+            return {"state": found.server.state.value, "trouble": "" if found.server.is_serving else trouble}
+        return {"state": "loading" if profile in self.loading else "unloaded", "trouble": trouble}
+
     # --- for the gateway
 
     def load(self, profile: str, *, by_request: bool = True) -> None:

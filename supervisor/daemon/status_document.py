@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-from ..fleet.fleet import Fleet
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, public_end, url_of
 from ..server.instance import Instance, failure_of, iso
 from ..server.memory_sample import Sample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.server import Server
-from .loads import Loads
 
 
 def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
@@ -49,8 +48,8 @@ def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
     }
 
 
-def served(listen: Listen | None, fleet: Fleet, loads: Loads) -> list[dict[str, Any]]:
-    """What clients may ask for, in order, with its terms, and its state or why it could not be loaded."""
+def served(listen: Listen | None, state_of: Callable[[str], dict[str, str]]) -> list[dict[str, Any]]:
+    """What clients may ask for, in order, with its terms, and what ``state_of`` says of each profile."""
     return [
         {
             "profile": offer.profile,
@@ -59,19 +58,11 @@ def served(listen: Listen | None, fleet: Fleet, loads: Loads) -> list[dict[str, 
             "pinned": offer.pinned,
             "priority": offer.priority,
             "idle_unload_seconds": offer.idle_seconds(listen.settings),
-            **_state(offer.profile, fleet, loads),
+            **state_of(offer.profile),
         }
         for offer in (listen.offers if listen else ())
         if listen
     ]
-
-
-def _state(profile: str, fleet: Fleet, loads: Loads) -> dict[str, str]:
-    """``trouble`` is why the last load came to nothing, until the profile serves."""
-    found, trouble = fleet.having(profile), loads.troubles.get(profile, "")
-    if found is not None:
-        return {"state": found.server.state.value, "trouble": "" if found.server.is_serving else trouble}
-    return {"state": "loading" if profile in loads.loading else "unloaded", "trouble": trouble}
 
 
 def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:

@@ -170,8 +170,7 @@ class Gateway:
         if phase == "serving" != use.phase:
             use.last = self._loop.time()
         use.phase = phase
-        wanted = [each for each in self.backends if each.state is not State.STOPPED]
-        self._listener.follow([each.plan for each in wanted if each.plan])
+        self._listener.follow(self.backends.plans)
         if server.plan is not None or server is self.backends.main:
             situation = self.backends.situation_of(server)
             self._budgets.set(situation.profile, situation.context_tokens)
@@ -365,7 +364,7 @@ class Gateway:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
         self._timer = None
         now = self._loop.time()
-        if self._connections or self._unloads_idle:
+        if self._connections or self._listener.unloads_idle:
             self._sweep_on()
         self._connections.expire(now)
         self._tick()
@@ -384,17 +383,10 @@ class Gateway:
                 texts[server.name] = text
                 exchange.announce(f"{text}; {waited:.0f} s, place {place}")
 
-    @property
-    def _unloads_idle(self) -> bool:
-        """Whether any model is unloaded when nobody has used it for some time."""
-        offers = self._listener.offers
-        return bool(self.settings.idle_unload_seconds or any(each.idle_unload_seconds for each in offers))
-
     def _unload_if_idle(self, now: float) -> None:
         for server in self.backends:
             use = self._uses[server.name]
-            offer = self.offer_of(server.plan.profile) if server.plan else None
-            idle = offer.idle_seconds(self.settings) if offer else self.settings.idle_unload_seconds
+            idle = self._listener.idle_seconds(server.plan)
             if server.is_held or self._scheduler.is_busy(server.name):
                 use.last = now
             elif idle and use.phase == "serving" and now - use.last >= idle:

@@ -14,8 +14,8 @@ from ..paths import Paths
 from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
 from ..plan.role import roles_of
 from ..profile.definition import ModelSource, Profile
+from ..profile.load_layers import UserSettings, read_settings
 from ..profile.resolve import resolve, settings_of
-from ..profile.settings import UserSettings, read_settings
 from ..profile.store import ProfileStore
 from .model_on_disk import model_on_disk
 

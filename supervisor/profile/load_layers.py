@@ -1,16 +1,18 @@
-"""Loads profile files and ``--set`` as layers, and collects all mistakes with positions."""
+"""Loads profile files, ``config.yaml`` and ``--set`` as layers, and collects all mistakes with positions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
-from .definition import PARAMETER_PATTERN
+from .definition import PARAMETER_PATTERN, ServedProfile
 from .field_kinds import Invalid, nearest, read_json
 from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, known_spelling, names_under, nearest_key
-from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries, is_null
+from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries
+from .settings import SETTINGS_NAME, SETTINGS_ONLY, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
@@ -20,14 +22,11 @@ from .yaml_nodes import (
     Table,
     TableEntry,
     YamlNode,
+    is_null,
     kind_name,
     parse_yaml,
     plain_value,
 )
-
-SETTINGS_NAME = "config.yaml"
-SETTINGS_ONLY = ("serve", "memory")
-"""Its sections that no profile has; see `settings`."""
 
 
 def load_file(path: Path, name: str) -> Layer:
@@ -146,6 +145,56 @@ _FREE_VALUES: dict[str, tuple[str, str, FieldReader]] = {
     "env": (ENV_PATTERN, "an environment variable", _read_variable),
     PARAMETERS: (PARAMETER_PATTERN, "a parameter", read_json),
 }
+
+
+_LAYER_SECTIONS = ("engine.", "gateway.")
+
+
+@dataclass(frozen=True, slots=True)
+class UserSettings:
+    """
+    ``layer`` is None where there is no file; its problems are those of the whole file.  ``leave_bytes`` is by
+    the name of the memory.
+    """
+
+    layer: Layer | None = None
+    serve: tuple[ServedProfile, ...] = ()
+    leave_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def served(self, name: str) -> ServedProfile | None:
+        """The entry of this profile."""
+        return next((each for each in self.serve if each.profile == name), None)
+
+
+def read_settings(file: Path) -> UserSettings:
+    """What the file says, if it is there.  Raises as ``read_bytes`` does for one that cannot be read."""
+    try:
+        data = read_bytes(file)
+    except NotFound:
+        return UserSettings()
+    return settings_from(data, str(file))
+
+
+def settings_from(data: bytes, file: str) -> UserSettings:
+    """The same of a text; ``file`` is what messages call it."""
+    try:
+        root = parse_yaml(data).root
+    except Broken as broken:
+        return UserSettings(
+            Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),))
+        )
+    if root is None or is_null(root):
+        return UserSettings(Layer(SETTINGS_NAME, file, {}))
+    layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
+    strangers = [
+        Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
+        for key, value in layer.values.items()
+        if not key.startswith(_LAYER_SECTIONS)
+    ]
+    own = OwnSections(file)
+    own.read(root)
+    layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
+    return UserSettings(layer, tuple(own.serve), own.leave_bytes)
 
 
 OVERRIDES_NAME = "--set"

@@ -13,8 +13,7 @@ from ..errors import ConfigError, NotFound, SupervisorError
 from . import fields
 from .definition import NAME_PATTERN, Engine, ModelSource, Placement, Profile
 from .layers import Layer, Value
-from .load_layers import load_file, overrides_layer
-from .settings import UserSettings, read_settings
+from .load_layers import UserSettings, load_file, overrides_layer, read_settings
 from .store import ProfileStore
 from .yaml_nodes import Mark, Problem
 

@@ -17,7 +17,7 @@ from ..errors import ConfigError, NotFound, UsageError
 from .definition import ServedProfile
 from .field_kinds import nearest
 from .fields import SERVE_FIELDS
-from .settings import settings_from
+from .load_layers import settings_from
 from .yaml_nodes import write_value
 
 _EMPTY = re.compile(r"\s*(#.*)?")

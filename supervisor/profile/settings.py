@@ -1,25 +1,14 @@
-"""
-``config.yaml``: what lies under every profile, what is served, and how much of the memory is not ours.
-
-``engine`` and ``gateway`` are a layer like a profile's; ``serve`` and ``memory`` are read here.
-"""
+"""What only ``config.yaml`` says: what is served, and how much of the memory is not ours."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from ..errors import NotFound
 from .definition import Origin, ServedProfile
 from .field_kinds import Invalid, nearest, size
 from .fields import SERVE_FIELDS
-from .layers import Layer, is_null
-from .load_layers import SETTINGS_NAME, SETTINGS_ONLY, load, read_bytes
 from .yaml_nodes import (
-    Broken,
     Items,
     Mark,
     Problem,
@@ -27,64 +16,19 @@ from .yaml_nodes import (
     Table,
     TableEntry,
     YamlNode,
+    is_null,
     kind_name,
-    parse_yaml,
 )
 
-_LAYER_SECTIONS = ("engine.", "gateway.")
+SETTINGS_NAME = "config.yaml"
+SETTINGS_ONLY = ("serve", "memory")
+"""Its sections that no profile has."""
 _KEYS = {each.key.removeprefix("serve."): each for each in SERVE_FIELDS}
 _MEMORY = r"RAM|[A-Z][A-Za-z]*[0-9]+"
 _MEMORIES = ("RAM", "CUDA0", "ROCm0", "Vulkan0", "MTL0", "SYCL0")
 
 
-@dataclass(frozen=True, slots=True)
-class UserSettings:
-    """
-    ``layer`` is None where there is no file; its problems are those of the whole file.  ``leave_bytes`` is by
-    the name of the memory.
-    """
-
-    layer: Layer | None = None
-    serve: tuple[ServedProfile, ...] = ()
-    leave_bytes: Mapping[str, int] = field(default_factory=dict)
-
-    def served(self, name: str) -> ServedProfile | None:
-        """The entry of this profile."""
-        return next((each for each in self.serve if each.profile == name), None)
-
-
-def read_settings(file: Path) -> UserSettings:
-    """What the file says, if it is there.  Raises as ``read_bytes`` does for one that cannot be read."""
-    try:
-        data = read_bytes(file)
-    except NotFound:
-        return UserSettings()
-    return settings_from(data, str(file))
-
-
-def settings_from(data: bytes, file: str) -> UserSettings:
-    """The same of a text; ``file`` is what messages call it."""
-    try:
-        root = parse_yaml(data).root
-    except Broken as broken:
-        return UserSettings(
-            Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),))
-        )
-    if root is None or is_null(root):
-        return UserSettings(Layer(SETTINGS_NAME, file, {}))
-    layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
-    strangers = [
-        Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
-        for key, value in layer.values.items()
-        if not key.startswith(_LAYER_SECTIONS)
-    ]
-    own = _OwnSections(file)
-    own.read(root)
-    layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
-    return UserSettings(layer, tuple(own.serve), own.leave_bytes)
-
-
-class _OwnSections:
+class OwnSections:
     """Collects what the sections say that no profile has, and what is wrong with it."""
 
     def __init__(self, file: str) -> None:

@@ -120,10 +120,10 @@ class Served:
         await until(lambda: not self.tasks)
 
     def states(self) -> dict[str, str]:
-        return {each["profile"]: each["state"] for each in served(self.listen, self.fleet, self.loads)}
+        return {each["profile"]: each["state"] for each in served(self.listen, self.loads.state_of)}
 
     def troubles(self) -> dict[str, str]:
-        found = served(self.listen, self.fleet, self.loads)
+        found = served(self.listen, self.loads.state_of)
         return {each["profile"]: each["trouble"] for each in found if each["trouble"]}
 
 
@@ -278,7 +278,7 @@ async def test_ps_shows_what_is_to_come_and_what_could_not_be_loaded(tmp_path):
         it.listen = replace(it.listen, offers=(*it.listen.offers, offer("main-only"), offer("lazy")))
         now = {
             "servers": [status_of(each, it.listen) for each in it.fleet],
-            "served": served(it.listen, it.fleet, it.loads),
+            "served": served(it.listen, it.loads.state_of),
         }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "ask", lambda *_: {"status": now})

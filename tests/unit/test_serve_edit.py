@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError, NotFound, UsageError
 from supervisor.profile.definition import ServedProfile
+from supervisor.profile.load_layers import settings_from
 from supervisor.profile.serve_edit import with_served, without_served
-from supervisor.profile.settings import settings_from
 
 FILE = "config.yaml"
 BLOCK = """\
