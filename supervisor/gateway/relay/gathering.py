@@ -17,8 +17,8 @@ import select
 import sys
 from collections.abc import Callable
 
-GATHER_SECONDS = 0.01
-FAST = 150.0  # pieces a second; below, there would be one piece in a gulp, which costs more than no gulp
+GATHER_SECONDS, MANY_SECONDS = 0.01, 0.02
+LEAST = 1.5  # pieces in a gulp: one costs more than without
 SAMPLE = 8  # pieces
 MANY_STREAMS = 16
 
@@ -29,35 +29,38 @@ class Gathering:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.ends_show = False  # whether this server was seen to hang up behind a stream
+        self.streams = 0
         self._resting: list[Pace] = []
-        self._seconds = GATHER_SECONDS
+
+    @property
+    def seconds(self) -> float:
+        return MANY_SECONDS if self.streams > MANY_STREAMS else GATHER_SECONDS
 
     def rest(self, pace: Pace) -> None:
         self._resting.append(pace)
         if len(self._resting) == 1:
-            self.loop.call_later(self._seconds, self._go_on)
+            self.loop.call_later(self.seconds, self._go_on)
 
     def _go_on(self) -> None:
         resting, self._resting = self._resting, []
-        self._seconds = GATHER_SECONDS * (2 if len(resting) > MANY_STREAMS else 1)
         for pace in resting:
             pace.go_on()
 
 
 class Pace:
     """
-    Of one stream: tells it by ``rest`` when to read nothing, and when to read again.
-
-    `end` has to be called.
+    Of one stream: tells it by ``rest`` when to read nothing, and when to read again.  ``is_over``: the server
+    has hung up.  `end` has to be called.
     """
 
     def __init__(
         self, gathering: Gathering, transport: asyncio.BaseTransport, rest: Callable[[bool], None]
     ) -> None:
         self._gathering, self._transport, self._rest = gathering, transport, rest
+        gathering.streams += 1
         self._pieces = 0
         self._since = gathering.loop.time()
-        self._is_fast = self._is_over = False
+        self._is_fast = self.is_over = False
         self._hang_up: HangUp | None = None
 
     def took(self, pieces: int) -> None:
@@ -65,13 +68,14 @@ class Pace:
         self._pieces += pieces
         if self._pieces >= SAMPLE:
             self._judge()
-        if self._is_fast and not self._is_over:
+        if self._is_fast and not self.is_over:
             self._rest(True)  # noqa: FBT003 - what it takes
             self._gathering.rest(self)
 
     def _judge(self) -> None:
         now = self._gathering.loop.time()
-        self._is_fast = self._gathering.ends_show and self._pieces >= (now - self._since) * FAST
+        gulps = (now - self._since) / self._gathering.seconds
+        self._is_fast = self._gathering.ends_show and self._pieces >= LEAST * gulps
         self._pieces, self._since = 0, now
         if self._is_fast and self._hang_up is None:
             self._hang_up = HangUp(self._gathering.loop, self._transport, self._see_end)
@@ -82,12 +86,13 @@ class Pace:
 
     def go_on(self) -> None:
         """It has rested long enough."""
-        if not self._is_over:
+        if not self.is_over:
             self._rest(False)  # noqa: FBT003
 
     def end(self) -> None:
-        """From now on it is read at once."""
-        self._is_over = True
+        """From now on it is read at once.  May be called again."""
+        self._gathering.streams -= not self.is_over
+        self.is_over = True
         if self._hang_up is not None:
             self._hang_up.close()
 

@@ -31,7 +31,7 @@ from .gathering import Gathering, Pace
 IDLE_SECONDS = 4.0
 MOST_USES = 99
 MOST_IDLE = 8  # each holds a thread of llama-server's until it closes
-PARTING_SECONDS = 0.2  # for a server that is not known yet to hang up behind a stream
+PARTING_SECONDS = 0.2  # for a server to hang up behind a stream
 _LONGEST_HEAD = 256 * 1024
 
 
@@ -204,8 +204,10 @@ class Upstream(asyncio.Protocol):
         self._taker = None
         if self._pace is not None:
             taker.complete(data)
-            self._pace.end()
-            self._pool.part(self)
+            if self._pace.is_over:
+                self._transport.close()
+            else:
+                self._pool.part(self)
             return
         if not (self._may_be_kept(answer) and self._pool.keep(self)):
             self._transport.close()
@@ -245,7 +247,7 @@ class ConnectionPool:
         self._loop = asyncio.get_running_loop()
         self._target: ProbeTarget | None = None
         self._idle: list[Upstream] = []
-        self._parting: set[Upstream] = set()
+        self._parting: dict[Upstream, asyncio.TimerHandle] = {}
         self.gathering = Gathering(self._loop)
 
     def aim(self, target: ProbeTarget | None) -> None:
@@ -282,15 +284,17 @@ class ConnectionPool:
         return True
 
     def part(self, upstream: Upstream) -> None:
-        """Behind a stream.  Left to the server as long as nobody knows whether it hangs up."""
-        if self.gathering.ends_show:
-            upstream.cancel()
-        else:
-            self._parting.add(upstream)
-            self._loop.call_later(PARTING_SECONDS, upstream.cancel)
+        """Behind a stream.  Left to the server, since that shows whether it hangs up."""
+        self._parting[upstream] = self._loop.call_later(PARTING_SECONDS, self._parted, upstream)
+
+    def _parted(self, upstream: Upstream) -> None:
+        self.gathering.ends_show = False
+        upstream.cancel()
 
     def forget(self, upstream: Upstream) -> None:
-        self._parting.discard(upstream)
+        parting = self._parting.pop(upstream, None)
+        if parting is not None:
+            parting.cancel()
         if upstream in self._idle:
             self._idle.remove(upstream)
 
