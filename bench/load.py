@@ -271,6 +271,7 @@ async def paced(job: Job) -> dict[str, Any]:
         pieces += len(found)
     return {
         "pieces": pieces,
+        "first_p50_seconds": part([answer.first_seconds for answer in answers], 0.5),
         "late_p50_seconds": part(late, 0.5),
         "late_p95_seconds": part(late, 0.95),
         "last_p50_seconds": part(last, 0.5),

@@ -31,7 +31,7 @@ from .gathering import Gathering, Pace
 IDLE_SECONDS = 4.0
 MOST_USES = 99
 MOST_IDLE = 8  # each holds a thread of llama-server's until it closes
-PARTING_SECONDS = 0.2  # for a server to hang up behind a stream
+PARTING_SECONDS = 1.0  # for a server to hang up behind a stream
 _LONGEST_HEAD = 256 * 1024
 
 
