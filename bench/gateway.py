@@ -74,7 +74,6 @@ PACED: dict[str, tuple[int, int, Result]] = {  # clients, streams of each, and w
     "1000/s": (1, 4, {"pieces": 300, "per_second": 1000}),
     "8 of 400/s": (8, 2, {"pieces": 400, "per_second": 400}),
     "32 of 150/s": (32, 1, {"pieces": 300, "per_second": 150}),
-    "8 at once": (8, 20, {"pieces": 4, "per_second": 4000}),
     "1000/s, kept open": (1, 4, {"pieces": 300, "per_second": 1000, "keeps": True}),
 }
 STREAMS = {"1 stream": (1, 4), "8 streams": (8, 2), "32 streams": (32, 2)}  # clients, streams of each
@@ -127,8 +126,12 @@ def take_turns(doors: list[Door], turns: int, *, short: bool) -> None:
 
 
 def take_paced_turns(doors: list[Door], turns: int) -> None:
+    brief = json.dumps({"pieces": 8, "per_second": 1000})
     for turn in range(turns):
         say(f"paced: turn {turn + 1} of {turns}")
+        results = measure_short(doors, "/completion", brief, 20, "together", clients=TOGETHER)
+        for door, result in zip(doors, results, strict=True):
+            door.turns["together"].append(result)
         for name, (clients, repeats, asked) in PACED.items():
             for door in doors if turn % 2 == 0 else reversed(doors):
                 door.turns[name].append(measure_paced(door, clients, repeats, asked))
@@ -189,7 +192,8 @@ def figures_of(door: Door, idle: Result | None, mixed: Result | None) -> dict[st
 
 
 def paced_figures_of(door: Door) -> dict[str, float]:
-    figures: dict[str, float] = {}
+    first = door.median("together", "first_seconds") * 1000
+    figures = {f"{TOGETHER} together: first ms": first}
     for measure in PACED:
         for part in ("first p50", "gap p95", "late p50", "late p95", "last p50", "last p95"):
             seconds = door.median(measure, f"{part.replace(' ', '_')}_seconds")
@@ -238,7 +242,7 @@ def ratios_of(doors: dict[str, Door], figures: dict[str, dict[str, float]]) -> l
 def paced_ratios_of(figures: dict[str, dict[str, float]]) -> list[Row]:
     ours, plain = figures["ours"], figures["aiohttp"]
     rows = over_direct(figures, [f"{kind}: {part} p95 ms" for kind in PACED for part in ("gap", "last")])
-    rows += over_direct(figures, ["8 at once: first p50 ms"])
+    rows += over_direct(figures, [f"{TOGETHER} together: first ms"])
     for name in [f"{kind}: CPU us a piece" for kind in PACED]:
         rows.append((f"{name}, ours / aiohttp", ratio(ours[name], plain[name]), "-"))
     return rows

@@ -32,6 +32,10 @@ class Gathering:
         self.streams = 0
         self._resting: list[Pace] = []
 
+    def saw_hang_up(self) -> None:
+        """The server closed the connection behind a stream."""
+        self.ends_show = sys.platform == "linux"
+
     @property
     def seconds(self) -> float:
         return MANY_SECONDS if self.streams > MANY_STREAMS else GATHER_SECONDS
@@ -49,8 +53,8 @@ class Gathering:
 
 class Pace:
     """
-    Of one stream: tells it by ``rest`` when to read nothing, and when to read again.  ``is_over``: the server
-    has hung up.  `end` has to be called.
+    Of one stream: tells it by ``rest`` when to read nothing, and when to read again.
+    `close` has to be called.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Pace:
         gathering.streams += 1
         self._pieces = 0
         self._since = gathering.loop.time()
-        self._is_fast = self.is_over = False
+        self._is_fast = self._is_over = False
         self._hang_up: HangUp | None = None
 
     def took(self, pieces: int) -> None:
@@ -68,7 +72,7 @@ class Pace:
         self._pieces += pieces
         if self._pieces >= SAMPLE:
             self._judge()
-        if self._is_fast and not self.is_over:
+        if self._is_fast and not self._is_over:
             self._rest(True)  # noqa: FBT003 - what it takes
             self._gathering.rest(self)
 
@@ -81,18 +85,25 @@ class Pace:
             self._hang_up = HangUp(self._gathering.loop, self._transport, self._see_end)
 
     def _see_end(self) -> None:
-        self.end()
+        """The server has hung up: the rest is read at once."""
+        self.close()
         self._rest(False)  # noqa: FBT003
 
     def go_on(self) -> None:
         """It has rested long enough."""
-        if not self.is_over:
+        if not self._is_over:
             self._rest(False)  # noqa: FBT003
 
-    def end(self) -> None:
-        """From now on it is read at once.  May be called again."""
-        self._gathering.streams -= not self.is_over
-        self.is_over = True
+    def complete(self) -> None:
+        """All has been read."""
+        if self._hang_up is not None and not self._is_over:
+            self._gathering.ends_show = False  # until it hangs up again
+        self.close()
+
+    def close(self) -> None:
+        """There will be no more of it.  May be called again."""
+        self._gathering.streams -= not self._is_over
+        self._is_over = True
         if self._hang_up is not None:
             self._hang_up.close()
 

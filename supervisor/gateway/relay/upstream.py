@@ -204,10 +204,8 @@ class Upstream(asyncio.Protocol):
         self._taker = None
         if self._pace is not None:
             taker.complete(data)
-            if self._pace.is_over:
-                self._transport.close()
-            else:
-                self._pool.part(self)
+            self._pace.complete()
+            self._pool.part(self)
             return
         if not (self._may_be_kept(answer) and self._pool.keep(self)):
             self._transport.close()
@@ -225,12 +223,12 @@ class Upstream(asyncio.Protocol):
 
     def eof_received(self) -> None:
         if self._pace is not None and self._taker is None:
-            self._pool.gathering.ends_show = True
+            self._pool.gathering.saw_hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
         if self._pace is not None:
-            self._pace.end()
+            self._pace.close()
         taker, self._taker = self._taker, None
         if taker is None:
             return
@@ -285,11 +283,7 @@ class ConnectionPool:
 
     def part(self, upstream: Upstream) -> None:
         """Behind a stream.  Left to the server, since that shows whether it hangs up."""
-        self._parting[upstream] = self._loop.call_later(PARTING_SECONDS, self._parted, upstream)
-
-    def _parted(self, upstream: Upstream) -> None:
-        self.gathering.ends_show = False
-        upstream.cancel()
+        self._parting[upstream] = self._loop.call_later(PARTING_SECONDS, upstream.cancel)
 
     def forget(self, upstream: Upstream) -> None:
         parting = self._parting.pop(upstream, None)
