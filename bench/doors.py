@@ -74,16 +74,23 @@ def await_answer(port: int, log: Path) -> None:
         time.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class Others:
+    """To compare with: the Python of another version of ours, and the binary of llama-swap."""
+
+    before: str | None
+    swap: str | None
+
+
 def open_doors(
-    root: Path, engine: str, options: Mapping[str, int], before: str | None, swap: str | None, stack: ExitStack
+    root: Path, engine: str, options: Mapping[str, int], others: Others, stack: ExitStack
 ) -> list[Door]:
-    """All of them; ``before`` is the Python of another version of ours, ``swap`` the binary of llama-swap."""
     ours, inside, command = open_ours(root / "ours", engine, options, stack)
     doors = [inside, ours]
-    if before:
-        door, *_ = open_ours(root / "before", engine, options, stack, before)
+    if others.before:
+        door, *_ = open_ours(root / "before", engine, options, stack, others.before)
         doors.append(replace(door, name="before"))
-    direct, *proxies = open_others(root, command, swap, stack)
+    direct, *proxies = open_others(root, command, others.swap, stack)
     return [direct, *doors, *proxies]
 
 
@@ -118,13 +125,13 @@ def same_on(port: int, command: list[str]) -> list[str]:
     return command
 
 
-def open_paced(root: Path, before: str | None, swap: str | None, stack: ExitStack) -> list[Door]:
+def open_paced(root: Path, others: Others, stack: ExitStack) -> list[Door]:
     """The same before a scripted llama-server."""
     root.mkdir()
     engine = root / "llama-server"
     engine.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -E {HERE / "paced.py"} "$@"\n')
     engine.chmod(0o755)
-    return open_doors(root, str(engine), {}, before, swap, stack)
+    return open_doors(root, str(engine), {}, others, stack)
 
 
 def open_others(root: Path, command: list[str], swap: str | None, stack: ExitStack) -> list[Door]:

@@ -10,8 +10,8 @@ its own, started by the daemon, which is ``inside`` without the gateway; all oth
 ``direct``, with the same command line.  What a door adds is counted against the server behind it.
 ``before`` is another version of ours, for the same run.
 
-Streams whose pieces are ``paced`` come from bench/paced.py, which writes into each when it was written: so what
-a door holds back is seen for each piece, and for the end of a stream.
+Streams whose pieces are ``paced`` come from bench/paced.py, which writes into each when it was written: so
+what a door holds back is seen for each piece, and for the end of a stream.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from doors import Door, Result, open_doors, open_paced
+from doors import Door, Others, Result, open_doors, open_paced
 
 HERE = Path(__file__).parent
 SLOTS, TOKENS, IDLE, ROUNDS = 32, 256, 1000, 200
@@ -289,12 +289,14 @@ def main() -> None:
             print_table(table["figures"], table["ratios"])
 
 
+def others_in(options: argparse.Namespace) -> Others:
+    return Others(options.before, options.llama_swap)
+
+
 def against_engine(options: argparse.Namespace) -> Result:
     whole = options.only is None
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        doors = open_doors(
-            Path(folder), options.engine, OPTIONS, options.before, options.llama_swap, stack
-        )
+        doors = open_doors(Path(folder), options.engine, OPTIONS, others_in(options), stack)
         idle = {door.name: hold_idle(door) for door in doors if door.pid and whole}
         take_turns(doors, options.n, short=whole)
         count = 20_000 if options.full else 2_000
@@ -307,7 +309,7 @@ def against_engine(options: argparse.Namespace) -> Result:
 
 def against_paced(options: argparse.Namespace) -> Result:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        doors = open_paced(Path(folder) / "paced", options.before, options.llama_swap, stack)
+        doors = open_paced(Path(folder) / "paced", others_in(options), stack)
         take_paced_turns(doors, options.n)
     figures = {door.name: paced_figures_of(door) for door in doors}
     turns = {door.name: door.turns for door in doors}

@@ -101,9 +101,7 @@ def _field(head: bytes, name: bytes) -> bytes:
     return head.lower().partition(b"\r\n" + name + b":")[2].partition(b"\r\n")[0].strip()
 
 
-def _answer(
-    data: bytes, first_seconds: float, seconds: float, arrivals: list[tuple[float, int]]
-) -> Answer:
+def _answer(data: bytes, first_seconds: float, seconds: float, arrivals: list[tuple[float, int]]) -> Answer:
     head = data.partition(HEAD_END)[0]
     closes = _field(head, b"connection") == b"close"
     return Answer(int(head[9:12]), closes, first_seconds, seconds, data, arrivals)
@@ -166,9 +164,7 @@ async def one_by_one(job: Job) -> list[dict[str, Any]]:
     doors = [(Client(door["place"]), post(door["path"], job["body"])) for door in job["doors"]]
     for client, request in doors * WARM_UP:
         await client.ask(request, fresh=fresh)
-    rounds = [
-        await _round(doors, backwards=bool(number % 2), fresh=fresh) for number in range(job["count"])
-    ]
+    rounds = [await _round(doors, backwards=bool(number % 2), fresh=fresh) for number in range(job["count"])]
     by_door = list(zip(*rounds, strict=True))
     behind = [by_door[door["behind"]] for door in job["doors"]]
     return [_latency(answers, other) for answers, other in zip(by_door, behind, strict=True)]

@@ -1,9 +1,9 @@
 """
-A llama-server that streams pieces at the pace that it is asked for, each with the time at which it was written.
+A llama-server that streams pieces at the pace that is asked for, each with the time when it was written.
 
-bench/gateway.py puts it behind each front door, to see how long a piece is held back there.  The rest of it is
-tests/fakes/llama_server.py.  A request is ``{"pieces": 80, "per_second": 80, "keeps": false}``; ``keeps``: the
-connection stays open behind the stream.
+bench/gateway.py puts it behind each front door, to see how long a piece is held back there.  The rest of it
+is tests/fakes/llama_server.py.  A request is ``{"pieces": 80, "per_second": 80, "keeps": false}``; ``keeps``:
+the connection stays open behind the stream.
 """
 
 from __future__ import annotations

@@ -14,7 +14,20 @@ from supervisor.gateway.relay import gathering
 
 from ..fakes.launching import BOUND_SECONDS
 from ..fakes.loops import run_story
-from ..fakes.relay import EVENTS, GET, Place, RawClient, Relay, Step, chunk, ok, post, relay, says, then_hangs_up
+from ..fakes.relay import (
+    EVENTS,
+    GET,
+    Place,
+    RawClient,
+    Relay,
+    Step,
+    chunk,
+    ok,
+    post,
+    relay,
+    says,
+    then_hangs_up,
+)
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -22,7 +35,7 @@ FOR_EVER = 1000 * BOUND_SECONDS
 STREAM = post(b'{"stream":true}')
 END = b"0\r\n\r\n"
 ONE = (EVENTS, chunk(b"data: 1\n\n"), END)
-FREE = gathering.SAMPLE  # pieces at the beginning, which tell how fast it is
+FREE = 8  # pieces at the beginning, which tell how fast it is
 
 
 def piece(number: int) -> bytes:
@@ -66,14 +79,21 @@ class Spoken:
 
 
 async def is_told_hang_up(it: Relay) -> None:
-    """A first stream, behind which the server hangs up; the loop sees that after the client has its end."""
-    assert (await it.ask(STREAM))[0] == 200
-    pool = it.gateway._uses["default"].pool
-    while not pool.gathering.ends_show:
-        await asyncio.sleep(0)
+    """A first stream, behind which the server hangs up; that is seen after the client has its end."""
+    seen, saw = asyncio.Event(), gathering.Gathering.saw_hang_up
+
+    def notice(self: gathering.Gathering) -> None:
+        saw(self)
+        seen.set()
+
+    with patch.object(gathering.Gathering, "saw_hang_up", notice):
+        assert (await it.ask(STREAM))[0] == 200
+        await seen.wait()
 
 
-needs_epoll = pytest.mark.skipif(sys.platform != "linux", reason="gathers only where the kernel tells of a hang-up")
+needs_epoll = pytest.mark.skipif(
+    sys.platform != "linux", reason="gathers only where the kernel tells of an end"
+)
 
 
 def test_the_first_pieces_of_a_stream_are_not_held_back():

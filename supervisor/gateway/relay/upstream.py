@@ -130,7 +130,7 @@ class Upstream(asyncio.Protocol):
         self._is_held = False
         self._read_or_not()
 
-    def _rest(self, now: bool) -> None:  # noqa: FBT001 - see `Pace`
+    def _rest(self, now: bool) -> None:
         """Let a few pieces gather."""
         self._rests = now
         self._read_or_not()
