@@ -31,6 +31,7 @@ from .residency import decide_all, one_more
 log = logging.getLogger(__name__)
 
 MEASURE_SECONDS = 10.0  # between two looks at how much memory is free, while a load waits
+PAUSE_SECONDS = 0.05  # and at least: what is due may have to wait for something else all the same
 LOOK_SECONDS = 1.0  # at most, between two looks at a situation that must change before a load
 _ABSENT = {State.STOPPED, State.SLEEPING, State.FAILED}
 _LEAVING = {State.DRAINING, State.STOPPING, State.KILLING}
@@ -198,7 +199,7 @@ class Admission:
                     case NoRoom(why, hint):
                         if not asking.evicts:
                             hint = f"goss-supervisor load {asking.name} unloads others for it."
-                        raise DoesNotFit(f"{asking.name} cannot be loaded: {why}.", hint=hint)
+                        raise DoesNotFit(f"{asking.name} cannot be loaded: {why}", hint=hint)
         finally:
             self._waiting.remove(asking)
         self._admitted[asking.instance.name] = asking.plan
@@ -223,7 +224,7 @@ class Admission:
 
     async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
         """Unload them, after their requests under way."""
-        victims = [each for each in self._fleet if each.profile in names]
+        victims = [each for each in self._fleet if (held := self._held_plan(each)) and held.profile in names]
         log.info("unloading %s for %s", ", ".join(names), profile)
         self._demand.note_eviction(self._now)
         await asyncio.gather(*(each.server.sleep() for each in victims))
@@ -232,7 +233,7 @@ class Admission:
         return victims
 
     async def _until(self, due: float | None) -> None:
-        seconds = LOOK_SECONDS if due is None else min(max(due - self._now, 0.0), LOOK_SECONDS)
+        seconds = LOOK_SECONDS if due is None else max(min(due - self._now, LOOK_SECONDS), PAUSE_SECONDS)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
 

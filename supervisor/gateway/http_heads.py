@@ -198,6 +198,7 @@ class ResponseHead:
 
     __slots__ = (
         "_begun",
+        "_chunks",
         "_parser",
         "ended",
         "framing",
@@ -214,7 +215,7 @@ class ResponseHead:
         self.headers: list[HeaderLine] = []
         self.reason = b""
         self.ended = self.in_chunk = self.keep_alive = False
-        self.left = self._begun = 0
+        self.left = self._begun = self._chunks = 0
         self._parser: Any = httptools.HttpResponseParser(self)
         self._feed(head)
         self.status = int(self._parser.get_status_code())
@@ -254,6 +255,11 @@ class ResponseHead:
                 raise BadResponse("something came after the end of the answer")
         return data
 
+    def take_chunks(self) -> int:
+        """How many have begun since the last call."""
+        chunks, self._chunks = self._chunks, 0
+        return chunks
+
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
@@ -278,6 +284,7 @@ class ResponseHead:
 
     def on_chunk_header(self) -> None:
         self.in_chunk = True
+        self._chunks += 1
 
     def on_chunk_complete(self) -> None:
         self.in_chunk = False

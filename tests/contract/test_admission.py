@@ -1,0 +1,165 @@
+"""Who gets memory: loads that go next to the others, in their place, later, or not at all; with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from supervisor.errors import DoesNotFit, StartFailed
+from supervisor.fleet.admission import Admission
+from supervisor.fleet.fleet import Fleet
+from supervisor.home.places import make_folders
+from supervisor.paths import Paths
+from supervisor.plan.listen import Offer
+from supervisor.profile.definition import GatewaySettings
+from supervisor.server.instance import Instance
+from supervisor.server.lifecycle_table import State
+
+from ..fakes.launching import BOUND_SECONDS
+from ..fakes.loops import run_story
+from .test_server import plan
+
+ONE_AT_A_TIME = GatewaySettings(max_loaded=1, min_warm_seconds=0)
+
+
+@dataclass
+class Clients:
+    settings: GatewaySettings = ONE_AT_A_TIME
+    busy: set[str] = field(default_factory=set)
+    waiting: dict[str, float] = field(default_factory=dict)
+    offers: dict[str, Offer] = field(default_factory=dict)
+
+    def is_busy(self, name):
+        return name in self.busy
+
+    def waiting_since(self, profile):
+        return self.waiting.get(profile)
+
+    def offer_of(self, profile):
+        return self.offers.get(profile)
+
+
+class Home:
+    """A fleet, and what is admitted to it."""
+
+    def __init__(self, tmp_path):
+        self.tmp_path, self.clients = tmp_path, Clients()
+        self.paths = Paths.under(tmp_path / "home")
+        make_folders(self.paths)
+        self.fleet = Fleet(self.make)
+        self.admission = Admission(self.fleet, lambda: self.clients)
+
+    def make(self, name, next_id):
+        return Instance(name, self.paths, on_change=self.changed, under_way=lambda: 0, next_id=next_id)
+
+    def changed(self):
+        for instance in self.fleet:
+            self.admission.changed(instance)
+
+    async def load(self, profile, *, by_request=False, alone=False, **faults):
+        """The outcome."""
+        instance = self.fleet.ensure(profile)
+        made = replace(plan(self.tmp_path, name=profile, **faults), needs={"RAM": 1024})
+        begin = functools.partial(instance.server.start, made)
+        return await (await self.admission.launch(instance, made, begin, by_request=by_request, alone=alone))
+
+    @property
+    def states(self):
+        return {each.profile: each.server.state for each in self.fleet if each.profile}
+
+
+def promise(story):
+    """Run one async story with a home of its own, within a bound."""
+
+    @functools.wraps(story)
+    def run(tmp_path):
+        async def bounded():
+            async with asyncio.timeout(BOUND_SECONDS * 2):
+                home = Home(tmp_path)
+                working = asyncio.create_task(home.fleet.run())
+                await asyncio.sleep(0)
+                try:
+                    await story(home)
+                finally:
+                    await home.fleet.stop(now=True)
+                    home.fleet.close()
+                    working.cancel()
+
+        run_story(bounded())
+
+    del run.__wrapped__  # pytest would look for the story's own argument
+    return run
+
+
+@promise
+async def test_where_there_is_room_a_model_is_loaded_beside_the_others(home):
+    home.clients.settings = GatewaySettings()
+    for profile in "pqr":
+        assert (await home.load(profile)).result == "ready"
+    assert home.states == dict.fromkeys("pqr", State.READY)
+    assert [home.fleet.get(name).placement for name in "pqr"] == ["", "loaded beside p", "loaded beside p, q"]
+
+
+@promise
+async def test_where_there_is_none_an_idle_one_goes_and_both_say_why(home):
+    await home.load("p")
+    assert (await home.load("q")).result == "ready"
+    assert home.states == {"p": State.SLEEPING, "q": State.READY}
+    assert [home.fleet.get(name).placement for name in "pq"] == ["unloaded for q", "loaded in place of p"]
+
+
+@promise
+async def test_a_request_waits_until_the_one_in_use_is_free(home):
+    await home.load("p")
+    home.clients.busy, home.clients.waiting = {"p"}, {"q": asyncio.get_running_loop().time()}
+    loading = asyncio.create_task(home.load("q", by_request=True))
+    await asyncio.sleep(0.05)
+    assert home.states == {"p": State.READY}
+    home.clients.busy = set()
+    home.admission.changed()
+    assert (await loading).result == "ready"
+    assert home.states == {"p": State.SLEEPING, "q": State.READY}
+
+
+@promise
+async def test_a_load_that_nobody_waits_for_any_more_takes_nothing_from_anybody(home):
+    await home.load("p")
+    home.clients.busy, home.clients.waiting = {"p"}, {"q": asyncio.get_running_loop().time()}
+    loading = asyncio.create_task(home.load("q", by_request=True))
+    await asyncio.sleep(0.05)
+    home.clients.waiting, home.clients.busy = {}, set()
+    home.admission.changed()
+    with pytest.raises(StartFailed, match="Nobody waits for q"):
+        await loading
+    assert home.states == {"p": State.READY}
+
+
+@promise
+async def test_what_is_pinned_stays_and_the_other_is_told(home):
+    home.clients.offers = {"p": Offer("p", ("p",), pinned=True)}
+    await home.load("p")
+    with pytest.raises(DoesNotFit, match="q cannot be loaded"):
+        await home.load("q", alone=True)
+    assert home.states == {"p": State.READY}
+
+
+@promise
+async def test_a_load_that_dies_of_memory_is_tried_once_more_without_an_idle_one(home):
+    home.clients.settings = GatewaySettings(min_warm_seconds=0)
+    await home.load("p")
+    await home.load("r")
+    home.clients.busy = {"p"}
+    outcome = await home.load("q", exit=1, stderr="cudaMalloc failed: out of memory")
+    assert outcome.result == "failed"
+    assert home.states == {"p": State.READY, "r": State.SLEEPING, "q": State.FAILED}
+    assert home.fleet.get("q").placement == ""
+
+
+@promise
+async def test_two_that_are_asked_for_at_once_do_not_both_take_the_last_place(home):
+    outcomes = await asyncio.gather(home.load("p"), home.load("q"))
+    assert sorted(home.states.values()) == [State.READY, State.SLEEPING]
+    assert {outcome.result for outcome in outcomes} <= {"ready", "superseded"}
