@@ -165,6 +165,8 @@ def test_the_set_ups_of_several_models_can_be_copied_from_the_docs(tmp_path):
     store = ProfileStore(tmp_path / "profiles")
     problems = {name: render(resolve(name, store).server, pinned()).problems for name in profiles}
     assert problems == dict.fromkeys(("chat", "helper", "embed", "qwen"), ())
-    served = [each["profile"] if isinstance(each, dict) else each for one in settings for each in one["serve"]]
+    served = [
+        each["profile"] if isinstance(each, dict) else each for one in settings for each in one["serve"]
+    ]
     assert len(settings) == 3
     assert {resolve(name, store).name for name in served} == {*profiles, "ryzen-ai-max-395"}
