@@ -66,7 +66,8 @@ ROOMS: dict[str, Room] = {
         (*BASE, "profile", "memory", "plan", "home"),
     ),
     "fleet": Room(
-        "all servers of a daemon, by name; `residency` (pure): who lives where memory is short",
+        "all servers of a daemon, by name; `admission`: when a load gets its memory; `residency` (pure): who "
+        "lives where memory is short",
         (*BASE, "profile", "plan", "home", "server"),
     ),
     "gateway": Room(

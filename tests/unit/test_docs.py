@@ -9,8 +9,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
 from supervisor.errors import EXIT_DEGRADED, EXIT_INTERRUPTED, EXIT_OK, SupervisorError
+from supervisor.options.meanings import pinned
+from supervisor.options.render import render
+from supervisor.profile.resolve import resolve
+from supervisor.profile.store import ProfileStore
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -141,3 +146,27 @@ def test_a_file_that_is_gone_is_found():
     )
     gone = [name for name in _FILE.findall(text) if not is_there(name)]
     assert gone == ["supervisor/no/", "tests/unit/test_no*.py", "docs.py", "no/child.py", "bench/no.py"]
+
+
+# --- examples to copy
+
+
+_EXAMPLE = re.compile(r"^```yaml\n# ((?:profiles/)?[\w.-]+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_set_ups_of_several_models_can_be_copied_from_the_docs(tmp_path):
+    """Each profile is right and the pinned build can do it, and config.yaml serves what is there."""
+    examples = _EXAMPLE.findall((DOCS / "several-models.md").read_text(encoding="utf-8"))
+    profiles = {Path(file).stem: text for file, text in examples if file != "config.yaml"}
+    settings = [yaml.safe_load(text) for file, text in examples if file == "config.yaml"]
+    (tmp_path / "profiles").mkdir()
+    for name, text in profiles.items():
+        (tmp_path / "profiles" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    store = ProfileStore(tmp_path / "profiles")
+    problems = {name: render(resolve(name, store).server, pinned()).problems for name in profiles}
+    assert problems == dict.fromkeys(("chat", "helper", "embed", "qwen"), ())
+    served = [
+        each["profile"] if isinstance(each, dict) else each for one in settings for each in one["serve"]
+    ]
+    assert len(settings) == 3
+    assert {resolve(name, store).name for name in served} == {*profiles, "ryzen-ai-max-395"}
