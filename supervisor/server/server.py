@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ..engine.adapters.known import adapter_of
 from ..errors import SupervisorError
 from ..locks import Lock
 from ..plan.child_environment import child_environment
@@ -82,7 +83,7 @@ class Hold:
 
 class Server:
     """
-    One supervised llama-server; ``target`` is the way to it while one runs.
+    One supervised engine; ``target`` is the way to it while one runs.
 
     ``lock`` is inherited by the child, so that a later daemon knows of it.  ``on_change`` is called after
     every transition.  ``under_way`` tells how many requests are being answered.
@@ -293,7 +294,7 @@ class Server:
     async def _spawn(self, launch: int) -> None:
         asked = self.plan
         assert asked is not None
-        self._device.begin()
+        self._device.begin(asked)
         self._watcher = None
         try:
             plan = with_inner_address(asked)
@@ -327,7 +328,7 @@ class Server:
         tail = self.output.tail(DIAGNOSED_LINES)
         if self.state in LIVE:  # else we asked it to
             self._remember_failure(tail)
-        diagnosis = diagnose(status, phase, tail)
+        diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), plan.program)
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
         self._inbox.put(Exited(launch, diagnosis))
@@ -335,10 +336,13 @@ class Server:
     def _signal(self, do: Do) -> None:
         if self.child is None:
             return
-        log.info("%s to llama-server (pid %d)", do.name, self.child.identity.pid)
+        assert self.plan is not None
+        stop = self.plan.stop.signal
+        named = stop if do is Do.TERM else do.name
+        log.info("%s to %s (pid %d)", named, self.plan.program, self.child.identity.pid)
         self.memory.let_go(self.plan)
         if do is Do.TERM:
-            self.child.terminate()
+            self.child.terminate(stop)
         else:
             self.child.kill()
 
@@ -368,7 +372,8 @@ class Server:
 
     def _give_up(self, launch: int, kind: str, message: str) -> None:
         self._remember_failure(self.output.tail(TAIL_LINES))
-        diagnosis = Diagnosis(kind, f"llama-server was stopped: {message}", "", retryable=True)
+        program = self.plan.program if self.plan else "the engine"
+        diagnosis = Diagnosis(kind, f"{program} was stopped: {message}", "", retryable=True)
         self._inbox.put(Unresponsive(launch, diagnosis))
 
     def _read_line(self, line: str) -> None:

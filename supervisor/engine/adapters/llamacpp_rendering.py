@@ -1,0 +1,67 @@
+"""A profile as llama-server's command line.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...errors import ConfigError
+from ...options.help import Capabilities
+from ...options.meanings import SECRETS
+from ...options.option_types import OptionProblem, OptionValue
+from ...options.render import render
+from ...profile.definition import Profile
+from ..build import Build
+from .adapter import Rendering
+
+
+def rendered(profile: Profile, build: Build, model: str) -> Rendering:
+    """Raises ConfigError with every option that cannot be, each with its place in the profile."""
+    options = profile.server
+    found = render(_with_fixed_options(profile, options, model, build.capabilities), build.capabilities)
+    if found.problems:
+        raise ConfigError("\n".join(_explain(problem, profile, build) for problem in found.problems))
+    argv = (*build.command, *found.argv)
+    return Rendering(
+        argv=argv,
+        env=dict(profile.env),
+        secrets=_secrets(options),
+        liveness_path="/metrics" if "--metrics" in argv else None,
+        api_prefix=str(options.get("api-prefix", "")),
+        tls="ssl-key-file" in options,
+        translations=found.translations,
+        warnings=_warnings(profile, build),
+    )
+
+
+def _secrets(options: Mapping[str, OptionValue]) -> dict[str, str]:
+    """Secrets are never in argv, where ``ps`` shows them to everybody; `render` leaves them out of it."""
+    given = {SECRETS[name]: value for name, value in options.items() if name in SECRETS}
+    return {name: ",".join(each) if isinstance(each, tuple) else str(each) for name, each in given.items()}
+
+
+def _with_fixed_options(
+    profile: Profile, options: Mapping[str, OptionValue], model: str, capabilities: Capabilities
+) -> dict[str, OptionValue]:
+    """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
+    meant: dict[str, OptionValue] = {"model": model, **options}
+    if profile.aliases:
+        meant["alias"] = ",".join(profile.aliases)
+    if "metrics" not in options and capabilities.find("--metrics"):
+        meant["metrics"] = True
+    listen = profile.listen
+    port = {} if listen.host.endswith(".sock") and not listen.port else {"port": listen.port}
+    return {**meant, "host": listen.host, **port}
+
+
+def _explain(problem: OptionProblem, profile: Profile, build: Build) -> str:
+    origin = profile.origins.get(f"server.{problem.option}")
+    place = f"{origin}: " if origin else f"profile {profile.name}: "
+    nearest = f" (nearest: {problem.suggestion})" if problem.suggestion else ""
+    which = "" if build.tag in problem.message else f" (build {build.tag})"
+    return f"{place}server.{problem.option}: {problem.message}{which}{nearest}"
+
+
+def _warnings(profile: Profile, build: Build) -> tuple[str, ...]:
+    if profile.wants_gpu and build.source != "none" and not build.devices:
+        return (f"the profile asks for a GPU and {build.tag} ({build.flavour}) sees none",)
+    return ()
