@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..engine.adapters.known import adapter_of
+from ..engine.adapters.renderers import renderer_of
 from ..errors import ConfigError
 from ..options.option_types import OptionValue
 from ..plan.launch import LaunchPlan
@@ -103,7 +103,7 @@ def endpoint_of_profile(profile: Profile, *, has_keys: bool) -> ClientEndpoint:
 
 def endpoint_of_plan(plan: LaunchPlan, listen: Listen | None, url: str, *, has_keys: bool) -> ClientEndpoint:
     """The same of what runs; ``url`` is where the daemon says that it is reached.  Raises ConfigError too."""
-    listen, options = listen if plan.behind_gateway else None, adapter_of(plan.adapter).options(plan.argv)
+    listen, options = listen if plan.behind_gateway else None, renderer_of(plan.adapter).options(plan.argv)
     host = _with_a_port(listen.host if listen else plan.host)
     in_server = _KEY_VARIABLE in plan.secrets or _KEY_VARIABLE in plan.env or "api-key-file" in options
     own_keys = bool(listen.keys) if listen else in_server

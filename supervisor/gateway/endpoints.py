@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..decoding import parse
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from ..server.probe import probe
@@ -120,7 +121,7 @@ class Endpoints:
             with suppress(ValueError):
                 known = parse(await self._asked("/v1/models") or b"")
             self._upstream_models = self._server.launch, known
-        return known if self._server.is_serving else None
+        return _in_our_words(known, self._server.plan) if self._server.is_serving else None
 
     async def _metrics(self) -> bytes:
         server, plan = self._server, self._server.plan
@@ -149,6 +150,18 @@ class Endpoints:
             return None
         answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS)
         return answer.body if answer.outcome == "ok" else None
+
+
+def _in_our_words(known: dict[str, Any] | None, plan: LaunchPlan | None) -> dict[str, Any] | None:
+    """
+    Of an engine that knows its model by another name than clients do, the entry of that name, and nothing that
+    repeats it: it may be a path of this disk.
+    """
+    theirs = plan.parameters.upstream_model if plan else ""
+    if not theirs or not known or not isinstance(known.get("data"), list):
+        return known
+    entries = [each for each in known["data"] if isinstance(each, dict) and each.get("id") == theirs]
+    return {"data": [{key: value for key, value in each.items() if value != theirs} for each in entries]}
 
 
 def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:

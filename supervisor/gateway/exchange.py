@@ -22,6 +22,7 @@ from .auth.guard import RequestContext
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
 from .relay.client_connection import ClientConnection
+from .relay.decoded_response import ModelName
 from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
 from .telemetry.activity import RequestRecord, RequestResult, Usage, usage_of
@@ -69,6 +70,9 @@ class ExchangeHost(Protocol):
 
     def body_for(self, exchange: Exchange) -> bytes:
         """The body as the profile that answers wants it."""
+
+    def model_name(self) -> ModelName | None:
+        """What the answers of the profile that answers are to call its model; None to leave them alone."""
 
     def why_lost(self) -> str:
         """What became of the server, in words."""
@@ -152,7 +156,7 @@ class Exchange:
 
     def _send(self) -> None:
         assert self._upstream is not None
-        self._upstream.ask(self.wish.head, self._host.body_for(self), self)
+        self._upstream.ask(self.wish.head, self._host.body_for(self), self, self._host.model_name())
         if self._client.is_paused:
             self._upstream.pause()
 

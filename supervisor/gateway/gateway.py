@@ -25,6 +25,7 @@ from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Listener
 from .relay.client_connection import RETRY_SECONDS, ClientConnection, Connections
+from .relay.decoded_response import ModelName
 from .relay.upstream import ConnectionPool
 from .scheduler import Action, Go, Refuse, Scheduler, ServerPhase, Situation, Switch, Ticket, Wake
 from .telemetry.activity import Activity, RequestRecord
@@ -229,6 +230,11 @@ class Gateway:
         if plan is None or not parameters.needs_rewrite(wish.body, plan.parameters, wish.effort, route):
             return wish.body
         return parameters.rewrite(wish.body, plan.parameters, wish.effort, route)
+
+    def model_name(self) -> ModelName | None:
+        plan = self._server.plan
+        given = plan.parameters if plan else None
+        return ModelName(given.upstream_model, given.public_model) if given and given.upstream_model else None
 
     # --- the queue
 

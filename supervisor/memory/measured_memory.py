@@ -20,10 +20,11 @@ def measured_memory(paths: Paths) -> Mapping[str, Mapping[str, int]]:
     return _file(paths).known()
 
 
-def keep_measured(paths: Paths, digest: str, bytes_of: Mapping[str, int]) -> None:
-    """What this launch held.  Raises SupervisorError where it cannot be written."""
-    if measured_memory(paths).get(digest) != bytes_of:
-        _file(paths).update(lambda kept: dict(list({**kept, digest: dict(bytes_of)}.items())[-_MOST:]))
+def keep_measured(paths: Paths, digest: str, name: str, size_bytes: int) -> None:
+    """What a launch of this plan held of a memory, if it is the most so far.  Raises SupervisorError."""
+    if measured_memory(paths).get(digest, {}).get(name, 0) < size_bytes:
+        found = {digest: {name: size_bytes}}
+        _file(paths).update(lambda kept: dict(list({**kept, **found}.items())[-_MOST:]))
 
 
 def _plans(document: dict[str, Any]) -> dict[str, dict[str, int]]:

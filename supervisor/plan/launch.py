@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..engine.adapters.adapter import Question
-from ..engine.adapters.known import adapter_of
+from ..engine.adapters.question import Question
 from ..options.option_types import Translation
 from ..profile.definition import AutoUpdate, Effort, Health, Restart, Stop
 
@@ -73,8 +72,3 @@ class LaunchPlan:
     adjusts: str = ""  # and the digest of the plan that it replaces
     translations: tuple[Translation, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    @property
-    def program(self) -> str:
-        """What people call it: llama-server, vllm."""
-        return adapter_of(self.adapter).program(self.argv)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..engine.adapters.known import adapter_for
+from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..options.option_types import Translation
 from ..profile.definition import AutoUpdate, ListenSettings, Profile
@@ -41,8 +41,8 @@ def make_plan(
     gateway, behind_gateway = profile.gateway, profile.gateway.mode == "on"
     taken = sorted(gateway_options(profile)) if behind_gateway else ()
     profile = _behind_gateway(profile, inside) if behind_gateway else profile
-    adapter = adapter_for(profile.engine.source)
-    rendering = adapter.render(profile, build, model.path)
+    renderer = renderer_for(profile.engine.source)
+    rendering = renderer.render(profile, build, model.path)
     argv, env, secrets = rendering.argv, rendering.env, rendering.secrets
     return LaunchPlan(
         profile=profile.name,
@@ -64,7 +64,7 @@ def make_plan(
         aliases=profile.aliases,
         wants_gpu=profile.wants_gpu,
         devices=build.devices,
-        adapter=adapter.name,
+        adapter=renderer.adapter,
         ready_path=rendering.ready_path,
         question=rendering.question,
         liveness_path=rendering.liveness_path,

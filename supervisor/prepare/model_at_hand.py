@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PureWindowsPath
 
-from ..engine.adapters.known import adapter_for
+from ..engine.adapters.renderers import renderer_for
 from ..errors import ConfigError
 from ..model.demo import demo_path
 from ..model.locate import locate, parts_of
@@ -20,7 +20,7 @@ def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
     downloads itself, or nothing.
     """
     meant = profile.model
-    if not adapter_for(profile.engine.source).reads_models and not (meant.demo or meant.path or meant.file):
+    if not renderer_for(profile.engine.source).reads_models and not (meant.demo or meant.path or meant.file):
         return ModelAtHand(meant.repo or "")
     first = path_of(profile, paths)
     files = () if first.is_dir() else parts_of(first)

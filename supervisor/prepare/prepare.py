@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from ..download.transfer import PartFile
-from ..engine.adapters.known import adapter_for
+from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
@@ -94,7 +94,7 @@ def prepare(
         profile = replace(profile, guardrails="off")
     listen = listen_of(profile, paths)
     context = install_context(paths, progress, waits=True)
-    reads_models = adapter_for(profile.engine.source).reads_models
+    reads_models = renderer_for(profile.engine.source).reads_models
     model = look_at(profile, paths, write=True) if reads_models else None
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
     fitted = _fit_here(profile, model, build, context, paths)
@@ -120,7 +120,7 @@ def preview(
     context = install_context(paths, Silent(), hardware)
     listen = listen_of(profile, paths, elsewhere=context.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
-    reads_models = adapter_for(profile.engine.source).reads_models
+    reads_models = renderer_for(profile.engine.source).reads_models
     try:
         model = look_at(profile, paths, write=False) if reads_models else None
         if context.elsewhere and model:
@@ -213,9 +213,9 @@ def _preparation(
     files = tuple(map(Path, model.files))
     missing = [file for file in files if not file.exists()]
     notes = [*(f"{file} is not on disk" for file in missing), *shared_names(listen.offers if listen else ())]
-    adapter = adapter_for(profile.engine.source)
+    renderer = renderer_for(profile.engine.source)
     config = system_config()
-    if config is not None and adapter.reads_models:
+    if config is not None and renderer.reads_models:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
     if fitted is not None:
         notes += notes_of(fitted)
@@ -229,7 +229,7 @@ def _preparation(
         inside=inside_of(profile, build, paths),
     )
     plan = make(profile)
-    if not adapter.reads_models and not profile.engine.memory:
+    if not renderer.reads_models and not profile.engine.memory:
         plan = replace(plan, measures=True)
         if fitted is None:
             plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))
@@ -328,7 +328,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     engine = _engine(profile, build, context)
     if profile.model.demo:
         return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
-    if not adapter_for(profile.engine.source).reads_models:
+    if not renderer_for(profile.engine.source).reads_models:
         return Estimate(profile, engine, _unread_model(profile, paths))
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
     expected = Estimate(profile, engine, _model(profile, model, paths))

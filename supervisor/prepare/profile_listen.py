@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..engine.adapters.known import adapter_for
+from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..errors import ConfigError, SupervisorError
 from ..home.places import server_socket
@@ -31,7 +31,7 @@ def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Lis
 
 def inside_of(profile: Profile, build: Build, paths: Paths) -> str:
     """The socket for the build to listen on, or "" if it must be a loopback port."""
-    if sys.platform != "win32" and adapter_for(profile.engine.source).takes_sockets(build):
+    if sys.platform != "win32" and renderer_for(profile.engine.source).takes_sockets(build):
         from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
 
         return str(short_path(server_socket(paths)))

@@ -110,9 +110,9 @@ class Instance:
 
     def _keep_measured(self) -> None:
         server, plan = self.server, self.server.plan
-        if plan is None or not plan.measures or not server.is_serving or not server.memory.peak_bytes:
-            return
-        work = partial(keep_measured, self._paths, plan.digest, {RAM: server.memory.peak_bytes})
+        if plan is None or not plan.measures or server.lifecycle.proven is not plan:
+            return  # of a load that failed nothing follows
+        work = partial(keep_measured, self._paths, plan.digest, RAM, server.memory.peak_bytes)
         self._writer.write("what the server held", work)
 
     def _record(self) -> Record:

@@ -23,8 +23,9 @@ from ..locks import Lock
 from ..plan.child_environment import child_environment
 from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
+from .cause_of_death import DeathPhase, Device, diagnose, program_of
 from .child import Child, spawn
-from .diagnosis import DeathPhase, Device, Diagnosis, diagnose
+from .diagnosis import Diagnosis
 from .health import Watcher
 from .inbox import Inbox
 from .inner_address import is_worth_another_try, leave_nothing, with_inner_address
@@ -328,7 +329,7 @@ class Server:
         tail = self.output.tail(DIAGNOSED_LINES)
         if self.state in LIVE:  # else we asked it to
             self._remember_failure(tail)
-        diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), plan.program)
+        diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), program_of(plan))
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
         self._inbox.put(Exited(launch, diagnosis))
@@ -339,7 +340,7 @@ class Server:
         assert self.plan is not None
         stop = self.plan.stop.signal
         named = stop if do is Do.TERM else do.name
-        log.info("%s to %s (pid %d)", named, self.plan.program, self.child.identity.pid)
+        log.info("%s to %s (pid %d)", named, program_of(self.plan), self.child.identity.pid)
         self.memory.let_go(self.plan)
         if do is Do.TERM:
             self.child.terminate(stop)
@@ -372,7 +373,7 @@ class Server:
 
     def _give_up(self, launch: int, kind: str, message: str) -> None:
         self._remember_failure(self.output.tail(TAIL_LINES))
-        program = self.plan.program if self.plan else "the engine"
+        program = program_of(self.plan) if self.plan else "the engine"
         diagnosis = Diagnosis(kind, f"{program} was stopped: {message}", "", retryable=True)
         self._inbox.put(Unresponsive(launch, diagnosis))
 

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.engine.adapters.known import adapter_of
 from supervisor.server.child import spawn
-from supervisor.server.diagnosis import cpu_fallback, diagnose
+from supervisor.server.cause_of_death import cpu_fallback, diagnose
 from supervisor.server.output_log import OutputLog
 from supervisor.server.process import ExitStatus, process_stats
 
@@ -165,7 +165,9 @@ def test_a_missing_model_is_said_as_the_real_one_says_it():
         heard = Heard()
         argv = [*fake_argv(free_port()), "-m", "/no/such.gguf"]
         child = await spawn(argv, dict(os.environ), on_output=heard)
-        return diagnose(await end_of(child), "starting", heard.data.decode().splitlines(), LLAMACPP, "llama-server")
+        return diagnose(
+            await end_of(child), "starting", heard.data.decode().splitlines(), LLAMACPP, "llama-server"
+        )
 
     assert asyncio.run(play()).kind == "model-missing"
 

@@ -149,7 +149,9 @@ class Answers(BaseHTTPRequestHandler):
             text = {"role": "assistant", "content": f"I am {NAME}"}
             choice = {"index": 0, "message": text, "finish_reason": "stop"}
             usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-            self.page({"id": "c1", "object": "chat.completion", "model": NAME, "choices": [choice], "usage": usage})
+            self.page(
+                {"id": "c1", "object": "chat.completion", "model": NAME, "choices": [choice], "usage": usage}
+            )
         with LOCK:
             ANSWERED.append(1)
         how, _, count = SCRIPT.get("die", "").partition(":")

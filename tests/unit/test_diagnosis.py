@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor.engine.adapters.known import adapter_of
-from supervisor.server.diagnosis import cpu_fallback
-from supervisor.server.diagnosis import diagnose as diagnose_any
+from supervisor.server.cause_of_death import cpu_fallback
+from supervisor.server.cause_of_death import diagnose as diagnose_any
 from supervisor.server.process import ExitStatus
 
 ONE = ExitStatus(code=1)

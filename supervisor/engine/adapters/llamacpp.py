@@ -6,15 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ...options.option_types import OptionValue
 from . import llamacpp_signs
-from .adapter import LaunchAddress, Rendering
-
-if TYPE_CHECKING:
-    from ...profile.definition import Profile
-    from ..build import Build
+from .adapter import LaunchAddress
 
 KEY_VARIABLE = "LLAMA_API_KEY"
 _KEY_FILE = "--api-key-file"
@@ -25,22 +20,11 @@ class LlamaCpp:
     """See `Adapter`."""
 
     name: Final = "llamacpp"
-    reads_models: Final = True
     signs: Final = llamacpp_signs.SIGNS
     endings: Final = llamacpp_signs.ENDINGS
     cpu_signs: Final = llamacpp_signs.CPU_FALLBACK
     final_exits: Final = frozenset((0, 1))
     """Exit code 1 before ready is llama-server's own verdict on its command line, model or host."""
-
-    def takes_sockets(self, build: Build) -> bool:
-        """As its help says; one that says nothing is taken for what all are, from b6100 on."""
-        option = build.capabilities.find("--host")
-        return option is None or not option.summary or "unix socket" in option.summary.lower()
-
-    def render(self, profile: Profile, build: Build, model: str) -> Rendering:
-        from .llamacpp_rendering import rendered  # noqa: PLC0415 - the daemon does not plan
-
-        return rendered(profile, build, model)
 
     def environment(self, private_config: Path) -> Mapping[str, str]:
         """
@@ -66,11 +50,6 @@ class LlamaCpp:
         """The first that it accepts, or "" where its file cannot be read."""
         key = secrets.get(KEY_VARIABLE) or env.get(KEY_VARIABLE) or _key_in_file(argv)
         return key.split(",")[0].strip()
-
-    def options(self, argv: Sequence[str]) -> Mapping[str, OptionValue]:
-        from ...options.parse import parse_arguments  # noqa: PLC0415 - only for what clients are told
-
-        return parse_arguments(argv[1:]).options
 
     def lists_devices(self, argv: Sequence[str]) -> tuple[str, ...]:
         at = next((place for place, word in enumerate(argv) if word in _MODEL), 0)

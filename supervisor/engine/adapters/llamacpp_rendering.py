@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from ...errors import ConfigError
 from ...options.help import Capabilities
 from ...options.meanings import SECRETS
 from ...options.option_types import OptionProblem, OptionValue
+from ...options.parse import parse_arguments
 from ...options.render import render
 from ...profile.definition import Profile
 from ..build import Build
-from .adapter import Rendering
+from .rendering import Rendering
 
 
-def rendered(profile: Profile, build: Build, model: str) -> Rendering:
+class LlamaCppRenderer:
+    """See `Renderer`."""
+
+    adapter: Final = "llamacpp"
+    reads_models: Final = True
+
+    def takes_sockets(self, build: Build) -> bool:
+        """As its help says; one that says nothing is taken for what all are, from b6100 on."""
+        option = build.capabilities.find("--host")
+        return option is None or not option.summary or "unix socket" in option.summary.lower()
+
+    def render(self, profile: Profile, build: Build, model: str) -> Rendering:
+        return _rendered(profile, build, model)
+
+    def options(self, argv: Sequence[str]) -> Mapping[str, OptionValue]:
+        return parse_arguments(argv[1:]).options
+
+
+def _rendered(profile: Profile, build: Build, model: str) -> Rendering:
     """Raises ConfigError with every option that cannot be, each with its place in the profile."""
     options = profile.server
     found = render(_with_fixed_options(profile, options, model, build.capabilities), build.capabilities)

@@ -41,6 +41,8 @@ BodyFields = dict[bytes, bytes]  # JSON texts by key, in the order of the body
 
 def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bool:
     """Whether ``rewrite`` could change anything; cheap, and mostly not.  ``effort`` as for ``rewrite``."""
+    if body and settings.upstream_model and route.handler is None:
+        return True
     if not body or not route.generates:
         return False
     if effort is not None or settings.set_params:
@@ -58,13 +60,14 @@ def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Rou
     """
     fields = _fields(body)
     if fields is None:
-        return body
+        return _renamed_form(body, settings.upstream_model) if settings.upstream_model else body
     before = dict(fields)
     if effort is not None:
         _take_off(effort, fields)
     for name in settings.strip_params:
         fields.pop(_json(name)[1:-1], None)
-    for name, value in settings.set_params.items():
+    named = {"model": settings.upstream_model} if settings.upstream_model else {}
+    for name, value in {**settings.set_params, **named}.items():
         key = _json(name)[1:-1]
         fields.pop(key, None)  # to the end: an escaped twin of it must not come later and win
         fields[key] = _json(value)
@@ -73,6 +76,20 @@ def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Rou
         if wanted is not None:
             _think(fields, wanted, route.dialect)
     return body if fields == before else _object(fields)
+
+
+_MODEL_OF_FORM: Final = re.compile(
+    rb'(\r\n[Cc]ontent-[Dd]isposition:[^\r\n]*;[ \t]*name="?model"?[ \t]*(?:;[^\r\n]*)?\r\n'
+    rb"(?:[^\r\n]+\r\n)*\r\n)[^\r\n]*(?=\r\n--)"
+)
+"""The value of the field ``model`` of a multipart form (RFC 7578), as transcriptions come."""
+
+
+def _renamed_form(body: bytes, model: str) -> bytes:
+    """The first field of that name; what is no form stays as it is."""
+    if not body.startswith(b"--"):
+        return body
+    return _MODEL_OF_FORM.sub(lambda found: found[1] + model.encode(), body, count=1)
 
 
 def _wanted(fields: BodyFields, default: Effort | None, dialect: Dialect) -> Effort | None:
