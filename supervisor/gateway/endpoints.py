@@ -154,8 +154,8 @@ class Endpoints:
 
 def _in_our_words(known: dict[str, Any] | None, plan: LaunchPlan | None) -> dict[str, Any] | None:
     """
-    Of an engine that knows its model by another name than clients do, the entry of that name, and nothing that
-    repeats it: it may be a path of this disk.
+    Of an engine that knows its model by another name than clients do, the entry of that name, and nothing
+    that repeats it: it may be a path of this disk.
     """
     theirs = plan.parameters.upstream_model if plan else ""
     if not theirs or not known or not isinstance(known.get("data"), list):

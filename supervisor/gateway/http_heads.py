@@ -198,21 +198,23 @@ def chunk(payload: bytes) -> bytes:
 
 def _what_is_missing(kind: bytes, ending: bytes, taken: int) -> str:
     """
-    What shows that a body, of which this is the end, is not whole; empty where nothing does.  ``taken`` is how
-    many bytes came.
+    What shows that a body, of which this is the end, is not whole; empty where nothing does.  ``taken`` is
+    how many bytes came.
     """
     if kind.startswith(b"text/event-stream"):
         if not ending.endswith((b"\n\n", b"\r\n\r\n")) or not _LAST_WORDS.search(ending):
             return "the stream ended without its last event"
-    elif kind.startswith(b"application/json") and not _is_json(ending, taken):
+    elif kind.startswith(b"application/json") and not _is_whole_json(ending, taken):
         return "the connection closed in the middle of the answer"
     return ""
 
 
-def _is_json(ending: bytes, taken: int) -> bool:
-    """As far as it can be told: of a long one only the end is here."""
+def _is_whole_json(ending: bytes, taken: int) -> bool:
+    """As far as it can be told: of a long one only the end is here, and some call a plain text JSON."""
     if taken > len(ending):
         return ending.rstrip().endswith((b"}", b"]"))
+    if not ending.lstrip().startswith((b"{", b"[")):
+        return bool(ending)
     try:
         json.loads(ending)
     except ValueError:

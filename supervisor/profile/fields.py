@@ -34,13 +34,14 @@ ENV_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
 DEVICE_PATTERN = r"RAM|[A-Za-z]+[0-9]+"
 PARAMETERS = "gateway.set-params"
 MEMORY = "engine.memory"
+READY = "engine.ready"
 FREE = ("server", "env", "args", PARAMETERS, MEMORY)  # sections with keys or words of no fixed set
 SECTIONS = {
     "match": "The machine that this profile is made for; what is not said may be anything.",
     "match.ram": "How much main memory it has.",
     "match.gpu": "The GPU it has.",
     "engine": "Which llama.cpp to run, or which other program.",
-    "engine.ready": "When the program of a command is ready: a path, or path and question.",
+    READY: "When the program of a command is ready: a path, or path and question.",
     MEMORY: "What the program of a command takes of each memory: RAM, and GPUs by llama.cpp's names (CUDA0, "
     "Vulkan0, MTL0). Without it, what was measured of the RAM the last time.",
     "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..options.meanings import SECRETS
 from .definition import Profile
 from .field_kinds import size
-from .fields import BY_KEY, FIELDS, MEMORY, PARAMETERS, RECORDS
+from .fields import BY_KEY, FIELDS, MEMORY, PARAMETERS, READY, RECORDS
 from .yaml_nodes import write_value
 
 _COMMENT_COLUMN = 44
@@ -85,7 +85,8 @@ def redacted(profile: Profile) -> Profile:
 
 def _declared(profile: Profile) -> dict[str, object]:
     records = {"": profile, **{section: getattr(profile, section) for section in RECORDS}}
-    declared = (field for field in FIELDS if field.attribute)
+    hidden = () if profile.engine.command else (f"{READY}.",)
+    declared = (field for field in FIELDS if field.attribute and not field.key.startswith(hidden))
     values = {field.key: getattr(records[field.section], field.attribute) for field in declared}
     return {key: value for key, value in values.items() if value not in (None, (), "")}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.adapters.known import adapter_of
-from supervisor.server.child import spawn
 from supervisor.server.cause_of_death import cpu_fallback, diagnose
+from supervisor.server.child import spawn
 from supervisor.server.output_log import OutputLog
 from supervisor.server.process import ExitStatus, process_stats
 

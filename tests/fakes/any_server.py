@@ -36,7 +36,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 def script_of(words):
     plain = [word for word in words if "=" not in word]
-    pairs = dict(zip(plain[::2], plain[1::2]))
+    pairs = dict(zip(plain[::2], plain[1::2], strict=True))
     return pairs, dict(word.split("=", 1) for word in words if "=" in word)
 
 

@@ -27,15 +27,16 @@ class ModelName:
 
 class Renamer:
     """
-    Replaces the values of ``"model"`` in JSON that comes in pieces.  In a text that the model writes the
+    Replaces the values of ``"model"`` in JSON that comes in pieces, with the revision that ``transformers
+    serve`` puts behind a name (``openai/gpt-oss-20b@main``).  In a text that the model writes the
     quotes are escaped, so nothing there is taken for it.
     """
 
     def __init__(self, name: ModelName) -> None:
-        texts = {json.dumps(name.upstream), json.dumps(name.upstream, ensure_ascii=False)}
+        texts = {json.dumps(name.upstream)[1:-1], json.dumps(name.upstream, ensure_ascii=False)[1:-1]}
         texts |= {text.replace("/", "\\/") for text in texts}
         values = b"|".join(sorted(re.escape(text.encode()) for text in texts))
-        self._pattern = re.compile(rb'("model"\s*+:\s*+)(?:%s)' % values)
+        self._pattern = re.compile(rb'("model"\s*+:\s*+)"(?:%s)(?:@[\w./-]*)?"' % values)
         self._public = json.dumps(name.public).encode()
         self._kept = b""
 
