@@ -235,9 +235,12 @@ def _missing_program(profile: Profile) -> str:
 
 
 def rank_stored(store: ProfileStore, hardware: Hardware) -> Ranking:
-    """One that is wrong does not suit, and stops nobody.  Raises ConfigError for a wrong ``config.yaml``."""
+    """
+    One that is wrong, or whose program is not installed, does not suit, and stops nobody.  Raises ConfigError
+    for a wrong ``config.yaml``.
+    """
     engine_settings(store)
-    profiles, broken, there = list[Profile](), list[Unfit](), store.list()
+    profiles, absent, broken, there = list[Profile](), list[Unfit](), list[Unfit](), store.list()
     for stored in there:
         try:
             profile = resolve(stored.name, store)
@@ -246,8 +249,8 @@ def rank_stored(store: ProfileStore, hardware: Hardware) -> Ranking:
             broken.append(Unfit(stored.name, (advice,)))
             continue
         if missing := _missing_program(profile):
-            broken.append(Unfit(stored.name, (missing,)))
+            absent.append(Unfit(stored.name, (missing,)))
         else:
             profiles.append(profile)
     ranking = rank(profiles, hardware, [stored.name for stored in there if not stored.shipped])
-    return replace(ranking, unfit=(*ranking.unfit, *broken))
+    return replace(ranking, unfit=(*ranking.unfit, *absent, *broken))
