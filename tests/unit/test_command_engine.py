@@ -17,7 +17,7 @@ from supervisor.memory.known_memory import KnownMemory, fit_known
 from supervisor.memory.measured_memory import keep_measured, measured_memory
 from supervisor.paths import Paths
 from supervisor.plan.make import ModelAtHand, make_plan
-from supervisor.plan.plan_json import from_json, public, to_json
+from supervisor.plan.plan_json import from_json, to_json
 from supervisor.profile.definition import Engine, GatewaySettings, Profile
 from supervisor.profile.load_layers import load, overrides_layer
 from supervisor.profile.matching import rank_stored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -67,7 +68,7 @@ def test_nothing_else_is_touched(said):
 def test_where_it_is_cut_makes_no_difference(parts, cuts):
     whole = b"".join(parts)
     places = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
-    pieces = [whole[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [whole[start:end] for start, end in itertools.pairwise(places)]
     assert renamed(*pieces) == renamed(whole)
 
 
