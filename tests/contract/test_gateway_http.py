@@ -433,6 +433,28 @@ async def test_a_stream_of_http_1_0_goes_on_behind_the_comments_that_its_client_
     assert chunk(WORD) in rest or chunk(WORD + DONE) in rest
 
 
+@pytest.mark.parametrize("framing", ["close", "chunks"])
+@promise
+async def test_and_an_error_reads_as_it_was_written(framing):
+    error = b'{"error": "no such model"}'
+    head = b"HTTP/1.%d 400 Bad Request\r\nContent-Type: application/json\r\n"
+    said = {
+        "close": head % 0 + b"\r\n" + error,
+        "chunks": head % 1 + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(error) + b"0\r\n\r\n",
+    }[framing]
+    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.0):
+        async with relay(then_hangs_up(said), settings=GatewaySettings(loading_state=True)) as it:
+            it.turn(State.STARTING)
+            async with it.client() as client:
+                await client.send(post(STREAM))
+                async with asyncio.timeout(BOUND_SECONDS):
+                    await client.reader.readuntil(b"\n\n\r\n")
+                it.turn(State.READY)
+                rest = await client.rest()
+    event = next(line for line in rest.splitlines() if line.startswith(b"data: "))
+    assert json.loads(event[6:])["error"]["message"] == error.decode()
+
+
 NAMED = b'{"model": "/models/tiny", "choices": []}'
 
 

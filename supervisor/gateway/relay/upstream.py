@@ -28,6 +28,7 @@ from ..http_heads import (
     chunk,
     upstream_head,
 )
+from .chunked import unchunked
 from .client_connection import ClientConnection
 from .decoded_response import ModelName, read_head
 from .taker import Taker
@@ -342,7 +343,9 @@ class Delivery:
         if self._held is None:
             self._client.write(data)
         elif self._is_announced:
-            error = b"".join([*self._held, data])  # of llama-server, to a stream whose head is written
+            error = b"".join([*self._held, data])  # of the engine, to a stream whose head is written
+            if self._answer is not None and self._answer.is_chunked_for_client:
+                error = unchunked(error)
             self._break_off(error.decode("utf-8", "replace")[:1000])
             return
         else:
