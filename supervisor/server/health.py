@@ -144,9 +144,11 @@ class Watcher:
             if answer.outcome == "ok" and self._is_ours():
                 await self._until_it_answers()
                 return
+            refused = f" ({path} {_refusal(answer)})" if answer.outcome == "error" and answer.status else ""
             if watch.loading(self._evidence(), time.monotonic()) is HealthVerdict.DEAD:
-                self._is_dead("stalled", "it made no progress while loading")
+                self._is_dead("stalled", f"it made no progress while loading{refused}")
                 return
+            self._doubts(f"it is not up yet{refused}" if refused else "")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, SLOWEST_START_PROBE_SECONDS)
 

@@ -300,7 +300,7 @@ class Server:
         try:
             plan = with_inner_address(asked)
             target = target_of(plan)
-            self.output.begin_run(plan.secrets.values())
+            self.output.begin_run(plan.secrets.values(), filter(None, (plan.ready_path, plan.liveness_path)))
             env = child_environment(self._environ, plan, self._private_config)
             child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
         except SupervisorError as error:

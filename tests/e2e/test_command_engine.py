@@ -147,6 +147,12 @@ def test_and_one_that_never_answers_fails_with_what_it_said(home):
     assert "generation thread died" in done.stderr
 
 
+def test_one_that_is_never_well_fails_too_though_it_logs_each_of_our_probes(home):
+    home.write("health=503", health="start-timeout: 1s")
+    done = home.start("tiny", "--set", "restart.policy=never", code=10)
+    assert "made no progress while loading (/health got HTTP 503" in done.stderr
+
+
 def test_a_role_without_a_question_is_ready_when_it_is_up(home):
     home.write("questions=404", engine="  ready: {path: /v1/models, question: off}\n")
     home.start("tiny")

@@ -11,6 +11,7 @@ It answers /health, /v1/models and /v1/chat/completions, and refuses any model b
     length=false       say no content-length: the connection's end is the answer's
     questions=404      be up, and answer every question with that status (an mlx-lm whose generation died)
     questions=GATE     the same with 404 until the file GATE exists
+    health=GATE        answer /health with 503 until the file GATE exists; health=503: for ever
     exit=CODE          say ``stderr`` and end at once
     stderr=TEXT
     die=requests:N     die with SIGKILL once N chats were answered
@@ -118,8 +119,11 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
         while is_open(SCRIPT.get("hang")):
             time.sleep(3600)
+        unwell = SCRIPT.get("health")
         if self.path == "/health":
-            self.page({"status": "ok"})
+            self.page({"status": "error"}, 503) if unwell and not is_open(unwell) else self.page(
+                {"status": "ok"}
+            )
         elif self.path == "/v1/models":
             self.page({"object": "list", "data": [{"id": NAME, "object": "model", "root": NAME}]})
         else:
