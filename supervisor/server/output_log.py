@@ -83,7 +83,7 @@ class OutputLog:
         self._take([*self._splitter.flush(), text.encode()])
 
     def tail(self, count: int) -> list[str]:
-        """The last lines of this run, oldest first, without time stamps."""
+        """The last lines of this run, oldest first, without time stamps and what is about our probes."""
         lines = list(self._ring)[-count:] if count > 0 else []
         return [line.decode(errors="replace") for line in lines]
 
@@ -99,7 +99,8 @@ class OutputLog:
         stamp = _stamp(self._wall_clock())
         self.dropped_bytes += self._file.write(b"".join(b"%b%b\n" % (stamp, line) for line in lines))
         for line in lines:
-            self._remember(line)
+            if not self._is_of_a_probe(line):  # else they would be all that is left of a server that stalls
+                self._remember(line)
             for listener in tuple(self._listeners):
                 listener(line.decode(errors="replace"))
 

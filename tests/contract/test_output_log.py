@@ -152,7 +152,8 @@ def test_what_a_server_says_of_our_own_probes_is_no_progress(log, chunk, counts)
     log.feed(chunk)
     assert (log.bytes_seen > 0) is counts
     log.end_run()
-    assert log.tail(9)
+    assert "GET" not in "".join(log.tail(9))
+    assert log.path.read_bytes().count(b"Z ") == chunk.count(b"\n") + (not chunk.endswith(b"\n"))
 
 
 def test_a_listener_hears_until_it_has_enough(log):
