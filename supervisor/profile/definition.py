@@ -205,7 +205,7 @@ class Stop:
     grace_seconds: float = key(10.0, "The wait after the first TERM.")
     insist_seconds: float = key(3.0, "The wait after the second TERM.")
     signal: StopSignal = key(
-        "TERM", "The signal that asks it to end, in place of TERM; Windows has one way only."
+        "TERM", "The signal that asks it to end, in place of the first TERM; Windows has one way only."
     )
 
 

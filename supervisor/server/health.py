@@ -185,12 +185,17 @@ class Watcher:
         while True:
             await asyncio.sleep(health.interval_seconds)
             answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)
-            # A refusal (a key that we do not know, say) proves little, but nobody is killed for it.
-            answered = answer.status is not None
+            # A refusal (a key that we do not know, say) proves little, but nobody is killed for it.  An error
+            # at the path that has said that it is ready is as bad as no answer.
+            is_ill = (
+                path == self._plan.ready_path and answer.outcome == "error" and (answer.status or 0) >= 500
+            )
+            answered = answer.status is not None and not is_ill
             verdict = watch.serving(self._evidence(), time.monotonic(), answered=answered)
             self._doubts(_doubt(verdict, answer))
             if verdict is HealthVerdict.DEAD:
-                self._is_dead("hung", "it answers no probe and makes no progress")
+                said = f"is not well ({path} {_refusal(answer)})" if is_ill else "answers no probe"
+                self._is_dead("hung", f"it {said} and makes no progress")
                 return
 
     def _evidence(self) -> Evidence:

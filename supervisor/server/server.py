@@ -126,6 +126,7 @@ class Server:
         self._watcher: Watcher | None = None
         self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
+        self._asked_to_end = 0  # the launch that got its first signal
         output.listen(self._read_line)
 
     @property
@@ -338,7 +339,8 @@ class Server:
         if self.child is None:
             return
         assert self.plan is not None
-        stop = self.plan.stop.signal
+        stop = "TERM" if self._asked_to_end == self.launch else self.plan.stop.signal  # who insists says TERM
+        self._asked_to_end = self.launch
         named = stop if do is Do.TERM else do.name
         log.info("%s to %s (pid %d)", named, program_of(self.plan), self.child.identity.pid)
         self.memory.let_go(self.plan)

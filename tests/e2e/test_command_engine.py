@@ -181,11 +181,31 @@ def test_it_is_restarted_when_it_hangs(home, tmp_path):
     assert "answers no probe" in server["last_failure"]["message"]
 
 
+def test_it_is_restarted_when_it_says_that_it_is_not_well_any_more(home, tmp_path):
+    """As mlx-lm does once its generation thread has died."""
+    gate = tmp_path / "ill"
+    home.write(f"ill={gate}", health="hang-timeout: 1s")
+    home.start("tiny")
+    gate.touch()
+    home.watch_for(lambda now: now["server"]["state"] in {"stopping", "killing", "backoff"})
+    gate.unlink()
+    failure = home.until_ready_again(1)["last_failure"]["message"]
+    assert 'is not well (/health got HTTP 503 {"status": "unavailable"})' in failure
+
+
 def test_it_is_stopped_with_the_signal_that_it_wants(home):
     home.write("stop=INT", more="stop: {signal: INT, grace: 30s}\n")
     home.start("tiny")
     home.run("stop")
     assert home.record[-1] == {"signal": "SIGINT"}
+
+
+def test_one_that_does_not_listen_to_it_gets_a_term(home):
+    """As a Python program that was started with SIGINT ignored."""
+    home.write("stop=TERM", more="stop: {signal: INT, grace: 200ms, insist: 30s}\n")
+    home.start("tiny")
+    home.run("stop")
+    assert home.record[-1] == {"signal": "SIGTERM"}
 
 
 def test_the_key_of_a_launch_keeps_others_out_and_is_shown_nowhere(home):

@@ -12,6 +12,7 @@ It answers /health, /v1/models and /v1/chat/completions, and refuses any model b
     questions=404      be up, and answer every question with that status (an mlx-lm whose generation died)
     questions=GATE     the same with 404 until the file GATE exists
     health=GATE        answer /health with 503 until the file GATE exists; health=503: for ever
+    ill=GATE           answer /health with 503 once the file GATE exists
     exit=CODE          say ``stderr`` and end at once
     stderr=TEXT
     die=requests:N     die with SIGKILL once N chats were answered
@@ -121,9 +122,8 @@ class Answers(BaseHTTPRequestHandler):
             time.sleep(3600)
         unwell = SCRIPT.get("health")
         if self.path == "/health":
-            self.page({"status": "error"}, 503) if unwell and not is_open(unwell) else self.page(
-                {"status": "ok"}
-            )
+            is_well = not is_open(SCRIPT.get("ill")) and (not unwell or is_open(unwell))
+            self.page({"status": "ok" if is_well else "unavailable"}, 200 if is_well else 503)
         elif self.path == "/v1/models":
             self.page({"object": "list", "data": [{"id": NAME, "object": "model", "root": NAME}]})
         else:
