@@ -80,7 +80,8 @@ class DecodedResponse(ResponseHead):
         self._pieces.append(body)
 
     def on_chunk_header(self) -> None:
-        """Our chunks are whole, wherever theirs broke off."""
+        super().on_chunk_header()
+        self.in_chunk = False  # ours are whole, wherever theirs broke off
 
     @property
     def _keeps_length(self) -> bool:
