@@ -13,7 +13,8 @@ import json
 import re
 from typing import Any, Final
 
-from .routes import Trouble, body_of, chunk
+from ..http_heads import chunk
+from .routes import Trouble, body_of
 
 _EVENT: Final = b"event: error\ndata: "
 _OPENAI: Final = b'data: {"error":'

@@ -15,20 +15,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Protocol, cast
+from typing import cast
 
 from ...server.probe_target import ProbeTarget
-from ..api.routes import Dialect, Trouble, broken_event, chunk, waiting_comment
+from ..api.routes import Dialect, Trouble, broken_event, waiting_comment
 from ..http_heads import (
     HEAD_END,
     BadResponse,
     Head,
     HeaderLine,
     ResponseHead,
-    UnwrappedResponse,
+    chunk,
     upstream_head,
 )
+from .chunked import unchunked
 from .client_connection import ClientConnection
+from .decoded_response import ModelName, read_head
+from .taker import Taker
 
 IDLE_SECONDS = 4.0
 MOST_USES = 99
@@ -37,28 +40,6 @@ FAST = 1.5  # times that between two pieces, or less: 60 tokens a second are not
 MANY_STREAMS = 16
 MOST_IDLE = 8  # each holds a thread of llama-server's until it closes
 _LONGEST_HEAD = 256 * 1024
-
-
-class Taker(Protocol):
-    """Gets `connected` or `unreachable` where it has to; then `begin`, `go_on`s, `complete`; or `lose`."""
-
-    def connected(self) -> None:
-        """The connection is there: ask."""
-
-    def unreachable(self, why: str) -> None:
-        """It cannot be made."""
-
-    def begin(self, answer: ResponseHead, *, more: bool) -> None:
-        """The head is there; ``more``: another call follows in the same breath."""
-
-    def go_on(self, data: bytes) -> None:
-        """A piece of the body, and not the last."""
-
-    def complete(self, data: bytes) -> None:
-        """The last piece; may be empty."""
-
-    def lose(self, why: str) -> None:
-        """There will be no more of it."""
 
 
 class Upstream(asyncio.Protocol):
@@ -73,7 +54,8 @@ class Upstream(asyncio.Protocol):
         self._opening = asyncio.get_running_loop().create_task(self._open())
         self._answer: ResponseHead | None = None
         self._head = b""
-        self._to_head_request = self._unwrap = False
+        self._to_head_request = self._wraps = False
+        self._name: ModelName | None = None
         self._is_held = self._rests = False
         self._last_piece = 0.0
         self.uses = 0
@@ -97,7 +79,7 @@ class Upstream(asyncio.Protocol):
         target, loop = self.target, asyncio.get_running_loop()
         try:
             if target is None:
-                raise ConnectionRefusedError("no llama-server runs")
+                raise ConnectionRefusedError("no engine runs")
             if sys.platform != "win32" and target.unix:
                 await loop.create_unix_connection(lambda: self, target.address)
             else:
@@ -107,11 +89,12 @@ class Upstream(asyncio.Protocol):
             if taker is not None:
                 taker.unreachable(str(error))
 
-    def ask(self, head: Head, body: bytes, taker: Taker) -> None:
-        """Send a request."""
+    def ask(self, head: Head, body: bytes, taker: Taker, name: ModelName | None = None) -> None:
+        """Send a request; ``name`` is what its answer is to call the model."""
         assert self.target is not None
         self._taker, self._answer, self._head = taker, None, b""
-        self._to_head_request, self._unwrap = head.method == "HEAD", head.version == "1.0"
+        self._to_head_request, self._wraps = head.method == "HEAD", head.version != "1.0"
+        self._name = name
         self._is_held = False
         self.uses += 1
         request = upstream_head(head, length=len(body), target=self.target)
@@ -168,14 +151,15 @@ class Upstream(asyncio.Protocol):
             else:
                 self._take_body(data, self._answer, taker)
         except BadResponse as error:
-            self._lose(f"llama-server's answer is broken: {error}")
+            self._lose(f"the engine's answer is broken: {error}")
 
     def _take_head(self, data: bytes, taker: Taker) -> None:
         self._head += data
         while (end := self._head.find(HEAD_END)) >= 0:
             head, rest = self._head[: end + 4], self._head[end + 4 :]
-            kind = UnwrappedResponse if self._unwrap else ResponseHead
-            answer = kind(head, to_head_request=self._to_head_request)
+            answer = read_head(
+                head, to_head_request=self._to_head_request, wraps=self._wraps, name=self._name
+            )
             if answer.is_final:
                 self._answer, self._head = answer, b""
                 self._begin(answer, rest, taker)
@@ -199,7 +183,7 @@ class Upstream(asyncio.Protocol):
             self._finish(piece, answer, taker)
             return
         taker.go_on(piece)
-        if answer.framing == "chunked":
+        if answer.framing in {"chunked", "close"}:
             self._last_piece = self._pool.pace(self, self._last_piece)
 
     def _finish(self, data: bytes, answer: ResponseHead, taker: Taker) -> None:
@@ -223,10 +207,15 @@ class Upstream(asyncio.Protocol):
         taker, self._taker = self._taker, None
         if taker is None:
             return
-        if self._answer is not None and self._answer.framing == "close" and exc is None:
-            taker.complete(b"")
+        if exc is not None or self._answer is None or self._answer.framing != "close":
+            taker.lose(str(exc) if exc else "the engine closed the connection")
+            return
+        try:
+            last = self._answer.close()
+        except BadResponse as error:
+            taker.lose(str(error))
         else:
-            taker.lose(str(exc) if exc else "llama-server closed the connection")
+            taker.complete(last)
 
 
 class ConnectionPool:
@@ -297,6 +286,7 @@ _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n"
 )
+_WHOLE = b"application/json"  # is of no use in parts, so it is held where its length is not known either
 _CLOSE: tuple[HeaderLine, ...] = ((b"connection", b"close"),)
 
 
@@ -312,6 +302,7 @@ class Delivery:
         self._headers = headers  # that go with every answer
         self._answer: ResponseHead | None = None
         self._held: list[bytes] | None = None
+        self._held_bytes = 0
         self._is_small = False
         self._is_announced = False
         self.has_written = self.has_begun = False
@@ -324,6 +315,7 @@ class Delivery:
         self._is_small = answer.framing == "none" or (
             answer.framing == "length" and answer.left <= SMALL_BYTES
         )
+        self._is_small |= answer.framing == "close" and answer.get(b"content-type").startswith(_WHOLE)
         if self._is_announced:
             self._held = None if answer.is_stream else []
             self._is_small = True
@@ -342,7 +334,8 @@ class Delivery:
             self._client.write(data)
             return
         self._held.append(data)
-        if not self._is_small:
+        self._held_bytes += len(data)
+        if not self._is_small or (self._held_bytes > SMALL_BYTES and not self._is_announced):
             self._flush()
 
     def complete(self, data: bytes) -> None:
@@ -350,7 +343,9 @@ class Delivery:
         if self._held is None:
             self._client.write(data)
         elif self._is_announced:
-            error = b"".join([*self._held, data])  # of llama-server, to a stream whose head is written
+            error = b"".join([*self._held, data])  # of the engine, to a stream whose head is written
+            if self._answer is not None and self._answer.is_chunked_for_client:
+                error = unchunked(error)
             self._break_off(error.decode("utf-8", "replace")[:1000])
             return
         else:
@@ -366,6 +361,7 @@ class Delivery:
     def forget(self) -> None:
         """What came so far was of a server that died, and the client has seen nothing of it."""
         self._answer = self._held = None
+        self._held_bytes = 0
 
     # --- answers of our own
 
