@@ -237,14 +237,35 @@ def test_a_declared_memory_that_does_not_fit_is_refused(home):
     assert home.record == []
 
 
-def test_a_client_may_ask_for_it_and_for_another(home):
-    home.write()
+@pytest.mark.parametrize(
+    ("memory", "then"),
+    [("", "sleeping"), ("  memory: {RAM: 100 MiB}\n", "ready")],
+    ids=["unknown: in its place", "declared: beside it"],
+)
+def test_a_client_may_ask_for_it_and_for_another(home, memory, then):
+    home.write(engine=memory)
     text = (home.root / "config" / "profiles" / "tiny.yaml").read_text()
     home.profile("other", text.replace("/models/tiny", "/models/big").replace("small", "large"))
     home.start("tiny", "--set", "gateway.models=[other]", "--set", "gateway.min-warm=0s")
     assert home.ask()[1]["model"] == "small"
     assert home.ask(model="large")[1]["model"] == "large"
-    assert home.status()["server"]["profile"] == "other"
+    states = {each["profile"]: each["state"] for each in home.status()["servers"]}
+    assert states == {"tiny": then, "other": "ready"}
+    assert home.ask()[1]["model"] == "small"
+    assert {each["id"] for each in home.ask("/v1/models")[1]["data"]} == {"small", "large"}
+
+
+def test_what_it_held_lets_it_live_beside_another_the_next_time(home):
+    home.write()
+    text = (home.root / "config" / "profiles" / "tiny.yaml").read_text()
+    home.profile("other", text.replace("/models/tiny", "/models/big").replace("small", "large"))
+    for name in ("tiny", "other"):
+        home.start(name)
+        home.run("stop")
+    home.start("tiny", "--set", "gateway.models=[other]", "--set", "gateway.min-warm=0s")
+    assert home.ask(model="large")[1]["model"] == "large"
+    states = {each["profile"]: each["state"] for each in home.status()["servers"]}
+    assert states == {"tiny": "ready", "other": "ready"}
 
 
 @pytest.fixture(scope="session")

@@ -176,6 +176,12 @@ def test_the_question_uses_the_engines_own_name():
     assert json.loads(asked.body)["model"] == "small"
 
 
+def test_a_plan_has_the_question_and_the_role_of_its_profile():
+    plan = plan_of(replace(PROFILE, role="embedding"))
+    assert (plan.question.path, plan.roles) == ("/v1/embeddings", ("embedding",))
+    assert plan_of(replace(PROFILE, role="image")).question is None
+
+
 @pytest.mark.parametrize(
     ("line", "kind", "again"),
     [
@@ -260,7 +266,21 @@ def test_a_shipped_command_makes_a_plan(name):
     assert profile.aliases
     assert not any("{model}" in word or "{host}" in word for word in plan.argv)
     assert "{port}" in plan.argv
-    assert plan.parameters.public_model in {"", profile.aliases[0]}
+    assert plan.parameters.public_model == profile.aliases[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "path"),
+    [
+        ("whisper", "transcription", None),
+        ("stable-diffusion", "image", None),
+        ("text-embeddings", "embedding", "/v1/embeddings"),
+    ],
+)
+def test_what_is_no_chat_says_so(name, role, path):
+    profile = resolve(name, STORE)
+    plan = make_plan(profile, build_of(profile.engine, at_hand=False), ModelAtHand("owner/name"))
+    assert (plan.roles, plan.question and plan.question.path) == ((role,), path)
 
 
 def test_a_program_that_is_not_installed_is_nobodys_default(monkeypatch, tmp_path):
