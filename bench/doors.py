@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,31 @@ def await_answer(port: int, log: Path) -> None:
         time.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class Others:
+    """To compare with: the Python of another version of ours, and the binary of llama-swap."""
+
+    before: str | None
+    swap: str | None
+
+
+def open_doors(
+    root: Path, engine: str, options: Mapping[str, int], others: Others, stack: ExitStack
+) -> list[Door]:
+    ours, inside, command = open_ours(root / "ours", engine, options, stack)
+    doors = [inside, ours]
+    if others.before:
+        door, *_ = open_ours(root / "before", engine, options, stack, others.before)
+        doors.append(replace(door, name="before"))
+    direct, *proxies = open_others(root, command, others.swap, stack)
+    return [direct, *doors, *proxies]
+
+
 def open_ours(
-    root: Path, engine: str, options: Mapping[str, int], stack: ExitStack
+    root: Path, engine: str, options: Mapping[str, int], stack: ExitStack, python: str = sys.executable
 ) -> tuple[Door, Door, list[str]]:
     """The daemon, its llama-server without it, and that one's command line."""
-    home = Home(root, engine)
+    home = Home(root, engine, python)
     for name, value in options.items():
         home.settings += ["--set", f"{name}={value}"]
     home.start()
@@ -102,6 +123,15 @@ def same_on(port: int, command: list[str]) -> list[str]:
         else:
             command += [option, value]
     return command
+
+
+def open_paced(root: Path, others: Others, stack: ExitStack) -> list[Door]:
+    """The same before a scripted llama-server."""
+    root.mkdir()
+    engine = root / "llama-server"
+    engine.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -E {HERE / "paced.py"} "$@"\n')
+    engine.chmod(0o755)
+    return open_doors(root, str(engine), {}, others, stack)
 
 
 def open_others(root: Path, command: list[str], swap: str | None, stack: ExitStack) -> list[Door]:

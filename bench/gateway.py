@@ -1,12 +1,17 @@
 """
 What the gateway costs, beside a plain pass-through, with the real llama-server and the demo model.
 
-    bench/gateway.py [--engine /path/to/llama-server] [--full] [--json] [--llama-swap /path/to/llama-swap]
+    bench/gateway.py [--engine /path/to/llama-server] [--full] [--json] [--only streams]
+                     [--llama-swap /path/to/llama-swap] [--before /path/to/another/.venv/bin/python]
 
 Each figure is the median of several turns in one run.  The front doors take turns, forwards and then
 backwards (ABBA), with short requests one by one, since machines are noisy.  ``ours`` has a llama-server of
 its own, started by the daemon, which is ``inside`` without the gateway; all others stand before the one of
 ``direct``, with the same command line.  What a door adds is counted against the server behind it.
+``before`` is another version of ours, for the same run.
+
+Streams whose pieces are ``paced`` come from bench/paced.py, which writes into each when it was written: so
+what a door holds back is seen for each piece, and for the end of a stream.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from doors import Door, Result, open_others, open_ours
+from doors import Door, Others, Result, open_doors, open_paced
 
 HERE = Path(__file__).parent
 SLOTS, TOKENS, IDLE, ROUNDS = 32, 256, 1000, 200
@@ -32,6 +37,7 @@ OPTIONS = {"server.parallel": SLOTS, "server.ctx-size": 16384, "server.threads":
 
 CHAT = json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "model": "demo"})
 SMALL = json.dumps({"content": "hi"})
+ONE = json.dumps({**json.loads(CHAT), "stream": True})
 STREAM = json.dumps({"prompt": "hi", "n_predict": TOKENS, "ignore_eos": True, "stream": True})
 LARGE = json.dumps({"content": "hi", "metadata": {"padding": "x" * 200_000}})
 """/tokenize does nothing with ``metadata`` but read its JSON: a large body without a long prompt."""
@@ -60,10 +66,22 @@ def load(kind: str, **job: object) -> Any:  # noqa: ANN401 - the result of the k
 
 
 SHORT = {"small": ("/tokenize", SMALL), "chat": ("/v1/chat/completions", CHAT), "large": ("/tokenize", LARGE)}
+FRESH = {"stream of one": ("/v1/chat/completions", ONE)}  # on a new connection each, as `load.streams` says
+TOGETHER = 8
+BRIEF = json.dumps({"prompt": "hi", "n_predict": 8, "ignore_eos": True, "stream": True})
+PACED: dict[str, tuple[int, int, Result]] = {  # clients, streams of each, and what is asked for
+    "80/s": (1, 2, {"pieces": 160, "per_second": 80}),
+    "1000/s": (1, 4, {"pieces": 300, "per_second": 1000}),
+    "8 of 400/s": (8, 2, {"pieces": 400, "per_second": 400}),
+    "32 of 150/s": (32, 1, {"pieces": 300, "per_second": 150}),
+    "1000/s, kept open": (1, 4, {"pieces": 300, "per_second": 1000, "keeps": True}),
+}
 STREAMS = {"1 stream": (1, 4), "8 streams": (8, 2), "32 streams": (32, 2)}  # clients, streams of each
 
 
-def measure_short(doors: list[Door], path: str, body: str, count: int) -> list[Result]:
+def measure_short(
+    doors: list[Door], path: str, body: str, count: int, kind: str = "one_by_one", **more: object
+) -> list[Result]:
     """Latency through all doors by turns; CPU seconds can be told apart, as each door is its own process."""
     before = [door.cpu_seconds() for door in doors]
     names = [door.name for door in doors]
@@ -71,7 +89,7 @@ def measure_short(doors: list[Door], path: str, body: str, count: int) -> list[R
         {"place": door.place, "path": door.prefix + path, "behind": names.index(door.behind)}
         for door in doors
     ]
-    done = load("one_by_one", doors=places, body=body, count=count)
+    done = load(kind, doors=places, body=body, count=count, **more)
     pairs = zip(doors, before, strict=True)
     spent = [door.cpu_seconds() - cpu for door, cpu in pairs]
     return [result | {"cpu_seconds": cpu} for result, cpu in zip(done, spent, strict=True)]
@@ -85,16 +103,38 @@ def measure_streams(door: Door, clients: int, repeats: int) -> Result:
     return done
 
 
-def take_turns(doors: list[Door], turns: int) -> None:
+def measure_paced(door: Door, clients: int, repeats: int, asked: Result) -> Result:
+    before, job = door.cpu_seconds(), {"place": door.place, "path": door.prefix + "/completion"}
+    done = load("paced", **job, body=json.dumps(asked), clients=clients, repeats=repeats)
+    done["cpu_us_per_piece"] = (door.cpu_seconds() - before) / done["pieces"] * 1e6
+    return done
+
+
+def take_turns(doors: list[Door], turns: int, *, short: bool) -> None:
     for turn in range(turns):
         say(f"turn {turn + 1} of {turns}")
-        for name, (path, body) in SHORT.items():
-            results = measure_short(doors, path, body, ROUNDS)
+        for name, (path, body) in {**(SHORT if short else {}), **FRESH}.items():
+            results = measure_short(doors, path, body, ROUNDS, fresh=name in FRESH)
             for door, result in zip(doors, results, strict=True):
                 door.turns[name].append(result)
+        results = measure_short(doors, "/completion", BRIEF, 20, "together", clients=TOGETHER)
+        for door, result in zip(doors, results, strict=True):
+            door.turns["together"].append(result)
         for name, (clients, repeats) in STREAMS.items():
             for door in doors if turn % 2 == 0 else reversed(doors):
                 door.turns[name].append(measure_streams(door, clients, repeats))
+
+
+def take_paced_turns(doors: list[Door], turns: int) -> None:
+    brief = json.dumps({"pieces": 8, "per_second": 1000})
+    for turn in range(turns):
+        say(f"paced: turn {turn + 1} of {turns}")
+        results = measure_short(doors, "/completion", brief, 20, "together", clients=TOGETHER)
+        for door, result in zip(doors, results, strict=True):
+            door.turns["together"].append(result)
+        for name, (clients, repeats, asked) in PACED.items():
+            for door in doors if turn % 2 == 0 else reversed(doors):
+                door.turns[name].append(measure_paced(door, clients, repeats, asked))
 
 
 def hold_idle(door: Door) -> Result:
@@ -127,13 +167,16 @@ def say(text: str) -> None:
 # What is printed
 
 
-def figures_of(door: Door, idle: Result | None, mixed: Result) -> dict[str, float]:
+def figures_of(door: Door, idle: Result | None, mixed: Result | None) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for measure in SHORT:
-        for part in ("p50", "p99", "added"):
+    for measure in [name for name in (*SHORT, *FRESH) if name in door.turns]:
+        for part in ("p50", "p95", "p99", "added"):
             figures[f"{measure}: {part} ms"] = door.median(measure, f"{part}_seconds") * 1000
         cpu = [turn["cpu_seconds"] / turn["requests"] * 1e6 for turn in door.turns[measure]]
         figures[f"{measure}: CPU us a request"] = statistics.median(cpu)
+    for part in ("first", "first_p95"):
+        name = f"{TOGETHER} together: {part.replace('_', ' ')} ms"
+        figures[name] = door.median("together", f"{part}_seconds") * 1000
     for measure in STREAMS:
         figures[f"{measure}: tokens/s"] = door.median(measure, "tokens_per_second")
         figures[f"{measure}: first token ms"] = door.median(measure, "first_seconds") * 1000
@@ -142,10 +185,25 @@ def figures_of(door: Door, idle: Result | None, mixed: Result) -> dict[str, floa
         figures["memory before, MiB"] = idle["before_bytes"] / 2**20
         figures[f"{IDLE} idle: KiB a connection"] = idle["kib_per_connection"]
         figures[f"{IDLE} idle: still open"] = idle["open"]
-    failed = sum(turn["errors"] for turns in door.turns.values() for turn in turns)
-    figures["errors while measured"] = failed
-    figures["mixed: requests"], figures["mixed: errors"] = mixed["requests"], mixed["errors"]
+    figures["errors while measured"] = errors_of(door)
+    if mixed is not None:
+        figures["mixed: requests"], figures["mixed: errors"] = mixed["requests"], mixed["errors"]
     return figures
+
+
+def paced_figures_of(door: Door) -> dict[str, float]:
+    first = door.median("together", "first_seconds") * 1000
+    figures = {f"{TOGETHER} together: first ms": first}
+    for measure in PACED:
+        for part in ("first p50", "gap p95", "late p50", "late p95", "last p50", "last p95"):
+            seconds = door.median(measure, f"{part.replace(' ', '_')}_seconds")
+            figures[f"{measure}: {part} ms"] = seconds * 1000
+        figures[f"{measure}: CPU us a piece"] = door.median(measure, "cpu_us_per_piece")
+    return figures | {"errors while measured": errors_of(door)}
+
+
+def errors_of(door: Door) -> float:
+    return sum(turn["errors"] for turns in door.turns.values() for turn in turns)
 
 
 def ratio(one: float, other: float) -> float | None:
@@ -163,10 +221,13 @@ def ratios_of(doors: dict[str, Door], figures: dict[str, dict[str, float]]) -> l
     """Each with its aim.  ``ours`` and the plain pass-through count; the other doors are for comparison."""
     ours, plain = figures["ours"], figures["aiohttp"]
     rows: list[Row] = [
-        (f"{kind}: added, ours / aiohttp", ratio(ours[name], plain[name]), "at most 0.35")
-        for kind in SHORT
+        (f"{kind}: added, ours / aiohttp", ratio(ours[name], plain[name]), f"at most {aim}")
+        for kind, aim in [*((kind, 0.35) for kind in SHORT), *((kind, 0.6) for kind in FRESH)]
         for name in [f"{kind}: added ms"]
+        if name in ours
     ]
+    rows += over_direct(figures, [f"{kind}: p95 ms" for kind in FRESH])
+    rows += over_direct(figures, [f"{TOGETHER} together: first ms"])
     for streams in STREAMS:
         cpu = f"{streams}: CPU us a token"
         speed, inside = (speed_ratio(doors["ours"], doors[name], streams) for name in ("direct", "inside"))
@@ -176,6 +237,20 @@ def ratios_of(doors: dict[str, Door], figures: dict[str, dict[str, float]]) -> l
             (f"{streams}: tokens/s, ours / inside", inside, "-"),
         ]
     return rows
+
+
+def paced_ratios_of(figures: dict[str, dict[str, float]]) -> list[Row]:
+    ours, plain = figures["ours"], figures["aiohttp"]
+    rows = over_direct(figures, ["80/s: gap p95 ms", *(f"{kind}: last p95 ms" for kind in PACED)])
+    rows += over_direct(figures, [f"{TOGETHER} together: first ms"])
+    for name in [f"{kind}: CPU us a piece" for kind in PACED]:
+        rows.append((f"{name}, ours / aiohttp", ratio(ours[name], plain[name]), "-"))
+    return rows
+
+
+def over_direct(figures: dict[str, dict[str, float]], names: list[str]) -> list[Row]:
+    ours, direct = figures["ours"], figures["direct"]
+    return [(f"{name}, ours - direct", ours[name] - direct[name], "at most 2") for name in names]
 
 
 def print_table(figures: dict[str, dict[str, float]], ratios: list[Row]) -> None:
@@ -197,28 +272,48 @@ def main() -> None:
         "--engine", default=os.environ.get("GOSS_TEST_LLAMA_SERVER"), help="a llama-server binary"
     )
     parser.add_argument("--llama-swap", metavar="PATH", help="a llama-swap binary, to compare with")
+    parser.add_argument("--before", metavar="PYTHON", help="of another version of ours, to compare with")
+    parser.add_argument("--only", choices=["streams", "paced"], help="less, and sooner")
     parser.add_argument("-n", type=int, default=6, help="turns of each figure")
     parser.add_argument("--full", action="store_true", help="20,000 mixed requests instead of 2,000")
     parser.add_argument("--json", action="store_true", help="all figures and turns as one JSON object")
     options = parser.parse_args()
-    if not options.engine:
+    if not options.engine and options.only != "paced":
         parser.error("name a llama-server with --engine or GOSS_TEST_LLAMA_SERVER")
+    tables = [] if options.only == "paced" else [against_engine(options)]
+    tables.append(against_paced(options))
+    for table in tables:
+        if options.json:
+            print(json.dumps(table))
+        else:
+            print_table(table["figures"], table["ratios"])
+
+
+def others_in(options: argparse.Namespace) -> Others:
+    return Others(options.before, options.llama_swap)
+
+
+def against_engine(options: argparse.Namespace) -> Result:
+    whole = options.only is None
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        ours, inside, command = open_ours(Path(folder), options.engine, OPTIONS, stack)
-        direct, *proxies = open_others(Path(folder), command, options.llama_swap, stack)
-        doors = [direct, inside, ours, *proxies]
-        idle = {door.name: hold_idle(door) for door in doors if door.pid}
-        take_turns(doors, options.n)
-        mixed = {door.name: mix(door, 20_000 if options.full else 2_000) for door in doors}
-    figures = {d.name: figures_of(d, idle.get(d.name), mixed[d.name]) for d in doors}
+        doors = open_doors(Path(folder), options.engine, OPTIONS, others_in(options), stack)
+        idle = {door.name: hold_idle(door) for door in doors if door.pid and whole}
+        take_turns(doors, options.n, short=whole)
+        count = 20_000 if options.full else 2_000
+        mixed = {door.name: mix(door, count) for door in doors if whole}
+    figures = {d.name: figures_of(d, idle.get(d.name), mixed.get(d.name)) for d in doors}
     ratios = ratios_of({door.name: door for door in doors}, figures)
-    if options.json:
-        turns = {door.name: door.turns for door in doors}
-        print(
-            json.dumps({"figures": figures, "ratios": ratios, "idle": idle, "mixed": mixed, "turns": turns})
-        )
-    else:
-        print_table(figures, ratios)
+    turns = {door.name: door.turns for door in doors}
+    return {"figures": figures, "ratios": ratios, "idle": idle, "mixed": mixed, "turns": turns}
+
+
+def against_paced(options: argparse.Namespace) -> Result:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        doors = open_paced(Path(folder) / "paced", others_in(options), stack)
+        take_paced_turns(doors, options.n)
+    figures = {door.name: paced_figures_of(door) for door in doors}
+    turns = {door.name: door.turns for door in doors}
+    return {"figures": figures, "ratios": paced_ratios_of(figures), "turns": turns}
 
 
 if __name__ == "__main__":

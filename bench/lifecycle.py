@@ -33,7 +33,8 @@ WARM_SECONDS, IDLE_SECONDS = 12.0, 40.0  # the first probe imports what the othe
 class Home:
     """A home of its own with the demo on one port, and the program run in it."""
 
-    def __init__(self, root: Path, engine: str) -> None:
+    def __init__(self, root: Path, engine: str, python: str = sys.executable) -> None:
+        self.python = python
         self.env = {**os.environ, "GOSS_SUPERVISOR_HOME": str(root)}
         self.port = free_port()
         settings = ["engine.source=path", f"engine.path={engine}", f"listen.port={self.port}"]
@@ -41,7 +42,7 @@ class Home:
         self.settings = [word for setting in settings for word in ("--set", setting)]
 
     def run(self, *words: str) -> str:
-        command = [sys.executable, "-I", "-m", "supervisor", *words]
+        command = [self.python, "-I", "-m", "supervisor", *words]
         return subprocess.run(command, env=self.env, check=True, capture_output=True, text=True).stdout
 
     def start(self) -> None:

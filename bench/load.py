@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 HEAD_END, LAST_CHUNK, EVENT = b"\r\n\r\n", b"\r\n0\r\n\r\n", b"data: "
@@ -32,6 +35,7 @@ class Answer:
     first_seconds: float
     seconds: float
     data: bytes  # the head too
+    arrivals: list[tuple[float, int]]  # when, and how many bytes had come then
 
 
 class Line(asyncio.Protocol):
@@ -47,6 +51,7 @@ class Line(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> Answer:
         self.parts: list[bytes] = []
+        self.times: list[float] = []
         self.tail = b""
         self.missing: int | None = None  # bytes of an answer that told its length
         self.body_began = 0.0
@@ -56,10 +61,13 @@ class Line(asyncio.Protocol):
         async with asyncio.timeout(ANSWER_SECONDS):
             await self.done
         ended = time.perf_counter()
-        return _answer(b"".join(self.parts), self.body_began - began, ended - began)
+        sizes = accumulate(map(len, self.parts))
+        arrivals = list(zip(self.times, sizes, strict=True))
+        return _answer(b"".join(self.parts), self.body_began - began, ended - began, arrivals)
 
     def data_received(self, data: bytes) -> None:
         self.parts.append(data)
+        self.times.append(time.monotonic())
         if not self.body_began:
             data = self._head(b"".join(self.parts))
         if not self.body_began:
@@ -93,10 +101,10 @@ def _field(head: bytes, name: bytes) -> bytes:
     return head.lower().partition(b"\r\n" + name + b":")[2].partition(b"\r\n")[0].strip()
 
 
-def _answer(data: bytes, first_seconds: float, seconds: float) -> Answer:
+def _answer(data: bytes, first_seconds: float, seconds: float, arrivals: list[tuple[float, int]]) -> Answer:
     head = data.partition(HEAD_END)[0]
     closes = _field(head, b"connection") == b"close"
-    return Answer(int(head[9:12]), closes, first_seconds, seconds, data)
+    return Answer(int(head[9:12]), closes, first_seconds, seconds, data, arrivals)
 
 
 class Client:
@@ -150,20 +158,21 @@ async def one_by_one(job: Job) -> list[dict[str, Any]]:
     Latency over one kept connection to each door, which take turns request by request (ABBA).
 
     ``added_seconds`` is what it took more than the door in front of which it stands, which is named by its
-    number: the median of the rounds.
+    number: the median of the rounds.  ``fresh``: on a new connection each time, as `streams` says.
     """
+    fresh = job.get("fresh", False)
     doors = [(Client(door["place"]), post(door["path"], job["body"])) for door in job["doors"]]
     for client, request in doors * WARM_UP:
-        await client.ask(request)
-    rounds = [await _round(doors, backwards=bool(number % 2)) for number in range(job["count"])]
+        await client.ask(request, fresh=fresh)
+    rounds = [await _round(doors, backwards=bool(number % 2), fresh=fresh) for number in range(job["count"])]
     by_door = list(zip(*rounds, strict=True))
     behind = [by_door[door["behind"]] for door in job["doors"]]
     return [_latency(answers, other) for answers, other in zip(by_door, behind, strict=True)]
 
 
-async def _round(doors: list[tuple[Client, bytes]], *, backwards: bool) -> list[Answer]:
+async def _round(doors: list[tuple[Client, bytes]], *, backwards: bool, fresh: bool) -> list[Answer]:
     order = list(reversed(doors)) if backwards else doors
-    answers = [await client.ask(request) for client, request in order]
+    answers = [await client.ask(request, fresh=fresh) for client, request in order]
     return answers[::-1] if backwards else answers
 
 
@@ -172,6 +181,7 @@ def _latency(answers: Sequence[Answer], behind: Sequence[Answer]) -> dict[str, A
     pairs = zip(answers, behind, strict=True)
     return {
         "p50_seconds": part(seconds, 0.5),
+        "p95_seconds": part(seconds, 0.95),
         "p99_seconds": part(seconds, 0.99),
         "added_seconds": part([one.seconds - other.seconds for one, other in pairs], 0.5),
         "requests": WARM_UP + len(answers),
@@ -200,6 +210,70 @@ async def streams(job: Job) -> dict[str, Any]:
         "seconds": seconds,
         "first_seconds": part([answer.first_seconds for answer in answers], 0.5),
         "errors": sum(count < job["tokens"] for count in events),
+    }
+
+
+async def together(job: Job) -> list[dict[str, Any]]:
+    """The first byte of streams that start together, at one door after the other (ABBA)."""
+    doors = [(door["place"], post(door["path"], job["body"])) for door in job["doors"]]
+    firsts: list[list[float]] = [[] for _ in doors]
+    errors = [0 for _ in doors]
+    for number in range(job["count"]):
+        order = list(enumerate(doors))
+        for at, (place, request) in reversed(order) if number % 2 else order:
+            clients = [Client(place) for _ in range(job["clients"])]
+            answers = await asyncio.gather(*(client.ask(request) for client in clients))
+            firsts[at] += [answer.first_seconds for answer in answers]
+            errors[at] += sum(answer.status != 200 for answer in answers)
+            for client in clients:
+                client.close()
+    return [
+        {
+            "first_seconds": part(first, 0.5),
+            "first_p95_seconds": part(first, 0.95),
+            "requests": len(first),
+            "errors": wrong,
+        }
+        for first, wrong in zip(firsts, errors, strict=True)
+    ]
+
+
+_WRITTEN = re.compile(rb"@(\d+)@")
+
+
+async def paced(job: Job) -> dict[str, Any]:
+    """
+    Streams of bench/paced.py: the gaps between the arrivals of pieces, and how long after it was written each
+    arrived.  ``last`` is of the end of a stream alone.
+    """
+    request = post(job["path"], job["body"])
+    clients = [Client(job["place"]) for _ in range(job["clients"])]
+
+    async def read(client: Client) -> list[Answer]:
+        return [await client.ask(request, fresh=True) for _ in range(job["repeats"])]
+
+    answers = [answer for each in await asyncio.gather(*map(read, clients)) for answer in each]
+    late, last, gaps, pieces = [], [], [], 0
+    wrong = [answer for answer in answers if answer.status != 200]
+    if wrong:
+        sys.exit(f"{job['place']}: {wrong[0].data!r}")
+    for answer in answers:
+        times, sizes = zip(*answer.arrivals, strict=True)
+        found = [(match.end(), int(match[1]) / 1e9) for match in _WRITTEN.finditer(answer.data)]
+        arrived = [times[bisect_left(sizes, end)] for end, _ in found]
+        late += [at - written for at, (_, written) in zip(arrived, found, strict=True)]
+        last.append(times[-1] - found[-1][1])
+        gaps += [then - before for before, then in pairwise(arrived)]
+        pieces += len(found)
+    return {
+        "pieces": pieces,
+        "first_p50_seconds": part([answer.first_seconds for answer in answers], 0.5),
+        "late_p50_seconds": part(late, 0.5),
+        "late_p95_seconds": part(late, 0.95),
+        "last_p50_seconds": part(last, 0.5),
+        "last_p95_seconds": part(last, 0.95),
+        "gap_p95_seconds": part(gaps, 0.95),
+        "errors": 0,
     }
 
 
@@ -248,6 +322,8 @@ async def mixed(job: Job) -> dict[str, Any]:
 KINDS: dict[str, Callable[[Job], Awaitable[Any]]] = {
     "one_by_one": one_by_one,
     "streams": streams,
+    "together": together,
+    "paced": paced,
     "idle": idle,
     "mixed": mixed,
 }

@@ -216,7 +216,7 @@ class Admission:
 
     async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
         """Unload them, after their requests under way."""
-        victims = [each for each in self._fleet if each.profile in names]
+        victims = [each for each in self._fleet if (held := self._held_plan(each)) and held.profile in names]
         log.info("unloading %s for %s", ", ".join(names), profile)
         self._demand.note_eviction(self._now)
         await asyncio.gather(*(each.server.sleep() for each in victims))

@@ -24,8 +24,8 @@ from .auth.guard import RequestContext
 from .context_budget import OUT_OF_CONTEXT
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
+from .relay.answer import name_of
 from .relay.client_connection import ClientConnection
-from .relay.decoded_response import name_of
 from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
 from .telemetry.activity import RequestRecord, RequestResult, Usage, usage_of
@@ -181,7 +181,7 @@ class Exchange:
         self.tail.clear()
         self._delivery.forget()
 
-    # --- from the server (see `upstream.Taker`)
+    # --- from the server (see `answer.Taker`)
 
     def connected(self) -> None:
         self._happened(ExchangeEvent.CONNECTED)

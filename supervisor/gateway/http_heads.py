@@ -241,6 +241,7 @@ class ResponseHead:
 
     __slots__ = (
         "_begun",
+        "_chunks",
         "_last",
         "_parser",
         "_taken",
@@ -259,7 +260,7 @@ class ResponseHead:
         self.headers: list[HeaderLine] = []
         self.reason = self._last = b""
         self.ended = self.in_chunk = self.keep_alive = False
-        self.left = self._begun = self._taken = 0
+        self.left = self._begun = self._chunks = self._taken = 0
         self._parser: Any = httptools.HttpResponseParser(self)
         self._feed(head)
         self.status = int(self._parser.get_status_code())
@@ -298,10 +299,16 @@ class ResponseHead:
             case "close":
                 self._last = (self._last + data)[-_ENDING_BYTES:]
                 self._taken += len(data)
+                self._chunks += 1
                 return self._framed(data)
             case "none":
                 raise BadResponse("something came after the end of the answer")
         return data
+
+    def take_chunks(self) -> int:
+        """How many have begun since the last call; without any, how many pieces have come."""
+        chunks, self._chunks = self._chunks, 0
+        return chunks
 
     def _framed(self, data: bytes) -> bytes:
         """A piece of a body that has no framing of its own."""
@@ -340,6 +347,7 @@ class ResponseHead:
 
     def on_chunk_header(self) -> None:
         self.in_chunk = True
+        self._chunks += 1
 
     def on_chunk_complete(self) -> None:
         self.in_chunk = False

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor.daemon import helpers
-from supervisor.daemon.helpers import LOOK_FOR_UPDATE, RELOAD, SWITCH, Helper, Reloads, why_not
+from supervisor.daemon.helpers import LOAD, LOOK_FOR_UPDATE, RELOAD, Helper, Reloads, why_not
 from supervisor.home.places import HELPER_VARIABLE
 
 from ..fakes.launching import BOUND_SECONDS, program, until
@@ -27,7 +27,7 @@ def soon(monkeypatch):
     monkeypatch.setattr(helpers, "LOOK_SECONDS", 0.005)
 
 
-async def answer_of(command, *more, helper=SWITCH):
+async def answer_of(command, *more, helper=LOAD):
     async with asyncio.timeout(BOUND_SECONDS):
         return await replace(helper, words=()).run(*more, program=command)
 
@@ -71,9 +71,9 @@ def test_why_it_did_not_come_about_is_told_with_what_to_do(text, why):
     ],
 )
 def test_one_that_says_nothing_in_json_has_failed_with_how_it_ended(code, ended):
-    helper = replace(SWITCH, words=("switch",))
+    helper = replace(LOAD, words=("load",))
     answer = run_story(helper.run(program=[*program(code), "--"]))
-    assert answer["error"] == f"goss-supervisor switch ended with {ended}."
+    assert answer["error"] == f"goss-supervisor load ended with {ended}."
 
 
 def test_a_program_that_cannot_be_run_is_an_answer_too(tmp_path):
@@ -90,7 +90,7 @@ def test_a_profile_is_one_word_whatever_is_in_it(tmp_path):
 def test_it_is_run_as_a_person_would_run_it_and_no_secret_is_among_the_words(tmp_path):
     """Whatever is secret is asked for at the control socket."""
     assert tuple(helpers._PROGRAM) == (sys.executable, "-P", "-m", "supervisor")
-    assert SWITCH.words == ("switch", "--by-request", "--json", "--")
+    assert LOAD.words == ("load", "--json")
     assert RELOAD.words == ("reload", "--json")
     assert LOOK_FOR_UPDATE.words == ("engine", "update", "--quiet", "--json")
     file = tmp_path / "seen"
@@ -104,7 +104,7 @@ def test_it_is_run_as_a_person_would_run_it_and_no_secret_is_among_the_words(tmp
 def test_an_error_of_the_real_program_is_json(tmp_path):
     """No daemon runs here, which the helper is told as any client."""
     env = {"GOSS_SUPERVISOR_HOME": str(tmp_path), HELPER_VARIABLE: "1", "PATH": ""}
-    words = [*helpers._PROGRAM, *SWITCH.words, "demo"]
+    words = [*helpers._PROGRAM, *LOAD.words, "demo"]
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
     assert "No goss-supervisor daemon is running here" in why_not(json.loads(done.stdout))
     assert done.returncode == 3
@@ -117,9 +117,9 @@ LIVES = program(
 )
 
 
-@pytest.mark.parametrize(("helper", "lives_on"), [(SWITCH, True), (RELOAD, False)])
-def test_a_switch_outlives_the_daemon_and_a_reload_does_not(tmp_path, monkeypatch, helper, lives_on):
-    """A switch that has begun asks the daemon, and hears from it; a reload may be downloading."""
+@pytest.mark.parametrize(("helper", "lives_on"), [(LOAD, True), (RELOAD, False)])
+def test_a_load_outlives_the_daemon_and_a_reload_does_not(tmp_path, monkeypatch, helper, lives_on):
+    """A load that has begun asks the daemon, and hears from it; a reload may be downloading."""
     pid = tmp_path / "pid"
     children, launch = [], Helper._launch
 

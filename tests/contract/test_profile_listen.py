@@ -97,7 +97,7 @@ def test_a_plan_has_the_role_of_its_models_file_and_the_option_for_it(paths, tmp
     made = preview("mine", {}, paths)
     assert made.plan.roles == ("rerank",)
     assert "--rerank" in made.plan.argv
-    assert [offer.roles for offer in offers_beside(made.plan, made.listen)] == [("rerank",)]
+    assert [offer.roles for offer in offers_beside([made.plan], made.listen)] == [("rerank",)]
     assert from_json(to_json(made.plan)) == made.plan
 
 

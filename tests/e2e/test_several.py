@@ -62,7 +62,7 @@ async def until_another(clients, pid):
     async with asyncio.timeout(PATIENCE):
         while True:
             third = (await servers(clients))["three"]
-            if third["pid"] != pid and third["state"] == "ready":
+            if third["pid"] not in {pid, None} and third["state"] == "ready":
                 return
             await asyncio.sleep(0.02)
 

@@ -249,6 +249,11 @@ class RawClient:
                 return whole
             whole += data[:-2]
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has read."""
+        return bool(self.reader._buffer)
+
     async def rest(self) -> bytes:
         """All until the other side closes."""
         async with asyncio.timeout(BOUND_SECONDS):

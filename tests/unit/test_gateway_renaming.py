@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supervisor.gateway.api.body import needs_rewrite, rewrite
 from supervisor.gateway.api.routes import route_of
-from supervisor.gateway.relay.decoded_response import ModelName, Renamer
+from supervisor.gateway.relay.answer import ModelName, Renamer
 from supervisor.plan.launch import Parameters
 
 NAME = ModelName("/models/tïny", "small")

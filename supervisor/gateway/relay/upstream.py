@@ -4,9 +4,6 @@ Connections to llama-server, and the way of an answer from there to a client.
 llama-server closes a connection after 5 s without a request, or after 100 of them (cpp-httplib's keep-alive);
 we close ours earlier.  ``was_used`` tells a kept connection that closes just then from a server that died.
 
-Above some seventy pieces a second, data is read every 10 ms, and every 20 ms while many such streams run:
-two system calls cost the same for one token as for four.
-
 A small answer is sent when all of it has arrived, so until then it can be requested again or become an honest
 error.  A stream is sent as it comes; one that breaks off ends with an error event and no regular end.
 """
@@ -28,17 +25,15 @@ from ..http_heads import (
     chunk,
     upstream_head,
 )
+from .answer import ModelName, Taker, read_head
 from .chunked import unchunked
 from .client_connection import ClientConnection
-from .decoded_response import ModelName, read_head
-from .taker import Taker
+from .gathering import Gathering, Pace
 
 IDLE_SECONDS = 4.0
 MOST_USES = 99
-GATHER_SECONDS = 0.01
-FAST = 1.5  # times that between two pieces, or less: 60 tokens a second are not fast
-MANY_STREAMS = 16
 MOST_IDLE = 8  # each holds a thread of llama-server's until it closes
+PARTING_SECONDS = 1.0  # for a server to hang up behind a stream
 _LONGEST_HEAD = 256 * 1024
 
 
@@ -57,7 +52,7 @@ class Upstream(asyncio.Protocol):
         self._to_head_request = self._wraps = False
         self._name: ModelName | None = None
         self._is_held = self._rests = False
-        self._last_piece = 0.0
+        self._pace: Pace | None = None
         self.uses = 0
         self.idle_since = 0.0
 
@@ -117,7 +112,7 @@ class Upstream(asyncio.Protocol):
         self._is_held = False
         self._read_or_not()
 
-    def rest(self, *, now: bool) -> None:
+    def _rest(self, now: bool) -> None:
         """Let a few pieces gather."""
         self._rests = now
         self._read_or_not()
@@ -169,6 +164,10 @@ class Upstream(asyncio.Protocol):
             raise BadResponse("its head has no end")
 
     def _begin(self, answer: ResponseHead, rest: bytes, taker: Taker) -> None:
+        if answer.framing == "close" and answer.is_stream:
+            self._pool.gathering.saw_hang_up()  # which is its only end
+        if answer.framing == "chunked" or (answer.framing == "close" and answer.is_stream):
+            self._pace = Pace(self._pool.gathering, self._transport, self._rest)
         taker.begin(answer, more=bool(rest) or answer.framing == "none")
         if answer.framing == "none":
             if rest:
@@ -183,18 +182,23 @@ class Upstream(asyncio.Protocol):
             self._finish(piece, answer, taker)
             return
         taker.go_on(piece)
-        if answer.framing in {"chunked", "close"}:
-            self._last_piece = self._pool.pace(self, self._last_piece)
+        if self._pace is not None and self._taker is taker:  # who may have cancelled just now
+            self._pace.took(answer.take_chunks())
 
     def _finish(self, data: bytes, answer: ResponseHead, taker: Taker) -> None:
         self._taker = None
+        if self._pace is not None:
+            taker.complete(data)
+            self._pace.complete()
+            self._pool.part(self)
+            return
         if not (self._may_be_kept(answer) and self._pool.keep(self)):
             self._transport.close()
         taker.complete(data)
 
     def _may_be_kept(self, answer: ResponseHead) -> bool:
-        """llama-server closes the connection behind a stream, whatever it said of keeping it (b11434)."""
-        return answer.keep_alive and answer.framing != "chunked" and self.uses < MOST_USES
+        """Not behind a stream: llama-server closes then, whatever it said of keeping it (b11434)."""
+        return answer.keep_alive and self.uses < MOST_USES
 
     def _lose(self, why: str) -> None:
         taker, self._taker = self._taker, None
@@ -202,8 +206,14 @@ class Upstream(asyncio.Protocol):
         if taker is not None:
             taker.lose(why)
 
+    def eof_received(self) -> None:
+        if self._pace is not None and self._taker is None:
+            self._pool.gathering.saw_hang_up()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
+        if self._pace is not None:
+            self._pace.close()
         taker, self._taker = self._taker, None
         if taker is None:
             return
@@ -225,16 +235,17 @@ class ConnectionPool:
         self._loop = asyncio.get_running_loop()
         self._target: ProbeTarget | None = None
         self._idle: list[Upstream] = []
-        self._resting: list[Upstream] = []
-        self._gather_seconds = GATHER_SECONDS
+        self._parting: dict[Upstream, asyncio.TimerHandle] = {}
+        self.gathering = Gathering(self._loop)
 
     def aim(self, target: ProbeTarget | None) -> None:
         """From now on this server is meant; connections to the one before are not used again."""
         if target == self._target:
             return
         self._target = target
+        self.gathering = Gathering(self._loop)  # nobody knows of the new one whether it hangs up
         idle, self._idle = self._idle, []
-        for upstream in idle:
+        for upstream in [*idle, *self._parting]:
             upstream.cancel()
 
     def take(self) -> Upstream | None:
@@ -260,23 +271,14 @@ class ConnectionPool:
             self._idle.pop(0).cancel()
         return True
 
-    def pace(self, upstream: Upstream, last: float) -> float:
-        """A piece has come, the one before it at ``last``: gives the time, and lets a fast stream rest."""
-        now = self._loop.time()
-        if now - last < FAST * self._gather_seconds:
-            upstream.rest(now=True)
-            self._resting.append(upstream)
-            if len(self._resting) == 1:  # one timer for all of them, and one turn of the loop
-                self._loop.call_later(self._gather_seconds, self._go_on)
-        return now
-
-    def _go_on(self) -> None:
-        resting, self._resting = self._resting, []
-        self._gather_seconds = GATHER_SECONDS * (2 if len(resting) > MANY_STREAMS else 1)
-        for upstream in resting:
-            upstream.rest(now=False)
+    def part(self, upstream: Upstream) -> None:
+        """Behind a stream.  Left to the server, since that shows whether it hangs up."""
+        self._parting[upstream] = self._loop.call_later(PARTING_SECONDS, upstream.cancel)
 
     def forget(self, upstream: Upstream) -> None:
+        parting = self._parting.pop(upstream, None)
+        if parting is not None:
+            parting.cancel()
         if upstream in self._idle:
             self._idle.remove(upstream)
 

@@ -1,6 +1,8 @@
 """
-An answer whose chunks are taken off: for clients of HTTP/1.0, who know none, and to write another name of the
-model into it.
+An answer on its way from the engine: who takes it as it comes, and what is done to it.
+
+Its chunks are taken off for clients of HTTP/1.0, who know none, and to write another name of the model into
+it.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from ...plan.launch import Parameters
 from ..http_heads import LAST_CHUNK, HeaderLine, ResponseHead, chunk
@@ -16,6 +19,28 @@ _KEY = b'"model"'
 _UNFINISHED = re.compile(rb'"model"\s*+(?::\s*+(?:"[^"]*+)?)?')
 _LONGEST = 1024  # of a key with its value that may be cut between two pieces
 _TEXTS = (b"application/json", b"text/event-stream")
+
+
+class Taker(Protocol):
+    """Gets `connected` or `unreachable` where it has to; then `begin`, `go_on`s, `complete`; or `lose`."""
+
+    def connected(self) -> None:
+        """The connection is there: ask."""
+
+    def unreachable(self, why: str) -> None:
+        """It cannot be made."""
+
+    def begin(self, answer: ResponseHead, *, more: bool) -> None:
+        """The head is there; ``more``: another call follows in the same breath."""
+
+    def go_on(self, data: bytes) -> None:
+        """A piece of the body, and not the last."""
+
+    def complete(self, data: bytes) -> None:
+        """The last piece; may be empty."""
+
+    def lose(self, why: str) -> None:
+        """There will be no more of it."""
 
 
 @dataclass(frozen=True, slots=True)
