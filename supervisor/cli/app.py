@@ -25,6 +25,7 @@ COMMANDS = {
     "reload": ("control_commands", "Read the profile again; restart only if something changed."),
     "load": ("control_commands", "Load the model, or keep it loaded."),
     "unload": ("control_commands", "Give the model's memory back; the next request wakes it."),
+    "serve": ("serve", "List the profiles that are served, and add and remove them."),
     "status": ("status", "Show what runs, since when, and why."),
     "ps": ("status", "Show the server in one line."),
     "logs": ("logs", "Show what llama-server printed."),

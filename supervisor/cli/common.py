@@ -56,7 +56,10 @@ hardware_option = click.option(
     help="Another computer than this one: a file that detect --json wrote.",
 )
 force_option = click.option("--force", is_flag=True, help="Ignore the guardrails this time.")
-DEFAULT_PROFILE = "Which profile; without it the last one used, else the one that fits this machine best."
+DEFAULT_PROFILE = (
+    "Which profile; without it the first that config.yaml serves, else the last one used, else the one that "
+    "fits this machine best."
+)
 
 
 def profile_option(text: str = DEFAULT_PROFILE) -> Callable[[Function], Function]:

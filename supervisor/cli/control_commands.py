@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NotAnswering, NotRunning, SupervisorError
+from ..errors import NotAnswering, NotRunning, SupervisorError, UsageError
 from ..home import client
 from ..home.places import SERVER, daemon_lock, record_file
 from ..home.unresponsive import end_daemon, not_answering
@@ -84,7 +84,12 @@ def restart(*, name: str | None, force: bool, settings: tuple[str, ...], as_json
 @click.command()
 @json_option
 def reload(as_json: bool) -> int:
-    """Read the profile again; the server is restarted only if its plan's digest changed."""
+    """
+    Read the profile and config.yaml again; the server is restarted only if its plan's digest changed.
+
+    What config.yaml serves now is offered, and loaded if it is new.  What it no longer serves stays loaded
+    until you stop it.
+    """
     return _again("reload", {}, force=False, as_json=as_json)
 
 
@@ -96,8 +101,10 @@ def _again(
     running = _running(paths, name)
     if running["profile"] is None:
         raise NotRunning("The daemon runs no profile.", hint="goss-supervisor switch PROFILE")
-    found = prepared(running["profile"], {**running["settings"], **settings}, paths, force=force)
     at = running["listen"]
+    named = () if at is None else at.get("named", ())
+    settings = {**running["settings"], **settings}
+    found = prepared(running["profile"], settings, paths, force=force, named=named if name is None else None)
     listen = found.listen if at is None or at["profile"] == running["profile"] else None
     return _run(found, listen, {"op": op, "server": name}, as_json=as_json)
 
@@ -121,10 +128,13 @@ def _show_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
 @click.command()
 @server_argument
 @click.option("--alone", is_flag=True, help="Unload all others that are not pinned.")
+@click.option("--no-evict", is_flag=True, help="Unload nothing for it: refuse it where it does not fit.")
 @click.option("--by-request", is_flag=True, hidden=True)  # the gateway's, for a client that named a model
 @force_option
 @json_option
-def load(*, name: str | None, alone: bool, by_request: bool, force: bool, as_json: bool) -> int:
+def load(
+    *, name: str | None, alone: bool, no_evict: bool, by_request: bool, force: bool, as_json: bool
+) -> int:
     """
     Load a profile beside what runs; without a NAME, the main server's model.
 
@@ -132,12 +142,15 @@ def load(*, name: str | None, alone: bool, by_request: bool, force: bool, as_jso
     that is loaded is kept: its idle time begins anew.
     """
     paths = Paths.from_environment()
+    if alone and no_evict:
+        raise UsageError("--alone unloads all others, and --no-evict none.")
     if name is None or (not by_request and _has(paths, name)):
-        request: dict[str, Any] = {"op": "load", "server": name, "alone": alone}
+        request: dict[str, Any] = {"op": "load", "server": name, "alone": alone, "evicts": not no_evict}
         return _follow(request, f"loading {name or 'the model'}", as_json=as_json)
     _running(paths)  # without a daemon, fail before preparing an engine
-    found = prepared(name, {}, paths, force=force)
-    return _run(found, None, {"op": "load", "alone": alone, "by_request": by_request}, as_json=as_json)
+    found = prepared(name, {}, paths, force=force, named=None, evicts=not no_evict)
+    request = {"op": "load", "alone": alone, "by_request": by_request, "evicts": not no_evict}
+    return _run(found, None, request, as_json=as_json)
 
 
 def _has(paths: Paths, name: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..memory.fitting import Fitted
     from ..memory.verdict import PoolJudgement
     from ..plan.launch import LaunchPlan
-    from ..plan.listen import Listen
+    from ..plan.listen import Listen, Offer
     from ..prepare.prepare import Preparation
 
 _HEADERS = ("memory", "needs", "free", "of", "weights", "context", "compute", "other", "says", "verdict")
@@ -40,10 +40,17 @@ def plan(profile: str, settings: tuple[str, ...], hardware_file: Path | None, as
     return show_plan(profile, settings, hardware_file, as_json=as_json)
 
 
-def show_plan(profile: str, settings: tuple[str, ...], hardware: Path | None = None, *, as_json: bool) -> int:
+def show_plan(
+    profile: str,
+    settings: tuple[str, ...],
+    hardware: Path | None = None,
+    *,
+    named: tuple[str, ...] = (),
+    as_json: bool,
+) -> int:
     from ..prepare.prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
-    found = preview(profile, parse_settings(settings), Paths.from_environment(), hardware)
+    found = preview(profile, parse_settings(settings), Paths.from_environment(), hardware, named)
     click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found)))
     return EXIT_OK
 
@@ -93,7 +100,14 @@ def _gateway(plan: LaunchPlan, listen: Listen) -> Iterator[str]:
     outside = listen.host if listen.host.endswith(".sock") else f"{listen.host}:{listen.port}{tls}"
     yield f"# gateway: {outside} -> {inside}"
     if len(listen.offers) > 1:
-        yield f"# offered: {', '.join(offer.profile for offer in listen.offers)}"
+        yield f"# offered: {', '.join(map(_offered, listen.offers))}"
+
+
+def _offered(offer: Offer) -> str:
+    """``small (loaded at the start, pinned, priority 5)``."""
+    terms = ["loaded at the start"] * offer.load + ["pinned"] * offer.pinned
+    terms += [f"priority {offer.priority}"] if offer.priority else []
+    return f"{offer.profile} ({', '.join(terms)})" if terms else offer.profile
 
 
 def _environment(found: Preparation) -> dict[str, str]:
@@ -160,6 +174,7 @@ def _device(account: Account, judgement: PoolJudgement) -> dict[str, Any]:
         "name": account.pool.name,
         "total_bytes": account.pool.total_bytes,
         "free_bytes": account.pool.free_bytes,
+        "left_bytes": account.pool.left_bytes,
         "shares_ram": account.pool.shares_ram,
         **{f"{name}_bytes": figure.bytes for name, figure in figures.items()},
         "anonymous_bytes": account.anonymous_bytes,

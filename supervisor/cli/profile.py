@@ -14,6 +14,7 @@ import click
 
 from ..errors import ConfigError, SupervisorError, UsageError
 from ..paths import Paths
+from ..prepare.profile_listen import unservable
 from ..profile.definition import Profile
 from ..profile.drafts import Draft, import_command, new_profile, save_imported
 from ..profile.jsonschema import schema_text
@@ -148,14 +149,20 @@ def _wants_to_go_on(name: str, draft: Path, error: ConfigError) -> bool:
 @profile.command("check")
 @click.argument("files", nargs=-1, metavar="[FILE|NAME]...", shell_complete=complete_profiles)
 def check(files: tuple[str, ...]) -> None:
-    """Check files, or profiles by name; without any, all profiles.  Every mistake is told."""
-    checked = check_profiles(files, _store())
+    """
+    Check files, or profiles by name; without any, all profiles and what config.yaml serves.
+
+    Every mistake is told.
+    """
+    store = _store()
+    checked = check_profiles(files, store)
+    problems = (*checked.problems, *(() if files else unservable(store)))
     for warning in checked.warnings:
         click.echo(warning, err=True)
     if checked.sound:
         click.echo(table(("profile", "result"), [(name, "ok") for name in checked.sound]))
-    if checked.problems:
-        raise ConfigError("\n".join(checked.problems))
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 @profile.command("schema")

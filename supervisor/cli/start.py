@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False, metavar="[PROFILE]", shell_complete=complete_profiles)
+@click.argument("names", nargs=-1, metavar="[PROFILE]...", shell_complete=complete_profiles)
 @profile_option()
 @click.option("--detach", "-d", is_flag=True, help="Return when it is ready; it goes on in the background.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 @json_option
 def start(
     *,
-    name: str | None,
+    names: tuple[str, ...],
     profile: str | None,
     detach: bool,
     yes: bool,
@@ -88,17 +88,21 @@ def start(
     """
     Make a profile's server run, and watch over it.
 
+    More profiles are loaded next to the first once it is ready, and clients ask for each by its name.  What
+    config.yaml serves is served too; without a PROFILE, its first is the main one.  --set is for that alone.
+
     In the foreground the log is shown; Ctrl+C stops it cleanly, a second one at once.  The first start of a
     profile that nobody named says what it will download, and asks.
     """
     paths = Paths.from_environment()
     if as_service:
         have_a_voice(paths)
-    profile = _named(name, profile)
+    profile, named = _named(names, profile)
     if dry_run:
         from .plan import show_plan  # noqa: PLC0415 - only here
 
-        return show_plan(profile or show_default_profile(paths).name, settings, as_json=as_json)
+        main = profile or show_default_profile(paths).name
+        return show_plan(main, settings, named=named, as_json=as_json)
     if ready_fd is not None:
         _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
@@ -107,7 +111,9 @@ def start(
         default = show_default_profile(paths)
         welcome(default, parse_settings(settings), paths, yes=yes, force=force)
         profile = default.name
-    get = partial(prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address)
+    get = partial(
+        prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address, named=named
+    )
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
     with staying_down() if as_service else nullcontext():
@@ -117,11 +123,10 @@ def start(
     return _become_the_daemon(_orders(found, foreground=not as_service, ready_fd=ready_fd, farewell=after))
 
 
-def _named(name: str | None, profile: str | None) -> str | None:
-    """`plan` and `switch` take it as their first word, so people say it to `start` as well."""
-    if name is not None and profile not in {None, name}:
-        raise UsageError(f"Two profiles are named: {name} and {profile}.")
-    return profile or name
+def _named(names: Sequence[str], profile: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """The main one, which ``--profile`` names, or else the first word; and the others, each once."""
+    given = dict.fromkeys([profile, *names] if profile else names)
+    return next(iter(given), None), tuple(given)[1:]
 
 
 def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first: bool, as_json: bool) -> int:
@@ -130,6 +135,8 @@ def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first:
         found = get()
         show_first_key(paths, found)
         result = _hand_over(paths, daemon, _orders(found, foreground=False), as_json=as_json)
+    if loading := [each.profile for each in (found.listen.offers if found.listen else ()) if each.load]:
+        click.echo(f"still loading: {', '.join(loading)} (goss-supervisor ps)", err=True)
     for line in farewell(found.plan, found.listen) if first else ():
         click.echo(line, err=True)
     return result
@@ -163,13 +170,17 @@ def prepared(
     *,
     force: bool = False,
     refuse: Callable[[Profile], None] | None = None,
+    named: Sequence[str] | None = (),
+    evicts: bool = True,
 ) -> Preparation:
-    """With all that it needs on disk; says what a person should know.  ``refuse`` may raise before that."""
+    """With all that it needs on disk; says what a person should know.  Of the rest see `prepare`."""
     from ..prepare.prepare import prepare  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
     with closing(StderrProgress()) as progress:  # what went wrong begins a line of its own
         notifying = with_notify_progress(progress, os.environ)
-        preparation = prepare(profile, settings, paths, notifying, force=force, refuse=refuse)
+        preparation = prepare(
+            profile, settings, paths, notifying, force=force, refuse=refuse, named=named, evicts=evicts
+        )
     click.echo(f"engine: {preparation.plan.engine}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)

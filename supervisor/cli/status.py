@@ -47,10 +47,14 @@ def status(watch: bool, as_json: bool) -> int:
 @click.option("-q", "--quiet", is_flag=True, help="Names only.")
 @json_option
 def ps(quiet: bool, as_json: bool) -> int:
-    """Show each server in one line; an empty table where no daemon runs."""
+    """
+    Show each server in one line; an empty table where no daemon runs.
+
+    So is what is still to be loaded, and what could not be loaded, with the reason.
+    """
     try:
         now = client.ask(Paths.from_environment(), {"op": "status"})["status"]
-        servers = now.get("servers") or [now["server"]]
+        servers = [*_servers(now), *_absent(now)]
     except NotRunning:
         servers = []
     headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts", "why")
@@ -59,6 +63,24 @@ def ps(quiet: bool, as_json: bool) -> int:
     else:
         echo_list("servers", servers, headers, _row, as_json=as_json)
     return EXIT_OK
+
+
+def _servers(now: StatusDocument) -> list[StatusDocument]:
+    """Without those that were made for a plan that then did not fit."""
+    servers = now.get("servers") or [now["server"]]
+    return [each for each in servers if each["profile"] is not None or each is servers[0]]
+
+
+def _absent(now: StatusDocument) -> list[StatusDocument]:
+    """What is served, and no server has it: it is to be loaded, or could not be."""
+    there = {each["profile"] for each in _servers(now)}
+    unknown = dict.fromkeys(("build", "flavour", "pid", "memory_bytes", "port", "uptime_seconds"))
+    return [
+        {"name": each["profile"], "profile": each["profile"], "state": each["state"], **unknown}
+        | {"restarts": 0, "why": each["trouble"], "placement": ""}
+        for each in now.get("served", ())
+        if each["profile"] not in there and (each["trouble"] or each["state"] == "loading")
+    ]
 
 
 def _row(server: Mapping[str, Any]) -> list[str]:

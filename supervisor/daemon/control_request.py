@@ -24,6 +24,7 @@ class ControlRequest:
     listen: Mapping[str, Any] | None = None
     by_request: bool = False
     alone: bool = False
+    evicts: bool = True
     hold: int = 0
     owner: str = ""
     why: str = ""

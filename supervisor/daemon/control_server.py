@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +18,7 @@ from ..files import write_json
 from ..fleet.fleet import Fleet
 from ..home.control_socket import Endpoint, TokenEndpoint
 from ..home.places import private_folder
+from ..plan.launch import LaunchPlan
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
@@ -26,7 +27,7 @@ from ..server.server import Hold
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .loads import Loads
-from .status_document import status_of
+from .status_document import served, status_of
 
 PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
@@ -140,6 +141,8 @@ class Control:
         listen = listen_from_json(request.listen) if request.listen else None
         if self._free(request) is self._fleet.main:
             decided = await self._gateway.launch(plan, listen, reload=request.op == "reload")
+            if listen is not None:
+                self._loads.load_offers(listen, decided)
         else:
             decided = await self._loads.run_beside(plan, again=True)
         async for message in self._until(decided, plan.profile):
@@ -154,9 +157,11 @@ class Control:
         if request.plan:
             plan = from_json(request.plan)
             self._gateway.refuse_at_the_end(plan)
-            loading = self._loads.run_beside(plan, by_request=request.by_request, alone=request.alone)
+            loading = self._loads.run_beside(
+                plan, by_request=request.by_request, alone=request.alone, evicts=request.evicts
+            )
         else:
-            loading = self._loads.wake(self._named(request), alone=request.alone)
+            loading = self._loads.wake(self._named(request), alone=request.alone, evicts=request.evicts)
         profile = plan.profile if request.plan else self._named(request).profile
         async for message in self._once(loading, profile):
             yield message
@@ -203,17 +208,19 @@ class Control:
             "key": self._gateway.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
-            "held": self._held(),
+            "held": self._held(lambda plan: plan.memory, pinned=False),
+            "stays": self._held(lambda plan: plan.needs, pinned=True),
+            "needed": self._held(lambda plan: plan.needs, pinned=False),
             "final": True,
         }
 
-    def _held(self) -> dict[str, int]:
-        """What all that is loaded holds of each memory by its plan, but for what is never unloaded."""
+    def _held(self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool) -> dict[str, int]:
+        """Of each memory, the share of all that is loaded and either never unloaded for others, or is."""
         held: Counter[str] = Counter()
         for each in self._fleet:
             plan, is_loaded = each.server.plan, each.server.child is not None
-            if plan is not None and is_loaded and not self._loads.admission.is_pinned(each):
-                held.update(plan.memory)
+            if plan is not None and is_loaded and self._loads.admission.is_pinned(each) is pinned:
+                held.update(share(plan))
         return dict(held)
 
     async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
@@ -294,6 +301,7 @@ class Control:
             "daemon": self._daemon(),
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
+            "served": served(self._gateway.listen, self._loads.state_of),
             "gateway": self._gateway.about(),
             "update": self._update_check(),
         }

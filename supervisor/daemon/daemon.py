@@ -121,7 +121,10 @@ class Daemon:
         task.add_done_callback(self._tasks.discard)
 
     async def _supervise(self, plan: LaunchPlan, listen: Listen | None) -> None:
-        outcome = await (await self._first(plan, listen))
+        decided = await self._first(plan, listen)
+        if listen is not None:
+            self._loads.load_offers(listen, decided)
+        outcome = await decided
         self._report(self._control.about(outcome))
         if outcome.result == "failed":
             raise StartFailed(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any
@@ -14,12 +16,15 @@ from ..fleet.admission import Admission
 from ..fleet.fleet import Fleet
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
+from ..plan.listen import Listen
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 from .helpers import LOAD, Answer, why_not
 
 log = logging.getLogger(__name__)
+
+_WELL = {"ready", "degraded", "asleep", "unchanged"}
 
 
 class Loads:
@@ -37,6 +42,9 @@ class Loads:
         begin: Callable[[Coroutine[Any, Any, None]], object],
         prepare: Callable[..., Coroutine[Any, Any, Answer]] = LOAD.run,
     ) -> None:
+        self.troubles: dict[str, str] = {}  # by profile: why the last load of it came to nothing
+        self.loading: list[str] = []  # profiles that are to be loaded, whether begun or not
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by profile
         self._fleet = fleet
         self._gateway = gateway
         self._begin = begin
@@ -64,11 +72,18 @@ class Loads:
         return await self.admission.launch(main, plan, begin)
 
     async def run_beside(
-        self, plan: LaunchPlan, *, by_request: bool = False, alone: bool = False, again: bool = False
+        self,
+        plan: LaunchPlan,
+        *,
+        by_request: bool = False,
+        alone: bool = False,
+        again: bool = False,
+        evicts: bool = True,
     ) -> asyncio.Future[Outcome]:
         """
-        Run this plan beside what runs, if there is memory for it, and otherwise in place of what is cheapest
-        to lose; ``alone``: in place of all that is not pinned; ``again``: restart it if it is loaded.
+        Run this plan beside what runs, if there is memory for it, and otherwise, if it ``evicts``, in place
+        of what is cheapest to lose; ``alone``: in place of all that is not pinned; ``again``: restart it if
+        it is loaded.
 
         Raises StartFailed without a gateway and for a plan without one, and DoesNotFit where there is no
         memory for it beside what is pinned.
@@ -82,10 +97,12 @@ class Loads:
         instance.make_ready_for(plan)
         server = instance.server
         begin = partial(server.reload if server.is_serving and not again else server.start, plan)
-        return await self.admission.launch(instance, plan, begin, by_request=by_request, alone=alone)
+        return await self.admission.launch(
+            instance, plan, begin, by_request=by_request, alone=alone, evicts=evicts
+        )
 
     async def wake(
-        self, instance: Instance, *, by_request: bool = False, alone: bool = False
+        self, instance: Instance, *, by_request: bool = False, alone: bool = False, evicts: bool = True
     ) -> asyncio.Future[Outcome]:
         """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
         server, plan = instance.server, instance.server.plan
@@ -93,12 +110,42 @@ class Loads:
             gateway.touch(instance.name)
         if plan is None or not (alone or server.state is State.SLEEPING):
             return server.wake()
-        return await self.admission.launch(instance, plan, server.wake, by_request=by_request, alone=alone)
+        return await self.admission.launch(
+            instance, plan, server.wake, by_request=by_request, alone=alone, evicts=evicts
+        )
+
+    # --- at a start
+
+    def load_offers(self, listen: Listen, decided: asyncio.Future[Outcome]) -> None:
+        """
+        Once the main server's start is decided, load what is to be loaded and no server has, one after the
+        other.  Nothing is unloaded for it, and one that cannot be loaded does not stop the others.
+        """
+        wanted = [
+            each.profile for each in listen.offers if each.load and not self._fleet().having(each.profile)
+        ]
+        wanted = [profile for profile in wanted if profile not in self.loading]
+        self.loading += wanted
+        self._begin(self._load_each(wanted, decided))
+
+    async def _load_each(self, profiles: list[str], decided: asyncio.Future[Outcome]) -> None:
+        outcome = await decided
+        for profile in profiles:
+            if outcome.result in _WELL and self._fleet().having(profile) is None:
+                await self._load(profile, "--no-evict")
+            self.loading.remove(profile)
+
+    def state_of(self, profile: str) -> dict[str, str]:
+        """For ``status``; ``trouble`` is why the last load came to nothing, until the profile serves."""
+        found, trouble = self._fleet().having(profile), self.troubles.get(profile, "")
+        if found is not None:
+            return {"state": found.server.state.value, "trouble": "" if found.server.is_serving else trouble}
+        return {"state": "loading" if profile in self.loading else "unloaded", "trouble": trouble}
 
     # --- for the gateway
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
-        self._begin(self._load(profile, by_request=by_request))
+        self._begin(self._load_for_gateway(profile, *["--by-request"] * by_request))
 
     def wanted(self, profile: str) -> None:
         self.admission.wanted(profile)
@@ -106,20 +153,50 @@ class Loads:
     def rested(self) -> None:
         self.admission.changed()
 
-    async def _load(self, profile: str, *, by_request: bool) -> None:
-        why = await self._why_not_loaded(profile, by_request=by_request)
-        if why:
-            log.warning("%s cannot be loaded: %s", profile, why)
+    async def _load_for_gateway(self, profile: str, *options: str) -> None:
+        why = await self._load(profile, *options)
         if (gateway := self._gateway()) is not None:
             gateway.loaded(profile, why)
 
-    async def _why_not_loaded(self, profile: str, *, by_request: bool) -> str:
-        """Empty where it is."""
+    async def _load(self, profile: str, *options: str) -> str:
+        """
+        Why it cannot be loaded; empty where it is.  One load of a profile waits for the other, which it would
+        supersede: at a start for the list's, for example, when a client already asks for it.
+        """
+        self.loading.append(profile)
+        try:
+            async with _after(self._turns[profile]) as is_second:
+                found = self._fleet().having(profile)
+                is_done = is_second and found is not None and found.server.is_serving
+                why = "" if is_done else await self._why_not_loaded(profile, options)
+        finally:
+            self.loading.remove(profile)
+        if why:
+            log.warning("%s cannot be loaded: %s", profile, why)
+            self.troubles[profile] = why
+        else:
+            self.troubles.pop(profile, None)
+        return why
+
+    async def _why_not_loaded(self, profile: str, options: tuple[str, ...]) -> str:
+        """Empty where it is.  The options are those of ``goss-supervisor load``."""
         instance = self._fleet().having(profile)
         if instance is None or instance.server.state is not State.SLEEPING:
-            return why_not(await self._prepare(*(["--by-request"] if by_request else []), "--", profile))
+            return why_not(await self._prepare(*options, "--", profile))
         try:
-            outcome = await (await self.wake(instance, by_request=by_request))
+            outcome = await (
+                await self.wake(
+                    instance, by_request="--by-request" in options, evicts="--no-evict" not in options
+                )
+            )
         except SupervisorError as error:
             return f"{error} {error.hint}".rstrip()
         return why_not({"outcome": asdict(outcome)})
+
+
+@asynccontextmanager
+async def _after(turn: asyncio.Lock) -> AsyncIterator[bool]:
+    """Whether somebody else had the turn before."""
+    is_second = turn.locked()
+    async with turn:
+        yield is_second

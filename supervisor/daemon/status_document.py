@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..plan.launch import LaunchPlan
@@ -45,6 +46,23 @@ def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
         "log_dropped_bytes": server.output.dropped_bytes,
         "last_failure": failure_of(server),
     }
+
+
+def served(listen: Listen | None, state_of: Callable[[str], dict[str, str]]) -> list[dict[str, Any]]:
+    """What clients may ask for, in order, with its terms, and what ``state_of`` says of each profile."""
+    return [
+        {
+            "profile": offer.profile,
+            "names": list(offer.names),
+            "load": offer.load,
+            "pinned": offer.pinned,
+            "priority": offer.priority,
+            "idle_unload_seconds": offer.idle_seconds(listen.settings),
+            **state_of(offer.profile),
+        }
+        for offer in (listen.offers if listen else ())
+        if listen
+    ]
 
 
 def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:

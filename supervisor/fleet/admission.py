@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
@@ -66,6 +66,7 @@ class _PendingLoad:
     plan: LaunchPlan
     by_request: bool
     alone: bool
+    evicts: bool
 
     @property
     def name(self) -> str:
@@ -124,15 +125,17 @@ class Admission:
         *,
         by_request: bool = False,
         alone: bool = False,
+        evicts: bool = True,
     ) -> asyncio.Future[Outcome]:
         """
-        ``begin`` once there is memory for this plan, with what has to be unloaded for it unloaded.
+        ``begin`` once there is memory for this plan, with what has to be unloaded for it unloaded, if it
+        ``evicts``.
 
         A load that a person asks for does not wait for models in use to become free.  One that dies of memory
         all the same takes one more idle model away, once.  Raises DoesNotFit where there is no room beside
         what is pinned, and StartFailed where no request waits for it any more.
         """
-        asking = _PendingLoad(instance, plan, by_request=by_request, alone=alone)
+        asking = _PendingLoad(instance, plan, by_request=by_request, alone=alone, evicts=evicts)
         unloaded = await self._make_room(asking)
         decided = await self._begin(asking, begin, unloaded)
         return asyncio.ensure_future(self._insist(asking, begin, decided))
@@ -161,7 +164,7 @@ class Admission:
     ) -> Outcome:
         outcome, server = await decided, asking.instance.server
         died_of_memory = server.failure is not None and server.failure.kind in OF_MEMORY
-        if outcome.result not in {"failed", "rolled back"} or not died_of_memory:
+        if outcome.result not in {"failed", "rolled back"} or not (died_of_memory and asking.evicts):
             return outcome
         victim = one_more(
             self._asked(asking), self._residents(asking), self._usable, self._demand, now=self._now
@@ -194,6 +197,8 @@ class Admission:
                     case WaitFor(_, until):
                         await self._until(until)
                     case NoRoom(why, hint):
+                        if not asking.evicts:
+                            hint = f"goss-supervisor load {asking.name} unloads others for it."
                         raise DoesNotFit(f"{asking.name} cannot be loaded: {why}", hint=hint)
         finally:
             self._waiting.remove(asking)
@@ -203,10 +208,13 @@ class Admission:
     def _decision(self, asking: _PendingLoad) -> Decision:
         if asking.by_request and self._waiting_since(asking.name) is None:
             raise StartFailed(f"Nobody waits for {asking.name} any more.")
+        residents = self._residents(asking)
+        if not asking.evicts:
+            residents = [replace(each, pinned=True) for each in residents]
         waiting = [each for each in self._waiting if not each.by_request or self._waiting_since(each.name)]
         decisions = decide_all(
             [self._asked(each) for each in waiting],
-            self._residents(asking),
+            residents,
             self._usable,
             self._demand,
             self._settings,
@@ -312,7 +320,10 @@ class Admission:
             for pool, number in each.server.memory.held_bytes(each.server.plan).items():
                 if pool in free:
                     free[pool] += number
-        usable = {pool: number - plan.keeps.get(pool, 0) for pool, number in free.items()}
+        usable = {
+            pool: min(number - plan.keeps.get(pool, 0), plan.ours.get(pool, number))
+            for pool, number in free.items()
+        }
         self._usable = UsableMemory(
             {**self._usable.bytes, **usable, _MODELS: self._settings.max_loaded or _MANY}
         )

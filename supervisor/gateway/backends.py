@@ -83,6 +83,11 @@ class Backends:
         del self._by_name[name]
 
     @property
+    def plans(self) -> list[LaunchPlan]:
+        """Of those that somebody may ask for: not of one that was stopped."""
+        return [each.plan for each in self if each.plan and each.state is not State.STOPPED]
+
+    @property
     def main(self) -> Backend:
         """There is always one: the gateway opens for its sake."""
         return next(iter(self))

@@ -171,7 +171,7 @@ class Gateway:
         if phase == "serving" != use.phase:
             use.last = self._loop.time()
         use.phase = phase
-        self._listener.follow([each.plan for each in self.backends if each.plan])
+        self._listener.follow(self.backends.plans)
         if server.plan is not None or server is self.backends.main:
             situation = self.backends.situation_of(server)
             self._budgets.set(situation.profile, situation.context_tokens)
@@ -358,7 +358,7 @@ class Gateway:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
         self._timer = None
         now = self._loop.time()
-        if self._connections or self.settings.idle_unload_seconds:
+        if self._connections or self._listener.unloads_idle:
             self._sweep_on()
         self._connections.expire(now)
         self._tick()
@@ -378,9 +378,9 @@ class Gateway:
                 exchange.announce(f"{text}; {waited:.0f} s, place {place}")
 
     def _unload_if_idle(self, now: float) -> None:
-        idle = self.settings.idle_unload_seconds
         for server in self.backends:
             use = self._uses[server.name]
+            idle = self._listener.idle_seconds(server.plan)
             if server.is_held or self._scheduler.is_busy(server.name):
                 use.last = now
             elif idle and use.phase == "serving" and now - use.last >= idle:

@@ -90,6 +90,17 @@ class Listener:
         self.offers = offers_beside(self._plans, self.listen)
         self.names = Names(self.offers, self.listen.settings.unknown_model)
 
+    @property
+    def unloads_idle(self) -> bool:
+        """Whether any model is unloaded when nobody has used it for some time."""
+        return any(map(self.idle_seconds, self._plans)) or bool(self.listen.settings.idle_unload_seconds)
+
+    def idle_seconds(self, plan: LaunchPlan | None) -> float:
+        """After so long without a request the server with this plan gives its memory back; 0 is never."""
+        profile, settings = plan.profile if plan else "", self.listen.settings
+        offer = next((each for each in self.offers if each.profile == profile), None)
+        return offer.idle_seconds(settings) if offer else settings.idle_unload_seconds
+
     def close(self) -> None:
         """No new connections."""
         if self._listening is not None:

@@ -28,7 +28,8 @@ class Pool:
 
     ``name`` is ``RAM`` or the engine's name of a device: CUDA0, Vulkan0, MTL0.  The bytes of a GPU that
     shares the RAM come out of it, but for ``own_bytes``: what the firmware carved out for it, which the
-    system does not count as RAM.  None is not known.
+    system does not count as RAM.  None is not known.  ``left_bytes`` are free, and not for us: they are not
+    among the ``free_bytes``.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Pool:
     free_bytes: int | None
     shares_ram: bool = False
     own_bytes: int = 0
+    left_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

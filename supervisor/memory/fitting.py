@@ -11,19 +11,31 @@ from ..hardware.hardware import Hardware
 from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..profile.definition import Profile
-from .accounts import RAM, Account, Figure, Ledger
+from .accounts import RAM, Account, Figure, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
 from .engine_figures import EngineFigures
 from .ledger import account
 from .memory_settings import Settings, settings_of
 from .placement import WantedPlacement, propose
-from .verdict import Changes, MemoryVerdict, given_back, judge, pools_of
+from .verdict import (
+    Changes,
+    MemoryVerdict,
+    given_back,
+    judge,
+    leaving,
+    ours_of,
+    place_of,
+    pools_of,
+    size,
+)
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 _BESIDE_THE_ENGINE = ("repack", "cache-ram")  # do not switch its --fit off, which counts neither
 LEAST_CONTEXT_TOKENS = 4096  # of --fit-ctx, which says how far a context that is left open may shrink
 _LEAST_UBATCH = 128
+_MIB = 1024**2
+_FIT_TARGET_MIB = 1024  # llama.cpp's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,8 @@ class Fitted:
     """
     ``changes`` are the options that our placement adds to the profile's, with its ``reasons``; the ledger and
     the verdict are on both together.  ``advices`` help where the verdict is that it does not fit;
-    ``step_back`` is what our placement changes once should the load fail all the same.
+    ``step_back`` is what our placement changes once should the load fail all the same.  ``ours`` are the
+    bytes of each memory of which not all is ours.
     """
 
     ledger: Ledger
@@ -40,6 +53,7 @@ class Fitted:
     changes: Mapping[str, OptionValue] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     step_back: Mapping[str, OptionValue] = field(default_factory=dict)
+    ours: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def held(self) -> Mapping[str, int]:
@@ -81,14 +95,17 @@ def fit(
     *,
     draft: Model | None = None,
     held: Mapping[str, int] = NOTHING,
+    stays: Mapping[str, int] = NOTHING,
     figures_source: FiguresSource = lambda _settings, _ask: (),
 ) -> Fitted:
     """
     The account of a launch as the profile has it, or as we place it where it leaves that to us.
 
-    ``held`` is what the server that runs now will have given back by then.
+    ``held`` is what the servers that run now will have given back by then, and ``stays`` what others keep.
     """
-    pools = given_back(pools_of(hardware, build.flavour, build.devices), held)
+    there = given_back(pools_of(hardware, build.flavour, build.devices), held)
+    ours = ours_of(there, profile.leave_bytes)
+    pools = leaving(there, ours, stays)
     number = build.capabilities.build
 
     def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
@@ -108,7 +125,7 @@ def fit(
         ledger = weigh({}, ask=True)
         verdict = judge(ledger, profile.guardrails)
         advices = advise(weigh, profile.guardrails, model.layers or 0) if verdict.refused else ()
-        return Fitted(ledger, verdict, advices)
+        return Fitted(ledger, verdict, advices, ours=ours)
     proposal = propose(_wanted(profile, model), weigh, profile.guardrails)
     changes, reasons = proposal.changes, proposal.reasons
     if profile.placement == "engine":
@@ -117,19 +134,26 @@ def fit(
             reasons = _of_the_engine(proposal.changes, changes)
         elif not changes:
             reasons = ()  # no need to say what everybody expects
+        if target := _fit_target(profile, pools, build):
+            changes |= {"fit-target": target}
+            reasons = (*reasons, f"fit-target {target}: llama.cpp leaves to others what memory.leave says")
         ledger = weigh(proposal.changes, ask=True)
-        return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons)
+        return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, ours=ours)
     ledger = weigh(changes, ask=True)
     assert ledger.settings is not None
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
-    return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back)
+    return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back, ours)
 
 
 def notes_of(fitted: Fitted) -> tuple[str, ...]:
     """What a person should know, a sentence each: what is tight or unknown, and why it is placed as it is."""
     said = [each.text for each in fitted.verdict.judgements if each.status in {"tight", "unknown"}]
     over = [fitted.short] if fitted.short else []
-    return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *fitted.ledger.notes)))
+    pools = [each.pool for each in fitted.verdict.judgements]
+    left = [
+        f"memory.leave keeps {size(p.left_bytes)} {place_of(p)} for others" for p in pools if p.left_bytes
+    ]
+    return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *left, *fitted.ledger.notes)))
 
 
 def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
@@ -137,6 +161,18 @@ def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
     shown = f", and the ledger shows what ours would be ({left})" if left else ""
     said = (f"llama.cpp places the model itself{shown}",)
     return said if not kept else (*said, "what it does not count itself is set beside it: " + ", ".join(kept))
+
+
+def _fit_target(profile: Profile, pools: tuple[Pool, ...], build: Build) -> str:
+    """What llama.cpp's own ``--fit`` is to leave free of each GPU; empty where all of them are ours."""
+    gpus = [pool.name for pool in pools if pool.name != RAM]
+    if profile.leave_bytes.keys().isdisjoint(gpus) or "fit-target" in profile.server:
+        return ""
+    if build.capabilities.find("--fit-target") is None:
+        return ""
+    # not by what is free at this moment: each reload would restart the server for it
+    targets = [max(_FIT_TARGET_MIB, profile.leave_bytes.get(name, 0) // _MIB) for name in gpus]
+    return ",".join(map(str, targets))
 
 
 def _wanted(profile: Profile, model: Model) -> WantedPlacement:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ..engine.build import family
 from ..engine.suitability import flavour_of
 from ..hardware.hardware import Hardware
+from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, FigureSource, Ledger, Pool
-from .fitting import Fitted
-from .verdict import Guardrails, given_back, judge, pools_of
+from .fitting import NOTHING, Fitted
+from .verdict import given_back, judge, leaving, ours_of, pools_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +23,27 @@ class KnownMemory:
 
 
 def fit_known(
-    known: KnownMemory, guardrails: Guardrails, hardware: Hardware, held: Mapping[str, int]
+    known: KnownMemory,
+    profile: Profile,
+    hardware: Hardware,
+    *,
+    held: Mapping[str, int] = NOTHING,
+    stays: Mapping[str, int] = NOTHING,
 ) -> Fitted:
     """
     Its account and whether it fits.  A memory that this machine is not known to have is judged unknown.
-    ``held`` is what the server that runs now will have given back by then.
+    ``held`` is what the servers that run now will have given back by then, and ``stays`` what others keep.
     """
-    pools = {pool.name: pool for pool in given_back(_pools(known, hardware), held)}
+    there = given_back(_pools(known, hardware), held)
+    ours = ours_of(there, profile.leave_bytes)
+    pools = {pool.name: pool for pool in leaving(there, ours, stays)}
     gpus = [name for name in known.bytes_of if name != RAM]
     accounts = [
         _account(pools.get(name, Pool(name, None, None)), known.bytes_of.get(name, 0), known.source)
         for name in (*gpus, RAM)
     ]
     ledger = Ledger(tuple(accounts), (), None)
-    return Fitted(ledger, judge(ledger, guardrails))
+    return Fitted(ledger, judge(ledger, profile.guardrails), ours=ours)
 
 
 def _pools(known: KnownMemory, hardware: Hardware) -> list[Pool]:

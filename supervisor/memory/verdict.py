@@ -28,11 +28,13 @@ def reserve_bytes(pool: Pool) -> int:
     What should stay free of a memory, beyond what the system and the desktop use already.
 
     Free is what can be had without swapping (MemAvailable and its like), so this is for what people open
-    while the model runs.  A GPU that shares the RAM leaves nothing of its own: the RAM does.
+    while the model runs.  A GPU that shares the RAM leaves nothing of its own: the RAM does.  What is left to
+    others anyway is a part of it.
     """
     if pool.shares_ram:
         return 0
-    return _of_ram(pool) if pool.name == RAM else _of_a_card(pool)
+    reserve = _of_ram(pool) if pool.name == RAM else _of_a_card(whole(pool))
+    return max(0, reserve - pool.left_bytes)
 
 
 def kept_bytes(pool: Pool, guardrails: Guardrails) -> int:
@@ -167,7 +169,7 @@ def _text(pool: Pool, status: FitStatus, needed: int, pinned: int, guardrails: G
         return f"needs {size(needed)} {place_of(pool)}; how much of it is free is not known"
     free = pool.free_bytes
     needs, has = sizes(needed, free)
-    text = f"needs {needs} of the {has} that are free {place_of(pool)}"
+    text = f"needs {needs} of the {has} that are free {place_of(pool)}{_left(pool)}"
     if status == "fits":
         return text
     if status == "tight" and needed <= free - kept_bytes(pool, guardrails):
@@ -185,6 +187,13 @@ def _lack(pool: Pool, status: FitStatus, needed: int, pinned: int, guardrails: G
     if pinned < needed and guardrails != "strict":
         return f"{left}, and {size(pinned)} of it cannot be read from the disk again"
     return left if needed <= free else ""
+
+
+def _left(pool: Pool) -> str:
+    """A clause, with its comma where others follow."""
+    return (
+        f" without the {size(pool.left_bytes)} that memory.leave keeps for others" if pool.left_bytes else ""
+    )
 
 
 def place_of(pool: Pool) -> str:
@@ -228,6 +237,31 @@ def pools_of(hardware: Hardware, flavour: str, devices: Sequence[str] = ()) -> t
 def given_back(pools: Iterable[Pool], held: Mapping[str, int]) -> tuple[Pool, ...]:
     """With what a server that will have ended holds of them, by name, counted as free."""
     return tuple(_with(pool, held.get(pool.name, 0)) for pool in pools)
+
+
+def ours_of(pools: Iterable[Pool], leave: Mapping[str, int]) -> dict[str, int]:
+    """The most that all our servers may have of each memory of which ``leave`` bytes are not ours."""
+    sizes_bytes = {pool.name: pool.total_bytes or pool.free_bytes for pool in pools if pool.name in leave}
+    return {name: max(0, number - leave[name]) for name, number in sizes_bytes.items() if number is not None}
+
+
+def leaving(pools: Iterable[Pool], ours: Mapping[str, int], stays: Mapping[str, int]) -> tuple[Pool, ...]:
+    """With no more of them free than is ours and not held already by servers that stay."""
+    return tuple(
+        _at_most(pool, max(0, ours[pool.name] - stays.get(pool.name, 0))) if pool.name in ours else pool
+        for pool in pools
+    )
+
+
+def _at_most(pool: Pool, most: int) -> Pool:
+    left = max(0, (pool.free_bytes or 0) - most)
+    return replace(pool, free_bytes=(pool.free_bytes or 0) - left, left_bytes=left) if left else pool
+
+
+def whole(pool: Pool) -> Pool:
+    """With what is left to others counted as free."""
+    free = None if pool.free_bytes is None else pool.free_bytes + pool.left_bytes
+    return replace(pool, free_bytes=free, left_bytes=0)
 
 
 def _with(pool: Pool, held: int) -> Pool:

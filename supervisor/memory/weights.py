@@ -189,7 +189,11 @@ def _layers(count: int, settings: Settings, gpus: Sequence[Pool]) -> tuple[str, 
 def _ends(settings: Settings, gpus: Sequence[Pool]) -> list[float]:
     """Where the part of each GPU ends, from 0 to 1: by --tensor-split, else by what is free of each."""
     given = (*settings.tensor_split, *[0.0] * len(gpus))[: len(gpus)]
-    parts = given if any(given) else [float(gpu.free_bytes or gpu.total_bytes or 1) for gpu in gpus]
+    parts = (
+        given
+        if any(given)
+        else [float((gpu.free_bytes or 0) + gpu.left_bytes or gpu.total_bytes or 1) for gpu in gpus]
+    )
     total = sum(parts)
     return [end / total for end in accumulate(parts)]
 

@@ -67,6 +67,7 @@ class LaunchPlan:
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes that it will hold: RAM, CUDA0 …
     needs: Mapping[str, int] = field(default_factory=dict)  # bytes that it uses, what is mapped included
     keeps: Mapping[str, int] = field(default_factory=dict)  # bytes of each memory that are left to others
+    ours: Mapping[str, int] = field(default_factory=dict)  # where limited: the most for all our servers
     shared_context_tokens: int = 0  # that all slots together have; 0: each has its own, or it is not known
     measures: bool = False  # what it holds of the RAM is kept for the next start
     figures: str = ""  # under which key the engine's own figures of its memory are kept; "" for not at all

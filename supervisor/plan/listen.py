@@ -41,8 +41,9 @@ class Offer:
     """
     A profile that clients may ask for; ``names`` are its own and its aliases, the one shown first.
 
-    ``pinned``: it is never unloaded for another.  ``priority``: of those that could make way, one with a
-    lower number does.
+    ``load``: a start loads it next to the main server's.  ``pinned``: it is never unloaded for another.
+    ``priority``: of those that could make way, one with a lower number does.  ``idle_unload_seconds`` None is
+    what the gateway's settings say, and 0 never.
     """
 
     profile: str
@@ -50,6 +51,8 @@ class Offer:
     description: str = ""
     pinned: bool = False
     priority: int = 0
+    load: bool = False
+    idle_unload_seconds: float | None = None
     roles: tuple[Role, ...] = ()  # see `roles_of`
     context_tokens: int | None = None  # of one request; None where it is known only once the model is loaded
 
@@ -57,13 +60,20 @@ class Offer:
     def role(self) -> Role:
         return self.roles[0] if self.roles else "chat"
 
+    def idle_seconds(self, settings: GatewaySettings) -> float:
+        """After so long without a request it is unloaded; 0 is never."""
+        if self.idle_unload_seconds is not None:
+            return self.idle_unload_seconds
+        return 0.0 if self.pinned else settings.idle_unload_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Listen:
     """
     The gateway's address and terms, as ``profile`` gives them; ``offers`` begins with that profile.
 
-    ``keys`` are the SHA-256 digests, in hexadecimal, of keys that the profile itself gives.
+    ``named`` are the profiles that the start named in addition, which a reload serves again.  ``keys`` are
+    the SHA-256 digests, in hexadecimal, of keys that the profile itself gives.
     """
 
     profile: str
@@ -71,6 +81,7 @@ class Listen:
     port: int
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     offers: tuple[Offer, ...] = ()
+    named: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     tls_certificate: str = ""  # paths of PEM files; both or none
     tls_key: str = ""

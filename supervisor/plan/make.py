@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
@@ -29,13 +29,15 @@ class ModelAtHand:
 @dataclass(frozen=True, slots=True)
 class MemoryShares:
     """
-    Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others.  And the
-    tokens of a context that all slots share, 0 where each has its own.
+    Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others, and
+    ``ours`` the most that all our servers may have together.  And the tokens of a context that all slots
+    share, 0 where each has its own.
     """
 
     needs: Mapping[str, int]
     keeps: Mapping[str, int]
     shared_context_tokens: int = 0
+    ours: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_plan(
@@ -98,6 +100,7 @@ def make_plan(
         memory=dict(memory or {}),
         needs=dict(shares.needs if shares else {}),
         keeps=dict(shares.keeps if shares else {}),
+        ours=dict(shares.ours if shares else {}),
         shared_context_tokens=shares.shared_context_tokens if shares else 0,
         settings=dict(settings or {}),
         warnings=(

@@ -8,12 +8,18 @@ from ..home.places import record_file
 from ..home.records import read_record
 from ..paths import Paths
 from ..profile.matching import Fit, rank_stored
+from ..profile.resolve import settings_of
 from ..profile.store import ProfileStore
 
 
 def default_profile(paths: Paths) -> Fit:
-    """The last one used, while it exists, else the one that fits best; with the reason.  Raises NotFound."""
+    """
+    The first that config.yaml serves, or else the last one used, while it exists, or else the one that fits
+    best; with the reason.  Raises NotFound, and ConfigError for a wrong config.yaml.
+    """
     store = ProfileStore(paths.profiles)
+    if served := settings_of(store).serve:
+        return Fit(served[0].profile, "the first that config.yaml serves")
     last = read_record(record_file(paths))
     if last is not None and last.profile in store.names():
         return Fit(last.profile, "the last one used")

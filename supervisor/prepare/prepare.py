@@ -9,7 +9,8 @@ download, without doing it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -26,13 +27,12 @@ from ..hardware.hardware import Hardware
 from ..home import client
 from ..home.places import figures_file, memory_history_file
 from ..home.records import plans_out_of_memory
-from ..memory.engine_figures import FigureHistory, key_of
+from ..memory.engine_figures import FigureHistory, key_of, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
 from ..memory.known_memory import KnownMemory, fit_known
-from ..memory.measured_memory import measured_memory
-from ..memory.verdict import kept_bytes
+from ..memory.verdict import kept_bytes, whole
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
 from ..model.metadata import Model
@@ -80,10 +80,13 @@ def prepare(
     tag: str | None = None,
     force: bool = False,
     refuse: Callable[[Profile], None] | None = None,
+    named: Sequence[str] | None = (),
+    evicts: bool = True,
 ) -> Preparation:
     """
     Make everything ready for a launch: install the engine, see whether the model fits, and get it.
 
+    Of ``named`` see `listen_of`.  With ``evicts`` it may have the memory of what is loaded and not pinned.
     ``refuse`` may raise before any of that.  ``tag`` is a release of llama.cpp to take in place of the
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
@@ -93,11 +96,11 @@ def prepare(
         refuse(profile)
     if force:
         profile = replace(profile, guardrails="off")
-    listen = listen_of(profile, paths)
+    listen = listen_of(profile, paths, named)
     context = install_context(paths, progress, waits=True)
     profile, model = read_model(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
-    fitted = _fit_here(profile, model, build, context, paths)
+    fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
     if fitted and fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
@@ -109,7 +112,11 @@ def prepare(
 
 
 def preview(
-    name: str, overrides: Mapping[str, str], paths: Paths, hardware: Path | None = None
+    name: str,
+    overrides: Mapping[str, str],
+    paths: Paths,
+    hardware: Path | None = None,
+    named: Sequence[str] = (),
 ) -> Preparation:
     """
     The same plan without installing or writing anything.  For a model that is not on disk, only its header
@@ -118,7 +125,7 @@ def preview(
     """
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     context = install_context(paths, Silent(), hardware)
-    listen = listen_of(profile, paths, elsewhere=context.elsewhere)
+    listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     try:
         profile, model = read_model(profile, paths, write=False)
@@ -157,22 +164,30 @@ def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSour
 
 
 def _fit_here(
-    profile: Profile, model: Model | None, build: Build, context: InstallContext, paths: Paths
+    profile: Profile,
+    model: Model | None,
+    build: Build,
+    context: InstallContext,
+    paths: Paths,
+    *,
+    evicts: bool = True,
 ) -> Fitted | None:
     """
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
+    held, stays = _held(paths, evicts=evicts)
     if model is None:
         known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
-        return fit_known(known, profile.guardrails, context.hardware(), _held(paths)) if known else None
+        return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
     return fit(
         profile,
         model,
         build,
         context.hardware(),
         draft=look_at_draft(profile, paths),
-        held=_held(paths),
+        held=held,
+        stays=stays,
         figures_source=_figures_source(profile, build, paths),
     )
 
@@ -190,13 +205,16 @@ def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bo
     return KnownMemory(found, "measured") if found else None
 
 
-def _held(paths: Paths) -> Mapping[str, int]:
-    """What the servers that run now hold by their plans: they are unloaded where there is no room beside."""
+def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """What the running servers give back where they are unloaded for it, and what those use that are not."""
     try:
-        held: Mapping[str, int] = client.ask(paths, {"op": "running"})["held"]
-    except (SupervisorError, KeyError):  # a daemon of an older version does not say
-        return {}
-    return held
+        running = client.ask(paths, {"op": "running"})
+    except SupervisorError:
+        return {}, {}
+    stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
+    if evicts:
+        return running.get("held", {}), stays
+    return {}, dict(Counter(stays) + Counter(running.get("needed", {})))
 
 
 def _preparation(
@@ -257,8 +275,9 @@ def _shares(fitted: Fitted) -> MemoryShares:
         shared_tokens = settings.context_tokens if is_shared else 0
     return MemoryShares(
         {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
-        {each.pool.name: kept_bytes(each.pool, fitted.verdict.guardrails) for each in judged},
+        {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
         shared_tokens,
+        {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
     )
 
 

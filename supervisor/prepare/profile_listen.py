@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..engine.adapters.renderers import renderer_for
@@ -14,21 +15,43 @@ from ..paths import Paths
 from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
 from ..plan.role import roles_of
 from ..profile.definition import Profile
-from ..profile.resolve import resolve
+from ..profile.load_layers import UserSettings, read_settings
+from ..profile.resolve import resolve, settings_of
 from ..profile.store import ProfileStore
 from .model_at_hand import model_on_disk
 
 _MOST_KEY_BYTES = 1024 * 1024
 
 
-def listen_of(profile: Profile, paths: Paths, *, elsewhere: bool = False) -> Listen | None:
+def listen_of(
+    profile: Profile, paths: Paths, named: Sequence[str] | None = (), *, elsewhere: bool = False
+) -> Listen | None:
     """
-    How clients reach this profile; None without a gateway.  ``elsewhere`` is for another machine.  Raises
-    ConfigError for a profile that cannot be offered, or a file of keys that cannot be read.
+    How clients reach this profile; None without a gateway.  ``named`` are those that are to be loaded next to
+    it; None: it will not be the main server's, so what else is served does not matter.  ``elsewhere`` is for
+    another machine.
+
+    Raises ConfigError for a profile that cannot be offered, or a file of keys that cannot be read; NotFound
+    for a name that no profile has.
     """
     if profile.gateway.mode == "off":
+        if named:
+            raise ConfigError(f"Nothing can be served next to {profile.name}, which has gateway: off.")
         return None
-    return make_listen(profile, _offers(profile, paths), "" if elsewhere else _key_text(profile))
+    key_text = "" if elsewhere else _key_text(profile)
+    store = ProfileStore(paths.profiles)
+    if named is None:
+        return make_listen(profile, _Offers(profile, paths, UserSettings(), ()).all(), key_text)
+    settings = settings_of(store)
+    named = tuple(name for name in dict.fromkeys(named) if name != profile.name)
+    for name in named:
+        store.find(name)
+    listen = make_listen(profile, _Offers(profile, paths, settings, named).all(), key_text)
+    assert listen is not None
+    own = settings.served(profile.name)
+    if own is not None and own.load is not None and not named:
+        listen = replace(listen, settings=replace(listen.settings, preload=own.load))
+    return replace(listen, named=named)
 
 
 def inside_of(profile: Profile, build: Build, paths: Paths) -> str:
@@ -40,21 +63,74 @@ def inside_of(profile: Profile, build: Build, paths: Paths) -> str:
     return ""
 
 
-def _offers(profile: Profile, paths: Paths) -> tuple[Offer, ...]:
-    """This profile, then those that ``gateway.models`` names."""
-    store, offers, problems = ProfileStore(paths.profiles), [_offer(profile, paths)], []
-    origin = profile.origins.get("gateway.models")
-    place = f"{origin}: " if origin else ""
-    for name in dict.fromkeys(profile.gateway.models):
-        if name == profile.name:
-            continue
+def unservable(store: ProfileStore) -> Iterator[str]:
+    """A line with its place for each profile that config.yaml serves and that cannot be."""
+    settings = read_settings(store.settings)
+    if settings.layer is not None and settings.layer.problems:
+        return  # every profile says so
+    for served in settings.serve:
         try:
-            offers.append(_offer(_startable(name, store), paths))
+            _startable(served.profile, store, next_to_others=True)
         except SupervisorError as error:
-            problems.append(f"{place}gateway.models: {name} cannot be offered: {error}")
-    if problems:
-        raise ConfigError("\n".join(problems), hint="goss-supervisor profile ls")
-    return tuple(offers)
+            yield f"{served.origin}: serve: {served.profile} cannot be served: {error}"
+
+
+class _Offers:
+    """
+    What clients may ask for: the main profile, those that the start named, those that config.yaml serves, and
+    those of ``gateway.models``, each once.
+
+    What config.yaml says of loading holds if the start named one of its profiles alone, or none.  Otherwise
+    the start has said what is to be loaded, and the rest waits for its first request.
+    """
+
+    def __init__(self, main: Profile, paths: Paths, settings: UserSettings, named: tuple[str, ...]) -> None:
+        self._main = main
+        self._paths = paths
+        self._store = ProfileStore(paths.profiles)
+        self._settings = settings
+        self._named = named
+        self._as_written = not named and settings.served(main.name) is not None
+        self._found = {main.name: self._on_terms(_offer(main, paths))}
+        self._problems: list[str] = []
+
+    def all(self) -> tuple[Offer, ...]:
+        """Raises ConfigError with a line for each that cannot be offered."""
+        for name in self._named:
+            self._add(name, f"{name} cannot be served: ", load=True)
+        for served in self._settings.serve:
+            start = f"{served.origin}: serve: {served.profile} cannot be served: "
+            self._add(served.profile, start, load=served.load if self._as_written else False)
+        origin = self._main.origins.get("gateway.models")
+        place = f"{origin}: " if origin else ""
+        for name in self._main.gateway.models:
+            self._add(name, f"{place}gateway.models: {name} cannot be offered: ", load=False, is_served=False)
+        if self._problems:
+            raise ConfigError("\n".join(self._problems), hint="goss-supervisor profile ls")
+        return tuple(self._found.values())
+
+    def _add(self, name: str, start: str, *, load: bool | None, is_served: bool = True) -> None:
+        """``load`` None is what the profile says; ``start`` begins the line about a problem."""
+        if name in self._found:
+            return
+        try:
+            profile = _startable(name, self._store, next_to_others=is_served)
+        except SupervisorError as error:
+            self._problems.append(f"{start}{error}")
+        else:
+            load = profile.gateway.preload if load is None else load
+            self._found[name] = replace(self._on_terms(_offer(profile, self._paths)), load=load)
+
+    def _on_terms(self, offer: Offer) -> Offer:
+        """As config.yaml has it, wherever else the profile is named."""
+        if (served := self._settings.served(offer.profile)) is None:
+            return offer
+        return replace(
+            offer,
+            pinned=served.pinned,
+            priority=served.priority,
+            idle_unload_seconds=served.idle_unload_seconds,
+        )
 
 
 def _offer(profile: Profile, paths: Paths) -> Offer:
@@ -62,10 +138,12 @@ def _offer(profile: Profile, paths: Paths) -> Offer:
     return offer_of(profile, roles_of(profile) or roles_of(profile, model_on_disk(profile, paths)))
 
 
-def _startable(name: str, store: ProfileStore) -> Profile:
+def _startable(name: str, store: ProfileStore, *, next_to_others: bool) -> Profile:
     profile = resolve(name, store)
     if not profile.can_start:
         raise ConfigError("it names no model")
+    if next_to_others and profile.gateway.mode == "off":
+        raise ConfigError("it has gateway: off")
     return profile
 
 

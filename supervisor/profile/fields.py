@@ -129,6 +129,15 @@ FIELDS = (
     *(field for section, record in RECORDS.items() for field in _declared(section, record)),
 )
 BY_KEY = {field.key: field for field in FIELDS}
+SERVE_FIELDS = tuple(_declared("serve", definition.ServedProfile))
+"""The keys of an entry of ``serve`` in config.yaml."""
+SETTINGS_SECTIONS = {
+    "serve": "The profiles that are served: a list of names, or of mappings with the keys below. `start` "
+    "runs the first as the main server.",
+    "memory.leave": "How much of each memory is not ours, by its name in `plan`: "
+    "`{RAM: 8 GiB, CUDA0: 2 GiB}`. What other programs use already counts as a part of it.",
+}
+"""What config.yaml alone may say."""
 
 
 def known_spelling(key: str) -> str:

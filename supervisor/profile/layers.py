@@ -19,7 +19,7 @@ from ..options.parse import ParsedOptions, normalise, parse_arguments
 from .definition import Origin
 from .field_kinds import Invalid
 from .fields import BY_KEY
-from .yaml_nodes import Items, Mark, Problem, Scalar, TableEntry, YamlNode, kind_name
+from .yaml_nodes import Items, Mark, Problem, Scalar, TableEntry, YamlNode, is_null, kind_name
 
 FieldReader = Callable[[YamlNode], object]
 """Raises ``Invalid``."""
@@ -96,10 +96,6 @@ class LayerBuilder:
             origin = self._values[key].origin
             message = f"only one model can be meant; {given[0]} is given too"
             self.problem(Mark(origin.line, origin.column), key, message)
-
-
-def is_null(node: YamlNode) -> bool:
-    return isinstance(node, Scalar) and node.value is None
 
 
 _OWN_KEYS = {

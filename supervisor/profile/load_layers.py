@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
-from .definition import PARAMETER_PATTERN
-from .field_kinds import Invalid, read_json, size
+from .definition import PARAMETER_PATTERN, ServedProfile
+from .field_kinds import Invalid, nearest, read_json, size
 from .fields import (
     BY_KEY,
     DEVICE_PATTERN,
@@ -21,7 +21,8 @@ from .fields import (
     names_under,
     nearest_key,
 )
-from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries, is_null
+from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries
+from .settings import SETTINGS_NAME, SETTINGS_ONLY, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
@@ -31,6 +32,7 @@ from .yaml_nodes import (
     Table,
     TableEntry,
     YamlNode,
+    is_null,
     kind_name,
     parse_yaml,
     plain_value,
@@ -55,8 +57,11 @@ def read_bytes(path: Path) -> bytes:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def load(data: bytes, name: str, file: str) -> Layer:
-    """The profile ``name`` as ``data`` says it; ``file`` is what messages call it."""
+def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> Layer:
+    """
+    The profile ``name`` as ``data`` says it; ``file`` is what messages call it.  The sections ``elsewhere``
+    are read by the caller.
+    """
     builder = LayerBuilder(name, file)
     try:
         document = parse_yaml(data)
@@ -65,7 +70,7 @@ def load(data: bytes, name: str, file: str) -> Layer:
     for key, mark, mistake in document.mistakes:
         builder.problem(mark, key, mistake)
     if isinstance(document.root, Table):
-        _mapping(builder, document.root, "")
+        _mapping(builder, document.root, "", elsewhere)
     elif document.root is None or is_null(document.root):
         problem = "the file says nothing; a profile needs at least 'extends' or 'model'"
         builder.problem(Mark(1, 1), "", problem)
@@ -75,11 +80,16 @@ def load(data: bytes, name: str, file: str) -> Layer:
     return builder.done()
 
 
-def _mapping(builder: LayerBuilder, table: Table, prefix: str) -> None:
+def _mapping(builder: LayerBuilder, table: Table, prefix: str, elsewhere: tuple[str, ...] = ()) -> None:
     for entry in table.entries:
         key = known_spelling(f"{prefix}.{entry.key}" if prefix else entry.key)
-        if key not in SECTIONS and key not in BY_KEY:
-            builder.problem(entry.mark, key, "no such key", nearest_key(prefix, entry.key))
+        if key in elsewhere:
+            continue
+        if key in SETTINGS_ONLY:
+            builder.problem(entry.mark, key, f"belongs into {SETTINGS_NAME}")
+        elif key not in SECTIONS and key not in BY_KEY:
+            near = nearest(entry.key, elsewhere) or nearest_key(prefix, entry.key)
+            builder.problem(entry.mark, key, "no such key", near)
         elif is_null(entry.value):
             builder.clear(key)
         else:
@@ -154,22 +164,54 @@ _FREE_VALUES: dict[str, tuple[str, str, FieldReader]] = {
 }
 
 
-SETTINGS_NAME = "config.yaml"
-_SETTINGS_SECTIONS = ("engine.", "gateway.")
+_LAYER_SECTIONS = ("engine.", "gateway.")
 
 
-def settings_layer(file: Path) -> Layer | None:
-    """The layer below every profile; None where there is no such file."""
+@dataclass(frozen=True, slots=True)
+class UserSettings:
+    """
+    ``layer`` is None where there is no file; its problems are those of the whole file.  ``leave_bytes`` is by
+    the name of the memory.
+    """
+
+    layer: Layer | None = None
+    serve: tuple[ServedProfile, ...] = ()
+    leave_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def served(self, name: str) -> ServedProfile | None:
+        """The entry of this profile."""
+        return next((each for each in self.serve if each.profile == name), None)
+
+
+def read_settings(file: Path) -> UserSettings:
+    """What the file says, if it is there.  Raises as ``read_bytes`` does for one that cannot be read."""
     try:
-        layer = load_file(file, SETTINGS_NAME)
+        data = read_bytes(file)
     except NotFound:
-        return None
+        return UserSettings()
+    return settings_from(data, str(file))
+
+
+def settings_from(data: bytes, file: str) -> UserSettings:
+    """The same of a text; ``file`` is what messages call it."""
+    try:
+        root = parse_yaml(data).root
+    except Broken as broken:
+        return UserSettings(
+            Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),))
+        )
+    if root is None or is_null(root):
+        return UserSettings(Layer(SETTINGS_NAME, file, {}))
+    layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
         for key, value in layer.values.items()
-        if not key.startswith(_SETTINGS_SECTIONS)
+        if not key.startswith(_LAYER_SECTIONS)
     ]
-    return replace(layer, problems=(*layer.problems, *strangers))
+    own = OwnSections(file)
+    own.read(root)
+    layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
+    return UserSettings(layer, tuple(own.serve), own.leave_bytes)
 
 
 OVERRIDES_NAME = "--set"

@@ -13,7 +13,7 @@ from ..errors import ConfigError, NotFound, SupervisorError
 from . import fields
 from .definition import NAME_PATTERN, Engine, Placement, Profile
 from .layers import Layer, Value
-from .load_layers import load_file, overrides_layer, settings_layer
+from .load_layers import UserSettings, load_file, overrides_layer, read_settings
 from .store import ProfileStore
 from .yaml_nodes import Mark, Problem
 
@@ -43,9 +43,9 @@ def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTH
 def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """The same for a file that was loaded already, in the store or not."""
     lineage, problems = _lineage(layer, store)
-    settings = settings_layer(store.settings)
+    settings = read_settings(store.settings)
     over = [overrides_layer(layer.name, overrides)] if overrides else []
-    layers = [*over, *lineage, *([settings] if settings else [])]
+    layers = [*over, *lineage, *([settings.layer] if settings.layer else [])]
     for each in layers:
         problems += each.problems
     merged = _merge(layers)
@@ -53,18 +53,22 @@ def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str
     problems += _contradictions(merged)
     if problems:
         raise config_error(problems)
-    return _profile(layer.name, merged, layers, lineage)
+    return replace(_profile(layer.name, merged, layers, lineage), leave_bytes=settings.leave_bytes)
 
 
 def engine_settings(store: ProfileStore) -> Engine:
     """What ``config.yaml`` says of engines, for commands without a profile.  Raises ``ConfigError``."""
-    layer = settings_layer(store.settings)
-    if layer is None:
-        return Engine()
-    if layer.problems:
-        raise config_error(layer.problems)
-    values = {key: value.value for key, value in layer.values.items()}
+    layer = settings_of(store).layer
+    values = {key: value.value for key, value in layer.values.items()} if layer else {}
     return Engine(**fields.attributes("engine", values))
+
+
+def settings_of(store: ProfileStore) -> UserSettings:
+    """``config.yaml``, or what holds without one.  Raises ``ConfigError`` with every problem in it."""
+    settings = read_settings(store.settings)
+    if settings.layer is not None and settings.layer.problems:
+        raise config_error(settings.layer.problems)
+    return settings
 
 
 def config_error(problems: Sequence[Problem]) -> ConfigError:

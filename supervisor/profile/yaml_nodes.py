@@ -72,6 +72,10 @@ class Problem:
         return f"{where}: {what}" + (f" (did you mean {self.suggestion}?)" if self.suggestion else "")
 
 
+def is_null(node: YamlNode) -> bool:
+    return isinstance(node, Scalar) and node.value is None
+
+
 def kind_name(node: YamlNode) -> str:
     """What a person calls it: ``the text 'abc'``, ``the number 5``, ``a list``, ``a mapping``."""
     match node:

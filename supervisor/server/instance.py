@@ -21,8 +21,7 @@ from ..home.places import (
     server_log_name,
 )
 from ..home.records import Record, remember_out_of_memory, write_record
-from ..memory.engine_figures import FigureHistory, measured
-from ..memory.measured_memory import keep_measured
+from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import is_socket_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from supervisor.engine.adapters.command_rendering import build_of
+from supervisor.engine.adapters.command_program import build_of
 from supervisor.plan.child_environment import child_environment
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import public

@@ -132,6 +132,8 @@ class NoGateway:
 class OneServer:
     """A fleet of the server under test."""
 
+    placement = ""
+
     def __init__(self, server):
         self.server, self.name = server, server.name
         self.main, self.placement = self, ""

@@ -320,10 +320,6 @@ def test_where_no_shell_would_find_the_program_it_is_given_its_name_and_nowhere_
 
 def test_the_profile_may_be_its_first_word(day):
     assert day.run(*day.start, "demo").stdout == f"demo is ready at http://127.0.0.1:{day.port}\n"
-    assert (
-        "Two profiles are named: demo and mine."
-        in day.run("start", "demo", "--profile", "mine", code=2).stderr
-    )
 
 
 def test_a_start_that_goes_wrong_again_and_again_says_so_while_it_tries(day):

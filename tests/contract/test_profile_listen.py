@@ -12,17 +12,21 @@ import pytest
 from click.testing import CliRunner
 
 from supervisor.cli.plan import plan as plan_command
+from supervisor.cli.profile import check
 from supervisor.engine.build import Build
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, NotFound
+from supervisor.model.demo import ensure_demo
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.options.meanings import pinned
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import offers_beside
 from supervisor.plan.plan_json import from_json, to_json
+from supervisor.prepare.default_profile import default_profile
 from supervisor.prepare.prepare import preview
 from supervisor.prepare.profile_listen import inside_of, listen_of, shared_names
 from supervisor.profile.definition import Profile
+from supervisor.profile.matching import Fit
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 from supervisor.server.preflight import check_launch
@@ -126,6 +130,102 @@ def test_each_profile_that_cannot_be_offered_is_told_with_place_and_reason(paths
     ]
 
 
+def configure(paths, text):
+    (paths.config / "config.yaml").write_text(text)
+
+
+THREE = dict.fromkeys(("mine", "other", "third"), "extends: demo\naliases: []\n")
+
+
+def offers_of(paths, name="mine", named=()):
+    """Those that a start would load are marked with a ``+``."""
+    offers = listen_of(profile_of(paths, name), paths, named).offers
+    return " ".join(f"{offer.profile}{'+' * offer.load}" for offer in offers)
+
+
+def test_what_config_yaml_serves_is_offered_on_its_terms(paths):
+    write(paths, **THREE)
+    configure(
+        paths,
+        "serve:\n- {profile: mine, pinned: true}\n"
+        "- {profile: other, priority: 3, idle-unload: 5m}\n- {profile: third, load: false}\n",
+    )
+    mine, other, third = listen_of(profile_of(paths), paths).offers
+    assert (mine.pinned, mine.priority, mine.idle_unload_seconds) == (True, 0, None)
+    assert (other.pinned, other.priority, other.idle_unload_seconds, other.load) == (False, 3, 300, True)
+    assert (third.profile, third.load) == ("third", False)
+
+
+@pytest.mark.parametrize(
+    ("serve", "main", "named", "offered"),
+    [
+        ("[mine, other]", "mine", (), "mine other+"),
+        ("[mine, other]", "other", (), "other mine+"),  # one of them, whichever: as it is written
+        ("[mine, other]", "third", (), "third mine other"),  # another one: the rest waits for its request
+        ("[mine, other]", "mine", ("third",), "mine third+ other"),  # several: what is to be loaded
+        ("[{profile: mine, load: false}, {profile: other, load: false}]", "mine", ("other",), "mine other+"),
+        ("[]", "mine", ("other", "mine", "other"), "mine other+"),
+    ],
+)
+def test_a_start_loads_what_it_names_or_else_what_is_written(paths, serve, main, named, offered):
+    write(paths, **THREE)
+    configure(paths, f"serve: {serve}\n")
+    assert offers_of(paths, main, named) == offered
+
+
+def test_gateway_models_go_on_being_offered_and_not_loaded(paths):
+    write(paths, **THREE | {"mine": "extends: demo\ngateway: {models: [other, third]}\n"})
+    assert offers_of(paths) == "mine other third"
+    configure(paths, "serve: [mine, {profile: third, pinned: true}]\n")
+    assert offers_of(paths) == "mine third+ other"
+
+
+def test_a_profile_that_does_not_preload_waits_unless_its_entry_says_otherwise(paths):
+    write(paths, **THREE | {"other": "extends: demo\ngateway: {preload: false}\n"})
+    configure(paths, "serve: [{profile: mine, load: false}, other]\n")
+    listen = listen_of(profile_of(paths), paths)
+    assert (offers_of(paths), listen.settings.preload) == ("mine other", False)
+    configure(paths, "serve: [mine, {profile: other, load: true}]\n")
+    assert offers_of(paths) == "mine other+"
+    assert listen_of(profile_of(paths, "other"), paths).settings.preload
+    assert not listen_of(profile_of(paths, "other"), paths, ["mine"]).settings.preload
+
+
+def test_a_served_profile_that_cannot_be_is_told_with_its_place(paths):
+    write(paths, **THREE | {"third": "extends: demo\ngateway: off\n"})
+    configure(paths, "serve:\n  - mine\n  - othr\n  - third\n")
+    file = paths.config / "config.yaml"
+    expected = [
+        f"{file}:3:5: serve: othr cannot be served: There is no profile othr. Did you mean other, third?",
+        f"{file}:4:5: serve: third cannot be served: it has gateway: off",
+    ]
+    with pytest.raises(ConfigError) as error:
+        listen_of(profile_of(paths), paths)
+    assert str(error.value).splitlines() == expected
+    checked = CliRunner().invoke(check, [])
+    assert str(checked.exception).splitlines() == expected
+    assert CliRunner().invoke(check, ["mine"]).exit_code == 0
+    assert len(listen_of(profile_of(paths), paths, None).offers) == 1  # for a load, it does not matter
+
+
+def test_nothing_can_be_served_next_to_a_profile_without_a_gateway(paths):
+    write(paths, mine="model: demo\ngateway: off\n", other="model: demo\n")
+    with pytest.raises(ConfigError, match="Nothing can be served next to mine"):
+        listen_of(profile_of(paths), paths, ["other"])
+
+
+def test_a_name_that_no_profile_has_is_told_as_any_other(paths):
+    write(paths, **THREE)
+    with pytest.raises(NotFound, match=r"There is no profile othr\. Did you mean other"):
+        listen_of(profile_of(paths), paths, ["othr"])
+
+
+def test_a_start_without_a_name_takes_the_first_that_is_served(paths):
+    write(paths, **THREE)
+    configure(paths, "serve: [{profile: other}, mine]\n")
+    assert default_profile(paths) == Fit("other", "the first that config.yaml serves")
+
+
 def test_without_a_gateway_nothing_is_looked_for(paths):
     write(paths, mine="model: demo\ngateway: {mode: off, models: [none]}\nserver: {api-key-file: /none}\n")
     assert listen_of(profile_of(paths), paths) is None
@@ -200,6 +300,26 @@ def test_plan_shows_both_ends_and_no_key(paths):
     assert json.loads(document)["listen"]["keys"] == ["(hidden)"]
     assert "s3cret" not in result.stdout + document
     assert hashlib.sha256(b"s3cret").hexdigest() not in result.stdout + document
+
+
+def test_plan_shows_the_terms_of_what_is_offered_and_what_is_not_ours(paths):
+    write(paths, **THREE)
+    configure(
+        paths,
+        "serve: [mine, {profile: other, pinned: true}, {profile: third, load: false, priority: 2}]\n"
+        "memory: {leave: {RAM: 900 TB}}\n",
+    )
+    ensure_demo(paths.models)
+    shown = CliRunner().invoke(plan_command, ["mine"]).stdout
+    assert "# offered: mine, other (loaded at the start, pinned), third (priority 2)\n" in shown
+    document = json.loads(CliRunner().invoke(plan_command, ["mine", "--json"]).stdout)
+    assert (document["ours"], document["ledger"]["refused"]) == ({"RAM": 0}, True)
+    forced = CliRunner().invoke(plan_command, ["mine", "--json", "--set", "guardrails=off"]).stdout
+    assert (json.loads(forced)["ours"], json.loads(forced)["ledger"]["refused"]) == ({}, False)
+    memory = document["ledger"]["devices"][-1]
+    assert (memory["free_bytes"], memory["left_bytes"] > 0) == (0, True)
+    assert "that memory.leave keeps for others" in memory["text"]
+    assert any(note.startswith("memory.leave keeps") for note in document["notes"])
 
 
 def test_the_preflight_takes_a_port_that_is_yet_to_be_found():

@@ -114,7 +114,7 @@ def test_without_a_daemon_every_request_says_so(built_home, command):
 
 def test_a_command_line_that_makes_no_sense_is_a_usage_error(built_home):
     built_home.run("start", "--profle", "demo", code=2)
-    built_home.run("start", "demo", "mine", code=2)
+    built_home.run("switch", "demo", "mine", code=2)
     refused = built_home.run("plan", "demo", "--set", "ctx-size", code=2)
     assert "KEY=VALUE" in refused.stderr
 

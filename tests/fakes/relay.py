@@ -338,16 +338,19 @@ class Relay:
 
 @asynccontextmanager
 async def relay(
-    *script: Step, settings: Settings | None = None, roles: Mapping[str, tuple[Role, ...]] | None = None
+    *script: Step,
+    settings: Settings | None = None,
+    roles: Mapping[str, tuple[Role, ...]] | None = None,
+    offers: tuple[Offer, ...] = (),
 ) -> AsyncIterator[Relay]:
     """
-    Two profiles are offered, p and q, or those with ``roles``; p serves.  Raises where an exchange came upon an
-    illegal event.
+    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Raises where an exchange
+    came upon an illegal event.
     """
     upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     roles = roles or {"p": (), "q": ()}
-    offers = tuple(Offer(name, (name,), roles=given) for name, given in roles.items())
+    offers = offers or tuple(Offer(name, (name,), roles=given) for name, given in roles.items())
     listen = Listen("p", "127.0.0.1", free_port(), settings or Settings(), offers)
     server = Server(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)

@@ -33,7 +33,18 @@ MEANT = [
 
 
 def fitted(
-    name, box, flavour, size, *, server=None, available_gib=None, told=None, held=None, draft=None, **changes
+    name,
+    box,
+    flavour,
+    size,
+    *,
+    server=None,
+    available_gib=None,
+    told=None,
+    held=None,
+    stays=None,
+    draft=None,
+    **changes,
 ):
     """``server`` replaces the options of the profile, ``changes`` other values of it."""
     profile = replace(resolve(name, STORE), **changes)
@@ -43,7 +54,12 @@ def fitted(
         hardware = replace(hardware, available_bytes=int(available_gib * GIB))
     more = {
         name: value
-        for name, value in (("figures_source", told), ("held", held), ("draft", draft and gpt_oss(draft)))
+        for name, value in (
+            ("figures_source", told),
+            ("held", held),
+            ("stays", stays),
+            ("draft", draft and gpt_oss(draft)),
+        )
         if value is not None
     }
     return fit(profile, gpt_oss(size), promised("not here", flavour=flavour), hardware, **more)
@@ -149,3 +165,42 @@ def test_a_draft_model_is_counted_with_the_context_of_its_target():
     )
     assert in_ram.ledger.accounts[0].needed_bytes - on_card[0].needed_bytes < GIB
     assert not any("spec-draft" in note for note in both.ledger.notes)
+
+
+# What is not ours
+
+
+def test_what_is_left_of_a_card_moves_experts_off_it_and_is_said():
+    name, box, flavour, size = MEANT[0]
+    card = {"CUDA0": 4 * GIB}
+    plain = fitted(name, box, flavour, size, placement="auto", server={"ctx-size": 8192})
+    less = fitted(name, box, flavour, size, placement="auto", server={"ctx-size": 8192}, leave_bytes=card)
+    assert less.verdict.allowed
+    assert less.changes["n-cpu-moe"] > plain.changes["n-cpu-moe"]
+    assert less.ours == {"CUDA0": less.verdict.judgements[0].pool.total_bytes - 4 * GIB}
+    assert less.verdict.judgements[0].needed_bytes <= less.ours["CUDA0"]
+    [said] = [note for note in notes_of(less) if note.startswith("memory.leave keeps")]
+    assert said.startswith("memory.leave keeps 3.")  # others use the rest of the 4 already
+    assert said.endswith("GiB on CUDA0 for others")
+    assert plain.ours == {}
+
+
+def test_llama_cpp_s_own_fitting_is_told_what_to_leave():
+    name, box, flavour, size = MEANT[0]
+    leave = {"CUDA0": 4 * GIB, "RAM": 8 * GIB}
+    found = fitted(name, box, flavour, size, placement="engine", server={}, leave_bytes=leave)
+    assert found.changes["fit-target"] == "4096"
+    assert any("fit-target 4096" in reason for reason in found.reasons)
+    own = fitted(name, box, flavour, size, placement="engine", server={"fit-target": 9000}, leave_bytes=leave)
+    assert "fit-target" not in own.changes
+    assert "fit-target" not in fitted(name, box, flavour, size, placement="engine", server={}).changes
+
+
+def test_what_servers_that_stay_hold_is_ours_and_gone():
+    name, box, flavour, size = MEANT[2]  # a model in RAM alone
+    leave = {"RAM": 8 * GIB}
+    alone = fitted(name, box, flavour, size, leave_bytes=leave)
+    beside = fitted(name, box, flavour, size, leave_bytes=leave, stays={"RAM": 40 * GIB}, available_gib=50)
+    ours = alone.ours["RAM"]
+    assert beside.verdict.judgements[-1].pool.free_bytes == min(50 * GIB, ours - 40 * GIB)
+    assert "that memory.leave keeps for others" in beside.verdict.judgements[-1].text

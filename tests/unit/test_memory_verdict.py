@@ -3,7 +3,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.memory.accounts import Account, Ledger
-from supervisor.memory.verdict import MemoryVerdict, judge, kept_bytes, reserve_bytes, sizes
+from supervisor.memory.verdict import (
+    MemoryVerdict,
+    given_back,
+    judge,
+    kept_bytes,
+    leaving,
+    ours_of,
+    reserve_bytes,
+    sizes,
+    whole,
+)
 
 from .memory_machines import GIB, MIB, account, gpu, like_120b, ram
 
@@ -149,3 +159,58 @@ def test_guardrails_that_are_stricter_never_allow_more_and_more_memory_never_les
     levels = [status(each, free) for each in ("off", "relaxed", "balanced", "strict")]
     assert levels == sorted(levels)
     assert status("balanced", free + more) <= status("balanced", free)
+
+
+# What is not ours
+
+
+def left(pool, leave_gib, stays_gib=0):
+    ours = ours_of((pool,), {pool.name: leave_gib * GIB})
+    return leaving((pool,), ours, {pool.name: stays_gib * GIB})[0]
+
+
+@pytest.mark.parametrize(
+    ("free", "leave", "stays", "free_for_us"),
+    [
+        (22, 4, 0, 20),  # others use 2 of their 4 already: 2 more are kept for them
+        (18, 4, 0, 18),  # they use more than theirs: what is free is ours
+        (2, 4, 20, 0),  # ours are all taken by servers that stay
+        (12, 4, 10, 10),  # what our own servers hold is not counted as others'
+        (24, 0, 0, 24),
+    ],
+)
+def test_what_is_left_to_others_counts_with_what_they_use_already(free, leave, stays, free_for_us):
+    pool = left(gpu("CUDA0", 24, free), leave, stays)
+    assert pool.free_bytes == free_for_us * GIB
+    assert whole(pool) == gpu("CUDA0", 24, free)
+
+
+def test_memories_that_nobody_named_and_those_of_which_nothing_is_known_stay_as_they_are():
+    card, unknown = gpu("CUDA0", 24, 22), gpu("CUDA1", 24, None)
+    assert leaving((card, unknown), ours_of((card, unknown), {"CUDA1": 4 * GIB, "RAM": 1}), {}) == (
+        card,
+        unknown,
+    )
+
+
+def test_the_reserve_is_a_part_of_what_is_left():
+    assert reserve_bytes(left(ram(64, 60), 5)) == 3 * GIB  # 4 in all: 1 of it is kept for others anyway
+    assert reserve_bytes(left(ram(64, 60), 12)) == 0
+
+
+def test_what_does_not_fit_because_of_it_says_so():
+    verdict = judged(account(left(gpu("CUDA0", 24, 23), 8), 18 * GIB), account(ram(96, 90), 1 * GIB))
+    assert verdict.refused
+    assert verdict.short[0].text == (
+        "needs 18.0 GiB of the 16.0 GiB that are free on CUDA0 without the 7.0 GiB that memory.leave keeps for "
+        "others"
+    )
+    assert not judged(account(gpu("CUDA0", 24, 23), 18 * GIB), account(ram(96, 90), 1 * GIB)).refused
+
+
+@given(st.integers(0, 64), st.integers(0, 70), st.integers(0, 64), st.integers(0, 64))
+def test_we_never_have_more_than_what_is_ours(free, leave, held, stays):
+    pool = left(given_back((ram(64, free),), {"RAM": held * GIB})[0], leave, stays)
+    assert pool.free_bytes + stays * GIB <= max(64 - leave, stays) * GIB
+    assert 0 <= pool.free_bytes <= 64 * GIB
+    assert reserve_bytes(pool) + pool.left_bytes >= reserve_bytes(whole(pool))

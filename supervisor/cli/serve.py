@@ -1,0 +1,168 @@
+"""``serve``: what config.yaml says is served, and changes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from ..errors import ConfigError, NotFound, NotRunning, UsageError
+from ..home import client
+from ..paths import Paths
+from ..profile.definition import ServedProfile
+from ..profile.field_kinds import Invalid
+from ..profile.fields import SERVE_FIELDS
+from ..profile.load_layers import read_bytes
+from ..profile.resolve import resolve, settings_of
+from ..profile.serve_edit import with_served, without_served
+from ..profile.store import ProfileStore, write_atomically
+from ..profile.yaml_nodes import Mark, Scalar, plain_value
+from .common import complete_profiles, completer, json_option
+from .output import duration, echo_list
+
+_HEADERS = ("profile", "state", "load", "pinned", "priority", "idle-unload", "why")
+
+
+def _store() -> ProfileStore:
+    return ProfileStore(Paths.from_environment().profiles)
+
+
+def _served_names() -> list[str]:
+    return [each.profile for each in settings_of(_store()).serve]
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def serve(context: click.Context, *, as_json: bool) -> None:
+    """
+    List the profiles that config.yaml serves, and add and remove them.
+
+    The first is what start runs without a PROFILE.  A running daemon takes a change with reload.
+    """
+    if context.invoked_subcommand is None:
+        _list(as_json=as_json)
+    elif as_json:
+        raise UsageError("--json is for the list alone.")
+
+
+def _list(*, as_json: bool) -> None:
+    store = _store()
+    running = _running()
+    listed = [_listed(each, running) for each in settings_of(store).serve]
+    if not listed and not as_json:
+        click.echo("config.yaml serves nothing yet: goss-supervisor serve add PROFILE", err=True)
+        return
+    echo_list("serve", listed, _HEADERS, _row, as_json=as_json)
+    if changed := _not_taken(listed, running):
+        click.echo(f"The running daemon does not serve {', '.join(changed)} yet: {_RELOAD}", err=True)
+
+
+def _running() -> Mapping[str, Mapping[str, Any]] | None:
+    """What the daemon serves, by profile; None where there is no daemon, or one of an older version."""
+    try:
+        status = client.ask(Paths.from_environment(), {"op": "status"})["status"]
+    except NotRunning:
+        return None
+    return {each["profile"]: each for each in status["served"]} if "served" in status else None
+
+
+def _listed(served: ServedProfile, running: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """``state`` is null without a daemon, and where it has not been told of this one."""
+    known = (running or {}).get(served.profile, {})
+    return {
+        "profile": served.profile,
+        "load": served.load,
+        "pinned": served.pinned,
+        "priority": served.priority,
+        "idle_unload_seconds": served.idle_unload_seconds,
+        "state": known.get("state"),
+        "why": known.get("trouble", ""),
+    }
+
+
+def _row(listed: Mapping[str, Any]) -> tuple[str, ...]:
+    idle = listed["idle_unload_seconds"]
+    return (
+        listed["profile"],
+        listed["state"] or "-",
+        "-" if listed["load"] is None else _yes(listed["load"]),
+        _yes(listed["pinned"]),
+        str(listed["priority"]),
+        "-" if idle is None else duration(idle) if idle else "off",
+        listed["why"],
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _not_taken(listed: list[dict[str, Any]], running: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+    return [] if running is None else [each["profile"] for each in listed if each["profile"] not in running]
+
+
+_RELOAD = "goss-supervisor reload"
+
+
+def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    kind = next(each.kind for each in SERVE_FIELDS if each.attribute == "idle_unload_seconds")
+    try:
+        value = kind.read(Scalar(plain_value(text), text, Mark()))
+    except Invalid as invalid:
+        raise click.BadParameter(invalid.message) from None
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+@serve.command
+@click.argument("name", shell_complete=complete_profiles)
+@click.option("--pinned", is_flag=True, help="Never unload it to make room for another.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-1000, 1000),
+    default=0,
+    metavar="N",
+    help="Of those that could make room, one with a lower number does.",
+)
+@click.option("--load/--no-load", default=None, help="Whether a start loads it; else the first request does.")
+@click.option(
+    "--idle-unload", metavar="TIME", callback=_read_idle, help="As gateway.idle-unload, for this one; or off."
+)
+def add(*, name: str, pinned: bool, priority: int, load: bool | None, idle_unload: float | None) -> None:
+    """Add a profile to the end of the list in config.yaml."""
+    resolve(name, _store())
+    served = ServedProfile(name, load, pinned, priority, idle_unload)
+    _change(lambda text, file: with_served(text, file, served))
+    click.echo(f"{name} is served now. {_how_it_begins()}")
+
+
+@serve.command
+@click.argument("name", shell_complete=completer(_served_names))
+def rm(name: str) -> None:
+    """Take a profile out of the list in config.yaml; the profile itself stays."""
+    _change(lambda text, file: without_served(text, file, name))
+    click.echo(f"{name} is not served any more. {_how_it_begins()}")
+    if (_running() or {}).get(name, {}).get("state") not in {None, "unloaded", "loading"}:
+        click.echo(f"Until you end it, it goes on: goss-supervisor stop {name}", err=True)
+
+
+def _how_it_begins() -> str:
+    if _running() is None:
+        return "The next start takes that: goss-supervisor start"
+    return f"The running daemon takes that with: {_RELOAD}"
+
+
+def _change(change: Callable[[str, str], str]) -> None:
+    """The file has the new text, or stays as it is."""
+    file = _store().settings
+    try:
+        text = read_bytes(file).decode("utf-8-sig")
+    except NotFound:
+        text = ""
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not UTF-8; save it as UTF-8.") from None
+    write_atomically(file, change(text, str(file)))

@@ -1,0 +1,138 @@
+"""``goss-supervisor serve …`` and ``start A B C`` as a user runs them, in a home of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from supervisor.cli import start as start_module
+from supervisor.cli.app import program
+from supervisor.cli.completion import of_shell
+from supervisor.errors import ConfigError, NotFound, UsageError
+from supervisor.home import client
+from supervisor.paths import Paths
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path))
+    profiles = Paths.from_environment().profiles
+    profiles.mkdir(parents=True)
+    for name in ("big", "small"):
+        (profiles / f"{name}.yaml").write_text("extends: demo\n")
+    return profiles.parent / "config.yaml"
+
+
+def run(*args):
+    """What it printed, of a command that succeeds; its error otherwise."""
+    result = CliRunner().invoke(program, args)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+def with_daemon(monkeypatch, **states):
+    """One that serves these profiles."""
+    served = [{"profile": name, "state": state, "trouble": "no room"} for name, state in states.items()]
+    monkeypatch.setattr(client, "ask", lambda *_: {"status": {"served": served}})
+
+
+def test_a_list_is_made_shown_and_unmade(config):
+    assert "serves nothing yet: goss-supervisor serve add" in run("serve")[1]
+    assert run("serve", "add", "big")[0] == (
+        "big is served now. The next start takes that: goss-supervisor start\n"
+    )
+    run("serve", "add", "small", "--pinned", "--priority", "5", "--no-load", "--idle-unload", "10m")
+    assert config.read_text() == (
+        "serve:\n  - big\n  - {profile: small, load: false, pinned: true, priority: 5, idle-unload: 10m}\n"
+    )
+    assert [line.split() for line in run("serve")[0].splitlines()] == [
+        ["PROFILE", "STATE", "LOAD", "PINNED", "PRIORITY", "IDLE-UNLOAD", "WHY"],
+        ["big", "-", "-", "no", "0", "-"],
+        ["small", "-", "no", "yes", "5", "10", "min"],
+    ]
+    run("serve", "rm", "big")
+    run("serve", "rm", "small")
+    assert config.read_text() == "serve: []\n"
+    assert json.loads(run("serve", "--json")[0])["serve"] == []
+
+
+def test_with_a_daemon_each_has_its_state_and_what_is_to_be_done_is_told(config, monkeypatch):
+    with_daemon(monkeypatch, big="ready", third="unloaded")
+    assert "takes that with: goss-supervisor reload" in run("serve", "add", "big")[0]
+    run("serve", "add", "small")
+    out, err = run("serve", "--json")
+    assert [(each["profile"], each["state"]) for each in json.loads(out)["serve"]] == [
+        ("big", "ready"),
+        ("small", None),
+    ]
+    assert err == "The running daemon does not serve small yet: goss-supervisor reload\n"
+    assert "goss-supervisor stop big" in run("serve", "rm", "big")[1]
+    assert run("serve", "rm", "small")[1] == ""
+
+
+def test_what_cannot_be_served_leaves_the_file_alone(config):
+    config.write_text("serve: [big]  # mine\n")
+    for words, error, said in (
+        (("add", "bg"), NotFound, "no profile bg"),
+        (("add", "big"), UsageError, "served already"),
+        (("rm", "small"), NotFound, "does not serve small"),
+    ):
+        with pytest.raises(error, match=said):
+            run("serve", *words)
+    assert CliRunner().invoke(program, ["serve", "add", "small", "--idle-unload", "soon"]).exit_code == 2
+    assert config.read_text() == "serve: [big]  # mine\n"
+
+
+def test_a_broken_file_is_told_with_its_place(config):
+    config.write_text("serve: big\n")
+    for words in (("serve",), ("serve", "add", "small"), ("serve", "rm", "big"), ("start",)):
+        with pytest.raises(ConfigError, match=r"config\.yaml:1:8: serve: must be a list"):
+            run(*words)
+
+
+def test_the_names_that_are_served_complete_rm(config):
+    config.write_text("serve: [big, small]\n")
+    completed = run_completion("serve", "rm", "s")
+    assert completed == ["small"]
+    assert {"big", "small"} <= set(run_completion("start", "big", ""))
+
+
+def run_completion(*words):
+    *args, incomplete = words
+    return [item.value for item in of_shell("bash", program).get_completions(list(args), incomplete)]
+
+
+@pytest.mark.parametrize(
+    ("words", "main", "named"),
+    [
+        (("big",), "big", ()),
+        (("big", "small", "demo"), "big", ("small", "demo")),
+        (("--profile", "big", "small", "demo"), "big", ("small", "demo")),
+        (("small", "big", "--profile", "big"), "big", ("small",)),
+        (("big", "small", "big", "small"), "big", ("small",)),
+    ],
+)
+def test_the_first_is_the_main_one_and_profile_says_it_outright(config, monkeypatch, words, main, named):
+    asked = []
+
+    def prepared(profile, *_, named=(), **__):
+        asked.append((profile, named))
+        raise NotFound("enough")
+
+    monkeypatch.setattr(start_module, "prepared", prepared)
+    with pytest.raises(NotFound, match="enough"):
+        run("start", *words)
+    assert asked == [(main, named)]
+
+
+def test_without_a_name_the_first_that_is_served_is_started(config):
+    config.write_text("serve: [small, {profile: big, pinned: true}]\n")
+    out, err = run("start", "--dry-run")
+    assert "profile: small, the first that config.yaml serves" in err
+    assert "# offered: small, big (loaded at the start, pinned)\n" in out
+    out, _ = run("start", "--dry-run", "demo", "big")
+    assert "# offered: demo, big (loaded at the start, pinned), small\n" in out
