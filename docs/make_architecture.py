@@ -41,7 +41,8 @@ ROOMS: dict[str, Room] = {
     ),
     "model": Room("GGUF: headers from files and over HTTP, the hub, the demo model", (*BASE, "download")),
     "engine": Room(
-        "llama.cpp builds: what is installed, what suits (pure), what is released, proved and compiled",
+        "llama.cpp builds: what is installed, what suits (pure), what is released, proved and compiled; "
+        "`adapters/`: what is particular to llama-server, and to any other program by its command",
         (*BASE, "download", "hardware", "options", "profile", "model"),
     ),
     "memory": Room(
@@ -63,7 +64,7 @@ ROOMS: dict[str, Room] = {
     ),
     "server": Room(
         "one supervised process: lifecycle (a pure table), the shell around it, probes, output, diagnosis",
-        (*BASE, "profile", "memory", "plan", "home"),
+        (*BASE, "profile", "engine", "memory", "plan", "home"),
     ),
     "fleet": Room(
         "all servers of a daemon, by name; `admission`: when a load gets its memory; `residency` (pure): who "
@@ -87,7 +88,7 @@ ROOMS: dict[str, Room] = {
     "service": Room("systemd, launchd and Windows tasks by one contract; rendering is pure", BASE),
     "clients": Room(
         "what to paste into Cline, Codex and others: one recipe for each; pure",
-        (*BASE, "options", "profile", "plan"),
+        (*BASE, "options", "profile", "engine", "plan"),
     ),
     "cli": Room(
         "one module per noun: parse, call, print",

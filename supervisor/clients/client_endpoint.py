@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ..engine.adapters.renderers import renderer_of
 from ..errors import ConfigError
-from ..options.parse import parse_arguments
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, context_of, is_loopback, is_socket_path, url_host
 from ..profile.definition import GatewaySettings, Profile
@@ -102,7 +102,7 @@ def endpoint_of_profile(profile: Profile, *, has_keys: bool) -> ClientEndpoint:
 
 def endpoint_of_plan(plan: LaunchPlan, listen: Listen | None, url: str, *, has_keys: bool) -> ClientEndpoint:
     """The same of what runs; ``url`` is where the daemon says that it is reached.  Raises ConfigError too."""
-    listen, options = listen if plan.behind_gateway else None, parse_arguments(plan.argv[1:]).options
+    listen, options = listen if plan.behind_gateway else None, renderer_of(plan.adapter).options(plan.argv)
     host = _with_a_port(listen.host if listen else plan.host)
     in_server = _KEY_VARIABLE in plan.secrets or _KEY_VARIABLE in plan.env or "api-key-file" in options
     own_keys = bool(listen.keys) if listen else in_server

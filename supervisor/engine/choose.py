@@ -12,6 +12,7 @@ from functools import partial
 
 from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.definition import Engine
+from .adapters import command_program
 from .build import Build
 from .install_context import InstallContext
 from .inventory import Install
@@ -35,6 +36,8 @@ def acquire(engine: Engine, *, wants_gpu: bool, context: InstallContext, tag: st
     if tag is not None:
         return Released(engine, local).acquire(tag)
     match engine.source:
+        case "command":
+            return command_program.build_of(engine)
         case "path":
             return local.at_path(engine.path)
         case "system":
@@ -59,6 +62,8 @@ def find(engine: Engine, *, wants_gpu: bool, context: InstallContext) -> Build:
     """
     local = _local_engines(engine, context, engine.channel, wants_gpu=wants_gpu)
     match engine.source:
+        case "command":
+            return command_program.build_of(engine, at_hand=False)
         case "path" | "system" if context.elsewhere:
             return promised(f"engine.source is {engine.source}, which is looked for on that machine")
         case "path" | "system":

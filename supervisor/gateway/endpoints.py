@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..decoding import parse
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import Role
 from ..server.lifecycle_table import State
@@ -180,7 +181,7 @@ class Endpoints:
             context = context_in(known) if known and server.plan else None
             if context and server.plan:
                 self._contexts[server.plan.profile] = context
-        return known if server.is_serving else None
+        return _in_our_words(known, server.plan) if server.is_serving else None
 
     async def _props(self, offers: Sequence[Offer], profile: str) -> PlainAnswer | Trouble:
         """
@@ -236,6 +237,18 @@ class Endpoints:
             return None
         answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS)
         return answer.body if answer.outcome == "ok" else None
+
+
+def _in_our_words(known: Mapping[str, Any] | None, plan: LaunchPlan | None) -> Mapping[str, Any] | None:
+    """
+    Of an engine that knows its model by another name than clients do, the entry of that name, and nothing
+    that repeats it: it may be a path of this disk.
+    """
+    theirs = plan.parameters.upstream_model if plan else ""
+    if not theirs or not known or not isinstance(known.get("data"), list):
+        return known
+    entries = [each for each in known["data"] if isinstance(each, dict) and each.get("id") == theirs]
+    return {"data": [{key: value for key, value in each.items() if value != theirs} for each in entries]}
 
 
 def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:

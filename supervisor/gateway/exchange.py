@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal, Protocol
 
-from ..plan.launch import LaunchPlan
+from ..plan.launch import LaunchPlan, Parameters
 from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
-from .api.body import is_streaming
+from .api.body import is_streaming, needs_rewrite, rewrite
 from .api.routes import Trouble
 from .api.stream_errors import AnthropicErrors, error_in
 from .auth.guard import RequestContext
 from .context_budget import OUT_OF_CONTEXT
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
+from .relay.answer import name_of
 from .relay.client_connection import ClientConnection
 from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
@@ -70,8 +71,8 @@ class ExchangeHost(Protocol):
     def end(self, exchange: Exchange) -> None:
         """It is over."""
 
-    def body_for(self, exchange: Exchange) -> bytes:
-        """The body as the profile that answers wants it."""
+    def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
+        """What its server runs."""
 
     def why_lost(self, exchange: Exchange) -> str:
         """What became of its server, in words."""
@@ -156,9 +157,18 @@ class Exchange:
 
     def _send(self) -> None:
         assert self._upstream is not None
-        self._upstream.ask(self.wish.head, self._host.body_for(self), self)
+        plan = self._host.plan_of(self)
+        given = plan.parameters if plan else Parameters()
+        self._upstream.ask(self.wish.head, self._body_for(given), self, name_of(given))
         if self._client.is_paused:
             self._upstream.pause()
+
+    def _body_for(self, settings: Parameters) -> bytes:
+        """As the profile that answers wants it."""
+        wish, route = self.wish, self.context.route
+        if not needs_rewrite(wish.body, settings, wish.effort, route):
+            return wish.body
+        return rewrite(wish.body, settings, wish.effort, route, wish.head.get(b"content-type"))
 
     def _drop(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -171,7 +181,7 @@ class Exchange:
         self.tail.clear()
         self._delivery.forget()
 
-    # --- from the server (see `upstream.Taker`)
+    # --- from the server (see `answer.Taker`)
 
     def connected(self) -> None:
         self._happened(ExchangeEvent.CONNECTED)

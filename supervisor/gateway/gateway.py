@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
-from .api import body as parameters
+from .api.body import requested_model
 from .api.routes import HandlerName, Trouble, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
@@ -226,7 +227,7 @@ class Gateway:
             client.reply((204, b"", b""))
             return None
         route = context.route
-        in_body = parameters.requested_model(body, head.get(b"content-type")) if route.wakes else ""
+        in_body = requested_model(body, head.get(b"content-type")) if route.wakes else ""
         asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
         meant = self._listener.names.meant(asked, route.role)
         profile = self._profile_for(meant.profile if meant else None)
@@ -283,16 +284,9 @@ class Gateway:
         else:
             client.reply(found)
 
-    def body_for(self, exchange: Exchange) -> bytes:
-        """The body as the profile that answers wants it."""
-        wish, route = exchange.wish, exchange.context.route
-        plan = self.backends[exchange.ticket.server].plan
-        if plan is None:
-            return wish.body
-        body = parameters.renamed(wish.body, (*plan.aliases, plan.profile)[0], route)
-        if not parameters.needs_rewrite(body, plan.parameters, wish.effort, route):
-            return body
-        return parameters.rewrite(body, plan.parameters, wish.effort, route)
+    def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
+        """What its server runs."""
+        return self.backends[exchange.ticket.server].plan
 
     # --- the queue
 

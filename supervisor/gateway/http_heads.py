@@ -5,11 +5,14 @@ No head is passed on as it came.  `upstream_head` writes llama-server's from the
 verified length, so nothing can be smuggled.
 
 A chunked body is relayed byte by byte as it came.  llhttp reads along without producing output: it finds the
-exact end, or a break in the middle of a chunk, at the cost of one C call.
+exact end, or a break in the middle of a chunk, at the cost of one C call.  A body whose end is that of the
+connection (HTTP/1.0) gets chunks from us, so that the client knows its end, and keeps its connection.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs
@@ -186,6 +189,46 @@ _OURS_OF_ANSWERS = frozenset(
 _CORS = b"access-control-"  # `auth` decides which pages may read an answer
 
 
+LAST_CHUNK = b"0\r\n\r\n"
+_ENDING_BYTES = 16 * 1024
+_LAST_WORDS = re.compile(
+    rb'\[DONE\]|"finish_reason":\s*"|"error":'
+    rb'|"type":\s*"(?:error|message_stop|response\.(?:completed|incomplete|failed))"'
+)
+"""By which streams of the APIs that we know say that they are complete."""
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk of a chunked body.  Nothing for nothing: an empty chunk would end the body."""
+    return b"%x\r\n%s\r\n" % (len(payload), payload) if payload else b""
+
+
+def _what_is_missing(kind: bytes, ending: bytes, taken: int) -> str:
+    """
+    What shows that a body, of which this is the end, is not whole; empty where nothing does.  ``taken`` is
+    how many bytes came.
+    """
+    if kind.startswith(b"text/event-stream"):
+        if not ending.endswith((b"\n\n", b"\r\n\r\n")) or not _LAST_WORDS.search(ending):
+            return "the stream ended without its last event"
+    elif kind.startswith(b"application/json") and not _is_whole_json(ending, taken):
+        return "the connection closed in the middle of the answer"
+    return ""
+
+
+def _is_whole_json(ending: bytes, taken: int) -> bool:
+    """As far as it can be told: of a long one only the end is here, and some call a plain text JSON."""
+    if taken > len(ending):
+        return ending.rstrip().endswith((b"}", b"]"))
+    if not ending.lstrip().startswith((b"{", b"[")):
+        return bool(ending)
+    try:
+        json.loads(ending)
+    except ValueError:
+        return False
+    return True
+
+
 class BadResponse(Exception):
     """What came is no answer to the request that was sent."""
 
@@ -199,7 +242,9 @@ class ResponseHead:
     __slots__ = (
         "_begun",
         "_chunks",
+        "_last",
         "_parser",
+        "_taken",
         "ended",
         "framing",
         "headers",
@@ -213,9 +258,9 @@ class ResponseHead:
     def __init__(self, head: bytes, *, to_head_request: bool) -> None:
         """Raises BadAnswer."""
         self.headers: list[HeaderLine] = []
-        self.reason = b""
+        self.reason = self._last = b""
         self.ended = self.in_chunk = self.keep_alive = False
-        self.left = self._begun = self._chunks = 0
+        self.left = self._begun = self._chunks = self._taken = 0
         self._parser: Any = httptools.HttpResponseParser(self)
         self._feed(head)
         self.status = int(self._parser.get_status_code())
@@ -251,14 +296,32 @@ class ResponseHead:
                 if self.left < 0:
                     raise BadResponse("more came than the answer's content-length says")
                 self.ended = self.left == 0
+            case "close":
+                self._last = (self._last + data)[-_ENDING_BYTES:]
+                self._taken += len(data)
+                self._chunks += 1
+                return self._framed(data)
             case "none":
                 raise BadResponse("something came after the end of the answer")
         return data
 
     def take_chunks(self) -> int:
-        """How many have begun since the last call."""
+        """How many have begun since the last call; without any, how many pieces have come."""
         chunks, self._chunks = self._chunks, 0
         return chunks
+
+    def _framed(self, data: bytes) -> bytes:
+        """A piece of a body that has no framing of its own."""
+        return chunk(data)
+
+    def close(self) -> bytes:
+        """
+        The connection has ended, which ends such a body: the last bytes for the client.  Raises BadResponse
+        where it can be seen that something is missing.
+        """
+        if why := _what_is_missing(self.get(b"content-type"), self._last, self._taken):
+            raise BadResponse(why)
+        return LAST_CHUNK
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -301,7 +364,7 @@ class ResponseHead:
 
     @property
     def is_chunked_for_client(self) -> bool:
-        return self.framing == "chunked"
+        return self.framing in {"chunked", "close"}
 
     def get(self, name: bytes) -> bytes:
         """The first header of that name, or nothing."""
@@ -319,28 +382,3 @@ class ResponseHead:
             lines.append(b"transfer-encoding: chunked")
         lines += [b"%s: %s" % header for header in extra]
         return b"\r\n".join(lines) + HEAD_END
-
-
-class UnwrappedResponse(ResponseHead):
-    """For clients of HTTP/1.0, who know no chunks: taken off, and the connection's end is the body's."""
-
-    __slots__ = ("_pieces",)
-
-    def __init__(self, head: bytes, *, to_head_request: bool) -> None:
-        self._pieces: list[bytes] = []
-        super().__init__(head, to_head_request=to_head_request)
-
-    def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
-
-    def take(self, data: bytes) -> bytes:
-        whole = super().take(data)
-        if self.framing != "chunked":
-            return whole
-        data = b"".join(self._pieces)
-        self._pieces.clear()
-        return data
-
-    @property
-    def is_chunked_for_client(self) -> bool:
-        return False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .memory_settings import Settings
 
 
-FigureSource = Literal["formula", "engine", "measured"]
+FigureSource = Literal["formula", "engine", "measured", "declared"]
 RAM = "RAM"
 """The name of that pool."""
 
@@ -72,11 +72,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """``accounts`` has the GPUs first, the RAM last; ``notes`` are sentences on what is not counted."""
+    """
+    ``accounts`` has the GPUs first, the RAM last; ``notes`` are sentences on what is not counted.
+    ``settings`` is what it was counted from; None where nothing was counted.
+    """
 
     accounts: tuple[Account, ...]
     notes: tuple[str, ...]
-    settings: Settings
+    settings: Settings | None
 
 
 _MIB = 1024**2

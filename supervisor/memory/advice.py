@@ -128,6 +128,7 @@ def _kinds(ledger: Ledger, verdict: MemoryVerdict, layers: int) -> Iterator[Iter
     where they are the first (gpt-oss-20b on an RX 9070: 122 tokens a second, 45 with one layer less).
     """
     settings = ledger.settings
+    assert settings is not None
     on_gpu = any(account.pool.name != RAM for account in ledger.accounts)
     to_gpu = on_gpu and all(judgement.pool.name == RAM for judgement in verdict.short)
     experts = list(_experts(settings, layers, to_gpu=to_gpu)) if on_gpu else []

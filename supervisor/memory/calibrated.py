@@ -21,11 +21,13 @@ def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
     A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.
     Nothing is changed where a memory is named that the ledger does not know.
     """
+    settings = ledger.settings
+    assert settings is not None
     for each in figures:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
             ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
-            ledger = replace(ledger, accounts=tuple(_account(*both, ledger.settings) for both in ours))
+            ledger = replace(ledger, accounts=tuple(_account(*both, settings) for both in ours))
     return ledger
 
 

@@ -1,5 +1,5 @@
 """
-llama.cpp's own figures of what a launch takes, and their history on disk.
+llama.cpp's own figures of what a launch takes, and their history on disk; what other programs held.
 
 Sources, at b11434: common_memory_breakdown_print in common/fit.cpp; the lines of load_tensors,
 llama_kv_cache, llama_memory_recurrent and sched_reserve in src/.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SupervisorError
 from ..files import JsonFile
+from ..paths import Paths
 
 if TYPE_CHECKING:
     from ..engine.build import Build
@@ -197,3 +198,31 @@ def _read(row: Any) -> tuple[str, EngineFigures]:  # noqa: ANN401 - whatever JSO
     if not isinstance(row["key"], str) or any(type(figure) is not int or figure < 0 for figure in figures):
         raise TypeError
     return row["key"], EngineFigures(source, buffers)
+
+
+# What launches held of the RAM, for engines whose models nobody here can read.
+
+_MOST_MEASURED = 100  # the oldest goes first
+
+
+def _measured_file(paths: Paths) -> JsonFile[dict[str, dict[str, int]]]:
+    return JsonFile(paths.state / "measured.json", _measured_plans, lambda plans: {"plans": plans}, {})
+
+
+def measured_memory(paths: Paths) -> Mapping[str, Mapping[str, int]]:
+    """What launches held, by the digest of their plan; empty where nothing can be read."""
+    return _measured_file(paths).known()
+
+
+def keep_measured(paths: Paths, digest: str, name: str, size_bytes: int) -> None:
+    """What a launch of this plan held of a memory, if it is the most so far.  Raises SupervisorError."""
+    if measured_memory(paths).get(digest, {}).get(name, 0) < size_bytes:
+        found = {digest: {name: size_bytes}}
+        _measured_file(paths).update(lambda kept: dict(list({**kept, **found}.items())[-_MOST_MEASURED:]))
+
+
+def _measured_plans(document: dict[str, Any]) -> dict[str, dict[str, int]]:
+    plans = document["plans"]
+    return {
+        str(digest): {str(name): int(size) for name, size in each.items()} for digest, each in plans.items()
+    }

@@ -67,6 +67,8 @@ class Fitted:
     def is_final(self) -> bool:
         """Whether the launch will be what the ledger is about: llama.cpp's ``--fit`` may make it another."""
         settings, has_gpu = self.ledger.settings, len(self.ledger.accounts) > 1
+        if settings is None:
+            return False
         left_open = [name for name in settings.left_open if has_gpu or name != "gpu-layers"]
         return not (settings.fit and left_open)
 
@@ -138,6 +140,7 @@ def fit(
         ledger = weigh(proposal.changes, ask=True)
         return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, ours=ours)
     ledger = weigh(changes, ask=True)
+    assert ledger.settings is not None
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
     return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back, ours)
 

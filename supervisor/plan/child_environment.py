@@ -1,4 +1,4 @@
-"""The environment of llama-server: only what the plan sets, nothing left over from the caller's shell."""
+"""The environment of an engine: only what the plan sets, nothing left over from the caller's shell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ..engine.adapters.known import adapter_of
 from .launch import LaunchPlan
 
 SCRUBBED: tuple[str, ...] = (
@@ -35,10 +36,8 @@ SCRUBBED: tuple[str, ...] = (
 
 def child_environment(base: Mapping[str, str], plan: LaunchPlan, private_config: Path) -> dict[str, str]:
     """
-    `base` without `SCRUBBED`, with what always holds, then what the plan sets, then its secrets.
-
-    `private_config` is an empty folder of ours: llama-server (from b10398 on) lets a ``llama.cpp/config.ini``
-    in ``$XDG_CONFIG_HOME`` (Windows: ``%APPDATA%``) speak wherever the command line is silent.
+    `base` without `SCRUBBED`, with what its engine always has, then what the plan sets, then its secrets.
+    `private_config` is an empty folder of ours.
     """
     kept = {name: value for name, value in base.items() if not is_scrubbed(name)}
     return {**kept, **added_environment(plan, private_config), **plan.secrets}
@@ -46,12 +45,7 @@ def child_environment(base: Mapping[str, str], plan: LaunchPlan, private_config:
 
 def added_environment(plan: LaunchPlan, private_config: Path) -> dict[str, str]:
     """What is set on top of what is inherited, but for the secrets: this is what `plan` shows."""
-    config_variable = "APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"
-    always = {
-        config_variable: str(private_config),
-        "GGML_NO_BACKTRACE": "1",  # else an abort starts gdb on a process of 60 GB
-    }
-    return {**always, **plan.env}
+    return {**adapter_of(plan.adapter).environment(private_config), **plan.env}
 
 
 def is_scrubbed(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..engine.adapters.adapter import Question
 from ..options.option_types import Translation
 from ..profile.definition import AutoUpdate, Effort, Health, Restart, Role, Stop
 
@@ -17,14 +18,16 @@ class Parameters:
     reasoning_effort: Effort | None = None
     set_params: Mapping[str, Any] = field(default_factory=dict)  # JSON by name; replaces what a request says
     strip_params: tuple[str, ...] = ()
+    upstream_model: str = ""  # what the engine calls its model, if only that name will do
+    public_model: str = ""  # and what its answers call it
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """
-    One llama-server, decided to the last argument.
+    One engine's process, decided to the last argument.
 
-    ``host`` and ``port`` are where llama-server itself listens; port 0 is one that is found when it is
+    ``host`` and ``port`` are where the engine itself listens; port 0 is one that is found when it is
     launched.  ``env`` is set on top of the daemon's own cleaned environment, as are ``secrets``, which are
     never printed or written.  ``digest`` covers what a server has to be restarted for: not the policies.
     """
@@ -47,6 +50,9 @@ class LaunchPlan:
     model_bytes: int = 0  # of all of them; 0 is not known
     wants_gpu: bool = False
     devices: tuple[str, ...] = ()
+    adapter: str = "llamacpp"  # who knows what is particular to this engine
+    ready_path: str = "/health"
+    question: Question | None = None  # that it must answer, too, before it counts as ready
     liveness_path: str | None = "/metrics"  # through the inference queue; None where the build has none
     behind_gateway: bool = False  # else llama-server has the public address itself
     drain_seconds: float = 0.0  # how long requests under way may keep a switch waiting
@@ -63,6 +69,7 @@ class LaunchPlan:
     keeps: Mapping[str, int] = field(default_factory=dict)  # bytes of each memory that are left to others
     ours: Mapping[str, int] = field(default_factory=dict)  # where limited: the most for all our servers
     shared_context_tokens: int = 0  # that all slots together have; 0: each has its own, or it is not known
+    measures: bool = False  # what it holds of the RAM is kept for the next start
     figures: str = ""  # under which key the engine's own figures of its memory are kept; "" for not at all
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret
     adjusted: LaunchPlan | None = None  # what is tried once, should the load fail for memory

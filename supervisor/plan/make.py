@@ -7,12 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
-from ..errors import ConfigError
-from ..options.help import Capabilities
-from ..options.meanings import SECRETS
-from ..options.option_types import OptionProblem, OptionValue, Translation
-from ..options.render import render
+from ..options.option_types import Translation
 from ..profile.definition import AutoUpdate, ListenSettings, Profile
 from .launch import LaunchPlan, Parameters
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
@@ -54,19 +51,15 @@ def make_plan(
     inside: str = "",
 ) -> LaunchPlan:
     """
-    Decide everything about one launch.  Behind a gateway llama-server listens on the socket ``inside``, or on
-    a loopback port.  Raises ConfigError with every option that cannot be, each with its place in the profile.
+    Decide everything about one launch.  Behind a gateway the engine listens on the socket ``inside``, or on a
+    loopback port.  Raises ConfigError with every option that cannot be, each with its place in the profile.
     """
     gateway, behind_gateway = profile.gateway, profile.gateway.mode == "on"
     taken = sorted(gateway_options(profile)) if behind_gateway else ()
     profile = _behind_gateway(profile, inside) if behind_gateway else profile
-    options, secrets = profile.server, _secrets(profile.server)
-    meant = _with_fixed_options(profile, options, model, build.capabilities)
-    rendered = render(meant, build.capabilities)
-    if rendered.problems:
-        raise ConfigError("\n".join(_explain(problem, profile, build) for problem in rendered.problems))
-    argv = (*build.command, *rendered.argv)
-    env = dict(profile.env)
+    renderer = renderer_for(profile.engine.source)
+    rendering = renderer.render(profile, build, model.path)
+    argv, env, secrets = rendering.argv, rendering.env, rendering.secrets
     return LaunchPlan(
         profile=profile.name,
         argv=argv,
@@ -87,16 +80,19 @@ def make_plan(
         aliases=profile.aliases,
         wants_gpu=profile.wants_gpu,
         devices=build.devices,
-        liveness_path="/metrics" if "--metrics" in argv else None,
+        adapter=renderer.adapter,
+        ready_path=rendering.ready_path,
+        question=rendering.question,
+        liveness_path=rendering.liveness_path,
         behind_gateway=behind_gateway,
         drain_seconds=gateway.drain_timeout_seconds if behind_gateway else 0.0,
-        parameters=Parameters(gateway.reasoning_effort, gateway.set_params, gateway.strip_params),
+        parameters=_parameters(profile, rendering.upstream_model),
         description=profile.description,
         roles=roles_of(profile),
-        api_prefix=str(options.get("api-prefix", "")),
-        tls="ssl-key-file" in options,
+        api_prefix=rendering.api_prefix,
+        tls=rendering.tls,
         translations=(
-            *rendered.translations,
+            *rendering.translations,
             *(Translation(name, (), GATEWAY_OPTIONS[name]) for name in taken),
         ),
         repository=build.repository,
@@ -107,12 +103,16 @@ def make_plan(
         ours=dict(shares.ours if shares else {}),
         shared_context_tokens=shares.shared_context_tokens if shares else 0,
         settings=dict(settings or {}),
-        warnings=(*profile.notes, *_warnings(profile, build, behind_gateway=behind_gateway)),
+        warnings=(
+            *profile.notes,
+            *rendering.warnings,
+            *([] if behind_gateway else _open_server(profile)),
+        ),
     )
 
 
 def _behind_gateway(profile: Profile, inside: str) -> Profile:
-    """As llama-server is to have it: without what the gateway takes over, and at an address of ours."""
+    """As the engine is to have it: without what the gateway takes over, and at an address of ours."""
     return replace(
         profile,
         server={name: value for name, value in profile.server.items() if name not in GATEWAY_OPTIONS},
@@ -128,40 +128,15 @@ def _auto_update(profile: Profile) -> AutoUpdate:
     return engine.auto_update if engine.source in {"auto", "release"} and moves else "off"
 
 
-def _secrets(options: Mapping[str, OptionValue]) -> dict[str, str]:
-    """Secrets are never in argv, where ``ps`` shows them to everybody; `render` leaves them out of it."""
-    given = {SECRETS[name]: value for name, value in options.items() if name in SECRETS}
-    return {name: ",".join(each) if isinstance(each, tuple) else str(each) for name, each in given.items()}
-
-
-def _with_fixed_options(
-    profile: Profile, options: Mapping[str, OptionValue], model: ModelAtHand, capabilities: Capabilities
-) -> dict[str, OptionValue]:
-    """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
-    meant: dict[str, OptionValue] = {"model": model.path, **options}
-    meant["alias"] = _alias(profile)
-    if "metrics" not in options and capabilities.find("--metrics"):
-        meant["metrics"] = True
-    listen = profile.listen
-    port = {} if listen.host.endswith(".sock") and not listen.port else {"port": listen.port}
-    return {**meant, "host": listen.host, **port}
-
-
-def _alias(profile: Profile) -> str:
-    """
-    What llama-server calls the model in its answers; without one, by the path of its file.  Of several it
-    takes the first of the alphabet (b11434), and the gateway knows them all, so it gets the one shown first.
-    """
-    names = profile.aliases or (profile.name,)
-    return names[0] if profile.gateway.mode == "on" else ",".join(names)
-
-
-def _explain(problem: OptionProblem, profile: Profile, build: Build) -> str:
-    origin = profile.origins.get(f"server.{problem.option}")
-    place = f"{origin}: " if origin else f"profile {profile.name}: "
-    nearest = f" (nearest: {problem.suggestion})" if problem.suggestion else ""
-    which = "" if build.tag in problem.message else f" (build {build.tag})"
-    return f"{place}server.{problem.option}: {problem.message}{which}{nearest}"
+def _parameters(profile: Profile, upstream_model: str) -> Parameters:
+    gateway = profile.gateway
+    return Parameters(
+        gateway.reasoning_effort,
+        gateway.set_params,
+        gateway.strip_params,
+        upstream_model,
+        (*profile.aliases, profile.name)[0],
+    )
 
 
 def _key_digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, model: str) -> str:
@@ -169,21 +144,13 @@ def _key_digest(argv: tuple[str, ...], env: Mapping[str, str], binary: str, mode
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _warnings(profile: Profile, build: Build, *, behind_gateway: bool) -> list[str]:
-    found = ["" if behind_gateway else _open_server(profile)]
-    if profile.wants_gpu and build.source != "none" and not build.devices:
-        found.append(f"the profile asks for a GPU and {build.tag} ({build.flavour}) sees none")
-    return [warning for warning in found if warning]
-
-
-def _open_server(profile: Profile) -> str:
+def _open_server(profile: Profile) -> list[str]:
     keys = {"api-key", "api-key-file"} & set(profile.server) or {"LLAMA_API_KEY"} & set(profile.env)
     if keys or is_loopback(profile.listen.host):
-        return ""
-    return (
-        f"{profile.listen.host}:{profile.listen.port} is open to the network and there is no API key: "
-        "anybody who reaches it can use it; set server.api-key-file, or listen.host to 127.0.0.1"
-    )
+        return []
+    where = f"{profile.listen.host}:{profile.listen.port} is open to the network and there is no API key"
+    who = "anybody who reaches it can use it; set server.api-key-file, or listen.host to 127.0.0.1"
+    return [f"{where}: {who}"]
 
 
 def translation_lines(translations: tuple[Translation, ...]) -> list[str]:

@@ -16,20 +16,22 @@ from functools import cache, partial
 from pathlib import Path
 
 from ..download.transfer import PartFile
+from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
 from ..engine.survey import survey
-from ..errors import DoesNotFit, NetworkError, SupervisorError
+from ..errors import DoesNotFit, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..home import client
 from ..home.places import figures_file, memory_history_file
 from ..home.records import plans_out_of_memory
-from ..memory.engine_figures import FigureHistory, key_of
+from ..memory.engine_figures import FigureHistory, key_of, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
+from ..memory.known_memory import KnownMemory, fit_known
 from ..memory.verdict import kept_bytes, whole
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
@@ -39,13 +41,12 @@ from ..paths import Paths
 from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
-from ..plan.make import MemoryShares, ModelAtHand, make_plan
-from ..plan.role import with_role
+from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
-from .model_on_disk import path_of
+from .model_at_hand import get_model, look_at, model_at_hand, path_of, read_model
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -97,11 +98,10 @@ def prepare(
         profile = replace(profile, guardrails="off")
     listen = listen_of(profile, paths, named)
     context = install_context(paths, progress, waits=True)
-    model = look_at(profile, paths, write=True)
-    profile = with_role(profile, model)
+    profile, model = read_model(profile, paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
-    if fitted.refusal:
+    if fitted and fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
             hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
@@ -128,10 +128,11 @@ def preview(
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     try:
-        model = look_at(profile, paths, write=False)
-        profile = with_role(profile, model)
-        if context.elsewhere:
-            fitted = fit(profile, model, build, context.hardware(), draft=look_at_draft(profile, paths))
+        profile, model = read_model(profile, paths, write=False)
+        if context.elsewhere and model:
+            fitted: Fitted | None = fit(
+                profile, model, build, context.hardware(), draft=look_at_draft(profile, paths)
+            )
         else:
             fitted = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
@@ -164,15 +165,21 @@ def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSour
 
 def _fit_here(
     profile: Profile,
-    model: Model,
+    model: Model | None,
     build: Build,
     context: InstallContext,
     paths: Paths,
     *,
     evicts: bool = True,
-) -> Fitted:
-    """Beside what this machine's daemon holds, and with what the engine itself says."""
+) -> Fitted | None:
+    """
+    Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
+    count from (``model`` None), it is what the profile declares, else what was measured, else None.
+    """
     held, stays = _held(paths, evicts=evicts)
+    if model is None:
+        known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
+        return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
     return fit(
         profile,
         model,
@@ -183,6 +190,19 @@ def _fit_here(
         stays=stays,
         figures_source=_figures_source(profile, build, paths),
     )
+
+
+_UNKNOWN_MEMORY = (
+    "what it takes of the memory is not known: say it in engine.memory, or start it once, which measures it"
+)
+
+
+def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
+    if profile.engine.memory:
+        return KnownMemory(profile.engine.memory, "declared")
+    plan = make_plan(profile, build, model_at_hand(profile, paths), inside=inside_of(profile, build, paths))
+    found = None if elsewhere else measured_memory(paths).get(plan.digest)
+    return KnownMemory(found, "measured") if found else None
 
 
 def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
@@ -206,16 +226,13 @@ def _preparation(
     *,
     listen: Listen | None,
 ) -> Preparation:
-    first = path_of(profile, paths)
-    files = parts_of(first)
+    model = model_at_hand(profile, paths)
+    files = tuple(map(Path, model.files))
     missing = [file for file in files if not file.exists()]
-    stats = [] if missing else [file.stat() for file in files]
-    stamp = "|".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
-    size_bytes = sum(stat.st_size for stat in stats)
-    model = ModelAtHand(str(first), tuple(map(str, files)), stamp, size_bytes)
     notes = [*(f"{file} is not on disk" for file in missing), *shared_names(listen.offers if listen else ())]
+    renderer = renderer_for(profile.engine.source)
     config = system_config()
-    if config is not None:
+    if config is not None and renderer.reads_models:
         notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
     if fitted is not None:
         notes += notes_of(fitted)
@@ -227,11 +244,15 @@ def _preparation(
         settings=settings,
         memory=fitted.held if fitted else None,
         shares=_shares(fitted) if fitted else None,
-        inside=inside_of(profile.name, build, paths),
+        inside=inside_of(profile, build, paths),
     )
     plan = make(profile)
-    if fitted is not None and fitted.is_final:
-        plan = replace(plan, figures=key_of(files, build, fitted.ledger.settings) or "")
+    if not renderer.reads_models and not profile.engine.memory:
+        plan = replace(plan, measures=True)
+        if fitted is None:
+            plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))
+    if fitted is not None and fitted.is_final and (counted := fitted.ledger.settings):
+        plan = replace(plan, figures=key_of(files, build, counted) or "")
     if fitted is not None and fitted.step_back:
         options = {**profile.server, **fitted.step_back}
         less = make(replace(profile, server=options))
@@ -247,48 +268,23 @@ def _preparation(
 
 def _shares(fitted: Fitted) -> MemoryShares:
     judged, settings = fitted.verdict.judgements, fitted.ledger.settings
-    is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
-    is_shared = settings.unified and settings.slots > 1 and not is_open
+    shared_tokens = 0
+    if settings is not None:  # else nobody here can read the model
+        is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
+        is_shared = settings.unified and settings.slots > 1 and not is_open
+        shared_tokens = settings.context_tokens if is_shared else 0
     return MemoryShares(
         {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
         {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
-        settings.context_tokens if is_shared else 0,
+        shared_tokens,
         {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
     )
-
-
-def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
-    """By its header, on disk or at the hub; with ``write`` the demo is made.  Raises as ``open_model``."""
-    path, model, headers = path_of(profile, paths), profile.model, paths.cache / "headers"
-    if model.demo and write:
-        path = ensure_demo(paths.models)
-    if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
-        from ..model.hub import Hub  # noqa: PLC0415 - only for what is not on disk
-        from ..model.remote import hub_model  # noqa: PLC0415 - the same
-
-        try:
-            return hub_model(model.repo, model.file, Hub.of(os.environ), headers)
-        except NetworkError as error:
-            missing = f"The model {model.repo}/{model.file} is not on this machine"
-            hint = f"{error.hint} Or put its files at {path.parent}.".lstrip()
-            raise NetworkError(f"{missing}, and cannot be had: {error}", hint=hint) from error
-    return open_model(path, headers)
 
 
 def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
     """The draft model that the profile's options name by its file; raises as ``open_model`` does."""
     named = profile.server.get(DRAFT)
     return open_model(Path(str(named)).expanduser(), paths.cache / "headers") if named else None
-
-
-def get_model(profile: Profile, paths: Paths, progress: Progress) -> Path:
-    """The first file, on disk with all parts: downloaded if they are not.  Raises as ``pull`` does."""
-    model = profile.model
-    if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
-        from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
-
-        return ensure_model(model.repo, model.file, paths, progress)
-    return path_of(profile, paths)
 
 
 _NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and what nobody knows
@@ -336,6 +332,8 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     engine = _engine(profile, build, context)
     if profile.model.demo:
         return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
+    if not renderer_for(profile.engine.source).reads_models:
+        return Estimate(profile, engine, _unread_model(profile, paths))
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
     expected = Estimate(profile, engine, _model(profile, model, paths))
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
@@ -348,12 +346,12 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
 def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedDownload:
     """Its size is in the asset list of its release."""
     if build.source != _NONE_AT_HAND:
-        known = build.repository != _UNKNOWN
+        known = build.repository not in {_UNKNOWN, ""}
         return PlannedDownload(
             f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0
         )
     wanted = profile.engine
-    if wanted.source in {"path", "system"}:  # the start will say that it is not there
+    if wanted.source in {"path", "system", "command"}:  # the start will say that it is not there
         return PlannedDownload(f"source {wanted.source}", 0)
     release = None if build.flavour == _UNKNOWN else context.catalogue(wanted).known(build.tag)
     if release is None:  # only the start itself finds out which one it will be
@@ -371,6 +369,13 @@ def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
     if locate_whole(meant.repo, meant.file, paths.models, os.environ):
         return PlannedDownload(what, 0)
     return PlannedDownload(what, _missing_bytes(model, paths.models / meant.repo))
+
+
+def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
+    at_hand = model_at_hand(profile, paths)
+    is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
+    what = at_hand.path or "what the program itself takes"
+    return PlannedDownload(what, 0 if is_there else None)
 
 
 def _missing_bytes(model: Model, folder: Path) -> int:

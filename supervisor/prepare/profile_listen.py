@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..errors import ConfigError, SupervisorError
 from ..home.places import server_socket
 from ..paths import Paths
 from ..plan.listen import Listen, Offer, gateway_options, make_listen, offer_of, place_of
 from ..plan.role import roles_of
-from ..profile.definition import ModelSource, Profile
+from ..profile.definition import Profile
 from ..profile.load_layers import UserSettings, read_settings
 from ..profile.resolve import resolve, settings_of
 from ..profile.store import ProfileStore
-from .model_on_disk import model_on_disk
+from .model_at_hand import model_on_disk
 
 _MOST_KEY_BYTES = 1024 * 1024
 
@@ -53,19 +54,13 @@ def listen_of(
     return replace(listen, named=named)
 
 
-def inside_of(profile: str, build: Build, paths: Paths) -> str:
+def inside_of(profile: Profile, build: Build, paths: Paths) -> str:
     """The socket for the build to listen on, or "" if it must be a loopback port."""
-    if sys.platform != "win32" and _takes_sockets(build):
+    if sys.platform != "win32" and renderer_for(profile.engine.source).takes_sockets(build):
         from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
 
-        return str(short_path(server_socket(paths, profile)))
+        return str(short_path(server_socket(paths, profile.name)))
     return ""
-
-
-def _takes_sockets(build: Build) -> bool:
-    """As its help says; one that says nothing is taken for what all are, from b6100 on."""
-    option = build.capabilities.find("--host")
-    return option is None or not option.summary or "unix socket" in option.summary.lower()
 
 
 def unservable(store: ProfileStore) -> Iterator[str]:
@@ -145,7 +140,7 @@ def _offer(profile: Profile, paths: Paths) -> Offer:
 
 def _startable(name: str, store: ProfileStore, *, next_to_others: bool) -> Profile:
     profile = resolve(name, store)
-    if profile.model == ModelSource():
+    if not profile.can_start:
         raise ConfigError("it names no model")
     if next_to_others and profile.gateway.mode == "off":
         raise ConfigError("it has gateway: off")

@@ -15,12 +15,13 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from ..options.option_types import OptionValue
 
-ValueSource = Literal["auto", "release", "path", "system", "embedded", "build"]
+ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
 Placement = Literal["pinned", "engine", "auto"]
 GuardrailSetting = Literal["off", "relaxed", "balanced", "strict"]
 Effort = Literal["low", "medium", "high"]
 Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
+StopSignal = Literal["TERM", "INT", "QUIT"]
 MIB = 1024 * 1024
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
@@ -82,13 +83,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Which llama.cpp to run."""
+    """Which llama.cpp to run, or which other program."""
 
     source: ValueSource = key(
         "auto",
         "Where llama-server comes from: 'release' is the official one for this machine, 'path' a given "
         "binary, 'system' the one on PATH, 'embedded' a ready-made CPU engine, 'build' is compiled here; "
-        "'auto' is the official one, and where that cannot be had, what else can serve, with the reason.",
+        "'auto' is the official one, and where that cannot be had, what else can serve, with the reason. "
+        "'command' is another program, which engine.command starts.",
     )
     flavour: str | None = key(
         None,
@@ -122,6 +124,34 @@ class Engine:
         "Whether the daemon looks for a newer engine once a day: 'notify' tells of it in status, 'apply' "
         "takes it, and takes it back if it is worse.",
     )
+    command: tuple[str, ...] = key(
+        (),
+        "For source: command, the program and its arguments, as a list. {model}, {host} and {port} are "
+        "filled in; {port} must be there, or in a variable under env.",
+        what="a text or a list of them",
+        pattern=r"[^\0]*",
+    )
+    ready_path: str = key(
+        "/health",
+        "The program of a command is up when a GET of this path answers 200.",
+        "ready.path",
+        what="a path such as /health",
+        pattern=r"/\S*",
+    )
+    ready_question: bool = key(
+        True,
+        "Whether it must also answer a request for one token before it counts as ready, where the role of "
+        "the model has such a request.",
+        "ready.question",
+    )
+    upstream_model: str | None = key(
+        None,
+        "The name of the model that the program of a command knows, such as '{model}': put into every "
+        "request, and replaced by the profile's own name in every answer.",
+        what="a model name",
+        pattern=r"[^\0-\x1f\x7f]+",
+    )
+    memory: Mapping[str, int] = field(default_factory=dict)  # bytes by name: RAM, CUDA0 …
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +205,9 @@ class Health:
 class Stop:
     grace_seconds: float = key(10.0, "The wait after the first TERM.")
     insist_seconds: float = key(3.0, "The wait after the second TERM.")
+    signal: StopSignal = key(
+        "TERM", "The signal that asks it to end, in place of the first TERM; Windows has one way only."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +370,11 @@ class Profile:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like
     leave_bytes: Mapping[str, int] = field(default_factory=dict)  # what of each memory is not ours, by name
+
+    @property
+    def can_start(self) -> bool:
+        """Whether there is something to run; else it can only be extended."""
+        return self.model != ModelSource() or bool(self.engine.command)
 
     @property
     def wants_gpu(self) -> bool:

@@ -31,18 +31,24 @@ from .field_kinds import (
 )
 
 ENV_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
+DEVICE_PATTERN = r"RAM|[A-Za-z]+[0-9]+"
 PARAMETERS = "gateway.set-params"
-FREE = ("server", "env", "args", PARAMETERS)  # sections with keys or words of no fixed set
+MEMORY = "engine.memory"
+READY = "engine.ready"
+FREE = ("server", "env", "args", PARAMETERS, MEMORY)  # sections with keys or words of no fixed set
 SECTIONS = {
     "match": "The machine that this profile is made for; what is not said may be anything.",
     "match.ram": "How much main memory it has.",
     "match.gpu": "The GPU it has.",
-    "engine": "Which llama.cpp to run.",
+    "engine": "Which llama.cpp to run, or which other program.",
+    READY: "When the program of a command is ready: a path, or path and question.",
+    MEMORY: "What the program of a command takes of each memory: RAM, and GPUs by llama.cpp's names (CUDA0, "
+    "Vulkan0, MTL0). Without it, what was measured of the RAM the last time.",
     "model": "The model: a path, a Hugging Face repository and file, or 'demo'.",
     "server": "llama-server options by their long or short names, without the dashes; null takes back an "
     "inherited one.",
     "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
-    "env": "Environment variables for llama-server.",
+    "env": "Environment variables for the engine.",
     "listen": "Where clients come in.",
     "gateway": "What holds, guards and passes on what clients ask for, or 'off'.",
     PARAMETERS: "Parameters by name that are set in every request, in place of what it says; any JSON value. "

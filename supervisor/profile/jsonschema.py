@@ -10,8 +10,8 @@ from ..options.meanings import pinned, understand
 from ..options.option_values import OptionKind, option_kind
 from . import fields
 from .definition import PARAMETER_PATTERN
-from .field_kinds import JSON, either
-from .fields import BY_KEY, ENV_PATTERN, SECTIONS, names_under
+from .field_kinds import JSON, either, size
+from .fields import BY_KEY, DEVICE_PATTERN, ENV_PATTERN, SECTIONS, names_under
 
 FILE_NAME = "schema.json"
 FIRST_LINE = f"# yaml-language-server: $schema={FILE_NAME}\n"
@@ -75,6 +75,12 @@ def _free(key: str) -> JSON:
             return {"anyOf": [short, _mapping("model")]}
         case "gateway":
             return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
+        case "engine.ready":
+            return {"anyOf": [BY_KEY["engine.ready.path"].kind.json_schema(), _mapping("engine.ready")]}
+        case fields.MEMORY:
+            names = {"pattern": f"^(?:{DEVICE_PATTERN})$"}
+            bytes_of = _or_null(size().json_schema())
+            return {"type": "object", "propertyNames": names, "additionalProperties": bytes_of}
         case "args":
             words: JSON = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
             return {"anyOf": [{"type": "string"}, words]}

@@ -9,8 +9,18 @@ from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
 from .definition import PARAMETER_PATTERN, ServedProfile
-from .field_kinds import Invalid, nearest, read_json
-from .fields import BY_KEY, ENV_PATTERN, PARAMETERS, SECTIONS, known_spelling, names_under, nearest_key
+from .field_kinds import Invalid, nearest, read_json, size
+from .fields import (
+    BY_KEY,
+    DEVICE_PATTERN,
+    ENV_PATTERN,
+    MEMORY,
+    PARAMETERS,
+    SECTIONS,
+    known_spelling,
+    names_under,
+    nearest_key,
+)
 from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, OwnSections
 from .yaml_nodes import (
@@ -94,7 +104,12 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
     elif key in BY_KEY:
         builder.read(key, entry.value, entry.mark)
     elif not isinstance(entry.value, Table):
-        free = {"server": "option names", "env": "variable names", PARAMETERS: "names of parameters"}
+        free = {
+            "server": "option names",
+            "env": "variable names",
+            PARAMETERS: "names of parameters",
+            MEMORY: "names of memories, such as RAM and CUDA0,",
+        }
         what = f"{free[key]} with values" if key in free else f"keys: {', '.join(names_under(key))}"
         message = f"must be a mapping ({what}), not {kind_name(entry.value)}"
         builder.problem(entry.value.mark, key, message)
@@ -117,6 +132,7 @@ def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
 SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
     "model": _model,
     "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
+    "engine.ready": lambda builder, node, mark: builder.read("engine.ready.path", node, mark, "engine.ready"),
 }
 """Sections of which one word may say all."""
 
@@ -144,6 +160,7 @@ def _read_variable(node: YamlNode) -> str:
 _FREE_VALUES: dict[str, tuple[str, str, FieldReader]] = {
     "env": (ENV_PATTERN, "an environment variable", _read_variable),
     PARAMETERS: (PARAMETER_PATTERN, "a parameter", read_json),
+    MEMORY: (DEVICE_PATTERN, "a memory (RAM, CUDA0, Vulkan0, MTL0 …)", size().read),
 }
 
 
@@ -224,11 +241,13 @@ def _option_name(key: str) -> str:
 
 def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
     section, _, rest = key.partition(".")
-    parameter = key.removeprefix(f"{PARAMETERS}.")
+    parameter, device = key.removeprefix(f"{PARAMETERS}."), key.removeprefix(f"{MEMORY}.")
     if section == "env" and rest:
         add_free(builder, section, [TableEntry(rest, _NOWHERE, node)])
     elif parameter != key:
         add_free(builder, PARAMETERS, [TableEntry(parameter, _NOWHERE, _collection(node))])
+    elif device != key:
+        add_free(builder, MEMORY, [TableEntry(device, _NOWHERE, node)])
     elif key not in {*BY_KEY, *SHORT_FORMS, PARAMETERS} or key == "extends":
         builder.problem(_NOWHERE, key, "no such key", _nearest(section, rest))
     elif is_null(node):
@@ -238,7 +257,10 @@ def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
     elif key == PARAMETERS:
         builder.problem(_NOWHERE, key, f"name the parameter: {PARAMETERS}.temperature=0.7")
     else:
-        builder.read(key, _collection(node) if key.startswith("gateway.") else node, _NOWHERE)
+        builder.read(key, _collection(node) if key.startswith(_LISTS) else node, _NOWHERE)
+
+
+_LISTS = ("gateway.", "engine.command")
 
 
 def _collection(node: Scalar) -> YamlNode:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
@@ -226,15 +228,29 @@ def _gib(number_bytes: int) -> str:
     return f"{number_bytes / GIB:.1f}".removesuffix(".0") + " GiB"
 
 
+def _missing_program(profile: Profile) -> str:
+    """Why the program of its command cannot be run here; empty where it can, and for llama.cpp."""
+    word = next(iter(profile.engine.command), "")
+    return f"{word} is not installed" if word and not shutil.which(os.path.expanduser(word)) else ""  # noqa: PTH111 - a name may be bare
+
+
 def rank_stored(store: ProfileStore, hardware: Hardware) -> Ranking:
-    """One that is wrong does not suit, and stops nobody.  Raises ConfigError for a wrong ``config.yaml``."""
+    """
+    One that is wrong, or whose program is not installed, does not suit, and stops nobody.  Raises ConfigError
+    for a wrong ``config.yaml``.
+    """
     engine_settings(store)
-    profiles, broken, there = list[Profile](), list[Unfit](), store.list()
+    profiles, absent, broken, there = list[Profile](), list[Unfit](), list[Unfit](), store.list()
     for stored in there:
         try:
-            profiles.append(resolve(stored.name, store))
+            profile = resolve(stored.name, store)
         except SupervisorError:
             advice = f"it has mistakes: goss-supervisor profile check {stored.name}"
             broken.append(Unfit(stored.name, (advice,)))
+            continue
+        if missing := _missing_program(profile):
+            absent.append(Unfit(stored.name, (missing,)))
+        else:
+            profiles.append(profile)
     ranking = rank(profiles, hardware, [stored.name for stored in there if not stored.shipped])
-    return replace(ranking, unfit=(*ranking.unfit, *broken))
+    return replace(ranking, unfit=(*ranking.unfit, *absent, *broken))

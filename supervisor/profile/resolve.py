@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigError, NotFound, SupervisorError
 from . import fields
-from .definition import NAME_PATTERN, Engine, ModelSource, Placement, Profile
+from .definition import NAME_PATTERN, Engine, Placement, Profile
 from .layers import Layer, Value
 from .load_layers import UserSettings, load_file, overrides_layer, read_settings
 from .store import ProfileStore
@@ -19,7 +19,9 @@ from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_ENGINE_KEYS = frozenset(("engine.source", "engine.path"))  # who names one means not the inherited other
+_ENGINE_KEYS = frozenset(
+    ("engine.source", "engine.path", "engine.command")
+)  # who names one means not the inherited other
 _PLACING_OPTIONS = (
     *("gpu-layers", "n-cpu-moe", "cpu-moe", "n-cpu-ffn"),
     *("override-tensor", "tensor-split", "split-mode", "main-gpu"),
@@ -133,6 +135,8 @@ def _complete(merged: dict[str, Value]) -> None:
         merged.setdefault("model.file", Value(known, repo.origin))
     if path := merged.get("engine.path"):
         merged.setdefault("engine.source", Value("path", path.origin))
+    if command := merged.get("engine.command"):
+        merged.setdefault("engine.source", Value("command", command.origin))
 
 
 def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
@@ -143,11 +147,14 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
         if small in merged and limit is not None and merged[small].value > limit:
             most = f"must not be more than {big}, which is {fields.BY_KEY[big].kind.write(limit)}"
             problems.append(_at(merged[small], small, most))
+    source = merged.get("engine.source")
+    is_command = source is not None and source.value == "command"
     for key, needs, why in _NEEDS:
-        if key in merged and needs not in merged:
+        if key in merged and needs not in merged and not (is_command and key == "model.repo"):
             problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
     problems += _mixed_placement(merged)
-    source, path = merged.get("engine.source"), merged.get("engine.path")
+    problems += _of_a_command(merged) if is_command else _not_of_a_command(merged)
+    path = merged.get("engine.path")
     if source and source.value == "path" and path is None:
         problems.append(_at(source, "engine.source", "engine.path is missing; 'path' needs it"))
     if source and source.value != "path" and path:
@@ -165,6 +172,34 @@ def _mixed_placement(merged: Mapping[str, Value]) -> list[Problem]:
         _at(merged[key], key, f"{why}; {hint}take it out, or set placement: pinned")
         for key in sorted(PLACING & merged.keys())
     ]
+
+
+_OF_A_COMMAND = ("engine.command", "engine.ready.", "engine.upstream-model", "engine.memory.")
+
+
+def _of_a_command(merged: Mapping[str, Value]) -> list[Problem]:
+    command = merged.get("engine.command")
+    if command is None:
+        source = merged["engine.source"]
+        return [_at(source, "engine.source", "engine.command is missing; 'command' needs it")]
+    words = command.value
+    assert isinstance(words, tuple)
+    problems = [
+        _at(value, key, "is llama-server's; put the program's own options into engine.command")
+        for key, value in merged.items()
+        if key.startswith("server.")
+    ]
+    if not words or not words[0].strip():
+        problems.append(_at(command, "engine.command", "names no program"))
+    elif len(words) == 1 and " " in words[0]:
+        example = ", ".join(words[0].split()[:3])
+        problems.append(_at(command, "engine.command", f"must be a list of words: [{example}, …]"))
+    return problems
+
+
+def _not_of_a_command(merged: Mapping[str, Value]) -> list[Problem]:
+    why = "is for source: command only"
+    return [_at(value, key, why) for key, value in merged.items() if key.startswith(_OF_A_COMMAND)]
 
 
 _ORDERED = (
@@ -194,6 +229,7 @@ def _profile(name: str, merged: dict[str, Value], layers: list[Layer], lineage: 
     records["model"] = replace(records["model"], demo="model.demo" in values)
     parameters = _under(f"{fields.PARAMETERS}.", values)
     records["gateway"] = replace(records["gateway"], set_params=parameters)
+    records["engine"] = replace(records["engine"], memory=_under(f"{fields.MEMORY}.", values))
     placement: Placement = "pinned" if PLACING & merged.keys() else "engine"  # for who does not say it
     return Profile(
         name=name,
@@ -232,7 +268,7 @@ def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
             problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is reported once
         else:
             sound.append(each)
-            if profile.model == ModelSource():
+            if not profile.can_start:
                 warnings.append(f"{each}: names no model; it can be extended, not started")
     return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
 

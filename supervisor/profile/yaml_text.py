@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from ..options.meanings import SECRETS
 from .definition import Profile
-from .fields import BY_KEY, FIELDS, PARAMETERS, RECORDS
+from .field_kinds import size
+from .fields import BY_KEY, FIELDS, MEMORY, PARAMETERS, READY, RECORDS
 from .yaml_nodes import write_value
 
 _COMMENT_COLUMN = 44
@@ -62,6 +63,8 @@ def rows_of_values(values: Mapping[str, object]) -> list[YamlLine]:
 def _row(key: str, value: object) -> YamlLine:
     if key == "model.demo":
         return YamlLine("model", "demo")
+    if key.startswith(f"{MEMORY}."):
+        return YamlLine(key, size().write(value))
     return YamlLine(key, BY_KEY[key].kind.write(value) if key in BY_KEY else write_value(value))
 
 
@@ -82,14 +85,20 @@ def redacted(profile: Profile) -> Profile:
 
 def _declared(profile: Profile) -> dict[str, object]:
     records = {"": profile, **{section: getattr(profile, section) for section in RECORDS}}
-    declared = (field for field in FIELDS if field.attribute)
+    hidden = () if profile.engine.command else (f"{READY}.",)
+    declared = (field for field in FIELDS if field.attribute and not field.key.startswith(hidden))
     values = {field.key: getattr(records[field.section], field.attribute) for field in declared}
     return {key: value for key, value in values.items() if value not in (None, (), "")}
 
 
 def _free(profile: Profile) -> dict[str, object]:
     demo = {"model.demo": True} if profile.model.demo else {}
-    free = {"server": profile.server, "env": profile.env, PARAMETERS: profile.gateway.set_params}
+    free: dict[str, Mapping[str, object]] = {
+        "server": profile.server,
+        "env": profile.env,
+        PARAMETERS: profile.gateway.set_params,
+        MEMORY: profile.engine.memory,
+    }
     return demo | {
         f"{section}.{name}": value for section, each in free.items() for name, value in sorted(each.items())
     }

@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from ..home.identity import Identity
+from ..profile.definition import StopSignal
 from .process import ExitStatus
 
 if sys.platform == "win32":
@@ -38,8 +39,8 @@ class Child(Protocol):
     def exited(self) -> asyncio.Future[ExitStatus]:
         """Done when it is dead and reaped and its last byte of output has been handed on."""
 
-    def terminate(self) -> None:
-        """Ask it to leave: SIGTERM, or Ctrl+C on Windows.  Does nothing after its death."""
+    def terminate(self, stop: StopSignal = "TERM") -> None:
+        """Ask it to leave: by this signal, or Ctrl+C on Windows.  Does nothing after its death."""
 
     def kill(self) -> None:
         """End it and whatever it has started in its group (Windows: its job).  Nothing after its death."""

@@ -80,6 +80,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once and should not wait for our clock
 SLOWEST_START_PROBE_SECONDS = 0.5
+SLOWEST_QUESTION_SECONDS = 5.0
+_EXCERPT = 200
 
 
 class Watcher:
@@ -134,33 +136,66 @@ class Watcher:
             self._is_dead("bug", "the watcher of goss-supervisor broke, see daemon.log")
 
     async def _until_ready(self) -> None:
-        """Probe /health until it is ready, ever more slowly; give up on it without progress."""
-        health, pause = self._plan.health, FIRST_PROBE_SECONDS
+        """Probe until it is ready, ever more slowly; give up on it without progress."""
+        health, path, pause = self._plan.health, self._plan.ready_path, FIRST_PROBE_SECONDS
         watch = Watch(health, self._evidence(), time.monotonic())
         while True:
-            answer = await probe(self._target, "/health", timeout_seconds=health.timeout_seconds)
+            answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)
             if answer.outcome == "ok" and self._is_ours():
-                self._serves()
+                await self._until_it_answers()
                 return
+            refused = f" ({path} {_refusal(answer)})" if answer.outcome == "error" and answer.status else ""
             if watch.loading(self._evidence(), time.monotonic()) is HealthVerdict.DEAD:
-                self._is_dead("stalled", "it made no progress while loading")
+                self._is_dead("stalled", f"it made no progress while loading{refused}")
                 return
+            self._doubts(f"it is not up yet{refused}" if refused else "")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, SLOWEST_START_PROBE_SECONDS)
 
+    async def _until_it_answers(self) -> None:
+        """
+        It is up: whether it answers too is asked where there is a question.  A first answer may take as long
+        as a load.  What is asked makes it log and compute, so that is no progress here: only time counts.
+        """
+        asked, limit, pause = (
+            self._plan.question,
+            self._plan.health.start_timeout_seconds,
+            FIRST_PROBE_SECONDS,
+        )
+        ends = time.monotonic() + limit
+        while asked is not None:
+            left = max(ends - time.monotonic(), 0.001)
+            answer = await probe(self._target, asked.path, timeout_seconds=left, body=asked.body)
+            if answer.outcome == "ok":
+                break
+            doubt = f"it is up, but does not answer: {asked.path} {_refusal(answer)}"
+            if time.monotonic() + pause >= ends:
+                self._is_dead("unusable", doubt)
+                return
+            self._doubts(doubt)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, SLOWEST_QUESTION_SECONDS)
+        self._doubts("")
+        self._serves()
+
     async def _while_alive(self) -> None:
         """Probe through the inference queue; a server that answers slowly because it works is left alone."""
-        health, path = self._plan.health, self._plan.liveness_path or "/health"
+        health, path = self._plan.health, self._plan.liveness_path or self._plan.ready_path
         watch = Watch(health, self._evidence(), time.monotonic())
         while True:
             await asyncio.sleep(health.interval_seconds)
             answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)
-            # A refusal (a key that we do not know, say) proves little, but nobody is killed for it.
-            answered = answer.status is not None
+            # A refusal (a key that we do not know, say) proves little, but nobody is killed for it.  An error
+            # at the path that has said that it is ready is as bad as no answer.
+            is_ill = (
+                path == self._plan.ready_path and answer.outcome == "error" and (answer.status or 0) >= 500
+            )
+            answered = answer.status is not None and not is_ill
             verdict = watch.serving(self._evidence(), time.monotonic(), answered=answered)
             self._doubts(_doubt(verdict, answer))
             if verdict is HealthVerdict.DEAD:
-                self._is_dead("hung", "it answers no probe and makes no progress")
+                said = f"is not well ({path} {_refusal(answer)})" if is_ill else "answers no probe"
+                self._is_dead("hung", f"it {said} and makes no progress")
                 return
 
     def _evidence(self) -> Evidence:
@@ -172,6 +207,13 @@ class Watcher:
         if is_socket_path(self._plan.host) or self._plan.port == 0:
             return True  # the preflight passed, and there is no port to own
         return listens_on(self._child.identity.pid, self._plan.port) is not False
+
+
+def _refusal(answer: ProbeResult) -> str:
+    if answer.status is None:
+        return f"got no answer ({answer.outcome})"
+    body = " ".join(answer.body[:_EXCERPT].decode("utf-8", "replace").split())
+    return f"got HTTP {answer.status} {body}".rstrip()
 
 
 def _doubt(verdict: HealthVerdict, answer: ProbeResult) -> str:

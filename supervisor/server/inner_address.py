@@ -1,8 +1,8 @@
 """
-The address behind the gateway: where a launch's llama-server listens, so that only the gateway reaches it.
+The address behind the gateway: where a launch's engine listens, so that only the gateway reaches it.
 
 A Unix socket is fixed in the plan and needs no key: the runtime directory is 0700.  A loopback port is open
-to every user of the machine, so each launch has a new one, and a secret key.
+to every user of the machine, so each launch has a new one, and a secret key where the engine takes one.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+from ..engine.adapters.known import adapter_of
 from ..errors import StartFailed
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, is_socket_path
 from .diagnosis import Diagnosis
 
 KEY_BYTES = 32
-_TAKEN = "bind-failed"  # the kind of sign that llama-server leaves then
+_TAKEN = "bind-failed"  # the kind of sign that an engine leaves then
 
 
 def with_inner_address(plan: LaunchPlan) -> LaunchPlan:
@@ -30,9 +31,8 @@ def with_inner_address(plan: LaunchPlan) -> LaunchPlan:
         return plan
     port = _free_port(connect_address(plan.host))
     key = secrets.token_urlsafe(KEY_BYTES)
-    return replace(
-        plan, argv=_with_port(plan.argv, port), port=port, secrets={**plan.secrets, "LLAMA_API_KEY": key}
-    )
+    at = adapter_of(plan.adapter).at_address(plan.argv, plan.env, port, key)
+    return replace(plan, argv=at.argv, env=at.env, port=port, secrets={**plan.secrets, **at.secrets})
 
 
 def leave_nothing(plan: LaunchPlan) -> None:
@@ -42,7 +42,7 @@ def leave_nothing(plan: LaunchPlan) -> None:
 
 
 def is_worth_another_try(plan: LaunchPlan, diagnosis: Diagnosis) -> bool:
-    """Whether somebody took the port between our look and llama-server's: the next launch has another one."""
+    """Whether somebody took the port between our look and the engine's: the next launch has another one."""
     return _leaves_it_open(plan) and diagnosis.kind == _TAKEN
 
 
@@ -58,13 +58,7 @@ def _free_port(address: str) -> int:
             probe.bind((address, 0))
         except OSError as error:
             raise StartFailed(
-                f"No port of {address} is free for llama-server: {error.strerror}.",
+                f"No port of {address} is free for the engine: {error.strerror}.",
                 hint="goss-supervisor restart, when other programs have ended",
             ) from error
         return int(probe.getsockname()[1])
-
-
-def _with_port(argv: tuple[str, ...], port: int) -> tuple[str, ...]:
-    """The last ``--port`` counts, as it does for llama-server."""
-    place = len(argv) - 1 - argv[::-1].index("--port")
-    return (*argv[: place + 1], str(port), *argv[place + 2 :])

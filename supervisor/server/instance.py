@@ -21,11 +21,12 @@ from ..home.places import (
     server_log_name,
 )
 from ..home.records import Record, remember_out_of_memory, write_record
-from ..memory.engine_figures import FigureHistory, measured
+from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import is_socket_path
 from .background import Writer
+from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
 
@@ -92,6 +93,7 @@ class Instance:
         self._writer.write("the state record", work)
         self._remember_adjustment()
         self._keep_figures()
+        self._keep_measured()
         self._on_change()
 
     def _remember_adjustment(self) -> None:
@@ -114,6 +116,13 @@ class Instance:
         if figures := measured(self.output.tail(LOADING_LINES)):
             work = partial(FigureHistory(figures_file(self._paths)).keep, plan.figures, figures)
             self._writer.write("the engine's figures", work)
+
+    def _keep_measured(self) -> None:
+        server, plan = self.server, self.server.plan
+        if plan is None or not plan.measures or server.lifecycle.proven is not plan:
+            return  # of a load that failed nothing follows
+        work = partial(keep_measured, self._paths, plan.digest, RAM, server.memory.peak_bytes)
+        self._writer.write("what the server held", work)
 
     def _record(self) -> Record:
         life, child = self.server.lifecycle, self.server.child

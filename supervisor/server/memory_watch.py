@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from ..engine.adapters.known import adapter_of
 from ..plan.launch import LaunchPlan
 from ..tool import run_tool
 from .memory_sample import Sample, SampleSource, take
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.1
+_HIGHER = 1.02  # less than this is no new peak
 
 
 class MemoryWatch:
@@ -48,6 +50,7 @@ class MemoryWatch:
         self._every_seconds = every_seconds
         self._pid: int | None = None
         self._last: Sample | None = None
+        self.peak_bytes = 0  # of the RAM, of this launch
         self._remains: Remains | None = None
         self._awaits_gpus = False  # a server that we ended held memory of some
         self._watching: asyncio.Task[None] | None = None
@@ -55,7 +58,7 @@ class MemoryWatch:
     def begin(self, pid: int) -> None:
         """This process is the server now."""
         self.end()
-        self._pid, self._remains = pid, None
+        self._pid, self._remains, self.peak_bytes = pid, None, 0
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     def end(self) -> None:
@@ -80,6 +83,10 @@ class MemoryWatch:
         if sample is not None:
             self._last = sample
             self._say(warnings_of(sample, self.warnings))
+            held = sample.held.all_bytes or sample.held.rss_bytes
+            if held > self.peak_bytes * _HIGHER:
+                self.peak_bytes = held
+                self._on_change()
 
     def let_go(self, plan: LaunchPlan | None) -> None:
         """It will be ended now: what it holds is what has to come back."""
@@ -104,7 +111,7 @@ class MemoryWatch:
         available = self._source.room().available_bytes
         if available is not None:
             found[RAM] = available
-        if gpus_of(plan) and (command := _command(plan)):
+        if gpus_of(plan) and (command := adapter_of(plan.adapter).lists_devices(plan.argv)):
             found |= await asyncio.to_thread(_free, command, environ)
         return found
 
@@ -144,12 +151,11 @@ ASK_AGAIN_SECONDS = 0.25
 _TOOL_SECONDS = 5.0
 _MIB = 1024**2
 _LISTED = re.compile(r" *(\w+): .*\(\d+ MiB, (\d+) MiB free\)")
-_MODEL = ("-m", "--model")  # the first option that we give: what comes before it is the engine
 
 
 async def are_free(plan: LaunchPlan, environ: Mapping[str, str]) -> bool:
     """Whether each GPU has what ``plan`` will hold, waited for with a bound.  True where nobody can tell."""
-    command, needed = _command(plan), gpus(plan)
+    command, needed = adapter_of(plan.adapter).lists_devices(plan.argv), gpus(plan)
     deadline = time.monotonic() + RELEASE_SECONDS
     while command and needed:
         free = await asyncio.to_thread(_free, command, environ)
@@ -161,15 +167,10 @@ async def are_free(plan: LaunchPlan, environ: Mapping[str, str]) -> bool:
     return True
 
 
-def _command(plan: LaunchPlan) -> tuple[str, ...]:
-    at = next((place for place, word in enumerate(plan.argv) if word in _MODEL), 0)
-    return plan.argv[:at]
-
-
 def _free(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, int]:
     """Bytes by name of the device; empty where the engine does not say."""
     try:
-        outcome = run_tool([*command, "--list-devices"], environ, _TOOL_SECONDS)
+        outcome = run_tool(command, environ, _TOOL_SECONDS)
     except OSError:
         return {}
     found = (_LISTED.fullmatch(line) for line in outcome.stdout.splitlines())

@@ -41,7 +41,8 @@ class OutputLog:
         self._ring_cost = 0
         self._secrets: tuple[bytes, ...] = ()
         self._listeners: list[LineListener] = []
-        self.bytes_seen = 0
+        self._probes: tuple[bytes, ...] = ()
+        self.bytes_seen = 0  # without what is only about our own probes: no sign that it does something
         self.dropped_bytes = 0
 
     @property
@@ -53,21 +54,24 @@ class OutputLog:
         """Why the file is not being written, if it is not."""
         return self._file.error
 
-    def begin_run(self, secrets: Iterable[str] = ()) -> None:
+    def begin_run(self, secrets: Iterable[str] = (), probed: Iterable[str] = ()) -> None:
         """
         A new launch: the previous log is kept next to it, and its lines leave the short memory.
-        `secrets` reach neither the file nor anybody who listens.
+        `secrets` reach neither the file nor anybody who listens.  `probed` are the paths that we ask.
         """
         self.end_run()
         self._file.set_aside()
         self._ring.clear()
         self._ring_cost = 0
+        self._probes = tuple(f"GET {path} ".encode() for path in probed)
         encoded = {secret.encode() for secret in secrets if secret}
         self._secrets = tuple(sorted(encoded, key=len, reverse=True))  # one may be part of another
 
     def feed(self, chunk: bytes) -> None:
-        self.bytes_seen += len(chunk)
-        self._take(self._splitter.feed(chunk))
+        lines = self._splitter.feed(chunk)
+        is_ours = bool(lines) and not self._splitter.has_rest and all(map(self._is_of_a_probe, lines))
+        self.bytes_seen += 0 if is_ours else len(chunk)
+        self._take(lines)
 
     def end_run(self) -> None:
         """The server is gone: its last line counts even without an end."""
@@ -79,7 +83,7 @@ class OutputLog:
         self._take([*self._splitter.flush(), text.encode()])
 
     def tail(self, count: int) -> list[str]:
-        """The last lines of this run, oldest first, without time stamps."""
+        """The last lines of this run, oldest first, without time stamps and what is about our probes."""
         lines = list(self._ring)[-count:] if count > 0 else []
         return [line.decode(errors="replace") for line in lines]
 
@@ -95,9 +99,13 @@ class OutputLog:
         stamp = _stamp(self._wall_clock())
         self.dropped_bytes += self._file.write(b"".join(b"%b%b\n" % (stamp, line) for line in lines))
         for line in lines:
-            self._remember(line)
+            if not self._is_of_a_probe(line):  # else they would be all that is left of a server that stalls
+                self._remember(line)
             for listener in tuple(self._listeners):
                 listener(line.decode(errors="replace"))
+
+    def _is_of_a_probe(self, line: bytes) -> bool:
+        return any(probe in line for probe in self._probes)
 
     def _redact(self, line: bytes) -> bytes:
         for secret in self._secrets:
@@ -250,6 +258,11 @@ class LineSplitter:
             lines += [*full, end.removesuffix(b"\r")]
         *full, self._rest = self._pieces(last)
         return lines + full
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether a line has begun and not ended."""
+        return bool(self._rest)
 
     def flush(self) -> list[bytes]:
         """The line that has not ended, if any: nothing more will come."""

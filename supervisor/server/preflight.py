@@ -54,7 +54,7 @@ def _engine(program: str) -> Iterator[Diagnosis]:
         yield Diagnosis(
             "engine-missing",
             f"The engine {program} does not exist (any more).",
-            "Install the engine again, or correct engine.path in the profile.",
+            "Install the engine again, or correct engine.path or engine.command in the profile.",
         )
 
 

@@ -1,13 +1,12 @@
-"""One small GET to our own child, with its key: its answer, or the failure.  Never through a proxy."""
+"""One small request to our own child, with its key: its answer, or the failure.  Never through a proxy."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..engine.adapters.known import adapter_of
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, first_host, is_socket_path, url_host
 from .probe_target import ProbeTarget
@@ -50,23 +49,28 @@ def target_of(plan: LaunchPlan) -> ProbeTarget:
     )
 
 
-async def probe(target: ProbeTarget, path: str, *, timeout_seconds: float) -> ProbeResult:
-    """Ask for `path`; the whole takes at most `timeout_seconds`.  Never raises for what the server does."""
+async def probe(
+    target: ProbeTarget, path: str, *, timeout_seconds: float, body: str | None = None
+) -> ProbeResult:
+    """
+    Ask for `path`, or post JSON there; the whole takes at most `timeout_seconds`.  Never raises for what the
+    server does.
+    """
     loop = asyncio.get_running_loop()
     began = loop.time()
     outcome: ProbeOutcome
-    status, body = None, b""
+    status, answer = None, b""
     try:
         async with asyncio.timeout(timeout_seconds):
-            status, body = await _get(target, path)
-            outcome = _judge(status, body)
+            status, answer = await _asked(target, path, body)
+            outcome = _judge(status, answer)
     except TimeoutError:
         outcome = "timeout"
     except (ConnectionRefusedError, FileNotFoundError):
         outcome = "refused"
     except (OSError, ValueError, EOFError):
         outcome = "error"
-    return ProbeResult(outcome, status, body, loop.time() - began)
+    return ProbeResult(outcome, status, answer, loop.time() - began)
 
 
 def _judge(status: int, body: bytes) -> ProbeOutcome:
@@ -75,10 +79,10 @@ def _judge(status: int, body: bytes) -> ProbeOutcome:
     return "loading" if status == 503 and b"Loading model" in body else "error"
 
 
-async def _get(target: ProbeTarget, path: str) -> tuple[int, bytes]:
+async def _asked(target: ProbeTarget, path: str, body: str | None) -> tuple[int, bytes]:
     reader, writer = await _connect(target)
     try:
-        writer.write(_request(target, path))
+        writer.write(_request(target, path, body))
         return await _response(reader)
     finally:
         writer.transport.abort()  # the answer is in hand, or not wanted any more: no farewell needed
@@ -104,11 +108,17 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-def _request(target: ProbeTarget, path: str) -> bytes:
+def _request(target: ProbeTarget, path: str, body: str | None) -> bytes:
     """HTTP/1.0, so that nobody answers in chunks or keeps the connection open."""
     headers = {"Host": target.host_header, "Connection": "close", **target.headers}
-    lines = [f"GET {target.prefix}{path} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    if body is not None:
+        headers |= {"Content-Type": "application/json", "Content-Length": str(len(body.encode()))}
+    method = "GET" if body is None else "POST"
+    lines = [
+        f"{method} {target.prefix}{path} HTTP/1.0",
+        *(f"{name}: {each}" for name, each in headers.items()),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + (body or "").encode()
 
 
 async def _response(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -134,19 +144,6 @@ async def _up_to(reader: asyncio.StreamReader, length: int) -> bytes:
     return body
 
 
-KEY_FILE = "--api-key-file"
-
-
 def api_key(plan: LaunchPlan) -> str:
-    """The first key that the server accepts, or "" where it asks for none or its file cannot be read."""
-    key = plan.secrets.get("LLAMA_API_KEY") or plan.env.get("LLAMA_API_KEY") or _in_file(plan)
-    return key.split(",")[0].strip()
-
-
-def _in_file(plan: LaunchPlan) -> str:
-    """llama-server reads one key a line."""
-    if KEY_FILE in plan.argv[:-1]:
-        file = Path(plan.argv[plan.argv.index(KEY_FILE) + 1])
-        with suppress(OSError, UnicodeDecodeError):
-            return next(iter(file.read_text(encoding="utf-8").split()), "")
-    return ""
+    """The key that the server asks for, or "" where it asks for none or it cannot be had."""
+    return adapter_of(plan.adapter).api_key(plan.argv, plan.env, plan.secrets)

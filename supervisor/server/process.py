@@ -124,7 +124,7 @@ def start_error(program: str, error: OSError) -> SupervisorError:
         case errno.ENOENT | errno.ENOTDIR:
             return NotFound(
                 f"The engine {program} does not exist (any more).",
-                hint="Install the engine again, or correct engine.path in the profile.",
+                hint="Install the engine again, or correct engine.path or engine.command in the profile.",
             )
         case errno.EACCES | errno.EPERM:
             return PermissionDenied(

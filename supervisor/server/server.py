@@ -17,13 +17,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ..engine.adapters.known import adapter_of
 from ..errors import SupervisorError
 from ..locks import Lock
 from ..plan.child_environment import child_environment
 from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
+from .cause_of_death import DeathPhase, Device, diagnose, program_of
 from .child import Child, spawn
-from .diagnosis import DeathPhase, Device, Diagnosis, diagnose
+from .diagnosis import Diagnosis
 from .health import Watcher
 from .inbox import Inbox
 from .inner_address import is_worth_another_try, leave_nothing, with_inner_address
@@ -82,7 +84,7 @@ class Hold:
 
 class Server:
     """
-    One supervised llama-server; ``target`` is the way to it while one runs.
+    One supervised engine; ``target`` is the way to it while one runs.
 
     ``lock`` is inherited by the child, so that a later daemon knows of it.  ``on_change`` is called after
     every transition.  ``under_way`` tells how many requests are being answered.
@@ -124,6 +126,7 @@ class Server:
         self._watcher: Watcher | None = None
         self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
+        self._asked_to_end = 0  # the launch that got its first signal
         output.listen(self._read_line)
 
     @property
@@ -301,15 +304,14 @@ class Server:
     async def _spawn(self, launch: int) -> None:
         asked = self.plan
         assert asked is not None
-        self._device.begin()
+        self._device.begin(asked)
         self._watcher = None
         try:
             plan = with_inner_address(asked)
             target = target_of(plan)
-            self.output.begin_run(plan.secrets.values())
-            child = await spawn(
-                plan.argv, self.environment_of(plan), on_output=self.output.feed, inherit=(self._lock.fd,)
-            )
+            self.output.begin_run(plan.secrets.values(), filter(None, (plan.ready_path, plan.liveness_path)))
+            env = self.environment_of(plan)
+            child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
         except SupervisorError as error:
             self._inbox.put(Exited(launch, Diagnosis("spawn", str(error), error.hint, retryable=False)))
             return
@@ -336,18 +338,21 @@ class Server:
         tail = self.output.tail(DIAGNOSED_LINES)
         if self.state in LIVE:  # else we asked it to
             self._remember_failure(tail)
-        diagnosis = diagnose(status, phase, tail)
+        diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), program_of(plan))
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
         self._inbox.put(Exited(launch, diagnosis))
 
     def _signal(self, do: Do) -> None:
-        if self.child is None:
+        if self.child is None or self.plan is None:
             return
-        log.info("%s to llama-server (pid %d)", do.name, self.child.identity.pid)
+        stop = "TERM" if self._asked_to_end == self.launch else self.plan.stop.signal  # who insists says TERM
+        self._asked_to_end = self.launch
+        named = stop if do is Do.TERM else do.name
+        log.info("%s to %s (pid %d)", named, program_of(self.plan), self.child.identity.pid)
         self.memory.let_go(self.plan)
         if do is Do.TERM:
-            self.child.terminate()
+            self.child.terminate(stop)
         else:
             self.child.kill()
 
@@ -377,14 +382,13 @@ class Server:
 
     def _give_up(self, launch: int, kind: str, message: str) -> None:
         self._remember_failure(self.output.tail(TAIL_LINES))
-        diagnosis = Diagnosis(kind, f"llama-server was stopped: {message}", "", retryable=True)
+        diagnosis = Diagnosis(kind, f"{program_of(self.plan)} was stopped: {message}", "", retryable=True)
         self._inbox.put(Unresponsive(launch, diagnosis))
 
     def _read_line(self, line: str) -> None:
-        if self._device.read(line) and self.state is State.READY:
-            assert self.plan is not None
-            if why := self._device.degraded(self.plan):
-                self._inbox.put(Serving(self.launch, why))
+        is_news = self._device.read(line) and self.state is State.READY
+        if is_news and self.plan is not None and (why := self._device.degraded(self.plan)):
+            self._inbox.put(Serving(self.launch, why))
 
     def close(self) -> None:
         """Stop watching; the child, if any, is left to its fate."""

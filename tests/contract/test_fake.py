@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.engine.adapters.known import adapter_of
+from supervisor.server.cause_of_death import cpu_fallback, diagnose
 from supervisor.server.child import spawn
-from supervisor.server.diagnosis import cpu_fallback, diagnose
 from supervisor.server.output_log import OutputLog
 from supervisor.server.process import ExitStatus, process_stats
 
 from ..fakes.launching import BOUND_SECONDS, Heard, fake_argv, free_port, until, wait_until_gone
+
+LLAMACPP = adapter_of("llamacpp")
 
 
 async def start(*options, port=None, **faults):
@@ -144,7 +147,7 @@ def test_noise_is_noise(tmp_path):
     log.end_run()
     assert log.bytes_seen > 1_000_000
     lines = log.path.read_text(errors="replace").splitlines()
-    assert any(cpu_fallback(line) for line in lines)
+    assert any(cpu_fallback(line, LLAMACPP) for line in lines)
     assert "\ufffd" in lines[2]
 
 
@@ -152,7 +155,7 @@ def test_a_taken_port_is_said_as_the_real_one_says_it():
     async def act(_child, _heard, port):
         second, heard, _ = await start(port=port)
         status = await end_of(second)
-        return diagnose(status, "starting", heard.data.decode().splitlines())
+        return diagnose(status, "starting", heard.data.decode().splitlines(), LLAMACPP, "llama-server")
 
     assert scenario(act=act).kind == "bind-failed"
 
@@ -162,7 +165,9 @@ def test_a_missing_model_is_said_as_the_real_one_says_it():
         heard = Heard()
         argv = [*fake_argv(free_port()), "-m", "/no/such.gguf"]
         child = await spawn(argv, dict(os.environ), on_output=heard)
-        return diagnose(await end_of(child), "starting", heard.data.decode().splitlines())
+        return diagnose(
+            await end_of(child), "starting", heard.data.decode().splitlines(), LLAMACPP, "llama-server"
+        )
 
     assert asyncio.run(play()).kind == "model-missing"
 

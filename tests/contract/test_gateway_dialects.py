@@ -10,7 +10,8 @@ import anthropic
 import openai
 import pytest
 
-from supervisor.gateway.api.routes import Trouble, answer, broken_event, chunk, waiting_comment
+from supervisor.gateway.api.routes import Trouble, answer, broken_event, waiting_comment
+from supervisor.gateway.http_heads import chunk
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 CHAT_EVENT = (

@@ -9,6 +9,7 @@ import itertools
 import json
 import socket
 import struct
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -329,8 +330,9 @@ async def test_a_long_answer_that_is_cut_does_not_reach_its_length():
         assert it.results == ["broken"]
 
 
-@promise
-async def test_an_answer_without_a_length_that_is_reset_is_reset_for_the_client_too():
+async def _reset_in_the_middle(request):
+    """What a client gets behind ``hello``, when the connection of an answer without a length is reset."""
+
     async def reset(place):
         await place.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
         await asyncio.wait_for(seen.wait(), BOUND_SECONDS)
@@ -340,11 +342,154 @@ async def test_an_answer_without_a_length_that_is_reset_is_reset_for_the_client_
 
     seen = asyncio.Event()
     async with relay(reset) as it, it.client() as client:
-        await client.send(GET)
+        await client.send(request)
         async with asyncio.timeout(BOUND_SECONDS):
             await client.reader.readuntil(b"hello")
         seen.set()
-        assert await client.rest() == b"(reset)"
+        return await client.rest()
+
+
+@promise
+async def test_an_answer_without_a_length_that_is_reset_has_no_last_chunk_for_the_client():
+    assert await _reset_in_the_middle(GET) == b"\r\n"
+
+
+@promise
+async def test_and_a_client_of_http_1_0_is_reset_too():
+    assert await _reset_in_the_middle(b"GET /slots HTTP/1.0\r\n\r\n") == b"(reset)"
+
+
+OLD_EVENTS = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+OLD_JSON = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n"
+WORD, DONE = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', b"data: [DONE]\n\n"
+FINISHED = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+OUT_OF_MEMORY = b'data: {"error": "out of memory"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("parts", "body"),
+    [
+        ((OLD_EVENTS, WORD, WORD, DONE), WORD + WORD + DONE),
+        ((OLD_EVENTS, WORD, FINISHED), WORD + FINISHED),  # as transformers serve does
+        ((OLD_EVENTS + WORD, OUT_OF_MEMORY), WORD + OUT_OF_MEMORY),
+        ((OLD_JSON, b'{"a": ', b"[1]}"), b'{"a": [1]}'),
+        ((OLD_JSON, b"Not Found"), b"Not Found"),  # as mlx-lm says it
+        ((OLD_JSON.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n"), b"{}"), b"{}"),
+        ((b"HTTP/1.0 200 OK\r\nContent-Type: audio/wav\r\n\r\n", b"RIFF", b"..."), b"RIFF..."),
+    ],
+)
+@promise
+async def test_an_answer_of_http_1_0_has_an_end_and_leaves_the_clients_connection_open(parts, body):
+    async with relay(then_hangs_up(*parts)) as it, it.client() as client:
+        for _ in range(2):
+            status, head, got = await client.ask(post(STREAM))
+            assert (status, got) == (200, body)
+            assert b"connection: close" not in head
+        assert it.results == ["failed" if OUT_OF_MEMORY in parts else "answered"] * 2
+
+
+@pytest.mark.parametrize("parts", [(WORD,), (WORD, WORD[:20]), (WORD, DONE[:-1])])
+@promise
+async def test_a_stream_of_http_1_0_that_ends_too_early_is_broken(parts):
+    async with relay(then_hangs_up(OLD_EVENTS, *parts)) as it, it.client() as client:
+        with pytest.raises(Closed) as closed:
+            await client.ask(post(STREAM))
+        assert b'"stream_broken"' in closed.value.said
+    assert it.results == ["broken"]
+
+
+@promise
+async def test_half_a_json_of_http_1_0_is_asked_for_again_and_never_handed_on():
+    async with relay(then_hangs_up(OLD_JSON + b'{"a": {"b"'), then_hangs_up(OLD_JSON + b'{"a":1}')) as it:
+        asked = asyncio.create_task(it.ask(post()))
+        await it.recover()
+        assert (await asked)[2] == b'{"a":1}'
+        assert [request.replayed for request in it.gateway.activity.since(0)] == [True]
+
+
+@promise
+async def test_half_of_a_long_json_is_no_whole_answer():
+    long = OLD_JSON + b'{"data":["' + b"x" * 400_000
+    async with relay(then_hangs_up(long)) as it, it.client() as client:
+        with pytest.raises(Closed):
+            await client.ask(post())
+    assert it.results == ["broken"]
+
+
+@promise
+async def test_a_stream_of_http_1_0_goes_on_behind_the_comments_that_its_client_has_got():
+    settings = GatewaySettings(loading_state=True)
+    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.0):
+        async with relay(then_hangs_up(OLD_EVENTS, WORD, DONE), settings=settings) as it:
+            it.turn(State.STARTING)
+            async with it.client() as client:
+                await client.send(post(STREAM))
+                async with asyncio.timeout(BOUND_SECONDS):
+                    comment = await client.reader.readuntil(b"\n\n\r\n")
+                it.turn(State.READY)
+                rest = await client.reader.readuntil(b"0\r\n\r\n")
+    assert b": starting" in comment
+    assert chunk(WORD) in rest or chunk(WORD + DONE) in rest
+
+
+@pytest.mark.parametrize("framing", ["close", "chunks"])
+@promise
+async def test_and_an_error_reads_as_it_was_written(framing):
+    error = b'{"error": "no such model"}'
+    head = b"HTTP/1.%d 400 Bad Request\r\nContent-Type: application/json\r\n"
+    said = {
+        "close": head % 0 + b"\r\n" + error,
+        "chunks": head % 1 + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(error) + b"0\r\n\r\n",
+    }[framing]
+    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.0):
+        async with relay(then_hangs_up(said), settings=GatewaySettings(loading_state=True)) as it:
+            it.turn(State.STARTING)
+            async with it.client() as client:
+                await client.send(post(STREAM))
+                async with asyncio.timeout(BOUND_SECONDS):
+                    await client.reader.readuntil(b"\n\n\r\n")
+                it.turn(State.READY)
+                rest = await client.rest()
+    event = next(line for line in rest.splitlines() if line.startswith(b"data: "))
+    assert json.loads(event[6:])["error"]["message"] == error.decode()
+
+
+NAMED = b'{"model": "/models/tiny", "choices": []}'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ok(NAMED, b"Content-Type: application/json\r\n"),
+        OLD_JSON + NAMED,
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunk(NAMED[:12])
+        + chunk(NAMED[12:])
+        + b"0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@promise
+async def test_the_engines_name_of_its_model_goes_out_and_comes_back_as_the_clients(said, version):
+    async with relay(then_hangs_up(said)) as it:
+        given = replace(it.server.plan.parameters, upstream_model="/models/tiny", public_model="small")
+        it.server.plan = replace(it.server.plan, parameters=given)
+        request = post(b'{"model":"small","messages":[]}').replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+        _, _, body = await it.ask(request)
+        assert json.loads(it.upstream.requests[0].partition(b"\r\n\r\n")[2])["model"] == "/models/tiny"
+    assert json.loads(body) == {"model": "small", "choices": []}
+
+
+@promise
+async def test_in_a_stream_too_however_it_is_cut():
+    said = b'data: {"model":"/models/tiny","choices":[{"delta":{"content":"\\"model\\":\\"/models/tiny\\""}}]}\n\n'
+    pieces = [chunk(said[at : at + 5]) for at in range(0, len(said), 5)]
+    async with relay(says(EVENTS, *pieces, chunk(DONE) + b"0\r\n\r\n")) as it, it.client() as client:
+        given = replace(it.server.plan.parameters, upstream_model="/models/tiny", public_model="small")
+        it.server.plan = replace(it.server.plan, parameters=given)
+        for _ in range(2):
+            _, _, body = await client.ask(post(STREAM))
+            assert body == said.replace(b'"model":"/models/tiny",', b'"model":"small",') + DONE
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,16 @@ ONE = (EVENTS, chunk(b"data: 1\n\n"), END)
 FREE = 8  # pieces at the beginning, which tell how fast it is
 
 
+OLD_EVENTS = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def event(number: int) -> bytes:
+    return b"data: %d\n\n" % number
+
+
 def piece(number: int) -> bytes:
-    return chunk(b"data: %d\n\n" % number)
+    return chunk(event(number))
 
 
 @asynccontextmanager
@@ -53,20 +61,22 @@ async def gathers_for_ever(*script: Step) -> AsyncIterator[tuple[Relay, RawClien
 class Spoken:
     """A stream that says a piece each time the client has the one before."""
 
-    def __init__(self, pieces: int, rest: bytes = b"", *, hangs_up: bool = True) -> None:
-        self.pieces, self.rest, self.hangs_up = pieces, rest, hangs_up
+    def __init__(
+        self, pieces: int, rest: bytes = b"", *, hangs_up: bool = True, is_old: bool = False
+    ) -> None:
+        self.pieces, self.rest, self.hangs_up, self.is_old = pieces, rest, hangs_up, is_old
         self.is_read = asyncio.Semaphore(0)
         self.said_all, self.may_end = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, place: Place) -> None:
-        await place.write(EVENTS)
+        await place.write(OLD_EVENTS if self.is_old else EVENTS)
         for number in range(self.pieces):
-            await place.write(piece(number))
+            await place.write(event(number) if self.is_old else piece(number))
             await self.is_read.acquire()
         await place.write(self.rest)
         self.said_all.set()
         await self.may_end.wait()
-        await place.write(END)
+        await place.write(DONE if self.is_old else END)
         if self.hangs_up:
             place.writer.close()
 
@@ -121,6 +131,23 @@ def test_a_fast_stream_is_gathered_until_the_server_hangs_up_and_then_its_last_p
             assert not client.has_unread
             stream.may_end.set()
             assert await client.reader.readuntil(END) == b"".join(rest) + END
+
+    run_story(story())
+
+
+@needs_epoll
+def test_so_is_a_stream_of_http_1_0_whose_end_is_nothing_else():
+    async def story():
+        rest = b"".join(map(event, range(FREE, 40)))
+        stream = Spoken(FREE, rest, is_old=True)
+        async with gathers_for_ever(stream, says(ok(b"hello"))) as (it, client):
+            await stream.read_by(client)
+            await stream.said_all.wait()
+            assert (await it.ask(GET))[2] == b"hello"  # by now it would have been handed on
+            assert not client.has_unread
+            stream.may_end.set()
+            got = await client.reader.readuntil(END)
+            assert got.count(b"data: ") == 40 - FREE + 1
 
     run_story(story())
 

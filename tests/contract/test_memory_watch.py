@@ -331,6 +331,21 @@ def with_a_gpu(tmp_path, free_mib: int, **more):
 
 @on_linux
 @promise
+async def test_what_is_free_of_a_gpu_the_engine_says(test, tmp_path):
+    free = await test.server.memory.free_for(with_a_gpu(tmp_path, 7000), {})
+    assert free["CUDA0"] == 7000 * MIB
+    assert (tmp_path / "asked").exists()
+
+
+@promise
+async def test_of_an_engine_that_lists_no_gpus_nothing_is_known(test, tmp_path):
+    other = replace(with_a_gpu(tmp_path, 7000), adapter="command")
+    assert "CUDA0" not in await test.server.memory.free_for(other, {})
+    assert not (tmp_path / "asked").exists()
+
+
+@on_linux
+@promise
 async def test_a_switch_waits_until_the_gpu_is_free_again(test, tmp_path):
     await test.server.start(with_a_gpu(tmp_path, 15000, name="old"))
     assert not (tmp_path / "asked").exists(), "nothing was there before it"

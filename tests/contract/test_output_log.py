@@ -136,6 +136,26 @@ def test_secrets_reach_neither_file_nor_listener(log):
     assert log.tail(1) == heard
 
 
+@pytest.mark.parametrize(
+    ("chunk", "counts"),
+    [
+        (b'127.0.0.1 - "GET /health HTTP/1.0" 503 -\n', False),
+        (b'"GET /health HTTP/1.0" 503\r\n"GET /up HTTP/1.0" 200\r\n', False),
+        (b'"GET /health HTTP/1.0" 503\nloading shard 2\n', True),
+        (b'"GET /health HTTP/1.0" 503\n 10 %', True),
+        (b"\r 20 %", True),
+        (b'"POST /health HTTP/1.0" 200\n', True),
+    ],
+)
+def test_what_a_server_says_of_our_own_probes_is_no_progress(log, chunk, counts):
+    log.begin_run(probed=["/health", "/up"])
+    log.feed(chunk)
+    assert (log.bytes_seen > 0) is counts
+    log.end_run()
+    assert "GET" not in "".join(log.tail(9))
+    assert log.path.read_bytes().count(b"Z ") == chunk.count(b"\n") + (not chunk.endswith(b"\n"))
+
+
 def test_a_listener_hears_until_it_has_enough(log):
     heard = []
     enough = log.listen(heard.append)

@@ -25,12 +25,14 @@ from supervisor.plan.plan_json import from_json, to_json
 from supervisor.prepare.default_profile import default_profile
 from supervisor.prepare.prepare import preview
 from supervisor.prepare.profile_listen import inside_of, listen_of, shared_names
+from supervisor.profile.definition import Profile
 from supervisor.profile.matching import Fit
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 from supervisor.server.preflight import check_launch
 
 BUILD = Build("path", "r", "b11434", "cpu", ("x",), "d", pinned())
+PROFILE = Profile("mine")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets for Python")
 
 
@@ -260,19 +262,19 @@ def test_a_file_of_keys_that_cannot_be_read_is_an_error_at_its_line(paths, tmp_p
 
 @posix
 def test_the_socket_lies_in_the_private_folder(paths):
-    assert inside_of("mine", BUILD, paths) == str(paths.runtime / "llama-server-mine.sock")
+    assert inside_of(PROFILE, BUILD, paths) == str(paths.runtime / "llama-server-mine.sock")
 
 
 @posix
 def test_a_home_that_lies_too_deep_gets_a_short_path(paths):
     deep = replace(paths, runtime=paths.runtime / ("d" * 100))
-    inside = inside_of("mine", BUILD, deep)
+    inside = inside_of(PROFILE, BUILD, deep)
     assert len(os.fsencode(inside)) <= 100
     assert inside.endswith(".sock")
     assert (
         inside
-        == inside_of("mine", BUILD, deep)
-        != inside_of("mine", BUILD, replace(deep, runtime=deep.runtime / "x"))
+        == inside_of(PROFILE, BUILD, deep)
+        != inside_of(PROFILE, BUILD, replace(deep, runtime=deep.runtime / "x"))
     )
 
 
@@ -280,7 +282,7 @@ def test_a_home_that_lies_too_deep_gets_a_short_path(paths):
 def test_a_build_whose_help_speaks_of_no_sockets_gets_a_port(paths):
     host = replace(pinned().find("--host"), summary="addresses to listen on, comma-separated")
     options = tuple(host if "--host" in option.names else option for option in pinned().options)
-    assert inside_of("mine", replace(BUILD, capabilities=replace(pinned(), options=options)), paths) == ""
+    assert inside_of(PROFILE, replace(BUILD, capabilities=replace(pinned(), options=options)), paths) == ""
 
 
 def test_plan_shows_both_ends_and_no_key(paths):

@@ -76,6 +76,7 @@ class Watched:
     def __init__(self, tmp_path):
         self.changed = asyncio.Event()
         self.under_way = 0
+        self.placement = ""
         self.tmp_path = tmp_path
         self.seen: list[State] = []
         self.lock_file = tmp_path / "generation.lock"

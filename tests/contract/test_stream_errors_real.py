@@ -56,7 +56,7 @@ def test_the_real_engines_errors_are_these(tmp_path):
         async with asyncio.timeout(BOUND_SECONDS * 2), relay(says(b"")) as it:
             await loaded(target)
             it.server.target = target
-            it.gateway.changed()
+            it.gateway.changed(it.server)
             for path, body in bodies.items():
                 requests = (post(body % (number, words), path.encode()) for number in range(8))
                 answers = await asyncio.gather(*(it.ask(request) for request in requests))

@@ -184,7 +184,9 @@ def plan_behind(settings: Settings) -> LaunchPlan:
         behind_gateway=True,
         model_bytes=100,
     )
-    given = Parameters(settings.reasoning_effort, settings.set_params, settings.strip_params)
+    given = Parameters(
+        settings.reasoning_effort, settings.set_params, settings.strip_params, public_model="p"
+    )
     return replace(plan, parameters=given)
 
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.server.diagnosis import SIGNS, cpu_fallback, diagnose
+from supervisor.engine.adapters.known import adapter_of
+from supervisor.server.cause_of_death import cpu_fallback
+from supervisor.server.cause_of_death import diagnose as diagnose_any
 from supervisor.server.process import ExitStatus
 
 ONE = ExitStatus(code=1)
+LLAMACPP = adapter_of("llamacpp")
+SIGNS = LLAMACPP.signs
+
+
+def diagnose(status, phase, tail):
+    return diagnose_any(status, phase, tail, LLAMACPP, "llama-server")
+
 
 # What llama-server prints (b11434 unless it is an older build's text), and what follows from it.
 SAMPLES = [
@@ -210,11 +219,11 @@ def test_a_server_that_has_served_had_good_options_and_a_good_model():
     ],
 )
 def test_a_fallback_to_the_cpu_is_heard(line):
-    assert cpu_fallback(line)
+    assert cpu_fallback(line, LLAMACPP)
 
 
 def test_ordinary_lines_are_no_fallback():
-    assert cpu_fallback("load_backend: loaded CUDA backend from /x/libggml-cuda.so") is None
+    assert cpu_fallback("load_backend: loaded CUDA backend from /x/libggml-cuda.so", LLAMACPP) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.routes import Trouble, answer, body_of, broken_event, chunk, waiting_comment
+from supervisor.gateway.api.routes import Trouble, answer, body_of, broken_event, waiting_comment
+from supervisor.gateway.http_heads import chunk
 
 DIALECTS = ("openai", "responses", "anthropic")
 REJECTED = Trouble(404, "model_not_found", "There is no model gpt-4o.", "Ask /v1/models.")

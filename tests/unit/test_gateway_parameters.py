@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.body import needs_rewrite, renamed, rewrite
+from supervisor.gateway.api.body import needs_rewrite, rewrite
 from supervisor.gateway.api.routes import route_of
-from supervisor.profile.definition import GatewaySettings
+from supervisor.plan.launch import Parameters
 
 CHAT, RESPONSES, MESSAGES, EMBEDDINGS = (
     route_of("POST", path)
     for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/embeddings")
 )
 ALL = (CHAT, RESPONSES, MESSAGES, EMBEDDINGS)
-LOW = GatewaySettings(reasoning_effort="low")
+LOW = Parameters(reasoning_effort="low")
 
 
-def rewritten(document, settings=GatewaySettings(), effort=None, route=CHAT):  # noqa: B008 - frozen
+def rewritten(document, settings=Parameters(), effort=None, route=CHAT):  # noqa: B008 - frozen
     body = json.dumps(document).encode()
     result = rewrite(body, settings, effort, route)
     if result != body:
@@ -31,27 +31,33 @@ def rewritten(document, settings=GatewaySettings(), effort=None, route=CHAT):  #
 def test_nearly_all_requests_pass_as_they_are():
     body = b'{ "model":"x", "messages":[], "temperature":1.0 }'
     for route in ALL:
-        assert not needs_rewrite(body, GatewaySettings(), None, route)
-        assert rewrite(body, GatewaySettings(), None, route) == body
+        assert not needs_rewrite(body, Parameters(), None, route)
+        assert rewrite(body, Parameters(), None, route) == body
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings", "/v1/rerank", "/reranking"])
 def test_where_llama_server_repeats_the_name_it_gets_the_models_own(path):
-    route = route_of("POST", path)
-    assert renamed(b'{"input": "x", "model": "ada"}', "bge:Q8", route) == b'{"input":"x","model":"bge:Q8"}'
+    route, settings = route_of("POST", path), Parameters(public_model="bge:Q8")
+    assert rewritten({"input": "x", "model": "ada"}, settings, route=route) == {
+        "input": "x",
+        "model": "bge:Q8",
+    }
     for body in (b'{"input": "x"}', b'{ "model": "bge:Q8" }', b"", b"[]", b'{"model": "ada"'):
-        assert renamed(body, "bge:Q8", route) == body
+        assert rewrite(body, settings, None, route) == body
+    for body in (b'{"input": "x"}', b'{ "model": "bge:Q8" }', b"", b"[]"):
+        assert not needs_rewrite(body, settings, None, route)
 
 
 def test_everywhere_else_the_name_stays():
     for route in (CHAT, RESPONSES, MESSAGES, route_of("POST", "/v1/audio/transcriptions")):
-        assert renamed(b'{"model": "ada"}', "bge", route) == b'{"model": "ada"}'
+        assert not needs_rewrite(b'{"model": "ada"}', Parameters(public_model="bge"), None, route)
+        assert (
+            rewrite(b'{"model": "ada"}', Parameters(public_model="bge"), None, route) == b'{"model": "ada"}'
+        )
 
 
 def test_parameters_are_taken_out_and_put_in():
-    settings = GatewaySettings(
-        strip_params=("top_k", "absent"), set_params={"temperature": 0.5, "stop": ["é"]}
-    )
+    settings = Parameters(strip_params=("top_k", "absent"), set_params={"temperature": 0.5, "stop": ["é"]})
     document = {"top_k": 1, "temperature": 2, "x": {"top_k": 3}}
     for route in ALL:
         assert rewritten(document, settings, route=route) == {
@@ -63,12 +69,12 @@ def test_parameters_are_taken_out_and_put_in():
 
 def test_an_escaped_twin_does_not_win_over_what_is_put_in():
     body = b'{"temperature":1,"temper\\u0061ture":2}'
-    result = rewrite(body, GatewaySettings(set_params={"temperature": 0.5}), None, CHAT)
+    result = rewrite(body, Parameters(set_params={"temperature": 0.5}), None, CHAT)
     assert json.loads(result) == {"temperature": 0.5}
 
 
 def test_only_work_for_the_model_is_rewritten():
-    settings = GatewaySettings(set_params={"a": 1}, strip_params=("b",), reasoning_effort="low")
+    settings = Parameters(set_params={"a": 1}, strip_params=("b",), reasoning_effort="low")
     for path in ("/tokenize", "/v1/chat/completions/control", "/props", "/v1/messages/count_tokens"):
         assert not needs_rewrite(b'{"b":1}', settings, "high", route_of("POST", path))
     assert not needs_rewrite(b"", settings, "high", CHAT)
@@ -139,12 +145,12 @@ def test_the_suffix_of_a_name_wins_and_comes_off():
         "reasoning_effort": "high",
         "chat_template_kwargs": {"reasoning_effort": "high", "enable_thinking": True},
     }
-    assert rewritten({"model": "x:high"}, GatewaySettings(), "high", EMBEDDINGS) == {"model": "x"}
+    assert rewritten({"model": "x:high"}, Parameters(), "high", EMBEDDINGS) == {"model": "x"}
     assert rewritten({"model": "x:high"}, LOW)["model"] == "x:high"  # a name as a whole
 
 
 def test_what_the_profile_puts_in_counts_as_said():
-    settings = GatewaySettings(reasoning_effort="low", set_params={"reasoning_effort": "medium"})
+    settings = Parameters(reasoning_effort="low", set_params={"reasoning_effort": "medium"})
     assert rewritten({"reasoning_effort": "high"}, settings) == {"reasoning_effort": "medium"}
     assert rewritten({}, settings, "high")["reasoning_effort"] == "high"
 
@@ -157,12 +163,12 @@ def test_numbers_arrive_as_they_were_sent(number):
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"a":', b"--boundary\r\n", b'{"a":1}}', b"\xff\xfe"])
 def test_what_is_no_object_passes_unchanged(body):
-    assert rewrite(body, GatewaySettings(set_params={"a": 1}, reasoning_effort="low"), "high", CHAT) == body
+    assert rewrite(body, Parameters(set_params={"a": 1}, reasoning_effort="low"), "high", CHAT) == body
 
 
 @pytest.mark.parametrize("model", [b'"\\ud800:high"', b'"\xff:high"', b'":high"', b'"high"', b"1"])
 def test_a_strange_name_is_no_error(model):
-    assert rewrite(b'{"model":%s}' % model, GatewaySettings(), "high", CHAT).startswith(b'{"model":')
+    assert rewrite(b'{"model":%s}' % model, Parameters(), "high", CHAT).startswith(b'{"model":')
 
 
 _JSON = st.recursive(

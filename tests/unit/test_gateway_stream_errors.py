@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.routes import Trouble, broken_event, chunk
+from supervisor.gateway.api.routes import Trouble, broken_event
 from supervisor.gateway.api.stream_errors import AnthropicErrors, error_in
+from supervisor.gateway.http_heads import chunk
 
 # As b11434 sent them at ctx-size 512, to eight clients at once.
 FULL = b'{"code":500,"message":"Context size has been exceeded.","type":"server_error"}'
@@ -57,6 +58,11 @@ def test_an_error_of_llama_server_gets_the_shape_of_the_api_wherever_it_is_cut(b
             pieces = [whole[:first], whole[first:second], whole[second:]]
             got = b"".join(passed_on(pieces, is_chunked=is_chunked))
             assert events_in(got, is_chunked=is_chunked) == expected, pieces
+
+
+def test_what_comes_behind_it_in_the_same_chunk_stays():
+    got = b"".join(passed_on([as_sent(ERROR + BEGUN[0])]))
+    assert events_in(got) == [b"event: error\ndata: " + MENDED, BEGUN[0].removesuffix(b"\n\n")]
 
 
 @given(st.lists(st.sampled_from(BEGUN)), st.lists(st.integers(0, 400)), st.booleans(), st.booleans())

@@ -174,7 +174,9 @@ def test_the_active_profile_is_offered_first_whoever_it_is(active, offers):
 
 def test_what_a_profile_does_to_requests_is_its_plans():
     gateway = GatewaySettings(reasoning_effort="low", set_params={"top_k": 1}, strip_params=("stop",))
-    assert plan(replace(PROFILE, gateway=gateway)).parameters == Parameters("low", {"top_k": 1}, ("stop",))
+    assert plan(replace(PROFILE, gateway=gateway)).parameters == Parameters(
+        "low", {"top_k": 1}, ("stop",), public_model="a"
+    )
 
 
 def test_both_survive_the_wire():

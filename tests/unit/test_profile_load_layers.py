@@ -68,7 +68,7 @@ def test_every_mistake_is_told_at_once_where_it_stands():
         ),
         "p.yaml:13:34: match.gpu.unified: must be on or off, not the text 'yes' (did you mean on?)",
         "p.yaml:14:9: engine: must be a mapping (keys: source, flavour, channel, path, mirror, "
-        "proxy, auto-update), not a list",
+        "proxy, auto-update, command, ready, upstream-model, memory), not a list",
         "p.yaml:15:15: model.path: must be a path, not nothing",
         "p.yaml:16:10: aliases: must be a model name or a list of them, not the text 'a b'",
     ]
@@ -219,7 +219,7 @@ def test_every_field_fits_its_record():
                 assert values(_nested(field.key, field.kind.write(field.default)))[field.key] == field.default
     for section, record in RECORDS.items():
         declared = {field.attribute for field in BY_KEY.values() if field.section == section}
-        free = {"gateway": {"set_params"}, "model": {"demo"}}.get(section, set())
+        free = {"gateway": {"set_params"}, "model": {"demo"}, "engine": {"memory"}}.get(section, set())
         assert declared | free == set(record.__dataclass_fields__)
 
 

@@ -44,7 +44,11 @@ BodyFields = dict[bytes, bytes]  # JSON texts by key, in the order of the body
 
 def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bool:
     """Whether ``rewrite`` could change anything; cheap, and mostly not.  ``effort`` as for ``rewrite``."""
-    if not body or not route.generates:
+    if not body or route.handler is not None:
+        return False
+    if _has_another_name(body, settings, route):
+        return True
+    if not route.generates:
         return False
     if effort is not None or settings.set_params:
         return True
@@ -54,20 +58,23 @@ def needs_rewrite(body: bytes, settings: Parameters, effort: Effort | None, rout
     return asks or any(_json(name) in body for name in settings.strip_params)
 
 
-def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Route) -> bytes:
+def rewrite(
+    body: bytes, settings: Parameters, effort: Effort | None, route: Route, content_type: bytes | None = None
+) -> bytes:
     """
     As it is to be sent.  ``effort`` is from the suffix of the model's name, which is removed.
     It wins over what the request says elsewhere, and that over the profile's ``reasoning_effort``.
     """
     fields = _fields(body)
     if fields is None:
-        return body
+        return _renamed_form(body, content_type, settings.upstream_model)
     before = dict(fields)
     if effort is not None:
         _take_off(effort, fields)
     for name in settings.strip_params:
         fields.pop(_json(name)[1:-1], None)
-    for name, value in settings.set_params.items():
+    named = {"model": _own_name(settings, route)} if _has_another_name(body, settings, route) else {}
+    for name, value in {**settings.set_params, **named}.items():
         key = _json(name)[1:-1]
         fields.pop(key, None)  # to the end: an escaped twin of it must not come later and win
         fields[key] = _json(value)
@@ -78,14 +85,27 @@ def rewrite(body: bytes, settings: Parameters, effort: Effort | None, route: Rou
     return body if fields == before else _object(fields)
 
 
-def renamed(body: bytes, name: str, route: Route) -> bytes:
+def _own_name(settings: Parameters, route: Route) -> str:
     """
-    With the model's own name.  llama-server (b11434) answers embeddings and reranking with the name that the
-    request has, and everything else with its own.
+    What the request is to call the model, whatever it says; "" where that does not matter.  llama-server
+    (b11434) answers embeddings and reranking with the name that the request has, and everything else with
+    its own.
     """
-    said = top_level(body, b"model") if route.role in _REPEATING else None
-    fields = _fields(body) if said is not None and said != _json(name) else None
-    return body if fields is None else _object(fields | {b"model": _json(name)})
+    return settings.upstream_model or (settings.public_model if route.role in _REPEATING else "")
+
+
+def _has_another_name(body: bytes, settings: Parameters, route: Route) -> bool:
+    """An engine that listens to one name only gets it even where the request has none."""
+    name = _own_name(settings, route)
+    if not name or settings.upstream_model:
+        return bool(name)
+    return top_level(body, b"model") not in {None, _json(name)}
+
+
+def _renamed_form(body: bytes, content_type: bytes | None, name: str) -> bytes:
+    """As transcriptions come.  What is no form that names a model stays as it is."""
+    where = _model_in_form(body, content_type) if name else None
+    return body if where is None else body[: where.start] + name.encode() + body[where.stop :]
 
 
 def _wanted(fields: BodyFields, default: Effort | None, dialect: Dialect) -> Effort | None:
@@ -214,9 +234,13 @@ def requested_model(body: bytes, content_type: bytes | None) -> str:
     """The ``model`` of a JSON object or of a multipart form, as audio is sent; else ""."""
     if body[:_INDENT_BYTES].lstrip().startswith(b"{"):
         return text_of(top_level(body, b"model")) or ""
+    where = _model_in_form(body, content_type)
+    return body[where].decode("utf-8", "replace").strip() if where else ""
+
+
+def _model_in_form(body: bytes, content_type: bytes | None) -> slice | None:
     boundary = _BOUNDARY.match(content_type or b"")
-    value = _form_value(body, b"--" + (boundary[1] or boundary[2]), b"model") if boundary else None
-    return (value or b"").decode("utf-8", "replace").strip()
+    return _form_value(body, b"--" + (boundary[1] or boundary[2]), b"model") if boundary else None
 
 
 _BOUNDARY: Final = re.compile(
@@ -232,10 +256,10 @@ _LONGEST_PART_HEAD: Final = 2048
 _LONGEST_VALUE: Final = 1024
 
 
-def _form_value(body: bytes, delimiter: bytes, name: bytes) -> bytes | None:
+def _form_value(body: bytes, delimiter: bytes, name: bytes) -> slice | None:
     """
-    The first field of that name that is no file; None where there is none, or where the form is malformed
-    before it.  What follows is not looked at: the form is llama-server's to judge.
+    The place of the first field of that name that is no file; None where there is none, or where the form is
+    malformed before it.  What follows is not looked at: the form is llama-server's to judge.
     """
     at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter)
     for _ in range(_MOST_PARTS):
@@ -247,8 +271,9 @@ def _form_value(body: bytes, delimiter: bytes, name: bytes) -> bytes | None:
         at = body.find(b"\r\n" + delimiter, head_end + 2)
         named = _PART_NAME.search(head)
         if named and (named[1] or named[2]) == name and not _FILE_NAME.search(head):
-            value = body[head_end + 4 : max(at, head_end + 4)]
-            return value if at >= 0 and len(value) <= _LONGEST_VALUE else None
+            start = head_end + 4
+            is_whole = at >= 0 and at - start <= _LONGEST_VALUE
+            return slice(start, max(at, start)) if is_whole else None
     return None
 
 

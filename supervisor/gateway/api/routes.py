@@ -303,11 +303,6 @@ def waiting_comment(text: str) -> bytes:
     return f": {' '.join(text.split())}\n\n".encode()
 
 
-def chunk(payload: bytes) -> bytes:
-    """One chunk of a chunked body.  Nothing for nothing: an empty chunk would end the body."""
-    return b"%x\r\n%s\r\n" % (len(payload), payload) if payload else b""
-
-
 def _openai(trouble: Trouble) -> dict[str, Any]:
     default = "invalid_request_error" if trouble.status < 500 else "server_error"
     kind = _OPENAI.get(trouble.status, default)

@@ -13,7 +13,8 @@ import json
 import re
 from typing import Any, Final
 
-from .routes import Trouble, body_of, chunk
+from ..http_heads import chunk
+from .routes import Trouble, body_of
 
 _EVENT: Final = b"event: error\ndata: "
 _OPENAI: Final = b'data: {"error":'
@@ -89,11 +90,14 @@ class AnthropicErrors:
         return size is not None and (b"\r\n" + _EVENT).startswith(data[size.end() :])
 
     def _put_right(self, event: bytes) -> bytes:
-        found = _parsed(event.partition(_EVENT)[2].partition(b"\n")[0])
+        """Another engine's chunk, or one of ours, may hold more than the event."""
+        said, _, more = event.partition(_EVENT)[2].partition(b"\n\n")
+        found = _parsed(said.partition(b"\n")[0])
         if found is None or found.get("type") == "error":
             return event
         message, status = _error(found)
-        mended = b"%s%s\n\n" % (_EVENT, body_of(Trouble(status, "", message), "anthropic"))
+        body = body_of(Trouble(status, "", message), "anthropic")
+        mended = b"%s%s\n\n%s" % (_EVENT, body, more.removesuffix(b"\r\n"))
         return chunk(mended) if self._is_chunked else mended
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ..http_heads import BadRequest
 
 _LONGEST_LINE = 256  # a size with its extensions, which nobody uses
@@ -87,3 +89,11 @@ class ChunkedBody:
             raise BadRequest(431, "The trailers of the body are too long.")
         if not line:
             self.done, self.rest = True, bytes(self._pending)
+
+
+def unchunked(data: bytes) -> bytes:
+    """A chunked body without its chunks, as far as they are right."""
+    body = ChunkedBody(len(data))
+    with suppress(BadRequest):
+        body.feed(data)
+    return bytes(body.body)

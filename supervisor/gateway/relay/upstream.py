@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Protocol, cast
+from typing import cast
 
 from ...server.probe_target import ProbeTarget
-from ..api.routes import Dialect, Trouble, broken_event, chunk, waiting_comment
+from ..api.routes import Dialect, Trouble, broken_event, waiting_comment
 from ..http_heads import (
     HEAD_END,
     BadResponse,
     Head,
     HeaderLine,
     ResponseHead,
-    UnwrappedResponse,
+    chunk,
     upstream_head,
 )
+from .answer import ModelName, Taker, read_head
+from .chunked import unchunked
 from .client_connection import ClientConnection
 from .gathering import Gathering, Pace
 
@@ -33,28 +35,6 @@ MOST_USES = 99
 MOST_IDLE = 8  # each holds a thread of llama-server's until it closes
 PARTING_SECONDS = 1.0  # for a server to hang up behind a stream
 _LONGEST_HEAD = 256 * 1024
-
-
-class Taker(Protocol):
-    """Gets `connected` or `unreachable` where it has to; then `begin`, `go_on`s, `complete`; or `lose`."""
-
-    def connected(self) -> None:
-        """The connection is there: ask."""
-
-    def unreachable(self, why: str) -> None:
-        """It cannot be made."""
-
-    def begin(self, answer: ResponseHead, *, more: bool) -> None:
-        """The head is there; ``more``: another call follows in the same breath."""
-
-    def go_on(self, data: bytes) -> None:
-        """A piece of the body, and not the last."""
-
-    def complete(self, data: bytes) -> None:
-        """The last piece; may be empty."""
-
-    def lose(self, why: str) -> None:
-        """There will be no more of it."""
 
 
 class Upstream(asyncio.Protocol):
@@ -69,7 +49,8 @@ class Upstream(asyncio.Protocol):
         self._opening = asyncio.get_running_loop().create_task(self._open())
         self._answer: ResponseHead | None = None
         self._head = b""
-        self._to_head_request = self._unwrap = False
+        self._to_head_request = self._wraps = False
+        self._name: ModelName | None = None
         self._is_held = self._rests = False
         self._pace: Pace | None = None
         self.uses = 0
@@ -93,7 +74,7 @@ class Upstream(asyncio.Protocol):
         target, loop = self.target, asyncio.get_running_loop()
         try:
             if target is None:
-                raise ConnectionRefusedError("no llama-server runs")
+                raise ConnectionRefusedError("no engine runs")
             if sys.platform != "win32" and target.unix:
                 await loop.create_unix_connection(lambda: self, target.address)
             else:
@@ -103,11 +84,12 @@ class Upstream(asyncio.Protocol):
             if taker is not None:
                 taker.unreachable(str(error))
 
-    def ask(self, head: Head, body: bytes, taker: Taker) -> None:
-        """Send a request."""
+    def ask(self, head: Head, body: bytes, taker: Taker, name: ModelName | None = None) -> None:
+        """Send a request; ``name`` is what its answer is to call the model."""
         assert self.target is not None
         self._taker, self._answer, self._head = taker, None, b""
-        self._to_head_request, self._unwrap = head.method == "HEAD", head.version == "1.0"
+        self._to_head_request, self._wraps = head.method == "HEAD", head.version != "1.0"
+        self._name = name
         self._is_held = False
         self.uses += 1
         request = upstream_head(head, length=len(body), target=self.target)
@@ -164,14 +146,15 @@ class Upstream(asyncio.Protocol):
             else:
                 self._take_body(data, self._answer, taker)
         except BadResponse as error:
-            self._lose(f"llama-server's answer is broken: {error}")
+            self._lose(f"the engine's answer is broken: {error}")
 
     def _take_head(self, data: bytes, taker: Taker) -> None:
         self._head += data
         while (end := self._head.find(HEAD_END)) >= 0:
             head, rest = self._head[: end + 4], self._head[end + 4 :]
-            kind = UnwrappedResponse if self._unwrap else ResponseHead
-            answer = kind(head, to_head_request=self._to_head_request)
+            answer = read_head(
+                head, to_head_request=self._to_head_request, wraps=self._wraps, name=self._name
+            )
             if answer.is_final:
                 self._answer, self._head = answer, b""
                 self._begin(answer, rest, taker)
@@ -181,7 +164,9 @@ class Upstream(asyncio.Protocol):
             raise BadResponse("its head has no end")
 
     def _begin(self, answer: ResponseHead, rest: bytes, taker: Taker) -> None:
-        if answer.framing == "chunked":
+        if answer.framing == "close" and answer.is_stream:
+            self._pool.gathering.saw_hang_up()  # which is its only end
+        if answer.framing == "chunked" or (answer.framing == "close" and answer.is_stream):
             self._pace = Pace(self._pool.gathering, self._transport, self._rest)
         taker.begin(answer, more=bool(rest) or answer.framing == "none")
         if answer.framing == "none":
@@ -232,10 +217,15 @@ class Upstream(asyncio.Protocol):
         taker, self._taker = self._taker, None
         if taker is None:
             return
-        if self._answer is not None and self._answer.framing == "close" and exc is None:
-            taker.complete(b"")
+        if exc is not None or self._answer is None or self._answer.framing != "close":
+            taker.lose(str(exc) if exc else "the engine closed the connection")
+            return
+        try:
+            last = self._answer.close()
+        except BadResponse as error:
+            taker.lose(str(error))
         else:
-            taker.lose(str(exc) if exc else "llama-server closed the connection")
+            taker.complete(last)
 
 
 class ConnectionPool:
@@ -298,6 +288,7 @@ _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n"
 )
+_WHOLE = b"application/json"  # is of no use in parts, so it is held where its length is not known either
 _CLOSE: tuple[HeaderLine, ...] = ((b"connection", b"close"),)
 
 
@@ -313,6 +304,7 @@ class Delivery:
         self._headers = headers  # that go with every answer
         self._answer: ResponseHead | None = None
         self._held: list[bytes] | None = None
+        self._held_bytes = 0
         self._is_small = False
         self._is_announced = False
         self.has_written = self.has_begun = False
@@ -325,6 +317,7 @@ class Delivery:
         self._is_small = answer.framing == "none" or (
             answer.framing == "length" and answer.left <= SMALL_BYTES
         )
+        self._is_small |= answer.framing == "close" and answer.get(b"content-type").startswith(_WHOLE)
         if self._is_announced:
             self._held = None if answer.is_stream else []
             self._is_small = True
@@ -343,7 +336,8 @@ class Delivery:
             self._client.write(data)
             return
         self._held.append(data)
-        if not self._is_small:
+        self._held_bytes += len(data)
+        if not self._is_small or (self._held_bytes > SMALL_BYTES and not self._is_announced):
             self._flush()
 
     def complete(self, data: bytes) -> None:
@@ -351,7 +345,9 @@ class Delivery:
         if self._held is None:
             self._client.write(data)
         elif self._is_announced:
-            error = b"".join([*self._held, data])  # of llama-server, to a stream whose head is written
+            error = b"".join([*self._held, data])  # of the engine, to a stream whose head is written
+            if self._answer is not None and self._answer.is_chunked_for_client:
+                error = unchunked(error)
             self._break_off(error.decode("utf-8", "replace")[:1000])
             return
         else:
@@ -367,6 +363,7 @@ class Delivery:
     def forget(self) -> None:
         """What came so far was of a server that died, and the client has seen nothing of it."""
         self._answer = self._held = None
+        self._held_bytes = 0
 
     # --- answers of our own
 

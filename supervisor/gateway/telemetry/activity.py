@@ -3,7 +3,7 @@ The last requests, and what each of them used: figures and names, never their co
 
 llama-server (b11434) writes ``timings`` last, after ``usage``; its Anthropic answers and whole Responses have
 only ``usage``.  So the last block of either name is the server's.  Text of the model cannot look like one,
-because quotes in a JSON string are escaped.
+because quotes in a JSON string are escaped.  Other engines put spaces into their JSON.
 """
 
 from __future__ import annotations
@@ -104,9 +104,10 @@ def _printable(text: str, longest: int) -> str:
 TAIL_BYTES = 16 * 1024  # holds the last event of every API, with the whole answer's text within reason
 HEAD_BYTES = 1024  # holds Anthropic's message_start, and the usage before embeddings
 
-_TIMINGS, _USAGE = b'"timings":{', b'"usage":{'
-_BLOCK = re.compile(rb'"(?:timings|usage)":\{((?:[^{}]++|\{[^{}]*+\})*+)\}')
-_NUMBER = re.compile(rb'"(\w{1,40})":(\d{1,10}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(?=[,}]|\Z)')
+_TIMINGS = (b'"timings":{', b'"timings": {')
+_USAGE = (b'"usage":{', b'"usage": {')
+_BLOCK = re.compile(rb'"(?:timings|usage)": ?\{((?:[^{}]++|\{[^{}]*+\})*+)\}')
+_NUMBER = re.compile(rb'"(\w{1,40})": ?(\d{1,10}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(?=[,}]|\Z)')
 _MOST_TOKENS = 2**31 - 1  # llama.cpp counts in int32_t
 _FASTEST = 1e7  # tokens per second; above, it is a division by next to nothing
 
@@ -129,11 +130,12 @@ def usage_of(tail: bytes, head: bytes = b"") -> Usage:
     From the last `TAIL_BYTES` of a body as it was sent, chunk framing within.  ``head`` is its first
     `HEAD_BYTES`: there Anthropic's streams tell the prompt, and embeddings all.  What is missing is None.
     """
-    found = _usage_at(tail, max(tail.rfind(_TIMINGS), tail.rfind(_USAGE)))
+    found = _usage_at(tail, max(map(tail.rfind, (*_TIMINGS, *_USAGE))))
     if found.prompt_tokens is not None:
         return found
     start = head or tail
-    first = _usage_at(start, start.find(_USAGE))
+    places = (place for place in map(start.find, _USAGE) if place >= 0)
+    first = _usage_at(start, min(places, default=-1))
     return replace(found, prompt_tokens=first.prompt_tokens, cached_tokens=first.cached_tokens)
 
 

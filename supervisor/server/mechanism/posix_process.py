@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ...home.identity import Identity, identify
+from ...profile.definition import StopSignal
 from ..process import ExitStatus, start_error
 
 assert sys.platform != "win32"
@@ -111,8 +112,8 @@ class PosixChild:
         self._notice = notice(process.pid, self._look)
         self._look()  # it may have died before anybody watched
 
-    def terminate(self) -> None:
-        self._signal(signal.SIGTERM)
+    def terminate(self, stop: StopSignal = "TERM") -> None:
+        self._signal(signal.Signals[f"SIG{stop}"])
 
     def kill(self) -> None:
         self._signal(signal.SIGKILL)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from ...home.identity import Identity, identify
+from ...profile.definition import StopSignal
 from ..process import ExitStatus, start_error
 from . import console
 
@@ -71,7 +72,7 @@ class WindowsChild(asyncio.SubprocessProtocol):
         self._job = _JobObject()
         self._job.take(int(transport.get_extra_info("subprocess")._handle))  # noqa: SLF001 - no public name
 
-    def terminate(self) -> None:
+    def terminate(self, stop: StopSignal = "TERM") -> None:  # noqa: ARG002 - there is one way only
         if not self.exited.done():
             subprocess.Popen(
                 [sys.executable, "-I", "-S", console.__file__, str(self.identity.pid)],

@@ -1,0 +1,16 @@
+"""The adapters that there are, by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .adapter import Adapter
+from .command import Command
+from .llamacpp import LlamaCpp
+
+_ALL: Final[tuple[Adapter, ...]] = (LlamaCpp(), Command())
+
+
+def adapter_of(name: str) -> Adapter:
+    """The one that a launch plan names."""
+    return next(adapter for adapter in _ALL if adapter.name == name)

@@ -1,0 +1,100 @@
+"""Where a profile's model is, or will be, what it says of itself, and how it gets onto the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PureWindowsPath
+
+from ..engine.adapters.renderers import renderer_for
+from ..errors import ConfigError, NetworkError, SupervisorError
+from ..model.demo import demo_path, ensure_demo
+from ..model.locate import locate, locate_whole, parts_of
+from ..model.metadata import Model
+from ..model.open import open_model
+from ..paths import Paths
+from ..plan.make import ModelAtHand
+from ..plan.role import with_role
+from ..profile.definition import Profile
+from ..progress import Progress
+
+
+def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
+    """
+    As it is on disk.  An engine that reads no GGUF files may get a folder, the name of a repository that it
+    downloads itself, or nothing.
+    """
+    meant = profile.model
+    if not renderer_for(profile.engine.source).reads_models and not (meant.demo or meant.path or meant.file):
+        return ModelAtHand(meant.repo or "")
+    first = path_of(profile, paths)
+    files = () if first.is_dir() else parts_of(first)
+    stats = [file.stat() for file in files] if all(file.exists() for file in files) else []
+    stamp = "|".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+    return ModelAtHand(str(first), tuple(map(str, files)), stamp, sum(stat.st_size for stat in stats))
+
+
+def path_of(profile: Profile, paths: Paths) -> Path:
+    """
+    The model's first file, or where it will be.  Raises ConfigError for a profile that names none:
+    llama-server would silently become a router.
+    """
+    model = profile.model
+    if model.demo:
+        return demo_path(paths.models)
+    if model.path is not None:
+        path = model.path.expanduser()
+        is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
+        return path if is_absolute else paths.models / path
+    if model.repo is None or model.file is None:
+        raise ConfigError(
+            f"Profile {profile.name} names no model.",
+            hint="Set model.path, model.repo with model.file, or model: demo.",
+        )
+    return locate(model.repo, model.file, paths.models, os.environ)
+
+
+def model_on_disk(profile: Profile, paths: Paths) -> Model | None:
+    """By its header; None where it is not all there, is no model, or is for an engine that reads others."""
+    if not renderer_for(profile.engine.source).reads_models:
+        return None
+    try:
+        return open_model(path_of(profile, paths), paths.cache / "headers")
+    except SupervisorError:
+        return None
+
+
+def read_model(profile: Profile, paths: Paths, *, write: bool) -> tuple[Profile, Model | None]:
+    """With the role that its model's header tells; None for an engine that has the model to itself."""
+    if not renderer_for(profile.engine.source).reads_models:
+        return profile, None
+    model = look_at(profile, paths, write=write)
+    return with_role(profile, model), model
+
+
+def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
+    """By its header, on disk or at the hub; with ``write`` the demo is made.  Raises as ``open_model``."""
+    path, model, headers = path_of(profile, paths), profile.model, paths.cache / "headers"
+    if model.demo and write:
+        path = ensure_demo(paths.models)
+    if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
+        from ..model.hub import Hub  # noqa: PLC0415 - only for what is not on disk
+        from ..model.remote import hub_model  # noqa: PLC0415 - the same
+
+        try:
+            return hub_model(model.repo, model.file, Hub.of(os.environ), headers)
+        except NetworkError as error:
+            missing = f"The model {model.repo}/{model.file} is not on this machine"
+            hint = f"{error.hint} Or put its files at {path.parent}.".lstrip()
+            raise NetworkError(f"{missing}, and cannot be had: {error}", hint=hint) from error
+    return open_model(path, headers)
+
+
+def get_model(profile: Profile, paths: Paths, progress: Progress) -> None:
+    """All its files on disk: downloaded if they are not.  Raises as ``pull`` does."""
+    model = profile.model
+    if model.demo:
+        ensure_demo(paths.models)
+    if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
+        from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
+
+        ensure_model(model.repo, model.file, paths, progress)
