@@ -21,7 +21,10 @@ COMMANDS = {
     "start": ("start", "Make a profile's server run, and watch over it."),
     "stop": ("control_commands", "Stop the daemon and all its servers, or one server."),
     "restart": ("control_commands", "Restart a server with its profile as it is now."),
-    "switch": ("control_commands", "Run another profile in place of the main one; the old one comes back if that fails."),
+    "switch": (
+        "control_commands",
+        "Run another profile in place of the main one; the old one comes back if that fails.",
+    ),
     "reload": ("control_commands", "Read the profile again; restart only if something changed."),
     "load": ("control_commands", "Load a profile next to what runs, or keep it loaded."),
     "unload": ("control_commands", "Give a model's memory back; the next request wakes it."),
