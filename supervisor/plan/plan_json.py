@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..decoding import FieldRules, Malformed, decode
+from ..engine.adapters.known import is_known
 from ..errors import SupervisorError
 from .launch import LaunchPlan
 from .listen import Listen
@@ -65,6 +66,7 @@ def _are_variables(names: Mapping[str, str]) -> bool:
 
 
 _RULES: FieldRules = {
+    "adapter": (is_known, "an engine's adapter of this version"),
     "argv": (lambda argv: bool(argv and argv[0]), "a program and its arguments"),
     "env": (_are_variables, "names of variables, without `=`"),
     "secrets": (_are_variables, "names of variables, without `=`"),

@@ -11,6 +11,11 @@ from .llamacpp import LlamaCpp
 _ALL: Final[tuple[Adapter, ...]] = (LlamaCpp(), Command())
 
 
+def is_known(name: str) -> bool:
+    """Whether this version has it: a plan may come from another one."""
+    return any(adapter.name == name for adapter in _ALL)
+
+
 def adapter_of(name: str) -> Adapter:
     """The one that a launch plan names."""
     return next(adapter for adapter in _ALL if adapter.name == name)
