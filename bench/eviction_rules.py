@@ -15,7 +15,7 @@ from traces import BenchModel, Machine, Trace
 
 from supervisor.fleet.decisions import Asked, Evict, Resident, UsableMemory
 from supervisor.fleet.demand import Demand
-from supervisor.fleet.residency import decide
+from supervisor.fleet.residency import decide_all
 
 KEPT_SECONDS = 300.0  # Ollama's keep_alive, and Lemonade's evict_idle_timeout
 
@@ -161,7 +161,8 @@ class Ours(Rule):
         ]
         wanted = Asked(models[asked].name, models[asked].bytes, now)
         memory = UsableMemory(self.machine.bytes)
-        decision = decide(wanted, residents, memory, self.demand, Turns(0, 0), now=now)
+        decisions = decide_all([wanted], residents, memory, self.demand, Turns(0, 0), now=now)
+        decision = decisions[wanted.name]
         if not isinstance(decision, Evict):
             return []
         self.demand.note_eviction(now)

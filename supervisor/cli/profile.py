@@ -152,7 +152,7 @@ def check(files: tuple[str, ...]) -> None:
     """
     Check files, or profiles by name; without any, all profiles and what config.yaml serves.
 
-    Every mistake is told.
+    All mistakes are reported at once, each with its file, line and column.
     """
     store = _store()
     checked = check_profiles(files, store)

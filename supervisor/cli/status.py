@@ -66,9 +66,8 @@ def ps(quiet: bool, as_json: bool) -> int:
 
 
 def _servers(now: StatusDocument) -> list[StatusDocument]:
-    """Without those that were made for a plan that then did not fit."""
-    servers = now.get("servers") or [now["server"]]
-    return [each for each in servers if each["profile"] is not None or each is servers[0]]
+    """All of them; a daemon of the version before has one."""
+    return now.get("servers") or [now["server"]]
 
 
 def _absent(now: StatusDocument) -> list[StatusDocument]:

@@ -295,7 +295,8 @@ class Control:
 
     def _both(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
-        servers = [status_of(instance, self._gateway.listen) for instance in self._fleet]
+        seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
+        servers = [status_of(instance, self._gateway.listen) for instance in seen]
         return {
             "schema": 2,
             "daemon": self._daemon(),

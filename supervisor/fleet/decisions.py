@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..server.memory_warnings import in_gib
@@ -62,23 +62,18 @@ class Asked:
 class UsableMemory:
     """
     What all our models together may take of each pool: its total, less ``memory.leave``, less what other
-    programs use.
+    programs use.  How much there is of one that ``bytes`` lacks is not known.
 
-    ``pools`` gives the pool of a device that has another name; unified memory is one pool.  How much there is
-    of a pool that ``bytes`` lacks is not known.
+    The bytes of a GPU that shares the RAM count twice: for the GPU, which has a limit of its own, and for the
+    RAM.
     """
 
     bytes: Mapping[str, int]
-    pools: Mapping[str, str] = field(default_factory=dict)
 
-    def by_pool(self, taken: Mapping[str, int] | None) -> dict[str, int]:
-        """The pools of which something is taken; where the bytes are not known, none."""
-        found: dict[str, int] = {}
-        for device, number_bytes in (taken or {}).items():
-            if number_bytes > 0:
-                pool = self.pools.get(device, device)
-                found[pool] = found.get(pool, 0) + number_bytes
-        return found
+
+def used(taken: Mapping[str, int] | None) -> dict[str, int]:
+    """The memories of which something is taken; where the bytes are not known, none."""
+    return {name: number for name, number in (taken or {}).items() if number > 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +122,6 @@ class NoRoom:
 
     why: str
     hint: str
-    arithmetic: tuple[Shortage, ...]
 
 
 Decision = Beside | Evict | WaitFor | NoRoom

@@ -46,25 +46,13 @@ from .decisions import (
     Turns,
     UsableMemory,
     WaitFor,
+    used,
 )
 from .demand import Demand
 from .victims import Candidate, Lack, VictimChoice
 
 SECONDS_PER_GIB = 1.0
 """For a load that was never timed: from a disk that reads about 1 GB a second."""
-
-
-def decide(
-    asked: Asked,
-    residents: Sequence[Resident],
-    memory: UsableMemory,
-    demand: Demand,
-    turns: Turns,
-    *,
-    now: float,
-) -> Decision:
-    """What to do for this one, if nothing else waits to be loaded."""
-    return decide_all([asked], residents, memory, demand, turns, now=now)[asked.name]
 
 
 def decide_all(
@@ -145,7 +133,7 @@ class _Table:
     def _no_room(self, asked: Asked) -> NoRoom | None:
         pinned = [each for name, each in self.scenes[0].items() if each.pinned and name != asked.name]
         short: list[Shortage] = []
-        for pool, needed in self.memory.by_pool(asked.bytes).items():
+        for pool, needed in used(asked.bytes).items():
             users = {each.name: taken for each in pinned if (taken := self._taken(each, pool))}
             missing = self._missing(pool, needed + sum(users.values()))
             if missing > 0:
@@ -158,7 +146,7 @@ class _Table:
         unload = f"goss-supervisor unload {' '.join(sorted(in_the_way))}"
         smaller = f"goss-supervisor plan {asked.name} shows what would make it smaller"
         why = f"{asked.name} needs {', and '.join(map(str, short))}."
-        return NoRoom(why, unload if fits_alone else smaller, tuple(short))
+        return NoRoom(why, unload if fits_alone else smaller)
 
     def _obstacles(self, asked: Asked, scenes: Iterable[_Scene]) -> tuple[frozenset[str], list[Lack]]:
         """Who has to go in any case, and what is missing."""
@@ -167,7 +155,7 @@ class _Table:
         for scene in scenes:
             others = [each for name, each in scene.items() if name != asked.name]
             must |= {each.name for each in others if not each.pinned and self._excludes(asked, each)}
-            for pool, needed in self.memory.by_pool(asked.bytes).items():
+            for pool, needed in used(asked.bytes).items():
                 taken = {each.name: self._taken(each, pool) for each in others}
                 missing = self._missing(pool, needed + sum(taken.values()))
                 if missing > 0:
@@ -182,10 +170,10 @@ class _Table:
         return any(pool not in self.memory.bytes for pool in self.shared_pools(asked, other))
 
     def shared_pools(self, asked: Asked, other: Resident) -> Collection[str]:
-        return self.memory.by_pool(asked.bytes).keys() & self.memory.by_pool(other.bytes).keys()
+        return used(asked.bytes).keys() & used(other.bytes).keys()
 
     def _taken(self, resident: Resident, pool: str) -> int:
-        return self.memory.by_pool(resident.bytes).get(pool, 0)
+        return used(resident.bytes).get(pool, 0)
 
     def _missing(self, pool: str, wanted_bytes: int) -> int:
         usable = self.memory.bytes.get(pool)

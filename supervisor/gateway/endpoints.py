@@ -92,7 +92,7 @@ class Endpoints:
     async def answer(
         self, handler: HandlerName, offers: Sequence[Offer], model: str, profile: str
     ) -> PlainAnswer | Trouble:
-        """``model`` is the one that the path names; ``profile`` the one that is meant, "" for any."""
+        """``model`` is what the path or the query names; ``profile`` the one that is meant, "" for any."""
         match handler:
             case "models":
                 return _page(await self._models(offers))
@@ -101,6 +101,8 @@ class Endpoints:
                 return _page(found) if found else no_model(model)
             case "props":
                 return await self._props(offers, profile)
+            case "load" | "unload" if model and not profile:
+                return no_model(model)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
             case _:

@@ -230,10 +230,14 @@ class Gateway:
         in_body = requested_model(body, head.get(b"content-type")) if route.wakes else ""
         asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
         meant = self._listener.names.meant(asked, route.role)
-        profile = self._profile_for(meant.profile if meant else None)
+        profile = (meant.profile if meant else None) or ""
+        if not (self.settings.switch_on_request or route.handler or self.backends.is_served(profile)):
+            profile = ""  # nothing is loaded for it: whoever serves answers
         handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
         if handler is not None:
-            task = self._loop.create_task(self._answer_ourselves(client, head, context, handler, profile))
+            model = model_of(head.path, self._listener.prefix) if handler == "model" else asked
+            answering = self._answer_ourselves(client, head, context, handler, model=model, profile=profile)
+            task = self._loop.create_task(answering)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
@@ -258,22 +262,18 @@ class Gateway:
         self._note(refused(head, context, trouble, asked))
         client.refuse(trouble, keep_alive=head.persists)
 
-    def _profile_for(self, profile: str | None) -> str:
-        """Without switching on request, requests for another profile get the active one."""
-        return profile if profile and self.settings.switch_on_request else ""
-
     async def _answer_ourselves(
         self,
         client: ClientConnection,
         head: Head,
         context: RequestContext,
         handler: HandlerName,
+        *,
+        model: str,
         profile: str,
     ) -> None:
-        at = self._listener
-        model = model_of(head.path, at.prefix)
         try:
-            found = await self._endpoints.answer(handler, at.offers, model, profile)
+            found = await self._endpoints.answer(handler, self._listener.offers, model, profile)
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", context.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")

@@ -32,7 +32,7 @@ from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
 from ..memory.known_memory import KnownMemory, fit_known
-from ..memory.verdict import kept_bytes, whole
+from ..memory.verdict import gpu_ram_bytes, kept_bytes, whole
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
 from ..model.metadata import Model
@@ -278,6 +278,7 @@ def _shares(fitted: Fitted) -> MemoryShares:
         {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
         shared_tokens,
         {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
+        gpu_ram_bytes(judged),
     )
 
 

@@ -116,12 +116,19 @@ class MemoryWatch:
         return found
 
     def held_bytes(self, plan: LaunchPlan | None) -> dict[str, int]:
-        """What the server would give back of each memory: measured of the RAM, as planned of GPUs."""
+        """
+        What the server would give back of each memory: measured of the RAM, as planned of GPUs, also of the
+        RAM that they share.
+        """
         sample = self.now()
         if sample is None or plan is None:
             return {}
-        ram = sample.held.anonymous_bytes
-        return {**gpus_of(plan), RAM: sample.held.rss_bytes if ram is None else ram}
+        held = sample.held
+        if held.anonymous_bytes is not None:
+            ram = held.anonymous_bytes + plan.gpu_ram_bytes
+        else:  # psutil's figure may have what a GPU shares, as on a Mac
+            ram = max(held.rss_bytes, plan.memory.get(RAM, 0) + plan.gpu_ram_bytes)
+        return {**gpus_of(plan), RAM: ram}
 
     def _is_ram_released(self, plan: LaunchPlan) -> bool:
         if self._remains is None:

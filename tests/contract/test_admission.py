@@ -27,12 +27,17 @@ ONE_AT_A_TIME = GatewaySettings(max_loaded=1, min_warm_seconds=0)
 
 @dataclass
 class Clients:
+    """``was_asked`` whether somebody is in use: a load has looked for room, and found none."""
+
     settings: GatewaySettings = ONE_AT_A_TIME
+    was_asked: asyncio.Event = field(default_factory=asyncio.Event)
     busy: set[str] = field(default_factory=set)
     waiting: dict[str, float] = field(default_factory=dict)
     offers: dict[str, Offer] = field(default_factory=dict)
 
     def is_busy(self, name):
+        if name in self.busy:
+            self.was_asked.set()
         return name in self.busy
 
     def waiting_since(self, profile):
@@ -80,7 +85,6 @@ def promise(story):
             async with asyncio.timeout(BOUND_SECONDS * 2):
                 home = Home(tmp_path)
                 working = asyncio.create_task(home.fleet.run())
-                await asyncio.sleep(0)
                 try:
                     await story(home)
                 finally:
@@ -116,7 +120,7 @@ async def test_a_request_waits_until_the_one_in_use_is_free(home):
     await home.load("p")
     home.clients.busy, home.clients.waiting = {"p"}, {"q": asyncio.get_running_loop().time()}
     loading = asyncio.create_task(home.load("q", by_request=True))
-    await asyncio.sleep(0.05)
+    await home.clients.was_asked.wait()
     assert home.states == {"p": State.READY}
     home.clients.busy = set()
     home.admission.changed()
@@ -129,7 +133,7 @@ async def test_a_load_that_nobody_waits_for_any_more_takes_nothing_from_anybody(
     await home.load("p")
     home.clients.busy, home.clients.waiting = {"p"}, {"q": asyncio.get_running_loop().time()}
     loading = asyncio.create_task(home.load("q", by_request=True))
-    await asyncio.sleep(0.05)
+    await home.clients.was_asked.wait()
     home.clients.waiting, home.clients.busy = {}, set()
     home.admission.changed()
     with pytest.raises(StartFailed, match="Nobody waits for q"):

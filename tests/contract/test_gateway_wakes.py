@@ -14,7 +14,7 @@ from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import BOUND_SECONDS, until
 from ..fakes.loops import run_story
-from ..fakes.relay import GET, HOST, ok, post, relay, says
+from ..fakes.relay import GET, HOST, behind, ok, post, relay, says
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -128,7 +128,8 @@ async def test_a_request_that_uses_no_model_switches_to_none(method, path):
 async def test_a_request_that_uses_another_model_does(path):
     async with relay(HELLO, settings=GatewaySettings(min_warm_seconds=0.0)) as it, it.client() as client:
         await client.send(post(OTHER, path.encode()))
-        await until(lambda: it.owner.loads == ["q"])
+        await until(lambda: it.owner.loads)
+        assert (it.owner.loads, it.upstream.requests) == (["q"], [])
 
 
 @promise
@@ -320,3 +321,23 @@ async def test_a_server_that_does_not_tell_its_properties_is_no_fault():
             assert (await props(it))["model_alias"] == "p"
         assert (await props(it))["chat_template"] == "{{ x }}"
         assert (await client.ask(GET))[0] == 200
+
+
+@pytest.mark.parametrize("what", ["load", "unload"])
+@promise
+async def test_a_model_that_nobody_has_is_neither_loaded_nor_unloaded(what):
+    async with relay(HELLO) as it:
+        status, _, said = await it.ask(request("POST", f"/supervisor/{what}?model=typing-error"))
+        assert (status, json.loads(said)["error"]["code"]) == (404, "model_not_found")
+        assert (it.server.calls, it.owner.loads) == ([], [])
+
+
+@promise
+async def test_without_loads_on_request_a_model_that_a_person_loaded_answers_to_its_name():
+    settings = GatewaySettings(switch_on_request=False)
+    async with relay(HELLO, settings=settings) as it, behind(it, "q", says(ok(b"q's"))) as second:
+        assert (await it.ask(post(OTHER)))[::2] == (200, b"q's")
+        second.state = State.SLEEPING
+        it.gateway.changed(second)
+        assert (await it.ask(post(OTHER)))[::2] == (200, b"hello")
+        assert it.owner.loads == []

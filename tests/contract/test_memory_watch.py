@@ -375,3 +375,32 @@ async def test_a_crash_lets_nobody_wait_for_the_gpu(test, tmp_path):
     test.server.child.kill()
     await test.until(lambda: test.starts == 2 and test.server.state is State.READY)
     assert not (tmp_path / "asked").exists()
+
+
+class Shared(Machine):
+    """``anonymous`` None: as psutil sees it."""
+
+    def __init__(self, rss, anonymous):
+        super().__init__()
+        self.rss, self.anonymous = rss, anonymous
+
+    def held(self, pid):
+        return Held(self.rss, self.anonymous)
+
+
+@pytest.mark.parametrize(
+    ("rss", "anonymous", "expected"),
+    [(3, 2, 22), (3, None, 23), (30, None, 30)],  # GiB; a Mac's figure has what the GPU shares already
+)
+def test_a_server_gives_back_the_ram_that_its_gpu_shares_too(tmp_path, rss, anonymous, expected):
+    asked = replace(plan(tmp_path), memory={"Vulkan0": 20 * GIB, "RAM": 3 * GIB}, gpu_ram_bytes=20 * GIB)
+    known = None if anonymous is None else anonymous * GIB
+
+    async def story():
+        watch = MemoryWatch(lambda: None, source=Shared(rss * GIB, known))
+        watch.begin(1)
+        held = watch.held_bytes(asked)
+        watch.close()
+        return held
+
+    assert asyncio.run(story()) == {"Vulkan0": 20 * GIB, "RAM": expected * GIB}

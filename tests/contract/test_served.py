@@ -198,7 +198,7 @@ async def test_a_client_that_asks_meanwhile_waits_for_the_same_load(tmp_path):
         await (await it.start())
         await it.is_asked.wait()
         it.loads.load("one")
-        await asyncio.sleep(0)  # its task has begun
+        await until(lambda: it.loads.loading.count("one") == 2)
         it.goes_on.set()
         await it.idle()
         assert it.prepared == [("--no-evict", "--", "one")]
@@ -330,8 +330,9 @@ def test_each_is_unloaded_when_idle_on_its_own_terms(terms, sleeps):
 def test_a_profile_s_own_terms_count_where_the_gateway_unloads_nothing():
     async def story():
         offers = (Offer("p", ("p",), idle_unload_seconds=SHORT),)
-        async with relay(hang_up, offers=offers) as it:
-            await until(lambda: "sleep" in it.server.calls)
+        async with relay(hang_up, offers=offers) as it, behind_relay(it, "r", hang_up) as other:
+            await until(lambda: it.server.calls)
+            assert (it.server.calls[0], other.calls) == ("sleep", [])
 
     run_story(story())
 
