@@ -27,6 +27,7 @@ from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.server.lifecycle_table import State
 
 from ..fakes.asked import a_chat
+from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS
 from .test_server import QUICK, behind, plan, promise
 
@@ -129,24 +130,11 @@ class NoGateway:
         return None
 
 
-class OneServer:
+class OneServer(FleetOfOne):
     """A fleet of the server under test."""
 
-    placement = ""
-
     def __init__(self, server):
-        self.server, self.name = server, server.name
-        self.main, self.placement = self, ""
-
-    @property
-    def profile(self):
-        return self.server.plan.profile if self.server.plan else ""
-
-    def having(self, profile):
-        return self if profile == self.profile else None
-
-    def __iter__(self):
-        return iter((self,))
+        self.server = server
 
     def get(self, name=None):
         if name not in {None, self.name}:

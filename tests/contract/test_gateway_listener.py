@@ -24,6 +24,7 @@ from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
+from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, free_port, until
 from ..fakes.loops import run_story
 from ..fakes.relay import HOST, RawClient, post
@@ -48,10 +49,10 @@ class Asked:
         return self.listen.port
 
 
-class OneServer(Watched):
+class OneServer(FleetOfOne, Watched):
     """A server as the one of a fleet, with the gateway before it, as the daemon ties them together."""
 
-    hold, name = None, "default"
+    hold = None
 
     def __init__(self, tmp_path):
         super().__init__(tmp_path)
@@ -64,20 +65,6 @@ class OneServer(Watched):
     async def load(self, *words):
         self.loaded.append(words[-1])
         return {"error": "nobody loads here", "hint": ""}
-
-    @property
-    def main(self):
-        return self
-
-    @property
-    def profile(self):
-        return self.server.plan.profile if self.server.plan else ""
-
-    def having(self, profile):
-        return self if profile == self.profile else None
-
-    def __iter__(self):
-        return iter((self,))
 
     def begin(self, work):
         task = asyncio.get_running_loop().create_task(work)
