@@ -105,7 +105,7 @@ class Control:
             async for message in self._hold(request, reader) if operation is None else operation(request):
                 yield message
         except SupervisorError as error:
-            yield {"error": str(error), "hint": error.hint}
+            yield {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
 
     def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[ControlMessage]] | None]:
         return {

@@ -42,13 +42,20 @@ def _messages(paths: Paths, request: Message) -> Iterator[Message]:
             for line in lines:
                 message: Message = json.loads(line)
                 if "error" in message:
-                    raise SupervisorError(message["error"], hint=message.get("hint", ""))
+                    raise _refusal(message)
                 again = message.get("again_seconds")  # a daemon of an older version promises nothing
                 connection.settimeout(again and LATE * again)
                 yield message
                 if message.get("final"):
                     return
     raise NotRunning("The daemon went away before it had answered.", hint="goss-supervisor logs")
+
+
+def _refusal(message: Message) -> SupervisorError:
+    """With the exit code of the error that the daemon came upon: not found, does not fit …"""
+    error = SupervisorError(message["error"], hint=message.get("hint", ""))
+    error.exit_code = message.get("exit_code", SupervisorError.exit_code)
+    return error
 
 
 def ask(paths: Paths, request: Message) -> Message:

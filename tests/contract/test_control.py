@@ -243,7 +243,7 @@ async def test_a_start_brings_its_address_and_a_switch_does_not(test, tmp_path):
 async def test_a_plan_that_may_not_run_is_answered_with_the_reason(test, tmp_path):
     control = control_of(test, NoGateway(StartFailed("no gateway", hint="make one")))
     answer = await answer_to(control, "start", plan=to_json(plan(tmp_path)))
-    assert answer == {"error": "no gateway", "hint": "make one"}
+    assert answer == {"error": "no gateway", "hint": "make one", "exit_code": StartFailed.exit_code}
     assert test.server.state is State.STOPPED
 
 

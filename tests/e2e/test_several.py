@@ -76,7 +76,8 @@ def test_servers_are_commanded_by_name(built_home):
     assert "two is ready" in built_home.run("load", "two").stdout
     assert "two is ready" in built_home.run("restart", "two").stdout
     assert "listening on" in built_home.run("logs", "two").stdout
-    built_home.run("logs", "nobody", code=5)
+    for command in ("logs", "unload", "restart", "stop"):
+        assert "nobody" in built_home.run(command, "nobody", code=5).stderr
     built_home.run("stop", "two")
 
     async def refused():
