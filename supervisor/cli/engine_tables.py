@@ -99,10 +99,12 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     context = install_context(paths, Silent(), hardware_file)
     tag = tag or chosen_tag(target.engine, context) or pins.DEFAULT_TAG
     found = released(target, context).survey(context.catalogue(target.engine).release(tag))
+    taken = choose.find(target.engine, wants_gpu=target.wants_gpu, context=context).reason
+    failure = context.failures.recent()
     if as_json:
         ranked = [_option(option) for option in found.ranked]
         rejected = [{"flavour": each.flavour, "reason": each.reason} for each in found.rejected]
-        echo_json(tag=found.tag, ranked=ranked, rejected=rejected)
+        echo_json(tag=found.tag, ranked=ranked, rejected=rejected, taken=taken, failure=failure or None)
         return
     rows = [
         (str(rank), option.flavour, size(option.download_bytes), option.reason)
@@ -111,6 +113,9 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     rows += [("no", each.flavour, "-", each.reason) for each in found.rejected]
     click.echo(f"{REPOSITORY} {found.tag}")
     click.echo(table(("rank", "flavour", "download", "reason"), rows))
+    click.echo(f"A start takes {taken}")
+    if failure:
+        click.echo(f"The last start could not download a release: {failure}")
 
 
 def _option(option: FlavourOption) -> dict[str, Any]:
