@@ -168,6 +168,16 @@ class Chromium:
         while self._hear().get("method") != "Page.loadEventFired":
             pass
 
+    def receives(self, bytes_a_second: int) -> None:
+        """No more than this, of each answer from now on."""
+        self.ask(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=bytes_a_second,
+            uploadThroughput=-1,
+        )
+
     def run(self, script: str):
         """The value of an expression in the page; one that is a promise is waited for."""
         done = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
