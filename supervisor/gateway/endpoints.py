@@ -142,9 +142,13 @@ class Endpoints:
                 return Trouble(400, "already_loaded", f"{model} is loaded already.")
             self._load(profile)
             return _DONE
-        if server is None or phase_of(server) in {"asleep", "down"}:
-            return Trouble(400, "not_loaded", f"{model} is not loaded.")
-        return _unload(server) or _DONE
+        if server is not None and phase_of(server) not in {"asleep", "down"}:
+            return _unload(server) or _DONE
+        if self._states.by_profile().get(profile) == "loading":
+            return Trouble(
+                409, "loading", f"{model} is being prepared. It can be unloaded once it is loaded."
+            )
+        return Trouble(400, "not_loaded", f"{model} is not loaded.")
 
     def _health(self) -> PlainAnswer | Trouble:
         """Of the server that does best: with several, one that fails does not make all of it sick."""

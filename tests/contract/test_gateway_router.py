@@ -128,6 +128,7 @@ async def test_a_load_is_that_of_a_person_and_the_model_is_loading_from_then_on(
         assert (it.owner.by_person, it.upstream.requests) == (["q"], [])
         assert await told.change() == ("q", {"status": "loading"})
         assert (await statuses(it))["q"]["value"] == "loading"
+        assert await asked(it, "/models/unload", "q") == (409, "loading")
         async with behind(it, "q", HELLO):
             assert await told.change() == ("q", {"status": "loaded"})
             assert (await statuses(it))["q"]["value"] == "loaded"

@@ -263,17 +263,28 @@ def three(three_started):
     return three_started
 
 
-def open_list(home, page):
-    page.go(address(home))
-    page.click("demo-large")  # what it has chosen by itself: the one that is loaded
+def open_list(page, chosen):
+    """The menu of models is below all answers, which tell their model too."""
+    buttons = (
+        f"[...document.querySelectorAll('button')].filter(each => each.innerText.includes('demo-{chosen}'))"
+    )
+    page.until(f"{buttons}.length && ({buttons}.at(-1).click(), true)")
+    page.until(f"{OPTION % chosen} && true")
+
+
+def choose(page, name):
+    page.run(f"{OPTION % name}.click()")
+    page.shows(f"Model loaded: demo-{name}")
 
 
 def shows_models(page, **wanted):
-    page.until(f"{SHOWN} === {json.dumps(json.dumps(wanted))}".replace(": ", ":").replace(", ", ","))
+    page.until(f"{SHOWN} === {json.dumps(json.dumps(wanted, separators=(',', ':')))}")
 
 
 def press(page, name, label):
-    page.until(f"({OPTION % name}?.querySelector('[aria-label=\"{label}\"]')?.click(), true)")
+    page.until(
+        f"(it => it && (it.click(), true))({OPTION % name}?.querySelector('[aria-label=\"{label}\"]'))"
+    )
 
 
 def served_states(home):
@@ -281,14 +292,13 @@ def served_states(home):
 
 
 def test_the_web_ui_lists_all_models_and_the_one_that_is_chosen_is_loaded_and_answers(three, page):
-    open_list(three, page)
+    page.go(address(three))
+    open_list(page, "large")  # which it has chosen by itself, since it is loaded
     shows_models(page, large=LOADED, small=UNLOADED, tiny=UNLOADED)
-    page.run(f"{OPTION % 'small'}.click()")
-    page.shows("Model loaded: demo-small")
+    choose(page, "small")
     asks(page, 1)
-    page.click("demo-small")
-    page.run(f"{OPTION % 'tiny'}.click()")
-    page.shows("Model loaded: demo-tiny")
+    open_list(page, "small")
+    choose(page, "tiny")
     asks(page, 2)
     asked = [each["profile"] for each in activity(three) if each["endpoint"] == CHAT]
     assert asked == ["small", "tiny"]
@@ -297,7 +307,8 @@ def test_the_web_ui_lists_all_models_and_the_one_that_is_chosen_is_loaded_and_an
 
 
 def test_models_are_loaded_and_unloaded_by_their_buttons(three, page):
-    open_list(three, page)
+    page.go(address(three))
+    open_list(page, "large")  # which it has chosen by itself, since it is loaded
     shows_models(page, large=LOADED, small=UNLOADED, tiny=UNLOADED)
     press(page, "tiny", UNLOADED)
     shows_models(page, large=LOADED, small=UNLOADED, tiny=LOADED)
@@ -309,7 +320,8 @@ def test_models_are_loaded_and_unloaded_by_their_buttons(three, page):
 
 
 def test_what_becomes_of_models_elsewhere_is_shown_at_once_and_no_page_keeps_them_awake(three, page):
-    open_list(three, page)
+    page.go(address(three))
+    open_list(page, "large")  # which it has chosen by itself, since it is loaded
     shows_models(page, large=LOADED, small=UNLOADED, tiny=UNLOADED)
     three.run("load", "small")
     shows_models(page, large=LOADED, small=LOADED, tiny=UNLOADED)
