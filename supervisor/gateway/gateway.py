@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 from ..plan.launch import LaunchPlan
@@ -18,16 +18,17 @@ from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api.body import requested_model
-from .api.routes import HandlerName, Trouble, model_of
+from .api.routes import Trouble, model_in_query, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend, Backends, phase_of, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, no_model, of_no_role, progress, why_refused
+from .endpoints import ENDING, Endpoints, loaded_share, no_model, of_no_role, progress, why_refused
 from .exchange import Exchange, Wish, record, refused
-from .http_heads import Head, query_value
+from .http_heads import Head
 from .listener import Listener
-from .relay.client_connection import ClientConnection, Connections
+from .model_states import ModelStates
+from .relay.client_connection import AskedOf, ClientConnection, Connections, PlainAnswer
 from .relay.upstream import ConnectionPool
 from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Ticket
 from .telemetry.activity import Activity, RequestRecord
@@ -82,10 +83,9 @@ class Gateway:
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.touch, partial(owner.load, by_request=False)
-        )
         self._listener = Listener(keyring, self._connection)
+        self._models = ModelStates(self.backends, lambda: self._listener.offers, owner.load, loaded_share)
+        self._endpoints = Endpoints(self.backends, self.figures, self.counts, self.touch, self._models)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
@@ -102,6 +102,7 @@ class Gateway:
         for ticket in self._scheduler.waiting:
             if ticket.profile not in offered:
                 ticket.profile = ""  # what it asked for is not offered any more
+        self._models.look()
         self._sweep_on()
 
     @property
@@ -125,6 +126,7 @@ class Gateway:
         """The servers are gone."""
         for exchange in list(self._exchanges.values()):
             exchange.fail(ENDING)
+        self._models.end()
         await self._connections.say_goodbye(GOODBYE_SECONDS)
         for timer in filter(None, (self._timer, self._queue_timer)):
             timer.cancel()
@@ -179,12 +181,14 @@ class Gateway:
         if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut(server)
         self._let_drain(server)
+        self._models.look()
 
     def gone(self, name: str) -> None:
         """There is no server of this name any more; it has been stopped."""
         self.backends.remove(name)
         del self._uses[name]
         self._act(self._scheduler.remove(name, self._loop.time()))
+        self._models.look()
 
     def _cut(self, server: Backend) -> None:
         """It goes; who is still being answered has had the time that there was."""
@@ -200,6 +204,7 @@ class Gateway:
         """A load that a request caused is over; ``why`` is "" where it came about."""
         if not why and self.backends.having(profile) is None:
             why = "another profile was asked for meanwhile"
+        self._models.load_ended(profile, why)
         self._act(self._scheduler.loaded(profile, why, self._loop.time()))
 
     def pool_for(self, exchange: Exchange) -> ConnectionPool:
@@ -222,22 +227,24 @@ class Gateway:
 
     def receive(
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
-    ) -> Exchange | None:
+    ) -> AskedOf | None:
         if context.is_preflight:
             client.reply((204, b"", b""))
             return None
         route = context.route
-        in_body = requested_model(body, head.get(b"content-type")) if route.wakes else ""
-        asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
+        in_body = requested_model(body, head.get(b"content-type")) if route.names_model else ""
+        asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
         meant = self._listener.names.meant(asked, route.role)
         profile = (meant.profile if meant else None) or ""
         if not (self.settings.switch_on_request or route.handler or self.backends.is_served(profile)):
             profile = ""  # nothing is loaded for it: whoever serves answers
         handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
+        if handler == "model-events" and head.method == "GET":
+            return self._models.watch(client, head, context)
         if handler is not None:
             model = model_of(head.path, self._listener.prefix) if handler == "model" else asked
-            answering = self._answer_ourselves(client, head, context, handler, model=model, profile=profile)
-            task = self._loop.create_task(answering)
+            answer = self._endpoints.answer(handler, self._listener.offers, model, profile, body)
+            task = self._loop.create_task(self._answer_ourselves(client, head, context, answer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return None
@@ -267,18 +274,15 @@ class Gateway:
         client: ClientConnection,
         head: Head,
         context: RequestContext,
-        handler: HandlerName,
-        *,
-        model: str,
-        profile: str,
+        answer: Awaitable[PlainAnswer | Trouble],
     ) -> None:
         try:
-            found = await self._endpoints.answer(handler, self._listener.offers, model, profile)
+            found = await answer
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", context.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
         if isinstance(found, Trouble):
-            if handler == "unknown" and context.route.label != "/supervisor/*":
+            if found.code == "not_found" and context.route.label != "/supervisor/*":
                 self._note(refused(head, context, found))
             client.refuse(found, keep_alive=head.persists)
         else:
@@ -330,7 +334,7 @@ class Gateway:
                     self._exchanges[ticket].fail(why, "refused")
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
-                    self._owner.load(profile)
+                    self._models.load(profile)
         self._arm()
 
     def _server_of(self, ticket: Ticket) -> Backend:
@@ -364,6 +368,7 @@ class Gateway:
         self._tick()
         self._announce_progress(now)
         self._unload_if_idle(now)
+        self._models.tick(now)
 
     def _announce_progress(self, now: float) -> None:
         if not self.settings.loading_state:

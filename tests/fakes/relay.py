@@ -270,12 +270,15 @@ class RawClient:
 class Owner:
     """Of the gateway: notes what it is asked for."""
 
-    loads: list[str] = field(default_factory=list)  # the profiles that requests asked for
+    loads: list[str] = field(default_factory=list)  # the profiles that were asked for, by requests or persons
+    by_person: list[str] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
     rests: int = 0
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
+        if not by_request:
+            self.by_person.append(profile)
 
     def wanted(self, profile: str) -> None:
         self.uses.append(profile)

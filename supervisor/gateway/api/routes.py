@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 from ...profile.definition import Role
-from ..http_heads import HeaderLine
+from ..http_heads import HeaderLine, query_value
 
 CallerAccess = Literal["public", "inference", "admin"]
 HandlerName = Literal[
@@ -33,6 +33,11 @@ HandlerName = Literal[
     "metrics",
     "load",
     "unload",
+    "load-model",  # these four as llama.cpp's router has them, for its web UI
+    "unload-model",
+    "model-events",
+    "streams",
+    "not-here",  # what that router does and this program does not: 501
     "page",  # in place of the web UI
     "options",  # 204
     "method",  # 405: another method than this path of ours has
@@ -62,6 +67,11 @@ class Route:
     role: Role | None = None  # of the models that it is for; None for any
     needs_role: bool = False  # no other model can answer it
 
+    @property
+    def names_model(self) -> bool:
+        """Whether its body can say which model it is about."""
+        return self.wakes or self.handler in {"load-model", "unload-model"}
+
 
 def _both(*paths: str) -> tuple[str, ...]:
     return (*paths, *(f"/v1{path}" for path in paths))
@@ -72,6 +82,12 @@ _OURS: Final[tuple[tuple[str, tuple[str, ...], HandlerName, CallerAccess], ...]]
     ("GET", ("/supervisor/health",), "live", "public"),
     ("GET", ("/supervisor/ready",), "ready", "public"),
     ("GET", ("/models", "/v1/models"), "models", "inference"),
+    ("GET", ("/models/sse",), "model-events", "inference"),
+    ("POST", ("/models/load",), "load-model", "admin"),
+    ("POST", ("/models/unload",), "unload-model", "admin"),
+    ("POST", ("/models",), "not-here", "inference"),
+    ("DELETE", ("/models",), "not-here", "inference"),
+    ("POST", ("/v1/streams/lookup",), "streams", "inference"),  # by each web UI whose tab is looked at
     ("GET", ("/props",), "props", "inference"),
     ("GET", ("/metrics",), "metrics", "admin"),
     ("POST", ("/supervisor/load",), "load", "admin"),
@@ -97,7 +113,6 @@ _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
     ("POST", "/v1/chat/completions/control", "inference"),  # on a request under way: must not wait behind it
     ("GET", "/v1/stream", "inference"),
     ("DELETE", "/v1/stream", "inference"),
-    ("POST", "/v1/streams/lookup", "inference"),  # by each page of the web UI whose tab is looked at
     ("GET", "/lora-adapters", "inference"),
     ("POST", "/lora-adapters", "admin"),
     ("POST", "/props", "admin"),
@@ -195,7 +210,7 @@ def _by_shape(method: str, path: str) -> Route:
     if path in _OTHER_METHODS:
         return _OTHER_METHODS[path]
     if path.startswith(("/v1/models", "/models/")):
-        return _NOWHERE  # llama-server has them in its router mode alone
+        return _NOWHERE
     if _PLAIN_V1.fullmatch(path):
         return _of_tomorrow(method, path)
     if path.startswith("/slots/"):
@@ -220,6 +235,14 @@ def _inside(path: str, prefix: str) -> str:
 def model_of(path: str, prefix: str = "") -> str:
     """The id in ``/v1/models/{id}``, decoded; it may hold slashes."""
     return unquote(path.removeprefix(prefix).removeprefix("/v1/models/"))
+
+
+def model_in_query(target: bytes) -> str:
+    """
+    ``?model=``, or the model of ``?conv_id=ID::MODEL``, as the web UI calls a conversation where there are
+    several models.
+    """
+    return query_value(target, "model") or query_value(target, "conv_id").partition("::")[2]
 
 
 Dialect = Literal["openai", "responses", "anthropic"]
