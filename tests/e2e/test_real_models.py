@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import yaml
 
-from .conftest import MODELS
-from .gateway_load import Clients, demo_profile
-from .test_serve import served
+from ..unit.test_docs import set_ups
+from .conftest import BUILT, PATIENCE
+from .gateway_load import CHAT, Clients, demo_profile
+from .test_gateway_profiles import states
+from .test_serve import configure, served
 
-SMOLLM2, GEMMA3 = "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma-3-270m-Q4_K_M.gguf"
-CLIENTS, KILLS = 8, 4
+MODELS = "GOSS_TEST_MODELS"
+SMOLLM2, GEMMA3 = "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma-3-270m-q4_k_m.gguf"
+NAMES = ("demo-model", "smollm2", "gemma3")
+CLIENTS, KILLS = 8, 3
+COMPLETIONS = "/v1/completions"
 
 
 @pytest.fixture
@@ -26,64 +33,58 @@ def models():
     return Path(folder)
 
 
-def question(name, number):
-    """A short answer, always the same."""
-    text = f"What comes after {number}, {number + 1}, {number + 2}?"
-    messages = [{"role": "user", "content": text}]
-    return {
-        "model": name,
-        "messages": messages,
-        "max_tokens": 8,
-        "temperature": 0,
-        "cache_prompt": False,
-        "stream": number % 2 == 0,
-    }
+def real_profile(home, name, model, server=None, **sections):
+    """One thread each: engines that compute at the same time hold each other up with more."""
+    options = {"ctx-size": 4096, "parallel": 1, "cache-ram": 0} | (server or {})
+    demo_profile(home, name, model={"path": str(model)}, server=options, **sections)
 
 
-def real_profile(home, name, model, **sections):
-    """One thread each: engines that compute at the same time would hold each other up with more."""
-    server = {"ctx-size": 4096, "parallel": 1, "cache-ram": 0} | sections.pop("server", {})
-    demo_profile(home, name, model={"path": str(model)}, server=server, **sections)
+async def said(clients, name, number=0):
+    """A short answer, always the same: one slot computes it by itself, and from the beginning."""
+    prompt = f"On day {number} we went to the"
+    always = {"max_tokens": 4, "temperature": 0, "cache_prompt": False, "stream": number % 2 == 0}
+    answer = await clients.ask(COMPLETIONS, {"model": name, "prompt": prompt} | always).result()
+    assert (answer.status, answer.ended) == (200, True), answer
+    events = answer.events if always["stream"] else [json.loads(answer.body)]
+    return "".join(event["choices"][0]["text"] for event in events)
 
 
-def test_one_that_is_killed_again_and_again_costs_the_others_nothing_and_is_answered_all_the_same(
-    built_home, models
-):
+async def by_profile(clients):
+    """The servers, as status has them."""
+    return {each["profile"]: each for each in (await clients.status())["servers"]}
+
+
+async def all_ready(clients):
+    await clients.until(lambda now: set(served(now).values()) == {"ready"})
+
+
+def test_one_that_is_killed_again_and_again_costs_the_others_nothing_and_loses_no_request(built_home, models):
     demo_profile(built_home, "demo-model")
     real_profile(built_home, "smollm2", models / SMOLLM2)
     real_profile(built_home, "gemma3", models / GEMMA3)
-    names, victim = ("demo-model", "smollm2", "gemma3"), "smollm2"
-    started = built_home.run("start", *names, "--detach")
-    clients = Clients(built_home.root, built_home.port)
+    built_home.run("start", *NAMES, "--detach")
+    clients, victim = Clients(built_home.root, built_home.port), "smollm2"
 
     async def run():
-        await clients.until(lambda now: set(served(now).values()) == {"ready"})
-        known = {
-            (name, number): await said(clients, name, number) for name in names for number in range(CLIENTS)
-        }
-        assert len({known[name, 1] for name in names}) == 3
-        pids = {each["profile"]: each["pid"] for each in (await clients.status())["servers"]}
+        await all_ready(clients)
+        every = [(name, number) for name in NAMES for number in range(CLIENTS)]
+        known = {each: await said(clients, *each) for each in every}
+        assert len({tuple(known[name, number] for number in range(CLIENTS)) for name in NAMES}) == len(NAMES)
+        before = await by_profile(clients)
         over, answers = asyncio.Event(), Answers()
-        asking = [
-            asyncio.create_task(ask_until(over, clients, answers, name, number))
-            for name in names
-            for number in range(CLIENTS)
-        ]
-        for _ in range(KILLS):
-            os.kill(await pid_of(clients, victim), signal.SIGKILL)
-            await answers.from_each(victim)  # those under way too, which the next one answered
-        over.set()
-        await asyncio.gather(*asking)
-        wrong = [
-            (name, number, each)
-            for (name, number), some in answers.by_client.items()
-            for each in some
-            if each != known[name, number]
-        ]
-        assert wrong == []
-        now = {each["profile"]: each for each in (await clients.status())["servers"]}
-        assert {name: now[name]["restarts"] for name in names} == dict.fromkeys(names, 0) | {victim: KILLS}
-        assert [name for name in names if now[name]["pid"] != pids[name]] == [victim]
+        async with asyncio.TaskGroup() as group:
+            for each in every:
+                group.create_task(answers.collect(clients, *each, over))
+            for _ in range(KILLS):
+                os.kill((await by_profile(clients))[victim]["pid"], signal.SIGKILL)
+                await answers.one_more_each(victim)  # those that it was killed under, too
+            over.set()
+        assert {each: set(texts) for each, texts in answers.texts.items()} == {
+            each: {text} for each, text in known.items()
+        }
+        now = await by_profile(clients)
+        assert {name: now[name]["restarts"] for name in NAMES} == dict.fromkeys(NAMES, 0) | {victim: KILLS}
+        assert [name for name in NAMES if now[name]["pid"] != before[name]["pid"]] == [victim]
         others = [each for each in await clients.requests() if each["profile"] != victim]
         assert [each for each in others if each["replayed"] or each["held_seconds"] > 1] == []
 
@@ -91,32 +92,219 @@ def test_one_that_is_killed_again_and_again_costs_the_others_nothing_and_is_answ
 
 
 class Answers:
-    """What each client got of each model, and how to wait for one more."""
+    """What each client got of each model."""
 
     def __init__(self):
-        self.by_client = defaultdict(list)
+        self.texts = defaultdict(list)
         self._more = asyncio.Condition()
 
-    async def add(self, name, number, text):
-        async with self._more:
-            self.by_client[name, number].append(text)
-            self._more.notify_all()
+    async def collect(self, clients, name, number, over):
+        while not over.is_set():
+            text = await said(clients, name, number)
+            async with self._more:
+                self.texts[name, number].append(text)
+                self._more.notify_all()
 
-    async def from_each(self, name):
-        """One more for every client of this model."""
-        wanted = {number: len(self.by_client[name, number]) + 1 for number in range(CLIENTS)}
+    async def one_more_each(self, name):
+        """Until each client has one more of this model."""
+        wanted = {number: len(self.texts[name, number]) + 1 for number in range(CLIENTS)}
         async with asyncio.timeout(PATIENCE), self._more:
             await self._more.wait_for(
-                lambda: all(len(self.by_client[name, number]) >= count for number, count in wanted.items())
+                lambda: all(len(self.texts[name, number]) >= count for number, count in wanted.items())
             )
 
 
-async def ask_until(over, clients, answers, name, number):
-    while not over.is_set():
-        await answers.add(name, number, await said(clients, name, number))
+# Where memory is short
 
 
-async def said(clients, name, number):
-    """The text and the tokens that its prompt is: no two of the models count the same."""
-    answer = await clients.ask(body=question(name, number)).result()
-    assert (answer.status, answer.ended) == (200, True), answer
+def test_in_less_memory_than_all_take_the_one_that_is_enough_goes_after_its_answers_and_pinned_ones_stay(
+    built_home, models
+):
+    demo_profile(built_home, "demo-model")
+    real_profile(built_home, "pinned", models / SMOLLM2)
+    real_profile(built_home, "gemma3", models / GEMMA3)
+    real_profile(built_home, "other", models / SMOLLM2, {"ctx-size": 8192})
+    real_profile(built_home, "large", models / SMOLLM2, {"ctx-size": 24576, "parallel": 3})
+    pinned, gemma3, other, large = (
+        needs(built_home, name) for name in ("pinned", "gemma3", "other", "large")
+    )
+    ours = pinned + gemma3 + other // 2
+    assert ours - pinned < large < ours
+    serve = [{"profile": "pinned", "pinned": True}, "gemma3", "demo-model"]
+    serve += [{"profile": name, "load": False} for name in ("other", "large")]
+    settings = {"serve": serve, "gateway": {"min-warm": "0s", "max-wait": "0s"}}
+    configure(built_home, json.dumps(settings | leaving(built_home, "gemma3", ours)))
+    built_home.run("start", "--detach")
+    clients = Clients(built_home.root, built_home.port)
+
+    async def run():
+        await clients.until(lambda now: served(now)["demo-model"] == served(now)["gemma3"] == "ready")
+        pids = {name: each["pid"] for name, each in (await by_profile(clients)).items()}
+        stream = clients.endless(model="gemma3", n_predict=20)
+        await stream.until_begun()
+        await said(clients, "other")
+        assert (await stream.result(0.1)).events[-1][
+            "tokens_predicted"
+        ] == 20  # whole, and before the other's
+        expected = {"pinned": "ready", "gemma3": "sleeping", "demo-model": "ready", "other": "ready"}
+        assert await states(clients) == expected
+        assert (await by_profile(clients))["other"]["placement"] == "loaded in place of gemma3"
+
+        refused = await clients.ask(COMPLETIONS, {"model": "large", "prompt": "1"}).result()
+        told = await asyncio.to_thread(built_home.run, "load", "large", code=7)
+        figures = f"where {gib(ours)} may be used and {gib(pinned)} of that is pinned (pinned)"
+        assert (refused.status, refused.error["code"]) == (503, "load_failed")
+        for text in (refused.error["message"], told.stderr):
+            assert f"large needs {gib(large)} of RAM, {figures}" in text
+        assert "goss-supervisor unload pinned" in told.stderr
+        assert await states(clients) == expected
+
+        await said(clients, "gemma3")
+        assert await states(clients) == expected | {"gemma3": "ready", "other": "sleeping"}
+        now = await by_profile(clients)
+        assert {name: now[name]["pid"] for name in ("pinned", "demo-model")} == {
+            name: pids[name] for name in ("pinned", "demo-model")
+        }
+
+    asyncio.run(run())
+
+
+def ram(home, name):
+    return json.loads(home.run("plan", name, "--json").stdout)["ledger"]["devices"][-1]
+
+
+def needs(home, name):
+    """Bytes of the RAM."""
+    return ram(home, name)["needed_bytes"]
+
+
+def leaving(home, name, ours_bytes):
+    """A section of config.yaml; the profile is one of this machine's."""
+    return {"memory": {"leave": {"RAM": ram(home, name)["total_bytes"] - ours_bytes}}}
+
+
+def gib(number):
+    return f"{number / 2**30:.1f} GiB"
+
+
+# What the docs say
+
+
+def test_embeddings_and_chat_each_go_to_the_model_for_it(built_home, models):
+    real_profile(built_home, "vectors", models / GEMMA3, {"embeddings": True, "pooling": "mean"})
+    real_profile(built_home, "chat", models / SMOLLM2)
+    built_home.run("start", "vectors", "chat", "--detach")
+    clients = Clients(built_home.root, built_home.port)
+
+    async def run():
+        await all_ready(clients)
+        assert await dimensions(clients) == await dimensions(clients, model="text-embedding-3-small") == 640
+        assert await who_chats(clients) == await who_chats(clients, model="gpt-4o") == "chat"
+
+    asyncio.run(run())
+
+
+async def dimensions(clients, **named):
+    """Of an embedding: 576 are SmolLM2's, and 640 are Gemma's."""
+    answer = await clients.ask("/v1/embeddings", {"input": "a text"} | named).result()
+    assert answer.status == 200, answer
+    return len(json.loads(answer.body)["data"][0]["embedding"])
+
+
+async def who_chats(clients, **named):
+    """The profile that answers."""
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2} | named
+    answer = await clients.ask(CHAT, body).result()
+    assert answer.status == 200, answer
+    return (await clients.requests())[-1]["profile"]
+
+
+FILES = {
+    "gpt-oss-20b": SMOLLM2,
+    "ryzen-ai-max-395": SMOLLM2,
+    "helper": GEMMA3,
+    "embed": SMOLLM2,
+    "qwen": GEMMA3,
+}
+SMALL = {"gpu-layers": 0, "cache-ram": 0, "threads": 1}
+
+
+def copied(home, models, number):
+    """
+    A set-up of the docs, with small models on the CPU and a port of its own: its profiles lie in this home.
+    The text of its config.yaml is returned as a value.
+    """
+    profiles, settings = set_ups()
+    shipped = {
+        name: {"extends": name} for name in FILES.keys() - profiles.keys()
+    }  # shadowed by one that extends it
+    for name, text in {**profiles, **shipped}.items():
+        made = text if isinstance(text, dict) else yaml.safe_load(text)
+        made["server"] = made.get("server", {}) | SMALL
+        made["listen"] = {"port": home.port}
+        if name in FILES:
+            made["model"] = {"path": str(models / FILES[name])}
+        if made.get("role") == "embedding":
+            made["server"]["pooling"] = "mean"  # which the real one's file says
+        home.profile(name, json.dumps(made))
+    return yaml.safe_load(settings[number]) | {"engine": {"source": "path", "path": os.environ[BUILT]}}
+
+
+def begun(home, settings):
+    configure(home, json.dumps(settings))
+    home.run("start", "--detach")
+    return Clients(home.root, home.port)
+
+
+def test_the_set_up_of_chat_helper_and_embeddings_runs(built_home, models):
+    clients = begun(built_home, copied(built_home, models, 0))
+
+    async def run():
+        await clients.until(lambda now: served(now) == dict.fromkeys(("chat", "helper", "embed"), "ready"))
+        assert await who_chats(clients) == await who_chats(clients, model="gpt-oss-20b") == "chat"
+        assert await who_chats(clients, model="helper") == "helper"
+        assert await dimensions(clients, model="text-embedding-3-small") == await dimensions(clients) == 576
+
+    asyncio.run(run())
+
+
+def test_the_set_up_of_one_pinned_model_and_small_ones_next_to_it_runs(built_home, models):
+    settings = copied(built_home, models, 1)
+    for small in settings["serve"][1:]:
+        assert small["idle-unload"]
+        small["idle-unload"] = "1s"
+    settings["memory"]["leave"] = {"RAM": "1 GiB"}
+    clients = begun(built_home, settings)
+
+    async def run():
+        await clients.until(
+            lambda now: (
+                served(now) == {"ryzen-ai-max-395": "ready", "helper": "sleeping", "embed": "sleeping"}
+            )
+        )
+        assert await dimensions(clients) == 576
+        assert (
+            await who_chats(clients) == await who_chats(clients, model="gpt-oss-120b") == "ryzen-ai-max-395"
+        )
+        assert await who_chats(clients, model="helper") == "helper"
+
+    asyncio.run(run())
+
+
+def test_the_set_up_of_chat_models_that_take_turns_runs(built_home, models):
+    settings = copied(built_home, models, 2)
+    settings["gateway"]["min-warm"] = "1s"
+    configure(built_home, json.dumps({"engine": settings["engine"]}))
+    ours = needs(built_home, "chat") + needs(built_home, "qwen") - 2**26
+    clients = begun(built_home, settings | leaving(built_home, "chat", ours))
+
+    async def run():
+        assert served(await clients.status()) == {"chat": "ready", "qwen": "unloaded", "helper": "unloaded"}
+        assert await who_chats(clients, model="qwen3-14b") == "qwen"
+        assert await states(clients) == {"chat": "sleeping", "qwen": "ready"}
+        assert await who_chats(clients, model="helper") == "helper"
+        assert await states(clients) == {"chat": "sleeping", "qwen": "ready", "helper": "ready"}
+        assert await who_chats(clients, model="gpt-oss-20b") == "chat"
+        assert (await states(clients))["qwen"] == "sleeping"
+
+    asyncio.run(run())

@@ -32,50 +32,59 @@ def plain(node):
 
 
 def fits(value, schema, root):
-    """What the schemas use of JSON Schema, by its specification."""
-    for word, wanted in schema.items():
-        match word:
-            case "$ref":
-                sound = fits(value, root["$defs"][wanted.removeprefix("#/$defs/")], root)
-            case "type":
-                sound = any(
-                    has_type(value, each) for each in ([wanted] if isinstance(wanted, str) else wanted)
-                )
-            case "enum":
-                sound = any(value == each and type(value) is type(each) for each in wanted)
-            case "anyOf":
-                sound = any(fits(value, each, root) for each in wanted)
-            case "pattern" | "minLength":
-                what = wanted if word == "pattern" else "."
-                sound = not isinstance(value, str) or re.search(what, value) is not None
-            case "minimum" | "maximum":
-                low, high = (wanted, value) if word == "minimum" else (value, wanted)
-                sound = not has_type(value, "number") or low <= high
-            case "items":
-                sound = not isinstance(value, list) or all(fits(each, wanted, root) for each in value)
-            case "required":
-                sound = not isinstance(value, dict) or value.keys() >= set(wanted)
-            case "propertyNames":
-                sound = not isinstance(value, dict) or all(fits(key, wanted, root) for key in value)
-            case "properties":
-                inside = value.items() if isinstance(value, dict) else ()
-                sound = all(fits(each, wanted[key], root) for key, each in inside if key in wanted)
-            case "additionalProperties":
-                inside = value.items() if isinstance(value, dict) else ()
-                others = [each for key, each in inside if key not in schema.get("properties", {})]
-                sound = not others if wanted is False else all(fits(each, wanted, root) for each in others)
-            case _:
-                assert word in {"$schema", "$defs", "title", "description", "default", "examples"}, word
-                sound = True
-        if not sound:
-            return False
-    return True
+    """By what the schemas use of JSON Schema: one function for each of its words."""
+    return all(WORDS[word](value, wanted, root, schema) for word, wanted in schema.items())
 
 
 def has_type(value, name):
     if name == "null":
         return value is None
     return isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool))
+
+
+def has_one_of(value, names, *_):
+    return any(has_type(value, name) for name in ([names] if isinstance(names, str) else names))
+
+
+def matches(value, pattern, *_):
+    return not isinstance(value, str) or re.search(pattern, value) is not None
+
+
+def has_properties(value, wanted, root, _):
+    inside = value if isinstance(value, dict) else {}
+    return all(fits(each, wanted[key], root) for key, each in inside.items() if key in wanted)
+
+
+def has_others(value, wanted, root, schema):
+    inside = value if isinstance(value, dict) else {}
+    others = [each for key, each in inside.items() if key not in schema.get("properties", {})]
+    return not others if wanted is False else all(fits(each, wanted, root) for each in others)
+
+
+def anything(*_):
+    return True
+
+
+WORDS = {
+    "$ref": lambda value, name, root, _: fits(value, root["$defs"][name.removeprefix("#/$defs/")], root),
+    "type": has_one_of,
+    "enum": lambda value, words, *_: any(value == each and type(value) is type(each) for each in words),
+    "anyOf": lambda value, several, root, _: any(fits(value, each, root) for each in several),
+    "pattern": matches,
+    "minLength": lambda value, least, *_: not isinstance(value, str) or len(value) >= least,
+    "minimum": lambda value, least, *_: not has_type(value, "number") or value >= least,
+    "maximum": lambda value, most, *_: not has_type(value, "number") or value <= most,
+    "items": lambda value, each, root, _: (
+        not isinstance(value, list) or all(fits(one, each, root) for one in value)
+    ),
+    "required": lambda value, keys, *_: not isinstance(value, dict) or value.keys() >= set(keys),
+    "propertyNames": lambda value, names, root, _: (
+        not isinstance(value, dict) or all(fits(key, names, root) for key in value)
+    ),
+    "properties": has_properties,
+    "additionalProperties": has_others,
+    **dict.fromkeys(("$schema", "$defs", "title", "description", "default", "examples"), anything),
+}
 
 
 def is_settings(text):
