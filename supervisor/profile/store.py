@@ -115,7 +115,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def keep_current(path: Path, text: str) -> None:
-    """Writes a file of ours, such as a schema, unless that is what it says.  Raises as ``write_atomically``."""
+    """Writes a file of ours, such as a schema, if it says something else.  Raises as ``write_atomically``."""
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_atomically(path, text)
 
