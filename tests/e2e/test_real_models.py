@@ -21,6 +21,7 @@ from .test_serve import configure, served
 MODELS = "GOSS_TEST_MODELS"
 SMOLLM2, GEMMA3 = "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma-3-270m-q4_k_m.gguf"
 NAMES = ("demo-model", "smollm2", "gemma3")
+VICTIM = "smollm2"
 CLIENTS, KILLS = 8, 3
 COMPLETIONS = "/v1/completions"
 
@@ -33,19 +34,27 @@ def models():
     return Path(folder)
 
 
-def real_profile(home, name, model, server=None, **sections):
-    """One thread each: engines that compute at the same time hold each other up with more."""
-    options = {"ctx-size": 4096, "parallel": 1, "cache-ram": 0} | (server or {})
-    demo_profile(home, name, model={"path": str(model)}, server=options, **sections)
+LITTLE = {"ctx-size": 2048, "parallel": 1, "cache-ram": 0}
+
+
+def add(home, name, model, server=None):
+    """
+    A profile with this file, or the demo, that takes little: also of the reserve that is left to the system.
+    It computes on one thread; engines that do so at the same time hold each other up with more.
+    """
+    demo_profile(home, "base", server=LITTLE)
+    made = {"extends": "base", "aliases": name, "guardrails": "relaxed", "server": server or {}}
+    home.profile(name, json.dumps(made | ({"model": {"path": str(model)}} if model else {})))
 
 
 async def said(clients, name, number=0):
     """A short answer, always the same: one slot computes it by itself, and from the beginning."""
     prompt = f"On day {number} we went to the"
-    always = {"max_tokens": 4, "temperature": 0, "cache_prompt": False, "stream": number % 2 == 0}
+    streams = name != VICTIM and number % 2 == 0  # a stream that has begun can only be broken off
+    always = {"max_tokens": 4, "temperature": 0, "cache_prompt": False, "stream": streams}
     answer = await clients.ask(COMPLETIONS, {"model": name, "prompt": prompt} | always).result()
     assert (answer.status, answer.ended) == (200, True), answer
-    events = answer.events if always["stream"] else [json.loads(answer.body)]
+    events = answer.events if streams else [json.loads(answer.body)]
     return "".join(event["choices"][0]["text"] for event in events)
 
 
@@ -59,11 +68,11 @@ async def all_ready(clients):
 
 
 def test_one_that_is_killed_again_and_again_costs_the_others_nothing_and_loses_no_request(built_home, models):
-    demo_profile(built_home, "demo-model")
-    real_profile(built_home, "smollm2", models / SMOLLM2)
-    real_profile(built_home, "gemma3", models / GEMMA3)
+    add(built_home, "demo-model", None)
+    add(built_home, "smollm2", models / SMOLLM2)
+    add(built_home, "gemma3", models / GEMMA3)
     built_home.run("start", *NAMES, "--detach")
-    clients, victim = Clients(built_home.root, built_home.port), "smollm2"
+    clients = Clients(built_home.root, built_home.port)
 
     async def run():
         await all_ready(clients)
@@ -76,16 +85,16 @@ def test_one_that_is_killed_again_and_again_costs_the_others_nothing_and_loses_n
             for each in every:
                 group.create_task(answers.collect(clients, *each, over))
             for _ in range(KILLS):
-                os.kill((await by_profile(clients))[victim]["pid"], signal.SIGKILL)
-                await answers.one_more_each(victim)  # those that it was killed under, too
+                os.kill((await by_profile(clients))[VICTIM]["pid"], signal.SIGKILL)
+                await answers.one_more_each(VICTIM)  # those that it was killed under, too
             over.set()
         assert {each: set(texts) for each, texts in answers.texts.items()} == {
             each: {text} for each, text in known.items()
         }
         now = await by_profile(clients)
-        assert {name: now[name]["restarts"] for name in NAMES} == dict.fromkeys(NAMES, 0) | {victim: KILLS}
-        assert [name for name in NAMES if now[name]["pid"] != before[name]["pid"]] == [victim]
-        others = [each for each in await clients.requests() if each["profile"] != victim]
+        assert {name: now[name]["restarts"] for name in NAMES} == dict.fromkeys(NAMES, 0) | {VICTIM: KILLS}
+        assert [name for name in NAMES if now[name]["pid"] != before[name]["pid"]] == [VICTIM]
+        others = [each for each in await clients.requests() if each["profile"] != VICTIM]
         assert [each for each in others if each["replayed"] or each["held_seconds"] > 1] == []
 
     asyncio.run(run())
@@ -120,11 +129,11 @@ class Answers:
 def test_in_less_memory_than_all_take_the_one_that_is_enough_goes_after_its_answers_and_pinned_ones_stay(
     built_home, models
 ):
-    demo_profile(built_home, "demo-model")
-    real_profile(built_home, "pinned", models / SMOLLM2)
-    real_profile(built_home, "gemma3", models / GEMMA3)
-    real_profile(built_home, "other", models / SMOLLM2, {"ctx-size": 8192})
-    real_profile(built_home, "large", models / SMOLLM2, {"ctx-size": 24576, "parallel": 3})
+    add(built_home, "demo-model", None)
+    add(built_home, "pinned", models / SMOLLM2)
+    add(built_home, "gemma3", models / GEMMA3)
+    add(built_home, "other", models / SMOLLM2, {"ctx-size": 8192})
+    add(built_home, "large", models / SMOLLM2, {"ctx-size": 24576, "parallel": 3})
     pinned, gemma3, other, large = (
         needs(built_home, name) for name in ("pinned", "gemma3", "other", "large")
     )
@@ -139,13 +148,12 @@ def test_in_less_memory_than_all_take_the_one_that_is_enough_goes_after_its_answ
 
     async def run():
         await clients.until(lambda now: served(now)["demo-model"] == served(now)["gemma3"] == "ready")
-        pids = {name: each["pid"] for name, each in (await by_profile(clients)).items()}
+        before = await by_profile(clients)
         stream = clients.endless(model="gemma3", n_predict=20)
         await stream.until_begun()
         await said(clients, "other")
-        assert (await stream.result(0.1)).events[-1][
-            "tokens_predicted"
-        ] == 20  # whole, and before the other's
+        ended = await stream.result(0.1)  # before the other one began
+        assert ended.events[-1]["tokens_predicted"] == 20
         expected = {"pinned": "ready", "gemma3": "sleeping", "demo-model": "ready", "other": "ready"}
         assert await states(clients) == expected
         assert (await by_profile(clients))["other"]["placement"] == "loaded in place of gemma3"
@@ -162,9 +170,10 @@ def test_in_less_memory_than_all_take_the_one_that_is_enough_goes_after_its_answ
         await said(clients, "gemma3")
         assert await states(clients) == expected | {"gemma3": "ready", "other": "sleeping"}
         now = await by_profile(clients)
-        assert {name: now[name]["pid"] for name in ("pinned", "demo-model")} == {
-            name: pids[name] for name in ("pinned", "demo-model")
-        }
+        assert [name for name in before if now[name]["pid"] == before[name]["pid"]] == [
+            "pinned",
+            "demo-model",
+        ]
 
     asyncio.run(run())
 
@@ -191,8 +200,8 @@ def gib(number):
 
 
 def test_embeddings_and_chat_each_go_to_the_model_for_it(built_home, models):
-    real_profile(built_home, "vectors", models / GEMMA3, {"embeddings": True, "pooling": "mean"})
-    real_profile(built_home, "chat", models / SMOLLM2)
+    add(built_home, "vectors", models / GEMMA3, {"embeddings": True, "pooling": "mean", "ctx-size": 512})
+    add(built_home, "chat", models / SMOLLM2)
     built_home.run("start", "vectors", "chat", "--detach")
     clients = Clients(built_home.root, built_home.port)
 
@@ -205,7 +214,7 @@ def test_embeddings_and_chat_each_go_to_the_model_for_it(built_home, models):
 
 
 async def dimensions(clients, **named):
-    """Of an embedding: 576 are SmolLM2's, and 640 are Gemma's."""
+    """Of an embedding; Gemma's have 640."""
     answer = await clients.ask("/v1/embeddings", {"input": "a text"} | named).result()
     assert answer.status == 200, answer
     return len(json.loads(answer.body)["data"][0]["embedding"])
@@ -219,35 +228,28 @@ async def who_chats(clients, **named):
     return (await clients.requests())[-1]["profile"]
 
 
-FILES = {
-    "gpt-oss-20b": SMOLLM2,
-    "ryzen-ai-max-395": SMOLLM2,
-    "helper": GEMMA3,
-    "embed": SMOLLM2,
-    "qwen": GEMMA3,
-}
-SMALL = {"gpu-layers": 0, "cache-ram": 0, "threads": 1}
+FILES = {"gpt-oss-20b": SMOLLM2, "ryzen-ai-max-395": SMOLLM2, "helper": "", "embed": GEMMA3, "qwen": GEMMA3}
+SMALL = {**LITTLE, "gpu-layers": 0, "threads": 1, "batch-size": 512, "ubatch-size": 512}
 
 
 def copied(home, models, number):
     """
-    A set-up of the docs, with small models on the CPU and a port of its own: its profiles lie in this home.
-    The text of its config.yaml is returned as a value.
+    A set-up of the docs: its profiles, in this home, with a port of their own and small models that take
+    little and no GPU, and its config.yaml as a value.
     """
     profiles, settings = set_ups()
-    shipped = {
-        name: {"extends": name} for name in FILES.keys() - profiles.keys()
-    }  # shadowed by one that extends it
-    for name, text in {**profiles, **shipped}.items():
-        made = text if isinstance(text, dict) else yaml.safe_load(text)
-        made["server"] = made.get("server", {}) | SMALL
-        made["listen"] = {"port": home.port}
+    shipped = {name: f"extends: {name}" for name in FILES.keys() - profiles.keys()}  # what it hides
+    for name, text in (profiles | shipped).items():
+        made = yaml.safe_load(text)
         if name in FILES:
-            made["model"] = {"path": str(models / FILES[name])}
+            made["model"] = {"path": str(models / FILES[name])} if FILES[name] else "demo"
+        made["server"] = made.get("server", {}) | SMALL
         if made.get("role") == "embedding":
-            made["server"]["pooling"] = "mean"  # which the real one's file says
+            made["server"]["pooling"] = "mean"  # which the file of the real one says
+        made |= {"listen": {"port": home.port}, "guardrails": "relaxed"}
         home.profile(name, json.dumps(made))
-    return yaml.safe_load(settings[number]) | {"engine": {"source": "path", "path": os.environ[BUILT]}}
+    engine = {"source": "path", "path": os.environ[BUILT]}
+    return yaml.safe_load(settings[number]) | {"engine": engine}
 
 
 def begun(home, settings):
@@ -263,7 +265,7 @@ def test_the_set_up_of_chat_helper_and_embeddings_runs(built_home, models):
         await clients.until(lambda now: served(now) == dict.fromkeys(("chat", "helper", "embed"), "ready"))
         assert await who_chats(clients) == await who_chats(clients, model="gpt-oss-20b") == "chat"
         assert await who_chats(clients, model="helper") == "helper"
-        assert await dimensions(clients, model="text-embedding-3-small") == await dimensions(clients) == 576
+        assert await dimensions(clients, model="text-embedding-3-small") == await dimensions(clients) == 640
 
     asyncio.run(run())
 
@@ -282,7 +284,7 @@ def test_the_set_up_of_one_pinned_model_and_small_ones_next_to_it_runs(built_hom
                 served(now) == {"ryzen-ai-max-395": "ready", "helper": "sleeping", "embed": "sleeping"}
             )
         )
-        assert await dimensions(clients) == 576
+        assert await dimensions(clients) == 640
         assert (
             await who_chats(clients) == await who_chats(clients, model="gpt-oss-120b") == "ryzen-ai-max-395"
         )
