@@ -57,7 +57,7 @@ def with_role(profile: Profile, model: Model) -> Profile:
 
 
 def _refused(profile: Profile, role: Role, model: Model) -> Iterator[str]:
-    """llama-server makes one embedding of a text only by a way of pooling, which models for chat do not name."""
+    """llama-server makes one embedding of a text by a way of pooling, which models for chat do not name."""
     known = "pooling" in profile.server or profile.env.get("LLAMA_ARG_POOLING")
     if role == "embedding" and not known and _by_header(model) == "chat":
         yield (
