@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -59,16 +59,21 @@ def _show(answers: Iterator[StreamedAnswer], *, reasoning: bool) -> None:
             click.echo("\n\n" if thinking else "", nl=False, err=True)
             click.echo(answer.text, nl=False)
             thinking = False
-        if answer.timings:
+        if speed := _speed(answer.timings or {}):
             click.echo()
-            click.echo(_speed(answer.timings), err=True)
+            click.echo(speed, err=True)
 
 
-def _speed(timings: dict[str, Any]) -> str:
-    return (
-        f"{timings['predicted_n']} tokens, {timings['predicted_per_second']:.1f} tok/s"
-        f" (prompt: {timings['prompt_n']} tokens, {timings['prompt_per_second']:.1f} tok/s)"
-    )
+def _speed(timings: Mapping[str, Any]) -> str:
+    """What there is of llama-server's figures; another engine may have only some of them, or none."""
+    written, prompt = _rate(timings, "predicted"), _rate(timings, "prompt")
+    return f"{written} (prompt: {prompt})" if written and prompt else written
+
+
+def _rate(timings: Mapping[str, Any], what: str) -> str:
+    count, per_second = timings.get(f"{what}_n"), timings.get(f"{what}_per_second")
+    known = isinstance(count, int) and isinstance(per_second, int | float)
+    return f"{count} tokens, {per_second:.1f} tok/s" if known else ""
 
 
 def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[StreamedAnswer]:

@@ -17,7 +17,7 @@ from ..paths import Paths
 from ..prepare.profile_listen import unservable
 from ..profile.definition import Profile
 from ..profile.drafts import Draft, import_command, new_profile, save_imported
-from ..profile.jsonschema import schema_text
+from ..profile.jsonschema import schema_text, settings_schema_text
 from ..profile.resolve import check_profiles, resolve
 from ..profile.store import ProfileStore, StoredProfile
 from ..profile.yaml_text import redacted, render, rows_of_profile
@@ -166,9 +166,10 @@ def check(files: tuple[str, ...]) -> None:
 
 
 @profile.command("schema")
-def schema() -> None:
+@click.option("--config", "of_config", is_flag=True, help="The one of config.yaml instead.")
+def schema(*, of_config: bool) -> None:
     """Print the JSON Schema of profiles, for completion in editors."""
-    click.echo(schema_text(), nl=False)
+    click.echo(settings_schema_text() if of_config else schema_text(), nl=False)
 
 
 _AS_IT_STANDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -211,17 +211,22 @@ class Control:
             "held": self._held(lambda plan: plan.memory, pinned=False),
             "stays": self._held(lambda plan: plan.needs, pinned=True),
             "needed": self._held(lambda plan: plan.needs, pinned=False),
+            "pinned": [each.profile for each in self._loaded(pinned=True)],
             "final": True,
         }
 
     def _held(self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool) -> dict[str, int]:
         """Of each memory, the share of all that is loaded and either never unloaded for others, or is."""
         held: Counter[str] = Counter()
-        for each in self._fleet:
-            plan, is_loaded = each.server.plan, each.server.child is not None
-            if plan is not None and is_loaded and self._loads.admission.is_pinned(each) is pinned:
+        for each in self._loaded(pinned=pinned):
+            if (plan := each.server.plan) is not None:
                 held.update(share(plan))
         return dict(held)
+
+    def _loaded(self, *, pinned: bool) -> Iterator[Instance]:
+        for each in self._fleet:
+            if each.server.child is not None and self._loads.admission.is_pinned(each) is pinned:
+                yield each
 
     async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """The last requests after number ``since``, and with ``follow`` those that come."""

@@ -174,6 +174,8 @@ class Gateway:
             use.last = self._loop.time()
         use.phase = phase
         self._listener.follow(self.backends.plans)
+        if self.is_open and self._listener.unloads_idle:
+            self._sweep_on()
         if server.plan is not None or server is self.backends.main:
             situation = self.backends.situation_of(server)
             self._budgets.set(situation.profile, situation.context_tokens)

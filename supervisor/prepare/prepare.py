@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
 from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
 from ..memory.known_memory import KnownMemory, fit_known
-from ..memory.verdict import gpu_ram_bytes, kept_bytes, whole
+from ..memory.verdict import gpu_ram_bytes, kept_bytes, size, whole
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
 from ..model.metadata import Model
@@ -104,7 +105,7 @@ def prepare(
     if fitted and fitted.refusal:
         raise DoesNotFit(
             f"{profile.name} does not fit: {fitted.refusal}.",
-            hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
+            hint=f"{_pinned(paths)}goss-supervisor plan {profile.name} shows the account. The guardrails are "
             f"{profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
@@ -205,16 +206,27 @@ def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bo
     return KnownMemory(found, "measured") if found else None
 
 
+def _running(paths: Paths) -> client.Message:
+    """What this machine's daemon holds; empty without one."""
+    with suppress(SupervisorError):
+        return client.ask(paths, {"op": "running"})
+    return {}
+
+
 def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """What the running servers give back where they are unloaded for it, and what those use that are not."""
-    try:
-        running = client.ask(paths, {"op": "running"})
-    except SupervisorError:
-        return {}, {}
+    running = _running(paths)
     stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
-    if evicts:
-        return running.get("held", {}), stays
-    return {}, dict(Counter(stays) + Counter(running.get("needed", {})))
+    stays_then = dict(Counter(stays) + Counter(running.get("needed", {})))
+    return (running.get("held", {}), stays) if evicts else ({}, stays_then)
+
+
+def _pinned(paths: Paths) -> str:
+    """A sentence about what is loaded and pinned here, for whom does not fit; empty where nothing is."""
+    running = _running(paths)
+    kept = " and ".join(f"{size(number)} of {pool}" for pool, number in running.get("stays", {}).items())
+    unload = "; ".join(f"goss-supervisor unload {name}" for name in running.get("pinned", ()))
+    return f"What is pinned keeps {kept}, and gives it back with: {unload}. " if unload else ""
 
 
 def _preparation(
@@ -348,9 +360,8 @@ def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedD
     """Its size is in the asset list of its release."""
     if build.source != _NONE_AT_HAND:
         known = build.repository not in {_UNKNOWN, ""}
-        return PlannedDownload(
-            f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0
-        )
+        what = f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0]
+        return PlannedDownload(what, 0)
     wanted = profile.engine
     if wanted.source in {"path", "system", "command"}:  # the start will say that it is not there
         return PlannedDownload(f"source {wanted.source}", 0)
@@ -358,8 +369,8 @@ def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedD
     if release is None:  # only the start itself finds out which one it will be
         return PlannedDownload(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
     ranked = survey(context.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
-    size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
-    return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
+    wanted_bytes = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
+    return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", wanted_bytes)
 
 
 def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:

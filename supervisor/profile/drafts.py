@@ -15,7 +15,7 @@ from .jsonschema import FILE_NAME, FIRST_LINE, schema_text
 from .layers import Layer, LayerBuilder, add_command_line
 from .load_layers import load, read_bytes
 from .resolve import resolve, resolve_layer
-from .store import ProfileStore, valid_name, write_atomically
+from .store import ProfileStore, keep_current, valid_name, write_atomically
 from .yaml_nodes import Mark, write_value
 from .yaml_text import render, rows_of_profile, rows_of_values
 
@@ -52,9 +52,7 @@ def create(name: str, text: str, store: ProfileStore) -> Path:
 
 def _lay_schema(store: ProfileStore) -> None:
     """Next to the profiles, where their first line says that it is."""
-    path, text = store.user_dir / FILE_NAME, schema_text()
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-        write_atomically(path, text)
+    keep_current(store.user_dir / FILE_NAME, schema_text())
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from .fields import (
     nearest_key,
 )
 from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries
-from .settings import SETTINGS_NAME, SETTINGS_ONLY, OwnSections
+from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
@@ -164,9 +164,6 @@ _FREE_VALUES: dict[str, tuple[str, str, FieldReader]] = {
 }
 
 
-_LAYER_SECTIONS = ("engine.", "gateway.")
-
-
 @dataclass(frozen=True, slots=True)
 class UserSettings:
     """
@@ -206,7 +203,7 @@ def settings_from(data: bytes, file: str) -> UserSettings:
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
         for key, value in layer.values.items()
-        if not key.startswith(_LAYER_SECTIONS)
+        if key.partition(".")[0] not in SHARED_SECTIONS
     ]
     own = OwnSections(file)
     own.read(root)

@@ -23,8 +23,10 @@ from .yaml_nodes import (
 SETTINGS_NAME = "config.yaml"
 SETTINGS_ONLY = ("serve", "memory")
 """Its sections that no profile has."""
+SHARED_SECTIONS = ("engine", "gateway")
+"""Its sections that hold for every profile that does not say otherwise."""
 _KEYS = {each.key.removeprefix("serve."): each for each in SERVE_FIELDS}
-_MEMORY = r"RAM|[A-Z][A-Za-z]*[0-9]+"
+MEMORY_PATTERN = r"RAM|[A-Z][A-Za-z]*[0-9]+"
 _MEMORIES = ("RAM", "CUDA0", "ROCm0", "Vulkan0", "MTL0", "SYCL0")
 
 
@@ -108,7 +110,7 @@ class OwnSections:
 
     def _leave(self, entry: TableEntry) -> None:
         key = f"memory.leave.{entry.key}"
-        if not re.fullmatch(_MEMORY, entry.key):
+        if not re.fullmatch(MEMORY_PATTERN, entry.key):
             known = {name.lower(): name for name in _MEMORIES}
             what = "is no name of a memory; they are called as in plan, RAM or CUDA0 for example"
             self._problem(entry.mark, key, what, known.get(entry.key.lower(), ""))

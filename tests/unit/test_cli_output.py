@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor import __version__
-from supervisor.cli.ask import _answers
+from supervisor.cli.ask import _answers, _speed
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, duration, size, table
 from supervisor.cli.plan import _wrapped
@@ -163,3 +163,19 @@ def test_no_question_goes_to_a_socket_file():
     with pytest.raises(NetworkError) as caught:
         next(_answers("unix:///run/llm.sock", "", {}))
     assert caught.value.hint == "curl --unix-socket /run/llm.sock http://localhost/v1/models"
+
+
+@pytest.mark.parametrize(
+    ("timings", "said"),
+    [
+        (
+            {"predicted_n": 5, "predicted_per_second": 9.96, "prompt_n": 7, "prompt_per_second": 20},
+            "5 tokens, 10.0 tok/s (prompt: 7 tokens, 20.0 tok/s)",
+        ),
+        ({"predicted_n": 5, "predicted_per_second": 9.96}, "5 tokens, 10.0 tok/s"),
+        ({"predicted_n": 5, "predicted_per_second": None, "prompt_n": 7}, ""),
+        ({}, ""),
+    ],
+)
+def test_ask_shows_of_an_engines_figures_what_there_is(timings, said):
+    assert _speed(timings) == said

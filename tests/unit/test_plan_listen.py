@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -185,7 +186,9 @@ def test_both_survive_the_wire():
     )
     profile = replace(PROFILE, gateway=gateway, server={"api-key": "k", **TLS})
     assert from_json(to_json(plan(profile))) == plan(profile)
-    assert listen_from_json(listen_to_json(listen(profile))) == listen(profile)
+    served = (Offer("a", ("a",), pinned=True, priority=-1000), Offer("b", ("b",), priority=1000))
+    made = replace(listen(profile), offers=served)
+    assert listen_from_json(json.loads(json.dumps(listen_to_json(made)))) == made
 
 
 CLIENTS = ("api-key-file", "ssl-cert-file", "ssl-key-file", "reuse-port")
