@@ -176,7 +176,7 @@ def _fit_here(
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    held, stays = _held(paths, evicts=evicts)
+    held, stays = _held(paths, profile.name, evicts=evicts)
     if model is None:
         known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
         return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
@@ -205,10 +205,13 @@ def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bo
     return KnownMemory(found, "measured") if found else None
 
 
-def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """What the running servers give back where they are unloaded for it, and what those use that are not."""
+def _held(paths: Paths, profile: str, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """
+    What the running servers give back where they are unloaded for this profile, or are its own, and what
+    those use that are not.
+    """
     try:
-        running = client.ask(paths, {"op": "running"})
+        running = client.ask(paths, {"op": "running", "replaces": profile})
     except SupervisorError:
         return {}, {}
     stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
