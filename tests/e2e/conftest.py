@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import NotRunning, SupervisorError
+from supervisor.errors import NotRunning
 from supervisor.home import client
-from supervisor.home.places import daemon_lock
-from supervisor.locks import held_by
 from supervisor.paths import Paths
+
+from ..fakes.launching import end_daemon
 
 BUILT, EMBEDDED = "GOSS_TEST_LLAMA_SERVER", "GOSS_TEST_EMBEDDED_PYTHON"
 PATIENCE = 60.0  # seconds; the bound of every wait, never its length
@@ -113,14 +113,7 @@ class Home:
         return path
 
     def close(self) -> None:
-        try:
-            self.ask_daemon(op="stop", now=True)
-            while held_by(daemon_lock(Paths.under(self.root))) is not None:
-                time.sleep(0.01)  # the kernel tells nobody when a lock is free
-        except NotRunning:
-            pass  # it has been stopped, or never came
-        except SupervisorError:
-            self.run("stop", "--now", code=None)  # which ends one that hangs
+        end_daemon(self.root)
         for process in self.started:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
