@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -19,8 +19,7 @@ from ..model.open import open_model
 from ..model.pull import pull
 from ..model.remote import hub_model
 from ..paths import Paths
-from ..plan.launch import LaunchPlan
-from ..update.update_target import running_plan
+from ..update.update_target import servers_of
 from .common import completer, json_option
 from .output import StderrProgress, echo_json, echo_list, size, table, waiting
 
@@ -43,13 +42,12 @@ def model() -> None:
 def ls(as_json: bool) -> None:
     """List the models on this machine: ours, and those in the caches of Hugging Face and llama.cpp."""
     paths = Paths.from_environment()
-    running = running_plan(paths)
+    running = {file for each in servers_of(paths) for file in each.plan.model_files}
     listed = [_listed(each, running) for each in list_models(paths.models, os.environ)]
     echo_list("models", listed, ("name", "size", "parts", "where", "note"), _row, as_json=as_json)
 
 
-def _listed(found: LocalModel, running: LaunchPlan | None) -> dict[str, Any]:
-    files = running.model_files if running else ()
+def _listed(found: LocalModel, running: Collection[str]) -> dict[str, Any]:
     return {
         "name": found.name,
         "where": found.where,
@@ -57,7 +55,7 @@ def _listed(found: LocalModel, running: LaunchPlan | None) -> dict[str, Any]:
         "size_bytes": found.size_bytes,
         "parts": len(found.parts),
         "missing": [part.name for part in found.missing],
-        "running": str(found.path) in files,
+        "running": str(found.path) in running,
     }
 
 
@@ -220,10 +218,11 @@ def remove_command(name: str) -> None:
 
 
 def _refuse_running(found: LocalModel, paths: Paths) -> None:
-    running = running_plan(paths)
-    if running is not None and not {str(part) for part in found.parts}.isdisjoint(running.model_files):
+    parts = {str(part) for part in found.parts}
+    users = [each.plan.profile for each in servers_of(paths) if not parts.isdisjoint(each.plan.model_files)]
+    if users:
         raise SupervisorError(
-            f"{found.name} is in use ({running.profile}).",
+            f"{found.name} is in use ({', '.join(users)}).",
             hint="goss-supervisor stop, or switch to another profile, then remove it",
         )
 

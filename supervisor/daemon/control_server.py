@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ..errors import SupervisorError
@@ -22,6 +23,7 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
+from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 from ..server.server import Hold
 from .control_request import ControlRequest, read_request
@@ -139,12 +141,17 @@ class Control:
         """Start, restart and switch are one thing: run this plan in place of what the server runs."""
         plan = from_json(request.plan)
         listen = listen_from_json(request.listen) if request.listen else None
-        if self._free(request) is self._fleet.main:
-            decided = await self._gateway.launch(plan, listen, reload=request.op == "reload")
+        instance, reloads = self._free(request), request.op == "reload"
+        if reloads and instance.server.state is State.SLEEPING and listen is None:
+            decided = instance.server.reload(plan)  # it goes on sleeping, so it needs no memory
+        elif instance is self._fleet.main:
+            if (other := self._fleet.having(plan.profile)) is not None:
+                self._refuse_if_held(other, request)  # the main server would take it over
+            decided = await self._gateway.launch(plan, listen, reload=reloads)
             if listen is not None:
                 self._loads.load_offers(listen, decided)
         else:
-            decided = await self._loads.run_beside(plan, again=True)
+            decided = await self._loads.run_beside(plan, again=not reloads, evicts=request.evicts)
         async for message in self._until(decided, plan.profile):
             yield message
 
@@ -201,6 +208,7 @@ class Control:
     async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
+        held = partial(self._held, replaced=request.replaces)
         yield {
             "profile": plan.profile if plan else None,
             "settings": dict(plan.settings) if plan else {},
@@ -208,24 +216,31 @@ class Control:
             "key": self._gateway.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
-            "held": self._held(lambda plan: plan.memory, pinned=False),
-            "stays": self._held(lambda plan: plan.needs, pinned=True),
-            "needed": self._held(lambda plan: plan.needs, pinned=False),
-            "pinned": [each.profile for each in self._loaded(pinned=True)],
+            "held": held(lambda plan: plan.memory, pinned=False),
+            "stays": held(lambda plan: plan.needs, pinned=True),
+            "needed": held(lambda plan: plan.needs, pinned=False),
+            "pinned": [each.profile for each in self._loaded(pinned=True, replaced=request.replaces)],
             "final": True,
         }
 
-    def _held(self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool) -> dict[str, int]:
-        """Of each memory, the share of all that is loaded and either never unloaded for others, or is."""
+    def _held(
+        self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool, replaced: str
+    ) -> dict[str, int]:
+        """
+        Of each memory, the share of all that is loaded and either never unloaded for others, or is.  What the
+        server of the ``replaced`` profile has comes back, pinned or not.
+        """
         held: Counter[str] = Counter()
-        for each in self._loaded(pinned=pinned):
+        for each in self._loaded(pinned=pinned, replaced=replaced):
             if (plan := each.server.plan) is not None:
                 held.update(share(plan))
         return dict(held)
 
-    def _loaded(self, *, pinned: bool) -> Iterator[Instance]:
+    def _loaded(self, *, pinned: bool, replaced: str) -> Iterator[Instance]:
+        """The server of the ``replaced`` profile counts as not pinned."""
         for each in self._fleet:
-            if each.server.child is not None and self._loads.admission.is_pinned(each) is pinned:
+            stays = self._loads.admission.is_pinned(each) and each.profile != replaced
+            if each.server.child is not None and stays is pinned:
                 yield each
 
     async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:

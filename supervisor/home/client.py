@@ -67,14 +67,14 @@ def ask(paths: Paths, request: Message) -> Message:
 
 
 @contextmanager
-def hold(paths: Paths, owner: str, why: str) -> Iterator[int]:
+def hold(paths: Paths, owner: str, why: str, server: str | None = None) -> Iterator[int]:
     """
-    Keep the server to ourselves: other requests about it are refused meanwhile, with ``owner`` and ``why``.
+    Keep a server to ourselves: other requests about it are refused meanwhile, with ``owner`` and ``why``.
 
     Gives the id that requests of ours carry as ``hold``.  It ends with this context, and with this process.
     Raises NotRunning, and SupervisorError where somebody else holds it.
     """
-    request = {"op": "hold", "owner": f"{owner} (pid {os.getpid()})", "why": why}
+    request = {"op": "hold", "owner": f"{owner} (pid {os.getpid()})", "why": why, "server": server}
     with closing(stream(paths, request)) as answers:
         yield int(next(answers)["held"])
 

@@ -177,7 +177,7 @@ def _fit_here(
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    held, stays = _held(paths, evicts=evicts)
+    held, stays = _held(paths, profile.name, evicts=evicts)
     if model is None:
         known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
         return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
@@ -206,16 +206,19 @@ def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bo
     return KnownMemory(found, "measured") if found else None
 
 
-def _running(paths: Paths) -> client.Message:
+def _running(paths: Paths, replaces: str = "") -> client.Message:
     """What this machine's daemon holds; empty without one."""
     with suppress(SupervisorError):
-        return client.ask(paths, {"op": "running"})
+        return client.ask(paths, {"op": "running", "replaces": replaces})
     return {}
 
 
-def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """What the running servers give back where they are unloaded for it, and what those use that are not."""
-    running = _running(paths)
+def _held(paths: Paths, profile: str, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """
+    What the running servers give back where they are unloaded for this profile, or are its own, and what
+    those use that are not.
+    """
+    running = _running(paths, profile)
     stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
     stays_then = dict(Counter(stays) + Counter(running.get("needed", {})))
     return (running.get("held", {}), stays) if evicts else ({}, stays_then)

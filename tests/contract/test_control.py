@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint
 from supervisor.plan.listen import Listen
 from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.server.lifecycle_table import State
+from supervisor.server.server import Hold
 
 from ..fakes.asked import a_chat
 from ..fakes.fleet_of_one import FleetOfOne
@@ -212,6 +214,18 @@ async def test_a_sleeper_is_well_and_says_what_wakes_it(test, tmp_path):
     assert next(_lines(status)).startswith("state     sleeping (the next request loads it), for")
 
 
+@promise
+async def test_a_sleeper_that_is_reloaded_sleeps_on_with_the_new_plan_and_takes_no_memory(test, tmp_path):
+    gateway = NoGateway()
+    control = control_of(test, gateway)
+    await test.server.start(behind(plan(tmp_path)))
+    await answer_to(control, "unload")
+    newer = replace(behind(plan(tmp_path)), build="b2", digest="newer")
+    answer = await answer_to(control, "reload", plan=to_json(newer))
+    assert (answer["outcome"]["result"], test.server.plan.build, test.starts) == ("asleep", "b2", 1)
+    assert gateway.launched == [], "nothing may be unloaded for it"
+
+
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
@@ -339,6 +353,25 @@ async def test_others_are_told_who_holds_a_server_and_its_owner_goes_on(test, tm
         assert status["servers"][0]["held_by"]["owner"] == "engine update (pid 7)"
         assert (await answer_to(control, "start", plan=sent, hold=id_))["outcome"]["result"] == "ready"
     assert (await answer_to(control, "unload"))["outcome"]["result"] == "asleep"
+
+
+@promise
+async def test_the_main_server_does_not_take_over_what_somebody_holds_beside_it(test, tmp_path):
+    control = control_of(test)
+    beside = SimpleNamespace(server=SimpleNamespace(hold=Hold(7, "engine update", "moving it to b2", 0.0)))
+    control._fleet.having = lambda profile: beside if profile == "p" else None
+    refused = await answer_to(control, "start", plan=to_json(plan(tmp_path, name="p")))
+    assert "engine update has held the server" in refused["error"]
+
+
+@promise
+async def test_what_a_pinned_server_holds_is_there_for_its_own_next_plan(test, tmp_path):
+    control = control_of(test)
+    await test.server.start(replace(plan(tmp_path), memory={"RAM": 5}, needs={"RAM": 7}))
+    async with held(control):  # nobody unloads it
+        for replaces, shares in (("", ({}, {"RAM": 7})), (test.server.plan.profile, ({"RAM": 5}, {}))):
+            answer = await answer_to(control, "running", replaces=replaces)
+            assert (answer["held"], answer["stays"]) == shares
 
 
 @promise

@@ -71,6 +71,9 @@ def test_ps_and_status_speak_json(built_home):
     built_home.start()
     (server,) = json.loads(built_home.run("ps", "--json").stdout)["servers"]
     assert server["profile"] == "demo"
+    shown, asked = json.loads(built_home.run("status", "--json").stdout), built_home.status()
+    assert shown.keys() == asked.keys()
+    assert shown["server"]["pid"] == asked["server"]["pid"]
     assert built_home.run("ps", "-q").stdout == "demo\n"
     assert built_home.run("ps").stdout.splitlines()[0].startswith("PROFILE  STATE")
 

@@ -17,7 +17,8 @@ from supervisor.measure.speed import Load, Speed
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Engine
 from supervisor.update import update_check
-from supervisor.update.update_check import UpdateCheck, is_newer, look
+from supervisor.update.rollout import is_newer
+from supervisor.update.update_check import UpdateCheck, look
 from supervisor.update.update_target import UpdateTarget, why_fixed
 
 LOAD = Load(256, 128)
