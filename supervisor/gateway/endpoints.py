@@ -22,7 +22,7 @@ from .api.routes import HandlerName, Trouble
 from .api.served_models import context_in, model_document, models_document
 from .backends import Backend, Backends
 from .relay.client_connection import RETRY_SECONDS, PlainAnswer
-from .scheduler import Refuse
+from .scheduler import ContextUse, Refuse
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
@@ -68,22 +68,24 @@ _NEVER_SEEN: dict[str, Any] = {
 class Endpoints:
     """
     ``counts`` gives requests under way, requests that wait, and connections; ``touch`` keeps the server of
-    this name loaded, and ``load`` has a profile served.
+    this name loaded, ``load`` has a profile served, and ``context_use`` is that of a server of this name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what it speaks of, and the four things that it asks for
         self,
         backends: Backends,
         figures: RequestFigures,
         counts: Callable[[], tuple[int, int, int]],
         touch: Callable[[str], None],
         load: Callable[[str], None],
+        context_use: Callable[[str], ContextUse | None],
     ) -> None:
         self._backends = backends
         self._figures = figures
         self._counts = counts
         self._touch = touch
         self._run = load
+        self._context_use = context_use
         self._started = time.time()
         self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
@@ -178,7 +180,7 @@ class Endpoints:
         if launch != server.launch or known is None:
             known = None
             with suppress(ValueError):
-                known = parse(await self._asked(server, "/v1/models") or b"")
+                known = parse(await self.asked(server, "/v1/models") or b"")
             self._upstream_models[server.name] = server.launch, known
             context = context_in(known) if known and server.plan else None
             if context and server.plan:
@@ -193,7 +195,7 @@ class Endpoints:
         server = self._backends.having(profile) or self._backends.answering
         profile = server.plan.profile if server.plan else ""
         with suppress(ValueError):
-            if (answered := await self._asked(server, "/props")) is not None:
+            if (answered := await self.asked(server, "/props")) is not None:
                 self._props_seen[profile] = parse(answered)
         is_asleep = server.state is State.SLEEPING
         if not is_asleep and not server.is_serving:
@@ -218,7 +220,7 @@ class Endpoints:
         return render(self._figures, now, list(zip(servers, answers, strict=True)))
 
     def _figures_of(self, server: Backend) -> ServerFigures:
-        plan = server.plan
+        plan, use = server.plan, self._context_use(server.name)
         return ServerFigures(
             name=server.name,
             state=server.state.value,
@@ -227,17 +229,26 @@ class Endpoints:
             flavour=plan.flavour if plan else "",
             restarts=server.restarts,
             memory_bytes=server.resident_bytes(),
+            context_tokens=use.tokens if use else 0,
+            context_expected_tokens=use.expected_tokens if use else 0,
+            context_waiting=use.waiting if use else 0,
         )
+
+    async def context_of(self, server: Backend) -> int | None:
+        """The tokens that one request can have there, as the engine says."""
+        await self._of_engine(server)
+        return self._contexts.get(server.plan.profile) if server.plan else None
 
     async def _own_metrics(self, server: Backend) -> bytes | None:
         has_any = server.plan is not None and server.plan.liveness_path == "/metrics"
-        return await self._asked(server, "/metrics") if has_any else None
+        return await self.asked(server, "/metrics") if has_any else None
 
-    async def _asked(self, server: Backend, path: str) -> bytes | None:
+    async def asked(self, server: Backend, path: str, body: str | None = None) -> bytes | None:
+        """The engine's answer to this GET, or POST of JSON; None where it gives none."""
         target = server.target
         if target is None or not server.is_serving:
             return None
-        answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS)
+        answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS, body=body)
         return answer.body if answer.outcome == "ok" else None
 
 

@@ -273,9 +273,13 @@ class Owner:
     loads: list[str] = field(default_factory=list)  # the profiles that requests asked for
     uses: list[str] = field(default_factory=list)
     rests: int = 0
+    awaited: dict[str, str] = field(default_factory=dict)  # by profile
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
+
+    def awaits(self, profile: str) -> str:
+        return self.awaited.get(profile, "")
 
     def wanted(self, profile: str) -> None:
         self.uses.append(profile)

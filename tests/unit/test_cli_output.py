@@ -7,12 +7,13 @@ import pytest
 from supervisor import __version__
 from supervisor.cli.ask import _answers
 from supervisor.cli.common import parse_settings
-from supervisor.cli.output import StderrProgress, duration, size, table
+from supervisor.cli.output import StderrProgress, size, table
 from supervisor.cli.plan import _wrapped
 from supervisor.cli.status import _lines
 from supervisor.errors import NetworkError, UsageError
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
+from supervisor.progress import duration
 
 
 def test_a_table_has_upper_case_headers_and_no_trailing_blanks():

@@ -1,0 +1,55 @@
+"""What requests wait for, in words: for ``status``, for streams that are told of it, for one that gave up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from .exchange import Exchange
+from .scheduler import Ticket
+
+ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
+
+Reason = Callable[[Ticket], tuple[str, str]]
+"""For which profile a request waits, and for what."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRequests:
+    """Those that wait for the same thing, the first of them for ``longest_seconds``."""
+
+    profile: str
+    requests: int
+    longest_seconds: float
+    reason: str
+
+
+def held_requests(waiting: Sequence[Ticket], reason: Reason, now: float) -> list[HeldRequests]:
+    """In the order of arrival of the first ones."""
+    groups: dict[tuple[str, str], list[Ticket]] = {}
+    for ticket, why in _with_reasons(waiting, reason):
+        groups.setdefault(why, []).append(ticket)
+    return [
+        HeldRequests(profile, len(tickets), round(now - tickets[0].arrived, 1), why)
+        for (profile, why), tickets in groups.items()
+    ]
+
+
+def announce(
+    waiting: Sequence[Ticket], exchanges: Mapping[Ticket, Exchange], reason: Reason, now: float
+) -> None:
+    """Tell streams that have waited for a while."""
+    for place, (ticket, (_, why)) in enumerate(_with_reasons(waiting, reason), 1):
+        exchange, waited = exchanges[ticket], now - ticket.arrived
+        if waited >= ANNOUNCE_AFTER_SECONDS and exchange.accepts_progress:
+            exchange.announce(f"{why}; {waited:.0f} s, place {place}")
+
+
+def _with_reasons(waiting: Sequence[Ticket], reason: Reason) -> Iterator[tuple[Ticket, tuple[str, str]]]:
+    """The same for all that wait for the same: each look asks the kernel how much of a model is loaded."""
+    known: dict[tuple[str, bool], tuple[str, str]] = {}
+    for ticket in waiting:
+        kind = (ticket.profile, ticket.room_since is not None)
+        if kind not in known:
+            known[kind] = reason(ticket)
+        yield ticket, known[kind]
