@@ -249,7 +249,7 @@ class Scheduler:
         if ticket.room_since is None:
             ticket.room_since = now
         uncertain = [ticket] if is_first or ticket.tokens > context else []
-        if is_first:
+        if is_first and not ticket.alone:  # which has to wait for all in any case
             uncertain += sorted(self._answered_by(name), key=attrgetter("number"))
         for each in uncertain:
             if not (each.is_counted or each.alone):

@@ -9,7 +9,7 @@ from supervisor.cli.ask import _answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, size, table
 from supervisor.cli.plan import _wrapped
-from supervisor.cli.status import _lines
+from supervisor.cli.status import _absent, _lines, _servers
 from supervisor.errors import NetworkError, UsageError
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
@@ -112,6 +112,60 @@ def test_the_status_says_what_clients_do(counts, text):
     under_way, waiting, connections = counts
     gateway = {"requests_under_way": under_way, "requests_waiting": waiting, "connections": connections}
     assert line_of("gateway", status(gateway=gateway)) == [text]
+
+
+def test_the_status_says_what_requests_wait_for():
+    held = {"profile": "coder", "requests": 2, "longest_seconds": 12.0, "reason": "waits for chat"}
+    gateway = {"requests_under_way": 1, "requests_waiting": 2, "connections": 3, "waiting": [held]}
+    assert "          2 requests wait for coder, for up to 12 s: waits for chat" in _lines(status(gateway=gateway))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seconds", "more"),
+    [
+        (0, 0.0, ""),
+        (1, 3.2, "; 1 request waits for room, for up to 3 s"),
+        (2, 75.0, "; 2 requests wait for room, for up to 1 min 15 s"),
+    ],
+)
+def test_the_status_tells_of_a_context_that_slots_share(waiting, seconds, more):
+    now = status()
+    now["server"]["context"] = {
+        "slots": 4,
+        "tokens": 32768,
+        "expected_tokens": 20100,
+        "waiting": waiting,
+        "longest_seconds": seconds,
+    }
+    shared = "4 slots share 32,768 tokens, of which 20,100 are expected to be used"
+    assert line_of("context", now) == [shared + more]
+
+
+LOAD = {
+    "profile": "coder",
+    "models": ["chat"],
+    "text": "waits for chat, which answers 2 requests",
+    "seconds_left": 100.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("left", "more"), [(100.0, "; at most 1 min 40 s more"), (0.0, "; at most 0 s more"), (None, "")]
+)
+def test_a_load_that_waits_for_memory_says_for_what(left, more):
+    now = status() | {"loads_waiting": [LOAD | {"seconds_left": left}], "served": []}
+    assert line_of("waiting", now) == ["coder: waits for chat, which answers 2 requests" + more]
+    (row,) = _absent(now)
+    assert (row["profile"], row["state"], row["why"]) == ("coder", "waiting", LOAD["text"] + more)
+
+
+def test_one_that_sleeps_and_waits_for_memory_says_so_in_its_own_row():
+    now = status(pid=None)
+    now["server"]["placement"] = ""
+    now |= {"loads_waiting": [LOAD | {"profile": "demo"}]}
+    assert _absent(now) == []
+    (row,) = _servers(now)
+    assert row["why"] == f"the next request loads it; {LOAD['text']}; at most 1 min 40 s more"
 
 
 def test_without_a_gateway_the_status_is_silent_about_it():
