@@ -20,7 +20,7 @@ from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
 from .api.served_models import context_in, model_document, models_document
-from .backends import Backend, Backends
+from .backends import Backend, Backends, GatewayOwner
 from .relay.client_connection import RETRY_SECONDS, PlainAnswer
 from .scheduler import ContextUse, Refuse
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
@@ -68,7 +68,7 @@ _NEVER_SEEN: dict[str, Any] = {
 class Endpoints:
     """
     ``counts`` gives requests under way, requests that wait, and connections; ``touch`` keeps the server of
-    this name loaded, ``load`` has a profile served, and ``context_use`` is that of a server of this name.
+    this name loaded, and ``context_use`` is that of a server of this name.
     """
 
     def __init__(  # noqa: PLR0917 - what it speaks of, and the four things that it asks for
@@ -77,14 +77,14 @@ class Endpoints:
         figures: RequestFigures,
         counts: Callable[[], tuple[int, int, int]],
         touch: Callable[[str], None],
-        load: Callable[[str], None],
+        owner: GatewayOwner,
         context_use: Callable[[str], ContextUse | None],
     ) -> None:
         self._backends = backends
         self._figures = figures
         self._counts = counts
         self._touch = touch
-        self._run = load
+        self._owner = owner
         self._context_use = context_use
         self._started = time.time()
         self._contexts: dict[str, int] = {}  # tokens of one request, by profile
@@ -157,7 +157,7 @@ class Endpoints:
         if server is not None:
             self._touch(server.name)
         if wanted and (server is None or server.state is State.SLEEPING):
-            self._run(wanted)
+            self._owner.load(wanted, by_request=False)
         state = server.state.value if server is not None else "unloaded"
         return _page({"state": state}, 200 if server is not None and server.is_serving else 202)
 

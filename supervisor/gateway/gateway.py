@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from functools import partial
 
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
@@ -23,7 +22,7 @@ from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend, Backends, GatewayOwner, phase_of, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, no_model, of_no_role, progress, why_refused
+from .endpoints import ENDING, Endpoints, no_model, of_no_role, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head, query_value
 from .listener import Listener
@@ -40,10 +39,10 @@ from .scheduler import (
     Scheduler,
     ServerPhase,
     Ticket,
-)  # fmt: skip
+)
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
-from .waiting import HeldRequests, announce, held_requests
+from .waiting import HeldRequests, announce, held_requests, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +76,8 @@ class Gateway:
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
-        load = partial(owner.load, by_request=False)
         self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.touch, load, self.context_use
+            self.backends, self.figures, self.counts, self.touch, owner, self.context_use
         )
         self._listener = Listener(keyring, self._connection)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
@@ -154,11 +152,7 @@ class Gateway:
         return held_requests(self._scheduler.waiting, self._reason, self._loop.time())
 
     def _reason(self, ticket: Ticket) -> tuple[str, str]:
-        server = self._server_of(ticket)
-        profile = ticket.profile or profile_of(server)
-        if ticket.room_since is not None:
-            return profile, "room in the context that its slots share"
-        return profile, self._owner.awaits(profile) or progress(server)
+        return reason_of(ticket, self._server_of(ticket), self._owner)
 
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
@@ -358,8 +352,7 @@ class Gateway:
 
     def _server_of(self, ticket: Ticket) -> Backend:
         """The one that it went to; else the one that has its profile; else the main one."""
-        is_there = ticket in self._scheduler.under_way
-        name = ticket.server if is_there else self._scheduler.server_of(ticket)
+        name = ticket.server if ticket in self._scheduler.under_way else self._scheduler.server_of(ticket)
         return self.backends[name] if name else self.backends.main
 
     # --- time

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from .backends import Backend, GatewayOwner, profile_of
+from .endpoints import progress
 from .exchange import Exchange
 from .scheduler import Ticket
 
@@ -33,6 +35,14 @@ def held_requests(waiting: Sequence[Ticket], reason: Reason, now: float) -> list
         HeldRequests(profile, len(tickets), round(now - tickets[0].arrived, 1), why)
         for (profile, why), tickets in groups.items()
     ]
+
+
+def reason_of(ticket: Ticket, server: Backend, owner: GatewayOwner) -> tuple[str, str]:
+    """``server`` has its profile."""
+    profile = ticket.profile or profile_of(server)
+    if ticket.room_since is not None:
+        return profile, "room in the context that its slots share"
+    return profile, owner.awaits(profile) or progress(server)
 
 
 def announce(

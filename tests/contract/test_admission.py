@@ -58,7 +58,9 @@ class Home:
         self.admission = Admission(self.fleet, lambda: self.clients)
 
     def make(self, name, next_id):
-        return Instance(name, self.paths, on_change=self.changed, under_way=lambda: self.answered, next_id=next_id)
+        return Instance(
+            name, self.paths, on_change=self.changed, under_way=lambda: self.answered, next_id=next_id
+        )
 
     def changed(self):
         for instance in self.fleet:

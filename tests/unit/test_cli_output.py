@@ -11,6 +11,7 @@ from supervisor.cli.output import StderrProgress, size, table
 from supervisor.cli.plan import _wrapped
 from supervisor.cli.status import _absent, _lines, _servers
 from supervisor.errors import NetworkError, UsageError
+from supervisor.home import client
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
 from supervisor.progress import duration
@@ -117,7 +118,9 @@ def test_the_status_says_what_clients_do(counts, text):
 def test_the_status_says_what_requests_wait_for():
     held = {"profile": "coder", "requests": 2, "longest_seconds": 12.0, "reason": "waits for chat"}
     gateway = {"requests_under_way": 1, "requests_waiting": 2, "connections": 3, "waiting": [held]}
-    assert "          2 requests wait for coder, for up to 12 s: waits for chat" in _lines(status(gateway=gateway))
+    assert "          2 requests wait for coder, for up to 12 s: waits for chat" in _lines(
+        status(gateway=gateway)
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,6 +160,21 @@ def test_a_load_that_waits_for_memory_says_for_what(left, more):
     assert line_of("waiting", now) == ["coder: waits for chat, which answers 2 requests" + more]
     (row,) = _absent(now)
     assert (row["profile"], row["state"], row["why"]) == ("coder", "waiting", LOAD["text"] + more)
+
+
+def test_who_loads_it_is_told_once_what_it_waits_for_and_again_when_that_changes(monkeypatch):
+    other = LOAD | {"text": "waits for chat, which is being unloaded", "seconds_left": None}
+    ready = {"profile": "coder", "state": "starting", "why": ""}
+    messages = [{}, {"awaits": LOAD}, {"awaits": LOAD | {"seconds_left": 98.0}}, {"awaits": other}]
+    messages += [{"status": {"server": ready}}, {"final": True, "outcome": 1}]
+    monkeypatch.setattr(client, "stream", lambda paths, request: iter(messages))
+    said = []
+    assert client.follow(None, {"op": "load"}, said.append) == messages[-1]
+    assert said == [
+        "coder: waits for chat, which answers 2 requests; at most 1 min 40 s more",
+        "coder: waits for chat, which is being unloaded",
+        "coder: starting",
+    ]
 
 
 def test_one_that_sleeps_and_waits_for_memory_says_so_in_its_own_row():

@@ -206,7 +206,12 @@ def test_requests_that_share_a_context_go_while_all_of_them_fit_and_nobody_passe
 
 
 def test_one_that_was_estimated_too_high_goes_as_soon_as_it_is_counted():
-    line, first, second, third = queue(situation=SHARED), at(1, tokens=700), at(2, tokens=700), at(3, tokens=900)
+    line, first, second, third = (
+        queue(situation=SHARED),
+        at(1, tokens=700),
+        at(2, tokens=700),
+        at(3, tokens=900),
+    )
     line.arrive(first, 1.0)
     assert line.arrive(second, 2.0) == [CountPrompt(second), CountPrompt(first)]
     assert line.counted(second, 400, 2.1) == []
@@ -220,7 +225,12 @@ def test_one_that_was_estimated_too_high_goes_as_soon_as_it_is_counted():
 
 
 def test_one_that_may_be_too_long_by_itself_is_counted_wherever_it_waits():
-    line, first, second, huge = queue(situation=SHARED), at(1, tokens=700), at(2, tokens=700), at(3, tokens=1001)
+    line, first, second, huge = (
+        queue(situation=SHARED),
+        at(1, tokens=700),
+        at(2, tokens=700),
+        at(3, tokens=1001),
+    )
     line.arrive(first, 1.0)
     line.arrive(second, 2.0)
     assert line.arrive(huge, 3.0) == [CountPrompt(huge)]
