@@ -182,6 +182,10 @@ def _memory(memory: StatusDocument | None) -> Iterator[str]:
     yield f"memory    {held}{size(memory['available_bytes'])} left"
     for name, number in memory["planned_gpu_bytes"].items():
         yield f"          {size(number)} planned on {name}"
+    if (held_there := memory.get("gpu_bytes")) is not None:
+        yield f"          {size(held_there)} held on GPUs"
+    elif memory["planned_gpu_bytes"] and "gpu_bytes" in memory:
+        yield "          how much it holds there is not known"
     if memory["difference"]:
         yield f"          {memory['difference']}"
 

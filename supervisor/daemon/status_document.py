@@ -77,7 +77,10 @@ def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:
 
 
 def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
-    """``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``."""
+    """
+    ``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``.  ``gpu_bytes`` are of all
+    GPUs together.
+    """
     plan, ready = server.plan, server.ready_since
     has_settled = ready is not None and time.time() - ready >= SETTLED_SECONDS
     return {
@@ -86,6 +89,7 @@ def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
         "swap_bytes": sample.held.swap_bytes,
         "planned_bytes": plan.memory.get(RAM) if plan else None,
         "planned_gpu_bytes": gpus(plan) if plan else {},
+        "gpu_bytes": sample.held.gpu_bytes,
         "available_bytes": sample.left_bytes,
         "difference": difference(plan, sample.held) if plan and has_settled else "",
         "warnings": list(server.memory.warnings.values()),

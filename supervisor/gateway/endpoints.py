@@ -235,9 +235,10 @@ class Endpoints:
         )
 
     async def context_of(self, server: Backend) -> int | None:
-        """The tokens that one request can have there, as the engine says."""
+        """The tokens that one request can have there, as the engine of this launch says."""
         await self._of_engine(server)
-        return self._contexts.get(server.plan.profile) if server.plan else None
+        launch, known = self._upstream_models[server.name]
+        return context_in(known) if known and launch == server.launch else None
 
     async def _own_metrics(self, server: Backend) -> bytes | None:
         has_any = server.plan is not None and server.plan.liveness_path == "/metrics"
@@ -311,6 +312,9 @@ def why_refused(refusal: Refuse, server: Backend, waiting: int, hold_seconds: fl
             return Trouble(
                 429, "queue_full", f"{waiting} requests wait already.", retry_seconds=RETRY_SECONDS
             )
+        case "late" if refusal.ticket.room_since is not None:
+            why = f"There was no room in the context of {server.name} within {hold_seconds:g} s."
+            return Trouble(503, "no_room", why, retry_seconds=RETRY_SECONDS)
         case "late":
             why = server.why or server.state.value
             return Trouble(

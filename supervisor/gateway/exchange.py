@@ -112,6 +112,16 @@ class Exchange:
     def was_replayed(self) -> bool:
         return self._life.was_replayed
 
+    @property
+    def path(self) -> str:
+        """Of a bounded set: the route's label."""
+        return self.context.route.label
+
+    @property
+    def body(self) -> bytes:
+        """As its client sent it."""
+        return self.wish.body
+
     def begin_waiting(self) -> None:
         self._host.arrive(self)
 

@@ -317,7 +317,7 @@ class Gateway:
         if ticket.server and ticket.generates:
             self.touch(server.name)
         self._note(done := record(exchange, now, server.plan))
-        self._budgets.learn(done, exchange.wish.body)
+        self._budgets.learn(done, exchange.body)
         self._act(self._scheduler.end(ticket, now))
         self._let_drain(server)
         if not self._scheduler.is_busy(server.name):

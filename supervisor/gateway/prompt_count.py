@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from ..engine.adapters.known import adapter_of
+from ..plan.launch import Parameters
+from ..server.probe import counter_of
 from .api.routes import Trouble, too_long
 from .backends import Backend
 from .context_budget import ContextBudgets, has_media
-from .exchange import Exchange
 
 _COUNT = re.compile(rb'"input_tokens": ?(\d{1,10})')
 
@@ -21,8 +22,22 @@ Ask = Callable[[Backend, str, str], Awaitable[bytes | None]]
 """Posts JSON to a path of this server; the answer, or None."""
 
 
+class CountedRequest(Protocol):
+    """What an `Exchange` is here."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def body(self) -> bytes:
+        """As its client sent it."""
+
+    def body_for(self, settings: Parameters) -> bytes:
+        """As the profile that answers wants it."""
+
+
 async def count(
-    exchange: Exchange,
+    request: CountedRequest,
     server: Backend,
     ask: Ask,
     context_of: Callable[[Backend], Awaitable[int | None]],
@@ -32,11 +47,11 @@ async def count(
     The tokens that this request is expected to take, or why it can never be answered; None where the engine
     does not tell.  ``context_of`` gives the tokens that one request can have.
     """
-    plan, body = server.plan, exchange.wish.body
-    counter = adapter_of(plan.adapter).counter_of(exchange.context.route.label) if plan else ""
+    plan, body = server.plan, request.body
+    counter = counter_of(plan, request.path) if plan else ""
     if plan is None or not counter or has_media(body):  # how much an image takes, the engine finds out
         return None
-    sent = exchange.body_for(plan.parameters)
+    sent = request.body_for(plan.parameters)
     found = _COUNT.search(await ask(server, counter, sent.decode("utf-8", "replace")) or b"")
     if found is None:
         return None

@@ -76,6 +76,9 @@ class Ticket:
         """Seconds, up to now."""
         return self.room_seconds + (now - self.room_since if self.room_since is not None else 0.0)
 
+    def end_wait_for_room(self, now: float) -> None:
+        self.room_seconds, self.room_since = self.waited_for_room(now), None
+
 
 @dataclass(frozen=True, slots=True)
 class ContextUse:
@@ -239,7 +242,7 @@ class Scheduler:
                     yield from self._hold_back(ticket, name, now, is_first=name not in full)
                     full.add(name)
                 case _:
-                    pass  # it comes, or backs off
+                    ticket.end_wait_for_room(now)  # it comes, or backs off
 
     def _hold_back(self, ticket: Ticket, name: str, now: float, *, is_first: bool) -> Iterator[Action]:
         """It waits for room in the context, unless no more than so many may run at once anyway."""
@@ -359,7 +362,7 @@ class Scheduler:
 
     def _go(self, ticket: Ticket, now: float) -> Go:
         self.under_way.add(ticket)
-        ticket.room_seconds, ticket.room_since = ticket.waited_for_room(now), None
+        ticket.end_wait_for_room(now)
         ticket.server = self.server_of(ticket)
         self._at[ticket.server] += 1
         self._generating[ticket.server] += ticket.generates

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .backends import Backend, GatewayOwner, profile_of
 from .endpoints import progress
-from .exchange import Exchange
 from .scheduler import Ticket
 
 ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
 
-Reason = Callable[[Ticket], tuple[str, str]]
+
+class WaitingRequest(Protocol):
+    """What an `Exchange` is here."""
+
+    @property
+    def accepts_progress(self) -> bool:
+        """Whether its client can take it that it waits."""
+
+    def announce(self, text: str) -> None:
+        """Tell it so."""
+
+
+WhyHeld = Callable[[Ticket], tuple[str, str]]
 """For which profile a request waits, and for what."""
 
 
@@ -26,7 +38,7 @@ class HeldRequests:
     reason: str
 
 
-def held_requests(waiting: Sequence[Ticket], reason: Reason, now: float) -> list[HeldRequests]:
+def held_requests(waiting: Sequence[Ticket], reason: WhyHeld, now: float) -> list[HeldRequests]:
     """In the order of arrival of the first ones."""
     groups: dict[tuple[str, str], list[Ticket]] = {}
     for ticket, why in _with_reasons(waiting, reason):
@@ -46,7 +58,7 @@ def reason_of(ticket: Ticket, server: Backend, owner: GatewayOwner) -> tuple[str
 
 
 def announce(
-    waiting: Sequence[Ticket], exchanges: Mapping[Ticket, Exchange], reason: Reason, now: float
+    waiting: Sequence[Ticket], exchanges: Mapping[Ticket, WaitingRequest], reason: WhyHeld, now: float
 ) -> None:
     """Tell streams that have waited for a while."""
     for place, (ticket, (_, why)) in enumerate(_with_reasons(waiting, reason), 1):
@@ -55,7 +67,7 @@ def announce(
             exchange.announce(f"{why}; {waited:.0f} s, place {place}")
 
 
-def _with_reasons(waiting: Sequence[Ticket], reason: Reason) -> Iterator[tuple[Ticket, tuple[str, str]]]:
+def _with_reasons(waiting: Sequence[Ticket], reason: WhyHeld) -> Iterator[tuple[Ticket, tuple[str, str]]]:
     """The same for all that wait for the same: each look asks the kernel how much of a model is loaded."""
     known: dict[tuple[str, bool], tuple[str, str]] = {}
     for ticket in waiting:

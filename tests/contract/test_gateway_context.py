@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from supervisor.gateway.waiting import HeldRequests
+from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
 from ..fakes.launching import BOUND_SECONDS, until
@@ -146,6 +147,21 @@ async def test_an_engine_that_cannot_count_decides_itself_once_there_is_room():
         slots.let_go.set()
         assert [(await each.answer())[0] for each in (first, second)] == [200, 200]
         assert it.gateway.held == []
+
+
+@promise
+async def test_one_that_waited_too_long_for_room_is_told_so():
+    slots = Slots(tokens=700)
+    settings = GatewaySettings(hold_timeout_seconds=0.1)
+    async with relay(slots.step, settings=settings) as it, it.client() as first, it.client() as second:
+        share(it, slots)
+        await first.send(post(LONG))
+        await it.upstream.until(1)
+        status, head, body = await second.ask(post(LONG))
+        assert (status, json.loads(body)["error"]["code"]) == (503, "no_room")
+        assert b"retry-after: " in head
+        slots.let_go.set()
+        await first.answer()
 
 
 @pytest.mark.parametrize("path", COUNTERS)

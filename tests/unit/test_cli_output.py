@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from supervisor import __version__
 from supervisor.cli.ask import _answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, size, table
-from supervisor.cli.plan import _wrapped
+from supervisor.cli.plan import _crowded, _wrapped
 from supervisor.cli.status import _absent, _lines, _servers
 from supervisor.errors import NetworkError, UsageError
 from supervisor.home import client
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
+from supervisor.prepare.prepare import _shares
+from supervisor.profile.definition import Profile
 from supervisor.progress import duration
 
 
@@ -142,6 +147,34 @@ def test_the_status_tells_of_a_context_that_slots_share(waiting, seconds, more):
     }
     shared = "4 slots share 32,768 tokens, of which 20,100 are expected to be used"
     assert line_of("context", now) == [shared + more]
+
+
+@pytest.mark.parametrize(
+    ("slots", "tokens", "warned"),
+    [(4, 32768, True), (4, 131072, False), (2, 32768, False), (0, 0, False)],
+)
+def test_a_plan_warns_where_usual_prompts_do_not_fit_into_all_slots(slots, tokens, warned):
+    plan = LaunchPlan("p", (), {}, "127.0.0.1", 0, "b1", "cpu", "", "m.gguf", "digest")
+    shared = replace(plan, shared_context_tokens=tokens, context_slots=slots)
+    text = "4 slots share 32,768 tokens: one request may use all of it; others then wait"
+    assert list(_crowded(shared)) == [text] * warned
+
+
+@pytest.mark.parametrize(
+    ("options", "left_open", "shared"),
+    [
+        ({"ctx-size": 4096}, (), (4096, 4)),
+        ({"ctx-size": 4096, "kv-unified-per-slot": 2048}, (), (4096, 4)),
+        ({"ctx-size": 4096, "kv-unified-per-slot": 1024}, (), (0, 0)),  # all four fit at any time
+        ({}, ("ctx-size",), (0, 0)),
+    ],
+)
+def test_slots_share_a_context_where_one_may_take_it_from_the_others(options, left_open, shared):
+    settings = SimpleNamespace(slots=4, unified=True, fit=True, left_open=left_open, context_tokens=4096)
+    verdict = SimpleNamespace(judgements=(), guardrails="on")
+    fitted = SimpleNamespace(verdict=verdict, ledger=SimpleNamespace(settings=settings), ours={})
+    shares = _shares(fitted, Profile("p", server=options))
+    assert (shares.shared_context_tokens, shares.context_slots) == shared
 
 
 LOAD = {

@@ -238,6 +238,15 @@ def test_one_that_may_be_too_long_by_itself_is_counted_wherever_it_waits():
     assert line.waiting == [second]
 
 
+def test_while_its_server_is_started_again_nobody_waits_for_room():
+    line, first, second = queue(situation=SHARED), at(1, tokens=700), at(2, tokens=700)
+    line.arrive(first, 1.0)
+    line.arrive(second, 2.0)
+    line.change(replace(SHARED, phase="coming"), 3.0)
+    assert line.context_use("default", 9.0).waiting == 0
+    assert second.waited_for_room(9.0) == 1.0
+
+
 def test_who_waits_for_a_place_does_not_wait_for_room():
     line = queue(GatewaySettings(max_concurrent=1), SHARED)
     line.arrive(at(1, tokens=700), 1.0)
