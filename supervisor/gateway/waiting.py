@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,13 +61,16 @@ def announce(
     waiting: Sequence[Ticket], exchanges: Mapping[Ticket, WaitingRequest], reason: WhyHeld, now: float
 ) -> None:
     """Tell streams that have waited for a while."""
-    for place, (ticket, (_, why)) in enumerate(_with_reasons(waiting, reason), 1):
-        exchange, waited = exchanges[ticket], now - ticket.arrived
-        if waited >= ANNOUNCE_AFTER_SECONDS and exchange.accepts_progress:
-            exchange.announce(f"{why}; {waited:.0f} s, place {place}")
+    places = {
+        ticket: place
+        for place, ticket in enumerate(waiting, 1)
+        if now - ticket.arrived >= ANNOUNCE_AFTER_SECONDS and exchanges[ticket].accepts_progress
+    }
+    for ticket, (_, why) in _with_reasons(places, reason):
+        exchanges[ticket].announce(f"{why}; {now - ticket.arrived:.0f} s, place {places[ticket]}")
 
 
-def _with_reasons(waiting: Sequence[Ticket], reason: WhyHeld) -> Iterator[tuple[Ticket, tuple[str, str]]]:
+def _with_reasons(waiting: Iterable[Ticket], reason: WhyHeld) -> Iterator[tuple[Ticket, tuple[str, str]]]:
     """The same for all that wait for the same: each look asks the kernel how much of a model is loaded."""
     known: dict[tuple[str, bool], tuple[str, str]] = {}
     for ticket in waiting:
