@@ -55,18 +55,6 @@ def size(number_bytes: int | None) -> str:
     return f"{number_bytes / GIB:.1f} GiB" if number_bytes >= GIB else f"{number_bytes / MIB:.0f} MiB"
 
 
-def duration(seconds: float | None) -> str:
-    """``3 d 4 h``, ``2 min 5 s``: the two largest units; unknown is a dash."""
-    if seconds is None:
-        return "-"
-    rest, parts = int(seconds), []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, length)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"
-
-
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.1
 BAR = 30

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..prepare.prepare import Preparation
 
 _HEADERS = ("memory", "needs", "free", "of", "weights", "context", "compute", "other", "says", "verdict")
+_USUAL_PROMPT_TOKENS = 16_000  # of a coding agent, with its tools and a few files
 
 
 @click.command()
@@ -63,7 +64,7 @@ def _document(found: Preparation) -> dict[str, object]:
         **public(found.plan),
         "env": _environment(found),
         "listen": public_listen(found.listen) if found.listen else None,
-        "warnings": list(found.warnings),
+        "warnings": [*found.warnings, *_crowded(found.plan)],
         "env_removed": list(SCRUBBED),
         "notes": list(found.notes),
         "ledger": _ledger_json(found.fitted) if found.fitted else None,
@@ -89,7 +90,7 @@ def _lines(found: Preparation) -> Iterator[str]:
     yield f"# engine: {plan.build} {plan.flavour}: {plan.engine}"
     yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
     yield from (f"# note: {note}" for note in found.notes)
-    yield from (f"# warning: {warning}" for warning in found.warnings)
+    yield from (f"# warning: {warning}" for warning in (*found.warnings, *_crowded(plan)))
     yield f"# digest: {plan.digest}"
 
 
@@ -108,6 +109,13 @@ def _offered(offer: Offer) -> str:
     terms = ["loaded at the start"] * offer.load + ["pinned"] * offer.pinned
     terms += [f"priority {offer.priority}"] if offer.priority else []
     return f"{offer.profile} ({', '.join(terms)})" if terms else offer.profile
+
+
+def _crowded(plan: LaunchPlan) -> Iterator[str]:
+    """Where usual prompts in all slots would not fit into the context that they share."""
+    slots, tokens = plan.context_slots, plan.shared_context_tokens
+    if tokens and slots * _USUAL_PROMPT_TOKENS > tokens:
+        yield f"{slots} slots share {tokens:,} tokens: one request may use all of it; others then wait"
 
 
 def _environment(found: Preparation) -> dict[str, str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from ..home import client
 from ..paths import Paths
+from ..progress import duration
 from .common import json_option
-from .output import duration, table
+from .output import table
 
 RequestRow = dict[str, Any]
 _TIMES = ("held", "first", "total")
@@ -31,8 +32,9 @@ def requests(follow: bool, last: int, as_json: bool) -> None:
     The last 1,000 since the daemon began are known, without their content.
     """
     asked = {"op": "requests", "since": 0, "follow": follow, "last": last}
-    batches = (message["requests"] for message in client.stream(Paths.from_environment(), asked))
-    for line in _json(batches) if as_json else _following(batches) if follow else _table(batches):
+    messages = client.stream(Paths.from_environment(), asked)
+    batches = (message["requests"] for message in messages)
+    for line in _json(batches) if as_json else _following(batches) if follow else _table(messages):
         click.echo(line)
 
 
@@ -41,8 +43,17 @@ def _json(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
         yield from map(json.dumps, batch)
 
 
-def _table(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
-    yield table(HEADERS, [_row(request) for batch in batches for request in batch])
+def _table(messages: Iterator[client.Message]) -> Iterator[str]:
+    for message in messages:
+        yield table(HEADERS, [_row(request) for request in message["requests"]])
+        yield from map(held_text, message.get("waiting", ()))
+
+
+def held_text(held: Mapping[str, Any]) -> str:
+    """``2 requests wait for chat, for up to 12 s: room in the context that its slots share``."""
+    count = held["requests"]
+    wait = "1 request waits" if count == 1 else f"{count} requests wait"
+    return f"{wait} for {held['profile']}, for up to {duration(held['longest_seconds'])}: {held['reason']}"
 
 
 def _following(batches: Iterator[list[RequestRow]]) -> Iterator[str]:

@@ -19,8 +19,9 @@ from ..profile.resolve import resolve, settings_of
 from ..profile.serve_edit import with_served, without_served
 from ..profile.store import ProfileStore, keep_current, write_atomically
 from ..profile.yaml_nodes import Mark, Scalar, plain_value
+from ..progress import duration
 from .common import complete_profiles, completer, json_option
-from .output import duration, echo_list
+from .output import echo_list
 
 _HEADERS = ("profile", "state", "load", "pinned", "priority", "idle-unload", "why")
 

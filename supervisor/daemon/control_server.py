@@ -255,7 +255,8 @@ class Control:
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
             if found or not request.follow or not has_events:
-                yield {"requests": found, "final": not request.follow, **_PROMISE}
+                waiting = self._gateway.waiting
+                yield {"requests": found, "waiting": waiting, "final": not request.follow, **_PROMISE}
             if not request.follow:
                 return
             has_events = await _either(*events)
@@ -267,8 +268,10 @@ class Control:
         task = asyncio.ensure_future(launching)
         try:
             while not task.done():
-                yield _PROMISE
-                await asyncio.wait([task], timeout=REPEAT_SECONDS)
+                changed = self._changed
+                awaited = [each for each in self._loads.admission.awaited if each.profile == profile]
+                yield ({"awaits": asdict(awaited[0])} if awaited else {}) | _PROMISE
+                await _first(task, changed)
         finally:
             task.cancel()  # whoever asked has gone
         async for message in self._until(task.result(), profile):
@@ -279,12 +282,9 @@ class Control:
     ) -> AsyncIterator[ControlMessage]:
         """Every change on the way, then the outcome."""
         while not decided.done():
-            changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+            changed = self._changed
             yield self._on_the_way(profile)
-            await asyncio.wait(
-                [decided, changed], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS
-            )
-            changed.cancel()
+            await _first(decided, changed)
         yield self.about(decided.result())
 
     def about(self, outcome: Outcome) -> ControlMessage:
@@ -316,16 +316,25 @@ class Control:
     def _both(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
-        servers = [status_of(instance, self._gateway.listen) for instance in seen]
+        at = self._gateway
+        servers = [status_of(each, at.listen, at.context_use(each.name)) for each in seen]
         return {
             "schema": 2,
             "daemon": self._daemon(),
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
             "served": served(self._gateway.listen, self._loads.state_of),
+            "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
             "gateway": self._gateway.about(),
             "update": self._update_check(),
         }
+
+
+async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:
+    """Until one of them comes about, but not for longer than was promised."""
+    event: asyncio.Future[Any] = asyncio.ensure_future(changed.wait())
+    await asyncio.wait([decided, event], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
+    event.cancel()
 
 
 async def _either(*events: asyncio.Event) -> bool:

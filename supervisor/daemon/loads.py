@@ -135,6 +135,10 @@ class Loads:
                 await self._load(profile, "--no-evict")
             self.loading.remove(profile)
 
+    def awaits(self, profile: str) -> str:
+        found = (each.text for each in self.admission.awaited if each.profile == profile)
+        return next(found, "")
+
     def state_of(self, profile: str) -> dict[str, str]:
         """For ``status``; ``trouble`` is why the last load came to nothing, until the profile serves."""
         found, trouble = self._fleet().having(profile), self.troubles.get(profile, "")

@@ -23,7 +23,7 @@ from .api.served_models import context_in, model_document, models_document, publ
 from .backends import Backend, Backends, phase_of, profile_of
 from .model_states import EVENTS, ModelStates
 from .relay.client_connection import RETRY_SECONDS, PlainAnswer
-from .scheduler import Refuse
+from .scheduler import ContextUse, Refuse
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
@@ -69,22 +69,24 @@ _NEVER_SEEN: dict[str, Any] = {
 class Endpoints:
     """
     ``counts`` gives requests under way, requests that wait, and connections; ``touch`` keeps the server of
-    this name loaded.
+    this name loaded, and ``context_use`` is that of a server of this name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what it speaks of, and the four things that it asks for
         self,
         backends: Backends,
         figures: RequestFigures,
         counts: Callable[[], tuple[int, int, int]],
         touch: Callable[[str], None],
         models: ModelStates,
+        context_use: Callable[[str], ContextUse | None],
     ) -> None:
         self._backends = backends
         self._figures = figures
         self._counts = counts
         self._touch = touch
         self._states = models
+        self._context_use = context_use
         self._started = time.time()
         self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
@@ -182,7 +184,7 @@ class Endpoints:
         """
         asked = [each for each in self._backends if each.is_serving]
         text = body.decode("utf-8", "replace")
-        answers = await asyncio.gather(*(self._asked(each, "/v1/streams/lookup", text) for each in asked))
+        answers = await asyncio.gather(*(self.asked(each, "/v1/streams/lookup", text) for each in asked))
         found: list[Any] = []
         for each in filter(None, answers):
             with suppress(ValueError):
@@ -213,7 +215,7 @@ class Endpoints:
         if launch != server.launch or known is None:
             known = None
             with suppress(ValueError):
-                known = parse(await self._asked(server, "/v1/models") or b"")
+                known = parse(await self.asked(server, "/v1/models") or b"")
             self._upstream_models[server.name] = server.launch, known
             context = context_in(known) if known and server.plan else None
             if context and server.plan:
@@ -232,7 +234,7 @@ class Endpoints:
         if server is not None:
             profile = profile_of(server)
             with suppress(ValueError):
-                if (answered := await self._asked(server, "/props")) is not None:
+                if (answered := await self.asked(server, "/props")) is not None:
                     self._props_seen[profile] = parse(answered)
             if not (role or server.is_serving or server.state is State.SLEEPING):
                 return why_down(server) if server.state is State.FAILED else _LOADING
@@ -257,7 +259,7 @@ class Endpoints:
         return render(self._figures, now, list(zip(servers, answers, strict=True)))
 
     def _figures_of(self, server: Backend) -> ServerFigures:
-        plan = server.plan
+        plan, use = server.plan, self._context_use(server.name)
         return ServerFigures(
             name=server.name,
             state=server.state.value,
@@ -266,13 +268,23 @@ class Endpoints:
             flavour=plan.flavour if plan else "",
             restarts=server.restarts,
             memory_bytes=server.resident_bytes(),
+            context_tokens=use.tokens if use else 0,
+            context_expected_tokens=use.expected_tokens if use else 0,
+            context_waiting=use.waiting if use else 0,
         )
+
+    async def context_of(self, server: Backend) -> int | None:
+        """The tokens that one request can have there, as the engine of this launch says."""
+        await self._of_engine(server)
+        launch, known = self._upstream_models[server.name]
+        return context_in(known) if known and launch == server.launch else None
 
     async def _own_metrics(self, server: Backend) -> bytes | None:
         has_any = server.plan is not None and server.plan.liveness_path == "/metrics"
-        return await self._asked(server, "/metrics") if has_any else None
+        return await self.asked(server, "/metrics") if has_any else None
 
-    async def _asked(self, server: Backend, path: str, body: str | None = None) -> bytes | None:
+    async def asked(self, server: Backend, path: str, body: str | None = None) -> bytes | None:
+        """The engine's answer to this GET, or POST of JSON; None where it gives none."""
         target = server.target
         if target is None or not server.is_serving:
             return None
@@ -363,6 +375,9 @@ def why_refused(refusal: Refuse, server: Backend, waiting: int, hold_seconds: fl
             return Trouble(
                 429, "queue_full", f"{waiting} requests wait already.", retry_seconds=RETRY_SECONDS
             )
+        case "late" if refusal.ticket.room_since is not None:
+            why = f"There was no room in the context of {server.name} within {hold_seconds:g} s."
+            return Trouble(503, "no_room", why, retry_seconds=RETRY_SECONDS)
         case "late":
             why = server.why or server.state.value
             return Trouble(

@@ -18,7 +18,7 @@ from ..plan.launch import LaunchPlan, Parameters
 from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming, needs_rewrite, rewrite
-from .api.routes import Trouble
+from .api.routes import Trouble, too_long_in
 from .api.stream_errors import AnthropicErrors, error_in
 from .auth.guard import RequestContext
 from .context_budget import OUT_OF_CONTEXT
@@ -112,6 +112,16 @@ class Exchange:
     def was_replayed(self) -> bool:
         return self._life.was_replayed
 
+    @property
+    def path(self) -> str:
+        """Of a bounded set: the route's label."""
+        return self.context.route.label
+
+    @property
+    def body(self) -> bytes:
+        """As its client sent it."""
+        return self.wish.body
+
     def begin_waiting(self) -> None:
         self._host.arrive(self)
 
@@ -159,11 +169,11 @@ class Exchange:
         assert self._upstream is not None
         plan = self._host.plan_of(self)
         given = plan.parameters if plan else Parameters()
-        self._upstream.ask(self.wish.head, self._body_for(given), self, name_of(given))
+        self._upstream.ask(self.wish.head, self.body_for(given), self, name_of(given))
         if self._client.is_paused:
             self._upstream.pause()
 
-    def _body_for(self, settings: Parameters) -> bytes:
+    def body_for(self, settings: Parameters) -> bytes:
         """As the profile that answers wants it."""
         wish, route = self.wish, self.context.route
         if not needs_rewrite(wish.body, settings, wish.effort, route):
@@ -217,10 +227,20 @@ class Exchange:
             return
         self.answer_bytes += len(data)
         self.tail.append(data)
-        self._delivery.complete(self._errors.take(data, is_last=True) if self._errors else data)
-        self.note = error_in(b"".join(self.tail)) if self.is_stream else ""
-        self.result = "failed" if self.note else "answered"
+        said = b"".join(self.tail)
+        self.result = "answered"
+        if self.status == HTTPStatus.BAD_REQUEST and (trouble := self._too_long_in(said)) is not None:
+            self.note = trouble.message
+            self._delivery.fail(trouble)
+        else:
+            self._delivery.complete(self._errors.take(data, is_last=True) if self._errors else data)
+            self.note = error_in(said) if self.is_stream else ""
+            self.result = "failed" if self.note else "answered"
         self._happened(ExchangeEvent.ANSWERED)
+
+    def _too_long_in(self, said: bytes) -> Trouble | None:
+        """What the engine refuses in its own words, to be said in those of the API."""
+        return None if self._delivery.has_begun else too_long_in(said)
 
     def _may_be_asked_again(self, data: bytes) -> bool:
         """Whether others left it no context, and its client has seen nothing yet."""
@@ -319,6 +339,7 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
         result=exchange.result or "failed",
         replayed=exchange.was_replayed,
         held_seconds=(went or now) - ticket.arrived if exchange.has_waited else 0.0,
+        context_wait_seconds=ticket.waited_for_room(now),
         first_byte_seconds=first - ticket.arrived if first is not None else None,
         seconds=seconds,
         request_bytes=len(wish.body),

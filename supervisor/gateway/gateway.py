@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
@@ -21,24 +20,35 @@ from .api.body import requested_model
 from .api.routes import Trouble, model_in_query, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .backends import Backend, Backends, phase_of, profile_of
+from .backends import Backend, Backends, GatewayOwner, phase_of, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, loaded_share, no_model, of_no_role, progress, why_refused
+from .endpoints import ENDING, Endpoints, loaded_share, no_model, of_no_role, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
+from .prompt_count import count
 from .relay.client_connection import AskedOf, ClientConnection, Connections, PlainAnswer
 from .relay.upstream import ConnectionPool
-from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Ticket
+from .scheduler import (
+    Action,
+    ContextUse,
+    CountPrompt,
+    Go,
+    LoadProfile,
+    Refuse,
+    Scheduler,
+    ServerPhase,
+    Ticket,
+)
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
+from .waiting import HeldRequests, announce, held_requests, reason_of
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 1.0  # for the last bytes to go out
-ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
 _CUTS = frozenset((State.STOPPING, State.KILLING))
 
 
@@ -49,22 +59,6 @@ class _Use:
     pool: ConnectionPool = field(default_factory=ConnectionPool)
     phase: ServerPhase = "coming"
     last: float = 0.0
-
-
-class GatewayOwner(Protocol):
-    """Runs the servers."""
-
-    def load(self, profile: str, *, by_request: bool = True) -> None:
-        """
-        Have this profile served, and tell by `Gateway.loaded` what came of it.  ``by_request``: it is for
-        requests that wait for it, and given up when none does any more.
-        """
-
-    def wanted(self, profile: str) -> None:
-        """A request has arrived that is work for this profile's model, loaded or not."""
-
-    def rested(self) -> None:
-        """A server has nothing to do any more."""
 
 
 class Gateway:
@@ -85,7 +79,9 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = Listener(keyring, self._connection)
         self._models = ModelStates(self.backends, lambda: self._listener.offers, owner.load, loaded_share)
-        self._endpoints = Endpoints(self.backends, self.figures, self.counts, self.touch, self._models)
+        self._endpoints = Endpoints(
+            self.backends, self.figures, self.counts, self.touch, self._models, self.context_use
+        )
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
@@ -150,6 +146,17 @@ class Gateway:
 
     def waiting_since(self, profile: str) -> float | None:
         return self._scheduler.waiting_since(profile)
+
+    def context_use(self, name: str) -> ContextUse | None:
+        return self._scheduler.context_use(name, self._loop.time())
+
+    @property
+    def held(self) -> list[HeldRequests]:
+        """The requests that wait, by what they wait for."""
+        return held_requests(self._scheduler.waiting, self._reason, self._loop.time())
+
+    def _reason(self, ticket: Ticket) -> tuple[str, str]:
+        return reason_of(ticket, self._server_of(ticket), self._owner)
 
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
@@ -246,9 +253,7 @@ class Gateway:
         if handler is not None:
             model = model_of(head.path, self._listener.prefix) if handler == "model" else asked
             answer = self._endpoints.answer(handler, self._listener.offers, model, profile, body)
-            task = self._loop.create_task(self._answer_ourselves(client, head, context, answer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._run(self._answer_ourselves(client, head, context, answer))
             return None
         if meant is None:
             self._refuse(client, head, context, no_model(asked), asked)
@@ -270,6 +275,10 @@ class Gateway:
     ) -> None:
         self._note(refused(head, context, trouble, asked))
         client.refuse(trouble, keep_alive=head.persists)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.add(task := self._loop.create_task(work))
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer_ourselves(
         self,
@@ -313,11 +322,11 @@ class Gateway:
     def end(self, exchange: Exchange) -> None:
         ticket, now = exchange.ticket, self._loop.time()
         del self._exchanges[ticket]
-        server = self.backends[ticket.server] if ticket.server else self._server_of(ticket)
+        server = self._server_of(ticket)
         if ticket.server and ticket.generates:
             self.touch(server.name)
         self._note(done := record(exchange, now, server.plan))
-        self._budgets.learn(done)
+        self._budgets.learn(done, exchange.body)
         self._act(self._scheduler.end(ticket, now))
         self._let_drain(server)
         if not self._scheduler.is_busy(server.name):
@@ -334,14 +343,25 @@ class Gateway:
                     server, waiting = self._server_of(ticket), len(self._scheduler.waiting)
                     why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
                     self._exchanges[ticket].fail(why, "refused")
+                case CountPrompt(ticket):
+                    self._run(self._count(self._exchanges[ticket]))
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
                     self._models.load(profile)
         self._arm()
 
+    async def _count(self, exchange: Exchange) -> None:
+        """One that waits and never fits is refused at once; one that went is the engine's to refuse."""
+        at, ticket = self._endpoints, exchange.ticket
+        found = await count(exchange, self._server_of(ticket), at.asked, at.context_of, self._budgets)
+        if isinstance(found, int):
+            self._act(self._scheduler.counted(ticket, found, self._loop.time()))
+        elif found is not None and ticket in self._scheduler.waiting:
+            exchange.fail(found, "refused")
+
     def _server_of(self, ticket: Ticket) -> Backend:
-        """The one that has its profile; else the main one."""
-        name = self._scheduler.server_of(ticket)
+        """The one that it went to; else the one that has its profile; else the main one."""
+        name = ticket.server if ticket in self._scheduler.under_way else self._scheduler.server_of(ticket)
         return self.backends[name] if name else self.backends.main
 
     # --- time
@@ -368,21 +388,10 @@ class Gateway:
             self._sweep_on()
         self._connections.expire(now)
         self._tick()
-        self._announce_progress(now)
+        if self.settings.loading_state:
+            announce(self._scheduler.waiting, self._exchanges, self._reason, now)
         self._unload_if_idle(now)
         self._models.tick(now)
-
-    def _announce_progress(self, now: float) -> None:
-        if not self.settings.loading_state:
-            return
-        texts: dict[str, str] = {}  # by server: each asks the kernel
-        for place, ticket in enumerate(self._scheduler.waiting, 1):
-            exchange, waited = self._exchanges[ticket], now - ticket.arrived
-            if waited >= ANNOUNCE_AFTER_SECONDS and exchange.accepts_progress:
-                server = self._server_of(ticket)
-                text = texts.setdefault(server.name, "") or progress(server)
-                texts[server.name] = text
-                exchange.announce(f"{text}; {waited:.0f} s, place {place}")
 
     def _unload_if_idle(self, now: float) -> None:
         for server in self.backends:

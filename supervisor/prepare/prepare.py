@@ -41,7 +41,7 @@ from ..model.open import open_model
 from ..paths import Paths
 from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen
+from ..plan.listen import Listen, context_of
 from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
 from ..profile.resolve import resolve
@@ -258,7 +258,7 @@ def _preparation(
         model=model,
         settings=settings,
         memory=fitted.held if fitted else None,
-        shares=_shares(fitted) if fitted else None,
+        shares=_shares(fitted, profile) if fitted else None,
         inside=inside_of(profile, build, paths),
     )
     plan = make(profile)
@@ -281,17 +281,20 @@ def _preparation(
     return Preparation(plan, listen, tuple(notes), fitted)
 
 
-def _shares(fitted: Fitted) -> MemoryShares:
+def _shares(fitted: Fitted, profile: Profile) -> MemoryShares:
     judged, settings = fitted.verdict.judgements, fitted.ledger.settings
-    shared_tokens = 0
+    shared_tokens = slots = 0
     if settings is not None:  # else nobody here can read the model
+        slots = settings.slots
         is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
-        is_shared = settings.unified and settings.slots > 1 and not is_open
+        most = (context_of(profile.server) or settings.context_tokens) * slots
+        is_shared = settings.unified and slots > 1 and most > settings.context_tokens and not is_open
         shared_tokens = settings.context_tokens if is_shared else 0
     return MemoryShares(
         {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
         {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
         shared_tokens,
+        slots if shared_tokens else 0,
         {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
         gpu_ram_bytes(judged),
     )

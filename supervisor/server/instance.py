@@ -51,6 +51,7 @@ class Instance:
         next_id: Callable[[], int],
     ) -> None:
         self.name = name
+        self.under_way = under_way
         self.placement = ""  # why it is loaded or not, beside the others; in words
         self._paths = paths
         self._writer = Writer()

@@ -147,3 +147,8 @@ async def _up_to(reader: asyncio.StreamReader, length: int) -> bytes:
 def api_key(plan: LaunchPlan) -> str:
     """The key that the server asks for, or "" where it asks for none or it cannot be had."""
     return adapter_of(plan.adapter).api_key(plan.argv, plan.env, plan.secrets)
+
+
+def counter_of(plan: LaunchPlan, path: str) -> str:
+    """The path at which a request to ``path`` gets the number of its prompt's tokens; "" for none."""
+    return adapter_of(plan.adapter).counter_of(path)

@@ -9,7 +9,7 @@ import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +21,8 @@ from supervisor.cli.status import _exit_code, _lines
 from supervisor.daemon.control_server import Control, listen
 from supervisor.daemon.loads import Loads
 from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFailed, Superseded
+from supervisor.fleet.decisions import Awaited
+from supervisor.gateway.scheduler import ContextUse
 from supervisor.gateway.telemetry.activity import Activity
 from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint
 from supervisor.plan.listen import Listen
@@ -110,6 +112,7 @@ class NoGateway:
 
     activity: Activity | None = None
     listen: Listen | None = None
+    waiting: tuple[()] = ()
 
     def __init__(self, refusal=None):
         self.refusal = refusal
@@ -130,6 +133,9 @@ class NoGateway:
 
     def about(self):
         return None
+
+    def context_use(self, name):
+        return ContextUse(1024, 700, 2, 3.5) if name == "default" else None
 
 
 class OneServer(FleetOfOne):
@@ -645,6 +651,56 @@ def test_a_daemon_at_work_says_so_again_and_again_and_promises_it(tmp_path):
         assert last["outcome"]["result"] == "ready"
 
     story(tmp_path)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_a_load_that_waits_for_memory_says_for_what(tmp_path):
+    class Full:
+        """An admission that has no memory for anybody until it is told to."""
+
+        awaited = (Awaited("p", ("q",), "waits for q, which answers 1 request", 12.0),)
+        has_room = asyncio.Event()
+
+        def is_pinned(self, instance):
+            return False
+
+        async def launch(self, instance, plan, begin, **options):
+            await self.has_room.wait()
+            return begin()
+
+    @promise
+    async def story(test, tmp_path):
+        control = control_of(test)
+        control._loads.admission = full = Full()
+        await test.server.rest(behind(plan(tmp_path, name="p")))
+        said = answers(control, "load")
+        async with asyncio.timeout(BOUND_SECONDS):
+            message = await anext(said)
+            assert message["awaits"] == asdict(full.awaited[0])
+            assert message["again_seconds"] > 0
+            now = (await answer_to(control, "status"))["status"]
+            assert now["loads_waiting"] == [asdict(full.awaited[0])]
+            full.awaited = ()
+            assert "awaits" not in await anext(said)
+            full.has_room.set()
+            last = [message async for message in said][-1]
+        assert last["outcome"]["result"] == "ready"
+
+    story(tmp_path)
+
+
+@promise
+async def test_the_status_tells_of_a_context_that_slots_share(test, tmp_path):
+    control = control_of(test)
+    assert (await answer_to(control, "status"))["status"]["server"]["context"] is None
+    await test.server.rest(replace(behind(plan(tmp_path)), context_slots=4))
+    assert (await answer_to(control, "status"))["status"]["server"]["context"] == {
+        "slots": 4,
+        "tokens": 1024,
+        "expected_tokens": 700,
+        "waiting": 2,
+        "longest_seconds": 3.5,
+    }
 
 
 @pytest.mark.usefixtures("talkative")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor.gateway import gateway
+from supervisor.gateway import waiting as held_requests
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
@@ -419,7 +419,7 @@ async def test_half_of_a_long_json_is_no_whole_answer():
 @promise
 async def test_a_stream_of_http_1_0_goes_on_behind_the_comments_that_its_client_has_got():
     settings = GatewaySettings(loading_state=True)
-    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.0):
+    with patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.0):
         async with relay(then_hangs_up(OLD_EVENTS, WORD, DONE), settings=settings) as it:
             it.turn(State.STARTING)
             async with it.client() as client:
@@ -441,7 +441,7 @@ async def test_and_an_error_reads_as_it_was_written(framing):
         "close": head % 0 + b"\r\n" + error,
         "chunks": head % 1 + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(error) + b"0\r\n\r\n",
     }[framing]
-    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.0):
+    with patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.0):
         async with relay(then_hangs_up(said), settings=GatewaySettings(loading_state=True)) as it:
             it.turn(State.STARTING)
             async with it.client() as client:
@@ -1006,7 +1006,7 @@ async def test_late_clients_are_let_go_also_while_somebody_waits_for_the_server(
 async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered():
     stream = says(EVENTS + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
     async with relay(stream, settings=GatewaySettings(loading_state=True)) as it:
-        with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02):
+        with patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.02):
             it.server.state = State.BACKOFF
             it.gateway.changed(it.server)
             async with it.client() as client:
@@ -1039,7 +1039,7 @@ async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_
         it.server.resident_bytes = sample
         it.turn(State.STARTING)
         with (
-            patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02),
+            patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.02),
             patch.object(it.gateway._connections, "expire", expire),
         ):
             async with it.client() as plain:

@@ -105,6 +105,17 @@ def test_requests_are_counted_by_endpoint_code_and_profile():
     assert value(text, "goss_supervisor_requests_replayed_total") == 1
 
 
+def test_a_context_that_slots_share_is_shown_and_no_other():
+    shared = replace(SERVER, context_tokens=1024, context_expected_tokens=700, context_waiting=2)
+    waited = replace(CHAT, context_wait_seconds=2.0)
+    text = scraped(CHAT, waited, server=shared)
+    assert value(text, "goss_supervisor_context_tokens", server="default") == 1024
+    assert value(text, "goss_supervisor_context_expected_tokens", server="default") == 700
+    assert value(text, "goss_supervisor_context_requests_waiting", server="default") == 2
+    assert value(text, "goss_supervisor_context_wait_seconds_count", profile="demo") == 1
+    assert b"\ngoss_supervisor_context_tokens{" not in scraped(CHAT)
+
+
 def test_a_histogram_rises_to_its_count():
     text = scraped(CHAT, replace(CHAT, first_byte_seconds=1000.0))
     name = "goss_supervisor_time_to_first_token_seconds"

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from supervisor.server import memory_warnings, memory_watch
 from supervisor.server.lifecycle_table import State
 from supervisor.server.memory_sample import Group, Held, LinuxSource, PsutilSource, Room, take
 from supervisor.server.memory_watch import MemoryWatch
+from supervisor.server.process import family
 
 from ..fakes.binaries import script
 from ..fakes.launching import BOUND_SECONDS, PYTHON, program
@@ -50,6 +52,22 @@ def test_what_a_server_holds_is_seen_through_a_script_around_it(holder):
 def test_psutil_sees_the_same_elsewhere(holder):
     held = PsutilSource().held(holder.pid)
     assert 100 * MIB <= held.rss_bytes <= 200 * MIB
+
+
+@on_linux
+@pytest.mark.parametrize("holder", ["alone", "wrapped"], indirect=True)
+def test_what_gpus_hold_for_a_process_and_its_children_is_counted_by_their_device_files(tmp_path, holder):
+    for process in family(holder.pid):
+        (tmp_path / str(process) / "fd").mkdir(parents=True)
+        (tmp_path / str(process) / "fdinfo").mkdir()
+        (tmp_path / str(process) / "status").write_bytes(Path(f"/proc/{process}/status").read_bytes())
+        for number, target in ((3, "/dev/dri/renderD128"), (4, "/dev/null")):
+            (tmp_path / str(process) / "fd" / str(number)).symlink_to(target)
+            said = f"drm-client-id:\t{process}\ndrm-memory-vram:\t10 KiB\n"
+            (tmp_path / str(process) / "fdinfo" / str(number)).write_text(said)
+    held = LinuxSource(str(tmp_path)).held(holder.pid)
+    assert held.gpu_bytes == len(family(holder.pid)) * 10 * 1024
+    assert LinuxSource(str(tmp_path), gpus=str(tmp_path)).held(holder.pid).gpu_bytes is None
 
 
 @pytest.mark.parametrize("source", [pytest.param(LinuxSource(), marks=on_linux), PsutilSource()])

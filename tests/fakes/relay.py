@@ -274,11 +274,15 @@ class Owner:
     by_person: list[str] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
     rests: int = 0
+    awaited: dict[str, str] = field(default_factory=dict)  # by profile
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
         if not by_request:
             self.by_person.append(profile)
+
+    def awaits(self, profile: str) -> str:
+        return self.awaited.get(profile, "")
 
     def wanted(self, profile: str) -> None:
         self.uses.append(profile)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.engine.adapters.known import adapter_of
+from supervisor.gateway.api import routes
 from supervisor.gateway.api.routes import model_of, route_of
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -405,3 +407,17 @@ _LABELS = {
 )
 def test_some_paths_are_for_models_of_a_role(path, role):
     assert route_of("POST", path).role == role
+
+
+def test_where_llama_server_counts_a_prompt_is_a_small_question_in_the_same_api():
+    counters = {path: adapter_of("llamacpp").counter_of(path) for path in routes._GENERATING}
+    counted = {path: counter for path, counter in counters.items() if counter}
+    assert counted.keys() == routes_of_chat() | {"/v1/messages"}
+    for path, counter in counted.items():
+        route = route_of("POST", counter)
+        assert (route.generates, route.wakes, route.dialect) == (False, True, route_of("POST", path).dialect)
+    assert not any(adapter_of("command").counter_of(path) for path in routes._GENERATING)
+
+
+def routes_of_chat():
+    return {prefix + path for prefix in ("", "/v1") for path in ("/chat/completions", "/responses")}

@@ -44,4 +44,8 @@ def test_the_table_names_all_profiles_that_have_a_machine_and_no_other():
 def test_the_readme_is_short_and_names_the_two_commands_and_both_languages():
     readme = text("README.md")
     assert len(readme.splitlines()) <= 120
-    assert [each for each in ("$ bin/goss-supervisor start ", "$ bin/test ", "](README.ja.md)") if each not in readme] == []
+    assert [
+        each
+        for each in ("$ bin/goss-supervisor start ", "$ bin/test ", "](README.ja.md)")
+        if each not in readme
+    ] == []

@@ -263,17 +263,46 @@ _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a request gets no answer of a model; ``code`` is for programs (``model_not_found``)."""
+    """
+    Why a request gets no answer of a model; ``code`` is for programs (``model_not_found``).  The tokens are
+    those of a prompt that is too long, and of the context.
+    """
 
     status: int
     code: str
     message: str
     hint: str = ""
     retry_seconds: int = 0  # for the client's next try; 0 says nothing of it
+    prompt_tokens: int = 0
+    context_tokens: int = 0
 
     @property
     def text(self) -> str:
         return f"{self.message} {self.hint}".rstrip()
+
+
+def too_long(prompt_tokens: int, context_tokens: int) -> Trouble:
+    """For a prompt that does not fit into the context, even by itself."""
+    return Trouble(
+        400,
+        "context_length_exceeded",
+        f"The prompt is too long: it has {prompt_tokens} tokens and exceeds the available context size, "
+        f"which is {context_tokens} tokens.",
+        "Shorten the conversation, or raise ctx-size in the profile.",
+        prompt_tokens=prompt_tokens,
+        context_tokens=context_tokens,
+    )
+
+
+_TOO_LONG: Final = re.compile(rb'"type": ?"exceed_context_size_error"')
+_NUMBERS: Final = (re.compile(rb'"n_prompt_tokens": ?(\d{1,10})'), re.compile(rb'"n_ctx": ?(\d{1,10})'))
+
+
+def too_long_in(body: bytes) -> Trouble | None:
+    """The same, where llama-server says so (b11434, server_task_result_error::to_json); else None."""
+    found = [number.search(body) for number in _NUMBERS] if _TOO_LONG.search(body) else [None]
+    prompt, context = [int(each[1]) for each in found if each] if all(found) else (0, 0)
+    return too_long(prompt, context) if context else None
 
 
 def body_of(trouble: Trouble, dialect: Dialect) -> bytes:
@@ -329,13 +358,19 @@ def waiting_comment(text: str) -> bytes:
 def _openai(trouble: Trouble) -> dict[str, Any]:
     default = "invalid_request_error" if trouble.status < 500 else "server_error"
     kind = _OPENAI.get(trouble.status, default)
-    return {"message": trouble.text, "type": kind, "param": None, "code": trouble.code}
+    error: dict[str, Any] = {"message": trouble.text, "type": kind, "param": None, "code": trouble.code}
+    if trouble.context_tokens:  # llama-server's names, for its web UI
+        error |= {"n_prompt_tokens": trouble.prompt_tokens, "n_ctx": trouble.context_tokens}
+    return error
 
 
 def _anthropic(trouble: Trouble) -> dict[str, Any]:
     default = "invalid_request_error" if trouble.status < 500 else "api_error"
     kind = _ANTHROPIC.get(trouble.status, default)
-    return {"type": "error", "error": {"type": kind, "message": trouble.text}}
+    message = trouble.text
+    if trouble.context_tokens:  # its clients look for these words
+        message = f"prompt is too long: {trouble.prompt_tokens} tokens > {trouble.context_tokens} maximum"
+    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def _json(value: object) -> bytes:

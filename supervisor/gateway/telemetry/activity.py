@@ -45,6 +45,7 @@ class RequestRecord:
     result: RequestResult
     replayed: bool = False
     held_seconds: float = 0.0
+    context_wait_seconds: float = 0.0  # of those: for room in a context that slots share
     first_byte_seconds: float | None = None
     seconds: float
     request_bytes: int = 0
