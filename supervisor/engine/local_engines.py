@@ -59,8 +59,13 @@ class LocalEngines:
 
     def suiting(self, known: Iterable[str]) -> tuple[str, ...]:
         """Those of the flavours that suit the machine and the wish, the best first."""
+        wanted = self.wanted
         ranked, _ = order_flavours(
-            self.context.hardware(), known, flavour=self.wanted.flavour, gpu=self.wanted.gpu
+            self.context.hardware(),
+            known,
+            flavour=wanted.flavour,
+            gpu=wanted.gpu,
+            model_bytes=wanted.model_bytes,
         )
         return tuple(verdict.flavour for verdict in ranked)
 

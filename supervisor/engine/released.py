@@ -75,28 +75,38 @@ class Released:
             hint=f"goss-supervisor engine survey {release.tag}",
         )
 
-    def find(self) -> tuple[Build | None, tuple[str, ...]]:
-        """The same from what is installed, without the network; else None, and why each was passed over."""
+    def find(self) -> tuple[Build | None, tuple[str, ...], bool]:
+        """
+        The same from what is installed, without the network; else None, and why each was passed over.  The
+        last says whether a start would find none either: then the release is known here, and none suits.
+        """
         tag = chosen_tag(self.engine, self.context)
         release = self.context.catalogue(self.engine).known(tag) if tag else None
         if release is None:
             asked = f"the release {tag}" if tag else f"the channel {self.engine.channel}"
-            return None, (f"{asked} is asked of GitHub at the start",)
+            return None, (f"{asked} is asked of GitHub at the start",), False
         found = self.survey(release)
         passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
         for option in found.ranked:
             install = self._present(release.tag, option.flavour)
             if not (refusal := self._spoiled(release.tag, option.flavour, install)):
                 if install is None:
-                    return self._promised(release, option), ()
+                    return self._promised(release, option), (), True
                 build = self.local.of_install(install, option.reason)
                 if not (refusal := why_not(build, self.wanted)):
-                    return build, ()
+                    return build, (), True
             passed.append(f"{option.flavour}: {refusal}")
-        return None, tuple(passed)
+        return None, tuple(passed), True
 
     def survey(self, release: Release) -> Survey:
-        return survey(self.context.hardware(), release, flavour=self.wanted.flavour, gpu=self.wanted.gpu)
+        wanted = self.wanted
+        return survey(
+            self.context.hardware(),
+            release,
+            flavour=wanted.flavour,
+            gpu=wanted.gpu,
+            model_bytes=wanted.model_bytes,
+        )
 
     def unusable(self, release: Release) -> str:
         """
