@@ -91,7 +91,9 @@ def _group(read: Read, version: _Version, mount: str, path: str) -> Group | None
         return None
     used = _number(read(f"{folder}/{version.used}")) or 0
     stat = {name: int(number) for name, number in _STAT.findall(read(f"{folder}/memory.stat") or "")}
-    limit = min(limit, stat.get("hierarchical_memory_limit", limit))  # of groups that cannot be seen from here
+    limit = min(
+        limit, stat.get("hierarchical_memory_limit", limit)
+    )  # of groups that cannot be seen from here
     droppable = sum(stat.get(name, 0) for name in version.droppable)
     return Group(path or "/", limit, max(limit - max(used - droppable, 0), 0))
 

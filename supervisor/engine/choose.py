@@ -7,6 +7,7 @@ then llama-server on PATH, then the embedded engine where it suits, then one com
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -110,7 +111,10 @@ def _automatic(engine: Engine, local: LocalEngines) -> Build:
 def _made_here(engine: Engine, local: LocalEngines, hint: str, tried: tuple[str, ...]) -> Build:
     """The last resorts, for a machine that no release suits, or that reaches neither GitHub nor a mirror."""
     hints = [hint]
-    installs = {"embedded": _embed, "build": partial(_compile, engine)}
+    installs: Mapping[str, Callable[[LocalEngines], Install]] = {
+        "embedded": _embed,
+        "build": partial(_compile, engine),
+    }
     for source, unfit in last_resorts(local).items():
         name, install = f"embedded {embedded.TAG}" if source == "embedded" else source, installs[source]
         if unfit:

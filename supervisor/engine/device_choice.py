@@ -80,7 +80,9 @@ def _seconds(gpus: Sequence[Gpu], model_bytes: int) -> float:
     sizes = [usable_bytes(gpu) for gpu in gpus]
     together = sum(sizes)
     held = min(model_bytes, together)
-    on_gpus = sum(held * size / together / _bandwidth(gpu) for gpu, size in zip(gpus, sizes, strict=True) if size)
+    on_gpus = sum(
+        held * size / together / _bandwidth(gpu) for gpu, size in zip(gpus, sizes, strict=True) if size
+    )
     return (on_gpus + (model_bytes - held) / _RAM) / 1e9
 
 

@@ -13,6 +13,7 @@ from ..hardware.hardware import Hardware
 from ..paths import Paths
 from ..profile.definition import Engine
 from ..progress import Progress
+from ..tool import NO_VARIABLES
 from .catalogue.catalogue import Catalogue
 from .catalogue.github import GitHubAccess
 
@@ -24,7 +25,7 @@ class InstallContext:
 
     ``hardware`` and ``demo`` (a model that proves that an engine answers) are asked for only where they
     decide: both cost time.  ``elsewhere`` says that the hardware is not this machine's: what is installed
-    here is not there.
+    here is not there.  ``variables`` are those of the profile: with them an engine may see other devices.
     """
 
     paths: Paths
@@ -32,6 +33,7 @@ class InstallContext:
     hardware: Callable[[], Hardware]
     demo: Callable[[], Path]
     elsewhere: bool = False
+    variables: Mapping[str, str] = NO_VARIABLES
 
     @property
     def chosen(self) -> Chosen:

@@ -10,7 +10,7 @@ from .build import Build, family
 from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release
 from .install_context import InstallContext
-from .inventory import Install, folder, key_of, read_record
+from .inventory import Install, folder, key_of, read_record, view_of
 from .local_engines import LocalEngines, because, promised
 from .suitability import WantedEngine, why_not
 from .survey import FlavourOption, Survey, survey
@@ -169,10 +169,10 @@ class Released:
         from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
         context, paths, proxy = self.context, self.context.paths, self.engine.proxy or None
-        demo, hardware = context.demo(), context.hardware()
         return Installation(
-            paths.engines, tag, option, demo, hardware, proxy, paths.cache, context.progress
-        ).install()
+            paths.engines, tag, option, context.demo(), context.hardware(), proxy, paths.cache,
+            context.progress, context.variables,
+        ).install()  # fmt: skip
 
     def _present(self, tag: str, flavour: str) -> Install | None:
         if self.context.elsewhere:
@@ -188,9 +188,13 @@ class Released:
         bad = self.context.chosen.bad(key_of(REPOSITORY, tag, flavour))
         if bad and channel_of(self.engine):
             return f"it is marked bad: {bad}"
-        if install and install.problem and install.proved_on == self.context.hardware().fingerprint:
+        if install and install.problem and install.proved_on == self._view:
             return install.problem
         return ""
+
+    @property
+    def _view(self) -> str:
+        return view_of(self.context.hardware(), self.context.variables)
 
     def _promised(self, release: Release, option: FlavourOption) -> Build:
         size = f"{option.download_bytes / 1e6:.0f} MB" if option.download_bytes else "it"

@@ -137,7 +137,7 @@ def _aside(used: Sequence[Gpu], hardware: Hardware) -> str:
 
 
 def _idle(of: str, able: Sequence[Gpu], choice: DeviceChoice, hardware: Hardware) -> Iterable[str]:
-    """Which cards get nothing, and what would use them; of one that may not be used there is nothing to say."""
+    """Which cards get nothing, and what would use them; not those that this user may not open."""
     used = [able[index] for index in choice.used]
     slow = [card for index, card in enumerate(able) if index not in choice.used and not card.integrated]
     if slow:

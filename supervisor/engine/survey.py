@@ -60,9 +60,7 @@ def survey(
     alone will not do; ``model_bytes`` is the size of the model, None for one that is not known yet.
     """
     offers = _offers(hardware, release)
-    ranked, rejected = order_flavours(
-        hardware, offers, flavour=flavour, gpu=gpu, model_bytes=model_bytes
-    )
+    ranked, rejected = order_flavours(hardware, offers, flavour=flavour, gpu=gpu, model_bytes=model_bytes)
     options: list[FlavourOption] = []
     refused = [*rejected, *_absent(hardware, offers, flavour)]
     for verdict in ranked:

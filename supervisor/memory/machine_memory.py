@@ -105,9 +105,10 @@ def _listed(devices: Iterable[str], hardware: Hardware, of: str) -> list[tuple[G
 
 def _meant(what: str, total: int, gpus: Sequence[Gpu]) -> Gpu | None:
     """The GPU that an engine calls ``what``: by its name, or as the only one of its size or at all."""
-    named = sorted((gpu for gpu in gpus if _words(gpu.name) <= _words(what)), key=lambda gpu: -len(_words(gpu.name)))
-    if named and len(_words(named[0].name)) > 1:  # "AMD Radeon Graphics" may be any of them
-        return named[0]
+    named = [gpu for gpu in gpus if _words(gpu.name) <= _words(what)]
+    best = max(named, key=lambda gpu: len(_words(gpu.name)), default=None)
+    if best and len(_words(best.name)) > 1:  # "AMD Radeon Graphics" may be any of them
+        return best
     sized = [gpu for gpu in gpus if abs((gpu.memory_bytes or 0) - total) <= _SAME_SIZE * total]
     return next((each[0] for each in (sized, gpus) if len(set(each)) == 1), None)
 

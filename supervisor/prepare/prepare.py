@@ -2,28 +2,24 @@
 From a profile's name to a launch plan: the only place where the pure rooms meet the disk.
 
 Everything that can take long or fail happens here, in the program that a person started, while the running
-server keeps serving.  The daemon only gets a finished plan.  `estimate` finds out what a start would
-download, without doing it.
+server keeps serving.  The daemon only gets a finished plan.  What a start would download is in `estimate`.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from ..download.transfer import PartFile
+from ..engine import known_bad
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
-from ..engine.survey import survey
-from ..errors import DoesNotFit, SupervisorError
+from ..errors import DoesNotFit, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
-from ..hardware.hardware import Hardware
 from ..home import client
 from ..home.places import figures_file, memory_history_file
 from ..home.records import plans_out_of_memory
@@ -34,7 +30,7 @@ from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
 from ..memory.known_memory import KnownMemory, fit_known
 from ..memory.verdict import gpu_ram_bytes, kept_bytes, whole
 from ..model.demo import ensure_demo
-from ..model.locate import locate_whole, parts_of
+from ..model.locate import parts_of
 from ..model.metadata import Model
 from ..model.open import open_model
 from ..paths import Paths
@@ -43,10 +39,13 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
 from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
-from ..profile.resolve import resolve
+from ..profile.matching import MissingGpu
+from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
-from .model_at_hand import get_model, look_at, model_at_hand, path_of, read_model
+from ..tool import NO_VARIABLES
+from .machine_checks import ABSENT, absent_gpu, taken_by_others
+from .model_at_hand import ensure_model_reachable, get_model, model_at_hand, path_of, read_model
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -91,24 +90,56 @@ def prepare(
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
+    paths = with_models_dir(paths)
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     if refuse:
         refuse(profile)
     if force:
         profile = replace(profile, guardrails="off")
+    context = install_context(paths, progress, waits=True, variables=profile.env)
+    absent = absent_gpu(profile, context)
+    if absent and absent.is_fatal and not force:
+        raise NoSuitableEngine(absent.sentence, hint=ABSENT)
+    ensure_model_reachable(profile, paths)
     listen = listen_of(profile, paths, named)
-    context = install_context(paths, progress, waits=True)
     profile, model = read_model(profile, paths, write=True)
-    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
+    build = acquire(
+        profile.engine,
+        wants_gpu=profile.wants_gpu,
+        context=context,
+        tag=tag,
+        model_bytes=weights_bytes(model),
+    )
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
     if fitted and fitted.refusal:
         raise DoesNotFit(
-            f"{profile.name} does not fit: {fitted.refusal}.",
+            f"{profile.name} does not fit: {fitted.refusal}{taken_by_others(fitted, context, paths)}.",
             hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
             f"{profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
-    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    return _warned(found, absent, _known_bad(profile, fitted, model, build, context))
+
+
+def weights_bytes(model: Model | None) -> int | None:
+    return (model.weights_bytes or model.size_bytes or None) if model else None
+
+
+def _known_bad(
+    profile: Profile, fitted: Fitted | None, model: Model | None, build: Build, context: InstallContext
+) -> tuple[str, ...]:
+    """What is known to go wrong with this build, these options and this hardware, a sentence each."""
+    if not renderer_for(profile.engine.source).reads_models:
+        return ()
+    options = {**profile.server, **(fitted.changes if fitted else {})}
+    return known_bad.warnings_of(build, options, context.hardware, model)
+
+
+def _warned(found: Preparation, absent: MissingGpu | None, known: tuple[str, ...]) -> Preparation:
+    """With these warnings in the plan, so that ``status`` shows them too."""
+    missing = (absent.sentence.rstrip("."),) if absent else ()
+    return replace(found, plan=replace(found.plan, warnings=(*missing, *found.plan.warnings, *known)))
 
 
 def preview(
@@ -117,18 +148,28 @@ def preview(
     paths: Paths,
     hardware: Path | None = None,
     named: Sequence[str] = (),
+    *,
+    warn: Callable[[str], None] | None = None,
 ) -> Preparation:
     """
     The same plan without installing or writing anything.  For a model that is not on disk, only its header
     is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
-    is the record of another machine, for which nothing installed here counts.
+    is the record of another machine, for which nothing installed here counts.  ``warn`` is told that the GPU
+    of the profile is absent before the hub or an engine is asked.
     """
+    paths = with_models_dir(paths)
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    context = install_context(paths, Silent(), hardware)
+    context = install_context(paths, Silent(), hardware, variables=profile.env)
+    absent = absent_gpu(profile, context)
+    if absent and warn:
+        warn(absent.sentence)
+    if not context.elsewhere:
+        ensure_model_reachable(profile, paths)
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
+    model, build = None, None
     try:
         profile, model = read_model(profile, paths, write=False)
+        build = found_engine(profile, model, context)
         if context.elsewhere and model:
             fitted: Fitted | None = fit(
                 profile, model, build, context.hardware(), draft=look_at_draft(profile, paths)
@@ -137,17 +178,36 @@ def preview(
             fitted = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
+        build = build or found_engine(profile, model, context)
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
-        return replace(unknown, notes=(*unknown.notes, note))
-    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
+        unknown = replace(unknown, notes=(*unknown.notes, note))
+        return _warned(unknown, absent, _known_bad(profile, None, model, build, context))
+    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    if fitted and fitted.short and (taken := taken_by_others(fitted, context, paths)):
+        found = replace(found, notes=(*found.notes, taken.removeprefix("; ")))
+    return _warned(found, absent, _known_bad(profile, fitted, model, build, context))
+
+
+def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
+    return find(
+        profile.engine,
+        wants_gpu=profile.wants_gpu,
+        context=context,
+        model_bytes=weights_bytes(model),
+    )
 
 
 def install_context(
-    paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False
+    paths: Paths,
+    progress: Progress,
+    hardware: Path | None = None,
+    *,
+    waits: bool = False,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> InstallContext:
     """
     What engines are chosen and installed with; the hardware is looked at once, and only if it decides.  With
-    ``waits`` a look soon after a boot waits for the drivers of GPUs.
+    ``waits`` a look soon after a boot waits for the drivers of GPUs.  ``variables`` are the profile's.
     """
     return InstallContext(
         paths,
@@ -155,12 +215,15 @@ def install_context(
         hardware=cache(lambda: hardware_of(paths, hardware, progress if waits else None)),
         demo=lambda: ensure_demo(paths.models),
         elsewhere=hardware is not None,
+        variables=variables,
     )
 
 
 def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
     files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
-    return lambda settings, ask: figures_for(files, build, settings, figures, may_ask=ask)
+    return lambda settings, ask: figures_for(
+        files, build, settings, figures, may_ask=ask, variables=profile.env
+    )
 
 
 def _fit_here(
@@ -286,104 +349,3 @@ def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
     """The draft model that the profile's options name by its file; raises as ``open_model`` does."""
     named = profile.server.get(DRAFT)
     return open_model(Path(str(named)).expanduser(), paths.cache / "headers") if named else None
-
-
-_NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and what nobody knows
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedDownload:
-    """The engine or the model, and the bytes to download: 0 if it is on disk, None if unknown."""
-
-    what: str
-    download_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """
-    ``memory`` has a clause for each memory, or why it is unknown; empty where it does not matter.
-
-    ``refusal`` is why a start would fail for memory, with what helps; empty if it would not fail, or that is
-    unknown.  If everything is on disk already, the start itself judges, which asks the engine too.
-    """
-
-    profile: Profile
-    engine: PlannedDownload
-    model: PlannedDownload
-    memory: tuple[str, ...] = ()
-    refusal: str = ""
-
-    @property
-    def download_bytes(self) -> int | None:
-        """All that comes over the network; None where a part of it is unknown."""
-        if self.engine.download_bytes is None or self.model.download_bytes is None:
-            return None
-        return self.engine.download_bytes + self.model.download_bytes
-
-
-def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Hardware) -> Estimate:
-    """
-    Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
-    ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
-    """
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    context = replace(install_context(paths, Silent()), hardware=lambda: hardware)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
-    engine = _engine(profile, build, context)
-    if profile.model.demo:
-        return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
-    if not renderer_for(profile.engine.source).reads_models:
-        return Estimate(profile, engine, _unread_model(profile, paths))
-    model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
-    expected = Estimate(profile, engine, _model(profile, model, paths))
-    if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
-        return replace(expected, memory=("not known before it is known which engine it will be",))
-    fitted = fit(profile, model, build, hardware, draft=draft)
-    memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
-    return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
-
-
-def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedDownload:
-    """Its size is in the asset list of its release."""
-    if build.source != _NONE_AT_HAND:
-        known = build.repository not in {_UNKNOWN, ""}
-        return PlannedDownload(
-            f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0
-        )
-    wanted = profile.engine
-    if wanted.source in {"path", "system", "command"}:  # the start will say that it is not there
-        return PlannedDownload(f"source {wanted.source}", 0)
-    release = None if build.flavour == _UNKNOWN else context.catalogue(wanted).known(build.tag)
-    if release is None:  # only the start itself finds out which one it will be
-        return PlannedDownload(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
-    ranked = survey(context.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
-    size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
-    return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
-
-
-def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
-    meant = profile.model
-    if not (meant.repo and meant.file):
-        return PlannedDownload(str(path_of(profile, paths)), 0)
-    what = f"{meant.repo}, {meant.file}"
-    if locate_whole(meant.repo, meant.file, paths.models, os.environ):
-        return PlannedDownload(what, 0)
-    return PlannedDownload(what, _missing_bytes(model, paths.models / meant.repo))
-
-
-def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
-    at_hand = model_at_hand(profile, paths)
-    is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
-    what = at_hand.path or "what the program itself takes"
-    return PlannedDownload(what, 0 if is_there else None)
-
-
-def _missing_bytes(model: Model, folder: Path) -> int:
-    """Without what an earlier download has brought already."""
-    files = [(part, folder / part.name.partition(":")[2]) for part in model.parts]  # owner/name:folder/file
-    return sum(max(0, part.size_bytes - _present_bytes(file)) for part, file in files)
-
-
-def _present_bytes(target: Path) -> int:
-    return target.stat().st_size if target.exists() else PartFile.of(target).size_bytes

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ...disk import ensure_space
+from ...disk import ensure_executable, ensure_space
 from ...hardware.hardware import Hardware
 from ...progress import Progress
 from ..build import numbers
@@ -39,7 +39,9 @@ def why_not_on(hardware: Hardware) -> str:
     if hardware.libc == "musl":
         return "it needs glibc, this system has musl"
     found = numbers(hardware.libc_version)
-    return f"it needs glibc 2.17, this system has {hardware.libc_version}" if found and found < (2, 17) else ""
+    return (
+        f"it needs glibc 2.17, this system has {hardware.libc_version}" if found and found < (2, 17) else ""
+    )
 
 
 def present(engines: Path) -> Install | None:
@@ -57,6 +59,7 @@ def install(engines: Path, progress: Progress) -> Install:
     with install_lock(root.with_name(f"{FLAVOUR}.lock"), f"{REPOSITORY} {VERSION}", progress):
         found = present(engines)
         if found is None:
+            ensure_executable(engines)
             ensure_space(root.parent, NEEDED_BYTES, f"{REPOSITORY} {VERSION}")
             shutil.rmtree(root, ignore_errors=True)
             found = _install(root, progress)
