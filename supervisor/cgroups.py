@@ -86,14 +86,13 @@ def _upwards(path: str) -> Iterator[str]:
 
 def _group(read: Read, version: _Version, mount: str, path: str) -> Group | None:
     folder = f"{mount}{path}"
-    limit = _number(read(f"{folder}/{version.limit}"))
-    if limit is None:  # "max", or the root of version 2, which has none
+    stat = {name: int(number) for name, number in _STAT.findall(read(f"{folder}/memory.stat") or "")}
+    own = _number(read(f"{folder}/{version.limit}"))
+    above = stat.get("hierarchical_memory_limit", _UNLIMITED)  # of groups that a container does not see
+    limit = min(above, _UNLIMITED if own is None else own)
+    if limit >= _UNLIMITED:
         return None
     used = _number(read(f"{folder}/{version.used}")) or 0
-    stat = {name: int(number) for name, number in _STAT.findall(read(f"{folder}/memory.stat") or "")}
-    limit = min(
-        limit, stat.get("hierarchical_memory_limit", limit)
-    )  # of groups that cannot be seen from here
     droppable = sum(stat.get(name, 0) for name in version.droppable)
     return Group(path or "/", limit, max(limit - max(used - droppable, 0), 0))
 

@@ -13,7 +13,6 @@ from ..hardware.hardware import Hardware
 from ..paths import Paths
 from ..profile.definition import Engine
 from ..progress import Progress
-from ..tool import NO_VARIABLES
 from .catalogue.catalogue import Catalogue
 from .catalogue.github import GitHubAccess
 
@@ -33,7 +32,7 @@ class InstallContext:
     hardware: Callable[[], Hardware]
     demo: Callable[[], Path]
     elsewhere: bool = False
-    variables: Mapping[str, str] = NO_VARIABLES
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def chosen(self) -> Chosen:

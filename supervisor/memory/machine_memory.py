@@ -61,10 +61,10 @@ def memories_of(
         return Memories((*pools, ram))
     names = ",".join(pool.name for pool in pools)
     idle = [index for index in range(len(found)) if index not in choice.used and not gpus[index].integrated]
-    called = " and ".join(gpus[index].name or f"the GPU of {gpus[index].vendor}" for index in choice.used)
+    called = " and ".join(gpus[index].name or found[index][1].name for index in choice.used)
     said = tuple(
-        f"{gpus[index].name or found[index][1].name} stays idle: {called} alone is faster; "
-        f"`device: {names},{found[index][1].name}` would use it too"
+        f"{gpus[index].name or found[index][1].name} stays idle: {called} alone is faster; server.device: "
+        f"{','.join(found[each][1].name for each in sorted((*choice.used, index)))} would use it too"
         for index in idle
     )
     return Memories((*pools, ram), names, said)

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...disk import cannot_write, ensure_executable, ensure_space
@@ -23,7 +23,6 @@ from ...errors import VerificationFailed
 from ...hardware.hardware import Hardware
 from ...locks import Lock
 from ...progress import Progress, ticking
-from ...tool import NO_VARIABLES
 from ..catalogue.releases import REPOSITORY, Asset
 from ..inventory import RECORD, Install, folder, install_lock, read_record, view_of, write_record
 from ..proof.trial import prove
@@ -45,7 +44,9 @@ class Installation:
     proxy: str | None
     cache: Path
     progress: Progress
-    variables: Mapping[str, str] = NO_VARIABLES  # of the profile, with which it may see other devices
+    variables: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of the profile, with which it may see other devices
 
     def install(self) -> Install:
         """
