@@ -45,7 +45,7 @@ class OwnSections:
                 self._serve(entry.value)
             elif entry.key == "memory" and not is_null(entry.value):
                 self._memory(entry.value)
-            elif entry.key.replace("_", "-") == "models-dir" and not is_null(entry.value):
+            elif entry.key == "models-dir" and not is_null(entry.value):
                 self._models_dir(entry.value)
 
     def _models_dir(self, node: YamlNode) -> None:
