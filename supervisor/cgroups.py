@@ -15,7 +15,7 @@ MOUNT = "/sys/fs/cgroup"
 _OWN_PATH = re.compile(r"^\d+:([^:\n]*):(/.*)$", re.MULTILINE)
 _STAT = re.compile(r"^(\w+) (\d{1,19})$", re.MULTILINE | re.ASCII)
 
-Read = Callable[[str], str | None]
+ReadText = Callable[[str], str | None]
 """The text of a file; None or "" where it cannot be read."""
 
 
@@ -51,7 +51,7 @@ _V1 = _Version(
 )
 
 
-def tightest(read: Read, pid: str = "self", proc: str = "/proc", mount: str = MOUNT) -> Group | None:
+def tightest(read: ReadText, pid: str = "self", proc: str = "/proc", mount: str = MOUNT) -> Group | None:
     """
     A limit holds for everything below it, so the tightest of all the way up to the mount counts.
 
@@ -84,7 +84,7 @@ def _upwards(path: str) -> Iterator[str]:
     yield ""
 
 
-def _group(read: Read, version: _Version, mount: str, path: str) -> Group | None:
+def _group(read: ReadText, version: _Version, mount: str, path: str) -> Group | None:
     folder = f"{mount}{path}"
     stat = {name: int(number) for name, number in _STAT.findall(read(f"{folder}/memory.stat") or "")}
     own = _number(read(f"{folder}/{version.limit}"))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..hardware.hardware import Hardware
     from ..plan.launch import LaunchPlan
     from ..plan.listen import Listen as GatewayListen
-    from ..prepare.estimate import Estimate, PlannedDownload
+    from ..prepare.prepare import Estimate, PlannedDownload
     from ..profile.definition import ListenSettings, Profile
     from ..profile.matching import Fit
 
@@ -68,7 +68,7 @@ def welcome(
     if last is not None and last.profile == default.name:
         return
     from ..hardware.detection import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
-    from ..prepare.estimate import estimate  # noqa: PLC0415 - the same
+    from ..prepare.prepare import estimate  # noqa: PLC0415 - the same
 
     hardware = hardware_of(paths)
     with waiting("asking what there is to download"):

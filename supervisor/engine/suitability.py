@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 from ..hardware.hardware import Gpu, Hardware
-from .build import FAMILIES, Build, family, numbers, version
+from .build import DEVICES, FAMILIES, Build, family, numbers, version
 from .device_choice import DeviceChoice, by_default, choose_devices, usable_bytes
 from .inventory import Install
 
@@ -230,11 +230,6 @@ def _card_refusal(version: tuple[int, ...], card: Gpu) -> str:
 
 UNKNOWN = "unknown"
 
-# how the names of devices begin, newest spelling first (ggml's backends)
-DEVICES = {
-    "CUDA": "cuda", "ROCm": "rocm", "Vulkan": "vulkan", "MTL": "metal", "Metal": "metal", "SYCL": "sycl",
-    "GPUOpenCL": "opencl", "OPENVINO": "openvino",
-}  # fmt: skip
 _FLOATING = {None, "stable", "nightly"}
 
 

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..engine.build import family
+from ..engine.build import DEVICES, family
 from ..engine.device_choice import choose_devices
-from ..engine.suitability import DEVICES
 from ..hardware.hardware import Gpu, Hardware
 from .accounts import RAM, Pool
 

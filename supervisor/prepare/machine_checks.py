@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ..engine import known_bad
+from ..engine.adapters.renderers import renderer_for
+from ..engine.build import Build
 from ..engine.install_context import InstallContext
 from ..errors import SupervisorError
 from ..hardware.machine import ThisMachine
@@ -10,6 +13,7 @@ from ..home import client
 from ..memory.accounts import RAM, Pool
 from ..memory.fitting import Fitted
 from ..memory.verdict import size
+from ..model.metadata import Model
 from ..paths import Paths
 from ..profile.definition import Match, Profile
 from ..profile.matching import MissingGpu, missing_gpu
@@ -46,3 +50,13 @@ def taken_by_others(fitted: Fitted, context: InstallContext, paths: Paths) -> st
 def _is_taken(pool: Pool) -> bool:
     total, free = pool.total_bytes or 0, pool.free_bytes or 0
     return total - free > _MUCH_TAKEN * total
+
+
+def known_bad_of(
+    profile: Profile, fitted: Fitted | None, model: Model | None, build: Build, context: InstallContext
+) -> tuple[str, ...]:
+    """What is known to go wrong with this build, these options and this hardware, a sentence each."""
+    if not renderer_for(profile.engine.source).reads_models:
+        return ()
+    options = {**profile.server, **(fitted.changes if fitted else {})}
+    return known_bad.warnings_of(build, options, context.hardware, model)

@@ -2,50 +2,52 @@
 From a profile's name to a launch plan: the only place where the pure rooms meet the disk.
 
 Everything that can take long or fail happens here, in the program that a person started, while the running
-server keeps serving.  The daemon only gets a finished plan.  What a start would download is in `estimate`.
+server keeps serving.  The daemon only gets a finished plan.  `estimate` finds out what a start would
+download, without doing it.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
-from ..engine import known_bad
+from ..download.transfer import PartFile
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
+from ..engine.survey import survey
 from ..errors import DoesNotFit, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
+from ..hardware.hardware import Hardware
 from ..home import client
-from ..home.places import figures_file, memory_history_file
-from ..home.records import plans_out_of_memory
-from ..memory.engine_figures import FigureHistory, key_of, measured_memory
+from ..home.places import figures_file
+from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
-from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
+from ..memory.fitting import FiguresSource, Fitted, fit
 from ..memory.known_memory import KnownMemory, fit_known
-from ..memory.verdict import gpu_ram_bytes, kept_bytes, whole
 from ..model.demo import ensure_demo
-from ..model.locate import parts_of
+from ..model.locate import locate_whole, parts_of
 from ..model.metadata import Model
 from ..model.open import open_model
 from ..paths import Paths
-from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
-from ..plan.make import MemoryShares, make_plan
+from ..plan.make import make_plan
 from ..profile.definition import Profile
 from ..profile.matching import MissingGpu
 from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
 from ..tool import NO_VARIABLES
-from .machine_checks import ABSENT, absent_gpu, taken_by_others
-from .model_at_hand import ensure_model_reachable, get_model, model_at_hand, path_of, read_model
+from .machine_checks import ABSENT, absent_gpu, known_bad_of, taken_by_others
+from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_hand, path_of, read_model
+from .planned import planned
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -119,21 +121,11 @@ def prepare(
         )
     get_model(profile, paths, progress)
     found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
-    return _warned(found, absent, _known_bad(profile, fitted, model, build, context))
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context))
 
 
 def weights_bytes(model: Model | None) -> int | None:
     return (model.weights_bytes or model.size_bytes or None) if model else None
-
-
-def _known_bad(
-    profile: Profile, fitted: Fitted | None, model: Model | None, build: Build, context: InstallContext
-) -> tuple[str, ...]:
-    """What is known to go wrong with this build, these options and this hardware, a sentence each."""
-    if not renderer_for(profile.engine.source).reads_models:
-        return ()
-    options = {**profile.server, **(fitted.changes if fitted else {})}
-    return known_bad.warnings_of(build, options, context.hardware, model)
 
 
 def _warned(found: Preparation, absent: MissingGpu | None, known: tuple[str, ...]) -> Preparation:
@@ -181,11 +173,11 @@ def preview(
         build = build or found_engine(profile, model, context)
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
         unknown = replace(unknown, notes=(*unknown.notes, note))
-        return _warned(unknown, absent, _known_bad(profile, None, model, build, context))
+        return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
     found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
     if fitted and fitted.short and (taken := taken_by_others(fitted, context, paths)):
         found = replace(found, notes=(*found.notes, taken.removeprefix("; ")))
-    return _warned(found, absent, _known_bad(profile, fitted, model, build, context))
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context))
 
 
 def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
@@ -255,11 +247,6 @@ def _fit_here(
     )
 
 
-_UNKNOWN_MEMORY = (
-    "what it takes of the memory is not known: say it in engine.memory, or start it once, which measures it"
-)
-
-
 def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
     if profile.engine.memory:
         return KnownMemory(profile.engine.memory, "declared")
@@ -289,63 +276,123 @@ def _preparation(
     *,
     listen: Listen | None,
 ) -> Preparation:
-    model = model_at_hand(profile, paths)
-    files = tuple(map(Path, model.files))
-    missing = [file for file in files if not file.exists()]
-    notes = [*(f"{file} is not on disk" for file in missing), *shared_names(listen.offers if listen else ())]
-    renderer = renderer_for(profile.engine.source)
-    config = system_config()
-    if config is not None and renderer.reads_models:
-        notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
-    if fitted is not None:
-        notes += notes_of(fitted)
-        profile = replace(profile, server={**profile.server, **fitted.changes})
-    make = partial(
-        make_plan,
-        build=build,
-        model=model,
-        settings=settings,
-        memory=fitted.held if fitted else None,
-        shares=_shares(fitted) if fitted else None,
-        inside=inside_of(profile, build, paths),
-    )
-    plan = make(profile)
-    if not renderer.reads_models and not profile.engine.memory:
-        plan = replace(plan, measures=True)
-        if fitted is None:
-            plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))
-    if fitted is not None and fitted.is_final and (counted := fitted.ledger.settings):
-        plan = replace(plan, figures=key_of(files, build, counted) or "")
-    if fitted is not None and fitted.step_back:
-        options = {**profile.server, **fitted.step_back}
-        less = make(replace(profile, server=options))
-        changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
-        words = f"{changed}, for without it the load failed for memory"
-        less = replace(less, adjustment=words, adjusts=plan.digest)
-        plan = replace(plan, adjusted=less)
-        if plan.digest in plans_out_of_memory(memory_history_file(paths)):
-            plan = less
-            notes.append(f"{less.adjustment}: it was so the last time")
-    return Preparation(plan, listen, tuple(notes), fitted)
-
-
-def _shares(fitted: Fitted) -> MemoryShares:
-    judged, settings = fitted.verdict.judgements, fitted.ledger.settings
-    shared_tokens = 0
-    if settings is not None:  # else nobody here can read the model
-        is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
-        is_shared = settings.unified and settings.slots > 1 and not is_open
-        shared_tokens = settings.context_tokens if is_shared else 0
-    return MemoryShares(
-        {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
-        {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
-        shared_tokens,
-        {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
-        gpu_ram_bytes(judged),
-    )
+    plan, notes = planned(profile, settings, build, fitted, paths)
+    return Preparation(plan, listen, (*shared_names(listen.offers if listen else ()), *notes), fitted)
 
 
 def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
     """The draft model that the profile's options name by its file; raises as ``open_model`` does."""
     named = profile.server.get(DRAFT)
     return open_model(Path(str(named)).expanduser(), paths.cache / "headers") if named else None
+
+
+_NONE_AT_HAND, _UNKNOWN = "none", "unknown"  # of a `Build`: no engine yet, and what nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDownload:
+    """The engine or the model, and the bytes to download: 0 if it is on disk, None if unknown."""
+
+    what: str
+    download_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """
+    ``memory`` has a clause for each memory, or why it is unknown; empty where it does not matter.
+
+    ``refusal`` is why a start would fail for memory, with what helps; empty if it would not fail, or that is
+    unknown.  If everything is on disk already, the start itself judges, which asks the engine too.
+    """
+
+    profile: Profile
+    engine: PlannedDownload
+    model: PlannedDownload
+    memory: tuple[str, ...] = ()
+    refusal: str = ""
+
+    @property
+    def download_bytes(self) -> int | None:
+        """All that comes over the network; None where a part of it is unknown."""
+        if self.engine.download_bytes is None or self.model.download_bytes is None:
+            return None
+        return self.engine.download_bytes + self.model.download_bytes
+
+
+def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Hardware) -> Estimate:
+    """
+    Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
+    ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
+    """
+    paths = with_models_dir(paths)
+    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
+    ensure_model_reachable(profile, paths)
+    if profile.model.demo or not renderer_for(profile.engine.source).reads_models:
+        engine = _engine(profile, found_engine(profile, None, context), context)
+        if profile.model.demo:
+            return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
+        return Estimate(profile, engine, _unread_model(profile, paths))
+    model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
+    build = found_engine(profile, model, context)
+    engine = _engine(profile, build, context, weights_bytes(model))
+    expected = Estimate(profile, engine, _model(profile, model, paths))
+    if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
+        return replace(expected, memory=("not known before it is known which engine it will be",))
+    fitted = fit(profile, model, build, hardware, draft=draft)
+    memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
+    return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
+
+
+def _engine(
+    profile: Profile, build: Build, context: InstallContext, model_bytes: int | None = None
+) -> PlannedDownload:
+    """Its size is in the asset list of its release."""
+    if build.source != _NONE_AT_HAND:
+        known = build.repository not in {_UNKNOWN, ""}
+        return PlannedDownload(
+            f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0
+        )
+    wanted = profile.engine
+    if wanted.source in {"path", "system", "command"}:  # the start will say that it is not there
+        return PlannedDownload(f"source {wanted.source}", 0)
+    release = None if build.flavour == _UNKNOWN else context.catalogue(wanted).known(build.tag)
+    if release is None:  # only the start itself finds out which one it will be
+        return PlannedDownload(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
+    ranked = survey(
+        context.hardware(),
+        release,
+        flavour=wanted.flavour,
+        gpu=profile.wants_gpu,
+        model_bytes=model_bytes,
+    ).ranked
+    size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
+    return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
+
+
+def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
+    meant = profile.model
+    if not (meant.repo and meant.file):
+        return PlannedDownload(str(path_of(profile, paths)), 0)
+    what = f"{meant.repo}, {meant.file}"
+    if locate_whole(meant.repo, meant.file, paths.models, os.environ):
+        return PlannedDownload(what, 0)
+    return PlannedDownload(what, _missing_bytes(model, paths.models / meant.repo))
+
+
+def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
+    at_hand = model_at_hand(profile, paths)
+    is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
+    what = at_hand.path or "what the program itself takes"
+    return PlannedDownload(what, 0 if is_there else None)
+
+
+def _missing_bytes(model: Model, folder: Path) -> int:
+    """Without what an earlier download has brought already."""
+    files = [(part, folder / part.name.partition(":")[2]) for part in model.parts]  # owner/name:folder/file
+    return sum(max(0, part.size_bytes - _present_bytes(file)) for part, file in files)
+
+
+def _present_bytes(target: Path) -> int:
+    return target.stat().st_size if target.exists() else PartFile.of(target).size_bytes

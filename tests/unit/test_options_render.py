@@ -113,7 +113,7 @@ def test_an_option_newer_than_the_pinned_build_is_rendered_where_it_is_listed():
 
 @pytest.mark.parametrize("number", [11434, 11435, 11450, 11479])
 def test_builds_before_the_cache_of_experts_have_none(number):
-    before = replace(pinned(), build=number)
+    before = dataclasses.replace(pinned(), build=number)
     assert line({"moe-cache-mib": 0}, before) == ""
     (problem,) = render({"moe-cache-mib": 64}, before).problems
     assert "came with b11480" in problem.message

@@ -19,9 +19,9 @@ from ...options.help import Capabilities
 from ...options.option_types import OptionValue
 from ...options.render import render
 from ...tool import NO_VARIABLES, ToolResult, run_engine
-from ..build import FAMILIES, family
+from ..build import DEVICES, FAMILIES, family
 from ..inspection import BUILD_HINT, inspect, remedy
-from ..suitability import DEVICES, flavour_of
+from ..suitability import flavour_of
 from .smoke_test import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 
 ANSWER_SECONDS = 60.0
