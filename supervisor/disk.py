@@ -75,7 +75,7 @@ def _absent(place: Path, path: Path, fstab: Path) -> str:
     """``place`` is the first part of ``path`` that is missing."""
     real = Path(os.path.realpath(path))
     mount = next((each for each in _mount_points(fstab) if each in (real, *real.parents)), None)
-    if mount is not None and not mount.is_mount():
+    if mount is not None and not os.path.ismount(mount):  # noqa: PTH114 - Path has it not everywhere
         return f"the disk of {mount} (in {fstab}) is not mounted"
     if sys.platform == "win32" and place == Path(place.anchor):
         return f"there is no drive {place.drive}"
@@ -104,18 +104,16 @@ def ensure_executable(folder: Path) -> None:
 
 def noexec_mount(path: Path) -> Path | None:
     """The mount point over ``path`` that lets no program run; None where programs may."""
-    existing = next((each for each in (path.absolute(), *path.absolute().parents) if each.exists()), None)
     if sys.platform == "win32":
         return None
-    if existing is None:
-        return None
-    try:
-        if not os.statvfs(existing).f_flag & getattr(os, "ST_NOEXEC", 0):
+    else:  # noqa: RET505 - what is below does not exist there
+        around = (path.absolute(), *path.absolute().parents)
+        try:
+            real = next(each for each in around if each.exists()).resolve()
+            forbidden = os.statvfs(real).f_flag & getattr(os, "ST_NOEXEC", 0)
+        except OSError:
             return None
-    except OSError:
-        return None
-    real = existing.resolve()
-    return next((each for each in (real, *real.parents) if each.is_mount()), real)
+        return next(each for each in (real, *real.parents) if each.is_mount()) if forbidden else None
 
 
 def _free(folder: Path) -> str:
