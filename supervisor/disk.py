@@ -75,7 +75,7 @@ def _absent(place: Path, path: Path, fstab: Path) -> str:
     """``place`` is the first part of ``path`` that is missing."""
     real = Path(os.path.realpath(path))
     mount = next((each for each in _mount_points(fstab) if each in (real, *real.parents)), None)
-    if mount is not None and not os.path.ismount(mount):  # noqa: PTH114 - Path has it not everywhere
+    if mount is not None and not os.path.ismount(mount):
         return f"the disk of {mount} (in {fstab}) is not mounted"
     if sys.platform == "win32" and place == Path(place.anchor):
         return f"there is no drive {place.drive}"

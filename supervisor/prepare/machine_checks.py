@@ -1,6 +1,9 @@
-"""What is wrong with this machine at this moment: a card that is off, memory that other programs hold."""
+"""What this machine is like at this moment: a card that is off, and who holds how much of the memory."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
 
 from ..engine import known_bad
 from ..engine.adapters.renderers import renderer_for
@@ -29,13 +32,19 @@ def absent_gpu(profile: Profile, context: InstallContext) -> MissingGpu | None:
     return missing_gpu(profile, context.hardware()) if profile.match != Match() else None
 
 
-_MUCH_TAKEN = 0.15  # of a card: more than a desktop and its windows
+_MUCH_TAKEN = 0.2  # of a card: more than a desktop and its windows
 
 
 def taken_by_others(fitted: Fitted, context: InstallContext, paths: Paths) -> str:
-    """A clause: which other programs have filled a GPU that is too small now; "" where none is known."""
-    filled = [each for each in fitted.verdict.short if each.pool.name != RAM and _is_taken(each.pool)]
-    if not filled or context.elsewhere:
+    """
+    A clause: which other programs hold the memory of a card on which the model finds no room, or not all of
+    it; "" where it finds room, or nobody tells.
+    """
+    if context.elsewhere or not any(_is_taken(each.pool) for each in fitted.verdict.judgements):
+        return ""
+    settings = fitted.ledger.settings
+    is_divided = settings is not None and (settings.cpu_moe_layers > 0 or settings.gpu_layers != "all")
+    if not (is_divided or any(_is_taken(each.pool) for each in fitted.verdict.short)):
         return ""
     try:
         status = client.ask(paths, {"op": "status"})["status"]
@@ -44,12 +53,14 @@ def taken_by_others(fitted: Fitted, context: InstallContext, paths: Paths) -> st
         ours = set()
     users = [each for each in gpu_users(ThisMachine()) if each.pid not in ours]
     said = ", ".join(f"{each.name} (pid {each.pid}) holds {size(each.memory_bytes)}" for each in users[:3])
-    return f"; of the GPU's memory {said}" if said else ""
+    return f"of the GPU's memory {said}" if said else ""
 
 
 def _is_taken(pool: Pool) -> bool:
-    total, free = pool.total_bytes or 0, pool.free_bytes or 0
-    return total - free > _MUCH_TAKEN * total
+    """Whether other programs have much of it; what our own servers will give back counts as free."""
+    if pool.name == RAM or pool.shares_ram or pool.free_bytes is None or not pool.total_bytes:
+        return False
+    return pool.total_bytes - pool.free_bytes - pool.left_bytes > _MUCH_TAKEN * pool.total_bytes
 
 
 def known_bad_of(
@@ -60,3 +71,15 @@ def known_bad_of(
         return ()
     options = {**profile.server, **(fitted.changes if fitted else {})}
     return known_bad.warnings_of(build, options, context.hardware, model)
+
+
+def held_by_servers(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """What the running servers give back where they are unloaded for it, and what those use that are not."""
+    try:
+        running = client.ask(paths, {"op": "running"})
+    except SupervisorError:
+        return {}, {}
+    stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
+    if evicts:
+        return running.get("held", {}), stays
+    return {}, dict(Counter(stays) + Counter(running.get("needed", {})))

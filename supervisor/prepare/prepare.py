@@ -9,7 +9,6 @@ download, without doing it.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,7 +23,6 @@ from ..engine.survey import survey
 from ..errors import DoesNotFit, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
-from ..home import client
 from ..home.places import figures_file
 from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
@@ -45,7 +43,7 @@ from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
 from ..tool import NO_VARIABLES
-from .machine_checks import ABSENT, absent_gpu, known_bad_of, taken_by_others
+from .machine_checks import ABSENT, absent_gpu, held_by_servers, known_bad_of, taken_by_others
 from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_hand, path_of, read_model
 from .planned import planned
 from .profile_listen import inside_of, listen_of, shared_names
@@ -113,25 +111,29 @@ def prepare(
         model_bytes=weights_bytes(model),
     )
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
         raise DoesNotFit(
-            f"{profile.name} does not fit: {fitted.refusal}{taken_by_others(fitted, context, paths)}.",
+            f"{profile.name} does not fit: {'; '.join(filter(None, (fitted.refusal, taken)))}.",
             hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
             f"{profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
     found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
-    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context))
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
 
 def weights_bytes(model: Model | None) -> int | None:
     return (model.weights_bytes or model.size_bytes or None) if model else None
 
 
-def _warned(found: Preparation, absent: MissingGpu | None, known: tuple[str, ...]) -> Preparation:
-    """With these warnings in the plan, so that ``status`` shows them too."""
+def _warned(
+    found: Preparation, absent: MissingGpu | None, known: tuple[str, ...], taken: str = ""
+) -> Preparation:
+    """With these warnings in the plan, so that ``status`` shows them too, and ``taken`` as a note."""
     missing = (absent.sentence.rstrip("."),) if absent else ()
-    return replace(found, plan=replace(found.plan, warnings=(*missing, *found.plan.warnings, *known)))
+    plan = replace(found.plan, warnings=(*missing, *found.plan.warnings, *known))
+    return replace(found, plan=plan, notes=(*found.notes, *([taken] if taken else ())))
 
 
 def preview(
@@ -174,10 +176,9 @@ def preview(
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
         unknown = replace(unknown, notes=(*unknown.notes, note))
         return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
+    taken = taken_by_others(fitted, context, paths) if fitted else ""
     found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
-    if fitted and fitted.short and (taken := taken_by_others(fitted, context, paths)):
-        found = replace(found, notes=(*found.notes, taken.removeprefix("; ")))
-    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context))
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
 
 def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
@@ -231,7 +232,7 @@ def _fit_here(
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    held, stays = _held(paths, evicts=evicts)
+    held, stays = held_by_servers(paths, evicts=evicts)
     if model is None:
         known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
         return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
@@ -253,18 +254,6 @@ def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bo
     plan = make_plan(profile, build, model_at_hand(profile, paths), inside=inside_of(profile, build, paths))
     found = None if elsewhere else measured_memory(paths).get(plan.digest)
     return KnownMemory(found, "measured") if found else None
-
-
-def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """What the running servers give back where they are unloaded for it, and what those use that are not."""
-    try:
-        running = client.ask(paths, {"op": "running"})
-    except SupervisorError:
-        return {}, {}
-    stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
-    if evicts:
-        return running.get("held", {}), stays
-    return {}, dict(Counter(stays) + Counter(running.get("needed", {})))
 
 
 def _preparation(

@@ -16,22 +16,26 @@ from supervisor.cli.plan import plan as plan_command
 from supervisor.disk import ensure_executable, noexec_mount, unreachable
 from supervisor.engine.inspection import cannot_start
 from supervisor.engine.install_context import InstallContext
+from supervisor.engine.local_engines import promised
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound, PermissionDenied
+from supervisor.hardware.detection import detect
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.hardware.sources.gpu_users import GpuUser
 from supervisor.hardware.wire import to_json
 from supervisor.memory.accounts import Account, Figure, Ledger, Pool
-from supervisor.memory.fitting import Fitted
+from supervisor.memory.fitting import Fitted, fit
 from supervisor.memory.verdict import judge
 from supervisor.model import hub
 from supervisor.paths import Paths
 from supervisor.prepare import machine_checks
 from supervisor.prepare.prepare import prepare, preview
-from supervisor.profile.resolve import settings_of, with_models_dir
+from supervisor.profile.resolve import resolve, settings_of, with_models_dir
 from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
 from supervisor.server.preflight import check_launch
 
+from ..unit.hardware.recorded import load
+from ..unit.memory_machines import gpt_oss
 from .test_server import plan as launch_plan
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there, and nothing is noexec")
@@ -202,23 +206,31 @@ def test_where_programs_may_run_nothing_is_said(tmp_path):
 # -- memory that others hold
 
 
-def fitted(free_gib):
+USERS = (GpuUser(4242, "ollama", int(13.5 * GIB)), GpuUser(7, "Xorg", 200 * 1024**2))
+SAID = "of the GPU's memory ollama (pid 4242) holds 13.5 GiB, Xorg (pid 7) holds 200 MiB"
+
+
+def taken(monkeypatch, paths, fitted, *, elsewhere=False):
+    monkeypatch.setattr(machine_checks, "gpu_users", lambda _: USERS)
+    context = InstallContext(paths, Silent(), lambda: SWITCHED_OFF, lambda: Path("demo"), elsewhere)
+    return machine_checks.taken_by_others(fitted, context, paths)
+
+
+@pytest.mark.parametrize(("free_gib", "said"), [(2, SAID), (15.5, ""), (10, SAID)])
+def test_who_has_filled_a_card_is_named(paths, monkeypatch, free_gib, said):
     card = Pool("CUDA0", 16 * GIB, int(free_gib * GIB))
     needs = Figure(12 * GIB)
     ledger = Ledger((Account(card, needs, Figure(0), Figure(0), Figure(0), 12 * GIB),), (), None)
-    return Fitted(ledger, judge(ledger, "balanced"))
+    found = Fitted(ledger, judge(ledger, "balanced"))
+    assert taken(monkeypatch, paths, found) == said
+    assert taken(monkeypatch, paths, found, elsewhere=True) == ""
 
 
-@pytest.mark.parametrize(
-    ("free_gib", "said"),
-    [
-        (2, "; of the GPU's memory ollama (pid 4242) holds 13.5 GiB, Xorg (pid 7) holds 200 MiB"),
-        (15.5, ""),  # it fits
-    ],
-)
-def test_who_has_filled_a_card_is_named(paths, monkeypatch, free_gib, said):
-    users = (GpuUser(4242, "ollama", int(13.5 * GIB)), GpuUser(7, "Xorg", 200 * 1024**2))
-    monkeypatch.setattr(machine_checks, "gpu_users", lambda _: users)
-    context = InstallContext(paths, Silent(), lambda: SWITCHED_OFF, lambda: Path("demo"))
-    assert machine_checks.taken_by_others(fitted(free_gib), context, paths) == said
-    assert machine_checks.taken_by_others(fitted(free_gib), replace(context, elsewhere=True), paths) == ""
+@pytest.mark.parametrize(("free_mib", "said"), [(3000, SAID), (15900, "")])
+def test_it_is_named_too_where_experts_go_to_the_ram_for_it(paths, monkeypatch, free_mib, said):
+    listed = (f"CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, {free_mib} MiB free)",)
+    build = replace(promised("", flavour="cuda-12.8"), devices=listed)
+    profile = resolve("gpt-oss-20b", ProfileStore(paths.profiles), {"ctx-size": "32768"})
+    found = fit(profile, gpt_oss("20b"), build, detect(Path(), load("hx370-96gb-4060ti")))
+    assert found.verdict.allowed
+    assert taken(monkeypatch, paths, found) == said
