@@ -99,13 +99,14 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     context = install_context(paths, Silent(), hardware_file)
     tag = tag or chosen_tag(target.engine, context) or pins.DEFAULT_TAG
     found = released(target, context).survey(context.catalogue(target.engine).release(tag))
-    otherwise = ""
+    taken = choose.find(target.engine, wants_gpu=target.wants_gpu, context=context).reason
+    failure, otherwise = context.failures.recent(), ""
     if not found.ranked and target.engine.source == "auto":
         otherwise = choose.without_release(target.engine, wants_gpu=target.wants_gpu, context=context)
     if as_json:
         ranked = [_option(option) for option in found.ranked]
         rejected = [{"flavour": each.flavour, "reason": each.reason} for each in found.rejected]
-        echo_json(tag=found.tag, ranked=ranked, rejected=rejected, next=otherwise or None)
+        echo_json(tag=found.tag, ranked=ranked, rejected=rejected, taken=taken, failure=failure or None)
         return
     rows = [
         (str(rank), option.flavour, size(option.download_bytes), option.reason)
@@ -114,8 +115,9 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     rows += [("no", each.flavour, "-", each.reason) for each in found.rejected]
     click.echo(f"{REPOSITORY} {found.tag}")
     click.echo(table(("rank", "flavour", "download", "reason"), rows))
-    if otherwise:
-        click.echo(otherwise)
+    click.echo(otherwise or f"A start takes {taken}")
+    if failure:
+        click.echo(f"The last start could not download a release: {failure}")
 
 
 def _option(option: FlavourOption) -> dict[str, Any]:

@@ -181,12 +181,20 @@ def prepared(
         preparation = prepare(
             profile, settings, paths, notifying, force=force, refuse=refuse, named=named, evicts=evicts
         )
-    click.echo(f"engine: {preparation.plan.engine}", err=True)
+    click.echo(f"engine: {_short(preparation.plan.engine)}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
     for warning in preparation.warnings:
         click.echo(for_stderr(f"warning: {warning}", WARNING), err=True)
     return preparation
+
+
+def _short(engine: str) -> str:
+    """Why this engine was chosen; why none of the others, `engine survey` says."""
+    from ..engine.local_engines import PASSED  # noqa: PLC0415 - loaded by then
+
+    reason, _, passed = engine.partition(PASSED)
+    return f"{reason}; why not another: goss-supervisor engine survey" if passed else reason
 
 
 def show_first_key(paths: Paths, found: Preparation) -> None:

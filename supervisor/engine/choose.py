@@ -95,10 +95,18 @@ def find(
 
 def _automatic(engine: Engine, local: LocalEngines) -> Build:
     """Each fallback is reported in one line."""
+    failures = local.context.failures
+    if found := _instead(engine, local):
+        return found
     try:
-        return Released(engine, local).acquire()
+        build = Released(engine, local).acquire()
     except SupervisorError as error:
         refused = error
+        if isinstance(error, NetworkError):
+            failures.remember(_in_line(error))
+    else:
+        failures.forget()
+        return build
     found, passed = local.at_hand()
     tried = (f"official release: {_in_line(refused)}", *passed)
     if found is not None:
@@ -106,6 +114,18 @@ def _automatic(engine: Engine, local: LocalEngines) -> Build:
     if not isinstance(refused, (NetworkError, NoSuitableEngine)):
         raise refused  # a wrong digest or a full disk is for a person to look at
     return _made_here(engine, local, refused.hint, tried)
+
+
+def _instead(engine: Engine, local: LocalEngines) -> Build | None:
+    """What is at hand, where the release is not and could not be downloaded a moment ago."""
+    lately = local.context.failures.recent()
+    if engine.source != "auto" or not lately:
+        return None
+    released, _, _ = Released(engine, local).find()
+    if released is not None and released.source != "none":
+        return None
+    found, _ = local.at_hand()
+    return found and replace(found, reason=because(found.reason, (f"official release: {lately}",)))
 
 
 def _made_here(engine: Engine, local: LocalEngines, hint: str, tried: tuple[str, ...]) -> Build:
@@ -120,7 +140,7 @@ def _made_here(engine: Engine, local: LocalEngines, hint: str, tried: tuple[str,
         if unfit:
             tried = (*tried, f"{name}: {unfit}")
             continue
-        local.context.progress.step(f"engine: {name} instead, since {'; '.join(tried)}")
+        local.context.progress.step(f"engine: {name} instead, since {tried[0]}")
         try:
             return local.of_install(install(local), because("nothing better is at hand", tried))
         except SupervisorError as error:
@@ -146,6 +166,8 @@ def _in_line(error: SupervisorError) -> str:
 
 
 def _find_released(engine: Engine, local: LocalEngines) -> Build:
+    if found := _instead(engine, local):
+        return found
     build, passed, is_final = Released(engine, local).find()
     if build is None and engine.source != "release":
         build, more = local.at_hand()

@@ -143,8 +143,11 @@ class LocalEngines:
         return build
 
 
+PASSED = " (passed over: "
+
+
 def because(reason: str, passed: tuple[str, ...] | list[str]) -> str:
-    return f"{reason} (passed over: {'; '.join(passed)})" if passed else reason
+    return f"{reason}{PASSED}{'; '.join(passed)})" if passed else reason
 
 
 def promised(reason: str, tag: str = "", flavour: str = "unknown") -> Build:

