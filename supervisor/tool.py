@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 READ_LIMIT_BYTES = 4 * 1024 * 1024
@@ -60,10 +61,18 @@ def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_sec
         return ToolResult(returncode, _text(out), _text(err))
 
 
-def run_engine(command: Sequence[str], timeout_seconds: float) -> ToolResult:
-    """`run_tool` for a program of llama.cpp, in an environment that nothing of the user's changes."""
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+
+
+def run_engine(
+    command: Sequence[str], timeout_seconds: float, variables: Mapping[str, str] = NO_VARIABLES
+) -> ToolResult:
+    """
+    `run_tool` for a program of llama.cpp, in an environment that nothing of the user's changes but the
+    ``variables`` of a profile: those decide which GPUs a driver shows, and where libraries are found.
+    """
     with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
-        return run_tool(command, clean_environment(os.environ, Path(empty)), timeout_seconds)
+        return run_tool(command, clean_environment({**os.environ, **variables}, Path(empty)), timeout_seconds)
 
 
 def kill_group(child: subprocess.Popen[bytes]) -> None:

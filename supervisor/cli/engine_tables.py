@@ -104,7 +104,9 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     tag = tag or chosen_tag(target.engine, context) or pins.DEFAULT_TAG
     found = released(target, context).survey(context.catalogue(target.engine).release(tag))
     taken = choose.find(target.engine, wants_gpu=target.wants_gpu, context=context).reason
-    failure = context.failures.recent()
+    failure, otherwise = context.failures.recent(), ""
+    if not found.ranked and target.engine.source == "auto":
+        otherwise = choose.without_release(target.engine, wants_gpu=target.wants_gpu, context=context)
     if as_json:
         ranked = [_option(option) for option in found.ranked]
         rejected = [{"flavour": each.flavour, "reason": each.reason} for each in found.rejected]
@@ -117,7 +119,7 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     rows += [("no", each.flavour, "-", each.reason) for each in found.rejected]
     click.echo(f"{REPOSITORY} {found.tag}")
     click.echo(table(("rank", "flavour", "download", "reason"), rows))
-    click.echo(f"A start takes {taken}")
+    click.echo(otherwise or f"A start takes {taken}")
     if failure:
         click.echo(f"The last start could not download a release: {failure}")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..disk import ensure_reachable
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
 from ..model.hub import REPOSITORY, Hub
 from ..model.local_models import OURS, LocalModel, VerifiedFile, find, list_models, remove, verify
@@ -19,13 +20,21 @@ from ..model.open import open_model
 from ..model.pull import pull
 from ..model.remote import hub_model
 from ..paths import Paths
+from ..profile.resolve import with_models_dir
 from ..update.update_target import servers_of
 from .common import completer, json_option
 from .output import StderrProgress, echo_json, echo_list, size, table, waiting
 
 
+def _paths() -> Paths:
+    """Raises NotFound where the models folder leads to a disk that is not there."""
+    paths = with_models_dir(Paths.from_environment())
+    ensure_reachable(paths.models, "The models folder")
+    return paths
+
+
 def _names() -> list[str]:
-    return [each.name for each in list_models(Paths.from_environment().models, os.environ)]
+    return [each.name for each in list_models(_paths().models, os.environ)]
 
 
 complete_models = completer(_names)
@@ -41,7 +50,7 @@ def model() -> None:
 @json_option
 def ls(as_json: bool) -> None:
     """List the models on this machine: ours, and those in the caches of Hugging Face and llama.cpp."""
-    paths = Paths.from_environment()
+    paths = _paths()
     running = {file for each in servers_of(paths) for file in each.plan.model_files}
     listed = [_listed(each, running) for each in list_models(paths.models, os.environ)]
     echo_list("models", listed, ("name", "size", "parts", "where", "note"), _row, as_json=as_json)
@@ -76,7 +85,7 @@ def show(what: str, as_json: bool) -> None:
 
     Of a model that is not here, only the header is fetched.
     """
-    found = _opened(what, Paths.from_environment())
+    found = _opened(what, _paths())
     if as_json:
         echo_json(**_document(found))
     else:
@@ -156,7 +165,7 @@ def pull_command(what: str, as_json: bool) -> None:
     """
     repo, _, file = what.partition(":")
     with closing(StderrProgress()) as progress:
-        found = pull(repo, file or None, Paths.from_environment().models, os.environ, progress)
+        found = pull(repo, file or None, _paths().models, os.environ, progress)
     if as_json:
         parts = [str(part) for part in found.parts]
         echo_json(path=parts[0], parts=parts, size_bytes=found.size_bytes, downloaded=found.downloaded)
@@ -207,7 +216,7 @@ def _damaged(found: LocalModel, wrong: list[VerifiedFile]) -> VerificationFailed
 @_name_argument
 def remove_command(name: str) -> None:
     """Delete a model that was pulled, or what came of it; other programs' caches are left alone."""
-    paths = Paths.from_environment()
+    paths = _paths()
     models = list_models(paths.models, os.environ)
     try:
         found = find(name, [each for each in models if each.where == OURS])
@@ -228,4 +237,4 @@ def _refuse_running(found: LocalModel, paths: Paths) -> None:
 
 
 def _found(name: str) -> LocalModel:
-    return find(name, list_models(Paths.from_environment().models, os.environ))
+    return find(name, list_models(_paths().models, os.environ))

@@ -51,7 +51,13 @@ def show_plan(
 ) -> int:
     from ..prepare.prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
-    found = preview(profile, parse_settings(settings), Paths.from_environment(), hardware, named)
+    def warn(sentence: str) -> None:
+        """Before the hub is asked, which may take a while."""
+        if not as_json:
+            click.echo(f"# warning: {sentence}")
+
+    paths = Paths.from_environment()
+    found = preview(profile, parse_settings(settings), paths, hardware, named, warn=warn)
     click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found)))
     return EXIT_OK
 

@@ -27,7 +27,7 @@ class InstallContext:
 
     ``hardware`` and ``demo`` (a model that proves that an engine answers) are asked for only where they
     decide: both cost time.  ``elsewhere`` says that the hardware is not this machine's: what is installed
-    here is not there.
+    here is not there.  ``variables`` are those of the profile: with them an engine may see other devices.
     """
 
     paths: Paths
@@ -35,6 +35,7 @@ class InstallContext:
     hardware: Callable[[], Hardware]
     demo: Callable[[], Path]
     elsewhere: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def chosen(self) -> Chosen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PureWindowsPath
 
+from ..disk import ensure_reachable
 from ..engine.adapters.renderers import renderer_for
 from ..errors import ConfigError, NetworkError, SupervisorError
 from ..model.demo import demo_path, ensure_demo
@@ -51,6 +52,15 @@ def path_of(profile: Profile, paths: Paths) -> Path:
             hint="Set model.path, model.repo with model.file, or model: demo.",
         )
     return locate(model.repo, model.file, paths.models, os.environ)
+
+
+def ensure_model_reachable(profile: Profile, paths: Paths) -> None:
+    """Raises NotFound where its file, or the folder for models, would be on a disk that is not there."""
+    model = profile.model
+    if model.path is not None and path_of(profile, paths).is_absolute():
+        ensure_reachable(path_of(profile, paths), "The model")
+    if model.demo or (model.repo and model.file):
+        ensure_reachable(paths.models, "The models folder")
 
 
 def model_on_disk(profile: Profile, paths: Paths) -> Model | None:

@@ -9,11 +9,9 @@ download, without doing it.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from ..download.transfer import PartFile
@@ -22,32 +20,39 @@ from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
 from ..engine.survey import survey
-from ..errors import DoesNotFit, SupervisorError
+from ..errors import DoesNotFit, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
-from ..home import client
-from ..home.places import figures_file, memory_history_file
-from ..home.records import plans_out_of_memory
-from ..memory.engine_figures import FigureHistory, key_of, measured_memory
+from ..home.places import figures_file
+from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
-from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
+from ..memory.fitting import FiguresSource, Fitted, fit
 from ..memory.known_memory import KnownMemory, fit_known
-from ..memory.verdict import gpu_ram_bytes, kept_bytes, size, whole
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
 from ..model.metadata import Model
 from ..model.open import open_model
 from ..paths import Paths
-from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, context_of
-from ..plan.make import MemoryShares, make_plan
+from ..plan.listen import Listen
+from ..plan.make import make_plan
 from ..profile.definition import Profile
-from ..profile.resolve import resolve
+from ..profile.matching import MissingGpu
+from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
-from .model_at_hand import get_model, look_at, model_at_hand, path_of, read_model
+from ..tool import NO_VARIABLES
+from .machine_checks import (
+    ABSENT,
+    absent_gpu,
+    held_by_servers,
+    known_bad_of,
+    pinned_sentence,
+    taken_by_others,
+)
+from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_hand, path_of, read_model
+from .planned import planned
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -92,24 +97,50 @@ def prepare(
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
+    paths = with_models_dir(paths)
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
     if refuse:
         refuse(profile)
     if force:
         profile = replace(profile, guardrails="off")
+    context = install_context(paths, progress, waits=True, variables=profile.env)
+    absent = absent_gpu(profile, context)
+    if absent and absent.is_fatal and not force:
+        raise NoSuitableEngine(absent.sentence, hint=ABSENT)
+    ensure_model_reachable(profile, paths)
     listen = listen_of(profile, paths, named)
-    context = install_context(paths, progress, waits=True)
     profile, model = read_model(profile, paths, write=True)
-    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
+    build = acquire(
+        profile.engine,
+        wants_gpu=profile.wants_gpu,
+        context=context,
+        tag=tag,
+        model_bytes=weights_bytes(model),
+    )
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
         raise DoesNotFit(
-            f"{profile.name} does not fit: {fitted.refusal}.",
-            hint=f"{_pinned(paths)}goss-supervisor plan {profile.name} shows the account. The guardrails are "
-            f"{profile.guardrails}; start --force ignores them once.",
+            f"{profile.name} does not fit: {'; '.join(filter(None, (fitted.refusal, taken)))}.",
+            hint=f"{pinned_sentence(paths)}goss-supervisor plan {profile.name} shows the account. "
+            f"The guardrails are {profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
-    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
+
+
+def weights_bytes(model: Model | None) -> int | None:
+    return (model.weights_bytes or model.size_bytes or None) if model else None
+
+
+def _warned(
+    found: Preparation, absent: MissingGpu | None, known: tuple[str, ...], taken: str = ""
+) -> Preparation:
+    """With these warnings in the plan, so that ``status`` shows them too, and ``taken`` as a note."""
+    missing = (absent.sentence.rstrip("."),) if absent else ()
+    plan = replace(found.plan, warnings=(*missing, *found.plan.warnings, *known))
+    return replace(found, plan=plan, notes=(*found.notes, *([taken] if taken else ())))
 
 
 def preview(
@@ -118,18 +149,28 @@ def preview(
     paths: Paths,
     hardware: Path | None = None,
     named: Sequence[str] = (),
+    *,
+    warn: Callable[[str], None] | None = None,
 ) -> Preparation:
     """
     The same plan without installing or writing anything.  For a model that is not on disk, only its header
     is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
-    is the record of another machine, for which nothing installed here counts.
+    is the record of another machine, for which nothing installed here counts.  ``warn`` is told that the GPU
+    of the profile is absent before the hub or an engine is asked.
     """
+    paths = with_models_dir(paths)
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    context = install_context(paths, Silent(), hardware)
+    context = install_context(paths, Silent(), hardware, variables=profile.env)
+    absent = absent_gpu(profile, context)
+    if absent and warn:
+        warn(absent.sentence)
+    if not context.elsewhere:
+        ensure_model_reachable(profile, paths)
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
+    model, build = None, None
     try:
         profile, model = read_model(profile, paths, write=False)
+        build = found_engine(profile, model, context)
         if context.elsewhere and model:
             fitted: Fitted | None = fit(
                 profile, model, build, context.hardware(), draft=look_at_draft(profile, paths)
@@ -138,17 +179,35 @@ def preview(
             fitted = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
+        build = build or found_engine(profile, model, context)
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
-        return replace(unknown, notes=(*unknown.notes, note))
-    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
+        unknown = replace(unknown, notes=(*unknown.notes, note))
+        return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
+    taken = taken_by_others(fitted, context, paths) if fitted else ""
+    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
+
+
+def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
+    return find(
+        profile.engine,
+        wants_gpu=profile.wants_gpu,
+        context=context,
+        model_bytes=weights_bytes(model),
+    )
 
 
 def install_context(
-    paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False
+    paths: Paths,
+    progress: Progress,
+    hardware: Path | None = None,
+    *,
+    waits: bool = False,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> InstallContext:
     """
     What engines are chosen and installed with; the hardware is looked at once, and only if it decides.  With
-    ``waits`` a look soon after a boot waits for the drivers of GPUs.
+    ``waits`` a look soon after a boot waits for the drivers of GPUs.  ``variables`` are the profile's.
     """
     return InstallContext(
         paths,
@@ -156,12 +215,15 @@ def install_context(
         hardware=cache(lambda: hardware_of(paths, hardware, progress if waits else None)),
         demo=lambda: ensure_demo(paths.models),
         elsewhere=hardware is not None,
+        variables=variables,
     )
 
 
 def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
     files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
-    return lambda settings, ask: figures_for(files, build, settings, figures, may_ask=ask)
+    return lambda settings, ask: figures_for(
+        files, build, settings, figures, may_ask=ask, variables=profile.env
+    )
 
 
 def _fit_here(
@@ -177,7 +239,7 @@ def _fit_here(
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    held, stays = _held(paths, profile.name, evicts=evicts)
+    held, stays = held_by_servers(paths, profile.name, evicts=evicts)
     if model is None:
         known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
         return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
@@ -193,43 +255,12 @@ def _fit_here(
     )
 
 
-_UNKNOWN_MEMORY = (
-    "what it takes of the memory is not known: say it in engine.memory, or start it once, which measures it"
-)
-
-
 def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
     if profile.engine.memory:
         return KnownMemory(profile.engine.memory, "declared")
     plan = make_plan(profile, build, model_at_hand(profile, paths), inside=inside_of(profile, build, paths))
     found = None if elsewhere else measured_memory(paths).get(plan.digest)
     return KnownMemory(found, "measured") if found else None
-
-
-def _running(paths: Paths, replaces: str = "") -> client.Message:
-    """What this machine's daemon holds; empty without one."""
-    with suppress(SupervisorError):
-        return client.ask(paths, {"op": "running", "replaces": replaces})
-    return {}
-
-
-def _held(paths: Paths, profile: str, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """
-    What the running servers give back where they are unloaded for this profile, or are its own, and what
-    those use that are not.
-    """
-    running = _running(paths, profile)
-    stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
-    stays_then = dict(Counter(stays) + Counter(running.get("needed", {})))
-    return (running.get("held", {}), stays) if evicts else ({}, stays_then)
-
-
-def _pinned(paths: Paths) -> str:
-    """A sentence about what is loaded and pinned here, for whom does not fit; empty where nothing is."""
-    running = _running(paths)
-    kept = " and ".join(f"{size(number)} of {pool}" for pool, number in running.get("stays", {}).items())
-    unload = "; ".join(f"goss-supervisor unload {name}" for name in running.get("pinned", ()))
-    return f"What is pinned keeps {kept}, and gives it back with: {unload}. " if unload else ""
 
 
 def _preparation(
@@ -241,63 +272,8 @@ def _preparation(
     *,
     listen: Listen | None,
 ) -> Preparation:
-    model = model_at_hand(profile, paths)
-    files = tuple(map(Path, model.files))
-    missing = [file for file in files if not file.exists()]
-    notes = [*(f"{file} is not on disk" for file in missing), *shared_names(listen.offers if listen else ())]
-    renderer = renderer_for(profile.engine.source)
-    config = system_config()
-    if config is not None and renderer.reads_models:
-        notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
-    if fitted is not None:
-        notes += notes_of(fitted)
-        profile = replace(profile, server={**profile.server, **fitted.changes})
-    make = partial(
-        make_plan,
-        build=build,
-        model=model,
-        settings=settings,
-        memory=fitted.held if fitted else None,
-        shares=_shares(fitted, profile) if fitted else None,
-        inside=inside_of(profile, build, paths),
-    )
-    plan = make(profile)
-    if not renderer.reads_models and not profile.engine.memory:
-        plan = replace(plan, measures=True)
-        if fitted is None:
-            plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))
-    if fitted is not None and fitted.is_final and (counted := fitted.ledger.settings):
-        plan = replace(plan, figures=key_of(files, build, counted) or "")
-    if fitted is not None and fitted.step_back:
-        options = {**profile.server, **fitted.step_back}
-        less = make(replace(profile, server=options))
-        changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
-        words = f"{changed}, for without it the load failed for memory"
-        less = replace(less, adjustment=words, adjusts=plan.digest)
-        plan = replace(plan, adjusted=less)
-        if plan.digest in plans_out_of_memory(memory_history_file(paths)):
-            plan = less
-            notes.append(f"{less.adjustment}: it was so the last time")
-    return Preparation(plan, listen, tuple(notes), fitted)
-
-
-def _shares(fitted: Fitted, profile: Profile) -> MemoryShares:
-    judged, settings = fitted.verdict.judgements, fitted.ledger.settings
-    shared_tokens = slots = 0
-    if settings is not None:  # else nobody here can read the model
-        slots = settings.slots
-        is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
-        most = (context_of(profile.server) or settings.context_tokens) * slots
-        is_shared = settings.unified and slots > 1 and most > settings.context_tokens and not is_open
-        shared_tokens = settings.context_tokens if is_shared else 0
-    return MemoryShares(
-        {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
-        {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
-        shared_tokens,
-        slots if shared_tokens else 0,
-        {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
-        gpu_ram_bytes(judged),
-    )
+    plan, notes = planned(profile, settings, build, fitted, paths)
+    return Preparation(plan, listen, (*shared_names(listen.offers if listen else ()), *notes), fitted)
 
 
 def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
@@ -345,15 +321,18 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
+    paths = with_models_dir(paths)
     profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    context = replace(install_context(paths, Silent()), hardware=lambda: hardware)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
-    engine = _engine(profile, build, context)
-    if profile.model.demo:
-        return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
-    if not renderer_for(profile.engine.source).reads_models:
+    context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
+    ensure_model_reachable(profile, paths)
+    if profile.model.demo or not renderer_for(profile.engine.source).reads_models:
+        engine = _engine(profile, found_engine(profile, None, context), context)
+        if profile.model.demo:
+            return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
         return Estimate(profile, engine, _unread_model(profile, paths))
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
+    build = found_engine(profile, model, context)
+    engine = _engine(profile, build, context, weights_bytes(model))
     expected = Estimate(profile, engine, _model(profile, model, paths))
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
@@ -362,7 +341,9 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 
 
-def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedDownload:
+def _engine(
+    profile: Profile, build: Build, context: InstallContext, model_bytes: int | None = None
+) -> PlannedDownload:
     """Its size is in the asset list of its release."""
     if build.source != _NONE_AT_HAND:
         known = build.repository not in {_UNKNOWN, ""}
@@ -374,9 +355,15 @@ def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedD
     release = None if build.flavour == _UNKNOWN else context.catalogue(wanted).known(build.tag)
     if release is None:  # only the start itself finds out which one it will be
         return PlannedDownload(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
-    ranked = survey(context.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
-    wanted_bytes = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
-    return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", wanted_bytes)
+    ranked = survey(
+        context.hardware(),
+        release,
+        flavour=wanted.flavour,
+        gpu=profile.wants_gpu,
+        model_bytes=model_bytes,
+    ).ranked
+    size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
+    return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
 
 
 def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:

@@ -174,6 +174,7 @@ class UserSettings:
     layer: Layer | None = None
     serve: tuple[ServedProfile, ...] = ()
     leave_bytes: Mapping[str, int] = field(default_factory=dict)
+    models_dir: Path | None = None
 
     def served(self, name: str) -> ServedProfile | None:
         """The entry of this profile."""
@@ -208,7 +209,7 @@ def settings_from(data: bytes, file: str) -> UserSettings:
     own = OwnSections(file)
     own.read(root)
     layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
-    return UserSettings(layer, tuple(own.serve), own.leave_bytes)
+    return UserSettings(layer, tuple(own.serve), own.leave_bytes, own.models_dir)
 
 
 OVERRIDES_NAME = "--set"

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigError, NotFound, SupervisorError
+from ..paths import Paths
 from . import fields
 from .definition import NAME_PATTERN, Engine, Placement, Profile
 from .layers import Layer, Value
@@ -69,6 +70,11 @@ def settings_of(store: ProfileStore) -> UserSettings:
     if settings.layer is not None and settings.layer.problems:
         raise config_error(settings.layer.problems)
     return settings
+
+
+def with_models_dir(paths: Paths) -> Paths:
+    """With the models folder that ``config.yaml`` names.  Raises ``ConfigError`` with every problem in it."""
+    return replace(paths, models_dir=settings_of(ProfileStore(paths.profiles)).models_dir)
 
 
 def config_error(problems: Sequence[Problem]) -> ConfigError:

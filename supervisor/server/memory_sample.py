@@ -2,8 +2,7 @@
 The memory that a server uses, and what is left of the RAM: Linux from /proc and cgroups, others by psutil.
 
 The lines are described in proc_pid_status(5), proc_meminfo(5), and the kernel's
-Documentation/accounting/psi.rst, Documentation/admin-guide/cgroup-v2.rst and
-Documentation/gpu/drm-usage-stats.rst.
+Documentation/accounting/psi.rst and Documentation/gpu/drm-usage-stats.rst.
 """
 
 from __future__ import annotations
@@ -15,21 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..cgroups import MOUNT, Group, tightest
 from .process import family
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """
-    The control group with the least room of those around a server; the kernel kills in it at its limit.
-
-    ``left_bytes`` counts what the kernel can drop (page cache, so a mapped model too) as free: a group whose
-    files have filled it is not near its end.
-    """
-
-    path: str  # /user.slice/…, as in /proc/PID/cgroup
-    limit_bytes: int
-    left_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +94,6 @@ _DRM_RESIDENT, _DRM_MEMORY = (
 _UNITS = {b"": 1, b" KiB": 1024, b" MiB": 1024**2}
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
 _FULL = re.compile(rb"^full avg10=(\d{1,3}\.\d{2}) ", re.MULTILINE)
-_UNIFIED = re.compile(rb"^0::(/.*)$", re.MULTILINE)
-_DROPPABLE = re.compile(rb"^(?:active_file|inactive_file|slab_reclaimable) (\d{1,18})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +101,7 @@ class LinuxSource:
     """``proc`` and ``cgroups`` are where those are mounted; ``gpus`` has the device files of GPUs."""
 
     proc: str = "/proc"
-    cgroups: str = "/sys/fs/cgroup"
+    cgroups: str = MOUNT
     gpus: str = "/dev/dri/"
 
     def held(self, pid: int) -> Held | None:
@@ -148,21 +132,7 @@ class LinuxSource:
         return room_in(_read(f"{self.proc}/meminfo"), _read(f"{self.proc}/pressure/memory"))
 
     def group(self, pid: int) -> Group | None:
-        """A limit holds for everything below it, so the tightest of all the way up to the mount counts."""
-        unified = _UNIFIED.search(_read(f"{self.proc}/{pid}/cgroup"))
-        path = unified[1].decode(errors="replace").rstrip("/") if unified else ""
-        if "/.." in path:  # it lives outside of what this container may see
-            return None
-        groups = (self._group(each) for each in _upwards(path))
-        return min((each for each in groups if each), key=lambda each: each.left_bytes, default=None)
-
-    def _group(self, path: str) -> Group | None:
-        folder = f"{self.cgroups}{path}"
-        limit, used = _number(_read(f"{folder}/memory.max")), _number(_read(f"{folder}/memory.current"))
-        if limit is None or used is None:  # "max", or the root, which has neither
-            return None
-        droppable = sum(int(number) for number in _DROPPABLE.findall(_read(f"{folder}/memory.stat")))
-        return Group(path or "/", limit, max(limit - max(used - droppable, 0), 0))
+        return tightest(lambda path: _read(path).decode(errors="replace"), str(pid), self.proc, self.cgroups)
 
 
 def held_in(status: bytes) -> Held | None:
@@ -204,18 +174,6 @@ def room_in(meminfo: bytes, pressure: bytes) -> Room:
     known = {name: int(number) * 1024 for name, number in _MEMINFO.findall(meminfo)}
     stalled = _FULL.search(pressure)
     return Room(known.get(b"MemTotal"), known.get(b"MemAvailable"), float(stalled[1]) if stalled else None)
-
-
-def _upwards(path: str) -> Iterator[str]:
-    """``/a/b``, ``/a``, and the mount itself, which is a group with a limit inside of a container."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
-    yield ""
-
-
-def _number(text: bytes) -> int | None:
-    return int(text) if text.strip().isdigit() and len(text) < 20 else None
 
 
 def _read(path: str) -> bytes:

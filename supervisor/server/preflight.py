@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..disk import noexec_mount, unreachable
 from ..errors import SupervisorError
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, first_host, is_socket_path
@@ -44,7 +45,13 @@ def _problems(plan: LaunchPlan) -> Iterator[Diagnosis]:
 def _engine(program: str) -> Iterator[Diagnosis]:
     if shutil.which(program) is not None:
         return
-    if Path(program).exists():
+    if mount := noexec_mount(Path(program)) if Path(program).exists() else None:
+        yield Diagnosis(
+            "engine-forbidden",
+            f"The engine {program} may not be executed: {mount} is mounted noexec.",
+            f"sudo mount -o remount,exec {mount}, or set GOSS_SUPERVISOR_HOME to a folder on another disk.",
+        )
+    elif Path(program).exists():
         yield Diagnosis(
             "engine-forbidden",
             f"The engine {program} may not be executed.",
@@ -66,10 +73,11 @@ def _model(file: str) -> Iterator[Diagnosis]:
                     "not-gguf", f"The model file {file} is empty.", "Delete it and download it again."
                 )
     except FileNotFoundError:
+        lost = unreachable(Path(file))
         yield Diagnosis(
             "model-missing",
-            f"The model file {file} does not exist.",
-            "Correct model in the profile, or download it.",
+            f"The model file {file} does not exist{f': {lost}' if lost else ''}.",
+            "Mount the disk." if lost else "Correct model in the profile, or download it.",
         )
     except IsADirectoryError:
         yield Diagnosis("not-gguf", f"The model {file} is a folder.", "Name the .gguf file in it.")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cgroups import Group
 from supervisor.daemon.status_document import status_of
 from supervisor.server import memory_warnings, memory_watch
 from supervisor.server.lifecycle_table import State
-from supervisor.server.memory_sample import Group, Held, LinuxSource, PsutilSource, Room, take
+from supervisor.server.memory_sample import Held, LinuxSource, PsutilSource, Room, take
 from supervisor.server.memory_watch import MemoryWatch
 from supervisor.server.process import family
 
@@ -122,6 +123,18 @@ def test_page_cache_in_a_group_is_room(groups):
     stat = f"anon {2 * GIB}\nfile {13 * GIB}\nactive_file {9 * GIB}\ninactive_file {4 * GIB}\nslab_reclaimable {GIB}\n"
     groups.add("g", 16 * GIB, 16 * GIB, stat)
     assert groups.found == Group("/g", 16 * GIB, 14 * GIB)
+
+
+@pytest.mark.parametrize("path", ["/docker/1f", "/"])
+def test_page_cache_is_room_in_version_1_too(groups, path):
+    """Inside of a container the path is the host's, and the container's own group is at the mount."""
+    groups.server_in(f"9:cpu,cpuacct:/x\n4:memory:{path}\n1:name=systemd:/x\n")
+    folder = groups.folder / "cgroup" / "memory"
+    folder.mkdir()
+    (folder / "memory.limit_in_bytes").write_text(f"{16 * GIB}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{15 * GIB}\n")
+    (folder / "memory.stat").write_text(f"total_active_file {9 * GIB}\ntotal_inactive_file {2 * GIB}\n")
+    assert groups.found == Group("/", 16 * GIB, 12 * GIB)
 
 
 def test_inside_of_a_container_its_root_has_the_limit(groups):

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor import __version__
+from supervisor.cgroups import Group
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.launch import LaunchPlan
-from supervisor.server.memory_sample import Group, Held, Room, Sample, gpu_bytes_in, held_in, room_in
+from supervisor.server.memory_sample import Held, Room, Sample, gpu_bytes_in, held_in, room_in
 from supervisor.server.memory_warnings import CALM, RAM_RELEASE_SECONDS, Remains, difference, warnings_of
 
 MIB, GIB = 1024**2, 1024**3
