@@ -18,6 +18,7 @@ from ..fleet.fleet import Fleet
 from ..home.control_socket import Endpoint
 from ..home.orphan import end_orphans
 from ..home.places import daemon_log, update_file
+from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, url_of
@@ -26,13 +27,13 @@ from ..server.instance import Instance, iso
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
-from .control_server import Control
-from .control_server import listen as listen_for_control
+from .control_server import Control, ControlSocket
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import ServiceNotifier
+from .upkeep import Upkeep
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class Daemon:
     """
     Lives as long as its servers are wanted.
 
-    Making one takes the locks of its servers: raises StartFailed as `Instance` does.  `run` is called once;
+    ``lock`` is the home's.  Making one takes the locks of its servers: raises StartFailed as `Instance` does.
+    `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
     for newer engines.
     """
@@ -53,11 +55,13 @@ class Daemon:
         endpoint: Endpoint,
         report: Callable[[dict[str, Any]], None],
         *,
+        lock: Lock,
         manager: ServiceNotifier,
         looks: Rhythm = DAILY,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
+        self._lock = lock
         self._started = time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
@@ -95,24 +99,28 @@ class Daemon:
         StartFailed if it never became ready: there is nothing then to supervise.
         """
         self._listen_to_signals()
-        listener = await listen_for_control(self._endpoint, self._control.serve)
+        control = ControlSocket(self._endpoint, self._control.serve)
+        await control.open()
         supervising = asyncio.create_task(self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
         self._begin(self._notifier.keep_in_touch(self._fleet.passed))
+        self._begin(Upkeep(self._locks, (control, self._gateway)).keep())
         self._begin(keep_looking(self._wishes_updates, self._looks))
         try:
             done, _ = await asyncio.wait({working, supervising}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            listener.close()
+            control.close()
             await self._gateway.finish()
             await self._control.finish()
-            self._endpoint.path.unlink(missing_ok=True)
             self._fleet.close()
             for task in (working, supervising, *self._tasks):
                 task.cancel()
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
+
+    def _locks(self) -> list[Lock]:
+        return [self._lock, *(each.lock for each in self._fleet)]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """In the background, until it is over or the daemon ends; one that fails logs it."""

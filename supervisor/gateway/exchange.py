@@ -74,6 +74,9 @@ class ExchangeHost(Protocol):
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
         """What its server runs."""
 
+    def doubt(self, exchange: Exchange) -> None:
+        """Its server cannot be reached: it is to be looked at."""
+
     def why_lost(self, exchange: Exchange) -> str:
         """What became of its server, in words."""
 
@@ -186,8 +189,10 @@ class Exchange:
     def connected(self) -> None:
         self._happened(ExchangeEvent.CONNECTED)
 
-    def unreachable(self, why: str) -> None:
-        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._host.why_lost(self)}")
+    def unreachable(self, why: str, *, ours: bool) -> None:
+        reason = "goss-supervisor cannot connect to it now" if ours else self._host.why_lost(self)
+        self._host.doubt(self)
+        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {reason}")
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         self.status = answer.status

@@ -27,7 +27,8 @@ from .endpoints import ENDING, Endpoints, no_model, of_no_role, progress, why_re
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head, query_value
 from .listener import Listener
-from .relay.client_connection import ClientConnection, Connections
+from .relay.client_connection import ClientConnection
+from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
 from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Ticket
 from .telemetry.activity import Activity, RequestRecord
@@ -85,20 +86,21 @@ class Gateway:
         self._endpoints = Endpoints(
             self.backends, self.figures, self.counts, self.touch, partial(owner.load, by_request=False)
         )
-        self._listener = Listener(keyring, self._connection)
+        self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
+        self._swept = 0.0  # when it was, or began to be waited for
         self._is_ending = False
 
     # --- the address
 
     async def open(self, listen: Listen) -> None:
         """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
-        await self._listener.open(listen)
+        await self.listener.open(listen)
         self._scheduler.settings = self._connections.settings = listen.settings
         for server in self.backends:
             self.changed(server)  # it may have another role now
-        offered = {offer.profile for offer in self._listener.offers}
+        offered = {offer.profile for offer in self.listener.offers}
         for ticket in self._scheduler.waiting:
             if ticket.profile not in offered:
                 ticket.profile = ""  # what it asked for is not offered any more
@@ -106,11 +108,11 @@ class Gateway:
 
     @property
     def is_open(self) -> bool:
-        return self._listener.is_open
+        return self.listener.is_open
 
     def close(self) -> None:
         """No new connections; the others go on."""
-        self._listener.close()
+        self.listener.close()
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(self, self._connections, self._loop)
@@ -151,7 +153,7 @@ class Gateway:
 
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
-        return next((each for each in self._listener.offers if each.profile == profile), None)
+        return next((each for each in self.listener.offers if each.profile == profile), None)
 
     def _chats(self, profile: str) -> bool:
         offer = self.offer_of(profile)
@@ -171,7 +173,7 @@ class Gateway:
         if phase == "serving" != use.phase:
             use.last = self._loop.time()
         use.phase = phase
-        self._listener.follow(self.backends.plans)
+        self.listener.follow(self.backends.plans)
         if server.plan is not None or server is self.backends.main:
             situation = self.backends.situation_of(server)
             self._budgets.set(situation.profile, situation.context_tokens)
@@ -205,6 +207,9 @@ class Gateway:
     def pool_for(self, exchange: Exchange) -> ConnectionPool:
         return self._uses[exchange.ticket.server].pool
 
+    def doubt(self, exchange: Exchange) -> None:
+        self.backends[exchange.ticket.server].look()
+
     def why_lost(self, exchange: Exchange) -> str:
         server = self.backends[exchange.ticket.server]
         if server.failure is None or server.is_serving:
@@ -214,7 +219,7 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
-        at = self._listener
+        at = self.listener
         context = judge(head, at.prefix, at.rules, self.keyring)
         if context.trouble is not None:
             self._note(refused(head, context, context.trouble))
@@ -229,13 +234,13 @@ class Gateway:
         route = context.route
         in_body = requested_model(body, head.get(b"content-type")) if route.wakes else ""
         asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
-        meant = self._listener.names.meant(asked, route.role)
+        meant = self.listener.names.meant(asked, route.role)
         profile = (meant.profile if meant else None) or ""
         if not (self.settings.switch_on_request or route.handler or self.backends.is_served(profile)):
             profile = ""  # nothing is loaded for it: whoever serves answers
         handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
         if handler is not None:
-            model = model_of(head.path, self._listener.prefix) if handler == "model" else asked
+            model = model_of(head.path, self.listener.prefix) if handler == "model" else asked
             answering = self._answer_ourselves(client, head, context, handler, model=model, profile=profile)
             task = self._loop.create_task(answering)
             self._tasks.add(task)
@@ -245,7 +250,7 @@ class Gateway:
             self._refuse(client, head, context, no_model(asked), asked)
             return None
         named = profile or profile_of(self.backends.answering)
-        can = self._listener.names.can(named, route)
+        can = self.listener.names.can(named, route)
         if not can and not self.backends.is_served(profile):
             assert route.role is not None
             self._refuse(client, head, context, of_no_role(named, route.role), asked)
@@ -273,7 +278,7 @@ class Gateway:
         profile: str,
     ) -> None:
         try:
-            found = await self._endpoints.answer(handler, self._listener.offers, model, profile)
+            found = await self._endpoints.answer(handler, self.listener.offers, model, profile)
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", context.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
@@ -352,13 +357,16 @@ class Gateway:
 
     def _sweep_on(self) -> None:
         if self._timer is None:
+            self._swept = self._loop.time()
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
         self._timer = None
         now = self._loop.time()
-        if self._connections or self._listener.unloads_idle:
+        if (late := now - self._swept - SWEEP_SECONDS) > SWEEP_SECONDS:
+            self._connections.postpone(late)  # this process did not run
+        if self._connections or self.listener.unloads_idle:
             self._sweep_on()
         self._connections.expire(now)
         self._tick()
@@ -380,7 +388,7 @@ class Gateway:
     def _unload_if_idle(self, now: float) -> None:
         for server in self.backends:
             use = self._uses[server.name]
-            idle = self._listener.idle_seconds(server.plan)
+            idle = self.listener.idle_seconds(server.plan)
             if server.is_held or self._scheduler.is_busy(server.name):
                 use.last = now
             elif idle and use.phase == "serving" and now - use.last >= idle:

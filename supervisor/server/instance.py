@@ -21,6 +21,7 @@ from ..home.places import (
     server_log_name,
 )
 from ..home.records import Record, remember_out_of_memory, write_record
+from ..locks import Lock
 from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -68,6 +69,10 @@ class Instance:
             under_way=under_way,
             next_id=next_id,
         )
+
+    @property
+    def lock(self) -> Lock:
+        return self._lock
 
     @property
     def profile(self) -> str:

@@ -206,6 +206,8 @@ class Lifecycle:
     def _judge_failure(self, diagnosis: Diagnosis, now: float) -> Event:
         self.failure = diagnosis
         assert self.plan is not None
+        if diagnosis.is_ours and self.proven is not None and self.plan.restart.policy != "never":
+            return Event.RETRY  # it has served, and will again once we have what we are short of
         if self.plan.adjusted is not None and diagnosis.kind in OF_MEMORY and not self._served:
             return Event.ADJUST
         if self._fallback is not None and not self._served:

@@ -1,0 +1,179 @@
+"""A real daemon that lacks descriptors, loses its folders or does not run for a while: its server goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import NotRunning
+from supervisor.home import client
+from supervisor.home.places import server_socket
+from supervisor.paths import Paths
+from supervisor.plan.listen import Listen
+from supervisor.plan.plan_json import listen_to_json, to_json
+from supervisor.profile.definition import Health
+
+from ..fakes.launching import BOUND_SECONDS, free_port, wait_until_gone
+from .test_server import behind, plan
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is promised here is Linux's")
+
+HASTY = Health(
+    interval_seconds=0.1, timeout_seconds=0.3, hang_timeout_seconds=1.0, busy_timeout_seconds=60.0
+)
+
+
+@dataclass
+class Running:
+    """A daemon of a home of its own, behind whose gateway the scripted llama-server runs."""
+
+    paths: Paths
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def status(self) -> dict:
+        return client.ask(self.paths, {"op": "status"})["status"]
+
+    def server(self) -> dict:
+        return self.status()["server"]
+
+    def get(self, path: str = "/v1/models") -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=BOUND_SECONDS) as answer:
+            return answer.status
+
+    def chat(self) -> int:
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/v1/chat/completions",
+            json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=BOUND_SECONDS) as answer:
+            return answer.status
+
+
+def until(look):
+    """The first thing that it sees which is not false."""
+    deadline = time.monotonic() + BOUND_SECONDS
+    while True:
+        with contextlib.suppress(NotRunning):
+            if seen := look():
+                return seen
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def daemon(tmp_path: Path, *, limit: int = 0, health: Health = HASTY, **faults):
+    paths = Paths.under(tmp_path / "home")
+    place = server_socket(paths, "p")
+    asked = replace(behind(plan(tmp_path, **faults), host=str(place)), health=health)
+    listen = Listen("p", "127.0.0.1", free_port())
+    orders = {"foreground": False, "plan": to_json(asked), "listen": listen_to_json(listen)}
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "supervisor.daemon"],
+        env={"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(tmp_path / "home")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))) if limit else None,
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(json.dumps(orders).encode())
+        process.stdin.close()
+        told = json.loads(process.stdout.readline())
+        assert told["outcome"]["result"] == "ready", told
+        yield Running(paths, listen.port, process)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_idle_connections_take_no_descriptor_that_the_daemon_needs(tmp_path):
+    with daemon(tmp_path, limit=256) as it, contextlib.ExitStack() as idle:
+        pid = it.server()["pid"]
+        for _ in range(400):
+            idle.enter_context(socket.create_connection(("127.0.0.1", it.port), BOUND_SECONDS))
+        assert it.chat() == 200  # a new client is heard
+        time.sleep(2 * HASTY.hang_timeout_seconds)  # probes that failed would have killed it by then
+        assert it.chat() == 200
+        assert (it.server()["pid"], it.server()["state"], it.server()["restarts"]) == (pid, "ready", 0)
+        os.kill(pid, signal.SIGKILL)  # and there are descriptors left for a launch
+        until(lambda: it.server()["restarts"] == 1 and it.server()["state"] == "ready")
+        assert it.chat() == 200
+
+
+def test_a_runtime_folder_that_is_removed_costs_neither_a_request_nor_the_server(tmp_path):
+    """As logind does it at the logout."""
+    with daemon(tmp_path) as it:
+        pid = it.server()["pid"]
+        shutil.rmtree(it.paths.runtime)
+        assert it.chat() == 200
+        assert until(lambda: it.server()["pid"]) == pid
+        until(lambda: (it.paths.runtime / "daemon.lock").exists())
+        second = subprocess.run(
+            [sys.executable, "-I", "-m", "supervisor.daemon"],
+            env={"GOSS_SUPERVISOR_HOME": str(it.paths.runtime.parent)},
+            input=json.dumps({"foreground": True, "plan": {}}).encode(),
+            capture_output=True,
+            timeout=BOUND_SECONDS,
+            check=False,
+        )
+        assert b"already running" in second.stderr
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: it.server()["restarts"] == 1 and it.server()["state"] == "ready")
+        assert it.chat() == 200
+
+
+@pytest.mark.parametrize("name", ["control.sock", "llama-server-p.sock", "daemon.lock", "default.lock"])
+def test_a_single_file_that_is_removed_comes_back_or_is_not_needed(tmp_path, name):
+    with daemon(tmp_path) as it:
+        pid, file = it.server()["pid"], it.paths.runtime / name
+        file.unlink()
+        assert it.chat() == 200
+        if not name.startswith("llama-server"):
+            until(file.exists)
+        assert until(lambda: it.server()["pid"]) == pid
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: it.server()["restarts"] == 1 and it.server()["state"] == "ready")
+        assert it.chat() == 200
+
+
+def test_a_pause_of_all_processes_kills_nobody(tmp_path):
+    """As of a virtual machine or a container: the first probe afterwards is late."""
+    with daemon(tmp_path) as it:
+        pid = it.server()["pid"]
+        os.kill(it.process.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(2 * HASTY.hang_timeout_seconds)
+        os.kill(it.process.pid, signal.SIGCONT)  # first: its probe finds nobody
+        time.sleep(HASTY.timeout_seconds * 2)
+        os.kill(pid, signal.SIGCONT)
+        assert it.chat() == 200
+        assert (it.server()["pid"], it.server()["restarts"]) == (pid, 0)
+
+
+def test_a_server_that_closed_its_socket_is_replaced_at_once(tmp_path):
+    gate = tmp_path / "deaf"
+    patient = replace(HASTY, interval_seconds=60.0, hang_timeout_seconds=60.0)
+    with daemon(tmp_path, health=patient, deaf=str(gate)) as it:
+        pid = it.server()["pid"]
+        gate.touch()
+        until(lambda: not gate.exists())
+        assert it.chat() == 200  # held until the next one is there
+        assert wait_until_gone(pid)
+        assert it.server()["last_failure"]["kind"] == "unreachable"
