@@ -32,6 +32,7 @@ from ..errors import (
 from ..home import client
 from ..home.places import early_log, make_folders
 from ..paths import Paths
+from ..tool import own_program
 from .common import (
     complete_profiles,
     force_option,
@@ -209,7 +210,7 @@ def refuse_a_second(paths: Paths) -> None:
     )
 
 
-_DAEMON = [sys.executable, "-P", "-m", "supervisor.daemon"]  # -P: never a `supervisor` folder of the cwd
+_DAEMON = list(own_program("supervisor.daemon"))
 
 
 if sys.platform == "win32":
@@ -238,7 +239,7 @@ else:
 def _background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon in a session of its own that waits for its orders; without any, it ends."""
     make_folders(paths)
-    with (paths.logs / "daemon.out").open("wb") as errors:
+    with open(paths.logs / "daemon.out", "wb", opener=partial(os.open, mode=0o600)) as errors:  # noqa: PTH123
         daemon = subprocess.Popen(
             _DAEMON,
             stdin=subprocess.PIPE,

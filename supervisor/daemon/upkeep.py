@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 
 
-class Kept(Protocol):
+class KeptSocket(Protocol):
     """A socket with a file."""
 
     def is_in_place(self) -> bool:
@@ -35,7 +35,7 @@ class Kept(Protocol):
 class Upkeep:
     """``locks`` gives the daemon's own first; ``sockets`` are only of the daemon that holds that one."""
 
-    def __init__(self, locks: Callable[[], Iterable[Lock]], sockets: Sequence[Kept]) -> None:
+    def __init__(self, locks: Callable[[], Iterable[Lock]], sockets: Sequence[KeptSocket]) -> None:
         self._locks, self._sockets = locks, sockets
         self._said = ""
 
@@ -59,7 +59,7 @@ class Upkeep:
                 log.warning("files of the daemon were removed, and are back")
             self._said = ""
 
-    def _put_locks_back(self) -> list[Kept]:
+    def _put_locks_back(self) -> list[KeptSocket]:
         """Blocks.  The sockets that are missing; none where another daemon holds this home."""
         for lock in list(self._locks()):
             if lock.fd >= 0 and not lock.is_in_place() and not lock.put_back():

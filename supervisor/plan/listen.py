@@ -230,7 +230,7 @@ def bind_addresses(host: str) -> list[str]:
 def _resolved(host: str) -> str:
     try:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except UnicodeError as error:  # a..b: what comes before the resolver, and is no OSError
+    except ValueError as error:  # a..b, or a NUL: what comes before the resolver, and is no OSError
         raise OSError(f"{host} is no name of a host") from error
 
 

@@ -22,6 +22,7 @@ from .diagnosis import Diagnosis
 from .process import family
 
 _PRIVILEGED = 1024
+_HOST_HINT = "Correct listen.host: 127.0.0.1 serves this computer only, 0.0.0.0 all networks."
 
 
 def check_launch(plan: LaunchPlan) -> Diagnosis | None:
@@ -157,11 +158,15 @@ def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
             f"Port {port} may not be used by this user.",
             f"Choose a listen.port of {_PRIVILEGED} or more.",
         )
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return Diagnosis(
+            "bad-host", f"{host} does not resolve to an address: {error.strerror or error}.", _HOST_HINT
+        )
     if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
         return Diagnosis(
             "bad-host",
             f"{host} is not an address of this computer.",
-            "Correct listen.host: 127.0.0.1 serves this computer only, 0.0.0.0 all networks.",
+            _HOST_HINT,
         )
     return Diagnosis(
         "bind-failed",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..engine.adapters.known import adapter_of
+from ..errors import StartFailed
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, first_host, is_socket_path, url_host
 from .probe_target import ProbeTarget
@@ -38,9 +39,17 @@ class ProbeResult:
 
 
 def target_of(plan: LaunchPlan) -> ProbeTarget:
-    """The way to the server of this plan, with its key.  Raises StartFailed for a host without an address."""
+    """
+    The way to the server of this plan, with its key.  Raises StartFailed for a host without an address, and
+    for a key that is none.
+    """
     unix = is_socket_path(plan.host)
     key = api_key(plan)
+    if not (key.isascii() and key.isprintable()):
+        raise StartFailed(
+            f"The key of {plan.profile} holds a character that no request can carry.",
+            hint="A key is made of the letters, digits and signs of ASCII.",
+        )
     return ProbeTarget(
         address=first_host(plan.host) if unix else connect_address(plan.host),
         port=plan.port,

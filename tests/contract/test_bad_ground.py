@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,13 +19,16 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import NotRunning
+from supervisor.__main__ import close_to_others
+from supervisor.errors import NotRunning, PermissionDenied
+from supervisor.gateway.relay.connections import unsent_bytes
 from supervisor.home import client
-from supervisor.home.places import server_socket
+from supervisor.home.places import private_folder, server_socket
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.profile.definition import Health
+from supervisor.tool import own_program
 
 from ..fakes.launching import BOUND_SECONDS, free_port, wait_until_gone
 from .test_server import behind, plan
@@ -137,6 +141,71 @@ def test_a_runtime_folder_that_is_removed_costs_neither_a_request_nor_the_server
         os.kill(pid, signal.SIGKILL)
         until(lambda: it.server()["restarts"] == 1 and it.server()["state"] == "ready")
         assert it.chat() == 200
+
+
+def test_pythonpath_and_pythonhome_reach_neither_the_daemon_nor_its_helpers(tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "json.py").write_text("raise SystemExit('the wrong json')")
+    for words in (own_program(), own_program("supervisor.daemon")):
+        done = subprocess.run(
+            [*words, *["--version"] * (words[-1] == "supervisor")],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(bad), "PYTHONHOME": str(bad), "HOME": str(bad)},
+            input=b"",
+            capture_output=True,
+            timeout=BOUND_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_program_that_only_pythonpath_finds_keeps_it():
+    project = str(Path(__file__).parents[2])
+    assert own_program(environ={"PYTHONPATH": f"/else{os.pathsep}{project}"})[1] == "-P"
+    assert own_program(environ={"PYTHONPATH": "/else"})[1] == "-I"
+
+
+def test_a_link_is_not_followed_to_a_folder_of_somebody_else(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    (tmp_path / "run").symlink_to(theirs)
+    with pytest.raises(PermissionDenied, match="is a link"):
+        private_folder(tmp_path / "run")
+    assert theirs.stat().st_mode & 0o777 == 0o755
+    private_folder(tmp_path / "ours")
+    assert (tmp_path / "ours").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(("mask", "then"), [(0, 0o022), (0o022, 0o022), (0o002, 0o002), (0o077, 0o077)])
+def test_nothing_that_we_write_is_open_to_everybody(mask, then):
+    before = os.umask(mask)
+    try:
+        close_to_others()
+        assert os.umask(before) == then
+    finally:
+        os.umask(before)
+
+
+def test_what_the_kernel_holds_counts_as_not_taken():
+    """A reader of 10 KB/s takes minutes until the kernel says that there is room again."""
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            reader = socket.create_connection(listening.getsockname())
+            accepted, _ = listening.accept()
+        with reader:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=accepted)
+            transport.write(b"x" * 32 * 2**20)
+            await asyncio.sleep(0)
+            waiting, unsent = transport.get_write_buffer_size(), unsent_bytes(transport)
+            assert unsent > waiting
+            reader.settimeout(BOUND_SECONDS)
+            while unsent_bytes(transport) >= unsent:
+                reader.recv(65536)
+            transport.abort()
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("name", ["control.sock", "llama-server-p.sock", "daemon.lock", "default.lock"])

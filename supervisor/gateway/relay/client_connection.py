@@ -136,7 +136,9 @@ class ClientConnection(asyncio.Protocol):
             self._wait_for_head(data)
             return
         if end < 0 or end > limit:
-            self.refuse(Trouble(431, "head_too_large", f"The head is longer than {limit} bytes."))
+            is_address = b"\n" not in data[:limit]
+            status, what = (414, "address") if is_address else (431, "head")
+            self.refuse(Trouble(status, "head_too_large", f"The {what} is longer than {limit} bytes."))
             return
         self._pending = data[end + 4 :]
         try:
