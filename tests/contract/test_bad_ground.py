@@ -28,6 +28,7 @@ from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.profile.definition import Health
+from supervisor.server.process import family
 from supervisor.tool import own_program
 
 from ..fakes.launching import BOUND_SECONDS, free_port, wait_until_gone
@@ -80,10 +81,13 @@ def until(look):
 
 
 @contextlib.contextmanager
-def daemon(tmp_path: Path, *, limit: int = 0, health: Health = HASTY, **faults):
+def daemon(
+    tmp_path: Path, *, limit: int = 0, health: Health = HASTY, wrapper: tuple[str, ...] = (), **faults
+):
     paths = Paths.under(tmp_path / "home")
     place = server_socket(paths, "p")
     asked = replace(behind(plan(tmp_path, **faults), host=str(place)), health=health)
+    asked = replace(asked, argv=(*wrapper, *asked.argv))
     listen = Listen("p", "127.0.0.1", free_port())
     orders = {"foreground": False, "plan": to_json(asked), "listen": listen_to_json(listen)}
     process = subprocess.Popen(
@@ -219,6 +223,19 @@ def test_a_single_file_that_is_removed_comes_back_or_is_not_needed(tmp_path, nam
         assert until(lambda: it.server()["pid"]) == pid
         os.kill(pid, signal.SIGKILL)
         until(lambda: it.server()["restarts"] == 1 and it.server()["state"] == "ready")
+        assert it.chat() == 200
+
+
+def test_a_server_that_a_script_started_is_ended_by_the_next_daemon(tmp_path):
+    """The first daemon is killed, and its script with it; the server would hold the memory of two."""
+    script = ("/bin/sh", "-c", '"$@"; :', "sh")
+    with daemon(tmp_path, wrapper=script) as it:
+        wrapped = it.server()["pid"]
+        (server,) = family(wrapped)[1:]
+    assert wait_until_gone(wrapped)
+    os.kill(server, 0)  # it lives
+    with daemon(tmp_path, wrapper=script) as it:
+        assert wait_until_gone(server)
         assert it.chat() == 200
 
 
