@@ -148,7 +148,16 @@ def request_of(scope: ServiceScope, profile: Profile, user: str) -> ServiceReque
         data=home,
         environment=kept(scope, os.environ) | ({HOME_VARIABLE: str(home)} if home else {}),
         needs_network=not _is_at_home(profile),
+        files=_files_of(profile, paths_of(home)),
     )
+
+
+def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
+    """What the profile names by its whole path, and the models folder where that is a link to another place."""
+    named = [profile.model.path, *(Path(value) for value in profile.server.values() if isinstance(value, str))]
+    linked = [paths.models.resolve()] if paths.models.is_symlink() else []
+    found = [path for path in (*named, *linked) if path is not None and path.is_absolute()]
+    return tuple(dict.fromkeys(map(str, found)))
 
 
 def stop_seconds(profile: Profile) -> float:

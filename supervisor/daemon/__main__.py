@@ -64,7 +64,14 @@ def main() -> int:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders.get("farewell", ())) if shown else _tell
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
-            daemon = Daemon(paths, endpoint(paths.runtime), tell, lock=lock, manager=manager)
+            daemon = Daemon(
+                paths,
+                endpoint(paths.runtime),
+                tell,
+                lock=lock,
+                manager=manager,
+                is_service=orders.get("is_service", False),
+            )
             if shown:
                 daemon.main.output.listen(shown.show_server)
             runner.run(daemon.run(from_json(orders["plan"]), listen))

@@ -9,12 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from .. import __version__
 from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
+from ..gateway.listener import missing_address
 from ..home.control_socket import Endpoint
 from ..home.orphan import end_orphans
 from ..home.places import daemon_log, update_file
@@ -23,6 +25,7 @@ from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, url_of
 from ..profile.definition import AutoUpdate
+from ..server.background import beside_the_loop
 from ..server.instance import Instance, iso
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
@@ -38,6 +41,9 @@ from .update_checks import DAILY, Rhythm, keep_looking, last_check
 
 log = logging.getLogger(__name__)
 
+ADDRESS_SECONDS = 600.0  # DHCP takes seconds, a VPN that somebody has to log in to takes minutes
+ADDRESS_PAUSE_SECONDS = 5.0
+
 
 class Daemon:
     """
@@ -46,7 +52,7 @@ class Daemon:
     ``lock`` is the home's.  Making one takes the locks of its servers: raises StartFailed as `Instance` does.
     `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines.
+    for newer engines; ``is_service``: nobody who could correct the address looks on.
     """
 
     def __init__(
@@ -57,11 +63,13 @@ class Daemon:
         *,
         lock: Lock,
         manager: ServiceNotifier,
+        is_service: bool = False,
         looks: Rhythm = DAILY,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
         self._lock = lock
+        self._is_service = is_service
         self._started = time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
@@ -129,6 +137,11 @@ class Daemon:
         task.add_done_callback(self._tasks.discard)
 
     async def _supervise(self, plan: LaunchPlan, listen: Listen | None) -> None:
+        if listen is not None and self._is_service:
+            await self._address_has_come(listen)
+        if self._stop is not None:
+            await self._stop
+            return
         decided = await self._first(plan, listen)
         if listen is not None:
             self._loads.load_offers(listen, decided)
@@ -148,6 +161,21 @@ class Daemon:
         outcome = await self._stop
         if outcome.result != "stopped":
             raise SupervisorError(f"The server could not be stopped: {outcome.why}")
+
+    async def _address_has_come(self, listen: Listen) -> None:
+        """
+        A service is started before a network, or a VPN, has given this computer its addresses: wait for it,
+        as long as that may take.  Where it does not come, the start fails as any other.
+        """
+        ends = time.monotonic() + ADDRESS_SECONDS
+        while self._stop is None and time.monotonic() < ends:
+            missing = await beside_the_loop(partial(missing_address, listen))
+            if not missing:
+                return
+            log.info("waiting for the address: %s", missing)
+            self._notifier.status(f"waiting for the address: {missing}")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_asked.wait(), ADDRESS_PAUSE_SECONDS)
 
     def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, StartFailed, SupervisorError
 from ..files import is_at
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, Offer, bind_addresses, offers_beside
+from ..plan.listen import Listen, Offer, bind_addresses, is_socket_path, offers_beside
 from ..server.preflight import bound, unix_socket_problem, why_not_bound
 from ..server.shortage import descriptor_limit
 from .api.served_models import Names
@@ -127,6 +127,19 @@ class Listener:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
+
+
+def missing_address(listen: Listen) -> str:
+    """Why this computer does not have the address (yet), in words; "" where it has.  Asks the resolver."""
+    if is_socket_path(listen.host):
+        return ""
+    try:
+        for address in bind_addresses(listen.host):
+            bound(address, 0, backlog=1).close()
+    except OSError as error:
+        problem = why_not_bound(error, listen.host, listen.port)
+        return problem.message if problem.kind == "bad-host" else ""
+    return ""
 
 
 def _address(listen: Listen) -> tuple[str, int, str, str]:

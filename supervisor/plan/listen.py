@@ -182,7 +182,15 @@ def place_of(profile: Profile, option: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; a name is trusted only if it is localhost."""
+    """
+    Whether only this machine can reach the address, or all of several; a name is trusted only if it is
+    localhost.
+    """
+    return all(map(_is_loopback, host.split(",")))
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.strip().removeprefix("[").removesuffix("]")
     if host == "localhost" or host.endswith(".sock"):
         return True
     try:

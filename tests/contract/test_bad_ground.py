@@ -20,14 +20,20 @@ from pathlib import Path
 import pytest
 
 from supervisor.__main__ import close_to_others
+from supervisor.daemon.daemon import Daemon
+from supervisor.daemon.service_notify import ServiceNotifier
 from supervisor.errors import NotRunning, PermissionDenied
 from supervisor.gateway.relay.connections import unsent_bytes
+from supervisor.gateway.listener import missing_address
 from supervisor.home import client
-from supervisor.home.places import private_folder, server_socket
+from supervisor.home.control_socket import endpoint
+from supervisor.home.places import make_folders, private_folder, server_socket
+from supervisor.locks import Lock
 from supervisor.paths import Paths
-from supervisor.plan.listen import Listen
+from supervisor.plan.listen import Listen, bind_addresses
 from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.profile.definition import Health
+from supervisor.server.preflight import bound, why_not_bound
 from supervisor.server.process import family
 from supervisor.tool import own_program
 
@@ -237,6 +243,48 @@ def test_a_server_that_a_script_started_is_ended_by_the_next_daemon(tmp_path):
     with daemon(tmp_path, wrapper=script) as it:
         assert wait_until_gone(server)
         assert it.chat() == 200
+
+
+def test_a_service_waits_for_an_address_that_is_not_ours_yet(tmp_path, monkeypatch):
+    missing, told, ready = ["198.51.100.7 is not an address of this computer."], [], asyncio.Event()
+    monkeypatch.setattr("supervisor.daemon.daemon.missing_address", lambda _: missing[0])
+    monkeypatch.setattr("supervisor.daemon.daemon.ADDRESS_PAUSE_SECONDS", 0.01)
+    paths = Paths.under(tmp_path)
+    make_folders(paths)
+
+    class Notifier(ServiceNotifier):
+        def status(self, line):
+            told.append(line)
+            missing[0] = ""
+
+    async def story():
+        made = Daemon(
+            paths,
+            endpoint(paths.runtime),
+            lambda message: ready.set(),
+            lock=Lock.acquire(paths.runtime / "daemon.lock", {}),
+            manager=Notifier(),
+            is_service=True,
+        )
+        asked = behind(plan(tmp_path), host=str(server_socket(paths, "p")))
+        running = asyncio.create_task(made.run(asked, Listen("p", "127.0.0.1", free_port())))
+        async with asyncio.timeout(BOUND_SECONDS):
+            await ready.wait()
+            assert "waiting for the address: 198.51.100.7" in told[0]
+            made._shut_down(now=True)
+            await running
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("host", ["198.51.100.7", "no-such-host.invalid", "a..b", "2001:db8::7"])
+def test_the_hint_about_an_address_that_is_not_ours_speaks_of_no_port(host):
+    assert missing_address(Listen("p", host, 8080))
+    try:
+        bound(bind_addresses(host)[0], 8080, backlog=1)
+    except OSError as error:
+        problem = why_not_bound(error, host, 8080)
+    assert "port" not in f"{problem.message} {problem.hint}"
 
 
 def test_a_pause_of_all_processes_kills_nobody(tmp_path):
