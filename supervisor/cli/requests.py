@@ -16,6 +16,8 @@ from .output import duration, table
 
 RequestRow = dict[str, Any]
 _TIMES = ("held", "first", "total")
+_SEEN = {"answered", "cancelled"}
+_KEPT = 1000  # by the daemon
 HEADERS = ("at", "endpoint", "model", "profile", "status", *_TIMES, "in", "out", "tok/s", "note")
 _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
 
@@ -23,17 +25,42 @@ _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as more end.")
 @click.option("-n", "--last", type=click.IntRange(0), default=20, show_default=True, help="How many of them.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also what pages and monitors look at (GET).")
 @json_option
-def requests(follow: bool, last: int, as_json: bool) -> None:
+def requests(follow: bool, last: int, everything: bool, as_json: bool) -> None:
     """
     Show the last requests: what was asked of which model, how long it took, how it ended.
 
-    The last 1,000 since the daemon began are known, without their content.
+    The last 1,000 since the daemon began are known, without their content.  The table leaves out what a web
+    page loads and looks up in passing, unless it failed; --json has everything.
     """
-    asked = {"op": "requests", "since": 0, "follow": follow, "last": last}
-    batches = (message["requests"] for message in client.stream(Paths.from_environment(), asked))
-    for line in _json(batches) if as_json else _following(batches) if follow else _table(batches):
+    batches = _asked(follow=follow, last=last)
+    if as_json:
+        lines = _json(batches)
+    elif everything:
+        lines = _following(batches) if follow else _table(batches)
+    else:
+        lines = _following(map(_work, batches)) if follow else _table(iter([_last_work(batches, last)]))
+    for line in lines:
         click.echo(line)
+
+
+def _asked(*, follow: bool, last: int) -> Iterator[list[RequestRow]]:
+    asked = {"op": "requests", "since": 0, "follow": follow, "last": last}
+    return (message["requests"] for message in client.stream(Paths.from_environment(), asked))
+
+
+def _work(batch: list[RequestRow]) -> list[RequestRow]:
+    """Without what only looked at something, and saw it: a page loads dozens of files."""
+    return [each for each in batch if each["method"] not in {"GET", "HEAD"} or each["result"] not in _SEEN]
+
+
+def _last_work(batches: Iterator[list[RequestRow]], last: int) -> list[RequestRow]:
+    """So many, if there are; those that are left out may have taken their places."""
+    found = [request for batch in batches for request in batch]
+    if len(found) == last and len(_work(found)) < last:
+        found = [request for batch in _asked(follow=False, last=_KEPT) for request in batch]
+    return _work(found)[-last:] if last else []
 
 
 def _json(batches: Iterator[list[RequestRow]]) -> Iterator[str]:

@@ -28,13 +28,22 @@ from .relay.answer import name_of
 from .relay.client_connection import ClientConnection
 from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
-from .telemetry.activity import RequestRecord, RequestResult, Usage, usage_of
+from .telemetry.activity import (
+    HEAD_BYTES,
+    RequestRecord,
+    RequestResult,
+    Usage,
+    has_token,
+    is_complete,
+    opening_of,
+    usage_of,
+)
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5  # until a server that cannot be reached is asked again
 LOST_SECONDS = 1.0  # until one that said nothing is, if it turns out to be alive
-_OPENING_BYTES = 1024
+_LEAST_TOKENS, _LEAST_SECONDS = 4, 0.01  # for a rate that says something
 _TAIL_PIECES = 4  # the last pieces of a stream, in which the engine tells what it counted
 
 
@@ -100,7 +109,7 @@ class Exchange:
         self.has_waited = False
         self.answer_bytes = 0
         self.went_at: float | None = None  # when it was let go, the last time
-        self.first_byte_at: float | None = None
+        self.first_byte_at: float | None = None  # of a stream, its first token
         self.opening = b""  # the first of the answer's body
         self.tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
         self._host, self._client = host, client
@@ -196,7 +205,6 @@ class Exchange:
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         self.status = answer.status
-        self.first_byte_at = self._loop.time()
         self.is_stream = answer.is_stream
         if answer.is_stream and self.context.dialect == "anthropic":
             self._errors = AnthropicErrors(is_chunked=answer.is_chunked_for_client)
@@ -204,10 +212,7 @@ class Exchange:
         self._note_begun()
 
     def go_on(self, data: bytes) -> None:
-        if not self.answer_bytes:
-            self.opening = data[:_OPENING_BYTES]
-        self.answer_bytes += len(data)
-        self.tail.append(data)
+        self._read(data)
         self._delivery.go_on(self._errors.take(data) if self._errors else data)
         self._note_begun()
 
@@ -220,12 +225,20 @@ class Exchange:
             self.ticket.alone = True
             self._lose(ExchangeEvent.LOST, "the context that its slots share was full")
             return
-        self.answer_bytes += len(data)
-        self.tail.append(data)
+        self._read(data, is_last=True)
         self._delivery.complete(self._errors.take(data, is_last=True) if self._errors else data)
         self.note = error_in(b"".join(self.tail)) if self.is_stream else ""
         self.result = "failed" if self.note else "answered"
         self._happened(ExchangeEvent.ANSWERED)
+
+    def _read(self, data: bytes, *, is_last: bool = False) -> None:
+        """Note what the record will need.  A long prompt's stream begins with comments, to keep it alive."""
+        self.answer_bytes += len(data)
+        self.tail.append(data)
+        if not self.opening and not is_last:
+            self.opening = opening_of(data) if self.is_stream else data[:HEAD_BYTES]
+        if self.first_byte_at is None and (is_last or not self.is_stream or has_token(data)):
+            self.first_byte_at = self._loop.time()
 
     def _may_be_asked_again(self, data: bytes) -> bool:
         """Whether others left it no context, and its client has seen nothing yet."""
@@ -265,8 +278,11 @@ class Exchange:
         self._delivery.fail(trouble)
 
     def client_left(self) -> None:
-        """The client has gone, so llama-server is cancelled at once."""
+        """The client has gone, so llama-server is cancelled at once; one that had its answer has just hung up."""
         self.result = "cancelled"
+        if self.is_stream and is_complete(ending := b"".join(self.tail)):
+            self.note = error_in(ending)
+            self.result = "failed" if self.note else "answered"
         self._happened(ExchangeEvent.LEFT)
 
     # --- meanwhile
@@ -331,7 +347,15 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
         prompt_tokens=counted.prompt_tokens,
         cached_tokens=counted.cached_tokens,
         output_tokens=counted.output_tokens,
-        tokens_per_second=counted.tokens_per_second,
+        tokens_per_second=counted.tokens_per_second or _rate(counted, exchange, now),
         prompt_per_second=counted.prompt_per_second,
         note=exchange.note,
     )
+
+
+def _rate(counted: Usage, exchange: Exchange, now: float) -> float | None:
+    """Tokens per second as they came, where the engine does not say it: all but the first, since the first."""
+    tokens, first = counted.output_tokens or 0, exchange.first_byte_at
+    if not exchange.is_stream or first is None or tokens < _LEAST_TOKENS or now - first < _LEAST_SECONDS:
+        return None
+    return round((tokens - 1) / (now - first), 2)
