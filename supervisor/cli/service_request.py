@@ -153,8 +153,11 @@ def request_of(scope: ServiceScope, profile: Profile, user: str) -> ServiceReque
 
 
 def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
-    """What the profile names by its whole path, and the models folder where that is a link to another place."""
-    named = [profile.model.path, *(Path(value) for value in profile.server.values() if isinstance(value, str))]
+    """What the profile names by its whole path, and the models folder where that is a link elsewhere."""
+    named = [
+        profile.model.path,
+        *(Path(value) for value in profile.server.values() if isinstance(value, str)),
+    ]
     linked = [paths.models.resolve()] if paths.models.is_symlink() else []
     found = [path for path in (*named, *linked) if path is not None and path.is_absolute()]
     return tuple(dict.fromkeys(map(str, found)))

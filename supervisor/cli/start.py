@@ -252,7 +252,7 @@ else:
 def _background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon in a session of its own that waits for its orders; without any, it ends."""
     make_folders(paths)
-    with open(paths.logs / "daemon.out", "wb", opener=partial(os.open, mode=0o600)) as errors:  # noqa: PTH123
+    with open(paths.logs / "daemon.out", "wb", opener=partial(os.open, mode=0o600)) as errors:
         daemon = subprocess.Popen(
             _DAEMON,
             stdin=subprocess.PIPE,

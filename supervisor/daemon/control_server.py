@@ -22,8 +22,7 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
-from ..server.outcome import Outcome
-from ..server.server import Hold
+from ..server.outcome import Hold, Outcome
 from ..server.shortage import is_ours
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener

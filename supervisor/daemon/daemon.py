@@ -36,8 +36,8 @@ from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import ServiceNotifier
-from .upkeep import Upkeep
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
+from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +139,8 @@ class Daemon:
     async def _supervise(self, plan: LaunchPlan, listen: Listen | None) -> None:
         if listen is not None and self._is_service:
             await self._address_has_come(listen)
-        if self._stop is not None:
-            await self._stop
-            return
+        if self._stop_asked.is_set():
+            return await self._ended()
         decided = await self._first(plan, listen)
         if listen is not None:
             self._loads.load_offers(listen, decided)
@@ -157,6 +156,10 @@ class Daemon:
         elif outcome.result == "superseded" and not self._stop_asked.is_set():
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
+        return await self._ended()
+
+    async def _ended(self) -> None:
+        """Comes back when the stop that was asked for is over.  Raises SupervisorError where it failed."""
         assert self._stop is not None
         outcome = await self._stop
         if outcome.result != "stopped":
@@ -168,7 +171,7 @@ class Daemon:
         as long as that may take.  Where it does not come, the start fails as any other.
         """
         ends = time.monotonic() + ADDRESS_SECONDS
-        while self._stop is None and time.monotonic() < ends:
+        while not self._stop_asked.is_set() and time.monotonic() < ends:
             missing = await beside_the_loop(partial(missing_address, listen))
             if not missing:
                 return

@@ -278,7 +278,7 @@ class Exchange:
         self._delivery.fail(trouble)
 
     def client_left(self) -> None:
-        """The client has gone, so llama-server is cancelled at once; one that had its answer has just hung up."""
+        """The client has gone, so llama-server is cancelled at once; or it had all of its answer."""
         self.result = "cancelled"
         if self.is_stream and is_complete(ending := b"".join(self.tail)):
             self.note = error_in(ending)
@@ -354,7 +354,7 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
 
 
 def _rate(counted: Usage, exchange: Exchange, now: float) -> float | None:
-    """Tokens per second as they came, where the engine does not say it: all but the first, since the first."""
+    """Tokens per second as they came, for an engine that does not say it: all after the first."""
     tokens, first = counted.output_tokens or 0, exchange.first_byte_at
     if not exchange.is_stream or first is None or tokens < _LEAST_TOKENS or now - first < _LEAST_SECONDS:
         return None

@@ -89,7 +89,6 @@ class Gateway:
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
-        self._swept = 0.0  # when it was, or began to be waited for
         self._is_ending = False
 
     # --- the address
@@ -357,15 +356,13 @@ class Gateway:
 
     def _sweep_on(self) -> None:
         if self._timer is None:
-            self._swept = self._loop.time()
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
-        self._timer = None
+        timer, self._timer = self._timer, None
         now = self._loop.time()
-        if (late := now - self._swept - SWEEP_SECONDS) > SWEEP_SECONDS:
-            self._connections.postpone(late)  # this process did not run
+        self._connections.postpone(now - timer.when() if timer else 0.0)
         if self._connections or self.listener.unloads_idle:
             self._sweep_on()
         self._connections.expire(now)

@@ -92,7 +92,9 @@ def _belongs(pid: int, session: Identity | None, mark: str) -> bool:
         return False
     if mark and f"{MARK_VARIABLE}={mark}".encode() in environ.split(b"\0"):
         return True
-    who = identify(pid) if session and int(fields[3]) == session.pid else None
+    if session is None or int(fields[3]) != session.pid:
+        return False
+    who = identify(pid)
     return who is not None and who.boot_id == session.boot_id and who.started >= session.started
 
 

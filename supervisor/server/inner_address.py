@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,14 +56,12 @@ class SocketPin:
 
     def hold(self, target: ProbeTarget) -> ProbeTarget:
         """The way to this socket that stays, until `let_go`; the same where there is none."""
-        if sys.platform != "linux" or not target.unix or not Path("/proc/self/fd").is_dir():
-            return target
         self.let_go()
-        try:
-            self._fd = os.open(target.address, os.O_PATH | os.O_CLOEXEC)
-        except OSError:
-            return target
-        return replace(target, address=f"/proc/self/fd/{self._fd}")
+        if sys.platform == "linux" and target.unix and Path("/proc/self/fd").is_dir():
+            with suppress(OSError):
+                self._fd = os.open(target.address, os.O_PATH | os.O_CLOEXEC)
+                return replace(target, address=f"/proc/self/fd/{self._fd}")
+        return target
 
     def let_go(self) -> None:
         """The server has gone."""

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +51,7 @@ from .lifecycle_table import (
     WakeAsked,
 )
 from .memory_watch import MemoryWatch
-from .outcome import LifecycleCommand, Outcome
+from .outcome import Hold, LifecycleCommand, Outcome
 from .output_log import OutputLog
 from .preflight import check_launch
 from .probe import target_of
@@ -70,16 +70,6 @@ _WATCHED = {
     State.DRAINING: Do.WATCH_LIFE,
 }
 _UP = SERVING | {State.DRAINING}
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Who keeps a server for a while, as an update does while it compares; ``id`` is the request's."""
-
-    id: int
-    owner: str  # engine update (pid 4711)
-    why: str
-    since: float  # seconds since the epoch
 
 
 class Server:
@@ -287,10 +277,9 @@ class Server:
             await self._wait_for_memory(plan)
             problem = await self._looked_at(plan)
         except Exception as error:  # the lifecycle would never know
-            problem = shortage(error)
-            if problem is None:
-                log.exception("a check before a launch broke")
-                problem = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
+            log.exception("a check before a launch broke")
+            bug = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
+            problem = shortage(error) or bug
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
             self._remember_failure(())  # nothing was launched, so there is no output
         self._inbox.put(PreflightDone(launch, problem))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import suppress
 
 _ENOUGH = 65536  # descriptors
 _MOST_RESERVED = 1024
@@ -63,7 +64,5 @@ else:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
         if soft != resource.RLIM_INFINITY and soft < wanted:
-            try:
+            with suppress(OSError, ValueError):  # a sandbox: what we were given has to do
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            except (OSError, ValueError):
-                pass  # a sandbox; what we were given has to do

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -23,8 +22,8 @@ from supervisor.__main__ import close_to_others
 from supervisor.daemon.daemon import Daemon
 from supervisor.daemon.service_notify import ServiceNotifier
 from supervisor.errors import NotRunning, PermissionDenied
-from supervisor.gateway.relay.connections import unsent_bytes
 from supervisor.gateway.listener import missing_address
+from supervisor.gateway.relay.connections import unsent_bytes
 from supervisor.home import client
 from supervisor.home.control_socket import endpoint
 from supervisor.home.places import make_folders, private_folder, server_socket
@@ -42,9 +41,7 @@ from .test_server import behind, plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is promised here is Linux's")
 
-HASTY = Health(
-    interval_seconds=0.1, timeout_seconds=0.3, hang_timeout_seconds=1.0, busy_timeout_seconds=60.0
-)
+HASTY = Health(interval_seconds=0.1, timeout_seconds=0.3, hang_timeout_seconds=1.0, busy_timeout_seconds=60.0)
 
 
 @dataclass
@@ -97,11 +94,16 @@ def daemon(
     listen = Listen("p", "127.0.0.1", free_port())
     orders = {"foreground": False, "plan": to_json(asked), "listen": listen_to_json(listen)}
     process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "supervisor.daemon"],
+        [
+            "/bin/sh",
+            "-c",
+            f'{f"ulimit -n {limit}; " * bool(limit)}exec "$@"',
+            "sh",
+            *own_program("supervisor.daemon"),
+        ],
         env={"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(tmp_path / "home")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))) if limit else None,
     )
     assert process.stdin
     assert process.stdout
@@ -138,7 +140,7 @@ def test_a_runtime_folder_that_is_removed_costs_neither_a_request_nor_the_server
         shutil.rmtree(it.paths.runtime)
         assert it.chat() == 200
         assert until(lambda: it.server()["pid"]) == pid
-        until(lambda: (it.paths.runtime / "daemon.lock").exists())
+        until((it.paths.runtime / "daemon.lock").exists)
         second = subprocess.run(
             [sys.executable, "-I", "-m", "supervisor.daemon"],
             env={"GOSS_SUPERVISOR_HOME": str(it.paths.runtime.parent)},
@@ -160,7 +162,12 @@ def test_pythonpath_and_pythonhome_reach_neither_the_daemon_nor_its_helpers(tmp_
     for words in (own_program(), own_program("supervisor.daemon")):
         done = subprocess.run(
             [*words, *["--version"] * (words[-1] == "supervisor")],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(bad), "PYTHONHOME": str(bad), "HOME": str(bad)},
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(bad),
+                "PYTHONHOME": str(bad),
+                "HOME": str(bad),
+            },
             input=b"",
             capture_output=True,
             timeout=BOUND_SECONDS,

@@ -118,7 +118,9 @@ WRAPPERS = {
     "nohup": 'nohup "$0" -S -E -u -c "$1"; :',
     "no environment": 'env -i "$0" -S -E -u -c "$1"; :',
 }
-PYTHON_WRAPPER = "import subprocess, sys; subprocess.run([sys.executable, '-S', '-E', '-u', '-c', sys.argv[1]])"
+PYTHON_WRAPPER = (
+    "import subprocess, sys; subprocess.run([sys.executable, '-S', '-E', '-u', '-c', sys.argv[1]])"
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the script lives on, and is known")
@@ -127,7 +129,9 @@ def test_what_a_script_around_the_server_leaves_is_ended(tmp_path, kind):
     """The daemon is killed, the script dies with it, and the server does not."""
     place, file = tmp_path / "generation.lock", tmp_path / "default.json"
     lock = Lock.acquire(place, {})
-    script = ["/bin/sh", "-c", WRAPPERS[kind], sys.executable] if kind in WRAPPERS else program(PYTHON_WRAPPER)
+    script = (
+        ["/bin/sh", "-c", WRAPPERS[kind], sys.executable] if kind in WRAPPERS else program(PYTHON_WRAPPER)
+    )
     reader, writer = os.pipe()
     waits = f"import os, time; os.write({writer}, b'%d\\n' % os.getpid()); time.sleep(600)"
     if kind not in WRAPPERS:

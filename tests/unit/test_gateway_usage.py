@@ -361,6 +361,6 @@ def test_the_opening_of_a_stream_is_behind_the_comments():
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":5,"cache_read_input_tokens":2}}}\n\n'
     piece = b": still reading\n\n" * 200 + start
     assert opening_of(b": still reading\n\n") == b""
-    assert usage_of(b'data: {"type":"message_delta","usage":{"output_tokens":7}}\n\n', opening_of(piece)) == Usage(
-        7, 2, 7
-    )
+    assert usage_of(
+        b'data: {"type":"message_delta","usage":{"output_tokens":7}}\n\n', opening_of(piece)
+    ) == Usage(7, 2, 7)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ssl
 
 
+_HELD_UP_SECONDS = 1.0
 STRANGER, IDLE, ASKING = range(3)
 """It has sent nothing yet; it waits for the next request; a request of it is on its way."""
 
@@ -155,9 +156,10 @@ class Connections:
             self._empty.set()
 
     def postpone(self, seconds: float) -> None:
-        """We did not run for so long: nobody could be heard, so nobody is late for that."""
-        for client in self._clients:
-            client.deadline += seconds
+        """We did not run for so long: where that is much, nobody could be heard, so nobody is late for it."""
+        if seconds > _HELD_UP_SECONDS:
+            for client in self._clients:
+                client.deadline += seconds
 
     def hold(self, size_bytes: int) -> bool:
         """So much more of a body is there; whether there is room for it."""
