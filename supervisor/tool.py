@@ -17,6 +17,29 @@ READ_LIMIT_BYTES = 4 * 1024 * 1024
 _DROPPED = ("LLAMA_", "PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV")
 
 
+def own_program(module: str = "supervisor", environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """
+    How this program, or a module of it, is started: isolated (``-I``), so that neither PYTHONPATH and
+    PYTHONHOME nor a folder called `supervisor` has it import something else.
+
+    Where it is itself found only by PYTHONPATH, or among the packages of this user, that has to stay.
+    """
+    folder = str(Path(__file__).resolve().parents[1])
+    if folder in environ.get("PYTHONPATH", "").split(os.pathsep):
+        return (sys.executable, "-P", "-m", module)
+    return (sys.executable, *(("-E", "-P") if _is_of_user(folder) else ("-I",)), "-m", module)
+
+
+def _is_of_user(folder: str) -> bool:
+    """Whether pip installed it with --user, which ``-I`` leaves out; perhaps by a link to ``folder``."""
+    import site  # noqa: PLC0415 - Python itself has imported it
+
+    packages = site.getusersitepackages() if site.ENABLE_USER_SITE else ""
+    if not packages or not os.path.isdir(packages):  # noqa: PTH112 - at every start, so no Path for it
+        return False
+    return folder == packages or any(name.startswith("goss_supervisor-") for name in os.listdir(packages))  # noqa: PTH208
+
+
 @dataclass(frozen=True, slots=True)
 class ToolResult:
     """How a program ended; ``returncode`` is None when it did not within its time, and was killed."""

@@ -20,12 +20,17 @@ MIB = 1024**2
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns under UPPER-CASE headers, two spaces between them, no borders and no trailing blanks."""
-    lines = [tuple(header.upper() for header in headers), *rows]
+    lines = [tuple(header.upper() for header in headers), *(tuple(map(harmless, row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def harmless(text: str) -> str:
+    """Without what would move a cursor or colour a terminal: names come from files and programs of others."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
 def echo_json(**document: object) -> None:

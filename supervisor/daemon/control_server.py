@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import SupervisorError
-from ..files import write_json
+from ..files import is_at, write_json
 from ..fleet.fleet import Fleet
 from ..home.control_socket import Endpoint, TokenEndpoint
 from ..home.places import private_folder
@@ -24,8 +24,8 @@ from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
 from ..server.lifecycle_table import State
-from ..server.outcome import Outcome
-from ..server.server import Hold
+from ..server.outcome import Hold, Outcome
+from ..server.shortage import is_ours
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .loads import Loads
@@ -108,6 +108,10 @@ class Control:
                 yield message
         except SupervisorError as error:
             yield {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        except OSError as error:
+            if not is_ours(error):
+                raise
+            yield {"error": f"The daemon cannot do this now: {error.strerror}.", "hint": "Try it again."}
 
     def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[ControlMessage]] | None]:
         return {
@@ -355,6 +359,37 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONGEST_LINE = 4 * 1024 * 1024
+
+
+class ControlSocket:
+    """The daemon's, while it is open; its file may be removed, and is put back then."""
+
+    def __init__(self, at: Endpoint, handler: Handler) -> None:
+        self._at, self._handler = at, handler
+        self._server: asyncio.Server | None = None
+        self._file: os.stat_result | None = None
+
+    async def open(self) -> None:
+        """Raises as `listen` does."""
+        self._server = await listen(self._at, self._handler)
+        self._file = self._at.path.stat()
+
+    def is_in_place(self) -> bool:
+        """Looks at the disk."""
+        return self._server is None or is_at(self._at.path, self._file)
+
+    async def put_back(self) -> None:
+        """Raises as `listen` does, and is tried again then."""
+        if self._server is not None:
+            self._server.close()
+            self._file = None
+            await self.open()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._at.path.unlink(missing_ok=True)
 
 
 async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:

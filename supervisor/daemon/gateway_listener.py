@@ -150,6 +150,16 @@ class GatewayListener:
         finally:
             self._opening = False
 
+    def is_in_place(self) -> bool:
+        """Whether clients find the gateway; looks at the disk."""
+        return self.gateway is None or self.gateway.listener.is_in_place()
+
+    async def put_back(self) -> None:
+        """The file of its socket was removed.  Raises StartFailed."""
+        async with self._turn:
+            if self.gateway is not None and not self._ends:
+                await self.gateway.listener.put_back()
+
     def changed(self, instance: Instance) -> None:
         """Its server is in another state, or has another plan."""
         server, plan = instance.server, instance.server.plan

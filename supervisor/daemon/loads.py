@@ -107,7 +107,7 @@ class Loads:
         """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
         server, plan = instance.server, instance.server.plan
         if (gateway := self._gateway()) is not None:
-            gateway.touch(instance.name)
+            gateway.uses.touch(instance.name)
         if plan is None or not (alone or server.state is State.SLEEPING):
             return server.wake()
         return await self.admission.launch(

@@ -56,6 +56,9 @@ class Backend(Protocol):
     def sleep(self) -> object:
         """Unload, until it is woken."""
 
+    def look(self) -> None:
+        """It could not be reached: probe it now."""
+
     def drained(self) -> None:
         """No request is being answered any more."""
 

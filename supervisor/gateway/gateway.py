@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine
-from dataclasses import dataclass, field
+from functools import partial
 
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
@@ -20,7 +20,7 @@ from .api.body import requested_model
 from .api.routes import Trouble, model_in_query, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .backends import Backend, Backends, GatewayOwner, phase_of, profile_of
+from .backends import Backend, Backends, GatewayOwner, profile_of
 from .context_budget import ContextBudgets
 from .endpoints import ENDING, Endpoints, loaded_share, no_model, of_no_role, why_refused
 from .exchange import Exchange, Wish, record, refused
@@ -28,7 +28,8 @@ from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
 from .prompt_count import count
-from .relay.client_connection import AskedOf, ClientConnection, Connections, PlainAnswer
+from .relay.client_connection import AskedOf, ClientConnection, PlainAnswer
+from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
 from .scheduler import (
     Action,
@@ -38,9 +39,9 @@ from .scheduler import (
     LoadProfile,
     Refuse,
     Scheduler,
-    ServerPhase,
     Ticket,
 )
+from .server_use import ServerUses
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
 from .waiting import HeldRequests, announce, held_requests, reason_of
@@ -50,15 +51,6 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 1.0  # for the last bytes to go out
 _CUTS = frozenset((State.STOPPING, State.KILLING))
-
-
-@dataclass(slots=True)
-class _Use:
-    """Of one server: the connections to it, and since when it serves and nobody has used it."""
-
-    pool: ConnectionPool = field(default_factory=ConnectionPool)
-    phase: ServerPhase = "coming"
-    last: float = 0.0
 
 
 class Gateway:
@@ -72,15 +64,15 @@ class Gateway:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
-        self._uses: dict[str, _Use] = {}  # by the server's name
+        self.uses = ServerUses(self._loop)
         self._budgets = ContextBudgets()
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener = Listener(keyring, self._connection)
-        self._models = ModelStates(self.backends, lambda: self._listener.offers, owner.load, loaded_share)
+        self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
+        self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load, loaded_share)
         self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.touch, self._models, self.context_use
+            self.backends, self.figures, self.counts, self.uses.touch, self._models, self.context_use
         )
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
@@ -90,11 +82,11 @@ class Gateway:
 
     async def open(self, listen: Listen) -> None:
         """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
-        await self._listener.open(listen)
+        await self.listener.open(listen)
         self._scheduler.settings = self._connections.settings = listen.settings
         for server in self.backends:
             self.changed(server)  # it may have another role now
-        offered = {offer.profile for offer in self._listener.offers}
+        offered = {offer.profile for offer in self.listener.offers}
         for ticket in self._scheduler.waiting:
             if ticket.profile not in offered:
                 ticket.profile = ""  # what it asked for is not offered any more
@@ -103,11 +95,11 @@ class Gateway:
 
     @property
     def is_open(self) -> bool:
-        return self._listener.is_open
+        return self.listener.is_open
 
     def close(self) -> None:
         """No new connections; the others go on."""
-        self._listener.close()
+        self.listener.close()
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(self, self._connections, self._loop)
@@ -126,8 +118,7 @@ class Gateway:
         await self._connections.say_goodbye(GOODBYE_SECONDS)
         for timer in filter(None, (self._timer, self._queue_timer)):
             timer.cancel()
-        for use in self._uses.values():
-            use.pool.aim(None)
+        self.uses.close()
 
     @property
     def settings(self) -> Settings:
@@ -160,28 +151,20 @@ class Gateway:
 
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
-        return next((each for each in self._listener.offers if each.profile == profile), None)
+        return next((each for each in self.listener.offers if each.profile == profile), None)
 
     def _chats(self, profile: str) -> bool:
         offer = self.offer_of(profile)
         return offer is None or offer.role == "chat"
-
-    def touch(self, name: str) -> None:
-        self._uses[name].last = self._loop.time()
 
     # --- the servers
 
     def changed(self, server: Backend) -> None:
         """This server is in another state, or has another plan; the first that is told of is the main one."""
         self.backends.add(server)
-        use = self._uses.setdefault(server.name, _Use(last=self._loop.time()))
-        use.pool.aim(server.target)
-        phase = phase_of(server)
-        if phase == "serving" != use.phase:
-            use.last = self._loop.time()
-        use.phase = phase
-        self._listener.follow(self.backends.plans)
-        if self.is_open and self._listener.unloads_idle:
+        self.uses.follow(server)
+        self.listener.follow(self.backends.plans)
+        if self.is_open and self.listener.unloads_idle:
             self._sweep_on()
         if server.plan is not None or server is self.backends.main:
             situation = self.backends.situation_of(server)
@@ -195,7 +178,7 @@ class Gateway:
     def gone(self, name: str) -> None:
         """There is no server of this name any more; it has been stopped."""
         self.backends.remove(name)
-        del self._uses[name]
+        del self.uses[name]
         self._act(self._scheduler.remove(name, self._loop.time()))
         self._models.look()
 
@@ -217,7 +200,10 @@ class Gateway:
         self._act(self._scheduler.loaded(profile, why, self._loop.time()))
 
     def pool_for(self, exchange: Exchange) -> ConnectionPool:
-        return self._uses[exchange.ticket.server].pool
+        return self.uses[exchange.ticket.server].pool
+
+    def doubt(self, exchange: Exchange) -> None:
+        self.backends[exchange.ticket.server].look()
 
     def why_lost(self, exchange: Exchange) -> str:
         server = self.backends[exchange.ticket.server]
@@ -228,7 +214,7 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
-        at = self._listener
+        at = self.listener
         context = judge(head, at.prefix, at.rules, self.keyring)
         if context.trouble is not None:
             self._note(refused(head, context, context.trouble))
@@ -243,7 +229,7 @@ class Gateway:
         route = context.route
         in_body = requested_model(body, head.get(b"content-type")) if route.names_model else ""
         asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
-        meant = self._listener.names.meant(asked, route.role)
+        meant = self.listener.names.meant(asked, route.role)
         profile = (meant.profile if meant else None) or ""
         if not (self.settings.switch_on_request or route.handler or self.backends.is_served(profile)):
             profile = ""  # nothing is loaded for it: whoever serves answers
@@ -251,15 +237,15 @@ class Gateway:
         if handler == "model-events" and head.method == "GET":
             return self._models.watch(client, head, context)
         if handler is not None:
-            model = model_of(head.path, self._listener.prefix) if handler == "model" else asked
-            answer = self._endpoints.answer(handler, self._listener.offers, model, profile, body)
+            model = model_of(head.path, self.listener.prefix) if handler == "model" else asked
+            answer = self._endpoints.answer(handler, self.listener.offers, model, profile, body)
             self._run(self._answer_ourselves(client, head, context, answer))
             return None
         if meant is None:
             self._refuse(client, head, context, no_model(asked), asked)
             return None
         named = profile or profile_of(self.backends.answering)
-        can = self._listener.names.can(named, route)
+        can = self.listener.names.can(named, route)
         if not can and not self.backends.is_served(profile):
             assert route.role is not None
             self._refuse(client, head, context, of_no_role(named, route.role), asked)
@@ -324,7 +310,7 @@ class Gateway:
         del self._exchanges[ticket]
         server = self._server_of(ticket)
         if ticket.server and ticket.generates:
-            self.touch(server.name)
+            self.uses.touch(server.name)
         self._note(done := record(exchange, now, server.plan))
         self._budgets.learn(done, exchange.body)
         self._act(self._scheduler.end(ticket, now))
@@ -337,7 +323,7 @@ class Gateway:
             match action:
                 case Go(ticket):
                     if ticket.generates:
-                        self.touch(ticket.server)
+                        self.uses.touch(ticket.server)
                     self._exchanges[ticket].go()
                 case Refuse(ticket):
                     server, waiting = self._server_of(ticket), len(self._scheduler.waiting)
@@ -382,25 +368,23 @@ class Gateway:
 
     def _sweep(self) -> None:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
-        self._timer = None
+        timer, self._timer = self._timer, None
         now = self._loop.time()
-        if self._connections or self._listener.unloads_idle:
+        self._connections.postpone(now - timer.when() if timer else 0.0)
+        if self._connections or self.listener.unloads_idle:
             self._sweep_on()
         self._connections.expire(now)
         self._tick()
         if self.settings.loading_state:
             announce(self._scheduler.waiting, self._exchanges, self._reason, now)
-        self._unload_if_idle(now)
+        self._unload_if_idle()
         self._models.tick(now)
 
-    def _unload_if_idle(self, now: float) -> None:
+    def _unload_if_idle(self) -> None:
         for server in self.backends:
-            use = self._uses[server.name]
-            idle = self._listener.idle_seconds(server.plan)
-            if server.is_held or self._scheduler.is_busy(server.name):
-                use.last = now
-            elif idle and use.phase == "serving" and now - use.last >= idle:
-                log.info("%s: idle for %.0f s: unloading the model", server.name, now - use.last)
+            idle = self.uses.idle_seconds(server, self._scheduler.is_busy)
+            if 0 < self.listener.idle_seconds(server.plan) <= idle:
+                log.info("%s: idle for %.0f s: unloading the model", server.name, idle)
                 server.sleep()
 
     # --- the books

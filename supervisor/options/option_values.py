@@ -40,6 +40,9 @@ class OptionKind(Enum):
     TEXT = "a value"
 
 
+_IN_HEADERS = frozenset(("--api-key", "--api-prefix", "--alias", "--host"))
+
+
 def option_kind(option: HelpOption) -> OptionKind:
     """What the help says that this option wants."""
     if not option.takes_value:
@@ -67,6 +70,10 @@ def read_value(option: HelpOption, value: OptionValue) -> OptionValue:
         return _read_several(option, tuple(str(item) for item in value))
     if isinstance(value, str) and "\0" in value:
         raise BadOptionValue("holds a NUL character")
+    if isinstance(value, str) and not _IN_HEADERS.isdisjoint(option.names) and not value.isprintable():
+        raise BadOptionValue("holds a control character, and is sent in requests")
+    if isinstance(value, str) and "--api-prefix" in option.names and not re.fullmatch("[!-~]*", value):
+        raise BadOptionValue("is part of an address: letters, digits and signs of ASCII, without blanks")
     if option.arity > 1:
         raise BadOptionValue(f"takes {option.arity} values: {option.value_hint}")
     return _READERS[option_kind(option)](option, value)

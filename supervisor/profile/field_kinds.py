@@ -269,9 +269,13 @@ def _text_of(node: YamlNode, what: str) -> str:
     """A scalar as it was written: ``1.10`` stays ``1.10`` where a text is meant."""
     if not isinstance(node, Scalar) or node.value is None:
         raise Invalid(f"must be {what}, not {kind_name(node)}")
+    if found := _CONTROL.search(node.text):
+        raise Invalid(f"holds the control character {found[0]!r}, which is no part of {what}")
     return node.text
 
 
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tab and newline: they would reach terminals, headers of HTTP and the command line."""
 _MOST_VALUES = 1000  # in one parameter; aliases of YAML are expanded here, and could be endless
 
 

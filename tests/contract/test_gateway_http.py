@@ -1060,6 +1060,66 @@ async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_
 
 
 @promise
+async def test_a_long_prompt_of_anthropics_api_is_recorded_by_its_tokens():
+    """Its head and its comments come first; the engine says no rate; the client hangs up behind the last event."""
+    start = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":40,'
+    start += b'"cache_read_input_tokens":2,"output_tokens":0}}}\n\n'
+    token = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"x"}}\n\n'
+    end = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
+    end += b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    read, told = asyncio.Event(), asyncio.Event()
+
+    async def engine(place):
+        await place.write(EVENTS + chunk(b":\n\n"))
+        await read.wait()
+        await place.write(chunk(b":\n\n" + start))
+        await place.write(chunk(token))
+        await told.wait()
+        await place.write(chunk(end))
+        await place.reader.read()
+
+    async with relay(engine) as it, it.client() as client:
+        await client.send(post(STREAM, path=b"/v1/messages"))
+        await client.reader.readuntil(b":\n\n")
+        await asyncio.sleep(0.05)
+        read.set()
+        await client.reader.readuntil(b'"text":"x"')
+        await asyncio.sleep(0.05)
+        told.set()
+        await client.reader.readuntil(b'"type":"message_stop"}\n\n')
+        client.leave()
+        await until(lambda: it.results == ["answered"])
+        (seen,) = it.gateway.activity.since(0)
+        assert (seen.prompt_tokens, seen.cached_tokens, seen.output_tokens) == (42, 2, 9)
+        assert 0.04 <= seen.first_byte_seconds <= seen.seconds - 0.04  # uvloop counts in milliseconds
+        assert seen.tokens_per_second == pytest.approx(8 / (seen.seconds - seen.first_byte_seconds), rel=0.01)
+
+
+@promise
+async def test_who_hangs_up_before_the_last_event_has_cancelled():
+    async def engine(place):
+        await place.write(EVENTS + chunk(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'))
+        await place.reader.read()
+
+    async with relay(engine) as it, it.client() as client:
+        await client.send(post(STREAM))
+        await client.reader.readuntil(b'"x"')
+        client.leave()
+        await until(lambda: it.results == ["cancelled"])
+
+
+@promise
+async def test_an_address_of_60000_characters_is_414_and_no_server_is_asked():
+    async with relay(HELLO) as it:
+        for longer in (b"?x=" + b"a" * 60_000, b"?x=" + b"a" * 600_000):
+            asked = b"GET /slots" + longer + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+            assert (await it.ask(asked))[0] == 414
+        for headers in (b"X-A: " + b"a" * 9_000 + b"\r\n", b"X-A: a\r\n" * 200):
+            assert (await it.ask(b"GET /slots HTTP/1.1\r\n" + HOST + headers + b"\r\n"))[0] == 431
+        assert it.upstream.requests == []
+
+
+@promise
 async def test_more_connections_than_allowed_are_told_so():
     async with (
         relay(HELLO, settings=GatewaySettings(max_connections=2)) as it,

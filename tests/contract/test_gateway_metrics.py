@@ -323,6 +323,18 @@ def test_requests_are_a_table():
     assert daemon.heard == [{"protocol": 1, "op": "requests", "since": 0, "follow": False, "last": 20}]
 
 
+def test_what_a_page_looks_up_in_passing_is_left_out_unless_asked_for():
+    looks = replace(CHAT, method="GET", endpoint="ui")
+    refused = replace(looks, endpoint="/props", status=401, result="refused")
+    daemon = Daemon([kept(CHAT, looks, refused)])
+    assert [line.split()[2] for line in daemon.shows().splitlines()[1:]] == ["/v1/chat/completions", "/props"]
+    assert len(daemon.shows("--all").splitlines()) == 4
+    assert len(daemon.shows("--json").splitlines()) == 3
+    crowded = Daemon([kept(*[CHAT] * 3, *[looks] * 20)[-20:]])
+    crowded.shows()
+    assert [asked["last"] for asked in crowded.heard] == [20, 1000]
+
+
 def test_none_yet_is_an_empty_table():
     assert Daemon([[]]).shows().startswith("AT  ENDPOINT  MODEL")
 

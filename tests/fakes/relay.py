@@ -162,6 +162,9 @@ class Server:
     def resident_bytes(self) -> int | None:
         return None
 
+    def look(self) -> None:
+        self.calls.append("look")
+
     def drained(self) -> None:
         self.calls.append("drained")
 
