@@ -79,6 +79,16 @@ def canonical(key: str) -> str | None:
     return dialect.LEGACY.get(reading.name, reading.name)
 
 
+@cache
+def _variables() -> Mapping[str, HelpOption]:
+    return {name: option for option in (*_other_eras(), *pinned().options) for name in option.env}
+
+
+def of_variable(name: str) -> HelpOption | None:
+    """The option that an environment variable sets (LLAMA_ARG_CTX_SIZE), None for any other."""
+    return _variables().get(name)
+
+
 def describe(name: str) -> HelpOption | None:
     """The option of a canonical name, as the pinned build (or, if that has none, its own era) lists it."""
     reading = understand(f"--{name}")

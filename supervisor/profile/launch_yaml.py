@@ -1,0 +1,191 @@
+"""A launch of llama-server in YAML or JSON: compose, Kubernetes, llama-swap, an editor's tasks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..options.commandline import is_windows
+from ..options.containers import Container
+from ..options.meanings import understand
+from ..options.script_values import Text, Variables
+from ..options.shell_script import LaunchScript
+from ..options.shell_words import word_of
+from .yaml_nodes import Broken, Items, Scalar, YamlNode, parse_yaml
+
+_YAML = re.compile(r"^[ \t]*(?:- )?[\"']?[A-Za-z_][\w.${}/ -]*[\"']?:(?:[ \t]|$)|^[ \t]*[\[{]", re.MULTILINE)
+
+
+def strings_of(values: object) -> dict[str, str]:
+    """A mapping of texts; empty for anything else."""
+    return {str(name): str(value) for name, value in values.items()} if isinstance(values, Mapping) else {}
+
+
+def list_of(value: object) -> list[Any]:
+    """A list, one thing as a list, or nothing."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def read_yaml(text: str) -> LaunchScript | None:
+    """Compose, Kubernetes, llama-swap, and whatever else has a key for a command."""
+    plain = re.sub(r"^[ \t]*```\w*[ \t]*$", "", text, flags=re.MULTILINE)
+    if not _YAML.search(plain):
+        return None
+    try:
+        root = parse_yaml(plain.expandtabs(8).encode()).root
+    except Broken:
+        return None
+    tree = plain_tree(root) if root is not None else None
+    script = LaunchScript(windows=is_windows(plain))
+    if isinstance(tree, list) and tree and all(isinstance(item, str) for item in tree):
+        script.run_texts(texts_of(tree))
+    elif isinstance(tree, Mapping | list):
+        script.variables.define(_macros(tree))
+        for record in _records(tree):
+            _read_record(record, script)
+    return script
+
+
+def plain_tree(node: YamlNode) -> Any:  # noqa: ANN401 - a tree of texts
+    """Texts as they are written: a port is no number here, and an alias is a part like any other."""
+    if isinstance(node, Scalar):
+        return None if node.value is None else node.text
+    if isinstance(node, Items):
+        return [plain_tree(item) for item in node.items]
+    return {entry.key: plain_tree(entry.value) for entry in node.entries}
+
+
+def _macros(tree: object) -> dict[str, str]:
+    """llama-swap's ``macros``, which may use each other."""
+    found = tree.get("macros") if isinstance(tree, Mapping) else None
+    macros = strings_of(found)
+    for _ in range(3):
+        macros = {name: _replaced(value, macros) for name, value in macros.items()}
+    return macros
+
+
+def _replaced(text: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{([\w-]+)\}", lambda found: values.get(found[1], found[0]), text)
+
+
+_COMMANDS = ("cmd", "command", "args", "entrypoint", "exec", "ExecStart")
+_MOST_RECORDS = 500
+
+
+def _records(tree: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - of any shape
+    """Every mapping that may say what is run, wherever it is."""
+    if depth > 12:
+        return
+    if isinstance(tree, Mapping):
+        if "image" in tree or any(name in tree for name in _COMMANDS):
+            yield tree
+        for value in tree.values():
+            yield from _records(value, depth + 1)
+    elif isinstance(tree, list):
+        for value in tree[:_MOST_RECORDS]:
+            yield from _records(value, depth + 1)
+
+
+def _read_record(record: Mapping[str, Any], script: LaunchScript) -> None:
+    env = _environment(record.get("environment", record.get("env")))
+    words = [*texts_of(record.get("entrypoint")), *texts_of(record.get("command"))]
+    if "cmd" in record and isinstance(record["cmd"], str):
+        _read_cmd(record, env, script)
+        return
+    container = Container(image=str(record.get("image") or ""), env=dict(env), folder=_folder(record))
+    container.command = [*words, *texts_of(record.get("args")), *texts_of(record.get("exec"))]
+    container.command += texts_of(record.get("cmd"))
+    if not container.image and container.command and _begins_with_option(container.command):
+        container.image = "llama.cpp"
+    for volume in list_of(record.get("volumes")) + list_of(record.get("volumeMounts")):
+        _add_volume(container, volume)
+    for port in list_of(record.get("ports")):
+        _add_port(container, port)
+    known = {"image", "command", "args", "entrypoint", "exec", "cmd", "environment", "env", "volumes", "ports"}
+    ignored = {"container_name", "working_dir", "workingDir", "name", "cwd", "volumeMounts", "type", "label"}
+    others = [str(name) for name in record if name not in known | ignored]
+    before = len(script.launches())
+    if script.contain(container) and len(script.launches()) > before and others:
+        script.left_out.append(f"the keys {', '.join(others)}")
+
+
+def _read_cmd(record: Mapping[str, Any], env: Mapping[str, Text], script: LaunchScript) -> None:
+    """llama-swap joins the lines of ``cmd`` and leaves out those that are comments."""
+    lines = [line for line in record["cmd"].splitlines() if not line.lstrip().startswith("#")]
+    text = " ".join(line.strip().removesuffix("\\").rstrip() for line in lines if line.strip())
+    before = len(script.launches())
+    script.run(text)
+    for launch in script.launches()[before:]:
+        launch.env = {**env, **launch.env}
+        launch.notes += _lost_in(text)
+        others = [str(name) for name in record if name not in {"cmd", "env"}]
+        if others:
+            script.left_out.append(f"the keys {', '.join(others)}")
+
+
+def _lost_in(text: str) -> list[str]:
+    found = re.search(r"(?<=\s)#.*", text)
+    if found is None:
+        return []
+    return [f"{found[0]} is a comment of the command and lost; YAML folds lines behind '>', so use '|'"]
+
+
+def _folder(record: Mapping[str, Any]) -> str:
+    return str(record.get("working_dir") or record.get("workingDir") or record.get("cwd") or "")
+
+
+def texts_of(value: object) -> list[Text]:
+    """A list of words, or a text that is split as a shell would."""
+    if isinstance(value, str):
+        script = LaunchScript(windows=False)
+        lines = [line for line in value.splitlines() if not line.lstrip().startswith("#")]
+        return script.split(" ".join(line.strip().removesuffix("\\") for line in lines).replace("$$", "\\$"))
+    words = [str(word) for word in list_of(value) if word is not None]
+    variables = Variables(windows=False)
+    return [text for word in words for text in variables.expand(word_of(word))]
+
+
+def _begins_with_option(words: Sequence[Text]) -> bool:
+    return words[0].text.startswith("-") and understand(words[0].text.partition("=")[0]) is not None
+
+
+def _environment(value: object) -> dict[str, Text]:
+    """A mapping, a list of ``A=b``, or Kubernetes' list of name and value."""
+    if isinstance(value, Mapping):
+        pairs = [(str(name), "" if text is None else str(text)) for name, text in value.items()]
+    else:
+        pairs = []
+        for each in list_of(value):
+            if isinstance(each, Mapping):
+                pairs.append((str(each.get("name", "")), str(each.get("value", "") or "")))
+            else:
+                name, equals, text = str(each).partition("=")
+                pairs += [(name, text)] if equals else []
+    variables = Variables(windows=False)
+    return {name: variables.expand(word_of(text))[0] for name, text in pairs if name and text}
+
+
+def _add_volume(container: Container, volume: object) -> None:
+    if isinstance(volume, Mapping):
+        source, target = volume.get("source", volume.get("src")), volume.get("target")
+        if source and target:
+            container.mount(_expanded(str(source)), str(target))
+        elif volume.get("mountPath"):
+            container.left_out.append(f"the volume {volume.get('name')} at {volume['mountPath']}")
+    else:
+        container.add_mount(_expanded(str(volume)))
+
+
+def _expanded(text: str) -> Text:
+    return Variables(windows=False).expand(word_of(text))[0]
+
+
+def _add_port(container: Container, port: object) -> None:
+    if isinstance(port, Mapping):
+        inside = port.get("target", port.get("containerPort"))
+        outside = port.get("published", port.get("hostPort"))
+        address = port.get("host_ip", port.get("hostIP")) or ""
+        container.ports.append((str(address), str(outside or ""), str(inside)))
+    else:
+        container.add_port(_expanded(str(port)).text)
