@@ -43,10 +43,10 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
 from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
-from ..profile.resolve import resolve
-from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
+from .hub_choice import with_hub_files
 from .model_at_hand import get_model, look_at, model_at_hand, path_of, read_model
+from .profile_files import demand_files, missing_files, resolve_whole
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -91,14 +91,15 @@ def prepare(
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    profile = resolve_whole(name, overrides, paths)
     if refuse:
         refuse(profile)
+    demand_files(profile)
     if force:
         profile = replace(profile, guardrails="off")
     listen = listen_of(profile, paths, named)
     context = install_context(paths, progress, waits=True)
-    profile, model = read_model(profile, paths, write=True)
+    profile, model = read_model(with_hub_files(profile, paths), paths, write=True)
     build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
     if fitted and fitted.refusal:
@@ -123,12 +124,13 @@ def preview(
     is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
     is the record of another machine, for which nothing installed here counts.
     """
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    profile = resolve_whole(name, overrides, paths)
+    missing = [f"{key}: {path} is not on disk" for key, path in missing_files(profile)]
     context = install_context(paths, Silent(), hardware)
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     try:
-        profile, model = read_model(profile, paths, write=False)
+        profile, model = read_model(with_hub_files(profile, paths), paths, write=False)
         if context.elsewhere and model:
             fitted: Fitted | None = fit(
                 profile, model, build, context.hardware(), draft=look_at_draft(profile, paths)
@@ -138,8 +140,9 @@ def preview(
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
-        return replace(unknown, notes=(*unknown.notes, note))
-    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
+        return replace(unknown, notes=(*missing, *unknown.notes, note))
+    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    return replace(found, notes=(*missing, *found.notes))
 
 
 def install_context(
@@ -327,7 +330,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    profile = resolve_whole(name, overrides, paths)
     context = replace(install_context(paths, Silent()), hardware=lambda: hardware)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     engine = _engine(profile, build, context)
@@ -335,6 +338,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
         return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
     if not renderer_for(profile.engine.source).reads_models:
         return Estimate(profile, engine, _unread_model(profile, paths))
+    profile = with_hub_files(profile, paths)
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
     expected = Estimate(profile, engine, _model(profile, model, paths))
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet

@@ -132,6 +132,8 @@ def _one_value(option: HelpOption) -> JSON:
             return {"type": "integer"}
         case OptionKind.NUMBER:
             return {"type": "number"}
+        case OptionKind.JSON:
+            return {"type": ["string", "object"]}
         case OptionKind.CHOICE if not option.many:
             return {"enum": list(option.allowed)}
         case _:

@@ -7,19 +7,21 @@ which the profile has its own key go there: ``--port`` is ``listen.port``, ``-m`
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..options.commandline import CommandLine, split_command
-from ..options.meanings import canonical, nearest
-from ..options.option_types import OptionValue
+from ..options.meanings import canonical, nearest, understand
+from ..options.option_types import FILES, OptionValue
+from ..options.option_values import OptionKind, option_kind
 from ..options.parse import ParsedOptions, normalise, parse_arguments
 from .definition import Origin
-from .field_kinds import Invalid
+from .field_kinds import Invalid, read_json
 from .fields import BY_KEY
-from .yaml_nodes import Items, Mark, Problem, Scalar, TableEntry, YamlNode, is_null, kind_name
+from .yaml_nodes import Items, Mark, Problem, Scalar, Table, TableEntry, YamlNode, is_null, kind_name
 
 FieldReader = Callable[[YamlNode], object]
 """Raises ``Invalid``."""
@@ -120,12 +122,17 @@ def add_entries(builder: LayerBuilder, entries: Sequence[TableEntry]) -> None:
     for entry in entries:
         if is_null(entry.value):
             _take_back(builder, entry)
-        elif (value := _option_value(entry.value)) is not None:
-            options[entry.key] = value
-        else:
-            message = f"must be one value or a list of them, not {kind_name(entry.value)}; put JSON in quotes"
-            builder.problem(entry.value.mark, f"server.{entry.key}", message)
+            continue
+        try:
+            options[entry.key] = _option_value(entry)
+        except Invalid as invalid:
+            builder.problem(entry.value.mark, f"server.{entry.key}", invalid.message)
     _add_options(builder, options, marks)
+
+
+def _takes_json(key: str) -> bool:
+    reading = understand(key)
+    return reading is not None and option_kind(reading.option) is OptionKind.JSON
 
 
 def _take_back(builder: LayerBuilder, entry: TableEntry) -> None:
@@ -164,15 +171,24 @@ def _add_args_text(builder: LayerBuilder, node: Scalar) -> None:
             return add_command_line(builder, split_command(node.text), node.mark, "args")
         # Unlike in a shell, lines need no backslash at their end to belong together.
         program = "llama-server.exe" if _DRIVE.search(node.text) else "llama-server"
-        lines = [line.strip().rstrip("\\^`") for line in node.text.splitlines()]
-        words = [word for line in lines for word in split_command(f"{program} {line}").words]
+        lines = (line.strip().rstrip("\\^`") for line in node.text.splitlines())
+        commands = [split_command(f"{program} {line}") for line in lines if line and not line.startswith("#")]
     except UsageError as error:
         return builder.problem(node.mark, "args", str(error))
-    return add_words(builder, words, node.mark, "args")
+    for command in commands:
+        add_notes(builder, command)
+    return add_words(builder, [word for each in commands for word in each.words], node.mark, "args")
+
+
+def add_notes(builder: LayerBuilder, command: CommandLine) -> None:
+    """What of a command line was left out."""
+    for note in command.notes:
+        builder.note(note)
 
 
 def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, written: str = "") -> None:
     """Options and environment; the program is not looked at."""
+    add_notes(builder, command)
     for name, value in command.env.items():
         builder.put(f"env.{name}", value, mark, written)
     add_words(builder, command.words, mark, written)
@@ -186,7 +202,12 @@ def add_words(builder: LayerBuilder, words: Sequence[str], mark: Mark, written: 
         builder.problem(mark, key, problem.message, problem.suggestion)
     _note(builder, parsed)
     for name, value in parsed.options.items():
-        _adopt(builder, name, value, mark, written)
+        if name == "hf-repo" and "hf-file" in parsed.options and ":" in str(value):
+            repo, _, quant = str(value).partition(":")
+            builder.note(f"the quantisation {quant} is left out, since --hf-file names the file")
+            _adopt(builder, name, repo, mark, written)
+        else:
+            _adopt(builder, name, value, mark, written)
 
 
 def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
@@ -195,10 +216,16 @@ def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
         builder.note(f"{translation.option} is written as {rendered}: {translation.reason}")
 
 
-def _option_value(node: YamlNode) -> OptionValue | None:
-    if isinstance(node, Scalar):
+def _option_value(entry: TableEntry) -> OptionValue:
+    """Raises ``Invalid``."""
+    node = entry.value
+    if isinstance(node, Scalar) and node.value is not None:
         return node.value
-    return _texts(node) if isinstance(node, Items) else None
+    if isinstance(node, Items) and (texts := _texts(node)) is not None:
+        return texts
+    if isinstance(node, Table) and _takes_json(entry.key):
+        return json.dumps(read_json(node), ensure_ascii=False)
+    raise Invalid(f"must be one value or a list of them, not {kind_name(node)}")
 
 
 def _texts(node: Items) -> tuple[str, ...] | None:
@@ -212,6 +239,8 @@ def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, wri
         special(builder, str(value), mark, written)
     elif own := _OWN_KEYS.get(name):
         builder.read(own, _as_node(value, mark), mark, written)
+    elif name in FILES and isinstance(value, str):
+        builder.put(f"server.{name}", _HOME.sub("~", value), mark, written)
     else:
         builder.put(f"server.{name}", value, mark, written)
 
@@ -232,10 +261,10 @@ def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
 
 
 def _repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    repo, colon, quantisation = text.partition(":")
+    repo, colon, quant = text.partition(":")
     builder.read("model.repo", Scalar(repo, repo, mark), mark, written)
     if colon:
-        builder.note(f"the quantisation {quantisation} behind {repo} is not used: a profile names the file")
+        builder.read("model.quant", Scalar(quant, quant, mark), mark, written)
 
 
 def _url(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
