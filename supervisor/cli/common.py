@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import UsageError
-from ..options.option_types import FILES
+from ..options.file_options import FILES
 
 if TYPE_CHECKING:
     from ..paths import Paths

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..options.commandline import CommandLine, split_command
+from ..options.file_options import FILES
 from ..options.meanings import canonical, nearest, understand
-from ..options.option_types import FILES, OptionValue
+from ..options.option_types import OptionValue
 from ..options.option_values import OptionKind, option_kind
 from ..options.parse import ParsedOptions, normalise, parse_arguments
 from .definition import Origin

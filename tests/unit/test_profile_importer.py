@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigError, UsageError
-from supervisor.profile.drafts import import_command
+from supervisor.profile.importer import import_command
 from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve_layer
 from supervisor.profile.store import ProfileStore

@@ -1,0 +1,60 @@
+"""The files that a profile's options name: where they are, and which are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+
+from ..errors import NotFound
+from ..options.file_options import FILES, WRITTEN, map_paths, paths_in
+from ..paths import Paths
+from ..profile.definition import Profile
+from ..profile.resolve import resolve
+from ..profile.store import ProfileStore
+
+
+def whole_path(path: Path, paths: Paths) -> Path:
+    """The one rule for profiles: a relative path is under the models folder."""
+    path = path.expanduser()
+    is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
+    return path if is_absolute else paths.models / path
+
+
+def resolve_whole(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
+    """The profile of this name with whole paths. Raises as ``resolve`` does."""
+    return with_whole_paths(resolve(name, ProfileStore(paths.profiles), overrides), paths)
+
+
+def with_whole_paths(profile: Profile, paths: Paths) -> Profile:
+    """Its options with whole paths, so that it does not matter in which folder it is started."""
+    if profile.engine.command:
+        return profile
+    named = {name: profile.server[name] for name in FILES if name in profile.server}
+    whole = {
+        name: map_paths(name, value, lambda path: str(whole_path(Path(path), paths)))
+        for name, value in named.items()
+    }
+    return replace(profile, server={**profile.server, **whole})
+
+
+def missing_files(profile: Profile) -> Iterator[tuple[str, Path]]:
+    """The key and the path of each that is not there. The profile has whole paths."""
+    for name in FILES:
+        if name in profile.server and name not in WRITTEN:
+            for path in map(Path, paths_in(name, profile.server[name])):
+                if not path.exists():
+                    yield f"server.{name}", path
+
+
+def demand_files(profile: Profile) -> None:
+    """Raises NotFound with every missing file, its key and the place where it is written."""
+    lines = [
+        f"{profile.origins.get(key, f'profile {profile.name}')}: {key}: there is no {path}"
+        for key, path in missing_files(profile)
+    ]
+    if lines:
+        raise NotFound(
+            "\n".join(lines),
+            hint="Put it there, or correct the path. A relative path is under the models folder.",
+        )
