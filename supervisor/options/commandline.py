@@ -107,6 +107,8 @@ def _not_one(found: Sequence[CommandLine]) -> UsageError:
 
 def _finished(launch: FoundLaunch, script: LaunchScript) -> CommandLine:
     """As values, without what the text leaves open."""
+    if launch.container is not None:
+        launch.container.apply(launch)
     given, env = as_options({**script.variables.environment(), **launch.env})
     closing = _Closing()
     words = closing.words([*given, *launch.words])

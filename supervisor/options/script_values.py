@@ -82,10 +82,11 @@ class Variables:
 
     def _split(self, value: Text, values: Sequence[Text]) -> list[Text]:
         """A single value of several words, as a shell splits one that is not in quotes."""
-        if len(values) > 1 or value.unknown or not re.search(r"\s", value.text):
+        if len(values) > 1 or not re.search(r"\s", value.text):
             return [value]
         if not self._windows and not re.search("[\"'\\\\]", value.text):
-            return [Text(word) for word in value.text.split()]
+            words = value.text.split()
+            return [Text(word, tuple(each for each in value.unknown if each in word)) for word in words]
         commands = split_script(value.text, windows=self._windows)
         return [text for command in commands for word in command.words for text in self.expand(word)]
 

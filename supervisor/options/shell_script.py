@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import PurePosixPath, PureWindowsPath
 
@@ -48,6 +49,7 @@ class FoundLaunch:
     env: dict[str, Text] = field(default_factory=dict)
     folder: str = ""
     notes: list[str] = field(default_factory=list)
+    container: Container | None = None
 
     @property
     def is_serving(self) -> bool:
@@ -191,7 +193,8 @@ class LaunchScript:
             if not is_script and not (re.search(r"\s", each.text) and _IN_A_TEXT.search(each.text)):
                 continue
             own, before = self.variables.split_prefix(texts[:index])
-            found = self._inside(lambda text=each.text: self.run(text))  # type: ignore[misc]
+            inner = re.sub(r"\A[\w-]+=", "", each.text) if head == "alias" else each.text
+            found = self._inside(partial(self.run, inner))
             for launch in found:
                 launch.env = {**own, **launch.env}
             if found:
@@ -227,7 +230,7 @@ class LaunchScript:
 
         found = self._inside(read)
         for launch in found:
-            container.apply(launch)
+            launch.container = container
         return bool(found)
 
     def _started_process(self, texts: list[Text]) -> bool:
@@ -235,18 +238,17 @@ class LaunchScript:
         if _name(texts[0]) not in {"start-process", "saps"}:
             return False
         given, rest = _parameters(texts[1:])
-        program = given.get("filepath") or rest[:1]
+        program = given.pop("filepath", None) or rest[:1]
         if not program or _SERVER.fullmatch(_name(program[0])) is None:
             return False
-        arguments = given.get("argumentlist") or given.get("args") or rest[1:]
-        folder = given.get("workingdirectory")
+        arguments = given.pop("argumentlist", None) or given.pop("args", None) or rest[1:]
+        folder = given.pop("workingdirectory", None)
         found = FoundLaunch(program[0], self._rejoined(arguments))
         if folder and not folder[0].unknown:
             found.folder = join_folder(self.folder, folder[0].text)
         self._add(found)
-        known = {"filepath", "argumentlist", "args", "workingdirectory"}
-        others = [f"-{name} {' '.join(each.text for each in values)}".rstrip() for name, values in given.items()]
-        self._leave_out(" ".join(o for o, name in zip(others, given, strict=True) if name not in known))
+        for name, values in given.items():
+            self._leave_out(" ".join((f"-{_START_PARAMETERS[name]}", *(each.text for each in values))))
         return True
 
     def _rejoined(self, arguments: Sequence[Text]) -> list[Text]:
@@ -335,8 +337,9 @@ def _parameters(texts: Sequence[Text]) -> tuple[dict[str, list[Text]], list[Text
     return given, rest
 
 
-_START_PARAMETERS = {
-    *("filepath", "argumentlist", "args", "workingdirectory", "nonewwindow", "windowstyle", "wait", "passthru"),
-    *("redirectstandardoutput", "redirectstandarderror", "redirectstandardinput", "verb", "priority"),
-}
+_START_NAMES = (
+    *("FilePath", "ArgumentList", "Args", "WorkingDirectory", "NoNewWindow", "WindowStyle", "Wait", "PassThru"),
+    *("RedirectStandardOutput", "RedirectStandardError", "RedirectStandardInput", "Verb"),
+)
+_START_PARAMETERS = {name.lower(): name for name in _START_NAMES}
 

@@ -101,7 +101,7 @@ def _plist(text: str) -> LaunchScript | None:
     env = found.get("EnvironmentVariables")
     script.variables.define(strings_of(env), exported=True)
     script.folder = str(found.get("WorkingDirectory", ""))
-    script.runtexts_of([Text(word) for word in words])  # launchd replaces nothing
+    script.run_texts([Text(word) for word in words])  # launchd replaces nothing
     known = {"ProgramArguments", "EnvironmentVariables", "WorkingDirectory", "Label"}
     script.left_out += [str(key) for key in found if key not in known]
     return script

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ..options.commandline import is_windows
@@ -15,6 +16,7 @@ from ..options.shell_words import word_of
 from .yaml_nodes import Broken, Items, Scalar, YamlNode, parse_yaml
 
 _YAML = re.compile(r"^[ \t]*(?:- )?[\"']?[A-Za-z_][\w.${}/ -]*[\"']?:(?:[ \t]|$)|^[ \t]*[\[{]", re.MULTILINE)
+_NO_MACROS: Mapping[str, str] = MappingProxyType({})
 
 
 def strings_of(values: object) -> dict[str, str]:
@@ -41,9 +43,9 @@ def read_yaml(text: str) -> LaunchScript | None:
     if isinstance(tree, list) and tree and all(isinstance(item, str) for item in tree):
         script.run_texts(texts_of(tree))
     elif isinstance(tree, Mapping | list):
-        script.variables.define(_macros(tree))
+        macros = _macros(tree)
         for record in _records(tree):
-            _read_record(record, script)
+            _read_record(record, script, macros)
     return script
 
 
@@ -56,10 +58,10 @@ def plain_tree(node: YamlNode) -> Any:  # noqa: ANN401 - a tree of texts
     return {entry.key: plain_tree(entry.value) for entry in node.entries}
 
 
-def _macros(tree: object) -> dict[str, str]:
+def _macros(tree: object, outer: Mapping[str, str] = _NO_MACROS) -> dict[str, str]:
     """llama-swap's ``macros``, which may use each other."""
     found = tree.get("macros") if isinstance(tree, Mapping) else None
-    macros = strings_of(found)
+    macros = {**outer, **strings_of(found)}
     for _ in range(3):
         macros = {name: _replaced(value, macros) for name, value in macros.items()}
     return macros
@@ -87,11 +89,11 @@ def _records(tree: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:  # noqa:
             yield from _records(value, depth + 1)
 
 
-def _read_record(record: Mapping[str, Any], script: LaunchScript) -> None:
+def _read_record(record: Mapping[str, Any], script: LaunchScript, macros: Mapping[str, str]) -> None:
     env = _environment(record.get("environment", record.get("env")))
     words = [*texts_of(record.get("entrypoint")), *texts_of(record.get("command"))]
     if "cmd" in record and isinstance(record["cmd"], str):
-        _read_cmd(record, env, script)
+        _read_cmd(record, env, script, _macros(record, macros))
         return
     container = Container(image=str(record.get("image") or ""), env=dict(env), folder=_folder(record))
     container.command = [*words, *texts_of(record.get("args")), *texts_of(record.get("exec"))]
@@ -110,16 +112,19 @@ def _read_record(record: Mapping[str, Any], script: LaunchScript) -> None:
         script.left_out.append(f"the keys {', '.join(others)}")
 
 
-def _read_cmd(record: Mapping[str, Any], env: Mapping[str, Text], script: LaunchScript) -> None:
+def _read_cmd(
+    record: Mapping[str, Any], env: Mapping[str, Text], script: LaunchScript, macros: Mapping[str, str]
+) -> None:
     """llama-swap joins the lines of ``cmd`` and leaves out those that are comments."""
-    lines = [line for line in record["cmd"].splitlines() if not line.lstrip().startswith("#")]
+    command = _replaced(record["cmd"], macros)
+    lines = [line for line in command.splitlines() if not line.lstrip().startswith("#")]
     text = " ".join(line.strip().removesuffix("\\").rstrip() for line in lines if line.strip())
     before = len(script.launches())
     script.run(text)
     for launch in script.launches()[before:]:
         launch.env = {**env, **launch.env}
         launch.notes += _lost_in(text)
-        others = [str(name) for name in record if name not in {"cmd", "env"}]
+        others = [str(name) for name in record if name not in {"cmd", "env", "macros"}]
         if others:
             script.left_out.append(f"the keys {', '.join(others)}")
 

@@ -241,7 +241,7 @@ def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, wri
     elif own := _OWN_KEYS.get(name):
         builder.read(own, _as_node(value, mark), mark, written)
     elif name in FILES and isinstance(value, str):
-        builder.put(f"server.{name}", _HOME.sub("~", value), mark, written)
+        builder.put(f"server.{name}", _from_home(value), mark, written)
     else:
         builder.put(f"server.{name}", value, mark, written)
 
@@ -257,8 +257,14 @@ def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
 
 
 def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    path = _HOME.sub("~", text)  # there is no shell between a profile and the server
+    path = _from_home(text)
     builder.read("model.path", Scalar(path, path, mark), mark, written)
+
+
+def _from_home(path: str) -> str:
+    """There is no shell between a profile and the server."""
+    path = _HOME.sub("~", path)
+    return path.replace("\\", "/") if path.startswith("~\\") else path
 
 
 def _repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
