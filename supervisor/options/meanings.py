@@ -95,9 +95,25 @@ def describe(name: str) -> HelpOption | None:
     return reading.option if reading and reading.name == name else None
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("context", "num-ctx", "n-ctx", "context-size", "context-length", "max-context"), "ctx-size"),
+    **dict.fromkeys(("num-gpu", "gpu", "layers", "gpu-offload", "offload"), "gpu-layers"),
+    **dict.fromkeys(("num-thread", "cpu-threads"), "threads"),
+    **dict.fromkeys(("num-predict", "max-tokens"), "predict"),
+    **dict.fromkeys(("flash-attention", "fa-on"), "flash-attn"),
+    **dict.fromkeys(("num-batch", "batch"), "batch-size"),
+    **dict.fromkeys(("temperature",), "temp"),
+    **dict.fromkeys(("projector", "vision"), "mmproj"),
+    **dict.fromkeys(("draft-model",), "spec-draft-model"),
+    **dict.fromkeys(("kv-cache-type", "cache-type"), "cache-type-k"),
+}
+"""What other programs call them."""
+
+
 def nearest(key: str) -> str:
     """The known spelling, without dashes, that ``key`` may have been meant to be; empty if none is near."""
-    return closest(key, _spellings())
+    meant = _ELSEWHERE.get(key.strip().lstrip("-").replace("_", "-").lower())
+    return meant or closest(key, _spellings())
 
 
 def closest(key: str, spellings: Mapping[str, object] | tuple[str, ...]) -> str:

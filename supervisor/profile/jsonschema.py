@@ -73,6 +73,9 @@ def _free(key: str) -> JSON:
             about = "'demo', or the path of a GGUF file"
             short: JSON = {"type": "string", "description": about, "examples": ["demo"]}
             return {"anyOf": [short, _mapping("model")]}
+        case "listen":
+            address: JSON = {"type": ["string", "integer"], "examples": ["127.0.0.1:9000"]}
+            return {"anyOf": [address, _mapping("listen")]}
         case "gateway":
             return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
         case "engine.ready":

@@ -22,6 +22,7 @@ from ..options.parse import ParsedOptions, normalise, parse_arguments
 from .definition import Origin
 from .field_kinds import Invalid, read_json
 from .fields import BY_KEY
+from .misplaced import OWN_KEYS, place_of_key
 from .yaml_nodes import Items, Mark, Problem, Scalar, Table, TableEntry, YamlNode, is_null, kind_name
 
 FieldReader = Callable[[YamlNode], object]
@@ -101,14 +102,6 @@ class LayerBuilder:
             self.problem(Mark(origin.line, origin.column), key, message)
 
 
-_OWN_KEYS = {
-    "host": "listen.host",
-    "port": "listen.port",
-    "model": "model.path",
-    "hf-repo": "model.repo",
-    "hf-file": "model.file",
-    "alias": "aliases",
-}
 _DRIVE = re.compile(r"[A-Za-z]:\\")
 _HOME = re.compile(r"^(?:\$HOME|\$\{HOME\}|\$env:USERPROFILE|%USERPROFILE%)(?=[/\\])")
 _HUGGING_FACE_URL = re.compile(
@@ -138,7 +131,7 @@ def _takes_json(key: str) -> bool:
 
 def _take_back(builder: LayerBuilder, entry: TableEntry) -> None:
     if name := canonical(entry.key):
-        builder.clear(_OWN_KEYS.get(name, f"server.{name}"))
+        builder.clear(OWN_KEYS.get(name, f"server.{name}"))
     else:
         problem = "llama-server has no such option"
         builder.problem(entry.mark, f"server.{entry.key}", problem, nearest(entry.key))
@@ -150,7 +143,9 @@ def _add_options(builder: LayerBuilder, options: dict[str, OptionValue], marks: 
     for problem in parsed.problems:
         # of several keys that became one option, the first
         key = problem.option if problem.option in marks else problem.option.partition(" ")[0]
-        builder.problem(marks[key], f"server.{problem.option}", problem.message, problem.suggestion)
+        place = "" if canonical(key) else place_of_key("server", key)
+        suggestion = "" if place else problem.suggestion
+        builder.problem(marks[key], f"server.{problem.option}", place or problem.message, suggestion)
     _note(builder, parsed)
     written = {canonical(key): key for key in options}
     for name, meaning in parsed.options.items():
@@ -162,6 +157,9 @@ def add_args(builder: LayerBuilder, node: YamlNode) -> None:
     if isinstance(node, Items) and (words := _texts(node)) is not None:
         return add_words(builder, words, node.mark, "args")
     if isinstance(node, Scalar) and isinstance(node.value, str):
+        if node.is_folded and (lost := re.search(r"(?:^|\s)#.*", node.text)):
+            problem = f"{lost[0].strip()} is lost: YAML folds the lines behind '>' into one; write 'args: |'"
+            return builder.problem(node.mark, "args", problem)
         return _add_args_text(builder, node)
     return builder.problem(node.mark, "args", f"must be a text or a list of words, not {kind_name(node)}")
 
@@ -238,7 +236,7 @@ def _texts(node: Items) -> tuple[str, ...] | None:
 def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, written: str) -> None:
     if special := _SPECIAL.get(name):
         special(builder, str(value), mark, written)
-    elif own := _OWN_KEYS.get(name):
+    elif own := OWN_KEYS.get(name):
         builder.read(own, _as_node(value, mark), mark, written)
     elif name in FILES and isinstance(value, str):
         builder.put(f"server.{name}", _from_home(value), mark, written)
