@@ -76,8 +76,17 @@ def script_of(text: str) -> LaunchScript:
     """What is found in a text, without its prompts, fences and characters that nobody sees."""
     plain = _FENCE.sub("", text.replace("\r\n", "\n").translate(_INVISIBLE).strip())
     script = LaunchScript(windows=is_windows(plain))
-    script.run(_PROMPT.sub("", plain))
+    script.run(_with_splats(_PROMPT.sub("", plain)))
     return script
+
+
+def _with_splats(text: str) -> str:
+    """PowerShell: ``$p = @{ FilePath = 'x' }`` with ``Start-Process @p`` is ``Start-Process -FilePath 'x'``."""
+    for table in re.finditer(r"\$(\w+)\s*=\s*@\{([^{}]*)\}", text):
+        parameters = re.sub(r"(?m)(?:^|;)\s*(\w+)\s*=\s*", r" -\1 ", table[2])
+        inline = " ".join(parameters.split("\n"))
+        text = re.sub(rf"(?i)@{table[1]}\b", lambda _, inline=inline: inline, text.replace(table[0], ""))
+    return text
 
 
 def is_windows(text: str) -> bool:
@@ -114,6 +123,8 @@ def _finished(launch: FoundLaunch, script: LaunchScript) -> CommandLine:
     words = closing.words([*given, *launch.words])
     settings = closing.environment(env)
     notes = [*launch.notes, *closing.notes]
+    if script.conditional:
+        notes.append(f"taken as if its condition held: {_listed(script.conditional)}")
     if script.left_out:
         notes.append(f"left out, as it is no part of the launch: {_listed(script.left_out)}")
     program = launch.program.text
@@ -124,6 +135,13 @@ def _listed(texts: Sequence[str]) -> str:
     shown = [text if len(text) <= 60 else f"{text[:59]}…" for text in dict.fromkeys(texts)]
     more = [f"and {len(shown) - 12} more"] if len(shown) > 12 else []
     return "; ".join([*shown[:12], *more])
+
+
+def _says_more(text: str, unknown: Sequence[str]) -> bool:
+    """Whether there is a name besides the variables."""
+    for each in unknown:
+        text = text.replace(each, "")
+    return re.search(r"\w", text) is not None
 
 
 @dataclass(slots=True)
@@ -147,7 +165,7 @@ class _Closing:
             if name in SECRETS:
                 unknown += [text.text for text in values if _WHOLE_VARIABLE.fullmatch(text.text)]
                 unknown += [attached] if _WHOLE_VARIABLE.fullmatch(attached) else []
-            if unknown and name not in _KEPT:
+            if unknown and not (name in _KEPT and _says_more(group[-1].text, unknown)):
                 self._leave_out(group, unknown, is_secret=name in SECRETS)
             else:
                 self.kept += unknown

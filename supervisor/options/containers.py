@@ -50,7 +50,7 @@ class Container:
     left_out: list[str] = field(default_factory=list)
 
     def words(self) -> list[Text]:
-        """What it runs, with llama-server in front where the image does that; empty if it runs anything else."""
+        """What it runs, with llama-server in front where the image does that; empty for anything else."""
         words = [*self.entrypoint, *self.command]
         if any(_HAS_SERVER.search(word.text) for word in words):
             return words
@@ -72,7 +72,7 @@ class Container:
             self.left_out.append(f"the variable {name}, which takes its value from the host")
 
     def add_mount(self, text: Text) -> None:
-        """``/host:/inside:ro``, ``C:\\host:/inside`` or ``type=bind,source=/host,target=/inside``."""
+        r"""``/host:/inside:ro``, ``C:\host:/inside`` or ``type=bind,source=/host,target=/inside``."""
         if "=" in text.text.split(":")[0] and "," in text.text:
             fields = dict(part.partition("=")[::2] for part in text.text.split(","))
             host = fields.get("source") or fields.get("src") or ""
@@ -145,11 +145,13 @@ class Container:
 
 
 def _is_under(path: str, inside: str) -> bool:
-    return inside == "/" and path.startswith("/") or path == inside or path.startswith(f"{inside}/")
+    return (inside == "/" and path.startswith("/")) or path == inside or path.startswith(f"{inside}/")
 
 
 def _positions(words: Sequence[Text], name: str) -> list[int]:
-    options = ((at, word.text.partition("=")[0]) for at, word in enumerate(words) if word.text.startswith("-"))
+    options = (
+        (at, word.text.partition("=")[0]) for at, word in enumerate(words) if word.text.startswith("-")
+    )
     return [at for at, option in options if canonical(option) == name]
 
 

@@ -26,9 +26,8 @@ def map_paths(name: str, value: OptionValue, change: Callable[[str], str]) -> Op
 
 def paths_in(name: str, value: OptionValue) -> list[str]:
     """Every path that the value names."""
-    found: list[str] = []
-    map_paths(name, value, lambda path: found.append(path) or path)
-    return found
+    words = value if isinstance(value, tuple) else (str(value),)
+    return [path for word in words for path, _ in _split(name, word)]
 
 
 def _changed(name: str, word: str, change: Callable[[str], str]) -> str:

@@ -96,7 +96,9 @@ def describe(name: str) -> HelpOption | None:
 
 
 _ELSEWHERE = {
-    **dict.fromkeys(("context", "num-ctx", "n-ctx", "context-size", "context-length", "max-context"), "ctx-size"),
+    **dict.fromkeys(
+        ("context", "num-ctx", "n-ctx", "context-size", "context-length", "max-context"), "ctx-size"
+    ),
     **dict.fromkeys(("num-gpu", "gpu", "layers", "gpu-offload", "offload"), "gpu-layers"),
     **dict.fromkeys(("num-thread", "cpu-threads"), "threads"),
     **dict.fromkeys(("num-predict", "max-tokens"), "predict"),

@@ -137,7 +137,7 @@ def _read_text(_option: HelpOption, value: OptionValue) -> str:
 
 
 def _read_json(_option: HelpOption, value: OptionValue) -> str:
-    """As it was written, but for the quotes that cmd (``\"\"``) and PowerShell (``\\\"``) double."""
+    """As it was written, but for the quotes that cmd doubles and PowerShell escapes."""
     text = str(value).strip()
     for each in (text, text.replace('\\"', '"'), text.replace('""', '"')):
         if _is_json_object(each):
@@ -157,7 +157,7 @@ def _hint_for_json(text: str) -> str:
         quoted = re.sub(r"[A-Za-z_][\w.-]*", lambda w: w[0] if w[0] in _JSON_WORDS else f'"{w[0]}"', text)
         meant = quoted.replace("'", "")
         if _is_json_object(meant):
-            return f"; the quotes are missing, which a shell may have taken: {meant}"
+            return f"; JSON has double quotes, which a shell may have taken: {meant}"
     return ""
 
 

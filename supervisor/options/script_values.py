@@ -13,12 +13,14 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 _EXPORTS = {"export", "declare", "readonly", "local", "typeset", "setenv"}
 _MAKE = {"=", ":=", "::=", "?=", "+="}
 _FISH_FLAGS = re.compile(r"-[xglUuf]+|--(?:export|global|local|universal)")
-_HOMES = {"HOME", "USERPROFILE"}
+_BEFORE_VARIABLE = {"-e", "-E", "-i", "-S", "--setenv", "--env", "--"}
+_HOMES = {"home", "userprofile"}
+_HERE = {"pwd", "cd", "~dp0", "psscriptroot"}  # the folder of the script, or where it was started
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One word for a program; ``unknown`` are the references in it, as written, that the text does not define."""
+    """One word for a program; ``unknown`` are the references in it that the text does not define."""
 
     text: str
     unknown: tuple[str, ...] = ()
@@ -54,7 +56,11 @@ class Variables:
             values = self._known(reference)
             if values is not None:
                 whole = pieces[0].quoted and not reference.is_list and len(values) < 2
-                return list(values) if whole else [part for value in values for part in self._split(value, values)]
+                return (
+                    list(values)
+                    if whole
+                    else [part for value in values for part in self._split(value, values)]
+                )
         text, unknown = "", tuple[str, ...]()
         for piece in word.pieces:
             values = self._known(piece.reference) if piece.reference else None
@@ -63,8 +69,8 @@ class Variables:
             elif values is not None:
                 text += " ".join(value.text for value in values)
                 unknown += tuple(each for value in values for each in value.unknown)
-            elif piece.reference.name in _HOMES and (not text or text.endswith(("=", ":", ","))):
-                text += "~"
+            elif piece.reference.name.lower() in _HOMES | _HERE and (not text or text[-1] in "=:,"):
+                text += _folder_of(piece.reference.name)
             else:
                 text += piece.text
                 unknown += (piece.text,) if piece.reference.is_certain else ()
@@ -93,13 +99,15 @@ class Variables:
     def split_prefix(self, texts: Sequence[Text]) -> tuple[dict[str, Text], list[Text]]:
         """The assignments before a program, ``A=1 llama-server``, and the other words there."""
         own: dict[str, Text] = {}
-        others = []
+        others: list[Text] = []
+        option = ""
         for each in texts:
             found = _ASSIGNMENT.fullmatch(each.text)
-            if found:
+            if found and (not option or option in _BEFORE_VARIABLE):  # not: systemd-run -p MemoryMax=20G
                 own[found[1]] = replace(each, text=found[3])
             else:
                 others.append(each)
+            option = each.text if each.text.startswith("-") else ""
         return own, others
 
     def assign(self, words: Sequence[Word]) -> bool:
@@ -117,7 +125,7 @@ class Variables:
             value = " ".join(text.text for word in rest[1:] for text in self.expand(word))
             return self._set(first, (Text(value),))
         if all(_ASSIGNMENT.fullmatch(word.text) for word in words):
-            return all([self._assigned(word) for word in words])
+            return all(self._assigned(word) for word in words)
         return False
 
     def _set(self, name: str, values: tuple[Text, ...]) -> bool:
@@ -152,7 +160,7 @@ class Variables:
         return True
 
     def _sets(self, rest: Sequence[Word]) -> bool:
-        """cmd's ``set A=b c`` and fish's ``set -x A b c``."""
+        """Cmd's ``set A=b c`` and fish's ``set -x A b c``."""
         whole = " ".join(word.text for word in rest)
         if found := _ASSIGNMENT.fullmatch(whole):
             value = " ".join(text.text for word in rest for text in self.expand(word))
@@ -170,7 +178,7 @@ class Variables:
         head = Word(words[0].pieces[1:])
         operator = head.text if head.text in {"=", "+="} else ""
         if not head.pieces and len(words) > 1 and words[1].text in {"=", "+=", "=@"}:
-            operator, values = words[1].text, words[1].items and (words[1],) or words[2:]
+            operator, values = words[1].text, (words[1].items and (words[1],)) or words[2:]
         elif head.text.startswith("="):
             values = (_behind(Word(head.pieces, words[0].items), 1), *words[1:])
         else:
@@ -180,6 +188,11 @@ class Variables:
         if words[0].text.lower().startswith("$env:"):
             self._exported.add(reference.name)
         return self._set(reference.name, (*before, *given))
+
+
+def _folder_of(name: str) -> str:
+    """``%~dp0`` ends with a backslash."""
+    return "~" if name.lower() in _HOMES else ".\\" if name.startswith("~") else "."
 
 
 def _behind(word: Word, start: int) -> Word:

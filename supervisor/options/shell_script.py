@@ -8,7 +8,7 @@ can name what it leaves out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -66,6 +66,8 @@ class LaunchScript:
         self.variables = Variables(windows=windows)
         self.folder = ""
         self.left_out: list[str] = []
+        self.conditional: list[str] = []  # assignments that hold under a condition only
+        self._conditions = 0
         self._found: list[FoundLaunch] = []
         self._open: FoundLaunch | None = None  # the next line may belong to it
         self._pending: list[Word] = []  # of a container's command that names no image yet
@@ -93,11 +95,17 @@ class LaunchScript:
     def _command(self, command: ShellCommand) -> None:
         words = [*self._pending, *command.words]
         self._pending = []
+        words = self._without_keywords(words)
+        if not words:
+            return
         if self._goes_on(words):
             assert self._open is not None
             self._open.words += self._without_redirections(self._expanded(words))
-        elif self._changes_folder(words) or self.variables.assign(words):
+        elif self._changes_folder(words):
             pass
+        elif self.variables.assign(words):
+            if self._conditions:
+                self.conditional.append(command.written)
         elif _is_unfinished(words) and command.ends_line:
             self._pending = words
             return
@@ -110,12 +118,20 @@ class LaunchScript:
         if not command.ends_line:
             self._open = None
 
+    def _without_keywords(self, words: list[Word]) -> list[Word]:
+        """``then A=1`` is an assignment, and one that may not happen."""
+        head = words[0].text
+        self._conditions += (head in {"if", "case"}) - (head in {"fi", "esac"})
+        return words[1:] if head in {"then", "else", "fi", "esac", "do", "done"} else words
+
     def _goes_on(self, words: Sequence[Word]) -> bool:
         """A line that begins with an option, or with the value that the last option still lacks."""
         if self._open is None:
             return False
         first = words[0].text
-        if re.match(r"[-\u2010-\u2015\u2212]+[A-Za-z]", first) or (words[0].is_bare and _is_redirection(first)):
+        if re.match(r"[-\u2010-\u2015\u2212]+[A-Za-z]", first) or (
+            words[0].is_bare and _is_redirection(first)
+        ):
             return True
         if len(words) == 1 and words[0].pieces[0].reference and not words[0].text.startswith("{"):
             return True  # $ARGS, or "${args[@]}"
@@ -181,7 +197,7 @@ class LaunchScript:
             self.left_out.append(" ".join(written.split()))
 
     def _nested(self, texts: list[Text]) -> bool:
-        """``bash -c '…'``, ``tmux new -d '…'``, ``alias x='…'`` and whatever else is given a script as a text."""
+        """``bash -c '…'``, ``tmux new -d '…'``, ``alias x='…'``, and all else that gets a script as a text."""
         head = _name(texts[0])
         if head in _NO_LAUNCH:
             return False
@@ -265,7 +281,11 @@ class LaunchScript:
 
 def join_folder(folder: str, target: str) -> str:
     """Where ``cd target`` leads from ``folder``."""
-    kind = PureWindowsPath if "\\" in folder + target or re.match(r"[A-Za-z]:", folder + target) else PurePosixPath
+    kind = (
+        PureWindowsPath
+        if "\\" in folder + target or re.match(r"[A-Za-z]:", folder + target)
+        else PurePosixPath
+    )
     return target if target.startswith("~") else str(kind(folder) / target)
 
 
@@ -338,8 +358,16 @@ def _parameters(texts: Sequence[Text]) -> tuple[dict[str, list[Text]], list[Text
 
 
 _START_NAMES = (
-    *("FilePath", "ArgumentList", "Args", "WorkingDirectory", "NoNewWindow", "WindowStyle", "Wait", "PassThru"),
+    *(
+        "FilePath",
+        "ArgumentList",
+        "Args",
+        "WorkingDirectory",
+        "NoNewWindow",
+        "WindowStyle",
+        "Wait",
+        "PassThru",
+    ),
     *("RedirectStandardOutput", "RedirectStandardError", "RedirectStandardInput", "Verb"),
 )
 _START_PARAMETERS = {name.lower(): name for name in _START_NAMES}
-

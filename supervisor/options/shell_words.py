@@ -15,7 +15,7 @@ from ..errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``name`` is "" for what no text can tell: ``$1``, ``$(date)``. ``default`` is that of ``${X:-8192}``."""
+    """``name`` is "" for what no text can tell: ``$1``, ``$(date)``. ``${X:-8192}`` has a ``default``."""
 
     name: str
     default: str | None = None
@@ -74,14 +74,14 @@ _SUBSTITUTION_BEGINS = re.compile(r"[<>]\Z")
 
 _DOLLAR = re.compile(
     r"\$\{?env:(?P<env>\w+)\}?"
-    r"|\$\{(?P<braced>[A-Za-z_][\w-]*)(?P<all>\[[@*]\])?(?:(?::?[-=])(?P<default>[^{}]*))?\}"
+    r"|\$\{(?P<braced>\w+)(?P<all>\[[@*]\])?(?:(?::?[-=])(?P<default>[^{}]*))?\}"
     r"|\$\((?P<make>[A-Za-z_]\w*)\)"
     r"|\$\{\{[^{}]*\}\}|\$\{[^{}]*\}"
     r"|\$(?P<plain>[A-Za-z_]\w*)"
     r"|\$[@*#?!0-9]",
     re.IGNORECASE,
 )
-_PERCENT = re.compile(r"%(?P<name>[A-Za-z_]\w*)%|%~[a-z]*[0-9]|%[0-9*]", re.IGNORECASE)
+_PERCENT = re.compile(r"%(?P<name>[A-Za-z_]\w*)%|%(?P<dp>~dp0)|%~[a-z]*[0-9]|%[0-9*]", re.IGNORECASE)
 _JUST = re.compile(r"\{\{\s*(?P<name>[A-Za-z_][\w-]*)\s*\}\}")
 _BACKTICKS = re.compile(r"`[^`\n]*[^`\n\s][^`\n]*`")
 _SPLAT = re.compile(r"@(?P<name>[A-Za-z_]\w*)(?![\w@.])")
@@ -191,8 +191,8 @@ class _Scanner:
     def _list(self) -> bool:
         inner = _Scanner(self.text, self.windows, self.at + 1, in_list=True)
         while inner.at < len(self.text) and self.text[inner.at] != ")":
-            inner._step(self.text[inner.at])  # noqa: SLF001 - of the same class
-        inner._end_word()  # noqa: SLF001 - as above
+            inner._step(self.text[inner.at])
+        inner._end_word()
         if inner.at >= len(self.text):
             raise self._never_closed("bracket", "(", self.at)
         self.items = tuple(inner.words)
@@ -207,7 +207,9 @@ class _Scanner:
             end += 1
             if depth == 0:
                 break
-        self.add(self.text[self.at : end], reference=Reference("") if lead else None)
+        written = self.text[self.at : end]
+        own = "PWD" if re.search(r"dirname.*(?:\$0|BASH_SOURCE)", written) else ""  # where the script is
+        self.add(written, reference=Reference(own) if lead else None)
         self.at = end
         return True
 
@@ -230,7 +232,9 @@ class _Scanner:
         if found is None:
             return False
         groups = found.groupdict()
-        name = next((groups[each] for each in ("env", "braced", "make", "plain", "name") if groups.get(each)), "")
+        name = next(
+            (groups[each] for each in ("env", "braced", "make", "plain", "name", "dp") if groups.get(each)), ""
+        )
         meant = Reference(name, groups.get("default"), bool(groups.get("all")), char != "{")
         self.add(found[0], quoted=quoted, reference=meant)
         self.at = found.end()

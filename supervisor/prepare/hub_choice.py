@@ -85,7 +85,10 @@ def _chosen(model: ModelSource, names: list[str]) -> HubChoice:
 
 def _names_on_disk(repo: str, paths: Paths) -> list[str]:
     """The GGUF files of a repository in our folder and in the caches of other programs, by name."""
-    roots = [paths.models / repo, *(found for hub in hub_caches(os.environ) for found in snapshots(hub, repo))]
+    roots = [
+        paths.models / repo,
+        *(found for hub in hub_caches(os.environ) for found in snapshots(hub, repo)),
+    ]
     names = [file.relative_to(root).as_posix() for root in roots for file in sorted(root.rglob("*.gguf"))]
     lead = f"{repo}/".replace("/", "_")
     for folder in llama_caches(os.environ):

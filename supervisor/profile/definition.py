@@ -156,11 +156,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """
-    Exactly one of: a path, a Hugging Face repository, or the demo model.
-
-    ``projector`` is no key: the file of the repository that the model sees pictures with, once it is known.
-    """
+    """Exactly one of: a path, a Hugging Face repository, or the demo model."""
 
     path: Path | None = key(None, "A GGUF file; of a split model, the first part.")
     repo: str | None = key(
@@ -180,7 +176,7 @@ class ModelSource:
         pattern=r"[\w.-]+",
     )
     demo: bool = False
-    projector: str | None = None
+    projector: str | None = None  # in the repository, once it is known
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from .yaml_nodes import Mark
 from .yaml_text import render, rows_of_values
 
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
-# Where the caches of Hugging Face and LM Studio keep a file, and the models that this program has profiles for.
+# How Hugging Face and LM Studio keep a file, and the models that this program has profiles for.
 _REPOSITORIES = (
     (r"models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\]", r"\1/\2"),
     (r"lm-?studio[/\\](?:hub[/\\])?models[/\\]([\w.-]+)[/\\]([\w.-]+)[/\\]", r"\1/\2"),
@@ -44,7 +44,12 @@ class Imported:
 
 
 def import_command(
-    text: str, store: ProfileStore, name: str = "", *, folders: Sequence[Path] = (), models: Path | None = None
+    text: str,
+    store: ProfileStore,
+    name: str = "",
+    *,
+    folders: Sequence[Path] = (),
+    models: Path | None = None,
 ) -> Imported:
     """
     ``folders`` are where a relative path may start, ``models`` is the models folder. Nothing is run.
@@ -130,7 +135,7 @@ def _is_whole(path: str) -> bool:
 def _files(name: str, layer: Layer, folders: Sequence[Path], models: Path | None) -> Iterator[str]:
     """Whether they are there, and what to do about those that are not."""
     if repo := layer.values.get("model.repo"):
-        yield f"the model is downloaded from {repo.value} at the hub by the first start, unless it is here already"
+        yield f"the first start downloads the model from {repo.value} at the hub, unless it is here already"
     for key, option, value in _file_values(layer):
         if option in WRITTEN or not isinstance(value.value, str | tuple | Path):
             continue

@@ -75,7 +75,7 @@ def _free(key: str) -> JSON:
             return {"anyOf": [short, _mapping("model")]}
         case "listen":
             address: JSON = {"type": ["string", "integer"], "examples": ["127.0.0.1:9000"]}
-            return {"anyOf": [address, _mapping("listen")]}
+            return {"anyOf": [_mapping("listen"), address]}
         case "gateway":
             return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
         case "engine.ready":

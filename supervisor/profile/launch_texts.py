@@ -34,12 +34,12 @@ _REFUSED = (
     (
         r"^\s*(?:\$ )?ollama\s+(?:run|serve|pull|create)\b",
         "Ollama chooses the options itself, so there is nothing to import.",
-        "Find the model's GGUF file at huggingface.co: goss-supervisor profile import 'llama-server -hf …'",
+        "Find the model at huggingface.co and import: llama-server -hf OWNER/REPO",
     ),
     (
         r"^\s*(?:\$ )?lms\s+(?:load|server|get)\b",
         "LM Studio loads the model into its own server, so there is no llama-server to import.",
-        "Name its file: goss-supervisor profile import 'llama-server -m ~/.lmstudio/models/OWNER/REPO/FILE.gguf'",
+        "Import its file: llama-server -m ~/.lmstudio/models/OWNER/REPO/FILE.gguf",
     ),
     (
         r"\bllama_cpp\.server\b",
@@ -93,7 +93,9 @@ def _plist(text: str) -> LaunchScript | None:
     try:
         found = plistlib.loads(whole.strip().encode(), fmt=plistlib.FMT_XML)
     except (ValueError, ExpatError, plistlib.InvalidFileException, AttributeError, IndexError) as error:
-        raise UsageError(f"This property list cannot be read: {error}.", hint="Paste the whole file.") from error
+        raise UsageError(
+            f"This property list cannot be read: {error}.", hint="Paste the whole file."
+        ) from error
     words = [str(word) for word in list_of(found.get("ProgramArguments"))] if isinstance(found, dict) else []
     if not words:
         return None
@@ -127,7 +129,7 @@ def _sections(text: str) -> LaunchScript | None:
 
 
 def _settings(text: str) -> Iterator[tuple[str, str]]:
-    """A line goes on behind a backslash, and where the next one begins with an option; comments do not count."""
+    """A line goes on behind a backslash, and where the next one begins with an option."""
     lines: list[str] = []
     goes_on = False
     for line in text.splitlines():
@@ -183,8 +185,8 @@ def _assignments(value: str) -> dict[str, str]:
 def _quadlet(settings: Sequence[tuple[str, str]]) -> LaunchScript:
     script = LaunchScript(windows=False)
     container = Container()
-    for name, value in settings:
-        value = _without_specifiers(value)
+    for name, written in settings:
+        value = _without_specifiers(written)
         if name == "Image":
             container.image = value
         elif name == "Environment":

@@ -49,13 +49,28 @@ def read_yaml(text: str) -> LaunchScript | None:
     return script
 
 
-def plain_tree(node: YamlNode) -> Any:  # noqa: ANN401 - a tree of texts
-    """Texts as they are written: a port is no number here, and an alias is a part like any other."""
+def plain_tree(node: YamlNode, seen: dict[int, Any] | None = None) -> Any:  # noqa: ANN401 - a tree of texts
+    """
+    Texts as they are written: a port is no number here. What an alias names is the same object everywhere, so
+    that no document can grow; ``<<`` merges it.
+    """
+    seen = {} if seen is None else seen
     if isinstance(node, Scalar):
         return None if node.value is None else node.text
-    if isinstance(node, Items):
-        return [plain_tree(item) for item in node.items]
-    return {entry.key: plain_tree(entry.value) for entry in node.entries}
+    if id(node) not in seen:
+        seen[id(node)] = (
+            [plain_tree(item, seen) for item in node.items]
+            if isinstance(node, Items)
+            else _merged({entry.key: plain_tree(entry.value, seen) for entry in node.entries})
+        )
+    return seen[id(node)]
+
+
+def _merged(own: dict[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for each in list_of(own.pop("<<", None)):
+        merged = {**each, **merged} if isinstance(each, Mapping) else merged
+    return {**merged, **own}
 
 
 def _macros(tree: object, outer: Mapping[str, str] = _NO_MACROS) -> dict[str, str]:
@@ -72,21 +87,18 @@ def _replaced(text: str, values: Mapping[str, str]) -> str:
 
 
 _COMMANDS = ("cmd", "command", "args", "entrypoint", "exec", "ExecStart")
-_MOST_RECORDS = 500
 
 
-def _records(tree: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - of any shape
-    """Every mapping that may say what is run, wherever it is."""
-    if depth > 12:
+def _records(tree: Any, seen: set[int] | None = None) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - of any shape
+    """Every mapping that may say what is run, wherever it is, each once."""
+    seen = set() if seen is None else seen
+    if not isinstance(tree, Mapping | list) or id(tree) in seen:
         return
-    if isinstance(tree, Mapping):
-        if "image" in tree or any(name in tree for name in _COMMANDS):
-            yield tree
-        for value in tree.values():
-            yield from _records(value, depth + 1)
-    elif isinstance(tree, list):
-        for value in tree[:_MOST_RECORDS]:
-            yield from _records(value, depth + 1)
+    seen.add(id(tree))
+    if isinstance(tree, Mapping) and ("image" in tree or any(name in tree for name in _COMMANDS)):
+        yield tree
+    for value in tree.values() if isinstance(tree, Mapping) else tree:
+        yield from _records(value, seen)
 
 
 def _read_record(record: Mapping[str, Any], script: LaunchScript, macros: Mapping[str, str]) -> None:
@@ -104,7 +116,18 @@ def _read_record(record: Mapping[str, Any], script: LaunchScript, macros: Mappin
         _add_volume(container, volume)
     for port in list_of(record.get("ports")):
         _add_port(container, port)
-    known = {"image", "command", "args", "entrypoint", "exec", "cmd", "environment", "env", "volumes", "ports"}
+    known = {
+        "image",
+        "command",
+        "args",
+        "entrypoint",
+        "exec",
+        "cmd",
+        "environment",
+        "env",
+        "volumes",
+        "ports",
+    }
     ignored = {"container_name", "working_dir", "workingDir", "name", "cwd", "volumeMounts", "type", "label"}
     others = [str(name) for name in record if name not in known | ignored]
     before = len(script.launches())

@@ -250,7 +250,14 @@ def _as_node(value: OptionValue, mark: Mark) -> Scalar:
 
 
 def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    names = filter(None, map(str.strip, text.split(",")))
+    names = [name for name in map(str.strip, text.split(",")) if name]
+    if not written.startswith("server."):  # what llama-server takes is no mistake
+        for name in names:
+            if " " in name:
+                builder.note(f"the alias {name!r} is left out: the name of a model has no blank")
+        names = [name for name in names if " " not in name]
+        if not names:
+            return
     builder.read("aliases", Items(tuple(Scalar(name, name, mark) for name in names), mark), mark, written)
 
 

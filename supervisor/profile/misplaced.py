@@ -24,7 +24,9 @@ def place_of_key(prefix: str, word: str) -> str:
     """Where a key that is none under ``prefix`` belongs, as the rest of a sentence; "" for an unknown one."""
     dashed = word.strip().lstrip("-").replace("_", "-").lower()
     if prefix == "model" and dashed in _OF_A_MODEL:
-        return "is no key of a model; name the repo and file: {repo: owner/name, file: name.gguf}, or its quant"
+        return (
+            "is no key of a model; name the repo and file: {repo: owner/name, file: name.gguf}, or its quant"
+        )
     option = canonical(word)
     if prefix == "" and OWN_KEYS.get(option or "", "") == "aliases":
         return "is called aliases in a profile"

@@ -25,7 +25,15 @@ REPO = "me/tiny-GGUF"
 
 @pytest.fixture
 def paths(tmp_path, monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HF_HOME", "HF_TOKEN", "LLAMA_CACHE", "HF_HUB_CACHE"):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HF_HOME",
+        "HF_TOKEN",
+        "LLAMA_CACHE",
+        "HF_HUB_CACHE",
+    ):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -77,7 +85,11 @@ def test_the_quantisation_is_found_with_the_projector_that_belongs_to_it(paths, 
 def test_no_projector_is_taken_where_the_profile_says_something_else(paths, hub, server):
     profile = resolved(paths, f"model: {{repo: {REPO}}}\nserver: {{{server}}}\n")
     found = with_hub_files(profile, paths)
-    assert (found.model.file, found.model.projector, found.server) == ("tiny-Q4_K_M.gguf", None, profile.server)
+    assert (found.model.file, found.model.projector, found.server) == (
+        "tiny-Q4_K_M.gguf",
+        None,
+        profile.server,
+    )
 
 
 def test_a_repository_without_projector_needs_none(paths, hub):
@@ -155,7 +167,9 @@ def test_every_relative_path_is_under_the_models_folder(paths, monkeypatch, tmp_
 
 
 def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
-    profile = resolved(paths, "model: demo\nserver:\n  mmproj: p.gguf\n  grammar-file: /no/g.gbnf\n  log-file: l.txt\n")
+    profile = resolved(
+        paths, "model: demo\nserver:\n  mmproj: p.gguf\n  grammar-file: /no/g.gbnf\n  log-file: l.txt\n"
+    )
     with pytest.raises(NotFound) as raised:
         demand_files(profile)
     file = paths.profiles / "mine.yaml"
@@ -244,6 +258,8 @@ def test_import_on_a_terminal_asks_for_a_paste(paths):
 
 
 def test_a_profile_that_would_not_load_is_not_written(paths):
-    result = CliRunner().invoke(profile_command, ["import", "--name", "mine", "env 'A B=c' llama-server -m x -e 1"])
+    result = CliRunner().invoke(
+        profile_command, ["import", "--name", "mine", "env 'A B=c' llama-server -m x -e 1"]
+    )
     assert result.exit_code != 0
     assert not list(paths.profiles.glob("*.yaml"))

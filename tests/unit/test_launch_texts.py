@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError, UsageError
 from supervisor.profile.importer import import_command
@@ -25,6 +29,14 @@ def imported(text):
     return profile, "\n".join(found.notes), found.text
 
 
+def imported_or_refused(text):
+    """The same, or no profile and the error."""
+    try:
+        return imported(text)
+    except (ConfigError, UsageError) as error:
+        return None, str(error), ""
+
+
 def meaning(value):
     try:
         read = json.loads(value) if isinstance(value, str) else value
@@ -35,12 +47,7 @@ def meaning(value):
 
 def check(text, expected):
     refused = expected.get("refused_or_named")
-    try:
-        profile, notes, written = imported(text)
-    except (ConfigError, UsageError) as error:
-        assert refused, error
-        assert all(word in str(error) for word in refused), error
-        return
+    profile, notes, written = imported(text) if refused is None else imported_or_refused(text)
     for word in refused or expected.get("says", ()):
         assert word in notes, notes
     values = "\n".join(line for line in written.splitlines() if not line.startswith("#"))
@@ -97,7 +104,7 @@ FORMS = [
     case("ssh", f"ssh box 'llama-server -m {M} -c 4096'", model=M, options=C4K),
     case("alias", f"alias llm='llama-server -m {M} -c 4096'", model=M, options=C4K),
     case("subshell", f"(cd /srv && llama-server -m {M} -c 4096)", model=M, options=C4K),
-    case("function", f"llm() {{\n  llama-server -m {M} -c 4096 \"$@\"\n}}\n", model=M, options=C4K, says=["$@"]),
+    case("function", f'llm() {{\n  llama-server -m {M} -c 4096 "$@"\n}}\n', model=M, options=C4K, says=["$@"]),
     case("loop", f"while true; do\n  llama-server -m {M} -c 4096\n  sleep 5\ndone", model=M, options=C4K),
     case(
         "if",
@@ -111,7 +118,7 @@ FORMS = [
     case("default overruled", f"CTX=8192\nllama-server -m {M} -c ${{CTX:-4096}}", options={"ctx-size": 8192}),
     case(
         "nested variables",
-        "DIR=/srv\nMODEL=$DIR/models/a.gguf\nOPTS=\"-c 4096 -ngl 99\"\nllama-server -m \"$MODEL\" $OPTS",
+        'DIR=/srv\nMODEL=$DIR/models/a.gguf\nOPTS="-c 4096 -ngl 99"\nllama-server -m "$MODEL" $OPTS',
         model="/srv/models/a.gguf",
         options={"ctx-size": 4096, "gpu-layers": 99},
     ),
@@ -123,7 +130,7 @@ FORMS = [
     ),
     case("exported", f"export GGML_X=1\nexport A='b c' D=e\nllama-server -m {M}", env={"GGML_X": "1", "A": "b c", "D": "e"}),
     case("date", f"llama-server -m {M} --log-file /tmp/$(date +%F).log", model=M, says=["$(date +%F)", "--log-file"]),
-    case("script folder", 'DIR="$(cd "$(dirname "$0")" && pwd)"\nllama-server -m /m/a.gguf --mmproj "$DIR/p.gguf"', model="/m/a.gguf", says=["--mmproj"]),
+    case("script folder", 'DIR="$(cd "$(dirname "$0")" && pwd)"\nllama-server -m /m/a.gguf --mmproj "$DIR/p.gguf"', model="/m/a.gguf", options={"mmproj": "./p.gguf"}),
     case("argument", f"llama-server -m {M} -c $1", model=M, says=["$1"]),
     case("library path", f"LD_LIBRARY_PATH=/opt/lib:$LD_LIBRARY_PATH llama-server -m {M}", env={"LD_LIBRARY_PATH": "/opt/lib"}),
     case("key in quotes", f"llama-server -m {M} --api-key='$KEY'", never_stored=["$KEY"], refused_or_named=["$KEY"]),
@@ -142,7 +149,7 @@ FORMS = [
     case("lines left out", f"llama-server -m {M} -c 4096\necho ready\ncurl localhost:8080/health", model=M, says=["echo ready", "curl localhost:8080/health"]),
     case("arguments by variables", f"export LLAMA_ARG_MODEL={M}\nexport LLAMA_ARG_CTX_SIZE=4096\nexport LLAMA_ARG_PORT=9001\nllama-server --jinja", model=M, options=C4K, port=9001),
     # Windows
-    case("start", f'start "llm" /b /min "C:\\llama\\llama-server.exe" -m D:\\m\\a.gguf -c 4096', model="D:\\m\\a.gguf", options=C4K),
+    case("start", 'start "llm" /b /min "C:\\llama\\llama-server.exe" -m D:\\m\\a.gguf -c 4096', model="D:\\m\\a.gguf", options=C4K),
     case("set with quotes", '@echo off\nset "MODEL=D:\\my models\\a.gguf"\nset CTX=4096\n"C:\\llama\\llama-server.exe" -m "%MODEL%" -c %CTX%\npause', model="D:\\my models\\a.gguf", options=C4K),
     case("set options", "set OPTS=-c 4096 -ngl 99\nllama-server.exe -m D:\\a.gguf %OPTS%", model="D:\\a.gguf", options={"ctx-size": 4096, "gpu-layers": 99}),
     case("script's folder", "@echo off\n%~dp0llama-server.exe -m D:\\a.gguf -c 4096", model="D:\\a.gguf", options=C4K),
@@ -161,13 +168,13 @@ FORMS = [
     case("home", "llama-server.exe -m $env:USERPROFILE\\models\\a.gguf -c 4096", options=C4K),
     # services
     case("unit", "[Unit]\nDescription=x\n[Service]\nType=simple\nUser=llama\nWorkingDirectory=/srv\nEnvironmentFile=-/etc/llama.env\nEnvironment=A=1 B=2 \"C=d e\"\nEnvironment='F=g'\nExecStartPre=/bin/mkdir -p /run/x\nExecStart=/usr/bin/llama-server \\\n  --model /m/chat.gguf \\\n  # the context\n  --ctx-size 4096 \\\n  --port 9000\nRestart=on-failure\n[Install]\nWantedBy=multi-user.target", model=M, options=C4K, port=9000, env={"A": "1", "B": "2", "C": "d e", "F": "g"}, says=["EnvironmentFile=-/etc/llama.env"]),
-    case("unit with variables", "[Service]\nEnvironment=MODEL=/m/chat.gguf\nEnvironment=\"OPTS=-c 4096 -ngl 9\"\nExecStart=/usr/bin/llama-server -m ${MODEL} $OPTS", model=M, options={"ctx-size": 4096, "gpu-layers": 9}, env={"MODEL": M, "OPTS": "-c 4096 -ngl 9"}),
+    case("unit with variables", '[Service]\nEnvironment=MODEL=/m/chat.gguf\nEnvironment="OPTS=-c 4096 -ngl 9"\nExecStart=/usr/bin/llama-server -m ${MODEL} $OPTS', model=M, options={"ctx-size": 4096, "gpu-layers": 9}, env={"MODEL": M, "OPTS": "-c 4096 -ngl 9"}),
     case("unit of a user", "[Service]\nExecStart=%h/bin/llama-server -m %h/models/a.gguf -c 4096 --alias %i", options=C4K, says=["%i"]),
     case("unit with a shell", "[Service]\nExecStart=/bin/bash -lc 'exec llama-server -m /m/chat.gguf -c 4096 >> /var/log/x 2>&1'", model=M, options=C4K),
     case("unit in a heredoc", "sudo tee /etc/systemd/system/llama.service > /dev/null <<EOF\n[Unit]\nDescription=x\n\n[Service]\nExecStart=/usr/bin/llama-server -m /m/chat.gguf -c 4096\nEnvironment=A=b\nEOF\nsudo systemctl daemon-reload", model=M, options=C4K, env={"A": "b"}),
     case("unit without marks", "[Service]\nExecStart=/usr/bin/llama-server -m /m/chat.gguf\n  -c 4096\n  --port 9000\nRestart=no", model=M, options=C4K, port=9000),
     case("quadlet", "[Unit]\nDescription=llama\n[Container]\nImage=ghcr.io/ggml-org/llama.cpp:server-vulkan\nAddDevice=/dev/dri\nVolume=/srv/models:/models:ro,z\nPublishPort=127.0.0.1:9000:8080\nEnvironment=A=b LLAMA_ARG_CTX_SIZE=4096\nExec=-m /models/chat.gguf --host 0.0.0.0\n[Service]\nRestart=always", model="/srv/models/chat.gguf", port=9000, host="127.0.0.1", options=C4K, env={"A": "b"}, says=["AddDevice=/dev/dri"]),
-    case("supervisord", "[program:llama]\ncommand=/usr/bin/llama-server -m /m/chat.gguf -c 4096\nenvironment=A=\"b\",C=\"d e\"\nautostart=true", model=M, options=C4K, env={"A": "b", "C": "d e"}, says=["autostart"]),
+    case("supervisord", '[program:llama]\ncommand=/usr/bin/llama-server -m /m/chat.gguf -c 4096\nenvironment=A="b",C="d e"\nautostart=true', model=M, options=C4K, env={"A": "b", "C": "d e"}, says=["autostart"]),
     case("openrc", 'name="llama"\ncommand="/usr/bin/llama-server"\ncommand_args="-m /m/chat.gguf\n  -c 4096"\ncommand_background=true', model=M, options=C4K, env={"name": "llama", "command_background": "true"}),
     case("plist", '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">\n<plist version="1.0"><dict>\n<key>Label</key><string>x</string>\n<key>ProgramArguments</key><array><string>/opt/homebrew/bin/llama-server</string><string>-m</string><string>/Users/me/my models/a.gguf</string><string>-c</string><string>4096</string></array>\n<key>EnvironmentVariables</key><dict><key>A</key><string>b</string></dict>\n<key>RunAtLoad</key><true/></dict></plist>', model="/Users/me/my models/a.gguf", options=C4K, env={"A": "b"}, says=["RunAtLoad"]),
     case("plist in part", "<key>ProgramArguments</key>\n<array>\n<string>/bin/sh</string>\n<string>-c</string>\n<string>llama-server -m /m/chat.gguf -c 4096</string>\n</array>", model=M, options=C4K),
@@ -182,12 +189,12 @@ FORMS = [
     case("docker lines", "docker run --gpus all\n  -v /srv:/models\n  -p 9000:8080\n  ghcr.io/ggml-org/llama.cpp:server\n  -m /models/a.gguf\n  -c 4096", model="/srv/a.gguf", port=9000, options=C4K),
     case("podman", "podman run --device nvidia.com/gpu=all --security-opt=label=disable --network host -v /srv:/models:Z ghcr.io/ggml-org/llama.cpp:server-cuda --model /models/a.gguf --port 9000 -c 4096", model="/srv/a.gguf", port=9000, options=C4K),
     case("named volume", "docker run -v models:/models ghcr.io/ggml-org/llama.cpp:server -m /models/a.gguf", model="/models/a.gguf", says=["models"]),
-    case("compose", "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server-cuda\n    command: -m /models/a.gguf -c 4096 --port 8000\n    ports:\n      - \"9000:8000\"\n    volumes:\n      - /srv/models:/models\n    environment:\n      - A=b\n    restart: unless-stopped\n", model="/srv/models/a.gguf", port=9000, options=C4K, env={"A": "b"}, says=["restart"]),
+    case("compose", 'services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server-cuda\n    command: -m /models/a.gguf -c 4096 --port 8000\n    ports:\n      - "9000:8000"\n    volumes:\n      - /srv/models:/models\n    environment:\n      - A=b\n    restart: unless-stopped\n', model="/srv/models/a.gguf", port=9000, options=C4K, env={"A": "b"}, says=["restart"]),
     case("compose list", "version: '3'\nservices:\n  web: {image: nginx, command: [nginx, -g, daemon off;]}\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    command:\n      - -m\n      - /models/a.gguf\n      - --ctx-size\n      - 4096\n      - --api-key\n      - ${KEY}\n    ports:\n      - target: 8080\n        published: 9000\n    volumes:\n      - type: bind\n        source: /srv\n        target: /models\n    environment:\n      A: b\n      N: 1\n", model="/srv/a.gguf", port=9000, options=C4K, env={"A": "b", "N": "1"}, says=["${KEY}"], never_stored=["KEY"]),
     case("compose folded", "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    command: >\n      -m /models/a.gguf\n      --chat-template-kwargs '{\"a\": 1}'\n      -c ${CTX:-4096}\n    volumes: [\"./models:/models\"]\n", options={"ctx-size": 4096, "chat-template-kwargs": {"a": 1}}, model="models/a.gguf"),
     case("compose variables", "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    environment:\n      LLAMA_ARG_MODEL: /models/a.gguf\n      LLAMA_ARG_CTX_SIZE: 4096\n      LLAMA_ARG_FLASH_ATTN: \"on\"\n      LLAMA_ARG_HF_REPO: null\n    volumes: [/srv:/models]\n    ports: ['9000:8080']\n", model="/srv/a.gguf", port=9000, options={"ctx-size": 4096, "flash-attn": "on"}),
-    case("kubernetes", "apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n        - name: llm\n          image: ghcr.io/ggml-org/llama.cpp:server\n          args: [\"-m\", \"/models/a.gguf\", \"-c\", \"4096\", \"--port\", \"$(PORT)\"]\n          env:\n            - name: A\n              value: b\n            - name: SECRET\n              valueFrom: {secretKeyRef: {name: x, key: y}}\n          ports: [{containerPort: 8080}]\n          volumeMounts: [{name: models, mountPath: /models}]\n", model="/models/a.gguf", options=C4K, env={"A": "b"}, says=["$(PORT)"]),
-    case("dockerfile", "FROM ghcr.io/ggml-org/llama.cpp:server-cuda\nENV A=b\nCOPY a.gguf /models/a.gguf\nENTRYPOINT [\"/app/llama-server\"]\nCMD [\"-m\", \"/models/a.gguf\", \"-c\", \"4096\"]\n", model="/models/a.gguf", options=C4K, env={"A": "b"}, says=["COPY a.gguf"]),
+    case("kubernetes", 'apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n        - name: llm\n          image: ghcr.io/ggml-org/llama.cpp:server\n          args: ["-m", "/models/a.gguf", "-c", "4096", "--port", "$(PORT)"]\n          env:\n            - name: A\n              value: b\n            - name: SECRET\n              valueFrom: {secretKeyRef: {name: x, key: y}}\n          ports: [{containerPort: 8080}]\n          volumeMounts: [{name: models, mountPath: /models}]\n', model="/models/a.gguf", options=C4K, env={"A": "b"}, says=["$(PORT)"]),
+    case("dockerfile", 'FROM ghcr.io/ggml-org/llama.cpp:server-cuda\nENV A=b\nCOPY a.gguf /models/a.gguf\nENTRYPOINT ["/app/llama-server"]\nCMD ["-m", "/models/a.gguf", "-c", "4096"]\n', model="/models/a.gguf", options=C4K, env={"A": "b"}, says=["COPY a.gguf"]),
     # other programs' files
     case("llama-swap", "macros:\n  bin: /opt/llama-server --port ${PORT}\n  ctx: 4096\nmodels:\n  chat:\n    cmd: |\n      ${bin}\n      -m /m/chat.gguf\n      # not now\n      -c ${ctx}\n    env:\n      - CUDA_VISIBLE_DEVICES=0\n    ttl: 300\n", model=M, options=C4K, env={"CUDA_VISIBLE_DEVICES": "0"}, says=["${PORT}", "ttl"]),
     case("llama-swap folded", "models:\n  chat:\n    cmd: >\n      llama-server --port ${PORT}\n      -m /m/chat.gguf\n      # was 8192\n      -c 4096\n", model=M, says=["# was 8192 -c 4096"]),
@@ -195,6 +202,15 @@ FORMS = [
     case("tasks.json", '{"label": "x", "type": "shell", "command": "llama-server", "args": ["-m", "/m/chat.gguf", "-c", "4096"]}', model=M, options=C4K),
     case("list", '["llama-server", "-m", "/m/chat.gguf", "-c", "4096"]', model=M, options=C4K),
     case("python", 'import subprocess\nsubprocess.Popen(["./llama-server", "-m", "/m/chat.gguf",\n  "-c", "4096"])\n', model=M, options=C4K),
+    case("compose with anchors", "x-llama: &base\n  image: ghcr.io/ggml-org/llama.cpp:server\n  volumes: [/srv:/models]\nservices:\n  llm:\n    <<: *base\n    command: -m /models/a.gguf -c 4096\n", model="/srv/a.gguf", options=C4K),
+    case("splatted table", "$p = @{\n  FilePath = 'C:\\llama\\llama-server.exe'\n  ArgumentList = @('-m', 'D:\\a.gguf',\n    '-c', '4096')\n  NoNewWindow = $true\n}\nStart-Process @p", model="D:\\a.gguf", options=C4K),
+    case("conditions", f"if [ -n \"$BIG\" ]; then\n  CTX=8192\nelse\n  CTX=4096\nfi\nllama-server -m {M} -c $CTX", model=M, says=["CTX=8192; CTX=4096"]),
+    case("systemd-run", f"systemd-run --user --unit=llm -p MemoryMax=20G -E A=b llama-server -m {M} -c 4096", model=M, options=C4K, env={"A": "b"}, says=["MemoryMax=20G"]),
+    case("a name with a blank", f"llama-server -m {M} -c 4096 --alias 'my model,other'", model=M, options=C4K, says=["'my model'"]),
+    case("only a variable", "llama-server -m \"$MODEL\" -c 4096", model=None, options=C4K, says=["$MODEL", "no model was named"]),
+    case("a default of an argument", f"llama-server -m {M} -c 4096 --port ${{1:-9000}}", model=M, options=C4K, port=9000),
+    case("a prompt's text", f"Here is what I run:\n\n    llama-server -m {M} -c 4096\n\nIt gives me 20 t/s.", model=M, options=C4K, says=["It gives me 20 t/s."]),
+    case("its output", f"$ llama-server -m {M} -c 4096\nmain: server is listening on http://127.0.0.1:8080\n", model=M, options=C4K, says=["main: server"]),
     # the hub
     case("hub", "llama-server -hf ggml-org/gemma-3-4b-it-GGUF -c 4096", repo="ggml-org/gemma-3-4b-it-GGUF", quant=None, options=C4K),
     case("hub quant", "llama-server --hf-repo=unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", repo="unsloth/Qwen3-8B-GGUF", quant="UD-Q4_K_XL"),
@@ -219,3 +235,16 @@ def test_nothing_of_a_text_is_run(tmp_path):
     trap = tmp_path / "trap"
     read_launch(f"X=$(touch {trap})\n`touch {trap}`\nllama-server -m x.gguf --alias $X <(touch {trap})")
     assert not trap.exists()
+
+
+@given(st.text(alphabet="ab -\\'\"`^#;&|>$(){}[]<:=\n\t%@,", max_size=60), st.sampled_from(["", "cmd: ", "[Service]\nExecStart=", "<key>ProgramArguments</key>", "- ", "services:\n a:\n  command: "]))
+def test_no_text_makes_it_fail_otherwise_than_in_words(text, lead):
+    with suppress(UsageError):
+        read_launch(f"{lead}llama-server {text}")
+    with suppress(UsageError):
+        read_launch(f"{lead}{text}")
+
+
+def test_aliases_of_yaml_do_not_grow():
+    bomb = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{m}, *{m}, *{m}, *{m}]\n" for m, n in pairwise("abcdefghijklmnopqrst"))
+    assert read_launch(f"{bomb}cmd: llama-server -m /m/chat.gguf").words == ("-m", "/m/chat.gguf")

@@ -92,7 +92,10 @@ def test_every_mistake_is_told_at_once_where_it_stands():
             "model: {path: x, repo: a/b, file: c}\n",
             "p.yaml:1:18: model.repo: only one model can be meant; model.path is given too",
         ),
-        ("model: [demo]\n", "p.yaml:1:8: model: must be a mapping (keys: path, repo, file, quant), not a list"),
+        (
+            "model: [demo]\n",
+            "p.yaml:1:8: model: must be a mapping (keys: path, repo, file, quant), not a list",
+        ),
         ("server: {c: 1, ctx-size: 2}\n", "p.yaml:1:16: server.ctx-size: ctx-size and c are the same option"),
         (
             "listen: {port: 1}\nserver: {port: 2}\n",
@@ -219,7 +222,9 @@ def test_every_field_fits_its_record():
                 assert values(_nested(field.key, field.kind.write(field.default)))[field.key] == field.default
     for section, record in RECORDS.items():
         declared = {field.attribute for field in BY_KEY.values() if field.section == section}
-        free = {"gateway": {"set_params"}, "model": {"demo", "projector"}, "engine": {"memory"}}.get(section, set())
+        free = {"gateway": {"set_params"}, "model": {"demo", "projector"}, "engine": {"memory"}}.get(
+            section, set()
+        )
         assert declared | free == set(record.__dataclass_fields__)
 
 

@@ -136,10 +136,10 @@ def test_a_user_s_profile_shadows_the_shipped_one_and_can_extend_it(store):
     ("texts", "problem"),
     [
         (
-                {"p": "extends: p\n"},
-                "p.yaml:1:1: extends: a profile cannot extend itself; only one that has the name of a shipped "
-                "profile extends that one",
-            ),
+            {"p": "extends: p\n"},
+            "p.yaml:1:1: extends: a profile cannot extend itself; only one that has the name of a shipped "
+            "profile extends that one",
+        ),
         (
             {"p": "extends: q\n", "q": "extends: p\n"},
             "q.yaml:1:1: extends: the profiles extend each other in a ring: p → q → p",

@@ -33,7 +33,10 @@ COMMENT = "belongs under server: (the line above is still a comment; take its '#
         ("extends: demo\nalias: x\n", "p.yaml:2:1: alias: is called aliases in a profile"),
         ("extends: demo\nidle-unload: 5m\n", "p.yaml:2:1: idle-unload: belongs under gateway:"),
         ("extends: demo\nlisten: {ctx-size: 1}\n", "listen.ctx-size: belongs under server:"),
-        ("extends: demo\nserver: {gateway: off}\n", "server.gateway: belongs at the top level, not under server:"),
+        (
+            "extends: demo\nserver: {gateway: off}\n",
+            "server.gateway: belongs at the top level, not under server:",
+        ),
         ("extends: demo\nserver: {context: 8192}\n", "(did you mean ctx-size?)"),
         ("extends: demo\nserver: {num_gpu: 8}\n", "(did you mean gpu-layers?)"),
         ("extends: demo\n# server:\n  ctx-size: 16384\n", f"p.yaml:3:3: {COMMENT}"),
@@ -47,9 +50,15 @@ COMMENT = "belongs under server: (the line above is still a comment; take its '#
         ("model: {hf: owner/name:Q4}\n", "name the repo and file"),
         ("extends: p\n", "a profile cannot extend itself"),
         ("extends: demo\nserver: {no-mmap: true, mmap: true}\n", "mmap and no-mmap are the same option"),
-        ("extends: demo\nserver: {mmap: false, mlock: true, no_mmap: true}\n", "no_mmap and mmap are the same"),
+        (
+            "extends: demo\nserver: {mmap: false, mlock: true, no_mmap: true}\n",
+            "no_mmap and mmap are the same",
+        ),
         ("extends: demo\nargs: >\n  -ngl 5\n  # not now\n  -c 4096\n", "args: # not now -c 4096 is lost"),
-        ("extends: demo\nserver: {json-schema: '{a: 1}'}\n", 'missing, which a shell may have taken: {"a": 1}'),
+        (
+            "extends: demo\nserver: {json-schema: '{a: 1}'}\n",
+            'which a shell may have taken: {"a": 1}',
+        ),
         ("extends: demo\nserver: {chat-template-kwargs: [1]}\n", "takes"),
         ("extends: demo\nlisten: a b\n", "listen: must be an address such as 127.0.0.1:9000"),
         ("extends: demo\nlisten: 127.0.0.1:99999\n", "listen: must be a whole number from 1 to 65535"),
@@ -84,7 +93,9 @@ def test_an_address_may_be_one_word(written, listen):
 
 
 def test_what_is_clear_is_taken():
-    profile = resolved('extends: demo\naliases: a, b\nhealth: {interval: "5"}\ngateway: {models: "demo, vllm"}\n')
+    profile = resolved(
+        'extends: demo\naliases: a, b\nhealth: {interval: "5"}\ngateway: {models: "demo, vllm"}\n'
+    )
     assert profile.aliases == ("a", "b")
     assert profile.health.interval_seconds == 5
     assert profile.gateway.models == ("demo", "vllm")
