@@ -96,6 +96,7 @@ ROOMS: dict[str, Room] = {
             *BASE,
             "download",
             "hardware",
+            "options",
             "profile",
             "model",
             "engine",

@@ -179,7 +179,7 @@ _AS_IT_STANDS = {"ignore_unknown_options": True, "allow_interspersed_args": Fals
 
 @profile.command("import", context_settings=_AS_IT_STANDS)
 @click.option("--name", default="", help="What to call the profile; made from the model's name if not given.")
-@click.argument("command_line", nargs=-1, metavar="[COMMAND LINE | -]", type=click.UNPROCESSED)
+@click.argument("command_line", nargs=-1, metavar="[COMMAND LINE | FILE | -]", type=click.UNPROCESSED)
 def import_(name: str, command_line: tuple[str, ...]) -> None:
     """
     Make a profile from a launch of llama-server: a command, script, systemd unit, compose file and so on.

@@ -1,19 +1,17 @@
 """
 A launch of llama-server in the text of a shell, as articles, scripts and terminals have it.
 
-Nothing in the text is run. What the text itself does not tell (variables of elsewhere) is never stored as if
-it were a value: `CommandLine.notes` name it, with everything else that is left out.
+Nothing in the text is run. `CommandLine.notes` name everything that is left out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from ..errors import UsageError
-from .meanings import SECRETS, canonical, understand
-from .script_values import Text, as_options
+from .containers import as_options
+from .launch_words import Closing, CommandLine
 from .shell_script import FoundLaunch, LaunchScript
 
 _PROMPTS = (
@@ -40,36 +38,6 @@ _WINDOWS_SIGNS = (
 )
 _WINDOWS = re.compile("|".join(_WINDOWS_SIGNS), re.MULTILINE)
 _INVISIBLE = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u200b": None, "\ufeff": None, "\r": "\n"})
-_WHOLE_VARIABLE = re.compile(r"\$(?:\{[^}]*\}|\([^)]*\)|env:\w+|\w+)|%\w+%|<[^>]*>", re.IGNORECASE)
-_LISTS = {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LIBRARY_PATH"}
-_KEPT = {"model"}  # a path that starts nothing until it is mended, and from which the profile has its name
-
-
-@dataclass(frozen=True, slots=True)
-class CommandLine:
-    """
-    One llama-server command: what is set for it, what is run, and the raw option list.
-
-    ``folder`` is where it would have run, "" where the text does not say. ``notes`` name what was left out.
-    """
-
-    env: Mapping[str, str]
-    program: str
-    words: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    folder: str = ""
-    variables: tuple[str, ...] = field(default=())  # in words that were kept in spite of them
-
-
-def split_command(text: str) -> CommandLine:
-    """
-    The one launch in a text: continuation lines, quotes, prompts, comments, sh or Windows.
-
-    Whether a backslash is a path or an escape is decided by evidence in the text (a drive letter, ``.exe``, a
-    caret at a line's end …). Raises UsageError where there is no llama-server, more than one, or an unclosed
-    quote.
-    """
-    return the_launch(script_of(text))
 
 
 def script_of(text: str) -> LaunchScript:
@@ -81,7 +49,7 @@ def script_of(text: str) -> LaunchScript:
 
 
 def _with_splats(text: str) -> str:
-    """PowerShell: ``$p = @{ FilePath = 'x' }`` with ``Start-Process @p`` is ``Start-Process -FilePath 'x'``."""
+    """PowerShell: with ``$p = @{ FilePath = 'x' }``, ``@p`` is ``-FilePath 'x'``."""
     for table in re.finditer(r"\$(\w+)\s*=\s*@\{([^{}]*)\}", text):
         parameters = re.sub(r"(?m)(?:^|;)\s*(\w+)\s*=\s*", r" -\1 ", table[2])
         inline = " ".join(parameters.split("\n"))
@@ -119,7 +87,7 @@ def _finished(launch: FoundLaunch, script: LaunchScript) -> CommandLine:
     if launch.container is not None:
         launch.container.apply(launch)
     given, env = as_options({**script.variables.environment(), **launch.env})
-    closing = _Closing()
+    closing = Closing()
     words = closing.words([*given, *launch.words])
     settings = closing.environment(env)
     notes = [*launch.notes, *closing.notes]
@@ -135,63 +103,3 @@ def _listed(texts: Sequence[str]) -> str:
     shown = [text if len(text) <= 60 else f"{text[:59]}…" for text in dict.fromkeys(texts)]
     more = [f"and {len(shown) - 12} more"] if len(shown) > 12 else []
     return "; ".join([*shown[:12], *more])
-
-
-def _says_more(text: str, unknown: Sequence[str]) -> bool:
-    """Whether there is a name besides the variables."""
-    for each in unknown:
-        text = text.replace(each, "")
-    return re.search(r"\w", text) is not None
-
-
-@dataclass(slots=True)
-class _Closing:
-    """Takes out what has a variable that the text does not define, and names it."""
-
-    notes: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-
-    def words(self, texts: Sequence[Text]) -> tuple[str, ...]:
-        words: list[str] = []
-        at = 0
-        while at < len(texts):
-            option, _, attached = texts[at].text.partition("=")
-            reading = understand(option) if option.startswith("-") else None
-            arity = reading.option.arity if reading and not attached else 0
-            values = texts[at + 1 : at + 1 + arity]
-            group = (texts[at], *values)
-            unknown = [name for text in group for name in text.unknown]
-            name = canonical(option) if reading else None
-            if name in SECRETS:
-                unknown += [text.text for text in values if _WHOLE_VARIABLE.fullmatch(text.text)]
-                unknown += [attached] if _WHOLE_VARIABLE.fullmatch(attached) else []
-            if unknown and not (name in _KEPT and _says_more(group[-1].text, unknown)):
-                self._leave_out(group, unknown, is_secret=name in SECRETS)
-            else:
-                self.kept += unknown
-                words += [text.text for text in group]
-            at += len(group)
-        return tuple(words)
-
-    def _leave_out(self, group: Sequence[Text], unknown: Sequence[str], *, is_secret: bool) -> None:
-        names = ", ".join(dict.fromkeys(unknown))
-        written = " ".join(text.text for text in group)
-        verb = "has" if len(set(unknown)) == 1 else "have"
-        also = "; a key is made with goss-supervisor key add" if is_secret else ""
-        self.notes.append(f"{written} is left out: the text does not say what value {names} {verb}{also}")
-
-    def environment(self, env: Mapping[str, Text]) -> dict[str, str]:
-        settings = {}
-        for name, value in env.items():
-            text, unknown = value.text, list(value.unknown)
-            if name in _LISTS and name != "PATH" and unknown:  # …:$LD_LIBRARY_PATH: what was there before
-                parts = [part for part in text.split(":") if part and not any(u in part for u in unknown)]
-                self.notes.append(f"{name} is {':'.join(parts)}, without {', '.join(unknown)}")
-                text, unknown = ":".join(parts), []
-            if name in SECRETS.values() and _WHOLE_VARIABLE.fullmatch(text):
-                unknown.append(text)
-            if unknown or name == "PATH":
-                self._leave_out([Text(f"{name}={text}")], unknown or [name], is_secret=False)
-            elif text:
-                settings[name] = text
-        return settings

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from .meanings import canonical
-from .script_values import Text, as_options
+from .meanings import canonical, of_variable
+from .shell_words import Argument
 
 _IMAGE = re.compile(r"llama[-_.]?(?:cpp|server)", re.IGNORECASE)
 _OTHER_IMAGE = re.compile(r"vllm|sglang|ollama|text-generation|localai|koboldcpp|tabby", re.IGNORECASE)
@@ -30,8 +30,8 @@ _DEFAULT_PORT = "8080"
 class Launched(Protocol):
     """A launch that was found; see `FoundLaunch`."""
 
-    words: list[Text]
-    env: dict[str, Text]
+    words: list[Argument]
+    env: dict[str, Argument]
     folder: str
     notes: list[str]
 
@@ -41,15 +41,15 @@ class Container:
     """``mounts`` are (host, inside), ``ports`` are (address, host, inside)."""
 
     image: str = ""
-    entrypoint: list[Text] = field(default_factory=list)
-    command: list[Text] = field(default_factory=list)
-    env: dict[str, Text] = field(default_factory=dict)
-    mounts: list[tuple[Text, str]] = field(default_factory=list)
+    entrypoint: list[Argument] = field(default_factory=list)
+    command: list[Argument] = field(default_factory=list)
+    env: dict[str, Argument] = field(default_factory=dict)
+    mounts: list[tuple[Argument, str]] = field(default_factory=list)
     ports: list[tuple[str, str, str]] = field(default_factory=list)
     folder: str = ""
     left_out: list[str] = field(default_factory=list)
 
-    def words(self) -> list[Text]:
+    def words(self) -> list[Argument]:
         """What it runs, with llama-server in front where the image does that; empty for anything else."""
         words = [*self.entrypoint, *self.command]
         if any(_HAS_SERVER.search(word.text) for word in words):
@@ -61,9 +61,9 @@ class Container:
         has_option = any(word.text in {"-m", "-hf", "-ngl", "--hf-repo", "--gpu-layers"} for word in own)
         if not (is_known or has_option or any(name.startswith("LLAMA_ARG_") for name in self.env)):
             return []
-        return [Text("llama-server"), *own]
+        return [Argument("llama-server"), *own]
 
-    def add_env(self, text: Text) -> None:
+    def add_env(self, text: Argument) -> None:
         """``NAME=value``; a name alone takes what the host has, which no text tells."""
         name, equals, value = text.text.partition("=")
         if equals:
@@ -71,7 +71,7 @@ class Container:
         else:
             self.left_out.append(f"the variable {name}, which takes its value from the host")
 
-    def add_mount(self, text: Text) -> None:
+    def add_mount(self, text: Argument) -> None:
         r"""``/host:/inside:ro``, ``C:\host:/inside`` or ``type=bind,source=/host,target=/inside``."""
         if "=" in text.text.split(":")[0] and "," in text.text:
             fields = dict(part.partition("=")[::2] for part in text.text.split(","))
@@ -82,7 +82,7 @@ class Container:
             host, inside = found.groups() if found else ("", "")
         self.mount(replace(text, text=host), inside)
 
-    def mount(self, host: Text, inside: str) -> None:
+    def mount(self, host: Argument, inside: str) -> None:
         is_path = host.text.startswith(("/", "~", ".", "\\")) or re.match(r"[A-Za-z]:[\\/]", host.text)
         if inside and (is_path or host.unknown):
             self.mounts.append((host, inside.rstrip("/") or "/"))
@@ -108,7 +108,7 @@ class Container:
         if self.left_out:
             launch.notes.append(f"left out of the container's settings: {'; '.join(self.left_out)}")
 
-    def _outside(self, word: Text, launch: Launched) -> Text:
+    def _outside(self, word: Argument, launch: Launched) -> Argument:
         lead, equals, path = word.text.partition("=") if word.text.startswith("--") else ("", "", word.text)
         mapped = self._mapped(path) if "/" in path else None
         if mapped is None:
@@ -148,14 +148,14 @@ def _is_under(path: str, inside: str) -> bool:
     return (inside == "/" and path.startswith("/")) or path == inside or path.startswith(f"{inside}/")
 
 
-def _positions(words: Sequence[Text], name: str) -> list[int]:
+def _positions(words: Sequence[Argument], name: str) -> list[int]:
     options = (
         (at, word.text.partition("=")[0]) for at, word in enumerate(words) if word.text.startswith("-")
     )
     return [at for at, option in options if canonical(option) == name]
 
 
-def _last_value(words: Sequence[Text], name: str) -> str | None:
+def _last_value(words: Sequence[Argument], name: str) -> str | None:
     found = None
     for at in _positions(words, name):
         _, equals, attached = words[at].text.partition("=")
@@ -163,13 +163,13 @@ def _last_value(words: Sequence[Text], name: str) -> str | None:
     return found
 
 
-def _set_value(words: list[Text], name: str, value: str) -> None:
+def _set_value(words: list[Argument], name: str, value: str) -> None:
     for at in reversed(_positions(words, name)):
         del words[at : at + (1 if "=" in words[at].text else 2)]
-    words += [Text(f"--{name}"), Text(value)]
+    words += [Argument(f"--{name}"), Argument(value)]
 
 
-def container_of_run(texts: Sequence[Text]) -> Container | None:
+def container_of_run(texts: Sequence[Argument]) -> Container | None:
     """``docker run …``; None where no image is named."""
     at = next(index for index, text in enumerate(texts) if text.text in {"run", "create"}) + 1
     container = Container()
@@ -197,7 +197,7 @@ def container_of_run(texts: Sequence[Text]) -> Container | None:
     return None
 
 
-def _take(container: Container, name: str, given: Text) -> None:
+def _take(container: Container, name: str, given: Argument) -> None:
     if name in _ENV:
         container.add_env(given)
     elif name in _MOUNTS:
@@ -210,3 +210,22 @@ def _take(container: Container, name: str, given: Text) -> None:
         container.entrypoint = [given] if given.text else []
     elif name not in _SILENT or (name == "--gpus" and given.text != "all"):
         container.left_out.append(f"{name} {given.text}")
+
+
+_YES = {"1", "true", "on", "yes", "enabled"}
+
+
+def as_options(env: Mapping[str, Argument]) -> tuple[list[Argument], dict[str, Argument]]:
+    """The variables by which llama-server takes options (LLAMA_ARG_…) as options, and all others."""
+    words: list[Argument] = []
+    others: dict[str, Argument] = {}
+    for name, value in env.items():
+        option = of_variable(name) if name.startswith("LLAMA_ARG_") else None
+        if option is None:
+            others[name] = value
+        elif option.takes_value:
+            words += [Argument(option.long_name), value]
+        else:
+            spellings = option.names if value.text.lower() in _YES else option.negative_names
+            words += [Argument(spellings[-1])] if spellings else []
+    return words, others

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from .meanings import of_variable
-from .shell_words import Piece, Reference, Word, split_script
+from .shell_words import Argument, Piece, Reference, Word, split_script
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 _EXPORTS = {"export", "declare", "readonly", "local", "typeset", "setenv"}
@@ -18,36 +17,27 @@ _HOMES = {"home", "userprofile"}
 _HERE = {"pwd", "cd", "~dp0", "psscriptroot"}  # the folder of the script, or where it was started
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One word for a program; ``unknown`` are the references in it that the text does not define."""
-
-    text: str
-    unknown: tuple[str, ...] = ()
-    is_bare: bool = False
-
-
 class Variables:
     """``exported`` are those that a program sees. What a reference used is no setting for the server."""
 
     def __init__(self, *, windows: bool) -> None:
         self._windows = windows
-        self._values: dict[str, tuple[Text, ...]] = {}
+        self._values: dict[str, tuple[Argument, ...]] = {}
         self._exported: set[str] = set()
         self._used: set[str] = set()
 
     def define(self, values: Mapping[str, str], *, exported: bool = False) -> None:
         """Values from outside of the script; only ``exported`` ones reach the server."""
         for name, value in values.items():
-            self._set(name, (Text(value),))
+            self._set(name, (Argument(value),))
             (self._exported if exported else self._used).add(name)
 
-    def environment(self) -> dict[str, Text]:
+    def environment(self) -> dict[str, Argument]:
         """What the script leaves to the server: exported, or set and used for nothing else."""
         seen = {name for name in self._values if name in self._exported or name not in self._used}
         return {name: self._values[name][0] for name in self._values if name in seen and self._values[name]}
 
-    def expand(self, word: Word) -> list[Text]:
+    def expand(self, word: Word) -> list[Argument]:
         """The words that it stands for: several for a list, or for a variable without quotes."""
         if word.items is not None:
             return [text for item in word.items for text in self.expand(item)]
@@ -74,32 +64,32 @@ class Variables:
             else:
                 text += piece.text
                 unknown += (piece.text,) if piece.reference.is_certain else ()
-        return [Text(text, unknown, word.is_bare)]
+        return [Argument(text, unknown, word.is_bare)]
 
-    def _known(self, reference: Reference) -> tuple[Text, ...] | None:
+    def _known(self, reference: Reference) -> tuple[Argument, ...] | None:
         self._used.add(reference.name)
         found = self._values.get(reference.name)
         if found is None and self._windows:  # cmd and PowerShell do not tell small letters from capitals
             found = next((v for n, v in self._values.items() if n.lower() == reference.name.lower()), None)
             self._used |= {name for name in self._values if name.lower() == reference.name.lower()}
         if found is None and reference.default is not None:
-            return (Text(reference.default),)
+            return (Argument(reference.default),)
         return found
 
-    def _split(self, value: Text, values: Sequence[Text]) -> list[Text]:
+    def _split(self, value: Argument, values: Sequence[Argument]) -> list[Argument]:
         """A single value of several words, as a shell splits one that is not in quotes."""
         if len(values) > 1 or not re.search(r"\s", value.text):
             return [value]
         if not self._windows and not re.search("[\"'\\\\]", value.text):
             words = value.text.split()
-            return [Text(word, tuple(each for each in value.unknown if each in word)) for word in words]
+            return [Argument(word, tuple(each for each in value.unknown if each in word)) for word in words]
         commands = split_script(value.text, windows=self._windows)
         return [text for command in commands for word in command.words for text in self.expand(word)]
 
-    def split_prefix(self, texts: Sequence[Text]) -> tuple[dict[str, Text], list[Text]]:
+    def split_prefix(self, texts: Sequence[Argument]) -> tuple[dict[str, Argument], list[Argument]]:
         """The assignments before a program, ``A=1 llama-server``, and the other words there."""
-        own: dict[str, Text] = {}
-        others: list[Text] = []
+        own: dict[str, Argument] = {}
+        others: list[Argument] = []
         option = ""
         for each in texts:
             found = _ASSIGNMENT.fullmatch(each.text)
@@ -123,12 +113,12 @@ class Variables:
             return self._powershell(reference, words)
         if len(rest) >= 1 and rest[0].text in _MAKE and re.fullmatch(r"[A-Za-z_][\w-]*", first):
             value = " ".join(text.text for word in rest[1:] for text in self.expand(word))
-            return self._set(first, (Text(value),))
+            return self._set(first, (Argument(value),))
         if all(_ASSIGNMENT.fullmatch(word.text) for word in words):
             return all(self._assigned(word) for word in words)
         return False
 
-    def _set(self, name: str, values: tuple[Text, ...]) -> bool:
+    def _set(self, name: str, values: tuple[Argument, ...]) -> bool:
         self._values[name] = values
         return True
 
@@ -139,7 +129,7 @@ class Variables:
         values = self._value(_behind(word, found.start(3)))
         return self._set(found[1], (*self._values.get(found[1], ()), *values) if found[2] else values)
 
-    def _value(self, word: Word) -> tuple[Text, ...]:
+    def _value(self, word: Word) -> tuple[Argument, ...]:
         if word.items is not None:
             return tuple(self.expand(word))
         pieces = tuple(replace(piece, quoted=True) for piece in word.pieces)  # an assignment splits nothing
@@ -164,7 +154,7 @@ class Variables:
         whole = " ".join(word.text for word in rest)
         if found := _ASSIGNMENT.fullmatch(whole):
             value = " ".join(text.text for word in rest for text in self.expand(word))
-            return self._set(found[1], (Text(value.partition("=")[2]),))
+            return self._set(found[1], (Argument(value.partition("=")[2]),))
         flags = [word.text for word in rest if _FISH_FLAGS.fullmatch(word.text)]
         names = [word for word in rest if word.text not in flags]
         if len(names) < 2 or not re.fullmatch(r"[A-Za-z_]\w*", names[0].text):
@@ -221,22 +211,3 @@ def split_commas(words: Sequence[Word]) -> list[Word]:
                     current.append(replace(piece, text=part))
         split.append(Word(tuple(current)))
     return [word for word in split if word.pieces or word.items is not None]
-
-
-_YES = {"1", "true", "on", "yes", "enabled"}
-
-
-def as_options(env: Mapping[str, Text]) -> tuple[list[Text], dict[str, Text]]:
-    """The variables by which llama-server takes options (LLAMA_ARG_…) as options, and all others."""
-    words: list[Text] = []
-    others: dict[str, Text] = {}
-    for name, value in env.items():
-        option = of_variable(name) if name.startswith("LLAMA_ARG_") else None
-        if option is None:
-            others[name] = value
-        elif option.takes_value:
-            words += [Text(option.long_name), value]
-        else:
-            spellings = option.names if value.text.lower() in _YES else option.negative_names
-            words += [Text(spellings[-1])] if spellings else []
-    return words, others

@@ -16,8 +16,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from .containers import Container, container_of_run
 from .meanings import understand
-from .script_values import Text, Variables, split_commas
-from .shell_words import ShellCommand, Word, split_script
+from .script_values import Variables, split_commas
+from .shell_words import Argument, ShellCommand, Word, split_script
 
 _SERVER = re.compile(r"(?:ik[_-])?llama(?:[-_.]?cpp)?[-_]server(?:[-_][\w.-]*)?(?:\.exe)?", re.IGNORECASE)
 _PLAIN_SERVER = re.compile(r"llama-server(?:\.exe)?", re.IGNORECASE)
@@ -44,9 +44,9 @@ _ATTACHED = re.compile(r"\A[@-](?=[A-Za-z./\\])")  # of make and cmd: not to be 
 class FoundLaunch:
     """``words`` are the options; ``folder`` is where it would have run, "" where the text does not say."""
 
-    program: Text
-    words: list[Text]
-    env: dict[str, Text] = field(default_factory=dict)
+    program: Argument
+    words: list[Argument]
+    env: dict[str, Argument] = field(default_factory=dict)
     folder: str = ""
     notes: list[str] = field(default_factory=list)
     container: Container | None = None
@@ -83,11 +83,11 @@ class LaunchScript:
             self._command(command)
         self._open = None
 
-    def run_texts(self, texts: list[Text]) -> None:
+    def run_texts(self, texts: list[Argument]) -> None:
         """Read one command that is split already."""
         self._texts(texts, " ".join(text.text for text in texts))
 
-    def split(self, text: str) -> list[Text]:
+    def split(self, text: str) -> list[Argument]:
         """The words of a text, as one command."""
         commands = split_script(text, windows=self.windows)
         return [each for command in commands for each in self._expanded(command.words)]
@@ -139,7 +139,7 @@ class LaunchScript:
         reading = understand(last) if last.startswith("-") else None
         return reading is not None and reading.option.takes_value
 
-    def _expanded(self, words: Sequence[Word]) -> list[Text]:
+    def _expanded(self, words: Sequence[Word]) -> list[Argument]:
         return [text for word in words for text in self.variables.expand(word)]
 
     def _changes_folder(self, words: Sequence[Word]) -> bool:
@@ -152,7 +152,7 @@ class LaunchScript:
         self.folder = join_folder(self.folder, target[0].text)
         return True
 
-    def _texts(self, texts: list[Text], written: str) -> None:
+    def _texts(self, texts: list[Argument], written: str) -> None:
         """One command, its variables put in."""
         if not texts:
             return
@@ -170,7 +170,7 @@ class LaunchScript:
         self._add(FoundLaunch(_stripped(texts[at]), words, own))
         self._leave_out(" ".join(each.text for each in before))
 
-    def _without_redirections(self, texts: Sequence[Text]) -> list[Text]:
+    def _without_redirections(self, texts: Sequence[Argument]) -> list[Argument]:
         """The words for the program itself; where its output goes is left out."""
         words, at = [], 0
         while at < len(texts):
@@ -196,8 +196,8 @@ class LaunchScript:
         if written and not written.startswith("#!"):
             self.left_out.append(" ".join(written.split()))
 
-    def _nested(self, texts: list[Text]) -> bool:
-        """``bash -c '…'``, ``tmux new -d '…'``, ``alias x='…'``, and all else that gets a script as a text."""
+    def _nested(self, texts: list[Argument]) -> bool:
+        """``bash -c '…'``, ``tmux new -d '…'``, ``alias x='…'``, and all that get a script as a text."""
         head = _name(texts[0])
         if head in _NO_LAUNCH:
             return False
@@ -215,7 +215,7 @@ class LaunchScript:
                 launch.env = {**own, **launch.env}
             if found:
                 rest = texts[index + 1 :]
-                self._leave_out(" ".join(word.text for word in [*before, Text("…"), *rest]))
+                self._leave_out(" ".join(word.text for word in [*before, Argument("…"), *rest]))
             return bool(found)
         return False
 
@@ -226,7 +226,7 @@ class LaunchScript:
         self.folder = folder
         return self._found[before:]
 
-    def _contained(self, texts: list[Text]) -> bool:
+    def _contained(self, texts: list[Argument]) -> bool:
         """``docker run``, with what stands before it."""
         at = next((i for i, each in enumerate(texts[:6]) if _name(each) in _CONTAINER_TOOLS), None)
         if at is None or not _has_run(texts[at:]):
@@ -249,7 +249,7 @@ class LaunchScript:
             launch.container = container
         return bool(found)
 
-    def _started_process(self, texts: list[Text]) -> bool:
+    def _started_process(self, texts: list[Argument]) -> bool:
         """PowerShell's ``Start-Process``, whose ``-ArgumentList`` is joined and split again by Windows."""
         if _name(texts[0]) not in {"start-process", "saps"}:
             return False
@@ -267,8 +267,8 @@ class LaunchScript:
             self._leave_out(" ".join((f"-{_START_PARAMETERS[name]}", *(each.text for each in values))))
         return True
 
-    def _rejoined(self, arguments: Sequence[Text]) -> list[Text]:
-        words: list[Text] = []
+    def _rejoined(self, arguments: Sequence[Argument]) -> list[Argument]:
+        words: list[Argument] = []
         for each in arguments:
             is_one = each.unknown or not each.text.lstrip().startswith(("-", '"'))
             if is_one or not re.search(r"\s", each.text):
@@ -289,15 +289,15 @@ def join_folder(folder: str, target: str) -> str:
     return target if target.startswith("~") else str(kind(folder) / target)
 
 
-def _name(text: Text) -> str:
+def _name(text: Argument) -> str:
     return re.split(r"[/\\]", _ATTACHED.sub("", text.text))[-1].lower()
 
 
-def _stripped(text: Text) -> Text:
+def _stripped(text: Argument) -> Argument:
     return replace(text, text=_ATTACHED.sub("", text.text))
 
 
-def _program_at(texts: Sequence[Text]) -> int | None:
+def _program_at(texts: Sequence[Argument]) -> int | None:
     """Where the program is: first of its command, or followed by one of its options."""
     if _name(texts[0]) in _NO_LAUNCH or _looks_only(texts):
         return None
@@ -316,12 +316,12 @@ def _program_at(texts: Sequence[Text]) -> int | None:
     return None
 
 
-def _looks_only(texts: Sequence[Text]) -> bool:
+def _looks_only(texts: Sequence[Argument]) -> bool:
     """``command -v llama-server``, also behind ``if``."""
     return any(a.text == "command" and b.text in {"-v", "-V"} for a, b in pairwise(texts[:4]))
 
 
-def _may_lead(text: Text) -> bool:
+def _may_lead(text: Argument) -> bool:
     word = text.text
     return word.lower() in _BEFORE or word.startswith("-") or re.match(r"[A-Za-z_]\w*=", word) is not None
 
@@ -330,22 +330,22 @@ def _is_redirection(text: str) -> bool:
     return re.match(r"(?:\d|&|\*)?>|<(?!.*>$)", text) is not None
 
 
-def _has_run(texts: Sequence[Text]) -> bool:
+def _has_run(texts: Sequence[Argument]) -> bool:
     return any(each.text in {"run", "create"} for each in texts[1:4])
 
 
 def _is_unfinished(words: Sequence[Word]) -> bool:
     """A container's command that goes on without a mark: no image has been named yet."""
-    texts = [Text(word.text, (), is_bare=word.is_bare) for word in words]
+    texts = [Argument(word.text, (), is_bare=word.is_bare) for word in words]
     at = next((i for i, each in enumerate(texts[:3]) if _name(each) in _CONTAINER_TOOLS), None)
     return at is not None and _has_run(texts[at:]) and container_of_run(texts[at:]) is None
 
 
-def _parameters(texts: Sequence[Text]) -> tuple[dict[str, list[Text]], list[Text]]:
+def _parameters(texts: Sequence[Argument]) -> tuple[dict[str, list[Argument]], list[Argument]]:
     """PowerShell's parameters by name in small letters, each with its list, and what has no name."""
-    given: dict[str, list[Text]] = {}
-    rest: list[Text] = []
-    current: list[Text] | None = None
+    given: dict[str, list[Argument]] = {}
+    rest: list[Argument] = []
+    current: list[Argument] | None = None
     for each in texts:
         found = re.fullmatch(r"-([A-Za-z]{2,})", each.text) if each.is_bare else None
         if found and found[1].lower() in _START_PARAMETERS:

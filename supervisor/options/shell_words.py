@@ -50,6 +50,15 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Argument:
+    """One word for a program; ``unknown`` are the references in it that the text does not define."""
+
+    text: str
+    unknown: tuple[str, ...] = ()
+    is_bare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ShellCommand:
     """``written`` is its text; ``ends_line`` if nothing but the end of the line ended it."""
 
@@ -233,7 +242,8 @@ class _Scanner:
             return False
         groups = found.groupdict()
         name = next(
-            (groups[each] for each in ("env", "braced", "make", "plain", "name", "dp") if groups.get(each)), ""
+            (groups[each] for each in ("env", "braced", "make", "plain", "name", "dp") if groups.get(each)),
+            "",
         )
         meant = Reference(name, groups.get("default"), bool(groups.get("all")), char != "{")
         self.add(found[0], quoted=quoted, reference=meant)

@@ -43,10 +43,12 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
 from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
+from ..profile.resolve import resolve
+from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
 from .hub_choice import with_hub_files
 from .model_at_hand import get_model, look_at, model_at_hand, path_of, read_model
-from .profile_files import demand_files, missing_files, resolve_whole
+from .profile_files import demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -91,7 +93,7 @@ def prepare(
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
-    profile = resolve_whole(name, overrides, paths)
+    profile = _resolved(name, overrides, paths)
     if refuse:
         refuse(profile)
     demand_files(profile)
@@ -124,7 +126,7 @@ def preview(
     is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
     is the record of another machine, for which nothing installed here counts.
     """
-    profile = resolve_whole(name, overrides, paths)
+    profile = _resolved(name, overrides, paths)
     missing = [f"{key}: {path} is not on disk" for key, path in missing_files(profile)]
     context = install_context(paths, Silent(), hardware)
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
@@ -143,6 +145,10 @@ def preview(
         return replace(unknown, notes=(*missing, *unknown.notes, note))
     found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
     return replace(found, notes=(*missing, *found.notes))
+
+
+def _resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
+    return with_whole_paths(resolve(name, ProfileStore(paths.profiles), overrides), paths)
 
 
 def install_context(
@@ -330,7 +336,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
-    profile = resolve_whole(name, overrides, paths)
+    profile = _resolved(name, overrides, paths)
     context = replace(install_context(paths, Silent()), hardware=lambda: hardware)
     build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
     engine = _engine(profile, build, context)

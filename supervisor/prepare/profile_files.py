@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
@@ -10,8 +10,6 @@ from ..errors import NotFound
 from ..options.file_options import FILES, WRITTEN, map_paths, paths_in
 from ..paths import Paths
 from ..profile.definition import Profile
-from ..profile.resolve import resolve
-from ..profile.store import ProfileStore
 
 
 def whole_path(path: Path, paths: Paths) -> Path:
@@ -19,11 +17,6 @@ def whole_path(path: Path, paths: Paths) -> Path:
     path = path.expanduser()
     is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
     return path if is_absolute else paths.models / path
-
-
-def resolve_whole(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
-    """The profile of this name with whole paths. Raises as ``resolve`` does."""
-    return with_whole_paths(resolve(name, ProfileStore(paths.profiles), overrides), paths)
 
 
 def with_whole_paths(profile: Profile, paths: Paths) -> Profile:

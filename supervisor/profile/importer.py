@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
-from ..options.commandline import CommandLine
 from ..options.file_options import FILES, WRITTEN, map_paths, paths_in
+from ..options.launch_words import CommandLine
 from .jsonschema import FIRST_LINE
 from .launch_texts import read_launch
 from .layers import Layer, LayerBuilder, Value, add_command_line

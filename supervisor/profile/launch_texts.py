@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from xml.parsers.expat import ExpatError
 
 from ..errors import UsageError
-from ..options.commandline import CommandLine, script_of, the_launch
+from ..options.commandline import script_of, the_launch
 from ..options.containers import Container
-from ..options.script_values import Text
+from ..options.launch_words import CommandLine
 from ..options.shell_script import LaunchScript, join_folder
+from ..options.shell_words import Argument
 from .launch_yaml import list_of, plain_tree, read_yaml, strings_of, texts_of
 from .yaml_nodes import Broken, Items, parse_yaml
 
@@ -103,7 +104,7 @@ def _plist(text: str) -> LaunchScript | None:
     env = found.get("EnvironmentVariables")
     script.variables.define(strings_of(env), exported=True)
     script.folder = str(found.get("WorkingDirectory", ""))
-    script.run_texts([Text(word) for word in words])  # launchd replaces nothing
+    script.run_texts([Argument(word) for word in words])  # launchd replaces nothing
     known = {"ProgramArguments", "EnvironmentVariables", "WorkingDirectory", "Label"}
     script.left_out += [str(key) for key in found if key not in known]
     return script
@@ -190,13 +191,13 @@ def _quadlet(settings: Sequence[tuple[str, str]]) -> LaunchScript:
         if name == "Image":
             container.image = value
         elif name == "Environment":
-            container.env |= {each: Text(text) for each, text in _assignments(value).items()}
+            container.env |= {each: Argument(text) for each, text in _assignments(value).items()}
         elif name == "Exec":
             container.command = texts_of(value)
         elif name == "Entrypoint":
             container.entrypoint = texts_of(value)
         elif name in {"Volume", "Mount"}:
-            container.add_mount(Text(value))
+            container.add_mount(Argument(value))
         elif name == "PublishPort":
             container.add_port(value)
         elif name == "WorkingDir":
@@ -237,7 +238,7 @@ def _dockerfile(text: str) -> LaunchScript | None:
             case "FROM":
                 container.image = value.split()[0]
             case "ENV":
-                container.env |= {each: Text(given) for each, given in _assignments(value).items()}
+                container.env |= {each: Argument(given) for each, given in _assignments(value).items()}
             case "WORKDIR":
                 container.folder = join_folder(container.folder, value)
             case "ENTRYPOINT":
@@ -252,7 +253,7 @@ def _dockerfile(text: str) -> LaunchScript | None:
     return script
 
 
-def _exec_form(value: str) -> list[Text]:
+def _exec_form(value: str) -> list[Argument]:
     if not value.startswith("["):
         return texts_of(value)
     try:
@@ -273,5 +274,5 @@ def _quoted_list(text: str) -> LaunchScript | None:
         return None
     words = plain_tree(tree) if isinstance(tree, Items) else []
     script = LaunchScript(windows=False)
-    script.run_texts([Text(word) for word in words if isinstance(word, str)])
+    script.run_texts([Argument(word) for word in words if isinstance(word, str)])
     return script

@@ -10,9 +10,9 @@ from typing import Any
 from ..options.commandline import is_windows
 from ..options.containers import Container
 from ..options.meanings import understand
-from ..options.script_values import Text, Variables
+from ..options.script_values import Variables
 from ..options.shell_script import LaunchScript
-from ..options.shell_words import word_of
+from ..options.shell_words import Argument, word_of
 from .yaml_nodes import Broken, Items, Scalar, YamlNode, parse_yaml
 
 _YAML = re.compile(r"^[ \t]*(?:- )?[\"']?[A-Za-z_][\w.${}/ -]*[\"']?:(?:[ \t]|$)|^[ \t]*[\[{]", re.MULTILINE)
@@ -136,7 +136,7 @@ def _read_record(record: Mapping[str, Any], script: LaunchScript, macros: Mappin
 
 
 def _read_cmd(
-    record: Mapping[str, Any], env: Mapping[str, Text], script: LaunchScript, macros: Mapping[str, str]
+    record: Mapping[str, Any], env: Mapping[str, Argument], script: LaunchScript, macros: Mapping[str, str]
 ) -> None:
     """llama-swap joins the lines of ``cmd`` and leaves out those that are comments."""
     command = _replaced(record["cmd"], macros)
@@ -163,7 +163,7 @@ def _folder(record: Mapping[str, Any]) -> str:
     return str(record.get("working_dir") or record.get("workingDir") or record.get("cwd") or "")
 
 
-def texts_of(value: object) -> list[Text]:
+def texts_of(value: object) -> list[Argument]:
     """A list of words, or a text that is split as a shell would."""
     if isinstance(value, str):
         script = LaunchScript(windows=False)
@@ -174,11 +174,11 @@ def texts_of(value: object) -> list[Text]:
     return [text for word in words for text in variables.expand(word_of(word))]
 
 
-def _begins_with_option(words: Sequence[Text]) -> bool:
+def _begins_with_option(words: Sequence[Argument]) -> bool:
     return words[0].text.startswith("-") and understand(words[0].text.partition("=")[0]) is not None
 
 
-def _environment(value: object) -> dict[str, Text]:
+def _environment(value: object) -> dict[str, Argument]:
     """A mapping, a list of ``A=b``, or Kubernetes' list of name and value."""
     if isinstance(value, Mapping):
         pairs = [(str(name), "" if text is None else str(text)) for name, text in value.items()]
@@ -205,7 +205,7 @@ def _add_volume(container: Container, volume: object) -> None:
         container.add_mount(_expanded(str(volume)))
 
 
-def _expanded(text: str) -> Text:
+def _expanded(text: str) -> Argument:
     return Variables(windows=False).expand(word_of(text))[0]
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..options.commandline import CommandLine, split_command
 from ..options.file_options import FILES
-from ..options.meanings import canonical, nearest, understand
+from ..options.launch_words import CommandLine, is_variable, option_list
+from ..options.meanings import SECRETS, canonical, nearest, understand
 from ..options.option_types import OptionValue
 from ..options.option_values import OptionKind, option_kind
 from ..options.parse import ParsedOptions, normalise, parse_arguments
@@ -102,7 +102,7 @@ class LayerBuilder:
             self.problem(Mark(origin.line, origin.column), key, message)
 
 
-_DRIVE = re.compile(r"[A-Za-z]:\\")
+_SECRET_HINT = "write the secret itself; keys of clients are better made with goss-supervisor key add"
 _HOME = re.compile(r"^(?:\$HOME|\$\{HOME\}|\$env:USERPROFILE|%USERPROFILE%)(?=[/\\])")
 _HUGGING_FACE_URL = re.compile(
     r"https?://(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/([^?#]+)(?:\?.*)?"
@@ -166,28 +166,16 @@ def add_args(builder: LayerBuilder, node: YamlNode) -> None:
 
 def _add_args_text(builder: LayerBuilder, node: Scalar) -> None:
     try:
-        if "llama-server" in node.text:
-            return add_command_line(builder, split_command(node.text), node.mark, "args")
-        # Unlike in a shell, lines need no backslash at their end to belong together.
-        program = "llama-server.exe" if _DRIVE.search(node.text) else "llama-server"
-        lines = (line.strip().rstrip("\\^`") for line in node.text.splitlines())
-        commands = [split_command(f"{program} {line}") for line in lines if line and not line.startswith("#")]
+        command = option_list(node.text)
     except UsageError as error:
         return builder.problem(node.mark, "args", str(error))
-    for command in commands:
-        add_notes(builder, command)
-    return add_words(builder, [word for each in commands for word in each.words], node.mark, "args")
-
-
-def add_notes(builder: LayerBuilder, command: CommandLine) -> None:
-    """What of a command line was left out."""
-    for note in command.notes:
-        builder.note(note)
+    return add_command_line(builder, command, node.mark, "args")
 
 
 def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, written: str = "") -> None:
     """Options and environment; the program is not looked at."""
-    add_notes(builder, command)
+    for note in command.notes:
+        builder.note(note)
     for name, value in command.env.items():
         builder.put(f"env.{name}", value, mark, written)
     add_words(builder, command.words, mark, written)
@@ -234,7 +222,10 @@ def _texts(node: Items) -> tuple[str, ...] | None:
 
 
 def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, written: str) -> None:
-    if special := _SPECIAL.get(name):
+    if name in SECRETS and is_variable(str(value)):
+        problem = f"nothing replaces {value}; {_SECRET_HINT}"
+        builder.problem(mark, written or f"server.{name}", problem)
+    elif special := _SPECIAL.get(name):
         special(builder, str(value), mark, written)
     elif own := OWN_KEYS.get(name):
         builder.read(own, _as_node(value, mark), mark, written)

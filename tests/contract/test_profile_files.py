@@ -16,7 +16,9 @@ from supervisor.paths import Paths
 from supervisor.prepare.hub_choice import with_hub_files
 from supervisor.prepare.model_at_hand import get_model, path_of
 from supervisor.prepare.prepare import preview
-from supervisor.prepare.profile_files import demand_files, resolve_whole
+from supervisor.prepare.profile_files import demand_files, with_whole_paths
+from supervisor.profile.resolve import resolve
+from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
 from tests.fakes.hub import FakeHub
 
@@ -69,7 +71,7 @@ def write(paths, text, name="mine"):
 
 def resolved(paths, text):
     write(paths, text)
-    return resolve_whole("mine", {}, paths)
+    return saved(paths, "mine")
 
 
 # Repositories
@@ -199,7 +201,7 @@ def run(*args, stdin=None, code=0):
 
 
 def saved(paths, name):
-    return resolve_whole(name, {}, paths)
+    return with_whole_paths(resolve(name, ProfileStore(paths.profiles)), paths)
 
 
 def test_import_makes_a_path_whole_if_the_file_is_there(paths, tmp_path, monkeypatch):

@@ -204,10 +204,10 @@ FORMS = [
     case("python", 'import subprocess\nsubprocess.Popen(["./llama-server", "-m", "/m/chat.gguf",\n  "-c", "4096"])\n', model=M, options=C4K),
     case("compose with anchors", "x-llama: &base\n  image: ghcr.io/ggml-org/llama.cpp:server\n  volumes: [/srv:/models]\nservices:\n  llm:\n    <<: *base\n    command: -m /models/a.gguf -c 4096\n", model="/srv/a.gguf", options=C4K),
     case("splatted table", "$p = @{\n  FilePath = 'C:\\llama\\llama-server.exe'\n  ArgumentList = @('-m', 'D:\\a.gguf',\n    '-c', '4096')\n  NoNewWindow = $true\n}\nStart-Process @p", model="D:\\a.gguf", options=C4K),
-    case("conditions", f"if [ -n \"$BIG\" ]; then\n  CTX=8192\nelse\n  CTX=4096\nfi\nllama-server -m {M} -c $CTX", model=M, says=["CTX=8192; CTX=4096"]),
+    case("conditions", f'if [ -n "$BIG" ]; then\n  CTX=8192\nelse\n  CTX=4096\nfi\nllama-server -m {M} -c $CTX', model=M, says=["CTX=8192; CTX=4096"]),
     case("systemd-run", f"systemd-run --user --unit=llm -p MemoryMax=20G -E A=b llama-server -m {M} -c 4096", model=M, options=C4K, env={"A": "b"}, says=["MemoryMax=20G"]),
     case("a name with a blank", f"llama-server -m {M} -c 4096 --alias 'my model,other'", model=M, options=C4K, says=["'my model'"]),
-    case("only a variable", "llama-server -m \"$MODEL\" -c 4096", model=None, options=C4K, says=["$MODEL", "no model was named"]),
+    case("only a variable", 'llama-server -m "$MODEL" -c 4096', model=None, options=C4K, says=["$MODEL", "no model was named"]),
     case("a default of an argument", f"llama-server -m {M} -c 4096 --port ${{1:-9000}}", model=M, options=C4K, port=9000),
     case("a prompt's text", f"Here is what I run:\n\n    llama-server -m {M} -c 4096\n\nIt gives me 20 t/s.", model=M, options=C4K, says=["It gives me 20 t/s."]),
     case("its output", f"$ llama-server -m {M} -c 4096\nmain: server is listening on http://127.0.0.1:8080\n", model=M, options=C4K, says=["main: server"]),
@@ -237,7 +237,19 @@ def test_nothing_of_a_text_is_run(tmp_path):
     assert not trap.exists()
 
 
-@given(st.text(alphabet="ab -\\'\"`^#;&|>$(){}[]<:=\n\t%@,", max_size=60), st.sampled_from(["", "cmd: ", "[Service]\nExecStart=", "<key>ProgramArguments</key>", "- ", "services:\n a:\n  command: "]))
+@given(
+    st.text(alphabet="ab -\\'\"`^#;&|>$(){}[]<:=\n\t%@,", max_size=60),
+    st.sampled_from(
+        [
+            "",
+            "cmd: ",
+            "[Service]\nExecStart=",
+            "<key>ProgramArguments</key>",
+            "- ",
+            "services:\n a:\n  command: ",
+        ]
+    ),
+)
 def test_no_text_makes_it_fail_otherwise_than_in_words(text, lead):
     with suppress(UsageError):
         read_launch(f"{lead}llama-server {text}")
@@ -246,5 +258,7 @@ def test_no_text_makes_it_fail_otherwise_than_in_words(text, lead):
 
 
 def test_aliases_of_yaml_do_not_grow():
-    bomb = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{m}, *{m}, *{m}, *{m}]\n" for m, n in pairwise("abcdefghijklmnopqrst"))
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{n}: &{n} [*{m}, *{m}, *{m}, *{m}]\n" for m, n in pairwise("abcdefghijklmnopqrst")
+    )
     assert read_launch(f"{bomb}cmd: llama-server -m /m/chat.gguf").words == ("-m", "/m/chat.gguf")

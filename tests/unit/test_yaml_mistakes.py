@@ -60,6 +60,7 @@ COMMENT = "belongs under server: (the line above is still a comment; take its '#
             'which a shell may have taken: {"a": 1}',
         ),
         ("extends: demo\nserver: {chat-template-kwargs: [1]}\n", "takes"),
+        ("extends: demo\nserver: {api-key: $SECRET}\n", "server.api-key: nothing replaces $SECRET;"),
         ("extends: demo\nlisten: a b\n", "listen: must be an address such as 127.0.0.1:9000"),
         ("extends: demo\nlisten: 127.0.0.1:99999\n", "listen: must be a whole number from 1 to 65535"),
     ],
