@@ -127,7 +127,8 @@ class Variables:
         if found is None:
             return False
         values = self._value(_behind(word, found.start(3)))
-        return self._set(found[1], (*self._values.get(found[1], ()), *values) if found[2] else values)
+        before = self._values.get(found[1], ()) if found[2] else ()
+        return self._set(found[1], _grown(before, values, is_list=word.items is not None))
 
     def _value(self, word: Word) -> tuple[Argument, ...]:
         if word.items is not None:
@@ -177,7 +178,16 @@ class Variables:
         before = self._values.get(reference.name, ()) if operator == "+=" else ()
         if words[0].text.lower().startswith("$env:"):
             self._exported.add(reference.name)
-        return self._set(reference.name, (*before, *given))
+        return self._set(reference.name, _grown(before, given, is_list=len(given) > 1))
+
+
+def _grown(
+    before: tuple[Argument, ...], more: tuple[Argument, ...], *, is_list: bool
+) -> tuple[Argument, ...]:
+    """A list gets more items, and a text a longer end."""
+    if is_list or len(before) != 1 or len(more) != 1:
+        return (*before, *more)
+    return (Argument(before[0].text + more[0].text, (*before[0].unknown, *more[0].unknown)),)
 
 
 def _folder_of(name: str) -> str:

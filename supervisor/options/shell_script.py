@@ -111,7 +111,7 @@ class LaunchScript:
             return
         else:
             before = len(self._found)
-            if words[0].text.lower() in {"start-process", "saps"}:
+            if _name_of(words[0]) in _STARTS:
                 words = split_commas(words)
             self._texts(self._expanded(words), command.written)
             self._open = self._found[-1] if len(self._found) > before else None
@@ -122,6 +122,8 @@ class LaunchScript:
         """``then A=1`` is an assignment, and one that may not happen."""
         head = words[0].text
         self._conditions += (head in {"if", "case"}) - (head in {"fi", "esac"})
+        if head.startswith("$") and len(words) > 2 and words[1].text == "=" and _name_of(words[2]) in _STARTS:
+            return words[2:]  # $process = Start-Process …
         return words[1:] if head in {"then", "else", "fi", "esac", "do", "done"} else words
 
     def _goes_on(self, words: Sequence[Word]) -> bool:
@@ -238,6 +240,9 @@ class LaunchScript:
         """Read what a container runs, and say it as the host sees it."""
 
         def read() -> None:
+            self.variables.define(
+                {name: each.text for name, each in container.env.items() if not each.unknown}
+            )
             texts = container.words()
             if len(texts) == 1 and re.search(r"\s", texts[0].text):
                 self.run(texts[0].text)
@@ -251,7 +256,7 @@ class LaunchScript:
 
     def _started_process(self, texts: list[Argument]) -> bool:
         """PowerShell's ``Start-Process``, whose ``-ArgumentList`` is joined and split again by Windows."""
-        if _name(texts[0]) not in {"start-process", "saps"}:
+        if _name(texts[0]) not in _STARTS:
             return False
         given, rest = _parameters(texts[1:])
         program = given.pop("filepath", None) or rest[:1]
@@ -291,6 +296,10 @@ def join_folder(folder: str, target: str) -> str:
 
 def _name(text: Argument) -> str:
     return re.split(r"[/\\]", _ATTACHED.sub("", text.text))[-1].lower()
+
+
+def _name_of(word: Word) -> str:
+    return word.text.lower()
 
 
 def _stripped(text: Argument) -> Argument:
@@ -349,14 +358,17 @@ def _parameters(texts: Sequence[Argument]) -> tuple[dict[str, list[Argument]], l
     for each in texts:
         found = re.fullmatch(r"-([A-Za-z]{2,})", each.text) if each.is_bare else None
         if found and found[1].lower() in _START_PARAMETERS:
-            current = given.setdefault(found[1].lower(), [])
+            values = given.setdefault(found[1].lower(), [])
+            current = None if found[1].lower() in _SWITCHES else values
         elif current is not None:
             current.append(each)
-        else:
+        elif each.text not in {"$true", "$false"}:
             rest.append(each)
     return given, rest
 
 
+_SWITCHES = {"nonewwindow", "wait", "passthru"}
+_STARTS = {"start-process", "saps"}
 _START_NAMES = (
     *(
         "FilePath",

@@ -75,6 +75,7 @@ _CLOSERS = {
 }
 _TYPOGRAPHIC = set(_CLOSERS) - {'"', "'"}
 _LITERAL = set("'\u2018\u2019\u201a")  # nothing is an escape in these
+_BACKSLASHES = re.compile(r"(\\+)(?=\")")
 _CONTINUED = re.compile(r"[\\^`][ \t]*(?=\n|\Z|#[^\n]*(?:\n|\Z))")
 _COMMENT_LINES = re.compile(r"(?:[ \t]*#[^\n]*\n)*")
 _OPERATORS = re.compile(r"&&|\|\||\|&|[;|&]")
@@ -268,6 +269,11 @@ class _Scanner:
                 self.at += 1
             elif self.text[self.at] in closers:
                 break
+            elif self.windows and opener == '"' and (found := _BACKSLASHES.match(self.text, self.at)):
+                self.add("\\" * (len(found[1]) // 2), quoted=True)  # as Windows reads them before a quote
+                self.at += len(found[1])
+                if len(found[1]) % 2 == 0:
+                    continue
             elif opener not in _LITERAL and self._is_escape():
                 self.at += 1
             elif opener not in _LITERAL and self.reference(quoted=True):

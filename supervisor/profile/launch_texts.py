@@ -89,10 +89,11 @@ def read_launch(text: str) -> CommandLine:
 def _plist(text: str) -> LaunchScript | None:
     if "<key>" not in text:
         return None
-    inner = text[text.index("<key>") : text.rindex(">") + 1]
-    whole = text if "<plist" in text else f"<plist><dict>{inner}</dict></plist>"
+    inner = text[text.index("<") : text.rindex(">") + 1]
+    if "<plist" not in inner:
+        inner = f"<plist>{inner if inner.startswith('<dict>') else f'<dict>{inner}</dict>'}</plist>"
     try:
-        found = plistlib.loads(whole.strip().encode(), fmt=plistlib.FMT_XML)
+        found = plistlib.loads(inner.encode(), fmt=plistlib.FMT_XML)
     except (ValueError, ExpatError, plistlib.InvalidFileException, AttributeError, IndexError) as error:
         raise UsageError(
             f"This property list cannot be read: {error}.", hint="Paste the whole file."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -110,6 +111,7 @@ def _read_record(record: Mapping[str, Any], script: LaunchScript, macros: Mappin
     container = Container(image=str(record.get("image") or ""), env=dict(env), folder=_folder(record))
     container.command = [*words, *texts_of(record.get("args")), *texts_of(record.get("exec"))]
     container.command += texts_of(record.get("cmd"))
+    container.command = [_with_env(word, env) for word in container.command]
     if not container.image and container.command and _begins_with_option(container.command):
         container.image = "llama.cpp"
     for volume in list_of(record.get("volumes")) + list_of(record.get("volumeMounts")):
@@ -131,8 +133,10 @@ def _read_record(record: Mapping[str, Any], script: LaunchScript, macros: Mappin
     ignored = {"container_name", "working_dir", "workingDir", "name", "cwd", "volumeMounts", "type", "label"}
     others = [str(name) for name in record if name not in known | ignored]
     before = len(script.launches())
-    if script.contain(container) and len(script.launches()) > before and others:
-        script.left_out.append(f"the keys {', '.join(others)}")
+    if script.contain(container) and len(script.launches()) > before:
+        script.left_out += [f"the keys {', '.join(others)}"] if others else []
+        for launch in script.launches()[before:]:
+            launch.notes += [note for name in _COMMANDS for note in _lost_in(_one_line(record.get(name)))]
 
 
 def _read_cmd(
@@ -140,8 +144,7 @@ def _read_cmd(
 ) -> None:
     """llama-swap joins the lines of ``cmd`` and leaves out those that are comments."""
     command = _replaced(record["cmd"], macros)
-    lines = [line for line in command.splitlines() if not line.lstrip().startswith("#")]
-    text = " ".join(line.strip().removesuffix("\\").rstrip() for line in lines if line.strip())
+    text = _one_line(command)
     before = len(script.launches())
     script.run(text)
     for launch in script.launches()[before:]:
@@ -150,6 +153,24 @@ def _read_cmd(
         others = [str(name) for name in record if name not in {"cmd", "env", "macros"}]
         if others:
             script.left_out.append(f"the keys {', '.join(others)}")
+
+
+def _one_line(value: object) -> str:
+    """The lines of a command joined, without those that are comments; "" for a list."""
+    lines = [line.strip() for line in value.splitlines()] if isinstance(value, str) else []
+    return " ".join(line.removesuffix("\\").rstrip() for line in lines if line and not line.startswith("#"))
+
+
+def _with_env(word: Argument, env: Mapping[str, Argument]) -> Argument:
+    """Kubernetes puts the container's variables in: ``$(PORT)``."""
+    text, unknown = word.text, []
+    for each in word.unknown:
+        name = each.removeprefix("$(").removesuffix(")")
+        if each.startswith("$(") and name in env:
+            text = text.replace(each, env[name].text)
+        else:
+            unknown.append(each)
+    return replace(word, text=text, unknown=tuple(unknown))
 
 
 def _lost_in(text: str) -> list[str]:
@@ -167,8 +188,7 @@ def texts_of(value: object) -> list[Argument]:
     """A list of words, or a text that is split as a shell would."""
     if isinstance(value, str):
         script = LaunchScript(windows=False)
-        lines = [line for line in value.splitlines() if not line.lstrip().startswith("#")]
-        return script.split(" ".join(line.strip().removesuffix("\\") for line in lines).replace("$$", "\\$"))
+        return script.split(_one_line(value).replace("$$", "\\$"))
     words = [str(word) for word in list_of(value) if word is not None]
     variables = Variables(windows=False)
     return [text for word in words for text in variables.expand(word_of(word))]

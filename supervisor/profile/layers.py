@@ -102,7 +102,7 @@ class LayerBuilder:
             self.problem(Mark(origin.line, origin.column), key, message)
 
 
-_SECRET_HINT = "write the secret itself; keys of clients are better made with goss-supervisor key add"
+_INSTEAD = "write the secret itself; keys of clients are better made with goss-supervisor key add"
 _HOME = re.compile(r"^(?:\$HOME|\$\{HOME\}|\$env:USERPROFILE|%USERPROFILE%)(?=[/\\])")
 _HUGGING_FACE_URL = re.compile(
     r"https?://(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/([^?#]+)(?:\?.*)?"
@@ -223,7 +223,7 @@ def _texts(node: Items) -> tuple[str, ...] | None:
 
 def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, written: str) -> None:
     if name in SECRETS and is_variable(str(value)):
-        problem = f"nothing replaces {value}; {_SECRET_HINT}"
+        problem = f"nothing replaces {value}; {_INSTEAD}"
         builder.problem(mark, written or f"server.{name}", problem)
     elif special := _SPECIAL.get(name):
         special(builder, str(value), mark, written)

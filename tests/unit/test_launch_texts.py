@@ -211,6 +211,13 @@ FORMS = [
     case("a default of an argument", f"llama-server -m {M} -c 4096 --port ${{1:-9000}}", model=M, options=C4K, port=9000),
     case("a prompt's text", f"Here is what I run:\n\n    llama-server -m {M} -c 4096\n\nIt gives me 20 t/s.", model=M, options=C4K, says=["It gives me 20 t/s."]),
     case("its output", f"$ llama-server -m {M} -c 4096\nmain: server is listening on http://127.0.0.1:8080\n", model=M, options=C4K, says=["main: server"]),
+    case("started process", 'Start-Sleep 1\n$p = Start-Process -PassThru llama-server.exe -ArgumentList "-m","D:\\a.gguf","-c 4096"', model="D:\\a.gguf", options=C4K),
+    case("backslash at the end", 'llama-server.exe -m D:\\a.gguf --slot-save-path "C:\\my slots\\\\" -c 4096', model="D:\\a.gguf", options={"ctx-size": 4096, "slot-save-path": "C:\\my slots\\"}),
+    case("growing text", 'args="-m /m/chat.gguf"\nargs="$args -c 4096"\nargs+=" -ngl 9"\neval llama-server $args', model=M, options={"ctx-size": 4096, "gpu-layers": 9}),
+    case("plist's dict", "<dict>\n<key>ProgramArguments</key><array><string>llama-server</string><string>-m</string><string>/m/chat.gguf</string></array>\n<key>KeepAlive</key><dict><key>Crashed</key><true/></dict>\n</dict>", model=M, says=["KeepAlive"]),
+    case("compose folded over a comment", "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    command: >\n      -m /m/chat.gguf\n      # --mlock\n      -c 4096\n", model=M, says=["# --mlock -c 4096"]),
+    case("compose shell", "services:\n  llm:\n    build: .\n    command: [sh, -c, exec /app/llama-server -m /m/$$MODEL -c 4096]\n    environment: {MODEL: chat.gguf}\n", model=M, options=C4K, env={"MODEL": "chat.gguf"}),
+    case("kubernetes variable", "containers:\n- image: ghcr.io/ggml-org/llama.cpp:server\n  args: [-m, $(MODEL), -c, '4096']\n  env: [{name: MODEL, value: /m/chat.gguf}]\n", model=M, options=C4K, env={"MODEL": M}),
     # the hub
     case("hub", "llama-server -hf ggml-org/gemma-3-4b-it-GGUF -c 4096", repo="ggml-org/gemma-3-4b-it-GGUF", quant=None, options=C4K),
     case("hub quant", "llama-server --hf-repo=unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", repo="unsloth/Qwen3-8B-GGUF", quant="UD-Q4_K_XL"),
