@@ -44,8 +44,20 @@ def script_of(text: str) -> LaunchScript:
     """What is found in a text, without its prompts, fences and characters that nobody sees."""
     plain = _FENCE.sub("", text.replace("\r\n", "\n").translate(_INVISIBLE).strip())
     script = LaunchScript(windows=is_windows(plain))
+    script.variables.define(_parameters(plain))
     script.run(_with_splats(_PROMPT.sub("", plain)))
     return script
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """The defaults of a PowerShell script: ``param([int]$Ctx = 4096)``."""
+    begins = re.search(r"^\s*param\s*\(", text, re.MULTILINE | re.IGNORECASE)
+    end = re.search(r"^\s*\)|\)\s*$", text[begins.end() :], re.MULTILINE) if begins else None
+    if begins is None or end is None:
+        return {}
+    inner = text[begins.end() : begins.end() + end.start()]
+    found = re.findall(r"\$(\w+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([\w.-]+))", inner)
+    return {name: double or single or bare for name, double, single, bare in found}
 
 
 def _with_splats(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
+from ..errors import UsageError
 from ..options.file_options import FILES, WRITTEN, map_paths, paths_in
 from ..options.launch_words import CommandLine
 from .jsonschema import FIRST_LINE
@@ -60,6 +61,11 @@ def import_command(
     builder = LayerBuilder("", "command line")
     add_command_line(builder, command, Mark())
     layer = builder.done()
+    if not (layer.values or layer.problems):
+        raise UsageError(
+            "\n".join(("Nothing of this launch can be stored.", *layer.notes)),
+            hint="Write the values in place of the variables.",
+        )
     resolve_layer(layer, store)
     if command.folder:
         folders = [*(folder / Path(command.folder).expanduser() for folder in folders), *folders]

@@ -187,7 +187,7 @@ def _folder(record: Mapping[str, Any]) -> str:
 def texts_of(value: object) -> list[Argument]:
     """A list of words, or a text that is split as a shell would."""
     if isinstance(value, str):
-        script = LaunchScript(windows=False)
+        script = LaunchScript(windows=is_windows(value))
         return script.split(_one_line(value).replace("$$", "\\$"))
     words = [str(word) for word in list_of(value) if word is not None]
     variables = Variables(windows=False)

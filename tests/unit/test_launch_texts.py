@@ -218,6 +218,9 @@ FORMS = [
     case("compose folded over a comment", "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    command: >\n      -m /m/chat.gguf\n      # --mlock\n      -c 4096\n", model=M, says=["# --mlock -c 4096"]),
     case("compose shell", "services:\n  llm:\n    build: .\n    command: [sh, -c, exec /app/llama-server -m /m/$$MODEL -c 4096]\n    environment: {MODEL: chat.gguf}\n", model=M, options=C4K, env={"MODEL": "chat.gguf"}),
     case("kubernetes variable", "containers:\n- image: ghcr.io/ggml-org/llama.cpp:server\n  args: [-m, $(MODEL), -c, '4096']\n  env: [{name: MODEL, value: /m/chat.gguf}]\n", model=M, options=C4K, env={"MODEL": M}),
+    case("script's parameters", 'param(\n  [string]$Model = "D:\\a.gguf",\n  [int]$Ctx = 4096\n)\n& "$PSScriptRoot\\llama-server.exe" --model $Model --ctx-size $Ctx', model="D:\\a.gguf", options=C4K),
+    case("Windows in JSON", '{"command": "C:\\\\llama\\\\llama-server.exe", "args": ["-m", "D:\\\\a.gguf", "-c", "4096"]}', model="D:\\a.gguf", options=C4K),
+    case("nothing but variables", "llama-server -m $MODEL -c $CTX", refused_or_named=["Nothing of this launch", "$MODEL", "$CTX"]),
     # the hub
     case("hub", "llama-server -hf ggml-org/gemma-3-4b-it-GGUF -c 4096", repo="ggml-org/gemma-3-4b-it-GGUF", quant=None, options=C4K),
     case("hub quant", "llama-server --hf-repo=unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", repo="unsloth/Qwen3-8B-GGUF", quant="UD-Q4_K_XL"),
