@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import sys
@@ -211,6 +212,6 @@ def _launch_text(words: tuple[str, ...]) -> tuple[str, list[Path]]:
             )
         return text, here
     file = Path(words[0])
-    if len(words) == 1 and not re.search(r"\s", words[0]) and file.is_file():
+    if len(words) == 1 and not re.search(r"\s", words[0]) and os.path.isfile(file):  # noqa: PTH113
         return read_bytes(file).decode("utf-8-sig", "replace"), [*here, file.absolute().parent]
     return words[0] if len(words) == 1 else shlex.join(words), here

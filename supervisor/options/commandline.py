@@ -31,10 +31,10 @@ _WINDOWS_SIGNS = (
     r"^PS ",
     r"(?:^|\s)\.\\\w",
     r"%[A-Za-z_]\w*%",
-    r"(?i:^\s*@?set \"?\w+=)",
-    r"(?i:^\s*@?echo off\b)",
+    r"(?i:^[ \t]*@?set \"?\w+=)",
+    r"(?i:^[ \t]*@?echo off\b)",
     r"(?i:\bStart-Process\b)",
-    r"^\s*\$\w+\s*=\s*(?:@\(|['\"])",
+    r"^[ \t]*\$\w+[ \t]*=[ \t]*(?:@\(|['\"])",
 )
 _WINDOWS = re.compile("|".join(_WINDOWS_SIGNS), re.MULTILINE)
 _INVISIBLE = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u200b": None, "\ufeff": None, "\r": "\n"})
@@ -51,8 +51,8 @@ def script_of(text: str) -> LaunchScript:
 
 def _parameters(text: str) -> dict[str, str]:
     """The defaults of a PowerShell script: ``param([int]$Ctx = 4096)``."""
-    begins = re.search(r"^\s*param\s*\(", text, re.MULTILINE | re.IGNORECASE)
-    end = re.search(r"^\s*\)|\)\s*$", text[begins.end() :], re.MULTILINE) if begins else None
+    begins = re.search(r"^[ \t]*param[ \t]*\(", text, re.MULTILINE | re.IGNORECASE)
+    end = re.search(r"^[ \t]*\)|\)[ \t]*$", text[begins.end() :], re.MULTILINE) if begins else None
     if begins is None or end is None:
         return {}
     inner = text[begins.end() : begins.end() + end.start()]

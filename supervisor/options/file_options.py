@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from .option_types import OptionValue
 
@@ -15,6 +16,14 @@ FILES = (
     *("api-key-file", "ssl-key-file", "ssl-cert-file"),
     *("slot-save-path", "media-path", "path", "models-dir", "video-ffmpeg-dir", *WRITTEN),
 )
+
+
+def from_home(path: str) -> Path:
+    """With ``~`` replaced; a ``~name`` that nobody is called stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def map_paths(name: str, value: OptionValue, change: Callable[[str], str]) -> OptionValue:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from ..errors import NotFound
-from ..options.file_options import FILES, WRITTEN, map_paths, paths_in
+from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
 from ..paths import Paths
 from ..profile.definition import Profile
 
 
 def whole_path(path: Path, paths: Paths) -> Path:
     """The one rule for profiles: a relative path is under the models folder."""
-    path = path.expanduser()
+    path = from_home(str(path))
     is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
     return path if is_absolute else paths.models / path
 
@@ -33,11 +34,12 @@ def with_whole_paths(profile: Profile, paths: Paths) -> Profile:
 
 def missing_files(profile: Profile) -> Iterator[tuple[str, Path]]:
     """The key and the path of each that is not there. The profile has whole paths."""
+    read_elsewhere = {"api-key-file"} if profile.gateway.mode == "on" else set()  # see listen_of
     for name in FILES:
-        if name in profile.server and name not in WRITTEN:
-            for path in map(Path, paths_in(name, profile.server[name])):
-                if not path.exists():
-                    yield f"server.{name}", path
+        if name in profile.server and name not in {*WRITTEN, *read_elsewhere}:
+            for path in paths_in(name, profile.server[name]):
+                if not os.path.exists(path):  # noqa: PTH110 - Path's own may raise
+                    yield f"server.{name}", Path(path)
 
 
 def demand_files(profile: Profile) -> None:

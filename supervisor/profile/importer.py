@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 from ..errors import UsageError
-from ..options.file_options import FILES, WRITTEN, map_paths, paths_in
+from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
 from ..options.launch_words import CommandLine
 from .jsonschema import FIRST_LINE
 from .launch_texts import read_launch
@@ -68,7 +69,7 @@ def import_command(
         )
     resolve_layer(layer, store)
     if command.folder:
-        folders = [*(folder / Path(command.folder).expanduser() for folder in folders), *folders]
+        folders = [*(folder / from_home(command.folder) for folder in folders), *folders]
     layer = _with_whole_paths(layer, folders)
     name = name or _free_name(_name_from(layer), store)
     notes = (*layer.notes, *_advice(command, layer))
@@ -131,7 +132,8 @@ def _with_whole_paths(layer: Layer, folders: Sequence[Path]) -> Layer:
 def _whole(path: str, folders: Sequence[Path]) -> str:
     if _is_whole(path):
         return path
-    return next((str(each.absolute()) for folder in folders if (each := folder / path).exists()), path)
+    there = (folder / path for folder in folders if os.path.exists(folder / path))  # noqa: PTH110
+    return next((str(each.absolute()) for each in there), path)
 
 
 def _is_whole(path: str) -> bool:
@@ -147,8 +149,8 @@ def _files(name: str, layer: Layer, folders: Sequence[Path], models: Path | None
             continue
         given = str(value.value) if isinstance(value.value, Path) else value.value
         for path in paths_in(option, given):
-            found = Path(path).expanduser() if _is_whole(path) else (models / path if models else Path(path))
-            if found.exists():
+            found = from_home(path) if _is_whole(path) else (models / path if models else Path(path))
+            if os.path.exists(found):  # noqa: PTH110 - Path's own may raise
                 yield f"{key}: {found} is there"
             else:
                 places = [found.parent] if _is_whole(path) else [*folders, *filter(None, [models])]

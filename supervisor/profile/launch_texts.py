@@ -26,19 +26,20 @@ _SECTION = re.compile(r"^[ \t]*\[([\w:. -]+)\][ \t]*$", re.MULTILINE)
 _SETTING = re.compile(r"([A-Za-z][\w.-]*)\s*=\s*(.*)", re.DOTALL)
 _DOCKERFILE = re.compile(r"^[ \t]*(?:CMD|ENTRYPOINT)[ \t]+\S", re.MULTILINE)
 _LIST = re.compile(r"\[\s*[\"'][^\[\]]*?llama-server[^\[\]]*\]", re.DOTALL)
+_MOST_CHARACTERS = 64 * 1024
 _REFUSED = (
     (
-        r"^\s*FROM\s+[^\s:]+(?::[^\s/]+)?\s*$(?s:.*)^\s*(?:PARAMETER|TEMPLATE|SYSTEM)\b",
+        r"^[ \t]*(?:PARAMETER[ \t]+\w+[ \t]|TEMPLATE[ \t]+\"|SYSTEM[ \t]+\S)|^[ \t]*FROM[ \t]+\S+\.gguf",
         "This is a Modelfile of Ollama, which starts no llama-server that an option could be read from.",
         "Take its model as -hf OWNER/REPO or as a .gguf file: PARAMETER num_ctx is -c, num_gpu is -ngl.",
     ),
     (
-        r"^\s*(?:\$ )?ollama\s+(?:run|serve|pull|create)\b",
+        r"^[ \t]*(?:\$ )?ollama\s+(?:run|serve|pull|create)\b",
         "Ollama chooses the options itself, so there is nothing to import.",
         "Find the model at huggingface.co and import: llama-server -hf OWNER/REPO",
     ),
     (
-        r"^\s*(?:\$ )?lms\s+(?:load|server|get)\b",
+        r"^[ \t]*(?:\$ )?lms\s+(?:load|server|get)\b",
         "LM Studio loads the model into its own server, so there is no llama-server to import.",
         "Import its file: llama-server -m ~/.lmstudio/models/OWNER/REPO/FILE.gguf",
     ),
@@ -66,6 +67,18 @@ def read_launch(text: str) -> CommandLine:
 
     Raises UsageError where there is none, or more than one, and for a text that cannot be read.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise UsageError(
+            f"This text has {len(text)} characters, and no launch is as long as that.",
+            hint="Paste the lines that start llama-server.",
+        )
+    try:
+        return _launch_in(text)
+    except RecursionError:
+        raise UsageError("This text is nested too deeply.", hint="Paste the command alone.") from None
+
+
+def _launch_in(text: str) -> CommandLine:
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
     for form in (_plist, _sections, read_yaml, _dockerfile):
         script = form(text)

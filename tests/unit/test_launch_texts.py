@@ -267,6 +267,12 @@ def test_no_text_makes_it_fail_otherwise_than_in_words(text, lead):
         read_launch(f"{lead}{text}")
 
 
+@pytest.mark.parametrize("text", ["a=(" * 2000, "$(" * 9000, "x" * 70_000, "if [ " * 3000, "[" * 3000])
+def test_what_is_no_launch_is_refused_soon(text):
+    with pytest.raises(UsageError):
+        read_launch(text)
+
+
 def test_aliases_of_yaml_do_not_grow():
     bomb = "a: &a [x, x]\n" + "".join(
         f"{n}: &{n} [*{m}, *{m}, *{m}, *{m}]\n" for m, n in pairwise("abcdefghijklmnopqrst")
