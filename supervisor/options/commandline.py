@@ -64,8 +64,8 @@ def _with_splats(text: str) -> str:
     """PowerShell: with ``$p = @{ FilePath = 'x' }``, ``@p`` is ``-FilePath 'x'``."""
     for table in re.finditer(r"\$(\w+)\s*=\s*@\{([^{}]*)\}", text):
         parameters = re.sub(r"(?m)(?:^|;)\s*(\w+)\s*=\s*", r" -\1 ", table[2])
-        inline = " ".join(parameters.split("\n"))
-        text = re.sub(rf"(?i)@{table[1]}\b", lambda _, inline=inline: inline, text.replace(table[0], ""))
+        inline = " ".join(parameters.split("\n")).replace("\\", "\\\\")
+        text = re.sub(rf"(?i)@{table[1]}\b", inline, text.replace(table[0], ""))
     return text
 
 
