@@ -97,6 +97,7 @@ ROOMS: dict[str, Room] = {
             *BASE,
             "download",
             "hardware",
+            "options",
             "profile",
             "model",
             "engine",

@@ -43,6 +43,7 @@ from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
 from ..tool import NO_VARIABLES
+from .hub_choice import with_hub_files
 from .machine_checks import (
     ABSENT,
     absent_gpu,
@@ -53,6 +54,7 @@ from .machine_checks import (
 )
 from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_hand, path_of, read_model
 from .planned import planned
+from .profile_files import demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -98,7 +100,7 @@ def prepare(
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
     paths = with_models_dir(paths)
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    profile = _resolved(name, overrides, paths)
     if refuse:
         refuse(profile)
     if force:
@@ -108,14 +110,12 @@ def prepare(
     if absent and absent.is_fatal and not force:
         raise NoSuitableEngine(absent.sentence, hint=ABSENT)
     ensure_model_reachable(profile, paths)
+    demand_files(profile)
     listen = listen_of(profile, paths, named)
-    profile, model = read_model(profile, paths, write=True)
+    profile, model = read_model(with_hub_files(profile, paths), paths, write=True)
+    weights = weights_bytes(model)
     build = acquire(
-        profile.engine,
-        wants_gpu=profile.wants_gpu,
-        context=context,
-        tag=tag,
-        model_bytes=weights_bytes(model),
+        profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag, model_bytes=weights
     )
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
     taken = taken_by_others(fitted, context, paths) if fitted else ""
@@ -159,17 +159,18 @@ def preview(
     of the profile is absent before the hub or an engine is asked.
     """
     paths = with_models_dir(paths)
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    profile = _resolved(name, overrides, paths)
     context = install_context(paths, Silent(), hardware, variables=profile.env)
     absent = absent_gpu(profile, context)
     if absent and warn:
         warn(absent.sentence)
     if not context.elsewhere:
         ensure_model_reachable(profile, paths)
+    missing = [f"{key}: {path} is not on disk" for key, path in missing_files(profile)]
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     model, build = None, None
     try:
-        profile, model = read_model(profile, paths, write=False)
+        profile, model = read_model(with_hub_files(profile, paths), paths, write=False)
         build = found_engine(profile, model, context)
         if context.elsewhere and model:
             fitted: Fitted | None = fit(
@@ -181,20 +182,21 @@ def preview(
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         build = build or found_engine(profile, model, context)
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
-        unknown = replace(unknown, notes=(*unknown.notes, note))
+        unknown = replace(unknown, notes=(*missing, *unknown.notes, note))
         return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
     taken = taken_by_others(fitted, context, paths) if fitted else ""
     found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = replace(found, notes=(*missing, *found.notes))
     return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
 
+def _resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
+    return with_whole_paths(resolve(name, ProfileStore(paths.profiles), overrides), paths)
+
+
 def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
-    return find(
-        profile.engine,
-        wants_gpu=profile.wants_gpu,
-        context=context,
-        model_bytes=weights_bytes(model),
-    )
+    weights = weights_bytes(model)
+    return find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
 
 
 def install_context(
@@ -322,7 +324,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
     paths = with_models_dir(paths)
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    profile = _resolved(name, overrides, paths)
     context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
     ensure_model_reachable(profile, paths)
     if profile.model.demo or not renderer_for(profile.engine.source).reads_models:
@@ -330,6 +332,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
         if profile.model.demo:
             return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
         return Estimate(profile, engine, _unread_model(profile, paths))
+    profile = with_hub_files(profile, paths)
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
     build = found_engine(profile, model, context)
     engine = _engine(profile, build, context, weights_bytes(model))

@@ -131,6 +131,9 @@ def _free(key: str) -> JSON:
             about = "'demo', or the path of a GGUF file"
             short: JSON = {"type": "string", "description": about, "examples": ["demo"]}
             return {"anyOf": [short, _mapping("model")]}
+        case "listen":
+            address: JSON = {"type": ["string", "integer"], "examples": ["127.0.0.1:9000"]}
+            return {"anyOf": [_mapping("listen"), address]}
         case "gateway":
             return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
         case "engine.ready":
@@ -190,6 +193,8 @@ def _one_value(option: HelpOption) -> JSON:
             return {"type": "integer"}
         case OptionKind.NUMBER:
             return {"type": "number"}
+        case OptionKind.JSON:
+            return {"type": ["string", "object"]}
         case OptionKind.CHOICE if not option.many:
             return {"enum": list(option.allowed)}
         case _:
