@@ -107,13 +107,7 @@ def start(
         _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
     first = is_first(paths)
-    if profile is None:
-        default = show_default_profile(paths)
-        welcome(default, parse_settings(settings), paths, yes=yes, force=force)
-        profile = default.name
-    get = partial(
-        prepared, profile, parse_settings(settings), paths, force=force, refuse=try_address, named=named
-    )
+    get = _preparing(paths, profile, parse_settings(settings), named, yes=yes, force=force)
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
     with staying_down() if as_service else nullcontext():
@@ -121,6 +115,31 @@ def start(
     show_first_key(paths, found)
     after = ("Next, in another terminal:", *farewell(found.plan, found.listen)) if first else ()
     return _become_the_daemon(_orders(found, foreground=not as_service, ready_fd=ready_fd, farewell=after))
+
+
+def _preparing(
+    paths: Paths,
+    profile: str | None,
+    settings: Mapping[str, str],
+    named: Sequence[str] = (),
+    *,
+    yes: bool,
+    force: bool,
+) -> Callable[[], Preparation]:
+    """What prepares the profile; before a default one, it is said what will happen, and asked."""
+    if profile is None:
+        default = show_default_profile(paths)
+        welcome(default, settings, paths, yes=yes, force=force)
+        profile = default.name
+    return partial(prepared, profile, settings, paths, force=force, refuse=try_address, named=named)
+
+
+def start_detached(
+    paths: Paths, profile: str | None, settings: Mapping[str, str], *, yes: bool, force: bool
+) -> None:
+    """As ``start --detach``, for `run`, which does not say what comes next."""
+    get = _preparing(paths, profile, settings, yes=yes, force=force)
+    _start_in_background(paths, get, first=False, as_json=False)
 
 
 def _named(names: Sequence[str], profile: str | None) -> tuple[str | None, tuple[str, ...]]:
