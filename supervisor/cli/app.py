@@ -24,11 +24,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "start": ("start", "Make a profile's server run, and watch over it."),
         "status": ("status", "Show what runs, since when, and why."),
         "stop": ("control_commands", "Stop the daemon and all its servers, or one server."),
-        "search": (
-            "search",
-            "Find models at the Hugging Face hub, with their size and whether they fit here.",
-        ),
-        "client-config": ("client_config", "Print what to paste into Cline, Claude Code, openai and others."),
+        "search": ("search", "Find models at the Hugging Face hub that fit here."),
+        "client-config": ("client_config", "Print what to paste into Cline, Codex, openai and others."),
     },
     "Use the model": {
         "chat": ("chat", "Talk with the model that runs."),

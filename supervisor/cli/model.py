@@ -116,7 +116,10 @@ def _opened(what: str, paths: Paths) -> Model:
     try:
         return open_model(_found(what, paths).path, headers)
     except (NotFound, UsageError):
-        repo, _, file = _named(what, paths).partition(":")
+        named = _named(what, paths)
+        if Path(named).is_absolute():
+            return open_model(Path(named), headers)
+        repo, _, file = named.partition(":")
         if not REPOSITORY.fullmatch(repo):
             raise
         with waiting(f"asking the Hugging Face hub for {repo}"):

@@ -92,24 +92,22 @@ def _document(found: Preparation) -> dict[str, object]:
 
 def _lines(found: Preparation, *, verbose: bool) -> Iterator[str]:
     """All but the command is comments, so that the whole can be pasted into a shell."""
-    yield from (f"# {line}" for line in _verdict(found))
+    verdict = _verdict(found)
+    yield from (f"# {line}" for line in verdict.values())
     yield _wrapped(found.plan.argv)
     if verbose:
         yield from _details(found)
     yield f"# engine: {found.plan.build} {found.plan.flavour}: {found.plan.engine}"
-    yield from (f"# note: {note}" for note in found.notes)
+    yield from (f"# note: {note}" for note in found.notes if note not in verdict)
     yield from (f"# warning: {warning}" for warning in found.warnings)
     if not verbose:
         yield "# -v shows the environment, the memory account, the gateway and what was translated"
 
 
-def _verdict(found: Preparation) -> Iterator[str]:
-    """Whether it fits, a line for each memory; a note tells why that is not known."""
-    if found.fitted is None:
-        return
-    for judgement in found.fitted.verdict.judgements:
-        if judgement.needed_bytes:
-            yield f"{judgement.status}: {judgement.text}"
+def _verdict(found: Preparation) -> dict[str, str]:
+    """Whether it fits: a line for each memory by its text.  Where that is not known, a note tells why."""
+    judged = found.fitted.verdict.judgements if found.fitted else ()
+    return {each.text: f"{each.status}: {each.text}" for each in judged if each.needed_bytes}
 
 
 def _details(found: Preparation) -> Iterator[str]:

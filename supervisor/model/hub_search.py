@@ -19,7 +19,7 @@ _MOST_BYTES = 4 << 20
 _AT_ONCE = 4  # lists of files that are asked for at the same time
 # llama.cpp's own choice, then the format that gpt-oss was trained in.
 _USUAL = ("Q4_K_M", "MXFP4")
-_QUANTIZATION = re.compile(r"(?:UD-)?(?:I?Q\d\w*|MXFP4\w*|TQ\d_0|BF16|F16|F32)$", re.IGNORECASE)
+_QUANTIZATION = re.compile(r"(?:^|[-.])((?:UD-)?(?:I?Q\d\w*|MXFP4\w*|TQ\d_0|BF16|F16|F32))$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def choose_for(sizes: Mapping[str, int], fits: Callable[[int], bool]) -> str:
 
 def quantization(first: str) -> str:
     """``Q4_K_M`` of ``tiny-Q4_K_M-00001-of-00002.gguf``; empty where the name has none."""
-    found = _QUANTIZATION.search(re.split(r"[-.](?!\d)", stem_of(PurePosixPath(first).name))[-1])
-    return found[0] if found else ""
+    found = _QUANTIZATION.search(stem_of(PurePosixPath(first).name))
+    return found[1] if found else ""
 
 
 def _name(repo: str, first: str, sizes: Mapping[str, int]) -> str:

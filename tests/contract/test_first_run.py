@@ -384,6 +384,19 @@ def test_an_imported_profile_is_nobodys_default_before_it_can_run_here(day):
     assert "profile  large: " in day.run("detect").stdout
 
 
+def test_a_plan_begins_with_whether_it_fits_and_the_command_and_needs_no_name(day):
+    day.ram_gib = 8
+    short, long = day.run("plan"), day.run("plan", "--verbose")
+    assert short.stderr.startswith("profile: demo, which fits this machine best")
+    lines = short.stdout.splitlines()
+    assert lines[0].startswith("# fits: needs ")
+    assert lines[1].endswith("llama-server \\")
+    assert lines[-1].startswith("# -v shows the environment")
+    for more in ("# environment", "# MEMORY", "# gateway: ", "# digest: "):
+        assert more not in short.stdout
+        assert f"\n{more}" in long.stdout
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_streams_that_are_closed_are_nobodys_trouble(day, closed):
     day.ram_gib = 8

@@ -293,7 +293,7 @@ def test_plan_shows_both_ends_and_no_key(paths):
         mine="extends: demo\ngateway: {models: other}\nserver: {api-key: s3cret}\n",
         other="extends: demo\n",
     )
-    result = CliRunner().invoke(plan_command, ["mine"])
+    result = CliRunner().invoke(plan_command, ["mine", "-v"])
     inside = preview("mine", {}, paths).plan.host
     shown = inside if inside.endswith(".sock") else f"{inside}, a free port"
     assert f"# gateway: 127.0.0.1:8080 -> {shown}\n" in result.stdout
