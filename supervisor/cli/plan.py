@@ -105,8 +105,10 @@ def _lines(found: Preparation, *, verbose: bool) -> Iterator[str]:
 
 
 def _verdict(found: Preparation) -> dict[str, str]:
-    """Whether it fits: a line for each memory by its text.  Where that is not known, a note tells why."""
-    judged = found.fitted.verdict.judgements if found.fitted else ()
+    """Whether it fits: a line for each memory by its text, or the note that tells why it is not known."""
+    if found.fitted is None:
+        return {note: note for note in found.notes if note.startswith("what it takes of the memory")}
+    judged = found.fitted.verdict.judgements
     return {each.text: f"{each.status}: {each.text}" for each in judged if each.needed_bytes}
 
 

@@ -312,7 +312,7 @@ def test_plan_shows_the_terms_of_what_is_offered_and_what_is_not_ours(paths):
         "memory: {leave: {RAM: 900 TB}}\n",
     )
     ensure_demo(paths.models)
-    shown = CliRunner().invoke(plan_command, ["mine"]).stdout
+    shown = CliRunner().invoke(plan_command, ["mine", "-v"]).stdout
     assert "# offered: mine, other (loaded at the start, pinned), third (priority 2)\n" in shown
     document = json.loads(CliRunner().invoke(plan_command, ["mine", "--json"]).stdout)
     assert (document["ours"], document["ledger"]["refused"]) == ({"RAM": 0}, True)
