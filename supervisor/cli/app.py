@@ -17,34 +17,59 @@ from ..home.places import HELPER_VARIABLE
 from ..paths import settle_user_home
 from . import COMPLETING
 
-COMMANDS = {
-    "start": ("start", "Make a profile's server run, and watch over it."),
-    "stop": ("control_commands", "Stop the daemon and all its servers, or one server."),
-    "restart": ("control_commands", "Restart a server with its profile as it is now."),
-    "switch": (
-        "control_commands",
-        "Run another profile in place of the main one; the old one comes back if that fails.",
-    ),
-    "reload": ("control_commands", "Read the profile again; restart only if something changed."),
-    "load": ("control_commands", "Load a profile next to what runs, or keep it loaded."),
-    "unload": ("control_commands", "Give a model's memory back; the next request wakes it."),
-    "serve": ("serve", "List the profiles that are served, and add and remove them."),
-    "status": ("status", "Show what runs, since when, and why."),
-    "ps": ("status", "Show each server in one line."),
-    "logs": ("logs", "Show what a server printed."),
-    "requests": ("requests", "Show the last requests: what was asked, how long it took, how it ended."),
-    "ask": ("ask", "Ask the model one question."),
-    "client-config": ("client_config", "Print what to paste into Cline, Claude Code, openai and others."),
-    "plan": ("plan", "Show the exact command line of a profile, without running it."),
-    "detect": ("detect", "Show what this computer is, and which profile fits it."),
-    "init": ("init", "Write a profile of your own for this machine, with comments."),
-    "profile": ("profile", "List, show, make and check profiles."),
-    "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
-    "model": ("model", "List, download, look into, check and remove models."),
-    "key": ("key", "Make, list and remove the keys that clients come in with."),
-    "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
-    "completion": ("completion", "Print the completion script of a shell."),
+# A command by its module, or ``module:attribute`` where that is called otherwise, and its line in the help.
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Start here": {
+        "run": ("chat", "Start a profile if it does not run, and chat with it."),
+        "start": ("start", "Make a profile's server run, and watch over it."),
+        "status": ("status", "Show what runs, since when, and why."),
+        "stop": ("control_commands", "Stop the daemon and all its servers, or one server."),
+        "search": ("search", "Find models at the Hugging Face hub that fit here."),
+        "client-config": ("client_config", "Print what to paste into Cline, Codex, openai and others."),
+    },
+    "Use the model": {
+        "chat": ("chat", "Talk with the model that runs."),
+        "ask": ("ask", "Ask the model one question."),
+        "open": ("about:open_", "Open the page of what runs in the browser."),
+    },
+    "Models": {
+        "ls": ("model", "List the models on this machine."),
+        "pull": ("model:pull_command", "Download a model, or the one of a profile."),
+        "show": ("model", "Show what a model is."),
+        "rm": ("model:remove_command", "Delete a model that was pulled."),
+        "model": ("model", "List, download, look into, check and remove models."),
+    },
+    "Servers that run": {
+        "restart": ("control_commands", "Restart a server with its profile as it is now."),
+        "switch": (
+            "control_commands",
+            "Run another profile in place of the main one; the old one comes back if that fails.",
+        ),
+        "reload": ("control_commands", "Read the profile again; restart only if something changed."),
+        "load": ("control_commands", "Load a profile next to what runs, or keep it loaded."),
+        "unload": ("control_commands", "Give a model's memory back; the next request wakes it."),
+        "ps": ("status", "Show each server in one line."),
+        "logs": ("logs", "Show what a server printed."),
+        "requests": (
+            "requests",
+            "Show the last requests: what was asked, how long it took, how it ended.",
+        ),
+    },
+    "Set up": {
+        "detect": ("detect", "Show what this computer is, and which profile fits it."),
+        "init": ("init", "Write a profile of your own for this machine, with comments."),
+        "profile": ("profile", "List, show, make and check profiles."),
+        "plan": ("plan", "Show whether a profile fits, and its exact command line, without running it."),
+        "serve": ("serve", "List the profiles that are served, and add and remove them."),
+        "key": ("key", "Make, list and remove the keys that clients come in with."),
+        "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
+        "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
+        "completion": ("completion", "Print the completion script of a shell."),
+        "help": ("about:help_", "Show the help of a command."),
+        "version": ("about", "Show which version this is."),
+    },
 }
+COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 
 class LazyGroup(click.Group):
@@ -56,8 +81,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f".{COMMANDS[cmd_name][0]}", __package__)
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        found = importlib.import_module(f".{module}", __package__)
+        command: click.Command = getattr(found, attribute or cmd_name.replace("-", "_"))
         return command
 
     def resolve_command(
@@ -79,8 +105,10 @@ class LazyGroup(click.Group):
             return EXIT_OK
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                width = max(map(len, COMMANDS))  # the same in all groups
+                formatter.write_dl([(name.ljust(width), text) for name, (_, text) in commands.items()])
 
 
 @click.group(

@@ -1,67 +1,229 @@
-"""``ask``: one question to the model that runs, streamed to the terminal."""
+"""``ask``: one question to a model, streamed to the terminal; `chat` asks many of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import NetworkError, NotRunning
+from ..errors import NetworkError, NotFound, NotRunning, SupervisorError, UsageError
 from ..home import client
 from ..paths import Paths
-from .output import waiting
+from .common import Function, json_option
+from .output import echo_json, waiting
 
 if TYPE_CHECKING:
     import requests
 
 CONNECT_SECONDS = 10.0
+# A base model has no word for the end of its answer: it writes the next turn itself, and goes on and on.
+BASE_TOKENS = 512
+BASE_STOPS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "\nUser:", "\nHuman:", "### Instruction")
+_TEMPLATE_OPTIONS = {"--chat-template", "--chat-template-file"}
+_LONGEST_REFRAIN, _REFRAINS, _LEAST_REPEATED = 200, 6, 300  # letters, times, letters in all
+_REPEATS = "repeats"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatServer:
+    """Where to ask; ``is_base``: the model was not trained to answer."""
+
+    url: str
+    key: str
+    model: str | None = None
+    is_base: bool = False
+
+    def body(self, messages: list[dict[str, str]], wishes: ChatWishes) -> dict[str, Any]:
+        """Of a request for a chat completion."""
+        system = [{"role": "system", "content": wishes.system}] if wishes.system else []
+        body: dict[str, Any] = {"messages": [*system, *messages], "stream": True}
+        if self.model:
+            body["model"] = self.model
+        if self.is_base:
+            body |= {"stop": list(BASE_STOPS), "max_tokens": BASE_TOKENS}
+        if wishes.max_tokens:
+            body["max_tokens"] = wishes.max_tokens
+        if effort := wishes.reasoning_effort:
+            body |= {"reasoning_effort": effort, "chat_template_kwargs": {"reasoning_effort": effort}}
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class ChatWishes:
+    """What the options of `ask` and `chat` say."""
+
+    model: str | None = None
+    system: str = ""
+    max_tokens: int | None = None
+    reasoning_effort: str | None = None
+    no_reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedAnswer:
-    """A piece of the answer, or the timings at its end."""
+    """A piece of the answer, or why and with which timings it ended."""
 
     reasoning: str = ""
     text: str = ""
+    finish: str = ""
+    model: str = ""
     timings: dict[str, Any] | None = None
 
 
+@dataclass(slots=True)
+class Said:
+    """All of an answer, as far as it came."""
+
+    reasoning: str = ""
+    text: str = ""
+    finish: str = ""
+    model: str = ""
+    timings: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, piece: StreamedAnswer) -> None:
+        self.reasoning += piece.reasoning
+        self.text += piece.text
+        self.finish = piece.finish or self.finish
+        self.model = piece.model or self.model
+        self.timings = piece.timings or self.timings
+
+
+def chat_options(command: Function) -> Function:
+    """Those that `ask`, `chat` and `run` share."""
+    for option in reversed(
+        (
+            click.option(
+                "--system", default="", metavar="TEXT", help="What the model is told about its task."
+            ),
+            click.option("--max-tokens", type=click.IntRange(min=1), help="The longest answer."),
+            click.option(
+                "--reasoning-effort", type=click.Choice(["low", "medium", "high"]), help="How long it thinks."
+            ),
+            click.option("--no-reasoning", is_flag=True, help="Show only the final answer."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+model_option = click.option(
+    "--model", "-m", metavar="NAME", help="Which model: a profile that is served, or an alias of it."
+)
+
+
 @click.command()
-@click.argument("question", nargs=-1, required=True)
-@click.option("--reasoning-effort", type=click.Choice(["low", "medium", "high"]), help="How long it thinks.")
-@click.option("--no-reasoning", is_flag=True, help="Show only the final answer.")
-def ask(question: tuple[str, ...], reasoning_effort: str | None, no_reasoning: bool) -> None:
-    """Ask the model that runs one QUESTION; the answer is streamed, tokens per second stand at the end."""
-    running = client.ask(Paths.from_environment(), {"op": "running"})
+@click.argument("question", nargs=-1)
+@model_option
+@chat_options
+@json_option
+def ask(*, question: tuple[str, ...], as_json: bool, **wishes: Any) -> None:  # noqa: ANN401 - see ChatWishes
+    """
+    Ask the model that runs one QUESTION; the answer is streamed, the speed is shown at its end.
+
+    Standard input belongs to the question: git diff | goss-supervisor ask "What changes here?"
+    """
+    ask_once(Paths.from_environment(), question, ChatWishes(**wishes), as_json=as_json)
+
+
+def ask_once(paths: Paths, words: tuple[str, ...], wishes: ChatWishes, *, as_json: bool = False) -> None:
+    """Raises NotRunning, UsageError where there is no question, and as `answers` does."""
+    server = chat_server(paths, wishes.model)
+    body = server.body([{"role": "user", "content": _question(words)}], wishes)
+    if as_json:
+        said = Said()
+        for piece in answers(server, body):
+            said.add(piece)
+        echo_json(
+            model=said.model,
+            answer=said.text,
+            reasoning=said.reasoning,
+            finish_reason=said.finish,
+            timings=said.timings,
+        )
+    else:
+        show(answers(server, body), Said(), reasoning=not wishes.no_reasoning)
+
+
+def _question(words: tuple[str, ...]) -> str:
+    """The words, and under them what comes on standard input."""
+    given = "" if words == ("-",) else " ".join(words)
+    piped = (
+        "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode(errors="replace")
+    )
+    question = "\n\n".join(filter(None, (given, piped.strip())))
+    if not question:
+        hint = 'goss-supervisor ask "What are you?"; goss-supervisor chat for more than one question'
+        raise UsageError("There is no question.", hint=hint)
+    return question
+
+
+def chat_server(paths: Paths, model: str | None) -> ChatServer:
+    """Raises NotRunning, and NotFound for a model that clients cannot ask for here."""
+    running = client.ask(paths, {"op": "running"})
     if running["url"] is None:
         raise NotRunning("The daemon runs no server.", hint="goss-supervisor start --profile demo")
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": " ".join(question)}], "stream": True}
-    if reasoning_effort:
-        body["reasoning_effort"] = reasoning_effort
-        body["chat_template_kwargs"] = {"reasoning_effort": reasoning_effort}
-    _show(_answers(running["url"], running["key"], body), reasoning=not no_reasoning)
+    offers = (running.get("listen") or {}).get("offers", ())
+    names = {name.lower() for offer in offers for name in (offer["profile"], *offer["names"])}
+    if model and names and model.lower() not in names and model.lower().rpartition(":")[0] not in names:
+        raise NotFound(
+            f"No model that is served here is called {model}: there is {', '.join(sorted(names))}.",
+            hint=f"goss-supervisor run {model}, or goss-supervisor load {model}",
+        )
+    plan = running.get("plan") or {}
+    is_main = model is None or model == plan.get("profile") or model in plan.get("aliases", ())
+    return ChatServer(running["url"], running["key"], model, is_base=is_main and _is_base(plan, paths))
 
 
-def _show(answers: Iterator[StreamedAnswer], *, reasoning: bool) -> None:
-    """The answer on stdout, so that it can be piped; thoughts and timings on stderr."""
+def _is_base(plan: Mapping[str, Any], paths: Paths) -> bool:
+    """Whether the model's file has no chat template, and no option gives it one."""
+    from ..model.open import open_model  # noqa: PLC0415 - as requests below
+
+    if _TEMPLATE_OPTIONS & set(plan.get("argv", ())) or not str(plan.get("model", "")).endswith(".gguf"):
+        return False
+    with suppress(SupervisorError):  # an engine may read what we cannot
+        return (
+            "tokenizer.chat_template" not in open_model(Path(plan["model"]), paths.cache / "headers").values
+        )
+    return False
+
+
+def show(pieces: Iterator[StreamedAnswer], said: Said, *, reasoning: bool) -> None:
+    """
+    The answer on stdout, so that it can be piped; thoughts and timings on stderr.
+
+    ``said`` has what came, also where this is interrupted.
+    """
     with waiting("reading the question"):
-        first = next(answers, StreamedAnswer())
+        first = next(pieces, StreamedAnswer())
     thinking = False
-    for answer in chain([first], answers):
-        if answer.reasoning and reasoning:
-            click.echo(click.style(answer.reasoning, dim=True), nl=False, err=True)
+    for piece in chain([first], pieces):
+        said.add(piece)
+        if piece.reasoning and reasoning:
+            click.echo(click.style(piece.reasoning, dim=True), nl=False, err=True)
             thinking = True
-        if answer.text:
+        if piece.text:
             click.echo("\n\n" if thinking else "", nl=False, err=True)
-            click.echo(answer.text, nl=False)
+            click.echo(piece.text, nl=False)
             thinking = False
-        if speed := _speed(answer.timings or {}):
-            click.echo()
-            click.echo(speed, err=True)
+    click.echo()
+    for line in _ending(said):
+        click.echo(line, err=True)
+
+
+def _ending(said: Said) -> Iterator[str]:
+    if said.finish == _REPEATS:
+        yield "stopped: it repeats itself. A base model does that; an instruct model answers questions."
+    if said.finish == "length":
+        yield "cut off: the answer is longer than --max-tokens or the context allows"
+    if speed := _speed(said.timings):
+        yield speed
 
 
 def _speed(timings: Mapping[str, Any]) -> str:
@@ -76,22 +238,52 @@ def _rate(timings: Mapping[str, Any], what: str) -> str:
     return f"{count} tokens, {per_second:.1f} tok/s" if known else ""
 
 
-def _answers(url: str, key: str, body: dict[str, Any]) -> Iterator[StreamedAnswer]:
-    """Of one chat completion.  Raises NetworkError, also for a stream that ends before its answer does."""
-    import requests  # noqa: PLC0415 - the only command that needs it
+def answers(server: ChatServer, body: Mapping[str, Any]) -> Generator[StreamedAnswer]:
+    """
+    Of one chat completion, until it ends or repeats itself.
 
-    session, timeout = _session(url, key), (CONNECT_SECONDS, None)
+    Raises NetworkError, also for a stream that ends before its answer does.
+    """
+    return until_it_repeats(_streamed(server, body))
+
+
+def until_it_repeats(pieces: Iterable[StreamedAnswer]) -> Generator[StreamedAnswer]:
+    """What goes round in a circle is broken off: that is what a base model does until its context is full."""
+    tail = ""
+    for piece in pieces:
+        yield piece
+        tail = (tail + piece.text)[-2 * _LONGEST_REFRAIN * _REFRAINS :]
+        if piece.text and goes_in_circles(tail):
+            yield StreamedAnswer(finish=_REPEATS)
+            return
+
+
+def goes_in_circles(text: str) -> bool:
+    """Whether it ends in the same words again and again; rulers and columns of digits have no words."""
+    for length in range(1, min(_LONGEST_REFRAIN, len(text) // _REFRAINS) + 1):
+        refrain = text[-length:]
+        times = max(_REFRAINS, -(-_LEAST_REPEATED // length))
+        if text.endswith(refrain * times):
+            return sum(map(str.isalpha, refrain)) * 2 > length
+    return False
+
+
+def _streamed(server: ChatServer, body: Mapping[str, Any]) -> Iterator[StreamedAnswer]:
+    import requests  # noqa: PLC0415 - only the commands that ask need it
+
+    session, timeout = _session(server), (CONNECT_SECONDS, None)
+    address = f"{server.url}/v1/chat/completions"
     try:
-        with session.post(f"{url}/v1/chat/completions", json=body, stream=True, timeout=timeout) as response:
+        with session.post(address, json=body, stream=True, timeout=timeout) as response:
             if not response.ok:
                 raise NetworkError(f"The server answered {response.status_code}: {response.text.strip()}")
             yield from _events(response.iter_lines())
     except requests.RequestException as error:
         why = "." if isinstance(error, requests.ConnectionError) else f": {error}"
-        raise NetworkError(f"{url} does not answer{why}", hint="goss-supervisor status") from error
+        raise NetworkError(f"{server.url} does not answer{why}", hint="goss-supervisor status") from error
 
 
-def _session(url: str, key: str) -> requests.Session:
+def _session(server: ChatServer) -> requests.Session:
     """
     No proxy between us and our own server, and no check of its certificate, which is for other names.
 
@@ -100,8 +292,8 @@ def _session(url: str, key: str) -> requests.Session:
     import requests  # noqa: PLC0415 - see above
     import urllib3  # noqa: PLC0415 - comes with requests
 
-    if url.startswith("unix:"):
-        path = url.removeprefix("unix://")
+    if server.url.startswith("unix:"):
+        path = server.url.removeprefix("unix://")
         raise NetworkError(
             f"The server listens on the Unix socket {path}, and ask speaks to hosts and ports only.",
             hint=f"curl --unix-socket {path} http://localhost/v1/models",
@@ -109,7 +301,7 @@ def _session(url: str, key: str) -> requests.Session:
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     session = requests.Session()
     session.trust_env = session.verify = False
-    session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
+    session.headers.update({"Authorization": f"Bearer {server.key}"} if server.key else {})
     return session
 
 
@@ -127,7 +319,12 @@ def _events(lines: Iterator[bytes]) -> Iterator[StreamedAnswer]:
 def _answer(event: dict[str, Any]) -> StreamedAnswer:
     if "error" in event:
         raise NetworkError(f"The server broke off: {event['error'].get('message', event['error'])}")
-    delta = event["choices"][0]["delta"] if event.get("choices") else {}
+    choice = event["choices"][0] if event.get("choices") else {}
+    delta = choice.get("delta") or {}
     return StreamedAnswer(
-        delta.get("reasoning_content") or "", delta.get("content") or "", event.get("timings")
+        delta.get("reasoning_content") or "",
+        delta.get("content") or "",
+        choice.get("finish_reason") or "",
+        event.get("model") or "",
+        event.get("timings"),
     )

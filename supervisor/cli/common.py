@@ -41,6 +41,8 @@ def _profiles() -> Iterable[str]:
 complete_profiles = completer(_profiles)
 server_argument = click.argument("name", required=False, shell_complete=complete_profiles)
 profile_argument = click.argument("profile", shell_complete=complete_profiles)
+profile_or_default_argument = click.argument("profile", required=False, shell_complete=complete_profiles)
+verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show everything.")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 set_option = click.option(
     "--set",
@@ -86,6 +88,11 @@ def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
         is_path = key in _PATHS and value != "demo"
         parsed[key.strip()] = str(Path(value).expanduser().absolute()) if is_path else value
     return parsed
+
+
+def or_default(profile: str | None, paths: Paths) -> str:
+    """The profile that was named, else the default one, whose name is shown."""
+    return profile or show_default_profile(paths).name
 
 
 def show_default_profile(paths: Paths) -> Fit:

@@ -13,6 +13,7 @@ from ..hardware.detection import hardware_of
 from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
 from ..paths import Paths
+from ..prepare.default_profile import rank_here
 from ..profile.matching import Ranking, rank_stored
 from ..profile.store import ProfileStore
 from .common import hardware_option, json_option
@@ -32,7 +33,9 @@ def detect(*, hardware_file: Path | None, as_json: bool) -> None:
     """
     paths = Paths.from_environment()
     hardware = hardware_of(paths, hardware_file)
-    ranking = rank_stored(ProfileStore(paths.profiles), hardware)
+    elsewhere = hardware_file is not None
+    store = ProfileStore(paths.profiles)
+    ranking = rank_stored(store, hardware) if elsewhere else rank_here(paths, hardware)
     if as_json:
         click.echo(json.dumps({**to_json(hardware), "profiles": dataclasses.asdict(ranking)}))
     else:

@@ -65,7 +65,7 @@ def welcome(
     ``--yes``; ends the program where a person says no.
     """
     last = read_record(record_file(paths))
-    if last is not None and last.profile == default.name:
+    if last is not None and default.name in {last.profile, last.remembered}:
         return
     from ..hardware.detection import hardware_of  # noqa: PLC0415 - YAML and all the rest: only when it is needed
     from ..prepare.prepare import estimate  # noqa: PLC0415 - the same

@@ -11,9 +11,9 @@ from ..errors import NotFound, UsageError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..paths import Paths
+from ..prepare.default_profile import rank_here
 from ..profile.definition import Profile
 from ..profile.drafts import StarterBasis, create, starter_text
-from ..profile.matching import rank_stored
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from .first_run import machine_in_words
@@ -27,8 +27,13 @@ def init(name: str) -> None:
     """
     Write a profile for this machine, NAME or "mine", with comments that say why each value is there.
 
-    It extends the profile that fits best.  Nothing is overwritten.
+    It extends the profile that fits best, and is the same as profile new.  Nothing is overwritten.
     """
+    write_starter(name)
+
+
+def write_starter(name: str) -> None:
+    """Say where it is, and what to do with it.  Raises UsageError for a name that a profile has already."""
     paths = Paths.from_environment()
     store = ProfileStore(paths.profiles)
     if name in store.names():
@@ -36,15 +41,16 @@ def init(name: str) -> None:
             f"There is a profile {name} already: {store.find(name).path}",
             hint=f"goss-supervisor profile edit {name}, or goss-supervisor init ANOTHER-NAME",
         )
-    click.echo(create(name, starter_text(name, _basis(store, hardware_of(paths))), store))
+    click.echo(create(name, starter_text(name, _basis(paths, store)), store))
     click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
     click.echo(f"try it     goss-supervisor plan {name}", err=True)
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
 
 
-def _basis(store: ProfileStore, hardware: Hardware) -> StarterBasis:
+def _basis(paths: Paths, store: ProfileStore) -> StarterBasis:
     """Raises NotFound where no profile fits."""
-    best = rank_stored(store, hardware).best
+    hardware = hardware_of(paths)
+    best = rank_here(paths, hardware).best
     if best is None:
         raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
     base = resolve(best.name, store)

@@ -15,14 +15,18 @@ from ..disk import ensure_reachable
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
 from ..model.hub import REPOSITORY, Hub
 from ..model.local_models import OURS, LocalModel, VerifiedFile, find, list_models, remove, verify
+from ..model.locate import parts_of
 from ..model.metadata import Model, formats, shares
 from ..model.open import open_model
-from ..model.pull import pull
+from ..model.pull import Pulled, pull
 from ..model.remote import hub_model
 from ..paths import Paths
-from ..profile.resolve import with_models_dir
+from ..prepare.model_at_hand import get_model, path_of
+from ..profile.definition import ModelSource
+from ..profile.resolve import resolve, with_models_dir
+from ..profile.store import ProfileStore
 from ..update.update_target import servers_of
-from .common import completer, json_option
+from .common import complete_profiles, completer, json_option
 from .output import StderrProgress, echo_json, echo_list, size, table, waiting
 
 
@@ -38,6 +42,24 @@ def _names() -> list[str]:
 
 
 complete_models = completer(_names)
+
+
+def _source_of(profile: str, paths: Paths) -> ModelSource | None:
+    """Where the profile of this name has its model from; None where no profile is called so."""
+    store = ProfileStore(paths.profiles)
+    return resolve(profile, store).model if profile in store.names() else None
+
+
+def _named(what: str, paths: Paths) -> str:
+    """REPO:FILE, or the path, of the model that the profile of this name has; else the word itself."""
+    source = _source_of(what, paths)
+    if source is None:
+        return what
+    if source.repo:
+        return f"{source.repo}:{source.file}" if source.file else source.repo
+    return str(path_of(resolve(what, ProfileStore(paths.profiles)), paths))
+
+
 _name_argument = click.argument("name", shell_complete=complete_models)
 
 
@@ -77,13 +99,13 @@ def _row(listed: Mapping[str, Any]) -> list[str]:
 
 
 @model.command("show")
-@click.argument("what", metavar="NAME|PATH|REPO[:FILE]", shell_complete=complete_models)
+@click.argument("what", metavar="NAME|PATH|REPO[:FILE]|PROFILE", shell_complete=complete_models)
 @json_option
 def show(what: str, as_json: bool) -> None:
     """
     Show what a model is, from its header: architecture, layers, experts, context, and what takes how much.
 
-    Of a model that is not here, only the header is fetched.
+    Of a model that is not here, only the header is fetched.  A PROFILE means its model.
     """
     found = _opened(what, _paths())
     if as_json:
@@ -93,14 +115,17 @@ def show(what: str, as_json: bool) -> None:
 
 
 def _opened(what: str, paths: Paths) -> Model:
-    """A file, a model that is here, or one of the hub: in this order."""
+    """A file, a model that is here, that of a profile, or one of the hub: in this order."""
     headers = paths.cache / "headers"
     if Path(what).is_file() or Path(what).is_absolute():
         return open_model(Path(what), headers)
     try:
-        return open_model(find(what, list_models(paths.models, os.environ)).path, headers)
+        return open_model(_found(what, paths).path, headers)
     except (NotFound, UsageError):
-        repo, _, file = what.partition(":")
+        named = _named(what, paths)
+        if Path(named).is_absolute():
+            return open_model(Path(named), headers)
+        repo, _, file = named.partition(":")
         if not REPOSITORY.fullmatch(repo):
             raise
         with waiting(f"asking the Hugging Face hub for {repo}"):
@@ -154,18 +179,17 @@ def _share(part: int | None, whole: int | None) -> str:
 
 
 @model.command("pull")
-@click.argument("what", metavar="REPO[:FILE]")
+@click.argument("what", metavar="REPO[:FILE]|PROFILE", shell_complete=complete_profiles)
 @json_option
 def pull_command(what: str, as_json: bool) -> None:
     """
-    Download a model from the Hugging Face hub, all its parts, and verify it.
+    Download a model from the Hugging Face hub, all its parts, and verify it; of a PROFILE its model.
 
     FILE is a file, or what tells it from the others of the repository: gpt-oss-20b-mxfp4, Q4_K_M.  What is
     here already, in another program's cache too, is not downloaded; what was interrupted goes on.
     """
-    repo, _, file = what.partition(":")
     with closing(StderrProgress()) as progress:
-        found = pull(repo, file or None, _paths().models, os.environ, progress)
+        found = _pulled(what, _paths(), progress)
     if as_json:
         parts = [str(part) for part in found.parts]
         echo_json(path=parts[0], parts=parts, size_bytes=found.size_bytes, downloaded=found.downloaded)
@@ -174,11 +198,31 @@ def pull_command(what: str, as_json: bool) -> None:
     click.echo(f"{done}: {found.path} ({size(found.size_bytes)})")
 
 
+def _pulled(what: str, paths: Paths, progress: StderrProgress) -> Pulled:
+    """Raises NotFound for a profile whose model is a file that is not there."""
+    source = _source_of(what, paths)
+    if source is None or source.repo:
+        repo, _, file = _named(what, paths).partition(":")
+        return pull(repo, file or None, paths.models, os.environ, progress)
+    profile = resolve(what, ProfileStore(paths.profiles))
+    path = path_of(profile, paths)
+    was_there = path.exists()
+    get_model(profile, paths, progress)
+    if not path.exists():
+        problem = (
+            f"{what} takes its model from {path}, which is not there, and names no place to download it from."
+        )
+        raise NotFound(
+            problem, hint=f"Put the file there, or set model.repo: goss-supervisor profile edit {what}"
+        )
+    return Pulled(parts_of(path), downloaded=not was_there)
+
+
 @model.command("path")
 @_name_argument
 def path_command(name: str) -> None:
     """Print a model's file, or the first of its parts: what llama-server is given."""
-    found = _found(name)
+    found = _found(name, _paths())
     if found.missing:
         raise NotFound(f"{found.name} is incomplete.", hint=found.how_to_complete)
     click.echo(str(found.path))
@@ -189,7 +233,7 @@ def path_command(name: str) -> None:
 @json_option
 def verify_command(name: str, as_json: bool) -> None:
     """Read a model and compare its SHA-256 with the hub's, which was kept when it was pulled."""
-    found = _found(name)
+    found = _found(name, _paths())
     with closing(StderrProgress()) as progress:
         checked = verify(found, lambda: Hub.of(os.environ), progress)
     if as_json:
@@ -221,7 +265,7 @@ def remove_command(name: str) -> None:
     try:
         found = find(name, [each for each in models if each.where == OURS])
     except NotFound:
-        found = find(name, models)
+        found = _found(name, paths)
     _refuse_running(found, paths)
     click.echo(f"removed {found.name}: {size(remove(found))}")
 
@@ -236,5 +280,16 @@ def _refuse_running(found: LocalModel, paths: Paths) -> None:
         )
 
 
-def _found(name: str) -> LocalModel:
-    return find(name, list_models(_paths().models, os.environ))
+def _found(name: str, paths: Paths) -> LocalModel:
+    """The model of this name, or of this profile.  Raises NotFound, and UsageError for several."""
+    models = list_models(paths.models, os.environ)
+    try:
+        return find(name, models)
+    except NotFound:
+        named = _named(name, paths)
+        if named == name:
+            raise
+        path = Path(named)
+        if path.is_absolute():
+            return next((each for each in models if each.path == path), None) or find(path.name, models)
+        return find(named, models)

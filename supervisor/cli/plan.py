@@ -12,7 +12,15 @@ import click
 
 from ..errors import EXIT_OK
 from ..paths import Paths
-from .common import hardware_option, json_option, parse_settings, profile_argument, set_option
+from .common import (
+    hardware_option,
+    json_option,
+    or_default,
+    parse_settings,
+    profile_or_default_argument,
+    set_option,
+    verbose_option,
+)
 from .output import size, table
 
 if TYPE_CHECKING:
@@ -28,17 +36,28 @@ _USUAL_PROMPT_TOKENS = 16_000  # of a coding agent, with its tools and a few fil
 
 
 @click.command()
-@profile_argument
+@profile_or_default_argument
 @set_option
 @hardware_option
+@verbose_option
 @json_option
-def plan(profile: str, settings: tuple[str, ...], hardware_file: Path | None, as_json: bool) -> int:
+def plan(
+    *,
+    profile: str | None,
+    settings: tuple[str, ...],
+    hardware_file: Path | None,
+    verbose: bool,
+    as_json: bool,
+) -> int:
     """
-    Show the exact command line of a profile, its environment, and every translation with its reason.
+    Show whether a profile fits, and the exact command line that start would run.
 
-    Works without the model on disk, and without an engine; with --hardware for another machine.
+    -v adds the environment, the memory account, the gateway, and every translation with its reason.  Without
+    a PROFILE it is the one that start would take.  It needs neither the model on disk nor an engine; with
+    --hardware it is for another machine.
     """
-    return show_plan(profile, settings, hardware_file, as_json=as_json)
+    name = or_default(profile, Paths.from_environment())
+    return show_plan(name, settings, hardware_file, verbose=verbose, as_json=as_json)
 
 
 def show_plan(
@@ -47,6 +66,7 @@ def show_plan(
     hardware: Path | None = None,
     *,
     named: tuple[str, ...] = (),
+    verbose: bool = False,
     as_json: bool,
 ) -> int:
     from ..prepare.prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
@@ -58,7 +78,7 @@ def show_plan(
 
     paths = Paths.from_environment()
     found = preview(profile, parse_settings(settings), paths, hardware, named, warn=warn)
-    click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found)))
+    click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found, verbose=verbose)))
     return EXIT_OK
 
 
@@ -77,13 +97,33 @@ def _document(found: Preparation) -> dict[str, object]:
     }
 
 
-def _lines(found: Preparation) -> Iterator[str]:
+def _lines(found: Preparation, *, verbose: bool) -> Iterator[str]:
+    """All but the command is comments, so that the whole can be pasted into a shell."""
+    verdict = _verdict(found)
+    yield from (f"# {line}" for line in verdict.values())
+    yield _wrapped(found.plan.argv)
+    if verbose:
+        yield from _details(found)
+    yield f"# engine: {found.plan.build} {found.plan.flavour}: {found.plan.engine}"
+    yield from (f"# note: {note}" for note in found.notes if note not in verdict)
+    yield from (f"# warning: {warning}" for warning in (*found.warnings, *_crowded(found.plan)))
+    if not verbose:
+        yield "# -v shows the environment, the memory account, the gateway and what was translated"
+
+
+def _verdict(found: Preparation) -> dict[str, str]:
+    """Whether it fits: a line for each memory by its text, or the note that tells why it is not known."""
+    if found.fitted is None:
+        return {note: note for note in found.notes if note.startswith("what it takes of the memory")}
+    judged = found.fitted.verdict.judgements
+    return {each.text: f"{each.status}: {each.text}" for each in judged if each.needed_bytes}
+
+
+def _details(found: Preparation) -> Iterator[str]:
     from ..plan.child_environment import SCRUBBED  # noqa: PLC0415
     from ..plan.make import translation_lines  # noqa: PLC0415 - as above
 
     plan = found.plan
-    yield "# command"
-    yield _wrapped(plan.argv)
     yield "# environment"
     for name, value in _environment(found).items():
         yield f"{name}={shlex.quote(value)}"
@@ -93,10 +133,7 @@ def _lines(found: Preparation) -> Iterator[str]:
         yield from (f"# {line}" for line in table(_HEADERS, rows).splitlines())
     if found.listen is not None:
         yield from _gateway(plan, found.listen)
-    yield f"# engine: {plan.build} {plan.flavour}: {plan.engine}"
     yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
-    yield from (f"# note: {note}" for note in found.notes)
-    yield from (f"# warning: {warning}" for warning in (*found.warnings, *_crowded(plan)))
     yield f"# digest: {plan.digest}"
 
 

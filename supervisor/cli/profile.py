@@ -22,10 +22,11 @@ from ..profile.drafts import Draft, create, new_profile
 from ..profile.importer import import_command
 from ..profile.jsonschema import schema_text, settings_schema_text
 from ..profile.load_layers import read_bytes
-from ..profile.resolve import check_profiles, resolve
+from ..profile.resolve import check_profiles, resolve, resolve_each
 from ..profile.store import ProfileStore, StoredProfile
 from ..profile.yaml_text import redacted, render, rows_of_profile
-from .common import complete_profiles, confirmed, json_option
+from .common import complete_profiles, confirmed, json_option, or_default, verbose_option
+from .init import DEFAULT_NAME, write_starter
 from .output import echo_list, table
 
 
@@ -39,6 +40,7 @@ def _store() -> ProfileStore:
 
 
 _name_argument = click.argument("name", shell_complete=complete_profiles)
+_name_or_default = click.argument("name", required=False, shell_complete=complete_profiles)
 
 
 @profile.command("ls")
@@ -46,25 +48,20 @@ _name_argument = click.argument("name", shell_complete=complete_profiles)
 def ls(*, as_json: bool) -> None:
     """List all profiles: the shipped ones and your own, which shadow those of the same name."""
     store = _store()
-    listed = [_listed(stored, store) for stored in store.list()]
+    listed = [_listed(stored, found) for stored, found in resolve_each(store.list(), store)]
     echo_list("profiles", listed, ("name", "origin", "description"), _row, as_json=as_json)
     for stray in store.strays():
         click.echo(f"{stray} is no profile: name it like my-profile.yaml", err=True)
 
 
-def _listed(stored: StoredProfile, store: ProfileStore) -> dict[str, Any]:
-    description, problem = "", None
-    try:
-        description = resolve(stored.name, store).description
-    except SupervisorError as error:
-        problem = str(error)
+def _listed(stored: StoredProfile, found: Profile | SupervisorError) -> dict[str, Any]:
     return {
         "name": stored.name,
         "path": str(stored.path),
         "shipped": stored.shipped,
         "shadows": str(stored.shadows) if stored.shadows else None,
-        "description": description,
-        "problem": problem,
+        "description": "" if isinstance(found, SupervisorError) else found.description,
+        "problem": str(found) if isinstance(found, SupervisorError) else None,
     }
 
 
@@ -75,11 +72,16 @@ def _row(listed: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 @profile.command("show")
-@_name_argument
+@_name_or_default
+@verbose_option
 @json_option
-def show(name: str, *, as_json: bool) -> None:
-    """Print a profile with all that it extends, and where each value comes from."""
-    resolved = resolve(name, _store())
+def show(name: str | None, *, verbose: bool, as_json: bool) -> None:
+    """
+    Print what a profile says with all that it extends, and where each value comes from.
+
+    -v adds every default.  Without a NAME it is the profile that start would take.
+    """
+    resolved = resolve(or_default(name, Paths.from_environment()), _store())
     if as_json:
         click.echo(json.dumps({"schema": 1, "profile": _as_json(resolved)}, default=str))
         return
@@ -87,7 +89,9 @@ def show(name: str, *, as_json: bool) -> None:
         click.echo(f"# {'extends ' if depth else ''}{origin.profile}: {origin.file}")
     for note in resolved.notes:
         click.echo(f"# {note}")
-    click.echo(render(rows_of_profile(resolved)), nl=False)
+    click.echo(render(rows_of_profile(resolved, defaults=verbose)), nl=False)
+    if not verbose:
+        click.echo("# -v shows the defaults too")
 
 
 def _as_json(resolved: Profile) -> dict[str, Any]:
@@ -105,11 +109,19 @@ def path(name: str) -> None:
 
 
 @profile.command("new")
-@_name_argument
-@click.option("--from", "other", required=True, shell_complete=complete_profiles, help="What it is based on.")
-def new(name: str, other: str) -> None:
-    """Make a profile of your own that extends another one."""
-    click.echo(new_profile(name, other, _store()))
+@click.argument("name", default=DEFAULT_NAME)
+@click.option("--from", "other", shell_complete=complete_profiles, help="What it is based on.")
+def new(name: str, other: str | None) -> None:
+    """
+    Make a profile of your own, NAME or "mine".
+
+    It extends the one that --from names.  Without --from it is made for this machine, as by init.  To make a
+    profile from a llama-server command line that you have, use profile import.
+    """
+    if other is None:
+        write_starter(name)
+    else:
+        click.echo(new_profile(name, other, _store()))
 
 
 @profile.command("edit")

@@ -108,13 +108,12 @@ def start(
         _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
     first = is_first(paths)
-    if profile is None:
-        default = show_default_profile(paths)
-        welcome(default, parse_settings(settings), paths, yes=yes, force=force)
-        profile = default.name
     is_service = as_service or (not detach and notify_in(os.environ) is not None)
-    refuse = None if is_service else try_address  # its address may come later
-    get = partial(prepared, profile, parse_settings(settings), paths, force=force, refuse=refuse, named=named)
+    given, refuse = (
+        parse_settings(settings),
+        None if is_service else try_address,
+    )  # its address may come later
+    get = _preparing(paths, profile, given, named, yes=yes, force=force, refuse=refuse)
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
     with staying_down() if as_service else nullcontext():
@@ -125,6 +124,32 @@ def start(
         found, foreground=not as_service, is_service=is_service, ready_fd=ready_fd, farewell=after
     )
     return _become_the_daemon(orders)
+
+
+def _preparing(
+    paths: Paths,
+    profile: str | None,
+    settings: Mapping[str, str],
+    named: Sequence[str] = (),
+    *,
+    yes: bool,
+    force: bool,
+    refuse: Callable[[Profile], None] | None = try_address,
+) -> Callable[[], Preparation]:
+    """What prepares the profile; before a default one, it is said what will happen, and asked."""
+    if profile is None:
+        default = show_default_profile(paths)
+        welcome(default, settings, paths, yes=yes, force=force)
+        profile = default.name
+    return partial(prepared, profile, settings, paths, force=force, refuse=refuse, named=named)
+
+
+def start_detached(
+    paths: Paths, profile: str | None, settings: Mapping[str, str], *, yes: bool, force: bool
+) -> None:
+    """As ``start --detach``, for `run`, which does not say what comes next."""
+    get = _preparing(paths, profile, settings, yes=yes, force=force)
+    _start_in_background(paths, get, first=False, as_json=False)
 
 
 def _named(names: Sequence[str], profile: str | None) -> tuple[str | None, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, context_of, is_loopback, is_socket_path, url_host
 from ..profile.definition import GatewaySettings, Profile
 
-Language = Literal["json", "python", "sh", "text", "toml", "yaml"]
+Language = Literal["javascript", "json", "python", "sh", "text", "toml", "yaml"]
 
 KEY_ENV = "GOSS_API_KEY"
 MOST_ANSWER_TOKENS = 32_000  # what Claude Code asks for by itself
@@ -77,6 +77,33 @@ class ClientApp:
 def quoted(text: str) -> str:
     """A string as JSON, TOML and Python all write it."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_AGENT_TOKENS = 32_768
+"""An agent's own instructions and tools take 10,000 to 25,000 tokens before the first question."""
+
+
+def key_steps(endpoint: ClientEndpoint, how: str = "") -> tuple[str, ...]:
+    """Where the key is; ``how`` is what this client needs besides."""
+    where = where_the_key_is(endpoint.key_env) if endpoint.key_env else ""
+    return tuple(filter(None, (where, how))) if where else ()
+
+
+def where_the_key_is(key_env: str) -> str:
+    made = "goss-supervisor key add NAME makes a key, and shows it once"
+    return f"{key_env} is the environment variable that holds the key; {made}."
+
+
+def context_steps(endpoint: ClientEndpoint, *, agent: bool = False) -> tuple[str, ...]:
+    """What is unknown of the context, or too little of it."""
+    tokens = endpoint.context_tokens
+    if tokens is None:
+        why = "the profile leaves it to llama-server"
+        return (f"The size of the context is not known ({why}) and left out: set ctx-size to have it here.",)
+    if agent and tokens < _AGENT_TOKENS:
+        few = f"A context of {tokens} tokens is small for an agent, which has 10,000 to 25,000 of its own"
+        return (f"{few} in it: set ctx-size to {_AGENT_TOKENS} or more.",)
+    return ()
 
 
 _KEYS = frozenset(("api-key", "api-key-file"))

@@ -1,4 +1,4 @@
-"""The known clients, each with its configuration and the steps to set it up.  Pure."""
+"""The known programs that use a model, each with its configuration and the steps to set it up.  Pure."""
 
 from __future__ import annotations
 
@@ -9,33 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import NotFound
-from .client_endpoint import ClientApp, ClientEndpoint, Recipe, Snippet, quoted
-
-_AGENT_TOKENS = 32_768
-"""An agent's own instructions and tools take 10,000 to 25,000 tokens before the first question."""
-
-
-def key_steps(endpoint: ClientEndpoint, how: str = "") -> tuple[str, ...]:
-    """Where the key is; ``how`` is what this client needs besides."""
-    where = where_the_key_is(endpoint.key_env) if endpoint.key_env else ""
-    return tuple(filter(None, (where, how))) if where else ()
-
-
-def where_the_key_is(key_env: str) -> str:
-    made = "goss-supervisor key add NAME makes a key, and shows it once"
-    return f"{key_env} is the environment variable that holds the key; {made}."
-
-
-def context_steps(endpoint: ClientEndpoint, *, agent: bool = False) -> tuple[str, ...]:
-    """What is unknown of the context, or too little of it."""
-    tokens = endpoint.context_tokens
-    if tokens is None:
-        why = "the profile leaves it to llama-server"
-        return (f"The size of the context is not known ({why}) and left out: set ctx-size to have it here.",)
-    if agent and tokens < _AGENT_TOKENS:
-        few = f"A context of {tokens} tokens is small for an agent, which has 10,000 to 25,000 of its own"
-        return (f"{few} in it: set ctx-size to {_AGENT_TOKENS} or more.",)
-    return ()
+from .client_endpoint import (
+    ClientApp,
+    ClientEndpoint,
+    Recipe,
+    Snippet,
+    context_steps,
+    key_steps,
+    quoted,
+)
+from .libraries import LIBRARIES
 
 
 def cline(endpoint: ClientEndpoint) -> Recipe:
@@ -84,53 +67,33 @@ def continue_(endpoint: ClientEndpoint) -> Recipe:
     return Recipe((Snippet(where, "yaml", _yaml(config)),), steps)
 
 
+def cline_cli(endpoint: ClientEndpoint) -> Recipe:
+    """Cline in a terminal: it keeps what ``auth`` is told, the key too, in ~/.cline."""
+    key = f'"${endpoint.key_env}"' if endpoint.key_env else "none"
+    model = shlex.quote(endpoint.model)
+    text = f"""\
+cline auth openai-compatible -b {shlex.quote(endpoint.api)} -m {model} -k {key}
+cline -P openai-compatible -m {model} 'Say hello.'
+"""
+    steps = ("npm install -g cline", *context_steps(endpoint, agent=True), *key_steps(endpoint))
+    return Recipe((Snippet("A shell", "sh", text),), steps)
+
+
+def continue_cli(endpoint: ClientEndpoint) -> Recipe:
+    """Continue in a terminal, which reads the same file."""
+    found = continue_(endpoint)
+    steps = (
+        "npm install -g @continuedev/cli, then cn, or cn -p 'Say hello.' for one question.",
+        *found.steps,
+    )
+    return Recipe(found.files, steps)
+
+
 def _yaml(document: dict[str, Any]) -> str:
     import yaml  # noqa: PLC0415 - only for the one client that reads it
 
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
     return text
-
-
-def openai_python(endpoint: ClientEndpoint) -> Recipe:
-    """``openai``: its base URL has the ``/v1``, and it wants a key even where nobody looks at it."""
-    text = f"""\
-{_python_imports("from openai import OpenAI", endpoint)}
-client = OpenAI(base_url={quoted(endpoint.api)}, api_key={_python_key(endpoint)})
-answer = client.chat.completions.create(
-    model={quoted(endpoint.model)},
-    messages=[{{"role": "user", "content": "Say hello."}}],
-)
-print(answer.choices[0].message.content)
-"""
-    return _python_recipe("openai", text, endpoint)
-
-
-def anthropic_python(endpoint: ClientEndpoint) -> Recipe:
-    """``anthropic``: adds ``/v1`` itself.  A model that reasons answers with a block of thoughts first."""
-    text = f"""\
-{_python_imports("from anthropic import Anthropic", endpoint)}
-client = Anthropic(base_url={quoted(endpoint.url)}, api_key={_python_key(endpoint)})
-answer = client.messages.create(
-    model={quoted(endpoint.model)},
-    max_tokens=1024,
-    messages=[{{"role": "user", "content": "Say hello."}}],
-)
-print("".join(block.text for block in answer.content if block.type == "text"))
-"""
-    return _python_recipe("anthropic", text, endpoint)
-
-
-def _python_imports(package: str, endpoint: ClientEndpoint) -> str:
-    return f"import os\n\n{package}\n" if endpoint.key_env else f"{package}\n"
-
-
-def _python_key(endpoint: ClientEndpoint) -> str:
-    return f"os.environ[{quoted(endpoint.key_env)}]" if endpoint.key_env else quoted("none")
-
-
-def _python_recipe(package: str, text: str, endpoint: ClientEndpoint) -> Recipe:
-    steps = (f"pip install {package}, then python hello.py.", *key_steps(endpoint))
-    return Recipe((Snippet("hello.py", "python", text),), steps)
 
 
 def claude_code(endpoint: ClientEndpoint) -> Recipe:
@@ -294,13 +257,14 @@ def _webui_steps(endpoint: ClientEndpoint) -> tuple[str, ...]:
 CLIENTS: tuple[ClientApp, ...] = (
     ClientApp("cline", "Cline, in VS Code and other editors", cline),
     ClientApp("continue", "Continue, in VS Code and JetBrains", continue_),
-    ClientApp("openai-python", "openai, the Python package", openai_python),
-    ClientApp("anthropic-python", "anthropic, the Python package", anthropic_python),
+    ClientApp("cline-cli", "cline, on the command line", cline_cli),
+    ClientApp("cn", "cn, Continue on the command line", continue_cli),
     ClientApp("claude-code", "Claude Code", claude_code),
     ClientApp("codex", "Codex CLI", codex),
     ClientApp("aider", "aider", aider),
     ClientApp("open-webui", "Open WebUI", open_webui),
     ClientApp("opencode", "opencode", opencode),
+    *LIBRARIES,
 )
 NAMES: tuple[str, ...] = tuple(client.name for client in CLIENTS)
 

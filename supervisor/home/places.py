@@ -53,6 +53,11 @@ def update_file(paths: Paths) -> Path:
     return paths.state / "update.json"
 
 
+def chat_history_file(paths: Paths) -> Path:
+    """What was typed into `chat`, for the arrow keys."""
+    return paths.state / "chat-history"
+
+
 def keys_file(paths: Paths) -> Path:
     """Which keys let clients in, by their hashes."""
     return paths.config / "keys.json"

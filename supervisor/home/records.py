@@ -12,10 +12,17 @@ from ..paths import Paths
 from .identity import Identity
 from .places import SERVER, other_servers, record_file
 
+DEMO = "demo"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One server as it was last seen.  Holds no secrets."""
+    """
+    One server as it was last seen.  Holds no secrets.
+
+    ``chosen`` is the last profile that it ran and that was not the demo, "" where it ran none: what a start
+    without a name takes.
+    """
 
     server: str
     state: str
@@ -24,6 +31,12 @@ class Record:
     port: int | None
     identity: Identity | None
     failure: dict[str, Any] | None
+    chosen: str = ""
+
+    @property
+    def remembered(self) -> str:
+        """``chosen``; a record of an older version has only the last profile."""
+        return self.chosen or ("" if self.profile == DEMO else self.profile)
 
 
 def write_record(path: Path, record: Record) -> None:

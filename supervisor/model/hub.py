@@ -275,7 +275,7 @@ def choose(repo: str, files: Iterable[HubFile], wanted: str | None) -> tuple[Hub
 
 
 def _meant(repo: str, models: Models, wanted: str | None) -> str:
-    found = _matching(models, wanted) if wanted else [name for name in models if not _is_companion(name)]
+    found = _matching(models, wanted) if wanted else [name for name in models if not is_companion(name)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -296,10 +296,10 @@ def _matching(models: Models, wanted: str) -> list[str]:
     files = {name: PurePosixPath(name).name for name in models}
     base = [name for name, file in files.items() if wanted in {file, stem_of(file)}]
     word = re.compile(rf"(?<![^\W_]){re.escape(wanted)}(?![^\W_])", re.IGNORECASE)
-    return base or [name for name in models if word.search(stem_of(name)) and not _is_companion(name)]
+    return base or [name for name in models if word.search(stem_of(name)) and not is_companion(name)]
 
 
-def _is_companion(name: str) -> bool:
+def is_companion(name: str) -> bool:
     """A GGUF that goes with a model: what sees pictures, or what a quantization was weighed with."""
     return any(word in PurePosixPath(name).name.lower() for word in ("mmproj", "imatrix"))
 

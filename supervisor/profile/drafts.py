@@ -17,15 +17,21 @@ from .yaml_text import render, rows_of_profile
 
 
 def new_profile(name: str, other: str, store: ProfileStore) -> Path:
-    """A profile that extends ``other``, with all that it could say otherwise as comments."""
+    """A profile that extends ``other``, with what people change most as comments."""
     base = resolve(other, store)
-    lines = render(rows_of_profile(base)).splitlines()
-    given = "".join(f"# {line}\n" for line in lines if not line.startswith("description:"))
+    often = [row for row in rows_of_profile(base) if row.key in _OFTEN_CHANGED]
+    given = "".join(f"# {line}\n" for line in render(often).splitlines())
     text = (
         f"{FIRST_LINE}description: My own, based on {other}\nextends: {other}\n\n"
-        f"# What {other} says.  Take the '#' and the blank away where yours is to be otherwise.\n{given}"
+        f"# What {other} says.  Remove '# ' from a line to change it.\n"
+        f"# `goss-supervisor profile show -v {other}` shows all that can be changed.\n{given}"
     )
     return create(name, text, store)
+
+
+_OFTEN_CHANGED = frozenset(
+    ("server.ctx-size", "server.gpu-layers", "server.n-cpu-moe", "listen.host", "listen.port", "aliases")
+)
 
 
 def create(name: str, text: str, store: ProfileStore) -> Path:

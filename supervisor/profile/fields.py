@@ -129,6 +129,10 @@ FIELDS = (
     *(field for section, record in RECORDS.items() for field in _declared(section, record)),
 )
 BY_KEY = {field.key: field for field in FIELDS}
+_ATTRIBUTES = {
+    section: {field.key: field.attribute for field in FIELDS if field.section == section and field.attribute}
+    for section in ("", *RECORDS)
+}
 SERVE_FIELDS = tuple(_declared("serve", definition.ServedProfile))
 """The keys of an entry of ``serve`` in config.yaml."""
 SETTINGS_SECTIONS = {
@@ -160,9 +164,7 @@ def names_under(prefix: str) -> tuple[str, ...]:
 def attributes(section: str, values: Mapping[str, object]) -> dict[str, Any]:
     """Of values by dotted key those of one section, by the attribute of its record."""
     return {
-        field.attribute: values[field.key]
-        for field in FIELDS
-        if field.section == section and field.attribute and field.key in values
+        attribute: values[key] for key, attribute in _ATTRIBUTES.get(section, {}).items() if key in values
     }
 
 

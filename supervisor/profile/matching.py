@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from ..errors import SupervisorError
 from ..hardware.hardware import Gpu, Hardware
 from .definition import Match, Profile
-from .resolve import engine_settings, resolve
+from .resolve import engine_settings, resolve_each
 from .store import ProfileStore
 
 GIB = 1024**3
@@ -20,6 +21,8 @@ _MODEL_BYTES = {"ggml-org/gpt-oss-20b-GGUF": 12_100_000_000, "ggml-org/gpt-oss-1
 _PLAIN = "ggml-org/gpt-oss-20b-GGUF"  # on a machine that no profile is made for
 _PLAIN_BYTES = 15 * GIB  # a machine that is sold with 16 reports a little less
 _NONE = "no profile is made for this machine"
+_UNCHECKED = "for any machine; how large its model is, is not known: goss-supervisor plan {}"
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +62,46 @@ def why_not(match: Match, hardware: Hardware) -> tuple[str, ...]:
     return (*reasons, *_why_not_gpus(match, hardware.gpus))
 
 
-def rank(profiles: Iterable[Profile], hardware: Hardware, own: Iterable[str] = ()) -> Ranking:
+def rank(
+    profiles: Iterable[Profile],
+    hardware: Hardware,
+    own: Iterable[str] = (),
+    sizes: Mapping[str, int] = _NOTHING,
+) -> Ranking:
     """
     The profile made for this machine first: one that names a GPU, a card before graphics in the processor,
     then the one that asks for most.  Among equals the user's ``own``, then the larger model that fits.
 
-    A profile without ``match`` suits any machine, and is only best where none is made for this one.
+    A profile without ``match`` suits any machine, and is only best where none is made for this one.  One of
+    the user's own must also have a model of a known size: ``sizes`` has the bytes by profile.
     """
     mine = frozenset(own)
     made: list[Profile] = []
     plain: list[Profile] = []
     unfit = []
     for profile in profiles:
-        if reasons := why_not(profile.match, hardware) or _why_too_large(profile, hardware):
+        if reasons := why_not(profile.match, hardware) or _why_too_large(profile, hardware, sizes):
             unfit.append(Unfit(profile.name, reasons))
         elif profile.match == Match():
             plain.append(profile)
         else:
             made.append(profile)
-    made.sort(key=lambda profile: _order(profile, hardware, mine))
+    made.sort(key=lambda profile: _order(profile, hardware, mine, sizes))
     fits = [Fit(profile.name, f"made for {_words(profile.match)}") for profile in made]
-    best = fits[0] if fits else _fallback(plain, hardware, mine)
+    unchecked = {each.name for each in plain if each.name in mine and not _is_checked(each, sizes)}
+    best = fits[0] if fits else _fallback(plain, hardware, mine - unchecked)
     names = sorted(profile.name for profile in plain if best is None or profile.name != best.name)
-    others = (*fits[1:], *(Fit(name, "for any machine") for name in names))
+    others = (*fits[1:], *(Fit(name, _for_any(name, unchecked=name in unchecked)) for name in names))
     return Ranking(best, others, tuple(sorted(unfit, key=lambda each: (len(each.reasons), each.name))))
+
+
+def _for_any(name: str, *, unchecked: bool) -> str:
+    return _UNCHECKED.format(name) if unchecked else "for any machine"
+
+
+def _is_checked(profile: Profile, sizes: Mapping[str, int]) -> bool:
+    """Whether it was compared with the memory of the machine."""
+    return profile.model.demo or _model_bytes(profile, sizes) > 0
 
 
 def _fallback(plain: list[Profile], hardware: Hardware, own: frozenset[str]) -> Fit | None:
@@ -166,18 +185,20 @@ def _why_not_memory(least: int, gpu: Gpu) -> Iterator[str]:
         yield f"its {_called(gpu)} has {_gib(own)} of its own, {_gib(least)} or more are asked for"
 
 
-def _order(profile: Profile, hardware: Hardware, own: frozenset[str]) -> tuple[object, ...]:
+def _order(
+    profile: Profile, hardware: Hardware, own: frozenset[str], sizes: Mapping[str, int]
+) -> tuple[object, ...]:
     match = profile.match
     meant = [gpu for gpu in hardware.gpus if not any(_why_not_gpu(match, gpu))]
     card = not _asks_no_gpu(match) and any(gpu.integrated is False for gpu in meant)
-    size = _model_bytes(profile)
+    size = _model_bytes(profile, sizes)
     fits = size if size <= (hardware.memory_bytes or 0) else 0
     return (match.gpu_name is None, not card, -_asked(match), profile.name not in own, -fits, profile.name)
 
 
-def _why_too_large(profile: Profile, hardware: Hardware) -> tuple[str, ...]:
+def _why_too_large(profile: Profile, hardware: Hardware, sizes: Mapping[str, int]) -> tuple[str, ...]:
     """Only where nothing says which machine is meant: a profile made for this one knows what it does."""
-    memory, size = hardware.memory_bytes, _model_bytes(profile)
+    memory, size = hardware.memory_bytes, _model_bytes(profile, sizes)
     if profile.match != Match() or memory is None or size <= memory:
         return ()
     return (f"it has {_gib(memory)} of memory, the model takes {_gib(size)}",)
@@ -188,8 +209,9 @@ def _asked(match: Match) -> int:
     return sum(getattr(match, field.name) not in (None, ()) for field in fields(match))
 
 
-def _model_bytes(profile: Profile) -> int:
-    return _MODEL_BYTES.get(profile.model.repo or "", 0)
+def _model_bytes(profile: Profile, sizes: Mapping[str, int]) -> int:
+    """0 where it is not known."""
+    return sizes.get(profile.name, 0) or _MODEL_BYTES.get(profile.model.repo or "", 0)
 
 
 def _words(match: Match) -> str:
@@ -271,23 +293,33 @@ def _missing_program(profile: Profile) -> str:
     return f"{word} is not installed" if word and not shutil.which(os.path.expanduser(word)) else ""  # noqa: PTH111 - a name may be bare
 
 
-def rank_stored(store: ProfileStore, hardware: Hardware) -> Ranking:
+ModelLook = Callable[[Profile], tuple[str, int]]
+"""Why a profile cannot run here, "" where it can, and the bytes of its model, 0 where they are not known."""
+
+
+def rank_stored(
+    store: ProfileStore, hardware: Hardware, look: ModelLook = lambda _profile: ("", 0)
+) -> Ranking:
     """
-    One that is wrong, or whose program is not installed, does not suit, and stops nobody.  Raises ConfigError
-    for a wrong ``config.yaml``.
+    A profile that has mistakes, or whose program is not installed, does not suit, and stops nobody.  ``look``
+    is for the user's own that name no machine.  Raises ConfigError for a wrong ``config.yaml``.
     """
     engine_settings(store)
-    profiles, absent, broken, there = list[Profile](), list[Unfit](), list[Unfit](), store.list()
-    for stored in there:
-        try:
-            profile = resolve(stored.name, store)
-        except SupervisorError:
+    profiles, absent, broken, own = list[Profile](), list[Unfit](), list[Unfit](), list[str]()
+    sizes = dict[str, int]()
+    for stored, profile in resolve_each(store.list(), store):
+        if isinstance(profile, SupervisorError):
             advice = f"it has mistakes: goss-supervisor profile check {stored.name}"
             broken.append(Unfit(stored.name, (advice,)))
             continue
-        if missing := _missing_program(profile):
-            absent.append(Unfit(stored.name, (missing,)))
+        obstacle = _missing_program(profile)
+        if not stored.shipped:
+            own.append(stored.name)
+            if profile.match == Match() and not obstacle:
+                obstacle, sizes[stored.name] = look(profile)
+        if obstacle:
+            absent.append(Unfit(stored.name, (obstacle,)))
         else:
             profiles.append(profile)
-    ranking = rank(profiles, hardware, [stored.name for stored in there if not stored.shipped])
+    ranking = rank(profiles, hardware, own, sizes)
     return replace(ranking, unfit=(*ranking.unfit, *absent, *broken))

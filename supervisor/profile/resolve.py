@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from . import fields
 from .definition import NAME_PATTERN, Engine, Placement, Profile
 from .layers import Layer, Value
 from .load_layers import UserSettings, load_file, overrides_layer, read_settings
-from .store import ProfileStore
+from .store import ProfileStore, StoredProfile
 from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
@@ -45,10 +46,47 @@ def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTH
     return resolve_layer(load_file(store.find(name).path, name), store, overrides)
 
 
+def resolve_each(
+    stored: Iterable[StoredProfile], store: ProfileStore
+) -> Iterator[tuple[StoredProfile, Profile | SupervisorError]]:
+    """Each profile, or what is wrong with it.  A file that many profiles extend is read once."""
+    files = _ReadOnce(store)
+    for each in stored:
+        try:
+            yield each, _resolved(files.layer(each.path, each.name), files)
+        except SupervisorError as error:
+            yield each, error
+
+
 def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """The same for a file that was loaded already, in the store or not."""
-    lineage, problems = _lineage(layer, store)
-    settings = read_settings(store.settings)
+    return _resolved(layer, _ReadOnce(store), overrides)
+
+
+class _ReadOnce:
+    """The files of a store and ``config.yaml`` as they were when they were first asked for."""
+
+    def __init__(self, store: ProfileStore) -> None:
+        self._store = store
+        self.layer = cache(load_file)
+        self.shipped = cache(store.find_shipped)
+
+    def find(self, name: str) -> StoredProfile:
+        """Raises as the store does."""
+        return self._listed.get(name) or self._store.find(name)
+
+    @cached_property
+    def settings(self) -> UserSettings:
+        return read_settings(self._store.settings)
+
+    @cached_property
+    def _listed(self) -> Mapping[str, StoredProfile]:
+        return {each.name: each for each in self._store.list()}
+
+
+def _resolved(layer: Layer, files: _ReadOnce, overrides: Mapping[str, str] = _NOTHING) -> Profile:
+    lineage, problems = _lineage(layer, files)
+    settings = files.settings
     over = [overrides_layer(layer.name, overrides)] if overrides else []
     layers = [*over, *lineage, *([settings.layer] if settings.layer else [])]
     for each in layers:
@@ -89,7 +127,7 @@ def config_error(problems: Sequence[Problem]) -> ConfigError:
     return ConfigError("\n".join(lines))
 
 
-def _lineage(layer: Layer, store: ProfileStore) -> tuple[list[Layer], list[Problem]]:
+def _lineage(layer: Layer, files: _ReadOnce) -> tuple[list[Layer], list[Problem]]:
     """This layer, its parent, and so on; ends at the first that cannot be had."""
     lineage = [layer]
     seen = {layer.file}
@@ -97,7 +135,7 @@ def _lineage(layer: Layer, store: ProfileStore) -> tuple[list[Layer], list[Probl
         parent = str(extends.value)
         try:
             # A profile that extends its own name means the shipped one that it shadows.
-            path = (store.find_shipped if parent == lineage[-1].name else store.find)(parent).path
+            path = (files.shipped if parent == lineage[-1].name else files.find)(parent).path
         except NotFound as error:
             is_own = parent == lineage[-1].name
             return lineage, [_at(extends, "extends", _EXTENDS_ITSELF if is_own else str(error))]
@@ -105,7 +143,7 @@ def _lineage(layer: Layer, store: ProfileStore) -> tuple[list[Layer], list[Probl
             ring = " → ".join([*(each.name for each in lineage), parent])
             return lineage, [_at(extends, "extends", f"the profiles extend each other in a ring: {ring}")]
         seen.add(str(path))
-        lineage.append(load_file(path, parent))
+        lineage.append(files.layer(path, parent))
     return lineage, []
 
 
@@ -271,12 +309,12 @@ class CheckResult:
 
 def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
     """Files, or profiles by name; all profiles where nothing is given."""
-    sound, problems = [], dict[str, None]()
+    sound, problems, known = [], dict[str, None](), _ReadOnce(store)
     strays = () if given else store.strays()
     warnings = [f"{stray}: is never found by name; name it like my-profile.yaml" for stray in strays]
     for each in given or store.names():
         try:
-            profile = _resolve_given(each, store)
+            profile = _resolve_given(each, known)
         except SupervisorError as error:
             problems |= dict.fromkeys(str(error).splitlines())  # a broken parent is reported once
         else:
@@ -286,10 +324,10 @@ def check_profiles(given: Sequence[str], store: ProfileStore) -> CheckResult:
     return CheckResult(tuple(sound), tuple(problems), tuple(warnings))
 
 
-def _resolve_given(given: str, store: ProfileStore) -> Profile:
+def _resolve_given(given: str, known: _ReadOnce) -> Profile:
     path = Path(given)
     if re.fullmatch(NAME_PATTERN, given) and not given.endswith((".yaml", ".yml")):
-        path = store.find(given).path
+        path = known.find(given).path
     elif not re.fullmatch(NAME_PATTERN + r"\.yaml", path.name) and path.is_file():
         raise ConfigError(f"{given}: the file's name is no profile's; name it like my-profile.yaml")
-    return resolve_layer(load_file(path, path.stem), store)
+    return _resolved(known.layer(path, path.stem), known)

@@ -68,9 +68,14 @@ def _row(key: str, value: object) -> YamlLine:
     return YamlLine(key, BY_KEY[key].kind.write(value) if key in BY_KEY else write_value(value))
 
 
-def rows_of_profile(profile: Profile) -> list[YamlLine]:
-    """Everything that holds, defaults too; each comment says where the value comes from.  No secrets."""
+def rows_of_profile(profile: Profile, *, defaults: bool = True) -> list[YamlLine]:
+    """
+    Everything that holds, or only what some file says; each comment says where the value comes from.  No
+    secrets.
+    """
     values = {**_declared(profile), **_free(redacted(profile))}
+    if not defaults:
+        values = {key: value for key, value in values.items() if key in profile.origins}
     return [replace(row, comment=_origin(profile, row.key)) for row in rows_of_values(values)]
 
 

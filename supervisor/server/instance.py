@@ -21,7 +21,7 @@ from ..home.places import (
     record_file,
     server_log_name,
 )
-from ..home.records import Record, remember_out_of_memory, write_record
+from ..home.records import DEMO, Record, read_record, remember_out_of_memory, write_record
 from ..locks import Lock
 from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
@@ -59,6 +59,8 @@ class Instance:
         self._writer = Writer()
         self._on_change = on_change
         self._figures_of = 0
+        before = read_record(record_file(paths, name))
+        self._chosen = before.remembered if before else ""
         self._lock = take_generation_lock(generation_lock(paths, name), record_file(paths, name), log.warning)
         self.output = OutputLog(paths.logs, server_log_name(name))
         self.server = Server(
@@ -134,6 +136,8 @@ class Instance:
 
     def _record(self) -> Record:
         life, child = self.server.lifecycle, self.server.child
+        if self.profile not in {"", DEMO}:
+            self._chosen = self.profile
         return Record(
             server=self.name,
             state=life.state.value,
@@ -142,6 +146,7 @@ class Instance:
             port=life.plan.port if life.plan else None,
             identity=child.identity if child else None,
             failure=failure_of(self.server),
+            chosen=self._chosen,
         )
 
 

@@ -350,6 +350,59 @@ def test_a_last_profile_that_is_gone_is_named(day):
     assert said.startswith("profile: demo, since night, the last one used, is gone; it is the one which fits")
 
 
+def test_the_demo_is_not_remembered_and_what_was_used_before_it_is(day):
+    day.offer()
+    day.run("init", "night")
+    for profile, following in (
+        ("demo", "night, which fits"),
+        ("night", "night, the last"),
+        ("demo", "night"),
+    ):
+        day.run(*day.start, profile)
+        day.run("stop")
+        assert day.run("start", "--dry-run").stderr.startswith(f"profile: {following}")
+
+
+def test_an_imported_profile_is_nobodys_default_before_it_can_run_here(day):
+    model = day.root / "large.gguf"
+    day.run("profile", "import", "--name", "large", f"llama-server -m {model} -c 4096")
+    day.run("profile", "import", "--name", "card", f"llama-server -m {ensure_demo(day.root)} -ngl 99")
+    day.run("profile", "import", "--name", "hub", "llama-server -hf a/b-GGUF --hf-file b.gguf")
+    found = json.loads(day.run("detect", "--json").stdout)["profiles"]
+    assert found["best"]["name"] == "gpt-oss-20b"
+    unfit = {each["name"]: each["reasons"] for each in found["unfit"]}
+    assert unfit["large"] == [f"its model {model} is not there"]
+    assert unfit["card"] == ["it has no GPU, a GPU is asked for"]
+    assert (
+        "is not known: goss-supervisor plan hub" in {f["name"]: f["reason"] for f in found["others"]}["hub"]
+    )
+    day.run("init")
+    assert "extends: gpt-oss-20b" in (day.home / "config" / "profiles" / "mine.yaml").read_text()
+    (day.home / "config" / "profiles" / "mine.yaml").unlink()
+    with model.open("wb") as file:
+        file.truncate(40 * GIB)
+    assert "the model takes 40 GiB" in day.run("detect").stdout
+    model.write_bytes(b"small")
+    assert "profile  large: " in day.run("detect").stdout
+
+
+def test_a_plan_begins_with_whether_it_fits_and_the_command_and_needs_no_name(day):
+    day.ram_gib = 8
+    assert day.run("plan").stdout.startswith(
+        "# what it takes of the memory is not known: There is no model at "
+    )
+    ensure_demo(day.home / "data" / "models")
+    short, long = day.run("plan"), day.run("plan", "--verbose")
+    assert short.stderr.startswith("profile: demo, which fits this machine best")
+    lines = short.stdout.splitlines()
+    assert lines[0].startswith("# fits: needs ")
+    assert lines[1].endswith("llama-server \\")
+    assert lines[-1].startswith("# -v shows the environment")
+    for more in ("# environment", "# MEMORY", "# gateway: ", "# digest: "):
+        assert more not in short.stdout
+        assert f"\n{more}" in long.stdout
+
+
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_streams_that_are_closed_are_nobodys_trouble(day, closed):
     day.ram_gib = 8

@@ -166,3 +166,21 @@ def test_a_file_that_is_no_model_is_told_what_it_is(bench):
     page.write_text("<!doctype html>")
     assert "is an HTML page" in bench.run("show", str(page), code=9).stderr
     assert "There is no model at" in bench.run("show", str(bench.root / "no.gguf"), code=5).stderr
+
+
+def test_the_name_of_a_profile_means_its_model(bench):
+    folder = bench.root / "home" / "config" / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(f"model: {{repo: {REPO}, file: {SPLIT[0]}}}\n")
+    (folder / "there.yaml").write_text(f"model: {bench.root / 'there.gguf'}\n")
+    assert f"There is no model {NAME}" in bench.run("path", "mine", code=5).stderr
+    assert bench.json("show", "mine")["layers"] == 2
+    assert bench.json("pull", "mine")["downloaded"]
+    assert bench.run("path", "mine").stdout.strip() == str(bench.models / REPO / SPLIT[0])
+    assert bench.run("rm", "mine").stdout == f"removed {NAME}: 3 MiB\n"
+    refused = bench.run("pull", "there", code=5).stderr
+    assert f"there takes its model from {bench.root / 'there.gguf'}, which is not there" in refused
+    ensure_demo(bench.root).rename(bench.root / "there.gguf")
+    assert bench.run("pull", "there").stdout.startswith("already here: ")
+    assert bench.json("show", "there")["layers"] == 2
+    assert bench.json("pull", "demo")["downloaded"], "it is made"

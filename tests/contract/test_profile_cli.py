@@ -10,8 +10,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from supervisor.cli.init import init
 from supervisor.cli.profile import profile
 from supervisor.errors import ConfigError, NotFound, SupervisorError, UsageError
+from supervisor.hardware.detection import VARIABLE
+from supervisor.hardware.hardware import Hardware
+from supervisor.hardware.wire import to_json
 from supervisor.profile.jsonschema import FIRST_LINE, schema_text
 from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve, resolve_layer
@@ -82,7 +86,7 @@ def test_ls_json_is_one_object(folder):
 
 def test_show_says_where_each_value_comes_from(folder):
     (folder / "mine.yaml").write_text("extends: evo-t1-64gb\nserver:\n  c: 8192\nenv: {HF_TOKEN: hf_x}\n")
-    out, _ = run("show", "mine")
+    out, _ = run("show", "-v", "mine")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == f"# mine: {folder / 'mine.yaml'}"
     assert lines[2].startswith("# extends gpt-oss-120b: ")
@@ -117,9 +121,22 @@ def test_what_show_prints_is_the_same_profile(home, name):
         assert getattr(again, section) == getattr(before, section)
 
 
+def test_show_leaves_the_defaults_out_and_says_how_to_see_them(folder):
+    (folder / "mine.yaml").write_text("model: demo\nserver: {c: 1024}\n")
+    lines = run("show", "mine")[0].splitlines()
+    assert [line.split("#")[0].strip() for line in lines] == [
+        "",
+        "model: demo",
+        "server:",
+        "ctx-size: 1024",
+        "",
+    ]
+    assert lines[-1] == "# -v shows the defaults too"
+
+
 def test_show_names_who_places_the_model_and_what_is_refused(folder):
     (folder / "mine.yaml").write_text("model: demo\nplacement: auto\n")
-    lines = run("show", "mine")[0].splitlines()
+    lines = run("show", "--verbose", "mine")[0].splitlines()
     assert [line.split() for line in lines[-2:]] == [
         ["placement:", "auto", "#", "mine.yaml:2"],
         ["guardrails:", "balanced", "#", "default"],
@@ -158,11 +175,25 @@ def test_new_extends_and_completes_in_an_editor(folder):
     text = (folder / "mine.yaml").read_text(encoding="utf-8")
     assert text.startswith(FIRST_LINE)
     assert "#   gpu-layers: 99" in text
+    assert len(text.splitlines()) <= 15
     assert (folder / "schema.json").read_text(encoding="utf-8") == schema_text()
     store = ProfileStore(folder)
     assert resolve("mine", store).server == resolve("rx9070-20b", store).server
-    uncommented = text.replace("\n# ", "\n").replace("What rx9070-20b says", "# What")
+    uncommented = text.replace("\n# ", "\n").replace("\nWhat ", "\n# ").replace("\n`", "\n# `")
     assert resolve_layer(load(uncommented.encode(), "mine", "x"), store).listen.port == 8080
+
+
+def test_new_alone_is_made_for_this_machine_as_init_does(folder, monkeypatch, tmp_path):
+    box = tmp_path / "box.json"
+    box.write_text(json.dumps(to_json(Hardware("linux", "x86_64", ram_bytes=32 << 30))))
+    monkeypatch.setenv(VARIABLE, str(box))
+    assert run("new")[0] == f"{folder / 'mine.yaml'}\n"
+    text = (folder / "mine.yaml").read_text(encoding="utf-8")
+    assert "extends: gpt-oss-20b" in text
+    (folder / "mine.yaml").unlink()
+    assert CliRunner().invoke(init, []).exit_code == 0
+    assert (folder / "mine.yaml").read_text(encoding="utf-8") == text
+    assert run("show")[0].startswith("# mine: "), "without a name it is the default profile"
 
 
 def test_new_never_overwrites(folder):

@@ -293,7 +293,7 @@ def test_plan_shows_both_ends_and_no_key(paths):
         mine="extends: demo\ngateway: {models: other}\nserver: {api-key: s3cret}\n",
         other="extends: demo\n",
     )
-    result = CliRunner().invoke(plan_command, ["mine"])
+    result = CliRunner().invoke(plan_command, ["mine", "-v"])
     inside = preview("mine", {}, paths).plan.host
     shown = inside if inside.endswith(".sock") else f"{inside}, a free port"
     assert f"# gateway: 127.0.0.1:8080 -> {shown}\n" in result.stdout
@@ -312,7 +312,7 @@ def test_plan_shows_the_terms_of_what_is_offered_and_what_is_not_ours(paths):
         "memory: {leave: {RAM: 900 TB}}\n",
     )
     ensure_demo(paths.models)
-    shown = CliRunner().invoke(plan_command, ["mine"]).stdout
+    shown = CliRunner().invoke(plan_command, ["mine", "-v"]).stdout
     assert "# offered: mine, other (loaded at the start, pinned), third (priority 2)\n" in shown
     document = json.loads(CliRunner().invoke(plan_command, ["mine", "--json"]).stdout)
     assert (document["ours"], document["ledger"]["refused"]) == ({"RAM": 0}, True)

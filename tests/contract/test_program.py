@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from supervisor import __version__
+from supervisor.cli import about, app
+from supervisor.cli.app import COMMANDS, GROUPS
 from supervisor.cli.common import confirmed
 from supervisor.cli.output import waiting_for_the_daemon
+from supervisor.errors import NotRunning, SupervisorError, UsageError
 
 PATIENCE = 60.0
 PROGRAM = (sys.executable, "-I", "-m", "supervisor")
@@ -52,3 +58,53 @@ def test_who_leaves_at_a_question_leaves_a_line_that_is_ended(capsys, monkeypatc
     with pytest.raises(click.Abort):
         confirmed("Go on?")
     assert capsys.readouterr().err == "Go on? [Y/n]: \n"
+
+
+def said_by(*words, code=0):
+    done = subprocess.run((*PROGRAM, *words), capture_output=True, encoding="utf-8", timeout=PATIENCE)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_the_help_begins_with_the_six_commands_that_matter_first():
+    lines = said_by("--help").stdout.splitlines()
+    begin = lines.index("Start here:")
+    assert [line.split()[0] for line in lines[begin + 1 : begin + 7]] == [*GROUPS["Start here"]]
+    assert lines[begin + 7] == ""
+    assert said_by("help").stdout == said_by("--help").stdout
+
+
+def test_help_shows_that_of_any_command_and_names_a_word_that_is_none():
+    assert said_by("help", "key", "add").stdout == said_by("key", "add", "--help").stdout
+    assert "There is no command key nothing." in said_by("help", "key", "nothing", code=2).stderr
+
+
+def test_the_version_is_a_command_too():
+    assert said_by("version").stdout == f"goss-supervisor {__version__}\n"
+    assert json.loads(said_by("version", "--json").stdout) == {"schema": 1, "version": __version__}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_can_be_had_and_has_help(command):
+    context = click.Context(about.help_)
+    found = app.program.get_command(context, command)
+    assert found is not None
+    assert found.help
+
+
+@pytest.mark.parametrize(
+    ("url", "opens", "error"),
+    [
+        ("http://127.0.0.1:1", True, None),
+        ("http://127.0.0.1:1", False, SupervisorError),
+        ("unix:///run/x.sock", True, UsageError),
+        (None, True, NotRunning),
+    ],
+)
+def test_the_page_is_opened_and_its_address_printed(monkeypatch, url, opens, error):
+    opened = []
+    monkeypatch.setattr(about.client, "ask", lambda *_: {"url": url})
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or opens)
+    result = CliRunner().invoke(about.open_, [])
+    assert type(result.exception) is (error or type(None))
+    assert (result.stdout == f"{url}\n") == (opened == [url]) == bool(url and url.startswith("http"))

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import select
 import socket
-import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from ..fakes.hub import FakeHub
 from ..fakes.web import cut, hang, honest
 from .conftest import BUILT, PATIENCE, free_port, is_free
 from .offered import ARCH, OfferedHome, archive_name, offer, wait_for_bytes
+from .terminals import CTRL_C, Terminal, open_terminal
 
 pytestmark = [
     pytest.mark.engine,
@@ -37,7 +35,6 @@ pytestmark = [
 TAG = "b11434"  # the number of the really built engine
 REPO, FILE = "ggml-org/gpt-oss-20b-GGUF", "gpt-oss-20b-mxfp4.gguf"
 GIB = 1024**3
-CTRL_C = "\x03"
 
 # The program as it is, but for the build that it comes pinned with, and for pauses before it tries again.
 PROGRAM = """\
@@ -50,37 +47,6 @@ pins.DEFAULT_TAG, pins._DATA = {tag!r}, Path({folder!r})
 object.__setattr__(fetch.DEFAULT_RETRY, "pauses_seconds", (0.0,))
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@dataclass
-class Terminal:
-    """A program in a terminal of its own, which Ctrl+C reaches as it does in a real one."""
-
-    process: subprocess.Popen[bytes]
-    screen: int
-    said: str = ""
-
-    def until(self, words: str) -> None:
-        """Raises AssertionError where it ends, or goes on too long, without having said them."""
-        while words not in self.said:
-            assert self._read(), f"it never said {words!r}: {self.said}"
-
-    def type(self, keys: str) -> None:
-        os.write(self.screen, keys.encode())
-
-    def end(self) -> int:
-        """The exit code, once all was read."""
-        while self._read():
-            pass
-        return self.process.wait(PATIENCE)
-
-    def _read(self) -> bool:
-        assert select.select([self.screen], [], [], PATIENCE)[0], f"it says nothing any more: {self.said}"
-        with suppress(OSError):  # how Linux tells that nobody holds the other end any more
-            if more := os.read(self.screen, 65536):
-                self.said += more.decode(errors="replace").replace("\r\n", "\n")
-                return True
-        return False
 
 
 @dataclass
@@ -98,21 +64,10 @@ class FirstDay(OfferedHome):
         return [sys.executable, "-I", str(self.root.parent / "program.py"), *words]
 
     def start_on_a_terminal(self, *words: str) -> Terminal:
-        """Who leads a session and opens a terminal, is controlled by it; the shell does that."""
-        ours, theirs = os.openpty()
-        opened = ("/bin/sh", "-c", 'exec 0<>"$0" 1>&0 2>&0; exec "$@"', os.ttyname(theirs))
-        process = subprocess.Popen(
-            [*opened, *self.command("start", *self.settings, *words)],
-            env=self.env,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        self.started.append(process)
-        self.terminals.append(Terminal(process, ours))
-        return self.terminals[-1]
+        terminal = open_terminal(self.command("start", *self.settings, *words), self.env)
+        self.started.append(terminal.process)
+        self.terminals.append(terminal)
+        return terminal
 
     def pin(self, name: str) -> None:
         """The release with this archive is the one that this version comes with."""

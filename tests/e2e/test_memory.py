@@ -63,7 +63,7 @@ def test_a_model_that_cannot_fit_is_refused_with_what_would_make_it_fit(home, la
 
 def test_plan_has_the_account_of_each_memory(home, large):
     home.profile("large", f"model: {{path: {large}}}\n{PINNED}")
-    shown = home.run("plan", "large", *home.engine, env=box(home, 96))
+    shown = home.run("plan", "large", "-v", *home.engine, env=box(home, 96))
     assert "# MEMORY  NEEDS" in shown.stdout
     planned = json.loads(home.run("plan", "large", *home.engine, "--json", env=box(home, 96)).stdout)
     (ram,) = planned["ledger"]["devices"]

@@ -37,6 +37,7 @@ class FakeHub:
         self._page_size = page_size
         self._entries: dict[str, list[dict[str, Any]]] = {}
         self._tokens: dict[str, str] = {}
+        self.found: dict[str, dict[str, Any]] | None = {}  # what a search finds; None: there is none
         self.api.serve("/*", self._answer)
 
     def __enter__(self) -> Self:
@@ -90,6 +91,9 @@ class FakeHub:
     def _answer(self, request: Request) -> Reply:
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/main", request.path):
             return self._list(found[1], request)
+        if request.path == "/api/models" and self.found is not None:
+            fits = [repo for repo in self.found if request.query["search"].split()[0] != "xyzzy"]
+            return json_page([{"id": repo, **self.found[repo]} for repo in fits])(request)
         if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/main/(.+)", request.path):
             return self._redirect(found[1], unquote(found[2]), request)
         return _refused(404, "EntryNotFound")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import tomllib
 from dataclasses import replace
@@ -35,12 +36,17 @@ KEYED = replace(PLAIN, key_env=KEY_ENV)
 OPEN = replace(KEYED, is_local=False, is_everywhere=True)
 UNKNOWN = replace(PLAIN, context_tokens=None)
 TARGETS = {"plain": PLAIN, "keyed": KEYED, "open": OPEN, "unknown": UNKNOWN}
+# Lines that begin at the margin begin a statement or end one, with every string closed: all that we print.
+_STATEMENT = re.compile(
+    r"""(?:(?:(?:import|const|console)\b|[ })]|\n)(?:[^"\n]|"(?:[^"\\\n]|\\.)*")*\n|\n)+"""
+)
 PARSERS = {
     "json": json.loads,
     "yaml": yaml.safe_load,
     "toml": tomllib.loads,
     "python": lambda text: compile(text, "hello.py", "exec"),
     "sh": shlex.split,
+    "javascript": _STATEMENT.fullmatch,
     "text": lambda text: dict(line.split(":", 1) for line in text.splitlines()),
 }
 BUILD = Build("path", "ggml-org/llama.cpp", "b11434", "cpu", ("/opt/llama-server",), "d1", pinned())

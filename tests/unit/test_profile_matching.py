@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.profile.definition import Engine, Match, ModelSource, Profile
-from supervisor.profile.matching import Fit, missing_gpu, rank, rank_stored, why_not
+from supervisor.profile.matching import Fit, Unfit, missing_gpu, rank, rank_stored, why_not
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 
@@ -161,11 +161,37 @@ def test_a_model_that_is_larger_than_all_memory_does_not_fit_any_machine():
     assert reasons["gpt-oss-120b"] == ("it has 32 GiB of memory, the model takes 59 GiB",)
 
 
-def test_the_users_own_for_any_machine_goes_before_the_shipped_ones(tmp_path):
+MINE = Fit("mine", "no profile is made for this machine, and this one of yours is for any")
+
+
+@pytest.mark.parametrize(
+    ("looked", "best", "told"),
+    [
+        (("", 10 * GIB), MINE, None),
+        (
+            ("", 0),
+            "gpt-oss-20b",
+            Fit(
+                "mine",
+                "for any machine; how large its model is, is not known: goss-supervisor plan mine",
+            ),
+        ),
+        (
+            ("", 40 * GIB),
+            "gpt-oss-20b",
+            Unfit("mine", ("it has 32 GiB of memory, the model takes 40 GiB",)),
+        ),
+        (("its model is not there", 0), "gpt-oss-20b", Unfit("mine", ("its model is not there",))),
+    ],
+)
+def test_the_users_own_for_any_machine_goes_first_only_where_it_is_known_to_fit(tmp_path, looked, best, told):
     (tmp_path / "mine.yaml").write_text("model: /models/mine.gguf\n")
     (tmp_path / "demo.yaml").write_text("extends: demo\n")
-    best = rank_stored(ProfileStore(tmp_path), BARE).best
-    assert best == Fit("mine", "no profile is made for this machine, and this one of yours is for any")
+    asked = []
+    ranking = rank_stored(ProfileStore(tmp_path), BARE, lambda profile: asked.append(profile.name) or looked)
+    assert best in (ranking.best, ranking.best.name)
+    assert told is None or told in (*ranking.others, *ranking.unfit)
+    assert asked == ["demo", "mine"], "the shipped ones are not looked at"
 
 
 def test_a_broken_profile_stops_nobody(tmp_path):

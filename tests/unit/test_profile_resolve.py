@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigError, NotFound
-from supervisor.profile.definition import Engine, ListenSettings, ModelSource, Restart
-from supervisor.profile.resolve import resolve
+from supervisor.profile import resolve as resolving
+from supervisor.profile.definition import Engine, ListenSettings, ModelSource, Profile, Restart
+from supervisor.profile.load_layers import load_file
+from supervisor.profile.resolve import resolve, resolve_each
 from supervisor.profile.store import ProfileStore
 
 
@@ -250,3 +252,23 @@ def test_a_profile_that_is_not_there(store):
     ship(store, **{"gpt-oss-20b": "model: demo\n"})
     with pytest.raises(NotFound, match=r"There is no profile gpt-oss-20. Did you mean gpt-oss-20b\?"):
         resolve("gpt-oss-20", store)
+
+
+def test_a_file_that_many_profiles_extend_is_read_once(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.yaml").write_text("extends: gpt-oss-120b\nserver: {c: 1024}\n")
+    store, read = ProfileStore(tmp_path), []
+    monkeypatch.setattr(
+        resolving, "load_file", lambda path, name: read.append(path.name) or load_file(path, name)
+    )
+    found = {stored.name: profile for stored, profile in resolve_each(store.list(), store)}
+    assert len(read) == len(set(read)) == len(store.names())
+    assert found["b"] == resolve("b", store)
+
+
+def test_of_many_profiles_one_that_is_wrong_stops_none(tmp_path):
+    (tmp_path / "wrong.yaml").write_text("servr: 1\n")
+    store = ProfileStore(tmp_path)
+    found = {stored.name: profile for stored, profile in resolve_each(store.list(), store)}
+    assert isinstance(found.pop("wrong"), ConfigError)
+    assert all(isinstance(each, Profile) for each in found.values())

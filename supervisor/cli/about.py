@@ -1,0 +1,56 @@
+"""``help``, ``version`` and ``open``: what people type before they have read anything."""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from ..errors import NotRunning, SupervisorError, UsageError
+from ..home import client
+from ..paths import Paths
+from .common import json_option
+from .output import echo_json
+
+
+@click.command("help")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def help_(context: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a COMMAND, or the list of all."""
+    context = context.find_root()
+    for word in words:
+        group = context.command
+        command = group.get_command(context, word) if isinstance(group, click.Group) else None
+        if command is None:
+            raise UsageError(f"There is no command {' '.join(words)}.", hint="goss-supervisor help")
+        context = click.Context(command, info_name=word, parent=context)
+    click.echo(context.get_help())
+
+
+@click.command()
+@json_option
+def version(*, as_json: bool) -> None:
+    """Show which version this is; engine ls shows those of llama.cpp."""
+    if as_json:
+        echo_json(version=__version__)
+    else:
+        click.echo(f"goss-supervisor {__version__}")
+
+
+@click.command("open")
+def open_() -> None:
+    """
+    Open the page of what runs in the browser, to chat there.
+
+    Its address is printed too, for a machine that has no browser.
+    """
+    import webbrowser  # noqa: PLC0415 - only here
+
+    url = client.ask(Paths.from_environment(), {"op": "running"})["url"]
+    if url is None:
+        raise NotRunning("The daemon runs no server.", hint="goss-supervisor start")
+    if not url.startswith("http"):
+        raise UsageError(f"A browser cannot open {url}.", hint="Set listen.host to 127.0.0.1.")
+    click.echo(url)
+    if not webbrowser.open(url):
+        raise SupervisorError("There is no browser here.", hint=f"Open {url} yourself.")
