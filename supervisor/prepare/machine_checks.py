@@ -92,7 +92,7 @@ def pinned_sentence(paths: Paths) -> str:
     running = _running(paths)
     kept = " and ".join(f"{size(number)} of {pool}" for pool, number in running.get("stays", {}).items())
     unload = "; ".join(f"goss-supervisor unload {name}" for name in running.get("pinned", ()))
-    return f"What is pinned keeps {kept}, and gives it back with: {unload}. " if unload else ""
+    return f"Pinned models keep {kept} ({unload}). " if unload else ""
 
 
 def _running(paths: Paths, replaces: str = "") -> client.Message:
