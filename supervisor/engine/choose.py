@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ..disk import ensure_executable
 from ..errors import NetworkError, NoSuitableEngine, NotFound, SupervisorError
 from ..profile.definition import Engine
 from .adapters import command_program
@@ -130,6 +131,7 @@ def _instead(engine: Engine, local: LocalEngines) -> Build | None:
 
 def _made_here(engine: Engine, local: LocalEngines, hint: str, tried: tuple[str, ...]) -> Build:
     """The last resorts, for a machine that no release suits, or that reaches neither GitHub nor a mirror."""
+    ensure_executable(local.context.paths.engines)
     hints = [hint]
     installs: Mapping[str, Callable[[LocalEngines], Install]] = {
         "embedded": _embed,

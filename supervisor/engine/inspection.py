@@ -249,11 +249,11 @@ def does_not_answer(
 
 def _cause(returncode: int, output: str) -> tuple[str, str]:
     """In words, and what to do about it."""
+    if found := re.search(r"([^\s:]+): failed to map segment from shared object", output):
+        return f"the shared library {found[1]} is on a file system that is mounted noexec", _REMOUNT
     if found := re.search(r"(?:loading shared libraries:|Library not loaded:) ([^\s:]+)", output):
         library = os.path.basename(found[1])  # noqa: PTH119 - a name in a text, no path of ours
         return f"the shared library {library} is not installed", remedy(library)
-    if found := re.search(r"(\S+): failed to map segment from shared object", output):
-        return f"{found[1]} is on a file system that is mounted noexec", _REMOUNT
     if found := re.search(r"version [`'](GLIBC(?:XX)?_[\d.]+)' not found", output):
         return f"it needs {found[1]}, which is newer than what this system has", BUILD_HINT
     if found := re.search(r"failed to parse server config file:? ?(.*)", output):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 
+from ..disk import noexec_mount
 from ..engine import known_bad
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
@@ -67,11 +68,18 @@ def _is_taken(pool: Pool) -> bool:
 def known_bad_of(
     profile: Profile, fitted: Fitted | None, model: Model | None, build: Build, context: InstallContext
 ) -> tuple[str, ...]:
-    """What is known to go wrong with this build, these options and this hardware, a sentence each."""
+    """What is known to go wrong with this build, these options and this machine, a sentence each."""
     if not renderer_for(profile.engine.source).reads_models:
         return ()
     options = {**profile.server, **(fitted.changes if fitted else {})}
-    return known_bad.warnings_of(build, options, context.hardware, model)
+    known = known_bad.warnings_of(build, options, context.hardware, model)
+    return (*_unable_to_run(build, context), *known)
+
+
+def _unable_to_run(build: Build, context: InstallContext) -> tuple[str, ...]:
+    """A warning where an engine that is to be installed could not run from its folder."""
+    mount = None if build.source != "none" or context.elsewhere else noexec_mount(context.paths.engines)
+    return (f"no engine can run from {context.paths.engines}: {mount} is mounted noexec",) if mount else ()
 
 
 def held_by_servers(

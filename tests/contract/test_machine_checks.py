@@ -199,6 +199,19 @@ def test_a_home_that_is_mounted_noexec_is_named_before_a_download(tmp_path, monk
 
 
 @posix
+@pytest.mark.skipif(not hasattr(os, "ST_NOEXEC"), reason="this system does not tell")
+def test_a_start_and_a_plan_name_it_in_place_of_each_engine_that_cannot_be_had(
+    paths, machine, tmp_path, monkeypatch
+):
+    machine(replace(SWITCHED_OFF, gpus=()))
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    noexec(monkeypatch, tmp_path)
+    with pytest.raises(PermissionDenied, match="is mounted noexec"):
+        prepare("demo", {}, paths, Silent())
+    assert any("is mounted noexec" in warning for warning in preview("demo", {}, paths).warnings)
+
+
+@posix
 def test_where_programs_may_run_nothing_is_said(tmp_path):
     assert noexec_mount(tmp_path / "engines") is None
 
@@ -234,3 +247,10 @@ def test_it_is_named_too_where_experts_go_to_the_ram_for_it(paths, monkeypatch, 
     found = fit(profile, gpt_oss("20b"), build, detect(Path(), load("hx370-96gb-4060ti")))
     assert found.verdict.allowed
     assert taken(monkeypatch, paths, found) == said
+
+
+def test_a_plan_warns_of_what_is_known_to_go_wrong(paths, machine):
+    machine(replace(SWITCHED_OFF, gpus=()))
+    (warning,) = preview("demo", {"sleep-idle-seconds": "60"}, paths).plan.warnings  # as status shows it
+    assert "CVE-2026-43631" in warning
+    assert preview("demo", {}, paths).plan.warnings == ()

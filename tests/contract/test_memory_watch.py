@@ -166,8 +166,8 @@ def test_no_limit_and_what_cannot_be_read_are_no_group(groups, text):
 class Machine:
     """A source with the figures that a test wants."""
 
-    def __init__(self, *, holds=0, total=64 * GIB, available=40 * GIB):
-        self.holds, self.total, self.available = holds, total, available
+    def __init__(self, *, holds=0, total=64 * GIB, available=40 * GIB, around=None):
+        self.holds, self.total, self.available, self.around = holds, total, available, around
 
     def held(self, pid):
         return Held(self.holds + 50 * MIB, self.holds, 0)
@@ -176,12 +176,19 @@ class Machine:
         return Room(self.total, self.available, 0.0)
 
     def group(self, pid):
-        return None
+        return self.around
 
 
 def watched_by(test, machine):
     test.server.memory = MemoryWatch(test.note, source=machine)
     return test.server.memory
+
+
+@promise
+async def test_a_load_has_no_more_than_the_control_group_around_it_allows(test, tmp_path):
+    for around, free in ((None, 40), (Group("/docker/1f", 16 * GIB, 13 * GIB), 13)):
+        memory = watched_by(test, Machine(around=around))
+        assert await memory.free_for(plan(tmp_path), {}) == {"RAM": free * GIB}
 
 
 @promise
