@@ -153,9 +153,10 @@ def _files(name: str, layer: Layer, folders: Sequence[Path], models: Path | None
             if os.path.exists(found):  # noqa: PTH110 - Path's own may raise
                 yield f"{key}: {found} is there"
             else:
-                places = [found.parent] if _is_whole(path) else [*folders, *filter(None, [models])]
-                where = " and not in ".join(str(place) for place in dict.fromkeys(places))
-                yield f"{key}: {path} is not there (not in {where}); {_remedy(name, key, path)}"
+                places = [] if _is_whole(path) else [*folders, *filter(None, [models])]
+                looked = " and ".join(str(place) for place in dict.fromkeys(places))
+                where = f" (looked in {looked})" if looked else ""
+                yield f"{key}: {path} is not there{where}; {_remedy(name, key, path)}"
 
 
 def _remedy(name: str, key: str, path: str) -> str:

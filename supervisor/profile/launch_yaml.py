@@ -17,6 +17,9 @@ from ..options.shell_words import Argument, word_of
 from .yaml_nodes import Broken, Items, Scalar, YamlNode, parse_yaml
 
 _YAML = re.compile(r"^[ \t]*(?:- )?[\"']?[A-Za-z_][\w.${}/ -]*[\"']?:(?:[ \t]|$)|^[ \t]*[\[{]", re.MULTILINE)
+_IN_A_HEREDOC = re.compile(
+    r"<<-?[ \t]*['\"]?(?:\w+)['\"]?[^\n]*\n(services:.*?)^\w+$", re.MULTILINE | re.DOTALL
+)
 _NO_MACROS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -35,6 +38,8 @@ def read_yaml(text: str) -> LaunchScript | None:
     plain = re.sub(r"^[ \t]*```\w*[ \t]*$", "", text, flags=re.MULTILINE)
     if not _YAML.search(plain):
         return None
+    if here := _IN_A_HEREDOC.search(plain):
+        plain = here[1]
     try:
         root = parse_yaml(plain.expandtabs(8).encode()).root
     except Broken:

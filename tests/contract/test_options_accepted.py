@@ -65,6 +65,7 @@ def samples(option) -> list:
         OptionKind.CHOICE: list(option.allowed),
         OptionKind.INTEGER: [1, *option.words],
         OptionKind.NUMBER: [0.5],
+        OptionKind.JSON: ['{"type": "object"}'],
         OptionKind.TEXT: [],
     }
     return by_kind[option_kind(option)]

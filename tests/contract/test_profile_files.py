@@ -216,7 +216,8 @@ def test_import_makes_a_path_whole_if_the_file_is_there(paths, tmp_path, monkeyp
     assert profile.server["mmproj"] == str(tmp_path / "llm" / "models" / "p.gguf")
     assert profile.server["chat-template-file"] == str(paths.models / "t.jinja")
     assert f"model.path: {profile.model.path} is there" in err
-    assert "server.chat-template-file: t.jinja is not there" in err
+    places = f"{tmp_path / 'llm'} and {tmp_path} and {paths.models}"
+    assert f"server.chat-template-file: t.jinja is not there (looked in {places}); put it there" in err
 
 
 def test_import_says_what_to_do_about_a_model_that_is_not_there(paths):

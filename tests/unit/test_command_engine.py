@@ -112,7 +112,7 @@ def test_who_names_a_command_means_not_the_inherited_engine_and_the_other_way_ro
         ("engine: {command: [x], memory: {RAM: much}}", "must be a size"),
         ("engine: {command: [x], ready: health}", "must be a path such as /health"),
         ("engine: {command: [x]}\nstop: {signal: KILL}", "must be one of TERM, INT, QUIT"),
-        ("model: {repo: owner/name}", "model.file is missing"),
+        ("model: {file: x}", "model.repo is missing"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_place(text, problem):

@@ -221,6 +221,7 @@ FORMS = [
     case("script's parameters", 'param(\n  [string]$Model = "D:\\a.gguf",\n  [int]$Ctx = 4096\n)\n& "$PSScriptRoot\\llama-server.exe" --model $Model --ctx-size $Ctx', model="D:\\a.gguf", options=C4K),
     case("Windows in JSON", '{"command": "C:\\\\llama\\\\llama-server.exe", "args": ["-m", "D:\\\\a.gguf", "-c", "4096"]}', model="D:\\a.gguf", options=C4K),
     case("nothing but variables", "llama-server -m $MODEL -c $CTX", refused_or_named=["Nothing of this launch", "$MODEL", "$CTX"]),
+    case("compose in a heredoc", "docker compose -f - up <<EOF\nservices:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    command: -m /m/chat.gguf -c 4096\nEOF\n", model=M, options=C4K),
     # the hub
     case("hub", "llama-server -hf ggml-org/gemma-3-4b-it-GGUF -c 4096", repo="ggml-org/gemma-3-4b-it-GGUF", quant=None, options=C4K),
     case("hub quant", "llama-server --hf-repo=unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", repo="unsloth/Qwen3-8B-GGUF", quant="UD-Q4_K_XL"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,8 @@ def _values(option):
         )
     if option_kind(option) is OptionKind.NUMBER:
         return st.floats(-1e30, 1e30, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-30)
+    if option_kind(option) is OptionKind.JSON:
+        return st.dictionaries(_TEXT, st.integers() | _TEXT | st.booleans(), max_size=3).map(json.dumps)
     if option.allowed:
         return st.sampled_from(option.allowed)
     if "SCALE" in option.value_hint:
