@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ def _paths() -> Paths:
 
 
 def _names() -> list[str]:
-    return [each.name for each in list_models(_paths().models, os.environ)]
+    """None where they cannot be had: a shell that completes a word shows no errors."""
+    with suppress(SupervisorError):
+        return [each.name for each in list_models(_paths().models, os.environ)]
+    return []
 
 
 complete_models = completer(_names)

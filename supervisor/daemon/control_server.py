@@ -7,11 +7,9 @@ import json
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from ..errors import SupervisorError
@@ -19,7 +17,6 @@ from ..files import is_at, write_json
 from ..fleet.fleet import Fleet
 from ..home.control_socket import Endpoint, TokenEndpoint
 from ..home.places import private_folder
-from ..plan.launch import LaunchPlan
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
@@ -29,7 +26,7 @@ from ..server.shortage import is_ours
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .loads import Loads
-from .status_document import served, status_of
+from .status_document import memory_of_loaded, served, status_of
 
 PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
@@ -212,7 +209,11 @@ class Control:
     async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
-        held = partial(self._held, replaced=request.replaces)
+        stays = [
+            each
+            for each in self._fleet
+            if self._loads.admission.is_pinned(each) and each.profile != request.replaces
+        ]
         yield {
             "profile": plan.profile if plan else None,
             "settings": dict(plan.settings) if plan else {},
@@ -220,32 +221,9 @@ class Control:
             "key": self._gateway.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
-            "held": held(lambda plan: plan.memory, pinned=False),
-            "stays": held(lambda plan: plan.needs, pinned=True),
-            "needed": held(lambda plan: plan.needs, pinned=False),
-            "pinned": [each.profile for each in self._loaded(pinned=True, replaced=request.replaces)],
+            **memory_of_loaded(self._fleet, stays),
             "final": True,
         }
-
-    def _held(
-        self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool, replaced: str
-    ) -> dict[str, int]:
-        """
-        Of each memory, the share of all that is loaded and either never unloaded for others, or is.  What the
-        server of the ``replaced`` profile has comes back, pinned or not.
-        """
-        held: Counter[str] = Counter()
-        for each in self._loaded(pinned=pinned, replaced=replaced):
-            if (plan := each.server.plan) is not None:
-                held.update(share(plan))
-        return dict(held)
-
-    def _loaded(self, *, pinned: bool, replaced: str) -> Iterator[Instance]:
-        """The server of the ``replaced`` profile counts as not pinned."""
-        for each in self._fleet:
-            stays = self._loads.admission.is_pinned(each) and each.profile != replaced
-            if each.server.child is not None and stays is pinned:
-                yield each
 
     async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """The last requests after number ``since``, and with ``follow`` those that come."""

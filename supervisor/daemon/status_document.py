@@ -1,9 +1,10 @@
-"""The part of ``status --json`` about one server."""
+"""What the daemon tells of its servers: of one in ``status --json``, and of the memory of all."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -94,3 +95,22 @@ def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
         "difference": difference(plan, sample.held) if plan and has_settled else "",
         "warnings": list(server.memory.warnings.values()),
     }
+
+
+def memory_of_loaded(servers: Iterable[Instance], stays: Sequence[Instance]) -> dict[str, Any]:
+    """
+    What all that is loaded holds of each memory, in bytes: by the plans, and what is used, ``needed``, of
+    those that may be unloaded for others; ``stays`` of those that may not, which are named too.
+    """
+    held, needed, kept = Counter[str](), Counter[str](), Counter[str]()
+    loaded = [each for each in servers if each.server.child is not None]
+    for each in loaded:
+        if (plan := each.server.plan) is None:
+            continue
+        if each in stays:
+            kept.update(plan.needs)
+        else:
+            held.update(plan.memory)
+            needed.update(plan.needs)
+    names = [each.profile for each in loaded if each in stays]
+    return {"held": dict(held), "stays": dict(kept), "needed": dict(needed), "pinned": names}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 4 << 20
 _NEWS_SECONDS = 0.2  # at most so long after bytes arrived, their number is told
 
-Read = Callable[["requests.Session", int, int, Callable[[int], None]], bytearray]
+ReadPiece = Callable[["requests.Session", int, int, Callable[[int], None]], bytearray]
 """
 The bytes from the first offset up to the second one, by a session that is used again for the next piece.
 
@@ -22,7 +22,9 @@ It calls its last argument with each number of bytes that arrived, and raises wh
 """
 
 
-def pieces_at_once(read: Read, start: int, end: int, connections: int) -> Iterator[tuple[bytearray, int]]:
+def pieces_at_once(
+    read: ReadPiece, start: int, end: int, connections: int
+) -> Iterator[tuple[bytearray, int]]:
     """
     All bytes from ``start`` to ``end`` in order, each time with how far all connections together came.
 
@@ -46,7 +48,7 @@ class _Stopped(Exception):
 class _Lanes:
     """All fields change under the lock of ``_changed``."""
 
-    def __init__(self, read: Read, start: int, end: int, connections: int) -> None:
+    def __init__(self, read: ReadPiece, start: int, end: int, connections: int) -> None:
         self._read, self._end = read, end
         self._ahead_bytes = (connections + 1) * PIECE_BYTES
         self._changed = threading.Condition()

@@ -217,7 +217,7 @@ class Transfer:
         if code == 416 and resuming:
             self.part.remove()
             return Unreachable(f"{self._host} has no more of it", contact=True)
-        line = network.first_line(response)
+        line = _first_line(response)
         text = f"{self._host} answered {code} {response.reason}{f': {line}' if line else ''}"
         if code in {408, 429} or code >= 500:
             return Unreachable(text, contact=True, wait_seconds=wait_seconds(received) or 0.0)
@@ -285,6 +285,20 @@ def _write(file: BinaryIO, chunk: bytes | bytearray) -> None:
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def _first_line(response: requests.Response) -> str:
+    """What an error page says, or "": its title or its first line, bounded."""
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with requests
+
+    try:
+        text = response.raw.read(4096, decode_content=False).decode("utf-8", "replace")
+    except (HTTPError, OSError):
+        return ""
+    title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    lines = (" ".join(line.split()) for line in (title[1] if title else text).splitlines())
+    line = next(filter(None, lines), "")
+    return "" if line.startswith("<") else "".join(filter(str.isprintable, line))[:160]
 
 
 def fetch(

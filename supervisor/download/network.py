@@ -136,20 +136,6 @@ def body(
             yield chunk
 
 
-def first_line(response: requests.Response) -> str:
-    """What an error page says, or "": its title or its first line, bounded."""
-    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with requests
-
-    try:
-        text = response.raw.read(4096, decode_content=False).decode("utf-8", "replace")
-    except (HTTPError, OSError):
-        return ""
-    title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    lines = (" ".join(line.split()) for line in (title[1] if title else text).splitlines())
-    line = next(filter(None, lines), "")
-    return "" if line.startswith("<") else "".join(filter(str.isprintable, line))[:160]
-
-
 def _signing(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
     """Never None, with which requests takes credentials from the URL or from ~/.netrc."""
 

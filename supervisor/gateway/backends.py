@@ -160,3 +160,18 @@ _PHASES: Final[dict[State, ServerPhase]] = {
 
 def phase_of(server: Backend) -> ServerPhase:
     return _PHASES.get(server.state, "coming")
+
+
+def progress(server: Backend) -> str:
+    """The state, and about how much of the model is in memory: what the process holds of its files' size."""
+    share = loaded_share(server) if server.state is State.STARTING else None
+    loaded = f", about {share:.0%} of the model loaded" if share is not None else ""
+    why = f" ({server.why})" if server.why else ""
+    return f"{server.state.value}{why}{loaded}"
+
+
+def loaded_share(server: Backend) -> float | None:
+    """How much of its model is in memory, from 0 to 1; None where that is not known."""
+    size = server.plan.model_bytes if server.plan else 0
+    held = server.resident_bytes() if size else None
+    return min(held / size, 0.99) if held else None

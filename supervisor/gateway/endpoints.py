@@ -20,7 +20,7 @@ from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
 from .api.served_models import context_in, model_document, models_document, public_ids
-from .backends import Backend, Backends, phase_of, profile_of
+from .backends import Backend, Backends, phase_of, profile_of, progress
 from .model_states import EVENTS, ModelStates
 from .relay.client_connection import RETRY_SECONDS, PlainAnswer
 from .scheduler import ContextUse, Refuse
@@ -340,21 +340,6 @@ def of_no_role(profile: str, role: Role) -> Trouble:
     """The model that is meant is for something else."""
     problem = f"{profile or 'The model'} does not answer this, and no model here has the role {role}."
     return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
-
-
-def progress(server: Backend) -> str:
-    """The state, and about how much of the model is in memory: what the process holds of its files' size."""
-    share = loaded_share(server) if server.state is State.STARTING else None
-    loaded = f", about {share:.0%} of the model loaded" if share is not None else ""
-    why = f" ({server.why})" if server.why else ""
-    return f"{server.state.value}{why}{loaded}"
-
-
-def loaded_share(server: Backend) -> float | None:
-    """How much of its model is in memory, from 0 to 1; None where that is not known."""
-    size = server.plan.model_bytes if server.plan else 0
-    held = server.resident_bytes() if size else None
-    return min(held / size, 0.99) if held else None
 
 
 def why_down(server: Backend) -> Trouble:

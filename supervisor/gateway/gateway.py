@@ -22,7 +22,7 @@ from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .backends import Backend, Backends, GatewayOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, loaded_share, no_model, of_no_role, why_refused
+from .endpoints import ENDING, Endpoints, no_model, of_no_role, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Listener

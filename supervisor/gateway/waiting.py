@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .backends import Backend, GatewayOwner, profile_of
-from .endpoints import progress
+from .backends import Backend, GatewayOwner, profile_of, progress
 from .scheduler import Ticket
 
 ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
