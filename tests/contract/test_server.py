@@ -541,7 +541,9 @@ def test_a_launch_for_which_we_have_no_descriptor_is_tried_again(tmp_path, short
 @promise
 async def test_a_check_for_which_we_have_no_descriptor_is_tried_again(test, tmp_path):
     await test.server.start(plan(tmp_path))
-    with patch("supervisor.server.server.check_launch", side_effect=OSError(errno.EMFILE, "Too many open files")):
+    with patch(
+        "supervisor.server.server.check_launch", side_effect=OSError(errno.EMFILE, "Too many open files")
+    ):
         os.kill(test.server.child.identity.pid, signal.SIGKILL)
         await test.until(lambda: "Too many open files" in test.server.why)
     await test.until(lambda: test.server.state is State.READY)

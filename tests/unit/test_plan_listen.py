@@ -211,7 +211,9 @@ def test_behind_a_gateway_all_is_the_same_but_the_way_to_clients(options, inside
     )
 
 
-@pytest.mark.parametrize("host", ["::1", "[::1]", "127.0.0.1,::1", "127.0.0.1, [::1]", "localhost", "127.8.8.8"])
+@pytest.mark.parametrize(
+    "host", ["::1", "[::1]", "127.0.0.1,::1", "127.0.0.1, [::1]", "localhost", "127.8.8.8"]
+)
 def test_these_addresses_are_of_this_machine_alone(host):
     assert is_loopback(host)
 
