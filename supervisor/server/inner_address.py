@@ -60,7 +60,7 @@ class SocketPin:
         if sys.platform == "linux" and target.unix and Path("/proc/self/fd").is_dir():
             with suppress(OSError):
                 self._fd = os.open(target.address, os.O_PATH | os.O_CLOEXEC)
-                return replace(target, address=f"/proc/self/fd/{self._fd}")
+                return replace(target, pinned=f"/proc/self/fd/{self._fd}")
         return target
 
     def let_go(self) -> None:

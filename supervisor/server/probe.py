@@ -111,7 +111,7 @@ async def _connect(target: ProbeTarget) -> tuple[asyncio.StreamReader, asyncio.S
     if target.unix:
         name = "localhost" if tls else None
         return await asyncio.open_unix_connection(  # type: ignore[attr-defined,no-any-return,unused-ignore]
-            target.address, ssl=tls, server_hostname=name, limit=_HEAD_BYTES
+            target.socket_path, ssl=tls, server_hostname=name, limit=_HEAD_BYTES
         )
     return await asyncio.open_connection(target.address, target.port, ssl=tls, limit=_HEAD_BYTES)
 

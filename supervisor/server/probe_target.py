@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """Whom to ask: a literal address and port, or the path of a Unix socket; and how."""
+    """
+    Whom to ask: a literal address and port, or the path of a Unix socket; and how.  ``pinned`` is a way to
+    that socket that stays if its file is removed (see `SocketPin`).
+    """
 
     address: str
     port: int
@@ -17,3 +20,9 @@ class ProbeTarget:
     tls: bool = False
     prefix: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with a key: not for logs
+    pinned: str = ""
+
+    @property
+    def socket_path(self) -> str:
+        """By which the Unix socket is reached."""
+        return self.pinned or self.address

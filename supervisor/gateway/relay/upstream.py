@@ -77,7 +77,7 @@ class Upstream(asyncio.Protocol):
             if target is None:
                 raise ConnectionRefusedError("no engine runs")
             if sys.platform != "win32" and target.unix:
-                await loop.create_unix_connection(lambda: self, target.address)
+                await loop.create_unix_connection(lambda: self, target.socket_path)
             else:
                 await loop.create_connection(lambda: self, target.address, target.port)
         except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in a path
