@@ -31,7 +31,10 @@ _IMAGE_TOKENS = 1024
 _FIRST_ANSWER_SHARE = 8  # of the context, while no answer is known
 _MARGIN = 1.25
 _REMEMBERED = 32
-_MEDIA = (b";base64,", b'"image"', b'"image_url"', b'"input_image"', b'"input_audio"', b'"input_video"')
+_MEDIA = (
+    *(b";base64,", b'"image_url"', b'"input_audio"', b'"input_video"'),
+    *(b'"type":"image"', b'"type": "image"'),  # Anthropic's
+)
 _ATTACHMENT = re.compile(rb'(?:;base64,|"data"\s*+:\s*+")[A-Za-z0-9+/=\\]{64,}+')
 
 

@@ -329,7 +329,7 @@ class Gateway:
                     server, waiting = self._server_of(ticket), len(self._scheduler.waiting)
                     why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
                     self._exchanges[ticket].fail(why, "refused")
-                case CountPrompt(ticket):
+                case CountPrompt(ticket) if ticket in self._exchanges:
                     self._run(self._count(self._exchanges[ticket]))
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
