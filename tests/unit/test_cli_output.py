@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor import __version__
-from supervisor.cli.ask import _answers
+from supervisor.cli.ask import ChatServer, answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, duration, size, table
 from supervisor.cli.plan import _wrapped
@@ -161,5 +161,5 @@ def test_the_address_is_the_gateways_and_llama_servers_own_only_where_there_is_n
 
 def test_no_question_goes_to_a_socket_file():
     with pytest.raises(NetworkError) as caught:
-        next(_answers("unix:///run/llm.sock", "", {}))
+        next(answers(ChatServer("unix:///run/llm.sock", ""), {}))
     assert caught.value.hint == "curl --unix-socket /run/llm.sock http://localhost/v1/models"
