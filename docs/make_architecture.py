@@ -17,7 +17,7 @@ class Room(NamedTuple):
     imports: tuple[str, ...]
 
 
-BASE = ("errors", "paths", "progress", "disk", "locks", "files", "decoding", "tool")
+BASE = ("errors", "paths", "progress", "disk", "locks", "files", "decoding", "tool", "cgroups")
 
 # From the bottom to the top: a room may import only rooms above it in this table.
 ROOMS: dict[str, Room] = {
@@ -31,6 +31,7 @@ ROOMS: dict[str, Room] = {
     ),
     "decoding": Room("values from other programs' JSON, checked", ()),
     "tool": Room("programs run to their end", ()),
+    "cgroups": Room("the limit of memory that Linux sets a process, and what is left of it", ()),
     "download": Room("files and pages from the network: resumed, tried again, verified", BASE),
     "hardware": Room(
         "what this computer is, and `sources/`: one module for each tool or part of a kernel", BASE
@@ -96,6 +97,7 @@ ROOMS: dict[str, Room] = {
             *BASE,
             "download",
             "hardware",
+            "options",
             "profile",
             "model",
             "engine",

@@ -35,6 +35,7 @@ def main() -> int:
         return EXIT_CONFIG
     if os.name == "posix":  # Windows' tasks have none by design, see cli/start.py
         hold_standard_streams()
+        close_to_others()
     from .cli.app import main as run  # noqa: PLC0415 - only what was found whole is imported
 
     return run(sys.argv[1:])
@@ -47,6 +48,13 @@ def hold_standard_streams() -> None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: the one in question
             os.set_inheritable(descriptor, True)
             setattr(sys, name, open(descriptor, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as we live
+
+
+def close_to_others() -> None:
+    """A umask that lets everybody change what we write is none that anybody wants; a group may."""
+    mask = os.umask(0o022)
+    if mask & 0o002:
+        os.umask(mask)
 
 
 def clash(package: Path) -> str | None:

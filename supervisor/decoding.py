@@ -8,7 +8,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,14 +39,22 @@ def parse(line: bytes) -> dict[str, Any]:
     return document
 
 
-def decode(kind: type[T], document: object, rules: FieldRules | None = None, *, by_hand: bool = False) -> T:
+def decode(
+    kind: type[T],
+    document: object,
+    rules: FieldRules | None = None,
+    *,
+    by_hand: bool = False,
+    signed: Collection[str] = (),
+) -> T:
     """
     A ``kind`` from parsed JSON; lists become tuples, and fields that are left out have their defaults.
 
-    Numbers are finite and from 0 on, and texts are what a system call takes: no NUL.  ``by_hand``: a person
-    wrote it, so mistakes show the text in question, which else may be a secret.  Raises Malformed.
+    Numbers are finite and from 0 on, but for whole ones in fields called as in ``signed``.  Texts are what a
+    system call takes: no NUL.  ``by_hand``: a person wrote it, so mistakes show the text in question, which
+    else may be a secret.  Raises Malformed.
     """
-    reading = _Reading(rules or {}, by_hand=by_hand)
+    reading = _Reading(rules or {}, by_hand=by_hand, signed=signed)
     made = None if _is_too_deep(document) else reading.record(kind, document, "")
     if reading.problems or made is None:
         raise Malformed(reading.problems or ["it is nested too deeply"])
@@ -73,8 +81,9 @@ def shown(value: object) -> str:
 class _Reading:
     """One document; what is wrong with it gathers in ``problems``."""
 
-    def __init__(self, rules: FieldRules, *, by_hand: bool) -> None:
+    def __init__(self, rules: FieldRules, *, by_hand: bool, signed: Collection[str]) -> None:
         self._rules = rules
+        self._signed = signed
         self._by_hand = by_hand
         self.problems: list[str] = []
 
@@ -92,6 +101,8 @@ class _Reading:
         return None if len(self.problems) > before else kind(**read)
 
     def _field(self, name: str, kind: Any, value: object, key: str) -> object:  # noqa: ANN401 - as declared
+        if name in self._signed and type(value) is int and -_LARGEST <= value < 0:
+            return value
         before, read = len(self.problems), self._read(kind, value, key)
         if name in self._rules and len(self.problems) == before:
             fulfils, words = self._rules[name]

@@ -207,6 +207,14 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_at(path: Path, known: os.stat_result | None) -> bool:
+    """Whether the file at this path is the one that is known."""
+    try:
+        return known is not None and os.path.samestat(path.lstat(), known)
+    except OSError:
+        return False
+
+
 def _rename(staged: Path, path: Path) -> None:
     for pause_seconds in _PAUSES_SECONDS:
         with suppress(PermissionError):

@@ -36,9 +36,11 @@ _TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 class Lock:
     """A lock that is held: from `acquire` to `release`, or to the end of the last that inherited it."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, holder: Mapping[str, Any]) -> None:
         self.path = path
         self.fd = fd  # for `spawn(inherit=...)`; all other programs that are started go without it
+        self._holder = holder
+        self._former: list[int] = []  # of files that were removed; children may still hold those
 
     @classmethod
     def acquire(cls, path: Path, holder: Mapping[str, Any]) -> Lock | None:
@@ -48,7 +50,7 @@ class Lock:
         """
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600))
+            lock = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | _CLOEXEC, 0o600), holder)
             with contextlib.ExitStack() as unless_taken:
                 unless_taken.callback(lock.release)
                 if not _patiently(lock.fd):
@@ -59,14 +61,32 @@ class Lock:
             raise cannot_write(path, error) from error
         return lock
 
+    def is_in_place(self) -> bool:
+        """Whether its file is still the one at its path, so that others find the lock held."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self.fd))  # noqa: PTH116 - next to fstat
+        except OSError:
+            return False
+
+    def put_back(self) -> bool:
+        """
+        Take it once more, in a new file.  False where somebody else has done so meanwhile.  Raises as
+        `acquire` does.
+        """
+        anew = Lock.acquire(self.path, self._holder)
+        if anew is not None:
+            self._former.append(self.fd)
+            self.fd = anew.fd
+        return anew is not None
+
     def release(self) -> None:
         """
         A child that inherited it goes on holding it: never LOCK_UN, which would unlock for that child too;
         and the file stays, since who deletes a lock file lets two hold "the" lock.
         """
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        for descriptor in (*self._former, *[self.fd] * (self.fd >= 0)):
+            os.close(descriptor)
+        self.fd, self._former = -1, []
 
 
 @contextlib.contextmanager

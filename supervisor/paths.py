@@ -27,6 +27,7 @@ class Paths:
     state: Path
     logs: Path
     runtime: Path
+    models_dir: Path | None = None  # where config.yaml names one
 
     @classmethod
     def from_environment(cls) -> Paths:
@@ -65,7 +66,7 @@ class Paths:
 
     @property
     def models(self) -> Path:
-        return self.data / "models"
+        return self.models_dir or self.data / "models"
 
 
 def named_home(environ: Mapping[str, str]) -> Path | None:

@@ -1,4 +1,4 @@
-"""How long-running work reports its progress; the CLI decides how to show it."""
+"""How long-running work reports its progress, and durations in words; the CLI decides how to show them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from contextlib import contextmanager
 from typing import Protocol
 
 SECONDS_UNTIL_SHOWN = 2.0
+
+
+def duration(seconds: float | None) -> str:
+    """``3 d 4 h``, ``2 min 5 s``: the two largest units; unknown is a dash."""
+    if seconds is None:
+        return "-"
+    rest, parts = int(seconds), []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, length)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
 
 
 class Progress(Protocol):

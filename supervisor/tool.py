@@ -10,10 +10,34 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 READ_LIMIT_BYTES = 4 * 1024 * 1024
 _DROPPED = ("LLAMA_", "PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_VIRTUALENV")
+
+
+def own_program(module: str = "supervisor", environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """
+    How this program, or a module of it, is started: isolated (``-I``), so that neither PYTHONPATH and
+    PYTHONHOME nor a folder called `supervisor` has it import something else.
+
+    Where it is itself found only by PYTHONPATH, or among the packages of this user, that has to stay.
+    """
+    folder = str(Path(__file__).resolve().parents[1])
+    if folder in environ.get("PYTHONPATH", "").split(os.pathsep):
+        return (sys.executable, "-P", "-m", module)
+    return (sys.executable, *(("-E", "-P") if _is_of_user(folder) else ("-I",)), "-m", module)
+
+
+def _is_of_user(folder: str) -> bool:
+    """Whether pip installed it with --user, which ``-I`` leaves out; perhaps by a link to ``folder``."""
+    import site  # noqa: PLC0415 - Python itself has imported it
+
+    packages = site.getusersitepackages() if site.ENABLE_USER_SITE else ""
+    if not packages or not os.path.isdir(packages):  # noqa: PTH112 - at every start, so no Path for it
+        return False
+    return folder == packages or any(name.startswith("goss_supervisor-") for name in os.listdir(packages))  # noqa: PTH208
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +84,18 @@ def run_tool(command: Sequence[str], environment: Mapping[str, str], timeout_sec
         return ToolResult(returncode, _text(out), _text(err))
 
 
-def run_engine(command: Sequence[str], timeout_seconds: float) -> ToolResult:
-    """`run_tool` for a program of llama.cpp, in an environment that nothing of the user's changes."""
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+
+
+def run_engine(
+    command: Sequence[str], timeout_seconds: float, variables: Mapping[str, str] = NO_VARIABLES
+) -> ToolResult:
+    """
+    `run_tool` for a program of llama.cpp, in an environment that nothing of the user's changes but the
+    ``variables`` of a profile: those decide which GPUs a driver shows, and where libraries are found.
+    """
     with tempfile.TemporaryDirectory(prefix="goss-empty-config-") as empty:
-        return run_tool(command, clean_environment(os.environ, Path(empty)), timeout_seconds)
+        return run_tool(command, clean_environment({**os.environ, **variables}, Path(empty)), timeout_seconds)
 
 
 def kill_group(child: subprocess.Popen[bytes]) -> None:

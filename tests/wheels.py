@@ -49,7 +49,7 @@ class Environment:
 
     def install(self, wheel: Path) -> None:
         """In place of another one, as ``pip install --upgrade`` does it."""
-        self._pip("install", "--no-index", "--no-deps", "--force-reinstall", wheel)
+        self._pip("install", "--no-index", "--no-deps", "--no-compile", "--force-reinstall", wheel)
         self._borrow()
 
     def uninstall(self) -> None:

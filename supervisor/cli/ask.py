@@ -223,11 +223,20 @@ def _ending(said: Said) -> Iterator[str]:
         yield "stopped: it repeats itself. A base model does that; an instruct model answers questions."
     if said.finish == "length":
         yield "cut off: the answer is longer than --max-tokens or the context allows"
-    if (timings := said.timings).get("predicted_n"):
-        yield (
-            f"{timings['predicted_n']} tokens, {timings['predicted_per_second']:.1f} tok/s"
-            f" (prompt: {timings['prompt_n']} tokens, {timings['prompt_per_second']:.1f} tok/s)"
-        )
+    if speed := _speed(said.timings):
+        yield speed
+
+
+def _speed(timings: Mapping[str, Any]) -> str:
+    """What there is of llama-server's figures; another engine may have only some of them, or none."""
+    written, prompt = _rate(timings, "predicted"), _rate(timings, "prompt")
+    return f"{written} (prompt: {prompt})" if written and prompt else written
+
+
+def _rate(timings: Mapping[str, Any], what: str) -> str:
+    count, per_second = timings.get(f"{what}_n"), timings.get(f"{what}_per_second")
+    known = isinstance(count, int) and isinstance(per_second, int | float)
+    return f"{count} tokens, {per_second:.1f} tok/s" if known else ""
 
 
 def answers(server: ChatServer, body: Mapping[str, Any]) -> Generator[StreamedAnswer]:

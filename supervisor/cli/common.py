@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import UsageError
+from ..options.file_options import FILES
 
 if TYPE_CHECKING:
     from ..paths import Paths
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_PATHS = frozenset({"model", "model.path", "engine.path"})
+_PATHS = frozenset({"model", "model.path", "engine.path", *FILES, *(f"server.{name}" for name in FILES)})
 
 
 def completer(

@@ -113,8 +113,24 @@ def _running(paths: Paths, name: str | None = None) -> client.Message:
     """Raises SupervisorError for a daemon of an older version, which takes no plan of ours."""
     running = client.ask(paths, {"op": "running", "server": name})
     if "listen" not in running:
-        raise SupervisorError("The daemon that runs is of an older version.", hint=ANOTHER_VERSION)
+        raise _older_version()
     return running
+
+
+def _older_version() -> SupervisorError:
+    return SupervisorError("The daemon that runs is of an older version.", hint=ANOTHER_VERSION)
+
+
+def _servers(paths: Paths) -> list[dict[str, Any]]:
+    """
+    As ``status`` has them.  Raises SupervisorError for a daemon of an older version: it has one server, and
+    would take for that one whatever is asked of another.
+    """
+    status: dict[str, Any] = client.ask(paths, {"op": "status"})["status"]
+    if "servers" not in status:
+        raise _older_version()
+    found: list[dict[str, Any]] = status["servers"]
+    return found
 
 
 def _show_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
@@ -155,10 +171,9 @@ def load(
 
 def _has(paths: Paths, name: str) -> bool:
     """Whether a server has this profile, and is well."""
-    servers = client.ask(paths, {"op": "status"})["status"]["servers"]
     return any(
         name in {each["profile"], each["name"]} and each["state"] not in {"failed", "stopped"}
-        for each in servers
+        for each in _servers(paths)
     )
 
 
@@ -178,8 +193,11 @@ def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], 
 
 
 def _follow(request: dict[str, Any], what: str, *, as_json: bool) -> int:
+    paths = Paths.from_environment()
+    if request.get("server") is not None:
+        _servers(paths)
     with waiting_for_the_daemon(what) as progress:
-        answer = client.follow(Paths.from_environment(), request, progress.step)
+        answer = client.follow(paths, request, progress.step)
     return show_outcome(answer, as_json=as_json)
 
 

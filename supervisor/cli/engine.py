@@ -21,11 +21,11 @@ from ..plan.launch import LaunchPlan
 from ..prepare.prepare import install_context
 from ..progress import Progress, Silent
 from ..update.update_check import UpdateCheck, look, record
-from ..update.update_target import UpdateTarget, running_plan, target_of
+from ..update.update_target import UpdateTarget, servers_of, target_of, update_target_of
 from ..update.updater import Updater, UpdateResult
 from .common import json_option, profile_option
 from .engine_tables import available, chosen_tags, ls, path, survey
-from .output import StderrProgress, echo_json, size, waiting
+from .output import StderrProgress, echo_json, size, table, waiting
 
 
 @click.group
@@ -84,8 +84,8 @@ def use(tag: str, force: bool, profile: str | None, as_json: bool) -> int:
 @_profile_option
 @json_option
 def rollback(profile: str | None, as_json: bool) -> int:
-    """Go back to the build that the channel had before; what runs is switched."""
-    with _updater(target_of(Paths.from_environment(), profile)) as updater:
+    """Go back to the build that the channel had before; the servers that run are switched one by one."""
+    with _updater(update_target_of(Paths.from_environment(), profile)) as updater:
         return _show(updater.rollback(), as_json=as_json)
 
 
@@ -98,8 +98,9 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
     """
     Go to the channel's newest build, and back again if it is worse.
 
-    The new build is proved beside the old one.  Then the server is switched; if it does not become ready,
-    or generates less than 90 % of the tokens per second, the old build comes back.
+    The new build is proved beside the old one.  Then one server is switched to it, the main one; if it does
+    not become ready there, or generates less than 90 % of the tokens per second, the old build comes back.
+    Then the other servers of the channel follow one by one; if one fails with it, all go back.
     """
     try:
         return _update(profile, check=check, quiet=quiet, as_json=as_json)
@@ -112,7 +113,7 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
 
 
 def _update(profile: str | None, *, check: bool, quiet: bool, as_json: bool) -> int:
-    target = target_of(Paths.from_environment(), profile)
+    target = update_target_of(Paths.from_environment(), profile)
     with _updater(target, quiet=quiet) as updater:
         found = _looked(target, updater.context)
         if check or found.available is None:
@@ -159,14 +160,21 @@ def _show(result: UpdateResult, *, as_json: bool, quiet: bool = False) -> int:
     """Raises StartFailed for a build that was taken back."""
     if as_json:
         echo_json(**asdict(result))
+    each = _each_server(result)
     if result.why and not quiet:
         raise StartFailed(
-            f"{result.text}: {result.why}{indented(result.log)}",
+            f"{result.text}: {result.why}{indented(result.log)}{each}",
             hint="goss-supervisor engine ls shows what is marked bad; engine use TAG --force takes it anyway",
         )
     if not (as_json or quiet):
-        click.echo(result.text)
+        click.echo(f"{result.text}{each}")
     return StartFailed.exit_code if result.why else EXIT_OK
+
+
+def _each_server(result: UpdateResult) -> str:
+    """What became of each, below the sentence; empty for a single one, of which that says it."""
+    rows = [(each.profile, each.build, each.result, each.why) for each in result.servers]
+    return f"\n\n{table(('server', 'build', 'result', 'why'), rows)}" if len(rows) > 1 else ""
 
 
 @contextmanager
@@ -187,7 +195,7 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
     if (tag is None) is not unused:
         raise UsageError("Either a TAG or --unused.", hint="goss-supervisor engine ls")
     paths = Paths.from_environment()
-    here, running = installed(paths.engines), running_plan(paths)
+    here, running = installed(paths.engines), [each.plan for each in servers_of(paths)]
     if tag is not None:
         going = _named(here, tag, flavour, running)
     else:
@@ -202,16 +210,16 @@ def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
 
 
 def _unused(
-    here: Sequence[Install], context: InstallContext, running: LaunchPlan | None
+    here: Sequence[Install], context: InstallContext, running: Sequence[LaunchPlan]
 ) -> tuple[Install, ...]:
     """What turned out bad does not count among the last two that work."""
-    in_use = {*chosen_tags(context).values(), *([_key(running)] if running else [])}
+    in_use = {*chosen_tags(context).values(), *map(_key, running)}
     judged = [replace(each, problem=each.problem or context.chosen.bad(each.key)) for each in here]
     return inventory.spare(judged, in_use=in_use)
 
 
 def _named(
-    here: Sequence[Install], tag: str, flavour: str | None, running: LaunchPlan | None
+    here: Sequence[Install], tag: str, flavour: str | None, running: Sequence[LaunchPlan]
 ) -> tuple[Install, ...]:
     """Raises NotFound, and SupervisorError for what runs or is the only build that works."""
     going = tuple(each for each in here if each.tag == tag and flavour in {None, each.flavour})
@@ -219,9 +227,9 @@ def _named(
         what = f"{tag} ({flavour})" if flavour else tag
         raise NotFound(f"{what} is not installed.", hint="goss-supervisor engine ls")
     for each in going:
-        if running is not None and each.key == _key(running):
+        if users := [plan.profile for plan in running if each.key == _key(plan)]:
             hint = "goss-supervisor engine use TAG, restart"
-            raise SupervisorError(f"{each.name} runs now ({running.profile}).", hint=hint)
+            raise SupervisorError(f"{each.name} runs now ({', '.join(users)}).", hint=hint)
     works = [each for each in here if not each.problem]
     if works and all(each in going for each in works):
         raise SupervisorError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..plan.launch import LaunchPlan
 from ..prepare.prepare import install_context
 from ..progress import Silent
 from ..update.update_check import released
-from ..update.update_target import UpdateTarget, running_plan, target_of
+from ..update.update_target import UpdateTarget, servers_of, target_of
 from .common import hardware_option, json_option, profile_option
 from .output import echo_json, echo_list, size, table
 
@@ -36,15 +36,19 @@ _profile_option = profile_option("Whose flavour and channel.")
 def ls(*, as_json: bool) -> None:
     """List the builds that are installed: where they come from, what they see, what was found about them."""
     paths = Paths.from_environment()
-    listed = list_installed(paths, install_context(paths, Silent()), running_plan(paths))
+    listed = list_installed(
+        paths, install_context(paths, Silent()), [each.plan for each in servers_of(paths)]
+    )
     headers = ("tag", "flavour", "repository", "size", "devices", "note")
     echo_list("engines", listed, headers, _installed_row, as_json=as_json)
 
 
-def list_installed(paths: Paths, context: InstallContext, running: LaunchPlan | None) -> list[dict[str, Any]]:
+def list_installed(
+    paths: Paths, context: InstallContext, running: Sequence[LaunchPlan]
+) -> list[dict[str, Any]]:
     """One object for each build, newest first, as ``engine ls --json`` shows it."""
     channels = chosen_tags(context)
-    runs = key_of(running.repository, running.build, running.flavour) if running else None
+    runs = {key_of(plan.repository, plan.build, plan.flavour) for plan in running}
     return [_listed(each, context, channels, runs) for each in installed(paths.engines)]
 
 
@@ -55,7 +59,7 @@ def chosen_tags(context: InstallContext) -> dict[str, str]:
 
 
 def _listed(
-    install: Install, context: InstallContext, channels: Mapping[str, str], runs: str | None
+    install: Install, context: InstallContext, channels: Mapping[str, str], runs: Collection[str]
 ) -> dict[str, Any]:
     ours = install.repository == REPOSITORY
     return {
@@ -68,7 +72,7 @@ def _listed(
         "problem": install.problem or None,
         "bad": context.chosen.bad(install.key) or None,
         "channels": [channel for channel, tag in channels.items() if ours and tag == install.tag],
-        "running": install.key == runs,
+        "running": install.key in runs,
     }
 
 
@@ -99,10 +103,14 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     context = install_context(paths, Silent(), hardware_file)
     tag = tag or chosen_tag(target.engine, context) or pins.DEFAULT_TAG
     found = released(target, context).survey(context.catalogue(target.engine).release(tag))
+    taken = choose.find(target.engine, wants_gpu=target.wants_gpu, context=context).reason
+    failure, otherwise = context.failures.recent(), ""
+    if not found.ranked and target.engine.source == "auto":
+        otherwise = choose.without_release(target.engine, wants_gpu=target.wants_gpu, context=context)
     if as_json:
         ranked = [_option(option) for option in found.ranked]
         rejected = [{"flavour": each.flavour, "reason": each.reason} for each in found.rejected]
-        echo_json(tag=found.tag, ranked=ranked, rejected=rejected)
+        echo_json(tag=found.tag, ranked=ranked, rejected=rejected, taken=taken, failure=failure or None)
         return
     rows = [
         (str(rank), option.flavour, size(option.download_bytes), option.reason)
@@ -111,6 +119,9 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     rows += [("no", each.flavour, "-", each.reason) for each in found.rejected]
     click.echo(f"{REPOSITORY} {found.tag}")
     click.echo(table(("rank", "flavour", "download", "reason"), rows))
+    click.echo(otherwise or f"A start takes {taken}")
+    if failure:
+        click.echo(f"The last start could not download a release: {failure}")
 
 
 def _option(option: FlavourOption) -> dict[str, Any]:

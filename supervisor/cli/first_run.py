@@ -203,5 +203,6 @@ def try_address(profile: Profile) -> None:
         from ..server.preflight import why_not_bound  # noqa: PLC0415 - every start comes by, few are refused
 
         problem = why_not_bound(error, listen.host, listen.port)
-        other = f"goss-supervisor start {profile.name} --set listen.port={listen.port + 1}"
-        raise StartFailed(problem.message, hint=f"{problem.hint} For this once: {other}") from error
+        other = f" For this once: goss-supervisor start {profile.name} --set listen.port={listen.port + 1}"
+        is_about_port = problem.kind in {"port-taken", "port-forbidden"}
+        raise StartFailed(problem.message, hint=problem.hint + other * is_about_port) from error

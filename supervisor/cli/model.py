@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..disk import ensure_reachable
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
 from ..model.hub import REPOSITORY, Hub
 from ..model.local_models import OURS, LocalModel, VerifiedFile, find, list_models, remove, verify
@@ -20,18 +21,24 @@ from ..model.open import open_model
 from ..model.pull import Pulled, pull
 from ..model.remote import hub_model
 from ..paths import Paths
-from ..plan.launch import LaunchPlan
 from ..prepare.model_at_hand import get_model, path_of
 from ..profile.definition import ModelSource
-from ..profile.resolve import resolve
+from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
-from ..update.update_target import running_plan
+from ..update.update_target import servers_of
 from .common import complete_profiles, completer, json_option
 from .output import StderrProgress, echo_json, echo_list, size, table, waiting
 
 
+def _paths() -> Paths:
+    """Raises NotFound where the models folder leads to a disk that is not there."""
+    paths = with_models_dir(Paths.from_environment())
+    ensure_reachable(paths.models, "The models folder")
+    return paths
+
+
 def _names() -> list[str]:
-    return [each.name for each in list_models(Paths.from_environment().models, os.environ)]
+    return [each.name for each in list_models(_paths().models, os.environ)]
 
 
 complete_models = completer(_names)
@@ -65,14 +72,13 @@ def model() -> None:
 @json_option
 def ls(as_json: bool) -> None:
     """List the models on this machine: ours, and those in the caches of Hugging Face and llama.cpp."""
-    paths = Paths.from_environment()
-    running = running_plan(paths)
+    paths = _paths()
+    running = {file for each in servers_of(paths) for file in each.plan.model_files}
     listed = [_listed(each, running) for each in list_models(paths.models, os.environ)]
     echo_list("models", listed, ("name", "size", "parts", "where", "note"), _row, as_json=as_json)
 
 
-def _listed(found: LocalModel, running: LaunchPlan | None) -> dict[str, Any]:
-    files = running.model_files if running else ()
+def _listed(found: LocalModel, running: Collection[str]) -> dict[str, Any]:
     return {
         "name": found.name,
         "where": found.where,
@@ -80,7 +86,7 @@ def _listed(found: LocalModel, running: LaunchPlan | None) -> dict[str, Any]:
         "size_bytes": found.size_bytes,
         "parts": len(found.parts),
         "missing": [part.name for part in found.missing],
-        "running": str(found.path) in files,
+        "running": str(found.path) in running,
     }
 
 
@@ -101,7 +107,7 @@ def show(what: str, as_json: bool) -> None:
 
     Of a model that is not here, only the header is fetched.  A PROFILE means its model.
     """
-    found = _opened(what, Paths.from_environment())
+    found = _opened(what, _paths())
     if as_json:
         echo_json(**_document(found))
     else:
@@ -183,7 +189,7 @@ def pull_command(what: str, as_json: bool) -> None:
     here already, in another program's cache too, is not downloaded; what was interrupted goes on.
     """
     with closing(StderrProgress()) as progress:
-        found = _pulled(what, Paths.from_environment(), progress)
+        found = _pulled(what, _paths(), progress)
     if as_json:
         parts = [str(part) for part in found.parts]
         echo_json(path=parts[0], parts=parts, size_bytes=found.size_bytes, downloaded=found.downloaded)
@@ -216,7 +222,7 @@ def _pulled(what: str, paths: Paths, progress: StderrProgress) -> Pulled:
 @_name_argument
 def path_command(name: str) -> None:
     """Print a model's file, or the first of its parts: what llama-server is given."""
-    found = _found(name, Paths.from_environment())
+    found = _found(name, _paths())
     if found.missing:
         raise NotFound(f"{found.name} is incomplete.", hint=found.how_to_complete)
     click.echo(str(found.path))
@@ -227,7 +233,7 @@ def path_command(name: str) -> None:
 @json_option
 def verify_command(name: str, as_json: bool) -> None:
     """Read a model and compare its SHA-256 with the hub's, which was kept when it was pulled."""
-    found = _found(name, Paths.from_environment())
+    found = _found(name, _paths())
     with closing(StderrProgress()) as progress:
         checked = verify(found, lambda: Hub.of(os.environ), progress)
     if as_json:
@@ -254,7 +260,7 @@ def _damaged(found: LocalModel, wrong: list[VerifiedFile]) -> VerificationFailed
 @_name_argument
 def remove_command(name: str) -> None:
     """Delete a model that was pulled, or what came of it; other programs' caches are left alone."""
-    paths = Paths.from_environment()
+    paths = _paths()
     models = list_models(paths.models, os.environ)
     try:
         found = find(name, [each for each in models if each.where == OURS])
@@ -265,10 +271,11 @@ def remove_command(name: str) -> None:
 
 
 def _refuse_running(found: LocalModel, paths: Paths) -> None:
-    running = running_plan(paths)
-    if running is not None and not {str(part) for part in found.parts}.isdisjoint(running.model_files):
+    parts = {str(part) for part in found.parts}
+    users = [each.plan.profile for each in servers_of(paths) if not parts.isdisjoint(each.plan.model_files)]
+    if users:
         raise SupervisorError(
-            f"{found.name} is in use ({running.profile}).",
+            f"{found.name} is in use ({', '.join(users)}).",
             hint="goss-supervisor stop, or switch to another profile, then remove it",
         )
 

@@ -20,12 +20,17 @@ MIB = 1024**2
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns under UPPER-CASE headers, two spaces between them, no borders and no trailing blanks."""
-    lines = [tuple(header.upper() for header in headers), *rows]
+    lines = [tuple(header.upper() for header in headers), *(tuple(map(harmless, row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def harmless(text: str) -> str:
+    """Without what would move a cursor or colour a terminal: names come from files and programs of others."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
 def echo_json(**document: object) -> None:
@@ -53,18 +58,6 @@ def size(number_bytes: int | None) -> str:
     if number_bytes is None:
         return "-"
     return f"{number_bytes / GIB:.1f} GiB" if number_bytes >= GIB else f"{number_bytes / MIB:.0f} MiB"
-
-
-def duration(seconds: float | None) -> str:
-    """``3 d 4 h``, ``2 min 5 s``: the two largest units; unknown is a dash."""
-    if seconds is None:
-        return "-"
-    rest, parts = int(seconds), []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, length)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"
 
 
 SECONDS_BETWEEN_LINES = 10.0

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..prepare.prepare import Preparation
 
 _HEADERS = ("memory", "needs", "free", "of", "weights", "context", "compute", "other", "says", "verdict")
+_USUAL_PROMPT_TOKENS = 16_000  # of a coding agent, with its tools and a few files
 
 
 @click.command()
@@ -70,7 +71,13 @@ def show_plan(
 ) -> int:
     from ..prepare.prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
-    found = preview(profile, parse_settings(settings), Paths.from_environment(), hardware, named)
+    def warn(sentence: str) -> None:
+        """Before the hub is asked, which may take a while."""
+        if not as_json:
+            click.echo(f"# warning: {sentence}")
+
+    paths = Paths.from_environment()
+    found = preview(profile, parse_settings(settings), paths, hardware, named, warn=warn)
     click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found, verbose=verbose)))
     return EXIT_OK
 
@@ -83,7 +90,7 @@ def _document(found: Preparation) -> dict[str, object]:
         **public(found.plan),
         "env": _environment(found),
         "listen": public_listen(found.listen) if found.listen else None,
-        "warnings": list(found.warnings),
+        "warnings": [*found.warnings, *_crowded(found.plan)],
         "env_removed": list(SCRUBBED),
         "notes": list(found.notes),
         "ledger": _ledger_json(found.fitted) if found.fitted else None,
@@ -100,7 +107,7 @@ def _lines(found: Preparation, *, verbose: bool) -> Iterator[str]:
     yield from _offers(found.listen)
     yield f"# engine: {found.plan.build} {found.plan.flavour}: {found.plan.engine}"
     yield from (f"# note: {note}" for note in found.notes if note not in verdict)
-    yield from (f"# warning: {warning}" for warning in found.warnings)
+    yield from (f"# warning: {warning}" for warning in (*found.warnings, *_crowded(found.plan)))
     if not verbose:
         yield "# -v shows the environment, the memory account, the gateway and what was translated"
 
@@ -150,6 +157,13 @@ def _offered(offer: Offer) -> str:
     terms = ["loaded at the start"] * offer.load + ["pinned"] * offer.pinned
     terms += [f"priority {offer.priority}"] if offer.priority else []
     return f"{offer.profile} ({', '.join(terms)})" if terms else offer.profile
+
+
+def _crowded(plan: LaunchPlan) -> Iterator[str]:
+    """Where usual prompts in all slots would not fit into the context that they share."""
+    slots, tokens = plan.context_slots, plan.shared_context_tokens
+    if tokens and slots * _USUAL_PROMPT_TOKENS > tokens:
+        yield f"{slots} slots share {tokens:,} tokens: one request may use all of it; others then wait"
 
 
 def _environment(found: Preparation) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -16,8 +18,10 @@ from ..errors import ConfigError, SupervisorError, UsageError
 from ..paths import Paths
 from ..prepare.profile_listen import unservable
 from ..profile.definition import Profile
-from ..profile.drafts import Draft, import_command, new_profile, save_imported
-from ..profile.jsonschema import schema_text
+from ..profile.drafts import Draft, create, new_profile
+from ..profile.importer import import_command
+from ..profile.jsonschema import schema_text, settings_schema_text
+from ..profile.load_layers import read_bytes
 from ..profile.resolve import check_profiles, resolve, resolve_each
 from ..profile.store import ProfileStore, StoredProfile
 from ..profile.yaml_text import redacted, render, rows_of_profile
@@ -178,9 +182,10 @@ def check(files: tuple[str, ...]) -> None:
 
 
 @profile.command("schema")
-def schema() -> None:
+@click.option("--config", "of_config", is_flag=True, help="The one of config.yaml instead.")
+def schema(*, of_config: bool) -> None:
     """Print the JSON Schema of profiles, for completion in editors."""
-    click.echo(schema_text(), nl=False)
+    click.echo(settings_schema_text() if of_config else schema_text(), nl=False)
 
 
 _AS_IT_STANDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -188,25 +193,38 @@ _AS_IT_STANDS = {"ignore_unknown_options": True, "allow_interspersed_args": Fals
 
 @profile.command("import", context_settings=_AS_IT_STANDS)
 @click.option("--name", default="", help="What to call the profile; made from the model's name if not given.")
-@click.argument("command_line", nargs=-1, metavar="[COMMAND LINE | -]", type=click.UNPROCESSED)
+@click.argument("command_line", nargs=-1, metavar="[COMMAND LINE | FILE | -]", type=click.UNPROCESSED)
 def import_(name: str, command_line: tuple[str, ...]) -> None:
     """
-    Make a profile from a whole llama-server command line.
+    Make a profile from a launch of llama-server: a command, script, systemd unit, compose file and so on.
 
-    Give it as one argument, as it stands, or with '-' on stdin.
+    Without an argument it asks for a paste; '-' reads stdin. A command can be an argument, in quotes or as it
+    is, and so can the name of a file. Nothing in it is run.
     """
-    store = _store()
-    imported = import_command(_command_line(command_line), store, name)
-    saved = save_imported(imported, store, named=bool(name))
-    for note in imported.notes:
-        click.echo(note, err=True)
+    store, paths = _store(), Paths.from_environment()
+    text, folders = _launch_text(command_line)
+    imported = import_command(text, store, name, folders=folders, models=paths.models)
+    saved = create(imported.name, imported.text, store)
+    for line in (*imported.notes, *imported.files):
+        click.echo(line, err=True)
     click.echo(saved)
 
 
-def _command_line(words: tuple[str, ...]) -> str:
-    if words == ("-",) or (not words and not sys.stdin.isatty()):
-        return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
-    if not words:
-        example = "goss-supervisor profile import 'llama-server -m …'"
-        raise UsageError("No command line is given.", hint=example)
-    return words[0] if len(words) == 1 else shlex.join(words)
+def _launch_text(words: tuple[str, ...]) -> tuple[str, list[Path]]:
+    """The text, and the folders where its relative paths may start."""
+    here = [Path.cwd()]
+    if not words or words == ("-",):
+        if sys.stdin.isatty():
+            end = "Ctrl+Z and Enter" if sys.platform == "win32" else "Ctrl+D"
+            click.echo(f"Paste what starts llama-server, then press {end} on a line of its own:", err=True)
+        text = sys.stdin.buffer.read().decode("utf-8-sig", "replace")
+        if not text.strip():
+            raise UsageError(
+                "There is no command line to import.",
+                hint="goss-supervisor profile import 'llama-server -m …'",
+            )
+        return text, here
+    file = Path(words[0])
+    if len(words) == 1 and not re.search(r"\s", words[0]) and os.path.isfile(file):  # noqa: PTH113
+        return read_bytes(file).decode("utf-8-sig", "replace"), [*here, file.absolute().parent]
+    return words[0] if len(words) == 1 else shlex.join(words), here

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from ..home import client
 from ..paths import Paths
+from ..progress import duration
 from .common import json_option
-from .output import duration, table
+from .output import table
 
 RequestRow = dict[str, Any]
 _TIMES = ("held", "first", "total")
+_SEEN = {"answered", "cancelled"}
+_KEPT = 1000  # by the daemon
 HEADERS = ("at", "endpoint", "model", "profile", "status", *_TIMES, "in", "out", "tok/s", "note")
 _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
 
@@ -23,17 +26,47 @@ _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as more end.")
 @click.option("-n", "--last", type=click.IntRange(0), default=20, show_default=True, help="How many of them.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also what pages and monitors look at (GET).")
 @json_option
-def requests(follow: bool, last: int, as_json: bool) -> None:
+def requests(follow: bool, last: int, everything: bool, as_json: bool) -> None:
     """
     Show the last requests: what was asked of which model, how long it took, how it ended.
 
-    The last 1,000 since the daemon began are known, without their content.
+    The last 1,000 since the daemon began are known, without their content.  The table leaves out what a web
+    page loads and looks up in passing, unless it failed; --json has everything.
     """
-    asked = {"op": "requests", "since": 0, "follow": follow, "last": last}
-    batches = (message["requests"] for message in client.stream(Paths.from_environment(), asked))
-    for line in _json(batches) if as_json else _following(batches) if follow else _table(batches):
+    messages = _asked(follow=follow, last=last)
+    if as_json:
+        lines = _json(_batches(messages))
+    elif follow:
+        lines = _following(_batches(messages) if everything else map(_work, _batches(messages)))
+    else:
+        lines = _table(messages if everything else _last_work(messages, last))
+    for line in lines:
         click.echo(line)
+
+
+def _asked(*, follow: bool, last: int) -> Iterator[client.Message]:
+    asked = {"op": "requests", "since": 0, "follow": follow, "last": last}
+    return client.stream(Paths.from_environment(), asked)
+
+
+def _batches(messages: Iterator[client.Message]) -> Iterator[list[RequestRow]]:
+    return (message["requests"] for message in messages)
+
+
+def _work(batch: list[RequestRow]) -> list[RequestRow]:
+    """Without what only looked at something, and saw it: a page loads dozens of files."""
+    return [each for each in batch if each["method"] not in {"GET", "HEAD"} or each["result"] not in _SEEN]
+
+
+def _last_work(messages: Iterator[client.Message], last: int) -> Iterator[client.Message]:
+    """So many, if there are; those that are left out may have taken their places."""
+    for message in messages:
+        found = message["requests"]
+        if len(found) == last and len(_work(found)) < last:
+            found = [request for batch in _batches(_asked(follow=False, last=_KEPT)) for request in batch]
+        yield {**message, "requests": _work(found)[-last:] if last else []}
 
 
 def _json(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
@@ -41,8 +74,17 @@ def _json(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
         yield from map(json.dumps, batch)
 
 
-def _table(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
-    yield table(HEADERS, [_row(request) for batch in batches for request in batch])
+def _table(messages: Iterator[client.Message]) -> Iterator[str]:
+    for message in messages:
+        yield table(HEADERS, [_row(request) for request in message["requests"]])
+        yield from map(held_text, message.get("waiting", ()))
+
+
+def held_text(held: Mapping[str, Any]) -> str:
+    """``2 requests wait for chat, for up to 12 s: room in the context that its slots share``."""
+    count = held["requests"]
+    wait = "1 request waits" if count == 1 else f"{count} requests wait"
+    return f"{wait} for {held['profile']}, for up to {duration(held['longest_seconds'])}: {held['reason']}"
 
 
 def _following(batches: Iterator[list[RequestRow]]) -> Iterator[str]:

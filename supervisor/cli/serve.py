@@ -13,13 +13,15 @@ from ..paths import Paths
 from ..profile.definition import ServedProfile
 from ..profile.field_kinds import Invalid
 from ..profile.fields import SERVE_FIELDS
+from ..profile.jsonschema import SETTINGS_FILE_NAME, SETTINGS_FIRST_LINE, settings_schema_text
 from ..profile.load_layers import read_bytes
 from ..profile.resolve import resolve, settings_of
 from ..profile.serve_edit import with_served, without_served
-from ..profile.store import ProfileStore, write_atomically
+from ..profile.store import ProfileStore, keep_current, write_atomically
 from ..profile.yaml_nodes import Mark, Scalar, plain_value
+from ..progress import duration
 from .common import complete_profiles, completer, json_option
-from .output import duration, echo_list
+from .output import echo_list
 
 _HEADERS = ("profile", "state", "load", "pinned", "priority", "idle-unload", "why")
 
@@ -158,12 +160,14 @@ def _how_it_begins() -> str:
 
 
 def _change(change: Callable[[str, str], str]) -> None:
-    """The file has the new text, or stays as it is."""
+    """The file has the new text, or stays as it is.  The schema is next to it if its text names that."""
     file = _store().settings
     try:
         text = read_bytes(file).decode("utf-8-sig")
     except NotFound:
-        text = ""
+        text = SETTINGS_FIRST_LINE
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not UTF-8; save it as UTF-8.") from None
     write_atomically(file, change(text, str(file)))
+    if SETTINGS_FIRST_LINE in text:
+        keep_current(file.with_name(SETTINGS_FILE_NAME), settings_schema_text())

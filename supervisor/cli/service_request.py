@@ -17,6 +17,7 @@ from ..paths import HOME_VARIABLE, Paths, named_home
 from ..profile.definition import Profile
 from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
 from ..service.contract import NAME, Service, ServiceManager, ServiceRequest, ServiceScope
+from ..tool import own_program
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME
@@ -74,8 +75,8 @@ def user_of(scope: ServiceScope, run_as: str | None) -> str:
 
 
 def program(*words: str) -> tuple[str, ...]:
-    """This program, wherever it is called; ``-P``: never a `supervisor` folder of the working directory."""
-    return (sys.executable, "-P", "-m", "supervisor", *words)
+    """This program, wherever it is called."""
+    return (*own_program(), *words)
 
 
 def request_for(scope: ServiceScope, named: str | None, run_as: str | None) -> ServiceRequest:
@@ -147,7 +148,19 @@ def request_of(scope: ServiceScope, profile: Profile, user: str) -> ServiceReque
         data=home,
         environment=kept(scope, os.environ) | ({HOME_VARIABLE: str(home)} if home else {}),
         needs_network=not _is_at_home(profile),
+        files=_files_of(profile, paths_of(home)),
     )
+
+
+def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
+    """What the profile names by its whole path, and the models folder where that is a link elsewhere."""
+    named = [
+        profile.model.path,
+        *(Path(value) for value in profile.server.values() if isinstance(value, str)),
+    ]
+    linked = [paths.models.resolve()] if paths.models.is_symlink() else []
+    found = [path for path in (*named, *linked) if path is not None and path.is_absolute()]
+    return tuple(dict.fromkeys(map(str, found)))
 
 
 def stop_seconds(profile: Profile) -> float:

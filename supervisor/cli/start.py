@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..daemon.journal import WARNING, for_stderr
-from ..daemon.service_notify import forget_variables, with_notify_progress
+from ..daemon.service_notify import forget_variables, notify_in, with_notify_progress
 from ..errors import (
     EXIT_OK,
     AlreadyRunning,
@@ -32,6 +32,7 @@ from ..errors import (
 from ..home import client
 from ..home.places import early_log, make_folders
 from ..paths import Paths
+from ..tool import own_program
 from .common import (
     complete_profiles,
     force_option,
@@ -107,14 +108,22 @@ def start(
         _keep_open(ready_fd, detach=detach or as_service)
     refuse_a_second(paths)
     first = is_first(paths)
-    get = _preparing(paths, profile, parse_settings(settings), named, yes=yes, force=force)
+    is_service = as_service or (not detach and notify_in(os.environ) is not None)
+    given, refuse = (
+        parse_settings(settings),
+        None if is_service else try_address,
+    )  # its address may come later
+    get = _preparing(paths, profile, given, named, yes=yes, force=force, refuse=refuse)
     if detach:
         return _start_in_background(paths, get, first=first, as_json=as_json)
     with staying_down() if as_service else nullcontext():
         found = get()
     show_first_key(paths, found)
     after = ("Next, in another terminal:", *farewell(found.plan, found.listen)) if first else ()
-    return _become_the_daemon(_orders(found, foreground=not as_service, ready_fd=ready_fd, farewell=after))
+    orders = _orders(
+        found, foreground=not as_service, is_service=is_service, ready_fd=ready_fd, farewell=after
+    )
+    return _become_the_daemon(orders)
 
 
 def _preparing(
@@ -125,13 +134,14 @@ def _preparing(
     *,
     yes: bool,
     force: bool,
+    refuse: Callable[[Profile], None] | None = try_address,
 ) -> Callable[[], Preparation]:
     """What prepares the profile; before a default one, it is said what will happen, and asked."""
     if profile is None:
         default = show_default_profile(paths)
         welcome(default, settings, paths, yes=yes, force=force)
         profile = default.name
-    return partial(prepared, profile, settings, paths, force=force, refuse=try_address, named=named)
+    return partial(prepared, profile, settings, paths, force=force, refuse=refuse, named=named)
 
 
 def start_detached(
@@ -172,13 +182,23 @@ def _keep_open(ready_fd: int, *, detach: bool) -> None:
 
 
 def _orders(
-    found: Preparation, *, foreground: bool, ready_fd: int | None = None, farewell: Sequence[str] = ()
+    found: Preparation,
+    *,
+    foreground: bool,
+    is_service: bool = False,
+    ready_fd: int | None = None,
+    farewell: Sequence[str] = (),
 ) -> bytes:
     """``farewell`` is shown once it is ready, in the foreground."""
     from ..plan.plan_json import listen_to_json, to_json  # noqa: PLC0415 - the daemon is spawned before that
 
     listen = listen_to_json(found.listen) if found.listen else None
-    orders = {"foreground": foreground, "ready_fd": ready_fd, "farewell": farewell}
+    orders = {
+        "foreground": foreground,
+        "is_service": is_service,
+        "ready_fd": ready_fd,
+        "farewell": farewell,
+    }
     return json.dumps({**orders, "plan": to_json(found.plan), "listen": listen}).encode()
 
 
@@ -200,12 +220,20 @@ def prepared(
         preparation = prepare(
             profile, settings, paths, notifying, force=force, refuse=refuse, named=named, evicts=evicts
         )
-    click.echo(f"engine: {preparation.plan.engine}", err=True)
+    click.echo(f"engine: {_short(preparation.plan.engine)}", err=True)
     for note in preparation.notes:
         click.echo(f"note: {note}", err=True)
     for warning in preparation.warnings:
         click.echo(for_stderr(f"warning: {warning}", WARNING), err=True)
     return preparation
+
+
+def _short(engine: str) -> str:
+    """Why this engine was chosen; why none of the others, `engine survey` says."""
+    from ..engine.local_engines import PASSED  # noqa: PLC0415 - loaded by then
+
+    reason, _, passed = engine.partition(PASSED)
+    return f"{reason}; why not another: goss-supervisor engine survey" if passed else reason
 
 
 def show_first_key(paths: Paths, found: Preparation) -> None:
@@ -228,7 +256,7 @@ def refuse_a_second(paths: Paths) -> None:
     )
 
 
-_DAEMON = [sys.executable, "-P", "-m", "supervisor.daemon"]  # -P: never a `supervisor` folder of the cwd
+_DAEMON = list(own_program("supervisor.daemon"))
 
 
 if sys.platform == "win32":
@@ -257,7 +285,7 @@ else:
 def _background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon in a session of its own that waits for its orders; without any, it ends."""
     make_folders(paths)
-    with (paths.logs / "daemon.out").open("wb") as errors:
+    with open(paths.logs / "daemon.out", "wb", opener=partial(os.open, mode=0o600)) as errors:
         daemon = subprocess.Popen(
             _DAEMON,
             stdin=subprocess.PIPE,

@@ -15,8 +15,10 @@ from ..errors import EXIT_DEGRADED, EXIT_OK, NotRunning
 from ..home import client
 from ..home.places import record_file
 from ..paths import Paths
+from ..progress import duration
 from .common import json_option
-from .output import duration, echo_json, echo_list, size
+from .output import echo_json, echo_list, size
+from .requests import held_text
 
 StatusDocument = dict[str, Any]
 _WELL = {"ready", "sleeping"}
@@ -67,18 +69,33 @@ def ps(quiet: bool, as_json: bool) -> int:
 
 def _servers(now: StatusDocument) -> list[StatusDocument]:
     """All of them; a daemon of the version before has one."""
-    return now.get("servers") or [now["server"]]
+    awaited = _awaited(now)
+    return [
+        {**each, "why": "; ".join(filter(None, (each.get("why"), awaited.get(each["profile"]))))}
+        for each in now.get("servers") or [now["server"]]
+    ]
+
+
+def _awaited(now: StatusDocument) -> dict[str, str]:
+    """What loads wait for, by profile."""
+    return {each["profile"]: client.awaited_text(each) for each in now.get("loads_waiting", ())}
 
 
 def _absent(now: StatusDocument) -> list[StatusDocument]:
-    """What is served, and no server has it: it is to be loaded, or could not be."""
-    there = {each["profile"] for each in _servers(now)}
+    """What no server has: it is to be loaded, or could not be."""
+    there, awaited = {each["profile"] for each in _servers(now)}, _awaited(now)
     unknown = dict.fromkeys(("build", "flavour", "pid", "memory_bytes", "port", "uptime_seconds"))
-    return [
-        {"name": each["profile"], "profile": each["profile"], "state": each["state"], **unknown}
-        | {"restarts": 0, "why": each["trouble"], "placement": ""}
+    states = {
+        each["profile"]: (each["state"], each["trouble"])
         for each in now.get("served", ())
-        if each["profile"] not in there and (each["trouble"] or each["state"] == "loading")
+        if each["trouble"] or each["state"] == "loading"
+    }
+    states |= {profile: ("waiting", why) for profile, why in awaited.items()}
+    return [
+        {"name": profile, "profile": profile, "state": state, **unknown}
+        | {"restarts": 0, "why": why, "placement": ""}
+        for profile, (state, why) in states.items()
+        if profile not in there
     ]
 
 
@@ -136,7 +153,9 @@ def _lines(now: StatusDocument) -> Iterator[str]:
     yield f"engine    {_text(server['engine'])}"
     yield f"process   {_process(server)}, {_count(server['restarts'], 'restart')}"
     yield from _memory(server.get("memory"))
-    yield from _others(now.get("servers", [])[1:])
+    yield from _context(server.get("context"))
+    yield from _others(_servers(now)[1:])
+    yield from (f"waiting   {profile}: {why}" for profile, why in _awaited(now).items())
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
@@ -163,8 +182,23 @@ def _memory(memory: StatusDocument | None) -> Iterator[str]:
     yield f"memory    {held}{size(memory['available_bytes'])} left"
     for name, number in memory["planned_gpu_bytes"].items():
         yield f"          {size(number)} planned on {name}"
+    if (held_there := memory.get("gpu_bytes")) is not None:
+        yield f"          {size(held_there)} held on GPUs"
+    elif memory["planned_gpu_bytes"] and "gpu_bytes" in memory:
+        yield "          how much it holds there is not known"
     if memory["difference"]:
         yield f"          {memory['difference']}"
+
+
+def _context(context: StatusDocument | None) -> Iterator[str]:
+    """Of a context that the slots share; else nothing."""
+    if context:
+        shared = f"{context['slots']} slots share {context['tokens']:,} tokens"
+        text = f"{shared}, of which {context['expected_tokens']:,} are expected to be used"
+        if waiting := context["waiting"]:
+            wait = "request waits" if waiting == 1 else "requests wait"
+            text += f"; {waiting} {wait} for room, for up to {duration(context['longest_seconds'])}"
+        yield f"context   {text}"
 
 
 def _others(servers: Sequence[StatusDocument]) -> Iterator[str]:
@@ -180,6 +214,7 @@ def _gateway(gateway: StatusDocument | None) -> Iterator[str]:
         connections = _count(gateway["connections"], "connection")
         under_way = _count(gateway["requests_under_way"], "request")
         yield f"gateway   {connections}, {under_way} under way, {gateway['requests_waiting']} waiting"
+        yield from (f"          {held_text(each)}" for each in gateway.get("waiting", ()))
 
 
 def _of_another_version(version: str) -> Iterator[str]:

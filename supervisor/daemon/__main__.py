@@ -28,6 +28,7 @@ from ..home.places import daemon_lock, daemon_log, make_folders
 from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.plan_json import from_json, listen_from_json
+from ..server.shortage import raise_descriptor_limit
 from .daemon import Daemon
 from .orders import take_orders
 from .service_notify import ServiceNotifier, notifier_in
@@ -46,6 +47,7 @@ def main() -> int:
     if not text:  # whoever started us found out that there is nothing to run
         return 0
     orders = json.loads(text)
+    raise_descriptor_limit()
     os.umask(0o077)  # logs and records are their owner's; what the server saves (slots) is too
     with suppress(RuntimeError):  # Windows' pythonw has no stderr
         faulthandler.enable()  # a watchdog ends us with SIGABRT: then it is said where we stood
@@ -57,12 +59,19 @@ def main() -> int:
     writing: QueueListener | None = None
     try:
         make_folders(paths)
-        _lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
+        lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         writing = _set_up_logging(daemon_log(paths), shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders.get("farewell", ())) if shown else _tell
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
-            daemon = Daemon(paths, endpoint(paths.runtime), tell, manager=manager)
+            daemon = Daemon(
+                paths,
+                endpoint(paths.runtime),
+                tell,
+                lock=lock,
+                manager=manager,
+                is_service=orders.get("is_service", False),
+            )
             if shown:
                 daemon.main.output.listen(shown.show_server)
             runner.run(daemon.run(from_json(orders["plan"]), listen))

@@ -22,6 +22,7 @@ class ControlRequest:
     server: str | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
     listen: Mapping[str, Any] | None = None
+    replaces: str = ""  # the profile of the server that the asked-for plan is for
     by_request: bool = False
     alone: bool = False
     evicts: bool = True

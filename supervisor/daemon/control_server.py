@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ..errors import SupervisorError
-from ..files import write_json
+from ..files import is_at, write_json
 from ..fleet.fleet import Fleet
 from ..home.control_socket import Endpoint, TokenEndpoint
 from ..home.places import private_folder
@@ -22,8 +23,9 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance, iso
-from ..server.outcome import Outcome
-from ..server.server import Hold
+from ..server.lifecycle_table import State
+from ..server.outcome import Hold, Outcome
+from ..server.shortage import is_ours
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .loads import Loads
@@ -106,6 +108,10 @@ class Control:
                 yield message
         except SupervisorError as error:
             yield {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        except OSError as error:
+            if not is_ours(error):
+                raise
+            yield {"error": f"The daemon cannot do this now: {error.strerror}.", "hint": "Try it again."}
 
     def _operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[ControlMessage]] | None]:
         return {
@@ -139,12 +145,17 @@ class Control:
         """Start, restart and switch are one thing: run this plan in place of what the server runs."""
         plan = from_json(request.plan)
         listen = listen_from_json(request.listen) if request.listen else None
-        if self._free(request) is self._fleet.main:
-            decided = await self._gateway.launch(plan, listen, reload=request.op == "reload")
+        instance, reloads = self._free(request), request.op == "reload"
+        if reloads and instance.server.state is State.SLEEPING and listen is None:
+            decided = instance.server.reload(plan)  # it goes on sleeping, so it needs no memory
+        elif instance is self._fleet.main:
+            if (other := self._fleet.having(plan.profile)) is not None:
+                self._refuse_if_held(other, request)  # the main server would take it over
+            decided = await self._gateway.launch(plan, listen, reload=reloads)
             if listen is not None:
                 self._loads.load_offers(listen, decided)
         else:
-            decided = await self._loads.run_beside(plan, again=True)
+            decided = await self._loads.run_beside(plan, again=not reloads, evicts=request.evicts)
         async for message in self._until(decided, plan.profile):
             yield message
 
@@ -201,6 +212,7 @@ class Control:
     async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
+        held = partial(self._held, replaced=request.replaces)
         yield {
             "profile": plan.profile if plan else None,
             "settings": dict(plan.settings) if plan else {},
@@ -208,20 +220,32 @@ class Control:
             "key": self._gateway.key(plan) if plan else "",
             "plan": to_json(plan) if plan else None,
             "listen": listen_to_json(listen) if listen else None,
-            "held": self._held(lambda plan: plan.memory, pinned=False),
-            "stays": self._held(lambda plan: plan.needs, pinned=True),
-            "needed": self._held(lambda plan: plan.needs, pinned=False),
+            "held": held(lambda plan: plan.memory, pinned=False),
+            "stays": held(lambda plan: plan.needs, pinned=True),
+            "needed": held(lambda plan: plan.needs, pinned=False),
+            "pinned": [each.profile for each in self._loaded(pinned=True, replaced=request.replaces)],
             "final": True,
         }
 
-    def _held(self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool) -> dict[str, int]:
-        """Of each memory, the share of all that is loaded and either never unloaded for others, or is."""
+    def _held(
+        self, share: Callable[[LaunchPlan], Mapping[str, int]], *, pinned: bool, replaced: str
+    ) -> dict[str, int]:
+        """
+        Of each memory, the share of all that is loaded and either never unloaded for others, or is.  What the
+        server of the ``replaced`` profile has comes back, pinned or not.
+        """
         held: Counter[str] = Counter()
-        for each in self._fleet:
-            plan, is_loaded = each.server.plan, each.server.child is not None
-            if plan is not None and is_loaded and self._loads.admission.is_pinned(each) is pinned:
+        for each in self._loaded(pinned=pinned, replaced=replaced):
+            if (plan := each.server.plan) is not None:
                 held.update(share(plan))
         return dict(held)
+
+    def _loaded(self, *, pinned: bool, replaced: str) -> Iterator[Instance]:
+        """The server of the ``replaced`` profile counts as not pinned."""
+        for each in self._fleet:
+            stays = self._loads.admission.is_pinned(each) and each.profile != replaced
+            if each.server.child is not None and stays is pinned:
+                yield each
 
     async def _requests(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """The last requests after number ``since``, and with ``follow`` those that come."""
@@ -235,7 +259,8 @@ class Control:
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
             if found or not request.follow or not has_events:
-                yield {"requests": found, "final": not request.follow, **_PROMISE}
+                waiting = self._gateway.waiting
+                yield {"requests": found, "waiting": waiting, "final": not request.follow, **_PROMISE}
             if not request.follow:
                 return
             has_events = await _either(*events)
@@ -247,8 +272,10 @@ class Control:
         task = asyncio.ensure_future(launching)
         try:
             while not task.done():
-                yield _PROMISE
-                await asyncio.wait([task], timeout=REPEAT_SECONDS)
+                changed = self._changed
+                awaited = [each for each in self._loads.admission.awaited if each.profile == profile]
+                yield ({"awaits": asdict(awaited[0])} if awaited else {}) | _PROMISE
+                await _first(task, changed)
         finally:
             task.cancel()  # whoever asked has gone
         async for message in self._until(task.result(), profile):
@@ -259,12 +286,9 @@ class Control:
     ) -> AsyncIterator[ControlMessage]:
         """Every change on the way, then the outcome."""
         while not decided.done():
-            changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+            changed = self._changed
             yield self._on_the_way(profile)
-            await asyncio.wait(
-                [decided, changed], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS
-            )
-            changed.cancel()
+            await _first(decided, changed)
         yield self.about(decided.result())
 
     def about(self, outcome: Outcome) -> ControlMessage:
@@ -296,16 +320,25 @@ class Control:
     def _both(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
-        servers = [status_of(instance, self._gateway.listen) for instance in seen]
+        at = self._gateway
+        servers = [status_of(each, at.listen, at.context_use(each.name)) for each in seen]
         return {
             "schema": 2,
             "daemon": self._daemon(),
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
             "served": served(self._gateway.listen, self._loads.state_of),
+            "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
             "gateway": self._gateway.about(),
             "update": self._update_check(),
         }
+
+
+async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:
+    """Until one of them comes about, but not for longer than was promised."""
+    event: asyncio.Future[Any] = asyncio.ensure_future(changed.wait())
+    await asyncio.wait([decided, event], return_when=asyncio.FIRST_COMPLETED, timeout=REPEAT_SECONDS)
+    event.cancel()
 
 
 async def _either(*events: asyncio.Event) -> bool:
@@ -326,6 +359,37 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONGEST_LINE = 4 * 1024 * 1024
+
+
+class ControlSocket:
+    """The daemon's, while it is open; its file may be removed, and is put back then."""
+
+    def __init__(self, at: Endpoint, handler: Handler) -> None:
+        self._at, self._handler = at, handler
+        self._server: asyncio.Server | None = None
+        self._file: os.stat_result | None = None
+
+    async def open(self) -> None:
+        """Raises as `listen` does."""
+        self._server = await listen(self._at, self._handler)
+        self._file = self._at.path.stat()
+
+    def is_in_place(self) -> bool:
+        """Looks at the disk."""
+        return self._server is None or is_at(self._at.path, self._file)
+
+    async def put_back(self) -> None:
+        """Raises as `listen` does, and is tried again then."""
+        if self._server is not None:
+            self._server.close()
+            self._file = None
+            await self.open()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._at.path.unlink(missing_ok=True)
 
 
 async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:

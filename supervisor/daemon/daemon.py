@@ -9,42 +9,50 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from .. import __version__
 from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
+from ..gateway.listener import missing_address
 from ..home.control_socket import Endpoint
 from ..home.orphan import end_orphans
 from ..home.places import daemon_log, update_file
+from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, url_of
 from ..profile.definition import AutoUpdate
+from ..server.background import beside_the_loop
 from ..server.instance import Instance, iso
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
-from .control_server import Control
-from .control_server import listen as listen_for_control
+from .control_server import Control, ControlSocket
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import ServiceNotifier
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
+from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
+
+ADDRESS_SECONDS = 600.0  # DHCP takes seconds, a VPN that somebody has to log in to takes minutes
+ADDRESS_PAUSE_SECONDS = 5.0
 
 
 class Daemon:
     """
     Lives as long as its servers are wanted.
 
-    Making one takes the locks of its servers: raises StartFailed as `Instance` does.  `run` is called once;
+    ``lock`` is the home's.  Making one takes the locks of its servers: raises StartFailed as `Instance` does.
+    `run` is called once;
     ``report`` gets the outcome of the first start, and ``manager`` its progress; ``looks`` says when to check
-    for newer engines.
+    for newer engines; ``is_service``: nobody who could correct the address looks on.
     """
 
     def __init__(
@@ -53,11 +61,15 @@ class Daemon:
         endpoint: Endpoint,
         report: Callable[[dict[str, Any]], None],
         *,
+        lock: Lock,
         manager: ServiceNotifier,
+        is_service: bool = False,
         looks: Rhythm = DAILY,
     ) -> None:
         self._paths = paths
         self._endpoint = endpoint
+        self._lock = lock
+        self._is_service = is_service
         self._started = time.time()
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
@@ -95,24 +107,28 @@ class Daemon:
         StartFailed if it never became ready: there is nothing then to supervise.
         """
         self._listen_to_signals()
-        listener = await listen_for_control(self._endpoint, self._control.serve)
+        control = ControlSocket(self._endpoint, self._control.serve)
+        await control.open()
         supervising = asyncio.create_task(self._supervise(plan, listen))
         working = asyncio.create_task(self._fleet.run())
         self._begin(self._notifier.keep_in_touch(self._fleet.passed))
+        self._begin(Upkeep(self._locks, (control, self._gateway)).keep())
         self._begin(keep_looking(self._wishes_updates, self._looks))
         try:
             done, _ = await asyncio.wait({working, supervising}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            listener.close()
+            control.close()
             await self._gateway.finish()
             await self._control.finish()
-            self._endpoint.path.unlink(missing_ok=True)
             self._fleet.close()
             for task in (working, supervising, *self._tasks):
                 task.cancel()
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
+
+    def _locks(self) -> list[Lock]:
+        return [self._lock, *(each.lock for each in self._fleet)]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """In the background, until it is over or the daemon ends; one that fails logs it."""
@@ -121,6 +137,10 @@ class Daemon:
         task.add_done_callback(self._tasks.discard)
 
     async def _supervise(self, plan: LaunchPlan, listen: Listen | None) -> None:
+        if listen is not None and self._is_service:
+            await self._address_has_come(listen)
+        if self._stop_asked.is_set():
+            return await self._ended()
         decided = await self._first(plan, listen)
         if listen is not None:
             self._loads.load_offers(listen, decided)
@@ -136,10 +156,29 @@ class Daemon:
         elif outcome.result == "superseded" and not self._stop_asked.is_set():
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
+        return await self._ended()
+
+    async def _ended(self) -> None:
+        """Comes back when the stop that was asked for is over.  Raises SupervisorError where it failed."""
         assert self._stop is not None
         outcome = await self._stop
         if outcome.result != "stopped":
             raise SupervisorError(f"The server could not be stopped: {outcome.why}")
+
+    async def _address_has_come(self, listen: Listen) -> None:
+        """
+        A service is started before a network, or a VPN, has given this computer its addresses: wait for it,
+        as long as that may take.  Where it does not come, the start fails as any other.
+        """
+        ends = time.monotonic() + ADDRESS_SECONDS
+        while not self._stop_asked.is_set() and time.monotonic() < ends:
+            missing = await beside_the_loop(partial(missing_address, listen))
+            if not missing:
+                return
+            log.info("waiting for the address: %s", missing)
+            self._notifier.status(f"waiting for the address: {missing}")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_asked.wait(), ADDRESS_PAUSE_SECONDS)
 
     def _first(self, plan: LaunchPlan, listen: Listen | None) -> Coroutine[Any, Any, asyncio.Future[Outcome]]:
         """``gateway.preload: false``: the first request loads the model."""

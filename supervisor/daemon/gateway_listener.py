@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from ..errors import StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
-from ..gateway.gateway import Gateway, GatewayOwner
+from ..gateway.backends import GatewayOwner
+from ..gateway.gateway import Gateway
+from ..gateway.scheduler import ContextUse
 from ..gateway.telemetry.activity import Activity
 from ..home.places import keys_file
 from ..paths import Paths
@@ -147,6 +150,16 @@ class GatewayListener:
         finally:
             self._opening = False
 
+    def is_in_place(self) -> bool:
+        """Whether clients find the gateway; looks at the disk."""
+        return self.gateway is None or self.gateway.listener.is_in_place()
+
+    async def put_back(self) -> None:
+        """The file of its socket was removed.  Raises StartFailed."""
+        async with self._turn:
+            if self.gateway is not None and not self._ends:
+                await self.gateway.listener.put_back()
+
     def changed(self, instance: Instance) -> None:
         """Its server is in another state, or has another plan."""
         server, plan = instance.server, instance.server.plan
@@ -197,7 +210,21 @@ class GatewayListener:
         if self.gateway is None or (plan is not None and not plan.behind_gateway):
             return None
         under_way, waiting, connections = self.gateway.counts()
-        return {"requests_under_way": under_way, "requests_waiting": waiting, "connections": connections}
+        return {
+            "requests_under_way": under_way,
+            "requests_waiting": waiting,
+            "connections": connections,
+            "waiting": self.waiting,
+        }
+
+    @property
+    def waiting(self) -> list[dict[str, Any]]:
+        """The requests that wait, by what they wait for."""
+        return [asdict(each) for each in self.gateway.held] if self.gateway is not None else []
+
+    def context_use(self, name: str) -> ContextUse | None:
+        """Of the context that this server's slots share; None where each has its own."""
+        return self.gateway.context_use(name) if self.gateway is not None else None
 
 
 def _is_llama_servers_own(instance: Instance, listen: Listen) -> bool:

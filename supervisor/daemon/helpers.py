@@ -12,18 +12,18 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 from ..home.places import HELPER_VARIABLE
+from ..tool import own_program
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1  # how soon we see that one has ended
-_PROGRAM = (sys.executable, "-P", "-m", "supervisor")
+_PROGRAM = own_program()
 _MOST_BYTES = 4 * 1024 * 1024
 _LONGEST_WHY = 2000
 _WELL = frozenset(("ready", "degraded", "unchanged", "asleep"))

@@ -107,7 +107,7 @@ class Loads:
         """Load what this server has, as `run_beside` does; where it serves, its idle time begins anew."""
         server, plan = instance.server, instance.server.plan
         if (gateway := self._gateway()) is not None:
-            gateway.touch(instance.name)
+            gateway.uses.touch(instance.name)
         if plan is None or not (alone or server.state is State.SLEEPING):
             return server.wake()
         return await self.admission.launch(
@@ -134,6 +134,10 @@ class Loads:
             if outcome.result in _WELL and self._fleet().having(profile) is None:
                 await self._load(profile, "--no-evict")
             self.loading.remove(profile)
+
+    def awaits(self, profile: str) -> str:
+        found = (each.text for each in self.admission.awaited if each.profile == profile)
+        return next(found, "")
 
     def state_of(self, profile: str) -> dict[str, str]:
         """For ``status``; ``trouble`` is why the last load came to nothing, until the profile serves."""

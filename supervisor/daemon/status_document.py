@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
+from ..gateway.scheduler import ContextUse
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, public_end, url_of
 from ..server.instance import Instance, failure_of, iso
@@ -14,8 +16,11 @@ from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.server import Server
 
 
-def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
-    """One JSON object; what is not known is null.  ``listen`` is where clients come in."""
+def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None = None) -> dict[str, Any]:
+    """
+    One JSON object; what is not known is null.  ``listen`` is where clients come in, and ``use`` is of a
+    context that the slots share.
+    """
     server, hold = instance.server, instance.server.hold
     plan, child = server.plan, server.child
     sample = server.memory.now()
@@ -39,6 +44,7 @@ def status_of(instance: Instance, listen: Listen | None) -> dict[str, Any]:
         "restarts": server.restarts,
         "memory_bytes": sample.held.rss_bytes if sample else None,
         "memory": _memory_of(server, sample) if sample else None,
+        "context": {"slots": plan.context_slots, **asdict(use)} if plan and use else None,
         "digest": plan.digest if plan else None,
         "warnings": _warnings(plan, listen) if plan else [],
         "held_by": {"owner": hold.owner, "why": hold.why, "since": iso(hold.since)} if hold else None,
@@ -71,7 +77,10 @@ def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:
 
 
 def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
-    """``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``."""
+    """
+    ``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``.  ``gpu_bytes`` are of all
+    GPUs together.
+    """
     plan, ready = server.plan, server.ready_since
     has_settled = ready is not None and time.time() - ready >= SETTLED_SECONDS
     return {
@@ -80,6 +89,7 @@ def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
         "swap_bytes": sample.held.swap_bytes,
         "planned_bytes": plan.memory.get(RAM) if plan else None,
         "planned_gpu_bytes": gpus(plan) if plan else {},
+        "gpu_bytes": sample.held.gpu_bytes,
         "available_bytes": sample.left_bytes,
         "difference": difference(plan, sample.held) if plan and has_settled else "",
         "warnings": list(server.memory.warnings.values()),

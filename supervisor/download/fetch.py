@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MARGIN_BYTES = 64 * 1024 * 1024  # to be left free on the disk
 _GAIN_BYTES = 1024 * 1024  # a try that brought as much was worth it: tries are counted from there anew
+CONNECTIONS = 8  # for what is large: many hosts limit the speed of each (bench/download.py)
+_MANY_BYTES = 64 * 1024 * 1024  # what is left of it
+_FIRST_BYTES = 1024 * 1024  # over the first connection, which tells the size and whether ranges are known
 _AGAIN = "Run the command again: it goes on where it stopped. "
 
 
@@ -87,34 +90,51 @@ class Transfer:
         total = self.item.size_bytes if note is None else self.item.size_bytes or note.size_bytes
         return note is not None and self.part.size_bytes == total
 
-    def _once(self) -> None:
+    def _once(self, connections: int) -> bool:
         """
-        The part is whole when it returns.
+        Whether the part is whole; if it is not, the rest is to be fetched over several connections.
 
         Raises Unreachable where it is worth another try, NetworkError where it is not, VerificationFailed
         for another size, and what ``ensure_space`` and the disk raise.
         """
         note = self.known()
         start = self.part.size_bytes if note else 0
+        if (
+            note
+            and note.size_bytes is not None
+            and connections > 1
+            and note.size_bytes - start >= _MANY_BYTES
+        ):
+            self._ensure_space(note.size_bytes)
+            self._receive_at_once(note, start, note.size_bytes, connections)
+            return True
         headers = {"Range": f"bytes={start}-", "If-Range": note.validator} if note else {}
         if self.item.size_bytes is not None:
             self._ensure_space(self.item.size_bytes)
         with network.get(self.item.url, headers, self.retry.timeout, self.proxy, self.token) as response:
             received = {name.lower(): value for name, value in response.headers.items()}
             if response.status_code == 206 and note:
-                self._receive(response, start, self._go_on(received, note, start))
-            elif response.status_code == 200:
-                self._receive(response, 0, self._start_anew(received))
-            else:
-                raise self._refusal(response, received, resuming=note is not None)
+                return self._receive(response, start, self._go_on(received, note, start), connections)
+            if response.status_code == 200:
+                total = self._start_anew(received)
+                knows_ranges = received.get("accept-ranges") == "bytes" and validator(received) != ""
+                return self._receive(response, 0, total, connections if knows_ranges else 1)
+            raise self._refusal(response, received, resuming=note is not None)
 
     def _go_on(self, received: Mapping[str, str], note: Note, start: int) -> int:
         """The size of the whole file."""
+        total = self._total_of(received, note, start)
+        if total is None:
+            self.part.remove()
+            raise Unreachable(f"{self._host} sent a part of something else", contact=True)
+        return total
+
+    def _total_of(self, received: Mapping[str, str], note: Note, start: int) -> int | None:
+        """The size of the whole file, of which a piece comes; None for a piece of something else."""
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", received.get("content-range", ""))
         changed = note.validator.startswith('"') and received.get("etag", note.validator) != note.validator
         if changed or not span or int(span[1]) != start or self.item.size_bytes not in {None, int(span[2])}:
-            self.part.remove()
-            raise Unreachable(f"{self._host} sent a part of something else", contact=True)
+            return None
         return int(span[2])
 
     def _start_anew(self, received: Mapping[str, str]) -> int | None:
@@ -133,8 +153,46 @@ class Transfer:
             self._ensure_space(total)
         return total
 
-    def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
+    def _receive_at_once(self, note: Note, start: int, total: int, connections: int) -> None:
+        """Each piece is appended in its turn, so that a killed program leaves what can be continued."""
+        from .at_once import pieces_at_once  # noqa: PLC0415 - brings HTTP, which most starts do not need
+
+        def read(
+            session: requests.Session, begin: int, end: int, arrived: Callable[[int], None]
+        ) -> bytearray:
+            return self._piece(note, session, (begin, end), arrived)
+
+        meter = Meter(start, total)
+        with self.part.path.open("ab", buffering=0) as file:
+            for piece, position in pieces_at_once(read, start, total, connections):
+                _write(file, piece)
+                self.progress.update(*meter.at(position))
+            os.fsync(file.fileno())
+
+    def _piece(
+        self, note: Note, session: requests.Session, span: tuple[int, int], arrived: Callable[[int], None]
+    ) -> bytearray:
+        """From one of several threads.  Raises Unreachable, after which fewer connections are tried."""
+        begin, end = span
+        headers = {"Range": f"bytes={begin}-{end - 1}", "If-Range": note.validator}
+        url, timeout = self.item.url, self.retry.timeout
+        with network.get(url, headers, timeout, self.proxy, self.token, session=session) as response:
+            received = {name.lower(): value for name, value in response.headers.items()}
+            if response.status_code != 206 or self._total_of(received, note, begin) is None:
+                text = f"{self._host} answered {response.status_code} to one of several connections"
+                raise Unreachable(text, contact=True, wait_seconds=wait_seconds(received) or 0.0)
+            piece = bytearray()
+            for chunk in network.body(response, timeout):
+                piece += chunk
+                arrived(len(chunk))
+        if len(piece) != end - begin:
+            raise Unreachable(f"{self._host} ended in the middle", contact=True)
+        return piece
+
+    def _receive(self, response: requests.Response, start: int, total: int | None, connections: int) -> bool:
+        """Whether all was received; with several connections, only the beginning of a large file is."""
         position, meter = start, Meter(start, total)
+        several = connections > 1 and total is not None and total - start >= _MANY_BYTES
         with self.part.path.open("ab", buffering=0) as file:
             for chunk in network.body(response, self.retry.timeout):
                 _write(file, chunk)
@@ -142,12 +200,15 @@ class Transfer:
                 if total is not None and position > total:
                     break
                 self.progress.update(*meter.at(position))
+                if several and position - start >= _FIRST_BYTES:
+                    return False
             os.fsync(file.fileno())
         if total is not None and position > total:
             self.part.remove()
             raise VerificationFailed(f"{self._host} sends more than the {total} bytes of {self.item.name}.")
         if total is not None and position < total:
             raise Unreachable(f"{self._host} ended after {position} of {total} bytes", contact=True)
+        return True
 
     def _refusal(
         self, response: requests.Response, received: Mapping[str, str], *, resuming: bool
@@ -182,17 +243,18 @@ class Transfer:
 
     def _complete(self) -> None:
         failures, contact, reached = 0, False, self.part.size_bytes
+        connections = CONNECTIONS
         while not self.is_complete():
             try:
-                self._once()
+                if self._once(connections):
+                    return
             except Unreachable as failure:
+                connections = max(1, connections // 2)
                 contact |= failure.contact
                 gained = self.part.size_bytes - reached
                 reached = max(reached, self.part.size_bytes)
                 failures = 1 if gained >= _GAIN_BYTES else failures + 1
                 self._wait(failure, failures, contact=contact)
-            else:
-                return
 
     def _wait(self, failure: Unreachable, failures: int, *, contact: bool) -> None:
         """Until the next try.  Raises NetworkError where there is none."""
@@ -203,7 +265,7 @@ class Transfer:
             asks = f", and asks not to come back for {failure.wait_seconds:.0f} s" if too_long else ""
             again = _AGAIN if self.known() else ""
             text = f"{self.item.name} cannot be downloaded: {str(failure).rstrip('.')}{asks}."
-            raise NetworkError(text, hint=again + self.item.hint) from failure
+            raise NetworkError(text, hint=again + (failure.hint or self.item.hint)) from failure
         pause = max(pauses[failures - 1], failure.wait_seconds)
         self.progress.update(None, f"{failure}; trying again in {pause:g} s")
         self.retry.sleep(pause)
@@ -218,7 +280,7 @@ class Transfer:
         ensure_space(self.part.path.parent, total - there + MARGIN_BYTES, what)
 
 
-def _write(file: BinaryIO, chunk: bytes) -> None:
+def _write(file: BinaryIO, chunk: bytes | bytearray) -> None:
     """All of it, and at once: what a killed process had in a buffer would have to be fetched again."""
     rest = memoryview(chunk)
     while rest:

@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +24,11 @@ _MOST_REDIRECTS = 8
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _CHUNK_BYTES = 64 * 1024
 _HEADERS = {"User-Agent": f"goss-supervisor/{__version__}", "Accept-Encoding": "identity"}
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[^'\")]*)")
+_CERTIFICATES = (
+    "If a company's proxy or mirror signs with a certificate of its own, add that to the system's store, "
+    "or name a file with it in SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
+)
 _UNTIL_RESET = re.compile(r";\s*t=(\d+)")
 
 
@@ -52,15 +57,17 @@ class Unreachable(Exception):
 
     ``contact``: whether the host answered at all.  ``final``: asking again cannot help, as with a
     certificate that is not trusted.  ``wait_seconds``: for how long the host wants not to be asked.
+    ``hint``: what to do about exactly this; "" where the general advice for an unreachable host fits.
     """
 
     def __init__(
-        self, message: str, *, contact: bool, final: bool = False, wait_seconds: float = 0.0
+        self, message: str, *, contact: bool, final: bool = False, wait_seconds: float = 0.0, hint: str = ""
     ) -> None:
         super().__init__(message)
         self.contact = contact
         self.final = final
         self.wait_seconds = wait_seconds
+        self.hint = hint
 
 
 def host_of(url: str) -> str:
@@ -70,34 +77,44 @@ def host_of(url: str) -> str:
 
 @contextmanager
 def get(
-    url: str, headers: Mapping[str, str], timeout: tuple[float, float], proxy: str | None, token: str = ""
+    url: str,
+    headers: Mapping[str, str],
+    timeout: tuple[float, float],
+    proxy: str | None,
+    token: str = "",
+    *,
+    session: requests.Session | None = None,
 ) -> Iterator[requests.Response]:
     """
     The answer to a GET, redirects followed, its body not read yet.
 
-    ``timeout``: seconds to connect, and seconds without a byte.  Nothing is asked for compressed unless
+    ``timeout``: seconds to connect, and seconds without a byte.  ``session``: one whose connections are used
+    again and stay open.  Nothing is asked for compressed unless
     ``headers`` do.  ``token`` goes to the host of ``url`` alone, and no other credentials are sent, whatever
     is in the URL or in ~/.netrc.
     Raises Unreachable, and NetworkError for a redirect that leads nowhere or out of https.
     """
-    import requests  # noqa: PLC0415 - it takes 60 ms, and most starts ask nobody
+    from .sessions import new_session, proxy_for  # noqa: PLC0415 - 60 ms, and most starts ask nobody
 
     asked = urlsplit(url)
-    with requests.Session() as session:
-        session.headers.update(_HEADERS)
+    with nullcontext(session) if session else new_session() as used:
         for _ in range(_MOST_REDIRECTS):
             same_host = urlsplit(url)[:2] == asked[:2]
-            with _in_words(url, timeout, contact=False):
-                response = session.get(
+            through = _Proxy(proxy_for(url, _proxies(url, proxy)), named=proxy is not None)
+            with _in_words(url, timeout, through, contact=False):
+                response = used.get(
                     url,
-                    headers=dict(headers),
+                    headers={**_HEADERS, **headers},
                     auth=_signing(token if same_host else ""),
                     timeout=timeout,
                     proxies=_proxies(url, proxy),
                     allow_redirects=False,
                     stream=True,
                 )
-            target = session.get_redirect_target(response)
+            if response.status_code == 407:  # only a proxy sends it
+                response.close()
+                raise through.refusal(host_of(url), f"407 {response.reason}")
+            target = used.get_redirect_target(response)
             if target is None:
                 break
             response.close()
@@ -114,7 +131,7 @@ def body(
     """The body as it comes, as sent or ``unpacked``.  Raises Unreachable if it breaks off or stalls."""
     # read1 hands over what there is; read, all that urllib3 had before 2.2, loses half a chunk to a stall
     read = getattr(response.raw, "read1", response.raw.read)
-    with _in_words(response.url, timeout, contact=True):
+    with _in_words(response.url, timeout, _NO_PROXY, contact=True):
         while chunk := read(_CHUNK_BYTES, decode_content=unpacked):
             yield chunk
 
@@ -161,15 +178,70 @@ def _next(url: str, target: str) -> str:
     return target
 
 
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    """``address`` is "" for none; ``named``: by our settings, not by the environment."""
+
+    address: str
+    named: bool = False
+
+    @property
+    def name(self) -> str:
+        """For people: without user and password."""
+        parts = urlsplit(self.address if "//" in self.address else f"//{self.address}")
+        return f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
+
+    @property
+    def hint(self) -> str:
+        if self.named:
+            return "The proxy is the one of engine.proxy."
+        return (
+            "The proxy is the environment's (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY); "
+            "NO_PROXY names hosts to reach without it."
+        )
+
+    def refusal(self, host: str, reason: str) -> Unreachable:
+        """``reason`` as an HTTP status with its words."""
+        text = f"the proxy {self.name} does not let us through to {host}: {reason}"
+        wanted = (
+            "It wants a user and a password: http://USER:PASSWORD@HOST:PORT. " if reason[:3] == "407" else ""
+        )
+        return Unreachable(text, contact=True, final=True, hint=wanted + self.hint)
+
+
+_NO_PROXY = _Proxy("")
+
+
 @contextmanager
-def _in_words(url: str, timeout: tuple[float, float], *, contact: bool) -> Iterator[None]:
+def _in_words(url: str, timeout: tuple[float, float], proxy: _Proxy, *, contact: bool) -> Iterator[None]:
     """Around calls of requests and nothing else: what it raises are OSErrors, as those of a full disk."""
     from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with requests
 
     try:
         yield
     except (OSError, HTTPError) as error:
+        if proxy.address:
+            _raise_of_proxy(host_of(url), proxy, list(_causes(error)))
         _raise(host_of(url), timeout, error, contact=contact)
+
+
+def _raise_of_proxy(host: str, proxy: _Proxy, chain: list[BaseException]) -> None:
+    """Raises Unreachable where the proxy, and not the host behind it, is what failed."""
+    from urllib3 import exceptions  # noqa: PLC0415 - comes with requests
+
+    words = " ".join(map(str, chain))
+    if found := _TUNNEL.search(words):  # http.client's words
+        raise proxy.refusal(host, found[1].strip())
+    kinds = (exceptions.ProxyError, exceptions.NewConnectionError, exceptions.ConnectTimeoutError)
+    if not any(isinstance(each, kinds) for each in chain):
+        return
+    if any(isinstance(each, socket.gaierror) for each in chain):
+        text = f"the name of the proxy {proxy.name} cannot be resolved"
+    elif any(isinstance(each, ConnectionRefusedError) for each in chain):
+        text = f"the proxy {proxy.name} refuses the connection"
+    else:
+        text = f"the proxy {proxy.name} gives no way to {host}: {_last(chain)}"
+    raise Unreachable(text, contact=False, hint=proxy.hint) from chain[0]
 
 
 def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact: bool) -> NoReturn:
@@ -182,15 +254,14 @@ def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact
     def caused_by(*kinds: type[BaseException]) -> BaseException | None:
         return next((each for each in chain if isinstance(each, kinds)), None)
 
-    final = False
+    final, hint = False, ""
     if caused_by(socket.gaierror):
         text = f"the name {host} cannot be resolved"
-    elif caused_by(exceptions.ProxyError):
-        text = f"the proxy in front of {host} does not let us through: {_last(chain)}"
     elif found := caused_by(ssl.SSLError):
         final = isinstance(found, ssl.SSLCertVerificationError)
         reason = found.verify_message if isinstance(found, ssl.SSLCertVerificationError) else str(found)
         text = f"no secure connection to {host}: {reason}"
+        hint = _CERTIFICATES if final else ""
     elif caused_by(ConnectionRefusedError):
         text = f"{host} refuses the connection"
     elif caused_by(exceptions.ConnectTimeoutError):
@@ -202,7 +273,7 @@ def _raise(host: str, timeout: tuple[float, float], error: Exception, *, contact
     else:
         text = f"{host} cannot be reached: {_last(chain)}"
         final = isinstance(error, ValueError)  # not an URL at all
-    raise Unreachable(text, contact=contact, final=final) from error
+    raise Unreachable(text, contact=contact, final=final, hint=hint) from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -38,6 +38,12 @@ FAMILIES = {
     "openvino": "OpenVINO", "vulkan": "Vulkan", "cpu": "CPU",
 }  # fmt: skip
 
+# how the names of devices begin, newest spelling first (ggml's backends)
+DEVICES = {
+    "CUDA": "cuda", "ROCm": "rocm", "Vulkan": "vulkan", "MTL": "metal", "Metal": "metal", "SYCL": "sycl",
+    "GPUOpenCL": "opencl", "OPENVINO": "openvino",
+}  # fmt: skip
+
 
 def family(flavour: str) -> str:
     return flavour.partition("-")[0]

@@ -14,15 +14,16 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..disk import noexec_mount
 from ..errors import NoSuitableEngine, NotFound, PermissionDenied, SupervisorError, VerificationFailed
 from ..files import SHARED, read_json, write_json
 from ..options.help import Capabilities, parse_help
-from ..tool import ToolResult, run_engine
+from ..tool import NO_VARIABLES, ToolResult, run_engine
 
 FORMAT = 1  # of the cache; also to be raised when parse_help learns to read more
 TIMEOUT_SECONDS = 30.0
@@ -47,21 +48,24 @@ def inspect(
     files: Sequence[Path] = (),
     fresh_devices: bool = False,
     timeout_seconds: float = TIMEOUT_SECONDS,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> Inspection:
     """
     Ask a build, or remember its answers: answers are kept by digest, found by size and time of change.
 
     ``files`` are what the build consists of, where that is not ``command[0]``.  ``fresh_devices`` asks
-    for the devices again: they change with drivers and cables, the rest does not.
+    for the devices again: they change with drivers and cables, the rest does not.  ``variables`` are a
+    profile's, with which a build may see other devices, so those answers are kept by themselves.
     Raises NotFound, PermissionDenied or NoSuitableEngine with the cause for a build that does not run.
     """
-    asking = _Asking(tuple(command), timeout_seconds)
+    asking = _Asking(tuple(command), timeout_seconds, variables)
     files = tuple(files) or (Path(command[0]),)
+    under = f"-{_hex([f'{name}={value}' for name, value in sorted(variables.items())])}" if variables else ""
     try:
-        quick = cache_dir / f"{stamp(files)}.json"
+        quick = cache_dir / f"{stamp(files)}{under}.json"
         known = _recall(quick)
         if known is None and cache_dir.is_dir():  # the same build at another place, or touched
-            known = _recall(cache_dir / f"{digest(files)}.json")
+            known = _recall(cache_dir / f"{digest(files)}{under}.json")
     except OSError as error:
         raise cannot_start(files[0], error) from error
     if known is None:
@@ -70,7 +74,7 @@ def inspect(
         known = Inspection(known.capabilities, asking.devices(), known.digest)
     elif quick.exists():
         return known
-    _remember((quick, cache_dir / f"{known.digest}.json"), known)
+    _remember((quick, cache_dir / f"{known.digest}{under}.json"), known)
     return known
 
 
@@ -78,6 +82,7 @@ def inspect(
 class _Asking:
     command: tuple[str, ...]
     timeout_seconds: float
+    variables: Mapping[str, str]
 
     def capabilities(self) -> Capabilities:
         version = self._ask("--version")
@@ -94,7 +99,7 @@ class _Asking:
     def _ask(self, question: str) -> ToolResult:
         binary = Path(self.command[0])
         try:
-            outcome = run_engine([*self.command, question], self.timeout_seconds)
+            outcome = run_engine([*self.command, question], self.timeout_seconds, self.variables)
         except OSError as error:
             raise cannot_start(binary, error) from error
         if outcome.returncode != 0:
@@ -169,6 +174,7 @@ def _hex(parts: Iterator[str] | Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+_REMOUNT = "Mount it with exec, or set GOSS_SUPERVISOR_HOME to a folder on another disk."
 BUILD_HINT = "Build one on this machine: --set engine.source=build"
 
 # library (a prefix of its file name): packages on Debian and Ubuntu, and on Fedora
@@ -214,11 +220,13 @@ def cannot_start(binary: Path, error: OSError) -> SupervisorError:
             "system (another C library, or a virtual environment that lost its Python).",
             hint=BUILD_HINT,
         )
-    if error.errno == errno.EACCES:
+    if error.errno == errno.EACCES and (mount := noexec_mount(binary)):
         return PermissionDenied(
-            f"{binary} may not be executed by this user.",
-            hint=f"chmod +x {binary} (and check that its file system is not mounted noexec)",
+            f"{binary} may not be executed: {mount} is mounted noexec.",
+            hint=f"sudo mount -o remount,exec {mount}, or move it to another file system.",
         )
+    if error.errno == errno.EACCES:
+        return PermissionDenied(f"{binary} may not be executed by this user.", hint=f"chmod +x {binary}")
     if error.errno == errno.ENOEXEC or getattr(error, "winerror", None) in {193, 216}:
         return NoSuitableEngine(
             f"{binary} is not a program for this machine: {_made_for(binary)}.", hint=BUILD_HINT
@@ -241,6 +249,8 @@ def does_not_answer(
 
 def _cause(returncode: int, output: str) -> tuple[str, str]:
     """In words, and what to do about it."""
+    if found := re.search(r"([^\s:]+): failed to map segment from shared object", output):
+        return f"the shared library {found[1]} is on a file system that is mounted noexec", _REMOUNT
     if found := re.search(r"(?:loading shared libraries:|Library not loaded:) ([^\s:]+)", output):
         library = os.path.basename(found[1])  # noqa: PTH119 - a name in a text, no path of ours
         return f"the shared library {library} is not installed", remedy(library)

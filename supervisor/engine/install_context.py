@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..files import JsonFile
+from ..errors import SupervisorError
+from ..files import JsonFile, read_json, write_json
 from ..hardware.hardware import Hardware
 from ..paths import Paths
 from ..profile.definition import Engine
@@ -24,7 +27,7 @@ class InstallContext:
 
     ``hardware`` and ``demo`` (a model that proves that an engine answers) are asked for only where they
     decide: both cost time.  ``elsewhere`` says that the hardware is not this machine's: what is installed
-    here is not there.
+    here is not there.  ``variables`` are those of the profile: with them an engine may see other devices.
     """
 
     paths: Paths
@@ -32,16 +35,51 @@ class InstallContext:
     hardware: Callable[[], Hardware]
     demo: Callable[[], Path]
     elsewhere: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def chosen(self) -> Chosen:
         return Chosen(self.paths.state / "engines.json")
+
+    @property
+    def failures(self) -> ReleaseFailure:
+        return ReleaseFailure(self.paths.cache / "release-failure.json")
 
     def catalogue(self, engine: Engine) -> Catalogue:
         return Catalogue(self.access(engine), self.paths.cache)
 
     def access(self, engine: Engine) -> GitHubAccess:
         return GitHubAccess.of(engine.mirror, engine.proxy, os.environ)
+
+
+_ASKED_AGAIN_SECONDS = 15 * 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFailure:
+    """
+    Why no release could be had lately, in a file that may be deleted at any time.
+
+    With another engine at hand, a start that would fail the same way does not wait for the network again.
+    """
+
+    file: Path
+    clock: Callable[[], float] = time.time
+
+    def recent(self) -> str:
+        """What went wrong in the last quarter of an hour; "" for nothing."""
+        kept = read_json(self.file, lambda fields: (float(fields["seconds"]), str(fields["error"])))
+        if kept is None or not 0 <= self.clock() - kept[0] < _ASKED_AGAIN_SECONDS:
+            return ""
+        return kept[1]
+
+    def remember(self, error: str) -> None:
+        with contextlib.suppress(SupervisorError):  # then the next start asks again
+            write_json(self.file, {"seconds": self.clock(), "error": error})
+
+    def forget(self) -> None:
+        with contextlib.suppress(OSError):
+            self.file.unlink(missing_ok=True)
 
 
 KEPT = 10  # choices for each channel

@@ -6,9 +6,10 @@ The installed engines: where they are, their size, and which may be removed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from ..disk import cannot_write
 from ..errors import AlreadyRunning
 from ..files import SHARED, read_json, write_json
+from ..hardware.hardware import Hardware
 from ..locks import Lock, waiting_lock
 from ..progress import Progress
 
@@ -30,7 +32,7 @@ class Install:
     ``command`` is what comes before the options; ``files`` are what the engine consists of.
 
     ``problem`` is why it is installed but unusable: it does not see the GPU that it is for, or does not
-    answer.  ``proved_on`` is the ``fingerprint`` of the hardware on which that was found out, since a new
+    answer.  ``proved_on`` is the `view_of` the hardware on which that was found out, since a new
     driver may mend it; "" where the reason may be gone by the next time.
     """
 
@@ -60,6 +62,17 @@ class Install:
     def complete(self) -> bool:
         """Whether everything is still there: a Python that was upgraded takes its environments with it."""
         return all(Path(file).exists() for file in (self.command[0], *self.files))
+
+
+def view_of(hardware: Hardware, variables: Mapping[str, str]) -> str:
+    """
+    What an engine's view of the GPUs depends on, for ``proved_on``: the hardware, and a profile's variables.
+    Those may hold a secret, so only a digest of them is written down.
+    """
+    if not variables:
+        return hardware.fingerprint
+    digest = hashlib.sha256(repr(sorted(variables.items())).encode()).hexdigest()
+    return f"{hardware.fingerprint}; variables {digest[:16]}"
 
 
 def key_of(repository: str, tag: str, flavour: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from ..errors import ConfigError, NoSuitableEngine, NotFound, SupervisorError
 from ..options.meanings import pinned as pinned_options
 from .build import Build
 from .catalogue.releases import REPOSITORY
-from .inspection import inspect
+from .inspection import Inspection, inspect
 from .install_context import InstallContext
 from .inventory import Install, installed
 from .pypi import embedded
@@ -59,8 +59,13 @@ class LocalEngines:
 
     def suiting(self, known: Iterable[str]) -> tuple[str, ...]:
         """Those of the flavours that suit the machine and the wish, the best first."""
+        wanted = self.wanted
         ranked, _ = order_flavours(
-            self.context.hardware(), known, flavour=self.wanted.flavour, gpu=self.wanted.gpu
+            self.context.hardware(),
+            known,
+            flavour=wanted.flavour,
+            gpu=wanted.gpu,
+            model_bytes=wanted.model_bytes,
         )
         return tuple(verdict.flavour for verdict in ranked)
 
@@ -95,7 +100,7 @@ class LocalEngines:
         is_embedded = recorded.repository == embedded.REPOSITORY
         install = embedded.with_program(recorded) if is_embedded else recorded
         files = tuple(Path(file) for file in install.files)
-        inspection = inspect(install.command, self._cache, files=files, fresh_devices=self.wanted.gpu)
+        inspection = self._inspect(install.command, files)
         caveat = embedded.CAVEAT if is_embedded else ""
         return Build(
             source=install.source,
@@ -109,9 +114,18 @@ class LocalEngines:
             reason=f"{install.name}: {reason}{caveat}",
         )
 
+    def _inspect(self, command: Sequence[str], files: Sequence[Path]) -> Inspection:
+        return inspect(
+            command,
+            self._cache,
+            files=files,
+            fresh_devices=self.wanted.gpu,
+            variables=self.context.variables,
+        )
+
     def _foreign(self, source: str, binary: Path, reason: str) -> Build:
         """A binary that somebody else made; its number must be the one asked for."""
-        inspection = inspect((str(binary),), self._cache, fresh_devices=self.wanted.gpu)
+        inspection = self._inspect((str(binary),), ())
         tag = f"b{inspection.capabilities.build}" if inspection.capabilities.build else "unknown"
         build = Build(
             source=source,
@@ -129,8 +143,11 @@ class LocalEngines:
         return build
 
 
+PASSED = " (passed over: "
+
+
 def because(reason: str, passed: tuple[str, ...] | list[str]) -> str:
-    return f"{reason} (passed over: {'; '.join(passed)})" if passed else reason
+    return f"{reason}{PASSED}{'; '.join(passed)})" if passed else reason
 
 
 def promised(reason: str, tag: str = "", flavour: str = "unknown") -> Build:

@@ -10,7 +10,7 @@ from .build import Build, family
 from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release
 from .install_context import InstallContext
-from .inventory import Install, folder, key_of, read_record
+from .inventory import Install, folder, key_of, read_record, view_of
 from .local_engines import LocalEngines, because, promised
 from .suitability import WantedEngine, why_not
 from .survey import FlavourOption, Survey, survey
@@ -75,28 +75,38 @@ class Released:
             hint=f"goss-supervisor engine survey {release.tag}",
         )
 
-    def find(self) -> tuple[Build | None, tuple[str, ...]]:
-        """The same from what is installed, without the network; else None, and why each was passed over."""
+    def find(self) -> tuple[Build | None, tuple[str, ...], bool]:
+        """
+        The same from what is installed, without the network; else None, and why each was passed over.  The
+        last says whether a start would find none either: then the release is known here, and none suits.
+        """
         tag = chosen_tag(self.engine, self.context)
         release = self.context.catalogue(self.engine).known(tag) if tag else None
         if release is None:
             asked = f"the release {tag}" if tag else f"the channel {self.engine.channel}"
-            return None, (f"{asked} is asked of GitHub at the start",)
+            return None, (f"{asked} is asked of GitHub at the start",), False
         found = self.survey(release)
         passed = [f"{verdict.flavour}: {verdict.reason}" for verdict in found.rejected]
         for option in found.ranked:
             install = self._present(release.tag, option.flavour)
             if not (refusal := self._spoiled(release.tag, option.flavour, install)):
                 if install is None:
-                    return self._promised(release, option), ()
+                    return self._promised(release, option), (), True
                 build = self.local.of_install(install, option.reason)
                 if not (refusal := why_not(build, self.wanted)):
-                    return build, ()
+                    return build, (), True
             passed.append(f"{option.flavour}: {refusal}")
-        return None, tuple(passed)
+        return None, tuple(passed), True
 
     def survey(self, release: Release) -> Survey:
-        return survey(self.context.hardware(), release, flavour=self.wanted.flavour, gpu=self.wanted.gpu)
+        wanted = self.wanted
+        return survey(
+            self.context.hardware(),
+            release,
+            flavour=wanted.flavour,
+            gpu=wanted.gpu,
+            model_bytes=wanted.model_bytes,
+        )
 
     def unusable(self, release: Release) -> str:
         """
@@ -159,10 +169,10 @@ class Released:
         from .official.install import Installation  # noqa: PLC0415 - all that it takes to download and prove
 
         context, paths, proxy = self.context, self.context.paths, self.engine.proxy or None
-        demo, hardware = context.demo(), context.hardware()
         return Installation(
-            paths.engines, tag, option, demo, hardware, proxy, paths.cache, context.progress
-        ).install()
+            paths.engines, tag, option, context.demo(), context.hardware(), proxy, paths.cache,
+            context.progress, context.variables,
+        ).install()  # fmt: skip
 
     def _present(self, tag: str, flavour: str) -> Install | None:
         if self.context.elsewhere:
@@ -178,9 +188,13 @@ class Released:
         bad = self.context.chosen.bad(key_of(REPOSITORY, tag, flavour))
         if bad and channel_of(self.engine):
             return f"it is marked bad: {bad}"
-        if install and install.problem and install.proved_on == self.context.hardware().fingerprint:
+        if install and install.problem and install.proved_on == self._view:
             return install.problem
         return ""
+
+    @property
+    def _view(self) -> str:
+        return view_of(self.context.hardware(), self.context.variables)
 
     def _promised(self, release: Release, option: FlavourOption) -> Build:
         size = f"{option.download_bytes / 1e6:.0f} MB" if option.download_bytes else "it"

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 from ..hardware.hardware import Gpu, Hardware
-from .build import FAMILIES, Build, family, numbers, version
+from .build import DEVICES, FAMILIES, Build, family, numbers, version
+from .device_choice import DeviceChoice, by_default, choose_devices, usable_bytes
 from .inventory import Install
 
 _VENDORS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple", "qualcomm": "Qualcomm"}
@@ -32,16 +33,21 @@ _WHY = {
 _DRIVERS = {12: 525, 13: 580}  # the oldest driver, by major version of CUDA
 _CAPABILITIES = {12: (5, 0), 13: (7, 5)}  # the oldest cards: 12 dropped Kepler, 13 all before Turing
 _BLACKWELL = (10, 0)
+_LAST = float("inf")  # the CPU alone is what is left where no GPU can be used
 _FOR_BLACKWELL = (12, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class FlavourJudgement:
-    """The judgement on one flavour on one computer; ``order`` is within its family, less is better."""
+    """
+    The judgement on one flavour on one computer; less is better of ``seconds`` (of a token, roughly: see
+    `choose_devices`) and, where those are equal, of ``order``, which is within its family.
+    """
 
     reason: str
     refused: bool = False
     order: tuple[int, ...] = ()
+    seconds: float = 0.0
 
 
 def refuse(reason: str) -> FlavourJudgement:
@@ -52,8 +58,13 @@ def together(clauses: Iterable[str]) -> str:
     return ", ".join(clause for clause in clauses if clause)
 
 
-def judge_flavour(flavour: str, hardware: Hardware, *, asked: str | None, gpu: bool) -> FlavourJudgement:
-    """``asked`` is a family or exact, None is any; ``gpu`` says that the CPU alone will not do."""
+def judge_flavour(
+    flavour: str, hardware: Hardware, *, asked: str | None, gpu: bool, model_bytes: int | None = None
+) -> FlavourJudgement:
+    """
+    ``asked`` is a family or exact, None is any; ``gpu`` says that the CPU alone will not do; ``model_bytes``
+    None is a model that is not known yet.
+    """
     of = family(flavour)
     if of not in FAMILIES:
         return refuse("nobody here knows this flavour")
@@ -63,25 +74,24 @@ def judge_flavour(flavour: str, hardware: Hardware, *, asked: str | None, gpu: b
         return _cpu(hardware, asked, gpu=gpu)
     if of == "metal":
         return _metal(hardware)
-    cards = _deciding([each for each in hardware.gpus if each.vendor == _MADE_FOR.get(of, each.vendor)])
+    cards = [each for each in hardware.gpus if each.vendor == _MADE_FOR.get(of, each.vendor)]
     if not cards and of != "openvino":
         vendor = _VENDORS.get(_MADE_FOR.get(of, ""), "")
         return refuse(f"no {vendor} GPU was found" if vendor else "no GPU was found")
     if asked is None and of in _ONLY_WHEN_ASKED:
         return refuse("taken only where a profile asks for it")
-    return _on_cards(flavour, cards, hardware)
+    return _on_cards(flavour, cards, hardware, model_bytes)
 
 
 def _cpu(hardware: Hardware, asked: str | None, *, gpu: bool) -> FlavourJudgement:
     if gpu:
         return refuse("the profile asks for a GPU")
     if asked is not None:
-        return FlavourJudgement("the profile asks for it")
+        return FlavourJudgement("the profile asks for it", seconds=_LAST)
     if hardware.gpus and hardware.os != "macos":
-        return FlavourJudgement("it needs no GPU")
-    return FlavourJudgement(
-        "no GPU was found" if not hardware.gpus else "there is nothing else for this system"
-    )
+        return FlavourJudgement("it needs no GPU", seconds=_LAST)
+    why = "no GPU was found" if not hardware.gpus else "there is nothing else for this system"
+    return FlavourJudgement(why, seconds=_LAST)
 
 
 def _metal(hardware: Hardware) -> FlavourJudgement:
@@ -90,37 +100,53 @@ def _metal(hardware: Hardware) -> FlavourJudgement:
     return FlavourJudgement(f"{_names(hardware.gpus) or 'this Mac'}: Metal is part of macOS")
 
 
-def _on_cards(flavour: str, cards: Sequence[Gpu], hardware: Hardware) -> FlavourJudgement:
+def _on_cards(
+    flavour: str, cards: Sequence[Gpu], hardware: Hardware, model_bytes: int | None
+) -> FlavourJudgement:
     of = family(flavour)
     open_ = [card for card in cards if not _closed(card, of)]
     if cards and not open_:
         return refuse(_may_not_open(_closed(cards[0], of)[0]))
     order = tuple(-part for part in version(flavour))
     why = _WHY.get(of, "the profile asks for it")
+    able = open_
     if of == "cuda":
-        judged = _with_cuda(version(flavour), open_)
+        judged = _with_cuda(version(flavour), [open_[index] for index in by_default(open_)])
         if judged.refused:
             return judged
         order, why = judged.order, judged.reason
+        able = [card for card in open_ if not (version(flavour) and _card_refusal(version(flavour), card))]
+    choice = choose_devices(able, flavour, model_bytes)
+    used = [able[index] for index in choice.used]
     closed = [path for card in cards for path in _closed(card, of)]
     clauses = (
-        f"{_names(open_)}: {why}" if open_ else why,
-        _aside(open_, hardware),
+        f"{_names(used)}: {why}" if used else why,
+        _aside(used, hardware),
+        *_idle(of, able, choice, hardware),
         *map(_may_not_open, closed),
     )
-    return FlavourJudgement(together(clauses), order=order)
+    return FlavourJudgement(together(clauses), order=order, seconds=choice.seconds)
 
 
-def _deciding(cards: Sequence[Gpu]) -> Sequence[Gpu]:
+def _aside(used: Sequence[Gpu], hardware: Hardware) -> str:
     """llama.cpp itself leaves integrated GPUs alone where there is another."""
-    return [card for card in cards if not card.integrated] or cards
-
-
-def _aside(deciding: Sequence[Gpu], hardware: Hardware) -> str:
-    if any(card.integrated for card in deciding):
+    if any(card.integrated for card in used):
         return ""
     beside = [card for card in hardware.gpus if card.integrated]
-    return f"the integrated {_names(beside)} does not decide" if beside and deciding else ""
+    return f"the integrated {_names(beside)} does not decide" if beside and used else ""
+
+
+def _idle(of: str, able: Sequence[Gpu], choice: DeviceChoice, hardware: Hardware) -> Iterable[str]:
+    """Which cards get nothing, and what would use them; not those that this user may not open."""
+    used = [able[index] for index in choice.used]
+    slow = [card for index, card in enumerate(able) if index not in choice.used and not card.integrated]
+    if slow:
+        yield f"{_names(slow)} stays idle: it would slow {_names(used)} down (server.device would add it)"
+    for card in hardware.gpus:
+        if card.integrated or card in able or _closed(card, "vulkan") or not usable_bytes(card):
+            continue
+        if _MADE_FOR.get(of, card.vendor) != card.vendor:
+            yield f"{_names([card])} stays idle: only engine.flavour vulkan would use both"
 
 
 def _closed(card: Gpu, of: str) -> tuple[str, ...]:
@@ -204,21 +230,17 @@ def _card_refusal(version: tuple[int, ...], card: Gpu) -> str:
 
 UNKNOWN = "unknown"
 
-# how the names of devices begin, newest spelling first (ggml's backends)
-DEVICES = {
-    "CUDA": "cuda", "ROCm": "rocm", "Vulkan": "vulkan", "MTL": "metal", "Metal": "metal", "SYCL": "sycl",
-    "GPUOpenCL": "opencl", "OPENVINO": "openvino",
-}  # fmt: skip
 _FLOATING = {None, "stable", "nightly"}
 
 
 @dataclass(frozen=True, slots=True)
 class WantedEngine:
-    """``flavour`` and ``number`` are None where any will do."""
+    """``flavour`` and ``number`` are None where any will do, ``model_bytes`` where the model is not known."""
 
     flavour: str | None
     number: int | None
     gpu: bool
+    model_bytes: int | None = None
 
 
 def wanted_number(channel: str | None) -> int | None:

@@ -50,15 +50,17 @@ class Survey:
     rejected: tuple[FlavourVerdict, ...]
 
 
-def survey(hardware: Hardware, release: Release, *, flavour: str | None, gpu: bool) -> Survey:
+def survey(
+    hardware: Hardware, release: Release, *, flavour: str | None, gpu: bool, model_bytes: int | None = None
+) -> Survey:
     """
     All flavours of a release, judged for a computer and what a profile asks for.
 
     ``flavour`` is a family (``cuda``) or exact (``cuda-12.8``), None is any; ``gpu`` says that the CPU
-    alone will not do.
+    alone will not do; ``model_bytes`` is the size of the model, None for one that is not known yet.
     """
     offers = _offers(hardware, release)
-    ranked, rejected = order_flavours(hardware, offers, flavour=flavour, gpu=gpu)
+    ranked, rejected = order_flavours(hardware, offers, flavour=flavour, gpu=gpu, model_bytes=model_bytes)
     options: list[FlavourOption] = []
     refused = [*rejected, *_absent(hardware, offers, flavour)]
     for verdict in ranked:
@@ -72,13 +74,21 @@ def survey(hardware: Hardware, release: Release, *, flavour: str | None, gpu: bo
 
 
 def order_flavours(
-    hardware: Hardware, flavours: Iterable[str], *, flavour: str | None, gpu: bool
+    hardware: Hardware,
+    flavours: Iterable[str],
+    *,
+    flavour: str | None,
+    gpu: bool,
+    model_bytes: int | None = None,
 ) -> tuple[tuple[FlavourVerdict, ...], tuple[FlavourVerdict, ...]]:
     """The same for flavours by name, where the archives do not matter: (ranked, rejected)."""
-    judged = {name: judge_flavour(name, hardware, asked=flavour, gpu=gpu) for name in set(flavours)}
+    judged = {
+        name: judge_flavour(name, hardware, asked=flavour, gpu=gpu, model_bytes=model_bytes)
+        for name in set(flavours)
+    }
     taken = sorted(
         (name for name in judged if not judged[name].refused),
-        key=lambda name: (_RANKS[family(name)], judged[name].order, name),
+        key=lambda name: (judged[name].seconds, _RANKS[family(name)], judged[name].order, name),
     )
     ranked = tuple(FlavourVerdict(name, judged[name].reason) for name in taken)
     rejected = (FlavourVerdict(name, each.reason) for name, each in judged.items() if each.refused)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -24,7 +24,7 @@ from ..server.lifecycle import OF_MEMORY
 from ..server.lifecycle_table import SERVING, State
 from ..server.memory_warnings import RAM
 from ..server.outcome import Outcome
-from .decisions import Asked, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
+from .decisions import Asked, Awaited, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
 from .demand import Demand
 from .residency import decide_all, one_more
 
@@ -82,6 +82,7 @@ class Admission:
         self._demand = Demand()
         self._usable = UsableMemory({})
         self._waiting: list[_PendingLoad] = []
+        self._awaited: dict[str, WaitFor] = {}  # by profile, as decided last
         self._changed = asyncio.Event()
         self._admitted: dict[str, LaunchPlan] = {}  # by server: what was let in and is not under way yet
         self._loads: dict[str, float] = {}  # by server: when the load under way began
@@ -193,8 +194,10 @@ class Admission:
                     case Beside():
                         break
                     case Evict(names):
+                        self._awaited[asking.name] = WaitFor(names, self._now + self._drain_seconds(names))
                         unloaded += await self._evict(names, asking.name)
-                    case WaitFor(_, until):
+                    case WaitFor(_, until) as awaited:
+                        self._awaited[asking.name] = awaited
                         await self._until(until)
                     case NoRoom(why, hint):
                         if not asking.evicts:
@@ -202,6 +205,7 @@ class Admission:
                         raise DoesNotFit(f"{asking.name} cannot be loaded: {why}", hint=hint)
         finally:
             self._waiting.remove(asking)
+            self._awaited.pop(asking.name, None)
         self._admitted[asking.instance.name] = asking.plan
         return unloaded
 
@@ -221,6 +225,36 @@ class Admission:
             now=self._now,
         )
         return decisions[asking.name]
+
+    @property
+    def awaited(self) -> list[Awaited]:
+        """What each load that waits for memory waits for."""
+        return [
+            Awaited(
+                profile,
+                each.names,
+                f"waits for {' and '.join(map(self._in_use, each.names))}",
+                None if each.until is None else round(max(each.until - self._now, 0.0), 1),
+            )
+            for profile, each in self._awaited.items()
+        ]
+
+    def _in_use(self, profile: str) -> str:
+        """Why a model does not make way at once."""
+        found = next((each for each in self._fleet if each.profile == profile), None)
+        if found is None:
+            return profile
+        answers, state = found.under_way(), found.server.state
+        if answers:
+            return f"{profile}, which answers {answers} request{'' if answers == 1 else 's'}"
+        if state in _LEAVING:
+            return f"{profile}, which is being unloaded"
+        return f"{profile}, which {'must not be unloaded yet' if state in SERVING else 'is being loaded'}"
+
+    def _drain_seconds(self, profiles: Collection[str]) -> float:
+        """How long their requests under way may go on."""
+        held = (self._held_plan(each) for each in self._fleet)
+        return max((plan.drain_seconds for plan in held if plan and plan.profile in profiles), default=0.0)
 
     async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
         """Unload them, after their requests under way."""

@@ -97,6 +97,19 @@ class WaitFor:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """
+    What the load of ``profile`` waits for: ``models`` that are to make way, in words ``text`` (``waits for
+    chat, which answers 2 requests``), and for at most ``seconds_left`` more; None: until something changes.
+    """
+
+    profile: str
+    models: tuple[str, ...]
+    text: str
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Shortage:
     """A pool that is too small; ``pinned`` has ``pinned_bytes`` of it."""
 

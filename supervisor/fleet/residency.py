@@ -143,7 +143,7 @@ class _Table:
             return None
         in_the_way = {name for each in short for name in each.pinned}
         fits_alone = all(each.needed_bytes <= each.usable_bytes for each in short)
-        unload = f"goss-supervisor unload {' '.join(sorted(in_the_way))}"
+        unload = "; ".join(f"goss-supervisor unload {name}" for name in sorted(in_the_way))
         smaller = f"goss-supervisor plan {asked.name} shows what would make it smaller"
         why = f"{asked.name} needs {', and '.join(map(str, short))}."
         return NoRoom(why, unload if fits_alone else smaller)

@@ -56,8 +56,30 @@ class Backend(Protocol):
     def sleep(self) -> object:
         """Unload, until it is woken."""
 
+    def look(self) -> None:
+        """It could not be reached: probe it now."""
+
     def drained(self) -> None:
         """No request is being answered any more."""
+
+
+class GatewayOwner(Protocol):
+    """Who runs them."""
+
+    def load(self, profile: str, *, by_request: bool = True) -> None:
+        """
+        Have this profile served, and tell by `Gateway.loaded` what came of it.  ``by_request``: it is for
+        requests that wait for it, and given up when none does any more.
+        """
+
+    def awaits(self, profile: str) -> str:
+        """What a load of this profile waits for, in words; "" where it waits for nothing."""
+
+    def wanted(self, profile: str) -> None:
+        """A request has arrived that is work for this profile's model, loaded or not."""
+
+    def rested(self) -> None:
+        """A server has nothing to do any more."""
 
 
 class Backends:

@@ -19,10 +19,11 @@ from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
-from .api.served_models import context_in, model_document, models_document
-from .backends import Backend, Backends
+from .api.served_models import context_in, model_document, models_document, public_ids
+from .backends import Backend, Backends, phase_of, profile_of
+from .model_states import EVENTS, ModelStates
 from .relay.client_connection import RETRY_SECONDS, PlainAnswer
-from .scheduler import Refuse
+from .scheduler import ContextUse, Refuse
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
@@ -68,31 +69,33 @@ _NEVER_SEEN: dict[str, Any] = {
 class Endpoints:
     """
     ``counts`` gives requests under way, requests that wait, and connections; ``touch`` keeps the server of
-    this name loaded, and ``load`` has a profile served.
+    this name loaded, and ``context_use`` is that of a server of this name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what it speaks of, and the four things that it asks for
         self,
         backends: Backends,
         figures: RequestFigures,
         counts: Callable[[], tuple[int, int, int]],
         touch: Callable[[str], None],
-        load: Callable[[str], None],
+        models: ModelStates,
+        context_use: Callable[[str], ContextUse | None],
     ) -> None:
         self._backends = backends
         self._figures = figures
         self._counts = counts
         self._touch = touch
-        self._run = load
+        self._states = models
+        self._context_use = context_use
         self._started = time.time()
         self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
         self._upstream_models: dict[str, tuple[int, dict[str, Any] | None]] = {}  # by server: launch, answer
 
     async def answer(
-        self, handler: HandlerName, offers: Sequence[Offer], model: str, profile: str
+        self, handler: HandlerName, offers: Sequence[Offer], model: str, profile: str, body: bytes
     ) -> PlainAnswer | Trouble:
-        """``model`` is what the path or the query names; ``profile`` the one that is meant, "" for any."""
+        """``model`` is what the request names; ``profile`` the one that is meant, "" for any."""
         match handler:
             case "models":
                 return _page(await self._models(offers))
@@ -101,16 +104,19 @@ class Endpoints:
                 return _page(found) if found else no_model(model)
             case "props":
                 return await self._props(offers, profile)
-            case "load" | "unload" if model and not profile:
+            case "streams":
+                return await self._streams(body)
+            case "load-model" | "unload-model" if not model:
+                return Trouble(400, "model_missing", "The request names no model.", '{"model": "NAME"} does.')
+            case "load" | "unload" | "load-model" | "unload-model" if model and not profile:
                 return no_model(model)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
             case _:
-                return self._at_once(handler, profile)
+                return self._at_once(handler, model, profile)
 
-    def _at_once(self, handler: HandlerName, profile: str) -> PlainAnswer | Trouble:
+    def _at_once(self, handler: HandlerName, model: str, profile: str) -> PlainAnswer | Trouble:
         main = self._backends.main
-        meant = self._backends.having(profile) or main
         match handler:
             case "health":
                 return self._health()
@@ -120,19 +126,31 @@ class Endpoints:
                 return self._ready()
             case "load":
                 return self._load(profile)
-            case "unload" if meant.is_held:
-                return Trouble(409, "held", "Somebody measures this server; goss-supervisor status says who.")
             case "unload":
-                meant.sleep()
-                return _page({"state": meant.state.value}, 202)
+                meant = self._backends.having(profile) or main
+                return _unload(meant) or _page({"state": meant.state.value}, 202)
+            case "load-model" | "unload-model":
+                return self._as_router(handler, model, profile)
             case "page":
                 return 503, HTML, self._page_of_state()
-            case "options":
-                return 204, b"", b""
-            case "method":
-                return Trouble(405, "method_not_allowed", "This path has another method.")
             case _:
-                return Trouble(404, "not_found", "Nothing is served at this path by this method.")
+                return _ALWAYS.get(handler, _NOTHING)
+
+    def _as_router(self, handler: HandlerName, model: str, profile: str) -> PlainAnswer | Trouble:
+        """As llama.cpp's router answers, which loads and unloads only what is not and what is loaded."""
+        server = self._backends.having(profile)
+        if handler == "load-model":
+            if server is not None and server.is_serving:
+                return Trouble(400, "already_loaded", f"{model} is loaded already.")
+            self._load(profile)
+            return _DONE
+        if server is not None and phase_of(server) not in {"asleep", "down"}:
+            return _unload(server) or _DONE
+        if self._states.by_profile().get(profile) == "loading":
+            return Trouble(
+                409, "loading", f"{model} is being prepared. It can be unloaded once it is loaded."
+            )
+        return Trouble(400, "not_loaded", f"{model} is not loaded.")
 
     def _health(self) -> PlainAnswer | Trouble:
         """Of the server that does best: with several, one that fails does not make all of it sick."""
@@ -154,10 +172,25 @@ class Endpoints:
         wanted = profile or (main.plan.profile if main.plan else "")
         if server is not None:
             self._touch(server.name)
-        if wanted and (server is None or server.state is State.SLEEPING):
-            self._run(wanted)
+        if wanted and (server is None or phase_of(server) in {"asleep", "down"}):
+            self._states.load(wanted, by_request=False)
         state = server.state.value if server is not None else "unloaded"
         return _page({"state": state}, 200 if server is not None and server.is_serving else 202)
+
+    async def _streams(self, body: bytes) -> PlainAnswer:
+        """
+        What the servers know of the conversations in ``body``, by ids that cannot be guessed: each of its own
+        (b11434, tools/server/server-stream.cpp).
+        """
+        asked = [each for each in self._backends if each.is_serving]
+        text = body.decode("utf-8", "replace")
+        answers = await asyncio.gather(*(self.asked(each, "/v1/streams/lookup", text) for each in asked))
+        found: list[Any] = []
+        for each in filter(None, answers):
+            with suppress(ValueError):
+                known = json.loads(each)
+                found += known if isinstance(known, list) else []
+        return 200, JSON, json.dumps(found).encode()
 
     def _page_of_state(self) -> bytes:
         text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
@@ -166,11 +199,15 @@ class Endpoints:
     async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
         known = [each for each in self._backends if each.plan]
         answers = await asyncio.gather(*(self._of_engine(each) for each in known))
-        states = {each.plan.profile: each.state.value for each in known if each.plan}
-        upstream = {
-            each.plan.profile: answer for each, answer in zip(known, answers, strict=True) if each.plan
-        }
-        return models_document(offers, states, upstream, self._started, contexts=self._contexts)
+        upstream = {profile_of(each): answer for each, answer in zip(known, answers, strict=True)}
+        return models_document(
+            offers,
+            self._states.by_profile(),
+            upstream,
+            self._started,
+            contexts=self._contexts,
+            failed=self._states.failed,
+        )
 
     async def _of_engine(self, server: Backend) -> Mapping[str, Any] | None:
         """llama-server's own answer, once for each launch; None while there is none."""
@@ -178,7 +215,7 @@ class Endpoints:
         if launch != server.launch or known is None:
             known = None
             with suppress(ValueError):
-                known = parse(await self._asked(server, "/v1/models") or b"")
+                known = parse(await self.asked(server, "/v1/models") or b"")
             self._upstream_models[server.name] = server.launch, known
             context = context_in(known) if known and server.plan else None
             if context and server.plan:
@@ -189,19 +226,23 @@ class Endpoints:
         """
         llama-server's own, with the model's name in place of its path.  While it sleeps, as they were when
         it was seen last; of one that was never seen, what the web UI cannot do without.
+
+        Where no model is named and there are several, they say so as llama.cpp's router does.
         """
-        server = self._backends.having(profile) or self._backends.answering
-        profile = server.plan.profile if server.plan else ""
-        with suppress(ValueError):
-            if (answered := await self._asked(server, "/props")) is not None:
-                self._props_seen[profile] = parse(answered)
-        is_asleep = server.state is State.SLEEPING
-        if not is_asleep and not server.is_serving:
-            return self._health()
+        server = self._backends.having(profile) if profile else self._backends.answering
+        role = {"role": "router"} if not profile and len(public_ids(offers)) > 1 else {}
+        if server is not None:
+            profile = profile_of(server)
+            with suppress(ValueError):
+                if (answered := await self.asked(server, "/props")) is not None:
+                    self._props_seen[profile] = parse(answered)
+            if not (role or server.is_serving or server.state is State.SLEEPING):
+                return why_down(server) if server.state is State.FAILED else _LOADING
         entry = models_document(offers, {profile: "ready"}, {}, 0.0, contexts=self._contexts)["data"][0]
         name, unknown = entry["id"], dict[str, Any](params={}, n_ctx=entry["context"] or 0)
         seen = self._props_seen.get(profile, {**_NEVER_SEEN, "default_generation_settings": unknown})
-        return _page({**seen, "model_alias": name, "model_path": name, "is_sleeping": is_asleep})
+        is_asleep = server is None or server.state is State.SLEEPING
+        return _page({**seen, "model_alias": name, "model_path": name, "is_sleeping": is_asleep, **role})
 
     async def _metrics(self) -> bytes:
         in_flight, waiting, connections = self._counts()
@@ -218,7 +259,7 @@ class Endpoints:
         return render(self._figures, now, list(zip(servers, answers, strict=True)))
 
     def _figures_of(self, server: Backend) -> ServerFigures:
-        plan = server.plan
+        plan, use = server.plan, self._context_use(server.name)
         return ServerFigures(
             name=server.name,
             state=server.state.value,
@@ -227,17 +268,27 @@ class Endpoints:
             flavour=plan.flavour if plan else "",
             restarts=server.restarts,
             memory_bytes=server.resident_bytes(),
+            context_tokens=use.tokens if use else 0,
+            context_expected_tokens=use.expected_tokens if use else 0,
+            context_waiting=use.waiting if use else 0,
         )
+
+    async def context_of(self, server: Backend) -> int | None:
+        """The tokens that one request can have there, as the engine of this launch says."""
+        await self._of_engine(server)
+        launch, known = self._upstream_models[server.name]
+        return context_in(known) if known and launch == server.launch else None
 
     async def _own_metrics(self, server: Backend) -> bytes | None:
         has_any = server.plan is not None and server.plan.liveness_path == "/metrics"
-        return await self._asked(server, "/metrics") if has_any else None
+        return await self.asked(server, "/metrics") if has_any else None
 
-    async def _asked(self, server: Backend, path: str) -> bytes | None:
+    async def asked(self, server: Backend, path: str, body: str | None = None) -> bytes | None:
+        """The engine's answer to this GET, or POST of JSON; None where it gives none."""
         target = server.target
         if target is None or not server.is_serving:
             return None
-        answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS)
+        answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS, body=body)
         return answer.body if answer.outcome == "ok" else None
 
 
@@ -257,6 +308,29 @@ def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:
     return status, JSON, json.dumps(document).encode()
 
 
+_DONE = _page({"success": True})
+_NOTHING = Trouble(404, "not_found", "Nothing is served at this path by this method.")
+_ALWAYS: Mapping[HandlerName, PlainAnswer | Trouble] = {
+    "options": (204, b"", b""),
+    "method": Trouble(405, "method_not_allowed", "This path has another method."),
+    "model-events": (200, EVENTS, b""),  # for HEAD
+    "not-here": Trouble(
+        501,
+        "not_supported",
+        "No model can be downloaded or deleted by this address.",
+        "On the machine itself, goss-supervisor model pull and goss-supervisor model rm do that.",
+    ),
+}
+
+
+def _unload(server: Backend) -> Trouble | None:
+    """Or why not."""
+    if server.is_held:
+        return Trouble(409, "held", "Somebody measures this server; goss-supervisor status says who.")
+    server.sleep()
+    return None
+
+
 def no_model(model: str) -> Trouble:
     problem = f"There is no model {model[:80]!r} here."
     return Trouble(404, "model_not_found", problem, "GET /v1/models lists them.")
@@ -270,13 +344,14 @@ def of_no_role(profile: str, role: Role) -> Trouble:
 
 def progress(server: Backend) -> str:
     """The state, and about how much of the model is in memory: what the process holds of its files' size."""
-    share = _share(server) if server.state is State.STARTING else None
+    share = loaded_share(server) if server.state is State.STARTING else None
     loaded = f", about {share:.0%} of the model loaded" if share is not None else ""
     why = f" ({server.why})" if server.why else ""
     return f"{server.state.value}{why}{loaded}"
 
 
-def _share(server: Backend) -> float | None:
+def loaded_share(server: Backend) -> float | None:
+    """How much of its model is in memory, from 0 to 1; None where that is not known."""
     size = server.plan.model_bytes if server.plan else 0
     held = server.resident_bytes() if size else None
     return min(held / size, 0.99) if held else None
@@ -300,6 +375,9 @@ def why_refused(refusal: Refuse, server: Backend, waiting: int, hold_seconds: fl
             return Trouble(
                 429, "queue_full", f"{waiting} requests wait already.", retry_seconds=RETRY_SECONDS
             )
+        case "late" if refusal.ticket.room_since is not None:
+            why = f"There was no room in the context of {server.name} within {hold_seconds:g} s."
+            return Trouble(503, "no_room", why, retry_seconds=RETRY_SECONDS)
         case "late":
             why = server.why or server.state.value
             return Trouble(

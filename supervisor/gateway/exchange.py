@@ -18,7 +18,7 @@ from ..plan.launch import LaunchPlan, Parameters
 from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming, needs_rewrite, rewrite
-from .api.routes import Trouble
+from .api.routes import Trouble, too_long_in
 from .api.stream_errors import AnthropicErrors, error_in
 from .auth.guard import RequestContext
 from .context_budget import OUT_OF_CONTEXT
@@ -28,13 +28,22 @@ from .relay.answer import name_of
 from .relay.client_connection import ClientConnection
 from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
-from .telemetry.activity import RequestRecord, RequestResult, Usage, usage_of
+from .telemetry.activity import (
+    HEAD_BYTES,
+    RequestRecord,
+    RequestResult,
+    Usage,
+    has_token,
+    is_complete,
+    opening_of,
+    usage_of,
+)
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5  # until a server that cannot be reached is asked again
 LOST_SECONDS = 1.0  # until one that said nothing is, if it turns out to be alive
-_OPENING_BYTES = 1024
+_LEAST_TOKENS, _LEAST_SECONDS = 4, 0.01  # for a rate that says something
 _TAIL_PIECES = 4  # the last pieces of a stream, in which the engine tells what it counted
 
 
@@ -74,6 +83,9 @@ class ExchangeHost(Protocol):
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
         """What its server runs."""
 
+    def doubt(self, exchange: Exchange) -> None:
+        """Its server cannot be reached: it is to be looked at."""
+
     def why_lost(self, exchange: Exchange) -> str:
         """What became of its server, in words."""
 
@@ -97,7 +109,7 @@ class Exchange:
         self.has_waited = False
         self.answer_bytes = 0
         self.went_at: float | None = None  # when it was let go, the last time
-        self.first_byte_at: float | None = None
+        self.first_byte_at: float | None = None  # of a stream, its first token
         self.opening = b""  # the first of the answer's body
         self.tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
         self._host, self._client = host, client
@@ -111,6 +123,16 @@ class Exchange:
     @property
     def was_replayed(self) -> bool:
         return self._life.was_replayed
+
+    @property
+    def path(self) -> str:
+        """Of a bounded set: the route's label."""
+        return self.context.route.label
+
+    @property
+    def body(self) -> bytes:
+        """As its client sent it."""
+        return self.wish.body
 
     def begin_waiting(self) -> None:
         self._host.arrive(self)
@@ -159,11 +181,11 @@ class Exchange:
         assert self._upstream is not None
         plan = self._host.plan_of(self)
         given = plan.parameters if plan else Parameters()
-        self._upstream.ask(self.wish.head, self._body_for(given), self, name_of(given))
+        self._upstream.ask(self.wish.head, self.body_for(given), self, name_of(given))
         if self._client.is_paused:
             self._upstream.pause()
 
-    def _body_for(self, settings: Parameters) -> bytes:
+    def body_for(self, settings: Parameters) -> bytes:
         """As the profile that answers wants it."""
         wish, route = self.wish, self.context.route
         if not needs_rewrite(wish.body, settings, wish.effort, route):
@@ -186,12 +208,13 @@ class Exchange:
     def connected(self) -> None:
         self._happened(ExchangeEvent.CONNECTED)
 
-    def unreachable(self, why: str) -> None:
-        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {self._host.why_lost(self)}")
+    def unreachable(self, why: str, *, ours: bool) -> None:
+        reason = "goss-supervisor cannot connect to it now" if ours else self._host.why_lost(self)
+        self._host.doubt(self)
+        self._lose(ExchangeEvent.UNREACHABLE, f"{why}: {reason}")
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         self.status = answer.status
-        self.first_byte_at = self._loop.time()
         self.is_stream = answer.is_stream
         if answer.is_stream and self.context.dialect == "anthropic":
             self._errors = AnthropicErrors(is_chunked=answer.is_chunked_for_client)
@@ -199,10 +222,7 @@ class Exchange:
         self._note_begun()
 
     def go_on(self, data: bytes) -> None:
-        if not self.answer_bytes:
-            self.opening = data[:_OPENING_BYTES]
-        self.answer_bytes += len(data)
-        self.tail.append(data)
+        self._read(data)
         self._delivery.go_on(self._errors.take(data) if self._errors else data)
         self._note_begun()
 
@@ -215,12 +235,30 @@ class Exchange:
             self.ticket.alone = True
             self._lose(ExchangeEvent.LOST, "the context that its slots share was full")
             return
+        self._read(data, is_last=True)
+        said = b"".join(self.tail)
+        self.result = "answered"
+        if self.status == HTTPStatus.BAD_REQUEST and (trouble := self._too_long_in(said)) is not None:
+            self.note = trouble.message
+            self._delivery.fail(trouble)
+        else:
+            self._delivery.complete(self._errors.take(data, is_last=True) if self._errors else data)
+            self.note = error_in(said) if self.is_stream else ""
+            self.result = "failed" if self.note else "answered"
+        self._happened(ExchangeEvent.ANSWERED)
+
+    def _too_long_in(self, said: bytes) -> Trouble | None:
+        """What the engine refuses in its own words, to be said in those of the API."""
+        return None if self._delivery.has_begun else too_long_in(said)
+
+    def _read(self, data: bytes, *, is_last: bool = False) -> None:
+        """Note what the record will need.  A long prompt's stream begins with comments, to keep it alive."""
         self.answer_bytes += len(data)
         self.tail.append(data)
-        self._delivery.complete(self._errors.take(data, is_last=True) if self._errors else data)
-        self.note = error_in(b"".join(self.tail)) if self.is_stream else ""
-        self.result = "failed" if self.note else "answered"
-        self._happened(ExchangeEvent.ANSWERED)
+        if not self.opening and not is_last:
+            self.opening = opening_of(data) if self.is_stream else data[:HEAD_BYTES]
+        if self.first_byte_at is None and (is_last or not self.is_stream or has_token(data)):
+            self.first_byte_at = self._loop.time()
 
     def _may_be_asked_again(self, data: bytes) -> bool:
         """Whether others left it no context, and its client has seen nothing yet."""
@@ -260,8 +298,11 @@ class Exchange:
         self._delivery.fail(trouble)
 
     def client_left(self) -> None:
-        """The client has gone, so llama-server is cancelled at once."""
+        """The client has gone, so llama-server is cancelled at once; or it had all of its answer."""
         self.result = "cancelled"
+        if self.is_stream and is_complete(ending := b"".join(self.tail)):
+            self.note = error_in(ending)
+            self.result = "failed" if self.note else "answered"
         self._happened(ExchangeEvent.LEFT)
 
     # --- meanwhile
@@ -319,6 +360,7 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
         result=exchange.result or "failed",
         replayed=exchange.was_replayed,
         held_seconds=(went or now) - ticket.arrived if exchange.has_waited else 0.0,
+        context_wait_seconds=ticket.waited_for_room(now),
         first_byte_seconds=first - ticket.arrived if first is not None else None,
         seconds=seconds,
         request_bytes=len(wish.body),
@@ -326,7 +368,15 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
         prompt_tokens=counted.prompt_tokens,
         cached_tokens=counted.cached_tokens,
         output_tokens=counted.output_tokens,
-        tokens_per_second=counted.tokens_per_second,
+        tokens_per_second=counted.tokens_per_second or _rate(counted, exchange, now),
         prompt_per_second=counted.prompt_per_second,
         note=exchange.note,
     )
+
+
+def _rate(counted: Usage, exchange: Exchange, now: float) -> float | None:
+    """Tokens per second as they came, for an engine that does not say it: all after the first."""
+    tokens, first = counted.output_tokens or 0, exchange.first_byte_at
+    if not exchange.is_stream or first is None or tokens < _LEAST_TOKENS or now - first < _LEAST_SECONDS:
+        return None
+    return round((tokens - 1) / (now - first), 2)

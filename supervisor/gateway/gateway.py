@@ -9,61 +9,48 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Coroutine
 from functools import partial
-from typing import Protocol
 
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api.body import requested_model
-from .api.routes import HandlerName, Trouble, model_of
+from .api.routes import Trouble, model_in_query, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .backends import Backend, Backends, phase_of, profile_of
+from .backends import Backend, Backends, GatewayOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, no_model, of_no_role, progress, why_refused
+from .endpoints import ENDING, Endpoints, loaded_share, no_model, of_no_role, why_refused
 from .exchange import Exchange, Wish, record, refused
-from .http_heads import Head, query_value
+from .http_heads import Head
 from .listener import Listener
-from .relay.client_connection import ClientConnection, Connections
+from .model_states import ModelStates
+from .prompt_count import count
+from .relay.client_connection import AskedOf, ClientConnection, PlainAnswer
+from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
-from .scheduler import Action, Go, LoadProfile, Refuse, Scheduler, ServerPhase, Ticket
+from .scheduler import (
+    Action,
+    ContextUse,
+    CountPrompt,
+    Go,
+    LoadProfile,
+    Refuse,
+    Scheduler,
+    Ticket,
+)
+from .server_use import ServerUses
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
+from .waiting import HeldRequests, announce, held_requests, reason_of
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 1.0  # for the last bytes to go out
-ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
 _CUTS = frozenset((State.STOPPING, State.KILLING))
-
-
-@dataclass(slots=True)
-class _Use:
-    """Of one server: the connections to it, and since when it serves and nobody has used it."""
-
-    pool: ConnectionPool = field(default_factory=ConnectionPool)
-    phase: ServerPhase = "coming"
-    last: float = 0.0
-
-
-class GatewayOwner(Protocol):
-    """Runs the servers."""
-
-    def load(self, profile: str, *, by_request: bool = True) -> None:
-        """
-        Have this profile served, and tell by `Gateway.loaded` what came of it.  ``by_request``: it is for
-        requests that wait for it, and given up when none does any more.
-        """
-
-    def wanted(self, profile: str) -> None:
-        """A request has arrived that is work for this profile's model, loaded or not."""
-
-    def rested(self) -> None:
-        """A server has nothing to do any more."""
 
 
 class Gateway:
@@ -77,15 +64,16 @@ class Gateway:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
-        self._uses: dict[str, _Use] = {}  # by the server's name
+        self.uses = ServerUses(self._loop)
         self._budgets = ContextBudgets()
         self._exchanges: dict[Ticket, Exchange] = {}
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
+        self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load, loaded_share)
         self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.touch, partial(owner.load, by_request=False)
+            self.backends, self.figures, self.counts, self.uses.touch, self._models, self.context_use
         )
-        self._listener = Listener(keyring, self._connection)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
@@ -94,23 +82,24 @@ class Gateway:
 
     async def open(self, listen: Listen) -> None:
         """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
-        await self._listener.open(listen)
+        await self.listener.open(listen)
         self._scheduler.settings = self._connections.settings = listen.settings
         for server in self.backends:
             self.changed(server)  # it may have another role now
-        offered = {offer.profile for offer in self._listener.offers}
+        offered = {offer.profile for offer in self.listener.offers}
         for ticket in self._scheduler.waiting:
             if ticket.profile not in offered:
                 ticket.profile = ""  # what it asked for is not offered any more
+        self._models.look()
         self._sweep_on()
 
     @property
     def is_open(self) -> bool:
-        return self._listener.is_open
+        return self.listener.is_open
 
     def close(self) -> None:
         """No new connections; the others go on."""
-        self._listener.close()
+        self.listener.close()
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(self, self._connections, self._loop)
@@ -125,11 +114,11 @@ class Gateway:
         """The servers are gone."""
         for exchange in list(self._exchanges.values()):
             exchange.fail(ENDING)
+        self._models.end()
         await self._connections.say_goodbye(GOODBYE_SECONDS)
         for timer in filter(None, (self._timer, self._queue_timer)):
             timer.cancel()
-        for use in self._uses.values():
-            use.pool.aim(None)
+        self.uses.close()
 
     @property
     def settings(self) -> Settings:
@@ -149,29 +138,34 @@ class Gateway:
     def waiting_since(self, profile: str) -> float | None:
         return self._scheduler.waiting_since(profile)
 
+    def context_use(self, name: str) -> ContextUse | None:
+        return self._scheduler.context_use(name, self._loop.time())
+
+    @property
+    def held(self) -> list[HeldRequests]:
+        """The requests that wait, by what they wait for."""
+        return held_requests(self._scheduler.waiting, self._reason, self._loop.time())
+
+    def _reason(self, ticket: Ticket) -> tuple[str, str]:
+        return reason_of(ticket, self._server_of(ticket), self._owner)
+
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
-        return next((each for each in self._listener.offers if each.profile == profile), None)
+        return next((each for each in self.listener.offers if each.profile == profile), None)
 
     def _chats(self, profile: str) -> bool:
         offer = self.offer_of(profile)
         return offer is None or offer.role == "chat"
-
-    def touch(self, name: str) -> None:
-        self._uses[name].last = self._loop.time()
 
     # --- the servers
 
     def changed(self, server: Backend) -> None:
         """This server is in another state, or has another plan; the first that is told of is the main one."""
         self.backends.add(server)
-        use = self._uses.setdefault(server.name, _Use(last=self._loop.time()))
-        use.pool.aim(server.target)
-        phase = phase_of(server)
-        if phase == "serving" != use.phase:
-            use.last = self._loop.time()
-        use.phase = phase
-        self._listener.follow(self.backends.plans)
+        self.uses.follow(server)
+        self.listener.follow(self.backends.plans)
+        if self.is_open and self.listener.unloads_idle:
+            self._sweep_on()
         if server.plan is not None or server is self.backends.main:
             situation = self.backends.situation_of(server)
             self._budgets.set(situation.profile, situation.context_tokens)
@@ -179,12 +173,14 @@ class Gateway:
         if server.state in _CUTS:  # after the queue knows: it lets nobody go there for one who is cut
             self._cut(server)
         self._let_drain(server)
+        self._models.look()
 
     def gone(self, name: str) -> None:
         """There is no server of this name any more; it has been stopped."""
         self.backends.remove(name)
-        del self._uses[name]
+        del self.uses[name]
         self._act(self._scheduler.remove(name, self._loop.time()))
+        self._models.look()
 
     def _cut(self, server: Backend) -> None:
         """It goes; who is still being answered has had the time that there was."""
@@ -200,10 +196,14 @@ class Gateway:
         """A load that a request caused is over; ``why`` is "" where it came about."""
         if not why and self.backends.having(profile) is None:
             why = "another profile was asked for meanwhile"
+        self._models.load_ended(profile, why)
         self._act(self._scheduler.loaded(profile, why, self._loop.time()))
 
     def pool_for(self, exchange: Exchange) -> ConnectionPool:
-        return self._uses[exchange.ticket.server].pool
+        return self.uses[exchange.ticket.server].pool
+
+    def doubt(self, exchange: Exchange) -> None:
+        self.backends[exchange.ticket.server].look()
 
     def why_lost(self, exchange: Exchange) -> str:
         server = self.backends[exchange.ticket.server]
@@ -214,7 +214,7 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
-        at = self._listener
+        at = self.listener
         context = judge(head, at.prefix, at.rules, self.keyring)
         if context.trouble is not None:
             self._note(refused(head, context, context.trouble))
@@ -222,30 +222,30 @@ class Gateway:
 
     def receive(
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
-    ) -> Exchange | None:
+    ) -> AskedOf | None:
         if context.is_preflight:
             client.reply((204, b"", b""))
             return None
         route = context.route
-        in_body = requested_model(body, head.get(b"content-type")) if route.wakes else ""
-        asked = in_body or (query_value(head.target, "model") if b"?" in head.target else "")
-        meant = self._listener.names.meant(asked, route.role)
+        in_body = requested_model(body, head.get(b"content-type")) if route.names_model else ""
+        asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
+        meant = self.listener.names.meant(asked, route.role)
         profile = (meant.profile if meant else None) or ""
         if not (self.settings.switch_on_request or route.handler or self.backends.is_served(profile)):
             profile = ""  # nothing is loaded for it: whoever serves answers
         handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
+        if handler == "model-events" and head.method == "GET":
+            return self._models.watch(client, head, context)
         if handler is not None:
-            model = model_of(head.path, self._listener.prefix) if handler == "model" else asked
-            answering = self._answer_ourselves(client, head, context, handler, model=model, profile=profile)
-            task = self._loop.create_task(answering)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            model = model_of(head.path, self.listener.prefix) if handler == "model" else asked
+            answer = self._endpoints.answer(handler, self.listener.offers, model, profile, body)
+            self._run(self._answer_ourselves(client, head, context, answer))
             return None
         if meant is None:
             self._refuse(client, head, context, no_model(asked), asked)
             return None
         named = profile or profile_of(self.backends.answering)
-        can = self._listener.names.can(named, route)
+        can = self.listener.names.can(named, route)
         if not can and not self.backends.is_served(profile):
             assert route.role is not None
             self._refuse(client, head, context, of_no_role(named, route.role), asked)
@@ -262,23 +262,24 @@ class Gateway:
         self._note(refused(head, context, trouble, asked))
         client.refuse(trouble, keep_alive=head.persists)
 
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.add(task := self._loop.create_task(work))
+        task.add_done_callback(self._tasks.discard)
+
     async def _answer_ourselves(
         self,
         client: ClientConnection,
         head: Head,
         context: RequestContext,
-        handler: HandlerName,
-        *,
-        model: str,
-        profile: str,
+        answer: Awaitable[PlainAnswer | Trouble],
     ) -> None:
         try:
-            found = await self._endpoints.answer(handler, self._listener.offers, model, profile)
+            found = await answer
         except Exception:  # a client that waits in vain would not tell us of it
             log.exception("%s cannot be answered", context.route.label)
             found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
         if isinstance(found, Trouble):
-            if handler == "unknown" and context.route.label != "/supervisor/*":
+            if found.code == "not_found" and context.route.label != "/supervisor/*":
                 self._note(refused(head, context, found))
             client.refuse(found, keep_alive=head.persists)
         else:
@@ -307,11 +308,11 @@ class Gateway:
     def end(self, exchange: Exchange) -> None:
         ticket, now = exchange.ticket, self._loop.time()
         del self._exchanges[ticket]
-        server = self.backends[ticket.server] if ticket.server else self._server_of(ticket)
+        server = self._server_of(ticket)
         if ticket.server and ticket.generates:
-            self.touch(server.name)
+            self.uses.touch(server.name)
         self._note(done := record(exchange, now, server.plan))
-        self._budgets.learn(done)
+        self._budgets.learn(done, exchange.body)
         self._act(self._scheduler.end(ticket, now))
         self._let_drain(server)
         if not self._scheduler.is_busy(server.name):
@@ -322,20 +323,31 @@ class Gateway:
             match action:
                 case Go(ticket):
                     if ticket.generates:
-                        self.touch(ticket.server)
+                        self.uses.touch(ticket.server)
                     self._exchanges[ticket].go()
                 case Refuse(ticket):
                     server, waiting = self._server_of(ticket), len(self._scheduler.waiting)
                     why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
                     self._exchanges[ticket].fail(why, "refused")
+                case CountPrompt(ticket):
+                    self._run(self._count(self._exchanges[ticket]))
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
-                    self._owner.load(profile)
+                    self._models.load(profile)
         self._arm()
 
+    async def _count(self, exchange: Exchange) -> None:
+        """One that waits and never fits is refused at once; one that went is the engine's to refuse."""
+        at, ticket = self._endpoints, exchange.ticket
+        found = await count(exchange, self._server_of(ticket), at.asked, at.context_of, self._budgets)
+        if isinstance(found, int):
+            self._act(self._scheduler.counted(ticket, found, self._loop.time()))
+        elif found is not None and ticket in self._scheduler.waiting:
+            exchange.fail(found, "refused")
+
     def _server_of(self, ticket: Ticket) -> Backend:
-        """The one that has its profile; else the main one."""
-        name = self._scheduler.server_of(ticket)
+        """The one that it went to; else the one that has its profile; else the main one."""
+        name = ticket.server if ticket in self._scheduler.under_way else self._scheduler.server_of(ticket)
         return self.backends[name] if name else self.backends.main
 
     # --- time
@@ -356,35 +368,23 @@ class Gateway:
 
     def _sweep(self) -> None:
         """Once a second while anybody is there: late clients, those who wait, an idle model."""
-        self._timer = None
+        timer, self._timer = self._timer, None
         now = self._loop.time()
-        if self._connections or self._listener.unloads_idle:
+        self._connections.postpone(now - timer.when() if timer else 0.0)
+        if self._connections or self.listener.unloads_idle:
             self._sweep_on()
         self._connections.expire(now)
         self._tick()
-        self._announce_progress(now)
-        self._unload_if_idle(now)
+        if self.settings.loading_state:
+            announce(self._scheduler.waiting, self._exchanges, self._reason, now)
+        self._unload_if_idle()
+        self._models.tick(now)
 
-    def _announce_progress(self, now: float) -> None:
-        if not self.settings.loading_state:
-            return
-        texts: dict[str, str] = {}  # by server: each asks the kernel
-        for place, ticket in enumerate(self._scheduler.waiting, 1):
-            exchange, waited = self._exchanges[ticket], now - ticket.arrived
-            if waited >= ANNOUNCE_AFTER_SECONDS and exchange.accepts_progress:
-                server = self._server_of(ticket)
-                text = texts.setdefault(server.name, "") or progress(server)
-                texts[server.name] = text
-                exchange.announce(f"{text}; {waited:.0f} s, place {place}")
-
-    def _unload_if_idle(self, now: float) -> None:
+    def _unload_if_idle(self) -> None:
         for server in self.backends:
-            use = self._uses[server.name]
-            idle = self._listener.idle_seconds(server.plan)
-            if server.is_held or self._scheduler.is_busy(server.name):
-                use.last = now
-            elif idle and use.phase == "serving" and now - use.last >= idle:
-                log.info("%s: idle for %.0f s: unloading the model", server.name, now - use.last)
+            idle = self.uses.idle_seconds(server, self._scheduler.is_busy)
+            if 0 < self.listener.idle_seconds(server.plan) <= idle:
+                log.info("%s: idle for %.0f s: unloading the model", server.name, idle)
                 server.sleep()
 
     # --- the books

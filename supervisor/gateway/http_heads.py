@@ -23,6 +23,7 @@ from ..server.probe_target import ProbeTarget
 
 HEAD_END = b"\r\n\r\n"
 _LONGEST_LENGTH = 18  # digits; 2**63 has 19
+_LONGEST_TARGET, _LONGEST_HEADER, _MOST_HEADERS = 32_000, 8_000, 90  # bytes, bytes, and we add some
 _ONCE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key"))
 _OURS_OF_REQUESTS = frozenset(
     b"connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer "
@@ -114,8 +115,21 @@ def _parsed(parsed: _Parsed, data: bytes) -> Head:
     version = parser.get_http_version()
     if version not in {"1.1", "1.0"}:
         raise BadRequest(505, f"HTTP/{version} is not spoken here.")
+    _refuse_too_long(parsed)
     _refuse_twice(parsed.headers)
     return _head(parser.get_method().decode("ascii"), parsed, version)
+
+
+def _refuse_too_long(parsed: _Parsed) -> None:
+    """What llama-server would hang up on without a word, or call a bad request (cpp-httplib in b11434)."""
+    if len(parsed.target) > _LONGEST_TARGET:
+        raise BadRequest(414, f"The address is longer than {_LONGEST_TARGET} bytes.")
+    if len(parsed.headers) > _MOST_HEADERS:
+        raise BadRequest(431, f"There are more than {_MOST_HEADERS} headers.")
+    for name, value in parsed.headers:
+        if len(name) + len(value) > _LONGEST_HEADER:
+            shown = name[:40].decode("ascii", "replace")
+            raise BadRequest(431, f"The header {shown} is longer than {_LONGEST_HEADER} bytes.")
 
 
 def _refuse_twice(headers: list[HeaderLine]) -> None:

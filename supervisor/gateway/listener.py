@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, StartFailed, SupervisorError
+from ..files import is_at
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, Offer, bind_addresses, offers_beside
+from ..plan.listen import Listen, Offer, bind_addresses, is_socket_path, offers_beside
 from ..server.preflight import bound, unix_socket_problem, why_not_bound
+from ..server.shortage import descriptor_limit
 from .api.served_models import Names
 from .auth.guard import Rules, rules_of
 from .auth.keys import Keyring
+from .relay.connections import Handshake
 
 if TYPE_CHECKING:
     import ssl
@@ -29,18 +32,24 @@ if TYPE_CHECKING:
 class Listener:
     """
     A gateway's; after `open` there are ``listen``, ``rules`` and ``names``.  ``connection`` makes
-    the protocol of a connection, ``prefix`` is the main llama-server's ``--api-prefix``.
+    the protocol of a connection, ``handshake`` what comes before it where TLS is spoken; ``prefix`` is the
+    main llama-server's ``--api-prefix``.
     """
 
     listen: Listen
     rules: Rules
     names: Names
 
-    def __init__(self, keyring: Keyring, connection: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        connection: Callable[[], asyncio.Protocol],
+        handshake: Callable[[socket.socket], Handshake],
+    ) -> None:
         self.prefix = ""
         self.offers: tuple[Offer, ...] = ()
         self._keyring = keyring
-        self._connection = connection
+        self._connection, self._handshake = connection, handshake
         self._plans: Sequence[LaunchPlan] = ()
         self._listening: Listening | None = None
 
@@ -52,24 +61,27 @@ class Listener:
         """Only what is different changes.  Raises StartFailed and ConfigError, and then all is as it was."""
         if self._listening is None:
             self._take(listen)
-            self._listening = await listen_at(listen, self._connection)
+            self._listening = await self._at(listen)
         elif _address(listen) == _address(self.listen):
             self._listening.renew(listen)
         elif _place(listen) == _place(self.listen):
             self._listening = await self._rebuilt(listen)
         else:
-            opened = await listen_at(listen, self._connection)
+            opened = await self._at(listen)
             self._listening.close()
             self._listening = opened
         self._take(listen)
+
+    async def _at(self, listen: Listen) -> Listening:
+        return await listen_at(listen, self._connection, self._handshake)
 
     async def _rebuilt(self, listen: Listen) -> Listening:
         """Other hosts or another certificate at a port that cannot be had twice, not even by us."""
         self.close()
         try:
-            return await listen_at(listen, self._connection)
+            return await self._at(listen)
         except SupervisorError:
-            self._listening = await listen_at(self.listen, self._connection)
+            self._listening = await self._at(self.listen)
             raise
 
     def _take(self, listen: Listen) -> None:
@@ -101,11 +113,33 @@ class Listener:
         offer = next((each for each in self.offers if each.profile == profile), None)
         return offer.idle_seconds(settings) if offer else settings.idle_unload_seconds
 
+    def is_in_place(self) -> bool:
+        """Whether clients find it; looks at the disk."""
+        return self._listening is None or self._listening.is_in_place()
+
+    async def put_back(self) -> None:
+        """Its socket's file was removed.  Raises StartFailed, and it listens no more then."""
+        if self._listening is not None:
+            self._listening = await self._rebuilt(self.listen)
+
     def close(self) -> None:
         """No new connections."""
         if self._listening is not None:
             self._listening.close()
             self._listening = None
+
+
+def missing_address(listen: Listen) -> str:
+    """Why this computer does not have the address (yet), in words; "" where it has.  Asks the resolver."""
+    if is_socket_path(listen.host):
+        return ""
+    try:
+        for address in bind_addresses(listen.host):
+            bound(address, 0, backlog=1).close()
+    except OSError as error:
+        problem = why_not_bound(error, listen.host, listen.port)
+        return problem.message if problem.kind == "bad-host" else ""
+    return ""
 
 
 def _address(listen: Listen) -> tuple[str, int, str, str]:
@@ -118,6 +152,7 @@ def _place(listen: Listen) -> str | int:
 
 
 BACKLOG = 1024
+ACCEPT_AGAIN_SECONDS = 0.1
 
 
 class Listening:
@@ -125,14 +160,19 @@ class Listening:
 
     def __init__(
         self,
-        servers: list[asyncio.Server],
+        servers: Sequence[asyncio.Server | TlsServer],
         *,
         socket_file: Path | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self._servers = servers
         self._socket_file = socket_file
+        self._file = socket_file.lstat() if socket_file else None
         self._context = context
+
+    def is_in_place(self) -> bool:
+        """Whether the socket's file is there, if it has one; looks at the disk."""
+        return self._socket_file is None or is_at(self._socket_file, self._file)
 
     def renew(self, at: Listen) -> None:
         """New connections get the certificate that is there now.  Raises ConfigError; the old one stays."""
@@ -144,29 +184,63 @@ class Listening:
         """No new connections; those that are there go on."""
         for server in self._servers:
             server.close()
-        if self._socket_file is not None:
+        if self._socket_file is not None and self.is_in_place():
             self._socket_file.unlink(missing_ok=True)
 
 
-async def listen_at(at: Listen, protocol: Callable[[], asyncio.Protocol]) -> Listening:
+class TlsServer:
+    """Accepts connections and lets them shake hands, as asyncio's would, but each is known from the first."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        handshake: Callable[[socket.socket], Handshake],
+        context: ssl.SSLContext,
+    ) -> None:
+        self._sock = sock
+        self._protocol, self._handshake, self._context = protocol, handshake, context
+        sock.setblocking(False)
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(self._sock)
+            except OSError:  # it has hung up already, or we are short of descriptors
+                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
+                continue
+            client.setblocking(False)
+            self._handshake(client).begin(self._protocol, self._context)
+
+    def close(self) -> None:
+        self._accepting.cancel()
+        self._accepting.add_done_callback(lambda _: self._sock.close())
+
+
+async def listen_at(
+    at: Listen, protocol: Callable[[], asyncio.Protocol], handshake: Callable[[socket.socket], Handshake]
+) -> Listening:
     """Raises StartFailed, saying who holds the port, and ConfigError for certificates that cannot be used."""
     loop = asyncio.get_running_loop()
     context = _tls(at) if at.tls_certificate else None
     if sys.platform != "win32" and at.host.endswith(".sock"):
         return await _at_socket_file(Path(at.host), protocol)
+    backlog = min(BACKLOG, descriptor_limit() // 4)  # so many are accepted at once
     sockets: list[socket.socket] = []
     try:
         for address in bind_addresses(at.host):
-            sockets.append(bound(address, at.port, backlog=BACKLOG))  # noqa: PERF401 - see below
+            sockets.append(bound(address, at.port, backlog=backlog))  # noqa: PERF401 - see below
     except OSError as error:
         for each in sockets:
             each.close()
         problem = why_not_bound(error, at.host, at.port)
         raise StartFailed(problem.message, hint=problem.hint) from error
-    servers = [
-        await loop.create_server(protocol, sock=each, backlog=BACKLOG, ssl=context) for each in sockets
-    ]
-    return Listening(servers, context=context)
+    if context is not None:
+        return Listening([TlsServer(each, protocol, handshake, context) for each in sockets], context=context)
+    servers = [await loop.create_server(protocol, sock=each, backlog=backlog) for each in sockets]
+    return Listening(servers)
 
 
 if sys.platform != "win32":

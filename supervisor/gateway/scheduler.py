@@ -7,6 +7,11 @@ of another profile.
 
 A profile that nothing serves is loaded as soon as a request waits for it.  Whether it gets memory at once,
 and what is unloaded for it, is not decided here but in `fleet.residency`.
+
+Where slots share a context, a request waits until what it is expected to take fits next to those under way.
+What is expected is an estimate on the high side.  So before the estimate makes anybody wait, the engine is
+asked to count the prompts that it is about: those under way, the first that waits, and each that may be too
+long even for the whole context.
 """
 
 from __future__ import annotations
@@ -49,7 +54,7 @@ class Ticket:
 
     ``lost_launch`` of ``server`` failed it: it goes there again only after ``not_before``, if that one is
     alive after all.  ``tokens`` is what it is expected to take of a shared context; one that ran out of it
-    goes ``alone``.
+    goes ``alone``.  It has waited for room there since ``room_since``, and ``room_seconds`` before that.
     """
 
     arrived: float
@@ -61,8 +66,31 @@ class Ticket:
     tokens: int = 0
     alone: bool = False
     charged: int = 0  # tokens, while it is under way
+    is_counted: bool = False  # or about to be, by the engine: once is enough
+    room_since: float | None = None
+    room_seconds: float = 0.0
     number: int = 0
     server: str = ""  # the name of the one that it went to
+
+    def waited_for_room(self, now: float) -> float:
+        """Seconds, up to now."""
+        return self.room_seconds + (now - self.room_since if self.room_since is not None else 0.0)
+
+    def end_wait_for_room(self, now: float) -> None:
+        self.room_seconds, self.room_since = self.waited_for_room(now), None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextUse:
+    """
+    Of a context of so many ``tokens`` that slots share, at this moment: what requests under way are expected
+    to take of it in the end, and how many wait for room there, the first of them for ``longest_seconds``.
+    """
+
+    tokens: int
+    expected_tokens: int
+    waiting: int
+    longest_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +114,14 @@ class LoadProfile:
     profile: str
 
 
-Action = Go | Refuse | LoadProfile
+@dataclass(frozen=True, slots=True)
+class CountPrompt:
+    """Ask the engine how many tokens its prompt has, and tell by `Scheduler.counted`."""
+
+    ticket: Ticket
+
+
+Action = Go | Refuse | LoadProfile | CountPrompt
 
 
 class Scheduler:
@@ -116,7 +151,7 @@ class Scheduler:
         self._arrived += 1
         ticket.number = self._arrived
         if self._may_go(ticket, now) and not self._is_passed_over(ticket):
-            return [self._go(ticket)]
+            return [self._go(ticket, now)]
         if len(self.waiting) >= self.settings.max_queue:
             return [Refuse(ticket, "full")]
         self.waiting.append(ticket)
@@ -134,6 +169,14 @@ class Scheduler:
     def end(self, ticket: Ticket, now: float) -> list[Action]:
         """It has its answer, or its client has gone."""
         self._forget(ticket)
+        return self.tick(now)
+
+    def counted(self, ticket: Ticket, tokens: int, now: float) -> list[Action]:
+        """Its prompt has been counted: it takes so much, with what its answer is expected to take."""
+        ticket.tokens = tokens
+        if ticket in self.under_way and not ticket.alone:
+            self._tokens[ticket.server] += tokens - ticket.charged
+            ticket.charged = tokens
         return self.tick(now)
 
     def change(self, situation: Situation, now: float, name: str = "default") -> list[Action]:
@@ -194,11 +237,27 @@ class Scheduler:
                     yield from self._load(self._profile_of(ticket), there.launch if there else -1)
                 case "serving" if self._may_go(ticket, now) and not (ticket.generates and name in full):
                     self.waiting.remove(ticket)
-                    yield self._go(ticket)
-                case "serving" if ticket.generates and not self._has_room(name, ticket):
+                    yield self._go(ticket, now)
+                case "serving" if ticket.generates and (name in full or not self._has_room(name, ticket)):
+                    yield from self._hold_back(ticket, name, now, is_first=name not in full)
                     full.add(name)
                 case _:
-                    pass  # it comes, or backs off
+                    ticket.end_wait_for_room(now)  # it comes, or backs off
+
+    def _hold_back(self, ticket: Ticket, name: str, now: float, *, is_first: bool) -> Iterator[Action]:
+        """It waits for room in the context, unless no more than so many may run at once anyway."""
+        context = self.situations[name].context_tokens
+        if not context or self._is_full(name):
+            return
+        if ticket.room_since is None:
+            ticket.room_since = now
+        uncertain = [ticket] if is_first or ticket.tokens > context else []
+        if is_first and not ticket.alone:  # which has to wait for all in any case
+            uncertain += sorted(self._answered_by(name), key=attrgetter("number"))
+        for each in uncertain:
+            if not (each.is_counted or each.alone):
+                each.is_counted = True
+                yield CountPrompt(each)
 
     def _load(self, profile: str, launch: int) -> Iterator[Action]:
         """Once for each sleep."""
@@ -221,6 +280,17 @@ class Scheduler:
         there = self.situations.get(name)
         serves = there is not None and there.phase == "serving"
         return serves and any(self.server_of(ticket) == name for ticket in self.waiting)
+
+    def context_use(self, name: str, now: float) -> ContextUse | None:
+        """Of the context that this server's slots share; None where each has its own."""
+        there = self.situations.get(name)
+        if there is None or not there.context_tokens:
+            return None
+        theirs = [
+            each for each in self.waiting if each.room_since is not None and self.server_of(each) == name
+        ]
+        seconds = max((each.waited_for_room(now) for each in theirs), default=0.0)
+        return ContextUse(there.context_tokens, self._tokens[name], len(theirs), seconds)
 
     def waiting_since(self, profile: str) -> float | None:
         """When the first arrived that waits for this profile; None where nobody does."""
@@ -265,8 +335,12 @@ class Scheduler:
             return False
         return not ticket.generates or self._has_room(name, ticket)
 
+    def _is_full(self, name: str) -> bool:
+        most = self.settings.max_concurrent
+        return bool(most) and self._generating[name] >= most
+
     def _has_room(self, name: str, ticket: Ticket) -> bool:
-        if self.settings.max_concurrent and self._generating[name] >= self.settings.max_concurrent:
+        if self._is_full(name):
             return False
         context = self.situations[name].context_tokens
         if not context or not self._generating[name]:
@@ -283,8 +357,12 @@ class Scheduler:
 
     # --- the books
 
-    def _go(self, ticket: Ticket) -> Go:
+    def _answered_by(self, name: str) -> list[Ticket]:
+        return [each for each in self.under_way if each.server == name and each.generates]
+
+    def _go(self, ticket: Ticket, now: float) -> Go:
         self.under_way.add(ticket)
+        ticket.end_wait_for_room(now)
         ticket.server = self.server_of(ticket)
         self._at[ticket.server] += 1
         self._generating[ticket.server] += ticket.generates

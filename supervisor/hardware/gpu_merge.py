@@ -45,6 +45,8 @@ def _reported_already(other: Gpu, gpu: Gpu) -> bool:
 
 
 def _alike(one: Gpu, other: Gpu) -> bool:
+    if one.unified and other.unified and one.vendor == other.vendor == "nvidia":
+        return True  # a machine has one of them, and each source has another name for it
     if one.device_id and other.device_id:
         return one.device_id == other.device_id
     return bool(one.name) and one.vendor == other.vendor and _plain(one.name) == _plain(other.name)

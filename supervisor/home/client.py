@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import NotRunning, SupervisorError
 from ..paths import Paths
+from ..progress import duration
 from .control_socket import endpoint
 
 ANSWER_SECONDS = 10.0  # until the first message; a daemon that is well needs milliseconds
@@ -67,14 +68,14 @@ def ask(paths: Paths, request: Message) -> Message:
 
 
 @contextmanager
-def hold(paths: Paths, owner: str, why: str) -> Iterator[int]:
+def hold(paths: Paths, owner: str, why: str, server: str | None = None) -> Iterator[int]:
     """
-    Keep the server to ourselves: other requests about it are refused meanwhile, with ``owner`` and ``why``.
+    Keep a server to ourselves: other requests about it are refused meanwhile, with ``owner`` and ``why``.
 
     Gives the id that requests of ours carry as ``hold``.  It ends with this context, and with this process.
     Raises NotRunning, and SupervisorError where somebody else holds it.
     """
-    request = {"op": "hold", "owner": f"{owner} (pid {os.getpid()})", "why": why}
+    request = {"op": "hold", "owner": f"{owner} (pid {os.getpid()})", "why": why, "server": server}
     with closing(stream(paths, request)) as answers:
         yield int(next(answers)["held"])
 
@@ -84,16 +85,23 @@ def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Messag
     answer: Message = {}
     shown = ""
     for answer in stream(paths, request):
-        line = "" if answer.get("final") else _state(answer)
-        if line and line != shown:
-            say(line)
-            shown = line
+        awaits = answer.get("awaits")
+        state = "" if answer.get("final") else awaits["text"] if awaits else _state(answer)
+        if state and state != shown:
+            say(f"{awaits['profile']}: {awaited_text(awaits)}" if awaits else state)
+            shown = state
     return answer
+
+
+def awaited_text(awaits: Message) -> str:
+    """``waits for chat, which answers 2 requests; at most 1 min 40 s more``."""
+    left = awaits["seconds_left"]
+    return f"{awaits['text']}; at most {duration(left)} more" if left is not None else str(awaits["text"])
 
 
 def _state(answer: Message) -> str:
     if "status" not in answer:
-        return ""  # it waits for memory
+        return ""  # it is not known yet what it waits for
     server = answer["status"]["server"]
     why = f" ({server['why']})" if server["why"] else ""
     return f"{server['profile']}: {server['state']}{why}"

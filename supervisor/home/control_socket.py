@@ -57,6 +57,7 @@ else:
 
         def connect(self, timeout: float) -> socket.socket:
             """Raises NotRunning where nobody listens, PermissionDenied where we may not, and TimeoutError."""
+            _refuse_another_users(self.path.parent)
             client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             client.settimeout(timeout)
             try:
@@ -69,6 +70,14 @@ else:
                     raise _nobody(self.path) from None
                 raise PermissionDenied(f"The control socket {self.path} cannot be used: {error}.") from error
             return client
+
+    def _refuse_another_users(folder: Path) -> None:
+        """Everybody may make a folder of this name in the temporary folder, and would get our requests."""
+        if folder.name == _temporary_name() and folder.exists() and folder.lstat().st_uid != os.getuid():
+            raise PermissionDenied(f"{folder} is not of this user.", hint="Remove it, or set TMPDIR.")
+
+    def _temporary_name() -> str:
+        return f"goss-supervisor-{os.getuid()}"
 
     def _connect(client: socket.socket, path: str, deadline: float) -> None:
         """Linux does not wait where too many wait already to be accepted: it says EAGAIN at once."""
@@ -93,7 +102,7 @@ else:
         import hashlib  # noqa: PLC0415 - rarely needed, and ``status`` should be quick
         import tempfile  # noqa: PLC0415
 
-        folder = Path(tempfile.gettempdir()) / f"goss-supervisor-{os.getuid()}"
+        folder = Path(tempfile.gettempdir()) / _temporary_name()
         return folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.sock"
 
 

@@ -1,7 +1,10 @@
 """
 A server that outlived its daemon, and so holds the generation lock that it has inherited.
 
-It is stopped only if the record proves who it is; otherwise nothing is touched.
+It is stopped only if the record proves who it is; otherwise nothing is touched.  A script that starts the
+server and waits for it dies with the daemon, and the server does not.  Two things prove that a process
+belongs to that launch: it is in the session that the script began, whose number the kernel gives to nobody
+else while a member lives; or the mark of this home's server is in its environment.
 """
 
 from __future__ import annotations
@@ -10,13 +13,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import StartFailed
 from ..locks import Lock
 from ..paths import Paths
-from .identity import Identity, identify
+from .identity import Identity, fields_of_stat, identify
 from .places import generation_lock, other_servers, record_file
 from .records import read_record
 
@@ -25,8 +28,11 @@ if sys.platform == "win32":
 else:
     _FORCEFUL = signal.SIGKILL
 
+MARK_VARIABLE = "GOSS_SUPERVISOR_SERVER"
+"""In the environment of each server and of what it starts."""
 GRACE_SECONDS = 10.0
 KILL_SECONDS = 5.0
+_PAUSE_SECONDS = 0.01
 
 
 def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -> Lock:
@@ -34,23 +40,62 @@ def take_generation_lock(path: Path, record: Path, say: Callable[[str], None]) -
     The lock that our child will inherit; an orphan that holds it is stopped first.  Raises StartFailed if it
     is held by a process that cannot be proved to be ours.
     """
-    lock = _take(path)
-    if lock is not None:
-        return lock
-    known = read_record(record)
+    lock, known = _take(path), read_record(record)
     identity = known.identity if known else None
-    if identity is None or identify(identity.pid) != identity:
-        if (lock := _take(path)) is not None:  # it died only now
+    if lock is not None and identity is None:
+        return lock  # the last one was stopped in good order
+    left = _left_behind(identity, mark_of(record))
+    if not left:
+        if lock is not None or (lock := _take(path)) is not None:  # it died only now
             return lock
         raise StartFailed(
             f"A llama-server of an earlier daemon holds {path}; which process it is cannot be proved.",
             hint="Find it with `ps -ef | grep llama`, stop it, and start again.",
         )
-    say(f"stopping the llama-server of an earlier daemon (pid {identity.pid})")
-    lock = end_holder(identity, path, GRACE_SECONDS)
+    if lock is not None:
+        lock.release()
+    named = f"pid {', '.join(str(each.pid) for each in left)}"
+    say(f"stopping the llama-server of an earlier daemon ({named})")
+    lock = end_holder(left, path, GRACE_SECONDS)
     if lock is None:
-        raise StartFailed(f"The llama-server of an earlier daemon (pid {identity.pid}) cannot be stopped.")
+        raise StartFailed(f"The llama-server of an earlier daemon ({named}) cannot be stopped.")
     return lock
+
+
+def mark_of(record: Path) -> str:
+    """Of the server with this record, for `MARK_VARIABLE`: no other home has it, and no other server."""
+    try:
+        record.parent.mkdir(mode=0o700, exist_ok=True)
+        folder = record.parent.stat()
+    except OSError:
+        return ""
+    return f"{record.stem}@{folder.st_dev:x}:{folder.st_ino:x}"
+
+
+def _left_behind(identity: Identity | None, mark: str) -> list[Identity]:
+    """The process of the record, if it lives, and what else is proved to belong to its launch."""
+    alive = identify(identity.pid) if identity else None
+    proved = [identity] if identity is not None and alive == identity else []
+    if sys.platform == "linux":
+        session = identity if alive is None or proved else None  # else its number is somebody else's now
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - names only
+        others = (identify(pid) for pid in pids if pid != os.getpid() and _belongs(pid, session, mark))
+        proved += [each for each in others if each is not None and each != identity]
+    return proved
+
+
+def _belongs(pid: int, session: Identity | None, mark: str) -> bool:
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        fields = fields_of_stat(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
+    except OSError:  # another user's, or gone
+        return False
+    if mark and f"{MARK_VARIABLE}={mark}".encode() in environ.split(b"\0"):
+        return True
+    if session is None or int(fields[3]) != session.pid:
+        return False
+    who = identify(pid)
+    return who is not None and who.boot_id == session.boot_id and who.started >= session.started
 
 
 def end_orphans(paths: Paths, say: Callable[[str], None]) -> None:
@@ -63,14 +108,15 @@ def _take(path: Path) -> Lock | None:
     return Lock.acquire(path, {"pid": os.getpid()})
 
 
-def end_holder(identity: Identity, path: Path, grace_seconds: float) -> Lock | None:
+def end_holder(left: Sequence[Identity], path: Path, grace_seconds: float) -> Lock | None:
     """
-    TERM, wait, KILL, wait: its lock tells whether it is gone, not its pid.  The lock, ours now; None
-    where it is still held.  Only a process of this identity is signalled.
+    TERM, wait, KILL, wait: the lock tells whether its holder is gone, not a pid.  The lock, ours now; None
+    where it is still held.  Only processes of these identities are signalled.
     """
     for number, seconds in ((signal.SIGTERM, grace_seconds), (_FORCEFUL, KILL_SECONDS)):
-        _signal(identity, number)
-        lock = _within(seconds, path)
+        for each in left:
+            _signal(each, number)
+        lock = _within(seconds, path, left)
         if lock is not None:
             return lock
     return None
@@ -92,11 +138,15 @@ def _signal(identity: Identity, number: int) -> None:
         pass
 
 
-def _within(seconds: float, path: Path) -> Lock | None:
+def _within(seconds: float, path: Path, left: Sequence[Identity]) -> Lock | None:
     """Another process's lock cannot be waited for with a deadline but by asking again."""
-    deadline = time.monotonic() + seconds
+    deadline, lock = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
-        lock = _take(path)
-        if lock is not None:
+        lock = lock or _take(path)
+        if lock is not None and not any(identify(each.pid) == each for each in left):
             return lock
+        if lock is not None:
+            time.sleep(_PAUSE_SECONDS)
+    if lock is not None:
+        lock.release()
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -107,12 +108,21 @@ def make_folders(paths: Paths) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Make it, 0700.  Raises PermissionDenied for somebody else's, who could replace what is in it."""
+    """
+    Make it, 0700.  Raises PermissionDenied for somebody else's, who could replace what is in it, and for a
+    link, by which somebody else could have us change the mode of any folder; OSError where it cannot be made.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if sys.platform != "win32":
-        if folder.stat().st_uid != os.getuid():
+        found = folder.lstat()
+        if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
+            what = "is a link" if stat.S_ISLNK(found.st_mode) else "belongs to another user"
             raise PermissionDenied(
-                f"{folder} belongs to another user; the control socket must not be there.",
-                hint="Set XDG_RUNTIME_DIR or GOSS_SUPERVISOR_HOME to a folder of your own.",
+                f"{folder} {what}; the control socket must not be there.",
+                hint="Remove it, or set XDG_RUNTIME_DIR or GOSS_SUPERVISOR_HOME to a folder of your own.",
             )
-        folder.chmod(0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)

@@ -48,7 +48,7 @@ def end_daemon(paths: Paths, say: Callable[[str], None]) -> None:
             f"The daemon ({_name(holder)}) holds {place}; that this process is the daemon cannot be proved.",
             hint="Find it with `ps -ef | grep supervisor.daemon`, and end it with kill -9.",
         )
-    lock = end_holder(identity, place, GRACE_SECONDS)
+    lock = end_holder([identity], place, GRACE_SECONDS)
     if lock is None:
         raise SupervisorError(
             f"The daemon ({_name(holder)}) outlives even a KILL.",

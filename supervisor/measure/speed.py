@@ -48,21 +48,29 @@ _WARM_UP = Load(32, 8)
 _LOADS = (Load(256, 128), Load(256, 64), Load(128, 32), Load(64, 16))
 
 
-def measure(url: str, key: str, load: Load | None = None, *, limit_seconds: float = LIMIT_SECONDS) -> Speed:
+def measure(
+    url: str, key: str, model: str = "", load: Load | None = None, *, limit_seconds: float = LIMIT_SECONDS
+) -> Speed:
     """
     The best of several runs, after a warm-up; some 2 s, up to 20 s on a slow machine.
 
-    ``load`` is that of another measurement to compare with; without one the largest is taken whose runs
-    fit into the time.  Raises NetworkError for a server that does not answer, not in time, or not like
-    llama-server's ``/completion``.
+    ``model`` is the name of the profile, where more than one answers at this address.  ``load`` is that of
+    another measurement to compare with; without one the largest is taken whose runs fit into the time.
+    Raises NetworkError for a server that does not answer, not in time, or not like llama-server's
+    ``/completion``.
     """
-    server = _Server(urlsplit(url), key, limit_seconds)
+    server = _Server(urlsplit(url), key, model, limit_seconds)
     server.run(_WARM_UP)
     load = load or _load_for(server.run(_WARM_UP))
     began, runs = time.monotonic(), [server.run(load)]
     while len(runs) < RUNS or time.monotonic() - began < LEAST_SECONDS:
         runs.append(server.run(load))
     return best(*runs)
+
+
+def glance(url: str, key: str, model: str = "") -> Speed:
+    """One short run; raises as `measure` does."""
+    return _Server(urlsplit(url), key, model, LIMIT_SECONDS).run(_WARM_UP)
 
 
 def best(*measured: Speed) -> Speed:
@@ -97,6 +105,7 @@ class _Server:
 
     url: SplitResult
     key: str
+    model: str
     limit_seconds: float
     began: float = field(default_factory=time.monotonic)
 
@@ -107,6 +116,7 @@ class _Server:
             "cache_prompt": False,
             "ignore_eos": True,
             "temperature": 0,
+            **({"model": self.model} if self.model else {}),
         }
         timings = self._post("/completion", body).get("timings") or {}
         try:

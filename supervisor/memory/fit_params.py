@@ -14,7 +14,7 @@ from pathlib import Path
 from ..engine.build import Build
 from ..options.option_types import OptionValue
 from ..options.render import render
-from ..tool import run_engine
+from ..tool import NO_VARIABLES, run_engine
 from .engine_figures import EngineFigures, FigureHistory, key_of, read_table
 from .memory_settings import Settings
 
@@ -25,27 +25,35 @@ _PRINT = ("-lv", "4")  # the table, with a row for each buffer
 
 
 def figures_for(
-    files: Sequence[Path], build: Build, settings: Settings, figures: FigureHistory, *, may_ask: bool = True
+    files: Sequence[Path],
+    build: Build,
+    settings: Settings,
+    figures: FigureHistory,
+    *,
+    may_ask: bool = True,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> tuple[EngineFigures, ...]:
     """
     All figures of this build for this launch of a model here, the surest last; asked for once.
 
-    ``files`` are the model's.  Empty where they are not all on disk, or where nothing can be had.  Says
-    nothing about another machine, on which weights may be rearranged otherwise.
+    ``files`` are the model's, ``variables`` the profile's.  Empty where not all files are on disk, or where
+    nothing can be had.  Says nothing about another machine, on which weights may be rearranged otherwise.
     """
     key = key_of(files, build, settings)
     if key is None:
         return ()
     found = figures.find(key)
     if may_ask and not any(each.source == "engine" for each in found):
-        asked = ask(build, files[0], settings)
+        asked = ask(build, files[0], settings, variables)
         if asked is not None:
             figures.keep(key, asked)
             return (asked, *found)
     return found
 
 
-def ask(build: Build, model_path: Path, settings: Settings) -> EngineFigures | None:
+def ask(
+    build: Build, model_path: Path, settings: Settings, variables: Mapping[str, str] = NO_VARIABLES
+) -> EngineFigures | None:
     """
     None where there is no such tool, or it prints no table before it fails or hangs.
 
@@ -55,7 +63,7 @@ def ask(build: Build, model_path: Path, settings: Settings) -> EngineFigures | N
     if tool is None or words is None:
         return None
     try:
-        outcome = run_engine([str(tool), "-m", str(model_path), *_PRINT, *words], TIMEOUT_SECONDS)
+        outcome = run_engine([str(tool), "-m", str(model_path), *_PRINT, *words], TIMEOUT_SECONDS, variables)
     except OSError:
         return None
     return read_table(outcome.stderr.splitlines())

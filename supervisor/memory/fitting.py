@@ -14,8 +14,10 @@ from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
+from .compute import layers_bytes
 from .engine_figures import EngineFigures
 from .ledger import account
+from .machine_memory import memories_of
 from .memory_settings import Settings, settings_of
 from .placement import WantedPlacement, propose
 from .verdict import (
@@ -26,7 +28,6 @@ from .verdict import (
     leaving,
     ours_of,
     place_of,
-    pools_of,
     size,
 )
 
@@ -103,13 +104,21 @@ def fit(
 
     ``held`` is what the servers that run now will have given back by then, and ``stays`` what others keep.
     """
-    there = given_back(pools_of(hardware, build.flavour, build.devices), held)
+    number = build.capabilities.build
+    memories = memories_of(
+        hardware,
+        build.flavour,
+        build.devices,
+        model_bytes=_size_bytes(model, settings_of(profile.server, number, model)),
+        every="device" in profile.server,
+    )
+    device: Changes = {"device": memories.device} if memories.device else {}
+    there = given_back(memories.pools, held)
     ours = ours_of(there, profile.leave_bytes)
     pools = leaving(there, ours, stays)
-    number = build.capabilities.build
 
     def weigh(changes: Changes, *, ask: bool = False) -> Ledger:
-        options = {**profile.server, **changes}
+        options = {**profile.server, **device, **changes}
         if draft is None:
             return alone(model, options, ask=ask)
         counted = {name: value for name, value in options.items() if name not in DRAFTED}
@@ -125,24 +134,31 @@ def fit(
         ledger = weigh({}, ask=True)
         verdict = judge(ledger, profile.guardrails)
         advices = advise(weigh, profile.guardrails, model.layers or 0) if verdict.refused else ()
-        return Fitted(ledger, verdict, advices, ours=ours)
+        return Fitted(ledger, verdict, advices, device, memories.idle, ours=ours)
     proposal = propose(_wanted(profile, model), weigh, profile.guardrails)
-    changes, reasons = proposal.changes, proposal.reasons
+    changes, reasons = {**device, **proposal.changes}, (*proposal.reasons, *memories.idle)
     if profile.placement == "engine":
-        changes = {name: value for name, value in changes.items() if name in _BESIDE_THE_ENGINE}
+        changes = {name: value for name, value in proposal.changes.items() if name in _BESIDE_THE_ENGINE}
         if len(pools) > 1:
-            reasons = _of_the_engine(proposal.changes, changes)
+            reasons = (*_of_the_engine(proposal.changes, changes), *memories.idle)
         elif not changes:
             reasons = ()  # no need to say what everybody expects
         if target := _fit_target(profile, pools, build):
             changes |= {"fit-target": target}
             reasons = (*reasons, f"fit-target {target}: llama.cpp leaves to others what memory.leave says")
+        changes = {**device, **changes}
         ledger = weigh(proposal.changes, ask=True)
         return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, ours=ours)
     ledger = weigh(changes, ask=True)
     assert ledger.settings is not None
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
     return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back, ours)
+
+
+def _size_bytes(model: Model, settings: Settings) -> int | None:
+    """Weights and context together, by which the GPUs are chosen."""
+    weights = model.weights_bytes or model.size_bytes
+    return weights + sum(layers_bytes(model, settings)) if weights else None
 
 
 def notes_of(fitted: Fitted) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from ..hardware.hardware import Hardware
 from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, FigureSource, Ledger, Pool
 from .fitting import NOTHING, Fitted
-from .verdict import given_back, judge, leaving, ours_of, pools_of
+from .machine_memory import memories_of
+from .verdict import given_back, judge, leaving, ours_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def fit_known(
 def _pools(known: KnownMemory, hardware: Hardware) -> list[Pool]:
     """Each GPU as the flavour that calls it so would count it."""
     flavours = {family(flavour_of([name])) for name in known.bytes_of if name != RAM} or {"cpu"}
-    return [pool for flavour in sorted(flavours) for pool in pools_of(hardware, flavour)]
+    return [pool for each in sorted(flavours) for pool in memories_of(hardware, each, every=True).pools]
 
 
 def _account(pool: Pool, size: int, source: FigureSource) -> Account:

@@ -54,6 +54,8 @@ class Hub:
     endpoint: str = ENDPOINT
     token: str = field(default="", repr=False)
     retry: RetryPolicy = DEFAULT_RETRY
+    withheld: bool = False
+    """There is a token, and it is not sent because others could read it on its way."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
@@ -61,7 +63,10 @@ class Hub:
         endpoint = web_address(
             ENDPOINT_VARIABLE, environ.get(ENDPOINT_VARIABLE, "").strip() or ENDPOINT, ENDPOINT
         )
-        return cls(endpoint, _token(environ) if is_private(endpoint) else "")
+        token = _token(environ)
+        if is_private(endpoint):
+            return cls(endpoint, token)
+        return cls(endpoint, withheld=token != "")
 
     def files(self, repo: str) -> tuple[HubFile, ...]:
         """
@@ -82,7 +87,7 @@ class Hub:
             found = page(url, headers, most_bytes, retry=self.retry, token=self.token)
         except Unreachable as failure:
             text = f"The Hugging Face hub ({self._host}) cannot be asked: {str(failure).rstrip('.')}."
-            raise NetworkError(text, hint=OFFLINE) from failure
+            raise NetworkError(text, hint=failure.hint or OFFLINE) from failure
         if found.status in {200, 206}:
             return found
         raise self.refusal(repo, found.status, found.headers)
@@ -126,6 +131,12 @@ class Hub:
         answers 401 for a repository that does not exist, so as not to tell which private ones do.
         """
         code = headers.get("x-error-code", "")
+        if self.withheld and (status in {401, 403} or code == "GatedRepo"):
+            sent = f"Yours was not sent: {self.endpoint} is not encrypted."
+            return NetworkError(
+                f"{self._host} wants a token for {repo}. {sent}",
+                hint=f"Set {ENDPOINT_VARIABLE} to an https:// address.",
+            )
         if status in {401, 403} and code == "GatedRepo":
             return self._gated(repo)
         if status == 404 or (status == 401 and not self.token) or code == "RepoNotFound":
@@ -133,7 +144,9 @@ class Hub:
         if status == 429:
             text = f"{self._host} had too many requests from here{again_at(headers)}."
             more = "With a token more is allowed: set HF_TOKEN."
-            return NetworkError(text, hint="What came so far is kept." if self.token else more)
+            return NetworkError(
+                text, hint="What came so far is kept." if self.token or self.withheld else more
+            )
         if status in {401, 403} and self.token:
             return NetworkError(
                 f"{self._host} does not accept the token for {repo}{_message(headers)}.",
@@ -158,6 +171,8 @@ class Hub:
         if code == "EntryNotFound":
             return NotFound(f"{repo} at {self._host} has no such file.", hint=f"See {page_of}")
         private = "" if self.token else " If it is private, set HF_TOKEN."
+        if self.withheld:
+            private = f" If it is private: your token was not sent, since {self.endpoint} is not encrypted."
         return NotFound(
             f"There is no repository {repo} at {self._host}, or it is private.",
             hint=f"Check the name: {page_of}.{private}",

@@ -102,7 +102,7 @@ ROWS = (
     Era("ctx-checkpoints", 0, (), "this build makes no checkpoints", "b6160", before=6160),
     Era("lazy-mode", "off", (), "this build reads every tensor at the start", "after b10587", before=10588),
     Era("n-cpu-ffn", 0, (), "this build cannot move them", "after b10587", before=10588),
-    Era("moe-cache-mib", 0, (), "this build has no such cache", "after b11434", before=11435),
+    Era("moe-cache-mib", 0, (), "this build has no such cache", "#29887, b11480", before=11480),
 )
 
 REFUSED = (
@@ -121,7 +121,7 @@ GONE: Mapping[str, str] = {
         ("hf-repo-v", "hf-file-v", "model-vocoder", "tts-use-guide-tokens"),
         "speech was removed from llama-server in b10270",
     ),
-    "moe-cache-mib": "--moe-cache-mib came after b11434",
+    "moe-cache-mib": "--moe-cache-mib came with b11480",
 }
 
 # Since the comma lists, `FNAME:SCALE`; before, two words: `--lora-scaled FNAME SCALE`.

@@ -79,15 +79,43 @@ def canonical(key: str) -> str | None:
     return dialect.LEGACY.get(reading.name, reading.name)
 
 
+@cache
+def _variables() -> Mapping[str, HelpOption]:
+    return {name: option for option in (*_other_eras(), *pinned().options) for name in option.env}
+
+
+def of_variable(name: str) -> HelpOption | None:
+    """The option that an environment variable sets (LLAMA_ARG_CTX_SIZE), None for any other."""
+    return _variables().get(name)
+
+
 def describe(name: str) -> HelpOption | None:
     """The option of a canonical name, as the pinned build (or, if that has none, its own era) lists it."""
     reading = understand(f"--{name}")
     return reading.option if reading and reading.name == name else None
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("context", "num-ctx", "n-ctx", "context-size", "context-length", "max-context"), "ctx-size"
+    ),
+    **dict.fromkeys(("num-gpu", "gpu", "layers", "gpu-offload", "offload"), "gpu-layers"),
+    **dict.fromkeys(("num-thread", "cpu-threads"), "threads"),
+    **dict.fromkeys(("num-predict", "max-tokens"), "predict"),
+    **dict.fromkeys(("flash-attention", "fa-on"), "flash-attn"),
+    **dict.fromkeys(("num-batch", "batch"), "batch-size"),
+    **dict.fromkeys(("temperature",), "temp"),
+    **dict.fromkeys(("projector", "vision"), "mmproj"),
+    **dict.fromkeys(("draft-model",), "spec-draft-model"),
+    **dict.fromkeys(("kv-cache-type", "cache-type"), "cache-type-k"),
+}
+"""What other programs call them."""
+
+
 def nearest(key: str) -> str:
     """The known spelling, without dashes, that ``key`` may have been meant to be; empty if none is near."""
-    return closest(key, _spellings())
+    meant = _ELSEWHERE.get(key.strip().lstrip("-").replace("_", "-").lower())
+    return meant or closest(key, _spellings())
 
 
 def closest(key: str, spellings: Mapping[str, object] | tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from enum import Enum
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _NUMERIC_HINTS = {"N", "PORT", "INDEX", "SEED", "SECONDS", "SIMILARITY", "P", "L", "<0|1>", "<0...100>"}
 _FRACTIONAL_HINTS = {"SIMILARITY", "P", "L"}
 _FRACTIONAL = {"--rope-scale", "--rope-freq-base", "--rope-freq-scale"}  # no number in the help to tell by
+_JSON = {"--chat-template-kwargs", "--json-schema", "--ui-config", "--webui-config", "--mcp-servers-json"}
 _TRUE = {"true", "on", "yes", "enabled", "1"}
 _FALSE = {"false", "off", "no", "disabled", "0"}
 _INT32 = 2**31  # std::stoi
@@ -37,13 +39,19 @@ class OptionKind(Enum):
     INTEGER = "a whole number"
     NUMBER = "a number"
     CHOICE = "one of its allowed values"
+    JSON = "a JSON object"
     TEXT = "a value"
+
+
+_IN_HEADERS = frozenset(("--api-key", "--api-prefix", "--alias", "--host"))
 
 
 def option_kind(option: HelpOption) -> OptionKind:
     """What the help says that this option wants."""
     if not option.takes_value:
         return OptionKind.FLAG
+    if not _JSON.isdisjoint(option.names):
+        return OptionKind.JSON
     if option.value_hint in _NUMERIC_HINTS:
         return OptionKind.NUMBER if _is_fractional(option) else OptionKind.INTEGER
     if {"on", "off"} <= set(option.allowed):
@@ -67,6 +75,10 @@ def read_value(option: HelpOption, value: OptionValue) -> OptionValue:
         return _read_several(option, tuple(str(item) for item in value))
     if isinstance(value, str) and "\0" in value:
         raise BadOptionValue("holds a NUL character")
+    if isinstance(value, str) and not _IN_HEADERS.isdisjoint(option.names) and not value.isprintable():
+        raise BadOptionValue("holds a control character, and is sent in requests")
+    if isinstance(value, str) and "--api-prefix" in option.names and not re.fullmatch("[!-~]*", value):
+        raise BadOptionValue("is part of an address: letters, digits and signs of ASCII, without blanks")
     if option.arity > 1:
         raise BadOptionValue(f"takes {option.arity} values: {option.value_hint}")
     return _READERS[option_kind(option)](option, value)
@@ -131,6 +143,34 @@ def _read_text(_option: HelpOption, value: OptionValue) -> str:
     return str(value)
 
 
+def _read_json(_option: HelpOption, value: OptionValue) -> str:
+    """As it was written, but for the quotes that cmd doubles and PowerShell escapes."""
+    text = str(value).strip()
+    for each in (text, text.replace('\\"', '"'), text.replace('""', '"')):
+        if _is_json_object(each):
+            return each
+    raise BadOptionValue(f"takes a JSON object, not {_shown(value)}{_hint_for_json(text)}")
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _hint_for_json(text: str) -> str:
+    if re.fullmatch(r"\{[^\"]*:[^\"]*\}", text):
+        quoted = re.sub(r"[A-Za-z_][\w.-]*", lambda w: w[0] if w[0] in _JSON_WORDS else f'"{w[0]}"', text)
+        meant = quoted.replace("'", "")
+        if _is_json_object(meant):
+            return f"; JSON has double quotes, which a shell may have taken: {meant}"
+    return ""
+
+
+_JSON_WORDS = {"true", "false", "null"}
+
+
 def _member(option: HelpOption, word: str, written: OptionValue) -> str:
     for item in word.split(",") if option.many == "comma" else [word]:
         if item not in option.allowed:
@@ -148,6 +188,7 @@ _READERS: dict[OptionKind, Callable[[HelpOption, OptionValue], OptionValue]] = {
     OptionKind.INTEGER: _read_integer,
     OptionKind.NUMBER: _read_number,
     OptionKind.CHOICE: lambda option, value: _member(option, str(value), value),
+    OptionKind.JSON: _read_json,
     OptionKind.TEXT: _read_text,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from . import dialect
@@ -13,6 +13,7 @@ from .option_values import BadOptionValue, OptionKind, option_kind, read_value, 
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"  # what editors make of - and --
 _SWITCH_WORDS = {"on", "off", "auto", "true", "false", "enabled", "disabled", "0", "1"}
+_UNKNOWN = re.compile(r"-[A-Za-z]")  # behind an unknown option, another one
 _NUMBER = re.compile(r"-?\.?[0-9]")
 
 
@@ -109,7 +110,7 @@ class _ArgumentReader:
             self.problems.append(OptionProblem(written, reason))
             return
         self.problems.append(unknown_option(_ascii_dashes(written).partition("=")[0]))
-        while "=" not in written and self._value_follows():
+        while "=" not in written and self._value_follows() and not _UNKNOWN.match(self._peek()):
             self._take()
 
     def _note(self, written: str, *rendered: str, reason: str, source: str = "") -> None:
@@ -187,6 +188,7 @@ def resolve_meanings(
     problems, translations = list(problems), list[Translation]()
     options: dict[str, OptionValue] = {}
     written: dict[str, str] = {}
+    problems += [] if last_wins else _said_twice(given)
     for each in _modernised(given, translations):
         if each.name not in options:
             options[each.name], written[each.name] = each.value, each.written
@@ -196,6 +198,15 @@ def resolve_meanings(
             same = f"{each.written} and {written[each.name]} are the same option"
             problems.append(OptionProblem(each.written, same))
     return ParsedOptions(options, tuple(translations), tuple(problems))
+
+
+def _said_twice(given: Sequence[GivenOption]) -> Iterator[OptionProblem]:
+    """``mmap`` and ``no-mmap``, which would be lost in what they became."""
+    first: dict[str, str] = {}
+    for each in given:
+        if each.name in dialect.LEGACY and first.setdefault(each.name, each.written) != each.written:
+            same = f"{each.written} and {first[each.name]} are the same option"
+            yield OptionProblem(each.written, same)
 
 
 def _modernised(given: Sequence[GivenOption], translations: list[Translation]) -> list[GivenOption]:

@@ -70,6 +70,7 @@ class LaunchPlan:
     keeps: Mapping[str, int] = field(default_factory=dict)  # bytes of each memory that are left to others
     ours: Mapping[str, int] = field(default_factory=dict)  # where limited: the most for all our servers
     shared_context_tokens: int = 0  # that all slots together have; 0: each has its own, or it is not known
+    context_slots: int = 0  # that share them
     measures: bool = False  # what it holds of the RAM is kept for the next start
     figures: str = ""  # under which key the engine's own figures of its memory are kept; "" for not at all
     settings: Mapping[str, str] = field(default_factory=dict)  # what --set said; may hold a secret

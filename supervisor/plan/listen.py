@@ -182,7 +182,15 @@ def place_of(profile: Profile, option: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; a name is trusted only if it is localhost."""
+    """
+    Whether only this machine can reach the address, or all of several; a name is trusted only if it is
+    localhost.
+    """
+    return all(map(_is_loopback, host.split(",")))
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.strip().removeprefix("[").removesuffix("]")
     if host == "localhost" or host.endswith(".sock"):
         return True
     try:
@@ -230,7 +238,7 @@ def bind_addresses(host: str) -> list[str]:
 def _resolved(host: str) -> str:
     try:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except UnicodeError as error:  # a..b: what comes before the resolver, and is no OSError
+    except ValueError as error:  # a..b, or a NUL: what comes before the resolver, and is no OSError
         raise OSError(f"{host} is no name of a host") from error
 
 

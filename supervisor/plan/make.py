@@ -31,12 +31,13 @@ class MemoryShares:
     """
     Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others, and
     ``ours`` the most that all our servers may have together; ``gpu_ram_bytes`` are those of the RAM that GPUs
-    which share it hold.  And the tokens of a context that all slots share, 0 where each has its own.
+    which share it hold.  And the tokens of a context that so many slots share, 0 where each has its own.
     """
 
     needs: Mapping[str, int]
     keeps: Mapping[str, int]
     shared_context_tokens: int = 0
+    context_slots: int = 0
     ours: Mapping[str, int] = field(default_factory=dict)
     gpu_ram_bytes: int = 0
 
@@ -104,6 +105,7 @@ def make_plan(
         ours=dict(shares.ours if shares else {}),
         gpu_ram_bytes=shares.gpu_ram_bytes if shares else 0,
         shared_context_tokens=shares.shared_context_tokens if shares else 0,
+        context_slots=shares.context_slots if shares else 0,
         settings=dict(settings or {}),
         warnings=(
             *profile.notes,

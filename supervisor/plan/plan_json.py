@@ -56,7 +56,7 @@ def public_listen(listen: Listen) -> dict[str, Any]:
 def listen_from_json(document: Mapping[str, Any]) -> Listen:
     """What `listen_to_json` wrote.  Raises SupervisorError for anything else."""
     try:
-        return decode(Listen, document, _RULES)
+        return decode(Listen, document, _RULES, signed=("priority",))
     except Malformed as error:
         raise SupervisorError(f"The listen cannot be read: {error}.", hint=ANOTHER_VERSION) from None
 

@@ -7,7 +7,7 @@ role gets them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -46,13 +46,24 @@ def roles_of(profile: Profile, model: Model | None = None) -> tuple[Role, ...]:
 def with_role(profile: Profile, model: Model) -> Profile:
     """
     The profile with the role that it has, and with the option of llama-server that the role needs.  A way of
-    pooling alone is not enough for it.
+    pooling alone is not enough for it.  Notes say what llama-server will refuse.
     """
     role, *_ = roles_of(profile, model)
     option = _OPTIONS.get(role)
+    profile = replace(profile, role=role, notes=(*profile.notes, *_refused(profile, role, model)))
     if option is None or option in profile.server or role in _by_variables(profile.env):
-        return replace(profile, role=role)
-    return replace(profile, role=role, server={**profile.server, option: True})
+        return profile
+    return replace(profile, server={**profile.server, option: True})
+
+
+def _refused(profile: Profile, role: Role, model: Model) -> Iterator[str]:
+    """llama-server makes one embedding of a text by a way of pooling, which models for chat do not name."""
+    known = "pooling" in profile.server or profile.env.get("LLAMA_ARG_POOLING")
+    if role == "embedding" and not known and _by_header(model) == "chat":
+        yield (
+            "the model's file names no pooling, so llama-server will refuse /v1/embeddings; "
+            "set server.pooling, to mean or last for example"
+        )
 
 
 def _by_variables(env: Mapping[str, str]) -> set[Role]:

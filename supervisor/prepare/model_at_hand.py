@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
+from ..disk import ensure_reachable
 from ..engine.adapters.renderers import renderer_for
 from ..errors import ConfigError, NetworkError, SupervisorError
 from ..model.demo import demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, parts_of
 from ..model.metadata import Model
 from ..model.open import open_model
+from ..model.quantisation import DEFAULTS
 from ..paths import Paths
 from ..plan.make import ModelAtHand
 from ..plan.role import with_role
 from ..profile.definition import Profile
 from ..progress import Progress
+from .hub_choice import known_choice
+from .profile_files import whole_path
 
 
 def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
@@ -35,22 +39,31 @@ def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
 
 def path_of(profile: Profile, paths: Paths) -> Path:
     """
-    The model's first file, or where it will be.  Raises ConfigError for a profile that names none:
-    llama-server would silently become a router.
+    The model's first file, or where it will be; of a quantisation that the hub was never asked for, a
+    name in its place. Raises ConfigError for a profile that names no model: llama-server would silently
+    become a router.
     """
     model = profile.model
     if model.demo:
         return demo_path(paths.models)
     if model.path is not None:
-        path = model.path.expanduser()
-        is_absolute = path.is_absolute() or PureWindowsPath(path).is_absolute()
-        return path if is_absolute else paths.models / path
-    if model.repo is None or model.file is None:
+        return whole_path(model.path, paths)
+    if model.repo is None:
         raise ConfigError(
-            f"Profile {profile.name} names no model.",
-            hint="Set model.path, model.repo with model.file, or model: demo.",
+            f"Profile {profile.name} names no model.", hint="Set model.path, model.repo, or model: demo."
         )
-    return locate(model.repo, model.file, paths.models, os.environ)
+    known = None if model.file else known_choice(model, paths)
+    file = model.file or (known.file if known else f"{model.quant or DEFAULTS[0]}.gguf")
+    return locate(model.repo, file, paths.models, os.environ)
+
+
+def ensure_model_reachable(profile: Profile, paths: Paths) -> None:
+    """Raises NotFound where its file, or the folder for models, would be on a disk that is not there."""
+    model = profile.model
+    if model.path is not None and path_of(profile, paths).is_absolute():
+        ensure_reachable(path_of(profile, paths), "The model")
+    if model.demo or (model.repo and model.file):
+        ensure_reachable(paths.models, "The models folder")
 
 
 def model_on_disk(profile: Profile, paths: Paths) -> Model | None:
@@ -94,7 +107,8 @@ def get_model(profile: Profile, paths: Paths, progress: Progress) -> None:
     model = profile.model
     if model.demo:
         ensure_demo(paths.models)
-    if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
-        from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
+    for file in filter(None, (model.file, model.projector)):
+        if model.repo and not locate_whole(model.repo, file, paths.models, os.environ):
+            from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
 
-        ensure_model(model.repo, model.file, paths, progress)
+            ensure_model(model.repo, file, paths, progress)

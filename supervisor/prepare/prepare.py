@@ -9,10 +9,9 @@ download, without doing it.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from ..download.transfer import PartFile
@@ -21,32 +20,41 @@ from ..engine.build import Build
 from ..engine.choose import acquire, find
 from ..engine.install_context import InstallContext
 from ..engine.survey import survey
-from ..errors import DoesNotFit, SupervisorError
+from ..errors import DoesNotFit, NoSuitableEngine, SupervisorError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
-from ..home import client
-from ..home.places import figures_file, memory_history_file
-from ..home.records import plans_out_of_memory
-from ..memory.engine_figures import FigureHistory, key_of, measured_memory
+from ..home.places import figures_file
+from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
-from ..memory.fitting import FiguresSource, Fitted, fit, notes_of
+from ..memory.fitting import FiguresSource, Fitted, fit
 from ..memory.known_memory import KnownMemory, fit_known
-from ..memory.verdict import gpu_ram_bytes, kept_bytes, whole
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
 from ..model.metadata import Model
 from ..model.open import open_model
 from ..paths import Paths
-from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen
-from ..plan.make import MemoryShares, make_plan
+from ..plan.make import make_plan
 from ..profile.definition import Profile
-from ..profile.resolve import resolve
+from ..profile.matching import MissingGpu
+from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
 from ..progress import Progress, Silent
-from .model_at_hand import get_model, look_at, model_at_hand, path_of, read_model
+from ..tool import NO_VARIABLES
+from .hub_choice import with_hub_files
+from .machine_checks import (
+    ABSENT,
+    absent_gpu,
+    held_by_servers,
+    known_bad_of,
+    pinned_sentence,
+    taken_by_others,
+)
+from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_hand, path_of, read_model
+from .planned import planned
+from .profile_files import demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -91,24 +99,48 @@ def prepare(
     channel's; ``force`` ignores the guardrails.  Raises DoesNotFit before a model is downloaded for nothing,
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
+    paths = with_models_dir(paths)
+    profile = _resolved(name, overrides, paths)
     if refuse:
         refuse(profile)
     if force:
         profile = replace(profile, guardrails="off")
+    context = install_context(paths, progress, waits=True, variables=profile.env)
+    absent = absent_gpu(profile, context)
+    if absent and absent.is_fatal and not force:
+        raise NoSuitableEngine(absent.sentence, hint=ABSENT)
+    ensure_model_reachable(profile, paths)
+    demand_files(profile)
     listen = listen_of(profile, paths, named)
-    context = install_context(paths, progress, waits=True)
-    profile, model = read_model(profile, paths, write=True)
-    build = acquire(profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag)
+    profile, model = read_model(with_hub_files(profile, paths), paths, write=True)
+    weights = weights_bytes(model)
+    build = acquire(
+        profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag, model_bytes=weights
+    )
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
         raise DoesNotFit(
-            f"{profile.name} does not fit: {fitted.refusal}.",
-            hint=f"goss-supervisor plan {profile.name} shows the account. The guardrails are "
-            f"{profile.guardrails}; start --force ignores them once.",
+            f"{profile.name} does not fit: {'; '.join(filter(None, (fitted.refusal, taken)))}.",
+            hint=f"{pinned_sentence(paths)}goss-supervisor plan {profile.name} shows the account. "
+            f"The guardrails are {profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
-    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
+
+
+def weights_bytes(model: Model | None) -> int | None:
+    return (model.weights_bytes or model.size_bytes or None) if model else None
+
+
+def _warned(
+    found: Preparation, absent: MissingGpu | None, known: tuple[str, ...], taken: str = ""
+) -> Preparation:
+    """With these warnings in the plan, so that ``status`` shows them too, and ``taken`` as a note."""
+    missing = (absent.sentence.rstrip("."),) if absent else ()
+    plan = replace(found.plan, warnings=(*missing, *found.plan.warnings, *known))
+    return replace(found, plan=plan, notes=(*found.notes, *([taken] if taken else ())))
 
 
 def preview(
@@ -117,18 +149,29 @@ def preview(
     paths: Paths,
     hardware: Path | None = None,
     named: Sequence[str] = (),
+    *,
+    warn: Callable[[str], None] | None = None,
 ) -> Preparation:
     """
     The same plan without installing or writing anything.  For a model that is not on disk, only its header
     is read from the hub.  Without an engine the pinned build's options are used, with a note.  ``hardware``
-    is the record of another machine, for which nothing installed here counts.
+    is the record of another machine, for which nothing installed here counts.  ``warn`` is told that the GPU
+    of the profile is absent before the hub or an engine is asked.
     """
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    context = install_context(paths, Silent(), hardware)
+    paths = with_models_dir(paths)
+    profile = _resolved(name, overrides, paths)
+    context = install_context(paths, Silent(), hardware, variables=profile.env)
+    absent = absent_gpu(profile, context)
+    if absent and warn:
+        warn(absent.sentence)
+    if not context.elsewhere:
+        ensure_model_reachable(profile, paths)
+    missing = [f"{key}: {path} is not on disk" for key, path in missing_files(profile)]
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
+    model, build = None, None
     try:
-        profile, model = read_model(profile, paths, write=False)
+        profile, model = read_model(with_hub_files(profile, paths), paths, write=False)
+        build = found_engine(profile, model, context)
         if context.elsewhere and model:
             fitted: Fitted | None = fit(
                 profile, model, build, context.hardware(), draft=look_at_draft(profile, paths)
@@ -137,17 +180,36 @@ def preview(
             fitted = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
+        build = build or found_engine(profile, model, context)
         unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
-        return replace(unknown, notes=(*unknown.notes, note))
-    return _preparation(profile, overrides, build, fitted, paths, listen=listen)
+        unknown = replace(unknown, notes=(*missing, *unknown.notes, note))
+        return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
+    taken = taken_by_others(fitted, context, paths) if fitted else ""
+    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = replace(found, notes=(*missing, *found.notes))
+    return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
+
+
+def _resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
+    return with_whole_paths(resolve(name, ProfileStore(paths.profiles), overrides), paths)
+
+
+def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
+    weights = weights_bytes(model)
+    return find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
 
 
 def install_context(
-    paths: Paths, progress: Progress, hardware: Path | None = None, *, waits: bool = False
+    paths: Paths,
+    progress: Progress,
+    hardware: Path | None = None,
+    *,
+    waits: bool = False,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> InstallContext:
     """
     What engines are chosen and installed with; the hardware is looked at once, and only if it decides.  With
-    ``waits`` a look soon after a boot waits for the drivers of GPUs.
+    ``waits`` a look soon after a boot waits for the drivers of GPUs.  ``variables`` are the profile's.
     """
     return InstallContext(
         paths,
@@ -155,12 +217,15 @@ def install_context(
         hardware=cache(lambda: hardware_of(paths, hardware, progress if waits else None)),
         demo=lambda: ensure_demo(paths.models),
         elsewhere=hardware is not None,
+        variables=variables,
     )
 
 
 def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
     files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
-    return lambda settings, ask: figures_for(files, build, settings, figures, may_ask=ask)
+    return lambda settings, ask: figures_for(
+        files, build, settings, figures, may_ask=ask, variables=profile.env
+    )
 
 
 def _fit_here(
@@ -176,7 +241,7 @@ def _fit_here(
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    held, stays = _held(paths, evicts=evicts)
+    held, stays = held_by_servers(paths, profile.name, evicts=evicts)
     if model is None:
         known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
         return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
@@ -192,29 +257,12 @@ def _fit_here(
     )
 
 
-_UNKNOWN_MEMORY = (
-    "what it takes of the memory is not known: say it in engine.memory, or start it once, which measures it"
-)
-
-
 def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
     if profile.engine.memory:
         return KnownMemory(profile.engine.memory, "declared")
     plan = make_plan(profile, build, model_at_hand(profile, paths), inside=inside_of(profile, build, paths))
     found = None if elsewhere else measured_memory(paths).get(plan.digest)
     return KnownMemory(found, "measured") if found else None
-
-
-def _held(paths: Paths, *, evicts: bool) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """What the running servers give back where they are unloaded for it, and what those use that are not."""
-    try:
-        running = client.ask(paths, {"op": "running"})
-    except SupervisorError:
-        return {}, {}
-    stays: Mapping[str, int] = running.get("stays", {})  # a daemon of an older version does not say
-    if evicts:
-        return running.get("held", {}), stays
-    return {}, dict(Counter(stays) + Counter(running.get("needed", {})))
 
 
 def _preparation(
@@ -226,60 +274,8 @@ def _preparation(
     *,
     listen: Listen | None,
 ) -> Preparation:
-    model = model_at_hand(profile, paths)
-    files = tuple(map(Path, model.files))
-    missing = [file for file in files if not file.exists()]
-    notes = [*(f"{file} is not on disk" for file in missing), *shared_names(listen.offers if listen else ())]
-    renderer = renderer_for(profile.engine.source)
-    config = system_config()
-    if config is not None and renderer.reads_models:
-        notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
-    if fitted is not None:
-        notes += notes_of(fitted)
-        profile = replace(profile, server={**profile.server, **fitted.changes})
-    make = partial(
-        make_plan,
-        build=build,
-        model=model,
-        settings=settings,
-        memory=fitted.held if fitted else None,
-        shares=_shares(fitted) if fitted else None,
-        inside=inside_of(profile, build, paths),
-    )
-    plan = make(profile)
-    if not renderer.reads_models and not profile.engine.memory:
-        plan = replace(plan, measures=True)
-        if fitted is None:
-            plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))
-    if fitted is not None and fitted.is_final and (counted := fitted.ledger.settings):
-        plan = replace(plan, figures=key_of(files, build, counted) or "")
-    if fitted is not None and fitted.step_back:
-        options = {**profile.server, **fitted.step_back}
-        less = make(replace(profile, server=options))
-        changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
-        words = f"{changed}, for without it the load failed for memory"
-        less = replace(less, adjustment=words, adjusts=plan.digest)
-        plan = replace(plan, adjusted=less)
-        if plan.digest in plans_out_of_memory(memory_history_file(paths)):
-            plan = less
-            notes.append(f"{less.adjustment}: it was so the last time")
-    return Preparation(plan, listen, tuple(notes), fitted)
-
-
-def _shares(fitted: Fitted) -> MemoryShares:
-    judged, settings = fitted.verdict.judgements, fitted.ledger.settings
-    shared_tokens = 0
-    if settings is not None:  # else nobody here can read the model
-        is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
-        is_shared = settings.unified and settings.slots > 1 and not is_open
-        shared_tokens = settings.context_tokens if is_shared else 0
-    return MemoryShares(
-        {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
-        {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
-        shared_tokens,
-        {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
-        gpu_ram_bytes(judged),
-    )
+    plan, notes = planned(profile, settings, build, fitted, paths)
+    return Preparation(plan, listen, (*shared_names(listen.offers if listen else ()), *notes), fitted)
 
 
 def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
@@ -327,15 +323,19 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     Of a start with this profile on this machine.  Of a model that is elsewhere its header is read.  Raises as
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
-    profile = resolve(name, ProfileStore(paths.profiles), overrides)
-    context = replace(install_context(paths, Silent()), hardware=lambda: hardware)
-    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context)
-    engine = _engine(profile, build, context)
-    if profile.model.demo:
-        return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
-    if not renderer_for(profile.engine.source).reads_models:
+    paths = with_models_dir(paths)
+    profile = _resolved(name, overrides, paths)
+    context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
+    ensure_model_reachable(profile, paths)
+    if profile.model.demo or not renderer_for(profile.engine.source).reads_models:
+        engine = _engine(profile, found_engine(profile, None, context), context)
+        if profile.model.demo:
+            return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))
         return Estimate(profile, engine, _unread_model(profile, paths))
+    profile = with_hub_files(profile, paths)
     model, draft = look_at(profile, paths, write=False), look_at_draft(profile, paths)
+    build = found_engine(profile, model, context)
+    engine = _engine(profile, build, context, weights_bytes(model))
     expected = Estimate(profile, engine, _model(profile, model, paths))
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
@@ -344,20 +344,27 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 
 
-def _engine(profile: Profile, build: Build, context: InstallContext) -> PlannedDownload:
+def _engine(
+    profile: Profile, build: Build, context: InstallContext, model_bytes: int | None = None
+) -> PlannedDownload:
     """Its size is in the asset list of its release."""
     if build.source != _NONE_AT_HAND:
         known = build.repository not in {_UNKNOWN, ""}
-        return PlannedDownload(
-            f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0], 0
-        )
+        what = f"{build.repository} {build.tag} {build.flavour}" if known else build.command[0]
+        return PlannedDownload(what, 0)
     wanted = profile.engine
     if wanted.source in {"path", "system", "command"}:  # the start will say that it is not there
         return PlannedDownload(f"source {wanted.source}", 0)
     release = None if build.flavour == _UNKNOWN else context.catalogue(wanted).known(build.tag)
     if release is None:  # only the start itself finds out which one it will be
         return PlannedDownload(f"source {wanted.source}, channel {wanted.channel or 'default'}", None)
-    ranked = survey(context.hardware(), release, flavour=wanted.flavour, gpu=profile.wants_gpu).ranked
+    ranked = survey(
+        context.hardware(),
+        release,
+        flavour=wanted.flavour,
+        gpu=profile.wants_gpu,
+        model_bytes=model_bytes,
+    ).ranked
     size = next((each.download_bytes for each in ranked if each.flavour == build.flavour), None)
     return PlannedDownload(f"{build.repository} {build.tag} {build.flavour}", size)
 

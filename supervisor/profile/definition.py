@@ -156,7 +156,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Exactly one of: a path, a Hugging Face repository with a file, or the demo model."""
+    """Exactly one of: a path, a Hugging Face repository, or the demo model."""
 
     path: Path | None = key(None, "A GGUF file; of a split model, the first part.")
     repo: str | None = key(
@@ -168,7 +168,15 @@ class ModelSource:
     file: str | None = key(
         None, "The GGUF file in it; of a split one, the first part.", what="a file name", pattern=r"[^\s\\]+"
     )
+    quant: str | None = key(
+        None,
+        "Which quantisation of the repository, in place of a file: Q4_K_M. With neither, it is Q4_K_M, else "
+        "Q8_0, else the first file.",
+        what="a quantisation such as Q4_K_M",
+        pattern=r"[\w.-]+",
+    )
     demo: bool = False
+    projector: str | None = None  # in the repository, once it is known
 
 
 @dataclass(frozen=True, slots=True)

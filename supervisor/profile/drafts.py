@@ -1,23 +1,19 @@
-"""Makes profiles: new, for this machine, imported from a command line, and while they are edited."""
+"""Makes profiles: new, for this machine, and while they are edited."""
 
 from __future__ import annotations
 
-import itertools
-import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
-from ..options.commandline import CommandLine, split_command
 from .definition import Profile
 from .jsonschema import FILE_NAME, FIRST_LINE, schema_text
-from .layers import Layer, LayerBuilder, add_command_line
 from .load_layers import load, read_bytes
 from .resolve import resolve, resolve_layer
-from .store import ProfileStore, valid_name, write_atomically
-from .yaml_nodes import Mark, write_value
-from .yaml_text import render, rows_of_profile, rows_of_values
+from .store import ProfileStore, keep_current, valid_name, write_atomically
+from .yaml_nodes import write_value
+from .yaml_text import render, rows_of_profile
 
 
 def new_profile(name: str, other: str, store: ProfileStore) -> Path:
@@ -38,17 +34,6 @@ _OFTEN_CHANGED = frozenset(
 )
 
 
-def save_imported(imported: Imported, store: ProfileStore, *, named: bool) -> Path:
-    """A name that the user gave must be free; one that was made from the model's gets a number."""
-    name = imported.name if named else _free_name(imported.name, store)
-    return create(name, imported.text, store)
-
-
-def _free_name(name: str, store: ProfileStore) -> str:
-    taken = store.names()
-    return next(each for n in itertools.count(1) if (each := name if n == 1 else f"{name}-{n}") not in taken)
-
-
 def create(name: str, text: str, store: ProfileStore) -> Path:
     """A profile of the user's, with the schema that its first line names next to it."""
     path = store.create(name, text)
@@ -58,9 +43,7 @@ def create(name: str, text: str, store: ProfileStore) -> Path:
 
 def _lay_schema(store: ProfileStore) -> None:
     """Next to the profiles, where their first line says that it is."""
-    path, text = store.user_dir / FILE_NAME, schema_text()
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-        write_atomically(path, text)
+    keep_current(store.user_dir / FILE_NAME, schema_text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,59 +77,6 @@ class Draft:
             _lay_schema(self.store)
         self.path.unlink(missing_ok=True)
         return saved
-
-
-_VARIABLE = re.compile(r"\$\{?\w|%\w+%")
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}$")
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """``text`` is a profile that loads; ``name`` is made from the model's where none was given."""
-
-    name: str
-    text: str
-    notes: tuple[str, ...]
-
-
-def import_command(text: str, store: ProfileStore, name: str = "") -> Imported:
-    """Raises ``ConfigError`` for options that make no sense, ``UsageError`` for a text without a server."""
-    command = split_command(text)
-    builder = LayerBuilder("", "command line")
-    add_command_line(builder, command, Mark())
-    layer = builder.done()
-    resolve_layer(layer, store)
-    name = name or _name_from(layer)
-    notes = (*layer.notes, *_advice(command, layer))
-    return Imported(name, _imported_text(layer, notes), notes)
-
-
-def _name_from(layer: Layer) -> str:
-    """gpt-oss-120b-mxfp4 from …/gpt-oss-120b-mxfp4-00001-of-00003.gguf."""
-    model = layer.values.get("model.file") or layer.values.get("model.path") or layer.values.get("model.repo")
-    if model is None:
-        return "imported"
-    stem = re.sub(r"(\.gguf|-gguf)$", "", PureWindowsPath(str(model.value)).name.lower())
-    return re.sub(r"[^a-z0-9._-]+", "-", _SPLIT.sub("", stem)).strip("-._") or "imported"
-
-
-def _advice(command: CommandLine, layer: Layer) -> list[str]:
-    advice = []
-    if len(PureWindowsPath(command.program).parts) > 1:
-        just_that = "engine: {source: path, path: …} would take just that one"
-        advice.append(f"the program was {command.program}; {just_that}")
-    if not any(key.startswith("model.") for key in layer.values):
-        advice.append("no model was named; the profile needs one, or extends one that has")
-    model = layer.values.get("model.path")
-    if model and _VARIABLE.search(str(model.value)):
-        advice.append(f"{model.value} has a variable in it, which is not replaced; write the path itself")
-    return advice
-
-
-def _imported_text(layer: Layer, notes: tuple[str, ...]) -> str:
-    comments = "".join(f"# {line}\n" for note in notes for line in note.splitlines())
-    rows = rows_of_values({key: value.value for key, value in layer.values.items()})
-    return f"{FIRST_LINE}# Imported from a llama-server command line.\n{comments}{render(rows)}"
 
 
 _WIDTH = 100

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
-from .yaml_nodes import Items, Scalar, YamlNode, kind_name, write_value
+from .yaml_nodes import Items, Scalar, YamlNode, kind_name, plain_value, write_value
 
 JSON = dict[str, object]
 
@@ -104,6 +104,10 @@ class Several(Kind):
     one: Kind
 
     def read(self, node: YamlNode) -> tuple[object, ...]:
+        """A text with commas is a list, where no single value has one."""
+        if isinstance(node, Scalar) and "," in node.text:
+            parts = [part.strip() for part in node.text.split(",")]
+            node = Items(tuple(Scalar(part, part, node.mark) for part in parts if part), node.mark)
         return tuple(map(self.one.read, node.items if isinstance(node, Items) else (node,)))
 
     def write(self, value: object) -> str:
@@ -144,7 +148,7 @@ class Integer(Kind):
     most: int
 
     def read(self, node: YamlNode) -> int:
-        value = node.value if isinstance(node, Scalar) else None
+        value = _number_of(node)
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             raise Invalid(f"must be a whole number from {self.least} to {self.most}, not {kind_name(node)}")
         return value
@@ -172,7 +176,7 @@ class Quantity(Kind):
         return round(value) if self.whole else value
 
     def _value(self, node: YamlNode) -> float:
-        value = node.value if isinstance(node, Scalar) else None
+        value = _number_of(node)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         found = re.fullmatch(self._pattern(), _text_of(node, self.what))
@@ -236,6 +240,9 @@ class OrOff(Kind):
         return either(self.kind.json_schema(), {"enum": ["off", False]})
 
 
+_IN_SINGLE_QUOTES = "write a Windows path without quotes or in single quotes"
+
+
 @dataclass(frozen=True, slots=True)
 class FilePath(Kind):
     """A path; ``~`` is the home folder.  ``absolute`` where nothing says what it would be relative to."""
@@ -246,6 +253,8 @@ class FilePath(Kind):
         text = _text_of(node, "a path")
         if not text.strip():
             raise Invalid("must be a path, not nothing")
+        if control := re.search(r"[\x00-\x1f\x7f]", text):
+            raise Invalid(f"holds the control character U+{ord(control[0]):04X}; {_IN_SINGLE_QUOTES}")
         try:
             path = Path(text).expanduser()
         except RuntimeError:
@@ -265,13 +274,24 @@ def nearest(word: str, names: tuple[str, ...]) -> str:
     return found[0] if found else ""
 
 
+def _number_of(node: YamlNode) -> object:
+    """The value; a number in quotes is one, too."""
+    if isinstance(node, Scalar) and isinstance(node.value, str):
+        return plain_value(node.text.strip())
+    return node.value if isinstance(node, Scalar) else None
+
+
 def _text_of(node: YamlNode, what: str) -> str:
     """A scalar as it was written: ``1.10`` stays ``1.10`` where a text is meant."""
     if not isinstance(node, Scalar) or node.value is None:
         raise Invalid(f"must be {what}, not {kind_name(node)}")
+    if found := _CONTROL.search(node.text):
+        raise Invalid(f"holds the control character {found[0]!r}, which is no part of {what}")
     return node.text
 
 
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tab and newline: they would reach terminals, headers of HTTP and the command line."""
 _MOST_VALUES = 1000  # in one parameter; aliases of YAML are expanded here, and could be endless
 
 

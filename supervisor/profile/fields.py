@@ -140,6 +140,8 @@ SETTINGS_SECTIONS = {
     "runs the first as the main server.",
     "memory.leave": "How much of each memory is not ours, by its name in `plan`: "
     "`{RAM: 8 GiB, CUDA0: 2 GiB}`. What other programs use already counts as a part of it.",
+    "models-dir": "The folder for models, on a larger disk for example: a path from the root or from `~`. "
+    "Without it, `models/` of the data folder.",
 }
 """What config.yaml alone may say."""
 

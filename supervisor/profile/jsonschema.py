@@ -1,8 +1,13 @@
-"""A JSON Schema (draft 2020-12) of profiles, for completion and help in editors; ``load`` is the judge."""
+"""
+JSON Schemas (draft 2020-12) of profiles and of ``config.yaml``, for completion and help in editors.
+
+``load`` and ``settings_from`` are the judges.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from ..options import dialect
 from ..options.help import HelpOption
@@ -11,21 +16,69 @@ from ..options.option_values import OptionKind, option_kind
 from . import fields
 from .definition import PARAMETER_PATTERN
 from .field_kinds import JSON, either, size
-from .fields import BY_KEY, DEVICE_PATTERN, ENV_PATTERN, SECTIONS, names_under
+from .fields import (
+    BY_KEY,
+    DEVICE_PATTERN,
+    ENV_PATTERN,
+    SECTIONS,
+    SERVE_FIELDS,
+    SETTINGS_SECTIONS,
+    Field,
+    names_under,
+)
+from .settings import MEMORY_PATTERN, SHARED_SECTIONS
 
-FILE_NAME = "schema.json"
-FIRST_LINE = f"# yaml-language-server: $schema={FILE_NAME}\n"
+_HINT = "# yaml-language-server: $schema="
+FILE_NAME, SETTINGS_FILE_NAME = "schema.json", "config-schema.json"
+FIRST_LINE, SETTINGS_FIRST_LINE = f"{_HINT}{FILE_NAME}\n", f"{_HINT}{SETTINGS_FILE_NAME}\n"
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_text() -> str:
-    """The schema as it is printed and shipped."""
-    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+    """The schema of profiles as it is printed and shipped."""
+    return _text(_of_profiles())
 
 
-def json_schema() -> JSON:
-    """The schema as a value."""
+def settings_schema_text() -> str:
+    """The same of ``config.yaml``."""
+    return _text(_of_settings())
+
+
+def _text(schema: JSON) -> str:
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def _of_settings() -> JSON:
+    leave: JSON = {
+        "type": "object",
+        "propertyNames": {"pattern": f"^(?:{MEMORY_PATTERN})$"},
+        "additionalProperties": _or_null(size().json_schema()),
+    }
+    about = SETTINGS_SECTIONS
+    own: JSON = {
+        "serve": _about(about["serve"], _or_null({"type": "array", "items": _served()})),
+        "memory": _or_null(_closed({"leave": _about(about["memory.leave"], _or_null(leave))})),
+    }
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": _DRAFT,
+        "title": "goss-supervisor config.yaml",
+        "description": "What is served, how much of the memory is not ours, and settings for all profiles.",
+        **_closed(own | {name: _property(name) for name in SHARED_SECTIONS}),
+    }
+
+
+def _served() -> JSON:
+    """An entry of ``serve``: the profile's name, or a mapping."""
+    keys = {field.key.removeprefix("serve."): field for field in SERVE_FIELDS}
+    name = keys["profile"].kind.json_schema()
+    properties = {key: _field(field) for key, field in keys.items()}
+    properties["profile"] = _about(keys["profile"].description, name)  # the one that may not be null
+    return {"anyOf": [name, {**_closed(properties), "required": ["profile"]}]}
+
+
+def _of_profiles() -> JSON:
+    return {
+        "$schema": _DRAFT,
         "title": "goss-supervisor profile",
         "description": "How to run one model on one kind of machine.",
         **_mapping(""),
@@ -38,19 +91,24 @@ def json_schema() -> JSON:
 
 def _mapping(prefix: str) -> JSON:
     lead = prefix + "." if prefix else ""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {name: _property(lead + name) for name in names_under(prefix)},
-    }
+    return _closed({name: _property(lead + name) for name in names_under(prefix)})
+
+
+def _closed(properties: Mapping[str, object]) -> JSON:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
 def _property(key: str) -> JSON:
-    if key in BY_KEY:
-        field = BY_KEY[key]
-        default = {} if field.default in (None, ()) else {"default": _plain(field.kind.write(field.default))}
-        return {"description": field.description, **_or_null(field.kind.json_schema()), **default}
-    return {"description": SECTIONS[key], **_or_null(_free(key))}
+    return _field(BY_KEY[key]) if key in BY_KEY else _about(SECTIONS[key], _or_null(_free(key)))
+
+
+def _field(field: Field) -> JSON:
+    default = {} if field.default in (None, ()) else {"default": _plain(field.kind.write(field.default))}
+    return _about(field.description, _or_null(field.kind.json_schema())) | default
+
+
+def _about(description: str, schema: JSON) -> JSON:
+    return {"description": description, **schema}
 
 
 def _plain(written: str) -> object:
@@ -73,6 +131,9 @@ def _free(key: str) -> JSON:
             about = "'demo', or the path of a GGUF file"
             short: JSON = {"type": "string", "description": about, "examples": ["demo"]}
             return {"anyOf": [short, _mapping("model")]}
+        case "listen":
+            address: JSON = {"type": ["string", "integer"], "examples": ["127.0.0.1:9000"]}
+            return {"anyOf": [_mapping("listen"), address]}
         case "gateway":
             return {"anyOf": [BY_KEY["gateway.mode"].kind.json_schema(), _mapping("gateway")]}
         case "engine.ready":
@@ -132,6 +193,8 @@ def _one_value(option: HelpOption) -> JSON:
             return {"type": "integer"}
         case OptionKind.NUMBER:
             return {"type": "number"}
+        case OptionKind.JSON:
+            return {"type": ["string", "object"]}
         case OptionKind.CHOICE if not option.many:
             return {"enum": list(option.allowed)}
         case _:

@@ -7,19 +7,23 @@ which the profile has its own key go there: ``--port`` is ``listen.port``, ``-m`
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..options.commandline import CommandLine, split_command
-from ..options.meanings import canonical, nearest
+from ..options.file_options import FILES
+from ..options.launch_words import CommandLine, is_variable, option_list
+from ..options.meanings import SECRETS, canonical, nearest, understand
 from ..options.option_types import OptionValue
+from ..options.option_values import OptionKind, option_kind
 from ..options.parse import ParsedOptions, normalise, parse_arguments
 from .definition import Origin
-from .field_kinds import Invalid
+from .field_kinds import Invalid, read_json
 from .fields import BY_KEY
-from .yaml_nodes import Items, Mark, Problem, Scalar, TableEntry, YamlNode, is_null, kind_name
+from .misplaced import OWN_KEYS, place_of_key
+from .yaml_nodes import Items, Mark, Problem, Scalar, Table, TableEntry, YamlNode, is_null, kind_name
 
 FieldReader = Callable[[YamlNode], object]
 """Raises ``Invalid``."""
@@ -98,15 +102,7 @@ class LayerBuilder:
             self.problem(Mark(origin.line, origin.column), key, message)
 
 
-_OWN_KEYS = {
-    "host": "listen.host",
-    "port": "listen.port",
-    "model": "model.path",
-    "hf-repo": "model.repo",
-    "hf-file": "model.file",
-    "alias": "aliases",
-}
-_DRIVE = re.compile(r"[A-Za-z]:\\")
+_INSTEAD = "write the secret itself; keys of clients are better made with goss-supervisor key add"
 _HOME = re.compile(r"^(?:\$HOME|\$\{HOME\}|\$env:USERPROFILE|%USERPROFILE%)(?=[/\\])")
 _HUGGING_FACE_URL = re.compile(
     r"https?://(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/([^?#]+)(?:\?.*)?"
@@ -120,17 +116,22 @@ def add_entries(builder: LayerBuilder, entries: Sequence[TableEntry]) -> None:
     for entry in entries:
         if is_null(entry.value):
             _take_back(builder, entry)
-        elif (value := _option_value(entry.value)) is not None:
-            options[entry.key] = value
-        else:
-            message = f"must be one value or a list of them, not {kind_name(entry.value)}; put JSON in quotes"
-            builder.problem(entry.value.mark, f"server.{entry.key}", message)
+            continue
+        try:
+            options[entry.key] = _option_value(entry)
+        except Invalid as invalid:
+            builder.problem(entry.value.mark, f"server.{entry.key}", invalid.message)
     _add_options(builder, options, marks)
+
+
+def _takes_json(key: str) -> bool:
+    reading = understand(key)
+    return reading is not None and option_kind(reading.option) is OptionKind.JSON
 
 
 def _take_back(builder: LayerBuilder, entry: TableEntry) -> None:
     if name := canonical(entry.key):
-        builder.clear(_OWN_KEYS.get(name, f"server.{name}"))
+        builder.clear(OWN_KEYS.get(name, f"server.{name}"))
     else:
         problem = "llama-server has no such option"
         builder.problem(entry.mark, f"server.{entry.key}", problem, nearest(entry.key))
@@ -142,7 +143,9 @@ def _add_options(builder: LayerBuilder, options: dict[str, OptionValue], marks: 
     for problem in parsed.problems:
         # of several keys that became one option, the first
         key = problem.option if problem.option in marks else problem.option.partition(" ")[0]
-        builder.problem(marks[key], f"server.{problem.option}", problem.message, problem.suggestion)
+        place = "" if canonical(key) else place_of_key("server", key)
+        suggestion = "" if place else problem.suggestion
+        builder.problem(marks[key], f"server.{problem.option}", place or problem.message, suggestion)
     _note(builder, parsed)
     written = {canonical(key): key for key in options}
     for name, meaning in parsed.options.items():
@@ -154,25 +157,25 @@ def add_args(builder: LayerBuilder, node: YamlNode) -> None:
     if isinstance(node, Items) and (words := _texts(node)) is not None:
         return add_words(builder, words, node.mark, "args")
     if isinstance(node, Scalar) and isinstance(node.value, str):
+        if node.is_folded and (lost := re.search(r"(?:^|\s)#.*", node.text)):
+            problem = f"{lost[0].strip()} is lost: YAML folds the lines behind '>' into one; write 'args: |'"
+            return builder.problem(node.mark, "args", problem)
         return _add_args_text(builder, node)
     return builder.problem(node.mark, "args", f"must be a text or a list of words, not {kind_name(node)}")
 
 
 def _add_args_text(builder: LayerBuilder, node: Scalar) -> None:
     try:
-        if "llama-server" in node.text:
-            return add_command_line(builder, split_command(node.text), node.mark, "args")
-        # Unlike in a shell, lines need no backslash at their end to belong together.
-        program = "llama-server.exe" if _DRIVE.search(node.text) else "llama-server"
-        lines = [line.strip().rstrip("\\^`") for line in node.text.splitlines()]
-        words = [word for line in lines for word in split_command(f"{program} {line}").words]
+        command = option_list(node.text)
     except UsageError as error:
         return builder.problem(node.mark, "args", str(error))
-    return add_words(builder, words, node.mark, "args")
+    return add_command_line(builder, command, node.mark, "args")
 
 
 def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, written: str = "") -> None:
     """Options and environment; the program is not looked at."""
+    for note in command.notes:
+        builder.note(note)
     for name, value in command.env.items():
         builder.put(f"env.{name}", value, mark, written)
     add_words(builder, command.words, mark, written)
@@ -186,7 +189,12 @@ def add_words(builder: LayerBuilder, words: Sequence[str], mark: Mark, written: 
         builder.problem(mark, key, problem.message, problem.suggestion)
     _note(builder, parsed)
     for name, value in parsed.options.items():
-        _adopt(builder, name, value, mark, written)
+        if name == "hf-repo" and "hf-file" in parsed.options and ":" in str(value):
+            repo, _, quant = str(value).partition(":")
+            builder.note(f"the quantisation {quant} is left out, since --hf-file names the file")
+            _adopt(builder, name, repo, mark, written)
+        else:
+            _adopt(builder, name, value, mark, written)
 
 
 def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
@@ -195,10 +203,16 @@ def _note(builder: LayerBuilder, parsed: ParsedOptions) -> None:
         builder.note(f"{translation.option} is written as {rendered}: {translation.reason}")
 
 
-def _option_value(node: YamlNode) -> OptionValue | None:
-    if isinstance(node, Scalar):
+def _option_value(entry: TableEntry) -> OptionValue:
+    """Raises ``Invalid``."""
+    node = entry.value
+    if isinstance(node, Scalar) and node.value is not None:
         return node.value
-    return _texts(node) if isinstance(node, Items) else None
+    if isinstance(node, Items) and (texts := _texts(node)) is not None:
+        return texts
+    if isinstance(node, Table) and _takes_json(entry.key):
+        return json.dumps(read_json(node), ensure_ascii=False)
+    raise Invalid(f"must be one value or a list of them, not {kind_name(node)}")
 
 
 def _texts(node: Items) -> tuple[str, ...] | None:
@@ -208,10 +222,15 @@ def _texts(node: Items) -> tuple[str, ...] | None:
 
 
 def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, written: str) -> None:
-    if special := _SPECIAL.get(name):
+    if name in SECRETS and is_variable(str(value)):
+        problem = f"nothing replaces {value}; {_INSTEAD}"
+        builder.problem(mark, written or f"server.{name}", problem)
+    elif special := _SPECIAL.get(name):
         special(builder, str(value), mark, written)
-    elif own := _OWN_KEYS.get(name):
+    elif own := OWN_KEYS.get(name):
         builder.read(own, _as_node(value, mark), mark, written)
+    elif name in FILES and isinstance(value, str):
+        builder.put(f"server.{name}", _from_home(value), mark, written)
     else:
         builder.put(f"server.{name}", value, mark, written)
 
@@ -222,20 +241,33 @@ def _as_node(value: OptionValue, mark: Mark) -> Scalar:
 
 
 def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    names = filter(None, map(str.strip, text.split(",")))
+    names = [name for name in map(str.strip, text.split(",")) if name]
+    if not written.startswith("server."):  # what llama-server takes is no mistake
+        for name in names:
+            if " " in name:
+                builder.note(f"the alias {name!r} is left out: the name of a model has no blank")
+        names = [name for name in names if " " not in name]
+        if not names:
+            return
     builder.read("aliases", Items(tuple(Scalar(name, name, mark) for name in names), mark), mark, written)
 
 
 def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    path = _HOME.sub("~", text)  # there is no shell between a profile and the server
+    path = _from_home(text)
     builder.read("model.path", Scalar(path, path, mark), mark, written)
 
 
+def _from_home(path: str) -> str:
+    """There is no shell between a profile and the server."""
+    path = _HOME.sub("~", path)
+    return path.replace("\\", "/") if path.startswith("~\\") else path
+
+
 def _repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    repo, colon, quantisation = text.partition(":")
+    repo, colon, quant = text.partition(":")
     builder.read("model.repo", Scalar(repo, repo, mark), mark, written)
     if colon:
-        builder.note(f"the quantisation {quantisation} behind {repo} is not used: a profile names the file")
+        builder.read("model.quant", Scalar(quant, quant, mark), mark, written)
 
 
 def _url(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:

@@ -22,7 +22,8 @@ from .fields import (
     nearest_key,
 )
 from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries
-from .settings import SETTINGS_NAME, SETTINGS_ONLY, OwnSections
+from .misplaced import place_of_key, section_in_comment
+from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
@@ -66,7 +67,7 @@ def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> 
     try:
         document = parse_yaml(data)
     except Broken as broken:
-        return Layer(name, file, {}, problems=(Problem(file, broken.mark, broken.message),))
+        return Layer(name, file, {}, problems=(_explained(Problem(file, broken.mark, broken.message), data),))
     for key, mark, mistake in document.mistakes:
         builder.problem(mark, key, mistake)
     if isinstance(document.root, Table):
@@ -77,7 +78,17 @@ def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> 
     else:
         problem = f"must be a mapping of keys to values, not {kind_name(document.root)}"
         builder.problem(document.root.mark, "", problem)
-    return builder.done()
+    layer = builder.done()
+    return replace(layer, problems=tuple(_explained(problem, data) for problem in layer.problems))
+
+
+def _explained(problem: Problem, data: bytes) -> Problem:
+    """A nested line whose section is still a comment is the usual reason."""
+    if problem.key and not problem.message.startswith(("belongs under ", "no such key")):
+        return problem
+    section = section_in_comment(data.decode("utf-8-sig", "replace"), problem.mark.line)
+    why = "(the line above is still a comment; take its '#' away)"
+    return replace(problem, message=f"belongs under {section}: {why}") if section else problem
 
 
 def _mapping(builder: LayerBuilder, table: Table, prefix: str, elsewhere: tuple[str, ...] = ()) -> None:
@@ -89,7 +100,8 @@ def _mapping(builder: LayerBuilder, table: Table, prefix: str, elsewhere: tuple[
             builder.problem(entry.mark, key, f"belongs into {SETTINGS_NAME}")
         elif key not in SECTIONS and key not in BY_KEY:
             near = nearest(entry.key, elsewhere) or nearest_key(prefix, entry.key)
-            builder.problem(entry.mark, key, "no such key", near)
+            place = place_of_key(prefix, entry.key)
+            builder.problem(entry.mark, key, place or "no such key", "" if place else near)
         elif is_null(entry.value):
             builder.clear(key)
         else:
@@ -129,8 +141,22 @@ def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
         builder.read("model.path", node, mark, "model")
 
 
+def _listen(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """``127.0.0.1:9000``, ``[::1]:9000``, a port, or a host."""
+    text = node.text.strip()
+    found = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[^\s:/]*):)?([0-9]+)|(\[[0-9A-Fa-f:.]+\]|[^\s/]+)", text)
+    if found is None:
+        what = "an address such as 127.0.0.1:9000, or host and port"
+        return builder.problem(node.mark, "listen", f"must be {what}, not {kind_name(node)}")
+    for key, part in (("listen.host", found[1] or found[3]), ("listen.port", found[2])):
+        if part:
+            builder.read(key, Scalar(part, part.strip("[]"), node.mark), mark, "listen")
+    return None
+
+
 SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
     "model": _model,
+    "listen": _listen,
     "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
     "engine.ready": lambda builder, node, mark: builder.read("engine.ready.path", node, mark, "engine.ready"),
 }
@@ -164,9 +190,6 @@ _FREE_VALUES: dict[str, tuple[str, str, FieldReader]] = {
 }
 
 
-_LAYER_SECTIONS = ("engine.", "gateway.")
-
-
 @dataclass(frozen=True, slots=True)
 class UserSettings:
     """
@@ -177,6 +200,7 @@ class UserSettings:
     layer: Layer | None = None
     serve: tuple[ServedProfile, ...] = ()
     leave_bytes: Mapping[str, int] = field(default_factory=dict)
+    models_dir: Path | None = None
 
     def served(self, name: str) -> ServedProfile | None:
         """The entry of this profile."""
@@ -206,12 +230,12 @@ def settings_from(data: bytes, file: str) -> UserSettings:
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
         for key, value in layer.values.items()
-        if not key.startswith(_LAYER_SECTIONS)
+        if key.partition(".")[0] not in SHARED_SECTIONS
     ]
     own = OwnSections(file)
     own.read(root)
     layer = replace(layer, problems=(*layer.problems, *strangers, *own.problems))
-    return UserSettings(layer, tuple(own.serve), own.leave_bytes)
+    return UserSettings(layer, tuple(own.serve), own.leave_bytes, own.models_dir)
 
 
 OVERRIDES_NAME = "--set"

@@ -250,6 +250,43 @@ def _gib(number_bytes: int) -> str:
     return f"{number_bytes / GIB:.1f}".removesuffix(".0") + " GiB"
 
 
+@dataclass(frozen=True, slots=True)
+class MissingGpu:
+    """
+    The GPU that a profile is made for is not in the machine.
+
+    ``sentence`` says so; ``is_fatal`` where the profile needs a GPU and no other one can take its place.
+    """
+
+    sentence: str
+    is_fatal: bool
+
+
+def missing_gpu(profile: Profile, hardware: Hardware) -> MissingGpu | None:
+    """None where it is there, may be there (its name is not known), or where no GPU is meant."""
+    match, gpus = profile.match, hardware.gpus
+    if _asks_no_gpu(match) or "none" in match.gpu_vendor or any(_may_be_meant(match, gpu) for gpu in gpus):
+        return None
+    others = " and ".join(map(_called, gpus))
+    has = f"this machine has only {others}" if others else "this machine has no GPU at all"
+    sentence = f"Profile {profile.name} is for {_gpu_words(match)}, which is not there: {has}."
+    instead = any(_may_stand_in(profile, gpu) for gpu in gpus)
+    return MissingGpu(sentence, is_fatal=profile.wants_gpu and not instead)
+
+
+def _may_be_meant(match: Match, gpu: Gpu) -> bool:
+    if match.gpu_vendor and gpu.vendor not in match.gpu_vendor:
+        return False
+    return not (match.gpu_name and gpu.name) or fnmatchcase(gpu.name.lower(), match.gpu_name.lower())
+
+
+def _may_stand_in(profile: Profile, gpu: Gpu) -> bool:
+    """A card for a card, anything for graphics in the processor; CUDA and ROCm know one vendor."""
+    of = (profile.engine.flavour or "").partition("-")[0]
+    vendor = {"cuda": "nvidia", "rocm": "amd", "metal": "apple"}.get(of, gpu.vendor)
+    return gpu.vendor == vendor and (profile.match.unified is True or not gpu.integrated)
+
+
 def _missing_program(profile: Profile) -> str:
     """Why the program of its command cannot be run here; empty where it can, and for llama.cpp."""
     word = next(iter(profile.engine.command), "")

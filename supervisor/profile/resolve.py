@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigError, NotFound, SupervisorError
+from ..paths import Paths
 from . import fields
 from .definition import NAME_PATTERN, Engine, Placement, Profile
 from .layers import Layer, Value
@@ -19,6 +20,9 @@ from .store import ProfileStore, StoredProfile
 from .yaml_nodes import Mark, Problem
 
 MAX_SHOWN = 50
+_EXTENDS_ITSELF = (
+    "a profile cannot extend itself; only one that has the name of a shipped profile extends that one"
+)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _ENGINE_KEYS = frozenset(
     ("engine.source", "engine.path", "engine.command")
@@ -28,7 +32,8 @@ _PLACING_OPTIONS = (
     *("override-tensor", "tensor-split", "split-mode", "main-gpu"),
 )
 PLACING = frozenset(f"server.{option}" for option in _PLACING_OPTIONS)
-_MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file"))
+_MODEL_KEYS = frozenset(("model.demo", "model.path", "model.repo", "model.file", "model.quant"))
+_IN_REPO = {"model.file", "model.quant"}
 # The repositories that hold one model each; of a split model the first part is named.
 _KNOWN_FILES = {
     "ggml-org/gpt-oss-20b-GGUF": "gpt-oss-20b-mxfp4.gguf",
@@ -109,6 +114,11 @@ def settings_of(store: ProfileStore) -> UserSettings:
     return settings
 
 
+def with_models_dir(paths: Paths) -> Paths:
+    """With the models folder that ``config.yaml`` names.  Raises ``ConfigError`` with every problem in it."""
+    return replace(paths, models_dir=settings_of(ProfileStore(paths.profiles)).models_dir)
+
+
 def config_error(problems: Sequence[Problem]) -> ConfigError:
     """One line for each problem; the exit code is 78."""
     lines = [str(problem) for problem in problems[:MAX_SHOWN]]
@@ -127,7 +137,8 @@ def _lineage(layer: Layer, files: _ReadOnce) -> tuple[list[Layer], list[Problem]
             # A profile that extends its own name means the shipped one that it shadows.
             path = (files.shipped if parent == lineage[-1].name else files.find)(parent).path
         except NotFound as error:
-            return lineage, [_at(extends, "extends", str(error))]
+            is_own = parent == lineage[-1].name
+            return lineage, [_at(extends, "extends", _EXTENDS_ITSELF if is_own else str(error))]
         if str(path) in seen:
             ring = " → ".join([*(each.name for each in lineage), parent])
             return lineage, [_at(extends, "extends", f"the profiles extend each other in a ring: {ring}")]
@@ -153,7 +164,7 @@ def _replaced(layer: Layer) -> frozenset[str]:
         replaced |= _ENGINE_KEYS
     given = _MODEL_KEYS & layer.values.keys()
     if given:
-        replaced |= _MODEL_KEYS - {"model.repo"} if given == {"model.file"} else _MODEL_KEYS
+        replaced |= _MODEL_KEYS if given - _IN_REPO else _MODEL_KEYS - {"model.repo"}
     return replaced
 
 
@@ -169,7 +180,7 @@ def _complete(merged: dict[str, Value]) -> None:
     """What one value implies about another that is not given."""
     repo = merged.get("model.repo")
     known = _KNOWN_FILES.get(str(repo.value)) if repo else None
-    if repo and known:
+    if repo and known and "model.quant" not in merged:
         merged.setdefault("model.file", Value(known, repo.origin))
     if path := merged.get("engine.path"):
         merged.setdefault("engine.source", Value("path", path.origin))
@@ -188,8 +199,11 @@ def _contradictions(merged: Mapping[str, Value]) -> list[Problem]:
     source = merged.get("engine.source")
     is_command = source is not None and source.value == "command"
     for key, needs, why in _NEEDS:
-        if key in merged and needs not in merged and not (is_command and key == "model.repo"):
+        if key in merged and needs not in merged:
             problems.append(_at(merged[key], key, f"{needs} is missing: {why}"))
+    if merged.keys() >= _IN_REPO:
+        only_one = "model.file names the file already; take one of both out"
+        problems.append(_at(merged["model.quant"], "model.quant", only_one))
     problems += _mixed_placement(merged)
     problems += _of_a_command(merged) if is_command else _not_of_a_command(merged)
     path = merged.get("engine.path")
@@ -245,9 +259,8 @@ _ORDERED = (
     ("restart.backoff", "restart.backoff-limit"),
     ("health.start-timeout", "health.start-limit"),
 )
-_WHICH = "a repository holds several files, so name one (on a command line: --hf-file)"
 _NEEDS = (
-    ("model.repo", "model.file", _WHICH),
+    ("model.quant", "model.repo", "a quantisation is one of a repository's files"),
     ("model.file", "model.repo", "a file of its own is model.path"),
 )
 

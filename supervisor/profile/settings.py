@@ -1,12 +1,13 @@
-"""What only ``config.yaml`` says: what is served, and how much of the memory is not ours."""
+"""What only ``config.yaml`` says: what is served, where models are, and how much memory is not ours."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from .definition import Origin, ServedProfile
-from .field_kinds import Invalid, nearest, size
+from .field_kinds import FilePath, Invalid, nearest, size
 from .fields import SERVE_FIELDS
 from .yaml_nodes import (
     Items,
@@ -21,10 +22,12 @@ from .yaml_nodes import (
 )
 
 SETTINGS_NAME = "config.yaml"
-SETTINGS_ONLY = ("serve", "memory")
+SETTINGS_ONLY = ("serve", "memory", "models-dir")
 """Its sections that no profile has."""
+SHARED_SECTIONS = ("engine", "gateway")
+"""Its sections that hold for every profile that does not say otherwise."""
 _KEYS = {each.key.removeprefix("serve."): each for each in SERVE_FIELDS}
-_MEMORY = r"RAM|[A-Z][A-Za-z]*[0-9]+"
+MEMORY_PATTERN = r"RAM|[A-Z][A-Za-z]*[0-9]+"
 _MEMORIES = ("RAM", "CUDA0", "ROCm0", "Vulkan0", "MTL0", "SYCL0")
 
 
@@ -35,6 +38,7 @@ class OwnSections:
         self._file = file
         self.serve: list[ServedProfile] = []
         self.leave_bytes: dict[str, int] = {}
+        self.models_dir: Path | None = None
         self.problems: list[Problem] = []
 
     def read(self, root: YamlNode) -> None:
@@ -43,6 +47,14 @@ class OwnSections:
                 self._serve(entry.value)
             elif entry.key == "memory" and not is_null(entry.value):
                 self._memory(entry.value)
+            elif entry.key == "models-dir" and not is_null(entry.value):
+                self._models_dir(entry.value)
+
+    def _models_dir(self, node: YamlNode) -> None:
+        try:
+            self.models_dir = FilePath(absolute=True).read(node)
+        except Invalid as invalid:
+            self._problem(node.mark, "models-dir", invalid.message)
 
     def _problem(self, mark: Mark, key: str, message: str, suggestion: str = "") -> None:
         self.problems.append(Problem(self._file, mark, message, key, suggestion))
@@ -108,7 +120,7 @@ class OwnSections:
 
     def _leave(self, entry: TableEntry) -> None:
         key = f"memory.leave.{entry.key}"
-        if not re.fullmatch(_MEMORY, entry.key):
+        if not re.fullmatch(MEMORY_PATTERN, entry.key):
             known = {name.lower(): name for name in _MEMORIES}
             what = "is no name of a memory; they are called as in plan, RAM or CUDA0 for example"
             self._problem(entry.mark, key, what, known.get(entry.key.lower(), ""))

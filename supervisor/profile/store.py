@@ -114,6 +114,12 @@ def write_atomically(path: Path, text: str) -> None:
     replace_file(path.resolve(), text.encode(), mode=None, durable=True)
 
 
+def keep_current(path: Path, text: str) -> None:
+    """Writes a file of ours, such as a schema, if it says something else.  Raises as ``write_atomically``."""
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_atomically(path, text)
+
+
 def _profiles_in(folder: Path) -> Iterator[Path]:
     return (path for path in _files_in(folder) if _is_profile(path))
 

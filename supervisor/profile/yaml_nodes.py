@@ -27,11 +27,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One value, typed by the YAML 1.2 core schema; ``text`` is what was written."""
+    """One value, typed by the YAML 1.2 core schema; ``text`` is what was written, maybe folded by ``>``."""
 
     value: bool | int | float | str | None
     text: str
     mark: Mark
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +166,13 @@ def _reworded(error: yaml.MarkedYAMLError, text: str) -> Broken:
     if "\t" in line[: mark.column] and not line[: line.index("\t")].strip():
         where = Mark(mark.line, line.index("\t") + 1)
         return Broken("a tab in the indentation; YAML wants spaces", where)
-    if "unknown escape character" in problem:
-        problem += "; write Windows paths without quotes or in single quotes"
+    if "escape" in problem or "hexdecimal" in problem or "hexadecimal" in problem:
+        problem = (
+            "in double quotes a backslash begins an escape; write a Windows path without quotes or in single "
+            "quotes"
+        )
+    elif line.startswith(" ") and problem.startswith(("mapping values are not allowed", "did not find exp")):
+        problem = "this line is indented, and the line above opens no section; check the blanks before both"
     elif problem.startswith("mapping values are not allowed"):
         problem += "; quote a value that contains ': ', and check the indentation"
     return Broken(problem, mark)
@@ -257,7 +263,7 @@ def _scalar(event: yaml.ScalarEvent, mark: Mark) -> Scalar:
     if event.tag and event.tag not in _STR_TAGS:
         _refuse_tag(event.tag, mark)
     plain = event.implicit[0] and not event.tag
-    return Scalar(plain_value(text) if plain else text, text, mark)
+    return Scalar(plain_value(text) if plain else text, text, mark, event.style == ">")
 
 
 def _refuse_tag(tag: str, mark: Mark) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import queue
 import threading
@@ -19,7 +20,10 @@ BackgroundWork = Callable[[], object]
 
 
 async def beside_the_loop(work: Callable[[], Found]) -> Found:
-    """What ``work`` returns or raises.  A thread that hangs for ever does not keep the program."""
+    """
+    What ``work`` returns or raises; OSError where there is no room for a thread.  One that hangs for ever
+    does not keep the program.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Found] = loop.create_future()
 
@@ -36,7 +40,10 @@ async def beside_the_loop(work: Callable[[], Found]) -> Found:
         else:
             settle(lambda: done.set_result(found))
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError as error:  # "can't start new thread"
+        raise OSError(errno.ENOMEM, str(error)) from error
     return await done
 
 
@@ -56,8 +63,13 @@ class Writer:
         self._waiting[key] = work
         self._keys.put(key)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory or no room for it: the next write tries again
+                log.warning("%s: %s", key, error)
+            else:
+                self._thread = thread
 
     def flush(self, seconds: float) -> None:
         """Wait until all that was asked for is written, at most so long."""

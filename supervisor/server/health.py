@@ -4,6 +4,9 @@ Probes one launch until it is ready, then judges whether a silent server is late
 Busy is not dead and healthy is not alive.  A server that does not answer but makes progress (it logs, its CPU
 time advances) is loading or busy; one that does neither for long enough is killed.  A hung GPU driver may
 spin on a CPU, so progress buys time, but only up to a limit.
+
+What we did not see proves nothing.  A probe that we could not send, and a time in which this process did not
+run (a virtual machine or container was paused), count as not having looked: the judgement starts over.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,6 +29,9 @@ from .probe import ProbeResult, probe
 from .probe_target import ProbeTarget
 from .process import process_stats
 
+SLACK_SECONDS = 1.0  # a look that comes later than this after its time was held up with us
+REFUSALS = 3  # in a row, in half a second: a server that has just closed its socket is still exiting
+REFUSED_PAUSE_SECONDS = 0.25
 CPU_SHARE = 0.02  # of one core: less is a process that only wakes up to sleep again
 
 
@@ -49,6 +56,16 @@ class Watch:
     def __init__(self, policy: Health, evidence: Evidence, now: float) -> None:
         self._policy, self._evidence = policy, evidence
         self._began = self._answered = self._progressed = self._observed = now
+
+    def start_over(self, evidence: Evidence, now: float) -> None:
+        """Nobody looked since the last time: that time counts for nothing."""
+        self._began += now - self._observed
+        self._answered = self._progressed = self._observed = now
+        self._evidence = evidence
+
+    def was_held_up(self, now: float, expected_seconds: float) -> bool:
+        """Whether this look comes much later than ``expected_seconds`` after the last one."""
+        return now - self._observed > expected_seconds + SLACK_SECONDS
 
     def loading(self, evidence: Evidence, now: float) -> HealthVerdict:
         """Not ready yet: the deadline counts from the last progress, the limit from the spawn."""
@@ -82,6 +99,7 @@ FIRST_PROBE_SECONDS = 0.01  # a small model is ready at once and should not wait
 SLOWEST_START_PROBE_SECONDS = 0.5
 SLOWEST_QUESTION_SECONDS = 5.0
 _EXCERPT = 200
+_NOBODY = "nobody listens at its address any more"
 
 
 class Watcher:
@@ -103,12 +121,18 @@ class Watcher:
     ) -> None:
         self._plan = plan
         self._child = child
-        self._target = target
+        self.target = target
         self._output = output
         self._serves = serves
         self._doubts = doubts
         self._is_dead = is_dead
+        self._cpu_seconds = 0.0
+        self._asked_to_look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def look(self) -> None:
+        """Somebody could not reach it: probe it now, and not at the next time that is due."""
+        self._asked_to_look.set()
 
     def watch_start(self) -> None:
         """From now on, until it is ready or given up."""
@@ -130,7 +154,13 @@ class Watcher:
     async def _guarded(self, watching: Callable[[], Awaitable[None]]) -> None:
         """A server that nobody watches any more must not look ready: a bug of ours ends it."""
         try:
-            await watching()
+            while True:
+                try:
+                    return await watching()
+                except (OSError, MemoryError) as error:  # a shortage of ours: start over
+                    log.warning("the watcher cannot look: %s", error)
+                    self._doubts(f"it cannot be watched at the moment: {error}")
+                    await asyncio.sleep(SLOWEST_START_PROBE_SECONDS)
         except Exception:
             log.exception("a watcher broke")
             self._is_dead("bug", "the watcher of goss-supervisor broke, see daemon.log")
@@ -138,19 +168,35 @@ class Watcher:
     async def _until_ready(self) -> None:
         """Probe until it is ready, ever more slowly; give up on it without progress."""
         health, path, pause = self._plan.health, self._plan.ready_path, FIRST_PROBE_SECONDS
-        watch = Watch(health, self._evidence(), time.monotonic())
+        watch, paused = Watch(health, self._evidence(), time.monotonic()), 0.0
+        was_up, refusals = False, 0
         while True:
-            answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)
+            answer = await self._probe(path, watch, paused)
             if answer.outcome == "ok" and self._is_ours():
                 await self._until_it_answers()
+                return
+            was_up |= answer.status is not None
+            refusals = refusals + 1 if was_up and answer.outcome == "refused" else 0
+            if refusals == REFUSALS:
+                self._is_dead("unreachable", _NOBODY)
                 return
             refused = f" ({path} {_refusal(answer)})" if answer.outcome == "error" and answer.status else ""
             if watch.loading(self._evidence(), time.monotonic()) is HealthVerdict.DEAD:
                 self._is_dead("stalled", f"it made no progress while loading{refused}")
                 return
-            self._doubts(f"it is not up yet{refused}" if refused else "")
-            await asyncio.sleep(pause)
+            self._doubts(_unknown(answer) or (f"it is not up yet{refused}" if refused else ""))
+            await asyncio.sleep(paused := pause)
             pause = min(pause * 1.5, SLOWEST_START_PROBE_SECONDS)
+
+    async def _probe(self, path: str, watch: Watch, paused_seconds: float) -> ProbeResult:
+        """Ask, after such a pause; where we could not, or were held up ourselves, the watch starts over."""
+        limit = self._plan.health.timeout_seconds
+        answer = await probe(self.target, path, timeout_seconds=limit)
+        now = time.monotonic()
+        expected_seconds = paused_seconds + min(answer.seconds, limit)
+        if answer.outcome == "unknown" or watch.was_held_up(now, expected_seconds):
+            watch.start_over(self._evidence(), now)
+        return answer
 
     async def _until_it_answers(self) -> None:
         """
@@ -164,12 +210,16 @@ class Watcher:
         )
         ends = time.monotonic() + limit
         while asked is not None:
-            left = max(ends - time.monotonic(), 0.001)
-            answer = await probe(self._target, asked.path, timeout_seconds=left, body=asked.body)
+            began = time.monotonic()
+            left = max(ends - began, 0.001)
+            answer = await probe(self.target, asked.path, timeout_seconds=left, body=asked.body)
             if answer.outcome == "ok":
                 break
-            doubt = f"it is up, but does not answer: {asked.path} {_refusal(answer)}"
-            if time.monotonic() + pause >= ends:
+            now = time.monotonic()
+            if answer.outcome == "unknown" or now - began > left + SLACK_SECONDS:
+                ends = now + limit  # nobody looked
+            doubt = _unknown(answer) or f"it is up, but does not answer: {asked.path} {_refusal(answer)}"
+            if now + pause >= ends:
                 self._is_dead("unusable", doubt)
                 return
             self._doubts(doubt)
@@ -181,10 +231,11 @@ class Watcher:
     async def _while_alive(self) -> None:
         """Probe through the inference queue; a server that answers slowly because it works is left alone."""
         health, path = self._plan.health, self._plan.liveness_path or self._plan.ready_path
-        watch = Watch(health, self._evidence(), time.monotonic())
+        watch, refusals = Watch(health, self._evidence(), time.monotonic()), 0
         while True:
-            await asyncio.sleep(health.interval_seconds)
-            answer = await probe(self._target, path, timeout_seconds=health.timeout_seconds)
+            pause = REFUSED_PAUSE_SECONDS if refusals else health.interval_seconds
+            await self._pause(pause)
+            answer = await self._probe(path, watch, pause)
             # A refusal (a key that we do not know, say) proves little, but nobody is killed for it.  An error
             # at the path that has said that it is ready is as bad as no answer.
             is_ill = (
@@ -192,15 +243,28 @@ class Watcher:
             )
             answered = answer.status is not None and not is_ill
             verdict = watch.serving(self._evidence(), time.monotonic(), answered=answered)
-            self._doubts(_doubt(verdict, answer))
+            self._doubts(_unknown(answer) or _doubt(verdict, answer))
+            refusals = refusals + 1 if answer.outcome == "refused" else 0
+            if refusals == REFUSALS:
+                self._is_dead("unreachable", _NOBODY)
+                return
             if verdict is HealthVerdict.DEAD:
                 said = f"is not well ({path} {_refusal(answer)})" if is_ill else "answers no probe"
                 self._is_dead("hung", f"it {said} and makes no progress")
                 return
 
+    async def _pause(self, seconds: float) -> None:
+        """At most so long: `look` ends it."""
+        self._asked_to_look.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._asked_to_look.wait(), seconds)
+
     def _evidence(self) -> Evidence:
+        """What cannot be read at the moment is as it was."""
         used = process_stats(self._child.identity.pid)
-        return Evidence(self._output.bytes_seen, used.cpu_seconds if used else 0.0)
+        if used is not None:
+            self._cpu_seconds = used.cpu_seconds
+        return Evidence(self._output.bytes_seen, self._cpu_seconds)
 
     def _is_ours(self) -> bool:
         """Any process can answer 200 on a port; ready means that ours does."""
@@ -214,6 +278,11 @@ def _refusal(answer: ProbeResult) -> str:
         return f"got no answer ({answer.outcome})"
     body = " ".join(answer.body[:_EXCERPT].decode("utf-8", "replace").split())
     return f"got HTTP {answer.status} {body}".rstrip()
+
+
+def _unknown(answer: ProbeResult) -> str:
+    """What keeps us from asking it; empty where nothing does."""
+    return f"it cannot be asked at the moment: {answer.why}" if answer.outcome == "unknown" else ""
 
 
 def _doubt(verdict: HealthVerdict, answer: ProbeResult) -> str:

@@ -7,8 +7,11 @@ to every user of the machine, so each launch has a new one, and a secret key whe
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from ..errors import StartFailed
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, is_socket_path
 from .diagnosis import Diagnosis
+from .probe_target import ProbeTarget
 
 KEY_BYTES = 32
 _TAKEN = "bind-failed"  # the kind of sign that an engine leaves then
@@ -39,6 +43,31 @@ def leave_nothing(plan: LaunchPlan) -> None:
     """The server is gone; its socket file stays behind, as llama-server leaves it."""
     if plan.behind_gateway and is_socket_path(plan.host):
         Path(plan.host).unlink(missing_ok=True)
+
+
+class SocketPin:
+    """
+    Keeps the way to a server's socket though its file is removed, as logind does with all of a user's at the
+    logout.  Linux reaches a socket by any descriptor of its file; elsewhere the file is needed.
+    """
+
+    def __init__(self) -> None:
+        self._fd: int | None = None
+
+    def hold(self, target: ProbeTarget) -> ProbeTarget:
+        """The way to this socket that stays, until `let_go`; the same where there is none."""
+        self.let_go()
+        if sys.platform == "linux" and target.unix and Path("/proc/self/fd").is_dir():
+            with suppress(OSError):
+                self._fd = os.open(target.address, os.O_PATH | os.O_CLOEXEC)
+                return replace(target, address=f"/proc/self/fd/{self._fd}")
+        return target
+
+    def let_go(self) -> None:
+        """The server has gone."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
 
 def is_worth_another_try(plan: LaunchPlan, diagnosis: Diagnosis) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..home.orphan import take_generation_lock
+from ..home.orphan import MARK_VARIABLE, mark_of, take_generation_lock
 from ..home.places import (
     figures_file,
     generation_lock,
@@ -21,6 +22,7 @@ from ..home.places import (
     server_log_name,
 )
 from ..home.records import DEMO, Record, read_record, remember_out_of_memory, write_record
+from ..locks import Lock
 from ..memory.engine_figures import FigureHistory, keep_measured, measured
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -51,6 +53,7 @@ class Instance:
         next_id: Callable[[], int],
     ) -> None:
         self.name = name
+        self.under_way = under_way
         self.placement = ""  # why it is loaded or not, beside the others; in words
         self._paths = paths
         self._writer = Writer()
@@ -69,7 +72,12 @@ class Instance:
             on_change=self._changed,
             under_way=under_way,
             next_id=next_id,
+            environ={**os.environ, MARK_VARIABLE: mark_of(record_file(paths, name))},
         )
+
+    @property
+    def lock(self) -> Lock:
+        return self._lock
 
     @property
     def profile(self) -> str:

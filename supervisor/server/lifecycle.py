@@ -183,9 +183,8 @@ class Lifecycle:
         return None if self.state in {State.STOPPED, State.FAILED, State.SLEEPING} else Event.SLEEP
 
     def _judge_timer(self, serial: int) -> Event | None:
-        if serial != self._serial:
-            return None
-        return Event.LAST_TIMER if self.state is State.KILLING and self._killed else Event.TIMER
+        is_last = self.state is State.KILLING and self._killed
+        return (Event.LAST_TIMER if is_last else Event.TIMER) if serial == self._serial else None
 
     def _judge_serving(self, degraded: str) -> Event | None:
         if self.state is State.STARTING:
@@ -213,11 +212,12 @@ class Lifecycle:
         policy = self.plan.restart
         while self._recent and now - self._recent[0] > policy.window_seconds:
             self._recent.popleft()
-        beyond_help = bool(self.plan.adjusts) and diagnosis.kind in OF_MEMORY
-        hopeless = (beyond_help or not diagnosis.retryable) and not self._served
-        if policy.policy == "never" or hopeless or len(self._recent) >= policy.max_restarts:
+        helpless = not diagnosis.retryable or (bool(self.plan.adjusts) and diagnosis.kind in OF_MEMORY)
+        excused = diagnosis.is_ours and self.proven is not None  # it serves again once we are short no more
+        too_many = len(self._recent) >= policy.max_restarts and not excused
+        if policy.policy == "never" or (helpless and not self._served) or too_many:
             return Event.GIVE_UP
-        self._recent.append(now)
+        self._recent.extend([now] * (not excused))
         return Event.RETRY
 
     # --- what a transition leaves behind

@@ -2,31 +2,20 @@
 The memory that a server uses, and what is left of the RAM: Linux from /proc and cgroups, others by psutil.
 
 The lines are described in proc_pid_status(5), proc_meminfo(5), and the kernel's
-Documentation/accounting/psi.rst and Documentation/admin-guide/cgroup-v2.rst.
+Documentation/accounting/psi.rst and Documentation/gpu/drm-usage-stats.rst.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..cgroups import MOUNT, Group, tightest
 from .process import family
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """
-    The control group with the least room of those around a server; the kernel kills in it at its limit.
-
-    ``left_bytes`` counts what the kernel can drop (page cache, so a mapped model too) as free: a group whose
-    files have filled it is not near its end.
-    """
-
-    path: str  # /user.slice/…, as in /proc/PID/cgroup
-    limit_bytes: int
-    left_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +24,15 @@ class Held:
     By a server and its descendants.
 
     ``anonymous_bytes`` is the resident memory that cannot be dropped: anonymous, shared, locked.
-    ``swap_bytes`` is what of it was swapped out, and is not part of it.  None is not known.
+    ``swap_bytes`` is what of it was swapped out, and is not part of it.  ``gpu_bytes`` are of the memory that
+    GPUs have of their own; Linux tells it for amdgpu, i915 and xe, and NVIDIA's driver does not.  None is not
+    known.
     """
 
     rss_bytes: int
     anonymous_bytes: int | None = None
     swap_bytes: int | None = None
+    gpu_bytes: int | None = None
 
     @property
     def all_bytes(self) -> int | None:
@@ -76,7 +68,7 @@ class Sample:
 
 
 class SampleSource(Protocol):
-    """Where the figures come from.  No method raises or blocks; all three take less than 1 ms of CPU."""
+    """Where the figures come from.  No method raises or blocks; all three take some 1 ms of CPU."""
 
     def held(self, pid: int) -> Held | None:
         """None: it is gone."""
@@ -94,21 +86,27 @@ def take(source: SampleSource, pid: int) -> Sample | None:
 
 
 _STATUS = re.compile(rb"^(VmLck|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d{1,15}) kB$", re.MULTILINE)
+_DRM = re.compile(rb"^drm-(client-id|pdev):\s+(\S+)$", re.MULTILINE)
+_DRM_RESIDENT, _DRM_MEMORY = (
+    re.compile(rb"^drm-%s-(?:vram|local)\d*:\s+(\d{1,15})( [KM]iB)?$" % kind, re.MULTILINE)
+    for kind in (b"resident", b"memory")
+)
+_UNITS = {b"": 1, b" KiB": 1024, b" MiB": 1024**2}
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
 _FULL = re.compile(rb"^full avg10=(\d{1,3}\.\d{2}) ", re.MULTILINE)
-_UNIFIED = re.compile(rb"^0::(/.*)$", re.MULTILINE)
-_DROPPABLE = re.compile(rb"^(?:active_file|inactive_file|slab_reclaimable) (\d{1,18})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class LinuxSource:
-    """``proc`` and ``cgroups`` are where those are mounted."""
+    """``proc`` and ``cgroups`` are where those are mounted; ``gpus`` has the device files of GPUs."""
 
     proc: str = "/proc"
-    cgroups: str = "/sys/fs/cgroup"
+    cgroups: str = MOUNT
+    gpus: str = "/dev/dri/"
 
     def held(self, pid: int) -> Held | None:
-        texts = [text for member in family(pid) if (text := _read(f"{self.proc}/{member}/status"))]
+        members = family(pid)
+        texts = [text for member in members if (text := _read(f"{self.proc}/{member}/status"))]
         found = [held for text in texts if (held := held_in(text))]
         if not found:
             return None
@@ -116,27 +114,25 @@ class LinuxSource:
             sum(each.rss_bytes for each in found),
             sum(each.anonymous_bytes or 0 for each in found),
             sum(each.swap_bytes or 0 for each in found),
+            gpu_bytes_in(text for member in members for text in self._gpu_clients(member)),
         )
+
+    def _gpu_clients(self, pid: int) -> Iterator[bytes]:
+        """What the drivers say of each device file of a GPU that this process has open."""
+        try:
+            numbers = os.listdir(f"{self.proc}/{pid}/fd")  # noqa: PTH208 - as for _read
+        except OSError:  # gone, or somebody else's
+            return
+        for number in numbers:
+            with suppress(OSError):
+                if os.readlink(f"{self.proc}/{pid}/fd/{number}").startswith(self.gpus):  # noqa: PTH115
+                    yield _read(f"{self.proc}/{pid}/fdinfo/{number}")
 
     def room(self) -> Room:
         return room_in(_read(f"{self.proc}/meminfo"), _read(f"{self.proc}/pressure/memory"))
 
     def group(self, pid: int) -> Group | None:
-        """A limit holds for everything below it, so the tightest of all the way up to the mount counts."""
-        unified = _UNIFIED.search(_read(f"{self.proc}/{pid}/cgroup"))
-        path = unified[1].decode(errors="replace").rstrip("/") if unified else ""
-        if "/.." in path:  # it lives outside of what this container may see
-            return None
-        groups = (self._group(each) for each in _upwards(path))
-        return min((each for each in groups if each), key=lambda each: each.left_bytes, default=None)
-
-    def _group(self, path: str) -> Group | None:
-        folder = f"{self.cgroups}{path}"
-        limit, used = _number(_read(f"{folder}/memory.max")), _number(_read(f"{folder}/memory.current"))
-        if limit is None or used is None:  # "max", or the root, which has neither
-            return None
-        droppable = sum(int(number) for number in _DROPPABLE.findall(_read(f"{folder}/memory.stat")))
-        return Group(path or "/", limit, max(limit - max(used - droppable, 0), 0))
+        return tightest(lambda path: _read(path).decode(errors="replace"), str(pid), self.proc, self.cgroups)
 
 
 def held_in(status: bytes) -> Held | None:
@@ -155,23 +151,29 @@ def held_in(status: bytes) -> Held | None:
     return Held((own + files) * 1024, (own + locked) * 1024, kib.get(b"VmSwap", 0) * 1024)
 
 
+def gpu_bytes_in(clients: Iterable[bytes]) -> int | None:
+    """
+    From texts of /proc/PID/fdinfo; one client of a GPU may have several files.  Where a driver tells what is
+    resident, that counts.  None where no driver tells anything.
+    """
+    known: dict[tuple[bytes, ...], int] = {}
+    for text in clients:
+        fields = dict(_DRM.findall(text))
+        sizes = [
+            sum(int(number) * _UNITS[unit] for number, unit in pattern.findall(text))
+            for pattern in (_DRM_RESIDENT, _DRM_MEMORY)
+            if pattern.search(text)
+        ]
+        if sizes and b"client-id" in fields:
+            known[fields.get(b"pdev", b""), fields[b"client-id"]] = sizes[0]
+    return sum(known.values()) if known else None
+
+
 def room_in(meminfo: bytes, pressure: bytes) -> Room:
     """From /proc/meminfo and /proc/pressure/memory; the latter is empty where the kernel does not keep it."""
     known = {name: int(number) * 1024 for name, number in _MEMINFO.findall(meminfo)}
     stalled = _FULL.search(pressure)
     return Room(known.get(b"MemTotal"), known.get(b"MemAvailable"), float(stalled[1]) if stalled else None)
-
-
-def _upwards(path: str) -> Iterator[str]:
-    """``/a/b``, ``/a``, and the mount itself, which is a group with a limit inside of a container."""
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
-    yield ""
-
-
-def _number(text: bytes) -> int | None:
-    return int(text) if text.strip().isdigit() and len(text) < 20 else None
 
 
 def _read(path: str) -> bytes:

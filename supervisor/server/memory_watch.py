@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import sys
 import time
@@ -108,9 +109,10 @@ class MemoryWatch:
     async def free_for(self, plan: LaunchPlan, environ: Mapping[str, str]) -> dict[str, int]:
         """Bytes that are free of each memory that this plan needs; what nobody can tell is left out."""
         found: dict[str, int] = {}
-        available = self._source.room().available_bytes
-        if available is not None:
-            found[RAM] = available
+        group = self._source.group(os.getpid())  # a new server will be in ours
+        left = (self._source.room().available_bytes, group.left_bytes if group else None)
+        if known := [each for each in left if each is not None]:
+            found[RAM] = min(known)
         if gpus_of(plan) and (command := adapter_of(plan.adapter).lists_devices(plan.argv)):
             found |= await asyncio.to_thread(_free, command, environ)
         return found

@@ -55,3 +55,13 @@ def _in_words(asked: LifecycleRequest) -> str:
             return f"an unload (request {asked.id})"
         case WakeAsked():
             return f"a load (request {asked.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Who keeps a server for a while, as an update does while it compares; ``id`` is the request's."""
+
+    id: int
+    owner: str  # engine update (pid 4711)
+    why: str
+    since: float  # seconds since the epoch

@@ -14,13 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..disk import noexec_mount, unreachable
 from ..errors import SupervisorError
+from ..home.places import private_folder
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, first_host, is_socket_path
 from .diagnosis import Diagnosis
 from .process import family
 
 _PRIVILEGED = 1024
+_HOST_HINT = "Correct listen.host: 127.0.0.1 serves this computer only, 0.0.0.0 all networks."
 
 
 def check_launch(plan: LaunchPlan) -> Diagnosis | None:
@@ -36,7 +39,10 @@ def _problems(plan: LaunchPlan) -> Iterator[Diagnosis]:
     for file in plan.model_files:
         yield from _model(file)
     if is_socket_path(plan.host):
-        yield from unix_socket_problem(Path(first_host(plan.host)))
+        path = Path(first_host(plan.host))
+        if plan.behind_gateway:  # else it is the user's own
+            yield from _runtime_folder(path.parent)
+        yield from unix_socket_problem(path)
     else:
         yield from _port(plan.host, plan.port)
 
@@ -44,7 +50,13 @@ def _problems(plan: LaunchPlan) -> Iterator[Diagnosis]:
 def _engine(program: str) -> Iterator[Diagnosis]:
     if shutil.which(program) is not None:
         return
-    if Path(program).exists():
+    if mount := noexec_mount(Path(program)) if Path(program).exists() else None:
+        yield Diagnosis(
+            "engine-forbidden",
+            f"The engine {program} may not be executed: {mount} is mounted noexec.",
+            f"sudo mount -o remount,exec {mount}, or set GOSS_SUPERVISOR_HOME to a folder on another disk.",
+        )
+    elif Path(program).exists():
         yield Diagnosis(
             "engine-forbidden",
             f"The engine {program} may not be executed.",
@@ -66,10 +78,11 @@ def _model(file: str) -> Iterator[Diagnosis]:
                     "not-gguf", f"The model file {file} is empty.", "Delete it and download it again."
                 )
     except FileNotFoundError:
+        lost = unreachable(Path(file))
         yield Diagnosis(
             "model-missing",
-            f"The model file {file} does not exist.",
-            "Correct model in the profile, or download it.",
+            f"The model file {file} does not exist{f': {lost}' if lost else ''}.",
+            "Mount the disk." if lost else "Correct model in the profile, or download it.",
         )
     except IsADirectoryError:
         yield Diagnosis("not-gguf", f"The model {file} is a folder.", "Name the .gguf file in it.")
@@ -85,6 +98,22 @@ def _model(file: str) -> Iterator[Diagnosis]:
             f"The model file {file} cannot be read: {error.strerror}.",
             "Check its disk.",
             retryable=True,
+        )
+
+
+def _runtime_folder(folder: Path) -> Iterator[Diagnosis]:
+    """Where the server's socket will be.  It may be gone: logind removes a user's folder at the logout."""
+    try:
+        private_folder(folder)
+    except SupervisorError as error:
+        yield Diagnosis("bad-host", str(error), error.hint)
+    except OSError as error:
+        yield Diagnosis(
+            "no-runtime-folder",
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            "It is there while you are logged in, or always after: loginctl enable-linger",
+            retryable=True,
+            is_ours=True,
         )
 
 
@@ -137,11 +166,15 @@ def why_not_bound(error: OSError, host: str, port: int) -> Diagnosis:
             f"Port {port} may not be used by this user.",
             f"Choose a listen.port of {_PRIVILEGED} or more.",
         )
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return Diagnosis(
+            "bad-host", f"{host} does not resolve to an address: {error.strerror or error}.", _HOST_HINT
+        )
     if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
         return Diagnosis(
             "bad-host",
             f"{host} is not an address of this computer.",
-            "Correct listen.host: 127.0.0.1 serves this computer only, 0.0.0.0 all networks.",
+            _HOST_HINT,
         )
     return Diagnosis(
         "bind-failed",
@@ -212,32 +245,33 @@ if sys.platform == "linux":
     _LISTEN = "0A"  # linux/tcp_states.h
 
     def _listens(pids: tuple[int, ...], port: int) -> bool | None:
-        inodes = _inodes(port)
         try:
+            inodes = _inodes(port)
             return any(inode in inodes for pid in pids for inode in _sockets(pid))
-        except PermissionError:
+        except OSError:  # somebody else's process, or a shortage of ours
             return None
 
     def _listener(port: int) -> int | None:
-        inodes = _inodes(port)
-        for name in os.listdir("/proc") if inodes else ():  # noqa: PTH208 - names are all it takes
-            with contextlib.suppress(OSError):
-                if name.isdigit() and any(inode in inodes for inode in _sockets(int(name))):
-                    return int(name)
+        with contextlib.suppress(OSError):
+            inodes = _inodes(port)
+            for name in os.listdir("/proc") if inodes else ():  # noqa: PTH208 - names are all it takes
+                with contextlib.suppress(OSError):
+                    if name.isdigit() and any(inode in inodes for inode in _sockets(int(name))):
+                        return int(name)
         return None
 
     def _inodes(port: int) -> set[str]:
-        """Of all sockets that listen on `port`, on whatever address."""
+        """Of all sockets that listen on `port`, on whatever address.  Raises OSError for a shortage."""
         wanted = f":{port:04X}"
         found: set[str] = set()
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
                 rows = (line.split() for line in Path(table).read_text(encoding="ascii").splitlines()[1:])
                 found |= {row[9] for row in rows if row[1].endswith(wanted) and row[3] == _LISTEN}
         return found
 
     def _sockets(pid: int) -> Iterator[str]:
-        """Inodes of its open sockets.  Raises PermissionError for somebody else's process."""
+        """Inodes of its open sockets.  Raises OSError for somebody else's process, and for a shortage."""
         folder = f"/proc/{pid}/fd"
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for fd in os.listdir(folder):  # noqa: PTH208 - no Path for each of 1000 descriptors

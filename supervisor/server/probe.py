@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..engine.adapters.known import adapter_of
+from ..errors import StartFailed
 from ..plan.launch import LaunchPlan
 from ..plan.listen import connect_address, first_host, is_socket_path, url_host
 from .probe_target import ProbeTarget
+from .shortage import is_ours_to_connect
 
 if TYPE_CHECKING:
     import ssl
 
 
-ProbeOutcome = Literal["ok", "loading", "refused", "timeout", "error"]
+ProbeOutcome = Literal["ok", "loading", "refused", "timeout", "error", "unknown"]
 
 _BODY_BYTES = 64 * 1024
 _HEAD_BYTES = 16 * 1024
@@ -26,18 +28,28 @@ class ProbeResult:
     """
     ``ok``: 2xx.  ``loading``: 503 while the model loads.  ``refused``: nobody listens.
     ``timeout``: no whole answer in time.  ``error``: anything else that answered, or broke off.
+    ``unknown``: it was not asked, because we could not; ``why`` says it in words.
     """
 
     outcome: ProbeOutcome
     status: int | None = None
     body: bytes = b""
     seconds: float = 0.0
+    why: str = ""
 
 
 def target_of(plan: LaunchPlan) -> ProbeTarget:
-    """The way to the server of this plan, with its key.  Raises StartFailed for a host without an address."""
+    """
+    The way to the server of this plan, with its key.  Raises StartFailed for a host without an address, and
+    for a key that is none.
+    """
     unix = is_socket_path(plan.host)
     key = api_key(plan)
+    if not (key.isascii() and key.isprintable()):
+        raise StartFailed(
+            f"The key of {plan.profile} holds a character that no request can carry.",
+            hint="A key is made of the letters, digits and signs of ASCII.",
+        )
     return ProbeTarget(
         address=first_host(plan.host) if unix else connect_address(plan.host),
         port=plan.port,
@@ -59,7 +71,7 @@ async def probe(
     loop = asyncio.get_running_loop()
     began = loop.time()
     outcome: ProbeOutcome
-    status, answer = None, b""
+    status, answer, why = None, b"", ""
     try:
         async with asyncio.timeout(timeout_seconds):
             status, answer = await _asked(target, path, body)
@@ -68,9 +80,15 @@ async def probe(
         outcome = "timeout"
     except (ConnectionRefusedError, FileNotFoundError):
         outcome = "refused"
-    except (OSError, ValueError, EOFError):
+    except MemoryError:
+        outcome, why = "unknown", "out of memory"
+    except OSError as error:
+        outcome, why = "error", str(error.strerror or error)
+        if is_ours_to_connect(error):
+            outcome = "unknown"
+    except (ValueError, EOFError):
         outcome = "error"
-    return ProbeResult(outcome, status, answer, loop.time() - began)
+    return ProbeResult(outcome, status, answer, loop.time() - began, why)
 
 
 def _judge(status: int, body: bytes) -> ProbeOutcome:
@@ -147,3 +165,8 @@ async def _up_to(reader: asyncio.StreamReader, length: int) -> bytes:
 def api_key(plan: LaunchPlan) -> str:
     """The key that the server asks for, or "" where it asks for none or it cannot be had."""
     return adapter_of(plan.adapter).api_key(plan.argv, plan.env, plan.secrets)
+
+
+def counter_of(plan: LaunchPlan, path: str) -> str:
+    """The path at which a request to ``path`` gets the number of its prompt's tokens; "" for none."""
+    return adapter_of(plan.adapter).counter_of(path)

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
 from .cause_of_death import DeathPhase, Device, diagnose, program_of
 from .child import Child, spawn
-from .diagnosis import Diagnosis
+from .diagnosis import Diagnosis, not_spawned, shortage
 from .health import Watcher
 from .inbox import Inbox
-from .inner_address import is_worth_another_try, leave_nothing, with_inner_address
+from .inner_address import SocketPin, is_worth_another_try, leave_nothing, with_inner_address
 from .lifecycle import Lifecycle
 from .lifecycle_table import (
     LIVE,
@@ -51,7 +51,7 @@ from .lifecycle_table import (
     WakeAsked,
 )
 from .memory_watch import MemoryWatch
-from .outcome import LifecycleCommand, Outcome
+from .outcome import Hold, LifecycleCommand, Outcome
 from .output_log import OutputLog
 from .preflight import check_launch
 from .probe import target_of
@@ -70,16 +70,6 @@ _WATCHED = {
     State.DRAINING: Do.WATCH_LIFE,
 }
 _UP = SERVING | {State.DRAINING}
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Who keeps a server for a while, as an update does while it compares; ``id`` is the request's."""
-
-    id: int
-    owner: str  # engine update (pid 4711)
-    why: str
-    since: float  # seconds since the epoch
 
 
 class Server:
@@ -126,6 +116,7 @@ class Server:
         self._watcher: Watcher | None = None
         self._preflight: asyncio.Task[None] | None = None
         self._device = Device()
+        self._pin = SocketPin()
         self._asked_to_end = 0  # the launch that got its first signal
         output.listen(self._read_line)
 
@@ -199,6 +190,11 @@ class Server:
     def wake(self) -> asyncio.Future[Outcome]:
         """Run what sleeps; where nothing does, the outcome is the one there is."""
         return self._inbox.ask(WakeAsked(self._next_id()))
+
+    def look(self) -> None:
+        """A request could not reach it: probe it now."""
+        if self._watcher:
+            self._watcher.look()
 
     def drained(self) -> None:
         """No request is being answered any more."""
@@ -280,9 +276,10 @@ class Server:
         try:
             await self._wait_for_memory(plan)
             problem = await self._looked_at(plan)
-        except Exception:  # the lifecycle would never know
+        except Exception as error:  # the lifecycle would never know
             log.exception("a check before a launch broke")
-            problem = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
+            bug = Diagnosis("bug", "a check of goss-supervisor broke, see daemon.log", "")
+            problem = shortage(error) or bug
         if problem is not None and self.state is State.PREPARING and self.launch == launch:
             self._remember_failure(())  # nothing was launched, so there is no output
         self._inbox.put(PreflightDone(launch, problem))
@@ -312,8 +309,8 @@ class Server:
             self.output.begin_run(plan.secrets.values(), filter(None, (plan.ready_path, plan.liveness_path)))
             env = self.environment_of(plan)
             child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
-        except SupervisorError as error:
-            self._inbox.put(Exited(launch, Diagnosis("spawn", str(error), error.hint, retryable=False)))
+        except (SupervisorError, OSError, MemoryError) as error:
+            self._inbox.put(Exited(launch, not_spawned(error)))
             return
         self.child, self.target = child, target
         self._watcher = Watcher(
@@ -331,6 +328,7 @@ class Server:
 
     def _exited(self, launch: int, plan: LaunchPlan, status: ExitStatus) -> None:
         self.child = self.target = None
+        self._pin.let_go()
         leave_nothing(plan)
         self.memory.end()
         self.output.end_run()
@@ -373,6 +371,8 @@ class Server:
 
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
         child.catch_up()  # it logged its devices before it answered
+        if self._watcher and self.child is child and self.target:
+            self.target = self._watcher.target = self._pin.hold(self.target)
         self._inbox.put(Serving(launch, self._device.degraded(plan)))
 
     def _set_busy(self, text: str) -> None:

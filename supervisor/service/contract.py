@@ -50,7 +50,8 @@ class ServiceRequest:
     at most by our own ladder, without any margin.
     ``user`` is who a system service runs as; a user service is always that of the caller, and has "".
     ``data`` is what GOSS_SUPERVISOR_HOME puts everything under; None where the files lie where this system
-    keeps them.  ``logs`` is the folder of our own logs.
+    keeps them.  ``logs`` is the folder of our own logs.  ``files`` are those of the model that lie elsewhere,
+    perhaps on another disk.
     """
 
     service: Service
@@ -63,6 +64,7 @@ class ServiceRequest:
     data: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     needs_network: bool = False
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

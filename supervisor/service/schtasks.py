@@ -16,7 +16,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from xml.etree import ElementTree as ET
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, NotFound, NotRunning, SupervisorError, UsageError
 from ..paths import Paths
+from ..tool import own_program
 from . import unit_files
 from .contract import (
     DAEMON_LOG,
@@ -40,7 +40,7 @@ from .contract import (
 )
 from .unit_files import PLACE, sealed
 
-_OURSELVES = (sys.executable, "-P", "-m", "supervisor")
+_OURSELVES = own_program()
 _RUNNING = "267009"  # SCHED_S_TASK_RUNNING, 0x41301
 _LOOKS = 20
 _AT_BOOT = "Install it with --user; for a service that starts at boot there is WinSW: docs/service.md"

@@ -89,6 +89,8 @@ def _unit(request: ServiceRequest, *, system: bool) -> Iterator[str]:
         if request.needs_network:  # its address is not of this machine alone
             yield "Wants=network-online.target"
             yield "After=network-online.target"
+        if request.files:
+            yield f"RequiresMountsFor={' '.join(map(quoted, request.files))}"
         yield "After=nvidia-persistenced.service"  # an order only; nothing where there is none
     # An hour: the daemon has used its own budget of restarts before a start fails, which takes minutes.
     yield "StartLimitIntervalSec=3600"  # in [Service] it would be an unknown key

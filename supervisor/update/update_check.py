@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from ..engine.catalogue import pins
-from ..engine.catalogue.catalogue import number
 from ..engine.catalogue.releases import REPOSITORY, Release
 from ..engine.install_context import InstallContext
 from ..engine.local_engines import LocalEngines
@@ -15,6 +14,8 @@ from ..engine.suitability import WantedEngine
 from ..files import write_json
 from ..home.places import update_file
 from ..paths import Paths
+from ..profile.definition import Engine
+from .rollout import is_newer, roll_out
 from .update_target import UpdateTarget, why_fixed
 
 
@@ -48,7 +49,8 @@ def look(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     """
     Ask the catalogue; the default channel knows its tag without a network.
 
-    A build that is marked bad here is passed over, with its reason.  Raises NetworkError and NotFound.
+    A build that is marked bad here is passed over, with its reason.  A server that does not have it yet is
+    news too, as is one that an update which was broken off left on it.  Raises NetworkError and NotFound.
     """
     running = target.running
     current = running.build if running else chosen_tag(target.engine, context)
@@ -64,7 +66,18 @@ def look(target: UpdateTarget, context: InstallContext) -> UpdateCheck:
     if running and running.repository != REPOSITORY:  # it is replaced whatever its number is
         official = f"an official release, where {current or 'another build'} stands in"
         return replace(found, available=release.tag, note="; ".join((*passed, official)))
+    if behind := roll_out(target.fleet, target.channel, release.tag).behind:
+        note = f"not on {', '.join(behind)} yet"
+        return replace(found, available=release.tag, note="; ".join((*passed, note)))
+    if running and running.build == release.tag and half_way(target.engine, context, release.tag):
+        return replace(found, available=release.tag, note="; ".join((*passed, "an update was broken off")))
     return found
+
+
+def half_way(engine: Engine, context: InstallContext, tag: str) -> str | None:
+    """The channel's older choice, where a server that runs ``tag`` was left so by an update; else None."""
+    chosen = chosen_tag(engine, context)
+    return chosen if chosen is not None and is_newer(tag, chosen) else None
 
 
 def record(found: UpdateCheck, paths: Paths) -> None:
@@ -77,11 +90,6 @@ def released(target: UpdateTarget, context: InstallContext) -> Released:
     """Official releases, judged for this target."""
     wanted = WantedEngine(target.engine.flavour, None, target.wants_gpu)
     return Released(target.engine, LocalEngines(context, wanted))
-
-
-def is_newer(tag: str, than: str | None) -> bool:
-    """By number; what has none is older than all that have one.  Pure."""
-    return (number(tag) or 0) > (number(than or "") or 0)
 
 
 def _newest(target: UpdateTarget, context: InstallContext) -> tuple[Release | None, tuple[str, ...], str]:

@@ -1,12 +1,14 @@
-"""The target of an engine command: one profile's engine, or the default of ``config.yaml``."""
+"""The target of an engine command: a profile's engine, or the default of ``config.yaml``; and all servers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ..engine.released import channel_of
-from ..errors import ConfigError, NotRunning
+from ..errors import ConfigError, NotRunning, SupervisorError
 from ..home import client
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -18,14 +20,41 @@ from ..profile.store import ProfileStore
 
 
 @dataclass(frozen=True, slots=True)
+class FleetServer:
+    """A server of the daemon, with the plan that it runs, sleeps with, or last tried."""
+
+    name: str
+    state: str
+    plan: LaunchPlan
+    engine: Engine = field(default_factory=Engine)  # as its profile has it now
+    wants_gpu: bool = False
+    trouble: str = ""  # why its profile cannot be read
+    is_main: bool = False
+
+    @property
+    def control_name(self) -> str | None:
+        """As requests to the daemon name it: a profile may be called like the main server."""
+        return None if self.is_main else self.name
+
+    @property
+    def serves(self) -> bool:
+        return self.state in {"ready", "degraded"}
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateTarget:
-    """``running`` is the plan that the daemon runs for this very profile; None where it does not."""
+    """
+    ``running`` is the plan that the daemon runs for this very profile; None where it does not.  Of an update
+    ``fleet`` is all servers, and ``why`` says why this one is compared.
+    """
 
     engine: Engine
     wants_gpu: bool = False
     profile: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     running: LaunchPlan | None = None
+    fleet: tuple[FleetServer, ...] = ()
+    why: str = ""
 
     @property
     def channel(self) -> str:
@@ -47,8 +76,8 @@ def target_of(paths: Paths, profile: str | None = None) -> UpdateTarget:
     Raises NotFound and ConfigError of a profile that cannot be resolved.
     """
     store = ProfileStore(paths.profiles)
-    plan = running_plan(paths)
-    if plan is not None and profile in {None, plan.profile}:
+    plan = running_plan(paths) if profile is None else _plan_of(profile, servers_of(paths))
+    if plan is not None:
         found = resolve(plan.profile, store, plan.settings)
         return UpdateTarget(found.engine, found.wants_gpu, found.name, plan.settings, plan)
     if profile is not None:
@@ -57,22 +86,92 @@ def target_of(paths: Paths, profile: str | None = None) -> UpdateTarget:
     return UpdateTarget(engine_settings(store))
 
 
-def running(paths: Paths) -> tuple[str | None, LaunchPlan | None, Listen | None]:
+def update_target_of(paths: Paths, profile: str | None) -> UpdateTarget:
+    """The same, where without a name it is the server on which an update compares two builds."""
+    fleet = fleet_of(paths)
+    found = None if profile else to_compare(fleet, partial(_answered, paths))
+    if found is None:
+        why = "it was named" if profile else "no other server serves"
+        return replace(target_of(paths, profile), fleet=fleet, why=why)
+    server, why = found
+    plan = server.plan
+    return UpdateTarget(server.engine, server.wants_gpu, plan.profile, plan.settings, plan, fleet, why)
+
+
+def to_compare(
+    fleet: Sequence[FleetServer], answered: Callable[[], Mapping[str, int]]
+) -> tuple[FleetServer, str] | None:
+    """
+    The main server, if it serves and follows a channel, else the one of those that do with most requests,
+    and why.  None where no server does.  ``answered`` gives the requests of each profile.  Pure.
+    """
+    able = [each for each in fleet if each.serves and not each.trouble and not why_fixed(each.engine)]
+    if not able:
+        return None
+    if able[0].is_main:
+        return able[0], "it is the main server"
+    counts = answered()
+    found = max(able, key=lambda each: counts.get(each.plan.profile, 0))
+    return found, "the main server does not serve, or follows no channel; of the others it has most requests"
+
+
+def _answered(paths: Paths) -> Mapping[str, int]:
+    return Counter(each["profile"] for each in client.ask(paths, {"op": "requests"})["requests"])
+
+
+def fleet_of(paths: Paths) -> tuple[FleetServer, ...]:
+    """All servers that have a plan, the main one first, with what their profiles say by now."""
+    store = ProfileStore(paths.profiles)
+    return tuple(_with_engine(each, store) for each in servers_of(paths))
+
+
+def servers_of(paths: Paths) -> tuple[FleetServer, ...]:
+    """The same as far as the daemon knows; none without one."""
+    try:
+        status = client.ask(paths, {"op": "status"})["status"]
+        listed = status.get("servers") or [status["server"]]  # a daemon of an older version has one
+        return tuple(
+            FleetServer(each["name"], each["state"], plan, is_main=number == 0)
+            for number, each in enumerate(listed)
+            if (plan := running_plan(paths, each["name"] if number else None)) is not None
+        )
+    except NotRunning:
+        return ()
+
+
+def _with_engine(server: FleetServer, store: ProfileStore) -> FleetServer:
+    try:
+        profile = resolve(server.plan.profile, store, server.plan.settings)
+    except SupervisorError as error:
+        return replace(server, trouble=in_line(error))
+    return replace(server, engine=profile.engine, wants_gpu=profile.wants_gpu)
+
+
+def in_line(error: SupervisorError) -> str:
+    """Its first line, as a part of a sentence."""
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _plan_of(profile: str, servers: Sequence[FleetServer]) -> LaunchPlan | None:
+    return next((each.plan for each in servers if each.plan.profile == profile), None)
+
+
+def running(paths: Paths, server: str | None = None) -> tuple[str | None, LaunchPlan | None, Listen | None]:
     """
     The address of the server, and the plan that the daemon runs or last tried; (None, None) without a daemon.
 
     Raises SupervisorError for a daemon of another version.
     """
     try:
-        answer = client.ask(paths, {"op": "running"})
+        answer = client.ask(paths, {"op": "running", "server": server})
         plan = from_json(answer["plan"]) if answer.get("plan") else None
         return answer.get("url"), plan, listen_from_json(answer["listen"]) if answer.get("listen") else None
     except NotRunning:
         return None, None, None
 
 
-def running_plan(paths: Paths) -> LaunchPlan | None:
-    return running(paths)[1]
+def running_plan(paths: Paths, server: str | None = None) -> LaunchPlan | None:
+    return running(paths, server)[1]
 
 
 def why_fixed(engine: Engine) -> str:

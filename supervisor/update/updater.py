@@ -8,9 +8,10 @@ the old one runs, and the profile's options are checked against its ``--help``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from ..engine.catalogue.releases import REPOSITORY
@@ -18,14 +19,17 @@ from ..engine.choose import acquire
 from ..engine.install_context import InstallContext
 from ..engine.inventory import installed, key_of
 from ..engine.released import chosen_tag
-from ..errors import NotFound, StartFailed, Superseded, SupervisorError
+from ..errors import DoesNotFit, NotFound, StartFailed, SupervisorError
+from ..home import client
 from ..locks import Lock
-from ..measure.comparison import Comparison, ComparisonVerdict, indented, log_of, rolled_back
+from ..measure.comparison import Comparison, ComparisonVerdict, indented, rolled_back
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
+from ..plan.plan_json import to_json
 from ..prepare.prepare import prepare
-from .update_check import released
-from .update_target import UpdateTarget, running_plan
+from .rollout import Rollout, RolloutEnd, ServerResult, carry_out, roll_out
+from .update_check import half_way, released
+from .update_target import FleetServer, UpdateTarget, fleet_of, in_line, servers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,13 @@ class UpdateResult:
     text: str
     why: str = ""  # of a build that was taken back
     log: tuple[str, ...] = ()  # its last lines
+    servers: tuple[ServerResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Updater:
     """
-    Changes the engine of one target.
+    Changes the engine of one target's channel.
 
     Its methods raise ConfigError for options that the new build does not know, NetworkError,
     VerificationFailed and NoSuitableEngine before anything is stopped, and StartFailed after it.
@@ -55,22 +60,28 @@ class Updater:
     def update(self, tag: str) -> UpdateResult:
         """Go to a release, and back again if it is worse; then it is marked bad, with the reason."""
         with alone(self.context.paths):
-            if self.target.running is None:
-                self._prepare(tag)
-                self._choose(tag)
-                return UpdateResult("installed", tag, f"{tag} is installed, the next start takes it")
-            new = self._plan(tag)
-            old = self._still_running(self.target.running)
-            verdict = self.comparison.between(new, old)
-            if verdict.withdrawn:
-                raise Superseded(
-                    f"{_name(new)} was not judged: {verdict.withdrawn}.", hint="goss-supervisor status"
-                )
-            if verdict.worse:
-                return self._taken_back(new, old, verdict)
-            self._choose(tag)
-        figures = f": {verdict.figures}" if verdict.figures else ""
-        return UpdateResult("updated", tag, f"{new.profile} runs on {_name(new)} now{figures}")
+            self._prepare(tag)
+            self._still_running()
+            if (before := half_way(self.target.engine, self.context, tag)) is not None:
+                self._finish_going_back(tag, before)
+            rollout = self._rollout(tag)
+            why = self._why(rollout)
+            self.context.progress.step(why)
+            moves, end = self._carry_out(rollout, tag, partial(self._choose, tag))
+            if end.failed is not None:
+                return self._taken_back(rollout, moves, end)
+        if not rollout.moves:
+            later = "next load" if rollout.resting else "next start"
+            text = f"{tag} is installed, the {later} takes it"
+            return UpdateResult("installed", tag, text, servers=end.servers)
+        first = moves.plans[rollout.moves[0].name]
+        text = f"{first.profile} runs on {_name(first)} now"
+        if len(rollout.moves) > 1:
+            moved = [each.profile for each in end.servers if each.result in {"compared", "moved"}]
+            text = f"{' and '.join(moved)} run on {first.build} now; {why}"
+        if end.verdict.figures:
+            text = f"{text}: {end.verdict.figures}"
+        return UpdateResult("updated", tag, text, servers=end.servers)
 
     def install(self, tag: str) -> UpdateResult:
         """On disk and proved, and nothing else."""
@@ -100,52 +111,96 @@ class Updater:
         """
         with alone(self.context.paths):
             left, tag = self._two_last()
-            if self.target.running is not None and self.target.running.build != tag:
-                self._switch(tag)
-            self.context.chosen.back(self.target.channel)
-            for install in installed(self.context.paths.engines):
-                if (install.repository, install.tag) == (REPOSITORY, left):
-                    key = key_of(REPOSITORY, left, install.flavour)
-                    self.context.chosen.mark_bad(key, "it was left by engine rollback")
-        return UpdateResult("updated", tag, f"back to {tag}; {left} is not taken again by itself")
+            rollout = self._rollout(tag, back=True)
+            moves, end = self._carry_out(rollout, tag, partial(self._leave, left), compares=False)
+            if end.failed is not None:
+                plan, verdict = moves.plans[end.failed.name], end.verdict
+                raise StartFailed(
+                    f"{_name(plan)} will not do for {plan.profile}, and all run on as before: "
+                    f"{verdict.worse}{indented(verdict.log)}"
+                )
+        return UpdateResult(
+            "updated", tag, f"back to {tag}; {left} is not taken again by itself", servers=end.servers
+        )
 
-    def _taken_back(self, new: LaunchPlan, old: LaunchPlan, verdict: ComparisonVerdict) -> UpdateResult:
-        text = f"{_name(new)} was taken back, and {old.build} runs again"
-        why = verdict.worse
+    def _leave(self, left: str) -> None:
+        self.context.chosen.back(self.target.channel)
+        for install in installed(self.context.paths.engines):
+            if (install.repository, install.tag) == (REPOSITORY, left):
+                key = key_of(REPOSITORY, left, install.flavour)
+                self.context.chosen.mark_bad(key, "it was left by engine rollback")
+
+    def _taken_back(self, rollout: Rollout, moves: _Moves, end: RolloutEnd) -> UpdateResult:
+        """The build is marked in each flavour that took part: else the next look would try it again."""
+        failed, verdict = end.failed, end.verdict
+        assert failed is not None
+        new, old = moves.plans[failed.name], failed.plan
+        why = f"{verdict.worse}, on {old.profile}" if len(rollout.moves) > 1 else verdict.worse
         if verdict.proved:
-            self.context.chosen.mark_bad(key_of(REPOSITORY, new.build, new.flavour), why)
+            for server in rollout.moves[: rollout.moves.index(failed) + 1]:
+                plan = moves.plans[server.name]
+                self.context.chosen.mark_bad(key_of(REPOSITORY, plan.build, plan.flavour), why)
         else:
             why = f"{why}, but so is {old.build} by now: the machine is too busy to tell"
-        return UpdateResult("rolled back", old.build, text, why, verdict.log)
+        text = f"{_name(new)} was taken back, and {old.build} runs again"
+        return UpdateResult("rolled back", old.build, text, why, verdict.log, end.servers)
 
-    def _plan(self, tag: str) -> LaunchPlan:
-        target, context = self.target, self.context
-        assert target.profile is not None
-        return prepare(target.profile, target.settings, context.paths, context.progress, tag=tag).plan
+    def _finish_going_back(self, tag: str, before: str) -> None:
+        """An update was broken off when some had been moved: nobody knows whether they are worse."""
+        left = [each for each in fleet_of(self.context.paths) if each.plan.build == tag]
+        rollout = roll_out(left, self.target.channel, before, back=True)
+        if rollout.moves:
+            names = ", ".join(each.plan.profile for each in rollout.moves)
+            self.context.progress.step(f"an update was broken off: first {names} back to {before}")
+        self._carry_out(rollout, before, lambda: None, compares=False)
+
+    def _rollout(self, tag: str, *, back: bool = False) -> Rollout:
+        fleet = fleet_of(self.context.paths)
+        return roll_out(fleet, self.target.channel, tag, first=self.target.profile, back=back)
+
+    def _why(self, rollout: Rollout) -> str:
+        """On which server the builds are compared, and why there."""
+        if not rollout.moves:
+            return "nothing is loaded that could show which build is better"
+        first = rollout.moves[0].plan.profile
+        why = self.target.why if first == self.target.profile else "it is the first that lacks the build"
+        return f"compared on {first} ({why})"
+
+    def _carry_out(
+        self, rollout: Rollout, tag: str, keep: Callable[[], None], *, compares: bool = True
+    ) -> tuple[_Moves, RolloutEnd]:
+        """All plans are made first: an option that the build does not know stops nothing."""
+        plans = {each.name: self._plan(tag, each.plan) for each in rollout.moves}
+        for each in rollout.resting:
+            try:
+                plans[each.name] = self._plan(tag, each.plan)
+            except DoesNotFit as error:
+                rollout = rollout.without(each, in_line(error))
+        with ExitStack() as holds:
+            moves = _Moves(self.comparison, plans, holds, keep)
+            return moves, carry_out(rollout, tag, moves, compares=compares)
+
+    def _plan(self, tag: str, runs: LaunchPlan) -> LaunchPlan:
+        paths, progress = self.context.paths, self.context.progress
+        return prepare(runs.profile, runs.settings, paths, progress, tag=tag).plan
 
     def _prepare(self, tag: str) -> None:
         """On disk and proved; with a profile its options are checked too."""
-        if self.target.profile is not None:
-            self._plan(tag)
+        target, context = self.target, self.context
+        if target.profile is not None:
+            prepare(target.profile, target.settings, context.paths, context.progress, tag=tag)
         else:
-            acquire(self.target.engine, wants_gpu=self.target.wants_gpu, context=self.context, tag=tag)
+            acquire(target.engine, wants_gpu=target.wants_gpu, context=context, tag=tag)
 
-    def _still_running(self, seen: LaunchPlan) -> LaunchPlan:
+    def _still_running(self) -> None:
         """A download takes minutes.  Raises SupervisorError if something else runs by now."""
-        now = running_plan(self.context.paths)
-        if now is None or now.digest != seen.digest:
-            name = now.profile if now else "nothing"
+        seen = self.target.running
+        if seen is None:
+            return
+        servers = servers_of(self.context.paths)
+        if not any(each.plan.digest == seen.digest for each in servers):
+            name = servers[0].plan.profile if servers else "nothing"
             raise SupervisorError(f"Meanwhile {name} runs in place of {seen.profile}; it was left alone.")
-        return now
-
-    def _switch(self, tag: str) -> None:
-        plan = self._plan(tag)
-        answer = self.comparison.run(plan)
-        if reason := rolled_back(answer):
-            raise StartFailed(
-                f"{_name(plan)} did not become ready, and {plan.profile} runs on as before: "
-                f"{reason}{indented(log_of(answer))}"
-            )
 
     def _two_last(self) -> tuple[str, str]:
         tags = self.context.chosen.tags(self.target.channel)
@@ -177,6 +232,53 @@ class Updater:
         release = self.context.catalogue(self.target.engine).release(tag)
         for option in released(self.target, self.context).survey(release).ranked:
             self.context.chosen.forgive(key_of(REPOSITORY, tag, option.flavour))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """
+    The `Mover` of real servers: each is held from its move until all is over, so that nobody starts or
+    unloads it.  ``plans`` are the new ones, by server.
+    """
+
+    comparison: Comparison
+    plans: Mapping[str, LaunchPlan]
+    holds: ExitStack
+    keep: Callable[[], None]
+    held: dict[str, Comparison] = field(default_factory=dict)  # by server
+
+    def compare(self, server: FleetServer) -> ComparisonVerdict:
+        new, old = self.plans[server.name], server.plan
+        return self._on(server, f"comparing {new.build} with {old.build}").compared(new, old)
+
+    def move(self, server: FleetServer) -> ComparisonVerdict:
+        new = self.plans[server.name]
+        self.comparison.progress.step(f"{server.plan.profile}: from {server.plan.build} to {new.build}")
+        return self._on(server, f"moving it to {new.build}").moved(new, server.plan)
+
+    def back(self, server: FleetServer) -> str:
+        self.comparison.progress.step(f"{server.plan.profile}: back to {server.plan.build}")
+        try:
+            return rolled_back(self.held[server.name].run(server.plan))
+        except SupervisorError as error:
+            return in_line(error)
+
+    def rest(self, server: FleetServer) -> str:
+        request = {
+            "op": "reload",
+            "server": server.control_name,
+            "plan": to_json(self.plans[server.name]),
+        }
+        try:
+            client.ask(self.comparison.paths, request)
+        except SupervisorError as error:
+            return in_line(error)
+        return ""
+
+    def _on(self, server: FleetServer, why: str) -> Comparison:
+        held = self.holds.enter_context(self.comparison.holding(server.control_name, why))
+        self.held[server.name] = held
+        return held
 
 
 @contextmanager

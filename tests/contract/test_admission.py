@@ -51,14 +51,16 @@ class Home:
     """A fleet, and what is admitted to it."""
 
     def __init__(self, tmp_path):
-        self.tmp_path, self.clients = tmp_path, Clients()
+        self.tmp_path, self.clients, self.answered = tmp_path, Clients(), 0
         self.paths = Paths.under(tmp_path / "home")
         make_folders(self.paths)
         self.fleet = Fleet(self.make)
         self.admission = Admission(self.fleet, lambda: self.clients)
 
     def make(self, name, next_id):
-        return Instance(name, self.paths, on_change=self.changed, under_way=lambda: 0, next_id=next_id)
+        return Instance(
+            name, self.paths, on_change=self.changed, under_way=lambda: self.answered, next_id=next_id
+        )
 
     def changed(self):
         for instance in self.fleet:
@@ -126,6 +128,27 @@ async def test_a_request_waits_until_the_one_in_use_is_free(home):
     home.admission.changed()
     assert (await loading).result == "ready"
     assert home.states == {"p": State.SLEEPING, "q": State.READY}
+
+
+@promise
+async def test_meanwhile_it_says_what_it_waits_for_and_how_long_at_most(home):
+    home.clients.settings = GatewaySettings(max_loaded=1, max_wait_seconds=60)
+    await home.load("p")
+    now = asyncio.get_running_loop().time()
+    home.clients.busy, home.clients.waiting, home.answered = {"p"}, {"q": now}, 2
+    loading = asyncio.create_task(home.load("q", by_request=True))
+    await home.clients.was_asked.wait()
+    (awaited,) = home.admission.awaited
+    assert (awaited.profile, awaited.models) == ("q", ("p",))
+    assert awaited.text == "waits for p, which answers 2 requests"
+    assert 0 < awaited.seconds_left <= 60
+    home.answered = 0
+    assert home.admission.awaited[0].text == "waits for p, which must not be unloaded yet"
+    home.clients.busy = set()
+    home.clients.settings = ONE_AT_A_TIME
+    home.admission.changed()
+    await loading
+    assert home.admission.awaited == []
 
 
 @promise

@@ -9,7 +9,8 @@ import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -20,11 +21,14 @@ from supervisor.cli.status import _exit_code, _lines
 from supervisor.daemon.control_server import Control, listen
 from supervisor.daemon.loads import Loads
 from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFailed, Superseded
+from supervisor.fleet.decisions import Awaited
+from supervisor.gateway.scheduler import ContextUse
 from supervisor.gateway.telemetry.activity import Activity
 from supervisor.home.control_socket import TokenEndpoint, UnixEndpoint
 from supervisor.plan.listen import Listen
 from supervisor.plan.plan_json import listen_to_json, to_json
 from supervisor.server.lifecycle_table import State
+from supervisor.server.server import Hold
 
 from ..fakes.asked import a_chat
 from ..fakes.fleet_of_one import FleetOfOne
@@ -108,6 +112,7 @@ class NoGateway:
 
     activity: Activity | None = None
     listen: Listen | None = None
+    waiting: tuple[()] = ()
 
     def __init__(self, refusal=None):
         self.refusal = refusal
@@ -128,6 +133,9 @@ class NoGateway:
 
     def about(self):
         return None
+
+    def context_use(self, name):
+        return ContextUse(1024, 700, 2, 3.5) if name == "default" else None
 
 
 class OneServer(FleetOfOne):
@@ -210,6 +218,18 @@ async def test_a_sleeper_is_well_and_says_what_wakes_it(test, tmp_path):
     status = (await answer_to(control, "unload"))["status"]
     assert _exit_code(status) == 0
     assert next(_lines(status)).startswith("state     sleeping (the next request loads it), for")
+
+
+@promise
+async def test_a_sleeper_that_is_reloaded_sleeps_on_with_the_new_plan_and_takes_no_memory(test, tmp_path):
+    gateway = NoGateway()
+    control = control_of(test, gateway)
+    await test.server.start(behind(plan(tmp_path)))
+    await answer_to(control, "unload")
+    newer = replace(behind(plan(tmp_path)), build="b2", digest="newer")
+    answer = await answer_to(control, "reload", plan=to_json(newer))
+    assert (answer["outcome"]["result"], test.server.plan.build, test.starts) == ("asleep", "b2", 1)
+    assert gateway.launched == [], "nothing may be unloaded for it"
 
 
 @pytest.mark.parametrize(
@@ -339,6 +359,25 @@ async def test_others_are_told_who_holds_a_server_and_its_owner_goes_on(test, tm
         assert status["servers"][0]["held_by"]["owner"] == "engine update (pid 7)"
         assert (await answer_to(control, "start", plan=sent, hold=id_))["outcome"]["result"] == "ready"
     assert (await answer_to(control, "unload"))["outcome"]["result"] == "asleep"
+
+
+@promise
+async def test_the_main_server_does_not_take_over_what_somebody_holds_beside_it(test, tmp_path):
+    control = control_of(test)
+    beside = SimpleNamespace(server=SimpleNamespace(hold=Hold(7, "engine update", "moving it to b2", 0.0)))
+    control._fleet.having = lambda profile: beside if profile == "p" else None
+    refused = await answer_to(control, "start", plan=to_json(plan(tmp_path, name="p")))
+    assert "engine update has held the server" in refused["error"]
+
+
+@promise
+async def test_what_a_pinned_server_holds_is_there_for_its_own_next_plan(test, tmp_path):
+    control = control_of(test)
+    await test.server.start(replace(plan(tmp_path), memory={"RAM": 5}, needs={"RAM": 7}))
+    async with held(control):  # nobody unloads it
+        for replaces, shares in (("", ({}, {"RAM": 7})), (test.server.plan.profile, ({"RAM": 5}, {}))):
+            answer = await answer_to(control, "running", replaces=replaces)
+            assert (answer["held"], answer["stays"]) == shares
 
 
 @promise
@@ -612,6 +651,56 @@ def test_a_daemon_at_work_says_so_again_and_again_and_promises_it(tmp_path):
         assert last["outcome"]["result"] == "ready"
 
     story(tmp_path)
+
+
+@pytest.mark.usefixtures("talkative")
+def test_a_load_that_waits_for_memory_says_for_what(tmp_path):
+    class Full:
+        """An admission that has no memory for anybody until it is told to."""
+
+        awaited = (Awaited("p", ("q",), "waits for q, which answers 1 request", 12.0),)
+        has_room = asyncio.Event()
+
+        def is_pinned(self, instance):
+            return False
+
+        async def launch(self, instance, plan, begin, **options):
+            await self.has_room.wait()
+            return begin()
+
+    @promise
+    async def story(test, tmp_path):
+        control = control_of(test)
+        control._loads.admission = full = Full()
+        await test.server.rest(behind(plan(tmp_path, name="p")))
+        said = answers(control, "load")
+        async with asyncio.timeout(BOUND_SECONDS):
+            message = await anext(said)
+            assert message["awaits"] == asdict(full.awaited[0])
+            assert message["again_seconds"] > 0
+            now = (await answer_to(control, "status"))["status"]
+            assert now["loads_waiting"] == [asdict(full.awaited[0])]
+            full.awaited = ()
+            assert "awaits" not in await anext(said)
+            full.has_room.set()
+            last = [message async for message in said][-1]
+        assert last["outcome"]["result"] == "ready"
+
+    story(tmp_path)
+
+
+@promise
+async def test_the_status_tells_of_a_context_that_slots_share(test, tmp_path):
+    control = control_of(test)
+    assert (await answer_to(control, "status"))["status"]["server"]["context"] is None
+    await test.server.rest(replace(behind(plan(tmp_path)), context_slots=4))
+    assert (await answer_to(control, "status"))["status"]["server"]["context"] == {
+        "slots": 4,
+        "tokens": 1024,
+        "expected_tokens": 700,
+        "waiting": 2,
+        "longest_seconds": 3.5,
+    }
 
 
 @pytest.mark.usefixtures("talkative")

@@ -8,22 +8,29 @@ import os
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from supervisor.download import at_once
+from supervisor.download import fetch as fetch_module
 from supervisor.download.fetch import Download, fetch
 from supervisor.download.network import RetryPolicy
 from supervisor.errors import NetworkError, PermissionDenied, SupervisorError, VerificationFailed
 from supervisor.progress import Silent
 from tests.fakes.web import (
+    CHUNK,
     PATIENCE,
     Fault,
     Reply,
+    Request,
+    SocksProxy,
     Web,
     both,
     corrupt,
@@ -100,7 +107,8 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+    certificates = ("ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", *certificates):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     with Web() as web:
@@ -466,12 +474,35 @@ def test_a_redirect_out_of_https_is_refused(
 def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
     bench: Bench, certificate: Path
 ) -> None:
-    with (
-        Web(certificate=certificate) as safe,
-        pytest.raises(NetworkError, match=r"no secure connection to 127.0.0.1: self-signed certificate"),
-    ):
+    said = r"no secure connection to 127.0.0.1: self-signed certificate"
+    with Web(certificate=certificate) as safe, pytest.raises(NetworkError, match=said) as raised:
         bench.fetch(bench.item(url=safe.serve("/a.zip", file(BODY))))
+    assert "SSL_CERT_FILE" in raised.value.hint
     assert bench.slept == []
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_companys_certificate_is_trusted_by_each_variable(
+    bench: Bench, certificate: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, str(certificate))
+    with Web(certificate=certificate) as safe:
+        assert bench.fetch(bench.item(url=safe.serve("/a.zip", file(BODY)))) == BODY
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only OpenSSL's store can be another one for a test")
+def test_what_the_systems_store_trusts_is_trusted(
+    bench: Bench, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = ssl.DefaultVerifyPaths(str(certificate), None, "NONE", str(certificate), "NONE", "")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    real = ssl.SSLContext.set_default_verify_paths
+    monkeypatch.setattr(
+        ssl.SSLContext, "set_default_verify_paths", lambda self: self.load_verify_locations(certificate)
+    )
+    assert real is not ssl.SSLContext.set_default_verify_paths
+    with Web(certificate=certificate) as safe:
+        assert bench.fetch(bench.item(url=safe.serve("/a.zip", file(BODY)))) == BODY
 
 
 @pytest.mark.parametrize(
@@ -490,9 +521,42 @@ def test_who_is_not_there_is_asked_twice_and_no_more(bench: Bench, url: str, sai
     assert bench.slept == [1.0]
 
 
-def test_a_proxy_that_is_not_there_is_named(bench: Bench) -> None:
-    with pytest.raises(NetworkError, match=r"the proxy in front of far.invalid"):
-        bench.fetch(bench.item(url="http://far.invalid/"), proxy=f"http://127.0.0.1:{unused_port()}")
+@pytest.mark.parametrize("url", ["http://far.invalid/", "https://far.invalid/"])
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+def test_a_proxy_that_is_not_there_is_named(bench: Bench, url: str, scheme: str) -> None:
+    port = unused_port()
+    proxy = f"{scheme}://user:secret@127.0.0.1:{port}"
+    with pytest.raises(NetworkError, match=f"the proxy 127.0.0.1:{port} ") as raised:
+        bench.fetch(bench.item(url=url), proxy=proxy)
+    assert raised.value.hint == "The proxy is the one of engine.proxy."
+    assert "secret" not in str(raised.value)
+
+
+def test_a_proxy_whose_name_is_unknown_is_what_cannot_be_resolved(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    with pytest.raises(NetworkError, match=r"the name of the proxy proxy.invalid:3128 cannot") as raised:
+        bench.fetch(bench.item(url="https://far.invalid/"))
+    assert "HTTPS_PROXY" in raised.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_is_named_and_not_asked_again(bench: Bench, scheme: str) -> None:
+    bench.web.fault("/a", status(407), status(407))
+    bench.web.tunnel_refusal = Reply(407)
+    with pytest.raises(
+        NetworkError, match=f"proxy 127.0.0.1:{bench.web.port} does not let us .*: 407 Proxy"
+    ) as raised:
+        bench.fetch(bench.item(url=f"{scheme}://far.invalid/a"), proxy=bench.web.url())
+    assert "http://USER:PASSWORD@HOST:PORT" in raised.value.hint
+    assert bench.slept == []
+
+
+def test_a_socks_proxy_is_used(bench: Bench) -> None:
+    with SocksProxy() as proxy:
+        assert bench.fetch(proxy=f"socks5h://127.0.0.1:{proxy.port}") == BODY
+    assert proxy.asked == [("127.0.0.1", bench.web.port)]
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/x", "http://"])
@@ -508,6 +572,72 @@ def test_a_bundle_of_certificates_that_is_not_there_is_named(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
     with pytest.raises(NetworkError, match=r"/nowhere.pem"):
         bench.fetch(bench.item(url=f"https://127.0.0.1:{unused_port()}/"))
+
+
+# Several connections
+
+
+@pytest.fixture
+def large(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """What counts as large, and the pieces, are small enough for a test: 30 pieces."""
+    monkeypatch.setattr(fetch_module, "_MANY_BYTES", 50_000)
+    monkeypatch.setattr(fetch_module, "_FIRST_BYTES", 1)
+    monkeypatch.setattr(at_once, "PIECE_BYTES", 10_000)
+    return bench
+
+
+def test_a_large_file_comes_over_several_connections_in_one_piece(large: Bench) -> None:
+    assert large.fetch() == BODY
+    asked = sorted(int(span.split("=")[1].split("-")[0]) for span in large.ranges[1:])
+    assert len(asked) > 20
+    assert all(later - earlier <= 10_000 for earlier, later in pairwise(asked))
+    assert large.heard.updates[-1][0] == 1.0
+
+
+@pytest.mark.parametrize("fault", [cut(5_000), status(503), status(429), without("ETag", "Content-Range")])
+def test_a_connection_of_several_that_fails_is_made_good(large: Bench, fault: Fault) -> None:
+    large.web.fault("/a.zip", *[honest] * 8, fault)
+    assert large.fetch() == BODY
+
+
+def test_a_host_that_refuses_a_second_connection_gets_one(large: Bench) -> None:
+    busy = threading.Semaphore(1)
+
+    def one_at_a_time(request: Request) -> Reply:
+        if not busy.acquire(blocking=False):
+            return Reply(429)
+        try:
+            return file(BODY)(request)
+        finally:
+            busy.release()
+
+    large.web.serve("/a.zip", one_at_a_time)
+    assert large.fetch() == BODY
+
+
+def test_a_file_that_changes_between_its_pieces_is_fetched_anew(large: Bench) -> None:
+    other = random.Random(4).randbytes(len(BODY))
+
+    def changes(request: Request) -> Reply:
+        return file(other if len(large.web.requests) < 10 else BODY)(request)
+
+    large.web.serve("/a.zip", changes)
+    assert large.fetch() == BODY
+
+
+@posix
+def test_who_is_killed_with_several_connections_leaves_a_part_that_is_continued(large: Bench) -> None:
+    gate = threading.Event()
+    large.web.fault("/a.zip", *[honest] * 10, *[held(3_000, gate)] * 30)
+    several = "import supervisor.download.at_once as a, supervisor.download.fetch as f\n"
+    several += "a.PIECE_BYTES, f._MANY_BYTES, f._FIRST_BYTES = 10_000, 50_000, 1\n"
+    with child(large, several) as process:
+        large.web.wait_for_requests(12)
+        process.kill()
+    assert large.part.read_bytes() == BODY[: large.part.stat().st_size]
+    assert large.part.stat().st_size >= CHUNK
+    gate.set()
+    assert large.fetch() == BODY
 
 
 # The disk
@@ -539,6 +669,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
 CHILD = """
 import sys
 from pathlib import Path
+from supervisor.download import at_once
+from supervisor.download import fetch as fetch_module
 from supervisor.download.fetch import Download, fetch
 from supervisor.errors import SupervisorError
 

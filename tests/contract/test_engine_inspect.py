@@ -151,3 +151,27 @@ def test_what_cannot_be_started_is_told_by_its_cause(tmp_path: Path) -> None:
     orphan.write_text("#!/nowhere/python\n")
     with pytest.raises(NoSuitableEngine, match="interpreter or loader"):
         inspect([str(orphan)], tmp_path / "cache")
+
+
+def test_what_a_profile_sets_reaches_every_question_and_has_answers_of_its_own(tmp_path: Path) -> None:
+    """HSA_OVERRIDE_GFX_VERSION, GGML_VK_VISIBLE_DEVICES: with them a driver shows other devices."""
+    need = 'if [ "$HSA_OVERRIDE_GFX_VERSION" = 11.0.0 ]; then seen="ROCm0: x (1 MiB, 1 MiB free)"; else seen="(none)"; fi'
+    binary = server(tmp_path / "llama-server", devices="'\"$seen\"'", first=need)
+    cache, variables = tmp_path / "cache", {"HSA_OVERRIDE_GFX_VERSION": "11.0.0"}
+    for _ in range(2):
+        assert inspect([str(binary)], cache).devices == ()
+        assert inspect([str(binary)], cache, variables=variables).devices == ("ROCm0: x (1 MiB, 1 MiB free)",)
+
+
+def test_a_build_that_needs_its_library_path_runs_with_it(tmp_path: Path) -> None:
+    need = '[ "$LD_LIBRARY_PATH" = /opt/rocm/lib ] || { echo "error while loading shared libraries: x: no" >&2; exit 127; }'
+    binary = server(tmp_path / "llama-server", first=need)
+    with pytest.raises(NoSuitableEngine, match="shared library x"):
+        inspect([str(binary)], tmp_path / "cache")
+    seen = inspect([str(binary)], tmp_path / "cache", variables={"LD_LIBRARY_PATH": "/opt/rocm/lib"})
+    assert seen.capabilities.build == 11549
+
+
+def test_what_would_change_llama_cpp_itself_does_not_reach_it(tmp_path: Path) -> None:
+    binary = server(tmp_path / "llama-server", first='[ -z "$LLAMA_ARG_DEVICE$PYTHONPATH" ] || exit 9')
+    inspect([str(binary)], tmp_path / "cache", variables={"LLAMA_ARG_DEVICE": "x", "PYTHONPATH": "/x"})

@@ -19,11 +19,13 @@ import pytest
 from supervisor.cli.first_run import _naming, machine_in_words
 from supervisor.hardware.hardware import Cpu, Gpu, Hardware
 from supervisor.hardware.wire import to_json
+from supervisor.home import client
 from supervisor.model.demo import ensure_demo
+from supervisor.paths import Paths
 
 from ..fakes.binaries import fake_server
 from ..fakes.hub import FakeHub
-from ..fakes.launching import free_port
+from ..fakes.launching import end_daemon, free_port
 from ..fakes.manager import FakeManager
 from ..fakes.shapes import write_sparse
 
@@ -141,7 +143,7 @@ def day(tmp_path):
         made = Day(tmp_path, hub)
         fake_server(tmp_path / "llama-server")
         yield made
-        subprocess.run(made.command("stop", "--now"), env=made.env, capture_output=True, timeout=PATIENCE)
+        end_daemon(made.home)
 
 
 def test_without_a_terminal_gigabytes_are_not_downloaded_unless_that_was_said(day):
@@ -409,7 +411,7 @@ def test_streams_that_are_closed_are_nobodys_trouble(day, closed):
         ["/bin/sh", "-c", f"{command} {closed}"], env=day.env, capture_output=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert json.loads(day.run("status", "--json").stdout)["server"]["state"] == "ready"
+    assert client.ask(Paths.under(day.home), {"op": "status"})["status"]["server"]["state"] == "ready"
 
 
 def test_in_the_foreground_too(day):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from unittest.mock import patch
 
-from supervisor.gateway import gateway
+from supervisor.gateway import waiting
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
@@ -59,7 +59,7 @@ def test_a_page_may_read_a_stream_that_began_with_waiting():
             await client.reader.readuntil(b"data: 1\n\n\r\n0\r\n\r\n")
             return head
 
-    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02):
+    with patch.object(waiting, "ANNOUNCE_AFTER_SECONDS", 0.02):
         assert of_cors(asyncio.run(story())) == FOR_PAGE
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor.gateway import gateway
+from supervisor.gateway import waiting as held_requests
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
@@ -419,7 +419,7 @@ async def test_half_of_a_long_json_is_no_whole_answer():
 @promise
 async def test_a_stream_of_http_1_0_goes_on_behind_the_comments_that_its_client_has_got():
     settings = GatewaySettings(loading_state=True)
-    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.0):
+    with patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.0):
         async with relay(then_hangs_up(OLD_EVENTS, WORD, DONE), settings=settings) as it:
             it.turn(State.STARTING)
             async with it.client() as client:
@@ -441,7 +441,7 @@ async def test_and_an_error_reads_as_it_was_written(framing):
         "close": head % 0 + b"\r\n" + error,
         "chunks": head % 1 + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(error) + b"0\r\n\r\n",
     }[framing]
-    with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.0):
+    with patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.0):
         async with relay(then_hangs_up(said), settings=GatewaySettings(loading_state=True)) as it:
             it.turn(State.STARTING)
             async with it.client() as client:
@@ -1006,7 +1006,7 @@ async def test_late_clients_are_let_go_also_while_somebody_waits_for_the_server(
 async def test_a_stream_that_waits_is_told_so_again_and_again_and_then_answered():
     stream = says(EVENTS + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
     async with relay(stream, settings=GatewaySettings(loading_state=True)) as it:
-        with patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02):
+        with patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.02):
             it.server.state = State.BACKOFF
             it.gateway.changed(it.server)
             async with it.client() as client:
@@ -1039,7 +1039,7 @@ async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_
         it.server.resident_bytes = sample
         it.turn(State.STARTING)
         with (
-            patch.object(gateway, "ANNOUNCE_AFTER_SECONDS", 0.02),
+            patch.object(held_requests, "ANNOUNCE_AFTER_SECONDS", 0.02),
             patch.object(it.gateway._connections, "expire", expire),
         ):
             async with it.client() as plain:
@@ -1057,6 +1057,66 @@ async def test_how_far_the_server_is_is_looked_up_once_for_all_who_wait_and_for_
                         for _ in range(3):
                             await client.reader.readuntil(b": starting; ")
                 assert 3 <= samples <= sweeps
+
+
+@promise
+async def test_a_long_prompt_of_anthropics_api_is_recorded_by_its_tokens():
+    """Its head and its comments come first; the engine says no rate; the client hangs up behind the last event."""
+    start = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":40,'
+    start += b'"cache_read_input_tokens":2,"output_tokens":0}}}\n\n'
+    token = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"x"}}\n\n'
+    end = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
+    end += b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    read, told = asyncio.Event(), asyncio.Event()
+
+    async def engine(place):
+        await place.write(EVENTS + chunk(b":\n\n"))
+        await read.wait()
+        await place.write(chunk(b":\n\n" + start))
+        await place.write(chunk(token))
+        await told.wait()
+        await place.write(chunk(end))
+        await place.reader.read()
+
+    async with relay(engine) as it, it.client() as client:
+        await client.send(post(STREAM, path=b"/v1/messages"))
+        await client.reader.readuntil(b":\n\n")
+        await asyncio.sleep(0.05)
+        read.set()
+        await client.reader.readuntil(b'"text":"x"')
+        await asyncio.sleep(0.05)
+        told.set()
+        await client.reader.readuntil(b'"type":"message_stop"}\n\n')
+        client.leave()
+        await until(lambda: it.results == ["answered"])
+        (seen,) = it.gateway.activity.since(0)
+        assert (seen.prompt_tokens, seen.cached_tokens, seen.output_tokens) == (42, 2, 9)
+        assert 0.04 <= seen.first_byte_seconds <= seen.seconds - 0.04  # uvloop counts in milliseconds
+        assert seen.tokens_per_second == pytest.approx(8 / (seen.seconds - seen.first_byte_seconds), rel=0.01)
+
+
+@promise
+async def test_who_hangs_up_before_the_last_event_has_cancelled():
+    async def engine(place):
+        await place.write(EVENTS + chunk(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'))
+        await place.reader.read()
+
+    async with relay(engine) as it, it.client() as client:
+        await client.send(post(STREAM))
+        await client.reader.readuntil(b'"x"')
+        client.leave()
+        await until(lambda: it.results == ["cancelled"])
+
+
+@promise
+async def test_an_address_of_60000_characters_is_414_and_no_server_is_asked():
+    async with relay(HELLO) as it:
+        for longer in (b"?x=" + b"a" * 60_000, b"?x=" + b"a" * 600_000):
+            asked = b"GET /slots" + longer + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+            assert (await it.ask(asked))[0] == 414
+        for headers in (b"X-A: " + b"a" * 9_000 + b"\r\n", b"X-A: a\r\n" * 200):
+            assert (await it.ask(b"GET /slots HTTP/1.1\r\n" + HOST + headers + b"\r\n"))[0] == 431
+        assert it.upstream.requests == []
 
 
 @promise

@@ -105,6 +105,17 @@ def test_requests_are_counted_by_endpoint_code_and_profile():
     assert value(text, "goss_supervisor_requests_replayed_total") == 1
 
 
+def test_a_context_that_slots_share_is_shown_and_no_other():
+    shared = replace(SERVER, context_tokens=1024, context_expected_tokens=700, context_waiting=2)
+    waited = replace(CHAT, context_wait_seconds=2.0)
+    text = scraped(CHAT, waited, server=shared)
+    assert value(text, "goss_supervisor_context_tokens", server="default") == 1024
+    assert value(text, "goss_supervisor_context_expected_tokens", server="default") == 700
+    assert value(text, "goss_supervisor_context_requests_waiting", server="default") == 2
+    assert value(text, "goss_supervisor_context_wait_seconds_count", profile="demo") == 1
+    assert b"\ngoss_supervisor_context_tokens{" not in scraped(CHAT)
+
+
 def test_a_histogram_rises_to_its_count():
     text = scraped(CHAT, replace(CHAT, first_byte_seconds=1000.0))
     name = "goss_supervisor_time_to_first_token_seconds"
@@ -310,6 +321,18 @@ def test_requests_are_a_table():
         "sent again, it died",
     ]
     assert daemon.heard == [{"protocol": 1, "op": "requests", "since": 0, "follow": False, "last": 20}]
+
+
+def test_what_a_page_looks_up_in_passing_is_left_out_unless_asked_for():
+    looks = replace(CHAT, method="GET", endpoint="ui")
+    refused = replace(looks, endpoint="/props", status=401, result="refused")
+    daemon = Daemon([kept(CHAT, looks, refused)])
+    assert [line.split()[2] for line in daemon.shows().splitlines()[1:]] == ["/v1/chat/completions", "/props"]
+    assert len(daemon.shows("--all").splitlines()) == 4
+    assert len(daemon.shows("--json").splitlines()) == 3
+    crowded = Daemon([kept(*[CHAT] * 3, *[looks] * 20)[-20:]])
+    crowded.shows()
+    assert [asked["last"] for asked in crowded.heard] == [20, 1000]
 
 
 def test_none_yet_is_an_empty_table():

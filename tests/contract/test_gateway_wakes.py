@@ -9,6 +9,7 @@ import json
 import pytest
 from urllib3.filepost import encode_multipart_formdata
 
+from supervisor.plan.listen import Offer
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
@@ -26,7 +27,7 @@ USES = (
     *("/v1/messages/count_tokens", "/v1/chat/completions/input_tokens"),
 )
 NOT_FOUND = (
-    *(("POST", path) for path in ("/nosuch", "/v1/nosuch", "/api/chat", "/api/show", "/models/unload", "/")),
+    *(("POST", path) for path in ("/nosuch", "/v1/nosuch", "/api/chat", "/api/show", "/models/x", "/")),
     *(("GET", path) for path in ("/robots.txt", "/api/tags", "/v1/chat/completions", "/v1/nosuch/7")),
     *(("DELETE", path) for path in ("/models/x", "/v1/models/x", "/v1/chat/completions")),
     *(("HEAD", path) for path in ("/v1/chat/completions", "/nosuch")),
@@ -36,11 +37,16 @@ NOT_FOUND = (
 ASLEEP = (
     *(("GET", path) for path in ("/", "/index.html", "/favicon.ico", "/bundle.js", "/sw.js", "/build.json")),
     *(("GET", path) for path in ("/slots", "/lora-adapters", "/v1/stream")),
-    *(("POST", path) for path in ("/props", "/lora-adapters", "/slots/0", "/v1/streams/lookup")),
+    *(("POST", path) for path in ("/props", "/lora-adapters", "/slots/0")),
     ("POST", "/v1/chat/completions/control"),
     ("HEAD", "/"),
 )
-ANSWERED = (("GET", "/props"), ("HEAD", "/props"), ("GET", "/v1/models"), ("GET", "/health"))
+ANSWERED = (
+    *(("GET", path) for path in ("/props", "/v1/models", "/health")),
+    *(("HEAD", path) for path in ("/props", "/models/sse")),
+    ("POST", "/v1/streams/lookup"),
+)
+REFUSED = (("POST", "/models/unload", 400), ("POST", "/models", 501), ("DELETE", "/models", 501))
 OPTIONS = tuple(("OPTIONS", path) for path in ("/", "*", "/v1/chat/completions", "/nosuch"))
 
 
@@ -85,6 +91,7 @@ async def test_what_uses_a_model_wakes_it(path):
         *((*each, 404) for each in NOT_FOUND),
         *((*each, 503) for each in ASLEEP),
         *((*each, 200) for each in ANSWERED),
+        *REFUSED,
         *((*each, 204) for each in OPTIONS),
     ],
 )
@@ -267,6 +274,9 @@ PROPS = {
 }
 
 
+ALONE = (Offer("p", ("p",)),)
+
+
 def props_are(**changed):
     return says(ok(json.dumps(PROPS | changed).encode()))
 
@@ -279,13 +289,13 @@ async def props(it, status=200):
 
 @promise
 async def test_properties_name_the_model_as_the_list_does_and_no_path_of_the_disk():
-    async with relay(props_are()) as it:
+    async with relay(props_are(), offers=ALONE) as it:
         assert await props(it) == PROPS | {"model_alias": "p", "model_path": "p"}
 
 
 @promise
 async def test_while_it_sleeps_its_properties_are_those_that_were_seen_last():
-    async with relay(props_are(), props_are(chat_template="new")) as it:
+    async with relay(props_are(), props_are(chat_template="new"), offers=ALONE) as it:
         await props(it)
         awake = await props(it)
         it.turn(State.SLEEPING)

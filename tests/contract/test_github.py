@@ -113,6 +113,16 @@ def test_a_token_is_not_sent_where_others_could_read_it():
     assert GitHubAccess(api="http://127.0.0.1:80", token=TOKEN).api_token == TOKEN
 
 
+def test_a_token_that_was_not_sent_is_not_asked_for_when_the_limit_is_reached(tmp_path):
+    with Web() as web:
+        web.serve(PATH, Reply(429, {"Retry-After": "60"}))
+        access = GitHubAccess(api="http://api.invalid", token=TOKEN, proxy=web.url())
+        with pytest.raises(NetworkError) as raised:
+            ask(GitHubClient(access, Answers(tmp_path), PATIENCE))
+    assert "not sent: http://api.invalid is not encrypted" in raised.value.hint
+    assert "GITHUB_TOKEN" not in raised.value.hint
+
+
 def test_the_first_token_of_two_is_taken_and_no_text_shows_it():
     access = GitHubAccess.of(None, None, {"GITHUB_TOKEN": f" {TOKEN}\n", "GH_TOKEN": "other"})
     assert access.token == TOKEN
@@ -346,9 +356,7 @@ def test_the_proxy_of_the_environment_is_used_where_none_is_set(tmp_path, monkey
 def test_a_proxy_that_is_not_there_is_the_reason_and_its_password_is_not_shown(tmp_path):
     access = GitHubAccess(api="http://api.invalid", proxy=f"http://me:secret@127.0.0.1:{unused_port()}")
     error = failure(GitHubClient(access, Answers(tmp_path), PATIENCE))
-    assert re.fullmatch(
-        r"GitHub cannot be asked: the proxy in front of api\.invalid .*refused.*\.", str(error)
-    )
+    assert re.fullmatch(r"GitHub cannot be asked: the proxy 127\.0\.0\.1:\d+ refuses .*\.", str(error))
     assert "secret" not in f"{error}{error.hint}"
 
 

@@ -89,7 +89,7 @@ def test_a_profile_is_one_word_whatever_is_in_it(tmp_path):
 
 def test_it_is_run_as_a_person_would_run_it_and_no_secret_is_among_the_words(tmp_path):
     """Whatever is secret is asked for at the control socket."""
-    assert tuple(helpers._PROGRAM) == (sys.executable, "-P", "-m", "supervisor")
+    assert tuple(helpers._PROGRAM) == (sys.executable, "-I", "-m", "supervisor")
     assert LOAD.words == ("load", "--json")
     assert RELOAD.words == ("reload", "--json")
     assert LOOK_FOR_UPDATE.words == ("engine", "update", "--quiet", "--json")

@@ -76,6 +76,20 @@ def test_a_token_never_goes_unencrypted_over_a_network(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("status", "headers"),
+    [(401, {"x-error-code": "GatedRepo"}), (401, {}), (403, {}), (404, {"x-error-code": "RepoNotFound"})],
+)
+def test_a_token_that_was_not_sent_is_not_asked_for(tmp_path, status, headers):
+    """Whoever has set HF_TOKEN must not be told to set it."""
+    mirror = {"HF_ENDPOINT": "http://mirror.example", "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
+    error = Hub.of(mirror).refusal(REPO, status, headers)
+    said = f"{error} {error.hint}"
+    assert "not sent" in said
+    assert "http://mirror.example is not encrypted" in said
+    assert "HF_TOKEN" not in said
+
+
+@pytest.mark.parametrize(
     "environ", [{"HF_ENDPOINT": "huggingface"}, {"HF_ENDPOINT": "http://[x"}, {"HF_TOKEN": "a b"}]
 )
 def test_settings_that_cannot_be_are_refused_without_showing_a_token(environ, tmp_path):

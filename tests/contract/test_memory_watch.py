@@ -7,14 +7,17 @@ import logging
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from supervisor.cgroups import Group
 from supervisor.daemon.status_document import status_of
 from supervisor.server import memory_warnings, memory_watch
 from supervisor.server.lifecycle_table import State
-from supervisor.server.memory_sample import Group, Held, LinuxSource, PsutilSource, Room, take
+from supervisor.server.memory_sample import Held, LinuxSource, PsutilSource, Room, take
 from supervisor.server.memory_watch import MemoryWatch
+from supervisor.server.process import family
 
 from ..fakes.binaries import script
 from ..fakes.launching import BOUND_SECONDS, PYTHON, program
@@ -50,6 +53,22 @@ def test_what_a_server_holds_is_seen_through_a_script_around_it(holder):
 def test_psutil_sees_the_same_elsewhere(holder):
     held = PsutilSource().held(holder.pid)
     assert 100 * MIB <= held.rss_bytes <= 200 * MIB
+
+
+@on_linux
+@pytest.mark.parametrize("holder", ["alone", "wrapped"], indirect=True)
+def test_what_gpus_hold_for_a_process_and_its_children_is_counted_by_their_device_files(tmp_path, holder):
+    for process in family(holder.pid):
+        (tmp_path / str(process) / "fd").mkdir(parents=True)
+        (tmp_path / str(process) / "fdinfo").mkdir()
+        (tmp_path / str(process) / "status").write_bytes(Path(f"/proc/{process}/status").read_bytes())
+        for number, target in ((3, "/dev/dri/renderD128"), (4, "/dev/null")):
+            (tmp_path / str(process) / "fd" / str(number)).symlink_to(target)
+            said = f"drm-client-id:\t{process}\ndrm-memory-vram:\t10 KiB\n"
+            (tmp_path / str(process) / "fdinfo" / str(number)).write_text(said)
+    held = LinuxSource(str(tmp_path)).held(holder.pid)
+    assert held.gpu_bytes == len(family(holder.pid)) * 10 * 1024
+    assert LinuxSource(str(tmp_path), gpus=str(tmp_path)).held(holder.pid).gpu_bytes is None
 
 
 @pytest.mark.parametrize("source", [pytest.param(LinuxSource(), marks=on_linux), PsutilSource()])
@@ -106,6 +125,18 @@ def test_page_cache_in_a_group_is_room(groups):
     assert groups.found == Group("/g", 16 * GIB, 14 * GIB)
 
 
+@pytest.mark.parametrize("path", ["/docker/1f", "/"])
+def test_page_cache_is_room_in_version_1_too(groups, path):
+    """Inside of a container the path is the host's, and the container's own group is at the mount."""
+    groups.server_in(f"9:cpu,cpuacct:/x\n4:memory:{path}\n1:name=systemd:/x\n")
+    folder = groups.folder / "cgroup" / "memory"
+    folder.mkdir()
+    (folder / "memory.limit_in_bytes").write_text(f"{16 * GIB}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{15 * GIB}\n")
+    (folder / "memory.stat").write_text(f"total_active_file {9 * GIB}\ntotal_inactive_file {2 * GIB}\n")
+    assert groups.found == Group("/", 16 * GIB, 12 * GIB)
+
+
 def test_inside_of_a_container_its_root_has_the_limit(groups):
     groups.server_in("0::/\n")
     groups.add("", 16 * GIB, 15 * GIB)
@@ -135,8 +166,8 @@ def test_no_limit_and_what_cannot_be_read_are_no_group(groups, text):
 class Machine:
     """A source with the figures that a test wants."""
 
-    def __init__(self, *, holds=0, total=64 * GIB, available=40 * GIB):
-        self.holds, self.total, self.available = holds, total, available
+    def __init__(self, *, holds=0, total=64 * GIB, available=40 * GIB, around=None):
+        self.holds, self.total, self.available, self.around = holds, total, available, around
 
     def held(self, pid):
         return Held(self.holds + 50 * MIB, self.holds, 0)
@@ -145,12 +176,19 @@ class Machine:
         return Room(self.total, self.available, 0.0)
 
     def group(self, pid):
-        return None
+        return self.around
 
 
 def watched_by(test, machine):
     test.server.memory = MemoryWatch(test.note, source=machine)
     return test.server.memory
+
+
+@promise
+async def test_a_load_has_no_more_than_the_control_group_around_it_allows(test, tmp_path):
+    for around, free in ((None, 40), (Group("/docker/1f", 16 * GIB, 13 * GIB), 13)):
+        memory = watched_by(test, Machine(around=around))
+        assert await memory.free_for(plan(tmp_path), {}) == {"RAM": free * GIB}
 
 
 @promise

@@ -57,9 +57,28 @@ def beside(tmp_path, monkeypatch):
     return lambda *words: asyncio.run(run(words))
 
 
-@pytest.mark.parametrize("command", [("switch", "demo"), ("restart",), ("reload",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("switch", "demo"),
+        ("restart",),
+        ("reload",),
+        ("load", "demo"),
+        ("load", "p"),
+        ("load", "p", "--alone"),
+    ],
+)
 def test_it_is_asked_for_no_plan_of_ours(beside, capsys, command):
     assert beside(*command) == 1
+    said = capsys.readouterr().err
+    assert "The daemon that runs is of an older version." in said
+    assert "hint: goss-supervisor stop, then start it again" in said
+
+
+@pytest.mark.parametrize("command", ["stop", "unload", "restart"])
+def test_what_is_asked_of_one_server_is_not_done_to_the_only_one(beside, capsys, command):
+    """It knows no names, and would stop all that runs; the answers here have no such request."""
+    assert beside(command, "helper") == 1
     said = capsys.readouterr().err
     assert "The daemon that runs is of an older version." in said
     assert "hint: goss-supervisor stop, then start it again" in said

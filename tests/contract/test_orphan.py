@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from supervisor.errors import StartFailed
 from supervisor.home.identity import identify
-from supervisor.home.orphan import take_generation_lock
+from supervisor.home.orphan import MARK_VARIABLE, mark_of, take_generation_lock
 from supervisor.home.records import Record, read_record, write_record
 from supervisor.locks import Lock, held_by
 
@@ -108,3 +109,49 @@ def test_a_record_is_private_and_comes_back_as_it_was(tmp_path, orphan):
     assert read_record(path) == record
     assert path.stat().st_mode & 0o777 == 0o600
     assert not [other for other in tmp_path.iterdir() if other.name.startswith(".record")]
+
+
+WRAPPERS = {
+    "a shell that waits": '"$0" -S -E -u -c "$1"; :',
+    "a shell with a job": '"$0" -S -E -u -c "$1" & wait',
+    "another session": 'setsid "$0" -S -E -u -c "$1"; :',
+    "nohup": 'nohup "$0" -S -E -u -c "$1"; :',
+    "no environment": 'env -i "$0" -S -E -u -c "$1"; :',
+}
+PYTHON_WRAPPER = (
+    "import subprocess, sys; subprocess.run([sys.executable, '-S', '-E', '-u', '-c', sys.argv[1]])"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the script lives on, and is known")
+@pytest.mark.parametrize("kind", [*WRAPPERS, "Python, which closes the lock"])
+def test_what_a_script_around_the_server_leaves_is_ended(tmp_path, kind):
+    """The daemon is killed, the script dies with it, and the server does not."""
+    place, file = tmp_path / "generation.lock", tmp_path / "default.json"
+    lock = Lock.acquire(place, {})
+    script = (
+        ["/bin/sh", "-c", WRAPPERS[kind], sys.executable] if kind in WRAPPERS else program(PYTHON_WRAPPER)
+    )
+    reader, writer = os.pipe()
+    waits = f"import os, time; os.write({writer}, b'%d\\n' % os.getpid()); time.sleep(600)"
+    if kind not in WRAPPERS:
+        waits = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    wrapper = subprocess.Popen(
+        [*script, waits],
+        stdout=writer,
+        pass_fds=(lock.fd, writer),
+        start_new_session=True,
+        env={"PATH": os.environ["PATH"], MARK_VARIABLE: mark_of(file)},
+    )
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        server = int(said.readline())
+    write_record(file, Record("default", "ready", "", "p", 8080, identify(wrapper.pid), None))
+    lock.release()
+    wrapper.kill()
+    wrapper.wait()
+    told: list[str] = []
+    taken = take_generation_lock(place, file, told.append)
+    assert wait_until_gone(server)
+    assert str(server) in told[0]
+    taken.release()

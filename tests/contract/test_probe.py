@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -79,6 +80,21 @@ def test_nobody_there_is_refused(tmp_path):
     port = free_port()
     assert run_story(ask(plan_for(port))).outcome == "refused"
     assert run_story(ask(plan_for(port, host=str(tmp_path / "no.sock")))).outcome == "refused"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EACCES])
+def test_what_we_could_not_ask_says_nothing_about_the_server(number, monkeypatch):
+    async def cannot(_target):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("supervisor.server.probe._connect", cannot)
+    result = run_story(ask(plan_for(1)))
+    assert (result.outcome, result.why) == ("unknown", os.strerror(number))
+
+
+def test_a_key_that_no_request_can_carry_is_named():
+    with pytest.raises(StartFailed, match="The key of p"):
+        target_of(plan_for(1, secrets={"LLAMA_API_KEY": "a\r\nX: y"}))
 
 
 def test_silence_is_a_timeout_that_keeps_its_bound():

@@ -13,6 +13,7 @@ from supervisor.cli.completion import of_shell
 from supervisor.errors import ConfigError, NotFound, UsageError
 from supervisor.home import client
 from supervisor.paths import Paths
+from supervisor.profile.jsonschema import SETTINGS_FIRST_LINE, settings_schema_text
 
 
 @pytest.fixture
@@ -47,8 +48,12 @@ def test_a_list_is_made_shown_and_unmade(config):
     )
     run("serve", "add", "small", "--pinned", "--priority", "5", "--no-load", "--idle-unload", "10m")
     assert config.read_text() == (
+        f"{SETTINGS_FIRST_LINE}"
         "serve:\n  - big\n  - {profile: small, load: false, pinned: true, priority: 5, idle-unload: 10m}\n"
     )
+    schema = config.with_name("config-schema.json")
+    assert schema.name in SETTINGS_FIRST_LINE
+    assert schema.read_text(encoding="utf-8") == settings_schema_text()
     assert [line.split() for line in run("serve")[0].splitlines()] == [
         ["PROFILE", "STATE", "LOAD", "PINNED", "PRIORITY", "IDLE-UNLOAD", "WHY"],
         ["big", "-", "-", "no", "0", "-"],
@@ -56,7 +61,7 @@ def test_a_list_is_made_shown_and_unmade(config):
     ]
     run("serve", "rm", "big")
     run("serve", "rm", "small")
-    assert config.read_text() == "serve: []\n"
+    assert config.read_text() == f"{SETTINGS_FIRST_LINE}serve: []\n"
     assert json.loads(run("serve", "--json")[0])["serve"] == []
 
 
@@ -85,6 +90,13 @@ def test_what_cannot_be_served_leaves_the_file_alone(config):
             run("serve", *words)
     assert CliRunner().invoke(program, ["serve", "add", "small", "--idle-unload", "soon"]).exit_code == 2
     assert config.read_text() == "serve: [big]  # mine\n"
+
+
+def test_a_file_that_does_not_name_the_schema_gets_none(config):
+    config.write_text("serve: [big]  # mine\n")
+    run("serve", "add", "small")
+    assert config.read_text() == "serve: [big, small]  # mine\n"
+    assert not config.with_name("config-schema.json").exists()
 
 
 def test_a_broken_file_is_told_with_its_place(config):

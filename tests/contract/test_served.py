@@ -337,6 +337,18 @@ def test_a_profile_s_own_terms_count_where_the_gateway_unloads_nothing():
     run_story(story())
 
 
+def test_one_that_is_loaded_later_is_unloaded_when_idle_although_no_client_ever_came():
+    async def story():
+        offers = (Offer("p", ("p",)), Offer("q", ("q",), idle_unload_seconds=SHORT))
+        async with relay(hang_up, offers=offers) as it:
+            await until(lambda: it.gateway._timer is None)  # nothing here needs a look every second
+            async with behind_relay(it, "q", hang_up) as later:
+                await until(lambda: later.calls)
+                assert it.server.calls == []
+
+    run_story(story())
+
+
 def test_a_server_that_was_stopped_is_offered_only_if_it_is_served():
     async def story():
         async with relay(hang_up) as it, behind_relay(it, "stranger", hang_up) as other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import stat
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -19,7 +21,7 @@ from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import GatewaySettings, Health, Restart, Stop
 from supervisor.server.lifecycle_table import State
 from supervisor.server.output_log import OutputLog
-from supervisor.server.probe import probe
+from supervisor.server.probe import ProbeResult, probe
 from supervisor.server.server import Server
 
 from ..fakes.launching import BOUND_SECONDS, fake_argv, free_port, wait_until_gone
@@ -501,3 +503,47 @@ async def test_a_port_that_was_taken_in_the_last_moment_is_followed_by_another(t
     outcome = await test.server.start(asked)
     assert outcome.result == "failed"
     assert test.starts == 1 + asked.restart.max_restarts
+
+
+@promise
+async def test_a_server_that_cannot_be_asked_for_a_while_is_left_alone(test, tmp_path):
+    """Every probe fails for a shortage of ours, for much longer than a hang may take."""
+    counted, enough = 0, asyncio.Event()
+
+    async def short(*_, **__):
+        nonlocal counted
+        counted += 1
+        if counted > 3 * QUICK.hang_timeout_seconds / QUICK.interval_seconds:
+            enough.set()
+        return ProbeResult("unknown", why="Too many open files")
+
+    await test.server.start(plan(tmp_path))
+    with patch("supervisor.server.health.probe", short):
+        await asyncio.wait_for(enough.wait(), BOUND_SECONDS)
+        assert "Too many open files" in test.server.busy
+    await test.until(lambda: not test.server.busy)
+    assert (test.server.state, test.server.lifecycle.restarts) == (State.READY, 0)
+
+
+@pytest.mark.parametrize("short", ["supervisor.server.mechanism.posix_process.os.pipe", "subprocess.Popen"])
+def test_a_launch_for_which_we_have_no_descriptor_is_tried_again(tmp_path, short):
+    @promise
+    async def story(test, tmp_path):
+        await test.server.start(plan(tmp_path))
+        with patch(short, side_effect=OSError(errno.EMFILE, "Too many open files")):
+            os.kill(test.server.child.identity.pid, signal.SIGKILL)
+            await test.until(lambda: "Too many files are open" in test.server.why)
+        await test.until(lambda: test.server.state is State.READY)
+
+    story(tmp_path)
+
+
+@promise
+async def test_a_check_for_which_we_have_no_descriptor_is_tried_again(test, tmp_path):
+    await test.server.start(plan(tmp_path))
+    with patch(
+        "supervisor.server.server.check_launch", side_effect=OSError(errno.EMFILE, "Too many open files")
+    ):
+        os.kill(test.server.child.identity.pid, signal.SIGKILL)
+        await test.until(lambda: "Too many open files" in test.server.why)
+    await test.until(lambda: test.server.state is State.READY)

@@ -520,7 +520,7 @@ def test_sudo_is_told_the_home_and_which_python(ordinary, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/x/supervisor/__main__.py", "service", "install"])
     with pytest.raises(PermissionDenied) as refused:
         service_request.refuse_without_root("system")
-    python = f"{sys.executable} -P -m supervisor"
+    python = f"{sys.executable} -I -m supervisor"
     command = f"sudo env 'GOSS_SUPERVISOR_HOME=/srv/my models' {python} service install"
     assert refused.value.hint == f"Say it with sudo: {command}"
 

@@ -39,7 +39,7 @@ def test_the_demo_model_is_measured_although_its_answer_ends_early(real):
 
 @pytest.mark.engine
 def test_the_load_of_another_measurement_is_kept(real):
-    assert measure(*real, SMALL).load == SMALL
+    assert measure(*real, load=SMALL).load == SMALL
 
 
 @pytest.mark.engine
@@ -51,7 +51,7 @@ def test_a_wrong_key_is_the_servers_own_word(real):
 @pytest.mark.engine
 def test_a_load_that_is_too_large_for_the_context_is_the_servers_own_word(real):
     with pytest.raises(NetworkError, match=r"answered 400.*context"):
-        measure(*real, Load(5000, 8))
+        measure(*real, load=Load(5000, 8))
 
 
 class Says:

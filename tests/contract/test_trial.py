@@ -263,3 +263,14 @@ def test_the_really_built_engine_is_proved(tmp_path: Path, demo: Path) -> None:
     assert prove([binary], "cpu", demo, tmp_path) == Proof(())
     problem = prove([binary], "vulkan", demo, tmp_path).problem
     assert problem.startswith("it sees no Vulkan device: ")
+
+
+def test_the_variables_of_a_profile_decide_what_is_seen(tmp_path: Path, demo: Path) -> None:
+    need = 'if [ "$HSA_OVERRIDE_GFX_VERSION" = 11.0.0 ]; then seen="ROCm0: x (1 MiB, 1 MiB free)"; else seen="(none)"; fi'
+    binary = server(tmp_path / "llama-server", devices="'\"$seen\"'", first=need)
+    assert prove([str(binary)], "rocm", demo, tmp_path / "cache").problem.startswith("it sees no ROCm device")
+    with_it = prove(
+        [str(binary)], "rocm", demo, tmp_path / "cache", variables={"HSA_OVERRIDE_GFX_VERSION": "11.0.0"}
+    )
+    assert with_it.devices == ("ROCm0: x (1 MiB, 1 MiB free)",)
+    assert "sees no" not in with_it.problem  # it cannot answer, which is another matter

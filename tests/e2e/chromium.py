@@ -55,7 +55,7 @@ class PageError(AssertionError):
 @dataclass
 class Chromium:
     """
-    One browser with one page, and what that page met so far.
+    One browser with one page, and what that page met since it is `fresh`.
 
     ``resolves`` are hosts that lead to 127.0.0.1 here, whatever they are elsewhere.
     """
@@ -67,6 +67,7 @@ class Chromium:
     _last: int = 0
     _unread: bytes = b""
     _session: str = ""
+    _visitor: str = ""
 
     def __post_init__(self) -> None:
         program = os.environ.get(VARIABLE)
@@ -89,10 +90,17 @@ class Chromium:
             )
         os.close(theirs_in)
         os.close(theirs_out)
-        self._attach()
 
-    def _attach(self) -> None:
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+    def fresh(self) -> None:
+        """Another visitor: without what earlier ones have left in the browser."""
+        self._session = ""
+        if self._visitor:
+            self.ask("Target.disposeBrowserContext", browserContextId=self._visitor)
+        self._visitor = self.ask("Target.createBrowserContext")["browserContextId"]
+        target = self.ask("Target.createTarget", url="about:blank", browserContextId=self._visitor)[
+            "targetId"
+        ]
+        self.answers, self.complaints = [], []
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.ask(f"{domain}.enable")
@@ -132,7 +140,8 @@ class Chromium:
             self._unread += data
         message, _, self._unread = self._unread.partition(b"\0")
         heard = json.loads(message)
-        self._note(heard.get("method"), heard.get("params", {}))
+        if heard.get("sessionId", "") == self._session:
+            self._note(heard.get("method"), heard.get("params", {}))
         return heard
 
     def _note(self, event: str | None, told: dict) -> None:
@@ -167,6 +176,16 @@ class Chromium:
     def _wait_until_loaded(self) -> None:
         while self._hear().get("method") != "Page.loadEventFired":
             pass
+
+    def receives(self, bytes_a_second: int) -> None:
+        """No more than this, of each answer from now on."""
+        self.ask(
+            "Network.emulateNetworkConditions",
+            offline=False,
+            latency=0,
+            downloadThroughput=bytes_a_second,
+            uploadThroughput=-1,
+        )
 
     def run(self, script: str):
         """The value of an expression in the page; one that is a promise is waited for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from supervisor.errors import NotRunning
+from supervisor.home import client
+from supervisor.paths import Paths
+
+from ..fakes.launching import end_daemon
 
 BUILT, EMBEDDED = "GOSS_TEST_LLAMA_SERVER", "GOSS_TEST_EMBEDDED_PYTHON"
 PATIENCE = 60.0  # seconds; the bound of every wait, never its length
@@ -77,25 +84,26 @@ class Home:
         self.started.append(process)
         return process
 
+    def ask_daemon(self, **request: object) -> dict:
+        """The answer of the control socket, as our programs get it, without the time that one takes to start."""
+        return client.ask(Paths.under(self.root), request)
+
     def status(self) -> dict:
-        done = self.run("status", "--json", code=None)
-        return json.loads(done.stdout)
+        """What ``status --json`` prints (`test_commands` compares them)."""
+        try:
+            return self.ask_daemon(op="status")["status"]
+        except NotRunning:
+            return json.loads(self.run("status", "--json", code=3).stdout)
 
     def watch_for(self, wanted) -> dict:
         """The first status on the daemon's own stream that ``wanted`` accepts: no polling, no sleeping."""
-        watcher = subprocess.Popen(
-            self.command("status", "--watch", "--json"), env=self.env, stdout=subprocess.PIPE, text=True
-        )
         deadline = time.monotonic() + PATIENCE
-        try:
-            for line in watcher.stdout:
-                now = json.loads(line)
+        with contextlib.closing(client.stream(Paths.under(self.root), {"op": "watch"})) as messages:
+            for message in messages:
+                now = message["status"]
                 if wanted(now):
                     return now
                 assert time.monotonic() < deadline, now
-        finally:
-            watcher.kill()
-            watcher.communicate()
         raise AssertionError("the daemon went away")
 
     def profile(self, name: str, text: str) -> Path:
@@ -105,7 +113,7 @@ class Home:
         return path
 
     def close(self) -> None:
-        self.run("stop", "--now", code=None)
+        end_daemon(self.root)
         for process in self.started:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

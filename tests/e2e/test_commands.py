@@ -8,18 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.paths import Paths
+from supervisor.prepare.prepare import preview
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
+
+from ..fakes.hub import FakeHub
 
 STORE = ProfileStore(Path("no folder of a user"))
 SHIPPED = [name for name in STORE.names() if not resolve(name, STORE).engine.command]
 
 
 @pytest.mark.parametrize("profile", SHIPPED)
-def test_the_real_binary_accepts_the_plan_of_each_shipped_profile(built_home, profile):
-    planned = json.loads(built_home.run("plan", profile, *built_home.engine, "--json").stdout)
+def test_the_real_binary_accepts_the_plan_of_each_shipped_profile(built_home, profile, monkeypatch):
+    settings = dict(each.split("=", 1) for each in built_home.engine if each != "--set")
+    with FakeHub() as hub:  # that has none of the models: only the options matter
+        monkeypatch.setenv("HF_ENDPOINT", hub.env["HF_ENDPOINT"])
+        planned = preview(profile, settings, Paths.under(built_home.root)).plan
     parsed = subprocess.run(
-        [*planned["argv"], "--version"], env=built_home.env | planned["env"], capture_output=True, text=True
+        [*planned.argv, "--version"], env={**built_home.env, **planned.env}, capture_output=True, text=True
     )
     assert parsed.returncode == 0, parsed.stderr
     assert "version:" in parsed.stderr
@@ -71,6 +78,9 @@ def test_ps_and_status_speak_json(built_home):
     built_home.start()
     (server,) = json.loads(built_home.run("ps", "--json").stdout)["servers"]
     assert server["profile"] == "demo"
+    shown, asked = json.loads(built_home.run("status", "--json").stdout), built_home.status()
+    assert shown.keys() == asked.keys()
+    assert shown["server"]["pid"] == asked["server"]["pid"]
     assert built_home.run("ps", "-q").stdout == "demo\n"
     assert built_home.run("ps").stdout.splitlines()[0].startswith("PROFILE  STATE")
 

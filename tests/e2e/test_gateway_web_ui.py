@@ -19,27 +19,54 @@ from .conftest import Home, engine_settings, free_port
 ANSWERED = DEMO_ANSWER.replace("`", "")  # as the page renders it
 REPLIES = "[...document.querySelectorAll('[aria-label=\"Assistant message with actions\"]')]"
 OWN_REFUSAL = "/tools"  # llama-server answers 403 itself where its tools are not enabled, and the page copes
+CHAT = "/v1/chat/completions"
 REBOUND, FRIEND = "rebound.example", "friend.example"
 
 
-@pytest.fixture
-def home(tmp_path):
+def embedded_home(folder):
     """The embedded engine has the pages; the one that is compiled from PyPI's source has none."""
-    folder = tmp_path / "home"
     folder.mkdir()
-    made = Home(folder, engine_settings("embedded", folder), free_port())
+    return Home(folder, engine_settings("embedded", folder), free_port())
+
+
+@pytest.fixture
+def own_home(tmp_path):
+    made = embedded_home(tmp_path / "home")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    made = embedded_home(tmp_path_factory.mktemp("started") / "home")
+    made.start("demo", *LONG)
     yield made
     made.close()
 
 
 @pytest.fixture
-def page(tmp_path):
-    made = Chromium(tmp_path / "chromium", resolves=(REBOUND, FRIEND))
+def home(started):
+    """One for all who need no other: the demo serves, and `activity` is that of this test alone."""
+    started.run("load")
+    started.before = len(all_activity(started))
+    return started
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    made = Chromium(tmp_path_factory.mktemp("browser") / "chromium", resolves=(REBOUND, FRIEND))
     yield made
     made.close()
 
 
 @pytest.fixture
+def page(browser):
+    browser.fresh()
+    yield browser
+    browser.ask("Page.navigate", url="about:blank")  # what it still asked for ends with its test
+
+
+@pytest.fixture(scope="module")
 def elsewhere():
     """The port of another server on this machine, with an empty page for everybody."""
 
@@ -63,10 +90,20 @@ def address(home, host="127.0.0.1"):
     return f"http://{host}:{home.port}"
 
 
-WATCH = f"""new MutationObserver(() => {{
-    const words = {REPLIES}.at(-1)?.innerText ?? '';
-    window.grew ||= words.includes({json.dumps(ANSWERED[:20])}) && !words.includes({json.dumps(ANSWERED[-20:])});
-}}).observe(document.body, {{subtree: true, childList: true, characterData: true}})"""
+ENDLESS = {"ignore_eos": True, "logit_bias": [["\n", 100]]}
+"""
+The demo gives its answer again and again, each time in a new line: the end is forbidden, and only where every other
+word is as unlikely does the bias decide.
+"""
+READABLE = 50_000  # bytes a second: about as many words as a real model says
+LONG = ("--set", "server.ctx-size=32768")  # more than fits between engine and page: the engine has to wait
+
+
+def with_parameters(page, given):
+    """As the page's settings add them to each question."""
+    config = json.dumps({"customJson": json.dumps(given)})
+    page.run(f"localStorage.setItem('LlamaUi.config', {json.dumps(config)})")
+    page.reload()
 
 
 def asks(page, nth):
@@ -89,37 +126,43 @@ def settled(page):
     page.run("navigator.serviceWorker.ready.then(() => true)")
 
 
-def activity(home):
+def all_activity(home):
     return [json.loads(line) for line in home.run("requests", "--json", "-n", "1000").stdout.splitlines()]
+
+
+def activity(home):
+    return all_activity(home)[home.before :]
 
 
 # --- our own page
 
 
 def test_a_question_in_the_web_ui_is_answered_as_it_is_thought_of(home, page):
-    home.start()
     page.go(address(home))
+    with_parameters(page, ENDLESS)
     page.shows("gpt-oss-demo")
-    page.run(WATCH)
-    asks(page, 1)
-    if not page.run("window.grew"):  # on a busy machine all may be there when the page looks
-        asks(page, 2)
-        asks(page, 3)
-    assert page.run("window.grew")
+    page.receives(READABLE)
+    page.fill("textarea", "What are you?")
+    page.press_enter()
+    page.until(f"({REPLIES}[0]?.innerText ?? '').includes({json.dumps(ANSWERED)})")
+    read = page.run(f"{REPLIES}[0].innerText.length")
+    page.until(f"{REPLIES}[0].innerText.length > {read}")
+    assert CHAT not in {each["endpoint"] for each in activity(home)}  # they are listed once they are over
+    page.click("Stop")
+    page.until("![...document.querySelectorAll('button')].some(each => each.innerText.includes('Stop'))")
     assert (failures(page), complaints(page)) == ([], [])
 
 
 def test_the_web_ui_works_by_the_machines_other_name_too(home, page):
-    home.start()
     page.go(address(home, "localhost"))
     asks(page, 1)
     assert (failures(page), complaints(page)) == ([], [])
 
 
-def test_the_web_ui_asks_for_the_key_and_works_with_it(home, page):
-    key = home.run("key", "add", "browser").stdout.strip()
-    home.start()
-    page.go(address(home))
+def test_the_web_ui_asks_for_the_key_and_works_with_it(own_home, page):
+    key = own_home.run("key", "add", "browser").stdout.strip()
+    own_home.start()
+    page.go(address(own_home))
     page.shows("Access denied")
     page.click("Enter API Key")
     page.fill("#api-key-input", "not-this-one")
@@ -129,12 +172,11 @@ def test_the_web_ui_asks_for_the_key_and_works_with_it(home, page):
     page.click("Save & Retry")
     asks(page, 1)
     assert {status for status, _ in failures(page)} == {401}  # of before the key
-    asked = [each for each in activity(home) if each["endpoint"] == "/v1/chat/completions"]
+    asked = [each for each in all_activity(own_home) if each["endpoint"] == CHAT]
     assert [(each["caller"], each["status"]) for each in asked] == [("browser", 200)]
 
 
 def test_a_server_that_is_killed_between_two_questions_is_no_news_to_the_page(home, page):
-    home.start()
     page.go(address(home))
     asks(page, 1)
     before = home.status()["server"]
@@ -145,7 +187,6 @@ def test_a_server_that_is_killed_between_two_questions_is_no_news_to_the_page(ho
 
 
 def test_a_page_that_is_open_lets_the_model_sleep_and_the_next_question_wakes_it(home, page):
-    home.start()
     page.go(address(home))
     asks(page, 1)
     settled(page)
@@ -165,7 +206,6 @@ def test_a_page_that_is_open_lets_the_model_sleep_and_the_next_question_wakes_it
 
 
 def test_who_opens_the_page_of_a_model_that_sleeps_sees_it_and_the_next_question_wakes_it(home, page):
-    home.start()
     page.go(address(home))
     asks(page, 1)
     settled(page)
@@ -179,13 +219,118 @@ def test_who_opens_the_page_of_a_model_that_sleeps_sees_it_and_the_next_question
     assert set(failures(page)) <= {(503, f"{address(home)}/{path}") for path in paths}
 
 
-def test_a_browser_that_was_never_here_may_load_the_model_that_sleeps(home, page):
-    home.start("demo", "--set", "gateway.preload=false")
-    page.go(address(home))
+def test_a_browser_that_was_never_here_may_load_the_model_that_sleeps(own_home, page):
+    own_home.start("demo", "--set", "gateway.preload=false")
+    page.go(address(own_home))
     page.shows("Sleeping")
-    assert home.status()["server"]["state"] == "sleeping"
+    assert own_home.status()["server"]["state"] == "sleeping"
     page.leave("[...document.querySelectorAll('button')].at(0).click()")  # by itself, once it is loaded
     asks(page, 1)
+
+
+# --- several models
+
+THREE = ("large", "small", "tiny")
+LOADED, UNLOADED = "Unload model", "Load model"  # what can be done with one that is
+OPTION = "[...document.querySelectorAll('[role=option]')].find(each => each.innerText.includes('demo-%s'))"
+SHOWN = f"""(() => {{
+    const labels = [...document.querySelectorAll('[role=option]')].map(each => [
+        each.innerText.trim().split(/\\s+/).at(-1).replace('demo-', ''),
+        ['{LOADED}', '{UNLOADED}'].find(label => each.querySelector(`[aria-label="${{label}}"]`)) ?? 'busy',
+    ]);
+    return JSON.stringify(Object.fromEntries(labels.sort()));
+}})()"""
+
+
+@pytest.fixture(scope="module")
+def three_started(tmp_path_factory):
+    made = embedded_home(tmp_path_factory.mktemp("three") / "home")
+    for name in THREE:
+        made.profile(name, f"extends: demo\nengine: {{source: embedded}}\naliases: demo-{name}\n")
+    made.start("large", *THREE[1:])
+    made.watch_for(lambda now: {each["state"] for each in now["served"]} == {"ready"})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def three(three_started):
+    """One home for all; large is loaded, and the others are not."""
+    three_started.run("load", "large")
+    for name in THREE[1:]:
+        three_started.run("unload", name)
+    three_started.before = len(all_activity(three_started))
+    return three_started
+
+
+def open_list(page, chosen):
+    """The menu of models is below all answers, which tell their model too."""
+    buttons = (
+        f"[...document.querySelectorAll('button')].filter(each => each.innerText.includes('demo-{chosen}'))"
+    )
+    page.until(f"{buttons}.length && ({buttons}.at(-1).click(), true)")
+    page.until(f"{OPTION % chosen} && true")
+
+
+def choose(page, name):
+    page.run(f"{OPTION % name}.click()")
+    page.shows(f"Model loaded: demo-{name}")
+
+
+def shows_models(page, **wanted):
+    page.until(f"{SHOWN} === {json.dumps(json.dumps(wanted, separators=(',', ':')))}")
+
+
+def press(page, name, label):
+    page.until(
+        f"(it => it && (it.click(), true))({OPTION % name}?.querySelector('[aria-label=\"{label}\"]'))"
+    )
+
+
+def served_states(home):
+    return {each["profile"]: each["state"] for each in home.status()["served"]}
+
+
+def test_the_web_ui_lists_all_models_and_the_one_that_is_chosen_is_loaded_and_answers(three, page):
+    page.go(address(three))
+    open_list(page, "large")  # which it has chosen by itself, since it is loaded
+    shows_models(page, large=LOADED, small=UNLOADED, tiny=UNLOADED)
+    choose(page, "small")
+    asks(page, 1)
+    open_list(page, "small")
+    choose(page, "tiny")
+    asks(page, 2)
+    asked = [each["profile"] for each in activity(three) if each["endpoint"] == CHAT]
+    assert asked == ["small", "tiny"]
+    assert served_states(three) == dict.fromkeys(THREE, "ready")
+    assert (failures(page), complaints(page)) == ([], [])
+
+
+def test_models_are_loaded_and_unloaded_by_their_buttons(three, page):
+    page.go(address(three))
+    open_list(page, "large")  # which it has chosen by itself, since it is loaded
+    shows_models(page, large=LOADED, small=UNLOADED, tiny=UNLOADED)
+    press(page, "tiny", UNLOADED)
+    shows_models(page, large=LOADED, small=UNLOADED, tiny=LOADED)
+    press(page, "large", LOADED)
+    page.shows("Model unloaded: demo-large")
+    shows_models(page, large=UNLOADED, small=UNLOADED, tiny=LOADED)
+    assert served_states(three) == {"large": "sleeping", "small": "sleeping", "tiny": "ready"}
+    assert (failures(page), complaints(page)) == ([], [])
+
+
+def test_what_becomes_of_models_elsewhere_is_shown_at_once_and_no_page_keeps_them_awake(three, page):
+    page.go(address(three))
+    open_list(page, "large")  # which it has chosen by itself, since it is loaded
+    shows_models(page, large=LOADED, small=UNLOADED, tiny=UNLOADED)
+    three.run("load", "small")
+    shows_models(page, large=LOADED, small=LOADED, tiny=UNLOADED)
+    for name in ("small", "large"):
+        three.run("unload", name)
+    shows_models(page, large=UNLOADED, small=UNLOADED, tiny=UNLOADED)
+    deleted = "fetch('models?model=demo-tiny', {method: 'DELETE'}).then(answer => answer.json())"
+    assert "goss-supervisor model rm" in page.run(deleted)["error"]["message"]
+    assert set(served_states(three).values()) == {"sleeping"}
 
 
 # --- pages of others
@@ -215,7 +360,6 @@ def fetched(url, options="{}"):
 
 
 def test_a_page_of_another_server_on_this_machine_gets_nothing(home, page, elsewhere):
-    home.start()
     page.go(f"http://127.0.0.1:{elsewhere}")
     chat, models = f"{address(home)}/v1/chat/completions", f"{address(home)}/v1/models"
     assert page.run(fetched(models)) == "Failed to fetch"
@@ -237,7 +381,6 @@ def test_a_page_of_another_server_on_this_machine_gets_nothing(home, page, elsew
 
 
 def test_a_link_from_another_page_still_leads_to_the_web_ui(home, page, elsewhere):
-    home.start()
     page.go(f"http://127.0.0.1:{elsewhere}")
     page.leave(f"location.assign('{address(home)}/')")
     page.shows("gpt-oss-demo")
@@ -245,7 +388,6 @@ def test_a_link_from_another_page_still_leads_to_the_web_ui(home, page, elsewher
 
 
 def test_a_strangers_name_that_leads_here_gets_nothing(home, page):
-    home.start()
     page.go(address(home, REBOUND))
     page.shows(f"not to the host {REBOUND}:{home.port}")
     for path, options in (("/v1/models", "{}"), ("/v1/chat/completions", WITH_JSON)):
@@ -253,22 +395,34 @@ def test_a_strangers_name_that_leads_here_gets_nothing(home, page):
     assert {each["status"] for each in activity(home)} == {403}
 
 
-@pytest.mark.parametrize("friend", ["127.0.0.1", FRIEND])
-def test_a_page_of_an_allowed_origin_reads_whole_streams_with_its_key(home, page, elsewhere, friend):
-    key = home.run("key", "add", "friend").stdout.strip()
-    origin = f"http://{friend}:{elsewhere}"
-    home.start("demo", "--set", f"gateway.allow-origins=[{origin}]")
-    page.go(origin)
+FRIENDS = ("127.0.0.1", FRIEND)
+
+
+@pytest.fixture(scope="module")
+def home_of_friends(tmp_path_factory, elsewhere):
+    """Its address, and a key."""
+    made = embedded_home(tmp_path_factory.mktemp("friends") / "home")
+    key = made.run("key", "add", "friend").stdout.strip()
+    origins = ", ".join(f"http://{friend}:{elsewhere}" for friend in FRIENDS)
+    made.start("demo", "--set", f"gateway.allow-origins=[{origins}]")
+    yield address(made), key
+    made.close()
+
+
+@pytest.mark.parametrize("friend", FRIENDS)
+def test_a_page_of_an_allowed_origin_reads_whole_streams_with_its_key(
+    home_of_friends, page, elsewhere, friend
+):
+    at, key = home_of_friends
+    page.go(f"http://{friend}:{elsewhere}")
     asked = {"stream": True, "messages": [{"role": "user", "content": "What are you?"}]}
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     options = json.dumps(
         {"method": "POST", "credentials": "include", "headers": headers, "body": json.dumps(asked)}
     )
-    stream = page.run(
-        f"fetch('{address(home)}/v1/chat/completions', {options}).then(answer => answer.text())"
-    )
+    stream = page.run(f"fetch('{at}/v1/chat/completions', {options}).then(answer => answer.text())")
     events = [json.loads(line[6:]) for line in stream.split("\n\n") if line.startswith("data: {")]
     deltas = [choice["delta"] for event in events for choice in event["choices"]]
     assert "".join(delta.get("content") or "" for delta in deltas) == DEMO_ANSWER
-    unkeyed = f"fetch('{address(home)}/v1/models').then(answer => answer.json())"
+    unkeyed = f"fetch('{at}/v1/models').then(answer => answer.json())"
     assert page.run(unkeyed)["error"]["code"] == "invalid_api_key"  # a refusal can be read too

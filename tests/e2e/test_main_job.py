@@ -8,10 +8,21 @@ import signal
 
 import openai
 import psutil
+import pytest
 
 from supervisor.model.demo import DEMO_ANSWER, DEMO_REASONING
 
-from .conftest import is_free
+from .conftest import Home, engine_settings, free_port, is_free
+
+
+@pytest.fixture(scope="module", params=["built", "embedded"])
+def running(request, tmp_path_factory):
+    """A home in which the demo runs, with each of the two engines: for tests after which it still does."""
+    root = tmp_path_factory.mktemp(request.param)
+    home = Home(root, engine_settings(request.param, root), free_port())
+    home.started_with = home.start().stdout
+    yield home
+    home.close()
 
 
 def client(home):
@@ -32,84 +43,78 @@ def lives(process):
         return False
 
 
-def test_start_ends_with_an_address_that_answers_to_the_letter(home):
-    started = home.start()
-    assert f"http://127.0.0.1:{home.port}" in started.stdout
-    choice = question(home).choices[0]
+def test_start_ends_with_an_address_that_answers_to_the_letter(running):
+    assert f"http://127.0.0.1:{running.port}" in running.started_with
+    choice = question(running).choices[0]
     assert choice.message.content == DEMO_ANSWER
     assert choice.message.reasoning_content == DEMO_REASONING
     assert choice.finish_reason == "stop"
 
 
-def test_a_streamed_answer_is_the_same(home):
-    home.start()
-    deltas = [chunk.choices[0].delta for chunk in question(home, stream=True) if chunk.choices]
+def test_a_streamed_answer_is_the_same(running):
+    deltas = [chunk.choices[0].delta for chunk in question(running, stream=True) if chunk.choices]
     assert "".join(delta.content or "" for delta in deltas) == DEMO_ANSWER
     assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == DEMO_REASONING
 
 
-def test_ask_prints_the_answer_on_stdout_and_the_speed_on_stderr(home):
-    home.start()
-    asked = home.run("ask", "What are you?", "--reasoning-effort", "low")
+def test_ask_prints_the_answer_on_stdout_and_the_speed_on_stderr(running):
+    asked = running.run("ask", "What are you?", "--reasoning-effort", "low")
     assert asked.stdout.strip() == DEMO_ANSWER
     assert "tok/s" in asked.stderr
     assert DEMO_REASONING in asked.stderr
 
 
-def test_a_killed_server_comes_back_by_itself(home):
-    home.start()
-    before = home.status()["server"]
+def test_a_killed_server_comes_back_by_itself(running):
+    before = running.status()["server"]
     os.kill(before["pid"], signal.SIGKILL)
-    after = home.watch_for(
+    after = running.watch_for(
         lambda now: now["server"]["state"] == "ready" and now["server"]["pid"] != before["pid"]
     )
-    assert after["server"]["restarts"] == 1
+    assert after["server"]["restarts"] == before["restarts"] + 1
     assert "SIGKILL" in json.dumps(after["server"]["last_failure"])
-    assert question(home).choices[0].message.content == DEMO_ANSWER
+    assert question(running).choices[0].message.content == DEMO_ANSWER
 
 
-def test_a_switch_runs_the_other_profile(home):
-    home.start()
-    home.profile("other", "extends: demo\ndescription: the same, smaller\nserver: {ctx-size: 2048}\n")
-    switched = home.run("switch", "other", *home.settings)
+def test_a_switch_runs_the_other_profile(built_home):
+    built_home.start()
+    built_home.profile("other", "extends: demo\ndescription: the same, smaller\nserver: {ctx-size: 2048}\n")
+    switched = built_home.run("switch", "other", *built_home.settings)
     assert "other is ready" in switched.stdout
-    assert home.status()["server"]["profile"] == "other"
-    assert question(home).choices[0].finish_reason == "stop"
+    assert built_home.status()["server"]["profile"] == "other"
+    assert question(built_home).choices[0].finish_reason == "stop"
 
 
-def test_a_switch_to_a_profile_that_cannot_load_goes_back_and_says_why(home):
-    home.start()
-    broken = home.root / "data" / "models" / "broken.gguf"
-    good = home.status()["server"]["model"]
+def test_a_switch_to_a_profile_that_cannot_load_goes_back_and_says_why(running):
+    broken = running.root / "data" / "models" / "broken.gguf"
+    good = running.status()["server"]["model"]
     with open(good, "rb") as model:
         broken.write_bytes(model.read().replace(b"gpt-oss", b"gpt-ess"))  # an architecture that nobody has
-    home.profile("broken", "extends: demo\nmodel: {path: broken.gguf}\n")
-    switched = home.run("switch", "broken", *home.settings, code=10)
+    running.profile("broken", "extends: demo\nmodel: {path: broken.gguf}\n")
+    switched = running.run("switch", "broken", *running.settings, code=10)
     assert "demo runs again" in switched.stderr
-    assert home.status()["server"]["profile"] == "demo"
-    assert question(home).choices[0].message.content == DEMO_ANSWER
+    assert running.status()["server"]["profile"] == "demo"
+    assert question(running).choices[0].message.content == DEMO_ANSWER
 
 
-def test_a_switch_to_a_profile_that_is_wrong_does_not_touch_the_server(home):
-    home.start()
-    before = home.status()["server"]["pid"]
-    home.profile("wrong", "extends: demo\nserver:\n  ctx-sizes: 4096\n")
-    switched = home.run("switch", "wrong", *home.settings, code=78)
+def test_a_switch_to_a_profile_that_is_wrong_does_not_touch_the_server(running):
+    before = running.status()["server"]["pid"]
+    running.profile("wrong", "extends: demo\nserver:\n  ctx-sizes: 4096\n")
+    switched = running.run("switch", "wrong", *running.settings, code=78)
     assert "wrong.yaml:3:3" in switched.stderr
     assert "ctx-size" in switched.stderr
-    assert home.status()["server"]["pid"] == before
+    assert running.status()["server"]["pid"] == before
 
 
-def test_reload_restarts_only_what_changed(home):
-    path = home.profile("mine", "extends: demo\nserver: {ctx-size: 2048}\n")
-    home.start("mine")
-    before = home.status()["server"]["pid"]
+def test_reload_restarts_only_what_changed(built_home):
+    path = built_home.profile("mine", "extends: demo\nserver: {ctx-size: 2048}\n")
+    built_home.start("mine")
+    before = built_home.status()["server"]["pid"]
     path.write_text("extends: demo\nserver: {ctx-size: 2048}\nstop: {grace: 7s}\n", encoding="utf-8")
-    assert "unchanged" in home.run("reload").stdout
-    assert home.status()["server"]["pid"] == before
+    assert "unchanged" in built_home.run("reload").stdout
+    assert built_home.status()["server"]["pid"] == before
     path.write_text("extends: demo\nserver: {ctx-size: 1024}\n", encoding="utf-8")
-    home.run("reload")
-    after = home.status()["server"]
+    built_home.run("reload")
+    after = built_home.status()["server"]
     assert after["pid"] != before
     assert after["state"] == "ready"
 
@@ -125,10 +130,9 @@ def test_stop_leaves_nothing(home):
     home.run("status", code=3)
 
 
-def test_the_log_of_the_run_before_is_kept(home):
-    home.start()
-    home.run("restart")
-    assert "listening" in home.run("logs", "--previous").stdout
-    lines = [json.loads(line) for line in home.run("logs", "--json", "-n", "3").stdout.splitlines()]
+def test_the_log_of_the_run_before_is_kept(running):
+    running.run("restart")
+    assert "listening" in running.run("logs", "--previous").stdout
+    lines = [json.loads(line) for line in running.run("logs", "--json", "-n", "3").stdout.splitlines()]
     assert len(lines) == 3
     assert set(lines[0]) == {"time", "line"}

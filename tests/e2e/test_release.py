@@ -18,10 +18,9 @@ from supervisor.model.demo import DEMO_ANSWER
 
 from ..fakes.archives import pack
 from ..fakes.binaries import script
-from ..fakes.launching import line_from
 from ..fakes.web import corrupt, cut, held
 from .conftest import BUILT, free_port
-from .offered import ARCH, OfferedHome, archive_name, launched, light, offer, starting, wait_for_bytes
+from .offered import ARCH, OfferedHome, archive_name, light, offer, starting, wait_for_bytes
 
 pytestmark = [
     pytest.mark.engine,
@@ -66,7 +65,7 @@ def nothing_is_installed(home) -> bool:
 # --- from nothing to an answer
 
 
-@pytest.mark.parametrize("channel", ["stable", "nightly", TAG])
+@pytest.mark.parametrize("channel", ["stable", TAG])
 def test_an_empty_home_gets_the_release_of_the_channel_runs_it_and_needs_no_network_again(
     home, whole, channel
 ):
@@ -111,10 +110,9 @@ def test_an_incomplete_release_is_passed_over_and_that_is_said(home):
 # --- what comes is not what was published
 
 
-@pytest.mark.parametrize("source", ["release", "auto"])
-def test_an_archive_with_another_digest_is_refused_and_nothing_of_it_kept(home, source):
+def test_an_archive_with_another_digest_is_refused_and_nothing_of_it_kept(home):
     home.github.add(TAG, {NAME: light(home, TAG)}, digests={NAME: "sha256:" + "0" * 64})
-    refused = home.start("demo", *home.channel(TAG, source), code=9)
+    refused = home.start("demo", *home.channel(TAG), code=9)
     assert f"error: {NAME} from 127.0.0.1" in refused.stderr
     assert "hint:" in refused.stderr
     assert nothing_is_installed(home)
@@ -137,19 +135,10 @@ def link(name: str, target: str) -> tarfile.TarInfo:
     return info
 
 
-@pytest.mark.parametrize(
-    "members",
-    [
-        ["../../../../../../escaped"],
-        ["/tmp/goss-escaped"],
-        [link("llama/out", "../../../../../../.."), "llama/out/escaped"],
-    ],
-    ids=["up", "absolute", "through a link"],
-)
-def test_a_hostile_archive_is_refused_and_writes_nothing_outside(home, tmp_path, members):
+def test_a_hostile_archive_is_refused_and_writes_nothing_outside(home, tmp_path):
     hostile = tmp_path / "hostile.tar.gz"
     with tarfile.open(hostile, "w:gz") as archive:
-        for member in members:
+        for member in (link("llama/out", "../../../../../../.."), "llama/out/escaped"):
             info = tarfile.TarInfo(member) if isinstance(member, str) else member
             info.size = 4 if info.isreg() else 0
             archive.addfile(info, io.BytesIO(b"evil"))
@@ -157,7 +146,7 @@ def test_a_hostile_archive_is_refused_and_writes_nothing_outside(home, tmp_path,
     refused = home.start("demo", *home.channel(TAG), code=9)
     assert "is refused" in refused.stderr
     assert nothing_is_installed(home)
-    assert not [*tmp_path.rglob("*escaped"), *Path("/tmp").glob("goss-escaped")]
+    assert not [*tmp_path.rglob("*escaped")]
 
 
 # --- no GitHub, and no mirror
@@ -172,8 +161,11 @@ def test_without_github_the_llama_server_on_path_runs_and_one_line_says_why(home
     script(home.bin / "llama-server", f'exec "{built}" "$@"\n')
     [said] = engine_lines(home.start("demo"))
     assert "it is on PATH" in said
-    assert "passed over: official release: " in said
-    assert "refuses the connection" in said
+    assert said.endswith("; why not another: goss-supervisor engine survey")
+    told = home.run("engine", "survey", "--profile", "demo").stdout
+    assert "it is on PATH" in told
+    assert "could not download a release: " in told
+    assert "refuses the connection" in told
     assert answers(home)
 
 
@@ -184,7 +176,7 @@ def test_without_github_what_is_installed_goes_on_working(home):
     home.github.close()
     [said] = engine_lines(home.start("demo"))  # the pinned release, which was never downloaded
     assert f"ggml-org/llama.cpp {TAG} (cpu): it is installed" in said
-    assert "passed over: official release: " in said
+    assert said.endswith("; why not another: goss-supervisor engine survey")
     assert answers(home)
 
 
@@ -309,38 +301,6 @@ def test_killed_while_it_downloads_the_next_start_goes_on_where_it_stopped(home,
     assert answers(home)
 
 
-def test_killed_while_it_unpacks_the_next_start_uses_nothing_half(home):
-    offer(home, TAG, padding=60_000_000)
-    with starting(home, *home.channel(TAG)) as start:
-        start.said("unpacking")
-        half = wait_for_bytes(home.data / "engines", "libaaa.so", 1)
-        start.killed()
-    assert not (half.parent / "llama-server").exists()
-    assert home.engines() == []
-    started = home.start("demo", *home.channel(TAG))
-    assert "unpacking" in started.stderr
-    assert half.stat().st_size == 60_000_000
-    assert home.github.downloads == [NAME]
-    assert answers(home)
-
-
-def test_killed_while_it_proves_no_server_is_left_and_the_next_start_succeeds(home, tmp_path):
-    told, may = tmp_path / "told", tmp_path / "may"
-    os.mkfifo(told)
-    offer(
-        home,
-        TAG,
-        f'case "$*" in *--port*) [ -e {may} ] || {{ echo $$ > {told}; exec /bin/sleep 600; }};; esac',
-    )
-    with starting(home, *home.channel(TAG)) as start:
-        assert int(line_from(told))
-        start.killed()
-    assert home.engines() == []
-    may.touch()
-    home.start("demo", *home.channel(TAG))
-    assert answers(home)
-
-
 # --- a full disk
 
 
@@ -359,18 +319,12 @@ def small_disk(home):
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize(
-    ("padding", "words"),
-    [(0, "of disk at"), (40_000_000, "No space left on device")],
-    ids=["before", "in the middle"],
-)
-def test_on_a_full_disk_the_old_engine_stays_whole(home, small_disk, padding, words):
+def test_on_a_full_disk_the_old_engine_stays_whole(home, small_disk):
     offer(home, TAG)
     home.start("demo", *home.channel("nightly"))
-    new = light(home, "b12002", padding=padding) if padding else 40_000_000  # a size, and nothing behind it
-    home.github.add("b12002", {archive_name("b12002"): new})
+    offer(home, "b12002", padding=40_000_000)
     refused = home.run("engine", "install", "b12002", code=1)
-    assert words in refused.stderr
+    assert "No space left on device" in refused.stderr
     assert str(small_disk) in refused.stderr
     assert "hint: Free some space" in refused.stderr
     assert [(each["tag"], each["problem"]) for each in home.engines()] == [(TAG, None)]
@@ -378,30 +332,7 @@ def test_on_a_full_disk_the_old_engine_stays_whole(home, small_disk, padding, wo
     assert answers(home)
 
 
-def test_an_empty_home_on_a_full_disk_says_so(home, small_disk):
-    offer(home, TAG, padding=40_000_000)
-    refused = home.start("demo", *home.channel(TAG), code=1)
-    assert "No space left on device" in refused.stderr
-    assert home.engines() == []
-
-
 # --- two at once
-
-
-def test_of_two_installs_at_once_one_downloads_and_the_other_waits_and_says_so(home):
-    gate = threading.Event()
-    offer(home, TAG)
-    stored = home.github.stored(TAG, NAME)
-    home.github.storage.fault(stored, held(100, gate))
-    with launched(home, "engine", "install", TAG) as first:
-        home.github.storage.wait_for_requests(1, stored)
-        with launched(home, "engine", "install", TAG) as second:
-            second.said(f"waiting: another goss-supervisor is installing llama.cpp {TAG}")
-            gate.set()
-            assert first.ended()[0] == 0
-            assert second.ended()[0] == 0
-    assert home.github.downloads == [NAME]
-    assert len(home.engines()) == 1
 
 
 def test_of_two_starts_at_once_one_downloads_and_one_serves(home):

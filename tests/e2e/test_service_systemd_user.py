@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -39,6 +40,32 @@ def machine(tmp_path):
         yield made
     finally:
         made.power_off()
+
+
+ASKS = """
+import json, sys, urllib.request
+body = json.dumps({"messages": [{"role": "user", "content": "What are you?"}]}).encode()
+asked = urllib.request.Request("http://127.0.0.1:8080/v1/chat/completions", body, {"Content-Type": "application/json"})
+print(json.load(urllib.request.urlopen(asked, timeout=30))["choices"][0]["message"]["content"])
+"""
+
+
+def test_a_logout_that_removes_the_runtime_folder_costs_nothing(machine):
+    """A daemon that `start -d` left behind outlives the session; logind removes its folder, and makes it anew."""
+    runtime = f"/run/user/{UID}"
+    machine.run("loginctl", "enable-linger", USER)  # as a session does
+    until(lambda: machine.run("test", "-d", runtime, code=None).returncode == 0)
+    by_user(machine, *goss("start", "--profile", "night", "--detach"))
+    before = json.loads(by_user(machine, *goss("status", "--json")).stdout)["server"]
+    machine.run("loginctl", "disable-linger", USER)
+    machine.run("loginctl", "terminate-user", USER, code=None)
+    until(lambda: machine.run("test", "-e", runtime, code=None).returncode)
+    assert machine.run(sys.executable, "-c", ASKS).stdout.strip() == DEMO_ANSWER
+    machine.run("loginctl", "enable-linger", USER)
+    until(lambda: by_user(machine, *goss("status"), code=None).returncode == 0)
+    after = json.loads(by_user(machine, *goss("status", "--json")).stdout)["server"]
+    assert (after["pid"], after["restarts"]) == (before["pid"], 0)
+    by_user(machine, *goss("stop"))
 
 
 def by_user(machine: Machine, *command: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:

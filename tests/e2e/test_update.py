@@ -26,11 +26,14 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the builds are shell scripts in Linux archives"),
 ]
 
-PROFILE = "extends: demo\nhealth: {start-timeout: 1s}\nserver: {slot-prompt-similarity: 0.2}\n"
+PROFILE = "extends: demo\nhealth: {{start-timeout: 1s}}\nserver: {{slot-prompt-similarity: {}}}\n"
+SIMILARITY = {"mine": 0.2, "two": 0.3, "three": 0.2}  # by which a build can tell two from the others
 
 ONLY_SUPERVISED = 'case "$*" in *--metrics*) %s;; esac'
 CRASHES = ONLY_SUPERVISED % "echo 'ggml_abort: no kernel' >&2; exit 3"
-HANGS = ONLY_SUPERVISED % "exec /bin/sleep 600"
+HANGS_ON_TWO = (
+    'case "$*" in *--metrics*similarity\\ 0.3*|*similarity\\ 0.3*--metrics*) exec /bin/sleep 600;; esac'
+)
 # Eight threads for each core wait for each other at every step, however much else the machine does.
 IS_SLOW = ONLY_SUPERVISED % f'set -- "$@" --threads {min(8 * (os.cpu_count() or 1), 512)}'
 LACKS_A_FLAG = 'case "$1" in --help) "$REAL" --help | /bin/grep -v slot-prompt-similarity; exit 0;; esac'
@@ -45,20 +48,36 @@ def builds(home: OfferedHome) -> dict[str, dict]:
 
 
 @pytest.fixture
-def fed(request, tmp_path):
-    """b12001 of the nightly channel, with the twist that a test gives it, runs a profile of the demo model."""
+def offering(tmp_path):
+    """A home of the nightly channel with profiles of the demo model; nothing is released or runs yet."""
     if not os.environ.get(BUILT):
         pytest.skip(f"{BUILT} is not set: run bin/test")
     home = OfferedHome(tmp_path, (), free_port())
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.yaml").write_text("engine: {channel: nightly}\n")
-    home.profile("mine", PROFILE)
-    release(home, 12001, getattr(request, "param", ""))
+    for name, similarity in SIMILARITY.items():
+        home.profile(name, PROFILE.format(similarity))
     try:
-        home.start("mine")
         yield home
     finally:
         home.close()
+
+
+@pytest.fixture
+def fed(request, offering):
+    """There, b12001 with the twist that a test gives it runs."""
+    release(offering, 12001, getattr(request, "param", ""))
+    offering.start("mine")
+    return offering
+
+
+def running(home: OfferedHome) -> dict[str, str]:
+    """The build of each server, by profile, and its state where that is not ready."""
+    servers = home.status()["servers"]
+    return {
+        each["profile"]: each["build"] if each["state"] == "ready" else f"{each['build']} {each['state']}"
+        for each in servers
+    }
 
 
 class Asking:
@@ -101,21 +120,35 @@ class Asking:
             connection.close()
 
 
-@pytest.mark.parametrize("fed", [IS_SLOW], indirect=True)  # so that the next one is never slower by chance
-def test_an_update_is_announced_taken_and_rolled_back(fed):
+# so that the next one is never slower by chance
+from_a_slow_one = pytest.mark.parametrize("fed", [IS_SLOW], indirect=True, ids=["from-a-slow-one"])
+
+
+@from_a_slow_one
+def test_an_update_is_announced_taken_by_all_servers_and_rolled_back(fed):
     assert "nothing newer than b12001" in fed.run("engine", "update", "--check").stdout
+    fed.run("load", "two")
+    fed.run("load", "three")
+    fed.run("unload", "three")
     release(fed, 12002)
     checked = json.loads(fed.run("engine", "update", "--check", "--json").stdout)
     assert (checked["available"], checked["current"], checked["channel"]) == ("b12002", "b12001", "nightly")
     assert "update    b12002 is there: goss-supervisor engine update" in fed.run("status").stdout
-    updated = fed.run("engine", "update")
-    assert "mine runs on b12002 (cpu) now" in updated.stdout
-    assert fed.status()["server"]["build"] == "b12002"
+    updated = fed.run("engine", "update").stdout.splitlines()
+    assert updated[0].startswith("mine and two run on b12002 now; compared on mine (it is the main server): ")
+    assert [line.split()[:3] for line in updated[3:]] == [
+        ["mine", "b12002", "compared"],
+        ["two", "b12002", "moved"],
+        ["three", "b12001", "next"],
+    ]
+    assert running(fed) == {"mine": "b12002", "two": "b12002", "three": "b12002 sleeping"}
     assert fed.status()["update"]["available"] is None
     assert builds(fed)["b12002"]["channels"] == ["nightly"]
 
-    assert "back to b12001" in fed.run("engine", "rollback").stdout
-    assert fed.status()["server"]["build"] == "b12001"
+    back = json.loads(fed.run("engine", "rollback", "--json").stdout)
+    assert "back to b12001" in back["text"]
+    assert [each["result"] for each in back["servers"]] == ["moved", "moved", "next load"]
+    assert running(fed) == {"mine": "b12001", "two": "b12001", "three": "b12001 sleeping"}
     again = fed.run("engine", "update")
     assert "nothing newer than b12001" in again.stdout
     assert "b12002: its cpu build is marked bad" in again.stdout
@@ -129,7 +162,6 @@ def test_an_update_is_announced_taken_and_rolled_back(fed):
     ("twist", "reason", "pauses"),
     [
         pytest.param(CRASHES, "ended before it was ready (exit code 3)", 1, id="crashes"),
-        pytest.param(HANGS, "made no progress while loading", 1, id="hangs"),
         # there and back again; in between the slow one answers
         pytest.param(IS_SLOW, "% of the", 2, id="is-slower"),
     ],
@@ -151,22 +183,32 @@ def test_a_bad_build_is_taken_back_and_marked(fed, twist, reason, pauses):
     assert builds(fed)["b12001"]["running"]
 
 
-def test_an_update_that_is_killed_in_the_switch_leaves_a_server_that_comes_back_and_can_be_repeated(fed):
-    release(fed, 12002, HANGS)
+@from_a_slow_one
+def test_an_update_that_is_killed_between_two_servers_can_be_repeated_and_takes_all_back_for_one(fed):
+    fed.run("load", "two")
+    release(fed, 12002, HANGS_ON_TWO)
     with launched(fed, "engine", "update") as update:
-        fed.watch_for(lambda now: now["server"]["build"] == "b12002")
+        fed.watch_for(lambda now: [each["build"] for each in now["servers"]] == ["b12002", "b12002"])
         update.process.kill()
         update.process.wait()
         back = fed.watch_for(
-            lambda now: now["server"]["build"] == "b12001" and now["server"]["state"] == "ready"
+            lambda now: (now["servers"][1]["build"], now["servers"][1]["state"]) == ("b12001", "ready")
         )
-    assert "made no progress while loading" in back["server"]["last_failure"]["message"]
+    assert "made no progress while loading" in back["servers"][1]["last_failure"]["message"]
+    assert running(fed) == {"mine": "b12002", "two": "b12001"}
     assert builds(fed)["b12002"]["bad"] is None  # nobody was there to judge
-    assert "b12002 (cpu) was taken back" in fed.run("engine", "update", code=10).stderr
-    assert builds(fed)["b12002"]["bad"]
+
+    with Asking(fed.port) as client:
+        tried = fed.run("engine", "update", code=10)
+    assert "an update was broken off: first mine back to b12001" in tried.stderr
+    assert "b12002 (cpu) was taken back" in tried.stderr
+    assert "made no progress while loading" in builds(fed)["b12002"]["bad"]
+    assert builds(fed)["b12002"]["bad"].endswith(", on two")
+    assert running(fed) == {"mine": "b12001", "two": "b12001"}
+    assert client.pauses <= 3, "back, forth and back again"
 
 
-def test_a_build_that_lacks_a_flag_of_the_profile_stops_nothing(fed):
+def test_a_build_that_lacks_a_flag_of_the_profile_stops_nothing_and_what_runs_is_not_removed(fed):
     pid = fed.status()["server"]["pid"]
     release(fed, 12002, LACKS_A_FLAG)
     with Asking(fed.port) as client:
@@ -174,32 +216,25 @@ def test_a_build_that_lacks_a_flag_of_the_profile_stops_nothing(fed):
     assert "slot-prompt-similarity" in refused.stderr
     assert client.pauses == 0
     assert fed.status()["server"]["pid"] == pid
-
-
-def test_a_quiet_check_without_a_network_is_silent_and_recorded(fed):
-    fed.github.close()
-    for code in (0, 8):  # with what GitHub said at the start, and without
-        checked = fed.run("engine", "update", "--check", "--quiet", code=code)
-        assert (checked.stdout, checked.stderr) == ("", "")
-        assert fed.status()["update"]["problem"]
-        shutil.rmtree(fed.root / "data" / "cache", ignore_errors=True)
-    assert "update " not in fed.run("status").stdout
-
-
-def test_what_runs_or_is_the_only_one_is_not_removed(fed):
     assert "runs now (mine)" in fed.run("engine", "remove", "b12001", code=1).stderr
-    fed.run("stop")
-    assert "the only build that works" in fed.run("engine", "remove", "b12001", code=1).stderr
-    release(fed, 12002)
-    fed.run("engine", "install", "b12002")
     assert "removed" in fed.run("engine", "remove", "b12002").stdout
     assert list(builds(fed)) == ["b12001"]
 
 
-def test_without_a_server_the_newest_is_installed_and_taken_at_the_next_start(fed):
-    fed.run("stop")
-    release(fed, 12002)
-    assert "the next start takes it" in fed.run("engine", "update").stdout
-    assert "b12002" in fed.run("engine", "path").stdout
-    fed.start("mine")
-    assert fed.status()["server"]["build"] == "b12002"
+def test_without_a_server_the_newest_is_installed_and_taken_at_the_next_start(offering):
+    release(offering, 12001)
+    offering.run("engine", "install")
+    assert "the only build that works" in offering.run("engine", "remove", "b12001", code=1).stderr
+    release(offering, 12002)
+    assert "the next start takes it" in offering.run("engine", "update").stdout
+    assert "b12002" in offering.run("engine", "path").stdout
+    offering.start("mine")
+    assert offering.status()["server"]["build"] == "b12002"
+
+    offering.github.close()  # a quiet check is silent then, and recorded
+    for code in (0, 8):  # with what GitHub said at the start, and without
+        checked = offering.run("engine", "update", "--check", "--quiet", code=code)
+        assert (checked.stdout, checked.stderr) == ("", "")
+        assert offering.status()["update"]["problem"]
+        shutil.rmtree(offering.root / "data" / "cache", ignore_errors=True)
+    assert "update " not in offering.run("status").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,10 @@ import pytest
 
 from .. import wheels
 from .conftest import BUILT, Home, engine_settings, free_port, is_free
+from .gateway_load import Clients, demo_profile
 from .systemd_machine import UNIT, Machine, until, why_not
+from .test_gateway_profiles import n_ctx, states
+from .test_serve import served
 from .test_service_systemd import INSTALL, write_profile
 
 pytest.importorskip("hatchling", reason="the build backend; in the group dev")
@@ -131,6 +135,32 @@ def test_a_daemon_of_another_protocol_is_told_plainly_and_can_be_stopped(install
     assert "goss-supervisor stop" in refused.stderr
     assert installed.run("stop").stdout == "demo: stopped\n"
     assert is_free(installed.port)
+
+
+# --- one server, before there were several
+
+RECORD_0_1 = {"server": "default", "state": "stopped", "why": "asked to stop", "profile": "one", "port": 1}
+
+
+def test_a_home_from_before_several_servers_and_its_gateway_models_are_served_as_before(built_home):
+    """The last profile is started again, and nothing next to it; a request for another one loads that."""
+    demo_profile(built_home, "two", server={"ctx-size": 2048, "parallel": 1})
+    demo_profile(built_home, "one", gateway={"models": ["two"], "max-loaded": 1, "min-warm": "0s"})
+    (built_home.root / "state").mkdir()
+    record = RECORD_0_1 | {"identity": None, "failure": None}
+    (built_home.root / "state" / "default.json").write_text(json.dumps(record))
+    assert "one is ready" in built_home.run("start", "--detach").stdout
+    clients = Clients(built_home.root, built_home.port)
+
+    async def run():
+        assert served(await clients.status()) == {"one": "ready", "two": "unloaded"}
+        assert await n_ctx(clients, model="whatever") == 8192
+        assert await n_ctx(clients, model="two-alias") == 2048
+        assert await n_ctx(clients, model="whatever") == 2048  # whichever is loaded
+        assert await states(clients) == {"one": "sleeping", "two": "ready"}
+        assert await n_ctx(clients, model="one") == 8192
+
+    asyncio.run(run())
 
 
 # --- as a service

@@ -21,6 +21,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     term=ignore        ignore every SIGTERM       term=second        leave with 1 on the second one only
     metrics=hang       never answer /metrics      metrics=hang:GATE  ... once the gate opens
     burn=true          use the CPU meanwhile
+    deaf=GATE          close the listening socket once the gate opens, and remove the gate
     chat_gate=GATE     hold chat answers until the gate opens
     says=TEXT          the whole answer of a chat
     model=NAME         what /v1/models says
@@ -176,6 +177,8 @@ class Server:
             threading.Event().wait()
         listener = self.bind()
         threading.Thread(target=self.accept, args=(listener,), daemon=True).start()
+        if "deaf" in self.script:
+            threading.Thread(target=self.grow_deaf, args=(listener,), daemon=True).start()
         self.load()
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGINT, self.on_term)
@@ -281,6 +284,11 @@ class Server:
             time.sleep(0.01)
         self.left.set()
 
+    def grow_deaf(self, listener):
+        wait_for(self.script["deaf"])
+        os.remove(self.script["deaf"])
+        listener.shutdown(socket.SHUT_RDWR)
+
     # --- HTTP
 
     def accept(self, listener):
@@ -288,6 +296,8 @@ class Server:
             try:
                 connection, _ = listener.accept()
             except OSError:
+                if "deaf" in self.script:
+                    return
                 continue  # a TLS handshake that failed
             threading.Thread(target=self.converse, args=(connection,), daemon=True).start()
 

@@ -162,6 +162,9 @@ class Server:
     def resident_bytes(self) -> int | None:
         return None
 
+    def look(self) -> None:
+        self.calls.append("look")
+
     def drained(self) -> None:
         self.calls.append("drained")
 
@@ -270,12 +273,19 @@ class RawClient:
 class Owner:
     """Of the gateway: notes what it is asked for."""
 
-    loads: list[str] = field(default_factory=list)  # the profiles that requests asked for
+    loads: list[str] = field(default_factory=list)  # the profiles that were asked for, by requests or persons
+    by_person: list[str] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
     rests: int = 0
+    awaited: dict[str, str] = field(default_factory=dict)  # by profile
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
+        if not by_request:
+            self.by_person.append(profile)
+
+    def awaits(self, profile: str) -> str:
+        return self.awaited.get(profile, "")
 
     def wanted(self, profile: str) -> None:
         self.uses.append(profile)

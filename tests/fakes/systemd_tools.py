@@ -1,7 +1,8 @@
 """
 systemctl, loginctl and journalctl, played: they keep to what the test says of the system, and record their argv.
 
-This file is itself what runs: `install` puts three small scripts that call it into a folder for PATH.
+This file is itself what runs: `install` puts three small scripts that call it into a folder for PATH.  A test
+has dozens of these calls, so it imports little.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = ("systemctl", "loginctl", "journalctl")
 NO_BUS = "Failed to connect to bus: No medium found"
 
 
-@dataclass(frozen=True)
 class Played:
     """``folder`` belongs on PATH."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     @property
     def calls(self) -> list[str]:
@@ -67,10 +70,11 @@ def install(folder: Path, version: int = 252) -> Played:
     return Played(folder)
 
 
-def main(folder: Path, name: str, words: list[str]) -> int:
-    with (folder / "calls").open("a") as calls:
+def main(folder: str, name: str, words: list[str]) -> int:
+    with open(f"{folder}/calls", "a") as calls:
         calls.write(" ".join((name, *words)) + "\n")
-    state = json.loads((folder / "state.json").read_text())
+    with open(f"{folder}/state.json") as file:
+        state = json.load(file)
     verb = next((word for word in words if not word.startswith("-")), "")
     if name == "journalctl":
         verb = ""
@@ -79,15 +83,20 @@ def main(folder: Path, name: str, words: list[str]) -> int:
     if verb in state["fails"]:
         print(state["fails"][verb], file=sys.stderr)
         state.update(state.get("after_failing", {}) if verb in {"start", "restart"} else {})
-        (folder / "state.json").write_text(json.dumps(state))
+        keep(folder, state)
         return 1
     said = ANSWERS.get((name, verb), lambda *_: "")(state, words)
-    (folder / "state.json").write_text(json.dumps(state))
+    keep(folder, state)
     if said:
         print(said)
     if verb == "is-system-running" and not said:
         print(NO_BUS, file=sys.stderr)
     return 0
+
+
+def keep(folder: str, state: dict) -> None:
+    with open(f"{folder}/state.json", "w") as file:
+        json.dump(state, file)
 
 
 def version(state, words):
@@ -141,4 +150,4 @@ ANSWERS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

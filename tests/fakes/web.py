@@ -16,6 +16,7 @@ Faults can be laid one on the other: ``both(cut(10), corrupt(3))``.  Two servers
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -95,14 +96,15 @@ def file(
         asked = request.headers
         if tag and asked.get("if-none-match") == tag:
             return Reply(304, headers)
-        start = _start(asked.get("range", "")) if ranges else None
+        span = _span(asked.get("range", "")) if ranges else None
         same = "if-range" not in asked or asked["if-range"] in strong
-        if start is None or not same:
+        if span is None or not same:
             return Reply(200, headers, body)
+        start, end = span[0], min(len(body), span[1] or len(body))
         if start >= len(body):
             return Reply(416, {**headers, "Content-Range": f"bytes */{len(body)}"})
-        span = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        return Reply(206, {**headers, "Content-Range": span}, body[start:])
+        told = f"bytes {start}-{end - 1}/{len(body)}"
+        return Reply(206, {**headers, "Content-Range": told}, body[start:end])
 
     return answer
 
@@ -196,6 +198,7 @@ class Web:
     def __init__(self, *, certificate: Path | None = None) -> None:
         self.requests: list[Request] = []
         self.closing = threading.Event()
+        self.tunnel_refusal = Reply(502, {}, b"this proxy tunnels nothing")
         self._handlers: dict[str, Handler] = {}
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._news = threading.Condition()
@@ -293,7 +296,7 @@ class _Connection(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the same
 
     def do_CONNECT(self) -> None:
-        self._send(Reply(502, {}, b"this proxy tunnels nothing"))
+        self._send(self.server.web.tunnel_refusal)
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -342,6 +345,58 @@ class _Connection(BaseHTTPRequestHandler):
             return True
 
 
+class SocksProxy:
+    """SOCKS 5 (RFC 1928) without a password, for one connection after the other.  ``asked`` is where to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(PATIENCE)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client:
+                self._tunnel(client)
+
+    def _tunnel(self, client: socket.socket) -> None:
+        stream = client.makefile("rb")
+        stream.read(stream.read(2)[1])
+        client.sendall(b"\x05\x00")
+        kind = stream.read(4)[3]  # 1: an IPv4 address, 3: a name
+        host = socket.inet_ntoa(stream.read(4)) if kind == 1 else stream.read(stream.read(1)[0]).decode()
+        port = int.from_bytes(stream.read(2))
+        self.asked.append((host, port))
+        with socket.create_connection((host, port)) as server:
+            client.sendall(b"\x05\x00\x00\x01" + bytes(6))
+            there = threading.Thread(target=_copy, args=(client, server), daemon=True)
+            there.start()
+            _copy(server, client)
+            client.shutdown(socket.SHUT_RDWR)
+            there.join(PATIENCE)
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(CHUNK):
+            target.sendall(data)
+    except OSError:
+        pass
+
+
 def unused_port() -> int:
     """A port on which nobody listens."""
     with socket.socket() as probe:
@@ -355,8 +410,7 @@ def _tls(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def _start(asked: str) -> int | None:
-    """``bytes=100-``; any other form is not asked of us."""
-    unit, _, span = asked.partition("=")
-    first, _, last = span.partition("-")
-    return int(first) if unit == "bytes" and first.isdigit() and not last else None
+def _span(asked: str) -> tuple[int, int | None] | None:
+    """Start and end of ``bytes=100-`` or ``bytes=100-199``; any other form is not asked of us."""
+    found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
+    return (int(found[1]), int(found[2]) + 1 if found[2] else None) if found else None

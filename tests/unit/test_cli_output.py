@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from supervisor import __version__
-from supervisor.cli.ask import ChatServer, answers
+from supervisor.cli.ask import _answers, _speed
 from supervisor.cli.common import parse_settings
-from supervisor.cli.output import StderrProgress, duration, size, table
-from supervisor.cli.plan import _wrapped
-from supervisor.cli.status import _lines
+from supervisor.cli.output import StderrProgress, size, table
+from supervisor.cli.plan import _crowded, _wrapped
+from supervisor.cli.status import _absent, _lines, _servers
 from supervisor.errors import NetworkError, UsageError
+from supervisor.home import client
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
+from supervisor.prepare.prepare import _shares
+from supervisor.profile.definition import Profile
+from supervisor.progress import duration
 
 
 def test_a_table_has_upper_case_headers_and_no_trailing_blanks():
@@ -113,6 +120,105 @@ def test_the_status_says_what_clients_do(counts, text):
     assert line_of("gateway", status(gateway=gateway)) == [text]
 
 
+def test_the_status_says_what_requests_wait_for():
+    held = {"profile": "coder", "requests": 2, "longest_seconds": 12.0, "reason": "waits for chat"}
+    gateway = {"requests_under_way": 1, "requests_waiting": 2, "connections": 3, "waiting": [held]}
+    assert "          2 requests wait for coder, for up to 12 s: waits for chat" in _lines(
+        status(gateway=gateway)
+    )
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seconds", "more"),
+    [
+        (0, 0.0, ""),
+        (1, 3.2, "; 1 request waits for room, for up to 3 s"),
+        (2, 75.0, "; 2 requests wait for room, for up to 1 min 15 s"),
+    ],
+)
+def test_the_status_tells_of_a_context_that_slots_share(waiting, seconds, more):
+    now = status()
+    now["server"]["context"] = {
+        "slots": 4,
+        "tokens": 32768,
+        "expected_tokens": 20100,
+        "waiting": waiting,
+        "longest_seconds": seconds,
+    }
+    shared = "4 slots share 32,768 tokens, of which 20,100 are expected to be used"
+    assert line_of("context", now) == [shared + more]
+
+
+@pytest.mark.parametrize(
+    ("slots", "tokens", "warned"),
+    [(4, 32768, True), (4, 131072, False), (2, 32768, False), (0, 0, False)],
+)
+def test_a_plan_warns_where_usual_prompts_do_not_fit_into_all_slots(slots, tokens, warned):
+    plan = LaunchPlan("p", (), {}, "127.0.0.1", 0, "b1", "cpu", "", "m.gguf", "digest")
+    shared = replace(plan, shared_context_tokens=tokens, context_slots=slots)
+    text = "4 slots share 32,768 tokens: one request may use all of it; others then wait"
+    assert list(_crowded(shared)) == [text] * warned
+
+
+@pytest.mark.parametrize(
+    ("options", "left_open", "shared"),
+    [
+        ({"ctx-size": 4096}, (), (4096, 4)),
+        ({"ctx-size": 4096, "kv-unified-per-slot": 2048}, (), (4096, 4)),
+        ({"ctx-size": 4096, "kv-unified-per-slot": 1024}, (), (0, 0)),  # all four fit at any time
+        ({}, ("ctx-size",), (0, 0)),
+    ],
+)
+def test_slots_share_a_context_where_one_may_take_it_from_the_others(options, left_open, shared):
+    settings = SimpleNamespace(slots=4, unified=True, fit=True, left_open=left_open, context_tokens=4096)
+    verdict = SimpleNamespace(judgements=(), guardrails="on")
+    fitted = SimpleNamespace(verdict=verdict, ledger=SimpleNamespace(settings=settings), ours={})
+    shares = _shares(fitted, Profile("p", server=options))
+    assert (shares.shared_context_tokens, shares.context_slots) == shared
+
+
+LOAD = {
+    "profile": "coder",
+    "models": ["chat"],
+    "text": "waits for chat, which answers 2 requests",
+    "seconds_left": 100.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("left", "more"), [(100.0, "; at most 1 min 40 s more"), (0.0, "; at most 0 s more"), (None, "")]
+)
+def test_a_load_that_waits_for_memory_says_for_what(left, more):
+    now = status() | {"loads_waiting": [LOAD | {"seconds_left": left}], "served": []}
+    assert line_of("waiting", now) == ["coder: waits for chat, which answers 2 requests" + more]
+    (row,) = _absent(now)
+    assert (row["profile"], row["state"], row["why"]) == ("coder", "waiting", LOAD["text"] + more)
+
+
+def test_who_loads_it_is_told_once_what_it_waits_for_and_again_when_that_changes(monkeypatch):
+    other = LOAD | {"text": "waits for chat, which is being unloaded", "seconds_left": None}
+    ready = {"profile": "coder", "state": "starting", "why": ""}
+    messages = [{}, {"awaits": LOAD}, {"awaits": LOAD | {"seconds_left": 98.0}}, {"awaits": other}]
+    messages += [{"status": {"server": ready}}, {"final": True, "outcome": 1}]
+    monkeypatch.setattr(client, "stream", lambda paths, request: iter(messages))
+    said = []
+    assert client.follow(None, {"op": "load"}, said.append) == messages[-1]
+    assert said == [
+        "coder: waits for chat, which answers 2 requests; at most 1 min 40 s more",
+        "coder: waits for chat, which is being unloaded",
+        "coder: starting",
+    ]
+
+
+def test_one_that_sleeps_and_waits_for_memory_says_so_in_its_own_row():
+    now = status(pid=None)
+    now["server"]["placement"] = ""
+    now |= {"loads_waiting": [LOAD | {"profile": "demo"}]}
+    assert _absent(now) == []
+    (row,) = _servers(now)
+    assert row["why"] == f"the next request loads it; {LOAD['text']}; at most 1 min 40 s more"
+
+
 def test_without_a_gateway_the_status_is_silent_about_it():
     assert line_of("gateway", status()) == []
     of_an_older_daemon = status()
@@ -161,5 +267,21 @@ def test_the_address_is_the_gateways_and_llama_servers_own_only_where_there_is_n
 
 def test_no_question_goes_to_a_socket_file():
     with pytest.raises(NetworkError) as caught:
-        next(answers(ChatServer("unix:///run/llm.sock", ""), {}))
+        next(_answers("unix:///run/llm.sock", "", {}))
     assert caught.value.hint == "curl --unix-socket /run/llm.sock http://localhost/v1/models"
+
+
+@pytest.mark.parametrize(
+    ("timings", "said"),
+    [
+        (
+            {"predicted_n": 5, "predicted_per_second": 9.96, "prompt_n": 7, "prompt_per_second": 20},
+            "5 tokens, 10.0 tok/s (prompt: 7 tokens, 20.0 tok/s)",
+        ),
+        ({"predicted_n": 5, "predicted_per_second": 9.96}, "5 tokens, 10.0 tok/s"),
+        ({"predicted_n": 5, "predicted_per_second": None, "prompt_n": 7}, ""),
+        ({}, ""),
+    ],
+)
+def test_ask_shows_of_an_engines_figures_what_there_is(timings, said):
+    assert _speed(timings) == said

@@ -154,11 +154,16 @@ def test_a_file_that_is_gone_is_found():
 _EXAMPLE = re.compile(r"^```yaml\n# ((?:profiles/)?[\w.-]+\.yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def test_the_set_ups_of_several_models_can_be_copied_from_the_docs(tmp_path):
-    """Each profile is right and the pinned build can do it, and config.yaml serves what is there."""
+def set_ups():
+    """Of several models: the profiles by name, and the config.yaml of each set-up, as texts."""
     examples = _EXAMPLE.findall((DOCS / "several-models.md").read_text(encoding="utf-8"))
     profiles = {Path(file).stem: text for file, text in examples if file != "config.yaml"}
-    settings = [yaml.safe_load(text) for file, text in examples if file == "config.yaml"]
+    return profiles, [text for file, text in examples if file == "config.yaml"]
+
+
+def test_the_set_ups_of_several_models_can_be_copied_from_the_docs(tmp_path):
+    """Each profile is right and the pinned build can do it, and config.yaml serves what is there."""
+    profiles, settings = set_ups()
     (tmp_path / "profiles").mkdir()
     for name, text in profiles.items():
         (tmp_path / "profiles" / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -166,7 +171,9 @@ def test_the_set_ups_of_several_models_can_be_copied_from_the_docs(tmp_path):
     problems = {name: render(resolve(name, store).server, pinned()).problems for name in profiles}
     assert problems == dict.fromkeys(("chat", "helper", "embed", "qwen"), ())
     served = [
-        each["profile"] if isinstance(each, dict) else each for one in settings for each in one["serve"]
+        each["profile"] if isinstance(each, dict) else each
+        for one in settings
+        for each in yaml.safe_load(one)["serve"]
     ]
     assert len(settings) == 3
     assert {resolve(name, store).name for name in served} == {*profiles, "ryzen-ai-max-395"}

@@ -14,10 +14,12 @@ from .engine_boxes import (
     ADRENO,
     ARC,
     BOXES,
+    GIB,
     M4,
     MAC,
     RADEON_890M,
     RADEON_8060S,
+    RENDER,
     RTX_4060_TI,
     RX_9070,
     UBUNTU,
@@ -385,6 +387,88 @@ def test_adreno_is_served_by_opencl_first() -> None:
 def test_a_mac_has_metal_even_where_its_gpu_was_not_seen() -> None:
     assert of(MAC).ranked[0].reason == "this Mac: Metal is part of macOS"
     assert of(on(MAC, M4), gpu=True).ranked[0].reason == "Apple M4: Metal is part of macOS"
+
+
+# which card
+
+
+GT_1030 = nvidia("GeForce GT 1030", "6.1", gib=2)
+GTX_1070 = nvidia("GeForce GTX 1070", "6.1", gib=8)
+T400 = nvidia("T400 4GB", "7.5", gib=4)
+RX_7900_XTX = replace(RX_9070, name="AMD Radeon RX 7900 XTX", memory_bytes=24 * GIB)
+RX_9070_16 = replace(RX_9070, memory_bytes=16 * GIB)
+STRIX_HALO = replace(RADEON_8060S, memory_bytes=120 * GIB, shared_bytes=119 * GIB, unified=True)
+RADEON_780M = replace(RADEON_890M, name="AMD Radeon 780M", memory_bytes=16 * GIB, unified=True)
+ARC_B580 = Gpu("intel", "Intel Arc B580", memory_bytes=12 * GIB, integrated=False, driver="xe", nodes=RENDER)
+UHD = Gpu(
+    "intel", "Intel UHD Graphics 770", memory_bytes=48 * GIB, integrated=True, driver="i915", nodes=RENDER
+)
+OF_20B, OF_120B = 12 * GIB, 60 * GIB
+
+
+def best(*gpus: Gpu, model_bytes: int | None = None) -> tuple[str, str]:
+    """The flavour, and what is said of it."""
+    option = survey(on(UBUNTU, *gpus), release(NEW), flavour=None, gpu=False, model_bytes=model_bytes).ranked[
+        0
+    ]
+    return option.flavour, option.reason
+
+
+@pytest.mark.parametrize("old", [GT_1030, T400, GTX_1070])
+@pytest.mark.parametrize("model_bytes", [None, OF_20B])
+def test_a_large_card_decides_and_a_small_one_of_another_maker_stays_idle(
+    old: Gpu, model_bytes: int | None
+) -> None:
+    flavour, reason = best(old, RX_7900_XTX, model_bytes=model_bytes)
+    assert flavour == "vulkan"
+    assert reason.startswith("AMD Radeon RX 7900 XTX: ")
+    assert f"{old.name} stays idle" in reason
+    assert "server.device would add it" in reason
+
+
+def test_two_cards_of_a_size_get_the_faster_engine_and_it_says_what_would_use_both() -> None:
+    flavour, reason = best(RTX_4060_TI, RX_9070_16, model_bytes=OF_20B)
+    assert flavour == "cuda-12.8"
+    assert "AMD Radeon RX 9070 stays idle: only engine.flavour vulkan would use both" in reason
+
+
+def test_two_makers_cards_together_carry_what_one_does_not() -> None:
+    flavour, reason = best(RTX_4060_TI, RX_9070_16, model_bytes=24 * GIB)
+    assert flavour == "vulkan"
+    assert "idle" not in reason
+
+
+def test_strix_halo_beside_a_small_card_carries_the_model() -> None:
+    for model_bytes in (OF_20B, OF_120B):
+        flavour, reason = best(T400, STRIX_HALO, model_bytes=model_bytes)
+        assert flavour == "vulkan"
+        assert reason.startswith("AMD Radeon 8060S: ")
+        assert "NVIDIA T400 4GB stays idle" in reason
+
+
+@pytest.mark.parametrize("graphics", [RADEON_780M, UHD])
+def test_ordinary_graphics_in_the_processor_never_beat_a_card(graphics: Gpu) -> None:
+    """They read the same memory as the processor."""
+    flavour, reason = best(graphics, nvidia("GeForce GTX 1650", "7.5", gib=4), model_bytes=OF_120B)
+    assert flavour == "cuda-12.8"
+    assert f"the integrated {graphics.name} does not decide" in reason
+
+
+def test_an_arc_card_decides_beside_graphics_of_the_same_maker() -> None:
+    flavour, reason = best(UHD, ARC_B580, model_bytes=OF_120B)
+    assert flavour == "vulkan"
+    assert reason.startswith("Intel Arc B580: ")
+
+
+def test_a_large_old_card_of_nvidia_does_not_hide_a_new_one_of_amd() -> None:
+    flavour, reason = best(nvidia("Tesla P40", "6.1", gib=24), RX_7900_XTX, model_bytes=OF_20B)
+    assert flavour == "vulkan"
+    assert "NVIDIA Tesla P40 stays idle" in reason
+
+
+def test_a_card_that_nobody_may_open_is_not_told_to_be_used() -> None:
+    closed = replace(RX_9070_16, nodes=(Node("/dev/dri/renderD128", may_open=False),))
+    assert "idle" not in best(RTX_4060_TI, closed)[1]
 
 
 # what the profile asks for

@@ -14,12 +14,17 @@ from .hardware import recorded
 
 CHOICES = """
                              b6100          b10892         b11459
+arc-b580-uhd770              vulkan         vulkan         vulkan
 container-without-sys        vulkan         vulkan         vulkan
 dgx-spark                    -              vulkan         cuda-13.4
 evo-t1-64gb                  vulkan         vulkan         vulkan
+gt1030-7900xtx               vulkan         vulkan         vulkan
 hx370-96gb                   vulkan         vulkan         vulkan
 hx370-96gb-4060ti            vulkan         vulkan         cuda-12.8
 imac-intel-rx580             cpu            cpu            cpu
+jetson-nano-jetpack4         -              -              -
+jetson-orin-jetpack6         -              -              -
+jetson-thor-jetpack7         -              vulkan         cuda-13.4
 m4-max-128gb                 metal          metal          metal
 m4-mini-16gb                 metal          metal          metal
 max-395-128gb-carved         vulkan         vulkan         vulkan
@@ -29,9 +34,12 @@ nvidia-garbage               vulkan         vulkan         cuda-13.4
 nvidia-hangs                 vulkan         vulkan         cuda-13.4
 nvidia-mismatch              vulkan         vulkan         cuda-13.4
 nvidia-not-running           vulkan         vulkan         vulkan
+pi5-trixie                   -              cpu            cpu
+rock-5b-mali                 -              -              -
 rtx4060ti-intel-windows      cuda-12.4      cuda-13.3      cuda-13.4
 ryzen-9700x-rx9070           vulkan         vulkan         vulkan
 snapdragon-x-elite-windows   opencl-adreno  opencl-adreno  opencl-adreno
+strix-halo-t400              vulkan         vulkan         vulkan
 strix-halo-windows           vulkan         vulkan         vulkan
 two-nvidia                   vulkan         vulkan         cuda-12.8
 wsl2                         vulkan         vulkan         cuda-12.8

@@ -49,6 +49,11 @@ def test_a_missing_library_of_a_mac_is_named() -> None:
     ("returncode", "stderr", "expected"),
     [
         (1, "x: /lib/libc.so.6: version `GLIBC_2.38' not found (required by x)", "it needs GLIBC_2.38"),
+        (
+            127,
+            "x: error while loading shared libraries: libggml.so: failed to map segment from shared object",
+            "the shared library libggml.so is on a file system that is mounted noexec",
+        ),
         (-4, "", "instructions that this CPU does not have"),
         (0xC0000135, "", "a DLL that it needs is missing"),
         (0xC000001D - 2**32, "", "instructions that this CPU does not have"),

@@ -8,10 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.api.routes import Trouble, answer, body_of, broken_event, waiting_comment
+from supervisor.gateway.api.routes import (
+    Trouble,
+    answer,
+    body_of,
+    broken_event,
+    too_long,
+    too_long_in,
+    waiting_comment,
+)
 from supervisor.gateway.http_heads import chunk
 
 DIALECTS = ("openai", "responses", "anthropic")
+TOO_LONG = (  # of llama-server b11434
+    b'{"error":{"code":400,"message":"request (1290 tokens) exceeds the available context size (1024 tokens), '
+    b'try increasing it","type":"exceed_context_size_error","n_prompt_tokens":1290,"n_ctx":1024}}'
+)
 REJECTED = Trouble(404, "model_not_found", "There is no model gpt-4o.", "Ask /v1/models.")
 
 
@@ -53,6 +65,39 @@ def test_a_body_says_what_and_what_next():
         "type": "error",
         "error": {"type": "not_found_error", "message": said},
     }
+
+
+def test_a_prompt_that_is_too_long_is_refused_as_clients_of_each_api_know_it():
+    """llama-server's web UI looks for its names of the numbers, and clients of Anthropic's API for the words."""
+    for dialect in ("openai", "responses"):
+        error = json.loads(body_of(too_long(1290, 1024), dialect))["error"]
+        assert error["code"] == "context_length_exceeded"
+        assert error["type"] == "invalid_request_error"
+        assert (error["n_prompt_tokens"], error["n_ctx"]) == (1290, 1024)
+        assert "1290 tokens" in error["message"]
+        assert "1024 tokens" in error["message"]
+    assert json.loads(body_of(too_long(1290, 1024), "anthropic")) == {
+        "type": "error",
+        "error": {
+            "type": "invalid_request_error",
+            "message": "prompt is too long: 1290 tokens > 1024 maximum",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (TOO_LONG, too_long(1290, 1024)),
+        (TOO_LONG.replace(b'":', b'": '), too_long(1290, 1024)),
+        (TOO_LONG.replace(b"exceed_context_size_error", b"invalid_request_error"), None),
+        (b'{"error":{"code":400,"message":"no","type":"exceed_context_size_error"}}', None),
+        (b'{"error":{"message":"\\"type\\":\\"exceed_context_size_error\\" n_ctx"}}', None),
+        (b"", None),
+    ],
+)
+def test_the_engines_own_refusal_is_known_by_its_type_and_numbers(said, expected):
+    assert too_long_in(said) == expected
 
 
 def test_an_answer_is_whole():

@@ -42,6 +42,7 @@ def test_each_offer_is_a_model_under_its_first_free_name():
             "role": "embedding",
             "context": None,
             "state": "ready",
+            "status": {"value": "loaded", "args": []},
         },
         {
             "id": "gpt-oss-20b",
@@ -54,6 +55,7 @@ def test_each_offer_is_a_model_under_its_first_free_name():
             "role": "chat",
             "context": 4096,
             "state": "unloaded",
+            "status": {"value": "unloaded", "args": []},
         },
     ]
 
@@ -107,6 +109,12 @@ def test_of_several_servers_one_that_serves_comes_first_and_those_that_sleep_bef
     document = models_document((MINI, SMALL, third), {"small": "sleeping", "third": "ready"}, {}, 0)
     listed = [(entry["profile"], entry["state"]) for entry in document["data"]]
     assert listed == [("third", "ready"), ("small", "sleeping"), ("mini", "unloaded")]
+
+
+def test_a_load_that_came_to_nothing_is_told_until_the_model_serves():
+    for states, failed in (({}, True), ({"mini": "sleeping"}, True), ({"mini": "ready"}, False)):
+        document = models_document((MINI,), states, {}, 0, failed={"mini"})
+        assert document["data"][0]["status"].get("failed", False) is failed
 
 
 def test_one_model_is_found_by_any_of_its_names():

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.engine.adapters.known import adapter_of
+from supervisor.gateway.api import routes
 from supervisor.gateway.api.routes import model_of, route_of
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -42,7 +44,6 @@ _SMALL = [
     "/v1/responses/input_tokens",
     "/chat/completions/input_tokens",
     "/v1/chat/completions/control",
-    "/v1/streams/lookup",
 ]
 _ADMIN = [
     ("POST", "/props"),
@@ -53,10 +54,8 @@ _ADMIN = [
     ("GET", "/tools"),
     ("POST", "/tools"),
     ("GET", "/cors-proxy"),
-    ("POST", "/models"),
-    ("DELETE", "/models"),
-    ("GET", "/models/sse"),
-    ("POST", "/models/load"),
+    ("PUT", "/models"),
+    ("POST", "/models/sse"),
     ("POST", "/v1/models"),
     ("GET", "/nobody-knows"),
     ("OPTIONS", "*"),
@@ -93,6 +92,12 @@ def test_whatever_else_is_the_administrators(method, path):
         ("GET", "/supervisor/ready", "ready", "public"),
         ("GET", "/v1/models", "models", "inference"),
         ("GET", "/models", "models", "inference"),
+        ("POST", "/models", "not-here", "inference"),
+        ("DELETE", "/models", "not-here", "inference"),
+        ("GET", "/models/sse", "model-events", "inference"),
+        ("POST", "/models/load", "load-model", "admin"),
+        ("POST", "/models/unload", "unload-model", "admin"),
+        ("POST", "/v1/streams/lookup", "streams", "inference"),
         ("GET", "/props", "props", "inference"),
         ("HEAD", "/props", "props", "inference"),
         ("GET", "/v1/models/gpt-oss", "model", "inference"),
@@ -150,10 +155,10 @@ def test_by_another_method_nothing_is_at_a_models_path(method, path):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/models"),
-        ("POST", "/models/load"),
-        ("POST", "/models/unload"),
-        ("GET", "/models/sse"),
+        ("PUT", "/models"),
+        ("GET", "/models/load"),
+        ("GET", "/models/unload"),
+        ("POST", "/models/sse"),
         ("DELETE", "/models/x"),
         ("DELETE", "/v1/models/x"),
         ("POST", "/v1/models/load"),
@@ -402,3 +407,17 @@ _LABELS = {
 )
 def test_some_paths_are_for_models_of_a_role(path, role):
     assert route_of("POST", path).role == role
+
+
+def test_where_llama_server_counts_a_prompt_is_a_small_question_in_the_same_api():
+    counters = {path: adapter_of("llamacpp").counter_of(path) for path in routes._GENERATING}
+    counted = {path: counter for path, counter in counters.items() if counter}
+    assert counted.keys() == routes_of_chat() | {"/v1/messages"}
+    for path, counter in counted.items():
+        route = route_of("POST", counter)
+        assert (route.generates, route.wakes, route.dialect) == (False, True, route_of("POST", path).dialect)
+    assert not any(adapter_of("command").counter_of(path) for path in routes._GENERATING)
+
+
+def routes_of_chat():
+    return {prefix + path for prefix in ("", "/v1") for path in ("/chat/completions", "/responses")}

@@ -10,7 +10,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.strategies import booleans, data, floats, integers, sampled_from
 
-from supervisor.gateway.scheduler import Go, LoadProfile, Refuse, Scheduler, Situation, Ticket
+from supervisor.gateway.scheduler import (
+    ContextUse,
+    CountPrompt,
+    Go,
+    LoadProfile,
+    Refuse,
+    Scheduler,
+    Situation,
+    Ticket,
+)
 from supervisor.profile.definition import GatewaySettings
 
 SMALL = GatewaySettings(hold_timeout_seconds=600, max_queue=3)
@@ -187,18 +196,71 @@ def test_requests_that_share_a_context_go_while_all_of_them_fit_and_nobody_passe
     look = at(5, generates=False)
     assert line.arrive(first, 0.0) == [Go(first)]
     assert line.arrive(second, 1.0) == [Go(second)]
-    assert line.arrive(large, 2.0) == line.arrive(small, 3.0) == []
+    assert line.arrive(large, 2.0) == [CountPrompt(each) for each in (large, first, second)]
+    assert line.arrive(small, 3.0) == []
     assert line.arrive(look, 5.0) == [Go(look)]
-    assert line.end(second, 6.0) == [Go(large)]
+    assert line.context_use("default", 5.5) == ContextUse(1000, 900, 2, 3.5)
+    assert line.end(second, 6.0) == [Go(large), CountPrompt(small)]
     assert line.end(first, 7.0) == [Go(small)]
+    assert [each.waited_for_room(9.0) for each in (first, large, small)] == [0.0, 4.0, 4.0]
+
+
+def test_one_that_was_estimated_too_high_goes_as_soon_as_it_is_counted():
+    line, first, second, third = (
+        queue(situation=SHARED),
+        at(1, tokens=700),
+        at(2, tokens=700),
+        at(3, tokens=900),
+    )
+    line.arrive(first, 1.0)
+    assert line.arrive(second, 2.0) == [CountPrompt(second), CountPrompt(first)]
+    assert line.counted(second, 400, 2.1) == []
+    assert line.counted(first, 300, 2.1) == [Go(second)]
+    assert line.arrive(third, 3.0) == [CountPrompt(third)]
+    assert line.counted(third, 300, 3.1) == [Go(third)]
+    assert line.context_use("default", 4.0) == ContextUse(1000, 1000, 0, 0.0)
+    for each in (first, second, third):
+        line.end(each, 5.0)
+    assert line.context_use("default", 5.0) == ContextUse(1000, 0, 0, 0.0)
+
+
+def test_one_that_may_be_too_long_by_itself_is_counted_wherever_it_waits():
+    line, first, second, huge = (
+        queue(situation=SHARED),
+        at(1, tokens=700),
+        at(2, tokens=700),
+        at(3, tokens=1001),
+    )
+    line.arrive(first, 1.0)
+    line.arrive(second, 2.0)
+    assert line.arrive(huge, 3.0) == [CountPrompt(huge)]
+    assert line.end(huge, 3.5) == []
+    assert line.waiting == [second]
+
+
+def test_while_its_server_is_started_again_nobody_waits_for_room():
+    line, first, second = queue(situation=SHARED), at(1, tokens=700), at(2, tokens=700)
+    line.arrive(first, 1.0)
+    line.arrive(second, 2.0)
+    line.change(replace(SHARED, phase="coming"), 3.0)
+    assert line.context_use("default", 9.0).waiting == 0
+    assert second.waited_for_room(9.0) == 1.0
+
+
+def test_who_waits_for_a_place_does_not_wait_for_room():
+    line = queue(GatewaySettings(max_concurrent=1), SHARED)
+    line.arrive(at(1, tokens=700), 1.0)
+    assert line.arrive(at(2, tokens=700), 2.0) == []
+    assert line.context_use("default", 3.0) == ContextUse(1000, 700, 0, 0.0)
+    assert queue().context_use("default", 3.0) is None
 
 
 def test_one_that_does_not_fit_even_alone_goes_alone_and_the_server_says_so():
     line, small, huge, after = queue(situation=SHARED), at(1, tokens=10), at(2, tokens=5000), at(3, tokens=10)
     line.arrive(small, 1.0)
-    assert line.arrive(huge, 2.0) == []
+    assert line.arrive(huge, 2.0) == [CountPrompt(huge), CountPrompt(small)]
     assert line.arrive(after, 3.0) == []
-    assert line.end(small, 4.0) == [Go(huge)]
+    assert line.end(small, 4.0) == [Go(huge), CountPrompt(after)]
     assert line.end(huge, 5.0) == [Go(after)]
 
 
@@ -210,7 +272,7 @@ def test_one_that_ran_out_of_context_is_sent_again_by_itself():
     assert line.come_again(one, 1.5) == []
     assert line.tick(2.0) == []
     assert line.end(other, 3.0) == [Go(one)]
-    assert line.arrive(third, 4.0) == []
+    assert line.arrive(third, 4.0) == [CountPrompt(third)]
     assert line.end(one, 5.0) == [Go(third)]
     assert line._tokens == {"default": 10}
 
@@ -345,6 +407,14 @@ class AnyTrace(RuleBasedStateMachine):
             ticket.lost_launch = self.line.situations[ticket.server].launch
             ticket.not_before, ticket.alone = self.now + 1, choice.draw(booleans())
             self.judge(self.line.come_again(ticket, self.now))
+
+    @rule(choice=data())
+    def count(self, choice):
+        """The estimate was as high as it may be; the count may come late."""
+        if self.there:
+            ticket = choice.draw(sampled_from(self.there))
+            tokens = choice.draw(integers(0, ticket.tokens))
+            self.judge(self.line.counted(ticket, tokens, self.now))
 
     @rule(
         phase=sampled_from(["serving", "coming", "asleep", "down"]),

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.gateway.telemetry.activity import HEAD_BYTES, TAIL_BYTES, Usage, usage_of
+from supervisor.gateway.telemetry.activity import (
+    HEAD_BYTES,
+    TAIL_BYTES,
+    Usage,
+    has_token,
+    is_complete,
+    opening_of,
+    usage_of,
+)
 
 CHAT_JSON = (
     b'{"choices":[{"finish_reason":"length","index":0,"message":{"role":"assistant","content":"","'
@@ -297,3 +305,62 @@ def test_whatever_comes_is_no_error(pieces):
 
 def _values(found):
     return [getattr(found, name) for name in Usage.__slots__]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b": waiting\n\n",
+        b":\n\n",
+        b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":5}}}\n\n',
+        b'event: ping\ndata: {"type": "ping"}\n\n',
+        b'data: {"type":"content_block_start","content_block":{"type":"text","text":""}}\n\n',
+        b'data: {"choices":[{"delta":{"role":"assistant","content":null}}]}\n\n',
+        b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n',
+        b'data: {"type":"response.created","response":{"output":[]}}\n\n',
+    ],
+)
+def test_what_opens_a_stream_is_no_token(piece):
+    assert not has_token(piece)
+    assert not is_complete(piece)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content": "\\"Hi"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"reasoning_content":"Hm"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}\n\n',
+        b'data: {"choices":[{"text":"Hi"}]}\n\n',
+        b'data: {"content":"Hi","stop":false}\n\n',
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"Hi"}}\n\n',
+        b'data: {"type":"response.output_text.delta","delta":"Hi"}\n\n',
+    ],
+)
+def test_the_first_token_is_seen(piece):
+    assert has_token(b": waiting\n\n" + piece)
+    assert not is_complete(piece)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        b"data: [DONE]\n\n",
+        b'data: {"type":"message_stop"}\n\n',
+        b'data: {"choices":[{"finish_reason":"stop"}]}\n\n',
+        b'data: {"type":"response.completed","response":{}}\n\n',
+        b'data: {"content":"","stop":true}\n\n',
+    ],
+)
+def test_who_hangs_up_behind_the_last_event_has_all(ending):
+    assert is_complete(ending)
+
+
+def test_the_opening_of_a_stream_is_behind_the_comments():
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":5,"cache_read_input_tokens":2}}}\n\n'
+    piece = b": still reading\n\n" * 200 + start
+    assert opening_of(b": still reading\n\n") == b""
+    assert usage_of(
+        b'data: {"type":"message_delta","usage":{"output_tokens":7}}\n\n', opening_of(piece)
+    ) == Usage(7, 2, 7)

@@ -86,3 +86,28 @@ def test_a_server_that_answers_often_enough_is_never_killed(steps):
         verdict = judge.serving(Evidence(100, cpu), now, answered=answers)
         if silent <= POLICY.hang_timeout_seconds:
             assert verdict is not HealthVerdict.DEAD
+
+
+def test_a_time_in_which_nobody_looked_counts_for_nothing():
+    """A container was paused, or we could not probe: the judgement starts over, with all the time there is."""
+    judge = watch()
+    judge.serving(IDLE, 10.0, answered=True)
+    assert judge.was_held_up(4000.0, expected_seconds=15.0)
+    judge.start_over(IDLE, 4000.0)
+    assert judge.serving(IDLE, 4000.0, answered=False) is HealthVerdict.WAITING
+    assert judge.serving(IDLE, 4059.0, answered=False) is HealthVerdict.WAITING
+    assert judge.serving(IDLE, 4061.0, answered=False) is HealthVerdict.DEAD
+
+
+def test_a_load_that_was_paused_has_its_whole_limit():
+    judge = watch()
+    judge.loading(Evidence(200, 5.0), 100.0)
+    judge.start_over(Evidence(200, 5.0), 5000.0)
+    assert judge.loading(Evidence(300, 5.0), 5200.0) is HealthVerdict.WAITING
+    assert judge.loading(Evidence(400, 5.0), 5000.0 + 3501.0) is HealthVerdict.DEAD
+
+
+def test_a_probe_that_took_as_long_as_it_may_was_not_held_up():
+    judge = watch()
+    judge.serving(IDLE, 10.0, answered=True)
+    assert not judge.was_held_up(25.5, expected_seconds=15.0)

@@ -239,6 +239,27 @@ def test_the_budget_ends_in_failed_and_only_a_person_helps():
     assert story.start() == [Do.CHECK_LAUNCH]
 
 
+def test_a_shortage_of_ours_neither_counts_nor_ends_what_has_served():
+    """The daemon has no descriptor for a launch: nothing is known against the plan."""
+    short = Diagnosis("spawn", "Too many files are open", retryable=True, is_ours=True)
+    story = Story().up()
+    story.exited()
+    for _ in range(3 * A.restart.max_restarts):
+        story.timer()
+        story.after(PreflightDone(story.life.launch, short))
+        assert story.life.state is State.BACKOFF
+    story.timer()
+    story.clear()
+    assert story.serving()
+    never = Story()
+    never.start()
+    while never.life.state is not State.FAILED:  # a start that has never worked ends, and says why
+        never.after(PreflightDone(never.life.launch, short))
+        if never.life.state is State.BACKOFF:
+            never.timer()
+    assert never.life.outcome.why == short.message
+
+
 def test_old_restarts_do_not_count_against_the_budget():
     story = Story().up()
     for _ in range(A.restart.max_restarts * 2):

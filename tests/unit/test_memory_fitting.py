@@ -204,3 +204,36 @@ def test_what_servers_that_stay_hold_is_ours_and_gone():
     ours = alone.ours["RAM"]
     assert beside.verdict.judgements[-1].pool.free_bytes == min(50 * GIB, ours - 40 * GIB)
     assert "that memory.leave keeps for others" in beside.verdict.judgements[-1].text
+
+
+def test_strix_halo_with_a_small_card_has_the_120b_on_its_graphics():
+    found = fitted("ryzen-ai-max-395", "strix-halo-t400", "vulkan", "120b")
+    assert found.verdict.status == "fits"
+    gpu, ram = found.verdict.judgements
+    assert (gpu.pool.name, gpu.pool.shares_ram) == ("Vulkan1", True)
+    assert gpu.needed_bytes > 58 * GIB
+    assert ram.needed_bytes > gpu.needed_bytes - GIB  # what the graphics have is RAM
+    assert found.changes == {"device": "Vulkan1"}
+    assert any("NVIDIA T400 4GB stays idle" in note for note in notes_of(found))
+
+
+@pytest.mark.parametrize("placement", ["engine", "auto"])
+def test_a_small_old_card_beside_a_large_one_gets_nothing_of_the_20b(placement):
+    found = fitted("gpt-oss-20b", "gt1030-7900xtx", "vulkan", "20b", placement=placement)
+    assert [each.pool.name for each in found.verdict.judgements] == ["Vulkan1", "RAM"]
+    assert found.verdict.status == "fits"
+    assert found.changes["device"] == "Vulkan1"
+
+
+def test_a_device_that_the_profile_names_is_kept():
+    named = {"device": "Vulkan0", "gpu-layers": 99}
+    found = fitted("gpt-oss-20b", "gt1030-7900xtx", "vulkan", "20b", server=named)
+    assert "device" not in found.changes
+    held = {each.pool.name: each.needed_bytes for each in found.verdict.judgements}
+    assert held["Vulkan0"] > 0 == held["Vulkan1"]
+
+
+def test_a_raspberry_pi_has_the_20b_in_its_ram():
+    found = fitted("gpt-oss-20b", "pi5-trixie", "cpu", "20b")
+    assert [each.pool.name for each in found.verdict.judgements] == ["RAM"]
+    assert found.verdict.allowed

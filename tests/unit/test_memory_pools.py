@@ -10,6 +10,7 @@ import pytest
 from supervisor.hardware.detection import detect
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.memory.accounts import Pool
+from supervisor.memory.machine_memory import memories_of
 from supervisor.memory.verdict import given_back, pools_of
 
 from .hardware.recorded import load
@@ -104,3 +105,60 @@ def test_what_the_firmware_carved_out_is_the_gpus_own():
         machine("max-395-128gb-carved"), "vulkan", ("Vulkan0: AMD (114000 MiB, 113000 MiB free)",)
     )
     assert listed.own_bytes == 96 * GIB
+
+
+LISTED = (
+    "Vulkan0: NVIDIA T400 4GB (4096 MiB, 3900 MiB free)",
+    "Vulkan1: AMD Radeon 8060S Graphics (RADV GFX1151) (123392 MiB, 122000 MiB free)",
+)
+
+
+@pytest.mark.parametrize("devices", [(), LISTED])
+def test_wide_graphics_beside_a_small_card_are_the_memory_that_is_used(devices):
+    found = memories_of(machine("strix-halo-t400"), "vulkan", devices, model_bytes=60 * GIB)
+    gpu, ram = found.pools
+    assert (gpu.name, gpu.shares_ram, gpu.own_bytes, ram.name) == ("Vulkan1", True, GIB // 2, "RAM")
+    assert found.device == "Vulkan1"
+    assert found.idle == (
+        "NVIDIA T400 4GB stays idle: AMD Radeon 8060S Graphics alone is faster; "
+        "server.device: Vulkan0,Vulkan1 would use it too",
+    )
+
+
+def test_the_engines_order_of_its_devices_counts():
+    swapped = tuple(line.replace(f"Vulkan{1 - n}", f"Vulkan{n}") for n, line in enumerate(reversed(LISTED)))
+    assert memories_of(machine("strix-halo-t400"), "vulkan", swapped).device == "Vulkan0"
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "Vulkan1: AMD Radeon RX 7900 XTX (RADV NAVI31) (24560 MiB, 24260 MiB free)",
+        "Vulkan1: Radeon of a name that nobody knows (24560 MiB, 24260 MiB free)",
+    ],
+)
+def test_a_card_is_found_by_its_name_or_its_size(listed):
+    devices = ("Vulkan0: NVIDIA GeForce GT 1030 (2048 MiB, 1748 MiB free)", listed)
+    found = memories_of(machine("gt1030-7900xtx"), "vulkan", devices)
+    assert (names(found.pools), found.device) == (["Vulkan1", "RAM"], "Vulkan1")
+
+
+def test_graphics_that_an_engine_lists_beside_a_card_are_left_alone_without_being_told():
+    devices = (
+        "Vulkan0: AMD Radeon RX 9070 (RADV GFX1201) (16304 MiB, 15900 MiB free)",
+        "Vulkan1: AMD Radeon Graphics (RADV RAPHAEL_MENDOCINO) (15800 MiB, 15700 MiB free)",
+    )
+    found = memories_of(machine("ryzen-9700x-rx9070"), "vulkan", devices)
+    assert (names(found.pools), found.device, found.idle) == (["Vulkan0", "RAM"], "", ())
+    assert not found.pools[0].shares_ram
+
+
+def test_a_profile_that_names_devices_has_all_to_choose_from():
+    found = memories_of(machine("strix-halo-t400"), "vulkan", every=True)
+    assert (names(found.pools), found.device) == (["Vulkan0", "Vulkan1", "RAM"], "")
+    assert [pool.shares_ram for pool in found.pools] == [False, True, False]
+
+
+def test_two_cards_of_much_the_same_speed_are_both_used():
+    found = memories_of(machine("two-nvidia"), "cuda-12.8", model_bytes=12 * GIB)
+    assert (names(found.pools), found.device) == (["CUDA0", "CUDA1", "RAM"], "")

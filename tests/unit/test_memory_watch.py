@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor import __version__
+from supervisor.cgroups import Group
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.launch import LaunchPlan
-from supervisor.server.memory_sample import Group, Held, Room, Sample, held_in, room_in
+from supervisor.server.memory_sample import Held, Room, Sample, gpu_bytes_in, held_in, room_in
 from supervisor.server.memory_warnings import CALM, RAM_RELEASE_SECONDS, Remains, difference, warnings_of
 
 MIB, GIB = 1024**2, 1024**3
@@ -40,6 +41,16 @@ PRESSURE = b"""\
 some avg10=31.50 avg60=0.01 avg300=1.40 total=33708879
 full avg10=20.25 avg60=0.01 avg300=1.21 total=29449931
 """
+AMDGPU = (
+    b"pos:\t0\nflags:\t02100002\ndrm-driver:\tamdgpu\ndrm-client-id:\t41\ndrm-pdev:\t0000:03:00.0\n"
+    b"pasid:\t32772\ndrm-memory-vram:\t2048 KiB\ndrm-memory-gtt: \t4096 KiB\ndrm-engine-compute:\t14 ns\n"
+)
+XE = (
+    b"drm-driver:\txe\ndrm-client-id:\t7\ndrm-pdev:\t0000:04:00.0\ndrm-total-system:\t8 MiB\n"
+    b"drm-resident-system:\t8 MiB\ndrm-total-vram0:\t64 MiB\ndrm-resident-vram0:\t32 MiB\n"
+    b"drm-memory-vram0:\t64 MiB\n"
+)
+I915 = b"drm-driver: i915\ndrm-client-id: 7\ndrm-pdev: 0000:05:00.0\ndrm-resident-local0: 1024\n"
 CALM_SAMPLE = Sample(Held(12 * GIB, 11 * GIB, 0), Room(64 * GIB, 40 * GIB, 0.0))
 TIGHT_SAMPLE = Sample(
     Held(12 * GIB, 8 * GIB, 3 * GIB), Room(64 * GIB, GIB, 55.0), Group("/app.slice", 48 * GIB, GIB)
@@ -214,6 +225,22 @@ def test_beside_a_gpu_nothing_is_missing_since_pinned_memory_is_in_no_figure():
     assert "more" in difference(plan(memory, "--cache-ram", "0"), holding(12))
 
 
+@pytest.mark.parametrize(
+    ("clients", "expected"),
+    [
+        ((AMDGPU,), 2048 * 1024),
+        ((AMDGPU, AMDGPU), 2048 * 1024),  # two files of one client
+        ((AMDGPU, AMDGPU.replace(b"id:\t41", b"id:\t42")), 2 * 2048 * 1024),
+        ((XE,), 32 * MIB),  # what is resident
+        ((AMDGPU, XE, I915), 2048 * 1024 + 32 * MIB + 1024),
+        ((b"drm-driver:\tnvidia-drm\ndrm-client-id:\t3\n", b""), None),
+        ((), None),
+    ],
+)
+def test_what_a_gpu_holds_for_it_is_what_its_driver_says_or_not_known(clients, expected):
+    assert gpu_bytes_in(clients) == expected
+
+
 @pytest.mark.parametrize(("memory", "held"), [({}, holding(1)), ({"RAM": GIB}, Held(GIB))])
 def test_what_is_not_known_differs_from_nothing(memory, held):
     assert difference(plan(memory), held) == ""
@@ -276,6 +303,13 @@ def test_people_see_what_it_holds_what_was_planned_and_what_is_left():
         "          14.0 GiB planned on CUDA0",
         "          it holds …",
     ]
+
+
+@pytest.mark.parametrize(
+    ("held", "said"), [(13 * GIB, "13.0 GiB held on GPUs"), (None, "how much it holds there is not known")]
+)
+def test_people_see_what_is_held_on_gpus_or_that_nobody_knows(held, said):
+    assert list(_memory({**SHOWN, "gpu_bytes": held}))[2] == f"          {said}"
 
 
 def test_people_see_no_figure_that_nobody_knows():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import UsageError
-from supervisor.options.commandline import split_command
+from supervisor.profile.launch_texts import read_launch
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ from supervisor.options.commandline import split_command
     ],
 )
 def test_sh_command_lines(text, program, words):
-    command = split_command(text)
+    command = read_launch(text)
     assert (command.program, "|".join(command.words)) == (program, words)
 
 
@@ -71,7 +71,7 @@ def test_sh_command_lines(text, program, words):
     ],
 )
 def test_windows_command_lines(text, program, words):
-    command = split_command(text)
+    command = read_launch(text)
     assert (command.program, "|".join(command.words)) == (program, words)
 
 
@@ -95,14 +95,14 @@ def test_windows_command_lines(text, program, words):
     ],
 )
 def test_what_is_set_for_the_server_is_kept(text, env):
-    assert split_command(text).env == env
+    assert read_launch(text).env == env
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "no llama-server command"),
-        ("ollama run gpt-oss", "no llama-server command"),
+        ("vi run.sh", "no llama-server command"),
         ("cd llama-server", "no llama-server command"),
         ("# llama-server -m x", "no llama-server command"),
         ("llama-server -m a\nllama-server -m b", "2 llama-server commands"),
@@ -112,14 +112,14 @@ def test_what_is_set_for_the_server_is_kept(text, env):
 )
 def test_what_is_wrong_is_said(text, message):
     with pytest.raises(UsageError, match=message) as caught:
-        split_command(text)
+        read_launch(text)
     assert caught.value.hint
 
 
 @given(st.text(alphabet="ab -\\'\"`^#;&|>$\n\t\u201c\u2019", max_size=40))
 def test_no_text_makes_it_fail_otherwise(text):
     try:
-        program = split_command("llama-server " + text).program
+        program = read_launch("llama-server " + text).program
     except UsageError:
         program = "llama-server"  # refused in words, which is as good
     assert program == "llama-server"

@@ -111,6 +111,14 @@ def test_an_option_newer_than_the_pinned_build_is_rendered_where_it_is_listed():
     assert line({"moe-cache-mib": 64}, era(11549)) == "--moe-cache-mib 64"
 
 
+@pytest.mark.parametrize("number", [11434, 11435, 11450, 11479])
+def test_builds_before_the_cache_of_experts_have_none(number):
+    before = dataclasses.replace(pinned(), build=number)
+    assert line({"moe-cache-mib": 0}, before) == ""
+    (problem,) = render({"moe-cache-mib": 64}, before).problems
+    assert "came with b11480" in problem.message
+
+
 def test_every_translation_says_why_and_where_from():
     (translation,) = render({"load-mode": "none"}, era(6100)).translations
     assert translation.rendered == ("--no-mmap",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from supervisor.engine.build import Build
 from supervisor.errors import ConfigError
 from supervisor.options.meanings import pinned
 from supervisor.plan.launch import Parameters
-from supervisor.plan.listen import Listen, Offer, make_listen, offer_of, offers_beside, url_of
+from supervisor.plan.listen import Listen, Offer, is_loopback, make_listen, offer_of, offers_beside, url_of
 from supervisor.plan.make import ModelAtHand, make_plan
 from supervisor.plan.plan_json import from_json, listen_from_json, listen_to_json, to_json
 from supervisor.profile.definition import GatewaySettings, Origin, Profile
@@ -185,7 +186,9 @@ def test_both_survive_the_wire():
     )
     profile = replace(PROFILE, gateway=gateway, server={"api-key": "k", **TLS})
     assert from_json(to_json(plan(profile))) == plan(profile)
-    assert listen_from_json(listen_to_json(listen(profile))) == listen(profile)
+    served = (Offer("a", ("a",), pinned=True, priority=-1000), Offer("b", ("b",), priority=1000))
+    made = replace(listen(profile), offers=served)
+    assert listen_from_json(json.loads(json.dumps(listen_to_json(made)))) == made
 
 
 CLIENTS = ("api-key-file", "ssl-cert-file", "ssl-key-file", "reuse-port")
@@ -209,3 +212,15 @@ def test_behind_a_gateway_all_is_the_same_but_the_way_to_clients(options, inside
         alone.liveness_path,
         alone.wants_gpu,
     )
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "[::1]", "127.0.0.1,::1", "127.0.0.1, [::1]", "localhost", "127.8.8.8"]
+)
+def test_these_addresses_are_of_this_machine_alone(host):
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "127.0.0.1,192.168.1.2", "box.lan", ""])
+def test_these_addresses_are_not(host):
+    assert not is_loopback(host)

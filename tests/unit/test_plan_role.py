@@ -108,3 +108,21 @@ def test_what_is_said_of_the_option_is_left_alone():
     assert with_role(profile("--embedding"), BERT).server == {"embedding": True}
     off = Profile("p", role="embedding", server={"embedding": False})
     assert with_role(off, BERT).server == {"embedding": False}
+
+
+@pytest.mark.parametrize(
+    ("made", "header", "warns"),
+    [
+        (profile(role="embedding"), CHAT, True),
+        (profile("--embedding"), model("gemma3", pooling_type=0), True),
+        (profile("--embedding", "--pooling", "mean"), CHAT, False),
+        (profile(role="embedding", env={"LLAMA_ARG_POOLING": "last"}), CHAT, False),
+        (profile(role="embedding"), BERT, False),
+        (profile(role="embedding"), model("qwen3", pooling_type=3), False),
+        (profile(role="rerank"), CHAT, False),
+        (profile(), CHAT, False),
+    ],
+)
+def test_a_chat_model_without_a_way_of_pooling_is_told_to_have_its_embeddings_refused(made, header, warns):
+    """By b11434 with 400: "Pooling type 'none' is not OAI compatible"."""
+    assert ["pooling" in note for note in with_role(made, header).notes] == [True] * warns

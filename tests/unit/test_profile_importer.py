@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigError, UsageError
-from supervisor.profile.drafts import import_command
+from supervisor.profile.importer import import_command
 from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve_layer
 from supervisor.profile.store import ProfileStore
@@ -87,7 +87,6 @@ def test_what_was_translated_stands_in_the_comments():
     [
         ("llama-server -m x --ctx-sise 5", r"command line: --ctx-sise: .*did you mean ctx-size"),
         ("llama-server -m x --port 99999", r"command line: listen.port: must be a whole number"),
-        ("llama-server -hf unsloth/gpt-oss-20b-GGUF:F16", r"command line: model.repo: model.file is missing"),
         ("llama-server -m x -mu http://a/b", r"only models on Hugging Face"),
     ],
 )

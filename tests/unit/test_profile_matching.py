@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.hardware.hardware import Gpu, Hardware
-from supervisor.profile.definition import Match, ModelSource, Profile
-from supervisor.profile.matching import Fit, Unfit, rank, rank_stored, why_not
+from supervisor.profile.definition import Engine, Match, ModelSource, Profile
+from supervisor.profile.matching import Fit, Unfit, missing_gpu, rank, rank_stored, why_not
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 
@@ -221,3 +221,29 @@ def test_every_profile_is_told_of_once(hardware):
     ]
     assert sorted(told) == sorted(profile.name for profile in shipped())
     assert all(unfit.reasons for unfit in ranking.unfit)
+
+
+RTX = {"gpu_vendor": ("nvidia",), "gpu_name": "*RTX 4060 Ti*", "gpu_memory_min_bytes": 15 * GIB}
+
+
+@pytest.mark.parametrize(
+    ("match", "flavour", "gpus", "is_fatal"),
+    [
+        (RTX, "cuda", (CARD, GRAPHICS), None),
+        (RTX, "cuda", (replace(CARD, name=""),), None),  # it may be this one
+        (RTX, "cuda", (replace(CARD, memory_bytes=8 * GIB),), None),  # it is there, and smaller
+        (RTX, "cuda", (GRAPHICS,), True),
+        (RTX, "cuda", (), True),
+        (RTX, "cuda", (replace(CARD, name="NVIDIA GeForce RTX 3060"),), False),  # another card may do
+        (RTX, "cuda", (replace(CARD, vendor="amd", name="AMD Radeon RX 9070"),), True),
+        (RTX, "vulkan", (replace(CARD, vendor="amd", name="AMD Radeon RX 9070"),), False),
+        (RTX, None, (GRAPHICS,), False),  # it asks for no GPU: the CPU will do
+        ({"gpu_vendor": ("intel",), "unified": True}, "vulkan", (GRAPHICS,), False),
+        ({"gpu_vendor": ("none",)}, "cpu", (CARD,), None),
+        ({"os": ("linux",)}, "vulkan", (), None),
+    ],
+)
+def test_a_card_that_is_absent_is_fatal_where_nothing_takes_its_place(match, flavour, gpus, is_fatal):
+    wanted = replace(profile("mine", **match), engine=Engine(flavour=flavour))
+    found = missing_gpu(wanted, replace(PC, gpus=gpus))
+    assert (found and found.is_fatal) == is_fatal

@@ -87,11 +87,25 @@ def test_one_model_replaces_another(store, model, expected):
 
 def test_the_parent_s_file_is_not_looked_for_in_another_repository(store):
     write(store, base="model: {repo: a/b, file: x}\n", child="extends: base\nmodel: {repo: c/d}\n")
-    assert problems(store, "child") == [
-        (
-            "child.yaml:2:9: model.repo: model.file is missing: a repository holds several files, so name one "
-            "(on a command line: --hf-file)"
-        )
+    assert resolve("child", store).model == ModelSource(repo="c/d")
+
+
+def test_a_quantisation_takes_the_place_of_a_file_and_the_other_way_round(store):
+    write(
+        store,
+        base="model: {repo: a/b, file: x}\n",
+        child="extends: base\nmodel: {quant: Q8_0}\n",
+        grandchild="extends: child\nmodel: {file: y}\n",
+        both="model: {repo: a/b, file: x, quant: Q8_0}\n",
+        none="model: {quant: Q8_0}\n",
+    )
+    assert resolve("child", store).model == ModelSource(repo="a/b", quant="Q8_0")
+    assert resolve("grandchild", store).model == ModelSource(repo="a/b", file="y")
+    assert problems(store, "both") == [
+        "both.yaml:1:29: model.quant: model.file names the file already; take one of both out"
+    ]
+    assert problems(store, "none") == [
+        "none.yaml:1:9: model.quant: model.repo is missing: a quantisation is one of a repository's files"
     ]
 
 
@@ -123,7 +137,11 @@ def test_a_user_s_profile_shadows_the_shipped_one_and_can_extend_it(store):
 @pytest.mark.parametrize(
     ("texts", "problem"),
     [
-        ({"p": "extends: p\n"}, "p.yaml:1:1: extends: There is no shipped profile p."),
+        (
+            {"p": "extends: p\n"},
+            "p.yaml:1:1: extends: a profile cannot extend itself; only one that has the name of a shipped "
+            "profile extends that one",
+        ),
         (
             {"p": "extends: q\n", "q": "extends: p\n"},
             "q.yaml:1:1: extends: the profiles extend each other in a ring: p → q → p",

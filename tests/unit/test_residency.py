@@ -145,7 +145,7 @@ def test_what_only_pinned_ones_keep_out_is_refused_and_they_are_named():
     residents = loaded("a", card=6, pinned=True), loaded("b", card=2, pinned=True), loaded("c", card=9)
     assert what(asks(card=16), *residents) == NoRoom(
         "new needs 16.0 GiB of CUDA0, where 23.0 GiB may be used and 8.0 GiB of that is pinned (a, b).",
-        "goss-supervisor unload a b",
+        "goss-supervisor unload a; goss-supervisor unload b",
     )
     assert what(asks(card=15), *residents) == Evict(("c",))
 

@@ -154,6 +154,13 @@ def test_the_network_is_waited_for_where_it_is_needed_and_can_be():
     assert "network-online" not in unit(request("user", needs_network=True), facts())  # no such target there
 
 
+def test_a_disk_that_holds_the_model_is_mounted_first():
+    needs = request("system", files=("/mnt/big disk/a.gguf", "/srv/100%.gguf"))
+    assert 'RequiresMountsFor="/mnt/big disk/a.gguf" "/srv/100%%.gguf"\n' in unit(needs, facts())
+    assert "RequiresMountsFor" not in unit(request("system"), facts())
+    assert "RequiresMountsFor" not in unit(replace(needs, service=Service("user")), facts())
+
+
 def test_nvidias_device_is_made_before_privileges_are_gone():
     system = unit(request("system"), Facts(252, (), "/usr/bin/nvidia-modprobe"))
     assert value(system, "ExecStartPre") == "-+/usr/bin/nvidia-modprobe -c 0 -u"

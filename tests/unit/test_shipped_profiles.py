@@ -8,7 +8,7 @@ import pytest
 from supervisor.options.meanings import pinned
 from supervisor.options.render import render
 from supervisor.profile.definition import NAME_PATTERN, ListenSettings, ModelSource
-from supervisor.profile.jsonschema import FIRST_LINE, schema_text
+from supervisor.profile.jsonschema import FIRST_LINE, schema_text, settings_schema_text
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore, shipped_folder
 
@@ -90,9 +90,12 @@ def test_a_shipped_file_names_the_schema_and_explains_itself(path):
     assert max(map(len, lines)) <= 110
 
 
-def test_the_shipped_schema_is_fresh():
-    """Else: bin/goss-supervisor profile schema > profiles/schema.json"""
-    assert (shipped_folder() / "schema.json").read_text(encoding="utf-8") == schema_text()
+@pytest.mark.parametrize(
+    ("name", "text"), [("schema.json", schema_text), ("config-schema.json", settings_schema_text)]
+)
+def test_a_shipped_schema_is_fresh(name, text):
+    """Else: bin/check --fix"""
+    assert (shipped_folder() / name).read_text(encoding="utf-8") == text()
 
 
 def test_the_schema_completes_what_a_profile_takes():

@@ -17,8 +17,9 @@ from supervisor.measure.speed import Load, Speed
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Engine
 from supervisor.update import update_check
-from supervisor.update.update_check import UpdateCheck, is_newer, look
-from supervisor.update.update_target import UpdateTarget, why_fixed
+from supervisor.update.rollout import is_newer
+from supervisor.update.update_check import UpdateCheck, look
+from supervisor.update.update_target import FleetServer, UpdateTarget, why_fixed
 
 LOAD = Load(256, 128)
 RATES = st.floats(min_value=0.01, max_value=1e6)
@@ -129,6 +130,24 @@ def test_an_older_official_release_is_news_only_where_something_stands_in(monkey
     monkeypatch.setattr(update_check, "_newest", lambda *_: (Release("b11429", ()), (), ""))
     plan = LaunchPlan("p", (), {}, "127.0.0.1", 1, "b11549", "cpu", "", "", "", repository=repository)
     assert look(UpdateTarget(Engine(), running=plan), None).sentence == sentence
+
+
+def plan_of(profile, build):
+    return LaunchPlan(profile, (), {}, "", 0, build, "cpu", "", "", build, repository=REPOSITORY)
+
+
+def test_a_server_that_lacks_the_build_is_news_and_so_is_an_update_that_was_broken_off(monkeypatch):
+    monkeypatch.setattr(update_check, "_newest", lambda *_: (Release("b2", ()), (), ""))
+    monkeypatch.setattr(update_check, "chosen_tag", lambda *_: chosen)
+    plans = plan_of("one", "b2"), plan_of("two", "b1")
+    one, two = (FleetServer(each.profile, "ready", each) for each in plans)
+    target = UpdateTarget(Engine(), running=plans[0], fleet=(one, two))
+    chosen = "b2"
+    assert look(target, None).sentence == "b2 is there, b2 is in use (not on two yet)"
+    assert look(replace(target, fleet=(one,)), None).available is None
+    chosen = "b1"
+    half = look(replace(target, fleet=(one,)), None)
+    assert half.sentence == "b2 is there, b2 is in use (an update was broken off)"
 
 
 def status(**news):

@@ -119,7 +119,7 @@ def test_what_cannot_be_read_says_where_and_why(data, mark, message):
 
 
 def test_a_windows_path_in_double_quotes_is_told_what_to_do():
-    with pytest.raises(Broken, match="write Windows paths without quotes or in single quotes") as broken:
+    with pytest.raises(Broken, match="write a Windows path without quotes or in single quotes") as broken:
         parse_yaml(b'a: 1\npath: "C:\\models"')
     assert broken.value.mark in (
         Mark(2, 10),

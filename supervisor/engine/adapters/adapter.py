@@ -71,6 +71,9 @@ class Adapter(Protocol):
     def lists_devices(self, argv: Sequence[str]) -> tuple[str, ...]:
         """The command that prints how much of each GPU is free; empty where there is none."""
 
+    def counter_of(self, path: str) -> str:
+        """The path at which a request to ``path`` gets the number of its prompt's tokens; "" for none."""
+
     @property
     def signs(self) -> Sequence[Sign]:
         """The first that is anywhere in the log wins."""

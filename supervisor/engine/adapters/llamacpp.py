@@ -14,6 +14,7 @@ from .adapter import LaunchAddress
 KEY_VARIABLE = "LLAMA_API_KEY"
 _KEY_FILE = "--api-key-file"
 _MODEL = ("-m", "--model")  # the first option that we give: what comes before it is the engine
+_COUNTED = ("/chat/completions", "/responses")
 
 
 class LlamaCpp:
@@ -54,6 +55,15 @@ class LlamaCpp:
     def lists_devices(self, argv: Sequence[str]) -> tuple[str, ...]:
         at = next((place for place, word in enumerate(argv) if word in _MODEL), 0)
         return (*argv[:at], "--list-devices") if at else ()
+
+    def counter_of(self, path: str) -> str:
+        """
+        It renders and counts the very same body, tools and all, and takes no slot for it (b11434,
+        handle_count_tokens).  Older builds answer 404.
+        """
+        if path == "/v1/messages":
+            return f"{path}/count_tokens"
+        return f"{path}/input_tokens" if path.removeprefix("/v1") in _COUNTED else ""
 
 
 def _key_in_file(argv: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ class GitHubClient:
             if reply.status == 304 and kept:
                 self.answers.still_holds(url)
                 return GitHubAnswer(kept.body)
-            check(reply, has_token=bool(token))
+            check(reply, has_token=bool(token), limited=self._limited)
             must(reply)
         except NetworkError as error:
             if kept is None:
@@ -84,13 +84,21 @@ class GitHubClient:
         self.answers.put(url, reply.headers.get("etag", ""), text)
         return GitHubAnswer(text)
 
+    @property
+    def _limited(self) -> str:
+        """What helps where GitHub allows no more."""
+        if self.access.token and not self.access.api_token:
+            sent = f"Your token was not sent: {self.access.api} is not encrypted."
+            return f"{sent} Use the build that comes pinned, or an https address."
+        return _LIMITED
+
     def _ask(self, url: str, headers: dict[str, str], token: str) -> Page:
         try:
             proxy = self.access.proxy
             reply = page(url, headers, MOST_BYTES, proxy=proxy, retry=self.retry, token=token)
         except Unreachable as failure:
             text = f"GitHub cannot be asked: {str(failure).rstrip('.')}."
-            raise NetworkError(text, hint=_OFFLINE) from failure
+            raise NetworkError(text, hint=failure.hint or _OFFLINE) from failure
         if reply.status >= 500:
             raise broken(reply)
         return reply
@@ -109,14 +117,14 @@ def _must_be_text(reply: Page) -> None:
         raise _other(reply)
 
 
-def check(reply: Page, *, has_token: bool) -> None:
-    """Raises NotFound and NetworkError for whatever is not a 200."""
+def check(reply: Page, *, has_token: bool, limited: str = _LIMITED) -> None:
+    """Raises NotFound and NetworkError for what is not a 200; ``limited`` is what helps against a limit."""
     if reply.status == 200:
         return
     if reply.status == 404:
         raise NotFound(f"{shown(reply.asked)} does not exist.")
     if _is_limit(reply):
-        raise _limit(reply, has_token=has_token)
+        raise _limit(reply, has_token=has_token, hint=limited)
     if reply.status == 401 and has_token:
         raise NetworkError(
             "GitHub does not accept the token in GITHUB_TOKEN.", hint="Renew it or unset it: it may be empty."
@@ -147,13 +155,13 @@ def _is_limit(reply: Page) -> bool:
     return reply.status == 429 or (reply.status == 403 and used_up)
 
 
-def _limit(reply: Page, *, has_token: bool) -> NetworkError:
+def _limit(reply: Page, *, has_token: bool, hint: str) -> NetworkError:
     again = again_at(reply.headers)
     if reply.headers.get("x-ratelimit-remaining") != "0":
-        return NetworkError(f"GitHub asks us to wait{again}.", hint=_LIMITED)
+        return NetworkError(f"GitHub asks us to wait{again}.", hint=hint)
     number = reply.headers.get("x-ratelimit-limit", str(_WITHOUT_A_TOKEN))
     whom = "with this token" if has_token else "without a token"
-    hint = "Use the build that comes pinned, or wait." if has_token else _LIMITED
+    hint = "Use the build that comes pinned, or wait." if has_token else hint
     text = f"GitHub allows {number} requests an hour {whom} and they are used up{again}."
     return NetworkError(text, hint=hint)
 

@@ -13,18 +13,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ...disk import cannot_write, ensure_space
+from ...disk import cannot_write, ensure_executable, ensure_space
 from ...download.fetch import Download, fetch
 from ...errors import VerificationFailed
 from ...hardware.hardware import Hardware
 from ...locks import Lock
 from ...progress import Progress, ticking
 from ..catalogue.releases import REPOSITORY, Asset
-from ..inventory import RECORD, Install, folder, install_lock, read_record, write_record
+from ..inventory import RECORD, Install, folder, install_lock, read_record, view_of, write_record
 from ..proof.trial import prove
 from ..survey import FlavourOption
 from .archive import find_server, unpack
@@ -44,6 +44,9 @@ class Installation:
     proxy: str | None
     cache: Path
     progress: Progress
+    variables: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of the profile, with which it may see other devices
 
     def install(self) -> Install:
         """
@@ -59,7 +62,7 @@ class Installation:
             try:
                 if found is None or found.sha256 != self.option.archive.sha256:
                     return self._run(found)
-                if found.problem or found.proved_on != self.hardware.fingerprint:
+                if found.problem or found.proved_on != self._view:
                     found = self._proved(found)
                     write_record(root, found)
             except OSError as error:
@@ -81,12 +84,15 @@ class Installation:
     def _proved(self, install: Install) -> Install:
         self.progress.step(f"proving {self._what}: it answers with the demo model")
         with ticking(self.progress, "trying"):
-            proof = prove(install.command, install.flavour, self.demo, self.cache / "builds")
-        proved_on = self.hardware.fingerprint if proof.lasting else ""  # "" is tried again the next time
+            proof = prove(
+                install.command, install.flavour, self.demo, self.cache / "builds", variables=self.variables
+            )
+        proved_on = self._view if proof.lasting else ""  # "" is tried again the next time
         return replace(install, devices=proof.devices, problem=proof.problem, proved_on=proved_on)
 
     def _check(self) -> None:
         """Before anything is fetched."""
+        ensure_executable(self.engines)
         archive, companion = self.option.archive, self.option.companion
         for asset in (archive, companion):
             if asset and not asset.usable:
@@ -137,6 +143,10 @@ class Installation:
                 shutil.rmtree(left, ignore_errors=True)
             elif left.name != RECORD and not left.is_dir():
                 left.unlink(missing_ok=True)
+
+    @property
+    def _view(self) -> str:
+        return view_of(self.hardware, self.variables)
 
     @property
     def _root(self) -> Path:

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...tool import READ_LIMIT_BYTES, clean_environment, kill_group
+from ...tool import NO_VARIABLES, READ_LIMIT_BYTES, clean_environment, kill_group
 from . import die_with_parent
 
 HOST = "127.0.0.1"
@@ -50,7 +50,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[SmokeTest]:
+def running(
+    command: Sequence[str], port: int, variables: Mapping[str, str] = NO_VARIABLES
+) -> Iterator[SmokeTest]:
     """Start it, and end it with all that it started.  Raises the OSError of what cannot be started."""
     key = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="goss-rehearsal-", ignore_cleanup_errors=True) as folder:
@@ -61,7 +63,7 @@ def running(command: Sequence[str], port: int) -> Iterator[SmokeTest]:
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**clean_environment(os.environ, Path(folder)), "LLAMA_API_KEY": key},
+                env={**clean_environment({**os.environ, **variables}, Path(folder)), "LLAMA_API_KEY": key},
                 start_new_session=True,  # so that Ctrl+C and the end of the group are ours to give
             )
         try:

@@ -18,10 +18,10 @@ from ...model.demo import DEMO_ANSWER
 from ...options.help import Capabilities
 from ...options.option_types import OptionValue
 from ...options.render import render
-from ...tool import ToolResult, run_engine
-from ..build import FAMILIES, family
+from ...tool import NO_VARIABLES, ToolResult, run_engine
+from ..build import DEVICES, FAMILIES, family
 from ..inspection import BUILD_HINT, inspect, remedy
-from ..suitability import DEVICES, flavour_of
+from ..suitability import flavour_of
 from .smoke_test import HOST, Failed, PortTaken, ShortOfMemory, free_port, running
 
 ANSWER_SECONDS = 60.0
@@ -52,27 +52,36 @@ class Proof:
 
 
 def prove(
-    command: Sequence[str], flavour: str, demo: Path, cache: Path, *, timeout_seconds: float | None = None
+    command: Sequence[str],
+    flavour: str,
+    demo: Path,
+    cache: Path,
+    *,
+    timeout_seconds: float | None = None,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> Proof:
     """
     Ask an engine what it is, then the demo model a question on the device that ``flavour`` is for.
 
     ``demo`` is the file of the demo model, ``cache`` where ``inspect`` keeps what engines said.  It takes a
-    second, or as long as ``timeout_seconds`` for the start and again for the answer.
+    second, or as long as ``timeout_seconds`` for the start and again for the answer.  ``variables`` are a
+    profile's.
     """
     try:
-        inspection = inspect(command, cache, fresh_devices=True)
+        inspection = inspect(command, cache, fresh_devices=True, variables=variables)
     except SupervisorError as error:
         return Proof((), str(error).rstrip("."))
     of = family(flavour)
     mine = [device for device in inspection.devices if flavour_of((device,)) == of]
     if not mine and of in DEVICES.values():
-        return Proof(inspection.devices, f"it sees no {FAMILIES[of]} device: {why_missing(command, of)}")
+        return Proof(
+            inspection.devices, f"it sees no {FAMILIES[of]} device: {why_missing(command, of, variables)}"
+        )
     name = mine[0].partition(":")[0] if mine else ""
     slow = sys.platform == "win32" or of in DEVICES.values()
     seconds = timeout_seconds or (LONG_ANSWER_SECONDS if slow else ANSWER_SECONDS)
     try:
-        reply = _answer(command, inspection.capabilities, demo, name, seconds)
+        reply = _answer(command, inspection.capabilities, demo, name, seconds, variables=variables)
     except Failed as failure:
         return Proof(inspection.devices, f"it {failure}", lasting=not isinstance(failure, ShortOfMemory))
     except OSError as error:
@@ -89,14 +98,20 @@ def _wrong_with(reply: str, device: str) -> str:
 
 
 def _answer(
-    command: Sequence[str], capabilities: Capabilities, demo: Path, device: str, timeout_seconds: float
+    command: Sequence[str],
+    capabilities: Capabilities,
+    demo: Path,
+    device: str,
+    timeout_seconds: float,
+    *,
+    variables: Mapping[str, str],
 ) -> str:
     """Raises Failed; PortTaken only where several ports in a row were taken by others."""
     for attempt in range(PORTS_TRIED):
         port = free_port()
         argv = _argv(_meant(demo, port, device), capabilities)
         try:
-            with running([*command, *argv], port) as server:
+            with running([*command, *argv], port, variables) as server:
                 return server.answer(timeout_seconds)
         except PortTaken:
             if attempt == PORTS_TRIED - 1:
@@ -119,13 +134,13 @@ def _argv(meant: Mapping[str, OptionValue], capabilities: Capabilities) -> tuple
     return tuple(word for each in rendered if not each.problems for word in each.argv)
 
 
-def why_missing(command: Sequence[str], of: str) -> str:
+def why_missing(command: Sequence[str], of: str, variables: Mapping[str, str] = NO_VARIABLES) -> str:
     """
     The words of the engine, of the linker, or of nobody; ``of`` is a family, as ``cuda``.
 
     The engine's come first: with its library loaded, it is the driver that speaks.
     """
-    return _complaint(_ask([*command, "--list-devices"])) or _of_library(Path(command[0]), of)
+    return _complaint(_ask([*command, "--list-devices"], variables)) or _of_library(Path(command[0]), of)
 
 
 def _of_library(binary: Path, of: str) -> str:
@@ -166,9 +181,9 @@ def _last_line(text: str) -> str:
     return _NOISE.sub("", lines[-1]) if lines else "its library does not load"
 
 
-def _ask(command: Sequence[str]) -> ToolResult:
+def _ask(command: Sequence[str], variables: Mapping[str, str] = NO_VARIABLES) -> ToolResult:
     """An outcome also for what cannot be started: it ran a moment ago, so that is a word like any other."""
     try:
-        return run_engine(command, TIMEOUT_SECONDS)
+        return run_engine(command, TIMEOUT_SECONDS, variables)
     except OSError as error:
         return ToolResult(1, "", str(error))

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...disk import ensure_space
+from ...disk import ensure_executable, ensure_space
 from ...errors import ConfigError, NoSuitableEngine, VerificationFailed
 from ...progress import Progress
 from ..inventory import Install, folder, install_lock, read_record, write_record
@@ -55,6 +55,7 @@ def install(engines: Path, number: int, flavour: str, progress: Progress) -> Ins
     with install_lock(root.with_name(f"{flavour}.lock"), what, progress):
         if (found := present(engines, number, flavour)) is None:
             compiler = environment_for(flavour)
+            ensure_executable(engines)
             ensure_space(root, NEEDED_BYTES, f"Compiling {what}")
             venv = Venv(root / "venv", root / "install.log", compiler)
             found = _Compile(root, number, flavour, venv, progress).run()

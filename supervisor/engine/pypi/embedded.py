@@ -12,8 +12,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ...disk import ensure_space
+from ...disk import ensure_executable, ensure_space
+from ...hardware.hardware import Hardware
 from ...progress import Progress
+from ..build import numbers
 from ..inventory import Install, folder, install_lock, read_record, write_record
 from .venv import Venv
 
@@ -26,6 +28,20 @@ NEEDED_BYTES = 400 * 1024 * 1024  # the wheel is 35 MB and 105 MB unpacked; pip 
 # Its makers say so of the wheels for Linux and Windows; the one for macOS is made for its processors.
 CAVEAT = "" if sys.platform == "darwin" else "; made for any CPU, engine.source=build makes a faster one"
 PROGRAM = Path(__file__).with_name("embedded_server") / "__main__.py"
+
+
+def why_not_on(hardware: Hardware) -> str:
+    """Why no wheel of it serves this computer, by their names (manylinux2014); empty where one does."""
+    if hardware.os != "linux":
+        return ""
+    if hardware.arch not in {"x86_64", "arm64"}:
+        return f"there is none for {hardware.arch or 'this architecture'}"
+    if hardware.libc == "musl":
+        return "it needs glibc, this system has musl"
+    found = numbers(hardware.libc_version)
+    return (
+        f"it needs glibc 2.17, this system has {hardware.libc_version}" if found and found < (2, 17) else ""
+    )
 
 
 def present(engines: Path) -> Install | None:
@@ -43,6 +59,7 @@ def install(engines: Path, progress: Progress) -> Install:
     with install_lock(root.with_name(f"{FLAVOUR}.lock"), f"{REPOSITORY} {VERSION}", progress):
         found = present(engines)
         if found is None:
+            ensure_executable(engines)
             ensure_space(root.parent, NEEDED_BYTES, f"{REPOSITORY} {VERSION}")
             shutil.rmtree(root, ignore_errors=True)
             found = _install(root, progress)

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 from ...profile.definition import Role
-from ..http_heads import HeaderLine
+from ..http_heads import HeaderLine, query_value
 
 CallerAccess = Literal["public", "inference", "admin"]
 HandlerName = Literal[
@@ -33,6 +33,11 @@ HandlerName = Literal[
     "metrics",
     "load",
     "unload",
+    "load-model",  # these four as llama.cpp's router has them, for its web UI
+    "unload-model",
+    "model-events",
+    "streams",
+    "not-here",  # what that router does and this program does not: 501
     "page",  # in place of the web UI
     "options",  # 204
     "method",  # 405: another method than this path of ours has
@@ -62,6 +67,11 @@ class Route:
     role: Role | None = None  # of the models that it is for; None for any
     needs_role: bool = False  # no other model can answer it
 
+    @property
+    def names_model(self) -> bool:
+        """Whether its body can say which model it is about."""
+        return self.wakes or self.handler in {"load-model", "unload-model"}
+
 
 def _both(*paths: str) -> tuple[str, ...]:
     return (*paths, *(f"/v1{path}" for path in paths))
@@ -72,6 +82,12 @@ _OURS: Final[tuple[tuple[str, tuple[str, ...], HandlerName, CallerAccess], ...]]
     ("GET", ("/supervisor/health",), "live", "public"),
     ("GET", ("/supervisor/ready",), "ready", "public"),
     ("GET", ("/models", "/v1/models"), "models", "inference"),
+    ("GET", ("/models/sse",), "model-events", "inference"),
+    ("POST", ("/models/load",), "load-model", "admin"),
+    ("POST", ("/models/unload",), "unload-model", "admin"),
+    ("POST", ("/models",), "not-here", "inference"),
+    ("DELETE", ("/models",), "not-here", "inference"),
+    ("POST", ("/v1/streams/lookup",), "streams", "inference"),  # by each web UI whose tab is looked at
     ("GET", ("/props",), "props", "inference"),
     ("GET", ("/metrics",), "metrics", "admin"),
     ("POST", ("/supervisor/load",), "load", "admin"),
@@ -97,7 +113,6 @@ _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
     ("POST", "/v1/chat/completions/control", "inference"),  # on a request under way: must not wait behind it
     ("GET", "/v1/stream", "inference"),
     ("DELETE", "/v1/stream", "inference"),
-    ("POST", "/v1/streams/lookup", "inference"),  # by each page of the web UI whose tab is looked at
     ("GET", "/lora-adapters", "inference"),
     ("POST", "/lora-adapters", "admin"),
     ("POST", "/props", "admin"),
@@ -195,7 +210,7 @@ def _by_shape(method: str, path: str) -> Route:
     if path in _OTHER_METHODS:
         return _OTHER_METHODS[path]
     if path.startswith(("/v1/models", "/models/")):
-        return _NOWHERE  # llama-server has them in its router mode alone
+        return _NOWHERE
     if _PLAIN_V1.fullmatch(path):
         return _of_tomorrow(method, path)
     if path.startswith("/slots/"):
@@ -222,6 +237,14 @@ def model_of(path: str, prefix: str = "") -> str:
     return unquote(path.removeprefix(prefix).removeprefix("/v1/models/"))
 
 
+def model_in_query(target: bytes) -> str:
+    """
+    ``?model=``, or the model of ``?conv_id=ID::MODEL``, as the web UI calls a conversation where there are
+    several models.
+    """
+    return query_value(target, "model") or query_value(target, "conv_id").partition("::")[2]
+
+
 Dialect = Literal["openai", "responses", "anthropic"]
 
 _BOTH: Final = {
@@ -240,17 +263,46 @@ _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a request gets no answer of a model; ``code`` is for programs (``model_not_found``)."""
+    """
+    Why a request gets no answer of a model; ``code`` is for programs (``model_not_found``).  The tokens are
+    those of a prompt that is too long, and of the context.
+    """
 
     status: int
     code: str
     message: str
     hint: str = ""
     retry_seconds: int = 0  # for the client's next try; 0 says nothing of it
+    prompt_tokens: int = 0
+    context_tokens: int = 0
 
     @property
     def text(self) -> str:
         return f"{self.message} {self.hint}".rstrip()
+
+
+def too_long(prompt_tokens: int, context_tokens: int) -> Trouble:
+    """For a prompt that does not fit into the context, even by itself."""
+    return Trouble(
+        400,
+        "context_length_exceeded",
+        f"The prompt is too long: it has {prompt_tokens} tokens and exceeds the available context size, "
+        f"which is {context_tokens} tokens.",
+        "Shorten the conversation, or raise ctx-size in the profile.",
+        prompt_tokens=prompt_tokens,
+        context_tokens=context_tokens,
+    )
+
+
+_TOO_LONG: Final = re.compile(rb'"type": ?"exceed_context_size_error"')
+_NUMBERS: Final = (re.compile(rb'"n_prompt_tokens": ?(\d{1,10})'), re.compile(rb'"n_ctx": ?(\d{1,10})'))
+
+
+def too_long_in(body: bytes) -> Trouble | None:
+    """The same, where llama-server says so (b11434, server_task_result_error::to_json); else None."""
+    found = [number.search(body) for number in _NUMBERS] if _TOO_LONG.search(body) else [None]
+    prompt, context = [int(each[1]) for each in found if each] if all(found) else (0, 0)
+    return too_long(prompt, context) if context else None
 
 
 def body_of(trouble: Trouble, dialect: Dialect) -> bytes:
@@ -306,13 +358,19 @@ def waiting_comment(text: str) -> bytes:
 def _openai(trouble: Trouble) -> dict[str, Any]:
     default = "invalid_request_error" if trouble.status < 500 else "server_error"
     kind = _OPENAI.get(trouble.status, default)
-    return {"message": trouble.text, "type": kind, "param": None, "code": trouble.code}
+    error: dict[str, Any] = {"message": trouble.text, "type": kind, "param": None, "code": trouble.code}
+    if trouble.context_tokens:  # llama-server's names, for its web UI
+        error |= {"n_prompt_tokens": trouble.prompt_tokens, "n_ctx": trouble.context_tokens}
+    return error
 
 
 def _anthropic(trouble: Trouble) -> dict[str, Any]:
     default = "invalid_request_error" if trouble.status < 500 else "api_error"
     kind = _ANTHROPIC.get(trouble.status, default)
-    return {"type": "error", "error": {"type": kind, "message": trouble.text}}
+    message = trouble.text
+    if trouble.context_tokens:  # its clients look for these words
+        message = f"prompt is too long: {trouble.prompt_tokens} tokens > {trouble.context_tokens} maximum"
+    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def _json(value: object) -> bytes:

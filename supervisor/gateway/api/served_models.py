@@ -2,12 +2,12 @@
 The models that clients may ask for: how they are listed, and which one a name means.  Pure.
 
 The web UI (b11434) takes the first entry as the active model and looks its details up in ``models``, another
-list in the same order.  So a profile that serves is first in both.
+list in the same order.  So a profile that serves is first in both.  ``status`` is for its router mode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -20,6 +20,24 @@ ModelEntry = dict[str, Any]
 
 
 _SERVING: Final = ("ready", "degraded")
+_IN_ROUTER_MODE: Final = {
+    **dict.fromkeys((*_SERVING, "draining"), "loaded"),
+    **dict.fromkeys(("loading", "preparing", "starting", "backoff", "stopping", "killing"), "loading"),
+}
+"""
+The words of llama.cpp's router (b11434, tools/server/server-models.h).  Its ``sleeping`` is a process without
+a model; a model of ours that sleeps has no process either, and is ``unloaded``.
+"""
+
+
+def router_status(state: str, *, failed: bool = False) -> dict[str, Any]:
+    """
+    As llama.cpp's router says it; ``failed``: the last load came to nothing.  Without the arguments of the
+    process, which name paths of this disk.
+    """
+    value = _IN_ROUTER_MODE.get(state, "unloaded")
+    has_failed = value == "unloaded" and (failed or state == "failed")
+    return {"value": value, "args": [], **({"failed": True, "exit_code": 1} if has_failed else {})}
 
 
 def models_document(
@@ -29,11 +47,12 @@ def models_document(
     started: float,
     *,
     contexts: Mapping[str, int] = MappingProxyType({}),
+    failed: Collection[str] = (),
 ) -> ModelEntry:
     """
     ``states`` are the servers' in one word, by profile; every other profile is unloaded.  ``started`` is in
     epoch seconds.  ``contexts`` are the tokens that a request can have, as the profiles' servers said when
-    they last ran.
+    they last ran, and ``failed`` are profiles whose last load came to nothing.
 
     ``upstream`` is what each llama-server says of its model (``GET /v1/models``), where it can be asked.  The
     id is the first name that no earlier offer has; an offer without one cannot be asked for, and is left out.
@@ -41,6 +60,7 @@ def models_document(
     entries = _entries(offers, int(started))
     for entry in entries:
         entry["state"] = states.get(entry["profile"], "unloaded")
+        entry["status"] = router_status(entry["state"], failed=entry["profile"] in failed)
         entry["context"] = contexts.get(entry["profile"], entry["context"])
     entries.sort(key=lambda entry: (entry["state"] not in _SERVING, entry["state"] == "unloaded"))
     data, models = [], []
@@ -61,27 +81,36 @@ def model_document(document: Mapping[str, Any], name: str) -> ModelEntry | None:
     return None
 
 
-def _entries(offers: Iterable[Offer], created: int) -> list[ModelEntry]:
+def public_ids(offers: Iterable[Offer]) -> dict[str, str]:
+    """What each profile's model is called in lists."""
+    return {offer.profile: names[0] for offer, names in _named(offers)}
+
+
+def _named(offers: Iterable[Offer]) -> Iterator[tuple[Offer, list[str]]]:
+    """Those that have a name which no earlier one has, with all such names."""
     taken: set[str] = set()
-    entries: list[ModelEntry] = []
     for offer in offers:
         names = [name for name in offer.names if name.casefold() not in taken]
         taken.update(name.casefold() for name in names)
         if names:
-            entries.append(
-                {
-                    "id": names[0],
-                    "object": "model",
-                    "created": created,
-                    "owned_by": "goss-supervisor",
-                    "aliases": names[1:],
-                    "profile": offer.profile,
-                    "description": offer.description,
-                    "role": offer.role,
-                    "context": offer.context_tokens,
-                }
-            )
-    return entries
+            yield offer, names
+
+
+def _entries(offers: Iterable[Offer], created: int) -> list[ModelEntry]:
+    return [
+        {
+            "id": names[0],
+            "object": "model",
+            "created": created,
+            "owned_by": "goss-supervisor",
+            "aliases": names[1:],
+            "profile": offer.profile,
+            "description": offer.description,
+            "role": offer.role,
+            "context": offer.context_tokens,
+        }
+        for offer, names in _named(offers)
+    ]
 
 
 def context_in(upstream: Mapping[str, Any]) -> int | None:

@@ -27,8 +27,8 @@ class Taker(Protocol):
     def connected(self) -> None:
         """The connection is there: ask."""
 
-    def unreachable(self, why: str) -> None:
-        """It cannot be made."""
+    def unreachable(self, why: str, *, ours: bool) -> None:
+        """It cannot be made; ``ours``: not for anything that the server did."""
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         """The head is there; ``more``: another call follows in the same breath."""

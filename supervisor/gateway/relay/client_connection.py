@@ -11,17 +11,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 from math import inf
 from typing import Literal, Protocol, cast
 
-from ...profile.definition import GatewaySettings as Settings
 from ..api.routes import Trouble, answer
 from ..auth.guard import RequestContext
 from ..http_heads import HEAD_END, BadRequest, Head, parse_head
 from .chunked import ChunkedBody
+from .connections import ASKING, IDLE, STRANGER, Connections, unsent_bytes
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SLOWEST_BODY = 1024  # bytes a second, beyond the client timeout
@@ -76,10 +74,11 @@ class ClientConnection(asyncio.Protocol):
         self._body: bytearray | ChunkedBody = bytearray()
         self._exchange: AskedOf | None = None
         self._began = 0.0
+        self.quiet_since = loop.time()
         self._unwritten = 0
         self._held_bytes = 0
         self.deadline = inf
-        self.is_paused = False
+        self.is_paused = self._had_time = self._was_served = False
 
     # --- what the loop calls
 
@@ -90,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
             self.refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
 
     def data_received(self, data: bytes) -> None:
+        self.quiet_since = self._loop.time()
         if self._phase == "body":
             self._read_body(data)
         elif self._phase == "head":
@@ -114,7 +114,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_paused = True
-        self._unwritten = self._transport.get_write_buffer_size()
+        self._unwritten = unsent_bytes(self._transport)
         self.deadline = self._loop.time() + self._connections.settings.client_timeout_seconds
         if self._exchange is not None:
             self._exchange.pause()
@@ -136,7 +136,9 @@ class ClientConnection(asyncio.Protocol):
             self._wait_for_head(data)
             return
         if end < 0 or end > limit:
-            self.refuse(Trouble(431, "head_too_large", f"The head is longer than {limit} bytes."))
+            is_address = b"\n" not in data[:limit]
+            status, what = (414, "address") if is_address else (431, "head")
+            self.refuse(Trouble(status, "head_too_large", f"The {what} is longer than {limit} bytes."))
             return
         self._pending = data[end + 4 :]
         try:
@@ -231,8 +233,9 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive:
             self._close()
             return
-        self._phase, self._head, self._context = "head", None, None
-        self.deadline = self._loop.time() + self._connections.settings.idle_timeout_seconds
+        self._phase, self._head, self._context, self._was_served = "head", None, None, True
+        self.quiet_since = self._loop.time()
+        self.deadline = self.quiet_since + self._connections.settings.idle_timeout_seconds
         if self._pending:
             self._transport.resume_reading()
             self._loop.call_soon(self._read_on)
@@ -271,14 +274,18 @@ class ClientConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Our side; theirs is read for a moment, since unread data would reset the connection."""
-        self._phase = "linger"
         self._pending, self._body = b"", bytearray()
         self._let_go_of_body()
-        self.deadline = self._loop.time() + LINGER_SECONDS
+        self._linger()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
             self._transport.close()
+
+    def _linger(self) -> None:
+        self._phase = "linger"
+        self._unwritten = unsent_bytes(self._transport)
+        self.deadline = self._loop.time() + LINGER_SECONDS
 
     def break_off(self, event: bytes, *, reset: bool) -> None:
         """
@@ -290,8 +297,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if event:
             self._transport.write(event)
-        self._phase = "linger"
-        self.deadline = self._loop.time() + LINGER_SECONDS
+        self._linger()
         if reset:
             self._reset()
         else:
@@ -307,10 +313,11 @@ class ClientConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The deadline has passed."""
-        now = self._loop.time()
-        if self.is_paused and (left := self._transport.get_write_buffer_size()) < self._unwritten:
-            self._unwritten = left  # slow, but it takes something
-            self.deadline = now + self._connections.settings.client_timeout_seconds
+        is_leaving = self._phase == "linger"
+        left = unsent_bytes(self._transport) if self.is_paused or is_leaving else 0
+        if left and (left < self._unwritten or (is_leaving and not self._had_time)):
+            self._unwritten, self._had_time = left, is_leaving  # slow, but it takes something
+            self.deadline = self._loop.time() + self._connections.settings.client_timeout_seconds
         elif self._phase == "body" or (self._phase == "head" and self._pending):
             self.refuse(Trouble(408, "timeout", "The request did not arrive in time."))
         elif self._phase == "head":
@@ -318,59 +325,23 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._transport.abort()
 
+    def drop(self) -> None:
+        """Close it at once, so that another one has room."""
+        self._transport.abort()
+
+    @property
+    def rank(self) -> tuple[int, float] | None:
+        """See `Connected`."""
+        if self._exchange is not None or self._phase in {"answer", "gone"}:
+            return None
+        if self._phase == "body" or self._pending:
+            return ASKING, self.quiet_since
+        return (IDLE if self._was_served else STRANGER), self.quiet_since
+
     def close(self) -> None:
         """The gateway closes.  A request under way has an exchange, which ends it."""
         if self._exchange is None and self._phase != "gone":
             self._transport.close()
-
-
-class Connections:
-    """All connections of one gateway, and what they hold; ``on_arrival`` is called for every new one."""
-
-    def __init__(self, on_arrival: Callable[[], None]) -> None:
-        self.settings = Settings()
-        self._on_arrival = on_arrival
-        self._clients: set[ClientConnection] = set()
-        self._held_bytes = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    def __len__(self) -> int:
-        return len(self._clients)
-
-    def welcome(self, client: ClientConnection) -> bool:
-        """Whether there is room for one more connection."""
-        self._clients.add(client)
-        self._empty.clear()
-        self._on_arrival()
-        return len(self._clients) <= self.settings.max_connections
-
-    def part(self, client: ClientConnection) -> None:
-        """It is gone."""
-        self._clients.discard(client)
-        if not self._clients:
-            self._empty.set()
-
-    def hold(self, size_bytes: int) -> bool:
-        """So much more of a body is there; whether there is room for it."""
-        self._held_bytes += size_bytes
-        return self._held_bytes <= self.settings.max_queue_bytes
-
-    def release(self, size_bytes: int) -> None:
-        """That much is not kept any more."""
-        self._held_bytes -= size_bytes
-
-    def expire(self, now: float) -> None:
-        """Tell those whose deadline has passed; ``now`` is in the loop's seconds."""
-        for client in [client for client in self._clients if client.deadline <= now]:
-            client.expire()
-
-    async def say_goodbye(self, seconds: float) -> None:
-        """Close all connections, and wait until their last bytes have gone out."""
-        for client in list(self._clients):
-            client.close()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), seconds)
 
 
 _NO_ROOM = Trouble(

@@ -83,7 +83,10 @@ class Pace:
         self._is_fast = self._gathering.ends_show and self._pieces >= LEAST * gulps
         self._pieces, self._since = 0, now
         if self._is_fast and self._hang_up is None:
-            self._hang_up = HangUp(self._gathering.loop, self._transport, self._see_end)
+            try:
+                self._hang_up = HangUp(self._gathering.loop, self._transport, self._see_end)
+            except OSError:  # no descriptor is left: then each piece is read as it comes
+                self._is_fast = False
 
     def _see_end(self) -> None:
         """The server has hung up: the rest is read at once."""

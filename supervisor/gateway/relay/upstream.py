@@ -15,6 +15,7 @@ import sys
 from typing import cast
 
 from ...server.probe_target import ProbeTarget
+from ...server.shortage import is_ours_to_connect
 from ..api.routes import Dialect, Trouble, broken_event, waiting_comment
 from ..http_heads import (
     HEAD_END,
@@ -79,10 +80,10 @@ class Upstream(asyncio.Protocol):
                 await loop.create_unix_connection(lambda: self, target.address)
             else:
                 await loop.create_connection(lambda: self, target.address, target.port)
-        except OSError as error:
+        except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in a path
             taker, self._taker = self._taker, None
             if taker is not None:
-                taker.unreachable(str(error))
+                taker.unreachable(str(error) or "out of memory", ours=is_ours_to_connect(error))
 
     def ask(self, head: Head, body: bytes, taker: Taker, name: ModelName | None = None) -> None:
         """Send a request; ``name`` is what its answer is to call the model."""

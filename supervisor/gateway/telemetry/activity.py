@@ -30,7 +30,7 @@ class RequestRecord:
 
     ``result``: refused is by us, broken in the middle of an answer, failed before it, or by an error in its
     stream.  ``status`` is None where no answer was begun.  Times but ``held_seconds`` count from its arrival,
-    waiting included.
+    waiting included; the first byte of a stream is that of its first token.
     """
 
     number: int = 0
@@ -45,6 +45,7 @@ class RequestRecord:
     result: RequestResult
     replayed: bool = False
     held_seconds: float = 0.0
+    context_wait_seconds: float = 0.0  # of those: for room in a context that slots share
     first_byte_seconds: float | None = None
     seconds: float
     request_bytes: int = 0
@@ -110,6 +111,35 @@ _BLOCK = re.compile(rb'"(?:timings|usage)": ?\{((?:[^{}]++|\{[^{}]*+\})*+)\}')
 _NUMBER = re.compile(rb'"(\w{1,40})": ?(\d{1,10}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)(?=[,}]|\Z)')
 _MOST_TOKENS = 2**31 - 1  # llama.cpp counts in int32_t
 _FASTEST = 1e7  # tokens per second; above, it is a division by next to nothing
+
+_TOKEN = re.compile(
+    rb'"(?:content|text|thinking|reasoning|reasoning_content|partial_json|arguments|refusal)": ?"[^"]'
+    rb'|"tool_calls": ?\[\{|"type": ?"[a-z_.]*delta"'
+)
+_LAST_EVENT = re.compile(
+    rb'data: ?\[DONE\]|"finish_reason": ?"|"stop": ?true|"error": ?\{'
+    rb'|"type": ?"(?:error|message_stop|response\.(?:completed|incomplete|failed))"'
+)
+
+
+def has_token(piece: bytes) -> bool:
+    """
+    Whether this piece of a stream holds some of what the model said, rather than comments, pings and the
+    events that open a message.  ``delta`` is in the types of Anthropic's and of Responses' events.
+    """
+    return _TOKEN.search(piece) is not None
+
+
+def opening_of(piece: bytes) -> bytes:
+    """The first of a stream's events in this piece, for `usage_of`; empty where it has comments only."""
+    place = piece.find(b"data:")
+    return piece[place : place + HEAD_BYTES] if place >= 0 else b""
+
+
+def is_complete(ending: bytes) -> bool:
+    """Whether a stream with this end has told all: its client misses nothing if it hangs up now."""
+    return _LAST_EVENT.search(ending) is not None
+
 
 UsageFields = Mapping[bytes, bytes]
 

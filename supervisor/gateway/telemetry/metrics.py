@@ -42,6 +42,9 @@ class ServerFigures:
     flavour: str
     restarts: int = 0
     memory_bytes: int | None = None
+    context_tokens: int = 0  # that its slots share; 0: each has its own
+    context_expected_tokens: int = 0
+    context_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ def _of_requests(figures: RequestFigures) -> Iterator[Metric]:
 def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
     first = _histogram("time_to_first_token_seconds", "From a streaming request to the first of its answer.")
     held = _histogram("hold_seconds", "How long requests waited that had to.")
+    room = _histogram("context_wait_seconds", "How long requests waited for room in a shared context.")
     prompts = _histogram("request_prompt_tokens", "Tokens of a prompt, those cached included.")
     outputs = _histogram("request_output_tokens", "Tokens of an answer.")
     speed = _histogram("output_tokens_per_second", "How fast an answer came, without its prompt.")
@@ -105,6 +109,7 @@ def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
         for family, histogram in (
             (first, of.first_token),
             (held, of.held),
+            (room, of.room),
             (prompts, of.prompts),
             (outputs, of.outputs),
             (speed, of.speed),
@@ -116,7 +121,7 @@ def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
             (given, of.output_tokens),
         ):
             counter.add_metric([name], count)
-    yield from (first, held, prompts, outputs, speed, taken, cached, given)
+    yield from (first, held, room, prompts, outputs, speed, taken, cached, given)
 
 
 def _of_daemon(daemon: DaemonFigures) -> Iterator[Metric]:
@@ -130,6 +135,11 @@ def _of_servers(servers: Sequence[ServerFigures], version: str) -> Iterator[Metr
     state = _gauge("server_state", "1 for the state that a server is in.", labels=("server", "state"))
     restarts = _counter("server_restarts", "How often a server was started again.", labels=("server",))
     memory = _gauge("server_memory_bytes", "What a server holds of the RAM.", labels=("server",))
+    shared = _gauge("context_tokens", "Tokens of a context that all slots share.", labels=("server",))
+    expected = _gauge(
+        "context_expected_tokens", "What requests under way are expected to take of it.", labels=("server",)
+    )
+    room = _gauge("context_requests_waiting", "Requests that wait for room in it.", labels=("server",))
     labels = ("version", "build", "profile", "flavour")
     info = _gauge("build_info", "What runs: this program, llama.cpp and its profile.", labels=labels)
     for server in servers:
@@ -138,8 +148,12 @@ def _of_servers(servers: Sequence[ServerFigures], version: str) -> Iterator[Metr
         restarts.add_metric([server.name], server.restarts)
         if server.memory_bytes is not None:
             memory.add_metric([server.name], server.memory_bytes)
+        if server.context_tokens:
+            shared.add_metric([server.name], server.context_tokens)
+            expected.add_metric([server.name], server.context_expected_tokens)
+            room.add_metric([server.name], server.context_waiting)
         info.add_metric([version, server.build, server.profile, server.flavour], 1)
-    yield from (state, restarts, memory, info)
+    yield from (state, restarts, memory, shared, expected, room, info)
 
 
 def _merged(of_servers: Sequence[Sequence[Metric]]) -> list[Metric]:
@@ -249,6 +263,7 @@ class ProfileFigures:
     output_tokens: int = 0
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN_SECONDS))
     held: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    room: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     prompts: Histogram = field(default_factory=lambda: Histogram(TOKENS))
     outputs: Histogram = field(default_factory=lambda: Histogram(TOKENS))
     speed: Histogram = field(default_factory=lambda: Histogram(TOKENS_PER_SECOND))
@@ -256,6 +271,8 @@ class ProfileFigures:
     def count(self, request: RequestRecord) -> None:
         if request.held_seconds > 0.0:
             self.held.add(request.held_seconds)
+        if request.context_wait_seconds > 0.0:
+            self.room.add(request.context_wait_seconds)
         if request.stream and request.status == 200 and request.first_byte_seconds is not None:
             self.first_token.add(request.first_byte_seconds)
         if request.prompt_tokens is not None:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ...cgroups import tightest
 from ..gpu_merge import merge, shared
 from ..hardware import Cpu, Gpu, Hardware, Node
 from ..machine import Machine
@@ -18,6 +19,7 @@ from .tool_output import whole
 SOURCES = {  # the most direct first: what it says of a field counts
     "nvidia-smi": nvidia.smi_gpus,
     "NVIDIA's kernel module": nvidia.module_gpus,
+    "a Jetson's own files": nvidia.jetson_gpus,
     "amdgpu": amd.gpus,
     "Intel's driver": intel.gpus,
     "the PCI bus": pci.gpus,
@@ -61,14 +63,18 @@ def _meminfo(machine: Machine) -> dict[str, int]:
 def _limited(
     machine: Machine, ram: int | None, available: int | None
 ) -> tuple[int | None, int | None, tuple[str, ...]]:
-    """A container sees the memory of its host and is killed for more than its own (cgroup v2, memory.max)."""
-    limit = whole(machine.read("/sys/fs/cgroup/memory.max"))
-    if limit is None or (ram is not None and limit >= ram):
+    """A container sees the memory of its host and is killed for more than its own control group allows."""
+    group = tightest(machine.read)
+    if group is None or (ram is not None and group.limit_bytes >= ram):
         return ram, available, ()
-    used = whole(machine.read("/sys/fs/cgroup/memory.current")) or 0
-    left = max(limit - used, 0)
-    note = f"This container may use {limit / 1024**3:.1f} GiB of the host's memory."
-    return limit, left if available is None else min(available, left), (note,)
+    left = group.left_bytes if available is None else min(available, group.left_bytes)
+    limit = f"{group.limit_bytes / 1024**3:.1f} GiB"
+    note = (
+        f"This container may use {limit} of the host's memory."
+        if _environment(machine) == "container"
+        else f"The control group {group.path} allows {limit} of this machine's memory."
+    )
+    return group.limit_bytes, left, (note,)
 
 
 def _distribution(machine: Machine) -> tuple[str, str]:
@@ -238,7 +244,8 @@ def _compute(machine: Machine, gpu: Gpu) -> list[str]:
     there = machine.names("/dev")
     wsl = {"dxg"} & set(there)  # WSL2 has one file for all GPUs, behind which Windows drives them
     if gpu.vendor == "nvidia":
-        shared = [name for name in ("nvidiactl", "nvidia-uvm") if name in there]
+        jetson = ("nvhost-gpu", "nvmap") if gpu.unified and not gpu.pci else ()
+        shared = [name for name in ("nvidiactl", "nvidia-uvm", *jetson) if name in there]
         return [f"/dev/{name}" for name in (*_cards(machine, gpu.pci, there), *shared, *wsl)]
     if gpu.vendor == "amd" and "kfd" in there:
         return ["/dev/kfd"]

@@ -81,7 +81,10 @@ def parse(text: str, fields: Sequence[str], cuda: str, os: Os, source: str = "nv
 
 
 def _is_gpu(record: dict[str, str]) -> bool:
-    return bool(pci_address(record["pci.bus_id"])) and not record["name"].startswith("[")
+    """A Jetson's GPU is on no PCI bus: its address is [N/A]."""
+    if record["name"].startswith("["):
+        return False
+    return bool(pci_address(record["pci.bus_id"]) or _UNIFIED.search(record["name"]))
 
 
 def _smi_gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
@@ -91,7 +94,7 @@ def _smi_gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
     unified = total is None and _UNIFIED.search(record["name"]) is not None
     return Gpu(
         vendor="nvidia",
-        name=record["name"],
+        name=_jetson_name(record["name"]),
         pci=pci_address(record["pci.bus_id"]),
         device_id=_device_id(record["pci.device_id"]),
         memory_bytes=None if total is None else total * MIB,
@@ -105,6 +108,11 @@ def _smi_gpu(record: dict[str, str], cuda: str, os: Os, source: str) -> Gpu:
         link=None if unified else _link(record),  # of an internal bus, at one lane
         sources=(source,),
     )
+
+
+def _jetson_name(name: str) -> str:
+    """``Orin (nvgpu)`` as NVIDIA Orin, which is what the other sources call it."""
+    return re.sub(r"^(?:NVIDIA )?(?:Tegra )?(.+) \(nvgpu\)$", r"NVIDIA \1", name)
 
 
 def _device_id(text: str) -> str:
@@ -144,6 +152,50 @@ def _nvml(machine: Machine) -> GpuReport:
         return GpuReport(notes=("NVIDIA's library (NVML) did not answer.",))
     found = parse(outcome.stdout, FIELDS, cuda_version(outcome.stdout), machine.os, "nvml")
     return GpuReport(found) if found else GpuReport(notes=(f"NVML: {_words(outcome.stderr)}",))
+
+
+_TEGRA = "/etc/nv_tegra_release"
+_COMPATIBLE = "/proc/device-tree/compatible"
+_JETSONS = {  # the processor's name in the device tree: the GPU, its compute capability
+    "tegra210": ("NVIDIA Tegra X1", "5.3"),
+    "tegra186": ("NVIDIA Tegra X2", "6.2"),
+    "tegra194": ("NVIDIA Xavier", "7.2"),
+    "tegra234": ("NVIDIA Orin", "8.7"),
+    "tegra264": ("NVIDIA Thor", "11.0"),
+}
+_CUDA_OF_JETPACK = {32: "10.2", 34: "11.4", 35: "11.4", 36: "12.6", 38: "13.0"}  # by release of Jetson Linux
+_CUDA = "/usr/local/cuda/version.json"
+
+
+def jetson_gpus(machine: Machine) -> GpuReport:
+    """
+    The GPU of a Jetson, which shares all the RAM and is on no bus.
+
+    JetPack 6 was the first with an nvidia-smi, which knows little of it; a container may have the release
+    file and no device tree, or neither.
+    """
+    text = machine.read(_COMPATIBLE) or ""
+    found = next((gpu for processor, gpu in _JETSONS.items() if f"nvidia,{processor}" in text), None)
+    release = re.search(r"R(\d{2}) \(release\)", machine.read(_TEGRA) or "")
+    if found is None and release is None:
+        return GpuReport()
+    name, capability = found or ("", "")
+    number = int(release[1]) if release else 0
+    installed = re.search(r'"cuda"\s*:\s*\{[^}]*"version"\s*:\s*"(\d+\.\d+)', machine.read(_CUDA) or "")
+    return GpuReport(
+        (
+            Gpu(
+                vendor="nvidia",
+                name=name,
+                integrated=True,
+                unified=True,
+                driver="nvidia",
+                cuda=installed[1] if installed else _CUDA_OF_JETPACK.get(number, ""),
+                architecture=capability,
+                sources=("tegra",),
+            ),
+        )
+    )
 
 
 MODULE = "/proc/driver/nvidia"

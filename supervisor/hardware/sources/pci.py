@@ -166,6 +166,10 @@ _MODELS = {
     "1002:7550:c0": KnownGpu("AMD Radeon RX 9070 XT", integrated=False),
     "1002:7550:c2": KnownGpu("AMD Radeon RX 9070 GRE", integrated=False),
     "1002:7550:c3": KnownGpu("AMD Radeon RX 9070", integrated=False),
+    "1002:744c": KnownGpu("AMD Radeon RX 7900 XT/XTX/GRE", integrated=False),
+    "1002:744c:c8": KnownGpu("AMD Radeon RX 7900 XTX", integrated=False),
+    "1002:744c:cc": KnownGpu("AMD Radeon RX 7900 XT", integrated=False),
+    "1002:744c:ce": KnownGpu("AMD Radeon RX 7900 GRE", integrated=False),
     # NVIDIA: for a card whose driver does not answer
     "10de:2e12": KnownGpu("NVIDIA GB10", integrated=True),
     **dict.fromkeys(("10de:2803", "10de:2805"), KnownGpu("NVIDIA GeForce RTX 4060 Ti", integrated=False)),

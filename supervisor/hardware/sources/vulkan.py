@@ -15,15 +15,28 @@ from .tool_output import ask, whole
 PROGRAM = "vulkaninfo"
 _KINDS = {"PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU": True, "PHYSICAL_DEVICE_TYPE_DISCRETE_GPU": False}
 """All others (CPU: llvmpipe; VIRTUAL_GPU; OTHER) are nothing that an engine gains by."""
+_TOO_SMALL = {  # by vendorID: a maker's number on the PCI bus, or one that Khronos gave it
+    0x14E4: "Broadcom",
+    0x13B5: "Arm",
+    0x1010: "Imagination",
+    0x7A05: "VeriSilicon",
+    0x10001: "Vivante",
+    0x10002: "VeriSilicon",
+}
+"""
+Graphics of small boards and phones: slower than the processor next to them, or not able at all.  V3D has 16
+KiB of shared memory, with which llama.cpp's Vulkan cannot multiply matrices (llama.cpp issues 9801, 26213).
+"""
 
 
 def gpus(machine: Machine) -> GpuReport:
     """Not having the program is no loss worth a note; the long answer has all that the short one has."""
     with ThreadPoolExecutor(2) as pool:
         long, short = pool.map(lambda command: ask(machine, *command), ((PROGRAM,), (PROGRAM, "--summary")))
-    found = parse(long.text) or parse(short.text)
+    text = long.text if parse(long.text) or too_small(long.text) else short.text
+    found, small = parse(text), too_small(text)
     silent = long.note and short.note and "is not there" not in short.note
-    return GpuReport(found, (short.note,) if silent and not found else ())
+    return GpuReport(found, small or ((short.note,) if silent and not found else ()))
 
 
 def parse(text: str) -> tuple[Gpu, ...]:
@@ -42,6 +55,16 @@ def parse(text: str) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
+def too_small(text: str) -> tuple[str, ...]:
+    """A sentence for each GPU that is left out, since no language model runs well on it."""
+    said = (
+        f"The {maker} GPU {_value(block, 'deviceName')} is left out: llama.cpp is faster on the CPU here."
+        for block in _blocks(text)
+        if (maker := _TOO_SMALL.get(whole(_value(block, "vendorID")) or 0))
+    )
+    return tuple(dict.fromkeys(said))
+
+
 def _blocks(text: str) -> Iterator[str]:
     """What follows each line ``GPU0:``; some versions print a short list before the long one."""
     _, _, long = text.partition("Device Properties and Extensions:")
@@ -57,7 +80,7 @@ def _value(block: str, key: str) -> str:
 def _gpu(block: str) -> Gpu | None:
     integrated = _KINDS.get(_value(block, "deviceType"))
     vendor, device = (whole(_value(block, key)) for key in ("vendorID", "deviceID"))
-    if integrated is None or vendor is None or device is None:
+    if integrated is None or vendor is None or device is None or vendor in _TOO_SMALL:
         return None
     size, free = _heaps(block)
     return Gpu(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -50,18 +51,27 @@ async def start(
     notice: NoticeMaker | None = None,
 ) -> PosixChild:
     """See `child.spawn`.  `notice` is chosen by what the kernel has; tests choose it themselves."""
-    reader, writer = os.pipe()
+    try:
+        reader, writer = os.pipe()
+    except OSError as error:
+        raise start_error(argv[0], error) from error
     try:
         process = _popen(argv, env, writer, inherit)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, MemoryError) as error:
         os.close(reader)
-        cause = error if isinstance(error, OSError) else OSError(str(error))
-        raise start_error(argv[0], cause) from error
+        raise start_error(argv[0], _as_os_error(error)) from error
     finally:
         os.close(writer)
     if sys.platform == "linux":
         offer_to_oom_killer(process.pid)
     return PosixChild(process, Pipe(reader, on_output), notice or _best_notice)
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """ValueError is a NUL in an argument or variable."""
+    if isinstance(error, OSError):
+        return error
+    return OSError(errno.ENOMEM if isinstance(error, MemoryError) else errno.EINVAL, str(error))
 
 
 def _popen(

@@ -14,6 +14,8 @@ from .recorded import boxes, load
 SHIPPED = ProfileStore(Path("/nonexistent"))
 MADE_FOR = {
     "evo-t1-64gb": "evo-t1-64gb",
+    "jetson-nano-jetpack4": "demo",
+    "strix-halo-t400": "ryzen-ai-max-395",
     "hx370-96gb": "xg1-370-96gb-cpu",
     "hx370-96gb-4060ti": "rtx4060ti-oculink",
     "m4-max-128gb": "m4-max-128gb",

@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.hardware.detection import detect
 from supervisor.hardware.hardware import Gpu, Hardware, Node, PcieLink
+from supervisor.tool import ToolResult
 
 from .recorded import Recorded, boxes, load
 
@@ -193,6 +194,72 @@ def test_memory_that_nvidia_does_not_count_is_the_machines(seen) -> None:
     assert box.cpu.features == ("neon", "dotprod", "fp16", "i8mm", "bf16", "sve", "sve2")
 
 
+@pytest.mark.parametrize(
+    ("name", "known", "nodes"),
+    [
+        (
+            "jetson-nano-jetpack4",
+            ("nvidia", "NVIDIA Tegra X1", "5.3", "10.2"),
+            ["/dev/nvhost-gpu", "/dev/nvmap"],
+        ),
+        (
+            "jetson-orin-jetpack6",
+            ("nvidia", "NVIDIA Orin", "8.7", "12.6"),
+            ["/dev/nvidia0", "/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvmap"],
+        ),
+        (
+            "jetson-thor-jetpack7",
+            ("nvidia", "NVIDIA Thor", "11.0", "13.0"),
+            ["/dev/nvidia0", "/dev/nvidiactl"],
+        ),
+    ],
+)
+def test_the_gpu_of_a_jetson_is_seen_once_and_shares_all_the_ram(seen, name, known, nodes) -> None:
+    box = seen(name)
+    found = only(box)
+    assert (found.vendor, found.name, found.architecture, found.cuda) == known
+    assert (found.unified, found.integrated, found.memory_bytes) == (True, True, box.ram_bytes)
+    assert found.shared_bytes == box.memory_bytes == box.ram_bytes
+    assert found.free_bytes == box.available_bytes
+    assert [node.path for node in found.nodes] == nodes
+
+
+def test_a_jetson_whose_nvidia_smi_is_not_there_is_seen_by_its_release(seen) -> None:
+    gpu = only(seen(without(load("jetson-orin-jetpack6"), "nvidia-smi")))
+    assert (gpu.vendor, gpu.unified, gpu.cuda, gpu.sources) == ("nvidia", True, "12.6", ("tegra",))
+
+
+def test_the_cuda_that_is_installed_on_a_jetson_counts(seen) -> None:
+    version = '{"cuda" : {"name" : "CUDA SDK", "version" : "12.2.20230615"}}'
+    box = with_files(load("jetson-nano-jetpack4"), **{"/usr/local/cuda/version.json": version})
+    assert only(seen(box)).cuda == "12.2"
+
+
+def test_vulkan_has_another_name_for_the_gpu_of_a_jetson(seen) -> None:
+    box = load("jetson-orin-jetpack6")
+    summary = (
+        "GPU0:\n\tvendorID = 0x10de\n\tdeviceID = 0x97ba03d7\n"
+        "\tdeviceType = PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU\n\tdeviceName = NVIDIA Tegra Orin (nvgpu)\n"
+    )
+    tools = {**box.tools, "vulkaninfo --summary": ToolResult(0, summary, "")}
+    assert only(seen(replace(box, tools=tools))).sources == ("nvidia-smi", "tegra", "vulkaninfo")
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu"),
+    [("pi5-trixie", "Broadcom GPU V3D 7.1.7.0"), ("rock-5b-mali", "Arm GPU Mali-G610 (Panfrost)")],
+)
+def test_graphics_of_small_boards_are_left_out_and_that_is_said(seen, name, gpu) -> None:
+    box = seen(name)
+    assert box.gpus == ()
+    assert box.notes == (f"The {gpu} is left out: llama.cpp is faster on the CPU here.",)
+
+
+def test_an_arc_card_beside_graphics_of_intel_is_the_discrete_one(seen) -> None:
+    box = seen("arc-b580-uhd770")
+    assert [(gpu.name, gpu.memory_bytes) for gpu in box.discrete] == [("Intel Arc B580", 12 * GIB)]
+
+
 # -- where it runs ----------------------------------------------------------------------------------------
 
 
@@ -224,6 +291,69 @@ def test_the_memory_of_a_container_is_what_it_may_use(seen) -> None:
     box = seen(with_files(load("container-without-sys"), **limits))
     assert (box.ram_bytes, box.available_bytes) == (48 * GIB, 40 * GIB)
     assert "This container may use 48.0 GiB of the host's memory." in box.notes
+
+
+V2 = "/sys/fs/cgroup"
+V1 = "/sys/fs/cgroup/memory"
+CACHE = f"anon {2 * GIB}\nactive_file {5 * GIB}\ninactive_file {6 * GIB}\nslab_reclaimable {GIB}\n"
+CACHE_V1 = f"cache {11 * GIB}\ntotal_active_file {5 * GIB}\ntotal_inactive_file {6 * GIB}\n"
+NO_LIMIT = "9223372036854771712\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "available_gib"),
+    [
+        (
+            {f"{V2}/memory.max": 16 * GIB, f"{V2}/memory.current": 15 * GIB, f"{V2}/memory.stat": CACHE},
+            13,
+        ),
+        (
+            {
+                f"{V1}/memory.limit_in_bytes": 16 * GIB,
+                f"{V1}/memory.usage_in_bytes": 14 * GIB,
+                f"{V1}/memory.stat": CACHE_V1,
+            },
+            13,
+        ),
+        (  # the host's control groups, as docker shows them with --cgroupns=host
+            {
+                "/proc/self/cgroup": "0::/system.slice/docker-1f.scope",
+                f"{V2}/system.slice/docker-1f.scope/memory.max": 16 * GIB,
+                f"{V2}/system.slice/docker-1f.scope/memory.current": 15 * GIB,
+                f"{V2}/system.slice/docker-1f.scope/memory.stat": CACHE,
+            },
+            13,
+        ),
+        (  # the limit is of a group that this container does not see
+            {
+                f"{V1}/memory.limit_in_bytes": NO_LIMIT,
+                f"{V1}/memory.usage_in_bytes": 3 * GIB,
+                f"{V1}/memory.stat": f"hierarchical_memory_limit {16 * GIB}\n",
+            },
+            13,
+        ),
+    ],
+)
+def test_what_a_container_has_cached_of_files_is_available(seen, files, available_gib) -> None:
+    box = seen(with_files(load("container-without-sys"), **{path: f"{text}" for path, text in files.items()}))
+    assert (box.ram_bytes, box.available_bytes) == (16 * GIB, available_gib * GIB)
+
+
+def test_a_control_group_without_a_limit_takes_nothing_away(seen) -> None:
+    files = {f"{V1}/memory.limit_in_bytes": NO_LIMIT, f"{V2}/memory.max": "max\n"}
+    box, free = seen(with_files(load("container-without-sys"), **files)), seen("container-without-sys")
+    assert (box.ram_bytes, box.available_bytes, box.notes) == (free.ram_bytes, free.available_bytes, ())
+
+
+def test_a_limit_outside_of_a_container_names_its_group(seen) -> None:
+    files = {
+        "/proc/self/cgroup": "0::/user.slice/run-1.scope\n",
+        f"{V2}/user.slice/memory.max": f"{32 * GIB}\n",
+        f"{V2}/user.slice/memory.current": f"{GIB}\n",
+    }
+    box = seen(with_files(load("evo-t1-64gb"), **files))
+    assert box.ram_bytes == 32 * GIB
+    assert "The control group /user.slice allows 32.0 GiB of this machine's memory." in box.notes
 
 
 def test_a_virtual_machine_made_from_an_image_is_no_container(seen) -> None:

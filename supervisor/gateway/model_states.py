@@ -1,0 +1,181 @@
+"""
+What each model on offer does at the moment, for lists, and for those who watch ``GET /models/sse``.
+
+The feed is that of llama.cpp's router (b11434, tools/server/server-models.cpp), which its web UI follows.  A
+comment goes out now and then, so that proxies keep the connection and we notice a client that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ..plan.listen import Offer
+from ..server.lifecycle_table import State
+from .api.served_models import public_ids, router_status
+from .auth.guard import RequestContext
+from .backends import Backend, Backends, phase_of, profile_of
+from .http_heads import HEAD_END, LAST_CHUNK, Head, chunk
+from .relay.client_connection import ClientConnection
+
+BEAT_SECONDS = 15.0
+EVENTS: Final = b"text/event-stream"
+_BEAT: Final = b": still here\n\n"
+_RELOAD: Final = {"model": "*", "event": "models_reload"}
+
+
+class ModelStates:
+    """
+    ``load`` is that of `GatewayOwner`; a profile that is being prepared is ``loading``.  ``progress`` is
+    how much of a model is in memory, from 0 to 1; it costs a look into the process table.
+    """
+
+    def __init__(
+        self,
+        backends: Backends,
+        offers: Callable[[], Sequence[Offer]],
+        load: Callable[..., None],
+        progress: Callable[[Backend], float | None],
+    ) -> None:
+        self._backends = backends
+        self._offers = offers
+        self._load = load
+        self._progress = progress
+        self._loading: set[str] = set()
+        self.failed: set[str] = set()  # profiles whose last load came to nothing
+        self._watchers: set[ModelWatcher] = set()
+        self._told: dict[str, dict[str, Any]] = {}  # by the id of the model
+        self._last_beat = 0.0
+
+    def load(self, profile: str, *, by_request: bool = True) -> None:
+        """See `GatewayOwner`."""
+        self._loading.add(profile)
+        self.failed.discard(profile)
+        self._load(profile, by_request=by_request)
+        self.look()
+
+    def load_ended(self, profile: str, why: str) -> None:
+        """``why`` is "" where it came about."""
+        self._loading.discard(profile)
+        if why:
+            self.failed.add(profile)
+        self.look()
+
+    def by_profile(self) -> dict[str, str]:
+        """In a word; a profile that is missing is unloaded."""
+        states = dict.fromkeys(self._loading, "loading")
+        for server in self._backends:
+            if not (phase_of(server) in {"asleep", "down"} and profile_of(server) in self._loading):
+                states[profile_of(server)] = server.state.value
+        return states
+
+    # --- those who watch
+
+    def watch(self, client: ClientConnection, head: Head, context: RequestContext) -> ModelWatcher:
+        """This client hears of every change from now on."""
+        if not self._watchers:
+            self._told = self._now()
+        watcher = ModelWatcher(client, head, context, self._watchers.discard)
+        self._watchers.add(watcher)
+        return watcher
+
+    def look(self) -> None:
+        """Something may have changed: tell of what has."""
+        self.failed -= {profile_of(each) for each in self._backends if each.is_serving}
+        if not self._watchers:
+            return
+        before, self._told = self._told, self._now()
+        if before.keys() != self._told.keys():
+            self._tell(_RELOAD)
+        for model, data in self._told.items():
+            if before.get(model, data) != data:
+                self._tell({"model": model, "event": "status_change", "data": data})
+
+    def tick(self, now: float) -> None:
+        """Time has passed; ``now`` is the loop's."""
+        self.look()
+        if now - self._last_beat >= BEAT_SECONDS:
+            self._last_beat = now
+            for watcher in self._watchers:
+                watcher.tell(_BEAT)
+
+    def end(self) -> None:
+        for watcher in list(self._watchers):
+            watcher.end()
+
+    def _now(self) -> dict[str, dict[str, Any]]:
+        """What the feed says of each model."""
+        states = self.by_profile()
+        return {
+            model: self._data(profile, states.get(profile, ""))
+            for profile, model in public_ids(self._offers()).items()
+        }
+
+    def _data(self, profile: str, state: str) -> dict[str, Any]:
+        status = router_status(state, failed=profile in self.failed)
+        data = {"status": status["value"]}
+        if status["value"] == "unloaded":
+            return data | {"exit_code": status.get("exit_code", 0)}
+        server = self._backends.having(profile)
+        share = self._progress(server) if server and state == State.STARTING else None
+        if share is None:
+            return data
+        return data | {"progress": {"stages": ["text_model"], "current": "text_model", "value": share}}
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        written = _event(event)
+        for watcher in self._watchers:
+            watcher.tell(written)
+
+
+class ModelWatcher:
+    """
+    One client of the feed, as its connection sees it.  No request of the queue, so it keeps no model loaded.
+    One that reads too slowly is told to ask for the whole list.
+    """
+
+    def __init__(
+        self,
+        client: ClientConnection,
+        head: Head,
+        context: RequestContext,
+        gone: Callable[[ModelWatcher], None],
+    ) -> None:
+        self._client, self._headers, self._gone = client, context.headers, gone
+        self._is_chunked = head.version == "1.1"
+        self._missed = False
+
+    def begin_waiting(self) -> None:
+        lines = [b"HTTP/1.1 200 OK", b"content-type: " + EVENTS, b"cache-control: no-store"]
+        lines += [b"%s: %s" % header for header in self._headers]
+        lines.append(b"transfer-encoding: chunked" if self._is_chunked else b"connection: close")
+        self._client.write(b"\r\n".join(lines) + HEAD_END)
+
+    def tell(self, event: bytes) -> None:
+        if self._client.is_paused:
+            self._missed = True
+        else:
+            self._client.write(chunk(event) if self._is_chunked else event)
+
+    def pause(self) -> None:
+        """`tell` sees it."""
+
+    def resume(self) -> None:
+        if self._missed:
+            self._missed = False
+            self.tell(_event(_RELOAD))
+
+    def client_left(self) -> None:
+        self._gone(self)
+
+    def end(self) -> None:
+        """The daemon is being stopped."""
+        self._gone(self)
+        if self._is_chunked:
+            self._client.write(LAST_CHUNK)
+        self._client.next_request(keep_alive=False)
+
+
+def _event(document: Mapping[str, Any]) -> bytes:
+    return b"data: %s\n\n" % json.dumps(document).encode("ascii")

@@ -1,0 +1,80 @@
+"""What requests wait for, in words: for ``status``, for streams that are told of it, for one that gave up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .backends import Backend, GatewayOwner, profile_of
+from .endpoints import progress
+from .scheduler import Ticket
+
+ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
+
+
+class WaitingRequest(Protocol):
+    """What an `Exchange` is here."""
+
+    @property
+    def accepts_progress(self) -> bool:
+        """Whether its client can take it that it waits."""
+
+    def announce(self, text: str) -> None:
+        """Tell it so."""
+
+
+WhyHeld = Callable[[Ticket], tuple[str, str]]
+"""For which profile a request waits, and for what."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRequests:
+    """Those that wait for the same thing, the first of them for ``longest_seconds``."""
+
+    profile: str
+    requests: int
+    longest_seconds: float
+    reason: str
+
+
+def held_requests(waiting: Sequence[Ticket], reason: WhyHeld, now: float) -> list[HeldRequests]:
+    """In the order of arrival of the first ones."""
+    groups: dict[tuple[str, str], list[Ticket]] = {}
+    for ticket, why in _with_reasons(waiting, reason):
+        groups.setdefault(why, []).append(ticket)
+    return [
+        HeldRequests(profile, len(tickets), round(now - tickets[0].arrived, 1), why)
+        for (profile, why), tickets in groups.items()
+    ]
+
+
+def reason_of(ticket: Ticket, server: Backend, owner: GatewayOwner) -> tuple[str, str]:
+    """``server`` has its profile."""
+    profile = ticket.profile or profile_of(server)
+    if ticket.room_since is not None:
+        return profile, "room in the context that its slots share"
+    return profile, owner.awaits(profile) or progress(server)
+
+
+def announce(
+    waiting: Sequence[Ticket], exchanges: Mapping[Ticket, WaitingRequest], reason: WhyHeld, now: float
+) -> None:
+    """Tell streams that have waited for a while."""
+    places = {
+        ticket: place
+        for place, ticket in enumerate(waiting, 1)
+        if now - ticket.arrived >= ANNOUNCE_AFTER_SECONDS and exchanges[ticket].accepts_progress
+    }
+    for ticket, (_, why) in _with_reasons(places, reason):
+        exchanges[ticket].announce(f"{why}; {now - ticket.arrived:.0f} s, place {places[ticket]}")
+
+
+def _with_reasons(waiting: Iterable[Ticket], reason: WhyHeld) -> Iterator[tuple[Ticket, tuple[str, str]]]:
+    """The same for all that wait for the same: each look asks the kernel how much of a model is loaded."""
+    known: dict[tuple[str, bool], tuple[str, str]] = {}
+    for ticket in waiting:
+        kind = (ticket.profile, ticket.room_since is not None)
+        if kind not in known:
+            known[kind] = reason(ticket)
+        yield ticket, known[kind]

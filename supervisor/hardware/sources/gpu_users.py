@@ -1,0 +1,76 @@
+"""
+Which programs hold memory of GPUs: by nvidia-smi, and on Linux by what drivers of DRM say of each open file.
+
+The lines of ``fdinfo`` are described in the kernel's Documentation/gpu/drm-usage-stats.rst.  Of other users'
+programs the kernel tells only root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath, PureWindowsPath
+
+from ..machine import Machine
+from .nvidia import PLACES
+from .tool_output import MIB, whole
+
+_QUERY = ("--query-compute-apps=pid,process_name,used_gpu_memory", "--format=csv,noheader,nounits")
+_MEMORY = re.compile(r"^drm-(?:resident|memory)-(?:vram|local)\d*:\s+(\d{1,15}) (KiB|MiB)?", re.MULTILINE)
+_CLIENT = re.compile(r"^drm-client-id:\s+(\d+)", re.MULTILINE)
+_UNITS = {"": 1, "KiB": 1024, "MiB": MIB}
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUser:
+    """A program, and what it holds of all GPUs together."""
+
+    pid: int
+    name: str
+    memory_bytes: int
+
+
+def gpu_users(machine: Machine) -> tuple[GpuUser, ...]:
+    """Those that hold most first; empty where nobody tells."""
+    found = {user.pid: user for user in (*_drm_users(machine), *_nvidia_users(machine))}
+    return tuple(sorted(found.values(), key=lambda user: (-user.memory_bytes, user.pid)))
+
+
+def _nvidia_users(machine: Machine) -> Iterator[GpuUser]:
+    held, names = Counter[int](), dict[int, str]()
+    for program in PLACES:
+        if (outcome := machine.run(program, *_QUERY)) is None:
+            continue
+        for line in outcome.stdout.splitlines():
+            cells = [cell.strip() for cell in line.split(",")]
+            pid, used = whole(cells[0]), whole(cells[-1])
+            if pid is not None and used and len(cells) >= 3:
+                held[pid] += used * MIB
+                names[pid] = _short(", ".join(cells[1:-1]))
+        break
+    return (GpuUser(pid, names[pid], size) for pid, size in held.items())
+
+
+def _short(program: str) -> str:
+    path = PureWindowsPath(program) if "\\" in program else PurePath(program)
+    return path.name or program
+
+
+def _drm_users(machine: Machine) -> Iterator[GpuUser]:
+    if machine.os != "linux":
+        return
+    for pid in filter(str.isdigit, machine.names("/proc")):
+        folder = f"/proc/{pid}/fdinfo"
+        held: dict[str, int] = {}  # each file that is opened again is the same client
+        for name in machine.names(f"/proc/{pid}/fd"):
+            if "/dev/dri/" not in (machine.target(f"/proc/{pid}/fd/{name}") or ""):
+                continue
+            text = machine.read(f"{folder}/{name}") or ""
+            if client := _CLIENT.search(text):
+                held[client[1]] = sum(
+                    int(size) * _UNITS[unit or ""] for size, unit in _MEMORY.findall(text)[:1]
+                )
+        if size := sum(held.values()):
+            yield GpuUser(int(pid), (machine.read(f"/proc/{pid}/comm") or "?").strip(), size)

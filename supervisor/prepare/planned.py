@@ -1,0 +1,95 @@
+"""The plan of a launch from what was found on this machine, and a smaller one for a load that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ..engine.adapters.renderers import renderer_for
+from ..engine.build import Build
+from ..home.places import memory_history_file
+from ..home.records import plans_out_of_memory
+from ..memory.engine_figures import key_of
+from ..memory.fitting import Fitted, notes_of
+from ..memory.verdict import gpu_ram_bytes, kept_bytes, whole
+from ..paths import Paths
+from ..plan.child_environment import system_config
+from ..plan.launch import LaunchPlan
+from ..plan.listen import context_of
+from ..plan.make import MemoryShares, make_plan
+from ..profile.definition import Profile
+from .model_at_hand import model_at_hand
+from .profile_listen import inside_of
+
+_UNKNOWN_MEMORY = (
+    "what it takes of the memory is not known: say it in engine.memory, or start it once, which measures it"
+)
+
+
+def planned(
+    profile: Profile,
+    settings: Mapping[str, str],
+    build: Build,
+    fitted: Fitted | None,
+    paths: Paths,
+) -> tuple[LaunchPlan, tuple[str, ...]]:
+    """The plan, and what a person should know about it."""
+    model = model_at_hand(profile, paths)
+    files = tuple(map(Path, model.files))
+    missing = [file for file in files if not file.exists()]
+    notes = [f"{file} is not on disk" for file in missing]
+    renderer = renderer_for(profile.engine.source)
+    config = system_config()
+    if config is not None and renderer.reads_models:
+        notes.append(f"llama-server also reads {config}; what it sets holds where the profile is silent")
+    if fitted is not None:
+        notes += notes_of(fitted)
+        profile = replace(profile, server={**profile.server, **fitted.changes})
+    make = partial(
+        make_plan,
+        build=build,
+        model=model,
+        settings=settings,
+        memory=fitted.held if fitted else None,
+        shares=_shares(fitted, profile) if fitted else None,
+        inside=inside_of(profile, build, paths),
+    )
+    plan = make(profile)
+    if not renderer.reads_models and not profile.engine.memory:
+        plan = replace(plan, measures=True)
+        if fitted is None:
+            plan = replace(plan, warnings=(*plan.warnings, _UNKNOWN_MEMORY))
+    if fitted is not None and fitted.is_final and (counted := fitted.ledger.settings):
+        plan = replace(plan, figures=key_of(files, build, counted) or "")
+    if fitted is not None and fitted.step_back:
+        options = {**profile.server, **fitted.step_back}
+        less = make(replace(profile, server=options))
+        changed = ", ".join(f"{name} {value}" for name, value in fitted.step_back.items())
+        words = f"{changed}, for without it the load failed for memory"
+        less = replace(less, adjustment=words, adjusts=plan.digest)
+        plan = replace(plan, adjusted=less)
+        if plan.digest in plans_out_of_memory(memory_history_file(paths)):
+            plan = less
+            notes.append(f"{less.adjustment}: it was so the last time")
+    return plan, tuple(notes)
+
+
+def _shares(fitted: Fitted, profile: Profile) -> MemoryShares:
+    judged, settings = fitted.verdict.judgements, fitted.ledger.settings
+    shared_tokens = slots = 0
+    if settings is not None:  # else nobody here can read the model
+        slots = settings.slots
+        is_open = settings.fit and "ctx-size" in settings.left_open  # then llama.cpp may choose another
+        most = (context_of(profile.server) or settings.context_tokens) * slots
+        is_shared = settings.unified and slots > 1 and most > settings.context_tokens and not is_open
+        shared_tokens = settings.context_tokens if is_shared else 0
+    return MemoryShares(
+        {each.pool.name: each.needed_bytes for each in judged if each.needed_bytes},
+        {each.pool.name: kept_bytes(whole(each.pool), fitted.verdict.guardrails) for each in judged},
+        shared_tokens,
+        slots if shared_tokens else 0,
+        {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
+        gpu_ram_bytes(judged),
+    )

@@ -1,0 +1,267 @@
+"""The files that a profile means: those of its options, and those of a repository at the hub."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from supervisor.cli.profile import profile as profile_command
+from supervisor.errors import NetworkError, NotFound
+from supervisor.model.demo import ensure_demo
+from supervisor.paths import Paths
+from supervisor.prepare.hub_choice import with_hub_files
+from supervisor.prepare.model_at_hand import get_model, path_of
+from supervisor.prepare.prepare import preview
+from supervisor.prepare.profile_files import demand_files, with_whole_paths
+from supervisor.profile.resolve import resolve
+from supervisor.profile.store import ProfileStore
+from supervisor.progress import Silent
+from tests.fakes.hub import FakeHub
+
+REPO = "me/tiny-GGUF"
+
+
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+    for name in (
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HF_HOME",
+        "HF_TOKEN",
+        "LLAMA_CACHE",
+        "HF_HUB_CACHE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
+    found = Paths.from_environment()
+    found.profiles.mkdir(parents=True)
+    found.models.mkdir(parents=True)
+    return found
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    model = ensure_demo(tmp_path / "demo").read_bytes()
+    with FakeHub() as fake:
+        fake.add(
+            REPO,
+            {
+                "mmproj-tiny-F16.gguf": b"GGUF",
+                "mmproj-tiny-Q8_0.gguf": b"GGUF",
+                "tiny-F16.gguf": model,
+                "tiny-Q4_K_M.gguf": model,
+                "tiny-Q8_0.gguf": model,
+            },
+        )
+        fake.add("me/text-GGUF", {"text.gguf": model})
+        monkeypatch.setenv("HF_ENDPOINT", fake.api.url())
+        yield fake
+
+
+def write(paths, text, name="mine"):
+    (paths.profiles / f"{name}.yaml").write_text(text)
+
+
+def resolved(paths, text):
+    write(paths, text)
+    return saved(paths, "mine")
+
+
+# Repositories
+
+
+def test_the_quantisation_is_found_with_the_projector_that_belongs_to_it(paths, hub):
+    found = with_hub_files(resolved(paths, f"model: {{repo: {REPO}, quant: f16}}\n"), paths)
+    assert (found.model.file, found.model.projector) == ("tiny-F16.gguf", "mmproj-tiny-F16.gguf")
+    assert found.server["mmproj"] == str(paths.models / REPO / "mmproj-tiny-F16.gguf")
+
+
+@pytest.mark.parametrize("server", ["no-mmproj: true", "mmproj: /x.gguf", "mmproj-url: http://x/y"])
+def test_no_projector_is_taken_where_the_profile_says_something_else(paths, hub, server):
+    profile = resolved(paths, f"model: {{repo: {REPO}}}\nserver: {{{server}}}\n")
+    found = with_hub_files(profile, paths)
+    assert (found.model.file, found.model.projector, found.server) == (
+        "tiny-Q4_K_M.gguf",
+        None,
+        profile.server,
+    )
+
+
+def test_a_repository_without_projector_needs_none(paths, hub):
+    found = with_hub_files(resolved(paths, "model: {repo: me/text-GGUF}\n"), paths)
+    assert (found.model.file, found.model.projector) == ("text.gguf", None)
+
+
+def test_a_quantisation_that_is_not_there_is_an_error_with_those_that_are(paths, hub):
+    with pytest.raises(NotFound, match=r"me/tiny-GGUF has no Q2_K. It has F16, Q4_K_M, Q8_0.") as raised:
+        with_hub_files(resolved(paths, f"model: {{repo: {REPO}, quant: Q2_K}}\n"), paths)
+    assert "model.quant" in raised.value.hint
+
+
+def test_what_was_downloaded_is_found_again_without_the_hub(paths, hub):
+    profile = resolved(paths, f"model: {{repo: {REPO}, quant: Q8_0}}\n")
+    found = with_hub_files(profile, paths)
+    get_model(found, paths, Silent())
+    assert Path(found.server["mmproj"]).read_bytes() == b"GGUF"
+    hub.api.close()
+    assert with_hub_files(profile, paths) == found
+    assert path_of(profile, paths) == paths.models / REPO / "tiny-Q8_0.gguf"
+
+
+def test_a_file_that_was_put_there_is_found_without_the_hub(paths, hub):
+    ensure_demo(paths.models).rename(paths.models / "x")
+    (paths.models / REPO).mkdir(parents=True)
+    (paths.models / "x").rename(paths.models / REPO / "tiny-Q8_0.gguf")
+    hub.api.close()
+    found = with_hub_files(resolved(paths, f"model: {{repo: {REPO}, quant: q8_0}}\n"), paths)
+    assert found.model.file == "tiny-Q8_0.gguf"
+    with pytest.raises(NetworkError):
+        with_hub_files(replace(found, model=replace(found.model, file=None, quant="F16")), paths)
+
+
+def test_plan_reads_the_header_of_the_quantisation_at_the_hub(paths, hub):
+    write(paths, f"model: {{repo: {REPO}, quant: Q8_0}}\n")
+    found = preview("mine", {}, paths)
+    assert found.plan.model == str(paths.models / REPO / "tiny-Q8_0.gguf")
+    assert "--mmproj" in found.plan.argv
+    assert found.fitted is not None
+    assert hub.ranges("tiny-Q8_0.gguf")
+    assert not (paths.models / REPO).exists()
+
+
+def test_plan_without_the_hub_says_what_it_cannot_know(paths, hub):
+    hub.api.close()
+    write(paths, f"model: {{repo: {REPO}, quant: Q8_0}}\n")
+    assert any("cannot be asked" in note for note in preview("mine", {}, paths).notes)
+
+
+# Files of options
+
+
+FILES = """\
+model: {path: chat.gguf}
+server:
+  mmproj: vision/p.gguf
+  chat-template-file: ~/t.jinja
+  lora-scaled: [a.gguf:0.5, /l/b.gguf:2]
+  slot-save-path: slots
+"""
+
+
+def test_every_relative_path_is_under_the_models_folder(paths, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    server = resolved(paths, FILES).server
+    models = paths.models
+    assert server == {
+        "mmproj": str(models / "vision" / "p.gguf"),
+        "chat-template-file": str(tmp_path / "t.jinja"),
+        "lora-scaled": f"{models / 'a.gguf'}:0.5,{Path('/l/b.gguf')}:2",
+        "slot-save-path": str(models / "slots"),
+    }
+
+
+def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
+    profile = resolved(
+        paths, "model: demo\nserver:\n  mmproj: p.gguf\n  grammar-file: /no/g.gbnf\n  log-file: l.txt\n"
+    )
+    with pytest.raises(NotFound) as raised:
+        demand_files(profile)
+    file = paths.profiles / "mine.yaml"
+    assert str(raised.value).splitlines() == [
+        f"{file}:3:3: server.mmproj: there is no {paths.models / 'p.gguf'}",
+        f"{file}:4:3: server.grammar-file: there is no {Path('/no/g.gbnf')}",
+    ]
+    notes = preview("mine", {}, paths).notes
+    assert notes[:2] == (
+        f"server.mmproj: {paths.models / 'p.gguf'} is not on disk",
+        f"server.grammar-file: {Path('/no/g.gbnf')} is not on disk",
+    )
+
+
+def test_where_all_are_there_nothing_is_said(paths):
+    (paths.models / "p.gguf").write_bytes(b"")
+    demand_files(resolved(paths, "model: demo\nserver: {mmproj: p.gguf}\n"))
+
+
+# Import
+
+
+def run(*args, stdin=None, code=0):
+    result = CliRunner().invoke(profile_command, ["import", *args], input=stdin)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout, result.stderr
+
+
+def saved(paths, name):
+    return with_whole_paths(resolve(name, ProfileStore(paths.profiles)), paths)
+
+
+def test_import_makes_a_path_whole_if_the_file_is_there(paths, tmp_path, monkeypatch):
+    (tmp_path / "llm" / "models").mkdir(parents=True)
+    for name in ("chat.gguf", "p.gguf"):
+        (tmp_path / "llm" / "models" / name).write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+    line = "cd llm && llama-server -m models/chat.gguf --mmproj models/p.gguf --chat-template-file t.jinja"
+    _, err = run("--name", "mine", line)
+    profile = saved(paths, "mine")
+    assert profile.model.path == tmp_path / "llm" / "models" / "chat.gguf"
+    assert profile.server["mmproj"] == str(tmp_path / "llm" / "models" / "p.gguf")
+    assert profile.server["chat-template-file"] == str(paths.models / "t.jinja")
+    assert f"model.path: {profile.model.path} is there" in err
+    assert "server.chat-template-file: t.jinja is not there" in err
+
+
+def test_import_says_what_to_do_about_a_model_that_is_not_there(paths):
+    _, err = run("llama-server -m gpt-oss-120b.gguf")
+    assert "model: {repo: ggml-org/gpt-oss-120b-GGUF}" in err
+    assert "goss-supervisor profile edit gpt-oss-120b-2" in err  # there is a shipped one
+    _, err = run("llama-server -m ~/.cache/huggingface/hub/models--me--tiny-GGUF/snapshots/1/t.gguf")
+    assert "model: {repo: me/tiny-GGUF}" in err
+
+
+def test_import_reads_a_file(paths, tmp_path):
+    script = tmp_path / "run.sh"
+    script.write_text("#!/bin/sh\nexec llama-server -m /m/chat.gguf \\\n -c 4096\n")
+    run("--name", "mine", str(script))
+    assert saved(paths, "mine").server == {"ctx-size": 4096}
+
+
+def test_import_of_nothing_is_a_usage_error(paths):
+    result = CliRunner().invoke(profile_command, ["import"], input="\n")
+    assert "There is no command line to import" in str(result.exception)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_import_on_a_terminal_asks_for_a_paste(paths):
+    import os
+    import pty
+    import subprocess
+
+    ours, theirs = pty.openpty()
+    os.write(ours, b"llama-server -m /m/chat.gguf\n  -c 4096\n\x04")
+    code = "from supervisor.cli.profile import profile; profile()"
+    command = [sys.executable, "-c", code, "import", "--name", "mine"]
+    done = subprocess.run(
+        command, stdin=theirs, capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ)
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("Paste what starts llama-server, then press Ctrl+D")
+    assert saved(paths, "mine").server == {"ctx-size": 4096}
+
+
+def test_a_profile_that_would_not_load_is_not_written(paths):
+    result = CliRunner().invoke(
+        profile_command, ["import", "--name", "mine", "env 'A B=c' llama-server -m x -e 1"]
+    )
+    assert result.exit_code != 0
+    assert not list(paths.profiles.glob("*.yaml"))

@@ -1,0 +1,107 @@
+"""Mistakes that people make in profiles get the help they need, and what is clear enough is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import ConfigError
+from supervisor.profile.definition import ListenSettings
+from supervisor.profile.load_layers import load
+from supervisor.profile.resolve import resolve_layer
+from supervisor.profile.store import ProfileStore
+
+STORE = ProfileStore(Path("/nonexistent"))
+
+
+def resolved(text, name="p"):
+    return resolve_layer(load(text.encode(), name, f"{name}.yaml"), STORE)
+
+
+SINGLE_QUOTES = "write a Windows path without quotes or in single quotes"
+COMMENT = "belongs under server: (the line above is still a comment; take its '#' away)"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("extends: demo\nctx-size: 8192\n", "p.yaml:2:1: ctx-size: belongs under server:"),
+        ("extends: demo\nngl: 99\n", "p.yaml:2:1: ngl: belongs under server:"),
+        ("extends: demo\nport: 9090\n", "p.yaml:2:1: port: belongs under listen:"),
+        ("extends: demo\nhost: 0.0.0.0\n", "p.yaml:2:1: host: belongs under listen:"),
+        ("extends: demo\nalias: x\n", "p.yaml:2:1: alias: is called aliases in a profile"),
+        ("extends: demo\nidle-unload: 5m\n", "p.yaml:2:1: idle-unload: belongs under gateway:"),
+        ("extends: demo\nlisten: {ctx-size: 1}\n", "listen.ctx-size: belongs under server:"),
+        (
+            "extends: demo\nserver: {gateway: off}\n",
+            "server.gateway: belongs at the top level, not under server:",
+        ),
+        ("extends: demo\nserver: {context: 8192}\n", "(did you mean ctx-size?)"),
+        ("extends: demo\nserver: {num_gpu: 8}\n", "(did you mean gpu-layers?)"),
+        ("extends: demo\n# server:\n  ctx-size: 16384\n", f"p.yaml:3:3: {COMMENT}"),
+        ("extends: demo\nlisten:\n  port: 9000\n# server:\n  ctx-size: 1\n", f"listen.ctx-size: {COMMENT}"),
+        ("# server:\n  ctx-size: 16384\n", f"ctx-size: {COMMENT}"),
+        ("extends: demo\n server:\n   ctx-size: 1\n", "p.yaml:2:8: this line is indented"),
+        ('model: {path: "C:\\Users\\me\\chat.gguf"}\n', SINGLE_QUOTES),
+        ('model: {path: "C:\\models\\chat.gguf"}\n', SINGLE_QUOTES),
+        ('model: {path: "C:\\new\\chat.gguf"}\n', "escape"),
+        ('model: {path: "C:\\new.gguf"}\n', SINGLE_QUOTES),
+        ("model: {hf: owner/name:Q4}\n", "name the repo and file"),
+        ("extends: p\n", "a profile cannot extend itself"),
+        ("extends: demo\nserver: {no-mmap: true, mmap: true}\n", "mmap and no-mmap are the same option"),
+        (
+            "extends: demo\nserver: {mmap: false, mlock: true, no_mmap: true}\n",
+            "no_mmap and mmap are the same",
+        ),
+        ("extends: demo\nargs: >\n  -ngl 5\n  # not now\n  -c 4096\n", "args: # not now -c 4096 is lost"),
+        (
+            "extends: demo\nserver: {json-schema: '{a: 1}'}\n",
+            'which a shell may have taken: {"a": 1}',
+        ),
+        ("extends: demo\nserver: {chat-template-kwargs: [1]}\n", "takes"),
+        ("extends: demo\nserver: {api-key: $SECRET}\n", "server.api-key: nothing replaces $SECRET;"),
+        ("extends: demo\nlisten: a b\n", "listen: must be an address such as 127.0.0.1:9000"),
+        ("extends: demo\nlisten: 127.0.0.1:99999\n", "listen: must be a whole number from 1 to 65535"),
+    ],
+)
+def test_a_mistake_is_told_with_what_helps(text, said):
+    with pytest.raises(ConfigError) as raised:
+        resolved(text)
+    assert said in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_comment_above_a_nested_line_is_not_blamed_for_what_is_wrong_with_its_value():
+    with pytest.raises(ConfigError, match="takes a whole number"):
+        resolved("extends: demo\nserver:\n  # listen:\n  ctx-size: 8k\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "listen"),
+    [
+        ('{port: "8081"}', ListenSettings("127.0.0.1", 8081)),
+        ("127.0.0.1:9000", ListenSettings("127.0.0.1", 9000)),
+        ('"[::1]:9000"', ListenSettings("::1", 9000)),
+        ("9000", ListenSettings("127.0.0.1", 9000)),
+        (":9000", ListenSettings("127.0.0.1", 9000)),
+        ("0.0.0.0", ListenSettings("0.0.0.0", 8080)),
+        ("box.lan:9000", ListenSettings("box.lan", 9000)),
+    ],
+)
+def test_an_address_may_be_one_word(written, listen):
+    assert resolved(f"extends: demo\nlisten: {written}\n").listen == listen
+
+
+def test_what_is_clear_is_taken():
+    profile = resolved(
+        'extends: demo\naliases: a, b\nhealth: {interval: "5"}\ngateway: {models: "demo, vllm"}\n'
+    )
+    assert profile.aliases == ("a", "b")
+    assert profile.health.interval_seconds == 5
+    assert profile.gateway.models == ("demo", "vllm")
+
+
+def test_an_option_that_takes_json_takes_a_mapping():
+    profile = resolved("extends: demo\nserver:\n  chat-template-kwargs: {enable_thinking: false, n: [1]}\n")
+    assert profile.server["chat-template-kwargs"] == '{"enable_thinking": false, "n": [1]}'
