@@ -28,6 +28,7 @@ BASE_TOKENS = 512
 BASE_STOPS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "\nUser:", "\nHuman:", "### Instruction")
 _TEMPLATE_OPTIONS = {"--chat-template", "--chat-template-file"}
 _LONGEST_REFRAIN, _REFRAINS, _LEAST_REPEATED = 200, 6, 300  # letters, times, letters in all
+_PATIENCE = 4  # times as much from a model that may have been told to
 _REPEATS = "repeats"
 
 
@@ -244,25 +245,26 @@ def answers(server: ChatServer, body: Mapping[str, Any]) -> Generator[StreamedAn
 
     Raises NetworkError, also for a stream that ends before its answer does.
     """
-    return until_it_repeats(_streamed(server, body))
+    return until_it_repeats(_streamed(server, body), patience=1 if server.is_base else _PATIENCE)
 
 
-def until_it_repeats(pieces: Iterable[StreamedAnswer]) -> Generator[StreamedAnswer]:
+def until_it_repeats(pieces: Iterable[StreamedAnswer], patience: int = 1) -> Generator[StreamedAnswer]:
     """What goes round in a circle is broken off: that is what a base model does until its context is full."""
     tail = ""
     for piece in pieces:
         yield piece
-        tail = (tail + piece.text)[-2 * _LONGEST_REFRAIN * _REFRAINS :]
-        if piece.text and goes_in_circles(tail):
+        tail = (tail + piece.text)[-2 * _LONGEST_REFRAIN * _REFRAINS * patience :]
+        if piece.text and goes_in_circles(tail, patience):
             yield StreamedAnswer(finish=_REPEATS)
             return
 
 
-def goes_in_circles(text: str) -> bool:
+def goes_in_circles(text: str, patience: int = 1) -> bool:
     """Whether it ends in the same words again and again; rulers and columns of digits have no words."""
-    for length in range(1, min(_LONGEST_REFRAIN, len(text) // _REFRAINS) + 1):
+    refrains, least = _REFRAINS * patience, _LEAST_REPEATED * patience
+    for length in range(1, min(_LONGEST_REFRAIN, len(text) // refrains) + 1):
         refrain = text[-length:]
-        times = max(_REFRAINS, -(-_LEAST_REPEATED // length))
+        times = max(refrains, -(-least // length))
         if text.endswith(refrain * times):
             return sum(map(str.isalpha, refrain)) * 2 > length
     return False

@@ -99,7 +99,8 @@ def _make_it_run(
         raise UsageError(
             "--set is for a start, and a server runs already.", hint="goss-supervisor restart --set …"
         )
-    if profile is not None and running["profile"] != profile:
+    plan = running["plan"] or {}
+    if profile is not None and profile not in {running["profile"], *plan.get("aliases", ())}:
         _load_beside(paths, profile, force=force)
 
 

@@ -104,6 +104,7 @@ def _lines(found: Preparation, *, verbose: bool) -> Iterator[str]:
     yield _wrapped(found.plan.argv)
     if verbose:
         yield from _details(found)
+    yield from _offers(found.listen)
     yield f"# engine: {found.plan.build} {found.plan.flavour}: {found.plan.engine}"
     yield from (f"# note: {note}" for note in found.notes if note not in verdict)
     yield from (f"# warning: {warning}" for warning in (*found.warnings, *_crowded(found.plan)))
@@ -132,18 +133,22 @@ def _details(found: Preparation) -> Iterator[str]:
         rows = [_row(*row) for row in _accounts(found.fitted)]
         yield from (f"# {line}" for line in table(_HEADERS, rows).splitlines())
     if found.listen is not None:
-        yield from _gateway(plan, found.listen)
+        yield _gateway(plan, found.listen)
     yield from (f"# translated: {line}" for line in translation_lines(plan.translations))
     yield f"# digest: {plan.digest}"
 
 
-def _gateway(plan: LaunchPlan, listen: Listen) -> Iterator[str]:
+def _gateway(plan: LaunchPlan, listen: Listen) -> str:
     """Where clients come in and where that leads; a port that is found at the launch has no number yet."""
     inside = plan.host if plan.host.endswith(".sock") else f"{plan.host}, a free port"
     tls = " with TLS" if listen.tls_certificate else ""
     outside = listen.host if listen.host.endswith(".sock") else f"{listen.host}:{listen.port}{tls}"
-    yield f"# gateway: {outside} -> {inside}"
-    if len(listen.offers) > 1:
+    return f"# gateway: {outside} -> {inside}"
+
+
+def _offers(listen: Listen | None) -> Iterator[str]:
+    """The models that clients may ask for, where there are several."""
+    if listen is not None and len(listen.offers) > 1:
         yield f"# offered: {', '.join(map(_offered, listen.offers))}"
 
 

@@ -54,7 +54,8 @@ def _list(*, as_json: bool) -> None:
     running = _running()
     listed = [_listed(each, running) for each in settings_of(store).serve]
     if not listed and not as_json:
-        click.echo("config.yaml serves nothing yet: goss-supervisor serve add PROFILE", err=True)
+        nothing = "config.yaml serves nothing yet: goss-supervisor serve add PROFILE; start runs a server"
+        click.echo(nothing, err=True)
         return
     echo_list("serve", listed, _HEADERS, _row, as_json=as_json)
     if changed := _not_taken(listed, running):

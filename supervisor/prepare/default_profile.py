@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ..engine.catalogue import pins
@@ -12,7 +13,8 @@ from ..hardware.hardware import Hardware
 from ..home.places import record_file
 from ..home.records import read_record
 from ..paths import Paths
-from ..profile.definition import Profile
+from ..plan.make import ModelAtHand
+from ..profile.definition import ModelSource, Profile
 from ..profile.matching import Fit, Ranking, rank_stored
 from ..profile.resolve import settings_of
 from ..profile.store import ProfileStore
@@ -45,24 +47,38 @@ def rank_here(paths: Paths, hardware: Hardware) -> Ranking:
     A profile of the user's own that names no machine must have its files here, and be for what the machine
     has.  Raises ConfigError for a wrong ``config.yaml``.
     """
-    return rank_stored(
-        ProfileStore(paths.profiles), hardware, lambda profile: _look(profile, hardware, paths)
-    )
+    here = _Here(hardware, paths)
+    return rank_stored(ProfileStore(paths.profiles), hardware, here.look)
 
 
-def _look(profile: Profile, hardware: Hardware, paths: Paths) -> tuple[str, int]:
-    """See `ModelLook`."""
-    if not profile.can_start:
-        return "it names no model", 0
-    try:
-        engine, model = profile.engine, model_at_hand(profile, paths)
-    except SupervisorError:  # which file it is, is not known yet
-        return "", 0
-    if engine.path and not engine.path.expanduser().exists():
-        return f"its engine {engine.path} is not there", 0
-    if profile.model.path and not _is_there(model.path, model.files):
-        return f"its model {model.path} is not there", 0
-    return _wrong_engine(profile, hardware), model.size_bytes or sum(engine.memory.values())
+class _Here:
+    """What profiles find on this machine; many of them may have one model."""
+
+    def __init__(self, hardware: Hardware, paths: Paths) -> None:
+        self._hardware, self._paths = hardware, paths
+        self._found: dict[tuple[ModelSource, str], ModelAtHand | None] = {}
+
+    def look(self, profile: Profile) -> tuple[str, int]:
+        """See `ModelLook`."""
+        if not profile.can_start:
+            return "it names no model", 0
+        engine, model = profile.engine, self._model(profile)
+        if model is None:
+            return "", 0
+        if engine.path and not engine.path.expanduser().exists():
+            return f"its engine {engine.path} is not there", 0
+        if profile.model.path and not _is_there(model.path, model.files):
+            return f"its model {model.path} is not there", 0
+        return _wrong_engine(profile, self._hardware), model.size_bytes or sum(engine.memory.values())
+
+    def _model(self, profile: Profile) -> ModelAtHand | None:
+        """None where it is not known yet which file it is."""
+        key = (profile.model, profile.engine.source)
+        if key not in self._found:
+            self._found[key] = None
+            with suppress(SupervisorError):
+                self._found[key] = model_at_hand(profile, self._paths)
+        return self._found[key]
 
 
 def _is_there(path: str, files: tuple[str, ...]) -> bool:

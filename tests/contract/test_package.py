@@ -192,7 +192,7 @@ def shipped(site: Path, place: str) -> Path:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        (["st"], ["start", "stop", "status"]),
+        (["st"], ["start", "status", "stop"]),
         (["start", "--profile", "dem"], ["demo"]),
         (["start", "--profile", "=", "dem"], ["demo"]),  # bash takes a word apart at the =
         (["profile", "show", "dem"], ["demo"]),

@@ -84,6 +84,9 @@ def test_an_answer_that_goes_in_circles_is_broken_off():
     pieces = list(until_it_repeats(babble()))
     assert pieces[-1] == StreamedAnswer(finish="repeats")
     assert len(taken) < 20
+    few = len(taken)
+    assert list(until_it_repeats(babble(), patience=4))[-1].finish == "repeats"
+    assert len(taken) - few > 3 * few, "a model that may have been told to may repeat more"
 
 
 @pytest.fixture

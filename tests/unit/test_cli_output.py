@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from supervisor import __version__
-from supervisor.cli.ask import _answers, _speed
+from supervisor.cli.ask import ChatServer, _speed, answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, size, table
 from supervisor.cli.plan import _crowded, _wrapped
@@ -267,7 +267,7 @@ def test_the_address_is_the_gateways_and_llama_servers_own_only_where_there_is_n
 
 def test_no_question_goes_to_a_socket_file():
     with pytest.raises(NetworkError) as caught:
-        next(_answers("unix:///run/llm.sock", "", {}))
+        next(answers(ChatServer("unix:///run/llm.sock", ""), {}))
     assert caught.value.hint == "curl --unix-socket /run/llm.sock http://localhost/v1/models"
 
 
