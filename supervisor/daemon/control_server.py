@@ -209,11 +209,8 @@ class Control:
     async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
-        stays = [
-            each
-            for each in self._fleet
-            if self._loads.admission.is_pinned(each) and each.profile != request.replaces
-        ]
+        pinned = filter(self._loads.admission.is_pinned, self._fleet)
+        stays = [each for each in pinned if each.profile != request.replaces]
         yield {
             "profile": plan.profile if plan else None,
             "settings": dict(plan.settings) if plan else {},

@@ -70,7 +70,7 @@ class Gateway:
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
-        self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load, loaded_share)
+        self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
         self._endpoints = Endpoints(
             self.backends, self.figures, self.counts, self.uses.touch, self._models, self.context_use
         )

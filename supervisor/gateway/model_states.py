@@ -15,7 +15,7 @@ from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from .api.served_models import public_ids, router_status
 from .auth.guard import RequestContext
-from .backends import Backend, Backends, phase_of, profile_of
+from .backends import Backend, Backends, loaded_share, phase_of, profile_of
 from .http_heads import HEAD_END, LAST_CHUNK, Head, chunk
 from .relay.client_connection import ClientConnection
 
@@ -27,21 +27,15 @@ _RELOAD: Final = {"model": "*", "event": "models_reload"}
 
 class ModelStates:
     """
-    ``load`` is that of `GatewayOwner`; a profile that is being prepared is ``loading``.  ``progress`` is
-    how much of a model is in memory, from 0 to 1; it costs a look into the process table.
+    ``load`` is that of `GatewayOwner`; a profile that is being prepared is ``loading``.
     """
 
     def __init__(
-        self,
-        backends: Backends,
-        offers: Callable[[], Sequence[Offer]],
-        load: Callable[..., None],
-        progress: Callable[[Backend], float | None],
+        self, backends: Backends, offers: Callable[[], Sequence[Offer]], load: Callable[..., None]
     ) -> None:
         self._backends = backends
         self._offers = offers
         self._load = load
-        self._progress = progress
         self._loading: set[str] = set()
         self.failed: set[str] = set()  # profiles whose last load came to nothing
         self._watchers: set[ModelWatcher] = set()
@@ -118,7 +112,7 @@ class ModelStates:
         if status["value"] == "unloaded":
             return data | {"exit_code": status.get("exit_code", 0)}
         server = self._backends.having(profile)
-        share = self._progress(server) if server and state == State.STARTING else None
+        share = loaded_share(server) if server and state == State.STARTING else None
         if share is None:
             return data
         return data | {"progress": {"stages": ["text_model"], "current": "text_model", "value": share}}

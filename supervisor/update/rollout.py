@@ -57,7 +57,7 @@ class Mover(Protocol):
     def compare(self, server: FleetServer) -> ComparisonVerdict:
         """Move it and measure it; if it is worse, it goes back by itself.  Raises as `Comparison` does."""
 
-    def move(self, server: FleetServer) -> ComparisonVerdict:
+    def relocate(self, server: FleetServer) -> ComparisonVerdict:
         """The same without measuring."""
 
     def back(self, server: FleetServer) -> str:
@@ -154,7 +154,7 @@ class _Rolling:
         """None for one that is left alone."""
         compares = self.compares and not self.moved
         try:
-            verdict = self.mover.compare(server) if compares else self.mover.move(server)
+            verdict = self.mover.compare(server) if compares else self.mover.relocate(server)
         except KeyboardInterrupt:
             self._back()
             raise

@@ -251,7 +251,7 @@ class _Moves:
         new, old = self.plans[server.name], server.plan
         return self._on(server, f"comparing {new.build} with {old.build}").compared(new, old)
 
-    def move(self, server: FleetServer) -> ComparisonVerdict:
+    def relocate(self, server: FleetServer) -> ComparisonVerdict:
         new = self.plans[server.name]
         self.comparison.progress.step(f"{server.plan.profile}: from {server.plan.build} to {new.build}")
         return self._on(server, f"moving it to {new.build}").moved(new, server.plan)

@@ -42,7 +42,7 @@ class Story:
     def compare(self, server):
         return self._judged("compare", server)
 
-    def move(self, server):
+    def relocate(self, server):
         return self._judged("move", server)
 
     def _judged(self, what, server):
