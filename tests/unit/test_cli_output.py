@@ -17,7 +17,7 @@ from supervisor.errors import NetworkError, UsageError
 from supervisor.home import client
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
-from supervisor.prepare.prepare import _shares
+from supervisor.prepare.planned import _shares
 from supervisor.profile.definition import Profile
 from supervisor.progress import duration
 
