@@ -76,8 +76,7 @@ class Control:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: one request, its answer, closed."""
-        task = asyncio.current_task()
-        assert task is not None
+        assert (task := asyncio.current_task()) is not None
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
         with suppress(ConnectionError):
@@ -209,7 +208,7 @@ class Control:
     async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
-        pinned = filter(self._loads.admission.is_pinned, self._fleet)
+        pinned = [each for each in self._fleet if self._loads.admission.is_pinned(each)]
         stays = [each for each in pinned if each.profile != request.replaces]
         yield {
             "profile": plan.profile if plan else None,
@@ -230,12 +229,12 @@ class Control:
             return
         has_events = True
         while not self._over:
-            events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
+            events = activity.changed, self._changed  # before the look: what comes meanwhile sets them
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
             if found or not request.follow or not has_events:
-                waiting = self._gateway.waiting
-                yield {"requests": found, "waiting": waiting, "final": not request.follow, **_PROMISE}
+                told = {"requests": found, "waiting": self._gateway.waiting, "final": not request.follow}
+                yield told | _PROMISE
             if not request.follow:
                 return
             has_events = await _either(*events)
