@@ -76,7 +76,8 @@ class Control:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: one request, its answer, closed."""
-        assert (task := asyncio.current_task()) is not None
+        task = asyncio.current_task()
+        assert task is not None
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
         with suppress(ConnectionError):
@@ -208,7 +209,7 @@ class Control:
     async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
         plan, listen = self._named(request).server.plan, self._gateway.listen
-        pinned = [each for each in self._fleet if self._loads.admission.is_pinned(each)]
+        pinned = filter(self._loads.admission.is_pinned, self._fleet)
         stays = [each for each in pinned if each.profile != request.replaces]
         yield {
             "profile": plan.profile if plan else None,
@@ -233,8 +234,8 @@ class Control:
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
             if found or not request.follow or not has_events:
-                told = {"requests": found, "waiting": self._gateway.waiting, "final": not request.follow}
-                yield told | _PROMISE
+                waiting, final = self._gateway.waiting, not request.follow
+                yield {"requests": found, "waiting": waiting, "final": final, **_PROMISE}
             if not request.follow:
                 return
             has_events = await _either(*events)
