@@ -50,12 +50,10 @@ class Control:
         gateway: GatewayListener,
         loads: Loads,
     ) -> None:
-        self._fleet = fleet
+        self._fleet, self._loads, self._gateway = fleet, loads, gateway
         self._daemon = daemon
         self._update_check = update_check
         self._shut_down = shut_down
-        self._gateway = gateway
-        self._loads = loads
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
         self._over = False
@@ -234,8 +232,8 @@ class Control:
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
             if found or not request.follow or not has_events:
-                waiting, final = self._gateway.waiting, not request.follow
-                yield {"requests": found, "waiting": waiting, "final": final, **_PROMISE}
+                final = {"final": not request.follow, **_PROMISE}
+                yield {"requests": found, "waiting": self._gateway.waiting, **final}
             if not request.follow:
                 return
             has_events = await _either(*events)
@@ -248,8 +246,8 @@ class Control:
         try:
             while not task.done():
                 changed = self._changed
-                awaited = [each for each in self._loads.admission.awaited if each.profile == profile]
-                yield ({"awaits": asdict(awaited[0])} if awaited else {}) | _PROMISE
+                awaited = (each for each in self._loads.admission.awaited if each.profile == profile)
+                yield {"awaits": asdict(each) for each in [*awaited][:1]} | _PROMISE
                 await _first(task, changed)
         finally:
             task.cancel()  # whoever asked has gone
