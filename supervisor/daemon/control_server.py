@@ -246,8 +246,8 @@ class Control:
         try:
             while not task.done():
                 changed = self._changed
-                awaited = (each for each in self._loads.admission.awaited if each.profile == profile)
-                yield {"awaits": asdict(each) for each in [*awaited][:1]} | _PROMISE
+                awaited = [each for each in self._loads.admission.awaited if each.profile == profile]
+                yield ({"awaits": asdict(awaited[0])} if awaited else {}) | _PROMISE
                 await _first(task, changed)
         finally:
             task.cancel()  # whoever asked has gone
