@@ -231,8 +231,11 @@ class Gateway:
         asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
         meant = self.listener.names.meant(asked, route.role)
         profile = (meant.profile if meant else None) or ""
-        if not (self.settings.switch_on_request or route.handler or self.backends.is_served(profile)):
-            profile = ""  # nothing is loaded for it: whoever serves answers
+        if not (self.settings.switch_on_request or self.backends.is_served(profile)):
+            if route.handler is None:
+                profile = ""  # nothing is loaded for it: whoever serves answers
+            elif route.handler == "props":
+                profile = profile_of(self.backends.answering)
         handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
         if handler == "model-events" and head.method == "GET":
             return self._models.watch(client, head, context)

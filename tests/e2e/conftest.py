@@ -93,7 +93,7 @@ class Home:
         try:
             return self.ask_daemon(op="status")["status"]
         except NotRunning:
-            return json.loads(self.run("status", "--json", code=3).stdout)
+            return json.loads(self.run("status", "--json", code=None).stdout)  # it may have come meanwhile
 
     def watch_for(self, wanted) -> dict:
         """The first status on the daemon's own stream that ``wanted`` accepts: no polling, no sleeping."""

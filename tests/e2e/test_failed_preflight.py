@@ -248,7 +248,8 @@ def test_a_killed_daemon_takes_its_server_with_it_and_the_next_start_works(home)
 
 
 def test_a_start_that_fails_leaves_no_daemon_and_says_the_last_words(built_home):
-    built_home.profile("broken", "extends: demo\nserver: {lora: /no/such/adapter.gguf}\n")
+    (built_home.root / "adapter.gguf").write_bytes(b"no adapter")
+    built_home.profile("broken", f"extends: demo\nserver: {{lora: '{built_home.root}/adapter.gguf'}}\n")
     failed = built_home.start("broken", code=10)
     assert "adapter.gguf" in failed.stderr
     built_home.run("status", code=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -102,9 +103,11 @@ def test_an_incomplete_release_is_passed_over_and_that_is_said(home):
     newer = archive_name("b12002")
     home.github.add("b12002", {newer: light(home, "b12002")}, uploading=[newer])
     started = home.start("demo", *home.channel("nightly"))
-    assert home.status()["server"]["build"] == TAG
-    [line] = [line for line in started.stderr.splitlines() if "b12002" in line]
-    assert "its archive is not uploaded yet" in line
+    server = home.status()["server"]
+    assert server["build"] == TAG
+    assert re.search(r"b12002\b.* its archive is not uploaded yet", server["engine"])
+    [said] = engine_lines(started)
+    assert said.endswith("; why not another: goss-supervisor engine survey")
 
 
 # --- what comes is not what was published
@@ -276,10 +279,13 @@ def test_a_start_without_a_profile_takes_the_one_that_fits_then_the_last_one_use
     fits = home.run("start", "--dry-run").stderr
     assert fits.startswith("profile: ")
     assert "which fits this machine best: " in fits
-    home.start("demo", *home.channel(TAG))
+    home.profile("mine", "extends: demo\n")
+    home.start("mine", *home.channel(TAG))
+    home.run("stop")
+    home.start("demo", *home.channel(TAG))  # which is not remembered
     home.run("stop")
     again = home.run("start", "--detach", *home.settings, *home.channel(TAG))
-    assert again.stderr.startswith("profile: demo, the last one used")
+    assert again.stderr.startswith("profile: mine, the last one used")
     assert answers(home)
 
 
