@@ -310,6 +310,51 @@ def test_in_the_foreground_what_comes_next_is_said_when_it_is_ready(day):
     assert f"http://127.0.0.1:{day.port}/v1 is the base URL" in said
 
 
+def test_a_key_is_shown_at_the_end_of_a_start_and_said_again_where_others_make_it_needed(day):
+    day.ram_gib = 8
+    said = day.on_a_terminal("n", *day.start, "--set", "listen.host=0.0.0.0", code=0)
+    assert said.index("look     goss-supervisor status") < said.index("key      gs-")
+    assert len(said.splitlines()[-2].split()[1]) == len("gs-") + 43
+    day.run("stop")
+    line = "key      clients need a key here too, since there is one: default; goss-supervisor key add NAME"
+    assert day.run(*day.start).stderr.splitlines()[-1].startswith(line)
+    day.run("stop")
+    day.run("key", "rm", "default")
+    assert "key " not in day.run(*day.start).stderr
+
+
+def test_without_a_terminal_the_end_says_how_to_make_a_key(day):
+    day.ram_gib = 8
+    said = day.run(*day.start, "--set", "listen.host=0.0.0.0").stderr
+    assert "goss-supervisor key add default makes one" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_in_the_foreground_the_key_is_shown_once_it_is_ready_or_has_failed(day, dies):
+    day.ram_gib = 8
+    fake_server(day.root / "llama-server", **({"die": "abort", "die_when": "loading"} if dies else {}))
+    ours, theirs = os.openpty()
+    words = [word for word in day.start if word != "--detach"]
+    sets = ("--set", "listen.host=0.0.0.0", "--set", "restart.max=0")
+    started = subprocess.Popen(
+        day.command(*words, *sets), env=day.env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    bound = threading.Timer(PATIENCE, started.kill)
+    bound.start()
+    said = ""
+    with suppress(OSError), open(ours, encoding="utf-8", newline="") as screen:
+        for line in screen:
+            said += line
+            if line.startswith("key      gs-"):
+                started.send_signal(signal.SIGINT)
+    started.wait()
+    bound.cancel()
+    assert "key      gs-" in said, said
+    if not dies:
+        assert said.index("ready at") < said.index("look     ") < said.index("key      gs-"), said
+
+
 def test_where_no_shell_would_find_the_program_it_is_given_its_name_and_nowhere_else(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not (tmp_path / "goss-supervisor").exists()
