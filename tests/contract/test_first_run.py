@@ -369,6 +369,25 @@ def test_the_profile_may_be_its_first_word(day):
     assert day.run(*day.start, "demo").stdout == f"demo is ready at http://127.0.0.1:{day.port}\n"
 
 
+def test_run_makes_a_profile_for_a_model_of_the_hub_and_starts_it(day):
+    made = ensure_demo(day.root / "made").read_bytes()
+    day.hub.add("me/tiny-GGUF", {"tiny-Q4_K_M.gguf": made, "tiny-Q8_0.gguf": made})
+    profiles, sets = day.home / "config" / "profiles", day.start[2:]
+    for word, problem in (("me/none", "There is no repository me/none"), ("me/tiny-GGUF:Q9", "has no Q9")):
+        assert problem in day.run("run", word, *sets, code=5).stderr
+    assert not profiles.exists()
+    said = day.run("run", "hf.co/me/tiny-GGUF:Q8_0", *sets, code=2).stderr  # nobody asks it anything
+    assert said.startswith(f"made profile tiny-q8_0: {profiles / 'tiny-q8_0.yaml'}\n")
+    assert f"tiny-q8_0 is ready at http://127.0.0.1:{day.port}" in said
+    assert said.endswith("more than one question\n")
+    assert day.run("run", "me/tiny-GGUF:q8_0", code=2).stderr.startswith("profile: tiny-q8_0, which is for me/")
+    assert [each.name for each in sorted(profiles.glob("*.yaml"))] == ["tiny-q8_0.yaml"]
+
+
+def test_start_says_how_a_model_of_the_hub_is_run(day):
+    assert "goss-supervisor run OWNER/REPO[:QUANT]" in day.run("start", "me/tiny-GGUF", code=5).stderr
+
+
 def test_a_start_that_goes_wrong_again_and_again_says_so_while_it_tries(day):
     fake_server(day.root / "llama-server", die="abort", die_when="loading")
     tries = ("--set", "restart.max=2", "--set", "restart.backoff=10ms")
@@ -406,6 +425,17 @@ def test_the_demo_is_not_remembered_and_what_was_used_before_it_is(day):
         day.run(*day.start, profile)
         day.run("stop")
         assert day.run("start", "--dry-run").stderr.startswith(f"profile: {following}")
+
+
+def test_detect_says_which_one_a_start_without_a_name_takes_where_it_is_not_the_best(day):
+    assert "\nstart " not in day.run("detect").stdout
+    (day.home / "config").mkdir(parents=True)
+    (day.home / "config" / "config.yaml").write_text("serve: [demo]\n")
+    why = "demo, the first that config.yaml serves"
+    assert f"\nstart    without a name takes {why}\n" in day.run("detect").stdout
+    found = json.loads(day.run("detect", "--json").stdout)["profiles"]
+    assert (found["default"]["name"], found["best"]["name"]) == ("demo", "gpt-oss-20b")
+    assert day.run("start", "--dry-run").stderr.startswith(f"profile: {why}\n")
 
 
 def test_an_imported_profile_is_nobodys_default_before_it_can_run_here(day):
