@@ -72,9 +72,9 @@ def run(
     """
     Start PROFILE if it does not run, and chat with it.
 
-    OWNER/REPO, or OWNER/REPO:Q4_K_M, is a model of the Hugging Face hub: a profile for it is made first.  Next
-    to what runs it is loaded, as by load; without a PROFILE it is what runs, or what start would take.  With
-    a QUESTION, or one on standard input, it answers that alone.  The server goes on running:
+    OWNER/REPO, or OWNER/REPO:Q4_K_M, is a model of the Hugging Face hub: a profile for it is made first.
+    Next to what runs it is loaded, as by load; without a PROFILE it is what runs, or what start would take.
+    With a QUESTION, or one on standard input, it answers that alone.  The server goes on running:
     goss-supervisor stop.
     """
     paths = Paths.from_environment()

@@ -1,4 +1,4 @@
-"""``init``: write a profile for this machine, from what ``detect`` finds; `run` has one written for a model."""
+"""``init``: write a profile for this machine, from what ``detect`` finds, and one for a model that is `run`."""
 
 from __future__ import annotations
 

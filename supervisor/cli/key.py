@@ -117,10 +117,8 @@ def first_key(paths: Paths, plan: LaunchPlan, listen: Listen | None, shown_on: T
     if listen is None or listen.keys or rules_of(listen).needs_key != "always" or file.keys():
         return []
     if shown_on is None or not shown_on.isatty():
-        return [
-            f"warning: {url_of(plan, listen)} asks for a key, and there is none yet: "
-            f"goss-supervisor key add {NAME} makes one and shows it once"
-        ]
+        none = f"warning: {url_of(plan, listen)} asks for a key, and there is none yet"
+        return [f"{none}: goss-supervisor key add {NAME} makes one and shows it once"]
     secret = file.add(NAME, "inference")
     key = f"key      {secret}  (shown this once; goss-supervisor key add NAME makes another)"
     lines = (*_addresses(plan, listen), key)
@@ -132,13 +130,16 @@ def keys_in_use(paths: Paths, listen: Listen | None) -> list[str]:
     """A line where clients need one of the keys that are there; on loopback they do because of those."""
     if listen is None or listen.keys or rules_of(listen).needs_key == "never":
         return []
-    names = [each.name for each in KeyFile(keys_file(paths)).keys()]
-    if not names:
+    keys = KeyFile(keys_file(paths)).keys()
+    if not keys:
         return []
+    names = [each.name for each in keys]
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     known = f"{', '.join(names[:_MOST_NAMED])}{more}"
     home = rules_of(listen).needs_key == "once there is one"
-    why = f"clients need a key here too, since there is one: {known}" if home else f"clients need one: {known}"
+    why = (
+        f"clients need a key here too, since there is one: {known}" if home else f"clients need one: {known}"
+    )
     return [f"key      {why}; goss-supervisor key add NAME makes another"]
 
 

@@ -49,7 +49,7 @@ complete_models = completer(_names)
 
 
 def _profile_called(name: str, paths: Paths) -> Profile | None:
-    """With the files that its quantisation means, for which the hub may be asked; None where there is none."""
+    """With the files its quantisation means, which the hub may be asked for; None where there is none."""
     store = ProfileStore(paths.profiles)
     return with_hub_files(resolve(name, store), paths) if name in store.names() else None
 

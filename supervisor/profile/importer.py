@@ -80,12 +80,13 @@ def import_command(
 
 
 _OF_THE_HUB = re.compile(
-    r"(?:https?://)?(?:(?:www\.)?huggingface\.co/|hf\.co/)?(\w[\w.-]*/\w[\w.-]*?)/?(?::([\w.-]+|[\w./-]+\.gguf))?", re.ASCII
+    r"(?:https?://)?(?:(?:www\.)?huggingface\.co/|hf\.co/)?(\w[\w.-]*/\w[\w.-]*?)/?(?::([\w.-]+|[\w./-]+\.gguf))?",
+    re.ASCII | re.IGNORECASE,
 )
 
 
 def source_of(word: str) -> ModelSource | None:
-    """What ``OWNER/REPO``, with ``:QUANT`` or ``:FILE.gguf``, means, as Ollama takes it too; None for others."""
+    """What ``OWNER/REPO`` means, with ``:QUANT`` or ``:FILE.gguf``, as Ollama takes it; None for others."""
     found = _OF_THE_HUB.fullmatch(word)
     if found is None or found[1].endswith(".gguf"):  # that is a path
         return None

@@ -83,7 +83,9 @@ class ProfileStore:
         question = f" Did you mean {', '.join(near)}?" if near else ""
         hint = _to_be_renamed(stray) if stray else "goss-supervisor profile ls"
         if "/" in name:
-            hint = "goss-supervisor run OWNER/REPO[:QUANT] makes a profile for a model of the Hugging Face hub."
+            hint = (
+                "goss-supervisor run OWNER/REPO[:QUANT] makes a profile for a model of the Hugging Face hub."
+            )
         return NotFound(f"There is no profile {name}.{question}", hint=hint)
 
     def create(self, name: str, text: str) -> Path:

@@ -380,7 +380,9 @@ def test_run_makes_a_profile_for_a_model_of_the_hub_and_starts_it(day):
     assert said.startswith(f"made profile tiny-q8_0: {profiles / 'tiny-q8_0.yaml'}\n")
     assert f"tiny-q8_0 is ready at http://127.0.0.1:{day.port}" in said
     assert said.endswith("more than one question\n")
-    assert day.run("run", "me/tiny-GGUF:q8_0", code=2).stderr.startswith("profile: tiny-q8_0, which is for me/")
+    assert day.run("run", "me/tiny-GGUF:q8_0", code=2).stderr.startswith(
+        "profile: tiny-q8_0, which is for me/"
+    )
     assert [each.name for each in sorted(profiles.glob("*.yaml"))] == ["tiny-q8_0.yaml"]
 
 

@@ -300,7 +300,10 @@ def test_an_address_on_the_network_gets_a_key_that_is_shown_once(home):
     (secret,) = SECRET.findall(shown)
     assert KeyFile(home / "config" / "keys.json").keys()[0].digest == digest_of(secret.encode())
     assert kept(home) == [("default", "inference")]
-    assert first(home).strip() == "key      clients need one: default; goss-supervisor key add NAME makes another"
+    assert (
+        first(home).strip()
+        == "key      clients need one: default; goss-supervisor key add NAME makes another"
+    )
     assert len(kept(home)) == 1
 
 

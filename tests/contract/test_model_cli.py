@@ -169,11 +169,14 @@ def test_a_file_that_is_no_model_is_told_what_it_is(bench):
 
 
 @pytest.mark.parametrize(
-    ("model", "file"), [("quant: q8_0", "tiny-Q8_0.gguf"), ("", "tiny-Q4_K_M.gguf"), (None, "tiny-Q4_K_M.gguf")]
+    ("model", "file"),
+    [("quant: q8_0", "tiny-Q8_0.gguf"), ("", "tiny-Q4_K_M.gguf"), (None, "tiny-Q4_K_M.gguf")],
 )
 def test_the_quantisation_of_a_profile_means_its_model_too(bench, model, file):
     made = ensure_demo(bench.root / "made").read_bytes()
-    bench.fake.add("me/tiny-GGUF", {"tiny-Q4_K_M.gguf": made, "tiny-Q8_0.gguf": made, "mmproj-F16.gguf": b"x"})
+    bench.fake.add(
+        "me/tiny-GGUF", {"tiny-Q4_K_M.gguf": made, "tiny-Q8_0.gguf": made, "mmproj-F16.gguf": b"x"}
+    )
     folder = bench.root / "home" / "config" / "profiles"
     folder.mkdir(parents=True)
     more = "server: {no-mmproj: true}\n" if model is None else ""

@@ -22,29 +22,31 @@ def profile_of(text):
 
 
 @pytest.mark.parametrize(
-    ("word", "repo", "file", "quant", "name"),
+    ("word", "meant", "name"),
     [
-        ("hf.co/unsloth/Qwen3-8B-GGUF:Q4_K_M", "unsloth/Qwen3-8B-GGUF", None, "Q4_K_M", "qwen3-8b-q4_k_m"),
-        ("https://huggingface.co/a/B_1.5-GGUF", "a/B_1.5-GGUF", None, None, "b_1.5"),
-        ("a/b-GGUF/", "a/b-GGUF", None, None, "b"),
-        ("a/b:UD-Q4_K_XL", "a/b", None, "UD-Q4_K_XL", "b-ud-q4_k_xl"),
-        ("a/b:x/C-00001-of-00002.gguf", "a/b", "x/C-00001-of-00002.gguf", None, "c"),
+        ("hf.co/unsloth/Qwen3-8B-GGUF:Q4_K_M", ("unsloth/Qwen3-8B-GGUF", None, "Q4_K_M"), "qwen3-8b-q4_k_m"),
+        ("https://huggingface.co/a/B_1.5-GGUF", ("a/B_1.5-GGUF", None, None), "b_1.5"),
+        ("a/b-GGUF/", ("a/b-GGUF", None, None), "b"),
+        ("a/b:UD-Q4_K_XL", ("a/b", None, "UD-Q4_K_XL"), "b-ud-q4_k_xl"),
+        ("a/b:x/C-00001-of-00002.gguf", ("a/b", "x/C-00001-of-00002.gguf", None), "c"),
     ],
 )
-def test_a_name_of_the_hub_becomes_a_profile(tmp_path, word, repo, file, quant, name):
+def test_a_name_of_the_hub_becomes_a_profile(tmp_path, word, meant, name):
     source = source_of(word)
-    assert (source.repo, source.file, source.quant) == (repo, file, quant)
+    assert (source.repo, source.file, source.quant) == meant
     store = ProfileStore(tmp_path, Path("/nonexistent"))
     made = import_repository(source, store)
     profile = resolve_layer(load(made.text.encode(), made.name, "x.yaml"), store)
     assert (made.name, profile.model, profile.server) == (name, source, {})
     assert profile_with(source, store) is None
     store.create(made.name, made.text)
-    assert profile_with(source_of(word.upper().replace(".GGUF", ".gguf")) or source, store) == name
+    assert profile_with(source_of(word.upper().replace(".GGUF", ".gguf")), store) == name
     assert import_repository(source, store).name == f"{name}-2"
 
 
-@pytest.mark.parametrize("word", ["demo", "./a.gguf", "models/a.gguf", "/m/a", "a/b/c", "a/b:", "a/b:c/d", "a b/c"])
+@pytest.mark.parametrize(
+    "word", ["demo", "./a.gguf", "models/a.gguf", "/m/a", "a/b/c", "a/b:", "a/b:c/d", "a b/c"]
+)
 def test_other_words_are_none_of_the_hub(word):
     assert source_of(word) is None
 
