@@ -1,4 +1,4 @@
-"""``init``: write a profile for this machine, from what ``detect`` finds, and one for a model that is `run`."""
+"""``init``: write a profile for this machine, from what ``detect`` finds; `run` writes one for a model."""
 
 from __future__ import annotations
 
