@@ -386,7 +386,8 @@ def test_run_makes_a_profile_for_a_model_of_the_hub_and_starts_it(day):
     assert [each.name for each in sorted(profiles.glob("*.yaml"))] == ["tiny-q8_0.yaml"]
 
 
-def test_start_says_how_a_model_of_the_hub_is_run(day):
+def test_start_says_how_a_model_of_the_hub_is_run_and_run_how_a_file_is(day):
+    assert "profile import 'llama-server -m m/a.gguf'" in day.run("run", "m/a.gguf", code=5).stderr
     assert "goss-supervisor run OWNER/REPO[:QUANT]" in day.run("start", "me/tiny-GGUF", code=5).stderr
 
 
