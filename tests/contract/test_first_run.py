@@ -384,6 +384,10 @@ def test_run_makes_a_profile_for_a_model_of_the_hub_and_starts_it(day):
         "profile: tiny-q8_0, which is for me/"
     )
     assert [each.name for each in sorted(profiles.glob("*.yaml"))] == ["tiny-q8_0.yaml"]
+    beside = day.run("run", "me/tiny-GGUF", code=2).stderr
+    assert beside.startswith("made profile tiny: ")
+    assert "\ntiny is ready at " in beside
+    assert "\n" in day.run("ask", "--model", "tiny", "What are you?").stdout
 
 
 def test_start_says_how_a_model_of_the_hub_is_run_and_run_how_a_file_is(day):
