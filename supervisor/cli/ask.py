@@ -172,6 +172,11 @@ def chat_server(paths: Paths, model: str | None) -> ChatServer:
         raise NotRunning("The daemon runs no server.", hint="goss-supervisor start --profile demo")
     offers = (running.get("listen") or {}).get("offers", ())
     names = {name.lower() for offer in offers for name in (offer["profile"], *offer["names"])}
+    if model and names:  # what was loaded beside is offered too
+        servers = client.ask(paths, {"op": "status"})["status"].get("servers", ())
+        names |= {
+            name.lower() for each in servers for name in (each["profile"] or "", *each.get("aliases", ()))
+        }
     if model and names and model.lower() not in names and model.lower().rpartition(":")[0] not in names:
         raise NotFound(
             f"No model that is served here is called {model}: there is {', '.join(sorted(names))}.",

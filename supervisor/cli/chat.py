@@ -52,7 +52,9 @@ def chat(**wishes: Any) -> None:  # noqa: ANN401 - see ChatWishes
 
 
 @click.command()
-@click.argument("profile", required=False, shell_complete=complete_profiles)
+@click.argument(
+    "profile", metavar="[PROFILE|OWNER/REPO[:QUANT]]", required=False, shell_complete=complete_profiles
+)
 @click.argument("question", nargs=-1)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
 @force_option
@@ -70,12 +72,17 @@ def run(
     """
     Start PROFILE if it does not run, and chat with it.
 
+    OWNER/REPO, or OWNER/REPO:Q4_K_M, is a model of the Hugging Face hub: a profile for it is made first.
     Next to what runs it is loaded, as by load; without a PROFILE it is what runs, or what start would take.
     With a QUESTION, or one on standard input, it answers that alone.  The server goes on running:
     goss-supervisor stop.
     """
     paths = Paths.from_environment()
     with redirect_stdout(sys.stderr):  # stdout is for the answer
+        if profile and "/" in profile:
+            from .init import profile_for  # noqa: PLC0415 - YAML and all the rest: only when it is needed
+
+            profile = profile_for(profile, paths)
         _make_it_run(paths, profile, settings, yes=yes, force=force)
     wanted = ChatWishes(model=profile, **wishes)
     if question or not sys.stdin.isatty():

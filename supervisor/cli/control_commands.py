@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from ..plan.listen import Listen
 from ..plan.plan_json import ANOTHER_VERSION, listen_to_json, to_json
 from .common import force_option, json_option, parse_settings, profile_argument, server_argument, set_option
 from .output import show_outcome, waiting_for_the_daemon
-from .start import prepared, show_first_key
+from .start import key_lines, prepared, shown_at_the_end
 
 if TYPE_CHECKING:
     from ..prepare.prepare import Preparation
@@ -186,10 +187,11 @@ def unload(name: str | None, as_json: bool) -> int:
 
 
 def _run(found: Preparation, listen: Listen | None, request: Mapping[str, Any], *, as_json: bool) -> int:
-    if listen is not None:
-        show_first_key(Paths.from_environment(), found)
+    paths = Paths.from_environment()
+    key = key_lines(paths, found, sys.stderr, first_only=True) if listen is not None else ()
     sent = {**request, "plan": to_json(found.plan), "listen": listen_to_json(listen) if listen else None}
-    return _follow(sent, f"waiting until {found.plan.profile} is ready", as_json=as_json)
+    with shown_at_the_end(key):
+        return _follow(sent, f"waiting until {found.plan.profile} is ready", as_json=as_json)
 
 
 def _follow(request: dict[str, Any], what: str, *, as_json: bool) -> int:

@@ -13,8 +13,8 @@ from ..hardware.detection import hardware_of
 from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
 from ..paths import Paths
-from ..prepare.default_profile import rank_here
-from ..profile.matching import Ranking, rank_stored
+from ..prepare.default_profile import rank_here, usual_profile
+from ..profile.matching import Fit, Ranking, rank_stored
 from ..profile.store import ProfileStore
 from .common import hardware_option, json_option
 from .output import size, table
@@ -36,10 +36,13 @@ def detect(*, hardware_file: Path | None, as_json: bool) -> None:
     elsewhere = hardware_file is not None
     store = ProfileStore(paths.profiles)
     ranking = rank_stored(store, hardware) if elsewhere else rank_here(paths, hardware)
+    usual = None if elsewhere else usual_profile(paths)
     if as_json:
-        click.echo(json.dumps({**to_json(hardware), "profiles": dataclasses.asdict(ranking)}))
+        default = usual or ranking.best
+        profiles = {"default": default and dataclasses.asdict(default), **dataclasses.asdict(ranking)}
+        click.echo(json.dumps({**to_json(hardware), "profiles": profiles}))
     else:
-        click.echo("\n".join((*_lines(hardware), "", *_profile_lines(ranking))))
+        click.echo("\n".join((*_lines(hardware), "", *_profile_lines(ranking, usual))))
 
 
 def _lines(hardware: Hardware) -> Iterator[str]:
@@ -135,11 +138,14 @@ def _advice(hardware: Hardware) -> Iterator[str]:
         yield "hint: sudo usermod -aG render,video $USER, then log in again"
 
 
-def _profile_lines(ranking: Ranking) -> Iterator[str]:
+def _profile_lines(ranking: Ranking, usual: Fit | None = None) -> Iterator[str]:
+    """``usual`` is what a bare `start` takes in place of the best one."""
     if ranking.best:
         yield f"profile  {ranking.best.name}: {ranking.best.reason}"
     else:
         yield "profile  none fits"
+    if usual and (ranking.best is None or usual.name != ranking.best.name):
+        yield f"start    without a name takes {usual.name}, {usual.reason}"
     rows = [(fit.name, "yes", fit.reason) for fit in ranking.others]
     rows += [(unfit.name, "no", _why(unfit.reasons)) for unfit in ranking.unfit]
     if rows:

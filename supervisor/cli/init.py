@@ -1,4 +1,4 @@
-"""``init``: write a profile for this machine, from what ``detect`` finds."""
+"""``init``: write a profile for this machine, from what ``detect`` finds; `run` writes one for a model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..paths import Paths
 from ..prepare.default_profile import rank_here
+from ..prepare.hub_choice import with_hub_files
+from ..prepare.model_at_hand import look_at
 from ..profile.definition import Profile
 from ..profile.drafts import StarterBasis, create, starter_text
-from ..profile.resolve import resolve
+from ..profile.importer import import_repository, profile_with, source_of
+from ..profile.load_layers import load
+from ..profile.resolve import resolve, resolve_layer, with_models_dir
 from ..profile.store import ProfileStore
 from .first_run import machine_in_words
+from .output import waiting
 
 DEFAULT_NAME = "mine"
 
@@ -45,6 +50,29 @@ def write_starter(name: str) -> None:
     click.echo(f"change it  goss-supervisor profile edit {name}", err=True)
     click.echo(f"try it     goss-supervisor plan {name}", err=True)
     click.echo(f"start it   goss-supervisor start --profile {name}", err=True)
+
+
+def profile_for(word: str, paths: Paths) -> str:
+    """
+    The name of the profile for OWNER/REPO[:QUANT], which is made if there is none; another word as it is.
+
+    Raises NotFound, NetworkError and the like before anything is written, where the hub has no such model.
+    """
+    source = source_of(word)
+    if source is None:
+        return word
+    store = ProfileStore(paths.profiles)
+    if there := profile_with(source, store):
+        click.echo(f"profile: {there}, which is for {word}", err=True)
+        return there
+    made = import_repository(source, store)
+    profile = resolve_layer(load(made.text.encode(), made.name, word), store)
+    with waiting(f"asking the Hugging Face hub for {source.repo}"):
+        at = with_models_dir(paths)
+        look_at(with_hub_files(profile, at), at, write=False)
+    path = create(made.name, made.text, store)
+    click.echo(f"made profile {made.name}: {path}", err=True)
+    return made.name
 
 
 def _basis(paths: Paths, store: ProfileStore) -> StarterBasis:

@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import sys
-from typing import get_args
+from typing import TextIO, get_args
 
 import click
 
-from ..daemon.journal import WARNING, for_stderr
 from ..errors import SupervisorError
 from ..gateway.auth.guard import rules_of
 from ..gateway.auth.keys import KeyFile, KeyScope
@@ -105,35 +103,44 @@ def show(name: str) -> None:
 
 
 NAME = "default"
+_MOST_NAMED = 3
 
 
-def first_key(paths: Paths, plan: LaunchPlan, listen: Listen | None) -> None:
+def first_key(paths: Paths, plan: LaunchPlan, listen: Listen | None, shown_on: TextIO | None) -> list[str]:
     """
-    Make it and show it on stderr, once.
+    Make it if it is needed; what ``shown_on`` is to show of it, once.
 
-    Where stderr is no terminal, nothing is made: what is shown there may be kept for good, in a log.
+    Where that is no terminal, nothing is made: what is shown there may be kept for good, in a log.
     Raises what `KeyFile.add` raises.
     """
-    if listen is None or listen.keys or rules_of(listen).needs_key != "always":
-        return
     file = KeyFile(keys_file(paths))
-    if file.keys():
-        return
-    if not sys.stderr.isatty():
-        warning = (
-            f"warning: {url_of(plan, listen)} asks for a key, and there is none yet: "
-            f"goss-supervisor key add {NAME} makes one and shows it once"
-        )
-        click.echo(for_stderr(warning, WARNING), err=True)
-        return
-    _show(plan, listen, file.add(NAME, "inference"))
-
-
-def _show(plan: LaunchPlan, listen: Listen, secret: str) -> None:
+    if listen is None or listen.keys or rules_of(listen).needs_key != "always" or file.keys():
+        return []
+    if shown_on is None or not shown_on.isatty():
+        none = f"warning: {url_of(plan, listen)} asks for a key, and there is none yet"
+        return [f"{none}: goss-supervisor key add {NAME} makes one and shows it once"]
+    secret = file.add(NAME, "inference")
     key = f"key      {secret}  (shown this once; goss-supervisor key add NAME makes another)"
     lines = (*_addresses(plan, listen), key)
     rule = "-" * max(map(len, lines))
-    click.echo("\n".join((rule, *lines, rule)), err=True)
+    return [rule, *lines, rule]
+
+
+def keys_in_use(paths: Paths, listen: Listen | None) -> list[str]:
+    """A line where clients need one of the keys that are there; on loopback they do because of those."""
+    if listen is None or listen.keys or rules_of(listen).needs_key == "never":
+        return []
+    keys = KeyFile(keys_file(paths)).keys()
+    if not keys:
+        return []
+    names = [each.name for each in keys]
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    known = f"{', '.join(names[:_MOST_NAMED])}{more}"
+    home = rules_of(listen).needs_key == "once there is one"
+    why = (
+        f"clients need a key here too, since there is one: {known}" if home else f"clients need one: {known}"
+    )
+    return [f"key      {why}; goss-supervisor key add NAME makes another"]
 
 
 def _addresses(plan: LaunchPlan, listen: Listen) -> list[str]:

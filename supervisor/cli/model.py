@@ -21,8 +21,9 @@ from ..model.open import open_model
 from ..model.pull import Pulled, pull
 from ..model.remote import hub_model
 from ..paths import Paths
+from ..prepare.hub_choice import with_hub_files
 from ..prepare.model_at_hand import get_model, path_of
-from ..profile.definition import ModelSource
+from ..profile.definition import Profile
 from ..profile.resolve import resolve, with_models_dir
 from ..profile.store import ProfileStore
 from ..update.update_target import servers_of
@@ -47,20 +48,21 @@ def _names() -> list[str]:
 complete_models = completer(_names)
 
 
-def _source_of(profile: str, paths: Paths) -> ModelSource | None:
-    """Where the profile of this name has its model from; None where no profile is called so."""
+def _profile_called(name: str, paths: Paths) -> Profile | None:
+    """With the files its quantisation means, which the hub may be asked for; None where there is none."""
     store = ProfileStore(paths.profiles)
-    return resolve(profile, store).model if profile in store.names() else None
+    return with_hub_files(resolve(name, store), paths) if name in store.names() else None
 
 
 def _named(what: str, paths: Paths) -> str:
     """REPO:FILE, or the path, of the model that the profile of this name has; else the word itself."""
-    source = _source_of(what, paths)
-    if source is None:
+    profile = _profile_called(what, paths)
+    if profile is None:
         return what
+    source = profile.model
     if source.repo:
         return f"{source.repo}:{source.file}" if source.file else source.repo
-    return str(path_of(resolve(what, ProfileStore(paths.profiles)), paths))
+    return str(path_of(profile, paths))
 
 
 _name_argument = click.argument("name", shell_complete=complete_models)
@@ -203,14 +205,13 @@ def pull_command(what: str, as_json: bool) -> None:
 
 def _pulled(what: str, paths: Paths, progress: StderrProgress) -> Pulled:
     """Raises NotFound for a profile whose model is a file that is not there."""
-    source = _source_of(what, paths)
-    if source is None or source.repo:
-        repo, _, file = _named(what, paths).partition(":")
+    profile = _profile_called(what, paths)
+    if profile is None or (profile.model.repo and not profile.model.file):
+        repo, _, file = (what if profile is None else profile.model.repo or "").partition(":")
         return pull(repo, file or None, paths.models, os.environ, progress)
-    profile = resolve(what, ProfileStore(paths.profiles))
-    path = path_of(profile, paths)
-    was_there = path.exists()
+    was_there = all(file.exists() for file in _files_of(profile, paths))
     get_model(profile, paths, progress)
+    path = path_of(profile, paths)
     if not path.exists():
         problem = (
             f"{what} takes its model from {path}, which is not there, and names no place to download it from."
@@ -219,6 +220,13 @@ def _pulled(what: str, paths: Paths, progress: StderrProgress) -> Pulled:
             problem, hint=f"Put the file there, or set model.repo: goss-supervisor profile edit {what}"
         )
     return Pulled(parts_of(path), downloaded=not was_there)
+
+
+def _files_of(profile: Profile, paths: Paths) -> Iterator[Path]:
+    """All parts of its model, and the projector that is downloaded with it."""
+    yield from parts_of(path_of(profile, paths))
+    if profile.model.projector:
+        yield Path(str(profile.server["mmproj"]))
 
 
 @model.command("path")

@@ -166,13 +166,13 @@ def prepare(*, profile: str, is_default: bool, yes: bool) -> None:
     from ..home.places import make_folders  # noqa: PLC0415 - YAML and all the rest: only here
     from ..profile.matching import Fit  # noqa: PLC0415
     from .first_run import welcome  # noqa: PLC0415
-    from .start import prepared, show_first_key  # noqa: PLC0415
+    from .start import key_lines, prepared, show_lines  # noqa: PLC0415
 
     paths = Paths.from_environment()
     make_folders(paths)  # launchd opens a log before the daemon could make its folder
     if is_default:
         welcome(Fit(profile, ""), {}, paths, yes=yes, command="service install")
-    show_first_key(paths, prepared(profile, {}, paths))
+    show_lines(key_lines(paths, prepared(profile, {}, paths), sys.stderr))
 
 
 def _until_ready(manager: ServiceManager, scope: ServiceScope) -> None:

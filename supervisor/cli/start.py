@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
-from ..daemon.journal import WARNING, for_stderr
+from ..daemon.journal import INFO, WARNING, for_stderr
 from ..daemon.service_notify import forget_variables, notify_in, with_notify_progress
 from ..errors import (
     EXIT_OK,
@@ -118,10 +118,12 @@ def start(
         return _start_in_background(paths, get, first=first, as_json=as_json)
     with staying_down() if as_service else nullcontext():
         found = get()
-    show_first_key(paths, found)
+    key = key_lines(paths, found, sys.stderr if as_service else sys.stdout)
+    if as_service:
+        show_lines(key)
     after = ("Next, in another terminal:", *farewell(found.plan, found.listen)) if first else ()
     orders = _orders(
-        found, foreground=not as_service, is_service=is_service, ready_fd=ready_fd, farewell=after
+        found, foreground=not as_service, is_service=is_service, ready_fd=ready_fd, farewell=after, last=key
     )
     return _become_the_daemon(orders)
 
@@ -162,12 +164,12 @@ def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first:
     forget_variables(os.environ)  # one that waits, waits for another program
     with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
         found = get()
-        show_first_key(paths, found)
-        result = _hand_over(paths, daemon, _orders(found, foreground=False), as_json=as_json)
-    if loading := [each.profile for each in (found.listen.offers if found.listen else ()) if each.load]:
-        click.echo(f"still loading: {', '.join(loading)} (goss-supervisor ps)", err=True)
-    for line in farewell(found.plan, found.listen) if first else ():
-        click.echo(line, err=True)
+        with shown_at_the_end(key_lines(paths, found, sys.stderr)):
+            result = _hand_over(paths, daemon, _orders(found, foreground=False), as_json=as_json)
+            offers = found.listen.offers if found.listen else ()
+            if loading := [each.profile for each in offers if each.load]:
+                click.echo(f"still loading: {', '.join(loading)} (goss-supervisor ps)", err=True)
+            show_lines(farewell(found.plan, found.listen) if first else ())
     return result
 
 
@@ -188,8 +190,9 @@ def _orders(
     is_service: bool = False,
     ready_fd: int | None = None,
     farewell: Sequence[str] = (),
+    last: Sequence[str] = (),
 ) -> bytes:
-    """``farewell`` is shown once it is ready, in the foreground."""
+    """In the foreground ``farewell`` is shown once it is ready, and ``last`` then or once that failed."""
     from ..plan.plan_json import listen_to_json, to_json  # noqa: PLC0415 - the daemon is spawned before that
 
     listen = listen_to_json(found.listen) if found.listen else None
@@ -198,6 +201,7 @@ def _orders(
         "is_service": is_service,
         "ready_fd": ready_fd,
         "farewell": farewell,
+        "last": last,
     }
     return json.dumps({**orders, "plan": to_json(found.plan), "listen": listen}).encode()
 
@@ -236,11 +240,29 @@ def _short(engine: str) -> str:
     return f"{reason}; why not another: goss-supervisor engine survey" if passed else reason
 
 
-def show_first_key(paths: Paths, found: Preparation) -> None:
-    """See `first_key`."""
-    from .key import first_key  # noqa: PLC0415 - as in `_orders`
+def key_lines(
+    paths: Paths, found: Preparation, shown_on: TextIO | None, *, first_only: bool = False
+) -> list[str]:
+    """What a person is to know of the key, at the end; see `first_key` and `keys_in_use`."""
+    from .key import first_key, keys_in_use  # noqa: PLC0415 - as in `_orders`
 
-    first_key(paths, found.plan, found.listen)
+    first = first_key(paths, found.plan, found.listen, shown_on)
+    return first or ([] if first_only else keys_in_use(paths, found.listen))
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        priority = WARNING if line.startswith("warning: ") else INFO
+        click.echo(for_stderr(line, priority), err=True)
+
+
+@contextmanager
+def shown_at_the_end(lines: Iterable[str]) -> Iterator[None]:
+    """However it ends: a key that was made is not seen again."""
+    try:
+        yield
+    finally:
+        show_lines(lines)
 
 
 def refuse_a_second(paths: Paths) -> None:

@@ -13,7 +13,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -62,7 +62,7 @@ def main() -> int:
         lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         writing = _set_up_logging(daemon_log(paths), shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            tell = partial(_greet, shown, orders.get("farewell", ())) if shown else _tell
+            tell = partial(_greet, shown, orders) if shown else _tell
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
             daemon = Daemon(
                 paths,
@@ -106,11 +106,16 @@ def _tell(message: dict[str, Any]) -> None:
             sys.stdout.close()
 
 
-def _greet(shown: Terminal, farewell: Sequence[str], told: dict[str, Any]) -> None:
-    """In the foreground the log tells how it went; what a person does next follows, where one may look."""
-    if "outcome" in told and told["outcome"]["result"] in {"ready", "degraded"} and not shown.is_journal:
-        for line in farewell:
-            shown.show(line)
+def _greet(shown: Terminal, orders: Mapping[str, Any], told: dict[str, Any]) -> None:
+    """
+    In the foreground the log tells how it went.  What a person does next follows, where one may look; then,
+    also after a failure, what is known of the key.
+    """
+    if "outcome" not in told:
+        return
+    serves = told["outcome"]["result"] in {"ready", "degraded"} and not shown.is_journal
+    for line in (*(orders.get("farewell", ()) if serves else ()), *orders.get("last", ())):
+        shown.show(line)
 
 
 def hold_daemon_lock(paths: Paths) -> Lock:

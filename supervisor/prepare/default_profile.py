@@ -26,18 +26,28 @@ def default_profile(paths: Paths) -> Fit:
     The first that config.yaml serves, or else the last one used other than the demo, while it exists, or else
     the one that fits best; with the reason.  Raises NotFound, and ConfigError for a wrong config.yaml.
     """
-    store = ProfileStore(paths.profiles)
-    if served := settings_of(store).serve:
-        return Fit(served[0].profile, "the first that config.yaml serves")
-    last = read_record(record_file(paths))
-    used = last.remembered if last else ""
-    if used in store.names():
-        return Fit(used, "the last one used")
+    if usual := usual_profile(paths):
+        return usual
+    used = _last_used(paths)
     gone = f"since {used}, the last one used, is gone; it is the one " if used else ""
     best = rank_here(paths, hardware_of(paths)).best
     if best is None:
         raise NotFound("No profile fits this machine.", hint="goss-supervisor detect shows why.")
     return Fit(best.name, f"{gone}which fits this machine best: {best.reason}")
+
+
+def usual_profile(paths: Paths) -> Fit | None:
+    """What is the default whatever the machine is; None where nothing is served and none was used before."""
+    store = ProfileStore(paths.profiles)
+    if served := settings_of(store).serve:
+        return Fit(served[0].profile, "the first that config.yaml serves")
+    used = _last_used(paths)
+    return Fit(used, "the last one used") if used in store.names() else None
+
+
+def _last_used(paths: Paths) -> str:
+    last = read_record(record_file(paths))
+    return last.remembered if last else ""
 
 
 def rank_here(paths: Paths, hardware: Hardware) -> Ranking:

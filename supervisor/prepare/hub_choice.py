@@ -78,7 +78,9 @@ def _chosen(model: ModelSource, names: list[str]) -> HubChoice:
         what = f"no {model.quant}" if model.quant else "no model"
         raise NotFound(
             f"{model.repo} has {what}. {has}",
-            hint="Set model.quant to one of them." if there else "Such a repository is often named …-GGUF.",
+            hint="Name one of them in its place (model.quant)."
+            if there
+            else "Such a repository is often named …-GGUF.",
         )
     return HubChoice(file, best_projector(names, file))
 

@@ -19,7 +19,7 @@ from ..plan.role import with_role
 from ..profile.definition import Profile
 from ..progress import Progress
 from .hub_choice import known_choice
-from .profile_files import whole_path
+from .profile_files import demand_model_file, whole_path
 
 
 def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
@@ -89,6 +89,7 @@ def look_at(profile: Profile, paths: Paths, *, write: bool) -> Model:
     path, model, headers = path_of(profile, paths), profile.model, paths.cache / "headers"
     if model.demo and write:
         path = ensure_demo(paths.models)
+    demand_model_file(profile)
     if model.repo and model.file and not locate_whole(model.repo, model.file, paths.models, os.environ):
         from ..model.hub import Hub  # noqa: PLC0415 - only for what is not on disk
         from ..model.remote import hub_model  # noqa: PLC0415 - the same

@@ -54,7 +54,7 @@ from .machine_checks import (
 )
 from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_hand, path_of, read_model
 from .planned import planned
-from .profile_files import demand_files, missing_files, with_whole_paths
+from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
 
 
@@ -166,7 +166,7 @@ def preview(
         warn(absent.sentence)
     if not context.elsewhere:
         ensure_model_reachable(profile, paths)
-    missing = [f"{key}: {path} is not on disk" for key, path in missing_files(profile)]
+    missing = [f"{key}: there is no {path}" for key, path in missing_files(profile) if key != MODEL_PATH]
     listen = listen_of(profile, paths, named, elsewhere=context.elsewhere)
     model, build = None, None
     try:

@@ -1,9 +1,9 @@
-"""The files that a profile's options name: where they are, and which are missing."""
+"""The files that a profile and its options name: where they are, and which are missing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
@@ -11,6 +11,8 @@ from ..errors import NotFound
 from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
 from ..paths import Paths
 from ..profile.definition import Profile
+
+MODEL_PATH = "model.path"
 
 
 def whole_path(path: Path, paths: Paths) -> Path:
@@ -21,7 +23,7 @@ def whole_path(path: Path, paths: Paths) -> Path:
 
 
 def with_whole_paths(profile: Profile, paths: Paths) -> Profile:
-    """Its options with whole paths, so that it does not matter in which folder it is started."""
+    """With whole paths, so that it does not matter in which folder it is started."""
     if profile.engine.command:
         return profile
     named = {name: profile.server[name] for name in FILES if name in profile.server}
@@ -29,24 +31,41 @@ def with_whole_paths(profile: Profile, paths: Paths) -> Profile:
         name: map_paths(name, value, lambda path: str(whole_path(Path(path), paths)))
         for name, value in named.items()
     }
-    return replace(profile, server={**profile.server, **whole})
+    meant = profile.model
+    model = replace(meant, path=whole_path(meant.path, paths)) if meant.path else meant
+    return replace(profile, model=model, server={**profile.server, **whole})
 
 
 def missing_files(profile: Profile) -> Iterator[tuple[str, Path]]:
-    """The key and the path of each that is not there. The profile has whole paths."""
+    """The key and the path of each that is not there, the model first. The profile has whole paths."""
+    if profile.model.path and not profile.engine.command and not _exists(profile.model.path):
+        yield MODEL_PATH, profile.model.path
     read_elsewhere = {"api-key-file"} if profile.gateway.mode == "on" else set()  # see listen_of
     for name in FILES:
         if name in profile.server and name not in {*WRITTEN, *read_elsewhere}:
             for path in paths_in(name, profile.server[name]):
-                if not os.path.exists(path):  # noqa: PTH110 - Path's own may raise
+                if not _exists(path):
                     yield f"server.{name}", Path(path)
+
+
+def _exists(path: str | Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path's own may raise
+
+
+def demand_model_file(profile: Profile) -> None:
+    """As `demand_files`, for the model alone."""
+    _demand(profile, ((key, path) for key, path in missing_files(profile) if key == MODEL_PATH))
 
 
 def demand_files(profile: Profile) -> None:
     """Raises NotFound with every missing file, its key and the place where it is written."""
+    _demand(profile, missing_files(profile))
+
+
+def _demand(profile: Profile, missing: Iterable[tuple[str, Path]]) -> None:
     lines = [
         f"{profile.origins.get(key, f'profile {profile.name}')}: {key}: there is no {path}"
-        for key, path in missing_files(profile)
+        for key, path in missing
     ]
     if lines:
         raise NotFound(

@@ -1,4 +1,4 @@
-"""Makes a profile from a launch of llama-server, in whatever text people have it."""
+"""Makes a profile from a launch of llama-server, in whatever text people have it, or from a hub's name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path, PureWindowsPath
 from ..errors import UsageError
 from ..options.file_options import FILES, WRITTEN, from_home, map_paths, paths_in
 from ..options.launch_words import CommandLine
+from .definition import ModelSource, Profile
 from .jsonschema import FIRST_LINE
 from .launch_texts import read_launch
 from .layers import Layer, LayerBuilder, Value, add_command_line
 from .load_layers import load
-from .resolve import resolve_layer
+from .resolve import resolve_each, resolve_layer
 from .store import ProfileStore
 from .yaml_nodes import Mark
 from .yaml_text import render, rows_of_values
@@ -78,6 +79,47 @@ def import_command(
     return Imported(name, profile, notes, tuple(_files(name, layer, folders, models)))
 
 
+_OF_THE_HUB = re.compile(
+    r"(?:https?://)?(?:(?:www\.)?huggingface\.co/|hf\.co/)?(\w[\w.-]*/\w[\w.-]*?)/?(?::([\w.-]+|[\w./-]+\.gguf))?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def source_of(word: str) -> ModelSource | None:
+    """What ``OWNER/REPO`` means, with ``:QUANT`` or ``:FILE.gguf``, as Ollama takes it; None for others."""
+    found = _OF_THE_HUB.fullmatch(word)
+    if found is None or found[1].endswith(".gguf"):  # that is a path
+        return None
+    repo, which = found[1], found[2]
+    if which and which.endswith(".gguf"):
+        return ModelSource(repo=repo, file=which)
+    return ModelSource(repo=repo, quant=which)
+
+
+def profile_with(source: ModelSource, store: ProfileStore) -> str | None:
+    """The first of the user's own profiles that has just this model."""
+    own = [each for each in store.list() if not each.shipped]
+    for stored, profile in resolve_each(own, store):
+        if isinstance(profile, Profile) and _same(profile.model, source):
+            return stored.name
+    return None
+
+
+def _same(one: ModelSource, other: ModelSource) -> bool:
+    first, second = ((each.repo, each.file, each.quant) for each in (one, other))
+    return [(word or "").lower() for word in first] == [(word or "").lower() for word in second]
+
+
+def import_repository(source: ModelSource, store: ProfileStore) -> Imported:
+    """A profile for it that says nothing else; the hub is not asked."""
+    repo = _stem(source.repo or "")
+    word = _stem(source.file) if source.file else "-".join(filter(None, (repo, source.quant)))
+    name = _free_name(_as_name(word), store)
+    given = {"repo": source.repo, "file": source.file, "quant": source.quant}
+    rows = rows_of_values({f"model.{key}": value for key, value in given.items() if value})
+    return Imported(name, f"{FIRST_LINE}{render(rows)}", ())
+
+
 def _free_name(name: str, store: ProfileStore) -> str:
     taken = store.names()
     return next(each for n in itertools.count(1) if (each := name if n == 1 else f"{name}-{n}") not in taken)
@@ -88,8 +130,15 @@ def _name_from(layer: Layer) -> str:
     model = layer.values.get("model.file") or layer.values.get("model.path") or layer.values.get("model.repo")
     if model is None:
         return "imported"
-    stem = re.sub(r"(\.gguf|-gguf)$", "", PureWindowsPath(str(model.value)).name.lower())
-    return re.sub(r"[^a-z0-9._-]+", "-", _SPLIT.sub("", stem)).strip("-._") or "imported"
+    return _as_name(_stem(str(model.value)))
+
+
+def _stem(path: str) -> str:
+    return _SPLIT.sub("", re.sub(r"(\.gguf|-gguf)$", "", PureWindowsPath(path).name.lower()))
+
+
+def _as_name(word: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", word.lower()).strip("-._") or "imported"
 
 
 def _advice(command: CommandLine, layer: Layer) -> list[str]:

@@ -82,6 +82,12 @@ class ProfileStore:
         stray = next((path for path in self.strays() if path.stem.lower() == name.lower()), None)
         question = f" Did you mean {', '.join(near)}?" if near else ""
         hint = _to_be_renamed(stray) if stray else "goss-supervisor profile ls"
+        if name.endswith(".gguf"):
+            hint = f"goss-supervisor profile import 'llama-server -m {name}' makes a profile for a file."
+        elif "/" in name:
+            hint = (
+                "goss-supervisor run OWNER/REPO[:QUANT] makes a profile for a model of the Hugging Face hub."
+            )
         return NotFound(f"There is no profile {name}.{question}", hint=hint)
 
     def create(self, name: str, text: str) -> Path:

@@ -310,6 +310,51 @@ def test_in_the_foreground_what_comes_next_is_said_when_it_is_ready(day):
     assert f"http://127.0.0.1:{day.port}/v1 is the base URL" in said
 
 
+def test_a_key_is_shown_at_the_end_of_a_start_and_said_again_where_others_make_it_needed(day):
+    day.ram_gib = 8
+    said = day.on_a_terminal("n", *day.start, "--set", "listen.host=0.0.0.0", code=0)
+    assert said.index("look     goss-supervisor status") < said.index("key      gs-")
+    assert len(said.splitlines()[-2].split()[1]) == len("gs-") + 43
+    day.run("stop")
+    line = "key      clients need a key here too, since there is one: default; goss-supervisor key add NAME"
+    assert day.run(*day.start).stderr.splitlines()[-1].startswith(line)
+    day.run("stop")
+    day.run("key", "rm", "default")
+    assert "key " not in day.run(*day.start).stderr
+
+
+def test_without_a_terminal_the_end_says_how_to_make_a_key(day):
+    day.ram_gib = 8
+    said = day.run(*day.start, "--set", "listen.host=0.0.0.0").stderr
+    assert "goss-supervisor key add default makes one" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_in_the_foreground_the_key_is_shown_once_it_is_ready_or_has_failed(day, dies):
+    day.ram_gib = 8
+    fake_server(day.root / "llama-server", **({"die": "abort", "die_when": "loading"} if dies else {}))
+    ours, theirs = os.openpty()
+    words = [word for word in day.start if word != "--detach"]
+    sets = ("--set", "listen.host=0.0.0.0", "--set", "restart.max=0")
+    started = subprocess.Popen(
+        day.command(*words, *sets), env=day.env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    bound = threading.Timer(PATIENCE, started.kill)
+    bound.start()
+    said = ""
+    with suppress(OSError), open(ours, encoding="utf-8", newline="") as screen:
+        for line in screen:
+            said += line
+            if line.startswith("key      gs-"):
+                started.send_signal(signal.SIGINT)
+    started.wait()
+    bound.cancel()
+    assert "key      gs-" in said, said
+    if not dies:
+        assert said.index("ready at") < said.index("look     ") < said.index("key      gs-"), said
+
+
 def test_where_no_shell_would_find_the_program_it_is_given_its_name_and_nowhere_else(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not (tmp_path / "goss-supervisor").exists()
@@ -322,6 +367,32 @@ def test_where_no_shell_would_find_the_program_it_is_given_its_name_and_nowhere_
 
 def test_the_profile_may_be_its_first_word(day):
     assert day.run(*day.start, "demo").stdout == f"demo is ready at http://127.0.0.1:{day.port}\n"
+
+
+def test_run_makes_a_profile_for_a_model_of_the_hub_and_starts_it(day):
+    made = ensure_demo(day.root / "made").read_bytes()
+    day.hub.add("me/tiny-GGUF", {"tiny-Q4_K_M.gguf": made, "tiny-Q8_0.gguf": made})
+    profiles, sets = day.home / "config" / "profiles", day.start[2:]
+    for word, problem in (("me/none", "There is no repository me/none"), ("me/tiny-GGUF:Q9", "has no Q9")):
+        assert problem in day.run("run", word, *sets, code=5).stderr
+    assert not profiles.exists()
+    said = day.run("run", "hf.co/me/tiny-GGUF:Q8_0", *sets, code=2).stderr  # nobody asks it anything
+    assert said.startswith(f"made profile tiny-q8_0: {profiles / 'tiny-q8_0.yaml'}\n")
+    assert f"tiny-q8_0 is ready at http://127.0.0.1:{day.port}" in said
+    assert said.endswith("more than one question\n")
+    assert day.run("run", "me/tiny-GGUF:q8_0", code=2).stderr.startswith(
+        "profile: tiny-q8_0, which is for me/"
+    )
+    assert [each.name for each in sorted(profiles.glob("*.yaml"))] == ["tiny-q8_0.yaml"]
+    beside = day.run("run", "me/tiny-GGUF", code=2).stderr
+    assert beside.startswith("made profile tiny: ")
+    assert "\ntiny is ready at " in beside
+    assert "\n" in day.run("ask", "--model", "tiny", "What are you?").stdout
+
+
+def test_start_says_how_a_model_of_the_hub_is_run_and_run_how_a_file_is(day):
+    assert "profile import 'llama-server -m m/a.gguf'" in day.run("run", "m/a.gguf", code=5).stderr
+    assert "goss-supervisor run OWNER/REPO[:QUANT]" in day.run("start", "me/tiny-GGUF", code=5).stderr
 
 
 def test_a_start_that_goes_wrong_again_and_again_says_so_while_it_tries(day):
@@ -361,6 +432,17 @@ def test_the_demo_is_not_remembered_and_what_was_used_before_it_is(day):
         day.run(*day.start, profile)
         day.run("stop")
         assert day.run("start", "--dry-run").stderr.startswith(f"profile: {following}")
+
+
+def test_detect_says_which_one_a_start_without_a_name_takes_where_it_is_not_the_best(day):
+    assert "\nstart " not in day.run("detect").stdout
+    (day.home / "config").mkdir(parents=True)
+    (day.home / "config" / "config.yaml").write_text("serve: [demo]\n")
+    why = "demo, the first that config.yaml serves"
+    assert f"\nstart    without a name takes {why}\n" in day.run("detect").stdout
+    found = json.loads(day.run("detect", "--json").stdout)["profiles"]
+    assert (found["default"]["name"], found["best"]["name"]) == ("demo", "gpt-oss-20b")
+    assert day.run("start", "--dry-run").stderr.startswith(f"profile: {why}\n")
 
 
 def test_an_imported_profile_is_nobodys_default_before_it_can_run_here(day):

@@ -259,7 +259,7 @@ needs_terminal = pytest.mark.skipif(
 FIRST = """
 import sys
 from contextlib import suppress
-from supervisor.cli.key import first_key
+from supervisor.cli.key import first_key, keys_in_use
 from supervisor.paths import Paths
 from supervisor.plan.listen import Listen
 from supervisor.plan.launch import LaunchPlan
@@ -267,7 +267,10 @@ from supervisor.profile.definition import GatewaySettings as Gateway
 host, keys, unauthenticated, listens = sys.argv[1:]
 at = Listen("p", host, 8080, Gateway(allow_unauthenticated=bool(unauthenticated)), keys=(keys,) if keys else ())
 plan = LaunchPlan("demo", (), {}, host, 8080, "b1", "cpu", "", "", "", behind_gateway=bool(listens))
-first_key(Paths.from_environment(), plan, at if listens else None)
+paths, at = Paths.from_environment(), at if listens else None
+lines = first_key(paths, plan, at, sys.stderr) or keys_in_use(paths, at)
+for line in lines:
+    print(line, file=sys.stderr)
 """
 
 
@@ -297,7 +300,10 @@ def test_an_address_on_the_network_gets_a_key_that_is_shown_once(home):
     (secret,) = SECRET.findall(shown)
     assert KeyFile(home / "config" / "keys.json").keys()[0].digest == digest_of(secret.encode())
     assert kept(home) == [("default", "inference")]
-    assert first(home) == ""
+    assert (
+        first(home).strip()
+        == "key      clients need one: default; goss-supervisor key add NAME makes another"
+    )
     assert len(kept(home)) == 1
 
 
@@ -323,6 +329,17 @@ def test_beside_it_stands_the_address_for_other_computers(home, tmp_path):
 def test_no_other_address_gets_one(home, listen):
     assert first(home, **listen) == ""
     assert kept(home) == []
+
+
+@needs_terminal
+def test_a_key_that_was_made_for_another_address_is_told_of_where_it_is_asked_for_now(home):
+    file = KeyFile(home / "config" / "keys.json")
+    for name in ("laptop", "b", "c", "d"):
+        file.add(name, "inference")
+    said = "key      clients need a key here too, since there is one: laptop, b, c and 1 more; "
+    assert first(home, "127.0.0.1").strip() == f"{said}goss-supervisor key add NAME makes another"
+    assert first(home, "/run/llm.sock").startswith(said)
+    assert first(home, "127.0.0.1", keys="0" * 64) == first(home, "127.0.0.1", unauthenticated="1") == ""
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])

@@ -168,6 +168,30 @@ def test_a_file_that_is_no_model_is_told_what_it_is(bench):
     assert "There is no model at" in bench.run("show", str(bench.root / "no.gguf"), code=5).stderr
 
 
+@pytest.mark.parametrize(
+    ("model", "file"),
+    [("quant: q8_0", "tiny-Q8_0.gguf"), ("", "tiny-Q4_K_M.gguf"), (None, "tiny-Q4_K_M.gguf")],
+)
+def test_the_quantisation_of_a_profile_means_its_model_too(bench, model, file):
+    made = ensure_demo(bench.root / "made").read_bytes()
+    bench.fake.add(
+        "me/tiny-GGUF", {"tiny-Q4_K_M.gguf": made, "tiny-Q8_0.gguf": made, "mmproj-F16.gguf": b"x"}
+    )
+    folder = bench.root / "home" / "config" / "profiles"
+    folder.mkdir(parents=True)
+    more = "server: {no-mmproj: true}\n" if model is None else ""
+    (folder / "mine.yaml").write_text(f"model: {{repo: me/tiny-GGUF, {model or ''}}}\n{more}")
+    path = bench.models / "me" / "tiny-GGUF" / file
+    assert bench.json("show", "mine")["parts"][0]["name"] == f"me/tiny-GGUF:{file}"
+    pulled = bench.json("pull", "mine")
+    assert (pulled["path"], pulled["downloaded"]) == (str(path), True)
+    assert (path.parent / "mmproj-F16.gguf").exists() == (model is not None)
+    assert not bench.json("pull", "mine")["downloaded"]
+    bench.fake.api.close()
+    assert bench.run("path", "mine").stdout.strip() == str(path)
+    assert bench.run("rm", "mine").stdout.startswith(f"removed me/tiny-GGUF:{file}: ")
+
+
 def test_the_name_of_a_profile_means_its_model(bench):
     folder = bench.root / "home" / "config" / "profiles"
     folder.mkdir(parents=True)

@@ -181,9 +181,22 @@ def test_a_missing_file_is_named_by_its_key_at_start_and_in_plan(paths):
     ]
     notes = preview("mine", {}, paths).notes
     assert notes[:2] == (
-        f"server.mmproj: {paths.models / 'p.gguf'} is not on disk",
-        f"server.grammar-file: {Path('/no/g.gbnf')} is not on disk",
+        f"server.mmproj: there is no {paths.models / 'p.gguf'}",
+        f"server.grammar-file: there is no {Path('/no/g.gbnf')}",
     )
+
+
+def test_a_missing_model_is_named_by_its_key_once_and_before_the_other_files(paths):
+    profile = resolved(paths, "model: {path: m.gguf}\nserver: {mmproj: p.gguf}\n")
+    said = f"{paths.profiles / 'mine.yaml'}:1:9: model.path: there is no {paths.models / 'm.gguf'}"
+    with pytest.raises(NotFound) as raised:
+        demand_files(profile)
+    assert str(raised.value).splitlines()[0] == said
+    with pytest.raises(NotFound, match=r"^\S+: server.mmproj: "):
+        demand_files(replace(profile, model=replace(profile.model, path=None)))
+    notes = preview("mine", {}, paths).notes
+    assert f"what it takes of the memory is not known: {said}" in notes
+    assert len([note for note in notes if "model.path" in note]) == 1
 
 
 def test_where_all_are_there_nothing_is_said(paths):

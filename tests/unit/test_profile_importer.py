@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigError, UsageError
-from supervisor.profile.importer import import_command
+from supervisor.profile.importer import import_command, import_repository, profile_with, source_of
 from supervisor.profile.load_layers import load
 from supervisor.profile.resolve import resolve_layer
 from supervisor.profile.store import ProfileStore
@@ -19,6 +19,36 @@ def profile_of(text):
     imported = import_command(text, NOWHERE)
     assert imported.text.startswith("# yaml-language-server: $schema=schema.json\n")
     return imported.name, resolve_layer(load(imported.text.encode(), imported.name, "x.yaml"), NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant", "name"),
+    [
+        ("hf.co/unsloth/Qwen3-8B-GGUF:Q4_K_M", ("unsloth/Qwen3-8B-GGUF", None, "Q4_K_M"), "qwen3-8b-q4_k_m"),
+        ("https://huggingface.co/a/B_1.5-GGUF", ("a/B_1.5-GGUF", None, None), "b_1.5"),
+        ("a/b-GGUF/", ("a/b-GGUF", None, None), "b"),
+        ("a/b:UD-Q4_K_XL", ("a/b", None, "UD-Q4_K_XL"), "b-ud-q4_k_xl"),
+        ("a/b:x/C-00001-of-00002.gguf", ("a/b", "x/C-00001-of-00002.gguf", None), "c"),
+    ],
+)
+def test_a_name_of_the_hub_becomes_a_profile(tmp_path, word, meant, name):
+    source = source_of(word)
+    assert (source.repo, source.file, source.quant) == meant
+    store = ProfileStore(tmp_path, Path("/nonexistent"))
+    made = import_repository(source, store)
+    profile = resolve_layer(load(made.text.encode(), made.name, "x.yaml"), store)
+    assert (made.name, profile.model, profile.server) == (name, source, {})
+    assert profile_with(source, store) is None
+    store.create(made.name, made.text)
+    assert profile_with(source_of(word.upper().replace(".GGUF", ".gguf")), store) == name
+    assert import_repository(source, store).name == f"{name}-2"
+
+
+@pytest.mark.parametrize(
+    "word", ["demo", "./a.gguf", "models/a.gguf", "/m/a", "a/b/c", "a/b:", "a/b:c/d", "a b/c"]
+)
+def test_other_words_are_none_of_the_hub(word):
+    assert source_of(word) is None
 
 
 ARTICLE = """\
