@@ -255,6 +255,17 @@ def test_import_of_a_file_that_is_not_there_says_so(paths, word):
     assert f"There is no file {word}" in str(result.exception)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("source", ["-", "run.bat"])
+def test_import_reads_what_windows_writes(paths, tmp_path, monkeypatch, source, encoding):
+    monkeypatch.chdir(tmp_path)
+    text = "llama-server.exe ^\r\n -m é.gguf -c 4096\r\n".encode(encoding)
+    (tmp_path / "run.bat").write_bytes(text)
+    run("--name", "mine", source, stdin=text)
+    assert saved(paths, "mine").server == {"ctx-size": 4096}
+    assert saved(paths, "mine").model.path.name == "é.gguf"
+
+
 def test_import_of_nothing_is_a_usage_error(paths):
     result = CliRunner().invoke(profile_command, ["import"], input="\n")
     assert "There is no command line to import" in str(result.exception)
