@@ -210,7 +210,7 @@ def size(number_bytes: int) -> str:
 
 
 def sizes(*numbers_bytes: int) -> tuple[str, ...]:
-    """In GiB; in MiB where that would be 0.0, where different figures would look the same, or all are small."""
+    """In GiB; in MiB where that says 0.0, where different figures would look the same, or all are small."""
     in_gib = tuple(
         f"{each / _GIB:.1f} GiB" if each >= _GIB // 20 else f"{each / _MIB:.0f} MiB" for each in numbers_bytes
     )
