@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 EXIT_CONFIG = 78  # as ConfigError's; errors.py is not ours for certain yet
+EXIT_INTERRUPTED = 130
 
 BESIDE_SUPERVISORD = """\
 error: goss-supervisor is installed beside supervisord, {metadata}
@@ -36,8 +37,11 @@ def main() -> int:
     if os.name == "posix":  # Windows' tasks have none by design, see cli/start.py
         hold_standard_streams()
         close_to_others()
-    from .cli.app import main as run  # noqa: PLC0415 - only what was found whole is imported
-
+    try:
+        from .cli.app import main as run  # noqa: PLC0415 - only what was found whole is imported
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return run(sys.argv[1:])
 
 

@@ -119,7 +119,7 @@ def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, 
     rows += [("no", each.flavour, "-", each.reason) for each in found.rejected]
     click.echo(f"{REPOSITORY} {found.tag}")
     click.echo(table(("rank", "flavour", "download", "reason"), rows))
-    click.echo(otherwise or f"A start takes {taken}")
+    click.echo(otherwise or f"What start takes: {taken}")
     if failure:
         click.echo(f"The last start could not download a release: {failure}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import os
@@ -202,12 +203,23 @@ def import_(name: str, command_line: tuple[str, ...]) -> None:
     is, and so can the name of a file. Nothing in it is run.
     """
     store, paths = _store(), Paths.from_environment()
-    text, folders = _launch_text(command_line)
+    name, words = _name_behind(name, command_line)
+    text, folders = _launch_text(words)
     imported = import_command(text, store, name, folders=folders, models=paths.models)
     saved = create(imported.name, imported.text, store)
     for line in (*imported.notes, *imported.files):
         click.echo(line, err=True)
     click.echo(saved)
+
+
+def _name_behind(name: str, words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """``FILE --name NAME`` is typed as often as the other order; llama-server has no --name."""
+    match words:
+        case (text, "--name", behind):
+            return behind, (text,)
+        case (text, behind) if behind.startswith("--name="):
+            return behind.removeprefix("--name="), (text,)
+    return name, words
 
 
 def _launch_text(words: tuple[str, ...]) -> tuple[str, list[Path]]:
@@ -217,7 +229,7 @@ def _launch_text(words: tuple[str, ...]) -> tuple[str, list[Path]]:
         if sys.stdin.isatty():
             end = "Ctrl+Z and Enter" if sys.platform == "win32" else "Ctrl+D"
             click.echo(f"Paste what starts llama-server, then press {end} on a line of its own:", err=True)
-        text = sys.stdin.buffer.read().decode("utf-8-sig", "replace")
+        text = _decoded(sys.stdin.buffer.read())
         if not text.strip():
             raise UsageError(
                 "There is no command line to import.",
@@ -225,6 +237,18 @@ def _launch_text(words: tuple[str, ...]) -> tuple[str, list[Path]]:
             )
         return text, here
     file = Path(words[0])
-    if len(words) == 1 and not re.search(r"\s", words[0]) and os.path.isfile(file):  # noqa: PTH113
-        return read_bytes(file).decode("utf-8-sig", "replace"), [*here, file.absolute().parent]
+    if len(words) == 1 and not re.search(r"\s", words[0]):
+        if os.path.isfile(file):  # noqa: PTH113
+            return _decoded(read_bytes(file)), [*here, file.absolute().parent]
+        if re.search(r"[/\\.]", words[0]) and not re.search(r"llama(-server)?(\.exe)?$", words[0]):
+            raise UsageError(
+                f"There is no file {words[0]} here, and it is no command line.",
+                hint="goss-supervisor profile import 'llama-server -m …'",
+            )
     return words[0] if len(words) == 1 else shlex.join(words), here
+
+
+def _decoded(text: bytes) -> str:
+    """PowerShell's ``>`` and Notepad's Unicode write UTF-16, with a mark in front."""
+    is_utf16 = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return text.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")

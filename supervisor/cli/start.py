@@ -295,10 +295,17 @@ if sys.platform == "win32":
         return subprocess.run(_DAEMON, input=orders, check=False).returncode
 
 else:
+    import signal
+
     from ..daemon.orders import give_orders
 
     def _become_the_daemon(orders: bytes) -> NoReturn:
-        """The same process goes on, without all that preparing needed."""
+        """
+        The same process goes on, without all that preparing needed.
+
+        A Ctrl+C waits until the daemon listens to it: its imports would show it as a traceback.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         give_orders(orders)
         os.execv(sys.executable, _DAEMON)  # noqa: S606 - no shell is what is wanted
 

@@ -208,6 +208,7 @@ class Daemon:
         else:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._interrupt)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `start` held it back until now
             terminal = next((each for each in (STDOUT, STDERR) if os.isatty(each)), None)
             loop.add_signal_handler(signal.SIGHUP, self._hang_up, terminal)
 

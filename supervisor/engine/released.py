@@ -197,6 +197,6 @@ class Released:
         return view_of(self.context.hardware(), self.context.variables)
 
     def _promised(self, release: Release, option: FlavourOption) -> Build:
-        size = f"{option.download_bytes / 1e6:.0f} MB" if option.download_bytes else "it"
+        size = f"{option.download_bytes / 2**20:.0f} MiB" if option.download_bytes else "it"
         reason = f"{REPOSITORY} {release.tag} ({option.flavour}) is not installed yet, start downloads {size}"
         return promised(f"{reason}; {option.reason}", release.tag, option.flavour)

@@ -131,10 +131,7 @@ def fit(
         return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
 
     if profile.placement == "pinned":
-        ledger = weigh({}, ask=True)
-        verdict = judge(ledger, profile.guardrails)
-        advices = advise(weigh, profile.guardrails, model.layers or 0) if verdict.refused else ()
-        return Fitted(ledger, verdict, advices, device, memories.idle, ours=ours)
+        return Fitted(*_judged(weigh, {}, profile, model), device, memories.idle, ours=ours)
     proposal = propose(_wanted(profile, model), weigh, profile.guardrails)
     changes, reasons = {**device, **proposal.changes}, (*proposal.reasons, *memories.idle)
     if profile.placement == "engine":
@@ -147,12 +144,23 @@ def fit(
             changes |= {"fit-target": target}
             reasons = (*reasons, f"fit-target {target}: llama.cpp leaves to others what memory.leave says")
         changes = {**device, **changes}
-        ledger = weigh(proposal.changes, ask=True)
-        return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, ours=ours)
-    ledger = weigh(changes, ask=True)
+        return Fitted(*_judged(weigh, proposal.changes, profile, model), changes, reasons, ours=ours)
+    ledger, verdict, advices = _judged(weigh, changes, profile, model)
     assert ledger.settings is not None
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
-    return Fitted(ledger, judge(ledger, profile.guardrails), (), changes, reasons, back, ours)
+    return Fitted(ledger, verdict, advices, changes, reasons, back, ours)
+
+
+def _judged(
+    weigh: Callable[..., Ledger], placed: Changes, profile: Profile, model: Model
+) -> tuple[Ledger, MemoryVerdict, tuple[Advice, ...]]:
+    """The account of a placement with the engine's figures, and what helps where it is refused."""
+    ledger = weigh(placed, ask=True)
+    verdict = judge(ledger, profile.guardrails)
+    advices: tuple[Advice, ...] = ()
+    if verdict.refused:
+        advices = advise(lambda more: weigh({**placed, **more}), profile.guardrails, model.layers or 0)
+    return ledger, verdict, advices
 
 
 def _size_bytes(model: Model, settings: Settings) -> int | None:

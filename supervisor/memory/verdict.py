@@ -210,8 +210,10 @@ def size(number_bytes: int) -> str:
 
 
 def sizes(*numbers_bytes: int) -> tuple[str, ...]:
-    """In GiB, or in MiB where different figures would look the same or all are small."""
-    in_gib = tuple(f"{each / _GIB:.1f} GiB" for each in numbers_bytes)
+    """In GiB; in MiB where that says 0.0, where different figures would look the same, or all are small."""
+    in_gib = tuple(
+        f"{each / _GIB:.1f} GiB" if each >= _GIB // 20 else f"{each / _MIB:.0f} MiB" for each in numbers_bytes
+    )
     if max(numbers_bytes) >= _GIB and len(set(in_gib)) == len(set(numbers_bytes)):
         return in_gib
     return tuple(f"{each / _MIB:.0f} MiB" for each in numbers_bytes)

@@ -83,6 +83,23 @@ def contents_of_open_files(pid):
                 yield descriptor.readlink(), descriptor.read_bytes()
 
 
+def test_a_ctrl_c_before_the_daemon_listens_waits_for_it(tmp_path):
+    brought = tmp_path / "plan.json"
+    brought.write_text(json.dumps(to_json(plan(tmp_path))))
+    soon = "import os, signal\nos.execv = lambda *to, become=os.execv: (os.kill(os.getpid(), signal.SIGINT), become(*to))"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", f"{soon}\n{START}", "foreground", str(brought)],
+        env={"PATH": os.environ["PATH"], "GOSS_SUPERVISOR_HOME": str(tmp_path / "home")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_SECONDS,
+        check=False,
+    )
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert "stopped (asked to stop)" in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("how", ["foreground", "foreground, by a pipe", "background"])
 def test_nothing_of_the_orders_stays_open_or_on_a_disk(how, tmp_path):
     with daemon(how, tmp_path) as pid:

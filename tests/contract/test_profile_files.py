@@ -248,6 +248,37 @@ def test_import_reads_a_file(paths, tmp_path):
     assert saved(paths, "mine").server == {"ctx-size": 4096}
 
 
+@pytest.mark.parametrize("behind", [["--name", "mine"], ["--name=mine"]])
+@pytest.mark.parametrize("source", ["-", "llama-server -m x -c 4096", "run.sh"])
+def test_the_name_may_come_behind_what_is_imported(paths, tmp_path, monkeypatch, source, behind):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.sh").write_text("llama-server -m x -c 4096")
+    run(source, *behind, stdin="llama-server -m x -c 4096")
+    assert saved(paths, "mine").server == {"ctx-size": 4096}
+
+
+def test_a_name_in_the_middle_is_the_container_s(paths):
+    run("docker", "run", "--name", "box", "ghcr.io/ggml-org/llama.cpp:server", "-m", "/m/chat.gguf")
+    assert saved(paths, "chat").model.path
+
+
+@pytest.mark.parametrize("word", ["/no/run.sh", "run.bat", "C:\\no\\run.ps1"])
+def test_import_of_a_file_that_is_not_there_says_so(paths, word):
+    result = CliRunner().invoke(profile_command, ["import", word])
+    assert f"There is no file {word}" in str(result.exception)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("source", ["-", "run.bat"])
+def test_import_reads_what_windows_writes(paths, tmp_path, monkeypatch, source, encoding):
+    monkeypatch.chdir(tmp_path)
+    text = "llama-server.exe ^\r\n -m é.gguf -c 4096\r\n".encode(encoding)
+    (tmp_path / "run.bat").write_bytes(text)
+    run("--name", "mine", source, stdin=text)
+    assert saved(paths, "mine").server == {"ctx-size": 4096}
+    assert saved(paths, "mine").model.path.name == "é.gguf"
+
+
 def test_import_of_nothing_is_a_usage_error(paths):
     result = CliRunner().invoke(profile_command, ["import"], input="\n")
     assert "There is no command line to import" in str(result.exception)

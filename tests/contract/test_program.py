@@ -108,3 +108,18 @@ def test_the_page_is_opened_and_its_address_printed(monkeypatch, url, opens, err
     result = CliRunner().invoke(about.open_, [])
     assert type(result.exception) is (error or type(None))
     assert (result.stdout == f"{url}\n") == (opened == [url]) == bool(url and url.startswith("http"))
+
+
+def test_a_ctrl_c_before_the_commands_are_imported_is_no_traceback():
+    interrupted = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'supervisor.cli.app': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from supervisor.__main__ import main; sys.exit(main())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", interrupted], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\ninterrupted\n")

@@ -86,6 +86,16 @@ def test_what_does_not_fit_is_refused_with_what_was_tried_and_does():
     assert fitted("rtx4060ti-oculink", "hx370-96gb-4060ti", "cuda-12.8", "120b", server=helped).refusal == ""
 
 
+@pytest.mark.parametrize("placement", ["pinned", "auto", "engine"])
+def test_a_context_that_is_too_long_is_said_to_be_that_whoever_places(placement):
+    long = {"ctx-size": 100_000_000}
+    box = ("no-gpu", "cpu", "20b")
+    found = fitted("gpt-oss-20b", *box, server=long, placement=placement)
+    assert "`ctx-size: " in found.refusal
+    helped = {**long, **found.advices[-1].changes}
+    assert fitted("gpt-oss-20b", *box, server=helped, placement=placement).refusal == ""
+
+
 def test_without_guardrails_it_is_said_and_not_refused():
     found = fitted("m4-mini-16gb", "m4-mini-16gb", "metal", "120b", guardrails="off")
     assert found.refusal == ""

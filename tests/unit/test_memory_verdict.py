@@ -139,6 +139,7 @@ def test_figures_that_differ_never_look_the_same():
     assert sizes(int(15.92 * GIB), int(15.94 * GIB)) == ("16302 MiB", "16323 MiB")
     assert sizes(5 * GIB, 5 * GIB) == ("5.0 GiB", "5.0 GiB")
     assert sizes(300 * MIB) == ("300 MiB",)
+    assert sizes(31 * MIB, 22 * GIB) == ("31 MiB", "22.0 GiB")
 
 
 amounts = st.integers(0, 200 * GIB)
