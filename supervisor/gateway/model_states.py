@@ -15,7 +15,7 @@ from ..plan.listen import Offer
 from ..server.lifecycle_table import State
 from .api.served_models import public_ids, router_status
 from .auth.guard import RequestContext
-from .backends import Backend, Backends, loaded_share, phase_of, profile_of
+from .backends import Backends, loaded_share, phase_of, profile_of
 from .http_heads import HEAD_END, LAST_CHUNK, Head, chunk
 from .relay.client_connection import ClientConnection
 
@@ -26,9 +26,7 @@ _RELOAD: Final = {"model": "*", "event": "models_reload"}
 
 
 class ModelStates:
-    """
-    ``load`` is that of `GatewayOwner`; a profile that is being prepared is ``loading``.
-    """
+    """``load`` is that of `GatewayOwner`; a profile that is being prepared is ``loading``."""
 
     def __init__(
         self, backends: Backends, offers: Callable[[], Sequence[Offer]], load: Callable[..., None]

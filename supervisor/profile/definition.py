@@ -286,7 +286,7 @@ class GatewaySettings:
     )
     allow_hosts: tuple[str, ...] = key(
         (),
-        "Names beside localhost by which this machine is reached on a loopback address, as behind a proxy.",
+        "Names besides localhost under which clients reach a loopback address, for example behind a proxy.",
         what="a host name, with a port or without, or a list of them",
         pattern=_HOST,
     )
@@ -365,7 +365,7 @@ class Profile:
     placement: Placement = key(
         "engine",
         "Who decides what goes to the GPU: 'pinned' the profile's own options (gpu-layers, n-cpu-moe …), "
-        "'engine' llama.cpp, 'auto' goss-supervisor, which places as much as fits beside the context. "
+        "'engine' llama.cpp, 'auto' goss-supervisor, which places as much as fits next to the context. "
         "Without it: pinned where there are such options, else engine.",
     )
     guardrails: GuardrailSetting = key(
