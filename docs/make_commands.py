@@ -15,7 +15,8 @@ HEAD = """\
 # Every command
 
 Generated from the commands themselves by `docs/make_commands.py`; a test fails when this page is stale.
-`--help` prints the same for each command; `goss-supervisor completion bash|zsh|fish` prints completion scripts.
+`--help` prints the same for each command. `goss-supervisor completion bash|zsh|fish` prints a completion
+script.
 
 Results are on stdout, messages and progress on stderr. `--json` puts one object with a `schema` number on
 stdout, or one line for each event with --follow or --watch, and nothing else. Without a terminal, no command

@@ -14,10 +14,10 @@ when this page is stale. Every state takes *start*, *stop* and *kill*; the diagr
 change nothing.
 
 Before the daemon ends a server, it waits for the requests under way: the server is *draining*, for at most
-`gateway.drain-timeout`, or `stop.grace` for a stop. Meanwhile new requests are held. A *sleeping* server has no
-process and uses no memory until a request or `goss-supervisor load` wakes it. While a server is draining or
-stopping, the last request decides what comes next, but a sleep does not undo a stop. A request that a later one
-replaced ends as *superseded*.
+`gateway.drain-timeout`, or `stop.grace` for a stop. Meanwhile new requests are held. A *sleeping* server has
+no process and uses no memory until a request or `goss-supervisor load` wakes it. While a server is draining
+or stopping, the last request decides what comes next, but a sleep does not undo a stop. A request that a
+later one replaced ends as *superseded*.
 
 ```mermaid
 stateDiagram-v2

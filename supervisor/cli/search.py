@@ -67,7 +67,7 @@ def place(model_bytes: int, hardware: Hardware) -> str:
     """
     Where a model of this size would be, with room for a context and the system; empty where it is too large.
 
-    Where nothing is known of the memory, that is said.  Pure.
+    If the memory is unknown, it says so.  Pure.
     """
     if hardware.memory_bytes is None:
         return "unknown"

@@ -139,7 +139,7 @@ def _preparing(
     force: bool,
     refuse: Callable[[Profile], None] | None = try_address,
 ) -> Callable[[], Preparation]:
-    """What prepares the profile; before a default one, it is said what will happen, and asked."""
+    """What prepares the profile; before a default one, it shows what will happen, and asks."""
     if profile is None:
         default = show_default_profile(paths)
         welcome(default, settings, paths, yes=yes, force=force)

@@ -290,7 +290,7 @@ class GatewaySettings:
         what="a host name, with a port or without, or a list of them",
         pattern=_HOST,
     )
-    allow_unauthenticated: bool = key(False, "Ask nobody for a key, on whatever address.")
+    allow_unauthenticated: bool = key(False, "Require no key, on any address.")
     reasoning_effort: Effort | None = key(None, "How long the model thinks where a request does not say it.")
     set_params: Mapping[str, Any] = field(default_factory=dict)  # JSON by name; replaces what a request says
     strip_params: tuple[str, ...] = key(
