@@ -50,12 +50,10 @@ class Control:
         gateway: GatewayListener,
         loads: Loads,
     ) -> None:
-        self._fleet = fleet
+        self._fleet, self._loads, self._gateway = fleet, loads, gateway
         self._daemon = daemon
         self._update_check = update_check
         self._shut_down = shut_down
-        self._gateway = gateway
-        self._loads = loads
         self._changed = asyncio.Event()
         self._answering: set[asyncio.Task[None]] = set()
         self._over = False
@@ -230,12 +228,12 @@ class Control:
             return
         has_events = True
         while not self._over:
-            events = activity.changed, self._changed  # taken before the look: what comes meanwhile sets them
+            events = activity.changed, self._changed  # before the look: what comes meanwhile sets them
             found = [asdict(each) for each in activity.since(number, last)]
             last, number = None, activity.count
             if found or not request.follow or not has_events:
-                waiting = self._gateway.waiting
-                yield {"requests": found, "waiting": waiting, "final": not request.follow, **_PROMISE}
+                final = {"final": not request.follow, **_PROMISE}
+                yield {"requests": found, "waiting": self._gateway.waiting, **final}
             if not request.follow:
                 return
             has_events = await _either(*events)

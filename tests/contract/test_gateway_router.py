@@ -228,7 +228,7 @@ async def test_while_a_model_loads_the_feed_tells_how_much_of_it_is_there():
 async def test_another_list_of_models_is_told_as_a_whole():
     async with relay(HELLO) as it, feed(it) as told:
         offers = (Offer("p", ("p",)), Offer("r", ("r",)))
-        await it.gateway.open(replace(it.gateway._listener.listen, offers=offers))
+        await it.gateway.open(replace(it.gateway.listener.listen, offers=offers))
         assert await told.event() == {"model": "*", "event": "models_reload"}
 
 
