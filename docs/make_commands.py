@@ -15,11 +15,12 @@ HEAD = """\
 # Every command
 
 Generated from the commands themselves by `docs/make_commands.py`; a test fails when this page is stale.
-`--help` says the same of each, and `goss-supervisor completion bash|zsh|fish` prints what completes them.
+`--help` prints the same for each command. `goss-supervisor completion bash|zsh|fish` prints a completion
+script.
 
 Results are on stdout, messages and progress on stderr. `--json` puts one object with a `schema` number on
-stdout, or a line for each event where it follows something, and nothing else. Nothing is asked without a
-terminal.
+stdout, or one line for each event with --follow or --watch, and nothing else. Without a terminal, no command
+asks questions.
 
 Exit codes: 0 ok · 1 other failure, or degraded · 2 usage · 3 not running · 4 already running · 5 not found ·
 6 no suitable engine · 7 does not fit · 8 network · 9 verification failed · 10 start failed · 11 permission ·

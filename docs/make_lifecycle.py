@@ -13,11 +13,11 @@ Generated from the table in `supervisor/server/lifecycle_table.py` by `docs/make
 when this page is stale. Every state takes *start*, *stop* and *kill*; the diagram leaves those out where they
 change nothing.
 
-Before the daemon ends a server, the requests under way get their answers: it is *draining*, for
-`gateway.drain-timeout` at most, or `stop.grace` for a stop; new requests are held meanwhile. A server that
-nobody needs for now is *sleeping*: it has no process and no memory, until a request or
-`goss-supervisor load` wakes it. While a server leaves, the last request decides what comes next; but a
-sleep does not undo a stop. A request that a later one replaced ends as *superseded*.
+Before the daemon ends a server, it waits for the requests under way: the server is *draining*, for at most
+`gateway.drain-timeout`, or `stop.grace` for a stop. Meanwhile new requests are held. A *sleeping* server has
+no process and uses no memory until a request or `goss-supervisor load` wakes it. While a server is draining
+or stopping, the last request decides what comes next, but a sleep does not undo a stop. A request that a
+later one replaced ends as *superseded*.
 
 ```mermaid
 stateDiagram-v2

@@ -15,7 +15,7 @@ EXIT_CONFIG = 78  # as ConfigError's; errors.py is not ours for certain yet
 EXIT_INTERRUPTED = 130
 
 BESIDE_SUPERVISORD = """\
-error: goss-supervisor is installed beside supervisord, {metadata}
+error: goss-supervisor is installed next to supervisord, {metadata}
 in {folder}; both need the import name "supervisor", so neither works reliably there.
 hint: give goss-supervisor an environment of its own: pip uninstall goss-supervisor, then
       pipx install goss-supervisor   or   uv tool install goss-supervisor

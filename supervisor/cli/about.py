@@ -30,7 +30,7 @@ def help_(context: click.Context, words: tuple[str, ...]) -> None:
 @click.command()
 @json_option
 def version(*, as_json: bool) -> None:
-    """Show which version this is; engine ls shows those of llama.cpp."""
+    """Show the version; engine ls shows those of llama.cpp."""
     if as_json:
         echo_json(version=__version__)
     else:
@@ -40,9 +40,9 @@ def version(*, as_json: bool) -> None:
 @click.command("open")
 def open_() -> None:
     """
-    Open the page of what runs in the browser, to chat there.
+    Open the web page of the running server, to chat there.
 
-    Its address is printed too, for a machine that has no browser.
+    It prints the address too, for a machine without a browser.
     """
     import webbrowser  # noqa: PLC0415 - only here
 

@@ -20,53 +20,53 @@ from . import COMPLETING
 # A command by its module, or ``module:attribute`` where that is called otherwise, and its line in the help.
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Start here": {
-        "run": ("chat", "Start a profile if it does not run, and chat with it."),
-        "start": ("start", "Make a profile's server run, and watch over it."),
-        "status": ("status", "Show what runs, since when, and why."),
+        "run": ("chat", "Start a profile if it is not running, and chat with it."),
+        "start": ("start", "Start a profile's server and supervise it."),
+        "status": ("status", "Show what is running, since when, and why."),
         "stop": ("control_commands", "Stop the daemon and all its servers, or one server."),
-        "search": ("search", "Find models at the Hugging Face hub that fit here."),
-        "client-config": ("client_config", "Print what to paste into Cline, Codex, openai and others."),
+        "search": ("search", "Find models on the Hugging Face hub that fit this machine."),
+        "client-config": ("client_config", "Print the settings for Cline, Codex, openai and others."),
     },
     "Use the model": {
-        "chat": ("chat", "Talk with the model that runs."),
-        "ask": ("ask", "Ask the model one question."),
-        "open": ("about:open_", "Open the page of what runs in the browser."),
+        "chat": ("chat", "Talk with the running model."),
+        "ask": ("ask", "Ask the running model one question."),
+        "open": ("about:open_", "Open the web page of the running server."),
     },
     "Models": {
         "ls": ("model", "List the models on this machine."),
-        "pull": ("model:pull_command", "Download a model, or the one of a profile."),
-        "show": ("model", "Show what a model is."),
-        "rm": ("model:remove_command", "Delete a model that was pulled."),
-        "model": ("model", "List, download, look into, check and remove models."),
+        "pull": ("model:pull_command", "Download a model, or a profile's model."),
+        "show": ("model", "Show a model's architecture, layers, context and sizes."),
+        "rm": ("model:remove_command", "Delete a downloaded model."),
+        "model": ("model", "List, download, show, verify and remove models."),
     },
     "Servers that run": {
         "restart": ("control_commands", "Restart a server with its profile as it is now."),
         "switch": (
             "control_commands",
-            "Run another profile in place of the main one; the old one comes back if that fails.",
+            "Run another profile in place of the main one.",
         ),
         "reload": ("control_commands", "Read the profile again; restart only if something changed."),
-        "load": ("control_commands", "Load a profile next to what runs, or keep it loaded."),
-        "unload": ("control_commands", "Give a model's memory back; the next request wakes it."),
+        "load": ("control_commands", "Load a profile next to the running ones."),
+        "unload": ("control_commands", "Unload a server; the next request loads it again."),
         "ps": ("status", "Show each server in one line."),
         "logs": ("logs", "Show what a server printed."),
         "requests": (
             "requests",
-            "Show the last requests: what was asked, how long it took, how it ended.",
+            "Show the last requests: how long each took, and how it ended.",
         ),
     },
     "Set up": {
         "detect": ("detect", "Show what this computer is, and which profile fits it."),
         "init": ("init", "Write a profile of your own for this machine, with comments."),
         "profile": ("profile", "List, show, make and check profiles."),
-        "plan": ("plan", "Show whether a profile fits, and its exact command line, without running it."),
-        "serve": ("serve", "List the profiles that are served, and add and remove them."),
-        "key": ("key", "Make, list and remove the keys that clients come in with."),
+        "plan": ("plan", "Show whether a profile fits, and its command line."),
+        "serve": ("serve", "List, add and remove the profiles that config.yaml serves."),
+        "key": ("key", "Make, list and remove the keys of clients."),
         "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
         "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
         "completion": ("completion", "Print the completion script of a shell."),
         "help": ("about:help_", "Show the help of a command."),
-        "version": ("about", "Show which version this is."),
+        "version": ("about", "Show the version."),
     },
 }
 COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
@@ -114,11 +114,11 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Files lie where this system keeps them; GOSS_SUPERVISOR_HOME puts all under one folder.",
+    epilog="GOSS_SUPERVISOR_HOME puts all files under one folder.",
 )
 @click.version_option(__version__, prog_name="goss-supervisor")
 def program() -> None:
-    """Keep a local LLM running: a YAML profile becomes a watched, self-healing llama-server."""
+    """Keep a local LLM running: supervise llama-server from a YAML profile."""
     settle_user_home(os.environ)
 
 

@@ -101,11 +101,18 @@ def chat_options(command: Function) -> Function:
     for option in reversed(
         (
             click.option(
-                "--system", default="", metavar="TEXT", help="What the model is told about its task."
+                "--system",
+                default="",
+                metavar="TEXT",
+                help="System prompt: what the model should know about its task.",
             ),
-            click.option("--max-tokens", type=click.IntRange(min=1), help="The longest answer."),
             click.option(
-                "--reasoning-effort", type=click.Choice(["low", "medium", "high"]), help="How long it thinks."
+                "--max-tokens", type=click.IntRange(min=1), help="Limit the length of the answer, in tokens."
+            ),
+            click.option(
+                "--reasoning-effort",
+                type=click.Choice(["low", "medium", "high"]),
+                help="How much the model thinks.",
             ),
             click.option("--no-reasoning", is_flag=True, help="Show only the final answer."),
         )
@@ -115,7 +122,7 @@ def chat_options(command: Function) -> Function:
 
 
 model_option = click.option(
-    "--model", "-m", metavar="NAME", help="Which model: a profile that is served, or an alias of it."
+    "--model", "-m", metavar="NAME", help="Model to ask: a served profile, or an alias of one."
 )
 
 
@@ -126,9 +133,9 @@ model_option = click.option(
 @json_option
 def ask(*, question: tuple[str, ...], as_json: bool, **wishes: Any) -> None:  # noqa: ANN401 - see ChatWishes
     """
-    Ask the model that runs one QUESTION; the answer is streamed, the speed is shown at its end.
+    Ask the running model one QUESTION, and show the speed after the answer.
 
-    Standard input belongs to the question: git diff | goss-supervisor ask "What changes here?"
+    Text on standard input becomes part of the question: git diff | goss-supervisor ask "What changes here?"
     """
     ask_once(Paths.from_environment(), question, ChatWishes(**wishes), as_json=as_json)
 

@@ -43,10 +43,10 @@ Ctrl+C stops an answer.  A \\ at the end of a line continues it; {_QUOTES} begin
 @chat_options
 def chat(**wishes: Any) -> None:  # noqa: ANN401 - see ChatWishes
     """
-    Talk with the model that runs; it sees the whole conversation.
+    Talk with the running model; it sees the whole conversation.
 
-    /clear forgets it, /bye or Ctrl+D leaves, Ctrl+C stops an answer.  A backslash at the end of a line
-    continues it, and three double quotes begin and end several lines.
+    /clear starts a new conversation, /bye or Ctrl+D leaves, Ctrl+C stops an answer.  A backslash at the end
+    of a line continues the input on the next one; three double quotes begin and end input of several lines.
     """
     converse(Paths.from_environment(), ChatWishes(**wishes))
 
@@ -70,12 +70,12 @@ def run(
     **wishes: Any,  # noqa: ANN401 - see ChatWishes
 ) -> None:
     """
-    Start PROFILE if it does not run, and chat with it.
+    Start PROFILE if it is not running, and chat with it.
 
-    OWNER/REPO, or OWNER/REPO:Q4_K_M, is a model of the Hugging Face hub: a profile for it is made first.
-    Next to what runs it is loaded, as by load; without a PROFILE it is what runs, or what start would take.
-    With a QUESTION, or one on standard input, it answers that alone.  The server goes on running:
-    goss-supervisor stop.
+    OWNER/REPO or OWNER/REPO:Q4_K_M is a model of the Hugging Face hub; run makes a profile for it first.
+    If other models are running, load makes room for it or puts it next to them.  Without a PROFILE, run uses
+    the running model, or the profile that start would choose.  With a QUESTION, as an argument or on standard
+    input, it prints the answer and ends.  The server keeps running until goss-supervisor stop.
     """
     paths = Paths.from_environment()
     with redirect_stdout(sys.stderr):  # stdout is for the answer

@@ -31,15 +31,15 @@ from .output import echo_json, echo_list
 
 @click.command("client-config")
 @click.argument("client", required=False, shell_complete=completer(lambda: NAMES))
-@profile_option("Not the one that runs.")
-@click.option("--key", "key_env", metavar="VARIABLE", help="The environment variable that holds the key.")
+@profile_option("Use this profile instead of the running one.")
+@click.option("--key", "key_env", metavar="VARIABLE", help="Environment variable that holds the key.")
 @json_option
 def client_config(client: str | None, profile: str | None, key_env: str | None, as_json: bool) -> None:
     """
-    Print what to paste into CLIENT; without one, list the clients.
+    Print the settings to paste into CLIENT; without one, list the clients.
 
-    The address is that of the server that runs, else of the profile that would start.  A key is never
-    printed, only the name of the variable that holds it (GOSS_API_KEY; --key none for no key).
+    The address is that of the running server, else of the profile that start would choose.  A key is never
+    printed, only the name of the variable that holds it (GOSS_API_KEY; --key none if no key is needed).
     """
     if client is None:
         listed = [{"name": each.name, "title": each.title} for each in CLIENTS]

@@ -43,7 +43,7 @@ server_argument = click.argument("name", required=False, shell_complete=complete
 profile_argument = click.argument("profile", shell_complete=complete_profiles)
 profile_or_default_argument = click.argument("profile", required=False, shell_complete=complete_profiles)
 verbose_option = click.option("--verbose", "-v", is_flag=True, help="Show everything.")
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 set_option = click.option(
     "--set",
     "settings",
@@ -56,11 +56,11 @@ hardware_option = click.option(
     "hardware_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Another computer than this one: a file that detect --json wrote.",
+    help="Describe another computer with a file that detect --json wrote.",
 )
 force_option = click.option("--force", is_flag=True, help="Ignore the guardrails this time.")
 DEFAULT_PROFILE = (
-    "Which profile; without it the first that config.yaml serves, else the last one used, else the one that "
+    "Profile to use. Default: the first that config.yaml serves, else the last one used, else the one that "
     "fits this machine best."
 )
 

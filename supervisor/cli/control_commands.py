@@ -33,9 +33,9 @@ EXIT_SECONDS = 10.0
 @json_option
 def stop(*, name: str | None, now: bool, as_json: bool) -> int:
     """
-    Stop the daemon and all its servers; nothing of them is left.
+    Stop the daemon and all its servers.
 
-    With a NAME it is one server: it stays down, and the others go on.
+    With a NAME, stop only that server; it stays down until you load it, and the others keep running.
     """
     paths = Paths.from_environment()
     if name is not None:
@@ -59,9 +59,9 @@ def stop(*, name: str | None, now: bool, as_json: bool) -> int:
 @json_option
 def switch(*, profile: str, force: bool, settings: tuple[str, ...], as_json: bool) -> int:
     """
-    Run another profile in place of the one that was started; the old one comes back if that fails.
+    Run another profile in place of the main one; if it fails, the old one comes back.
 
-    Clients come in where they did: listen, keys and limits stay those of the profile that was started.
+    The address does not change: listen, keys and limits stay those of the profile that you started.
     """
     paths = Paths.from_environment()
     running = _running(paths)  # without a daemon, fail before preparing an engine
@@ -78,7 +78,7 @@ def switch(*, profile: str, force: bool, settings: tuple[str, ...], as_json: boo
 @set_option
 @json_option
 def restart(*, name: str | None, force: bool, settings: tuple[str, ...], as_json: bool) -> int:
-    """Restart a server, the main one if none is named, with its profile as it is now."""
+    """Restart a server (the main one without a NAME) with its profile as it is now."""
     return _again("start", parse_settings(settings), name=name, force=force, as_json=as_json)
 
 
@@ -86,10 +86,10 @@ def restart(*, name: str | None, force: bool, settings: tuple[str, ...], as_json
 @json_option
 def reload(as_json: bool) -> int:
     """
-    Read the profile and config.yaml again; the server is restarted only if its plan's digest changed.
+    Read the profile and config.yaml again; restart the server only if its plan changed.
 
-    What config.yaml serves now is offered, and loaded if it is new.  What it no longer serves stays loaded
-    until you stop it.
+    Profiles that are new in config.yaml are offered and loaded.  Profiles that are no longer there stay
+    loaded until you stop them.
     """
     return _again("reload", {}, force=False, as_json=as_json)
 
@@ -145,7 +145,7 @@ def _show_what_stays(running: Mapping[str, Any], found: Preparation) -> None:
 @click.command()
 @server_argument
 @click.option("--alone", is_flag=True, help="Unload all others that are not pinned.")
-@click.option("--no-evict", is_flag=True, help="Unload nothing for it: refuse it where it does not fit.")
+@click.option("--no-evict", is_flag=True, help="Unload nothing; refuse the load if the model does not fit.")
 @click.option("--by-request", is_flag=True, hidden=True)  # the gateway's, for a client that named a model
 @force_option
 @json_option
@@ -153,10 +153,10 @@ def load(
     *, name: str | None, alone: bool, no_evict: bool, by_request: bool, force: bool, as_json: bool
 ) -> int:
     """
-    Load a profile beside what runs; without a NAME, the main server's model.
+    Load a profile next to the running ones; without a NAME, the main server's.
 
-    Where there is no room for it, what is cheapest to lose is unloaded, and never what is pinned.  A model
-    that is loaded is kept: its idle time begins anew.
+    If there is no room for it, the models that cost least to lose are unloaded, but never a pinned one.  If
+    it is loaded already, its idle time starts again.
     """
     paths = Paths.from_environment()
     if alone and no_evict:
@@ -182,7 +182,7 @@ def _has(paths: Paths, name: str) -> bool:
 @server_argument
 @json_option
 def unload(name: str | None, as_json: bool) -> int:
-    """Stop a server, the main one if none is named, and give its memory back; the next request wakes it."""
+    """Unload a server (the main one without a NAME); the next request loads it again."""
     return _follow({"op": "unload", "server": name}, "giving its memory back", as_json=as_json)
 
 

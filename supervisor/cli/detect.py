@@ -29,7 +29,7 @@ def detect(*, hardware_file: Path | None, as_json: bool) -> None:
     """
     Show what this computer is, and which profile fits it.
 
-    What --json prints can be given to --hardware, here or on another computer.
+    Save the output of --json to a file for --hardware, here or on another computer.
     """
     paths = Paths.from_environment()
     hardware = hardware_of(paths, hardware_file)

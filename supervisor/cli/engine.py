@@ -36,7 +36,9 @@ def engine() -> None:
 for _command in (ls, survey, available, path):
     engine.add_command(_command)
 
-_profile_option = profile_option("Whose engine; else that of what runs, or what config.yaml says.")
+_profile_option = profile_option(
+    "Use the engine of this profile. Default: that of the running one, else what config.yaml says."
+)
 
 
 def _tag(_: click.Context, __: click.Parameter, tag: str | None) -> str | None:
@@ -51,11 +53,17 @@ _maybe_tag_argument = click.argument("tag", required=False, callback=_tag)
 
 @engine.command("install")
 @_maybe_tag_argument
-@click.option("--flavour", metavar="NAME", help="cpu, vulkan, cuda, cuda-12.8 …; without it the best.")
+@click.option(
+    "--flavour", metavar="NAME", help="Flavour: cpu, vulkan, cuda, cuda-12.8 …; by default the best one."
+)
 @_profile_option
 @json_option
 def install(tag: str | None, flavour: str | None, profile: str | None, as_json: bool) -> int:
-    """Download a release and prove that it works here; without a TAG the channel's newest, to be used."""
+    """
+    Download a release and test it here.
+
+    Without a TAG, install the channel's newest release and choose it.
+    """
     target = target_of(Paths.from_environment(), profile)
     if flavour is not None:
         target = replace(target, engine=replace(target.engine, flavour=flavour), profile=None)
@@ -71,11 +79,15 @@ def install(tag: str | None, flavour: str | None, profile: str | None, as_json: 
 
 @engine.command("use")
 @_tag_argument
-@click.option("--force", is_flag=True, help="Take it although it is marked bad.")
+@click.option("--force", is_flag=True, help="Choose it even if it is marked bad.")
 @_profile_option
 @json_option
 def use(tag: str, force: bool, profile: str | None, as_json: bool) -> int:
-    """Choose a release for the channel, from the next start on; it is installed if it is not."""
+    """
+    Choose a release for the channel, from the next start on.
+
+    If it is not installed, it is downloaded and tested first.
+    """
     with _updater(target_of(Paths.from_environment(), profile)) as updater:
         return _show(updater.use(tag, force=force), as_json=as_json)
 
@@ -84,23 +96,27 @@ def use(tag: str, force: bool, profile: str | None, as_json: bool) -> int:
 @_profile_option
 @json_option
 def rollback(profile: str | None, as_json: bool) -> int:
-    """Go back to the build that the channel had before; the servers that run are switched one by one."""
+    """
+    Go back to the channel's previous build.
+
+    Running servers are switched to it one by one.
+    """
     with _updater(update_target_of(Paths.from_environment(), profile)) as updater:
         return _show(updater.rollback(), as_json=as_json)
 
 
 @engine.command("update")
-@click.option("--check", is_flag=True, help="Only say whether there is a newer one.")
-@click.option("--quiet", is_flag=True, help="Say nothing; status shows what was found.")
+@click.option("--check", is_flag=True, help="Only report whether there is a newer build.")
+@click.option("--quiet", is_flag=True, help="Print nothing; status shows the result.")
 @_profile_option
 @json_option
 def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
     """
-    Go to the channel's newest build, and back again if it is worse.
+    Update to the channel's newest build; go back if it is worse.
 
-    The new build is proved beside the old one.  Then one server is switched to it, the main one; if it does
-    not become ready there, or generates less than 90 % of the tokens per second, the old build comes back.
-    Then the other servers of the channel follow one by one; if one fails with it, all go back.
+    The new build is tested while the old one keeps running.  Then the main server is switched to it.  If it
+    does not become ready, or generates less than 90 % of the tokens per second, it goes back to the old
+    build. Then the other servers of the channel follow one by one; if one of them fails, all go back.
     """
     try:
         return _update(profile, check=check, quiet=quiet, as_json=as_json)
@@ -188,10 +204,12 @@ def _updater(target: UpdateTarget, *, quiet: bool = False) -> Iterator[Updater]:
 
 @engine.command("remove")
 @click.argument("tag", required=False)
-@click.option("--flavour", metavar="NAME", help="Only this flavour of it.")
-@click.option("--unused", is_flag=True, help="All but what is chosen or runs, and the last two that work.")
+@click.option("--flavour", metavar="NAME", help="Remove only this flavour.")
+@click.option(
+    "--unused", is_flag=True, help="Remove all builds except those in use and the last two that work."
+)
 def remove(tag: str | None, flavour: str | None, unused: bool) -> None:
-    """Remove installed builds: a TAG, or all that is --unused."""
+    """Remove installed builds: one TAG, or all --unused ones."""
     if (tag is None) is not unused:
         raise UsageError("Either a TAG or --unused.", hint="goss-supervisor engine ls")
     paths = Paths.from_environment()

@@ -28,13 +28,13 @@ from ..update.update_target import UpdateTarget, servers_of, target_of
 from .common import hardware_option, json_option, profile_option
 from .output import echo_json, echo_list, size, table
 
-_profile_option = profile_option("Whose flavour and channel.")
+_profile_option = profile_option("Use the flavour and channel of this profile.")
 
 
 @click.command()
 @json_option
 def ls(*, as_json: bool) -> None:
-    """List the builds that are installed: where they come from, what they see, what was found about them."""
+    """List the installed builds, with their devices and notes."""
     paths = Paths.from_environment()
     listed = list_installed(
         paths, install_context(paths, Silent()), [each.plan for each in servers_of(paths)]
@@ -97,7 +97,7 @@ def _installed_row(listed: Mapping[str, Any]) -> list[str]:
 @hardware_option
 @json_option
 def survey(tag: str | None, profile: str | None, hardware_file: Path | None, *, as_json: bool) -> None:
-    """Show which flavours of a release suit this machine, the best first, and why the others do not."""
+    """Rank the flavours of a release for this machine, with reasons."""
     paths = Paths.from_environment()
     target = target_of(paths, profile)
     context = install_context(paths, Silent(), hardware_file)
@@ -135,11 +135,13 @@ def _option(option: FlavourOption) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="How many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="How many releases to list."
+)
 @hardware_option
 @json_option
 def available(limit: int, hardware_file: Path | None, *, as_json: bool) -> None:
-    """List upstream's newest releases, and what each has for this machine."""
+    """List the newest releases and what each has for this machine."""
     paths = Paths.from_environment()
     target, context = target_of(paths), install_context(paths, Silent(), hardware_file)
     here = {(each.tag, each.flavour) for each in installed(paths.engines) if each.repository == REPOSITORY}
@@ -171,7 +173,7 @@ def _release(
 @click.argument("tag", required=False)
 @_profile_option
 def path(tag: str | None, profile: str | None) -> None:
-    """Print the llama-server that would be used."""
+    """Print the path of the llama-server that start would use."""
     paths = Paths.from_environment()
     target = target_of(paths, profile)
     engine = replace(target.engine, source="release", channel=tag) if tag else target.engine

@@ -30,9 +30,9 @@ DEFAULT_NAME = "mine"
 @click.argument("name", default=DEFAULT_NAME)
 def init(name: str) -> None:
     """
-    Write a profile for this machine, NAME or "mine", with comments that say why each value is there.
+    Write a profile for this machine, NAME or "mine", with a comment on each value.
 
-    It extends the profile that fits best, and is the same as profile new.  Nothing is overwritten.
+    It extends the profile that fits best; profile new does the same.  Nothing is overwritten.
     """
     write_starter(name)
 

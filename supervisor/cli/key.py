@@ -23,7 +23,7 @@ from .output import echo_json, echo_list
 
 @click.group
 def key() -> None:
-    """Make, list and remove the keys that clients come in with."""
+    """Make, list and remove the keys of clients."""
 
 
 def _file() -> KeyFile:
@@ -45,11 +45,11 @@ _name_argument = click.argument("name", shell_complete=completer(_names))
     type=click.Choice(get_args(KeyScope)),
     default="inference",
     show_default=True,
-    help="inference: ask the model; admin: all that the address serves.",
+    help="inference: ask models; admin: everything that the address serves.",
 )
 @json_option
 def add(name: str, scope: KeyScope, *, as_json: bool) -> None:
-    """Make a key and print it, this once."""
+    """Make a key and print it, once."""
     file = _file()
     first = not file.keys()
     secret = file.add(name, scope)
@@ -69,7 +69,7 @@ def add(name: str, scope: KeyScope, *, as_json: bool) -> None:
 @key.command("ls")
 @json_option
 def ls(*, as_json: bool) -> None:
-    """List the keys: names, scopes and when they were made."""
+    """List the keys: name, scope and when each was made."""
     keys, headers = _file().keys(), ("name", "scope", "created")
     listed = [{name: getattr(each, name) for name in headers} for each in keys]
     echo_list("keys", listed, headers, lambda each: list(each.values()), as_json=as_json)
@@ -78,7 +78,7 @@ def ls(*, as_json: bool) -> None:
 @key.command("rm")
 @_name_argument
 def rm(name: str) -> None:
-    """Remove a key: whoever has it is out within a second."""
+    """Remove a key; within a second it is no longer accepted."""
     file = _file()
     file.remove(name)
     click.echo(f"removed {name}")
@@ -93,7 +93,7 @@ def rm(name: str) -> None:
 @key.command("show")
 @_name_argument
 def show(name: str) -> None:
-    """Say what is known of a key; the key itself is not."""
+    """Show what is known about a key, but not the key itself."""
     found = _file().find(name)
     raise SupervisorError(
         f"The key {name} ({found.scope}) was shown once, when it was made on {found.created}; "

@@ -22,15 +22,15 @@ POLL_SECONDS = 0.2
 
 @click.command()
 @server_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on as more comes, also over restarts.")
-@click.option("--previous", is_flag=True, help="The run before this one.")
-@click.option("--daemon", "of_daemon", is_flag=True, help="What the supervisor itself has to say.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines, also across restarts.")
+@click.option("--previous", is_flag=True, help="Show the log of the run before this one.")
+@click.option("--daemon", "of_daemon", is_flag=True, help="Show the log of the daemon itself.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Show only this many of the last lines.")
 @json_option
 def logs(
     *, name: str | None, follow: bool, previous: bool, of_daemon: bool, lines: int | None, as_json: bool
 ) -> None:
-    """Show what a server printed, the main one if none is named."""
+    """Show what a server (the main one without a NAME) printed."""
     paths = Paths.from_environment()
     current, before = server_logs(paths, server_named(paths, name) if name else SERVER)
     path = daemon_log(paths) if of_daemon else before if previous else current

@@ -70,13 +70,17 @@ _name_argument = click.argument("name", shell_complete=complete_models)
 
 @click.group
 def model() -> None:
-    """List, download, look into, check and remove models."""
+    """List, download, show, verify and remove models."""
 
 
 @model.command("ls")
 @json_option
 def ls(as_json: bool) -> None:
-    """List the models on this machine: ours, and those in the caches of Hugging Face and llama.cpp."""
+    """
+    List the models on this machine.
+
+    The caches of Hugging Face and llama.cpp are included.
+    """
     paths = _paths()
     running = {file for each in servers_of(paths) for file in each.plan.model_files}
     listed = [_listed(each, running) for each in list_models(paths.models, os.environ)]
@@ -108,9 +112,9 @@ def _row(listed: Mapping[str, Any]) -> list[str]:
 @json_option
 def show(what: str, as_json: bool) -> None:
     """
-    Show what a model is, from its header: architecture, layers, experts, context, and what takes how much.
+    Show a model's architecture, layers, context and sizes.
 
-    Of a model that is not here, only the header is fetched.  A PROFILE means its model.
+    All of it is in the header of the file; of a model that is not here, only the header is downloaded.
     """
     found = _opened(what, _paths())
     if as_json:
@@ -188,10 +192,11 @@ def _share(part: int | None, whole: int | None) -> str:
 @json_option
 def pull_command(what: str, as_json: bool) -> None:
     """
-    Download a model from the Hugging Face hub, all its parts, and verify it; of a PROFILE its model.
+    Download a model, or a PROFILE's model, and verify it.
 
-    FILE is a file, or what tells it from the others of the repository: gpt-oss-20b-mxfp4, Q4_K_M.  What is
-    here already, in another program's cache too, is not downloaded; what was interrupted goes on.
+    It comes from the Hugging Face hub, with all its parts.  FILE is a file, or the part of its name that
+    identifies it: gpt-oss-20b-mxfp4, Q4_K_M.  A model that is here already, or in another program's cache, is
+    not downloaded; an interrupted download continues.
     """
     with closing(StderrProgress()) as progress:
         found = _pulled(what, _paths(), progress)
@@ -232,7 +237,7 @@ def _files_of(profile: Profile, paths: Paths) -> Iterator[Path]:
 @model.command("path")
 @_name_argument
 def path_command(name: str) -> None:
-    """Print a model's file, or the first of its parts: what llama-server is given."""
+    """Print the path of a model's file, or of the first of its parts."""
     found = _found(name, _paths())
     if found.missing:
         raise NotFound(f"{found.name} is incomplete.", hint=found.how_to_complete)
@@ -243,7 +248,7 @@ def path_command(name: str) -> None:
 @_name_argument
 @json_option
 def verify_command(name: str, as_json: bool) -> None:
-    """Read a model and compare its SHA-256 with the hub's, which was kept when it was pulled."""
+    """Compare a model's SHA-256 with the one that the hub gave."""
     found = _found(name, _paths())
     with closing(StderrProgress()) as progress:
         checked = verify(found, lambda: Hub.of(os.environ), progress)
@@ -270,7 +275,11 @@ def _damaged(found: LocalModel, wrong: list[VerifiedFile]) -> VerificationFailed
 @model.command("rm")
 @_name_argument
 def remove_command(name: str) -> None:
-    """Delete a model that was pulled, or what came of it; other programs' caches are left alone."""
+    """
+    Delete a downloaded model, or a partial download.
+
+    Caches of other programs are left alone.
+    """
     paths = _paths()
     models = list_models(paths.models, os.environ)
     try:

@@ -52,9 +52,8 @@ def plan(
     """
     Show whether a profile fits, and the exact command line that start would run.
 
-    -v adds the environment, the memory account, the gateway, and every translation with its reason.  Without
-    a PROFILE it is the one that start would take.  It needs neither the model on disk nor an engine; with
-    --hardware it is for another machine.
+    -v adds the environment, the memory table, the gateway, and the reason for each option.  Without a
+    PROFILE, plan takes the one that start would choose.  It needs neither the model on disk nor an engine.
     """
     name = or_default(profile, Paths.from_environment())
     return show_plan(name, settings, hardware_file, verbose=verbose, as_json=as_json)

@@ -47,7 +47,11 @@ _name_or_default = click.argument("name", required=False, shell_complete=complet
 @profile.command("ls")
 @json_option
 def ls(*, as_json: bool) -> None:
-    """List all profiles: the shipped ones and your own, which shadow those of the same name."""
+    """
+    List all profiles.
+
+    A profile of your own replaces a shipped one of the same name.
+    """
     store = _store()
     listed = [_listed(stored, found) for stored, found in resolve_each(store.list(), store)]
     echo_list("profiles", listed, ("name", "origin", "description"), _row, as_json=as_json)
@@ -78,9 +82,10 @@ def _row(listed: Mapping[str, Any]) -> tuple[str, ...]:
 @json_option
 def show(name: str | None, *, verbose: bool, as_json: bool) -> None:
     """
-    Print what a profile says with all that it extends, and where each value comes from.
+    Print a profile's values, and where each one comes from.
 
-    -v adds every default.  Without a NAME it is the profile that start would take.
+    Values of the profiles that it extends are included; -v adds every default.  Without a
+    NAME, show the profile that start would choose.
     """
     resolved = resolve(or_default(name, Paths.from_environment()), _store())
     if as_json:
@@ -105,19 +110,19 @@ def _as_json(resolved: Profile) -> dict[str, Any]:
 @profile.command("path")
 @_name_argument
 def path(name: str) -> None:
-    """Print where a profile's file lies."""
+    """Print the path of a profile's file."""
     click.echo(_store().find(name).path)
 
 
 @profile.command("new")
 @click.argument("name", default=DEFAULT_NAME)
-@click.option("--from", "other", shell_complete=complete_profiles, help="What it is based on.")
+@click.option("--from", "other", shell_complete=complete_profiles, help="Profile to extend.")
 def new(name: str, other: str | None) -> None:
     """
     Make a profile of your own, NAME or "mine".
 
-    It extends the one that --from names.  Without --from it is made for this machine, as by init.  To make a
-    profile from a llama-server command line that you have, use profile import.
+    It extends the profile that --from names.  Without --from it is made for this machine, as init does.  To
+    make one from a llama-server command line, use profile import.
     """
     if other is None:
         write_starter(name)
@@ -128,7 +133,7 @@ def new(name: str, other: str | None) -> None:
 @profile.command("edit")
 @_name_argument
 def edit(name: str) -> None:
-    """Open a profile in $VISUAL or $EDITOR; it is checked before it is saved."""
+    """Edit a profile in $VISUAL or $EDITOR; check it, then save it."""
     paths = Paths.from_environment()
     draft = Draft.begin(name, _store(), paths.state / "drafts")
     if draft.continued:
@@ -167,9 +172,9 @@ def _wants_to_go_on(name: str, draft: Path, error: ConfigError) -> bool:
 @click.argument("files", nargs=-1, metavar="[FILE|NAME]...", shell_complete=complete_profiles)
 def check(files: tuple[str, ...]) -> None:
     """
-    Check files, or profiles by name; without any, all profiles and what config.yaml serves.
+    Check profiles by file or name, or all of them and config.yaml.
 
-    All mistakes are reported at once, each with its file, line and column.
+    It reports all mistakes at once, each with file, line and column.
     """
     store = _store()
     checked = check_profiles(files, store)
@@ -183,9 +188,9 @@ def check(files: tuple[str, ...]) -> None:
 
 
 @profile.command("schema")
-@click.option("--config", "of_config", is_flag=True, help="The one of config.yaml instead.")
+@click.option("--config", "of_config", is_flag=True, help="Print the schema of config.yaml instead.")
 def schema(*, of_config: bool) -> None:
-    """Print the JSON Schema of profiles, for completion in editors."""
+    """Print the JSON Schema of profiles, for editors."""
     click.echo(settings_schema_text() if of_config else schema_text(), nl=False)
 
 
@@ -193,14 +198,14 @@ _AS_IT_STANDS = {"ignore_unknown_options": True, "allow_interspersed_args": Fals
 
 
 @profile.command("import", context_settings=_AS_IT_STANDS)
-@click.option("--name", default="", help="What to call the profile; made from the model's name if not given.")
+@click.option("--name", default="", help="Name of the profile. Default: made from the model's name.")
 @click.argument("command_line", nargs=-1, metavar="[COMMAND LINE | FILE | -]", type=click.UNPROCESSED)
 def import_(name: str, command_line: tuple[str, ...]) -> None:
     """
-    Make a profile from a launch of llama-server: a command, script, systemd unit, compose file and so on.
+    Make a profile from a llama-server command, script or unit.
 
-    Without an argument it asks for a paste; '-' reads stdin. A command can be an argument, in quotes or as it
-    is, and so can the name of a file. Nothing in it is run.
+    Give the command as it is or in quotes, or a file: a script, a systemd unit, a compose file and so on.
+    Without an argument it asks for a paste; '-' reads stdin.  Nothing in it is run.
     """
     store, paths = _store(), Paths.from_environment()
     name, words = _name_behind(name, command_line)

@@ -24,16 +24,18 @@ _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on as more end.")
-@click.option("-n", "--last", type=click.IntRange(0), default=20, show_default=True, help="How many of them.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Also what pages and monitors look at (GET).")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing requests as they end.")
+@click.option(
+    "-n", "--last", type=click.IntRange(0), default=20, show_default=True, help="How many requests to show."
+)
+@click.option("-a", "--all", "everything", is_flag=True, help="Include GET requests of pages and monitors.")
 @json_option
 def requests(follow: bool, last: int, everything: bool, as_json: bool) -> None:
     """
-    Show the last requests: what was asked of which model, how long it took, how it ended.
+    Show the last requests: the model, how long each took, and how it ended.
 
-    The last 1,000 since the daemon began are known, without their content.  The table leaves out what a web
-    page loads and looks up in passing, unless it failed; --json has everything.
+    The daemon keeps the last 1,000 since its start, without their content.  The table leaves out files and
+    look-ups of web pages unless they failed; --json has everything.
     """
     messages = _asked(follow=follow, last=last)
     if as_json:

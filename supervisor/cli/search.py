@@ -24,21 +24,21 @@ _HEADERS = ("name", "size", "fits here", "downloads")
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
-@click.option("--all", "shows_all", is_flag=True, help="Also what does not fit.")
+@click.option("--all", "shows_all", is_flag=True, help="Include models that do not fit.")
 @click.option(
     "--limit",
     default=_LIMIT,
     show_default=True,
     type=click.IntRange(1, 100),
-    help="Of how many repositories.",
+    help="How many repositories to look at.",
 )
 @json_option
 def search(*, words: tuple[str, ...], shows_all: bool, limit: int, as_json: bool) -> None:
     """
-    Find models in GGUF at the Hugging Face hub that fit on this machine.
+    Find GGUF models on the Hugging Face hub that fit this machine.
 
-    Of each repository it is the usual quantization, Q4_K_M, or the largest that fits.  Whether it fits is
-    told by its size and the memory of this machine; plan counts exactly.
+    Each repository is listed with Q4_K_M, the usual quantization, or else the largest file that fits.  Here a
+    file fits if it is small enough for the memory of this machine; plan counts exactly.
     """
     paths = Paths.from_environment()
     hardware = hardware_of(paths)
@@ -67,7 +67,7 @@ def place(model_bytes: int, hardware: Hardware) -> str:
     """
     Where a model of this size would be, with room for a context and the system; empty where it is too large.
 
-    Where nothing is known of the memory, that is said.  Pure.
+    If the memory is unknown, it says so.  Pure.
     """
     if hardware.memory_bytes is None:
         return "unknown"

@@ -39,9 +39,9 @@ def _served_names() -> list[str]:
 @click.pass_context
 def serve(context: click.Context, *, as_json: bool) -> None:
     """
-    List the profiles that config.yaml serves, and add and remove them.
+    List, add and remove the profiles that config.yaml serves.
 
-    The first is what start runs without a PROFILE.  A running daemon takes a change with reload.
+    start without a PROFILE runs the first.  After a change, reload tells a running daemon.
     """
     if context.invoked_subcommand is None:
         _list(as_json=as_json)
@@ -129,11 +129,14 @@ def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float
     type=click.IntRange(-1000, 1000),
     default=0,
     metavar="N",
-    help="Of those that could make room, one with a lower number does.",
+    help="Models with a lower number are unloaded first when another one needs room.",
 )
-@click.option("--load/--no-load", default=None, help="Whether a start loads it; else the first request does.")
+@click.option("--load/--no-load", default=None, help="Load it at a start, or only at the first request.")
 @click.option(
-    "--idle-unload", metavar="TIME", callback=_read_idle, help="As gateway.idle-unload, for this one; or off."
+    "--idle-unload",
+    metavar="TIME",
+    callback=_read_idle,
+    help="Unload it after this time without a request, or off.",
 )
 def add(*, name: str, pinned: bool, priority: int, load: bool | None, idle_unload: float | None) -> None:
     """Add a profile to the end of the list in config.yaml."""
@@ -146,7 +149,7 @@ def add(*, name: str, pinned: bool, priority: int, load: bool | None, idle_unloa
 @serve.command
 @click.argument("name", shell_complete=completer(_served_names))
 def rm(name: str) -> None:
-    """Take a profile out of the list in config.yaml; the profile itself stays."""
+    """Take a profile out of the list in config.yaml; keep its file."""
     _change(lambda text, file: without_served(text, file, name))
     click.echo(f"{name} is not served any more. {_how_it_begins()}")
     if (_running() or {}).get(name, {}).get("state") not in {None, "unloaded", "loading"}:

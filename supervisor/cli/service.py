@@ -37,14 +37,16 @@ _LOOK_SECONDS = 0.25
 
 def scope_option(function: Function) -> Function:
     """Adds ``scope``: "user", "system", or None without an option."""
-    about = "Of the whole system, from boot on; the default of root."
+    about = "A service of the whole system, from boot on (the default for root)."
     system = click.option("--system", "scope", flag_value="system", help=about)
-    user = click.option("--user", "scope", flag_value="user", help="Your own; the default, but for root.")
+    user = click.option(
+        "--user", "scope", flag_value="user", help="Your own service (the default, except for root)."
+    )
     return user(system(function))
 
 
 def request_options(function: Function) -> Function:
-    about = "Who a service of the system runs as; without it who said sudo."
+    about = "User that a system service runs as. Default: the user who ran sudo."
     who = click.option("--run-as", metavar="USER", help=about)
     return scope_option(profile_option()(who(function)))
 
@@ -57,9 +59,11 @@ def service() -> None:
 @service.command("install")
 @request_options
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
-@click.option("--force", is_flag=True, help="Over a file of that name that is not ours, or was changed.")
+@click.option(
+    "--force", is_flag=True, help="Overwrite the file even if it is not ours or was changed by hand."
+)
 def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: bool, force: bool) -> None:
-    """Get the engine and the model, make the service, and start it."""
+    """Get engine and model, install the service, and start it."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     refuse_without_root(meant)
     request = request_for(meant, profile, run_as)
@@ -75,9 +79,9 @@ def install(*, scope: str | None, profile: str | None, run_as: str | None, yes: 
 
 @service.command("uninstall")
 @scope_option
-@click.option("--force", is_flag=True, help="Even if the file is not ours, or was changed by hand.")
+@click.option("--force", is_flag=True, help="Remove the file even if it is not ours or was changed by hand.")
 def uninstall(*, scope: str | None, force: bool) -> None:
-    """Stop the service and remove it; profiles, models and engines stay."""
+    """Stop and remove the service; keep profiles, models and engines."""
     meant = scope_of(scope)
     refuse_without_root(meant)  # polkit may let somebody stop it who may not remove it
     report(chosen(sys.platform).uninstall(Service(meant), force=force), meant, _UNTIL_STOPPED)
@@ -88,7 +92,7 @@ def uninstall(*, scope: str | None, force: bool) -> None:
 @service.command("start")
 @scope_option
 def start(*, scope: str | None) -> None:
-    """Start it; returns when it is ready."""
+    """Start the service, and return when the model is ready."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     report(manager.start(Service(meant)), meant, UNTIL_READY)
     _until_ready(manager, meant)
@@ -97,7 +101,7 @@ def start(*, scope: str | None) -> None:
 @service.command("stop")
 @scope_option
 def stop(*, scope: str | None) -> None:
-    """Stop it, until it is started, or starts by itself again."""
+    """Stop the service until you, a boot or a login starts it."""
     meant = scope_of(scope)
     report(chosen(sys.platform).stop(Service(meant)), meant, _UNTIL_STOPPED)
 
@@ -105,7 +109,7 @@ def stop(*, scope: str | None) -> None:
 @service.command("restart")
 @scope_option
 def restart(*, scope: str | None) -> None:
-    """Stop and start it, as after an upgrade of goss-supervisor."""
+    """Stop and start the service, as after an upgrade."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     report(manager.restart(Service(meant)), meant, UNTIL_READY)
     _until_ready(manager, meant)
@@ -115,7 +119,11 @@ def restart(*, scope: str | None) -> None:
 @scope_option
 @json_option
 def status(*, scope: str | None, as_json: bool) -> int:
-    """Say what the service manager says; 3 if it does not run, 5 if it is not installed."""
+    """
+    Show what the service manager reports.
+
+    Exit code 3: it is not running; 5: it is not installed.
+    """
     meant = scope_of(scope)
     manager = chosen(sys.platform)
     found = manager.status(Service(meant))
@@ -130,10 +138,10 @@ def status(*, scope: str | None, as_json: bool) -> int:
 
 @service.command("logs")
 @scope_option
-@click.option("-f", "--follow", is_flag=True, help="Go on as more comes.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Show only this many of the last lines.")
 def logs(*, scope: str | None, follow: bool, lines: int | None) -> int:
-    """Show the service's log, where the service manager keeps it."""
+    """Show the service's log, as the service manager keeps it."""
     command = chosen(sys.platform).logs(Service(scope_of(scope)), lines=lines, follow=follow)
     return become(command)
 
@@ -142,7 +150,7 @@ def logs(*, scope: str | None, follow: bool, lines: int | None) -> int:
 @request_options
 @json_option
 def print_(*, scope: str | None, profile: str | None, run_as: str | None, as_json: bool) -> None:
-    """Show each file that install would write, and each command that it would run; change nothing."""
+    """Show the files and commands of install; change nothing."""
     manager, meant = chosen(sys.platform), scope_of(scope)
     request = request_for(meant, profile, run_as)
     files, commands = manager.files(request), manager.commands(request)

@@ -54,22 +54,24 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", nargs=-1, metavar="[PROFILE]...", shell_complete=complete_profiles)
 @profile_option()
-@click.option("--detach", "-d", is_flag=True, help="Return when it is ready; it goes on in the background.")
+@click.option(
+    "--detach", "-d", is_flag=True, help="Return when it is ready; it keeps running in the background."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the first download.")
 @click.option(
     "--ready-fd",
     type=click.IntRange(min=3),
     metavar="N",
-    help="Write a newline to this descriptor, and close it, once it is ready (s6); in the foreground only.",
+    help="Write a newline to this file descriptor and close it when the model is ready; foreground only.",
 )
 @click.option(
     "--service",
     "as_service",
     is_flag=True,
-    help="As launchd and the Task Scheduler want it: once it runs, only its files tell of it, and a wrong "
-    "profile ends it with 0, so that it stays down.",
+    help="For launchd and the Task Scheduler: log only to files, and exit with 0 if the profile is wrong, so "
+    "that it stays down.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show what would be launched (see plan).")
+@click.option("--dry-run", is_flag=True, help="Only show what would run, as plan does.")
 @force_option
 @set_option
 @json_option
@@ -87,13 +89,14 @@ def start(
     as_json: bool,
 ) -> int:
     """
-    Make a profile's server run, and watch over it.
+    Start a profile's server and supervise it.
 
-    More profiles are loaded next to the first once it is ready, and clients ask for each by its name.  What
-    config.yaml serves is served too; without a PROFILE, its first is the main one.  --set is for that alone.
+    If you name several profiles, the first is the main one; the others are loaded next to it once it is
+    ready, and clients choose by name.  The profiles in config.yaml are served too; without a PROFILE, the
+    first of them is the main one.  --set applies to the main one only.
 
-    In the foreground the log is shown; Ctrl+C stops it cleanly, a second one at once.  The first start of a
-    profile that nobody named says what it will download, and asks.
+    In the foreground, start shows the log.  Ctrl+C stops the server cleanly; a second Ctrl+C kills it.  If
+    you name no profile, the first start shows what it will download, and asks.
     """
     paths = Paths.from_environment()
     if as_service:
@@ -138,7 +141,7 @@ def _preparing(
     force: bool,
     refuse: Callable[[Profile], None] | None = try_address,
 ) -> Callable[[], Preparation]:
-    """What prepares the profile; before a default one, it is said what will happen, and asked."""
+    """What prepares the profile; before a default one, it shows what will happen, and asks."""
     if profile is None:
         default = show_default_profile(paths)
         welcome(default, settings, paths, yes=yes, force=force)

@@ -26,13 +26,13 @@ CLEAR = "\x1b[H\x1b[2J"
 
 
 @click.command()
-@click.option("--watch", "-w", is_flag=True, help="Go on showing it as it changes.")
+@click.option("--watch", "-w", is_flag=True, help="Keep showing it as it changes.")
 @json_option
 def status(watch: bool, as_json: bool) -> int:
     """
-    Show what runs, since when, and why.
+    Show what is running, since when, and why.
 
-    Exit code 0: it serves, or sleeps until wanted; 1: degraded, on its way, or failed; 3: no daemon runs.
+    Exit code 0: ready, or asleep until the next request; 1: degraded, not ready yet, or failed; 3: no daemon.
     """
     paths = Paths.from_environment()
     if watch:
@@ -46,13 +46,13 @@ def status(watch: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.option("-q", "--quiet", is_flag=True, help="Names only.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only names.")
 @json_option
 def ps(quiet: bool, as_json: bool) -> int:
     """
-    Show each server in one line; an empty table where no daemon runs.
+    Show each server in one line.
 
-    So is what is still to be loaded, and what could not be loaded, with the reason.
+    Profiles that are still to be loaded, or could not be loaded, are listed too, with the reason.
     """
     try:
         now = client.ask(Paths.from_environment(), {"op": "status"})["status"]
@@ -202,8 +202,8 @@ def _context(context: StatusDocument | None) -> Iterator[str]:
 
 
 def _others(servers: Sequence[StatusDocument]) -> Iterator[str]:
-    """The servers beside the main one."""
-    for label, each in zip(["beside    ", *["          "] * len(servers)], servers, strict=False):
+    """The servers next to the main one."""
+    for label, each in zip(["also      ", *["          "] * len(servers)], servers, strict=False):
         why = f" ({_why(each)})" if _why(each) else ""
         yield f"{label}{_text(each['profile'])} {each['state']}{why}, {_process(each)}"
 

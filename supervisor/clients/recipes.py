@@ -61,7 +61,7 @@ def continue_(endpoint: ClientEndpoint) -> Recipe:
     steps = (
         "Where there is a config.yaml already, only the entry of models is added to it.",
         *context_steps(endpoint),
-        *key_steps(endpoint, f"For Continue it stands in ~/.continue/.env, as {endpoint.key_env}=KEY."),
+        *key_steps(endpoint, f"For Continue it is in ~/.continue/.env, as {endpoint.key_env}=KEY."),
     )
     where = "~/.continue/config.yaml (Windows: %USERPROFILE%\\.continue\\config.yaml)"
     return Recipe((Snippet(where, "yaml", _yaml(config)),), steps)

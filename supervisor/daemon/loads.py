@@ -90,7 +90,7 @@ class Loads:
         """
         if not plan.behind_gateway or self._gateway() is None:
             raise StartFailed(
-                f"{plan.profile} cannot be loaded beside another: one of them has gateway: off.",
+                f"{plan.profile} cannot be loaded next to another: one of them has gateway: off.",
                 hint=f"Remove it there, or run it instead: goss-supervisor switch {plan.profile}",
             )
         instance = self._fleet().ensure(plan.profile)

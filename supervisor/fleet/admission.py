@@ -366,4 +366,4 @@ class Admission:
 def _in_words(residents: Sequence[Resident], unloaded: Sequence[Instance]) -> str:
     if unloaded:
         return f"loaded in place of {', '.join(each.profile for each in unloaded)}"
-    return f"loaded beside {', '.join(each.name for each in residents)}" if residents else ""
+    return f"loaded next to {', '.join(each.name for each in residents)}" if residents else ""

@@ -1,4 +1,4 @@
-"""All servers of a daemon, by name: the main one, and one for each profile that is loaded beside it."""
+"""All servers of a daemon, by name: the main one, and one for each profile that is loaded next to it."""
 
 from __future__ import annotations
 

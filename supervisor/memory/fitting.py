@@ -184,7 +184,7 @@ def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:
     left = ", ".join(f"{name} {value}" for name, value in ours.items() if name not in kept)
     shown = f", and the ledger shows what ours would be ({left})" if left else ""
     said = (f"llama.cpp places the model itself{shown}",)
-    return said if not kept else (*said, "what it does not count itself is set beside it: " + ", ".join(kept))
+    return said if not kept else (*said, "what it does not count is reserved in addition: " + ", ".join(kept))
 
 
 def _fit_target(profile: Profile, pools: tuple[Pool, ...], build: Build) -> str:

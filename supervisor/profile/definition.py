@@ -286,11 +286,11 @@ class GatewaySettings:
     )
     allow_hosts: tuple[str, ...] = key(
         (),
-        "Names beside localhost by which this machine is reached on a loopback address, as behind a proxy.",
+        "Names besides localhost under which clients reach a loopback address, for example behind a proxy.",
         what="a host name, with a port or without, or a list of them",
         pattern=_HOST,
     )
-    allow_unauthenticated: bool = key(False, "Ask nobody for a key, on whatever address.")
+    allow_unauthenticated: bool = key(False, "Require no key, on any address.")
     reasoning_effort: Effort | None = key(None, "How long the model thinks where a request does not say it.")
     set_params: Mapping[str, Any] = field(default_factory=dict)  # JSON by name; replaces what a request says
     strip_params: tuple[str, ...] = key(
@@ -365,7 +365,7 @@ class Profile:
     placement: Placement = key(
         "engine",
         "Who decides what goes to the GPU: 'pinned' the profile's own options (gpu-layers, n-cpu-moe …), "
-        "'engine' llama.cpp, 'auto' goss-supervisor, which places as much as fits beside the context. "
+        "'engine' llama.cpp, 'auto' goss-supervisor, which places as much as fits next to the context. "
         "Without it: pinned where there are such options, else engine.",
     )
     guardrails: GuardrailSetting = key(

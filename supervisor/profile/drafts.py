@@ -148,7 +148,7 @@ def _placement(basis: StarterBasis) -> Iterator[str]:
         yield "placement: auto"
     else:
         yield from _comment(
-            "As much on a GPU as fits beside the context, the rest in RAM; `plan` says why it comes out so. "
+            "As much on a GPU as fits next to the context, the rest in RAM; `plan` says why it comes out so. "
             "`engine` would leave that to llama.cpp."
         )
         yield "placement: auto"

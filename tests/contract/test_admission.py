@@ -106,7 +106,11 @@ async def test_where_there_is_room_a_model_is_loaded_beside_the_others(home):
     for profile in "pqr":
         assert (await home.load(profile)).result == "ready"
     assert home.states == dict.fromkeys("pqr", State.READY)
-    assert [home.fleet.get(name).placement for name in "pqr"] == ["", "loaded beside p", "loaded beside p, q"]
+    assert [home.fleet.get(name).placement for name in "pqr"] == [
+        "",
+        "loaded next to p",
+        "loaded next to p, q",
+    ]
 
 
 @promise

@@ -92,6 +92,22 @@ def test_every_command_can_be_had_and_has_help(command):
     assert found.help
 
 
+GROUPS_OF_COMMANDS = [
+    name
+    for name in COMMANDS
+    if isinstance(app.program.get_command(click.Context(about.help_), name), click.Group)
+]
+
+
+@pytest.mark.parametrize("group", GROUPS_OF_COMMANDS)
+def test_the_list_of_a_group_has_whole_sentences(group):
+    """click shortens the first sentence of a command to one line, and marks that with three dots."""
+    shown = CliRunner().invoke(app.program, [group, "--help"], terminal_width=80).output
+    listed = shown.partition("Commands:\n")[2].splitlines()
+    assert len(listed) > 1
+    assert [line for line in listed if line.endswith("...")] == []
+
+
 @pytest.mark.parametrize(
     ("url", "opens", "error"),
     [
