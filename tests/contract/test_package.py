@@ -210,7 +210,7 @@ def test_bash_completes_with_the_shipped_script(shell, site, words, completed):
 @pytest.mark.parametrize(
     ("line", "completed"),
     [
-        ("statu", ["status\tShow what runs, since when, and why."]),
+        ("statu", ["status\tShow what is running, since when, and why."]),
         ("start --profile dem", ["demo"]),
         ("start --profile=dem", ["--profile=demo"]),
         ("profile show dem", ["demo"]),

@@ -38,7 +38,7 @@ def test_a_taken_port_names_its_holder(built_home):
 @pytest.mark.parametrize(
     ("content", "words", "code"),
     [
-        (None, "no model", 5),
+        (None, "model.path: there is no ", 5),
         (b"", "empty", 9),
         (b"<!DOCTYPE html><html>", "HTML", 9),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs", 9),
