@@ -132,7 +132,8 @@ def take_paced_turns(doors: list[Door], turns: int) -> None:
         results = measure_short(doors, "/completion", brief, 20, "together", clients=TOGETHER)
         for door, result in zip(doors, results, strict=True):
             door.turns["together"].append(result)
-        for name, (clients, repeats, asked) in PACED.items():
+        for name, (clients, repeats, paced) in PACED.items():
+            asked = {**paced, "max_tokens": paced["pieces"]}  # else ours expects longer ones
             for door in doors if turn % 2 == 0 else reversed(doors):
                 door.turns[name].append(measure_paced(door, clients, repeats, asked))
 
