@@ -125,13 +125,17 @@ def same_on(port: int, command: list[str]) -> list[str]:
     return command
 
 
+ROOMY = {"server.parallel": 32, "server.ctx-size": 32768}
+"""So that no stream of the scripted server has to wait for a part of the context."""
+
+
 def open_paced(root: Path, others: Others, stack: ExitStack) -> list[Door]:
     """The same before a scripted llama-server."""
     root.mkdir()
     engine = root / "llama-server"
     engine.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -E {HERE / "paced.py"} "$@"\n')
     engine.chmod(0o755)
-    return open_doors(root, str(engine), {}, others, stack)
+    return open_doors(root, str(engine), ROOMY, others, stack)
 
 
 def open_others(root: Path, command: list[str], swap: str | None, stack: ExitStack) -> list[Door]:
