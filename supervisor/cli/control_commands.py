@@ -124,8 +124,8 @@ def _older_version() -> SupervisorError:
 
 def _servers(paths: Paths) -> list[dict[str, Any]]:
     """
-    As ``status`` has them.  Raises SupervisorError for a daemon of an older version: it has one server, and
-    would take for that one whatever is asked of another.
+    As ``status`` has them.  Raises SupervisorError for a daemon of an older version: it has only one server,
+    and would apply to it any request that is meant for another.
     """
     status: dict[str, Any] = client.ask(paths, {"op": "status"})["status"]
     if "servers" not in status:

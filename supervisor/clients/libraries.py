@@ -47,8 +47,12 @@ def _python_key(endpoint: ClientEndpoint) -> str:
 
 
 def _python_recipe(package: str, text: str, endpoint: ClientEndpoint) -> Recipe:
-    steps = (f"pip install {package}, then python hello.py.", *key_steps(endpoint))
-    return Recipe((Snippet("hello.py", "python", text),), steps)
+    steps = f"pip install {package}, then python hello.py."
+    return _recipe(Snippet("hello.py", "python", text), steps, endpoint)
+
+
+def _recipe(snippet: Snippet, how: str, endpoint: ClientEndpoint) -> Recipe:
+    return Recipe((snippet,), (how, *key_steps(endpoint)))
 
 
 def langchain(endpoint: ClientEndpoint) -> Recipe:
@@ -120,8 +124,8 @@ def _node_key(endpoint: ClientEndpoint) -> str:
 
 
 def _node_recipe(packages: str, text: str, endpoint: ClientEndpoint) -> Recipe:
-    steps = (f"npm install {packages}, then node hello.mjs.", *key_steps(endpoint))
-    return Recipe((Snippet("hello.mjs", "javascript", text),), steps)
+    steps = f"npm install {packages}, then node hello.mjs."
+    return _recipe(Snippet("hello.mjs", "javascript", text), steps, endpoint)
 
 
 def curl(endpoint: ClientEndpoint) -> Recipe:

@@ -110,9 +110,6 @@ class _Lanes:
             start, self._unclaimed = self._unclaimed, self._end_of(self._unclaimed)
             return start
 
-    def _is_near(self) -> bool:
-        return self._unclaimed - self._wanted < self._ahead_bytes
-
     def _is_over(self) -> bool:
         return self._stopped or self._failure is not None or self._unclaimed >= self._end
 

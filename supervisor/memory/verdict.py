@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..hardware.hardware import Hardware
 from ..options.option_types import OptionValue
 from .accounts import RAM, Account, Ledger, Pool
-from .machine_memory import memories_of
 
 Guardrails = Literal["off", "relaxed", "balanced", "strict"]
 """
@@ -217,11 +215,6 @@ def sizes(*numbers_bytes: int) -> tuple[str, ...]:
     if max(numbers_bytes) >= _GIB and len(set(in_gib)) == len(set(numbers_bytes)):
         return in_gib
     return tuple(f"{each / _MIB:.0f} MiB" for each in numbers_bytes)
-
-
-def pools_of(hardware: Hardware, flavour: str, devices: Sequence[str] = ()) -> tuple[Pool, ...]:
-    """The same as `memories_of` for a model that is not known."""
-    return memories_of(hardware, flavour, devices).pools
 
 
 def given_back(pools: Iterable[Pool], held: Mapping[str, int]) -> tuple[Pool, ...]:

@@ -174,4 +174,5 @@ def test_a_build_that_needs_its_library_path_runs_with_it(tmp_path: Path) -> Non
 
 def test_what_would_change_llama_cpp_itself_does_not_reach_it(tmp_path: Path) -> None:
     binary = server(tmp_path / "llama-server", first='[ -z "$LLAMA_ARG_DEVICE$PYTHONPATH" ] || exit 9')
-    inspect([str(binary)], tmp_path / "cache", variables={"LLAMA_ARG_DEVICE": "x", "PYTHONPATH": "/x"})
+    given = {"LLAMA_ARG_DEVICE": "x", "PYTHONPATH": "/x"}
+    assert inspect([str(binary)], tmp_path / "cache", variables=given).capabilities.build == 11549

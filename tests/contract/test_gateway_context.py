@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 from dataclasses import asdict, replace
 
@@ -13,8 +12,8 @@ from supervisor.gateway.waiting import HeldRequests
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
-from ..fakes.launching import BOUND_SECONDS, until
-from ..fakes.loops import run_story
+from ..fakes.launching import until
+from ..fakes.loops import promise
 from ..fakes.relay import ok, post, relay, says
 from .test_stream_errors_real import ENGINE, engine, loaded
 
@@ -30,18 +29,6 @@ COUNTERS = {
     "/v1/chat/completions": b"POST /v1/chat/completions/input_tokens",
     "/v1/messages": b"POST /v1/messages/count_tokens",
 }
-
-
-def promise(story):
-    @functools.wraps(story)
-    def run(*given, **named):
-        async def bounded():
-            async with asyncio.timeout(BOUND_SECONDS * 2):
-                await story(*given, **named)
-
-        run_story(bounded())
-
-    return run
 
 
 class Slots:

@@ -1105,7 +1105,8 @@ async def test_who_hangs_up_before_the_last_event_has_cancelled():
         await client.send(post(STREAM))
         await client.reader.readuntil(b'"x"')
         client.leave()
-        await until(lambda: it.results == ["cancelled"])
+        await until(lambda: it.results)
+        assert it.results == ["cancelled"]
 
 
 @promise

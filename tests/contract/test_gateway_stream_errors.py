@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 
 import anthropic
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
-from ..fakes.launching import BOUND_SECONDS, until
-from ..fakes.loops import run_story
+from ..fakes.launching import until
+from ..fakes.loops import promise
 from ..fakes.relay import EVENTS, chunk, post, relay, says, then_hangs_up
 from .test_gateway_dialects import MESSAGES_EVENT, anthropic_client
 
@@ -25,18 +24,6 @@ ANTHROPIC = b"event: error\ndata: " + FULL + b"\n\n"
 OTHERS = b'data: {"error":' + FULL + b"}\n\n"
 END = b"0\r\n\r\n"
 ANNOUNCING = GatewaySettings(loading_state=True)
-
-
-def promise(story):
-    @functools.wraps(story)
-    def run(*given, **named):
-        async def bounded():
-            async with asyncio.timeout(BOUND_SECONDS * 2):
-                await story(*given, **named)
-
-        run_story(bounded())
-
-    return run
 
 
 def asks(path, version=b"1.1"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import json
 
 import pytest
@@ -13,8 +11,8 @@ from supervisor.plan.listen import Offer
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
-from ..fakes.launching import BOUND_SECONDS, until
-from ..fakes.loops import run_story
+from ..fakes.launching import until
+from ..fakes.loops import promise
 from ..fakes.relay import GET, HOST, behind, ok, post, relay, says
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -48,18 +46,6 @@ ANSWERED = (
 )
 REFUSED = (("POST", "/models/unload", 400), ("POST", "/models", 501), ("DELETE", "/models", 501))
 OPTIONS = tuple(("OPTIONS", path) for path in ("/", "*", "/v1/chat/completions", "/nosuch"))
-
-
-def promise(story):
-    @functools.wraps(story)
-    def run(*given, **named):
-        async def bounded():
-            async with asyncio.timeout(BOUND_SECONDS):
-                await story(*given, **named)
-
-        run_story(bounded())
-
-    return run
 
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:

@@ -16,7 +16,7 @@ from supervisor.paths import Paths
 from supervisor.prepare.hub_choice import with_hub_files
 from supervisor.prepare.model_at_hand import get_model, path_of
 from supervisor.prepare.prepare import preview
-from supervisor.prepare.profile_files import demand_files, with_whole_paths
+from supervisor.prepare.profile_files import demand_files, missing_files, with_whole_paths
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
@@ -201,7 +201,9 @@ def test_a_missing_model_is_named_by_its_key_once_and_before_the_other_files(pat
 
 def test_where_all_are_there_nothing_is_said(paths):
     (paths.models / "p.gguf").write_bytes(b"")
-    demand_files(resolved(paths, "model: demo\nserver: {mmproj: p.gguf}\n"))
+    profile = resolved(paths, "model: demo\nserver: {mmproj: p.gguf}\n")
+    demand_files(profile)  # which raises for one that is missing
+    assert list(missing_files(profile)) == []
 
 
 # Import

@@ -531,9 +531,11 @@ def test_a_launch_for_which_we_have_no_descriptor_is_tried_again(tmp_path, short
     async def story(test, tmp_path):
         await test.server.start(plan(tmp_path))
         with patch(short, side_effect=OSError(errno.EMFILE, "Too many open files")):
-            os.kill(test.server.child.identity.pid, signal.SIGKILL)
+            killed = test.server.child.identity.pid
+            os.kill(killed, signal.SIGKILL)
             await test.until(lambda: "Too many files are open" in test.server.why)
         await test.until(lambda: test.server.state is State.READY)
+        assert test.server.child.identity.pid != killed
 
     story(tmp_path)
 
@@ -544,6 +546,8 @@ async def test_a_check_for_which_we_have_no_descriptor_is_tried_again(test, tmp_
     with patch(
         "supervisor.server.server.check_launch", side_effect=OSError(errno.EMFILE, "Too many open files")
     ):
-        os.kill(test.server.child.identity.pid, signal.SIGKILL)
+        killed = test.server.child.identity.pid
+        os.kill(killed, signal.SIGKILL)
         await test.until(lambda: "Too many open files" in test.server.why)
     await test.until(lambda: test.server.state is State.READY)
+    assert test.server.child.identity.pid != killed

@@ -10,8 +10,9 @@ from math import prod
 from supervisor.hardware.hardware import Hardware
 from supervisor.memory.accounts import RAM, Account, Figure, Ledger, Pool
 from supervisor.memory.ledger import account as account_of
+from supervisor.memory.machine_memory import memories_of
 from supervisor.memory.memory_settings import Settings, settings_of
-from supervisor.memory.verdict import Changes, pools_of
+from supervisor.memory.verdict import Changes
 from supervisor.model.demo import model_values, tensors
 from supervisor.model.gguf import TensorType, ValueType
 from supervisor.model.header import KINDS, Array, TensorInfo, TensorKind
@@ -132,7 +133,7 @@ def weighing(
     model: Model, hardware: Hardware, flavour: str, options: Mapping[str, OptionValue]
 ) -> Callable[[Changes], Ledger]:
     """The real ledger, for the machine of a record."""
-    pools = pools_of(hardware, flavour)
+    pools = memories_of(hardware, flavour, ()).pools
 
     def weigh(changes: Changes) -> Ledger:
         settings = settings_of({**options, **changes}, None, model)

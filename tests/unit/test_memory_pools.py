@@ -11,12 +11,17 @@ from supervisor.hardware.detection import detect
 from supervisor.hardware.hardware import Gpu, Hardware
 from supervisor.memory.accounts import Pool
 from supervisor.memory.machine_memory import memories_of
-from supervisor.memory.verdict import given_back, pools_of
+from supervisor.memory.verdict import given_back
 
 from .hardware.recorded import load
 
 GIB = 1024**3
 MIB = 1024**2
+
+
+def pools_of(hardware, flavour, devices=()):
+    """Of a model that is not known."""
+    return memories_of(hardware, flavour, devices).pools
 
 
 def machine(name: str) -> Hardware:
