@@ -1,0 +1,69 @@
+"""
+The values between the search, which is pure, and what carries out its trials.
+
+A candidate is a set of changes to a profile, written as ``start --set`` takes them; what it does not name is
+as the profile has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Candidate = tuple[tuple[str, str], ...]  # (key, value), sorted by key: (("server.ubatch-size", "2048"), …)
+Fits = Callable[[Candidate], bool]  # by the memory account; what does not fit is never tried
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """
+    One setting that may change.  ``values`` are as ``--set`` takes them, in their order where ``is_ordered``
+    (numbers), else without one (flavours).  ``why`` says what it may do for the speed.
+    """
+
+    key: str
+    values: tuple[str, ...]
+    is_ordered: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """
+    Measure this candidate ``runs`` times.  ``reloads`` asks for a fresh load even if it runs already.
+    ``stop_above`` is the cost (seconds) above which it can no longer win: the measurement may stop there.
+    """
+
+    number: int
+    candidate: Candidate
+    runs: int
+    why: str
+    reloads: bool = False
+    stop_above: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """
+    ``costs`` in seconds that the goal's work takes, one for each run; lower is better.  ``took_seconds`` is
+    what the trial took in all, its load included.  ``died`` is the diagnosis of one that failed.
+    """
+
+    costs: tuple[float, ...]
+    took_seconds: float
+    died: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    The end of a search.  ``ratio`` is the start's cost divided by the best one's (above 1: faster), with its
+    95 % interval.  Where that includes 1 the best is the start.
+    """
+
+    best: Candidate
+    start: Candidate
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    why: str
