@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
 from supervisor.tune.space import BATCH, EXPERTS, FLASH, FLAVOUR, LAYERS, REPACK, UBATCH, Space
@@ -71,7 +71,9 @@ class SimulatedMachine:
             candidate: Candidate = ()
             for key, value in zip(keys, values, strict=True):
                 candidate = self.space.changed(candidate, key, value)
-            is_it = all(self.space.value(candidate, key) == value for key, value in zip(keys, values, strict=True))
+            is_it = all(
+                self.space.value(candidate, key) == value for key, value in zip(keys, values, strict=True)
+            )
             if is_it and self.space.allows(candidate) and self.fits(candidate):
                 yield candidate
 
@@ -147,7 +149,7 @@ def _at(points: Mapping[float, float], x: float) -> float:
     """Straight between points, in logarithms of the value."""
     known = sorted(points)
     x = min(max(x, known[0]), known[-1])
-    for left, right in zip(known, known[1:], strict=False):
+    for left, right in pairwise(known):
         if x <= right:
             share = (x - left) / (right - left)
             return math.exp((1 - share) * math.log(points[left]) + share * math.log(points[right]))
