@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise, product
 from random import Random
 
-from supervisor.tune.space import BATCH, EXPERTS, FLASH, FLAVOUR, LAYERS, REPACK, UBATCH, Space
+from supervisor.tune.space import BATCH, EXPERTS, FLASH, FLAVOUR, LAYERS, REPACK, THREADS, UBATCH, Space
 from supervisor.tune.trial import Axis, Candidate, TrialResult
 
-THREADS, MODE, POLL = "server.threads", "server.load-mode", "server.poll"
+MODE, POLL = "server.load-mode", "server.poll"
 Values = Mapping[str, str]
 
 
@@ -273,7 +273,8 @@ def _cpu_only() -> SimulatedMachine:
 
     axes = (
         _counts(THREADS, (4, 6, 8, 12, 24), 12), _counts("server.threads-batch", (4, 8, 12, 24), 12),
-        _ubatches(512, 2048), _choice(REPACK, "on", "off"), _choice(FLASH, "auto", "off"), _counts(POLL, (0, 50, 100), 50),
+        _ubatches(512, 2048), _choice(REPACK, "on", "off"), _choice(FLASH, "auto", "off"),
+        _counts(POLL, (0, 50, 100), 50),
     )  # fmt: skip
     return SimulatedMachine("CPU only 96 GB, 120b", Space(axes), ((),), behaviour, (512, 128))
 

@@ -2,7 +2,8 @@
 Machines that nobody designed, for a search that may not know its machines: drawn from a seed.
 
 Each setting does something on its own (a curve with a best place, a cliff, a plateau, a rough walk, or
-nothing), and some pairs do something together; one or two settings take memory.  On a flat machine nothing helps.
+nothing), and some pairs do something together; one or two settings take memory.  On a flat machine nothing
+helps.
 """
 
 from __future__ import annotations
