@@ -32,15 +32,16 @@ _FIRST_RUNS, _MOST_RUNS, _MOST_TURN_RUNS = 3, 6, 12
 _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
 _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
-_SURE_OF_ALL = 2.1  # the same, for all measurements together
-_SURE_UNTURNED = 3.5  # the same, without turns
+_SURE_UNTURNED = 4.0  # the same where there was no time for turns, as the best of many is lucky
 _LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
+_TRUE_SHARE = 0.7  # of the gain that is expected: the best of many is lucky, too
 _MOST_OBSERVED = 90  # what the model can take in without taking long itself
 _PATIENCE = 40  # trials without a new best, after which the model is believed where it promises nothing
 _TRIALS_PER_AXIS = 14  # at most, before the turns
 _LEAST_COST = 1e-9  # seconds: a logarithm needs more than nothing
 _STEEP = 0.5  # in logarithms: what is so much slower than the best is not told apart in full
 _NORMAL = NormalDist()
+_UNPROVED = "Nothing was proved to be better than your settings in this time."
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,17 +243,20 @@ class SettingsSearch:
         # a b b a a b b a: what drifts evenly harms neither
         place = len(turned) % 4
         turn = winner if place in {0, 3} else start
-        runs = self._turn_runs(winner, start)
+        first = next((trial.runs for trial, _ in self._told if trial.reloads), 0)
+        runs = first or self._turn_runs(winner, start)
         if self.spent_seconds + self._seconds(turn, runs) > self._budget_seconds:
-            return self._unturned(start, winner)
+            return self._unturned(start, winner, len(turned))
         return self._trial(turn, "the best and the profile in turns", runs=runs, reloads=True)
 
-    def _unturned(self, start: Candidate, winner: Candidate) -> Found:
+    def _unturned(self, start: Candidate, winner: Candidate, turns: int) -> Found:
         """At the end of the budget: what is far better needs no turns."""
+        if turns >= 2 * _LEAST_PAIRS:
+            return self._nothing(_UNPROVED)
         apart = self._apart(start, winner)
         half = _SURE_UNTURNED * math.sqrt(apart.variance)
         if apart.mean - half <= 0:
-            return self._nothing("Nothing was proved to be better than your settings in this time.")
+            return self._nothing(_UNPROVED)
         low, high = math.exp(apart.mean - half), math.exp(apart.mean + half)
         why = "There was no time to measure both in turns, but the difference is large."
         return Found(winner, start, math.exp(apart.mean), low, high, why)
@@ -269,7 +273,7 @@ class SettingsSearch:
 
     def _runs_to_prove(self, best: Candidate, start: Candidate) -> float:
         """Of each of the two, until their difference is certainly not noise."""
-        gain = max(self._apart(start, best).mean, _LEAST_GAIN)
+        gain = max(_TRUE_SHARE * self._apart(start, best).mean, _LEAST_GAIN)
         return 2 * (_SURE * self._noise() / gain) ** 2
 
     def _turn_runs(self, best: Candidate, start: Candidate) -> int:
@@ -289,16 +293,12 @@ class SettingsSearch:
         pairs = [one.cost - other.cost for one, other in zip(ours, its, strict=False)]
         if len(pairs) < _LEAST_PAIRS or len(ours) != len(its):
             return None
-        sure = _SURE
         gain, error = fmean(pairs), self._error(pairs, fmean(seen.runs for seen in (*ours, *its)))
-        if gain - sure * error <= 0:  # by the turns alone not sure: with all that was measured before?
-            if gain + sure * error < math.log1p(_LEAST_GAIN) or len(pairs) >= _MOST_PAIRS:
-                return self._nothing("Your settings are already the best found.")
-            model = self._surrogate().difference(self._around.levels(start), self._around.levels(winner))
-            if gain < error or model.mean < _SURE_OF_ALL * math.sqrt(model.variance):
-                return None
-            gain, error, sure = model.mean, math.sqrt(model.variance), _SURE_OF_ALL
-        low, high = math.exp(gain - sure * error), math.exp(gain + sure * error)
+        if gain + _SURE * error < math.log1p(_LEAST_GAIN) or len(pairs) >= _MOST_PAIRS:
+            return self._nothing("Your settings are already the best found.")
+        if gain - _SURE * error <= 0:
+            return None
+        low, high = math.exp(gain - _SURE * error), math.exp(gain + _SURE * error)
         return Found(winner, start, math.exp(gain), low, high, "Both were measured in turns.")
 
     def _error(self, pairs: Sequence[float], runs: float) -> float:
