@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from statistics import NormalDist, fmean, median
+from statistics import NormalDist, fmean, linear_regression
 
 from .space import Space
 from .surrogate import Estimate, Observation, Surrogate, Weights
@@ -52,6 +52,7 @@ class _Seen:
     cost: float
     runs: int
     at_seconds: float
+    took_seconds: float
     is_turn: bool  # of the confirmation
 
 
@@ -103,8 +104,9 @@ class SettingsSearch:
             if trial.stop_above is None or max(result.costs) < trial.stop_above:
                 self._squares += sum((each - cost) ** 2 for each in logarithms)
                 self._freedom += len(logarithms) - 1
-            at = self.spent_seconds + result.took_seconds / 2
-            self._seen.append(_Seen(trial.candidate, cost, len(result.costs), at, trial.reloads))
+            took = result.took_seconds
+            at = self.spent_seconds + took / 2
+            self._seen.append(_Seen(trial.candidate, cost, len(result.costs), at, took, trial.reloads))
         self.spent_seconds += result.took_seconds
         self._model = self._best = None
         if len(self._seen) >= self._refit_at:  # here, so that a journal that is told again does the same
@@ -221,10 +223,18 @@ class SettingsSearch:
         return min(max(round(math.sqrt(load / run) * self._noise() / _AIM), 1), _MOST_RUNS)
 
     def _times(self) -> tuple[float, float]:
-        """Seconds that a trial takes besides its runs, and that a quick run takes."""
-        lived = [result for _, result in self._told if result.costs]
-        loads = [max(result.took_seconds - sum(result.costs), 0.0) for result in lived]
-        return median(loads), max(min(fmean(result.costs) for result in lived), _LEAST_COST)
+        """
+        Seconds that a trial takes besides its runs, and that each run takes: by least squares.
+
+        A cost is not the time of a run, which may measure only a part of the work.  Where all trials have
+        as many runs, half of the time is taken for each.
+        """
+        runs, took = [seen.runs for seen in self._seen], [seen.took_seconds for seen in self._seen]
+        usual = fmean(took)
+        each = usual / fmean(runs) / 2
+        if len(set(runs)) > 1:
+            each = max(linear_regression(runs, took).slope, each / 4)
+        return max(usual - each * fmean(runs), 0.0), max(each, _LEAST_COST)
 
     # Whether it is better
 
@@ -310,8 +320,9 @@ class SettingsSearch:
     def _seconds(self, candidate: Candidate, runs: int) -> float:
         """That a trial of what was measured before will take."""
         load, run = self._times()
-        cost = fmean(math.exp(seen.cost) for seen in self._seen if seen.candidate == candidate)
-        return load + runs * max(cost, run)
+        its = [seen for seen in self._seen if seen.candidate == candidate]
+        usual = load + run * fmean(seen.runs for seen in its)
+        return (load + run * runs) * fmean(seen.took_seconds for seen in its) / max(usual, _LEAST_COST)
 
     def _nothing(self, why: str) -> Found:
         start = self._start()
