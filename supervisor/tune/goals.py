@@ -25,7 +25,7 @@ _SLACK, _SLACK_SECONDS = 2.0, 5.0  # for what a rate leaves out: the way there a
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
+class TuningGoal:
     """``reads`` and ``writes`` are the tokens of the whole work, of all clients; ``about`` says it in words."""
 
     name: str
@@ -35,13 +35,13 @@ class Goal:
     writes: int
 
 
-def _goal(name: str, about: str, workload: Workload, reads: int = 0, writes: int = 0) -> Goal:
+def _goal(name: str, about: str, workload: Workload, reads: int = 0, writes: int = 0) -> TuningGoal:
     clients = workload.clients
     whole = reads or clients * workload.prompt_tokens, writes or clients * workload.answer_tokens
-    return Goal(name, about, workload, *whole)
+    return TuningGoal(name, about, workload, *whole)
 
 
-GOALS: Mapping[str, Goal] = MappingProxyType(
+GOALS: Mapping[str, TuningGoal] = MappingProxyType(
     {
         goal.name: goal
         for goal in (
@@ -65,7 +65,7 @@ GOALS: Mapping[str, Goal] = MappingProxyType(
 )
 
 
-def cost_seconds(goal: Goal, sample: Sample) -> float:
+def cost_seconds(goal: TuningGoal, sample: Sample) -> float:
     """The seconds of the whole work; see above."""
     prompt, answer = sample.prompt_per_second, sample.generated_per_second
     if goal.workload.clients == 1 and prompt and answer:
@@ -74,14 +74,14 @@ def cost_seconds(goal: Goal, sample: Sample) -> float:
     return sample.seconds * (goal.reads + goal.writes) / measured
 
 
-def run_seconds(goal: Goal, cost: float) -> float:
+def run_seconds(goal: TuningGoal, cost: float) -> float:
     """At most so long may one run of the part take that is measured, where the whole work takes ``cost``."""
     asked, clients = goal.workload, goal.workload.clients
     part = max(clients * asked.prompt_tokens / goal.reads, clients * asked.answer_tokens / goal.writes)
     return _SLACK_SECONDS + _SLACK * part * cost
 
 
-def within(goal: Goal, context_tokens: int, slots: int = 1, *, shared: bool = False) -> tuple[Goal, str]:
+def within(goal: TuningGoal, context_tokens: int, slots: int = 1, *, shared: bool = False) -> tuple[TuningGoal, str]:
     """
     With prompts that fit into the context, and a sentence where they were cut.
 
@@ -107,7 +107,7 @@ def within(goal: Goal, context_tokens: int, slots: int = 1, *, shared: bool = Fa
     )
 
 
-def scaled(goal: Goal, look: Sample, aim_seconds: float) -> Goal:
+def scaled(goal: TuningGoal, look: Sample, aim_seconds: float) -> TuningGoal:
     """With a part of the work that takes some ``aim_seconds`` at the rates of a first look, or the whole."""
     asked, prompt, answer = goal.workload, look.prompt_per_second, look.generated_per_second
     if not (prompt and answer):
