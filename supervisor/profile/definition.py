@@ -1,8 +1,7 @@
 """
 A resolved profile: frozen values, each with its origin.
 
-``key`` declares a key of the YAML where its value is stored.  ``fields`` makes validation, ``profile show``,
-the JSON Schema and the docs from that; the daemon does not load it.
+Its keys are declared with ``key`` of ``declare``.
 """
 # ruff: noqa: RUF009 - ``key`` makes a field
 
@@ -11,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal
 
 from ..options.option_types import OptionValue
+from .declare import key
+from .tuned import Tuned
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -28,24 +29,6 @@ PARAMETER_PATTERN = r"\S{1,100}"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 _MANY = 1_000_000
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
-
-
-class Limits(TypedDict, total=False):
-    """What the type of a key does not say of its values."""
-
-    least: float
-    most: float
-    words: tuple[str, ...]
-    pattern: str
-    what: str  # a text that matches ``pattern``, in words
-    absolute: bool  # a path from the root or from ~
-    origins: bool  # of web pages
-    or_off: bool  # off is 0
-
-
-def key(default: object, about: str, name: str = "", **limits: Unpack[Limits]) -> Any:  # noqa: ANN401 - a field
-    """A key of profiles: its default, what it is for, and its name if the attribute has another."""
-    return field(default=default, metadata={"about": about, "name": name, **limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +335,7 @@ class Profile:
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
+    tuned: Tuned = Tuned()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     aliases: tuple[str, ...] = key(
         (), "Names that clients know the model by.", what="a model name or a list of them", pattern=r"[^\s,]+"

@@ -1,5 +1,5 @@
 """
-Every key of a profile, made from the declarations in ``definition``.
+Every key of a profile, made from the declarations in ``definition`` and ``tuned``.
 
 Keys are dotted paths as in the YAML: ``match.ram.min``.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import definition
+from . import definition, tuned
 from .field_kinds import (
     Choice,
     FilePath,
@@ -56,6 +56,8 @@ SECTIONS = {
     "restart": "When the server comes back by itself, and when it stays down.",
     "health": "When a silent server is late, busy or dead.",
     "stop": "How the server is stopped: TERM, grace, TERM, insist, KILL.",
+    "tuned": "What `tune` measured this profile with. It changes nothing; `plan`, `start` and `status` warn "
+    "when a part of it is no longer what is there.",
 }
 RECORDS: dict[str, type[Any]] = {
     "match": definition.Match,
@@ -66,6 +68,7 @@ RECORDS: dict[str, type[Any]] = {
     "restart": definition.Restart,
     "health": definition.Health,
     "stop": definition.Stop,
+    "tuned": tuned.Tuned,
 }
 
 
