@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from .trial import Candidate, Found, Trial, TrialResult
+from .trial import Found, Trial, TrialResult
 from .tuning_journal import TuningJournal
 
 
@@ -43,18 +43,3 @@ def carried_out(
         yield TuningStep(trial, result, is_kept)
     yield trial
 
-
-def effects(results: list[tuple[Trial, TrialResult]], found: Found) -> dict[str, float]:
-    """
-    By key of the best candidate: how many times as fast it is with this change as without, where both were
-    measured; a change that was never measured alone is left out.
-    """
-    costs: dict[Candidate, list[float]] = {}
-    for trial, result in results:
-        costs.setdefault(trial.candidate, []).extend(result.costs)
-    medians = {candidate: sorted(each)[len(each) // 2] for candidate, each in costs.items() if each}
-    best = medians.get(found.best)
-    if best is None:
-        return {}
-    without = {key: tuple(pair for pair in found.best if pair[0] != key) for key, _ in found.best}
-    return {key: medians[rest] / best for key, rest in without.items() if rest in medians}
