@@ -47,11 +47,15 @@ class TrialResult:
     """
     ``costs`` in seconds that the goal's work takes, one for each run; lower is better.  ``took_seconds`` is
     what the trial took in all, its load included.  ``died`` is the diagnosis of one that failed.
+
+    ``rates`` of each run are tokens per second, of the prompt and of the answer, 0 where the server did not
+    say: the search needs only the costs, the effects, charts and explanations these.
     """
 
     costs: tuple[float, ...]
     took_seconds: float
     died: str = ""
+    rates: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
