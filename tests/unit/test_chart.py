@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -45,7 +45,9 @@ def test_no_line_is_wider_than_the_terminal(chart, width):
 
 def test_every_point_has_its_mark_and_a_cliff_stays_one():
     lines = text(CLIFF, 80)
-    marked = [(row, column) for row, line in enumerate(lines) for column, mark in enumerate(line) if mark == "●"]
+    marked = [
+        (row, column) for row, line in enumerate(lines) for column, mark in enumerate(line) if mark == "●"
+    ]
     assert len(marked) == 3
     (top, right), (lower, beside), _ = marked
     assert lower - top > 4
@@ -54,7 +56,7 @@ def test_every_point_has_its_mark_and_a_cliff_stays_one():
 
 def places(chart):
     """Where the x of each point is, in an SVG."""
-    return [float(each.get("cx")) for each in ElementTree.fromstring(svg([chart])).iter(f"{SVG}circle")]
+    return [float(each.get("cx")) for each in ET.fromstring(svg([chart])).iter(f"{SVG}circle")]
 
 
 def test_doublings_are_as_far_apart_as_they_are_in_practice():
@@ -67,7 +69,7 @@ def test_doublings_are_as_far_apart_as_they_are_in_practice():
 
 def test_the_picture_is_one_well_formed_file_with_its_text_as_text():
     picture = svg([BARS, CLIFF])
-    tree = ElementTree.fromstring(picture)
+    tree = ET.fromstring(picture)
     words = [each.text for each in tree.iter(f"{SVG}text")]
     assert {"chat", "a <long> & name", "50.0 ±5.0", "gpu-layers", "24"} <= set(words)
     assert "prefers-color-scheme:dark" in picture
@@ -75,7 +77,7 @@ def test_the_picture_is_one_well_formed_file_with_its_text_as_text():
 
 
 def test_a_whisker_is_where_the_interval_is_and_nowhere_else():
-    drawn = [each for each in ElementTree.fromstring(svg([BARS])).iter(f"{SVG}line") if each.get("class") == "whisker"]
+    drawn = [each for each in ET.fromstring(svg([BARS])).iter(f"{SVG}line") if each.get("class") == "whisker"]
     stroke, *caps = drawn  # of one bar; the other figure is exact
     assert [cap.get("x1") for cap in caps] == [stroke.get("x1"), stroke.get("x2")]
 
@@ -83,7 +85,7 @@ def test_a_whisker_is_where_the_interval_is_and_nowhere_else():
 def test_several_lines_are_told_apart_by_a_legend():
     two = Lines("two", "x", (Line("one", exact((1, 1), (2, 2))), Line("other", exact((1, 2), (2, 1)))))
     assert text(two, 40)[-1].split() == ["●", "one", "▲", "other"]
-    assert {"one", "other"} <= {each.text for each in ElementTree.fromstring(svg([two])).iter(f"{SVG}text")}
+    assert {"one", "other"} <= {each.text for each in ET.fromstring(svg([two])).iter(f"{SVG}text")}
 
 
 def test_what_has_no_points_is_no_error():
