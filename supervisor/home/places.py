@@ -58,6 +58,11 @@ def chat_history_file(paths: Paths) -> Path:
     return paths.state / "chat-history"
 
 
+def bench_folder(paths: Paths) -> Path:
+    """The results of `bench`, one file each."""
+    return paths.data / "bench"
+
+
 def keys_file(paths: Paths) -> Path:
     """Which keys let clients in, by their hashes."""
     return paths.config / "keys.json"
