@@ -14,7 +14,7 @@ from supervisor.tune.tuning_journal import Deaths, TuningJournal, opened_journal
 
 FAST = (("server.ubatch-size", "2048"),)
 TRIAL = Trial(0, FAST, 2, "larger")
-RESULT = TrialResult((1.5, 1.25), 9.0)
+RESULT = TrialResult((1.5, 1.25), 9.0, rates=((512.0, 64.5), (510.0, 0.0)))
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def test_what_has_ended_is_known_again_once_for_each_time(file):
         journal.decided(Workload(128, 16), 12.5)
         journal.begin(TRIAL)
         journal.end(TRIAL, RESULT)
-        journal.end(Trial(1, (), 1, "dies"), TrialResult((), 2.0, "no memory", "GPU"))
+        journal.end(Trial(1, (), 1, "dies"), TrialResult((), 2.0, "no memory", short_of="GPU"))
     again = reopened(file)
     assert (again.workload, again.look_seconds, again.trials) == (Workload(128, 16), 12.5, 2)
     assert again.result_of(TRIAL) == RESULT
     assert again.result_of(TRIAL) is None, "to be measured anew, as the search asks for it again"
-    assert again.result_of(Trial(7, (), 1, "dies")) == TrialResult((), 2.0, "no memory", "GPU")
+    assert again.result_of(Trial(7, (), 1, "dies")) == TrialResult((), 2.0, "no memory", short_of="GPU")
 
 
 def test_fewer_or_more_runs_and_a_fresh_load_are_other_trials(file):
