@@ -25,8 +25,11 @@ from .memory_guard import MemoryGuard
 from .trial import Candidate, Trial, TrialResult
 from .tuning_journal import Deaths
 
-LimitedMeasure = Callable[[Target, Workload, float], Sample]
-"""One run, in at most so many seconds.  Raises NetworkError where it does not end, or the server dies."""
+LimitedMeasure = Callable[[Target, Workload, int, float], Sample]
+"""
+One run with the prompt of this seed, in at most so many seconds.  Raises NetworkError where it does not end, or
+the server dies.
+"""
 LOOK_SECONDS = 600.0  # for the first answer after a load, which reads a large model from a slow disk
 _TIMES_THE_USUAL = 20.0  # what takes longer than that hangs
 _STOPPED_ABOVE = 3.0  # times the cost that can still win: what takes longer is broken off
@@ -143,7 +146,7 @@ class TrialRunner:
         """Costs and rates of as many as asked for, and of fewer where one is above what can still win."""
         target = self.session.run(plan, fresh=trial.reloads)
         if trial.reloads or plan.digest != self._loaded:
-            self.measure(target, LOOK, LOOK_SECONDS)  # a first answer reads the model and makes its graphs
+            self.measure(target, LOOK, 0, LOOK_SECONDS)  # a first answer reads the model and makes its graphs
             self._loaded = plan.digest
         self.session.disturbed()
         costs: list[float] = []
@@ -153,7 +156,8 @@ class TrialRunner:
             began = self.clock()
             limit = self._limit_seconds(trial)
             try:
-                sample = self.measure(target, self.goal.workload, limit)
+                # all candidates read the same prompts: of a mixture, not all take the same time
+                sample = self.measure(target, self.goal.workload, len(costs) + 1, limit)
             except SupervisorError:
                 if trial.stop_above is None or self.clock() - began < limit:
                     raise

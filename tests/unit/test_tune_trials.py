@@ -98,8 +98,8 @@ class Bench:
         digest = repr(sorted(overrides.items()))
         return LaunchPlan("mine", (), {}, "127.0.0.1", 0, "b1", "cpu", "", "", digest)
 
-    def measure(self, target, workload, limit):
-        self.asked.append((workload, limit))
+    def measure(self, target, workload, seed, limit):
+        self.asked.append((workload, seed))
         if workload == LOOK:
             return sample()
         self.clock.now += 1.0
@@ -127,7 +127,7 @@ def test_it_measures_as_often_as_asked_after_one_answer_that_does_not_count(benc
     assert result.costs == pytest.approx((2.0, 4.0))
     assert result.rates == ((512.0, 256.0), (256.0, 128.0))
     assert (result.died, result.took_seconds) == ("", 2.0)
-    assert [workload for workload, _ in bench.asked] == [LOOK, CHAT.workload, CHAT.workload]
+    assert bench.asked == [(LOOK, 0), (CHAT.workload, 1), (CHAT.workload, 2)], "the same prompts for all"
 
 
 def test_what_runs_already_is_not_loaded_or_warmed_again_unless_the_search_wants_it_fresh(bench):
@@ -146,7 +146,7 @@ def test_it_stops_when_it_can_no_longer_win(bench):
 def test_a_run_that_is_far_too_slow_is_broken_off_and_costs_at_least_that(bench):
     limit = run_seconds(CHAT, 3 * 4.0)
 
-    def too_slow(target, workload, allowed):
+    def too_slow(target, workload, seed, allowed):
         if workload != LOOK:
             assert allowed == limit
             bench.clock.now += allowed
@@ -161,7 +161,7 @@ def test_a_run_that_is_far_too_slow_is_broken_off_and_costs_at_least_that(bench)
 
 
 def test_one_that_hangs_where_nothing_is_known_yet_has_died(bench):
-    def hangs(target, workload, allowed):
+    def hangs(target, workload, seed, allowed):
         bench.clock.now += allowed
         raise NetworkError("The measurement did not end within 60 s.")
 
