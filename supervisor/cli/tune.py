@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 import sys
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date
-from itertools import count
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..errors import EXIT_OK, SupervisorError, UsageError
 from ..home import client
+from ..measure.measurement import Sample, Target, Workload
+from ..measure.measuring_client import run as run_workload
+from ..measure.session import MeasuringSession, opened
 from ..paths import Paths
-from ..progress import duration
+from ..prepare.prepare import prepare
+from ..profile.field_kinds import Invalid
+from ..profile.field_kinds import duration as duration_kind
+from ..profile.yaml_nodes import Mark, Scalar
+from ..progress import duration, ticking
+from ..tune.goals import GOALS
+from ..tune.settings_search import SettingsSearch
+from ..tune.space import Goal as GoalName
+from ..tune.surface import plain_key
+from ..tune.trial import Found, Trial, TrialResult
+from ..tune.trials import TrialRunner, failure_of_profile
+from ..tune.tuning import TuningProgress, TuningStep, carried_out, in_words
+from ..tune.tuning_journal import Deaths, TuningJournal, opened_journal
+from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up
 from .common import complete_profiles, confirmed, json_option
 from .output import StderrProgress, echo_json, table, waiting
+from .tune_report import report, said_so_far
 
-if TYPE_CHECKING:
-    from ..measure.measurement import Sample, Target, Workload
-    from ..measure.session import MeasuringSession
-    from ..tune.settings_search import SettingsSearch
-    from ..tune.trial import Candidate, Found, Trial, TrialResult
-    from ..tune.tuning import TuningStep
-    from ..tune.tuning_journal import TuningJournal
-    from ..tune.tuning_setup import TuneRequest, TuningSetup
-
-_GOALS = ("balanced", "chat", "agent", "batch")  # of `tune.goals`, which is imported only where it is needed
 EXIT_DECLINED = 1
-_NOTHING_BETTER = "your settings are already the best found"
+_LONG_ROW = 8
 
 
 class _Duration(click.ParamType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
-        from ..profile.field_kinds import Invalid, duration as kind  # noqa: PLC0415 - as above
-        from ..profile.yaml_nodes import Mark, Scalar  # noqa: PLC0415
-
         if isinstance(value, float):
             return value
         try:
-            return float(kind(least=10).read(Scalar(value, str(value), Mark())))
+            return float(duration_kind(least=10).read(Scalar(value, str(value), Mark())))
         except Invalid as invalid:
             self.fail(f"{value}: {invalid.message}", param, ctx)
 
@@ -54,14 +54,22 @@ class _Duration(click.ParamType):
 @click.command()
 @click.argument("name", shell_complete=complete_profiles)
 @click.option(
-    "--goal", type=click.Choice(_GOALS), default="balanced", show_default=True, help="What it is to be fast at."
+    "--goal",
+    type=click.Choice([*GOALS]),
+    default="balanced",
+    show_default=True,
+    help="What it is to be fast at.",
 )
 @click.option(
     "--budget", type=_Duration(), default="20m", show_default=True, help="How long it may measure: 20m, 1h."
 )
 @click.option("--fix", "fixed", multiple=True, metavar="KEY", help="Leave this setting as it is; repeatable.")
 @click.option(
-    "--vary", "varied", multiple=True, metavar="KEY=A,B", help="Try these values of a setting, too; repeatable."
+    "--vary",
+    "varied",
+    multiple=True,
+    metavar="KEY=A,B",
+    help="Try these values of a setting, too; repeatable.",
 )
 @click.option(
     "--min-context",
@@ -82,7 +90,7 @@ class _Duration(click.ParamType):
 def tune(
     *,
     name: str,
-    goal: str,
+    goal: GoalName,
     budget: float,
     fixed: tuple[str, ...],
     varied: tuple[str, ...],
@@ -98,14 +106,12 @@ def tune(
     """
     Find the fastest settings of profile NAME for this machine, and write them as NAME-tuned.
 
-    It tries settings one after the other: what of the model is on the GPU, batch sizes, threads and others.  It
-    changes nothing that changes the answers: model, cache types and context stay, unless --vary or
-    --min-context allow it.  What was running runs again at the end.
+    It tries settings one after the other: what of the model is on the GPU, batch sizes, threads and others.
+    What changes the answers stays as it is: model, cache types and context, unless --vary or --min-context
+    allow it.  What was running runs again at the end.
 
     Ctrl+C stops it; the same command goes on where it was.
     """
-    from ..tune.tuning_setup import TuneRequest, set_up  # noqa: PLC0415 - YAML and all the rest
-
     paths = Paths.from_environment()
     request = TuneRequest(name, goal, budget, fixed, _varied(varied), min_context)
     if not dry_run:
@@ -117,9 +123,18 @@ def tune(
         return _show_space(setup, as_json=as_json)
     if not yes and sys.stdin.isatty() and sys.stderr.isatty() and not confirmed("Begin?"):
         return EXIT_DECLINED
-    tuned = _Tuned(setup)
-    _carry_out(tuned, paths, polite=polite, restart=restart)
-    return _conclude(tuned, paths, explain=explain, svg=svg, as_json=as_json)
+    known = TuningProgress()
+    try:
+        with (
+            opened_journal(setup.file, restart=restart) as journal,
+            opened(paths, name, why=f"tries settings of {name}", polite=polite) as session,
+        ):
+            _search(setup, known, paths, journal, session)
+    except BaseException:
+        for line in said_so_far(known, name):
+            click.echo(line, err=True)
+        raise
+    return report(setup, known, paths, svg=svg, as_json=as_json)
 
 
 def _varied(words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
@@ -136,13 +151,8 @@ def _varied(words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
 
 def _at_hand(request: TuneRequest, paths: Paths) -> None:
     """Installs the engine and gets the model, as a start does; raises DoesNotFit and the like."""
-    from ..prepare.prepare import prepare  # noqa: PLC0415 - as above
-
-    progress = StderrProgress()
-    try:
+    with closing(StderrProgress()) as progress:
         prepare(request.profile, {}, paths, progress, named=None)
-    finally:
-        progress.close()
 
 
 # --- before
@@ -150,17 +160,19 @@ def _at_hand(request: TuneRequest, paths: Paths) -> None:
 
 def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
     """What it is about to do, on stderr."""
-    from ..tune.surface import plain_key  # noqa: PLC0415 - as above
-
     axes = ", ".join(plain_key(axis.key) for axis in setup.space.axes) or "nothing"
     rows = [
-        ("tune", f"{setup.request.profile}, {setup.profile.description}" if setup.profile.description else setup.request.profile),
+        (
+            "tune",
+            f"{setup.request.profile}, {setup.profile.description}"
+            if setup.profile.description
+            else setup.request.profile,
+        ),
         ("goal", f"{setup.goal.name}: {setup.goal.about}"),
         ("changes", f"{axes}; nothing that changes the answers" if not setup.request.varied else axes),
-        ("disturbs", _disturbs(paths, setup.request.profile, polite=polite)),
+        ("disturbs", _disturbs(paths, polite=polite)),
         ("takes", f"up to {duration(setup.request.budget_seconds)}, and some loads of the model"),
         *(("note", said) for said in setup.said),
-        *(("tip", tip) for tip in _tips(setup)),
     ]
     if setup.file.exists():
         rows.append(("goes on", "with what an earlier run has measured (--restart begins anew)"))
@@ -168,16 +180,14 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
         click.echo(f"{label:<9} {text}", err=True)
 
 
-def _tips(setup: TuningSetup) -> tuple[str, ...]:
-    return ()
-
-
-def _disturbs(paths: Paths, profile: str, *, polite: bool) -> str:
+def _disturbs(paths: Paths, *, polite: bool) -> str:
     try:
         servers = client.ask(paths, {"op": "status"})["status"].get("servers", [])
     except SupervisorError:
         return "nothing: no server runs"
-    running = [each["profile"] for each in servers if each["profile"] and each["state"] not in {"stopped", "failed"}]
+    running = [
+        each["profile"] for each in servers if each["profile"] and each["state"] not in {"stopped", "failed"}
+    ]
     if not running:
         return "nothing: no server runs"
     named = ", ".join(dict.fromkeys(running))
@@ -188,133 +198,97 @@ def _disturbs(paths: Paths, profile: str, *, polite: bool) -> str:
 
 def _show_space(setup: TuningSetup, *, as_json: bool) -> int:
     """What would be tried, and what of it fits by the memory account, each change alone."""
-    rows = []
-    for axis in setup.space.axes:
-        tried = [
+    space = setup.space
+    fit = {
+        axis.key: [
             value
             for value in axis.values
-            if value == axis.now or setup.fits(setup.space.changed((), axis.key, value))
+            if value == axis.now or setup.fits(space.changed((), axis.key, value))
         ]
-        rows.append({"key": axis.key, "now": axis.now, "values": list(axis.values), "fit": tried, "why": axis.why})
-    starts = [dict(start) for start in setup.starts]
+        for axis in space.axes
+    }
     if as_json:
-        echo_json(profile=setup.request.profile, goal=setup.goal.name, budget_seconds=setup.request.budget_seconds,
-                  starts=starts, settings=rows)
-        return EXIT_OK
-    click.echo(table(
-        ("setting", "is", "tried", "why"),
-        [(row["key"], row["now"] or "-", _spoken(row["fit"]), row["why"]) for row in rows],
-    ))
+        echo_json(
+            profile=setup.request.profile,
+            goal=setup.goal.name,
+            budget_seconds=setup.request.budget_seconds,
+            starts=[dict(start) for start in setup.starts],
+            settings=[{**asdict(axis), "fit": fit[axis.key]} for axis in space.axes],
+        )
+    else:
+        rows = [
+            (plain_key(axis.key), axis.now or "-", _spoken(fit[axis.key]), axis.why) for axis in space.axes
+        ]
+        click.echo(table(("setting", "is", "fits", "why"), rows))
     return EXIT_OK
 
 
 def _spoken(values: Sequence[str]) -> str:
     """``0 to 36, all`` for a long row of numbers."""
     numbers = [value for value in values if value.isdecimal()]
-    if len(numbers) > 8:  # noqa: PLR2004 - as many as a line holds
-        return ", ".join((f"{numbers[0]} to {numbers[-1]}", *(each for each in values if each not in numbers)))
+    if len(numbers) > _LONG_ROW:
+        return ", ".join(
+            (f"{numbers[0]} to {numbers[-1]}", *(each for each in values if each not in numbers))
+        )
     return ", ".join(values) or "nothing fits"
 
 
 # --- while it runs
 
 
-@dataclass
-class _Tuned:
-    """What is known so far."""
-
-    setup: TuningSetup
-    results: list[tuple[Candidate, TrialResult]] = field(default_factory=list)
-    found: Found | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-def _carry_out(tuned: _Tuned, paths: Paths, *, polite: bool, restart: bool) -> None:
-    """Until it is found; says the best so far where it is broken off."""
-    from ..tune.tuning_journal import opened_journal  # noqa: PLC0415 - as above
-
-    try:
-        with (
-            opened_journal(tuned.setup.file, restart=restart) as journal,
-            _session(paths, tuned.setup, polite=polite) as session,
-        ):
-            _search(tuned, paths, journal, session)
-    except BaseException:
-        _say_broken_off(tuned)
-        raise
-
-
-@contextmanager
-def _session(paths: Paths, setup: TuningSetup, *, polite: bool) -> Iterator[MeasuringSession]:
-    from ..measure.session import opened  # noqa: PLC0415 - as above
-
-    why = f"tries settings of {setup.request.profile}"
-    with opened(paths, setup.request.profile, why=why, polite=polite) as session:
-        yield session
-
-
-def _search(tuned: _Tuned, paths: Paths, journal: TuningJournal, session: MeasuringSession) -> None:
-    from ..measure.measuring_client import run  # noqa: PLC0415 - as above
-    from ..tune.settings_search import SettingsSearch  # noqa: PLC0415
-    from ..tune.trials import TrialRunner, failure_of_profile  # noqa: PLC0415
-    from ..tune.tuning import carried_out  # noqa: PLC0415
-    from ..tune.tuning_journal import Deaths  # noqa: PLC0415
-    from ..tune.tuning_setup import looked  # noqa: PLC0415
-
-    def measure(target: Target, workload: Workload, seed: int, limit_seconds: float) -> Sample:
-        return run(target, workload, seed=seed, deadline_seconds=limit_seconds)
-
-    setup = tuned.setup
-    with waiting(f"{setup.request.profile} as it is"):
-        goal, usual_seconds = looked(setup, journal, session, measure)
-    machine = repr(replace(setup.tuned, goal="", ram_bytes=None))
+def _search(
+    setup: TuningSetup,
+    known: TuningProgress,
+    paths: Paths,
+    journal: TuningJournal,
+    session: MeasuringSession,
+) -> None:
+    """Until it is found; ``known`` grows meanwhile."""
+    with waiting(f"looking how fast {setup.request.profile} is"):
+        goal, usual_seconds = looked(setup, journal, session, _measure)
     runner = TrialRunner(
         plan=setup.variants.plan,
         session=session,
-        measure=measure,
+        measure=_measure,
         goal=goal,
         usual_seconds=usual_seconds,
-        deaths=Deaths(paths, machine),
+        deaths=Deaths(paths, setup.machine),
         failure=lambda profile: failure_of_profile(paths, profile),
         stop=session.stop,
-        notes=tuned.notes,
+        notes=known.notes,
     )
     search = SettingsSearch(setup.space, setup.starts, setup.fits, setup.request.budget_seconds)
-    line = _ProgressLine(tuned)
-    with line:
+    with closing(StderrProgress()) as progress, ExitStack() as running:
         for step in carried_out(search, journal, runner.run):
-            if isinstance(step, Found_()):
-                tuned.found = step
+            running.close()
+            if isinstance(step, Found):
+                known.found = step
+            elif step.result is None:
+                progress.update(None, text := _begun(setup, known, step.trial))
+                running.enter_context(ticking(progress, text))
             else:
-                line.show(step, search)
+                _take(known, step, step.result, progress)
 
 
-def Found_() -> type:
-    from ..tune.trial import Found  # noqa: PLC0415
-
-    return Found
+def _measure(target: Target, workload: Workload, seed: int, limit_seconds: float) -> Sample:
+    return run_workload(target, workload, seed=seed, deadline_seconds=limit_seconds)
 
 
-class _ProgressLine:
-    """One line that is rewritten on a terminal; elsewhere a line for each trial that has ended."""
-
-    def __init__(self, tuned: _Tuned) -> None:
-        self._tuned = tuned
-        self._progress = StderrProgress()
-
-    def __enter__(self) -> _ProgressLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.close()
-
-    def show(self, step: TuningStep, search: SettingsSearch) -> None:
-        ...
+def _begun(setup: TuningSetup, known: TuningProgress, trial: Trial) -> str:
+    """``trial 7, best 1.31x, 12 min left: ubatch-size 2048 (next to the best so far)``."""
+    left = max(0.0, setup.request.budget_seconds - known.spent_seconds)
+    best = known.ratio(known.best)
+    so_far = f", best {best:.2f}x" if best else ""
+    return (
+        f"trial {trial.number + 1}{so_far}, {duration(left)} left: {in_words(trial.candidate)} ({trial.why})"
+    )
 
 
-def _say_broken_off(tuned: _Tuned) -> None:
-    ...
-
-
-def _conclude(tuned: _Tuned, paths: Paths, *, explain: bool, svg: Path | None, as_json: bool) -> int:
-    ...
+def _take(known: TuningProgress, step: TuningStep, result: TrialResult, progress: StderrProgress) -> None:
+    """A line for each trial that was measured now."""
+    known.results.append((step.trial.candidate, result))
+    if step.is_kept:
+        return
+    ratio = known.ratio(step.trial.candidate)
+    came = f"died: {result.died}" if result.died else f"{ratio:.2f}x" if ratio else "measured"
+    progress.step(f"trial {step.trial.number + 1}: {in_words(step.trial.candidate)}: {came}")

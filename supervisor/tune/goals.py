@@ -81,7 +81,9 @@ def run_seconds(goal: TuningGoal, cost: float) -> float:
     return _SLACK_SECONDS + _SLACK * part * cost
 
 
-def within(goal: TuningGoal, context_tokens: int, slots: int = 1, *, shared: bool = False) -> tuple[TuningGoal, str]:
+def within(
+    goal: TuningGoal, context_tokens: int, slots: int = 1, *, shared: bool = False
+) -> tuple[TuningGoal, str]:
     """
     With prompts that fit into the context, and a sentence where they were cut.
 

@@ -127,7 +127,9 @@ def in_words(found: Ratio) -> str:
     def number(value: float) -> str:
         return f"{value:.1f}" if many else f"{100 * (value - 1):.0f}"
 
-    between = "" if found.low is None or found.high is None else f" ({number(found.low)} to {number(found.high)})"
+    between = (
+        "" if found.low is None or found.high is None else f" ({number(found.low)} to {number(found.high)})"
+    )
     return f"{found.value:.1f} times{between}" if many else f"{100 * (found.value - 1):+.0f} %{between}"
 
 
@@ -166,8 +168,12 @@ def _charts(space: Space, key: str, made: Sequence[Slice], best: Candidate) -> I
                 tuple(
                     Line(
                         _label(space, each, best),
-                        tuple(sorted(((numbers[value], _value(of(runs))) for value, runs in by_value.items()),
-                                     key=lambda point: point[0])),
+                        tuple(
+                            sorted(
+                                ((numbers[value], _value(of(runs))) for value, runs in by_value.items()),
+                                key=lambda point: point[0],
+                            )
+                        ),
                     )
                     for each, by_value in lines
                 ),
@@ -192,14 +198,18 @@ def _value(values: Sequence[float]) -> ChartValue:
 
 
 def _label(space: Space, made: Slice, best: Candidate) -> str:
-    return "with the best of the others" if made.others == _others(best, made.key) else _with(space, made, best)
+    return (
+        "with the best of the others" if made.others == _others(best, made.key) else _with(space, made, best)
+    )
 
 
 def _with(space: Space, made: Slice, best: Candidate) -> str:
     """What is different from the best candidate: ``with ubatch-size 512``."""
     there, here = dict(made.others), dict(_others(best, made.key))
     keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
-    return "with " + ", ".join(f"{plain_key(key)} {space.value(made.others, key) or 'left open'}" for key in keys)
+    return "with " + ", ".join(
+        f"{plain_key(key)} {space.value(made.others, key) or 'left open'}" for key in keys
+    )
 
 
 def plain_key(key: str) -> str:

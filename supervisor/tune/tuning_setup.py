@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..engine.inventory import installed
 from ..errors import DoesNotFit, SupervisorError, UsageError
-from ..memory.fitting import Fitted
 from ..measure.measurement import Sample, Target
 from ..measure.session import MeasuringSession
+from ..memory.fitting import Fitted
 from ..model.metadata import Model
 from ..options.option_values import words_of
 from ..paths import Paths
@@ -20,6 +20,7 @@ from ..profile.definition import Profile
 from ..profile.tuned import Tuned
 from .goals import GOALS, LOOK, TuningGoal, cost_seconds, scaled, within
 from .space import CONTEXT, PLACEMENT, Space, space_of
+from .space import Goal as GoalName
 from .trial import Candidate, Fits
 from .trials import LOOK_SECONDS, LimitedMeasure, fits
 from .tuned_profile import demand_tunable
@@ -34,7 +35,7 @@ class TuneRequest:
     """``varied`` has the values of each key, none for those that tune knows."""
 
     profile: str
-    goal: str = "balanced"
+    goal: GoalName = "balanced"
     budget_seconds: float = 1200.0
     fixed: tuple[str, ...] = ()
     varied: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -57,11 +58,16 @@ class TuningSetup:
     file: Path
     said: tuple[str, ...] = ()
 
+    @property
+    def machine(self) -> str:
+        """What a launch that died depends on, besides its plan."""
+        return repr(_lasting(self.tuned))
+
 
 def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
     """
-    Raises UsageError, ConfigError and NotFound for what cannot be asked for, and DoesNotFit for a profile that
-    may not be started as it is.
+    Raises UsageError, ConfigError and NotFound for what cannot be asked for, and DoesNotFit for a profile
+    that may not be started as it is.
     """
     variants = variants_of(request.profile, paths)
     profile = variants.profile({})
@@ -69,7 +75,9 @@ def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
     model, build = variants.model(profile), variants.build(profile)
     account = variants.account({})
     if model is None or account is None:
-        raise UsageError(f"{request.profile} runs another program than llama-server; tune knows no settings of it.")
+        raise UsageError(
+            f"{request.profile} runs another program than llama-server; tune knows no settings of it."
+        )
     if account.refusal:
         raise DoesNotFit(f"{request.profile} does not fit: {account.refusal}.")
     goal, cut = _goal(request.goal, account)
@@ -88,7 +96,15 @@ def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
     tuned = replace(fingerprint(hardware, build, model), goal=request.goal)
     starts = tuple(_starts(variants, space, account))
     depends_on = (
-        *(tuned, build.digest, profile.server, profile.env, profile.engine, profile.model, profile.placement),
+        *(
+            _lasting(tuned),
+            build.digest,
+            profile.server,
+            profile.env,
+            profile.engine,
+            profile.model,
+            profile.placement,
+        ),
         *(profile.guardrails, goal, space.axes, starts),
     )
     file = tuning_file(paths, request.profile, depends_on)
@@ -98,13 +114,18 @@ def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
     )
 
 
+def _lasting(tuned: Tuned) -> Tuned:
+    """Without what an update of the kernel changes a little, and without the goal."""
+    return replace(tuned, goal="", ram_bytes=None)
+
+
 def varied_with_context(request: TuneRequest) -> Mapping[str, tuple[str, ...]]:
     """``--min-context`` allows what nothing else does: less context than the profile has."""
     named = {"ctx-size", CONTEXT} & request.varied.keys()
     return {**request.varied, CONTEXT: ()} if request.min_context_tokens and not named else request.varied
 
 
-def _goal(name: str, account: Fitted) -> tuple[TuningGoal, str]:
+def _goal(name: GoalName, account: Fitted) -> tuple[TuningGoal, str]:
     settings = account.ledger.settings
     if settings is None:
         return GOALS[name], ""
@@ -116,8 +137,8 @@ def _context_left_open(profile: Profile, account: Fitted) -> str:
     if settings is None or "ctx-size" not in settings.left_open or not settings.fit:
         return ""
     return (
-        f"{profile.name} leaves the context to llama.cpp, which may take less of it with one setting than with "
-        "another; ctx-size keeps it the same"
+        f"{profile.name} leaves the context to llama.cpp, which may take less of it with one setting than "
+        "with another; ctx-size keeps it the same"
     )
 
 
@@ -176,13 +197,15 @@ def looked(
     """
     The goal with a part of its work that this machine does in some seconds, and about what the whole costs.
 
-    By a first look at the profile as it is; by that of the journal where there is one.  Raises what the session
-    and the measurement raise: a profile that does not run cannot be tuned.
+    By a first look at the profile as it is; by that of the journal where there is one.  Raises what the
+    session and the measurement raise: a profile that does not run cannot be tuned.
     """
     if journal.workload is None or journal.look_seconds is None:
         look = _look(session.run(setup.variants.plan({})), measure)
         aim = min(_MOST_RUN, max(_LEAST_RUN, setup.request.budget_seconds / _RUNS_IN_A_BUDGET))
-        journal.decided(scaled(setup.goal, look, aim).workload, cost_seconds(replace(setup.goal, workload=LOOK), look))
+        journal.decided(
+            scaled(setup.goal, look, aim).workload, cost_seconds(replace(setup.goal, workload=LOOK), look)
+        )
     assert journal.workload is not None
     assert journal.look_seconds is not None
     return replace(setup.goal, workload=journal.workload), journal.look_seconds
@@ -191,5 +214,3 @@ def looked(
 def _look(target: Target, measure: LimitedMeasure) -> Sample:
     measure(target, LOOK, 0, LOOK_SECONDS)  # reads the model from the disk
     return measure(target, LOOK, 1, LOOK_SECONDS)
-
-
