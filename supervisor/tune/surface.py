@@ -17,6 +17,7 @@ from .trial import Candidate, TrialResult
 
 Results = Iterable[tuple[Candidate, TrialResult]]
 _FOLLOWING = {UBATCH: (BATCH,), SLOTS: (SHARED,)}  # what `Space.changed` changes with a setting
+_LEADING = {follower: key for key, followers in _FOLLOWING.items() for follower in followers}
 _MOST_LINES = 3
 _SAME = 0.02  # of a speed; less is not worth a word where the measurements cannot tell it from noise
 _TIMES = 1.95  # from here on ``2.4 times`` reads better than ``+140 %``
@@ -98,7 +99,8 @@ def _effect(
         if value in each.by_value and before in each.by_value:
             where = "" if each.others == _others(best, key) else f", measured {_with(space, each, best)}"
             return f"{difference(each.by_value[value], each.by_value[before])}{where}"
-    return "measured only together with other changes"
+    leading = _LEADING.get(key, "")
+    return f"follows {plain_key(leading)}" if leading in dict(best) else "measured only together with other changes"
 
 
 def difference(new: CandidateRuns, old: CandidateRuns) -> str:
@@ -199,6 +201,7 @@ def _with(space: Space, made: Slice, best: Candidate) -> str:
     """What is different from the best candidate: ``with ubatch-size 512``."""
     there, here = dict(made.others), dict(_others(best, made.key))
     keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
+    keys = [key for key in keys if _LEADING.get(key) not in keys]
     return "with " + ", ".join(f"{plain_key(key)} {space.value(made.others, key) or 'left open'}" for key in keys)
 
 
