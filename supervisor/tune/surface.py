@@ -17,6 +17,7 @@ from .trial import Candidate, TrialResult
 
 Results = Iterable[tuple[Candidate, TrialResult]]
 _FOLLOWING = {UBATCH: (BATCH,), SLOTS: (SHARED,)}  # what `Space.changed` changes with a setting
+_LEADING = {follower: key for key, followers in _FOLLOWING.items() for follower in followers}
 _MOST_LINES = 3
 _SAME = 0.02  # of a speed; less is not worth a word where the measurements cannot tell it from noise
 _TIMES = 1.95  # from here on ``2.4 times`` reads better than ``+140 %``
@@ -98,7 +99,8 @@ def _effect(
         if value in each.by_value and before in each.by_value:
             where = "" if each.others == _others(best, key) else f", measured {_with(space, each, best)}"
             return f"{difference(each.by_value[value], each.by_value[before])}{where}"
-    return "measured only together with other changes"
+    leading = _LEADING.get(key, "")
+    return f"follows {plain_key(leading)}" if leading in dict(best) else "measured only together with other changes"
 
 
 def difference(new: CandidateRuns, old: CandidateRuns) -> str:
@@ -127,9 +129,7 @@ def in_words(found: Ratio) -> str:
     def number(value: float) -> str:
         return f"{value:.1f}" if many else f"{100 * (value - 1):.0f}"
 
-    between = (
-        "" if found.low is None or found.high is None else f" ({number(found.low)} to {number(found.high)})"
-    )
+    between = "" if found.low is None or found.high is None else f" ({number(found.low)} to {number(found.high)})"
     return f"{found.value:.1f} times{between}" if many else f"{100 * (found.value - 1):+.0f} %{between}"
 
 
@@ -168,12 +168,8 @@ def _charts(space: Space, key: str, made: Sequence[Slice], best: Candidate) -> I
                 tuple(
                     Line(
                         _label(space, each, best),
-                        tuple(
-                            sorted(
-                                ((numbers[value], _value(of(runs))) for value, runs in by_value.items()),
-                                key=lambda point: point[0],
-                            )
-                        ),
+                        tuple(sorted(((numbers[value], _value(of(runs))) for value, runs in by_value.items()),
+                                     key=lambda point: point[0])),
                     )
                     for each, by_value in lines
                 ),
@@ -198,18 +194,15 @@ def _value(values: Sequence[float]) -> ChartValue:
 
 
 def _label(space: Space, made: Slice, best: Candidate) -> str:
-    return (
-        "with the best of the others" if made.others == _others(best, made.key) else _with(space, made, best)
-    )
+    return "with the best of the others" if made.others == _others(best, made.key) else _with(space, made, best)
 
 
 def _with(space: Space, made: Slice, best: Candidate) -> str:
     """What is different from the best candidate: ``with ubatch-size 512``."""
     there, here = dict(made.others), dict(_others(best, made.key))
     keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
-    return "with " + ", ".join(
-        f"{plain_key(key)} {space.value(made.others, key) or 'left open'}" for key in keys
-    )
+    keys = [key for key in keys if _LEADING.get(key) not in keys]
+    return "with " + ", ".join(f"{plain_key(key)} {space.value(made.others, key) or 'left open'}" for key in keys)
 
 
 def plain_key(key: str) -> str:

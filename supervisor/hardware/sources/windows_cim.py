@@ -41,7 +41,8 @@ SCRIPT = (
     "Win32_VideoController=$cards"
     "} | ConvertTo-Json -Compress -Depth 4"
 )
-OPTIONS = ("-NoProfile", "-NonInteractive", "-Command", SCRIPT)
+QUIETLY = ("-NoProfile", "-NonInteractive", "-Command")
+OPTIONS = (*QUIETLY, SCRIPT)
 ARCHITECTURE = ("cmd", "/d", "/c", "echo", "%PROCESSOR_ARCHITECTURE%")
 _ARCHITECTURES = {9: "x86_64", 12: "arm64"}  # Win32_Processor.Architecture
 _WORDS = {"AMD64": "x86_64", "ARM64": "arm64"}
@@ -52,7 +53,7 @@ def hardware(machine: Machine) -> Hardware:
     """All but the disk.  NVIDIA's tool and Vulkan's are asked meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask_all, {"nvidia-smi": nvidia.smi_gpus, "vulkaninfo": vulkan.gpus}, machine)
-        record, notes = _record(machine)
+        record, notes = record_of(machine, SCRIPT)
         smi, drivers = asked.result()
     system = next(iter(items(record.get("Win32_OperatingSystem"))), {})
     processors = items(record.get("Win32_Processor"))
@@ -76,11 +77,11 @@ def hardware(machine: Machine) -> Hardware:
     )
 
 
-def _record(machine: Machine) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def record_of(machine: Machine, script: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """From Windows PowerShell, else from PowerShell 7; a hang of the first is not waited for twice."""
     notes: list[str] = []
     for program in ("powershell", "pwsh"):
-        answer = ask(machine, program, *OPTIONS)
+        answer = ask(machine, program, *QUIETLY, script)
         record, note = document(answer, program)
         if record:
             return record, ()

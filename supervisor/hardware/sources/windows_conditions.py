@@ -13,7 +13,8 @@ from typing import Any
 from ..conditions import Conditions, MemoryModule, PowerMode
 from ..machine import Machine
 from .linux_conditions import channel_of
-from .tool_output import ask, document, items, number, text
+from .tool_output import items, number, text
+from .windows_cim import record_of
 
 _SCHEMES = r"HKLM:\SYSTEM\CurrentControlSet\Control\Power\User\PowerSchemes"
 SCRIPT = (
@@ -46,11 +47,7 @@ _DISCHARGING = 1
 
 
 def conditions(machine: Machine) -> Conditions:
-    record, note = document(
-        ask(machine, "powershell", "-NoProfile", "-NonInteractive", "-Command", SCRIPT), "powershell"
-    )
-    if note:
-        return Conditions()
+    record, _ = record_of(machine, SCRIPT)
     batteries = [number(each.get("BatteryStatus")) for each in items(record.get("Win32_Battery"))]
     on_battery = _DISCHARGING in batteries if batteries else None
     arrays = [number(each.get("MemoryDevices")) or 0 for each in items(record.get("Win32_PhysicalMemoryArray"))]

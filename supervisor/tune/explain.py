@@ -1,0 +1,247 @@
+"""
+What limits this machine, in five sentences, by what a tuning measured.  Pure.
+
+Each sentence says only what the measurements show; "not measured" where they show nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..hardware.bandwidth import gpu_bandwidth, ram_bandwidth
+from ..hardware.conditions import Conditions
+from ..hardware.hardware import Gpu, Hardware
+from ..measure.statistics import summary
+from ..memory.accounts import RAM, Ledger
+from ..memory.verdict import place_of, size
+from ..memory.weights import TokenReads, token_reads
+from ..model.metadata import Model
+from .space import EXPERTS, UBATCH, Space
+from .surface import CandidateRuns, Of, Results, Slice, runs_of, slices
+from .tips import link_bytes_per_second
+from .trial import Candidate
+
+THREADS = "server.threads"
+_GB = 1e9
+_MOSTLY = 0.6  # of a bandwidth that is published: more than that, engines reach on few machines
+_FLAT = 1.1  # a larger batch that gives less than this is not worth its memory
+_NOT_MEASURED = "not measured"
+_BY_LINK = (0.5, 1.3)  # of the link's rate: experts that no token of a ubatch needs are not sent
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """``name`` is what the sentence is about: memory bandwidth, PCIe …"""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a tuning leaves: ``best`` is the best candidate, and ``ledger`` its account."""
+
+    space: Space
+    results: Results
+    best: Candidate
+    model: Model
+    ledger: Ledger
+    hardware: Hardware
+    conditions: Conditions = Conditions()
+
+
+def explain(evidence: Evidence) -> tuple[Explained, ...]:
+    """Five, in this order."""
+    runs = runs_of(evidence.results)
+    reads = _reads(evidence)
+    batches = _series(evidence, runs, UBATCH, lambda each: each.prompt)
+    return (
+        Explained("memory bandwidth", _bandwidth(evidence, runs.get(evidence.best), reads)),
+        Explained("PCIe", _pcie(evidence, batches, reads)),
+        Explained("compute", _compute(batches)),
+        Explained("prompt batch", _batch(batches)),
+        Explained("threads", _threads(_series(evidence, runs, THREADS, lambda each: each.generated))),
+    )
+
+
+def _reads(evidence: Evidence) -> TokenReads | None:
+    settings = evidence.ledger.settings
+    pools = [account.pool for account in evidence.ledger.accounts]
+    return token_reads(evidence.model, settings, pools) if settings else None
+
+
+def _series(
+    evidence: Evidence, runs: Mapping[Candidate, CandidateRuns], key: str, of: Of
+) -> Sequence[tuple[float, float]]:
+    """Values of a setting and median rates, of the slice with most of them; empty where there is one value."""
+    made = slices(evidence.space, runs, key, evidence.best)
+    found = [points for each in made if len(points := _points(each, of)) > 1]
+    return max(found, key=len, default=())
+
+
+def _points(made: Slice, of: Of) -> list[tuple[float, float]]:
+    known = ((value, of(each)) for value, each in made.by_value.items())
+    return sorted((float(value), summary(rates).median) for value, rates in known if rates and value.isdecimal())
+
+
+# -- memory bandwidth
+
+
+def _bandwidth(evidence: Evidence, best: CandidateRuns | None, reads: TokenReads | None) -> str:
+    if best is None or not best.generated or reads is None:
+        return f"{_NOT_MEASURED}: no rate of generation of the best settings is known"
+    rate = summary(best.generated).median
+    moved = " and ".join(
+        f"{size(number)} {place_of(account.pool)}"
+        for account in evidence.ledger.accounts
+        if (number := reads.active.get(account.pool.name, 0))
+    )
+    text = f"each token reads {moved}: at {rate:.3g} tokens/s that is {_rates(evidence, reads, rate)}"
+    needs = {name: _least_seconds(evidence, name, number) for name, number in reads.active.items()}
+    unknown = [name for name, seconds in needs.items() if seconds is None]
+    if unknown:
+        which = " and ".join("the RAM" if name == RAM else name for name in unknown)
+        slope = _by_layer(evidence)
+        return f"{text}; how fast {which} could be is not known{slope}"
+    least = sum(seconds or 0.0 for seconds in needs.values())
+    share = least * rate
+    slowest = max(needs, key=lambda name: needs[name] or 0.0)
+    where = "the RAM" if slowest == RAM else slowest
+    if share >= _MOSTLY:
+        return f"{text}, {share:.0%} of what the memory can do: the bandwidth of {where} limits generation"
+    return (
+        f"{text}, {share:.0%} of what the memory can do: more than its bandwidth limits generation, as "
+        f"starting many small computations and waiting for each other do"
+    )
+
+
+def _rates(evidence: Evidence, reads: TokenReads, rate: float) -> str:
+    found = [reads.active.get(account.pool.name, 0) * rate / _GB for account in evidence.ledger.accounts]
+    return " and ".join(f"{each:.3g} GB/s" for each in found if each)
+
+
+def _least_seconds(evidence: Evidence, pool: str, number: int) -> float | None:
+    """That reading so much takes; None where the memory's bandwidth is not known."""
+    if pool == RAM:
+        bandwidth = ram_bandwidth(evidence.hardware, evidence.conditions)
+    else:
+        gpus = _gpus(evidence)
+        bandwidth = gpu_bandwidth(gpus[0]) if len(gpus) == 1 else None
+    return number / bandwidth if bandwidth else None
+
+
+def _gpus(evidence: Evidence) -> list[Gpu]:
+    """Those that may be the engine's one device: the card, where there is one beside graphics in the CPU."""
+    return list(evidence.hardware.discrete or evidence.hardware.gpus)
+
+
+def _by_layer(evidence: Evidence) -> str:
+    """What one more layer of experts in RAM costs, and the bandwidth that it comes to; "" where unmeasured."""
+    points = _series(evidence, runs_of(evidence.results), EXPERTS, lambda each: each.generated)
+    model = evidence.model
+    if len(points) < 2 or not model.layers or not model.experts or not model.experts_used:
+        return ""
+    (few, fast), (many, slow) = points[0], points[-1]
+    seconds = (1 / slow - 1 / fast) / (many - few)
+    experts = sum(each.size_bytes or 0 for each in model.tensors if "_exps." in each.name)
+    layer = experts / model.layers * model.experts_used / model.experts
+    if seconds <= 0:
+        return ""
+    return (
+        f", but one more layer of experts in RAM costs {seconds * 1000:.2g} ms, which is its "
+        f"{size(round(layer))} at {layer / seconds / _GB:.3g} GB/s"
+    )
+
+
+# -- prompts
+
+
+def _pcie(evidence: Evidence, batches: Sequence[tuple[float, float]], reads: TokenReads | None) -> str:
+    sent = reads.experts.get(RAM, 0) if reads else 0
+    on_gpu = any(name != RAM for name in reads.active) if reads else False
+    if reads is None:
+        return f"{_NOT_MEASURED}: the model's header is not known"
+    if not on_gpu:
+        return "it does not matter: nothing is on a GPU"
+    if not reads.active.get(RAM):
+        return "it does not matter once the model is loaded: all weights are on the GPU"
+    if len(batches) < 2 or not sent:
+        return f"{_NOT_MEASURED}: it takes prompts with several ubatch-sizes, and experts in RAM"
+    fixed = _fixed_seconds(batches)
+    if fixed is None:
+        return "it does not limit prompts: a larger ubatch-size, which sends the experts less often, is not faster"
+    rate = sent / fixed
+    text = (
+        f"a ubatch takes {fixed:.2g} s whatever its length: if that is for sending the {size(sent)} of "
+        f"experts in RAM to the GPU, {rate / _GB:.3g} GB/s"
+    )
+    link = next((gpu.link for gpu in _gpus(evidence) if gpu.link), None)
+    if link is None or not (link.width and link.max_speed_gts):
+        return f"{text}; how fast the link is, is not known"
+    most = link_bytes_per_second(link.width, link.max_speed_gts)
+    least, above = _BY_LINK
+    if least * most <= rate <= above * most:
+        return f"{text}, about what the link does ({most / _GB:.3g} GB/s with {link.width} lanes): it limits prompts"
+    if rate < least * most:
+        return f"{text}; the link does {most / _GB:.3g} GB/s, so it is not what limits prompts"
+    return (
+        f"{text}, which is more than the link does ({most / _GB:.3g} GB/s): so the experts are not sent, or "
+        f"not all of them"
+    )
+
+
+def _fixed_seconds(batches: Sequence[tuple[float, float]]) -> float | None:
+    """
+    What each ubatch takes besides its tokens: a token takes a + b / ubatch seconds, fitted to all points.
+
+    None where a larger ubatch is not faster.
+    """
+    xs, ys = [1 / ubatch for ubatch, _ in batches], [1 / rate for _, rate in batches]
+    middle_x, middle_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    spread = sum((x - middle_x) ** 2 for x in xs)
+    slope = sum((x - middle_x) * (y - middle_y) for x, y in zip(xs, ys, strict=True)) / spread
+    return slope if slope > 0 and batches[-1][1] > batches[0][1] * _FLAT else None
+
+
+def _compute(batches: Sequence[tuple[float, float]]) -> str:
+    if len(batches) < 2:
+        return f"{_NOT_MEASURED}: it takes prompts with several ubatch-sizes"
+    (before, slower), (last, faster) = batches[-2], batches[-1]
+    if faster < slower * _FLAT:
+        return (
+            f"prompts are read at {faster:.4g} tokens/s with ubatch-size {last:g} and at {slower:.4g} with "
+            f"{before:g}: what reads them is busy, so computing limits prompts from there on"
+        )
+    return (
+        f"it is not the limit yet: prompts are read {faster / slower:.2g} times as fast with ubatch-size {last:g} "
+        f"as with {before:g}"
+    )
+
+
+def _batch(batches: Sequence[tuple[float, float]]) -> str:
+    if len(batches) < 2:
+        return f"{_NOT_MEASURED}: ubatch-size had one value only"
+    (least, slow), (fastest, fast) = batches[0], max(batches, key=lambda point: point[1])
+    if fast < slow * _FLAT:
+        return f"it makes no difference: {slow:.4g} tokens/s of a prompt with {least:g}, at most {fast:.4g}"
+    more = "; a larger one was not measured" if fastest == batches[-1][0] else ", and larger ones are not faster"
+    return (
+        f"ubatch-size {fastest:g} reads prompts at {fast:.4g} tokens/s, {fast / slow:.2g} times as fast as "
+        f"{least:g}{more}"
+    )
+
+
+# -- threads
+
+
+def _threads(points: Sequence[tuple[float, float]]) -> str:
+    if len(points) < 2:
+        return f"{_NOT_MEASURED}: threads had one value only"
+    best, most = max(points, key=lambda point: point[1])
+    others = ", ".join(f"{count:g} give {rate / most:.0%}" for count, rate in points if count != best)
+    if min(rate for _, rate in points) * _FLAT > most:
+        return f"their number makes no difference to generation ({best:g} are best, {others})"
+    if best != points[-1][0]:
+        return f"{best:g} generate fastest ({others}): more only wait for the memory, or for each other"
+    return f"all {best:g} that were tried are needed ({others}): the cores limit generation, or more may be faster"
