@@ -30,7 +30,7 @@ from ..tune.trial import Found, Trial, TrialResult
 from ..tune.trials import TrialRunner, failure_of_profile
 from ..tune.tuning import TuningProgress, TuningStep, carried_out, in_words
 from ..tune.tuning_journal import Deaths, TuningJournal, opened_journal
-from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up
+from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
 from .common import complete_profiles, confirmed, json_option
 from .output import StderrProgress, echo_json, table, waiting
 from .tune_report import report, said_so_far
@@ -127,14 +127,23 @@ def tune(
     try:
         with (
             opened_journal(setup.file, restart=restart) as journal,
-            opened(paths, name, why=f"tries settings of {name}", polite=polite) as session,
+            closing(StderrProgress()) as progress,
+            opened(
+                paths,
+                setup.variants.plan({}),
+                owner="tune",
+                why=f"tries settings of {name}",
+                polite=polite,
+                progress=progress,
+                waiting=waiting,
+            ) as session,
         ):
             _search(setup, known, paths, journal, session)
     except BaseException:
         for line in said_so_far(known, name):
             click.echo(line, err=True)
         raise
-    return report(setup, known, paths, svg=svg, as_json=as_json)
+    return report(setup, known, paths, explains=explain, svg=svg, as_json=as_json)
 
 
 def _varied(words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
@@ -173,6 +182,7 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
         ("disturbs", _disturbs(paths, polite=polite)),
         ("takes", f"up to {duration(setup.request.budget_seconds)}, and some loads of the model"),
         *(("note", said) for said in setup.said),
+        *(("tip", tip.text) for tip in tips_of(setup)),
     ]
     if setup.file.exists():
         rows.append(("goes on", "with what an earlier run has measured (--restart begins anew)"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from ..measure.chart import svg as svg_of
 from ..paths import Paths
 from ..profile.store import ProfileStore
 from ..progress import duration
+from ..tune.explain import explain
 from ..tune.surface import charts, effects, plain_key
 from ..tune.trial import Found
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
 from ..tune.tuning import TuningProgress, in_words
-from ..tune.tuning_setup import TuningSetup
+from ..tune.tuning_setup import TuningSetup, evidence_of
 from .output import echo_json, table
 
 
@@ -56,6 +57,8 @@ def report(
         drawn = svg_of(charts(setup.space, known.results, found.best))
         replace_file(svg, drawn.encode(), mode=SHARED)
     made = _written(setup, known, found, paths)
+    if explains:
+        made = replace(made, explained=explain(evidence_of(setup, known.results, found.best)))
     if as_json:
         _echo(made)
     else:
@@ -79,6 +82,7 @@ def _lines(made: _Report) -> Iterator[str]:
     measured = f"{len(made.known.results)} trials in {duration(made.known.spent_seconds)}"
     if made.path is None:
         yield f"{name}: your settings are already the best found ({measured}); nothing was written"
+        yield from _explained(made)
         return
     was = {key: made.setup.space.value((), key) or "-" for key, _ in found.best}
     rows = [(plain_key(key), was[key], value, made.effects.get(key, "")) for key, value in found.best]
@@ -90,7 +94,12 @@ def _lines(made: _Report) -> Iterator[str]:
     yield f"written: {made.path}"
     if made.former:
         yield f"the file that was there before: {made.former}"
+    yield from _explained(made)
     yield f"start it: goss-supervisor start {tuned_name(name)}"
+
+
+def _explained(made: _Report) -> Iterator[str]:
+    return (f"{each.name}: {each.text}" for each in made.explained)
 
 
 def _echo(made: _Report) -> None:
@@ -115,6 +124,7 @@ def _echo(made: _Report) -> None:
         file=str(made.path) if made.path else None,
         former_file=str(made.former) if made.former else None,
         seconds=known.spent_seconds,
+        explained=[asdict(each) for each in made.explained],
         disturbed=list(dict.fromkeys(known.notes)),
         trials=[
             {

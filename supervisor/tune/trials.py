@@ -166,6 +166,7 @@ class TrialRunner:
                 break
             if (by := (*sample.disturbed, *self.session.disturbed())) and again:
                 again -= 1
+                self.session.wait_until_quiet()
                 continue
             self.notes.extend(by)
             costs.append(cost_seconds(self.goal, sample))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..engine.inventory import installed
 from ..errors import DoesNotFit, SupervisorError, UsageError
+from ..hardware.conditions import conditions_of
 from ..measure.measurement import Sample, Target
 from ..measure.session import MeasuringSession
 from ..memory.fitting import Fitted
@@ -18,9 +19,12 @@ from ..prepare.fingerprint import fingerprint
 from ..prepare.variants import Variants, variants_of
 from ..profile.definition import Profile
 from ..profile.tuned import Tuned
+from .explain import Evidence
 from .goals import GOALS, LOOK, TuningGoal, cost_seconds, scaled, within
 from .space import CONTEXT, PLACEMENT, Space, space_of
 from .space import Goal as GoalName
+from .surface import Results
+from .tips import Tip, machine_tips, memory_tips, near_miss, near_miss_tip
 from .trial import Candidate, Fits
 from .trials import LOOK_SECONDS, LimitedMeasure, fits
 from .tuned_profile import demand_tunable
@@ -189,6 +193,30 @@ def _as_set(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(words_of(value)) if isinstance(value, tuple) else str(value)
+
+
+def tips_of(setup: TuningSetup) -> tuple[Tip, ...]:
+    """What to change about the machine first, as no setting can."""
+    variants, profile = setup.variants, setup.profile
+    hardware, flavour = variants.context.hardware(), variants.build(profile).flavour
+    miss = near_miss(
+        lambda changes: variants.account({f"server.{name}": value for name, value in changes.items()}),
+        setup.space.layers,
+        has_experts=bool(setup.model.experts),
+    )
+    return (
+        *machine_tips(hardware, conditions_of()),
+        *memory_tips(hardware, flavour, variants.account({})),
+        *([near_miss_tip(miss)] if miss else []),
+    )
+
+
+def evidence_of(setup: TuningSetup, results: Results, best: Candidate) -> Evidence:
+    """What `explain` needs."""
+    account = setup.variants.account(dict(best))
+    assert account is not None
+    hardware = setup.variants.context.hardware()
+    return Evidence(setup.space, results, best, setup.model, account.ledger, hardware, conditions_of())
 
 
 def looked(

@@ -119,7 +119,9 @@ def test_a_trial_during_which_the_computer_went_down_twice_has_died_but_not_one_
 
 def test_other_conditions_have_another_file(tmp_path):
     paths = Paths.under(tmp_path)
-    names = {tuning_file(paths, "mine", [build, goal]) for build in ("b1", "b2") for goal in ("chat", "agent")}
+    names = {
+        tuning_file(paths, "mine", [build, goal]) for build in ("b1", "b2") for goal in ("chat", "agent")
+    }
     assert len(names) == 4
     assert all(name.name.startswith("mine-") for name in names)
 

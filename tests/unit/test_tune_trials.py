@@ -42,6 +42,7 @@ class Session:
     fails: Exception | None = None
     disturbances: list = field(default_factory=list)
     stopped: int = 0
+    waited: int = 0
 
     def run(self, plan, *, fresh=False):
         self.launched.append((plan.digest, fresh))
@@ -51,6 +52,9 @@ class Session:
 
     def disturbed(self):
         return self.disturbances.pop(0) if self.disturbances else ()
+
+    def wait_until_quiet(self):
+        self.waited += 1
 
     def stop(self):
         self.stopped += 1
@@ -224,6 +228,7 @@ def test_a_run_that_was_disturbed_is_measured_again_and_not_for_ever(bench):
     bench.session.disturbances = [(), ()]
     assert bench.run(runs=1).costs == pytest.approx((2.0,))
     assert bench.runner.notes == []
+    assert bench.session.waited == 1
     bench.samples = [sample(cost) for cost in (9.0, 8.0, 7.0)]
     bench.session.disturbances = [(), *([("2 requests of others",)] * 3)]
     assert bench.run(runs=1).costs == pytest.approx((7.0,))
