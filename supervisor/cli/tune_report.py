@@ -15,7 +15,7 @@ from ..measure.chart import svg as svg_of
 from ..paths import Paths
 from ..profile.store import ProfileStore
 from ..progress import duration
-from ..tune.explain import explain
+from ..tune.explain import Explained, explain
 from ..tune.surface import charts, effects, plain_key
 from ..tune.trial import Found
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
@@ -44,10 +44,17 @@ class _Report:
     effects: Mapping[str, str]
     path: Path | None = None
     former: Path | None = None
+    explained: tuple[Explained, ...] = ()
 
 
 def report(
-    setup: TuningSetup, known: TuningProgress, paths: Paths, *, svg: Path | None, as_json: bool
+    setup: TuningSetup,
+    known: TuningProgress,
+    paths: Paths,
+    *,
+    explains: bool,
+    svg: Path | None,
+    as_json: bool,
 ) -> int:
     """Writes the profile if it is faster by more than the noise, and the chart; answers the exit code."""
     found = known.found

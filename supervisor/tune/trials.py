@@ -1,8 +1,8 @@
 """
 Carries out the trials that a search asks for: plans a candidate, has it serve, measures it, and watches.
 
-Nothing that goes wrong with a candidate ends the tuning: it is a result.  What ends it is somebody who took the
-server from us (Superseded), and a person (KeyboardInterrupt).
+Nothing that goes wrong with a candidate ends the tuning: it is a result.  What ends it is somebody who took
+the server from us (Superseded), and a person (KeyboardInterrupt).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .tuning_journal import Deaths
 
 LimitedMeasure = Callable[[Target, Workload, int, float], Sample]
 """
-One run with the prompt of this seed, in at most so many seconds.  Raises NetworkError where it does not end, or
-the server dies.
+One run with the prompt of this seed, in at most so many seconds.  Raises NetworkError where it does not end,
+or the server dies.
 """
 LOOK_SECONDS = 600.0  # for the first answer after a load, which reads a large model from a slow disk
 _TIMES_THE_USUAL = 20.0  # what takes longer than that hangs
@@ -65,8 +65,9 @@ def failure_of_profile(paths: Paths, profile: str) -> LaunchFailure:
 
 def fits(variants: Variants) -> Callable[[Candidate], bool]:
     """
-    For the search: whether a candidate can be, its engine is installed, and it fits by the profile's guardrails
-    without more of the model being read from the disk again and again than with the profile as it is.
+    For the search: whether a candidate can be, its engine is installed, and it fits by the profile's
+    guardrails, without more of the model being read from the disk again and again than with the profile
+    as it is.
     """
     known: dict[Candidate, bool] = {}
     account = variants.account({})

@@ -31,7 +31,7 @@ class TuningStep:
 def carried_out(
     search: Searching, journal: TuningJournal, run: Callable[[Trial], TrialResult]
 ) -> Iterator[TuningStep | Found]:
-    """Step by step, and at last what was found.  Raises what ``run`` raises; the journal has all before it."""
+    """Step by step, and at last what was found.  Raises what ``run`` raises; what came before it is kept."""
     while not isinstance(trial := search.ask(), Found):
         result = journal.result_of(trial)
         is_kept = result is not None

@@ -2,8 +2,8 @@
 What a tuning has measured so far, on disk, so that one that was broken off goes on where it was.
 
 A line of JSON for each trial that began and each that ended, on the disk before anything else happens.  The
-last line may be torn (a power cut), and is dropped then.  The file has the name of the profile and a digest of
-what the results depend on; anything else has a file of its own.
+last line may be torn (a power cut), and is dropped then.  The file has the name of the profile and a digest
+of what the results depend on; anything else has a file of its own.
 """
 
 from __future__ import annotations

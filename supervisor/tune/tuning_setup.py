@@ -1,4 +1,4 @@
-"""From what was asked for to what a tuning needs: space, settings to start from, goal, and what it depends on."""
+"""From what was asked for to what a tuning needs: the space, the settings to start from, the goal."""
 
 from __future__ import annotations
 

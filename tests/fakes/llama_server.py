@@ -414,7 +414,8 @@ class Server:
         timings |= {"predicted_ms": 1000 * (wrote - 1) / answer}  # the first token comes with the prompt
         end = {"content": "", "stop": True, "timings": timings}
         if not request.get("stream"):
-            return self.json(connection, end)
+            self.json(connection, end)
+            return
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         self.event(connection, {"content": "a", "stop": False})
         self.event(connection, end)
@@ -424,7 +425,7 @@ class Server:
         speeds, rates = self.speeds, [self.speeds.get("prompt", 1000.0), self.speeds.get("answer", 100.0)]
         for name, value, *factors in speeds.get("rules", []):
             if self.given.get(name) == value:
-                rates = [rate * factor for rate, factor in zip(rates, factors)]
+                rates = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
         import random  # most tests start this program and never measure it
 
         noise = random.Random(os.getpid() * 1000 + self.requests)
