@@ -419,6 +419,7 @@ class Server:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         self.event(connection, {"content": "a", "stop": False})
         self.event(connection, end)
+        connection.sendall(b"data: [DONE]\n\n")  # the real one ends its last chunk in its place
 
     def rates(self):
         """Tokens a second of the prompt and of the answer, by the options."""
