@@ -10,17 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
-from supervisor.errors import StartFailed, Superseded
-from supervisor.home import client
+from supervisor.errors import SupervisorError
 from supervisor.measure.session import opened
 from supervisor.paths import Paths
+from supervisor.prepare.variants import variants_of
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
-from supervisor.prepare.variants import variants_of
 
 from ..fakes.binaries import fake_server
 from .conftest import PATIENCE, Home, free_port
@@ -154,15 +154,28 @@ def test_without_a_daemon_nothing_runs_afterwards(home):
     assert home.run("status", code=3).returncode == 3
 
 
-def test_a_trial_that_takes_the_memory_is_ended_at_once_and_the_next_one_runs(home):
-    """What the guard does, in the middle of a load that would not end by itself."""
+def test_a_trial_that_takes_the_memory_is_ended_in_the_middle_of_its_load_and_the_next_one_runs(home):
+    """What the guard does."""
     home.start("mine")
     before = home.running()
-    gate = home.root / "gate"
     paths = Paths.under(home.root)
     variants = variants_of("mine", paths)
-    loads_for_ever = variants.plan({"env.FAKE_MORE": "1"})
     with opened(
-        paths, variants.plan({}), owner="test", why="tests", progress=Silent(), waiting=lambda _: _silent()
+        paths, variants.plan({}), owner="test", why="tests", progress=Silent(), waiting=quiet
     ) as session:
-        ...
+        ender = threading.Thread(target=lambda: (home.watch_for(is_loading), session.stop()))
+        ender.start()
+        with pytest.raises(SupervisorError):
+            session.run(variants.plan({"env.FAKE_LOAD_GATE": str(home.root / "never")}))
+        ender.join()
+        assert session.run(variants.plan({"ubatch-size": "1024"})).url
+    assert home.running() == before
+
+
+def is_loading(now):
+    return any(each["state"] == "starting" for each in now["servers"])
+
+
+@contextmanager
+def quiet(_):
+    yield Silent()

@@ -14,7 +14,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     grandchild_pid=FILE
     exit=CODE          end before binding, as with a bad argument
     bind=never         run without ever binding   answer=never       bind and accept, but stay silent
-    load=SECONDS       load that long             load_gate=GATE     load until the gate opens
+    load=SECONDS       load that long             load_gate=GATE     load until the gate opens (FAKE_LOAD_GATE too)
     hold=MIB           take so much anonymous memory while loading
     die=HOW            abort, segv, kill, stop (SIGSTOP) or exit:CODE ...
     die_when=WHEN      ... loading, ready (the default), requests:N, seconds:S or gate:GATE
@@ -263,8 +263,8 @@ class Server:
             leave(1)
         self.held = bytearray(b"x") * (int(self.script.get("hold", 0)) << 20)
         time.sleep(float(self.script.get("load", 0)))
-        if "load_gate" in self.script:
-            wait_for(self.script["load_gate"])
+        for gate in filter(None, (self.script.get("load_gate"), os.environ.get("FAKE_LOAD_GATE"))):
+            wait_for(gate)
 
     def schedule_death(self):
         kind, _, value = str(self.script.get("die_when", "ready")).partition(":")
