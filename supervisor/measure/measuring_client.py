@@ -173,7 +173,7 @@ def sample_of(workload: Workload, answers: Sequence[TimedAnswer]) -> Sample:
     )
     reading, generating = _seconds(answers) if has_all else (None, None)
     return Sample(
-        prompt_per_second=None if workload.warm else _rate(read, reading),
+        prompt_per_second=_rate(read, reading) if _tells_reading(workload, answers) else None,
         generated_per_second=_rate(generated and generated - len(answers), generating),
         first_token_seconds=median(waits) if has_all else None,
         seconds=last - sent,
@@ -181,6 +181,12 @@ def sample_of(workload: Workload, answers: Sequence[TimedAnswer]) -> Sample:
         generated_tokens=generated or 0,
         disturbed=tuple(dict.fromkeys(filter(None, (_cache_trouble(workload, each) for each in answers)))),
     )
+
+
+def _tells_reading(workload: Workload, answers: Sequence[TimedAnswer]) -> bool:
+    """Not where all, or nobody knows how much, was in the cache: a text is the same in each run."""
+    is_new = not (workload.depth_tokens or workload.text)
+    return not workload.warm and (is_new or all(each.cached_tokens is not None for each in answers))
 
 
 def _seconds(answers: Sequence[TimedAnswer]) -> tuple[float | None, float | None]:
