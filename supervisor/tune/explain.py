@@ -123,11 +123,12 @@ def _rates(evidence: Evidence, reads: TokenReads, rate: float) -> str:
 
 def _least_seconds(evidence: Evidence, pool: str, number: int) -> float | None:
     """That reading so much takes; None where the memory's bandwidth is not known."""
-    if pool == RAM:
-        bandwidth = ram_bandwidth(evidence.hardware, evidence.conditions)
-    else:
-        gpus = _gpus(evidence)
+    gpus = _gpus(evidence)
+    bandwidth = None
+    if pool != RAM:
         bandwidth = gpu_bandwidth(gpus[0]) if len(gpus) == 1 else None
+    if pool == RAM or (bandwidth is None and [gpu.unified for gpu in gpus] == [True]):
+        bandwidth = ram_bandwidth(evidence.hardware, evidence.conditions)
     return number / bandwidth if bandwidth else None
 
 
