@@ -53,7 +53,11 @@ def test_what_is_unknown_or_as_it_should_be_gives_no_tip():
     ("os", "conditions", "words"),
     [
         ("linux", Conditions(on_battery=True), ("runs on its battery", "Plug it in")),
-        ("windows", Conditions(power_mode="balanced"), ("Windows' power mode is Balanced", "Best performance")),
+        (
+            "windows",
+            Conditions(power_mode="balanced"),
+            ("Windows' power mode is Balanced", "Best performance"),
+        ),
         ("windows", Conditions(power_mode="efficiency"), ("is for power efficiency", "Best performance")),
         ("macos", Conditions(power_mode="efficiency"), ("Low Power Mode is on", "System Settings")),
         ("linux", Conditions(power_mode="balanced"), ("power profile is balanced", "powerprofilesctl")),

@@ -75,12 +75,15 @@ def test_a_machine_that_tells_nothing_gives_nothing(os):
 )
 def test_channels_are_counted_where_the_board_names_them(slots, channels):
     devices = "".join(
-        f"E:MEMORY_DEVICE_{n}_SIZE=1\nE:MEMORY_DEVICE_{n}_BANK_LOCATOR={bank}\n" for n, bank in enumerate(slots)
+        f"E:MEMORY_DEVICE_{n}_SIZE=1\nE:MEMORY_DEVICE_{n}_BANK_LOCATOR={bank}\n"
+        for n, bank in enumerate(slots)
     )
     assert conditions_of(Recorded("linux", {"/run/udev/data/+dmi:id": devices})).channels == channels
 
 
-@pytest.mark.parametrize("slot", ["Controller0-ChannelA-DIMM0", "ChannelA-DIMM1", "Channel A", "DIMM_A1", "DIMMA2"])
+@pytest.mark.parametrize(
+    "slot", ["Controller0-ChannelA-DIMM0", "ChannelA-DIMM1", "Channel A", "DIMM_A1", "DIMMA2"]
+)
 def test_a_slot_may_name_the_channel_too(slot):
     devices = f"E:MEMORY_DEVICE_0_SIZE=1\nE:MEMORY_DEVICE_0_LOCATOR={slot}\n"
     (module,) = conditions_of(Recorded("linux", {"/run/udev/data/+dmi:id": devices})).modules
@@ -117,7 +120,12 @@ EFFICIENCY, NONE, BALANCED = (
         ({"Plan": "8c5e7fda-e8bf-4a96-9a85-a6e23a8c635c", "Plugged": EFFICIENCY}, "performance", None),
         ({"Plan": "12345678-1234-1234-1234-123456789012"}, "", None),  # one of a maker's own
         (
-            {"Plan": BALANCED, "Plugged": NONE, "Unplugged": EFFICIENCY, "Win32_Battery": {"BatteryStatus": 1}},
+            {
+                "Plan": BALANCED,
+                "Plugged": NONE,
+                "Unplugged": EFFICIENCY,
+                "Win32_Battery": {"BatteryStatus": 1},
+            },
             "efficiency",
             True,
         ),
@@ -141,7 +149,11 @@ def test_windows_lists_its_memory_modules():
 
 def test_macos_tells_its_battery_and_its_low_power_mode():
     tools = {
-        "pmset -g": ToolResult(0, "System-wide power settings:\nCurrently in use:\n lowpowermode         1\n", ""),
+        "pmset -g": ToolResult(
+            0, "System-wide power settings:\nCurrently in use:\n lowpowermode         1\n", ""
+        ),
         "pmset -g batt": ToolResult(0, "Now drawing from 'Battery Power'\n -InternalBattery-0\t81%\n", ""),
     }
-    assert conditions_of(Recorded("macos", tools=tools)) == Conditions(on_battery=True, power_mode="efficiency")
+    assert conditions_of(Recorded("macos", tools=tools)) == Conditions(
+        on_battery=True, power_mode="efficiency"
+    )
