@@ -21,3 +21,6 @@ class MeasuringSession(Protocol):
 
     def disturbed(self) -> tuple[str, ...]:
         """What others asked of our servers since the last call, in words."""
+
+    def stop(self) -> None:
+        """End what runs, from any thread: a `run` under way raises StartFailed, and requests to it fail."""

@@ -1,8 +1,8 @@
 """
 One profile of this machine under many sets of overrides, for a search that asks about hundreds of them.
 
-The files, the machine and what its servers hold are looked at once.  So an account takes milliseconds, and the
-same overrides get the same answer however long the search takes.
+The files, the machine and what its servers hold are looked at once.  So an account takes milliseconds, and
+the same overrides get the same answer however long the search takes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Variants:
         return self.builds[key]
 
     def account(self, overrides: Overrides, *, ask: bool = False) -> Fitted | None:
-        """What it takes of the memory; None where nobody here can read the model.  ``ask``: the engine, too."""
+        """The memory that it takes; None where nobody here can read the model.  ``ask`` the engine, too."""
         profile = self.profile(overrides)
         build, model = self.build(profile), self.model(profile)
         if model is None:

@@ -26,7 +26,7 @@ _SLACK, _SLACK_SECONDS = 2.0, 5.0  # for what a rate leaves out: the way there a
 
 @dataclass(frozen=True, slots=True)
 class TuningGoal:
-    """``reads`` and ``writes`` are the tokens of the whole work, of all clients; ``about`` says it in words."""
+    """``reads`` and ``writes`` are the tokens of the whole work, of all clients; ``about`` is for people."""
 
     name: str
     about: str
@@ -81,7 +81,9 @@ def run_seconds(goal: TuningGoal, cost: float) -> float:
     return _SLACK_SECONDS + _SLACK * part * cost
 
 
-def within(goal: TuningGoal, context_tokens: int, slots: int = 1, *, shared: bool = False) -> tuple[TuningGoal, str]:
+def within(
+    goal: TuningGoal, context_tokens: int, slots: int = 1, *, shared: bool = False
+) -> tuple[TuningGoal, str]:
     """
     With prompts that fit into the context, and a sentence where they were cut.
 

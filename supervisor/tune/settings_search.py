@@ -2,19 +2,47 @@
 Searches for the fastest settings: `ask` says what to measure next, `tell` takes what came out.  Pure.
 
 The same seed and the same results give the same trials: a search goes on from a journal by telling it again.
+
+First each start is measured.  Then the trial is asked for that promises most for its time: a setting that was
+not measured yet, next to a good one or far from all; or a good one once more, which races it against its
+rivals.  Regularly the best so far is measured again, so that the drift of the machine is known.  At last the
+best and the profile run in turns, each loaded anew, and only these runs say whether it is better.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
-from statistics import fmean, median, stdev
+from statistics import NormalDist, fmean, median, variance
 
+from .surroundings import Surroundings
 from .space import Space
+from .surrogate import Estimate, Observation, Surrogate, Weights
 from .trial import Candidate, Fits, Found, Trial, TrialResult
 
-_CONFIRMING_SHARE = 0.3  # of the budget
+_EXPLORING, _RACING = 0.6, 0.75  # shares of the budget after which they end; the rest confirms
+_LEAST_GAIN = 0.002  # of the cost: what promises less is not worth a trial
+_DRIFT_EVERY = 6  # trials
+_FIRST_RUNS, _MOST_RUNS = 3, 6
+_AIM = 0.03  # of the cost: how well a trial should tell it
+_USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
+_SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
+_LEAST_PAIRS, _MOST_PAIRS = 3, 24
+_STEEP = 0.5  # in logarithms: what is so much slower than the best is not told apart in full
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A trial that lived; ``cost`` is a logarithm."""
+
+    candidate: Candidate
+    cost: float
+    runs: int
+    at_seconds: float
+    is_turn: bool  # of the confirmation
 
 
 class SettingsSearch:
@@ -22,90 +50,190 @@ class SettingsSearch:
     ``starts`` are the profile, which is the empty candidate, and what else to begin with: the planner's
     placement, the engine's own fit.  The end is never worse than the best of them.
 
-    `ask` does not change anything, so a trial of which nothing was told is asked again.  Whoever tells of
-    a trial that died has to say so: it is never asked again, nor what certainly needs more memory.
+    `ask` changes nothing that can be seen, so a trial of which nothing was told is asked again.  A trial
+    that died is never asked again, nor what certainly needs more of the memory that it was short of.
     """
 
     def __init__(
         self, space: Space, starts: Sequence[Candidate], fits: Fits, budget_seconds: float, seed: int = 0
     ) -> None:
-        self._space = space
-        self._starts = tuple(dict.fromkeys(start for start in starts if fits(start)))
-        self._fits = fits
+        self._around = Surroundings(space, fits)
+        self._starts = tuple(start for start in dict.fromkeys(starts) if fits(start))
         self._budget_seconds = budget_seconds
         self._seed = seed
         self._told: list[tuple[Trial, TrialResult]] = []
-
-    @property
-    def spent_seconds(self) -> float:
-        return sum(result.took_seconds for _, result in self._told)
+        self._seen: list[_Seen] = []
+        self._weights: Weights | None = None
+        self._refit_at = 4
+        self._model: Surrogate | None = None
+        self.spent_seconds = 0.0
 
     @property
     def best(self) -> Candidate:
         """The best so far; the first start where nothing is known yet."""
-        costs = self._costs()
-        return min(costs, key=lambda candidate: fmean(costs[candidate]), default=(self._starts or ((),))[0])
+        if not self._seen:
+            return (self._starts or ((),))[0]
+        return min(self._estimates(), key=lambda each: _cautious(each[1]))[0]
 
     def tell(self, trial: Trial, result: TrialResult) -> None:
         self._told.append((trial, result))
+        if result.died or not result.costs:
+            self._around.bury(trial.candidate, result.short_of)
+            self._seen = [seen for seen in self._seen if seen.candidate != trial.candidate]
+        else:
+            cost = fmean(map(math.log, result.costs))
+            at = self.spent_seconds + result.took_seconds / 2
+            self._seen.append(_Seen(trial.candidate, cost, len(result.costs), at, trial.reloads))
+        self.spent_seconds += result.took_seconds
+        self._model = None
 
     def ask(self) -> Trial | Found:
-        number = len(self._told)
-        untried = [start for start in self._starts if start not in self._tried()]
-        if untried:
-            return Trial(number, untried[0], 2, "a setting to start from")
-        if not self._costs():
-            return self._nothing("none of the settings to start from ran")
-        left = self._budget_seconds - self.spent_seconds
-        if left > _CONFIRMING_SHARE * self._budget_seconds:
-            random = Random(f"{self._seed} {number}")  # noqa: S311 - no secret
-            options = list(self._neighbours(self.best))
-            if options:
-                return Trial(number, random.choice(options), 2, "next to the best so far")
-        start = next(start for start in self._starts if start in self._costs())
-        if self.best == start or left < self._trial_seconds():
-            return self._found(start)
-        costs = self._costs()
-        turn = min((start, self.best), key=lambda each: len(costs[each]))
-        return Trial(number, turn, 2, "the best so far and the start, in turns", reloads=True)
+        tried = {trial.candidate for trial, _ in self._told}
+        if waiting := [start for start in self._starts if start not in tried]:
+            return self._trial(waiting[0], "a setting to start from", runs=_FIRST_RUNS)
+        if not self._seen:
+            return self._nothing("None of the settings to start from ran.")
+        if self._is_turning() or self.spent_seconds >= _EXPLORING * self._budget_seconds:
+            return self._confirm()
+        return self._explore() or self._confirm()
 
-    def _trial_seconds(self) -> float:
+    # The model
+
+    def _surrogate(self) -> Surrogate:
+        if self._model is None:
+            least = min(seen.cost for seen in self._seen)
+            noise = self._noise()
+            observations = [
+                Observation(
+                    self._around.levels(seen.candidate),
+                    _compressed(seen.cost - least),
+                    noise**2 / seen.runs,
+                    seen.at_seconds / self._budget_seconds,
+                )
+                for seen in self._seen
+            ]
+            self._model = Surrogate(self._around.shapes, observations, self._weights)
+            if len(observations) >= self._refit_at:
+                self._model = self._model.refitted()
+                self._weights = self._model.weights
+                self._refit_at = math.ceil(1.3 * len(observations)) + 1
+        return self._model
+
+    def _noise(self) -> float:
+        """Of one run, as a share: the standard deviation of its logarithm, from all trials together."""
+        squares, freedom = _USUAL_NOISE**2 * _USUAL_WEIGHT, _USUAL_WEIGHT
+        for trial, result in self._told:
+            is_whole = trial.stop_above is None or max(result.costs, default=0.0) < trial.stop_above
+            if is_whole and len(result.costs) > 1:
+                squares += variance(map(math.log, result.costs)) * (len(result.costs) - 1)
+                freedom += len(result.costs) - 1
+        return max(math.sqrt(squares / freedom), 1e-3)
+
+    def _estimates(self) -> list[tuple[Candidate, Estimate]]:
+        """Of all that were measured."""
+        model = self._surrogate()
+        seen = dict.fromkeys(seen.candidate for seen in self._seen)
+        return [(candidate, model.estimate(self._around.levels(candidate))) for candidate in seen]
+
+    # What to measure
+
+    def _explore(self) -> Trial | None:
+        best = self.best
+        lately = [trial.candidate for trial, _ in self._told[-_DRIFT_EVERY:]]
+        if len(self._told) >= _DRIFT_EVERY and best not in lately:
+            return self._trial(best, "the best so far once more: does the machine drift?")
+        random = Random(f"{self._seed} {len(self._told)}")  # noqa: S311 - no secret
+        model, known = self._surrogate(), dict(self._estimates())
+        aim = min(estimate.mean for estimate in known.values())
+        pool = self._around.pool(sorted(known, key=lambda each: known[each].mean)[:3], random)
+        means = sorted((model.mean(self._around.levels(each)), each) for each in pool if each not in known)
+        likely = [each for _, each in means[:40]]
+        rest = [each for _, each in means[40:]]
+        likely += random.sample(rest, min(len(rest), 20))
+        noise = self._noise() ** 2 / self._runs()
+        promised: list[tuple[float, Candidate]] = []
+        for candidate in likely:
+            estimate = model.estimate(self._around.levels(candidate))
+            promised.append((_gain(estimate, aim), candidate))
+        for candidate, estimate in known.items():
+            again = 1 - math.sqrt(noise / (noise + estimate.variance))
+            promised.append((_gain(estimate, aim) * again, candidate))
+        gain, candidate = max(promised)
+        if gain < _LEAST_GAIN:
+            return None
+        why = "again, against its rivals" if candidate in known else f"may save {100 * gain:.1f} %"
+        return self._trial(candidate, why)
+
+    def _trial(self, candidate: Candidate, why: str, *, runs: int = 0, reloads: bool = False) -> Trial:
+        stop = None
+        if self._seen and not reloads and candidate not in self._starts:
+            stop = math.exp(min(seen.cost for seen in self._seen) + 0.3 + 2 * self._noise())
+        return Trial(len(self._told), candidate, runs or self._runs(), why, reloads, stop)
+
+    def _runs(self) -> int:
+        """More where loading takes long, and where runs differ."""
+        loads = [
+            max(result.took_seconds - sum(result.costs), 0.0) for _, result in self._told if result.costs
+        ]
+        runs = [fmean(result.costs) for _, result in self._told if result.costs]
+        if not runs:
+            return _FIRST_RUNS
+        ratio = median(loads) / min(runs)
+        return min(max(round(math.sqrt(ratio) * self._noise() / _AIM), 1), _MOST_RUNS)
+
+    # Whether it is better
+
+    def _is_turning(self) -> bool:
+        return any(trial.reloads for trial, _ in self._told)
+
+    def _confirm(self) -> Trial | Found:
+        start = next(each for each in self._starts if any(seen.candidate == each for seen in self._seen))
+        turned = [trial.candidate for trial, _ in self._told if trial.reloads]
+        winner = next((each for each in turned if each != start), self.best)
+        if winner == start:
+            return self._nothing("Your settings are already the best found.")
+        ours = [seen for seen in self._seen if seen.is_turn and seen.candidate == start]
+        its = [seen for seen in self._seen if seen.is_turn and seen.candidate == winner]
+        pairs = [one.cost - other.cost for one, other in zip(ours, its, strict=False)]
+        if len(pairs) >= _LEAST_PAIRS and len(ours) == len(its):
+            gain, error = fmean(pairs), self._error(pairs)
+            if gain - _SURE * error > 0:
+                low, high = math.exp(gain - _SURE * error), math.exp(gain + _SURE * error)
+                return Found(winner, start, math.exp(gain), low, high, "Both were measured in turns.")
+            if len(pairs) >= _MOST_PAIRS or gain + _SURE * error < math.log1p(_LEAST_GAIN):
+                return self._nothing("Your settings are already the best found.")
+        if self.spent_seconds + self._seconds() > self._budget_seconds:
+            return self._nothing("Your settings are already the best found.")
+        # a b b a a b b a: what drifts evenly harms neither
+        place = len(turned) % 4
+        turn = winner if place in {0, 3} else start
+        return self._trial(turn, "the best and the profile in turns", reloads=True)
+
+    def _error(self, pairs: Sequence[float]) -> float:
+        """Of their mean: by how they differ, but not less than the noise of runs tells."""
+        spread = variance(pairs) if len(pairs) > 1 else 0.0
+        told = 2 * self._noise() ** 2 / self._runs()
+        weight = 4
+        return math.sqrt((spread * (len(pairs) - 1) + told * weight) / (len(pairs) - 1 + weight) / len(pairs))
+
+    def _seconds(self) -> float:
         return median(result.took_seconds for _, result in self._told)
 
-    def _tried(self) -> set[Candidate]:
-        return {trial.candidate for trial, _ in self._told}
-
-    def _costs(self) -> dict[Candidate, list[float]]:
-        costs: dict[Candidate, list[float]] = {}
-        for trial, result in self._told:
-            if not result.died and result.costs:
-                costs.setdefault(trial.candidate, []).extend(result.costs)
-        for trial, result in self._told:
-            if result.died:
-                costs.pop(trial.candidate, None)
-        return costs
-
-    def _neighbours(self, candidate: Candidate) -> Iterator[Candidate]:
-        tried = self._tried()
-        for axis in self._space.axes:
-            for value in axis.values:
-                near = self._space.changed(candidate, axis.key, value)
-                if near not in tried and self._space.allows(near) and self._fits(near):
-                    yield near
-
     def _nothing(self, why: str) -> Found:
-        start = (self._starts or ((),))[0]
+        start = next((each for each in self._starts if any(s.candidate == each for s in self._seen)), ())
         return Found(start, start, 1.0, 1.0, 1.0, why)
 
-    def _found(self, start: Candidate) -> Found:
-        costs = self._costs()
-        ours = [math.log(cost) for cost in costs[start]]
-        its = [math.log(cost) for cost in costs[self.best]]
-        if self.best == start or len(ours) < 2 or len(its) < 2:
-            return self._nothing("your settings are already the best found")
-        ratio = fmean(ours) - fmean(its)
-        half = 1.96 * math.sqrt(stdev(ours) ** 2 / len(ours) + stdev(its) ** 2 / len(its))
-        low, high = math.exp(ratio - half), math.exp(ratio + half)
-        if low <= 1.0:
-            return Found(start, start, 1.0, 1.0, 1.0, "your settings are already the best found")
-        return Found(self.best, start, math.exp(ratio), low, high, "measured in turns with the start")
+
+def _cautious(estimate: Estimate) -> float:
+    return estimate.mean + 0.5 * math.sqrt(estimate.variance)
+
+
+def _gain(estimate: Estimate, aim: float) -> float:
+    """Expected improvement on the best cost that is known, as a share."""
+    deviation = math.sqrt(estimate.variance)
+    z = (aim - estimate.mean) / deviation
+    return (aim - estimate.mean) * _NORMAL.cdf(z) + deviation * _NORMAL.pdf(z)
+
+
+def _compressed(excess: float) -> float:
+    return excess if excess < _STEEP else _STEEP + 0.5 * math.log1p(2 * (excess - _STEEP))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Protocol
 
 from .trial import Candidate, Found, Trial, TrialResult
@@ -30,7 +31,7 @@ class TuningStep:
 def carried_out(
     search: Searching, journal: TuningJournal, run: Callable[[Trial], TrialResult]
 ) -> Iterator[TuningStep | Found]:
-    """Step by step, and at last what was found.  Raises what ``run`` raises; the journal has all before it."""
+    """Step by step, and at last what was found.  Raises what ``run`` raises; what came before it is kept."""
     while not isinstance(trial := search.ask(), Found):
         result = journal.result_of(trial)
         is_kept = result is not None
@@ -44,17 +45,36 @@ def carried_out(
     yield trial
 
 
-def effects(results: list[tuple[Trial, TrialResult]], found: Found) -> dict[str, float]:
-    """
-    By key of the best candidate: how many times as fast it is with this change as without, where both were
-    measured; a change that was never measured alone is left out.
-    """
-    costs: dict[Candidate, list[float]] = {}
-    for trial, result in results:
-        costs.setdefault(trial.candidate, []).extend(result.costs)
-    medians = {candidate: sorted(each)[len(each) // 2] for candidate, each in costs.items() if each}
-    best = medians.get(found.best)
-    if best is None:
-        return {}
-    without = {key: tuple(pair for pair in found.best if pair[0] != key) for key, _ in found.best}
-    return {key: medians[rest] / best for key, rest in without.items() if rest in medians}
+@dataclass(slots=True)
+class TuningProgress:
+    """What is known so far; ``notes`` is what disturbed runs that count."""
+
+    results: list[tuple[Candidate, TrialResult]] = field(default_factory=list)
+    found: Found | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def spent_seconds(self) -> float:
+        return sum(result.took_seconds for _, result in self.results)
+
+    def cost(self, candidate: Candidate) -> float | None:
+        """The median of all its runs; None where it never ran."""
+        costs = [cost for each, result in self.results if each == candidate for cost in result.costs]
+        return median(costs) if costs else None
+
+    def ratio(self, candidate: Candidate) -> float | None:
+        """How many times as fast it is as the profile itself."""
+        start, cost = self.cost(()), self.cost(candidate)
+        return start / cost if start and cost else None
+
+    @property
+    def best(self) -> Candidate:
+        """That with the least cost so far."""
+        ran = dict.fromkeys(candidate for candidate, result in self.results if result.costs)
+        return min(ran, key=lambda each: self.cost(each) or 0.0, default=())
+
+
+def in_words(candidate: Candidate) -> str:
+    """``ubatch-size 2048, n-cpu-moe 20``."""
+    said = (f"{key.removeprefix('server.')} {value}" for key, value in candidate)
+    return ", ".join(said) or "as it is"

@@ -2,8 +2,8 @@
 What a tuning has measured so far, on disk, so that one that was broken off goes on where it was.
 
 A line of JSON for each trial that began and each that ended, on the disk before anything else happens.  The
-last line may be torn (a power cut), and is dropped then.  The file has the name of the profile and a digest of
-what the results depend on; anything else has a file of its own.
+last line may be torn (a power cut), and is dropped then.  The file has the name of the profile and a digest
+of what the results depend on; anything else has a file of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -67,12 +67,9 @@ class TuningJournal:
         self.trials = 0
         self._boot = ourselves().boot_id
         self._results: dict[tuple[Candidate, int, bool], deque[TrialResult]] = defaultdict(deque)
-        self._begun: dict[Candidate, str] = {}
-        self._suspects: Counter[Candidate] = Counter()
+        self._unfinished: dict[Candidate, set[str]] = defaultdict(set)  # by the boots in which they began
         for line in self._lines():
             self._take(line)
-        for candidate, boot in self._begun.items():
-            self._suspects[candidate] += boot != self._boot
 
     def decided(self, workload: Workload, look_seconds: float) -> None:
         self.workload, self.look_seconds = workload, look_seconds
@@ -87,7 +84,7 @@ class TuningJournal:
         kept = self._results[_key(trial)]
         if kept:
             return kept.popleft()
-        if self._suspects[trial.candidate] >= _TWICE:
+        if len(self._unfinished[trial.candidate] - {self._boot}) >= _TWICE:
             return TrialResult((), 0.0, "the computer went down during this trial, twice")
         return None
 
@@ -103,16 +100,15 @@ class TuningJournal:
             self.workload = Workload(**line["workload"])
             self.look_seconds = float(line["look_seconds"])
         elif "begun" in line:
-            candidate = _candidate(line["begun"])
-            if candidate in self._begun:  # it never ended
-                self._suspects[candidate] += self._begun[candidate] != line["boot"]
-            self._begun[candidate] = str(line["boot"])
+            self._unfinished[_candidate(line["begun"])].add(str(line["boot"]))
         elif "ended" in line:
             row = line["ended"]
             key = _candidate(row), int(row["runs"]), bool(row["reloads"])
-            result = TrialResult(tuple(map(float, line["costs"])), float(line["took_seconds"]), line["died"])
-            self._results[key].append(result)
-            self._begun.pop(key[0], None)
+            costs = tuple(map(float, line["costs"]))
+            rates = tuple((float(prompt), float(answer)) for prompt, answer in line["rates"])
+            took, died, short_of = float(line["took_seconds"]), str(line["died"]), line["short_of"]
+            self._results[key].append(TrialResult(costs, took, died, short_of=short_of, rates=rates))
+            self._unfinished.pop(key[0], None)
             self.trials += 1
 
     def _lines(self) -> Iterator[Mapping[str, Any]]:
