@@ -77,7 +77,7 @@ def _written(setup: TuningSetup, known: TuningProgress, found: Found, paths: Pat
     if (found.best in {(), found.start} and found.start == ()) or found.ratio_low <= 1:
         return _Report(setup, known, found, {})
     each = effects(setup.space, known.results, found.best)
-    tuned = replace(setup.tuned, date=datetime.now().astimezone().date().isoformat())
+    tuned = replace(setup.tuned_with(found.best), date=datetime.now().astimezone().date().isoformat())
     written = write_tuned(
         setup.request.profile, TunedResult(found, tuned, each), ProfileStore(paths.profiles)
     )

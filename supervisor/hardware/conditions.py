@@ -30,9 +30,9 @@ class MemoryModule:
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """
-    ``power_mode`` is what the user chose: of Windows, of a laptop's firmware on Linux, of macOS.  ``governor``
-    and ``preference`` are Linux's, of the first processor.  ``slots`` counts those for modules, the empty
-    ones included.  ``ports`` has what the slot of a card can do at most, by the card's PCI address.
+    ``power_mode`` is what the user chose: of Windows, of the firmware on Linux, of macOS.  ``governor`` and
+    ``preference`` are Linux's, of the first processor.  ``slots`` counts those for modules, the empty ones
+    included.  ``ports`` has what the slot of a card can do at most, by the card's PCI address.
     """
 
     on_battery: bool | None = None

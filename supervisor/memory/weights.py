@@ -146,9 +146,9 @@ def token_reads(model: Model, settings: Settings, pools: Sequence[Pool]) -> Toke
         if re.search(r"_(ch|)exps\.", each.tensor.name):
             experts[each.pool] += each.size_bytes
             active[each.pool] += round(each.size_bytes * used)
-        elif not each.tensor.name.startswith(_INPUTS):
-            active[each.pool] += each.size_bytes
-        elif each.tensor.name == "token_embd.weight" and not has_output:  # it is the output, too
+        elif not each.tensor.name.startswith(_INPUTS) or (
+            each.tensor.name == "token_embd.weight" and not has_output
+        ):
             active[each.pool] += each.size_bytes
     return TokenReads(+active, +experts)
 

@@ -17,6 +17,7 @@ _MIB = 1024**2
 _RAM_SLACK = 1 / 32
 """Of the RAM: a kernel takes some MiB more or less, a module or a carve-out for graphics far more."""
 _UNKNOWN = ("", "unknown")
+_SELF_MADE = ("path", "system", "build")  # of the same tag there may be others
 _PARTS = {
     "build": "engine",
     "model": "model",
@@ -39,11 +40,11 @@ def fingerprint(hardware: Hardware, build: Build, model: Model | None) -> Tuned:
 
 
 def _build(build: Build) -> str:
-    """By its binary, where nobody knows which release it is."""
-    if build.tag in _UNKNOWN or build.flavour in _UNKNOWN:
-        return f"sha256 {build.digest[:16]}" if build.digest else ""
-    repository = "" if build.repository in _UNKNOWN else f"{build.repository} "
-    return f"{repository}{build.tag} {build.flavour}"
+    """With its digest, where its name alone does not say which binary it is; "" before one is chosen."""
+    names = [part for part in (build.repository, build.tag, build.flavour) if part not in _UNKNOWN]
+    if build.source not in _SELF_MADE:
+        return " ".join(names) if len(names) == 3 else ""
+    return ", ".join(filter(None, (" ".join(names), f"sha256 {build.digest[:16]}")))
 
 
 def _model(model: Model) -> str:

@@ -48,7 +48,7 @@ class Evidence:
     model: Model
     ledger: Ledger
     hardware: Hardware
-    conditions: Conditions = Conditions()
+    conditions: Conditions
 
 
 def explain(evidence: Evidence) -> tuple[Explained, ...]:
@@ -74,7 +74,7 @@ def _reads(evidence: Evidence) -> TokenReads | None:
 def _series(
     evidence: Evidence, runs: Mapping[Candidate, CandidateRuns], key: str, of: Of
 ) -> Sequence[tuple[float, float]]:
-    """Values of a setting and median rates, of the slice with most of them; empty where there is one value."""
+    """Values of a setting and median rates, of the slice with most of them; empty for a single value."""
     made = slices(evidence.space, runs, key, evidence.best)
     found = [points for each in made if len(points := _points(each, of)) > 1]
     return max(found, key=len, default=())
@@ -82,7 +82,9 @@ def _series(
 
 def _points(made: Slice, of: Of) -> list[tuple[float, float]]:
     known = ((value, of(each)) for value, each in made.by_value.items())
-    return sorted((float(value), summary(rates).median) for value, rates in known if rates and value.isdecimal())
+    return sorted(
+        (float(value), summary(rates).median) for value, rates in known if rates and value.isdecimal()
+    )
 
 
 # -- memory bandwidth
@@ -123,11 +125,12 @@ def _rates(evidence: Evidence, reads: TokenReads, rate: float) -> str:
 
 def _least_seconds(evidence: Evidence, pool: str, number: int) -> float | None:
     """That reading so much takes; None where the memory's bandwidth is not known."""
-    if pool == RAM:
-        bandwidth = ram_bandwidth(evidence.hardware, evidence.conditions)
-    else:
-        gpus = _gpus(evidence)
+    gpus = _gpus(evidence)
+    bandwidth = None
+    if pool != RAM:
         bandwidth = gpu_bandwidth(gpus[0]) if len(gpus) == 1 else None
+    if pool == RAM or (bandwidth is None and [gpu.unified for gpu in gpus] == [True]):
+        bandwidth = ram_bandwidth(evidence.hardware, evidence.conditions)
     return number / bandwidth if bandwidth else None
 
 
@@ -137,7 +140,7 @@ def _gpus(evidence: Evidence) -> list[Gpu]:
 
 
 def _by_layer(evidence: Evidence) -> str:
-    """What one more layer of experts in RAM costs, and the bandwidth that it comes to; "" where unmeasured."""
+    """What one more layer of experts in RAM costs, and the bandwidth that this is; "" where unmeasured."""
     points = _series(evidence, runs_of(evidence.results), EXPERTS, lambda each: each.generated)
     model = evidence.model
     if len(points) < 2 or not model.layers or not model.experts or not model.experts_used:
@@ -170,7 +173,7 @@ def _pcie(evidence: Evidence, batches: Sequence[tuple[float, float]], reads: Tok
         return f"{_NOT_MEASURED}: it takes prompts with several ubatch-sizes, and experts in RAM"
     fixed = _fixed_seconds(batches)
     if fixed is None:
-        return "it does not limit prompts: a larger ubatch-size, which sends the experts less often, is not faster"
+        return "it does not limit prompts: a larger ubatch-size, which sends less often, is not faster"
     rate = sent / fixed
     text = (
         f"a ubatch takes {fixed:.2g} s whatever its length: if that is for sending the {size(sent)} of "
@@ -182,7 +185,8 @@ def _pcie(evidence: Evidence, batches: Sequence[tuple[float, float]], reads: Tok
     most = link_bytes_per_second(link.width, link.max_speed_gts)
     least, above = _BY_LINK
     if least * most <= rate <= above * most:
-        return f"{text}, about what the link does ({most / _GB:.3g} GB/s with {link.width} lanes): it limits prompts"
+        does = f"{most / _GB:.3g} GB/s with {link.width} lanes"
+        return f"{text}, about what the link does ({does}): it limits prompts"
     if rate < least * most:
         return f"{text}; the link does {most / _GB:.3g} GB/s, so it is not what limits prompts"
     return (
@@ -214,8 +218,8 @@ def _compute(batches: Sequence[tuple[float, float]]) -> str:
             f"{before:g}: what reads them is busy, so computing limits prompts from there on"
         )
     return (
-        f"it is not the limit yet: prompts are read {faster / slower:.2g} times as fast with ubatch-size {last:g} "
-        f"as with {before:g}"
+        f"it is not the limit yet: prompts are read {faster / slower:.2g} times as fast with ubatch-size "
+        f"{last:g} as with {before:g}"
     )
 
 
@@ -225,7 +229,9 @@ def _batch(batches: Sequence[tuple[float, float]]) -> str:
     (least, slow), (fastest, fast) = batches[0], max(batches, key=lambda point: point[1])
     if fast < slow * _FLAT:
         return f"it makes no difference: {slow:.4g} tokens/s of a prompt with {least:g}, at most {fast:.4g}"
-    more = "; a larger one was not measured" if fastest == batches[-1][0] else ", and larger ones are not faster"
+    more = (
+        "; a larger one was not measured" if fastest == batches[-1][0] else ", and larger ones are not faster"
+    )
     return (
         f"ubatch-size {fastest:g} reads prompts at {fast:.4g} tokens/s, {fast / slow:.2g} times as fast as "
         f"{least:g}{more}"
@@ -244,4 +250,4 @@ def _threads(points: Sequence[tuple[float, float]]) -> str:
         return f"their number makes no difference to generation ({best:g} are best, {others})"
     if best != points[-1][0]:
         return f"{best:g} generate fastest ({others}): more only wait for the memory, or for each other"
-    return f"all {best:g} that were tried are needed ({others}): the cores limit generation, or more may be faster"
+    return f"the most that were tried, {best:g}, generate fastest ({others}): the cores limit generation"

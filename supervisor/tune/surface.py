@@ -100,7 +100,11 @@ def _effect(
             where = "" if each.others == _others(best, key) else f", measured {_with(space, each, best)}"
             return f"{difference(each.by_value[value], each.by_value[before])}{where}"
     leading = _LEADING.get(key, "")
-    return f"follows {plain_key(leading)}" if leading in dict(best) else "measured only together with other changes"
+    return (
+        f"follows {plain_key(leading)}"
+        if leading in dict(best)
+        else "measured only together with other changes"
+    )
 
 
 def difference(new: CandidateRuns, old: CandidateRuns) -> str:
@@ -129,7 +133,9 @@ def in_words(found: Ratio) -> str:
     def number(value: float) -> str:
         return f"{value:.1f}" if many else f"{100 * (value - 1):.0f}"
 
-    between = "" if found.low is None or found.high is None else f" ({number(found.low)} to {number(found.high)})"
+    between = (
+        "" if found.low is None or found.high is None else f" ({number(found.low)} to {number(found.high)})"
+    )
     return f"{found.value:.1f} times{between}" if many else f"{100 * (found.value - 1):+.0f} %{between}"
 
 
@@ -168,8 +174,12 @@ def _charts(space: Space, key: str, made: Sequence[Slice], best: Candidate) -> I
                 tuple(
                     Line(
                         _label(space, each, best),
-                        tuple(sorted(((numbers[value], _value(of(runs))) for value, runs in by_value.items()),
-                                     key=lambda point: point[0])),
+                        tuple(
+                            sorted(
+                                ((numbers[value], _value(of(runs))) for value, runs in by_value.items()),
+                                key=lambda point: point[0],
+                            )
+                        ),
                     )
                     for each, by_value in lines
                 ),
@@ -180,7 +190,7 @@ def _charts(space: Space, key: str, made: Sequence[Slice], best: Candidate) -> I
 
 
 def _numbers(space: Space, values: Iterable[str]) -> dict[str, float]:
-    """Empty where not all of them are numbers; all layers are one more than the model has, with the output."""
+    """Empty where not all of them are numbers; ``all`` layers are the model's and the output."""
     try:
         return {value: float(space.layers + 1 if value == "all" else value) for value in values}
     except ValueError:
@@ -194,7 +204,9 @@ def _value(values: Sequence[float]) -> ChartValue:
 
 
 def _label(space: Space, made: Slice, best: Candidate) -> str:
-    return "with the best of the others" if made.others == _others(best, made.key) else _with(space, made, best)
+    return (
+        "with the best of the others" if made.others == _others(best, made.key) else _with(space, made, best)
+    )
 
 
 def _with(space: Space, made: Slice, best: Candidate) -> str:
@@ -202,7 +214,9 @@ def _with(space: Space, made: Slice, best: Candidate) -> str:
     there, here = dict(made.others), dict(_others(best, made.key))
     keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
     keys = [key for key in keys if _LEADING.get(key) not in keys]
-    return "with " + ", ".join(f"{plain_key(key)} {space.value(made.others, key) or 'left open'}" for key in keys)
+    return "with " + ", ".join(
+        f"{plain_key(key)} {space.value(made.others, key) or 'left open'}" for key in keys
+    )
 
 
 def plain_key(key: str) -> str:

@@ -45,15 +45,18 @@ def _power(hardware: Hardware, conditions: Conditions) -> Iterator[Tip]:
     if conditions.on_battery:
         yield Tip(
             "The computer runs on its battery.",
-            "Then its firmware lets processor and GPU draw less, so what is fastest now need not be when it is "
-            "plugged in.",
+            "Then processor and GPU may draw less, so what is fastest now need not be when it is plugged in.",
             "Plug it in before measuring.",
         )
     if conditions.power_mode in {"", "performance"}:
         return
     if hardware.os == "macos":
         if conditions.power_mode == "efficiency":
-            yield Tip("Low Power Mode is on.", _LESS_POWER, "Switch it off: System Settings, Battery, Low Power Mode.")
+            yield Tip(
+                "Low Power Mode is on.",
+                _LESS_POWER,
+                "Switch it off: System Settings, Battery, Low Power Mode.",
+            )
     elif hardware.os == "windows":
         word = {"efficiency": "for power efficiency", "balanced": "Balanced"}[conditions.power_mode]
         yield Tip(
@@ -90,7 +93,7 @@ def _governor(conditions: Conditions) -> Iterator[Tip]:
     elif conditions.preference in {"power", "balance_power"}:
         yield Tip(
             f"The processor's energy preference is {conditions.preference}.",
-            "Its cores then raise their clocks late and less (kernel, admin-guide/pm/intel_pstate and amd-pstate).",
+            "Its cores then raise their clocks late and less (kernel, admin-guide/pm/intel_pstate).",
             "`powerprofilesctl set performance`, or `echo performance | sudo tee "
             "/sys/devices/system/cpu/cpu*/cpufreq/energy_performance_preference`.",
         )
@@ -148,8 +151,8 @@ def _through_link(link: PcieLink) -> str:
     most = f" ({link_bytes_per_second(width, speed) / _GB:.1f} GB/s at most)" if speed and width else ""
     return (
         f"It matters little where the whole model is on the card; where experts are in RAM, a long prompt "
-        f"sends them through this link{most} once for each ubatch (gpt-oss-120b on an RTX 3090 with 16 lanes: "
-        f"380 tokens/s with ubatch-size 512, 1,682 with 4096; llama.cpp, discussion 15396)."
+        f"sends them through this link{most} once for each ubatch (gpt-oss-120b on an RTX 3090: 380 tokens/s "
+        f"with ubatch-size 512, 1,682 with 4096; llama.cpp, discussion 15396)."
     )
 
 
@@ -169,23 +172,25 @@ def memory_tips(hardware: Hardware, flavour: str, fitted: Fitted | None) -> tupl
     gpu = next((each for each in hardware.gpus if each.integrated), None)
     if gpu is None or gpu.memory_bytes is None:
         return ()
-    carved = gpu.memory_bytes - gpu.shared_bytes
+    carved, name = gpu.memory_bytes - gpu.shared_bytes, gpu.name or "the integrated GPU"
     if family(flavour) == "cpu" and carved > _MUCH_CARVED:
         return (
             Tip(
-                f"The BIOS keeps {size(carved)} of the RAM for {gpu.name or 'the integrated GPU'}.",
-                "The engine computes on the CPU, which cannot use that (XG1-370 with 96 GB: CPU inference runs with "
-                "the BIOS on Auto).",
+                f"The BIOS keeps {size(carved)} of the RAM for {name}.",
+                "The engine computes on the CPU, which cannot use that (the report that xg1-370-96gb-cpu was "
+                "made from has it on Auto).",
                 "Set the BIOS' memory for graphics (UMA frame buffer) to Auto, or to the least.",
             ),
         )
-    needed = sum(each.needed_bytes for each in fitted.verdict.judgements if each.pool.name != RAM) if fitted else 0
+    needed = (
+        sum(each.needed_bytes for each in fitted.verdict.judgements if each.pool.name != RAM) if fitted else 0
+    )
     if family(flavour) == "rocm" and 0 < carved < needed and hardware.os == "linux":
         return (
             Tip(
-                f"The BIOS gives {gpu.name or 'the integrated GPU'} {size(carved)}, and the model takes {size(needed)}.",
+                f"The BIOS gives {name} {size(carved)}, and the model takes {size(needed)}.",
                 "ROCm may use no more than that without help (Radeon 890M: 150 tokens/s of a prompt with "
-                "ROCm, 370 with Vulkan, which takes the rest of the RAM; lemonade-sdk/llamacpp-rocm issue 57).",
+                "ROCm, 370 with Vulkan, which takes RAM as well; lemonade-sdk/llamacpp-rocm, issue 57).",
                 "Give it more in the BIOS, or take the flavour vulkan.",
             ),
         )
@@ -198,7 +203,7 @@ Accounts = Callable[[Mapping[str, str]], Fitted | None]
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """``layers`` do not go onto the GPU; with ``context_tokens`` in place of ``now_tokens`` all of them do."""
+    """``layers`` do not go onto the GPU; with ``context_tokens`` in place of ``now_tokens`` all do."""
 
     layers: int
     of_layers: int
@@ -220,7 +225,8 @@ def near_miss(account: Accounts, layers: int, *, has_experts: bool) -> NearMiss 
         return None
     guardrails = found.verdict.guardrails
     missing = sum(
-        each.needed_bytes - ((each.pool.free_bytes or 0) - kept_bytes(each.pool, guardrails)) for each in short
+        each.needed_bytes - ((each.pool.free_bytes or 0) - kept_bytes(each.pool, guardrails))
+        for each in short
     )
     settings = found.ledger.settings
     now = settings.context_tokens if settings else 0
@@ -250,10 +256,12 @@ def _context(account: Callable[[int], Fitted | None], now: int) -> int | None:
 
 
 def near_miss_tip(miss: NearMiss) -> Tip:
-    what = "the last layer does" if miss.layers == 1 else f"the last {miss.layers} of {miss.of_layers} layers do"
+    what = (
+        "the last layer does" if miss.layers == 1 else f"the last {miss.layers} of {miss.of_layers} layers do"
+    )
     less = (
-        f"With a context of {miss.context_tokens:,} tokens in place of {miss.now_tokens:,} all of it fits: set "
-        f"ctx-size, if that is enough for you"
+        f"With a context of {miss.context_tokens:,} tokens in place of {miss.now_tokens:,} all of it fits: "
+        f"set ctx-size, if that is enough for you"
         if miss.context_tokens
         else "A shorter context alone does not make room for it"
     )

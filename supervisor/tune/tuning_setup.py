@@ -67,6 +67,12 @@ class TuningSetup:
         """What a launch that died depends on, besides its plan."""
         return repr(_lasting(self.tuned))
 
+    def tuned_with(self, best: Candidate) -> Tuned:
+        """For the result, without its date: the best may run on another build, of another flavour."""
+        build = self.variants.build(self.variants.profile(dict(best)))
+        found = fingerprint(self.variants.context.hardware(), build, self.model)
+        return replace(found, goal=self.request.goal)
+
 
 def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
     """

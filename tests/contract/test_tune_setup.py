@@ -79,6 +79,15 @@ def test_what_changes_the_answers_is_no_part_of_the_space_until_it_is_allowed(ho
     assert context.values == ("8192", "16384")
 
 
+def test_the_fingerprint_of_a_result_is_of_the_build_that_it_runs_on(home, tmp_path):
+    setup = home.profile().set_up()
+    other = fake_server(tmp_path / "gpu" / "llama-server", devices=(CUDA,))
+    found = setup.tuned_with((("engine.path", str(other)),))
+    assert (setup.tuned_with(()), setup.tuned.goal) == (setup.tuned, "balanced")
+    assert " cuda, sha256 " in found.build
+    assert "cuda" not in setup.tuned.build
+
+
 def test_what_is_fixed_stays(home):
     setup = home.profile().set_up(fixed=("ubatch-size", "threads"))
     assert not {"server.ubatch-size", "server.threads"} & axes(setup)

@@ -148,11 +148,11 @@ def test_what_says_nothing_about_the_speed_or_is_unknown_is_no_change(hardware, 
     assert [*changes(NOW, fingerprint(hardware, build, model))] == []
 
 
-def test_a_binary_of_nobody_knows_which_release_is_told_by_its_digest():
-    mine = replace(promised("", "b11434"), source="path", digest="ab" * 32)
+def test_a_binary_that_somebody_compiled_is_told_by_its_digest():
+    mine = replace(promised("", "b11434", "cpu"), source="path", repository="unknown", digest="ab" * 32)
     then = fingerprint(BOX, mine, MODEL)
     (only,) = changes(then, fingerprint(BOX, replace(mine, digest="cd" * 32), MODEL))
-    assert only == "engine sha256 abababababababab then, sha256 cdcdcdcdcdcdcdcd now"
+    assert only == "engine b11434 cpu, sha256 abababababababab then, b11434 cpu, sha256 cdcdcdcdcdcdcdcd now"
 
 
 def test_the_sentence_names_the_profile_that_was_tuned(store):

@@ -80,11 +80,7 @@ def link(machine: Machine, address: str) -> PcieLink | None:
 
 def port(machine: Machine, address: str) -> PcieLink | None:
     """What the slot of a card can do at most, by the port that the card's link leads to."""
-    outermost = _outermost(machine, address)
-    way = [part for part in (machine.target(folder(outermost)) or "").split("/") if pci_address(part)]
-    if len(way) < 2:
-        return None
-    bridge = folder(way[-2])
+    bridge = posixpath.dirname(machine.target(folder(_outermost(machine, address))) or "")
     width = whole(machine.read(f"{bridge}/max_link_width"))
     speed = decimal(machine.read(f"{bridge}/max_link_speed"))
     return PcieLink(max_width=width, max_speed_gts=speed) if width and width <= _MOST_LANES else None

@@ -50,7 +50,9 @@ def conditions(machine: Machine) -> Conditions:
     record, _ = record_of(machine, SCRIPT)
     batteries = [number(each.get("BatteryStatus")) for each in items(record.get("Win32_Battery"))]
     on_battery = _DISCHARGING in batteries if batteries else None
-    arrays = [number(each.get("MemoryDevices")) or 0 for each in items(record.get("Win32_PhysicalMemoryArray"))]
+    arrays = [
+        number(each.get("MemoryDevices")) or 0 for each in items(record.get("Win32_PhysicalMemoryArray"))
+    ]
     return Conditions(
         on_battery=on_battery,
         power_mode=_mode(record, "Unplugged" if on_battery else "Plugged"),
