@@ -6,16 +6,15 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any
 
-from ..measure.chart import Bars, ChartValue, figure
-from ..measure.measurement import Measured, Metric, Workload
+from ..measure.chart import Bars, ChartValue
+from ..measure.measurement import METRICS, Measured, Metric, Workload
 from ..measure.record import BenchResult, BenchRow, MatchedRows, differences
 from ..measure.reported import SOURCE
 from ..measure.statistics import Ratio, ratio, summary
 from .output import table
 
-METRICS: tuple[Metric, ...] = get_args(Metric)
 _NAMES: Mapping[Metric, str] = {
     "prompt_per_second": "prompt tok/s",
     "generated_per_second": "gen tok/s",
@@ -32,15 +31,9 @@ _WIDTHS = (8, 11, 6, 6, 7, 12, 12, 13, 4)  # of what comes line by line, before 
 # --- a result
 
 
-def values(measured: Measured, metric: Metric) -> list[float]:
-    """Of all samples that have it."""
-    found = (getattr(sample, metric) for sample in measured.samples)
-    return [each for each in found if each is not None]
-
-
 def interval(measured: Measured, metric: Metric) -> ChartValue | None:
-    """The median with its 95 % interval; None where nothing was measured."""
-    if not (found := values(measured, metric)):
+    """The median with its 95 % interval, which one sample does not have; None where nothing was measured."""
+    if not (found := measured.values(metric)):
         return None
     middle = summary(found)
     return ChartValue(middle.median, middle.low, middle.high)
@@ -84,10 +77,10 @@ def interval_words(measured: Measured, metric: Metric) -> str:
 
 
 def row_label(row: BenchRow) -> str:
-    """``agent: 8,192 + 256 at 16,384``: prompt, answer, depth; ``×8`` for eight clients."""
+    """``agent: 8,192 + 256 at 16,384``: prompt, answer, depth; ``x8`` for eight clients."""
     workload = row.measured.workload
     depth = f" at {workload.depth_tokens:,}" if workload.depth_tokens else ""
-    clients = f" ×{workload.clients}" if workload.clients > 1 else ""
+    clients = f" x{workload.clients}" if workload.clients > 1 else ""
     warm = " warm" if workload.warm else ""
     return f"{row.scenario}: {_tokens(workload)}{warm} + {workload.answer_tokens:,}{depth}{clients}"
 
@@ -187,7 +180,7 @@ def _row_json(row: BenchRow) -> dict[str, Any]:
     }
 
 
-def _interval_json(found: ChartValue | None) -> dict[str, float] | None:
+def _interval_json(found: ChartValue | None) -> dict[str, float | None] | None:
     return {"median": found.value, "low": found.low, "high": found.high} if found else None
 
 
@@ -217,7 +210,7 @@ def _ends(found: ChartValue | None) -> tuple[float | None, ...]:
 
 def compared(pair: tuple[BenchRow, BenchRow], metric: Metric) -> Ratio | None:
     """How many times the first one's figure the second one's is; None where one has none."""
-    first, second = (values(row.measured, metric) for row in pair)
+    first, second = (row.measured.values(metric) for row in pair)
     return ratio(second, first) if first and second else None
 
 
@@ -239,14 +232,15 @@ def compare_table(pairs: MatchedRows, first: BenchResult, second: BenchResult) -
 def _ratio_words(found: Ratio | None, metric: Metric, second: str) -> tuple[str, str]:
     if found is None:
         return "-", "not measured in both"
-    shown = f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
-    if found.low <= 1 <= found.high:
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}", "too few runs to tell"
+    shown = f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    if not found.is_seen:
         return shown, "no difference seen"
     is_time = metric == "first_token_seconds"
-    faster = (found.ratio > 1) != is_time
-    percent = abs(found.ratio - 1) * 100
-    what = ("sooner" if faster else "later") if is_time else ("faster" if faster else "slower")
-    return shown, f"{second} is {figure(percent)} % {what}"
+    is_better = (found.value > 1) != is_time
+    words = ("sooner", "later") if is_time else ("faster", "slower")
+    return shown, f"{second} is {abs(found.value - 1):.0%} {words[0 if is_better else 1]}".replace("%", " %")
 
 
 def compare_lines(pairs: MatchedRows, first: BenchResult, second: BenchResult) -> Iterator[str]:
@@ -284,8 +278,8 @@ def _ratio_json(pair: tuple[BenchRow, BenchRow], metric: Metric) -> dict[str, An
     return {
         "first": first,
         "second": second,
-        "ratio": found.ratio,
+        "ratio": found.value,
         "low": found.low,
         "high": found.high,
-        "difference_seen": not found.low <= 1 <= found.high,
+        "difference_seen": found.is_seen,
     }
