@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from ..errors import SupervisorError, UsageError
 from ..files import SHARED, replace_file
@@ -23,6 +22,7 @@ from .common import complete_profiles, completer, json_option
 from .output import echo_json
 
 _ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())
+_HAS_COMMAND = f"{__name__}.has_command"
 _COLUMNS = 100  # where nobody knows how wide the terminal is
 
 
@@ -53,16 +53,24 @@ class _BenchGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] in self.commands:
+            ctx.meta[_HAS_COMMAND] = True
             return super().parse_args(ctx, args)
         ctx.allow_interspersed_args = True
-        return click.Command.parse_args(self, ctx, args)  # the names are left in ctx.args
+        return click.Command.parse_args(self, ctx, args)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        names = [CompletionItem(each) for each in complete_profiles(ctx, self.params[0], incomplete)]
-        return [*names, *(super().shell_complete(ctx, incomplete) if not ctx.args else [])]
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The names would take the word of a command, too."""
+        found = super().get_params(ctx)
+        return [each for each in found if each.name != "names"] if _HAS_COMMAND in ctx.meta else found
 
-    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(ctx.command_path, "[OPTIONS] [NAME]... | COMMAND")
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Profiles, and in place of the first one a command."""
+    commands = [] if ctx.params.get("names") else bench.commands
+    return [
+        *(each for each in commands if each.startswith(incomplete)),
+        *complete_profiles(ctx, param, incomplete),
+    ]
 
 
 def _history() -> BenchHistory:
@@ -86,7 +94,8 @@ _svg_option = click.option(
 )
 
 
-@click.group(cls=_BenchGroup, invoke_without_command=True, context_settings={"allow_extra_args": True})
+@click.group(cls=_BenchGroup, invoke_without_command=True, subcommand_metavar="| COMMAND")
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete)
 @click.option(
     "--scenario",
     "-s",
@@ -104,7 +113,16 @@ _svg_option = click.option(
 @_csv_option
 @_svg_option
 @click.pass_context
-def bench(context: click.Context, /, *, as_json: bool, as_csv: bool, svg: Path | None, **wishes: Any) -> None:  # noqa: ANN401 - see BenchWishes
+def bench(
+    context: click.Context,
+    /,
+    *,
+    names: tuple[str, ...] = (),
+    as_json: bool,
+    as_csv: bool,
+    svg: Path | None,
+    **wishes: Any,  # noqa: ANN401 - see BenchWishes
+) -> None:
     """
     Measure how fast profiles are on this machine, as their clients see it.
 
@@ -117,7 +135,7 @@ def bench(context: click.Context, /, *, as_json: bool, as_csv: bool, svg: Path |
         return
     _check(as_json=as_json, as_csv=as_csv)
     live = not (as_json or as_csv)
-    results = measured(Paths.from_environment(), context.args, BenchWishes(**wishes), live=live)
+    results = measured(Paths.from_environment(), names, BenchWishes(**wishes), live=live)
     _print(results, as_json=as_json, as_csv=as_csv)
     _write(svg, bench_tables.charts(results))
 
