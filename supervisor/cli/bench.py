@@ -192,7 +192,7 @@ def compare_command(first: str, second: str, *, as_json: bool, svg: Path | None)
         echo_json(**bench_tables.compare_json(pairs, one, two))
     else:
         say(bench_tables.compare_table(pairs, one, two))
-        for line in bench_tables.compare_lines(pairs, one, two):
+        for line in ["", *bench_tables.compare_lines(pairs, one, two)]:
             say(line)
         _draw(bench_tables.pair_charts(pairs, one.id, two.id))
     _write(svg, bench_tables.pair_charts(pairs, one.id, two.id))
@@ -237,7 +237,8 @@ def _print(results: Sequence[BenchResult], *, as_json: bool, as_csv: bool) -> No
         click.echo(bench_tables.csv_text(results), nl=False)
     else:
         for result in results:
-            for line in bench_tables.below_lines(result):
+            below = list(bench_tables.below_lines(result))
+            for line in ["", *below] if below else ():
                 say(line)
         _draw(bench_tables.charts(results))
 

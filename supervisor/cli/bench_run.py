@@ -178,18 +178,14 @@ def _measuring(
     for number, (scenario, workload) in enumerate(asked):
         share = max(0.0, end - time.monotonic()) / (len(asked) - number) if end else Until().seconds
         label = bench_tables.row_label(BenchRow(scenario, Measured(workload, ())))
+        if not share and number:
+            progress.step(f"the time is up, so this was left out: {label}")
+            continue
         progress.update(None, f"{label}: warming up")
-
-        found = Measured(workload, ())
-        for found in growing(
-            partial(_once, session, target),
-            workload,
-            Until(seconds=share),
-            time.monotonic,
-            warms_up=number == 0,
-        ):
+        once, until, found = partial(_once, session, target), Until(seconds=share), Measured(workload, ())
+        for found in growing(once, workload, until, time.monotonic, warms_up=number == 0):
             rate = bench_tables.interval_words(found, "generated_per_second")
-            progress.update(None, f"{label}: {len(found.samples)} runs, {rate} tokens/s generated")
+            progress.update(None, f"{label}: run {len(found.samples)}, {rate} tokens/s generated")
         yield BenchRow(scenario, found)
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from ..measure.chart import Bars, ChartValue
@@ -70,10 +71,13 @@ def _tokens(workload: Workload) -> str:
 
 
 def interval_words(measured: Measured, metric: Metric) -> str:
-    """``45.2 ±0.8``, ``0.31 ±0.02 s``; a dash where nothing was measured."""
+    """``45.2 ±0.8``, ``320 ±12 ms``; a dash where nothing was measured."""
     found = interval(measured, metric)
-    unit = " s" if metric == "first_token_seconds" else ""
-    return f"{found.words}{unit}" if found else "-"
+    if found is None:
+        return "-"
+    if metric != "first_token_seconds":
+        return found.words
+    return f"{found.words} s" if found.value >= 1 else f"{found.scaled(1000).words} ms"
 
 
 def row_label(row: BenchRow) -> str:
@@ -101,7 +105,7 @@ def _listed(result: BenchResult) -> tuple[str, ...]:
     figures = [interval_words(first, metric) if first else "-" for metric in metrics]
     return (
         result.id,
-        result.at[:16].replace("T", " "),
+        _local(result.at),
         result.build,
         result.flavour,
         ", ".join(result.scenarios),
@@ -109,9 +113,14 @@ def _listed(result: BenchResult) -> tuple[str, ...]:
     )
 
 
+def _local(at: str) -> str:
+    """Of an ISO date and time, by this machine's clock."""
+    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def head_lines(result: BenchResult) -> Iterator[str]:
     """Above a table that is shown later."""
-    yield f"{result.id}: {result.profile} on {result.build} {result.flavour}, {result.at}"
+    yield f"{result.id}: {result.profile} on {result.build} {result.flavour}, {_local(result.at)}"
     yield f"machine  {result.machine}"
     yield f"model    {result.model}"
     yield ""
@@ -194,7 +203,7 @@ def csv_text(results: Iterable[BenchResult]) -> str:
     for result in results:
         about = (result.id, result.at, result.profile, result.build, result.flavour)
         for row in result.rows:
-            asked = [getattr(row.measured.workload, name) for name in workload]
+            asked = [str(getattr(row.measured.workload, name)).lower() for name in workload]
             found = [interval(row.measured, metric) for metric in METRICS]
             figures = [f"{at:.6g}" if at is not None else "" for each in found for at in _ends(each)]
             writer.writerow((*about, row.scenario, *asked, len(row.measured.samples), *figures))
@@ -237,10 +246,22 @@ def _ratio_words(found: Ratio | None, metric: Metric, second: str) -> tuple[str,
     shown = f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
     if not found.is_seen:
         return shown, "no difference seen"
-    is_time = metric == "first_token_seconds"
-    is_better = (found.value > 1) != is_time
-    words = ("sooner", "later") if is_time else ("faster", "slower")
-    return shown, f"{second} is {abs(found.value - 1):.0%} {words[0 if is_better else 1]}".replace("%", " %")
+    return (
+        shown,
+        f"{second} {_times(found.value) if metric == 'first_token_seconds' else _rates(found.value)}",
+    )
+
+
+def _rates(ratio: float) -> str:
+    if ratio >= 2:
+        return f"is {ratio:.1f} times as fast"
+    return f"is {abs(ratio - 1) * 100:.0f} % {'faster' if ratio > 1 else 'slower'}"
+
+
+def _times(ratio: float) -> str:
+    if ratio >= 2:
+        return f"takes {ratio:.1f} times as long"
+    return f"takes {abs(ratio - 1) * 100:.0f} % {'longer' if ratio > 1 else 'less'}"
 
 
 def compare_lines(pairs: MatchedRows, first: BenchResult, second: BenchResult) -> Iterator[str]:

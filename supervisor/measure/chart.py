@@ -39,6 +39,11 @@ class ChartValue:
     def most(self) -> float:
         return self.value if self.high is None else self.high
 
+    def scaled(self, factor: float) -> ChartValue:
+        """In a smaller or larger unit."""
+        ends = (None if each is None else each * factor for each in (self.low, self.high))
+        return ChartValue(self.value * factor, *ends)
+
     @property
     def words(self) -> str:
         """``412 ±3``; the wider side of an interval that is not even."""

@@ -162,6 +162,14 @@ def test_a_server_that_dies_is_diagnosed_and_what_was_measured_is_kept(session, 
     assert [row["workload"]["prompt_tokens"] for row in kept["rows"]] == [16]
 
 
+def test_what_the_time_does_not_suffice_for_is_left_out(session, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(bench_run.time, "monotonic", lambda: next(clock))
+    out, err = run("--prompt", "16,32", "--answer", "8", "--seconds", "3")
+    assert "the time is up, so this was left out: own: 32 + 8" in err
+    assert len([line for line in out.splitlines() if line.startswith("own  ")]) == 1
+
+
 def test_a_session_that_ends_early_says_so(session, monkeypatch):
     def over():
         raise Superseded("p was stopped meanwhile.")
@@ -176,7 +184,7 @@ def test_two_results_are_compared_by_their_ratio(session, rates):
     rates.generated = Rates((100.0, 101.0, 99.0)).generated
     run(*SHORT)
     out, _ = run("compare", "p-1", "p")
-    assert "p-2 is 100 % faster" in out
+    assert "p-2 is 2.0 times as fast" in out
     assert "own: 16 + 8, p-2  █" in out
     (row,) = json.loads(run("compare", "p-1", "p-2", "--json")[0])["rows"]
     assert row["generated_per_second"]["ratio"] == pytest.approx(2, rel=0.02)
