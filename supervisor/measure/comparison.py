@@ -7,8 +7,8 @@ we request the old plan again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ..errors import NetworkError, StartFailed, Superseded, SupervisorError
@@ -19,9 +19,8 @@ from ..plan.launch import LaunchPlan
 from ..plan.plan_json import to_json
 from ..progress import Progress
 from . import speed
+from .session import Waiting
 from .speed import Load, Speed
-
-Waiting = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True, slots=True)
