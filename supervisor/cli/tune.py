@@ -39,7 +39,7 @@ EXIT_DECLINED = 1
 _LONG_ROW = 8
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in the oldest click
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's

@@ -27,7 +27,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     model=NAME         what /v1/models says
     speeds=JSON        what /completion says of its speed, without taking the time: {"prompt": tokens a second,
                        "answer": the same, "rules": [[option, value, factor of prompt, factor of answer], ...],
-                       "dies": [[option, value], ...] (short of memory while loading), "noise": share}
+                       "dies": [[option, value], ...] (while loading), "noise": share}
 
 Like the real one it binds before it loads, installs its signal handlers after the load, and does not leave on
 the first SIGTERM while a request is in flight.
@@ -252,9 +252,7 @@ class Server:
         if self.script.get("die_when") == "loading":
             die(self.script["die"])
         if any(self.given.get(name) == value for name, value in self.speeds.get("dies", [])):
-            say("E", "alloc_tensor_range:", "failed to allocate buffer of size 123456789")
-            say("E", "srv ", "llama_server: exiting due to model loading error")
-            leave(1)
+            die("abort")
         if self.file() and not os.path.exists(self.file()) and self.file() != "X":
             why = f"failed to open GGUF file '{self.file()}' (No such file or directory)"
             say("E", "gguf_init_from_file:", why)
