@@ -83,7 +83,7 @@ def report(
 
 
 def _written(setup: TuningSetup, known: TuningProgress, found: Found, paths: Paths) -> _Report:
-    if (found.best in {(), found.start} and found.start == ()) or found.ratio_low <= 1:
+    if found.best == found.start or found.ratio_low <= 1:
         return _Report(setup, known, found, {})
     each = effects(setup.space, known.results, found.best)
     tuned = replace(setup.tuned_with(found.best), date=datetime.now().astimezone().date().isoformat())
