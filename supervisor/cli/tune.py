@@ -27,8 +27,7 @@ from ..tune.settings_search import SettingsSearch
 from ..tune.space import Goal as GoalName
 from ..tune.surface import plain_key
 from ..tune.trial import Found, Trial, TrialResult
-from ..tune.trials import TrialRunner, failure_of_profile
-from ..tune.tuning import TuningProgress, TuningStep, carried_out, in_words
+from ..tune.trials import TrialRunner, TuningProgress, TuningStep, carried_out, failure_of_profile, in_words
 from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
 from .common import complete_profiles, confirmed, json_option

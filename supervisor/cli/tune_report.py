@@ -19,8 +19,8 @@ from ..progress import duration
 from ..tune.explain import Explained, explain
 from ..tune.surface import charts, effects, plain_key
 from ..tune.trial import Found
+from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
-from ..tune.tuning import TuningProgress, in_words
 from ..tune.tuning_setup import TuningSetup, evidence_of
 from .bench_run import shows
 from .output import echo_json, table

@@ -14,7 +14,7 @@ from supervisor.profile.tuned import Tuned
 from supervisor.tune.goals import GOALS
 from supervisor.tune.space import Space
 from supervisor.tune.trial import Axis, Found, TrialResult
-from supervisor.tune.tuning import TuningProgress, in_words
+from supervisor.tune.trials import TuningProgress, in_words
 from supervisor.tune.tuning_setup import TuneRequest
 
 FAST = (("server.ubatch-size", "2048"),)

@@ -13,8 +13,7 @@ from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.tune.goals import GOALS, LOOK, run_seconds
 from supervisor.tune.trial import Found, Trial, TrialResult
-from supervisor.tune.trials import LaunchFailure, TrialRunner
-from supervisor.tune.tuning import TuningStep, carried_out
+from supervisor.tune.trials import LaunchFailure, TrialRunner, TuningStep, carried_out
 from supervisor.tune.tuning_journal import Deaths, opened_journal, tuning_file
 
 CHAT = GOALS["chat"]
