@@ -4,7 +4,7 @@ What our client measures, beside llama-bench of the same build with the same set
     bench/llama_bench.py --llama-bench PATH --engine PATH/llama-server [--model FILE ...] [-n TURNS]
                          [--results FILE] [--only WORDS] [--json]
 
-For each setting they take turns, forwards and then backwards (ABBA).  ``--results`` keeps the turns, so that
+For each setting they take turns, the first one drawn by chance.  ``--results`` keeps the turns, so that
 more can be added later; the table is of all in the file.  llama-bench generates behind as many tokens as the
 server has read by then.  A ratio is the median of the turns' ratios, with its 95 % interval.  Without
 ``--model`` it is a gpt-oss of random weights, see bench/random_gpt_oss.py.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -110,31 +111,31 @@ def wait_for(target: Target, server: subprocess.Popen[bytes]) -> None:
     sys.exit(f"{server.args} did not start")
 
 
-def by_server(engine: str, model: str, setting: Setting, seed: int) -> Rates:
+def by_server(engine: str, model: str, setting: Setting) -> Rates:
     """A fresh load for each turn, as llama-bench has."""
     with served(engine, model, setting) as target:
         run(target, Workload(32, 4), seed=0, deadline_seconds=LIMIT)  # llama-bench warms up too
-        found = run(target, setting.workload, seed=seed, deadline_seconds=LIMIT)
+        found = run(target, setting.workload, seed=random.randrange(1 << 30), deadline_seconds=LIMIT)
     if found.disturbed:
         sys.exit(f"{setting.name}: {', '.join(found.disturbed)}")
     if found.prompt_per_second is None or found.generated_per_second is None:
         sys.exit(f"{engine} tells no timings")
-    seen = found.generated_tokens / (found.seconds - (found.first_token_seconds or 0))
+    seen = (found.generated_tokens - 1) / (found.seconds - (found.first_token_seconds or 0))
     return {"prompt": found.prompt_per_second, "generated": found.generated_per_second, "seen": seen}
 
 
 def take_turns(options: argparse.Namespace, models: list[str], results: Path) -> None:
     for turn in range(options.n):
         for model in models:
-            for number, setting in enumerate(SETTINGS):
+            for setting in SETTINGS:
                 if options.only and options.only not in setting.name:
                     continue
                 print(f"turn {turn + 1} of {options.n}: {Path(model).name}, {setting.name}", file=sys.stderr)
                 takers = {
                     "llama-bench": lambda: by_llama_bench(options.llama_bench, model, setting),  # noqa: B023
-                    "server": lambda: by_server(options.engine, model, setting, turn + 1),  # noqa: B023
+                    "server": lambda: by_server(options.engine, model, setting),  # noqa: B023
                 }
-                order = list(takers) if (turn + number) % 2 == 0 else list(reversed(takers))
+                order = random.sample(list(takers), len(takers))
                 taken: dict[str, Any] = {name: takers[name]() for name in order}
                 with results.open("a") as file:
                     file.write(
