@@ -71,9 +71,7 @@ class SimulatedMachine:
             candidate: Candidate = ()
             for key, value in zip(keys, values, strict=True):
                 candidate = self.space.changed(candidate, key, value)
-            is_it = all(
-                self.space.value(candidate, key) == value for key, value in zip(keys, values, strict=True)
-            )
+            is_it = all(self.space.value(candidate, key) == value for key, value in zip(keys, values, strict=True))
             if is_it and self.space.allows(candidate) and self.fits(candidate):
                 yield candidate
 
