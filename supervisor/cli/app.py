@@ -55,6 +55,9 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "Show the last requests: how long each took, and how it ended.",
         ),
     },
+    "Measure": {
+        "bench": ("bench", "Measure how fast a profile is on this machine."),
+    },
     "Set up": {
         "detect": ("detect", "Show what this computer is, and which profile fits it."),
         "init": ("init", "Write a profile of your own for this machine, with comments."),

@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from ..errors import NotRunning, SupervisorError, UsageError
+from ..errors import SupervisorError, UsageError
 from ..files import SHARED, replace_file
-from ..home import client
 from ..home.places import bench_folder
+from ..measure.chart import Bars, svg_text, text
+from ..measure.record import BenchHistory, BenchResult, matched
+from ..measure.scenarios import SCENARIOS
 from ..paths import Paths
 from . import bench_tables
-from .common import completer, complete_profiles, json_option
-from .output import StderrProgress, echo_json, table
+from .bench_run import BenchWishes, measured, say, shows
+from .common import complete_profiles, completer, json_option
+from .output import echo_json
 
-if TYPE_CHECKING:
-    from ..measure.chart import Chart
-    from ..measure.measurement import Workload
-    from ..measure.record import BenchHistory, BenchResult, BenchRow
-    from ..plan.launch import LaunchPlan
-
-_SCENARIOS = ("chat", "agent", "batch", "article")
-_OWN = "own"  # the scenario of workloads from the command line
-_WIDTH = 100
+_ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())
+_HAS_COMMAND = f"{__name__}.has_command"
+_COLUMNS = 100  # where nobody knows how wide the terminal is
 
 
-@dataclass(frozen=True, slots=True)
-class BenchWishes:
-    """What the options of `bench` say."""
-
-    scenario: tuple[str, ...]
-    prompt: tuple[int, ...]
-    depth: tuple[int, ...]
-    answer: tuple[int, ...]
-    clients: tuple[int, ...]
-    seconds: float | None
-    polite: bool
-
-
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType):  # type: ignore[type-arg]  # not generic in the oldest click
     """``512,2048``: whole numbers."""
 
     name = "N[,N…]"
@@ -75,21 +53,27 @@ class _BenchGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] in self.commands:
+            ctx.meta[_HAS_COMMAND] = True
             return super().parse_args(ctx, args)
         ctx.allow_interspersed_args = True
-        return click.Command.parse_args(self, ctx, args)  # the names are left in ctx.args
+        return click.Command.parse_args(self, ctx, args)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        names = [CompletionItem(each) for each in complete_profiles(ctx, self.params[0], incomplete)]
-        return [*names, *(super().shell_complete(ctx, incomplete) if not ctx.args else [])]
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The names would take the word of a command, too."""
+        found = super().get_params(ctx)
+        return [each for each in found if each.name != "names"] if _HAS_COMMAND in ctx.meta else found
 
-    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(ctx.command_path, "[OPTIONS] [NAME]... | COMMAND")
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Profiles, and in place of the first one a command."""
+    commands = [] if ctx.params.get("names") else bench.commands
+    return [
+        *(each for each in commands if each.startswith(incomplete)),
+        *complete_profiles(ctx, param, incomplete),
+    ]
 
 
 def _history() -> BenchHistory:
-    from ..measure.record import BenchHistory  # noqa: PLC0415 - only when it is needed
-
     return BenchHistory(bench_folder(Paths.from_environment()))
 
 
@@ -101,21 +85,23 @@ def _ids_and_profiles() -> Iterable[str]:
     return [*_ids(), *dict.fromkeys(each.rpartition("-")[0] for each in _ids())]
 
 
-csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print a line of CSV for each workload.")
-svg_option = click.option(
-    "--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the chart into an SVG file."
+_csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print a line of CSV for each workload.")
+_svg_option = click.option(
+    "--svg",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the chart into an SVG file.",
 )
 
 
-@click.group(cls=_BenchGroup, invoke_without_command=True, context_settings={"allow_extra_args": True})
+@click.group(cls=_BenchGroup, invoke_without_command=True, subcommand_metavar="| COMMAND")
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete)
 @click.option(
     "--scenario",
     "-s",
     multiple=True,
-    type=click.Choice(_SCENARIOS),
-    help="chat: a short prompt and 256 tokens of answer; agent: long prompts that share their beginning; batch: 8 "
-    "clients at the same time; article: the question of the articles that the profiles were made from. Several can be "
-    "given. Default: chat.",
+    type=click.Choice(list(SCENARIOS)),
+    help=f"What to measure; can be given several times. {_ABOUT}. Default: chat.",
 )
 @click.option("--prompt", type=_Numbers(1), default=(), help="Measure prompts of so many tokens.")
 @click.option("--depth", type=_Numbers(0), default=(), help="Tokens in the cache before the prompt.")
@@ -124,22 +110,32 @@ svg_option = click.option(
 @click.option("--seconds", type=click.FloatRange(min=1), help="Spend at most so long on each profile.")
 @click.option("--polite", is_flag=True, help="Give way to the requests of others; else they wait.")
 @json_option
-@csv_option
-@svg_option
+@_csv_option
+@_svg_option
 @click.pass_context
-def bench(context: click.Context, *, as_json: bool, as_csv: bool, svg: Path | None, **wishes: Any) -> None:  # noqa: ANN401 - see BenchWishes
+def bench(
+    context: click.Context,
+    /,
+    *,
+    names: tuple[str, ...] = (),
+    as_json: bool,
+    as_csv: bool,
+    svg: Path | None,
+    **wishes: Any,  # noqa: ANN401 - see BenchWishes
+) -> None:
     """
     Measure how fast profiles are on this machine, as their clients see it.
 
-    Without a NAME it is the main server's profile, else the one that start would choose.  A server that is not
-    loaded is loaded for this, and all is as before at the end.  The result is kept: bench ls, bench show, bench
-    compare.
+    Without a NAME it is the main server's profile, else the one that start would choose.  A profile that is
+    not loaded is loaded for this, and all is as before at the end.  --prompt, --depth, --answer and --clients
+    measure every combination of their values in place of a scenario.  The result is kept: bench ls, bench
+    show, bench compare.
     """
     if context.invoked_subcommand is not None:
         return
     _check(as_json=as_json, as_csv=as_csv)
     live = not (as_json or as_csv)
-    results = measured(Paths.from_environment(), context.args, BenchWishes(**wishes), live=live)
+    results = measured(Paths.from_environment(), names, BenchWishes(**wishes), live=live)
     _print(results, as_json=as_json, as_csv=as_csv)
     _write(svg, bench_tables.charts(results))
 
@@ -152,7 +148,7 @@ def list_command(*, as_json: bool) -> None:
     if as_json:
         echo_json(results=[bench_tables.result_json(each) for each in results])
     elif results:
-        click.echo(bench_tables.list_table(results))
+        say(bench_tables.list_table(results))
     else:
         click.echo("Nothing was measured here yet: goss-supervisor bench", err=True)
 
@@ -160,14 +156,14 @@ def list_command(*, as_json: bool) -> None:
 @bench.command("show")
 @click.argument("name", metavar="ID|PROFILE", shell_complete=completer(_ids_and_profiles))
 @json_option
-@csv_option
-@svg_option
+@_csv_option
+@_svg_option
 def show_command(name: str, *, as_json: bool, as_csv: bool, svg: Path | None) -> None:
     """Show a result, or the last one of a profile, with its chart."""
     _check(as_json=as_json, as_csv=as_csv)
     result = _history().find(name)
     if not (as_json or as_csv):
-        click.echo("\n".join([*bench_tables.head_lines(result), bench_tables.result_table(result)]))
+        say("\n".join([*bench_tables.head_lines(result), bench_tables.result_table(result)]))
     _print([result], as_json=as_json, as_csv=as_csv)
     _write(svg, bench_tables.charts([result]))
 
@@ -176,16 +172,15 @@ def show_command(name: str, *, as_json: bool, as_csv: bool, svg: Path | None) ->
 @click.argument("first", metavar="ID|PROFILE", shell_complete=completer(_ids_and_profiles))
 @click.argument("second", metavar="ID|PROFILE", shell_complete=completer(_ids_and_profiles))
 @json_option
-@svg_option
+@_svg_option
 def compare_command(first: str, second: str, *, as_json: bool, svg: Path | None) -> None:
     """
-    Compare two results: how many times as fast the second one is, with a 95 % interval.
+    Compare two results by their ratio and its 95 % interval.
 
-    A profile's name means its last result.  Only the same workloads are compared.  Where the interval includes
-    1, no difference was seen.
+    The ratio is the second one's figure divided by the first one's.  A profile's name means its last result.
+    Only the same workloads are compared.  Where the interval
+    includes 1, no difference was seen.
     """
-    from ..measure.record import matched  # noqa: PLC0415 - as in _history
-
     one, two = _history().find(first), _history().find(second)
     pairs = matched(one, two)
     if not pairs.both:
@@ -196,9 +191,9 @@ def compare_command(first: str, second: str, *, as_json: bool, svg: Path | None)
     if as_json:
         echo_json(**bench_tables.compare_json(pairs, one, two))
     else:
-        click.echo(bench_tables.compare_table(pairs, one, two))
-        for line in bench_tables.compare_lines(pairs, one, two):
-            click.echo(line)
+        say(bench_tables.compare_table(pairs, one, two))
+        for line in ["", *bench_tables.compare_lines(pairs, one, two)]:
+            say(line)
         _draw(bench_tables.pair_charts(pairs, one.id, two.id))
     _write(svg, bench_tables.pair_charts(pairs, one.id, two.id))
 
@@ -242,35 +237,23 @@ def _print(results: Sequence[BenchResult], *, as_json: bool, as_csv: bool) -> No
         click.echo(bench_tables.csv_text(results), nl=False)
     else:
         for result in results:
-            for line in bench_tables.below_lines(result):
-                click.echo(line)
+            below = list(bench_tables.below_lines(result))
+            for line in ["", *below] if below else ():
+                say(line)
         _draw(bench_tables.charts(results))
 
 
 def _draw(charts: Sequence[Bars]) -> None:
     """As text, as wide as the terminal."""
-    from ..measure.chart import text  # noqa: PLC0415 - as in _history
-
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns
-    plain = not _shows("█▓░±×")
+    width = shutil.get_terminal_size((_COLUMNS, 24)).columns
+    plain = not shows("█▓░")
     for chart in charts:
         for line in ["", *text(chart, width, plain=plain)] if chart.bars else ():
             click.echo(line)
 
 
-def _shows(letters: str) -> bool:
-    """Whether stdout's encoding has them."""
-    try:
-        letters.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _write(file: Path | None, charts: Sequence[Bars]) -> None:
     """Raises PermissionDenied or SupervisorError where the file cannot be written."""
     if file is not None:
-        from ..measure.chart import svg  # noqa: PLC0415 - as in _history
-
-        replace_file(file, svg(charts).encode(), mode=SHARED)
+        replace_file(file, svg_text(charts).encode(), mode=SHARED)
         click.echo(f"chart: {file}", err=True)

@@ -6,16 +6,16 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, get_args
+from datetime import datetime
+from typing import Any
 
-from ..measure.chart import Bars, ChartValue, figure
-from ..measure.measurement import Measured, Metric, Workload
+from ..measure.chart import Bars, ChartValue
+from ..measure.measurement import METRICS, Measured, Metric, Workload
 from ..measure.record import BenchResult, BenchRow, MatchedRows, differences
 from ..measure.reported import SOURCE
 from ..measure.statistics import Ratio, ratio, summary
 from .output import table
 
-METRICS: tuple[Metric, ...] = get_args(Metric)
 _NAMES: Mapping[Metric, str] = {
     "prompt_per_second": "prompt tok/s",
     "generated_per_second": "gen tok/s",
@@ -32,15 +32,9 @@ _WIDTHS = (8, 11, 6, 6, 7, 12, 12, 13, 4)  # of what comes line by line, before 
 # --- a result
 
 
-def values(measured: Measured, metric: Metric) -> list[float]:
-    """Of all samples that have it."""
-    found = (getattr(sample, metric) for sample in measured.samples)
-    return [each for each in found if each is not None]
-
-
 def interval(measured: Measured, metric: Metric) -> ChartValue | None:
-    """The median with its 95 % interval; None where nothing was measured."""
-    if not (found := values(measured, metric)):
+    """The median with its 95 % interval, which one sample does not have; None where nothing was measured."""
+    if not (found := measured.values(metric)):
         return None
     middle = summary(found)
     return ChartValue(middle.median, middle.low, middle.high)
@@ -77,17 +71,20 @@ def _tokens(workload: Workload) -> str:
 
 
 def interval_words(measured: Measured, metric: Metric) -> str:
-    """``45.2 ±0.8``, ``0.31 ±0.02 s``; a dash where nothing was measured."""
+    """``45.2 ±0.8``, ``320 ±12 ms``; a dash where nothing was measured."""
     found = interval(measured, metric)
-    unit = " s" if metric == "first_token_seconds" else ""
-    return f"{found.words}{unit}" if found else "-"
+    if found is None:
+        return "-"
+    if metric != "first_token_seconds":
+        return found.words
+    return f"{found.words} s" if found.value >= 1 else f"{found.scaled(1000).words} ms"
 
 
 def row_label(row: BenchRow) -> str:
-    """``agent: 8,192 + 256 at 16,384``: prompt, answer, depth; ``×8`` for eight clients."""
+    """``agent: 8,192 + 256 at 16,384``: prompt, answer, depth; ``x8`` for eight clients."""
     workload = row.measured.workload
     depth = f" at {workload.depth_tokens:,}" if workload.depth_tokens else ""
-    clients = f" ×{workload.clients}" if workload.clients > 1 else ""
+    clients = f" x{workload.clients}" if workload.clients > 1 else ""
     warm = " warm" if workload.warm else ""
     return f"{row.scenario}: {_tokens(workload)}{warm} + {workload.answer_tokens:,}{depth}{clients}"
 
@@ -108,7 +105,7 @@ def _listed(result: BenchResult) -> tuple[str, ...]:
     figures = [interval_words(first, metric) if first else "-" for metric in metrics]
     return (
         result.id,
-        result.at[:16].replace("T", " "),
+        _local(result.at),
         result.build,
         result.flavour,
         ", ".join(result.scenarios),
@@ -116,9 +113,14 @@ def _listed(result: BenchResult) -> tuple[str, ...]:
     )
 
 
+def _local(at: str) -> str:
+    """Of an ISO date and time, by this machine's clock."""
+    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def head_lines(result: BenchResult) -> Iterator[str]:
     """Above a table that is shown later."""
-    yield f"{result.id}: {result.profile} on {result.build} {result.flavour}, {result.at}"
+    yield f"{result.id}: {result.profile} on {result.build} {result.flavour}, {_local(result.at)}"
     yield f"machine  {result.machine}"
     yield f"model    {result.model}"
     yield ""
@@ -187,7 +189,7 @@ def _row_json(row: BenchRow) -> dict[str, Any]:
     }
 
 
-def _interval_json(found: ChartValue | None) -> dict[str, float] | None:
+def _interval_json(found: ChartValue | None) -> dict[str, float | None] | None:
     return {"median": found.value, "low": found.low, "high": found.high} if found else None
 
 
@@ -201,7 +203,7 @@ def csv_text(results: Iterable[BenchResult]) -> str:
     for result in results:
         about = (result.id, result.at, result.profile, result.build, result.flavour)
         for row in result.rows:
-            asked = [getattr(row.measured.workload, name) for name in workload]
+            asked = [str(getattr(row.measured.workload, name)).lower() for name in workload]
             found = [interval(row.measured, metric) for metric in METRICS]
             figures = [f"{at:.6g}" if at is not None else "" for each in found for at in _ends(each)]
             writer.writerow((*about, row.scenario, *asked, len(row.measured.samples), *figures))
@@ -217,7 +219,7 @@ def _ends(found: ChartValue | None) -> tuple[float | None, ...]:
 
 def compared(pair: tuple[BenchRow, BenchRow], metric: Metric) -> Ratio | None:
     """How many times the first one's figure the second one's is; None where one has none."""
-    first, second = (values(row.measured, metric) for row in pair)
+    first, second = (row.measured.values(metric) for row in pair)
     return ratio(second, first) if first and second else None
 
 
@@ -239,14 +241,27 @@ def compare_table(pairs: MatchedRows, first: BenchResult, second: BenchResult) -
 def _ratio_words(found: Ratio | None, metric: Metric, second: str) -> tuple[str, str]:
     if found is None:
         return "-", "not measured in both"
-    shown = f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
-    if found.low <= 1 <= found.high:
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}", "too few runs to tell"
+    shown = f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    if not found.is_seen:
         return shown, "no difference seen"
-    is_time = metric == "first_token_seconds"
-    faster = (found.ratio > 1) != is_time
-    percent = abs(found.ratio - 1) * 100
-    what = ("sooner" if faster else "later") if is_time else ("faster" if faster else "slower")
-    return shown, f"{second} is {figure(percent)} % {what}"
+    return (
+        shown,
+        f"{second} {_times(found.value) if metric == 'first_token_seconds' else _rates(found.value)}",
+    )
+
+
+def _rates(ratio: float) -> str:
+    if ratio >= 2:
+        return f"is {ratio:.1f} times as fast"
+    return f"is {abs(ratio - 1) * 100:.0f} % {'faster' if ratio > 1 else 'slower'}"
+
+
+def _times(ratio: float) -> str:
+    if ratio >= 2:
+        return f"takes {ratio:.1f} times as long"
+    return f"takes {abs(ratio - 1) * 100:.0f} % {'longer' if ratio > 1 else 'less'}"
 
 
 def compare_lines(pairs: MatchedRows, first: BenchResult, second: BenchResult) -> Iterator[str]:
@@ -284,8 +299,8 @@ def _ratio_json(pair: tuple[BenchRow, BenchRow], metric: Metric) -> dict[str, An
     return {
         "first": first,
         "second": second,
-        "ratio": found.ratio,
+        "ratio": found.value,
         "low": found.low,
         "high": found.high,
-        "difference_seen": not found.low <= 1 <= found.high,
+        "difference_seen": found.is_seen,
     }

@@ -91,6 +91,12 @@ class StderrProgress:
         else:
             print(text, file=sys.stderr, flush=True)
 
+    def clear(self) -> None:
+        """Take a line back that is still being rewritten."""
+        if self._open:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+        self._open = False
+
     def close(self) -> None:
         """End a line that is still being rewritten."""
         if self._open:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..prepare.prepare import prepare
 from ..profile.field_kinds import Invalid
 from ..profile.field_kinds import duration as duration_kind
 from ..profile.yaml_nodes import Mark, Scalar
-from ..progress import duration, ticking
+from ..progress import Silent, duration, ticking
 from ..tune.goals import GOALS
 from ..tune.settings_search import SettingsSearch
 from ..tune.space import Goal as GoalName
@@ -29,7 +29,7 @@ from ..tune.surface import plain_key
 from ..tune.trial import Found, Trial, TrialResult
 from ..tune.trials import TrialRunner, failure_of_profile
 from ..tune.tuning import TuningProgress, TuningStep, carried_out, in_words
-from ..tune.tuning_journal import Deaths, TuningJournal, opened_journal
+from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
 from .common import complete_profiles, confirmed, json_option
 from .output import StderrProgress, echo_json, table, waiting
@@ -39,7 +39,7 @@ EXIT_DECLINED = 1
 _LONG_ROW = 8
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in the oldest click
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
@@ -74,7 +74,6 @@ class _Duration(click.ParamType):
 @click.option(
     "--min-context",
     type=click.IntRange(min=256),
-    default=0,
     metavar="TOKENS",
     help="Allow a smaller context than the profile's, but no less than this.",
 )
@@ -94,7 +93,7 @@ def tune(
     budget: float,
     fixed: tuple[str, ...],
     varied: tuple[str, ...],
-    min_context: int,
+    min_context: int | None,
     polite: bool,
     restart: bool,
     explain: bool,
@@ -113,7 +112,7 @@ def tune(
     Ctrl+C stops it; the same command goes on where it was.
     """
     paths = Paths.from_environment()
-    request = TuneRequest(name, goal, budget, fixed, _varied(varied), min_context)
+    request = TuneRequest(name, goal, budget, fixed, _varied(varied), min_context or 0)
     if not dry_run:
         _at_hand(request, paths)
     with waiting("looking at the profile and this machine"):
@@ -135,7 +134,7 @@ def tune(
                 why=f"tries settings of {name}",
                 polite=polite,
                 progress=progress,
-                waiting=waiting,
+                waiting=_quietly,
             ) as session,
         ):
             _search(setup, known, paths, journal, session)
@@ -184,8 +183,8 @@ def _introduce(setup: TuningSetup, paths: Paths, *, polite: bool) -> None:
         *(("note", said) for said in setup.said),
         *(("tip", tip.text) for tip in tips_of(setup)),
     ]
-    if setup.file.exists():
-        rows.append(("goes on", "with what an earlier run has measured (--restart begins anew)"))
+    if kept := kept_trials(setup.file):
+        rows.append(("goes on", f"with {kept} trials of an earlier run (--restart begins anew)"))
     for label, text in rows:
         click.echo(f"{label:<9} {text}", err=True)
 
@@ -278,6 +277,12 @@ def _search(
                 running.enter_context(ticking(progress, text))
             else:
                 _take(known, step, step.result, progress)
+
+
+@contextmanager
+def _quietly(_: str) -> Iterator[Silent]:
+    """For the session: how each load goes on would hide what is tried."""
+    yield Silent()
 
 
 def _measure(target: Target, workload: Workload, seed: int, limit_seconds: float) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -11,7 +12,7 @@ import click
 
 from ..errors import EXIT_OK, SupervisorError
 from ..files import SHARED, replace_file
-from ..measure.chart import svg as svg_of
+from ..measure.chart import svg_text, text
 from ..paths import Paths
 from ..profile.store import ProfileStore
 from ..progress import duration
@@ -21,7 +22,11 @@ from ..tune.trial import Found
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
 from ..tune.tuning import TuningProgress, in_words
 from ..tune.tuning_setup import TuningSetup, evidence_of
+from .bench_run import shows
 from .output import echo_json, table
+
+_COLUMNS = 100  # where the terminal does not say
+_MOST_CHARTS = 2  # on a terminal; --svg has all
 
 
 def said_so_far(known: TuningProgress, name: str) -> Iterator[str]:
@@ -60,15 +65,19 @@ def report(
     found = known.found
     if found is None:
         raise SupervisorError("The search ended without a result.")
+    drawn = charts(setup.space, known.results, found.best)
     if svg is not None:
-        drawn = svg_of(charts(setup.space, known.results, found.best))
-        replace_file(svg, drawn.encode(), mode=SHARED)
+        replace_file(svg, svg_text(drawn).encode(), mode=SHARED)
+        click.echo(f"chart: {svg}", err=True)
     made = _written(setup, known, found, paths)
     if explains:
         made = replace(made, explained=explain(evidence_of(setup, known.results, found.best)))
     if as_json:
         _echo(made)
     else:
+        width, plain = shutil.get_terminal_size((_COLUMNS, 24)).columns, not shows("█▓░")
+        for chart in drawn[:_MOST_CHARTS]:
+            click.echo("\n".join((*text(chart, width, plain=plain), "")))
         click.echo("\n".join(_lines(made)))
     return EXIT_OK
 

@@ -135,9 +135,15 @@ class Loads:
                 await self._load(profile, "--no-evict")
             self.loading.remove(profile)
 
+    def evicted_for(self, profile: str) -> frozenset[str]:
+        """The servers that were unloaded for this profile and have not been loaded since, by name."""
+        return self.admission.evicted_for(profile)
+
     def awaits(self, profile: str) -> str:
-        found = (each.text for each in self.admission.awaited if each.profile == profile)
-        return next(found, "")
+        found = [each.text for each in self.admission.awaited if each.profile == profile]
+        if profile in self.loading:
+            found += [each.server.hold.text for each in self._fleet() if each.server.hold]
+        return next(iter(found), "")
 
     def state_of(self, profile: str) -> dict[str, str]:
         """For ``status``; ``trouble`` is why the last load came to nothing, until the profile serves."""

@@ -25,19 +25,32 @@ _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class ChartValue:
-    """A figure and the ends of its interval, which are the figure itself where there is none."""
+    """A figure and the ends of its interval; None where one sample does not tell them."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def least(self) -> float:
+        return self.value if self.low is None else self.low
+
+    @property
+    def most(self) -> float:
+        return self.value if self.high is None else self.high
+
+    def scaled(self, factor: float) -> ChartValue:
+        """In a smaller or larger unit."""
+        ends = (None if each is None else each * factor for each in (self.low, self.high))
+        return ChartValue(self.value * factor, *ends)
 
     @property
     def words(self) -> str:
         """``412 ±3``; the wider side of an interval that is not even."""
-        spread = max(self.value - self.low, self.high - self.value)
-        return (
-            f"{figure(self.value)} ±{spread:,.{_digits(self.value)}f}" if spread > 0 else figure(self.value)
-        )
+        if self.low is None and self.high is None:
+            return figure(self.value)
+        spread = max(self.value - self.least, self.most - self.value)
+        return f"{figure(self.value)} ±{spread:,.{_digits(self.value)}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ def text(chart: Chart, width: int, *, plain: bool = False) -> list[str]:
     )
 
 
-def svg(charts: Iterable[Chart]) -> str:
+def svg_text(charts: Iterable[Chart]) -> str:
     """One picture of these charts, one below the other."""
     parts, height = [], 0.0
     for chart in charts:
@@ -110,17 +123,17 @@ def _bars_text(chart: Bars, width: int, *, plain: bool) -> list[str]:
     full, half, light = "#=-" if plain else "█▓░"
     names = max(len(label) for label, _ in chart.bars)
     room = max(_LEAST_BAR, width - names - max(len(_words(each, plain)) for _, each in chart.bars) - 4)
-    most = max(each.high for _, each in chart.bars) or 1.0
+    most = max(each.most for _, each in chart.bars) or 1.0
     lines = [chart.title]
     for label, each in chart.bars:
-        low, value, high = (round(room * max(0.0, at) / most) for at in (each.low, each.value, each.high))
+        low, value, high = (round(room * max(0.0, at) / most) for at in (each.least, each.value, each.most))
         bar = full * low + half * (value - low) + light * (high - value)
         lines.append(f"{label:{names}}  {bar:{room}}  {_words(each, plain)}")
     return lines
 
 
 def _words(value: ChartValue, plain: bool) -> str:
-    return value.words.replace(" ±", " +-") if plain else value.words
+    return value.words.replace(" ±", "+-") if plain else value.words
 
 
 def _lines_text(chart: Lines, width: int, plain: bool, height: int = 12) -> list[str]:
@@ -131,7 +144,7 @@ def _lines_text(chart: Lines, width: int, plain: bool, height: int = 12) -> list
     marks, dot, bar, corner, across = (
         ("o+x*#@", ".", "|", "+", "-") if plain else ("●▲■○△□", "·", "│", "└", "─")
     )
-    x_axis, ticks = _x_axis(chart), _ticks(max(each.high for _, each in points))
+    x_axis, ticks = _x_axis(chart), _ticks(max(each.most for _, each in points))
     names = max(len(f"{tick:,g}") for tick in ticks)
     columns = max(_LEAST_BAR, width - names - 3)
     grid = [[" "] * columns for _ in range(height)]
@@ -243,7 +256,7 @@ def _stroke(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
 def _bars_svg(chart: Bars) -> tuple[str, float]:
     """And its height."""
     height = _TOP + _SVG_ROW * len(chart.bars) + 16
-    ticks = _ticks(max((each.high for _, each in chart.bars), default=1.0))
+    ticks = _ticks(max((each.most for _, each in chart.bars), default=1.0))
     left = 32 + _LETTER * max((len(label) for label, _ in chart.bars), default=0)
     scale = (_SVG_WIDTH - left - _BAR_RIGHT) / ticks[-1]
     parts = [_text(16, 26, chart.title, kind="title")]
@@ -253,7 +266,7 @@ def _bars_svg(chart: Bars) -> tuple[str, float]:
     for number, (label, each) in enumerate(chart.bars):
         y = _TOP + _SVG_ROW * number
         middle, end = y + _SVG_ROW / 2, left + each.value * scale
-        low, high = (left + max(0.0, at) * scale for at in (each.low, each.high))
+        low, high = (left + max(0.0, at) * scale for at in (each.least, each.most))
         parts += [
             _text(left - 10, middle + 4, label, "end"),
             f'<rect class="f0" x="{left}" y="{y + 5}" width="{end - left:.1f}" height="18"/>',
@@ -279,7 +292,7 @@ def _lines_svg(chart: Lines) -> tuple[str, float]:
     points = _points(chart)
     if not points:
         return "\n".join([*parts, _text(16, 56, "nothing was measured")]), _TOP + 24
-    x_axis, ticks = _x_axis(chart), _ticks(max(each.high for _, each in points))
+    x_axis, ticks = _x_axis(chart), _ticks(max(each.most for _, each in points))
     wide, high = _SVG_WIDTH - _LEFT - _RIGHT, _SVG_HEIGHT - _TOP - _BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -298,7 +311,7 @@ def _lines_svg(chart: Lines) -> tuple[str, float]:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in placed)
         parts.append(f'<polyline class="line s{colour}" points="{path}"/>')
         for x, y, at, each in placed:
-            parts += _whisker(x, place(at, each.low)[1], x, place(at, each.high)[1])
+            parts += _whisker(x, place(at, each.least)[1], x, place(at, each.most)[1])
             parts.append(f'<circle class="f{colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
     return "\n".join([*parts, *_legend(chart)]), _SVG_HEIGHT
 

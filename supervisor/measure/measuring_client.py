@@ -10,27 +10,26 @@ and its rates are what the client sees, as are those of several clients and the 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..errors import NetworkError
 from .measurement import Sample, Target, Workload
-from .timed_stream import Deadline, TimedConnection, message_in, parsed
+from .timed_stream import Deadline, StreamEvent, TimedConnection, message_in, parsed
 
 MODEL_SECONDS = 5.0
 _SLACK_TOKENS = 32  # a cache may go back to a checkpoint a few tokens before the end of what it holds
 _NO_SUCH_PATH = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
-_WORDS = (  # common ones: a token each in most vocabularies
-    "time year people way day man thing woman life child world school state family student group country "
-    "problem hand part place case week company system program question work government number night point "
-    "home water room mother area money story fact month lot right study book eye job word business issue side "
-    "kind head house service friend father power hour game line end member law car city name team minute idea"
-).split()
+_WORDS: Final = (  # common ones: a token each in most vocabularies
+    *("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school"),
+    *("state", "family", "group", "country", "problem", "hand", "part", "place", "case", "week", "company"),
+    *("work", "number", "night", "point", "home", "water", "room", "mother", "area", "money", "story"),
+)
 
 Drawn = TypeVar("Drawn")
 
@@ -145,7 +144,7 @@ class _Prompts:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TimedAnswer:
     """
     What came back to one request.  Moments are of the monotonic clock; None is not known.
 
@@ -163,7 +162,7 @@ class Answer:
     generating_seconds: float | None = None
 
 
-def sample_of(workload: Workload, answers: Sequence[Answer]) -> Sample:
+def sample_of(workload: Workload, answers: Sequence[TimedAnswer]) -> Sample:
     """Of the answers to all clients.  Pure."""
     sent, last = min(each.sent for each in answers), max(each.last for each in answers)
     waits = [each.first - each.sent for each in answers if each.first is not None]
@@ -174,7 +173,7 @@ def sample_of(workload: Workload, answers: Sequence[Answer]) -> Sample:
     )
     reading, generating = _seconds(answers) if has_all else (None, None)
     return Sample(
-        prompt_per_second=None if workload.warm else _rate(read, reading),
+        prompt_per_second=_rate(read, reading) if _tells_reading(workload, answers) else None,
         generated_per_second=_rate(generated and generated - len(answers), generating),
         first_token_seconds=median(waits) if has_all else None,
         seconds=last - sent,
@@ -184,7 +183,13 @@ def sample_of(workload: Workload, answers: Sequence[Answer]) -> Sample:
     )
 
 
-def _seconds(answers: Sequence[Answer]) -> tuple[float | None, float | None]:
+def _tells_reading(workload: Workload, answers: Sequence[TimedAnswer]) -> bool:
+    """Not where all, or nobody knows how much, was in the cache: a text is the same in each run."""
+    is_new = not (workload.depth_tokens or workload.text)
+    return not workload.warm and (is_new or all(each.cached_tokens is not None for each in answers))
+
+
+def _seconds(answers: Sequence[TimedAnswer]) -> tuple[float | None, float | None]:
     """For reading and for generating: the server's own of a single client, else what all of them saw."""
     if len(answers) == 1 and answers[0].reading_seconds is not None:
         return answers[0].reading_seconds, answers[0].generating_seconds
@@ -197,8 +202,8 @@ def _rate(tokens: int | None, seconds: float | None) -> float | None:
     return tokens / seconds if tokens and seconds else None
 
 
-def _cache_trouble(workload: Workload, answer: Answer) -> str:
-    """Where the cache of the server held something else than the workload says; empty if that is not known."""
+def _cache_trouble(workload: Workload, answer: TimedAnswer) -> str:
+    """Where the server's cache held something else than the workload says; empty if that is not known."""
     cached, kept = answer.cached_tokens, workload.depth_tokens
     if cached is None:
         return ""
@@ -214,7 +219,7 @@ def _cache_trouble(workload: Workload, answer: Answer) -> str:
 # The requests
 
 
-def _answers(target: Target, requests: Sequence[_Request], deadline: Deadline) -> list[Answer]:
+def _answers(target: Target, requests: Sequence[_Request], deadline: Deadline) -> list[TimedAnswer]:
     """To all of them at once, each on a connection of its own."""
     with ExitStack() as stack:
         connections = [stack.enter_context(TimedConnection(target, deadline)) for _ in requests]
@@ -235,8 +240,18 @@ def _answers(target: Target, requests: Sequence[_Request], deadline: Deadline) -
                 connection.abort()  # so that the pool ends, where one failed or Ctrl+C came
 
 
-def _answer(connection: TimedConnection, request: _Request, model: str) -> Answer:
-    events = connection.events(request.path, {**request.body, **({"model": model} if model else {})})
+def _answer(connection: TimedConnection, request: _Request, model: str) -> TimedAnswer:
+    body = {**request.body, **({"model": model} if model else {})}
+    try:
+        return _heard(connection.events(request.path, body), request)
+    except KeyError as error:
+        raise NetworkError(f"{connection.name} tells no timings.") from error
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise NetworkError(f"{connection.name} answered something that is no stream: {error}.") from error
+
+
+def _heard(events: Iterator[StreamEvent], request: _Request) -> TimedAnswer:
+    """Raises KeyError where timings are missing, and as `parsed` and Python's types do for nonsense."""
     sent, last, first, end = next(events).at, 0.0, None, dict[str, Any]()
     for event in events:
         if b'"timings"' in event.data or b'"usage"' in event.data:
@@ -247,12 +262,9 @@ def _answer(connection: TimedConnection, request: _Request, model: str) -> Answe
         if not end:
             last = event.at  # what comes with the timings is no token
     moments = sent, first, last or first or sent
-    if not request.has_timings:
-        return _by_usage(*moments, end.get("usage") or {})
-    try:
+    if request.has_timings:
         return _by_timings(*moments, end["timings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise NetworkError(f"{connection.name} tells no timings.") from error
+    return _by_usage(*moments, end.get("usage") or {})
 
 
 def _has_content(event: Mapping[str, Any]) -> bool:
@@ -261,8 +273,8 @@ def _has_content(event: Mapping[str, Any]) -> bool:
     return any(value for key, value in delta.items() if key != "role")
 
 
-def _by_timings(sent: float, first: float | None, last: float, timings: Mapping[str, Any]) -> Answer:
-    return Answer(
+def _by_timings(sent: float, first: float | None, last: float, timings: Mapping[str, Any]) -> TimedAnswer:
+    return TimedAnswer(
         sent,
         first,
         last,
@@ -274,9 +286,9 @@ def _by_timings(sent: float, first: float | None, last: float, timings: Mapping[
     )
 
 
-def _by_usage(sent: float, first: float | None, last: float, usage: Mapping[str, Any]) -> Answer:
+def _by_usage(sent: float, first: float | None, last: float, usage: Mapping[str, Any]) -> TimedAnswer:
     read, cached = usage.get("prompt_tokens"), (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    return Answer(
+    return TimedAnswer(
         sent,
         first,
         last,

@@ -83,7 +83,7 @@ def _order_statistics(ordered: Sequence[float]) -> tuple[float, float]:
 
 def _covered(count: int, depth: int) -> float:
     """How often the median lies between the ``depth``-th smallest and the ``depth``-th largest sample."""
-    return 1 - 2 * sum(math.comb(count, below) for below in range(depth)) / 2**count
+    return 1 - 2 * sum(math.comb(count, below) for below in range(depth)) / float(2**count)
 
 
 def ratio(new: Sequence[float], old: Sequence[float], *, paired: bool = False) -> Ratio:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import NetworkError
@@ -44,7 +44,7 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StreamEvent:
     """``at`` is of the monotonic clock; ``data`` is JSON, see `parsed`."""
 
     at: float
@@ -71,7 +71,7 @@ class TimedConnection:
         self._connection = self._made()
         self._socket: socket.socket | None = None
 
-    def __enter__(self) -> TimedConnection:
+    def __enter__(self) -> Self:
         with self._failures():
             self._connection.connect()
         self._socket = self._connection.sock
@@ -93,7 +93,7 @@ class TimedConnection:
             answer = self._connection.getresponse()
             return answer.status, answer.read()
 
-    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[Event]:
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[StreamEvent]:
         """The first has no data, and the moment at which the request was sent.  May raise ValueError."""
         content = json.dumps(body).encode()
         with self._failures():
@@ -102,14 +102,14 @@ class TimedConnection:
             answer = self._connection.getresponse()
             if answer.status != HTTPStatus.OK:
                 raise NetworkError(f"{self.name} answered {answer.status}: {message_in(answer.read())}")
-            yield Event(sent, b"")
+            yield StreamEvent(sent, b"")
             with answer:
                 while line := self._line(answer):
                     if line.startswith(_ERRORS):
                         message = message_in(line.partition(b":")[2])
                         raise NetworkError(f"{self.name} broke off its answer: {message}")
                     if line.startswith(b"data:") and not line.startswith(b"data: [DONE]"):
-                        yield Event(time.monotonic(), line[5:])
+                        yield StreamEvent(time.monotonic(), line[5:])
 
     def _line(self, answer: http.client.HTTPResponse) -> bytes:
         """A stream that goes on would never run into a timeout of its own."""
@@ -136,7 +136,7 @@ class TimedConnection:
         try:
             yield
         except TimeoutError as error:
-            limit = f"{self._deadline.limit_seconds:g} s"
+            limit = f"{round(self._deadline.limit_seconds, 1):g} s"
             raise NetworkError(f"The measurement did not end within {limit}.") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NetworkError(f"{self.name} broke off the measurement: {error}.") from error

@@ -136,7 +136,7 @@ class Instance:
 
     def _record(self) -> Record:
         life, child = self.server.lifecycle, self.server.child
-        if self.profile not in {"", DEMO}:
+        if self.profile not in {"", DEMO} and not (life.plan and life.plan.is_trial):
             self._chosen = self.profile
         return Record(
             server=self.name,

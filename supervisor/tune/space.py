@@ -64,9 +64,9 @@ class Space:
         values = {**dict(candidate), key: value}
         if key in PLACING and values.get(PLACEMENT, "pinned") != "pinned":
             del values[PLACEMENT]
-        if key == UBATCH:
+        if key == UBATCH and self._varies(BATCH):
             values[BATCH] = str(max(int(value), _number(self.value(candidate, BATCH), 2048)))
-        elif key == BATCH:
+        elif key == BATCH and self._varies(UBATCH):
             values[UBATCH] = str(min(int(value), _number(self.value(candidate, UBATCH), 512)))
         elif key == FLAVOUR:
             values.pop(DEVICE, None)  # each has its own names for them
@@ -80,6 +80,10 @@ class Space:
             if value != self.value((), SLOTS):
                 values[SHARED] = "true"  # else each slot would get a smaller part of the context
         return self.candidate(values)
+
+    def _varies(self, key: str) -> bool:
+        """Not so where the user fixed it; llama.cpp itself takes no ubatch above the batch then."""
+        return any(axis.key == key for axis in self.axes)
 
     def allows(self, candidate: Candidate) -> bool:
         """Whether it makes sense, and is not the same as a simpler one."""

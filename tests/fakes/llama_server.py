@@ -14,7 +14,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     grandchild_pid=FILE
     exit=CODE          end before binding, as with a bad argument
     bind=never         run without ever binding   answer=never       bind and accept, but stay silent
-    load=SECONDS       load that long             load_gate=GATE     load until the gate opens
+    load=SECONDS       load that long             load_gate=GATE     load until the gate opens (FAKE_LOAD_GATE too)
     hold=MIB           take so much anonymous memory while loading
     die=HOW            abort, segv, kill, stop (SIGSTOP) or exit:CODE ...
     die_when=WHEN      ... loading, ready (the default), requests:N, seconds:S or gate:GATE
@@ -27,7 +27,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     model=NAME         what /v1/models says
     speeds=JSON        what /completion says of its speed, without taking the time: {"prompt": tokens a second,
                        "answer": the same, "rules": [[option, value, factor of prompt, factor of answer], ...],
-                       "dies": [[option, value], ...] (short of memory while loading), "noise": share}
+                       "dies": [[option, value], ...] (while loading), "noise": share}
 
 Like the real one it binds before it loads, installs its signal handlers after the load, and does not leave on
 the first SIGTERM while a request is in flight.
@@ -252,9 +252,7 @@ class Server:
         if self.script.get("die_when") == "loading":
             die(self.script["die"])
         if any(self.given.get(name) == value for name, value in self.speeds.get("dies", [])):
-            say("E", "alloc_tensor_range:", "failed to allocate buffer of size 123456789")
-            say("E", "srv ", "llama_server: exiting due to model loading error")
-            leave(1)
+            die("abort")
         if self.file() and not os.path.exists(self.file()) and self.file() != "X":
             why = f"failed to open GGUF file '{self.file()}' (No such file or directory)"
             say("E", "gguf_init_from_file:", why)
@@ -263,8 +261,8 @@ class Server:
             leave(1)
         self.held = bytearray(b"x") * (int(self.script.get("hold", 0)) << 20)
         time.sleep(float(self.script.get("load", 0)))
-        if "load_gate" in self.script:
-            wait_for(self.script["load_gate"])
+        for gate in filter(None, (self.script.get("load_gate"), os.environ.get("FAKE_LOAD_GATE"))):
+            wait_for(gate)
 
     def schedule_death(self):
         kind, _, value = str(self.script.get("die_when", "ready")).partition(":")
@@ -419,6 +417,7 @@ class Server:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         self.event(connection, {"content": "a", "stop": False})
         self.event(connection, end)
+        connection.sendall(b"data: [DONE]\n\n")  # the real one ends its last chunk in its place
 
     def rates(self):
         """Tokens a second of the prompt and of the answer, by the options."""

@@ -11,6 +11,7 @@ from supervisor.measure.measurement import Measured, Sample, Workload
 from supervisor.measure.repeat import Until, measure, measured
 
 WORKLOAD = Workload(512, 128, depth_tokens=4096)
+UNTIL = Until()
 STEADY = Sample(1000.0, 50.0, 0.5, 3.0)
 
 
@@ -28,7 +29,7 @@ class Scripted:
         self.now += sample.seconds
         return sample
 
-    def measure(self, until=Until(), warms_up=False):
+    def measure(self, until=UNTIL, warms_up=False):
         return measure(self.run, WORKLOAD, until, lambda: self.now, warms_up=warms_up)
 
 
@@ -96,7 +97,7 @@ def test_a_figure_that_the_server_does_not_tell_is_not_waited_for():
 
 def test_it_can_be_watched_as_it_grows_and_stopped():
     script = Scripted(*rates(50, 100))
-    growing = measured(script.run, WORKLOAD, Until(), lambda: script.now, warms_up=False)
+    growing = measured(script.run, WORKLOAD, UNTIL, lambda: script.now, warms_up=False)
     first, second = next(growing), next(growing)
     assert isinstance(first, Measured)
     assert [len(first.samples), len(second.samples)] == [1, 2]
@@ -109,4 +110,4 @@ def test_what_a_run_raises_goes_up():
         raise RuntimeError("broken off")
 
     with pytest.raises(RuntimeError, match="broken off"):
-        measure(run, WORKLOAD, Until(), lambda: 0.0)
+        measure(run, WORKLOAD, UNTIL, lambda: 0.0)
