@@ -32,7 +32,8 @@ def detect(*, hardware_file: Path | None, verbose: bool, as_json: bool) -> None:
     """
     Show what this computer is, and which profile fits it.
 
-    -v adds its power settings and memory modules, and what to change about them.  Save the output of --json to a file for --hardware, here or on another computer.
+    -v adds power settings, memory modules, and what to change about them.  Save the output of --json to a
+    file for --hardware, here or on another computer.
     """
     paths = Paths.from_environment()
     hardware = hardware_of(paths, hardware_file)

@@ -161,12 +161,13 @@ def _by_layer(evidence: Evidence) -> str:
 
 
 def _pcie(evidence: Evidence, batches: Sequence[tuple[float, float]], reads: TokenReads | None) -> str:
-    sent = reads.experts.get(RAM, 0) if reads else 0
-    on_gpu = any(name != RAM for name in reads.active) if reads else False
     if reads is None:
         return f"{_NOT_MEASURED}: the model's header is not known"
-    if not on_gpu:
+    sent = reads.experts.get(RAM, 0)
+    if not reads.active.keys() - {RAM}:
         return "it does not matter: nothing is on a GPU"
+    if all(gpu.unified for gpu in _gpus(evidence)):
+        return "it does not matter: the GPU shares the RAM"
     if not reads.active.get(RAM):
         return "it does not matter once the model is loaded: all weights are on the GPU"
     if len(batches) < 2 or not sent:

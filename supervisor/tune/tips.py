@@ -168,7 +168,7 @@ def _few_lanes(width: int, port: PcieLink | None) -> str:
 
 
 def memory_tips(hardware: Hardware, flavour: str, fitted: Fitted | None) -> tuple[Tip, ...]:
-    """About what the firmware sets aside for an integrated GPU, where it does not suit what computes."""
+    """About what the firmware sets aside for an integrated GPU, where that does not suit the engine."""
     gpu = next((each for each in hardware.gpus if each.integrated), None)
     if gpu is None or gpu.memory_bytes is None:
         return ()
@@ -182,19 +182,22 @@ def memory_tips(hardware: Hardware, flavour: str, fitted: Fitted | None) -> tupl
                 "Set the BIOS' memory for graphics (UMA frame buffer) to Auto, or to the least.",
             ),
         )
-    needed = (
-        sum(each.needed_bytes for each in fitted.verdict.judgements if each.pool.name != RAM) if fitted else 0
+    if family(flavour) != "rocm" or hardware.os != "linux" or fitted is None:
+        return ()
+    needed = sum(each.needed_bytes for each in fitted.verdict.judgements if each.pool.name != RAM)
+    if not max(carved, gpu.shared_bytes) < needed <= gpu.memory_bytes:
+        return ()
+    return (
+        Tip(
+            f"The model takes {size(needed)} on {name}, which has {size(carved)} from the BIOS and may use "
+            f"{size(gpu.shared_bytes)} of the RAM.",
+            "ROCm uses the larger of the two, not both (amdkfd since Linux 6.16), so a part is computed "
+            "elsewhere (Radeon 890M: 150 tokens/s of a prompt with ROCm, 370 with Vulkan; "
+            "lemonade-sdk/llamacpp-rocm, issue 57).",
+            "Take the flavour vulkan; or set the BIOS' memory for graphics to the least, and the kernel "
+            "parameter ttm.pages_limit to more.",
+        ),
     )
-    if family(flavour) == "rocm" and 0 < carved < needed and hardware.os == "linux":
-        return (
-            Tip(
-                f"The BIOS gives {name} {size(carved)}, and the model takes {size(needed)}.",
-                "ROCm may use no more than that without help (Radeon 890M: 150 tokens/s of a prompt with "
-                "ROCm, 370 with Vulkan, which takes RAM as well; lemonade-sdk/llamacpp-rocm, issue 57).",
-                "Give it more in the BIOS, or take the flavour vulkan.",
-            ),
-        )
-    return ()
 
 
 Accounts = Callable[[Mapping[str, str]], Fitted | None]
@@ -214,10 +217,14 @@ class NearMiss:
 
 
 def near_miss(account: Accounts, layers: int, *, has_experts: bool) -> NearMiss | None:
-    """None where all fits, there is no GPU, or much more than a layer is missing."""
+    """
+    None where all fits, there is no GPU, or much more than a layer is missing; and where a GPU shares the
+    RAM, since there a layer of the CPU's is not much slower.
+    """
     whole = _moved(layers, 0, has_experts=has_experts)
     found = account(whole)
-    if found is None or not (short := [each for each in found.verdict.short if each.pool.name != RAM]):
+    short = [each for each in found.verdict.short if each.pool.name != RAM] if found else []
+    if found is None or not short or any(each.pool.shares_ram for each in short):
         return None
     few = range(1, max(2, layers // 12) + 1)
     moved = next((n for n in few if _is_held(account(_moved(layers, n, has_experts=has_experts)))), None)

@@ -93,9 +93,9 @@ def _about(profile: str, result: TunedResult) -> str:
     found = result.found
     return (
         f"Written by `goss-supervisor tune {profile}`: {found.ratio:.2f} times as fast as {profile} on this "
-        f"machine, with 95 % certainty between {found.ratio_low:.2f} and {found.ratio_high:.2f}. It has only "
-        f"what tune changed; behind each value is what it does. The next tune writes this file anew; put "
-        f"your own changes into a profile that extends it."
+        f"machine (95 %: {found.ratio_low:.2f} to {found.ratio_high:.2f}). It has only what tune changed; "
+        f"behind each value is what it does. The next tune writes this file anew, so put your own changes "
+        f"into a profile that extends it."
     )
 
 

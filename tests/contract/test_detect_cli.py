@@ -111,7 +111,6 @@ def test_the_screen_counts_memory_once_and_says_what_to_do(tmp_path, box):
     assert "m4-max-128gb       no    it runs linux, macos is asked for; it is x86_64" in text
 
 
-
 def test_verbose_adds_what_to_change_about_the_machine(tmp_path, box):
     tip = "tip: NVIDIA GeForce RTX 4060 Ti has 4 of its 8 PCIe lanes."
     assert tip in detect(tmp_path, "-v", "--hardware", str(box))
@@ -127,6 +126,7 @@ def test_power_and_modules_are_shown_as_far_as_they_are_known():
         "modules  2 in 4 slots: 16.0 GiB 5600 MT/s, -",
     ]
     assert [line.partition(" ")[0] for line in _more(OCULINK, Conditions())] == ["tip:"]
+
 
 def test_the_environment_names_another_machine_for_the_whole_process(tmp_path, box):
     printed = detect(tmp_path, "--json", GOSS_SUPERVISOR_HARDWARE=str(box))

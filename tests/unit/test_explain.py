@@ -113,6 +113,7 @@ def test_graphics_in_the_processor_are_as_fast_as_the_ram_that_they_share():
     shared = Gpu("amd", "AMD Radeon 890M Graphics", memory_bytes=48 * GIB, integrated=True, unified=True)
     said = told([((), ran(275, 27.7))], {"gpu-layers": 99}, gpus=(shared,), size="20b")
     assert "86% of what the memory can do: the bandwidth of CUDA0 limits" in said["memory bandwidth"]
+    assert said["PCIe"] == "it does not matter: the GPU shares the RAM"
 
 
 def test_a_memory_of_unknown_speed_is_told_by_what_a_layer_more_in_it_costs():

@@ -180,13 +180,15 @@ def test_memory_that_the_bios_keeps_from_a_cpu_engine_is_named():
     assert memory_tips(shared(16, 40), "vulkan", None) == ()
 
 
-def test_rocm_wants_what_the_bios_gives_and_vulkan_does_not():
-    box = shared(4, 42)
-    fitted = account_on(box, "rocm-7.2", ("ROCm0: AMD Radeon 890M Graphics (47104 MiB, 46000 MiB free)",))({})
-    (tip,) = memory_tips(box, "rocm-7.2", fitted)
-    assert "4.0 GiB, and the model takes 1" in tip.what
-    assert memory_tips(box, "vulkan", fitted) == ()
-    assert memory_tips(shared(48, 20), "rocm-7.2", fitted) == ()
+def test_rocm_uses_one_of_the_two_memories_of_an_integrated_gpu_and_vulkan_both():
+    device = ("ROCm0: AMD Radeon 890M Graphics (24576 MiB, 24000 MiB free)",)
+    for carved, gtt, is_told in [(9, 8, True), (8, 9, True), (1, 40, False), (40, 1, False), (4, 4, False)]:
+        box = shared(carved, gtt)
+        fitted = account_on(box, "rocm-7.2", device)({"gpu-layers": "25"})
+        assert bool(memory_tips(box, "rocm-7.2", fitted)) == is_told, (carved, gtt)
+        assert memory_tips(box, "vulkan", fitted) == ()
+    (tip,) = memory_tips(shared(9, 8), "rocm-7.2", fitted)
+    assert "which has 9.0 GiB from the BIOS and may use 8.0 GiB of the RAM" in tip.what
 
 
 # -- a layer short
@@ -240,6 +242,12 @@ def test_where_even_the_least_context_is_too_much_it_says_so():
 @pytest.mark.parametrize("free_gib", [15.9, 6.0])
 def test_where_all_fits_or_much_is_missing_there_is_no_tip(free_gib):
     assert missed(free_gib)[1] is None
+
+
+def test_a_gpu_that_shares_the_ram_is_not_short_of_a_layer():
+    box = replace(shared(0, 12), ram_bytes=16 * GIB, available_bytes=12 * GIB)
+    account = account_on(box, "vulkan", ("Vulkan0: AMD Radeon 890M Graphics (12288 MiB, 12288 MiB free)",))
+    assert near_miss(account, 24, has_experts=True) is None
 
 
 def test_without_a_gpu_nothing_is_short_of_it():
