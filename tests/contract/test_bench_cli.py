@@ -203,8 +203,11 @@ def test_where_there_is_no_difference_none_is_seen(session):
 def test_results_without_a_common_workload_are_not_compared(session):
     run(*SHORT)
     run("--prompt", "32", "--answer", "8")
-    with pytest.raises(SupervisorError, match=r"no workload in common: own: 16 \+ 8 against own: 32 \+ 8"):
+    with pytest.raises(
+        SupervisorError, match=r"no workload in common: own: 16 \+ 8 against own: 32 \+ 8"
+    ) as caught:
         run("compare", "p-1", "p-2")
+    assert caught.value.hint == "Measure the same: goss-supervisor bench p --prompt 16 --answer 8"
 
 
 def test_a_workload_that_only_one_has_is_named(session):
