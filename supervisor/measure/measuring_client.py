@@ -10,7 +10,7 @@ and its rates are what the client sees, as are those of several clients and the 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from ..errors import NetworkError
 from .measurement import Sample, Target, Workload
-from .timed_stream import Deadline, TimedConnection, message_in, parsed
+from .timed_stream import Deadline, StreamEvent, TimedConnection, message_in, parsed
 
 MODEL_SECONDS = 5.0
 _SLACK_TOKENS = 32  # a cache may go back to a checkpoint a few tokens before the end of what it holds
@@ -28,20 +28,7 @@ _NO_SUCH_PATH = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus
 _WORDS: Final = (  # common ones: a token each in most vocabularies
     *("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school"),
     *("state", "family", "group", "country", "problem", "hand", "part", "place", "case", "week", "company"),
-    *(
-        "work",
-        "number",
-        "night",
-        "point",
-        "home",
-        "water",
-        "room",
-        "mother",
-        "area",
-        "money",
-        "story",
-        "fact",
-    ),
+    *("work", "number", "night", "point", "home", "water", "room", "mother", "area", "money", "story"),
 )
 
 Drawn = TypeVar("Drawn")
@@ -186,7 +173,7 @@ def sample_of(workload: Workload, answers: Sequence[TimedAnswer]) -> Sample:
     )
     reading, generating = _seconds(answers) if has_all else (None, None)
     return Sample(
-        prompt_per_second=None if workload.warm else _rate(read, reading),
+        prompt_per_second=_rate(read, reading) if _tells_reading(workload, answers) else None,
         generated_per_second=_rate(generated and generated - len(answers), generating),
         first_token_seconds=median(waits) if has_all else None,
         seconds=last - sent,
@@ -194,6 +181,12 @@ def sample_of(workload: Workload, answers: Sequence[TimedAnswer]) -> Sample:
         generated_tokens=generated or 0,
         disturbed=tuple(dict.fromkeys(filter(None, (_cache_trouble(workload, each) for each in answers)))),
     )
+
+
+def _tells_reading(workload: Workload, answers: Sequence[TimedAnswer]) -> bool:
+    """Not where all, or nobody knows how much, was in the cache: a text is the same in each run."""
+    is_new = not (workload.depth_tokens or workload.text)
+    return not workload.warm and (is_new or all(each.cached_tokens is not None for each in answers))
 
 
 def _seconds(answers: Sequence[TimedAnswer]) -> tuple[float | None, float | None]:
@@ -248,7 +241,17 @@ def _answers(target: Target, requests: Sequence[_Request], deadline: Deadline) -
 
 
 def _answer(connection: TimedConnection, request: _Request, model: str) -> TimedAnswer:
-    events = connection.events(request.path, {**request.body, **({"model": model} if model else {})})
+    body = {**request.body, **({"model": model} if model else {})}
+    try:
+        return _heard(connection.events(request.path, body), request)
+    except KeyError as error:
+        raise NetworkError(f"{connection.name} tells no timings.") from error
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise NetworkError(f"{connection.name} answered something that is no stream: {error}.") from error
+
+
+def _heard(events: Iterator[StreamEvent], request: _Request) -> TimedAnswer:
+    """Raises KeyError where timings are missing, and as `parsed` and Python's types do for nonsense."""
     sent, last, first, end = next(events).at, 0.0, None, dict[str, Any]()
     for event in events:
         if b'"timings"' in event.data or b'"usage"' in event.data:
@@ -259,12 +262,9 @@ def _answer(connection: TimedConnection, request: _Request, model: str) -> Timed
         if not end:
             last = event.at  # what comes with the timings is no token
     moments = sent, first, last or first or sent
-    if not request.has_timings:
-        return _by_usage(*moments, end.get("usage") or {})
-    try:
+    if request.has_timings:
         return _by_timings(*moments, end["timings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise NetworkError(f"{connection.name} tells no timings.") from error
+    return _by_usage(*moments, end.get("usage") or {})
 
 
 def _has_content(event: Mapping[str, Any]) -> bool:

@@ -136,7 +136,7 @@ class TimedConnection:
         try:
             yield
         except TimeoutError as error:
-            limit = f"{self._deadline.limit_seconds:g} s"
+            limit = f"{round(self._deadline.limit_seconds, 1):g} s"
             raise NetworkError(f"The measurement did not end within {limit}.") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise NetworkError(f"{self.name} broke off the measurement: {error}.") from error
