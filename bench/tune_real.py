@@ -131,7 +131,7 @@ def values_of(axis: Axis) -> tuple[str, ...]:
 
 def grid_of(space: Space) -> list[Candidate]:
     """Every combination once; the profile as it is is one of them."""
-    found = {}
+    found: dict[Candidate, None] = {}
     for values in product(*(axis.values for axis in space.axes)):
         candidate = space.candidate({axis.key: each for axis, each in zip(space.axes, values, strict=True)})
         if space.allows(candidate):

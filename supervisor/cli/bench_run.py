@@ -149,7 +149,7 @@ def _measure(
     ) as session:
         target = session.run(plan)
         fitting = list(_fitting(target, asked, progress))
-        pids = _pids(paths)
+        pids = pids_of_daemon(paths)
         for limit in standing(ThisMachine(), pids):
             progress.step(f"note: {limit}")
             found.limits.append(limit)
@@ -165,7 +165,7 @@ def _measure(
         found.limits.extend(watcher.limits)
 
 
-def _pids(paths: Paths) -> list[int]:
+def pids_of_daemon(paths: Paths) -> list[int]:
     """Of our daemon and its servers: what they use of the machine is no disturbance."""
     status = client.ask(paths, {"op": "status"})["status"]
     return [each["pid"] for each in (status["daemon"], *status["servers"]) if each["pid"]]

@@ -36,7 +36,7 @@ or the server dies.
 LOOK_SECONDS = 600.0  # for the first answer after a load, which reads a large model from a slow disk
 _TIMES_THE_USUAL = 20.0  # what takes longer than that hangs
 _STOPPED_ABOVE = 3.0  # times the cost that can still win: what takes longer is broken off
-_DISTURBED_RUNS = 2  # of a trial, that are measured again
+_DISTURBED_RUNS = 2  # that are measured again, one after the other: what goes on for long harms all the same
 Rates = tuple[float, float]
 _NO_RATES: Rates = (0.0, 0.0)
 ShortOf = Literal["", "GPU", "RAM"]
@@ -113,6 +113,7 @@ class TrialRunner:
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)  # what disturbed the runs that counted
     _loaded: str = ""  # the digest of what was measured last
+    _again: int = _DISTURBED_RUNS
 
     def run(self, trial: Trial) -> TrialResult:
         """Raises Superseded, NotRunning and NotAnswering: the server, or the daemon, is not ours any more."""
@@ -155,7 +156,6 @@ class TrialRunner:
         self.session.disturbed()
         costs: list[float] = []
         rates: list[Rates] = []
-        again = _DISTURBED_RUNS
         while len(costs) < trial.runs and not (costs and _cannot_win(costs, trial)):
             began = self.clock()
             limit = self._limit_seconds(trial)
@@ -168,10 +168,12 @@ class TrialRunner:
                 costs.append(trial.stop_above * _STOPPED_ABOVE)  # at least
                 rates.append(_NO_RATES)
                 break
-            if (by := (*sample.disturbed, *self.session.disturbed())) and again:
-                again -= 1
+            by = (*sample.disturbed, *self.session.disturbed())
+            if by and self._again:
+                self._again -= 1
                 self.session.wait_until_quiet()
                 continue
+            self._again = self._again if by else _DISTURBED_RUNS
             self.notes.extend(by)
             costs.append(cost_seconds(self.goal, sample))
             rates.append((sample.prompt_per_second or 0.0, sample.generated_per_second or 0.0))
