@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -40,7 +41,7 @@ from supervisor.model.demo import (
 )
 from supervisor.model.gguf import TensorType
 from supervisor.model.gguf_writer import write_gguf
-from supervisor.paths import Paths
+from supervisor.paths import HOME_VARIABLE, Paths
 from supervisor.progress import Silent
 from supervisor.tune.settings_search import SettingsSearch
 from supervisor.tune.space import Space
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
+        os.environ[HOME_VARIABLE] = root  # of the daemon that a session starts
         models = [model.resolve() for model in given.models]
         results = []
         for name in profiles(Path(root), given.engine.resolve(), models, synthetic=given.synthetic):
