@@ -15,21 +15,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from statistics import NormalDist, fmean, median, variance
+from statistics import NormalDist, fmean, median
 
-from .surroundings import Surroundings
 from .space import Space
 from .surrogate import Estimate, Observation, Surrogate, Weights
+from .surroundings import Surroundings
 from .trial import Candidate, Fits, Found, Trial, TrialResult
 
-_EXPLORING, _RACING = 0.6, 0.75  # shares of the budget after which they end; the rest confirms
+_EXPLORING = 0.7  # share of the budget after which it ends; the rest confirms
 _LEAST_GAIN = 0.002  # of the cost: what promises less is not worth a trial
+_TRUSTS = (1.0, 0.6, 0.35)  # in the model: less where it promises nothing, as it may be wrong
 _DRIFT_EVERY = 6  # trials
 _FIRST_RUNS, _MOST_RUNS = 3, 6
 _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
 _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
-_LEAST_PAIRS, _MOST_PAIRS = 3, 24
+_LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
+_MOST_OBSERVED = 90  # what the model can take in without taking long itself
+_PATIENCE = 20  # trials without a new best, after which the model is believed where it promises nothing
 _STEEP = 0.5  # in logarithms: what is so much slower than the best is not told apart in full
 _NORMAL = NormalDist()
 
@@ -66,6 +69,7 @@ class SettingsSearch:
         self._weights: Weights | None = None
         self._refit_at = 4
         self._model: Surrogate | None = None
+        self._squares, self._freedom = _USUAL_NOISE**2 * _USUAL_WEIGHT, _USUAL_WEIGHT
         self.spent_seconds = 0.0
 
     @property
@@ -81,7 +85,11 @@ class SettingsSearch:
             self._around.bury(trial.candidate, result.short_of)
             self._seen = [seen for seen in self._seen if seen.candidate != trial.candidate]
         else:
-            cost = fmean(map(math.log, result.costs))
+            logarithms = [math.log(cost) for cost in result.costs]
+            cost = fmean(logarithms)
+            if trial.stop_above is None or max(result.costs) < trial.stop_above:
+                self._squares += sum((each - cost) ** 2 for each in logarithms)
+                self._freedom += len(logarithms) - 1
             at = self.spent_seconds + result.took_seconds / 2
             self._seen.append(_Seen(trial.candidate, cost, len(result.costs), at, trial.reloads))
         self.spent_seconds += result.took_seconds
@@ -101,33 +109,36 @@ class SettingsSearch:
 
     def _surrogate(self) -> Surrogate:
         if self._model is None:
-            least = min(seen.cost for seen in self._seen)
-            noise = self._noise()
-            observations = [
-                Observation(
-                    self._around.levels(seen.candidate),
-                    _compressed(seen.cost - least),
-                    noise**2 / seen.runs,
-                    seen.at_seconds / self._budget_seconds,
-                )
-                for seen in self._seen
-            ]
-            self._model = Surrogate(self._around.shapes, observations, self._weights)
+            observations = self._observations()
+            self._model = Surrogate(self._around.axes, observations, self._weights)
             if len(observations) >= self._refit_at:
-                self._model = self._model.refitted()
+                self._model.refit()
                 self._weights = self._model.weights
                 self._refit_at = math.ceil(1.3 * len(observations)) + 1
         return self._model
 
+    def _observations(self) -> list[Observation]:
+        """Trials of a candidate that are close in time are one; of too many, the worst are left out."""
+        merged: dict[tuple[Candidate, int], list[_Seen]] = {}
+        for seen in self._seen:
+            merged.setdefault((seen.candidate, int(10 * seen.at_seconds / self._budget_seconds)), []).append(
+                seen
+            )
+        least, noise = min(seen.cost for seen in self._seen), self._noise()
+        found = []
+        for (candidate, _), group in merged.items():
+            runs = sum(seen.runs for seen in group)
+            cost = sum(seen.cost * seen.runs for seen in group) / runs
+            at = fmean(seen.at_seconds for seen in group) / self._budget_seconds
+            levels = self._around.levels(candidate)
+            found.append(Observation(levels, _compressed(cost - least), noise**2 / runs, at, len(group)))
+        if len(found) <= _MOST_OBSERVED:
+            return found
+        return sorted(found, key=lambda each: each.cost)[:_MOST_OBSERVED]
+
     def _noise(self) -> float:
         """Of one run, as a share: the standard deviation of its logarithm, from all trials together."""
-        squares, freedom = _USUAL_NOISE**2 * _USUAL_WEIGHT, _USUAL_WEIGHT
-        for trial, result in self._told:
-            is_whole = trial.stop_above is None or max(result.costs, default=0.0) < trial.stop_above
-            if is_whole and len(result.costs) > 1:
-                squares += variance(map(math.log, result.costs)) * (len(result.costs) - 1)
-                freedom += len(result.costs) - 1
-        return max(math.sqrt(squares / freedom), 1e-3)
+        return max(math.sqrt(self._squares / self._freedom), 1e-3)
 
     def _estimates(self) -> list[tuple[Candidate, Estimate]]:
         """Of all that were measured."""
@@ -150,16 +161,20 @@ class SettingsSearch:
         likely = [each for _, each in means[:40]]
         rest = [each for _, each in means[40:]]
         likely += random.sample(rest, min(len(rest), 20))
+        unknown = {each: model.estimate(self._around.levels(each)) for each in likely}
         noise = self._noise() ** 2 / self._runs()
-        promised: list[tuple[float, Candidate]] = []
-        for candidate in likely:
-            estimate = model.estimate(self._around.levels(candidate))
-            promised.append((_gain(estimate, aim), candidate))
-        for candidate, estimate in known.items():
-            again = 1 - math.sqrt(noise / (noise + estimate.variance))
-            promised.append((_gain(estimate, aim) * again, candidate))
-        gain, candidate = max(promised)
-        if gain < _LEAST_GAIN:
+        since = len(self._told) - min(
+            number for number, (trial, _) in enumerate(self._told) if trial.candidate == best
+        )
+        for trust in _TRUSTS if since <= _PATIENCE else _TRUSTS[:1]:
+            promised = [(_gain(estimate, aim, trust), each) for each, estimate in unknown.items()]
+            for each, estimate in known.items():
+                again = 1 - math.sqrt(noise / (noise + estimate.variance))
+                promised.append((_gain(estimate, aim, trust) * again, each))
+            gain, candidate = max(promised)
+            if gain >= _LEAST_GAIN:
+                break
+        else:
             return None
         why = "again, against its rivals" if candidate in known else f"may save {100 * gain:.1f} %"
         return self._trial(candidate, why)
@@ -192,16 +207,9 @@ class SettingsSearch:
         winner = next((each for each in turned if each != start), self.best)
         if winner == start:
             return self._nothing("Your settings are already the best found.")
-        ours = [seen for seen in self._seen if seen.is_turn and seen.candidate == start]
-        its = [seen for seen in self._seen if seen.is_turn and seen.candidate == winner]
-        pairs = [one.cost - other.cost for one, other in zip(ours, its, strict=False)]
-        if len(pairs) >= _LEAST_PAIRS and len(ours) == len(its):
-            gain, error = fmean(pairs), self._error(pairs)
-            if gain - _SURE * error > 0:
-                low, high = math.exp(gain - _SURE * error), math.exp(gain + _SURE * error)
-                return Found(winner, start, math.exp(gain), low, high, "Both were measured in turns.")
-            if len(pairs) >= _MOST_PAIRS or gain + _SURE * error < math.log1p(_LEAST_GAIN):
-                return self._nothing("Your settings are already the best found.")
+        found = self._compared(start, winner)
+        if found is not None:
+            return found
         if self.spent_seconds + self._seconds() > self._budget_seconds:
             return self._nothing("Your settings are already the best found.")
         # a b b a a b b a: what drifts evenly harms neither
@@ -209,12 +217,29 @@ class SettingsSearch:
         turn = winner if place in {0, 3} else start
         return self._trial(turn, "the best and the profile in turns", reloads=True)
 
+    def _compared(self, start: Candidate, winner: Candidate) -> Found | None:
+        """None where it cannot be told yet."""
+        ours = [seen.cost for seen in self._seen if seen.is_turn and seen.candidate == start]
+        its = [seen.cost for seen in self._seen if seen.is_turn and seen.candidate == winner]
+        pairs = [one - other for one, other in zip(ours, its, strict=False)]
+        if len(pairs) < _LEAST_PAIRS or len(ours) != len(its):
+            return None
+        gain, error = fmean(pairs), self._error(pairs)
+        if gain - _SURE * error <= 0:  # by the turns alone not sure: with all that was measured before?
+            if gain + _SURE * error < math.log1p(_LEAST_GAIN) or len(pairs) >= _MOST_PAIRS:
+                return self._nothing("Your settings are already the best found.")
+            model = self._surrogate().difference(self._around.levels(start), self._around.levels(winner))
+            if gain < error or model.mean < _SURE * math.sqrt(model.variance):
+                return None
+            gain, error = model.mean, math.sqrt(model.variance)
+        low, high = math.exp(gain - _SURE * error), math.exp(gain + _SURE * error)
+        return Found(winner, start, math.exp(gain), low, high, "Both were measured in turns.")
+
     def _error(self, pairs: Sequence[float]) -> float:
-        """Of their mean: by how they differ, but not less than the noise of runs tells."""
-        spread = variance(pairs) if len(pairs) > 1 else 0.0
+        """Of their mean: by how they differ, but with few pairs also by the noise of runs."""
+        spread = sum((each - fmean(pairs)) ** 2 for each in pairs)
         told = 2 * self._noise() ** 2 / self._runs()
-        weight = 4
-        return math.sqrt((spread * (len(pairs) - 1) + told * weight) / (len(pairs) - 1 + weight) / len(pairs))
+        return math.sqrt((spread + told * _USUAL_PAIRS) / (len(pairs) - 1 + _USUAL_PAIRS) / len(pairs))
 
     def _seconds(self) -> float:
         return median(result.took_seconds for _, result in self._told)
@@ -228,9 +253,9 @@ def _cautious(estimate: Estimate) -> float:
     return estimate.mean + 0.5 * math.sqrt(estimate.variance)
 
 
-def _gain(estimate: Estimate, aim: float) -> float:
+def _gain(estimate: Estimate, aim: float, trust: float) -> float:
     """Expected improvement on the best cost that is known, as a share."""
-    deviation = math.sqrt(estimate.variance)
+    deviation = math.sqrt(estimate.variance) / trust
     z = (aim - estimate.mean) / deviation
     return (aim - estimate.mean) * _NORMAL.cdf(z) + deviation * _NORMAL.pdf(z)
 

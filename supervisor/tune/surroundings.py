@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from .space import Space
-from .surrogate import AxisShape, Levels
+from .surrogate import Levels, likeness
 from .trial import Axis, Candidate, Fits
 
 _MIXED, _FAR = 80, 40
@@ -25,9 +25,9 @@ class Surroundings:
             axis.key: {value: place for place, value in enumerate(axis.values)} for axis in space.axes
         }
         self._levels: dict[Candidate, Levels] = {}
-        self.shapes = (
-            *(AxisShape(len(each.values), each.is_ordered) for each in space.axes),
-            AxisShape(_OTHERS, False),
+        self.axes = (
+            *(likeness(len(axis.values), is_ordered=axis.is_ordered) for axis in space.axes),
+            likeness(_OTHERS, is_ordered=False),
         )
 
     def levels(self, candidate: Candidate) -> Levels:
