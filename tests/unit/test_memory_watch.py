@@ -12,7 +12,7 @@ from supervisor import __version__
 from supervisor.cgroups import Group
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.launch import LaunchPlan
-from supervisor.server.memory_sample import Held, Room, MemorySample, gpu_bytes_in, held_in, room_in
+from supervisor.server.memory_sample import Held, MemorySample, Room, gpu_bytes_in, held_in, room_in
 from supervisor.server.memory_warnings import CALM, RAM_RELEASE_SECONDS, Remains, difference, warnings_of
 
 MIB, GIB = 1024**2, 1024**3
