@@ -274,8 +274,9 @@ def refuse_a_second(paths: Paths) -> None:
     server, daemon = answer["status"]["server"], answer["status"]["daemon"]
     held = server.get("held_by")
     by = f", and {held['owner']} holds it: {held['why']}" if held else ""
+    runs = f"{server['profile']} is {server['state']}{by}"
     raise AlreadyRunning(
-        f"A daemon is already running here (pid {daemon['pid']}): {server['profile']} is {server['state']}{by}.",
+        f"A daemon is already running here (pid {daemon['pid']}): {runs}.",
         hint="goss-supervisor switch PROFILE, or goss-supervisor stop",
     )
 

@@ -39,7 +39,8 @@ _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody gu
 @dataclass(eq=False, slots=True)
 class _HoldUnderWay:
     """
-    ``profile`` is the one that is measured, ``plan`` and ``state`` are those that the server had before, and ``loaded`` all servers that held memory.
+    ``profile`` is the one that is measured; ``plan``, ``state`` and ``failure`` are what the server had
+    before, and ``loaded`` are all servers that held memory then.
     ``over`` is set when it is to end, for a reason that its owner has not given: ``why``.  ``free`` is set
     when others may have the server.
     """
@@ -277,7 +278,7 @@ class Holds:
         it waits until nobody holds a server; only a polite hold gives way, where there is no memory for both.
         A person does not wait: a polite hold gives way, and another one has it refused (SupervisorError).
         """
-        while by_request and (others := [each for each in self._under_way.values() if not each.hold.polite]):
+        while by_request and (others := self._in_the_way()):
             await others[0].free.wait()
         if not by_request:
             await self._have_way(f"a load of {profile} was asked for", hold)
@@ -289,6 +290,10 @@ class Holds:
             if not await self._have_way(f"{profile} was asked for, and there is no memory for both", hold):
                 raise
             return await make()
+
+    def _in_the_way(self) -> list[_HoldUnderWay]:
+        """The holds for which requests wait."""
+        return [each for each in self._under_way.values() if not (each.hold.polite or each.free.is_set())]
 
     async def _have_way(self, why: str, hold: int) -> bool:
         """Whether there was a polite hold of somebody else, which is over now."""

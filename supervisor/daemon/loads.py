@@ -161,10 +161,12 @@ class Loads:
         return self.admission.evicted_for(profile)
 
     def awaits(self, profile: str) -> str:
-        found = [each.text for each in self.admission.awaited if each.profile == profile]
-        if profile in self.loading:
-            found += [each.server.hold.text for each in self._fleet() if each.server.hold]
-        return next(iter(found), "")
+        awaited = [each.text for each in self.admission.awaited if each.profile == profile]
+        found = self._fleet().having(profile)
+        if found is None or found.server.state is State.SLEEPING:  # nothing is loaded while one is held
+            held = [(each.profile, each.server.hold) for each in self._fleet()]
+            awaited += [f"{other}: {hold.text}" for other, hold in held if hold]
+        return next(iter(awaited), "")
 
     def state_of(self, profile: str) -> dict[str, str]:
         """For ``status``; ``trouble`` is why the last load came to nothing, until the profile serves."""
