@@ -24,7 +24,7 @@ from ..gateway.api.routes import Trouble
 from ..gateway.exchange import Exchange
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
-from ..server.instance import Instance, iso
+from ..server.instance import Instance, LastFailure, iso
 from ..server.lifecycle_table import ABSENT, State
 from ..server.outcome import Hold, Outcome
 from .control_request import ControlRequest
@@ -39,7 +39,8 @@ _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody gu
 @dataclass(eq=False, slots=True)
 class _HoldUnderWay:
     """
-    ``profile`` is the one that is measured, ``plan`` and ``state`` are those that the server had before, and ``loaded`` all servers that held memory.
+    ``profile`` is the one that is measured; ``plan``, ``state`` and ``failure`` are what the server had
+    before, and ``loaded`` are all servers that held memory then.
     ``over`` is set when it is to end, for a reason that its owner has not given: ``why``.  ``free`` is set
     when others may have the server.
     """
@@ -49,6 +50,7 @@ class _HoldUnderWay:
     profile: str
     plan: LaunchPlan | None
     state: State
+    failure: LastFailure
     loaded: frozenset[str]
     over: asyncio.Event = field(default_factory=asyncio.Event)
     free: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,8 +103,8 @@ class Holds:
         it, or, for one that measures, any server; and StartFailed where none can be made for it.
         """
         if request.measures:
-            for each in self._fleet:
-                self._refuse_if_held(each, request)
+            for each in self._under_way.values():
+                _refuse_if_held(each.instance, 0)
         instance = self._server_of(request)
         self.refuse(instance, request)
         server = instance.server
@@ -115,7 +117,9 @@ class Holds:
             polite=request.polite,
         )
         loaded = frozenset(each.name for each in self._fleet if each.server.state not in ABSENT)
-        found = _HoldUnderWay(hold, instance, request.server or "", server.plan, server.state, loaded)
+        found = _HoldUnderWay(
+            hold, instance, request.server or "", server.plan, server.state, instance.last_failure, loaded
+        )
         self._under_way[hold.id] = found
         server.hold = hold
         self._tell(instance)
@@ -186,13 +190,6 @@ class Holds:
         found.over.set()
         return found.life
 
-    async def _give_way(self, found: _HoldUnderWay, why: str) -> None:
-        if not found.over.is_set():
-            log.info("%s gives way: %s", found.hold.owner, why)
-            found.why = why
-            found.over.set()
-        await found.free.wait()
-
     # --- what its owner may do
 
     def expect(self, request: ControlRequest) -> None:
@@ -262,46 +259,52 @@ class Holds:
 
     def refuse(self, instance: Instance, request: ControlRequest) -> None:
         """Raises SupervisorError where somebody else holds this server or measures another."""
-        self._refuse_if_held(instance, request)
+        _refuse_if_held(instance, request.hold)
         for found in self._under_way.values():
             if found.hold.measures:
-                self._refuse_if_held(found.instance, request)
-
-    def _refuse_if_held(self, instance: Instance, request: ControlRequest) -> None:
-        hold = instance.server.hold
-        if hold is not None and request.hold != hold.id:
-            does = f"measured {instance.name}" if hold.measures else "held the server"
-            raise SupervisorError(
-                f"{hold.owner} has {does} since {iso(hold.since)}: {hold.why}.",
-                hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
-            )
+                _refuse_if_held(found.instance, request.hold)
 
     async def admit(self, instance: Instance, request: ControlRequest) -> None:
         """Have a polite hold give way to a person's request; else as `refuse`."""
         what = request.plan.get("profile") or instance.profile
-        for found in self._foreign(request):
-            await self._give_way(found, f"a {request.op} of {what} was asked for")
+        await self._have_way(f"a {request.op} of {what} was asked for", request.hold)
         self.refuse(instance, request)
 
-    async def where_there_is_room(
-        self, request: ControlRequest, profile: str, make: Callable[[], Coroutine[Any, Any, T]]
+    async def place(
+        self, profile: str, make: Callable[[], Coroutine[Any, Any, T]], *, by_request: bool, hold: int = 0
     ) -> T:
-        """What is made; where there is no memory for it, once more when a polite hold has given way."""
+        """
+        Load a model beside what runs, which would disturb a measurement, as ``make`` does it.  For a request
+        it waits until nobody holds a server; only a polite hold gives way, where there is no memory for both.
+        A person does not wait: a polite hold gives way, and another one has it refused (SupervisorError).
+        """
+        while by_request and (others := self._in_the_way()):
+            await others[0].free.wait()
+        if not by_request:
+            await self._have_way(f"a load of {profile} was asked for", hold)
+            for each in self._under_way.values():
+                _refuse_if_held(each.instance, hold)
         try:
             return await make()
         except DoesNotFit:
-            polite = self._foreign(request)
-            if not polite:
+            if not await self._have_way(f"{profile} was asked for, and there is no memory for both", hold):
                 raise
-            for found in polite:
-                await self._give_way(found, f"{profile} was asked for, and there is no memory for both")
             return await make()
 
-    def _foreign(self, request: ControlRequest) -> list[_HoldUnderWay]:
-        """The polite holds of others."""
-        return [
-            each for each in self._under_way.values() if each.hold.polite and each.hold.id != request.hold
-        ]
+    def _in_the_way(self) -> list[_HoldUnderWay]:
+        """The holds for which requests wait."""
+        return [each for each in self._under_way.values() if not (each.hold.polite or each.free.is_set())]
+
+    async def _have_way(self, why: str, hold: int) -> bool:
+        """Whether there was a polite hold of somebody else, which is over now."""
+        polite = [each for each in self._under_way.values() if each.hold.polite and each.hold.id != hold]
+        for found in polite:
+            if not found.over.is_set():
+                log.info("%s gives way: %s", found.hold.owner, why)
+                found.why = why
+                found.over.set()
+            await found.free.wait()
+        return bool(polite)
 
     def stopped(self, instance: Instance, request: ControlRequest) -> None:
         """A person stops it, which is never refused: it is not to come back.  An owner ends a trial so."""
@@ -335,9 +338,11 @@ class Holds:
         server = instance.server
         if plan is None:
             await self._remove(instance)
-        elif not found.has_run:
+            return
+        if not found.has_run:
             return  # it was used as it was
-        elif found.state not in ABSENT:
+        instance.last_failure = found.failure
+        if found.state not in ABSENT:
             log.info("%s has its own plan again", instance.name)
             await _told(problems, plan.profile, self._run(instance, plan))
         else:
@@ -359,6 +364,16 @@ class Holds:
         await self._fleet.drop(instance)
         if (gateway := self._gateway.gateway) is not None:
             gateway.gone(instance.name)
+
+
+def _refuse_if_held(instance: Instance, own: int) -> None:
+    hold = instance.server.hold
+    if hold is not None and hold.id != own:
+        does = f"measured {instance.name}" if hold.measures else "held the server"
+        raise SupervisorError(
+            f"{hold.owner} has {does} since {iso(hold.since)}: {hold.why}.",
+            hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
+        )
 
 
 async def _end_of(reader: asyncio.StreamReader) -> None:

@@ -179,11 +179,12 @@ def test_a_trial_that_fails_is_an_answer_and_changes_nothing_else(home):
     kept = {file: file.read_bytes() for file in home.paths.state.rglob("*") if file.suffix == ".json"}
     broken = home.plan(digest="broken", exit=1, stderr="cudaMalloc failed: out of memory")
     with home.opened(made) as session:
-        with pytest.raises(StartFailed, match="(?s)did not become ready.*out of memory"):
+        with pytest.raises(StartFailed, match=r"(?s)did not become ready.*out of memory"):
             session.run(replace(broken, adjusted=made, figures="x"))
         assert home.servers() == {"p": ("failed", "broken")}, "no other plan was tried instead"
         assert "memory" in session.diagnosis()
     assert home.servers() == {"p": ("ready", "p")}
+    assert home.ask("status")["status"]["servers"][0]["last_failure"] is None, "it is none of the user's"
     assert set(home.paths.state.rglob("*.json")) == set(kept), "nothing was learnt from it"
 
 
@@ -281,6 +282,48 @@ def test_polite_ones_let_others_pass_and_tell_of_them(home):
         assert session.disturbed() == ()
 
 
+def test_a_request_for_a_model_that_made_way_waits_too(home):
+    made, answers = home.plan("q"), []
+    home.start(home.plan("p"), max_loaded=1)
+    other = threading.Thread(target=lambda: answers.append(post(f"http://127.0.0.1:{home.port}", "p")[0]))
+    with home.opened(made) as session:
+        session.run(made)
+        other.start()
+        (waiting,) = home.watch(lambda now: now["gateway"]["waiting"])
+        assert waiting["profile"] == "p"
+        assert waiting["reason"] == f"q: bench (pid {os.getpid()}) measures it: trying what is fast"
+        assert home.servers()["q"] == ("ready", "q")
+    other.join(BOUND_SECONDS)
+    assert (answers, home.servers()) == ([200], {"p": ("ready", "p")})
+
+
+def test_polite_ones_wait_for_others(home, tmp_path):
+    made, gate = home.plan("p", chat_gate=tmp_path / "gate"), tmp_path / "gate"
+    home.start(made)
+    other = threading.Thread(target=post, args=(f"http://127.0.0.1:{home.port}", "p"))
+    with home.opened(made, polite=True) as session:
+        session.run(made)
+        other.start()
+        home.watch(lambda now: now["gateway"]["requests_under_way"])
+        quiet = threading.Thread(target=session.wait_until_quiet)
+        quiet.start()
+        gate.touch()
+        quiet.join(BOUND_SECONDS)
+        assert len(session.disturbed()) == 1, "it has been answered by now"
+    other.join(BOUND_SECONDS)
+
+
+def test_polite_ones_give_way_to_a_request_that_needs_the_memory(home):
+    made = home.plan("q")
+    home.start(home.plan("p"), max_loaded=1)
+    with home.opened(made, polite=True) as session:
+        session.run(made)
+        assert post(f"http://127.0.0.1:{home.port}", "p")[0] == 200
+        with pytest.raises(Superseded, match="p was asked for, and there is no memory for both"):
+            session.run(made)
+    assert home.servers() == {"p": ("ready", "p")}
+
+
 def test_polite_ones_give_way_to_who_needs_the_memory(home):
     made = home.plan("q")
     home.start(home.plan("p"), max_loaded=1)
@@ -313,8 +356,10 @@ def test_a_stop_of_the_server_ends_it_and_it_stays_down(home):
 def test_a_ctrl_c_puts_everything_back(home):
     made = home.plan()
     home.start(made)
-    with pytest.raises(KeyboardInterrupt), home.opened(made) as session:
-        session.run(home.plan(digest="trial"))
+    interrupted = contextlib.ExitStack()
+    session = interrupted.enter_context(home.opened(made))
+    session.run(home.plan(digest="trial"))
+    with pytest.raises(KeyboardInterrupt), interrupted:
         raise KeyboardInterrupt
     assert home.servers() == {"p": ("ready", "p")}
 
