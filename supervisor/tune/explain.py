@@ -6,10 +6,10 @@ Each sentence says only what the measurements show; "not measured" where they sh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..hardware.bandwidth import gpu_bandwidth, ram_bandwidth
 from ..hardware.conditions import Conditions
 from ..hardware.hardware import Gpu, Hardware
 from ..measure.statistics import summary
@@ -39,7 +39,7 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class TuningEvidence:
     """All that a tuning leaves: ``best`` is the best candidate, and ``ledger`` its account."""
 
     space: Space
@@ -51,7 +51,7 @@ class Evidence:
     conditions: Conditions
 
 
-def explain(evidence: Evidence) -> tuple[Explained, ...]:
+def explain(evidence: TuningEvidence) -> tuple[Explained, ...]:
     """Five, in this order."""
     runs = runs_of(evidence.results)
     reads = _reads(evidence)
@@ -65,14 +65,14 @@ def explain(evidence: Evidence) -> tuple[Explained, ...]:
     )
 
 
-def _reads(evidence: Evidence) -> TokenReads | None:
+def _reads(evidence: TuningEvidence) -> TokenReads | None:
     settings = evidence.ledger.settings
     pools = [account.pool for account in evidence.ledger.accounts]
     return token_reads(evidence.model, settings, pools) if settings else None
 
 
 def _series(
-    evidence: Evidence, runs: Mapping[Candidate, CandidateRuns], key: str, of: Of
+    evidence: TuningEvidence, runs: Mapping[Candidate, CandidateRuns], key: str, of: Of
 ) -> Sequence[tuple[float, float]]:
     """Values of a setting and median rates, of the slice with most of them; empty for a single value."""
     made = slices(evidence.space, runs, key, evidence.best)
@@ -90,7 +90,7 @@ def _points(made: Slice, of: Of) -> list[tuple[float, float]]:
 # -- memory bandwidth
 
 
-def _bandwidth(evidence: Evidence, best: CandidateRuns | None, reads: TokenReads | None) -> str:
+def _bandwidth(evidence: TuningEvidence, best: CandidateRuns | None, reads: TokenReads | None) -> str:
     if best is None or not best.generated or reads is None:
         return f"{_NOT_MEASURED}: no rate of generation of the best settings is known"
     rate = summary(best.generated).median
@@ -118,12 +118,12 @@ def _bandwidth(evidence: Evidence, best: CandidateRuns | None, reads: TokenReads
     )
 
 
-def _rates(evidence: Evidence, reads: TokenReads, rate: float) -> str:
+def _rates(evidence: TuningEvidence, reads: TokenReads, rate: float) -> str:
     found = [reads.active.get(account.pool.name, 0) * rate / _GB for account in evidence.ledger.accounts]
     return " and ".join(f"{each:.3g} GB/s" for each in found if each)
 
 
-def _least_seconds(evidence: Evidence, pool: str, number: int) -> float | None:
+def _least_seconds(evidence: TuningEvidence, pool: str, number: int) -> float | None:
     """That reading so much takes; None where the memory's bandwidth is not known."""
     gpus = _gpus(evidence)
     bandwidth = None
@@ -134,12 +134,12 @@ def _least_seconds(evidence: Evidence, pool: str, number: int) -> float | None:
     return number / bandwidth if bandwidth else None
 
 
-def _gpus(evidence: Evidence) -> list[Gpu]:
+def _gpus(evidence: TuningEvidence) -> list[Gpu]:
     """Those that may be the engine's one device: the card, where there is one beside graphics in the CPU."""
     return list(evidence.hardware.discrete or evidence.hardware.gpus)
 
 
-def _by_layer(evidence: Evidence) -> str:
+def _by_layer(evidence: TuningEvidence) -> str:
     """What one more layer of experts in RAM costs, and the bandwidth that this is; "" where unmeasured."""
     points = _series(evidence, runs_of(evidence.results), EXPERTS, lambda each: each.generated)
     model = evidence.model
@@ -160,7 +160,7 @@ def _by_layer(evidence: Evidence) -> str:
 # -- prompts
 
 
-def _pcie(evidence: Evidence, batches: Sequence[tuple[float, float]], reads: TokenReads | None) -> str:
+def _pcie(evidence: TuningEvidence, batches: Sequence[tuple[float, float]], reads: TokenReads | None) -> str:
     if reads is None:
         return f"{_NOT_MEASURED}: the model's header is not known"
     sent = reads.experts.get(RAM, 0)
@@ -252,3 +252,38 @@ def _threads(points: Sequence[tuple[float, float]]) -> str:
     if best != points[-1][0]:
         return f"{best:g} generate fastest ({others}): more only wait for the memory, or for each other"
     return f"the most that were tried, {best:g}, generate fastest ({others}): the cores limit generation"
+
+
+# -- how fast memories are, as their makers publish it: bus width times data rate
+
+# by what the name has in it, the longer names first: RTX 4060 Ti before RTX 4060
+_PUBLISHED = (
+    ("RTX 5090", 1792), ("RTX 5080", 960), ("RTX 5070 Ti", 896), ("RTX 5070", 672), ("RTX 5060 Ti", 448),
+    ("RTX 5060", 448), ("RTX 4090", 1008), ("RTX 4080 SUPER", 736), ("RTX 4080", 717),
+    ("RTX 4070 Ti SUPER", 672), ("RTX 4060 Ti", 288), ("RTX 4060", 272), ("RTX 3090 Ti", 1008),
+    ("RTX 3090", 936), ("RTX PRO 6000", 1792), ("Tesla T4", 320), ("GB10", 273),
+    ("RX 9070 GRE", 432), ("RX 9070", 640), ("RX 7900 XTX", 960), ("RX 7900 XT", 800), ("RX 6900 XT", 512),
+    ("Arc A770", 560), ("Arc A750", 512), ("Arc B580", 456), ("Arc B570", 380),
+    ("Radeon 8060S", 256), ("Radeon 8050S", 256),
+    ("M1 Ultra", 800), ("M1 Max", 400), ("M1 Pro", 200), ("M1", 68), ("M2 Ultra", 800), ("M2 Max", 400),
+    ("M2 Pro", 200), ("M2", 100), ("M3 Ultra", 819), ("M3 Pro", 150), ("M3", 100),
+    ("M4 Pro", 273), ("M4", 120),
+)  # fmt: skip
+_SEVERAL = ("M3 Max", "M4 Max", "RTX 4060 Laptop")  # sold with more than one
+
+
+def gpu_bandwidth(gpu: Gpu) -> float | None:
+    """None for one that is not in the table, or whose name says too little."""
+    if any(_is_called(name, gpu.name) for name in (*_SEVERAL, "Laptop", "Mobile", "Max-Q")):
+        return None
+    return next((figure * _GB for name, figure in _PUBLISHED if _is_called(name, gpu.name)), None)
+
+
+def ram_bandwidth(hardware: Hardware, conditions: Conditions) -> float | None:
+    """By its modules, else by the processor whose GPU shares it."""
+    shared = (gpu_bandwidth(gpu) for gpu in hardware.gpus if gpu.unified)
+    return conditions.ram_bytes_per_second or next(filter(None, shared), None)
+
+
+def _is_called(name: str, full: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", full, re.IGNORECASE) is not None

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.hardware.bandwidth import gpu_bandwidth, ram_bandwidth
 from supervisor.hardware.conditions import Conditions, MemoryModule
 from supervisor.hardware.hardware import Gpu, Hardware, PcieLink
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
 from supervisor.memory.weights import token_reads
-from supervisor.tune.explain import Evidence, explain
+from supervisor.tune.explain import TuningEvidence, explain, gpu_bandwidth, ram_bandwidth
 from supervisor.tune.space import Space
 from supervisor.tune.trial import Axis, TrialResult
 
@@ -57,7 +56,7 @@ def ran(prompt, generated):
 
 def told(results, options, *, gpus=(RTX_3090,), conditions=TWO_CHANNELS, size="120b"):
     model, account_of = ledger(options, with_gpu=bool(gpus), size=size)
-    evidence = Evidence(
+    evidence = TuningEvidence(
         SPACE, results, (), model, account_of, Hardware("linux", "x86_64", gpus=gpus), conditions
     )
     return {each.name: each.text for each in explain(evidence)}
