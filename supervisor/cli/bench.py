@@ -22,6 +22,12 @@ from .common import complete_profiles, completer, json_option
 from .output import echo_json
 
 _ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())
+_OWN_OPTIONS = (  # the field of each, and what it is where it is not given
+    ("prompt", "prompt_tokens", None),
+    ("depth", "depth_tokens", 0),
+    ("answer", "answer_tokens", None),
+    ("clients", "clients", 1),
+)
 _HAS_COMMAND = f"{__name__}.has_command"
 _COLUMNS = 100  # where nobody knows how wide the terminal is
 
@@ -224,9 +230,15 @@ def _labels(result: BenchResult) -> str:
 
 
 def _again(result: BenchResult) -> str:
-    """The options that measure the same once more, as far as there are such."""
-    named = [each for each in result.scenarios if each in SCENARIOS]
-    return " ".join(f"--scenario {each}" for each in named) or "with the same --prompt and --answer"
+    """The options that measure the same once more."""
+    named = [f"--scenario {each}" for each in result.scenarios if each in SCENARIOS]
+    own = [row.measured.workload for row in result.rows if row.scenario not in SCENARIOS]
+    values = {
+        option: sorted({getattr(each, name) for each in own} - {default})
+        for option, name, default in _OWN_OPTIONS
+    }
+    named += [f"--{option} {','.join(map(str, numbers))}" for option, numbers in values.items() if numbers]
+    return " ".join(named)
 
 
 def _print(results: Sequence[BenchResult], *, as_json: bool, as_csv: bool) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,14 @@ import click
 from ..errors import NetworkError, NotRunning, SupervisorError, UsageError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
+from ..hardware.machine import ThisMachine
 from ..home import client
 from ..home.places import bench_folder
+from ..measure.disturbance import DisturbanceWatcher, standing
 from ..measure.measurement import Measured, Sample, Target, Workload
 from ..measure.measuring_client import run, served_model
 from ..measure.record import BenchHistory, BenchResult, BenchRow, result_of
-from ..measure.repeat import Until
+from ..measure.repeat import RunOnce, Until
 from ..measure.repeat import measured as growing
 from ..measure.reported import ReportedSpeed, reported_for
 from ..measure.scenarios import SCENARIOS, chosen, cut
@@ -81,18 +83,27 @@ def measured(paths: Paths, names: Sequence[str], wishes: BenchWishes, *, live: b
     hardware, history = hardware_of(paths), BenchHistory(bench_folder(paths))
     results = []
     for name in dict.fromkeys(names) or [_usual(paths)]:
-        plan, rows = _plan(paths, name), list[BenchRow]()
+        plan, found = _plan(paths, name), _Collected()
         try:
             with closing(StderrProgress()) as progress:
-                for row in _rows(paths, plan, asked, wishes, progress, live=live):
-                    rows.append(row)
+                _measure(paths, plan, asked, wishes, found=found, progress=progress, live=live)
         finally:
-            if rows:
+            if found.rows:
                 at = datetime.now(UTC).isoformat(timespec="seconds")
-                kept = history.keep(result_of(plan, hardware, rows, at, _reported(paths, name, hardware)))
-                click.echo(f"kept as {kept.id}: goss-supervisor bench show {kept.id}", err=True)
-                results.append(kept)
+                limits, reported = tuple(dict.fromkeys(found.limits)), _reported(paths, name, hardware)
+                result = result_of(plan, hardware, found.rows, at, limits=limits, reported=reported)
+                results.append(history.keep(result))
+                id_ = results[-1].id
+                click.echo(f"kept as {id_}: goss-supervisor bench show {id_}", err=True)
     return results
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """What is known by now, and kept also where it ends early."""
+
+    rows: list[BenchRow] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
 
 
 def _usual(paths: Paths) -> str:
@@ -122,29 +133,42 @@ def _servers(paths: Paths) -> list[dict[str, Any]]:
     return servers
 
 
-def _rows(
+def _measure(
     paths: Paths,
     plan: LaunchPlan,
     asked: Mapping[str, tuple[Workload, ...]],
     wishes: BenchWishes,
-    progress: StderrProgress,
     *,
+    found: _Collected,
+    progress: StderrProgress,
     live: bool,
-) -> Iterator[BenchRow]:
-    """Each as soon as it is measured."""
+) -> None:
     why = f"measuring {plan.profile}"
     with opened(
         paths, plan, owner="bench", why=why, polite=wishes.polite, progress=progress, waiting=waiting
     ) as session:
         target = session.run(plan)
         fitting = list(_fitting(target, asked, progress))
+        pids = pids_of_daemon(paths)
+        for limit in standing(ThisMachine(), pids):
+            progress.step(f"note: {limit}")
+            found.limits.append(limit)
         if live:
             say(bench_tables.row_line(None, fitting))
-        for row in _measuring(session, target, fitting, wishes.seconds, progress):
+        watcher = DisturbanceWatcher(pids)
+        run_once = partial(_once, session, target, watcher)
+        for row in _rows(run_once, fitting, wishes.seconds, progress):
+            found.rows.append(row)
             progress.clear()
             if live:
                 say(bench_tables.row_line(row, fitting))
-            yield row
+        found.limits.extend(watcher.limits)
+
+
+def pids_of_daemon(paths: Paths) -> list[int]:
+    """Of our daemon and its servers: what they use of the machine is no disturbance."""
+    status = client.ask(paths, {"op": "status"})["status"]
+    return [each["pid"] for each in (status["daemon"], *status["servers"]) if each["pid"]]
 
 
 def _fitting(
@@ -166,9 +190,8 @@ def _fitting(
         )
 
 
-def _measuring(
-    session: MeasuringSession,
-    target: Target,
+def _rows(
+    run_once: RunOnce,
     asked: Sequence[tuple[str, Workload]],
     seconds: float | None,
     progress: StderrProgress,
@@ -182,18 +205,20 @@ def _measuring(
             progress.step(f"the time is up, so this was left out: {label}")
             continue
         progress.update(None, f"{label}: warming up")
-        once, until, found = partial(_once, session, target), Until(seconds=share), Measured(workload, ())
-        for found in growing(once, workload, until, time.monotonic, warms_up=number == 0):
+        until, found = Until(seconds=share), Measured(workload, ())
+        for found in growing(run_once, workload, until, time.monotonic, warms_up=number == 0):
             rate = bench_tables.interval_words(found, "generated_per_second")
             progress.update(None, f"{label}: run {len(found.samples)}, {rate} tokens/s generated")
         yield BenchRow(scenario, found)
 
 
-def _once(session: MeasuringSession, target: Target, workload: Workload, seed: int) -> Sample:
+def _once(
+    session: MeasuringSession, target: Target, watcher: DisturbanceWatcher, workload: Workload, seed: int
+) -> Sample:
     """One run, with what disturbed it."""
     session.wait_until_quiet()
     try:
-        sample = run(target, workload, seed=seed, deadline_seconds=_RUN_SECONDS)
+        sample = watcher.watched(partial(run, target, workload, seed=seed, deadline_seconds=_RUN_SECONDS))
     except NetworkError as error:
         if death := session.diagnosis():
             raise SupervisorError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -25,6 +26,7 @@ _TITLES: Mapping[Metric, str] = {
     "prompt_per_second": "Prompt, tokens per second",
     "generated_per_second": "Generation, tokens per second",
 }
+_NUMBER = re.compile(r"\d+(?:[,.]\d+)*")
 HEADERS = ("scenario", "prompt", "depth", "answer", "clients", *_NAMES.values(), "runs")
 _WIDTHS = (8, 11, 6, 6, 7, 12, 12, 13, 4)  # of what comes line by line, before its rows are known
 
@@ -127,20 +129,37 @@ def head_lines(result: BenchResult) -> Iterator[str]:
 
 
 def below_lines(result: BenchResult) -> Iterator[str]:
-    """Below the table: what disturbed the runs, and what was reported for such a machine."""
+    """Below the table: what disturbed or limited the runs, and what was reported for such a machine."""
     for row in result.rows:
         runs = len(row.measured.samples)
         for why, count in _disturbances(row.measured).items():
             yield f"disturbed  {row_label(row)}: {why} ({count} of {runs} runs)"
+    yield from (f"limited    {each}" for each in result.limits)
     for name in dict.fromkeys(each.profile for each in result.reported):
         yield f"reported   {SOURCE.format(name)}:"
         yield from (f"           {each.words}" for each in result.reported if each.profile == name)
 
 
 def _disturbances(measured: Measured) -> dict[str, int]:
-    """How many runs each one disturbed."""
-    all_of_them = [why for sample in measured.samples for why in sample.disturbed]
-    return {why: all_of_them.count(why) for why in dict.fromkeys(all_of_them)}
+    """How many runs each one disturbed; of texts that differ in their figures, one has all of them."""
+    alike: dict[str, list[str]] = {}
+    for sample in measured.samples:
+        for why in sample.disturbed:
+            alike.setdefault(_NUMBER.sub("#", why), []).append(why)
+    return {_spanning(texts): len(texts) for texts in alike.values()}
+
+
+def _spanning(texts: Sequence[str]) -> str:
+    """``other programs used 1.3 to 1.6 of 2 processors``."""
+    columns = zip(*map(_NUMBER.findall, texts), strict=True)
+    ends = [(min(column, key=_amount), max(column, key=_amount)) for column in columns]
+    spans = [low if _amount(low) == _amount(high) else f"{low} to {high}" for low, high in ends]
+    words = _NUMBER.split(texts[0])
+    return "".join(f"{word}{span}" for word, span in zip(words, [*spans, ""], strict=True))
+
+
+def _amount(number: str) -> float:
+    return float(number.replace(",", ""))
 
 
 def charts(results: Iterable[BenchResult]) -> list[Bars]:

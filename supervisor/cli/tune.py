@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from ..errors import EXIT_OK, SupervisorError, UsageError
 from ..home import client
+from ..measure.disturbance import DisturbanceWatcher
 from ..measure.measurement import Sample, Target, Workload
 from ..measure.measuring_client import run as run_workload
 from ..measure.session import MeasuringSession, opened
@@ -27,10 +29,10 @@ from ..tune.settings_search import SettingsSearch
 from ..tune.space import Goal as GoalName
 from ..tune.surface import plain_key
 from ..tune.trial import Found, Trial, TrialResult
-from ..tune.trials import TrialRunner, failure_of_profile
-from ..tune.tuning import TuningProgress, TuningStep, carried_out, in_words
+from ..tune.trials import TrialRunner, TuningProgress, TuningStep, carried_out, failure_of_profile, in_words
 from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
+from .bench_run import pids_of_daemon
 from .common import complete_profiles, confirmed, json_option
 from .output import StderrProgress, echo_json, table, waiting
 from .tune_report import report, said_so_far
@@ -253,12 +255,18 @@ def _search(
     session: MeasuringSession,
 ) -> None:
     """Until it is found; ``known`` grows meanwhile."""
+    watcher = DisturbanceWatcher(pids_of_daemon(paths))
+
+    def measure(target: Target, workload: Workload, seed: int, limit_seconds: float) -> Sample:
+        asked = partial(run_workload, target, workload, seed=seed, deadline_seconds=limit_seconds)
+        return watcher.watched(asked)
+
     with waiting(f"looking how fast {setup.request.profile} is"):
-        goal, usual_seconds = looked(setup, journal, session, _measure)
+        goal, usual_seconds = looked(setup, journal, session, measure)
     runner = TrialRunner(
         plan=setup.variants.plan,
         session=session,
-        measure=_measure,
+        measure=measure,
         goal=goal,
         usual_seconds=usual_seconds,
         deaths=Deaths(paths, setup.machine),
@@ -283,10 +291,6 @@ def _search(
 def _quietly(_: str) -> Iterator[Silent]:
     """For the session: how each load goes on would hide what is tried."""
     yield Silent()
-
-
-def _measure(target: Target, workload: Workload, seed: int, limit_seconds: float) -> Sample:
-    return run_workload(target, workload, seed=seed, deadline_seconds=limit_seconds)
 
 
 def _begun(setup: TuningSetup, known: TuningProgress, trial: Trial) -> str:

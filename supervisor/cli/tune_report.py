@@ -19,8 +19,8 @@ from ..progress import duration
 from ..tune.explain import Explained, explain
 from ..tune.surface import charts, effects, plain_key
 from ..tune.trial import Found
+from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
-from ..tune.tuning import TuningProgress, in_words
 from ..tune.tuning_setup import TuningSetup, evidence_of
 from .bench_run import shows
 from .output import echo_json, table
@@ -83,7 +83,7 @@ def report(
 
 
 def _written(setup: TuningSetup, known: TuningProgress, found: Found, paths: Paths) -> _Report:
-    if (found.best in {(), found.start} and found.start == ()) or found.ratio_low <= 1:
+    if found.best == found.start or found.ratio_low <= 1:
         return _Report(setup, known, found, {})
     each = effects(setup.space, known.results, found.best)
     tuned = replace(setup.tuned_with(found.best), date=datetime.now().astimezone().date().isoformat())

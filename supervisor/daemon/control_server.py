@@ -99,6 +99,8 @@ class Control:
             return
         operation = self._operations()[request.op]
         try:
+            if request.op != "release":
+                self.holds.expect(request)
             async for message in self._hold(request, reader) if operation is None else operation(request):
                 yield message
         except SupervisorError as error:

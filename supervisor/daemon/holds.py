@@ -39,13 +39,14 @@ _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody gu
 @dataclass(eq=False, slots=True)
 class _HoldUnderWay:
     """
-    ``plan`` and ``state`` are those that the server had before, and ``loaded`` all servers that held memory.
+    ``profile`` is the one that is measured, ``plan`` and ``state`` are those that the server had before, and ``loaded`` all servers that held memory.
     ``over`` is set when it is to end, for a reason that its owner has not given: ``why``.  ``free`` is set
     when others may have the server.
     """
 
     hold: Hold
     instance: Instance
+    profile: str
     plan: LaunchPlan | None
     state: State
     loaded: frozenset[str]
@@ -83,7 +84,9 @@ class LaunchGateway(Protocol):
 class Holds:
     """Of the servers of ``fleet``; ``changed`` tells everybody who watches."""
 
-    def __init__(self, fleet: Fleet, gateway: LaunchGateway, loads: Loader, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, fleet: Fleet, gateway: LaunchGateway, loads: Loader, changed: Callable[[], None]
+    ) -> None:
         self._fleet, self._gateway, self._loads, self._changed = fleet, gateway, loads, changed
         self._under_way: dict[int, _HoldUnderWay] = {}
         self._last_why = ""
@@ -112,7 +115,7 @@ class Holds:
             polite=request.polite,
         )
         loaded = frozenset(each.name for each in self._fleet if each.server.state not in ABSENT)
-        found = _HoldUnderWay(hold, instance, server.plan, server.state, loaded)
+        found = _HoldUnderWay(hold, instance, request.server or "", server.plan, server.state, loaded)
         self._under_way[hold.id] = found
         server.hold = hold
         self._tell(instance)
@@ -192,6 +195,12 @@ class Holds:
 
     # --- what its owner may do
 
+    def expect(self, request: ControlRequest) -> None:
+        """Raises Superseded for a request by a hold that is over, or never was."""
+        found = self._under_way.get(request.hold)
+        if request.hold and (found is None or found.over.is_set()):
+            raise self._gone()
+
     def trial(self, request: ControlRequest, plan: LaunchPlan) -> LaunchPlan:
         """The plan that an owner has run: as it is, or as a trial where it measures."""
         found = self._under_way.get(request.hold)
@@ -232,9 +241,8 @@ class Holds:
         How many requests of others are being answered: where it is polite by any server, else by its own.
         Raises Superseded.
         """
-        found = self._under_way.get(request.hold)
-        if found is None or found.over.is_set():
-            raise self._gone()
+        self.expect(request)
+        found = self._under_way[request.hold]
         name = "" if found.hold.polite else found.instance.name
         theirs = (each for each in self._exchanges() if each.ticket.hold != found.hold.id)
         return sum(
@@ -247,20 +255,13 @@ class Holds:
         return gateway.exchanges if gateway is not None else ()
 
     def _gone(self) -> Superseded:
-        why = self._last_why or "the hold of the server is over"
-        return Superseded(f"{why[0].upper()}{why[1:].rstrip('.')}.", hint="goss-supervisor status")
+        why = f": {self._last_why}" if self._last_why else ""
+        return Superseded(f"The hold of the server is over{why}.", hint="goss-supervisor status")
 
     # --- what others may do
 
     def refuse(self, instance: Instance, request: ControlRequest) -> None:
-        """
-        Raises SupervisorError where somebody else holds this server or measures another; its owner says the
-        hold's id, and gets Superseded where that is over.
-        """
-        if request.hold:
-            found = self._under_way.get(request.hold)
-            if found is None or found.over.is_set():
-                raise self._gone()
+        """Raises SupervisorError where somebody else holds this server or measures another."""
         self._refuse_if_held(instance, request)
         for found in self._under_way.values():
             if found.hold.measures:
@@ -277,8 +278,9 @@ class Holds:
 
     async def admit(self, instance: Instance, request: ControlRequest) -> None:
         """Have a polite hold give way to a person's request; else as `refuse`."""
+        what = request.plan.get("profile") or instance.profile
         for found in self._foreign(request):
-            await self._give_way(found, f"{request.op} of {instance.profile or instance.name} was asked for")
+            await self._give_way(found, f"a {request.op} of {what} was asked for")
         self.refuse(instance, request)
 
     async def where_there_is_room(
@@ -320,7 +322,7 @@ class Holds:
                 each.fail(Trouble(409, "not_held", "The hold that this request belongs to is over."))
         if self._ending.is_set():
             return
-        evicted = self._loads.evicted_for(found.instance.profile) & found.loaded
+        evicted = self._loads.evicted_for(found.profile) & found.loaded
         await self._put_back_the_server(found, problems)
         self._free(found)
         for instance in [each for each in self._fleet if each.name in evicted]:

@@ -18,6 +18,7 @@ _LOG_FROM = 8.0  # as many times the smallest x: then doublings are as far apart
 _LEAST_BAR = 10
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 56, 56  # px around the lines' area
 _SVG_WIDTH, _SVG_HEIGHT, _SVG_ROW, _BAR_RIGHT = 720, 400, 28, 110
+_WIDEST = 1.5  # times the highest figure
 _LETTER = 7.5  # px that one takes at most, on average
 _SERIES = 6  # colours and marks; a seventh line has the first one's again
 _ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -46,11 +47,12 @@ class ChartValue:
 
     @property
     def words(self) -> str:
-        """``412 ±3``; the wider side of an interval that is not even."""
+        """``412 ±3``, by the wider side of the interval; ``412 ±?`` where that is wider than the figure."""
         if self.low is None and self.high is None:
             return figure(self.value)
         spread = max(self.value - self.least, self.most - self.value)
-        return f"{figure(self.value)} ±{spread:,.{_digits(self.value)}f}"
+        is_known = spread <= self.value
+        return f"{figure(self.value)} ±{f'{spread:,.{_digits(self.value)}f}' if is_known else '?'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +125,11 @@ def _bars_text(chart: Bars, width: int, *, plain: bool) -> list[str]:
     full, half, light = "#=-" if plain else "█▓░"
     names = max(len(label) for label, _ in chart.bars)
     room = max(_LEAST_BAR, width - names - max(len(_words(each, plain)) for _, each in chart.bars) - 4)
-    most = max(each.most for _, each in chart.bars) or 1.0
+    most = _end(each for _, each in chart.bars)
     lines = [chart.title]
     for label, each in chart.bars:
-        low, value, high = (round(room * max(0.0, at) / most) for at in (each.least, each.value, each.most))
+        ends = (min(max(0.0, at), most) for at in (each.least, each.value, each.most))
+        low, value, high = (round(room * at / most) for at in ends)
         bar = full * low + half * (value - low) + light * (high - value)
         lines.append(f"{label:{names}}  {bar:{room}}  {_words(each, plain)}")
     return lines
@@ -144,7 +147,7 @@ def _lines_text(chart: Lines, width: int, plain: bool, height: int = 12) -> list
     marks, dot, bar, corner, across = (
         ("o+x*#@", ".", "|", "+", "-") if plain else ("●▲■○△□", "·", "│", "└", "─")
     )
-    x_axis, ticks = _x_axis(chart), _ticks(max(each.most for _, each in points))
+    x_axis, ticks = _x_axis(chart), _ticks(_end(each for _, each in points))
     names = max(len(f"{tick:,g}") for tick in ticks)
     columns = max(_LEAST_BAR, width - names - 3)
     grid = [[" "] * columns for _ in range(height)]
@@ -188,6 +191,13 @@ def _x_ticks_text(chart: Lines, columns: int) -> str:
 
 
 # --- what both draw
+
+
+def _end(values: Iterable[ChartValue]) -> float:
+    """Of the scale: intervals that are very wide end there, else no bar would be seen beside them."""
+    found = list(values)
+    highest = max((each.value for each in found), default=0.0)
+    return min(max((each.most for each in found), default=0.0), _WIDEST * highest) or 1.0
 
 
 def _points(chart: Lines) -> list[tuple[float, ChartValue]]:
@@ -256,7 +266,7 @@ def _stroke(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
 def _bars_svg(chart: Bars) -> tuple[str, float]:
     """And its height."""
     height = _TOP + _SVG_ROW * len(chart.bars) + 16
-    ticks = _ticks(max((each.most for _, each in chart.bars), default=1.0))
+    ticks = _ticks(_end(each for _, each in chart.bars))
     left = 32 + _LETTER * max((len(label) for label, _ in chart.bars), default=0)
     scale = (_SVG_WIDTH - left - _BAR_RIGHT) / ticks[-1]
     parts = [_text(16, 26, chart.title, kind="title")]
@@ -266,7 +276,7 @@ def _bars_svg(chart: Bars) -> tuple[str, float]:
     for number, (label, each) in enumerate(chart.bars):
         y = _TOP + _SVG_ROW * number
         middle, end = y + _SVG_ROW / 2, left + each.value * scale
-        low, high = (left + max(0.0, at) * scale for at in (each.least, each.most))
+        low, high = (left + min(max(0.0, at), ticks[-1]) * scale for at in (each.least, each.most))
         parts += [
             _text(left - 10, middle + 4, label, "end"),
             f'<rect class="f0" x="{left}" y="{y + 5}" width="{end - left:.1f}" height="18"/>',
@@ -292,11 +302,11 @@ def _lines_svg(chart: Lines) -> tuple[str, float]:
     points = _points(chart)
     if not points:
         return "\n".join([*parts, _text(16, 56, "nothing was measured")]), _TOP + 24
-    x_axis, ticks = _x_axis(chart), _ticks(max(each.most for _, each in points))
+    x_axis, ticks = _x_axis(chart), _ticks(_end(each for _, each in points))
     wide, high = _SVG_WIDTH - _LEFT - _RIGHT, _SVG_HEIGHT - _TOP - _BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return _LEFT + 12 + x_axis(x) * (wide - 24), _TOP + high * (1 - y / ticks[-1])
+        return _LEFT + 12 + x_axis(x) * (wide - 24), _TOP + high * (1 - min(y, ticks[-1]) / ticks[-1])
 
     for tick in ticks:
         _, y = place(points[0][0], tick)

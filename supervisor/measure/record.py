@@ -55,6 +55,7 @@ class BenchResult:
     model: str
     argv: tuple[str, ...]
     rows: tuple[BenchRow, ...]
+    limits: tuple[str, ...] = ()  # what held the machine back in all runs alike, in words
     reported: tuple[ReportedSpeed, ...] = ()
     id: str = ""
 
@@ -68,6 +69,8 @@ def result_of(
     hardware: Hardware,
     rows: Iterable[BenchRow],
     at: str,
+    *,
+    limits: tuple[str, ...] = (),
     reported: tuple[ReportedSpeed, ...] = (),
 ) -> BenchResult:
     """Not kept yet.  The secrets of a plan are in its environment, never in its arguments."""
@@ -82,6 +85,7 @@ def result_of(
         model=plan.model,
         argv=plan.argv,
         rows=tuple(rows),
+        limits=limits,
         reported=reported,
     )
 

@@ -1,6 +1,8 @@
 """
 Carries out the trials that a search asks for: plans a candidate, has it serve, measures it, and watches.
 
+What was carried out in an earlier process is taken from the journal.
+
 Nothing that goes wrong with a candidate ends the tuning: it is a result.  What ends it is somebody who took
 the server from us (Superseded), and a person (KeyboardInterrupt).
 """
@@ -8,9 +10,10 @@ the server from us (Superseded), and a person (KeyboardInterrupt).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Literal, Protocol
 
 from ..errors import NotAnswering, NotRunning, Superseded, SupervisorError
@@ -22,8 +25,8 @@ from ..plan.launch import LaunchPlan
 from ..prepare.variants import Overrides, Variants
 from .goals import LOOK, TuningGoal, cost_seconds, run_seconds
 from .memory_guard import MemoryGuard
-from .trial import Candidate, Trial, TrialResult
-from .tuning_journal import Deaths
+from .trial import Candidate, Found, Trial, TrialResult
+from .tuning_journal import Deaths, TuningJournal
 
 LimitedMeasure = Callable[[Target, Workload, int, float], Sample]
 """
@@ -33,7 +36,7 @@ or the server dies.
 LOOK_SECONDS = 600.0  # for the first answer after a load, which reads a large model from a slow disk
 _TIMES_THE_USUAL = 20.0  # what takes longer than that hangs
 _STOPPED_ABOVE = 3.0  # times the cost that can still win: what takes longer is broken off
-_DISTURBED_RUNS = 2  # of a trial, that are measured again
+_DISTURBED_RUNS = 2  # that are measured again, one after the other: what goes on for long harms all the same
 Rates = tuple[float, float]
 _NO_RATES: Rates = (0.0, 0.0)
 ShortOf = Literal["", "GPU", "RAM"]
@@ -110,6 +113,7 @@ class TrialRunner:
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)  # what disturbed the runs that counted
     _loaded: str = ""  # the digest of what was measured last
+    _again: int = _DISTURBED_RUNS
 
     def run(self, trial: Trial) -> TrialResult:
         """Raises Superseded, NotRunning and NotAnswering: the server, or the daemon, is not ours any more."""
@@ -152,7 +156,6 @@ class TrialRunner:
         self.session.disturbed()
         costs: list[float] = []
         rates: list[Rates] = []
-        again = _DISTURBED_RUNS
         while len(costs) < trial.runs and not (costs and _cannot_win(costs, trial)):
             began = self.clock()
             limit = self._limit_seconds(trial)
@@ -165,10 +168,12 @@ class TrialRunner:
                 costs.append(trial.stop_above * _STOPPED_ABOVE)  # at least
                 rates.append(_NO_RATES)
                 break
-            if (by := (*sample.disturbed, *self.session.disturbed())) and again:
-                again -= 1
+            by = (*sample.disturbed, *self.session.disturbed())
+            if by and self._again:
+                self._again -= 1
                 self.session.wait_until_quiet()
                 continue
+            self._again = self._again if by else _DISTURBED_RUNS
             self.notes.extend(by)
             costs.append(cost_seconds(self.goal, sample))
             rates.append((sample.prompt_per_second or 0.0, sample.generated_per_second or 0.0))
@@ -190,3 +195,75 @@ def _cannot_win(costs: list[float], trial: Trial) -> bool:
 
 def _clause(error: SupervisorError) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+# The loop
+
+
+class Searching(Protocol):
+    """`SettingsSearch`."""
+
+    def ask(self) -> Trial | Found: ...
+
+    def tell(self, trial: Trial, result: TrialResult) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TuningStep:
+    """A trial that is begun (``result`` None), or has ended; ``is_kept`` is one from the journal."""
+
+    trial: Trial
+    result: TrialResult | None = None
+    is_kept: bool = False
+
+
+def carried_out(
+    search: Searching, journal: TuningJournal, run: Callable[[Trial], TrialResult]
+) -> Iterator[TuningStep | Found]:
+    """Step by step, and at last what was found.  Raises what ``run`` raises; what came before it is kept."""
+    while not isinstance(trial := search.ask(), Found):
+        result = journal.result_of(trial)
+        is_kept = result is not None
+        if result is None:
+            yield TuningStep(trial)
+            journal.begin(trial)
+            result = run(trial)
+            journal.end(trial, result)
+        search.tell(trial, result)
+        yield TuningStep(trial, result, is_kept)
+    yield trial
+
+
+@dataclass(slots=True)
+class TuningProgress:
+    """What is known so far; ``notes`` is what disturbed runs that count."""
+
+    results: list[tuple[Candidate, TrialResult]] = field(default_factory=list)
+    found: Found | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def spent_seconds(self) -> float:
+        return sum(result.took_seconds for _, result in self.results)
+
+    def cost(self, candidate: Candidate) -> float | None:
+        """The median of all its runs; None where it never ran."""
+        costs = [cost for each, result in self.results if each == candidate for cost in result.costs]
+        return median(costs) if costs else None
+
+    def ratio(self, candidate: Candidate) -> float | None:
+        """How many times as fast it is as the profile itself."""
+        start, cost = self.cost(()), self.cost(candidate)
+        return start / cost if start and cost else None
+
+    @property
+    def best(self) -> Candidate:
+        """That with the least cost so far."""
+        ran = dict.fromkeys(candidate for candidate, result in self.results if result.costs)
+        return min(ran, key=lambda each: self.cost(each) or 0.0, default=())
+
+
+def in_words(candidate: Candidate) -> str:
+    """``ubatch-size 2048, n-cpu-moe 20``."""
+    said = (f"{key.removeprefix('server.')} {value}" for key, value in candidate)
+    return ", ".join(said) or "as it is"

@@ -66,6 +66,16 @@ class Session:
         return self.died
 
 
+class CalmMachine:
+    """Nothing disturbs a run; what limits all of them is told once."""
+
+    def __init__(self, pids):
+        self.limits = ("the GPU was slowed down by its power limit",)
+
+    def watched(self, run):
+        return run()
+
+
 @pytest.fixture
 def rates():
     return Rates(STEADY)
@@ -76,13 +86,20 @@ def session(tmp_path, monkeypatch, rates):
     """With a daemon that runs the profile ``p`` and nothing else."""
     monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path))
     answers = {
-        "status": {"status": {"servers": [{"name": "default", "profile": "p", "state": "ready"}]}},
+        "status": {
+            "status": {
+                "servers": [{"name": "default", "profile": "p", "state": "ready", "pid": 0}],
+                "daemon": {"pid": 0},
+            }
+        },
         "running": {"profile": "p", "plan": to_json(PLAN)},
     }
     monkeypatch.setattr(client, "ask", lambda _, request: answers[request["op"]])
     with serving(rates) as url:
         made = Session(url)
         monkeypatch.setattr(bench_run, "opened", made.opened)
+        monkeypatch.setattr(bench_run, "DisturbanceWatcher", CalmMachine)
+        monkeypatch.setattr(bench_run, "standing", lambda *_: ("the machine runs on battery",))
         yield made
 
 
@@ -134,6 +151,14 @@ def test_what_others_asked_meanwhile_is_shown_below_the_table(session):
     session.others = {2: ("/v1/chat/completions for p, 0.4 s",)}
     assert "disturbed  own: 16 + 8: /v1/chat/completions for p, 0.4 s (1 of " in run(*SHORT)[0]
     assert "disturbed  own: 16 + 8: /v1/chat/completions for p, 0.4 s (1 of " in run("show", "p-1")[0]
+
+
+def test_what_limits_the_machine_is_said_before_and_kept(session):
+    out, err = run(*SHORT)
+    assert "note: the machine runs on battery" in err
+    for limit in ("the machine runs on battery", "the GPU was slowed down by its power limit"):
+        assert f"limited    {limit}" in out
+        assert limit in run("show", "p")[0]
 
 
 def test_what_does_not_fit_into_the_context_is_left_out(session, rates):
@@ -203,8 +228,11 @@ def test_where_there_is_no_difference_none_is_seen(session):
 def test_results_without_a_common_workload_are_not_compared(session):
     run(*SHORT)
     run("--prompt", "32", "--answer", "8")
-    with pytest.raises(SupervisorError, match=r"no workload in common: own: 16 \+ 8 against own: 32 \+ 8"):
+    with pytest.raises(
+        SupervisorError, match=r"no workload in common: own: 16 \+ 8 against own: 32 \+ 8"
+    ) as caught:
         run("compare", "p-1", "p-2")
+    assert caught.value.hint == "Measure the same: goss-supervisor bench p --prompt 16 --answer 8"
 
 
 def test_a_workload_that_only_one_has_is_named(session):

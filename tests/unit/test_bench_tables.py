@@ -81,6 +81,19 @@ def test_what_disturbed_and_what_was_reported_is_below_the_table():
     assert "122 tokens/s generated; every layer on the GPU" in lines[2]
 
 
+def test_disturbances_that_differ_in_their_figures_only_are_one():
+    used = ("other programs used {} of 2 processors, most of it make", "{} MiB were swapped")
+    samples = [
+        Sample(1.0, 1.0, 1.0, 1.0, disturbed=(used[0].format(share), used[1].format(moved)))
+        for share, moved in (("1.5", "900"), ("1.3", "1,024"), ("1.6", "5"))
+    ]
+    disturbed = BenchRow("chat", Measured(Workload(1, 1), (*samples, Sample(1.0, 1.0, 1.0, 1.0))))
+    assert list(below_lines(result("p-1", disturbed))) == [
+        "disturbed  chat: 1 + 1: other programs used 1.3 to 1.6 of 2 processors, most of it make (3 of 4 runs)",
+        "disturbed  chat: 1 + 1: 5 to 1,024 MiB were swapped (3 of 4 runs)",
+    ]
+
+
 def says(first, second):
     one, two = result("p-1", first), result("p-2", second)
     return [

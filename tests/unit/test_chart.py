@@ -31,6 +31,13 @@ def test_a_bar_is_as_long_as_its_figure_and_shows_its_interval():
     ]
 
 
+def test_an_interval_that_says_nothing_hides_no_bar():
+    wide = Bars("Generation", (("a", ChartValue(20, 1, 20_000)), ("b", ChartValue(50, 49, 51))))
+    assert [line.count("█") + line.count("▓") >= 5 for line in text(wide, 40)[1:]] == [True, True]
+    assert "20.0 ±?" in text(wide, 40)[1]
+    assert max(float(each.get("x2")) for each in ET.fromstring(svg_text([wide])).iter(f"{SVG}line")) <= 720
+
+
 def test_without_unicode_a_chart_is_ascii():
     for chart in (BARS, CLIFF):
         assert "".join(text(chart, 60, plain=True)).isascii()

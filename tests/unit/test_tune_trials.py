@@ -13,8 +13,7 @@ from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.tune.goals import GOALS, LOOK, run_seconds
 from supervisor.tune.trial import Found, Trial, TrialResult
-from supervisor.tune.trials import LaunchFailure, TrialRunner
-from supervisor.tune.tuning import TuningStep, carried_out
+from supervisor.tune.trials import LaunchFailure, TrialRunner, TuningStep, carried_out
 from supervisor.tune.tuning_journal import Deaths, opened_journal, tuning_file
 
 CHAT = GOALS["chat"]
@@ -233,6 +232,9 @@ def test_a_run_that_was_disturbed_is_measured_again_and_not_for_ever(bench):
     bench.session.disturbances = [(), *([("2 requests of others",)] * 3)]
     assert bench.run(runs=1).costs == pytest.approx((7.0,))
     assert bench.runner.notes == ["2 requests of others"]
+    bench.samples = [sample(9.0, ("a compiler",)), sample(2.0), sample(9.0, ("a compiler",)), sample(3.0)]
+    assert bench.run(runs=1).costs == pytest.approx((9.0,)), "it goes on and on, so it harms all alike"
+    assert bench.run(runs=2).costs == pytest.approx((2.0, 3.0)), "it had ended, and was waited for again"
 
 
 # --- the loop
