@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal, Protocol
 
-from ..errors import NotAnswering, NotRunning, Superseded, SupervisorError
+from ..errors import DoesNotFit, NotAnswering, NotRunning, Superseded, SupervisorError
 from ..home import client
 from ..measure.measurement import Sample, Target, Workload
 from ..measure.session import MeasuringSession
@@ -40,6 +40,7 @@ _DISTURBED_RUNS = 2  # that are measured again, one after the other: what goes o
 Rates = tuple[float, float]
 _NO_RATES: Rates = (0.0, 0.0)
 ShortOf = Literal["", "GPU", "RAM"]
+_SERVING = {"ready", "degraded"}
 _SHORT_OF: dict[str, ShortOf] = {"gpu-memory": "GPU", "memory": "RAM"}
 
 
@@ -58,10 +59,10 @@ class LaunchFailure:
 
 
 def failure_of_profile(paths: Paths, profile: str) -> LaunchFailure:
-    """The last failure of the server that has this profile, as the daemon tells it."""
-    status = client.ask(paths, {"op": "status"})["status"]
-    for server in status.get("servers") or [status["server"]]:
-        if server["profile"] == profile and (failure := server.get("last_failure")):
+    """Why the server of this profile is down, as the daemon tells it; nothing where it serves."""
+    for server in client.ask(paths, {"op": "status"})["status"]["servers"]:
+        is_down = server["profile"] == profile and server["state"] not in _SERVING
+        if is_down and (failure := server["last_failure"]):
             return LaunchFailure(str(failure["kind"]), str(failure["message"]))
     return LaunchFailure()
 
@@ -142,9 +143,11 @@ class TrialRunner:
                 return self._died(plan, error, self.clock() - began)
 
     def _died(self, plan: LaunchPlan, error: SupervisorError, took_seconds: float) -> TrialResult:
-        failure = self.failure(plan.profile)
+        """Only what died by itself does so again: memory that others had, or a network, is another matter."""
+        failure = LaunchFailure() if isinstance(error, DoesNotFit) else self.failure(plan.profile)
         diagnosis = failure.message.rstrip(".") or _clause(error)
-        self.deaths.keep(plan.digest, diagnosis)
+        if failure.kind:
+            self.deaths.keep(plan.digest, diagnosis)
         return TrialResult((), took_seconds, diagnosis, short_of=_SHORT_OF.get(failure.kind, ""))
 
     def _runs(self, trial: Trial, plan: LaunchPlan) -> tuple[tuple[float, ...], tuple[Rates, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from supervisor.errors import ConfigError, NetworkError, NotRunning, StartFailed, Superseded
+from supervisor.errors import ConfigError, DoesNotFit, NetworkError, NotRunning, StartFailed, Superseded
 from supervisor.measure.measurement import Sample, Target
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
@@ -170,6 +170,14 @@ def test_one_that_hangs_where_nothing_is_known_yet_has_died(bench):
 
     bench.runner.measure = hangs
     assert bench.run().died == "The measurement did not end within 60 s"
+    assert bench.deaths.of(repr(sorted(FAST))) == "", "it serves still, as far as the daemon knows"
+
+
+def test_memory_that_others_have_now_says_nothing_about_later_tunings(bench):
+    bench.session.fails = DoesNotFit("mine does not fit beside big, which is pinned.")
+    bench.failure = LaunchFailure("assertion", "An earlier launch died.")
+    assert bench.run().died == "mine does not fit beside big, which is pinned"
+    assert bench.deaths.of(repr(sorted(FAST))) == ""
 
 
 def test_a_launch_that_fails_is_a_result_and_is_never_tried_again(bench):
