@@ -27,6 +27,7 @@ _GB = 1e9
 _MOSTLY = 0.6  # of a bandwidth that is published: more than that, engines reach on few machines
 _FLAT = 1.1  # a larger batch that gives less than this is not worth its memory
 _NOT_MEASURED = "not measured"
+_SEVERAL_BATCHES = "it takes several values of ubatch-size, and prompts that are as long"
 _BY_LINK = (0.5, 1.3)  # of the link's rate: experts that no token of a ubatch needs are not sent
 
 
@@ -40,7 +41,10 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class TuningEvidence:
-    """All that a tuning leaves: ``best`` is the best candidate, and ``ledger`` its account."""
+    """
+    All that a tuning leaves: ``best`` is the best candidate, and ``ledger`` its account.  ``prompt_tokens``
+    is the length of the prompts that were measured, 0 where it is not known.
+    """
 
     space: Space
     results: Results
@@ -49,13 +53,14 @@ class TuningEvidence:
     ledger: Ledger
     hardware: Hardware
     conditions: Conditions
+    prompt_tokens: int = 0
 
 
 def explain(evidence: TuningEvidence) -> tuple[Explained, ...]:
     """Five, in this order."""
     runs = runs_of(evidence.results)
     reads = _reads(evidence)
-    batches = _series(evidence, runs, UBATCH, lambda each: each.prompt)
+    batches = _whole(evidence, _series(evidence, runs, UBATCH, lambda each: each.prompt))
     return (
         Explained("memory bandwidth", _bandwidth(evidence, runs.get(evidence.best), reads)),
         Explained("PCIe", _pcie(evidence, batches, reads)),
@@ -85,6 +90,13 @@ def _points(made: Slice, of: Of) -> list[tuple[float, float]]:
     return sorted(
         (float(value), summary(rates).median) for value, rates in known if rates and value.isdecimal()
     )
+
+
+def _whole(evidence: TuningEvidence, batches: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Without the ubatches that no prompt filled: they are the same as the first of them."""
+    most = evidence.prompt_tokens or max((ubatch for ubatch, _ in batches), default=0)
+    filled = [(ubatch, rate) for ubatch, rate in batches if ubatch <= most]
+    return filled if len(filled) > 1 else ()
 
 
 # -- memory bandwidth
@@ -163,22 +175,17 @@ def _by_layer(evidence: TuningEvidence) -> str:
 def _pcie(evidence: TuningEvidence, batches: Sequence[tuple[float, float]], reads: TokenReads | None) -> str:
     if reads is None:
         return f"{_NOT_MEASURED}: the model's header is not known"
-    sent = reads.experts.get(RAM, 0)
-    if not reads.active.keys() - {RAM}:
-        return "it does not matter: nothing is on a GPU"
-    if all(gpu.unified for gpu in _gpus(evidence)):
-        return "it does not matter: the GPU shares the RAM"
-    if not reads.active.get(RAM):
-        return "it does not matter once the model is loaded: all weights are on the GPU"
-    if len(batches) < 2 or not sent:
-        return f"{_NOT_MEASURED}: it takes prompts with several ubatch-sizes, and experts in RAM"
-    fixed = _fixed_seconds(batches)
+    if idle := _idle_link(evidence, reads):
+        return f"it does not matter: {idle}"
+    if len(batches) < 2:
+        return f"{_NOT_MEASURED}: {_SEVERAL_BATCHES}"
+    sent, fixed = reads.whole.get(RAM, 0), _fixed_seconds(batches)
     if fixed is None:
         return "it does not limit prompts: a larger ubatch-size, which sends less often, is not faster"
     rate = sent / fixed
     text = (
         f"a ubatch takes {fixed:.2g} s whatever its length: if that is for sending the {size(sent)} of "
-        f"experts in RAM to the GPU, {rate / _GB:.3g} GB/s"
+        f"weights in RAM to the GPU, {rate / _GB:.3g} GB/s"
     )
     link = next((gpu.link for gpu in _gpus(evidence) if gpu.link), None)
     if link is None or not (link.width and link.max_speed_gts):
@@ -191,9 +198,23 @@ def _pcie(evidence: TuningEvidence, batches: Sequence[tuple[float, float]], read
     if rate < least * most:
         return f"{text}; the link does {most / _GB:.3g} GB/s, so it is not what limits prompts"
     return (
-        f"{text}, which is more than the link does ({most / _GB:.3g} GB/s): so the experts are not sent, or "
-        f"not all of them"
+        f"{text}, which is more than the link does ({most / _GB:.3g} GB/s): so they are not sent, or not "
+        f"all of them"
     )
+
+
+def _idle_link(evidence: TuningEvidence, reads: TokenReads) -> str:
+    """Why prompts send nothing through it; "" where they may."""
+    settings = evidence.ledger.settings
+    if not reads.active.keys() - {RAM}:
+        return "nothing is on a GPU"
+    if all(gpu.unified for gpu in _gpus(evidence)):
+        return "the GPU shares the RAM"
+    if not reads.active.get(RAM):
+        return "once the model is loaded, all weights are on the GPU"
+    if settings is not None and not settings.op_offload:
+        return "op-offload is off, so the CPU computes what lies in RAM"
+    return ""
 
 
 def _fixed_seconds(batches: Sequence[tuple[float, float]]) -> float | None:
@@ -211,7 +232,7 @@ def _fixed_seconds(batches: Sequence[tuple[float, float]]) -> float | None:
 
 def _compute(batches: Sequence[tuple[float, float]]) -> str:
     if len(batches) < 2:
-        return f"{_NOT_MEASURED}: it takes prompts with several ubatch-sizes"
+        return f"{_NOT_MEASURED}: {_SEVERAL_BATCHES}"
     (before, slower), (last, faster) = batches[-2], batches[-1]
     if faster < slower * _FLAT:
         return (
@@ -226,7 +247,7 @@ def _compute(batches: Sequence[tuple[float, float]]) -> str:
 
 def _batch(batches: Sequence[tuple[float, float]]) -> str:
     if len(batches) < 2:
-        return f"{_NOT_MEASURED}: ubatch-size had one value only"
+        return f"{_NOT_MEASURED}: {_SEVERAL_BATCHES}"
     (least, slow), (fastest, fast) = batches[0], max(batches, key=lambda point: point[1])
     if fast < slow * _FLAT:
         return f"it makes no difference: {slow:.4g} tokens/s of a prompt with {least:g}, at most {fast:.4g}"

@@ -22,10 +22,9 @@ from .explain import TuningEvidence
 from .goals import GOALS, LOOK, TuningGoal, cost_seconds, scaled, within
 from .space import CONTEXT, PLACEMENT, Space, space_of
 from .space import Goal as GoalName
-from .surface import Results
 from .tips import Tip, machine_tips, memory_tips, near_miss, near_miss_tip
 from .trial import Candidate, Fits
-from .trials import LOOK_SECONDS, LimitedMeasure, fits
+from .trials import LOOK_SECONDS, LimitedMeasure, TuningProgress, fits
 from .tuned_profile import demand_tunable
 from .tuning_journal import TuningJournal, tuning_file
 
@@ -216,12 +215,21 @@ def tips_of(setup: TuningSetup) -> tuple[Tip, ...]:
     )
 
 
-def evidence_of(setup: TuningSetup, results: Results, best: Candidate) -> TuningEvidence:
+def evidence_of(setup: TuningSetup, known: TuningProgress, best: Candidate) -> TuningEvidence:
     """What `explain` needs."""
     account = setup.variants.account(dict(best))
     assert account is not None
     hardware = setup.variants.context.hardware()
-    return TuningEvidence(setup.space, results, best, setup.model, account.ledger, hardware, conditions_of())
+    return TuningEvidence(
+        setup.space,
+        known.results,
+        best,
+        setup.model,
+        account.ledger,
+        hardware,
+        conditions_of(),
+        known.prompt_tokens,
+    )
 
 
 def looked(
