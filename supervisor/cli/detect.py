@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from ..hardware.conditions import Conditions, MemoryModule, conditions_of
-from ..hardware.detection import VARIABLE, hardware_of
+from ..hardware.conditions import Conditions, MemoryModule
+from ..hardware.detection import VARIABLE, conditions_of, hardware_of
 from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
 from ..paths import Paths

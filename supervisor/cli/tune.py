@@ -263,6 +263,7 @@ def _search(
 
     with waiting(f"looking how fast {setup.request.profile} is"):
         goal, usual_seconds = looked(setup, journal, session, measure)
+        known.prompt_tokens = goal.workload.prompt_tokens
     runner = TrialRunner(
         plan=setup.variants.plan,
         session=session,

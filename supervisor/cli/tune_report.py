@@ -71,7 +71,7 @@ def report(
         click.echo(f"chart: {svg}", err=True)
     made = _written(setup, known, found, paths)
     if explains:
-        made = replace(made, explained=explain(evidence_of(setup, known.results, found.best)))
+        made = replace(made, explained=explain(evidence_of(setup, known, found.best)))
     if as_json:
         _echo(made)
     else:

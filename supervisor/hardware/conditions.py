@@ -6,12 +6,12 @@ It is asked for by `tune` and ``detect -v`` only: it changes with a plug or a se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from .hardware import PcieLink
-from .machine import Machine, ThisMachine
 
 PowerMode = Literal["", "efficiency", "balanced", "performance"]
 
@@ -62,13 +62,10 @@ class Conditions:
         return sum(widest.values()) or None
 
 
-def conditions_of(machine: Machine | None = None) -> Conditions:
-    """Never raises.  The other systems' sources are not loaded."""
-    machine = machine or ThisMachine()
-    if machine.os == "windows":
-        from .sources.windows_conditions import conditions  # noqa: PLC0415
-    elif machine.os == "macos":
-        from .sources.apple import conditions  # noqa: PLC0415
-    else:
-        from .sources.linux_conditions import conditions  # noqa: PLC0415
-    return conditions(machine)
+_CHANNEL = re.compile(r"(?i)(.*channel[ _-]?[0-9a-z]+|.*\bch[ _-]?[a-h]\b|dimm[ _-]?[a-h](?=\d\b))")
+
+
+def channel_of(slot: str, bank: str) -> str:
+    """``P0 CHANNEL A`` of the bank, ``Controller0-ChannelA`` or ``DIMM_A`` of the slot; "" for neither."""
+    found = _CHANNEL.match(bank) or _CHANNEL.match(slot)
+    return found[1].upper() if found else ""

@@ -129,28 +129,27 @@ def _fits_amx(tensor: TensorInfo, features: Collection[str]) -> bool:
 class TokenReads:
     """
     Bytes of weights, by name of the pool: ``active`` are those that a token is multiplied by, of the experts
-    only those that it uses; ``experts`` are all experts.
+    only those that it uses; ``whole`` is with all experts, as for a long prompt.
     """
 
     active: Mapping[str, int]
-    experts: Mapping[str, int]
+    whole: Mapping[str, int]
 
 
 def token_reads(model: Model, settings: Settings, pools: Sequence[Pool]) -> TokenReads:
     """What has to be read to generate one token, at the least: the context comes on top, which grows."""
-    active, experts = Counter[str](), Counter[str]()
+    active, whole = Counter[str](), Counter[str]()
     placed = weights(model, lay_out(model, settings, pools), Loading((), maps_files=True))
     has_output = any(each.tensor.name == _OUTPUT for each in placed)
     used = (model.experts_used or 0) / model.experts if model.experts else 1.0
     for each in placed:
-        if re.search(r"_(ch|)exps\.", each.tensor.name):
-            experts[each.pool] += each.size_bytes
-            active[each.pool] += round(each.size_bytes * used)
-        elif not each.tensor.name.startswith(_INPUTS) or (
-            each.tensor.name == "token_embd.weight" and not has_output
-        ):
-            active[each.pool] += each.size_bytes
-    return TokenReads(+active, +experts)
+        name = each.tensor.name
+        is_output = name == "token_embd.weight" and not has_output
+        if name.startswith(_INPUTS) and not is_output:
+            continue
+        whole[each.pool] += each.size_bytes
+        active[each.pool] += round(each.size_bytes * (used if re.search(r"_(ch|)exps\.", name) else 1))
+    return TokenReads(+active, +whole)
 
 
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"

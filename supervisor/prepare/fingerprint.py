@@ -10,8 +10,7 @@ from ..engine.build import Build
 from ..hardware.hardware import Cpu, Gpu, Hardware
 from ..memory.verdict import size
 from ..model.metadata import Model
-from ..profile.definition import Profile
-from ..profile.tuned import Tuned
+from ..profile.definition import Profile, Tuned
 
 _MIB = 1024**2
 _RAM_SLACK = 1 / 32

@@ -20,9 +20,8 @@ from ..memory.fitting import Fitted
 from ..memory.verdict import size
 from ..model.metadata import Model
 from ..paths import Paths
-from ..profile.definition import Match, Profile
+from ..profile.definition import Match, Profile, Tuned
 from ..profile.matching import MissingGpu, missing_gpu
-from ..profile.tuned import Tuned
 from .fingerprint import fingerprint, no_longer_tuned
 
 ABSENT = (

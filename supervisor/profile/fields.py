@@ -1,5 +1,5 @@
 """
-Every key of a profile, made from the declarations in ``definition`` and ``tuned``.
+Every key of a profile, made from the declarations in ``definition``.
 
 Keys are dotted paths as in the YAML: ``match.ram.min``.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import definition, tuned
+from . import definition
 from .field_kinds import (
     Choice,
     FilePath,
@@ -68,7 +68,7 @@ RECORDS: dict[str, type[Any]] = {
     "restart": definition.Restart,
     "health": definition.Health,
     "stop": definition.Stop,
-    "tuned": tuned.Tuned,
+    "tuned": definition.Tuned,
 }
 
 

@@ -19,7 +19,7 @@ Results = Iterable[tuple[Candidate, TrialResult]]
 _FOLLOWING = {UBATCH: (BATCH,), SLOTS: (SHARED,)}  # what `Space.changed` changes with a setting
 _LEADING = {follower: key for key, followers in _FOLLOWING.items() for follower in followers}
 _MOST_LINES = 3
-_SAME = 0.02  # of a speed; less is not worth a word where the measurements cannot tell it from noise
+_SAME, _LEAST = 0.02, 0.005  # of a speed: less is not worth a word, where it may be noise, and at all
 _TIMES = 1.95  # from here on ``2.4 times`` reads better than ``+140 %``
 
 
@@ -35,7 +35,10 @@ class CandidateRuns:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Candidates that differ in one setting, by its value; ``others`` is what they have in common."""
+    """
+    Candidates that differ in one setting, by its value, which is "" where the engine decides; ``others`` is
+    what they have in common.
+    """
 
     key: str
     others: Candidate
@@ -67,7 +70,7 @@ def slices(space: Space, runs: Mapping[Candidate, CandidateRuns], key: str, best
     for candidate, each in runs.items():
         value = space.value(candidate, key)
         others = found.setdefault(_others(candidate, key), {})
-        if value and (value not in others or median_cost(each) < median_cost(others[value])):
+        if value not in others or median_cost(each) < median_cost(others[value]):
             others[value] = each
     made = [Slice(key, others, by_value) for others, by_value in found.items() if len(by_value) > 1]
     of_best = _others(best, key)
@@ -85,7 +88,7 @@ def median_cost(runs: CandidateRuns) -> float:
 def effects(space: Space, results: Results, best: Candidate) -> dict[str, str]:
     """
     By key of the best candidate, what its value does in place of the profile's: ``+12 % (9 to 15)
-    generation``.  It was measured with the other settings of the best candidate, or else with others.
+    generation``; measured with the other settings of the best candidate, or else it says with which.
     """
     runs = runs_of(results)
     return {key: _effect(space, runs, key, value, best) for key, value in best}
@@ -123,7 +126,7 @@ def difference(new: CandidateRuns, old: CandidateRuns) -> str:
 
 
 def _is_same(found: Ratio) -> bool:
-    return not found.is_seen and abs(found.value - 1) < _SAME
+    return abs(found.value - 1) < (_LEAST if found.is_seen else _SAME)
 
 
 def in_words(found: Ratio) -> str:
@@ -161,32 +164,28 @@ def _charts(space: Space, key: str, made: Sequence[Slice], best: Candidate) -> I
     name = plain_key(key)
     for metric, of in METRICS.items():
         measured = [
-            (each, {value: runs for value, runs in each.by_value.items() if of(runs)}) for each in made
+            (each, {value: runs for value, runs in each.by_value.items() if value and of(runs)})
+            for each in made
         ]
         lines = [(each, by_value) for each, by_value in measured if len(by_value) > 1]
         if not lines:
             continue
         title = f"{metric}, tokens per second, by {name}"
         if numbers := _numbers(space, {value for _, by_value in lines for value in by_value}):
-            yield Lines(
-                title,
-                name,
-                tuple(
-                    Line(
-                        _label(space, each, best),
-                        tuple(
-                            sorted(
-                                ((numbers[value], _value(of(runs))) for value, runs in by_value.items()),
-                                key=lambda point: point[0],
-                            )
-                        ),
-                    )
-                    for each, by_value in lines
-                ),
-            )
+            drawn = [
+                Line(
+                    _label(space, each, best), _points({numbers[v]: of(runs) for v, runs in by_value.items()})
+                )
+                for each, by_value in lines
+            ]
+            yield Lines(title, name, tuple(drawn))
         else:
             first = lines[0][1]
             yield Bars(title, tuple((value, _value(of(runs))) for value, runs in first.items()))
+
+
+def _points(rates: Mapping[float, Sequence[float]]) -> tuple[tuple[float, ChartValue], ...]:
+    return tuple((x, _value(rates[x])) for x in sorted(rates))
 
 
 def _numbers(space: Space, values: Iterable[str]) -> dict[str, float]:
@@ -204,9 +203,7 @@ def _value(values: Sequence[float]) -> ChartValue:
 
 
 def _label(space: Space, made: Slice, best: Candidate) -> str:
-    return (
-        "with the best of the others" if made.others == _others(best, made.key) else _with(space, made, best)
-    )
+    return "all else as in the best" if made.others == _others(best, made.key) else _with(space, made, best)
 
 
 def _with(space: Space, made: Slice, best: Candidate) -> str:

@@ -239,11 +239,12 @@ def carried_out(
 
 @dataclass(slots=True)
 class TuningProgress:
-    """What is known so far; ``notes`` is what disturbed runs that count."""
+    """What is known so far; ``notes`` is what disturbed runs, ``prompt_tokens`` what each of them reads."""
 
     results: list[tuple[Candidate, TrialResult]] = field(default_factory=list)
     found: Found | None = None
     notes: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
 
     @property
     def spent_seconds(self) -> float:

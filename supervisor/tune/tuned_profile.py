@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import UsageError
-from ..profile.definition import Profile
+from ..profile.definition import Profile, Tuned
 from ..profile.drafts import commented, lay_schema
 from ..profile.fields import BY_KEY
 from ..profile.jsonschema import FIRST_LINE
 from ..profile.load_layers import load, overrides_layer, read_bytes
 from ..profile.resolve import config_error, resolve_layer
 from ..profile.store import ProfileStore, valid_name, write_atomically
-from ..profile.tuned import Tuned
 from ..profile.yaml_nodes import write_value
 from ..profile.yaml_text import YamlLine, in_order, render, rows_of_values
 from .trial import Found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..engine.inventory import installed
 from ..errors import DoesNotFit, SupervisorError, UsageError
-from ..hardware.conditions import conditions_of
+from ..hardware.detection import conditions_of
 from ..measure.measurement import Sample, Target
 from ..measure.session import MeasuringSession
 from ..memory.fitting import Fitted
@@ -17,16 +17,14 @@ from ..options.option_values import words_of
 from ..paths import Paths
 from ..prepare.fingerprint import fingerprint
 from ..prepare.variants import Variants, variants_of
-from ..profile.definition import Profile
-from ..profile.tuned import Tuned
-from .explain import Evidence
+from ..profile.definition import Profile, Tuned
+from .explain import TuningEvidence
 from .goals import GOALS, LOOK, TuningGoal, cost_seconds, scaled, within
 from .space import CONTEXT, PLACEMENT, Space, space_of
 from .space import Goal as GoalName
-from .surface import Results
 from .tips import Tip, machine_tips, memory_tips, near_miss, near_miss_tip
 from .trial import Candidate, Fits
-from .trials import LOOK_SECONDS, LimitedMeasure, fits
+from .trials import LOOK_SECONDS, LimitedMeasure, TuningProgress, fits
 from .tuned_profile import demand_tunable
 from .tuning_journal import TuningJournal, tuning_file
 
@@ -217,12 +215,21 @@ def tips_of(setup: TuningSetup) -> tuple[Tip, ...]:
     )
 
 
-def evidence_of(setup: TuningSetup, results: Results, best: Candidate) -> Evidence:
+def evidence_of(setup: TuningSetup, known: TuningProgress, best: Candidate) -> TuningEvidence:
     """What `explain` needs."""
     account = setup.variants.account(dict(best))
     assert account is not None
     hardware = setup.variants.context.hardware()
-    return Evidence(setup.space, results, best, setup.model, account.ledger, hardware, conditions_of())
+    return TuningEvidence(
+        setup.space,
+        known.results,
+        best,
+        setup.model,
+        account.ledger,
+        hardware,
+        conditions_of(),
+        known.prompt_tokens,
+    )
 
 
 def looked(

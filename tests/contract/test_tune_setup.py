@@ -11,7 +11,12 @@ from supervisor.hardware.hardware import Cpu, Gpu, Hardware
 from supervisor.measure.measurement import Sample, Target, Workload
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
+from supervisor.prepare.prepare import prepare
+from supervisor.profile.store import ProfileStore
+from supervisor.progress import Silent
 from supervisor.tune.goals import LOOK
+from supervisor.tune.trial import Found
+from supervisor.tune.tuned_profile import TunedResult, write_tuned
 from supervisor.tune.tuning_journal import opened_journal
 from supervisor.tune.tuning_setup import TuneRequest, looked, set_up, tips_of
 
@@ -86,6 +91,17 @@ def test_the_fingerprint_of_a_result_is_of_the_build_that_it_runs_on(home, tmp_p
     assert (setup.tuned_with(()), setup.tuned.goal) == (setup.tuned, "balanced")
     assert " cuda, sha256 " in found.build
     assert "cuda" not in setup.tuned.build
+
+
+def test_a_start_of_a_result_warns_only_once_something_has_changed(home):
+    setup, best = home.profile().set_up(), (("server.threads", "2"),)
+    result = TunedResult(Found(best, (), 1.2, 1.1, 1.3, ""), setup.tuned_with(best))
+    write_tuned("mine", result, ProfileStore(home.paths.profiles))
+    assert prepare("mine-tuned", {}, home.paths, Silent()).warnings == ()
+    fake_server(home.engine, says="another build of the same number")
+    (warning,) = prepare("mine-tuned", {}, home.paths, Silent()).warnings
+    assert "mine-tuned was tuned under other conditions (engine " in warning
+    assert warning.endswith("to measure again: goss-supervisor tune mine")
 
 
 def test_what_is_fixed_stays(home):

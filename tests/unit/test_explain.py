@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.hardware.bandwidth import gpu_bandwidth, ram_bandwidth
 from supervisor.hardware.conditions import Conditions, MemoryModule
 from supervisor.hardware.hardware import Gpu, Hardware, PcieLink
 from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
 from supervisor.memory.weights import token_reads
-from supervisor.tune.explain import Evidence, explain
+from supervisor.tune.explain import TuningEvidence, explain, gpu_bandwidth, ram_bandwidth
 from supervisor.tune.space import Space
 from supervisor.tune.trial import Axis, TrialResult
 
@@ -55,10 +54,17 @@ def ran(prompt, generated):
     return TrialResult((1.0,), 1.0, rates=((prompt, generated),))
 
 
-def told(results, options, *, gpus=(RTX_3090,), conditions=TWO_CHANNELS, size="120b"):
+def told(results, options, *, gpus=(RTX_3090,), conditions=TWO_CHANNELS, size="120b", prompt_tokens=0):
     model, account_of = ledger(options, with_gpu=bool(gpus), size=size)
-    evidence = Evidence(
-        SPACE, results, (), model, account_of, Hardware("linux", "x86_64", gpus=gpus), conditions
+    evidence = TuningEvidence(
+        SPACE,
+        results,
+        (),
+        model,
+        account_of,
+        Hardware("linux", "x86_64", gpus=gpus),
+        conditions,
+        prompt_tokens,
     )
     return {each.name: each.text for each in explain(evidence)}
 
@@ -75,7 +81,7 @@ ON_3090 = [  # llama.cpp, discussion 15396: gpt-oss-120b with the experts of 25 
 def test_a_3090_with_experts_in_ram_is_limited_by_pcie_at_prompts():
     said = told(ON_3090, MOE_28)
     assert said["PCIe"] == (
-        "a ubatch takes 1.2 s whatever its length: if that is for sending the 44.2 GiB of experts in RAM to the "
+        "a ubatch takes 1.2 s whatever its length: if that is for sending the 44.2 GiB of weights in RAM to the "
         "GPU, 40.2 GB/s, about what the link does (31.5 GB/s with 16 lanes): it limits prompts"
     )
     assert said["compute"].startswith("it is not the limit yet: prompts are read 1.2 times as fast")
@@ -85,6 +91,18 @@ def test_a_3090_with_experts_in_ram_is_limited_by_pcie_at_prompts():
     assert said["memory bandwidth"].startswith(
         "each token reads 2.0 GiB on CUDA0 and 1.4 GiB in RAM: at 32 tokens/s"
     )
+
+
+def test_a_ubatch_that_no_prompt_filled_proves_nothing():
+    assert told(ON_3090, MOE_28, prompt_tokens=2048)["prompt batch"].startswith(
+        "ubatch-size 2048 reads prompts"
+    )
+    too_short = told(ON_3090, MOE_28, prompt_tokens=512)
+    assert {too_short[name][:12] for name in ("PCIe", "compute", "prompt batch")} == {"not measured"}
+
+
+def test_without_op_offload_nothing_is_sent():
+    assert "op-offload is off" in told(ON_3090, {**MOE_28, "op-offload": False})["PCIe"]
 
 
 def test_the_same_over_a_fast_link_is_not_limited_by_it():
@@ -106,7 +124,7 @@ def test_a_small_model_on_a_fast_card_is_limited_by_more_than_bandwidth():
     assert (
         "45% of what the memory can do: more than its bandwidth limits generation" in said["memory bandwidth"]
     )
-    assert said["PCIe"] == "it does not matter once the model is loaded: all weights are on the GPU"
+    assert said["PCIe"] == "it does not matter: once the model is loaded, all weights are on the GPU"
 
 
 def test_graphics_in_the_processor_are_as_fast_as_the_ram_that_they_share():
@@ -162,7 +180,7 @@ def test_what_was_not_measured_is_not_claimed():
 def test_a_token_reads_of_the_experts_only_those_that_it_uses():
     model = gpt_oss("120b")
     reads = token_reads(model, settings_of(MOE_28, None, model), (gpu("CUDA0", 24, 23), ram(128, 120)))
-    assert reads.experts["RAM"] == 28 * 1_696_481_280
+    assert reads.whole["RAM"] == 28 * 1_696_481_280
     assert reads.active["RAM"] == 28 * 1_696_481_280 * 4 // 128
     assert sum(reads.active.values()) < 3.7e9  # 5.1 billion weights of 4.25 bits, and the rest in Q8_0
 

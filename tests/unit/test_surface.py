@@ -57,6 +57,14 @@ def test_an_effect_that_was_measured_with_other_settings_says_with_which():
     )
 
 
+def test_a_setting_that_the_profile_leaves_to_the_engine_is_compared_with_that():
+    threads = (("server.threads-batch", "16"),)
+    space = Space((Axis("server.threads-batch", ("8", "16"), is_ordered=True),))
+    results = [((), ran(100, 20)), (threads, ran(150, 20))]
+    assert effects(space, results, threads) == {"server.threads-batch": "+50 % (48 to 52) prompt"}
+    assert charts(space, results, threads) == ()  # one value is no line
+
+
 def test_a_change_that_was_never_alone_says_so():
     results = [((), ran(380, 30)), (BEST, ran(1682, 33))]
     assert effects(SPACE, results, BEST)[EXPERTS] == "measured only together with other changes"
@@ -73,7 +81,7 @@ def test_a_chart_has_a_line_for_each_set_of_the_other_settings_and_the_best_one_
     found = charts(SPACE, RESULTS, BEST)
     by_ubatch = next(each for each in found if each.title == "prompt, tokens per second, by ubatch-size")
     assert isinstance(by_ubatch, Lines)
-    assert [line.label for line in by_ubatch.lines] == ["with the best of the others", "with n-cpu-moe 30"]
+    assert [line.label for line in by_ubatch.lines] == ["all else as in the best", "with n-cpu-moe 30"]
     assert [(x, round(each.value)) for x, each in by_ubatch.lines[0].points] == [
         (512, 380), (2048, 1113), (4096, 1682)
     ]  # fmt: skip

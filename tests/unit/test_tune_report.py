@@ -9,8 +9,8 @@ import pytest
 
 from supervisor.cli.tune_report import report, said_so_far
 from supervisor.paths import Paths
+from supervisor.profile.definition import Tuned
 from supervisor.profile.store import ProfileStore
-from supervisor.profile.tuned import Tuned
 from supervisor.tune.goals import GOALS
 from supervisor.tune.space import Space
 from supervisor.tune.trial import Axis, Found, TrialResult

@@ -10,9 +10,9 @@ from supervisor.engine.local_engines import promised
 from supervisor.errors import ConfigError, UsageError
 from supervisor.hardware.hardware import Cpu, Gpu, Hardware
 from supervisor.prepare.fingerprint import changes, fingerprint, no_longer_tuned
+from supervisor.profile.definition import Tuned
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
-from supervisor.profile.tuned import Tuned
 from supervisor.tune.trial import Found
 from supervisor.tune.tuned_profile import TunedResult, demand_tunable, tuned_name, write_tuned
 

@@ -6,8 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from supervisor.hardware.conditions import Conditions, MemoryModule, conditions_of
+from supervisor.hardware.conditions import Conditions, MemoryModule
+from supervisor.hardware.detection import conditions_of
 from supervisor.hardware.hardware import PcieLink
 from supervisor.tool import ToolResult
 
@@ -145,6 +148,28 @@ def test_windows_lists_its_memory_modules():
     found = windows(Win32_PhysicalMemory=module, Win32_PhysicalMemoryArray={"MemoryDevices": 4})
     assert found.modules == (MemoryModule("DIMM 0", 16 * GIB, 5600, 64, "P0 CHANNEL A"),)
     assert found.slots == 4
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.lists,
+    max_leaves=3,
+)
+_KEYS = st.sampled_from(
+    ["Plan", "Plugged", "Unplugged", "Win32_Battery", "Win32_PhysicalMemory", "Win32_PhysicalMemoryArray"]
+)
+_MODULE = st.dictionaries(st.sampled_from(["Capacity", "DataWidth", "DeviceLocator", "MemoryDevices"]), _JSON)
+
+
+@given(st.dictionaries(_KEYS, _JSON | _MODULE | st.lists(_MODULE)))
+def test_no_answer_of_windows_is_fatal(record):
+    assert isinstance(windows(**record), Conditions)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(LAPTOP)), st.text()), st.sampled_from(["1", "9" * 5000, "²"]))
+def test_no_file_of_linux_is_fatal(files, digits):
+    garbled = {"/run/udev/data/+dmi:id": f"E:MEMORY_DEVICE_{digits}_SIZE={digits}\n"}
+    assert isinstance(conditions_of(Recorded("linux", {**LAPTOP, **files, **garbled})), Conditions)
 
 
 def test_macos_tells_its_battery_and_its_low_power_mode():
