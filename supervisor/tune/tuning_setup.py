@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..engine.build import Build, family
 from ..engine.inventory import installed
+from ..engine.survey import survey
 from ..errors import DoesNotFit, SupervisorError, UsageError
 from ..hardware.detection import conditions_of
 from ..measure.measurement import Sample, Target
@@ -116,9 +118,9 @@ def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
         *(profile.guardrails, goal, space.axes, starts),
     )
     file = tuning_file(paths, request.profile, depends_on)
-    said = tuple(filter(None, (cut, _context_left_open(profile, account))))
+    said = filter(None, (cut, _context_left_open(profile, account), _not_installed(profile, variants, build)))
     return TuningSetup(
-        request, profile, model, variants, space, starts, fits(variants), goal, tuned, file, said
+        request, profile, model, variants, space, starts, fits(variants), goal, tuned, file, tuple(said)
     )
 
 
@@ -156,6 +158,20 @@ def _flavours(profile: Profile, variants: Variants) -> tuple[str, ...]:
         return ()
     found = (each.flavour for each in installed(variants.paths.engines) if not each.problem)
     return tuple(dict.fromkeys(found))
+
+
+def _not_installed(profile: Profile, variants: Variants, build: Build) -> str:
+    """Flavours that suit this machine too: which one is faster, only a measurement tells."""
+    if profile.engine.source not in {"auto", "release"} or profile.engine.flavour:
+        return ""
+    release = variants.context.catalogue(profile.engine).known(build.tag)
+    if release is None:
+        return ""
+    ranked = survey(variants.context.hardware(), release, flavour=None, gpu=profile.wants_gpu).ranked
+    known = {"cpu", *(family(each) for each in (build.flavour, *_flavours(profile, variants)))}
+    more = next((name for each in ranked if (name := family(each.flavour)) not in known), "")
+    install = f"goss-supervisor engine install --flavour {more}"
+    return f"{more} suits this machine too; once installed it is compared: {install}" if more else ""
 
 
 def _starts(variants: Variants, space: Space, account: Fitted) -> Iterator[Candidate]:

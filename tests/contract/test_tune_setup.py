@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from supervisor.engine.catalogue.pins import DEFAULT_TAG
+from supervisor.engine.inventory import Install, folder, view_of, write_record
 from supervisor.errors import ConfigError, DoesNotFit, NotFound, UsageError
 from supervisor.hardware.hardware import Cpu, Gpu, Hardware
 from supervisor.measure.measurement import Sample, Target, Workload
@@ -186,6 +188,27 @@ def test_the_planners_placement_and_the_engines_own_are_starts_of_their_own(with
     assert setup.fits(planned)
     assert not setup.fits(setup.space.changed(planned, "server.n-cpu-moe", "0")), "too much for the card"
     assert any("CUDA0" in tip.text for tip in tips_of(setup)) == (int(values["server.n-cpu-moe"]) <= 2)
+
+
+def test_engines_at_hand_are_compared_and_one_that_suits_too_is_named(with_a_card):
+    home = with_a_card.profile()
+    (home.paths.profiles / "mine.yaml").write_text("model: demo\nserver: {ctx-size: 4096}\n")
+    for flavour, device in (("cuda-13.4", CUDA), ("cpu", "(none)")):
+        root = folder(home.paths.engines, "ggml-org/llama.cpp", DEFAULT_TAG, flavour)
+        binary = str(fake_server(root / "llama-server", devices=[device]))
+        proved = view_of(BOX, {})
+        write_record(
+            root,
+            Install(
+                "release", "ggml-org/llama.cpp", DEFAULT_TAG, flavour, DEFAULT_TAG, (binary,), (binary,),
+                proved_on=proved,
+            ),
+        )  # fmt: skip
+    setup = home.set_up()
+    (axis,) = (axis for axis in setup.space.axes if axis.key == "engine.flavour")
+    assert set(axis.values) == {"cuda-13.4", "cpu"}
+    assert setup.fits((("engine.flavour", "cpu"),))
+    assert any("vulkan suits this machine too" in said for said in setup.said)
 
 
 class Session:
