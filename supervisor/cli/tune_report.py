@@ -26,6 +26,7 @@ from .bench_run import shows
 from .output import echo_json, table
 
 _COLUMNS = 100  # where the terminal does not say
+_MOST_NOTES = 3
 _MOST_CHARTS = 2  # on a terminal; --svg has all
 
 
@@ -105,8 +106,9 @@ def _lines(made: _Report) -> Iterator[str]:
     yield table(("setting", "was", "is now", "effect"), rows)
     sure = f"95 %: {found.ratio_low:.2f} to {found.ratio_high:.2f}"
     yield f"{found.ratio:.2f} times as fast as {name} for {made.setup.goal.name} ({sure}; {measured})"
-    if made.known.notes:
-        yield f"disturbed by: {', '.join(dict.fromkeys(made.known.notes))}"
+    if notes := tuple(dict.fromkeys(made.known.notes)):
+        more = f", and {len(notes) - _MOST_NOTES} more" if len(notes) > _MOST_NOTES else ""
+        yield f"disturbed by: {', '.join(notes[:_MOST_NOTES])}{more} (--json has all)"
     yield f"written: {made.path}"
     if made.former:
         yield f"the file that was there before: {made.former}"

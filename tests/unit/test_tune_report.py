@@ -75,6 +75,13 @@ def test_nothing_is_written_that_is_not_faster_by_more_than_the_noise(paths, cap
     assert written(paths) == []
 
 
+def test_what_disturbed_runs_that_count_is_said_in_few_words(paths, capsys):
+    progress = known(FASTER)
+    progress.notes = ["a compiler", "a compiler", "heat", "swapping", "a browser"]
+    report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
+    assert "disturbed by: a compiler, heat, swapping, and 1 more (--json has all)" in capsys.readouterr().out
+
+
 def test_json_has_every_trial_and_nothing_else_is_on_stdout(paths, capsys):
     report(SETUP, known(FASTER), paths, explains=False, svg=None, as_json=True)
     found = json.loads(capsys.readouterr().out)
