@@ -107,8 +107,8 @@ def _lines(made: _Report) -> Iterator[str]:
     sure = f"95 %: {found.ratio_low:.2f} to {found.ratio_high:.2f}"
     yield f"{found.ratio:.2f} times as fast as {name} for {made.setup.goal.name} ({sure}; {measured})"
     if notes := tuple(dict.fromkeys(made.known.notes)):
-        more = f", and {len(notes) - _MOST_NOTES} more" if len(notes) > _MOST_NOTES else ""
-        yield f"disturbed by: {', '.join(notes[:_MOST_NOTES])}{more} (--json has all)"
+        more = f", and {len(notes) - _MOST_NOTES} more (--json has all)" if len(notes) > _MOST_NOTES else ""
+        yield f"disturbed by: {', '.join(notes[:_MOST_NOTES])}{more}"
     yield f"written: {made.path}"
     if made.former:
         yield f"the file that was there before: {made.former}"
