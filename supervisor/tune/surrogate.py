@@ -115,7 +115,7 @@ class Surrogate:
 
     def mean(self, levels: Levels) -> float:
         """The same without the variance, much quicker."""
-        return self._centre + sum(map(mul, self._similar(levels), self._weighted))
+        return sum(map(mul, self._similar(levels), self._weighted), self._centre)
 
     def refit(self) -> None:
         """Take the weights that make the observations most likely: one after another, a step up or down."""

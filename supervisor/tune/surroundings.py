@@ -68,6 +68,16 @@ class Surroundings:
             found[self._moved(random.choice(good), axes, random)] = None
         return [each for each in found if self.allows(each)]
 
+    def beside(self, candidate: Candidate) -> list[Candidate]:
+        """What differs in one setting: by one step, or by any value where there is no order."""
+        found: dict[Candidate, None] = {}
+        for axis, level in zip(self._space.axes, self.levels(candidate), strict=False):
+            is_far = axis.is_ordered and level >= 0
+            for place, value in enumerate(axis.values):
+                if not is_far or abs(place - level) == 1:
+                    found[self._space.changed(candidate, axis.key, value)] = None
+        return [each for each in found if self.allows(each)]
+
     def _nearest(self, candidate: Candidate) -> Iterator[Candidate]:
         for axis in self._space.axes:
             for value in axis.values:
