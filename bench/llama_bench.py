@@ -8,7 +8,7 @@ For each setting they take turns, the first one drawn by chance.  ``--results`` 
 more can be added later; the table is of all in the file.  llama-bench generates behind as many tokens as the
 server has read by then.  The fastest of four runs counts, since whatever else a machine does only ever slows
 one down.  On a machine that has much other work, ``--core`` runs both at the same time on one core, with one
-thread each: the system shares it out evenly between them, so both are half as fast, and are slowed down alike.
+thread each: the system shares it out evenly between them, so both are half as fast, and slowed down alike.
 
 A ratio is the median of the turns' ratios, with its 95 % interval.  Without ``--model`` it is a gpt-oss of
 random weights, see bench/random_gpt_oss.py.
