@@ -6,9 +6,12 @@ What our client measures, beside llama-bench of the same build with the same set
 
 For each setting they take turns, the first one drawn by chance.  ``--results`` keeps the turns, so that
 more can be added later; the table is of all in the file.  llama-bench generates behind as many tokens as the
-server has read by then.  The fastest of six runs counts, since whatever else a machine does only ever slows
-one down.  A ratio is the median of the turns' ratios, with its 95 % interval.  Without ``--model`` it is a
-gpt-oss of random weights, see bench/random_gpt_oss.py.
+server has read by then.  The fastest of four runs counts, since whatever else a machine does only ever slows
+one down.  On a machine that has much other work, ``--core`` runs both at the same time on one core, with one
+thread each: the system shares it out evenly between them, so both are half as fast, and slowed down alike.
+
+A ratio is the median of the turns' ratios, with its 95 % interval.  Without ``--model`` it is a gpt-oss of
+random weights, see bench/random_gpt_oss.py.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +38,14 @@ import random_gpt_oss
 
 from supervisor.engine.proof.smoke_test import free_port
 from supervisor.errors import NetworkError
-from supervisor.measure.measurement import Target, Workload
+from supervisor.measure.measurement import Sample, Target, Workload
 from supervisor.measure.measuring_client import run, served_model
 from supervisor.measure.statistics import ratio, summary
 
 LIMIT = 600.0
 CONTEXT = 4096
-RUNS = 6
+RUNS = 4
+NEW = 8
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,12 @@ class Setting:
     def workload(self) -> Workload:
         return Workload(self.prompt, self.answer, depth_tokens=self.depth)
 
+    def only(self, name: str) -> Workload:
+        """For the prompt or for what is generated behind it, with little else."""
+        if name == "prompt":
+            return replace(self.workload, answer_tokens=1)
+        return Workload(NEW, self.answer, depth_tokens=self.depth + self.prompt - NEW)
+
 
 SETTINGS = (
     Setting("one thread"),
@@ -70,27 +81,31 @@ SETTINGS = (
     Setting("ubatch of 32", ("-ub", "32")),
     Setting("no flash attention", ("-fa", "off")),
     Setting("short prompt", prompt=64),
-    Setting("long prompt", prompt=512),
+    Setting("long prompt", prompt=384),
     Setting("behind 512 tokens", depth=512),
     Setting("no checkpoints", server=("--ctx-checkpoints", "0")),
 )
 Rates = dict[str, float]  # prompt and generated, per second
 
 
-def by_llama_bench(program: str, model: str, setting: Setting) -> Rates:
-    spent = setting.depth + setting.prompt
+def llama_bench(program: str, model: str, setting: Setting) -> Iterator[tuple[str, list[str]]]:
+    """What it measures, and the command."""
     words = [program, "-m", model, *setting.options, "-r", str(RUNS), "-o", "jsonl"]
-    prompts = ["-p", str(setting.prompt), "-n", "0", "-d", str(setting.depth)]
-    answers = ["-p", "0", "-n", str(setting.answer), "-d", str(spent)]
+    yield "prompt", [*words, "-p", str(setting.prompt), "-n", "0", "-d", str(setting.depth)]
+    spent = setting.depth + setting.prompt
+    yield "generated", [*words, "-p", "0", "-n", str(setting.answer), "-d", str(spent)]
+
+
+def by_llama_bench(program: str, model: str, setting: Setting) -> Rates:
     found = {}
-    for name, more in (("prompt", prompts), ("generated", answers)):
-        done = subprocess.run([*words, *more], capture_output=True, text=True, check=True, timeout=LIMIT)
+    for name, command in llama_bench(program, model, setting):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
         found[name] = max(json.loads(done.stdout.splitlines()[-1])["samples_ts"])
     return found
 
 
 @contextmanager
-def served(engine: str, model: str, setting: Setting) -> Iterator[Target]:
+def served(engine: str, model: str, setting: Setting, core: int | None = None) -> Iterator[Target]:
     port = free_port()
     words = [engine, "-m", model, "--host", "127.0.0.1", "--port", str(port), "-c", str(CONTEXT), "-np", "1"]
     command = [*words, "--cache-ram", "0", *setting.options, *setting.server]
@@ -98,6 +113,7 @@ def served(engine: str, model: str, setting: Setting) -> Iterator[Target]:
         try:
             target = Target(f"http://127.0.0.1:{port}", "", "")
             wait_for(target, server)
+            pin(server, core)  # the thread that computes; those that speak HTTP go where there is room
             yield target
         finally:
             server.kill()
@@ -131,19 +147,72 @@ def by_server(engine: str, model: str, setting: Setting) -> Rates:
     }
 
 
+def pin(process: subprocess.Popen[Any], core: int | None) -> None:
+    if core is not None:
+        os.sched_setaffinity(process.pid, {core})
+
+
+def at_once(options: argparse.Namespace, model: str, setting: Setting) -> dict[str, Rates]:
+    """Both on one core; only what our client measured while llama-bench measured counts, as a median."""
+    both: dict[str, Rates] = {"llama-bench": {}, "server": {}}
+    with served(options.engine, model, setting, options.core) as target:
+        run(target, Workload(32, 4), seed=0, deadline_seconds=LIMIT)
+        for name, command in llama_bench(options.llama_bench, model, setting):
+            told, began, ended, runs = beside(command, options.core, target, setting.only(name))
+            rates = list(while_it_measured(name, began, ended, runs))
+            if not rates:
+                sys.exit(f"{setting.name}: none of our {len(runs)} runs was within the time of llama-bench")
+            both["llama-bench"][name] = summary(told).median
+            both["server"][name] = summary(rates).median
+    return both
+
+
+Timed = tuple[float, Sample]  # when it was asked for
+
+
+def beside(
+    command: list[str], core: int, target: Target, workload: Workload
+) -> tuple[list[float], float, float, list[Timed]]:
+    """llama-bench's rates, when its measurement began and ended, and the runs of ours at that time."""
+    runs, ends = list[Timed](), list[float]()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        pin(process, core)
+        waiting = threading.Thread(target=lambda: (process.wait(), ends.append(time.monotonic())))
+        waiting.start()
+        while waiting.is_alive():
+            asked = time.monotonic()
+            sample = run(target, workload, seed=random.randrange(1 << 30), deadline_seconds=LIMIT)
+            runs.append((asked, sample))
+        assert process.stdout is not None
+        told = json.loads(process.stdout.read().splitlines()[-1])
+    return told["samples_ts"], ends[0] - sum(told["samples_ns"]) / 1e9, ends[0], runs
+
+
+def while_it_measured(name: str, began: float, ended: float, runs: list[Timed]) -> Iterator[float]:
+    for asked, sample in runs:
+        first = asked + (sample.first_token_seconds or 0)
+        if name == "prompt" and began <= asked and first <= ended:
+            yield sample.prompt_per_second or 0
+        if name == "generated" and began <= first and asked + sample.seconds <= ended:
+            yield sample.generated_per_second or 0
+
+
+def in_turns(options: argparse.Namespace, model: str, setting: Setting) -> dict[str, Rates]:
+    takers = {
+        "llama-bench": lambda: by_llama_bench(options.llama_bench, model, setting),
+        "server": lambda: by_server(options.engine, model, setting),
+    }
+    return {name: takers[name]() for name in random.sample(list(takers), len(takers))}
+
+
 def take_turns(options: argparse.Namespace, models: list[str], results: Path) -> None:
     for turn in range(options.n):
         for model in models:
             for setting in SETTINGS:
-                if options.only and options.only not in setting.name:
+                if options.only not in setting.name or (options.core is not None and setting.threads > 1):
                     continue
                 print(f"turn {turn + 1} of {options.n}: {Path(model).name}, {setting.name}", file=sys.stderr)
-                takers = {
-                    "llama-bench": lambda: by_llama_bench(options.llama_bench, model, setting),  # noqa: B023
-                    "server": lambda: by_server(options.engine, model, setting),  # noqa: B023
-                }
-                order = random.sample(list(takers), len(takers))
-                taken: dict[str, Any] = {name: takers[name]() for name in order}
+                taken = (in_turns if options.core is None else at_once)(options, model, setting)
                 with results.open("a") as file:
                     file.write(
                         json.dumps({"model": Path(model).name, "setting": setting.name, **taken}) + "\n"
@@ -197,6 +266,7 @@ def main() -> None:
     parser.add_argument("--engine", default=os.environ.get("GOSS_TEST_LLAMA_SERVER"), metavar="PATH")
     parser.add_argument("--model", action="append", default=[], metavar="FILE")
     parser.add_argument("-n", type=int, default=6, help="turns of each setting")
+    parser.add_argument("--core", type=int, metavar="N", help="both at once on this core, and not in turns")
     parser.add_argument("--results", type=Path, metavar="FILE", help="JSON lines, one for each turn")
     parser.add_argument("--only", default="", metavar="WORDS", help="settings with these words in their name")
     parser.add_argument("--json", action="store_true")
