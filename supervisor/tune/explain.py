@@ -107,7 +107,7 @@ def _bandwidth(evidence: TuningEvidence, best: CandidateRuns | None, reads: Toke
     if best is None or not best.generated or reads is None:
         return f"{_NOT_MEASURED}: no rate of generation of the best settings is known"
     if evidence.clients > 1:
-        return f"{_NOT_MEASURED}: the answers of {evidence.clients} clients are computed together from what is read once"
+        return f"{_NOT_MEASURED}: the answers of {evidence.clients} clients share what is read"
     rate = summary(best.generated).median
     moved = " and ".join(
         f"{size(number)} {place_of(account.pool)}"
