@@ -43,7 +43,7 @@ class Explained:
 class TuningEvidence:
     """
     All that a tuning leaves: ``best`` is the best candidate, and ``ledger`` its account.  ``prompt_tokens``
-    is the length of the prompts that were measured, 0 where it is not known.
+    is the length of the prompts that were measured, 0 where it is not known, by ``clients`` at a time.
     """
 
     space: Space
@@ -54,6 +54,7 @@ class TuningEvidence:
     hardware: Hardware
     conditions: Conditions
     prompt_tokens: int = 0
+    clients: int = 1
 
 
 def explain(evidence: TuningEvidence) -> tuple[Explained, ...]:
@@ -105,6 +106,8 @@ def _whole(evidence: TuningEvidence, batches: Sequence[tuple[float, float]]) -> 
 def _bandwidth(evidence: TuningEvidence, best: CandidateRuns | None, reads: TokenReads | None) -> str:
     if best is None or not best.generated or reads is None:
         return f"{_NOT_MEASURED}: no rate of generation of the best settings is known"
+    if evidence.clients > 1:
+        return f"{_NOT_MEASURED}: the answers of {evidence.clients} clients share what is read"
     rate = summary(best.generated).median
     moved = " and ".join(
         f"{size(number)} {place_of(account.pool)}"

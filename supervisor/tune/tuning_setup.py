@@ -245,6 +245,7 @@ def evidence_of(setup: TuningSetup, known: TuningProgress, best: Candidate) -> T
         hardware,
         conditions_of(),
         known.prompt_tokens,
+        setup.goal.workload.clients,
     )
 
 

@@ -54,7 +54,9 @@ def ran(prompt, generated):
     return TrialResult((1.0,), 1.0, rates=((prompt, generated),))
 
 
-def told(results, options, *, gpus=(RTX_3090,), conditions=TWO_CHANNELS, size="120b", prompt_tokens=0):
+def told(
+    results, options, *, gpus=(RTX_3090,), conditions=TWO_CHANNELS, size="120b", prompt_tokens=0, clients=1
+):
     model, account_of = ledger(options, with_gpu=bool(gpus), size=size)
     evidence = TuningEvidence(
         SPACE,
@@ -65,6 +67,7 @@ def told(results, options, *, gpus=(RTX_3090,), conditions=TWO_CHANNELS, size="1
         Hardware("linux", "x86_64", gpus=gpus),
         conditions,
         prompt_tokens,
+        clients,
     )
     return {each.name: each.text for each in explain(evidence)}
 
@@ -166,6 +169,12 @@ def test_prompts_that_gain_nothing_from_a_larger_batch_are_limited_by_computing(
     assert "computing limits prompts" in said["compute"]
     assert said["prompt batch"].startswith("it makes no difference: 800 tokens/s")
     assert said["PCIe"].startswith("it does not limit prompts")
+
+
+def test_several_clients_read_the_same_weights_together():
+    assert told(ON_3090, MOE_28, clients=8)["memory bandwidth"].startswith(
+        "not measured: the answers of 8 clients"
+    )
 
 
 def test_what_was_not_measured_is_not_claimed():
