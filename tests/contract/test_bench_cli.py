@@ -5,7 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +21,7 @@ from supervisor.cli.completion import of_shell
 from supervisor.errors import NetworkError, NotFound, Superseded, SupervisorError, UsageError
 from supervisor.home import client
 from supervisor.measure.measurement import Target
+from supervisor.measure.repeat import Until
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.plan_json import to_json
 
@@ -34,6 +40,7 @@ PLAN = LaunchPlan(
     "d1",
     secrets={"K": "s3"},
 )
+PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
 STEADY = (50.0, 50.5, 49.5)
 SHORT = ("--prompt", "16", "--answer", "8")
 
@@ -81,24 +88,27 @@ def rates():
     return Rates(STEADY)
 
 
+def ask(_, request):
+    """As a daemon with three servers answers; the main one has the profile ``p``."""
+    servers = [
+        {"name": name, "profile": name, "state": "ready", "pid": 0} for name in ("p", "small", "large")
+    ]
+    profile = request.get("server") or "p"
+    return {
+        "status": {"status": {"servers": servers, "daemon": {"pid": 0}}},
+        "running": {"profile": profile, "plan": to_json(replace(PLAN, profile=profile))},
+    }[request["op"]]
+
+
 @pytest.fixture
 def session(tmp_path, monkeypatch, rates):
-    """With a daemon that runs the profile ``p`` and nothing else."""
     monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path))
-    answers = {
-        "status": {
-            "status": {
-                "servers": [{"name": "default", "profile": "p", "state": "ready", "pid": 0}],
-                "daemon": {"pid": 0},
-            }
-        },
-        "running": {"profile": "p", "plan": to_json(PLAN)},
-    }
-    monkeypatch.setattr(client, "ask", lambda _, request: answers[request["op"]])
+    monkeypatch.setattr(client, "ask", ask)
     with serving(rates) as url:
         made = Session(url)
         monkeypatch.setattr(bench_run, "opened", made.opened)
         monkeypatch.setattr(bench_run, "DisturbanceWatcher", CalmMachine)
+        monkeypatch.setattr(bench_run, "Until", partial(Until, most=3))
         monkeypatch.setattr(bench_run, "standing", lambda *_: ("the machine runs on battery",))
         yield made
 
@@ -137,6 +147,15 @@ def test_every_combination_of_the_lists_is_measured_and_one_object_is_printed(se
     assert len(result["rows"][0]["samples"]) >= 3
     assert "s3" not in out
     assert session.asked[2] is True
+
+
+def test_the_commands_of_the_page_can_be_pasted(session, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^\$ goss-supervisor bench(.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(lines) == 8
+    for line in lines:
+        run(*shlex.split(line, comments=True))
+    assert (tmp_path / "small.svg").exists()
 
 
 def test_csv_has_a_line_for_each_workload(session):
