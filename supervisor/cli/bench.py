@@ -17,9 +17,9 @@ from ..measure.record import BenchHistory, BenchResult, matched
 from ..measure.scenarios import SCENARIOS
 from ..paths import Paths
 from . import bench_tables
-from .bench_run import BenchWishes, measured, say, shows
+from .bench_run import BenchWishes, measured, say
 from .common import complete_profiles, completer, json_option
-from .output import echo_json
+from .output import echo_json, shows
 
 _ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())
 _OWN_OPTIONS = (  # the field of each, and what it is where it is not given

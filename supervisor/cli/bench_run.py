@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -28,7 +27,7 @@ from ..measure.repeat import RunOnce, Until
 from ..measure.repeat import measured as growing
 from ..measure.reported import ReportedSpeed, reported_for
 from ..measure.scenarios import SCENARIOS, chosen, cut
-from ..measure.session import MeasuringSession, opened
+from ..measure.session import MeasuringSession, opened, pids_of_daemon
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.plan_json import from_json
@@ -36,7 +35,7 @@ from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from . import bench_tables
 from .common import show_default_profile
-from .output import StderrProgress, waiting
+from .output import StderrProgress, shows, waiting
 from .start import prepared
 
 _OWN = "own"  # the scenario of workloads from the command line
@@ -165,12 +164,6 @@ def _measure(
         found.limits.extend(watcher.limits)
 
 
-def pids_of_daemon(paths: Paths) -> list[int]:
-    """Of our daemon and its servers: what they use of the machine is no disturbance."""
-    status = client.ask(paths, {"op": "status"})["status"]
-    return [each["pid"] for each in (status["daemon"], *status["servers"]) if each["pid"]]
-
-
 def _fitting(
     target: Target, asked: Mapping[str, tuple[Workload, ...]], progress: StderrProgress
 ) -> Iterator[tuple[str, Workload]]:
@@ -239,12 +232,3 @@ def _reported(paths: Paths, name: str, hardware: Hardware) -> tuple[ReportedSpee
 def say(text: str) -> None:
     """On stdout, also where that has only ASCII."""
     click.echo(text if shows(text) else text.replace(" ±", "+-"))
-
-
-def shows(letters: str) -> bool:
-    """Whether stdout's encoding has them."""
-    try:
-        letters.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -17,7 +17,7 @@ from ..home import client
 from ..measure.disturbance import DisturbanceWatcher
 from ..measure.measurement import Sample, Target, Workload
 from ..measure.measuring_client import run as run_workload
-from ..measure.session import MeasuringSession, opened
+from ..measure.session import MeasuringSession, opened, pids_of_daemon
 from ..paths import Paths
 from ..prepare.prepare import prepare
 from ..profile.field_kinds import Invalid
@@ -32,7 +32,6 @@ from ..tune.trial import Found, Trial, TrialResult
 from ..tune.trials import TrialRunner, TuningProgress, TuningStep, carried_out, failure_of_profile, in_words
 from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
-from .bench_run import pids_of_daemon
 from .common import complete_profiles, confirmed, json_option
 from .output import StderrProgress, echo_json, table, waiting
 from .tune_report import report, said_so_far

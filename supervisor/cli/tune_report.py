@@ -22,8 +22,7 @@ from ..tune.trial import Found
 from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
 from ..tune.tuning_setup import TuningSetup, evidence_of
-from .bench_run import shows
-from .output import echo_json, table
+from .output import echo_json, shows, table
 
 _COLUMNS = 100  # where the terminal does not say
 _MOST_NOTES = 3

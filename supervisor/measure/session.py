@@ -205,6 +205,12 @@ class _Session:
         return {"op": op, "server": self.server, "hold": self.hold, **more}
 
 
+def pids_of_daemon(paths: Paths) -> list[int]:
+    """Of our daemon and its servers: what they use of the machine is no disturbance."""
+    status = client.ask(paths, {"op": "status"})["status"]
+    return [each["pid"] for each in (status["daemon"], *status["servers"]) if each["pid"]]
+
+
 def _waits(paths: Paths, plan: LaunchPlan, *, polite: bool) -> Iterator[str]:
     """What becomes of requests to the server, in words."""
     now = client.ask(paths, {"op": "status"})["status"]
