@@ -65,9 +65,13 @@ class Space:
         values = {**dict(candidate), key: value}
         if key in PLACING and values.get(PLACEMENT, "pinned") != "pinned":
             del values[PLACEMENT]
-        if key == UBATCH and int(value) > _number(self.value(candidate, BATCH), 2048):
+        batch, ubatch = (
+            _number(self.value(candidate, BATCH), 2048),
+            _number(self.value(candidate, UBATCH), 512),
+        )
+        if key == UBATCH and int(value) > batch and self._varies(BATCH):
             values[BATCH] = value
-        elif key == BATCH and int(value) < _number(self.value(candidate, UBATCH), 512):
+        elif key == BATCH and int(value) < ubatch and self._varies(UBATCH):
             values[UBATCH] = value
         elif key == FLAVOUR:
             values.pop(DEVICE, None)  # each has its own names for them
@@ -81,6 +85,10 @@ class Space:
             if value != self.value((), SLOTS):
                 values[SHARED] = "true"  # else each slot would get a smaller part of the context
         return self.candidate(values)
+
+    def _varies(self, key: str) -> bool:
+        """Not so where the user fixed it; llama.cpp itself takes no ubatch above the batch then."""
+        return any(axis.key == key for axis in self.axes)
 
     def allows(self, candidate: Candidate) -> bool:
         """Whether it makes sense, and is not the same as a simpler one."""

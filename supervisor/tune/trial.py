@@ -55,12 +55,16 @@ class TrialResult:
     ``costs`` in seconds that the goal's work takes, one for each run; lower is better.  ``took_seconds`` is
     what the trial took in all, its load included.  ``died`` is the diagnosis of one that failed, and
     ``short_of`` the memory that it had too little of, if that was why.
+
+    ``rates`` of each run are tokens per second, of the prompt and of the answer, 0 where the server did not
+    say: the search needs only the costs, the effects, charts and explanations these.
     """
 
     costs: tuple[float, ...]
     took_seconds: float
     died: str = ""
     short_of: Literal["", "GPU", "RAM"] = ""
+    rates: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
