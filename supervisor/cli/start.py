@@ -272,8 +272,11 @@ def refuse_a_second(paths: Paths) -> None:
     except NotRunning:
         return
     server, daemon = answer["status"]["server"], answer["status"]["daemon"]
+    held = server.get("held_by")
+    by = f", and {held['owner']} holds it: {held['why']}" if held else ""
+    runs = f"{server['profile']} is {server['state']}{by}"
     raise AlreadyRunning(
-        f"A daemon is already running here (pid {daemon['pid']}): {server['profile']} is {server['state']}.",
+        f"A daemon is already running here (pid {daemon['pid']}): {runs}.",
         hint="goss-supervisor switch PROFILE, or goss-supervisor stop",
     )
 

@@ -17,7 +17,7 @@ from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
-from ..server.outcome import Hold, Outcome
+from ..server.outcome import Outcome
 from ..server.shortage import is_ours
 from .control_listener import LONGEST_LINE
 from .control_request import ControlRequest, read_request
@@ -50,6 +50,7 @@ class Control:
     ) -> None:
         self._fleet, self._loads, self._gateway = fleet, loads, gateway
         self.holds = Holds(fleet, gateway, loads, self.changed)
+        loads.place = self.holds.place
         self._daemon = daemon
         self._update_check = update_check
         self._shut_down = shut_down
@@ -99,6 +100,8 @@ class Control:
             return
         operation = self._operations()[request.op]
         try:
+            if request.op != "release":
+                self.holds.expect(request)
             async for message in self._hold(request, reader) if operation is None else operation(request):
                 yield message
         except SupervisorError as error:
@@ -160,11 +163,6 @@ class Control:
 
     async def _load(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """A plan beside what runs, or what a server has; where it serves, its idle time starts anew."""
-        while request.by_request and any(hold and not hold.polite for hold in self._fleet_holds()):
-            await self._changed.wait()  # the requests that wait for it have a bound of their own
-        if not request.by_request:
-            for each in self._fleet:
-                await self.holds.admit(each, request)  # a load beside it would disturb what is measured, too
         by_request, alone, evicts = request.by_request, request.alone, request.evicts
         if request.plan:
             plan = from_json(request.plan)
@@ -175,7 +173,8 @@ class Control:
             instance = self._named(request)
             profile = instance.profile
             load = partial(self._loads.wake, instance, alone=alone, evicts=evicts)
-        async for message in self._once(self.holds.where_there_is_room(request, profile, load), profile):
+        loading = self.holds.place(profile, load, by_request=by_request, hold=request.hold)
+        async for message in self._once(loading, profile):
             yield message
 
     async def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
@@ -301,9 +300,6 @@ class Control:
         instance = self._named(request)
         await self.holds.admit(instance, request)
         return instance
-
-    def _fleet_holds(self) -> list[Hold | None]:
-        return [each.server.hold for each in self._fleet]
 
     def _on_the_way(self, profile: str = "") -> ControlMessage:
         return {"status": self._both(profile), **_PROMISE}

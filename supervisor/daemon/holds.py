@@ -24,7 +24,7 @@ from ..gateway.api.routes import Trouble
 from ..gateway.exchange import Exchange
 from ..gateway.gateway import Gateway
 from ..plan.launch import LaunchPlan
-from ..server.instance import Instance, iso
+from ..server.instance import Instance, LastFailure, iso
 from ..server.lifecycle_table import ABSENT, State
 from ..server.outcome import Hold, Outcome
 from .control_request import ControlRequest
@@ -39,15 +39,18 @@ _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody gu
 @dataclass(eq=False, slots=True)
 class _HoldUnderWay:
     """
-    ``plan`` and ``state`` are those that the server had before, and ``loaded`` all servers that held memory.
+    ``profile`` is the one that is measured; ``plan``, ``state`` and ``failure`` are what the server had
+    before, and ``loaded`` are all servers that held memory then.
     ``over`` is set when it is to end, for a reason that its owner has not given: ``why``.  ``free`` is set
     when others may have the server.
     """
 
     hold: Hold
     instance: Instance
+    profile: str
     plan: LaunchPlan | None
     state: State
+    failure: LastFailure
     loaded: frozenset[str]
     over: asyncio.Event = field(default_factory=asyncio.Event)
     free: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,10 +86,12 @@ class LaunchGateway(Protocol):
 class Holds:
     """Of the servers of ``fleet``; ``changed`` tells everybody who watches."""
 
-    def __init__(self, fleet: Fleet, gateway: LaunchGateway, loads: Loader, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, fleet: Fleet, gateway: LaunchGateway, loads: Loader, changed: Callable[[], None]
+    ) -> None:
         self._fleet, self._gateway, self._loads, self._changed = fleet, gateway, loads, changed
         self._under_way: dict[int, _HoldUnderWay] = {}
-        self._last_why = ""
+        self._ended: tuple[int, str] = (0, "")  # the last one, and why it ended early
         self._ending = asyncio.Event()
         self._came = asyncio.Event()
 
@@ -98,8 +103,8 @@ class Holds:
         it, or, for one that measures, any server; and StartFailed where none can be made for it.
         """
         if request.measures:
-            for each in self._fleet:
-                self._refuse_if_held(each, request)
+            for each in self._under_way.values():
+                _refuse_if_held(each.instance, 0)
         instance = self._server_of(request)
         self.refuse(instance, request)
         server = instance.server
@@ -112,7 +117,9 @@ class Holds:
             polite=request.polite,
         )
         loaded = frozenset(each.name for each in self._fleet if each.server.state not in ABSENT)
-        found = _HoldUnderWay(hold, instance, server.plan, server.state, loaded)
+        found = _HoldUnderWay(
+            hold, instance, request.server or "", server.plan, server.state, instance.last_failure, loaded
+        )
         self._under_way[hold.id] = found
         server.hold = hold
         self._tell(instance)
@@ -134,7 +141,7 @@ class Holds:
         gone.cancel()
         over.cancel()
         found.over.set()
-        self._last_why = found.why or self._last_why
+        self._ended = (found.hold.id, found.why)
         problems: list[str] = []
         try:
             if found.hold.measures:
@@ -164,8 +171,8 @@ class Holds:
     def finish(self) -> None:
         """The daemon ends, and all servers with it: nothing is put back."""
         self._ending.set()
-        self._last_why = self._last_why or "goss-supervisor is being stopped"
         for each in self._under_way.values():
+            each.why = each.why or "goss-supervisor is being stopped"
             each.over.set()
 
     async def all_over(self, seconds: float) -> None:
@@ -179,18 +186,17 @@ class Holds:
         """Its owner needs it no more; done with what could not be put back.  Raises Superseded."""
         found = self._under_way.get(request.hold)
         if found is None or found.life is None:
-            raise self._gone()
+            raise self._gone(request.hold)
         found.over.set()
         return found.life
 
-    async def _give_way(self, found: _HoldUnderWay, why: str) -> None:
-        if not found.over.is_set():
-            log.info("%s gives way: %s", found.hold.owner, why)
-            found.why = why
-            found.over.set()
-        await found.free.wait()
-
     # --- what its owner may do
+
+    def expect(self, request: ControlRequest) -> None:
+        """Raises Superseded for a request by a hold that is over, or never was."""
+        found = self._under_way.get(request.hold)
+        if request.hold and (found is None or found.over.is_set()):
+            raise self._gone(request.hold)
 
     def trial(self, request: ControlRequest, plan: LaunchPlan) -> LaunchPlan:
         """The plan that an owner has run: as it is, or as a trial where it measures."""
@@ -225,16 +231,15 @@ class Holds:
         except asyncio.CancelledError:
             if not found.work.cancelled():
                 raise
-            raise self._gone() from None
+            raise self._gone(request.hold) from None
 
     def others(self, request: ControlRequest) -> int:
         """
         How many requests of others are being answered: where it is polite by any server, else by its own.
         Raises Superseded.
         """
-        found = self._under_way.get(request.hold)
-        if found is None or found.over.is_set():
-            raise self._gone()
+        self.expect(request)
+        found = self._under_way[request.hold]
         name = "" if found.hold.polite else found.instance.name
         theirs = (each for each in self._exchanges() if each.ticket.hold != found.hold.id)
         return sum(
@@ -246,60 +251,62 @@ class Holds:
         gateway = self._gateway.gateway
         return gateway.exchanges if gateway is not None else ()
 
-    def _gone(self) -> Superseded:
-        why = self._last_why or "the hold of the server is over"
-        return Superseded(f"{why[0].upper()}{why[1:].rstrip('.')}.", hint="goss-supervisor status")
+    def _gone(self, hold: int) -> Superseded:
+        found, (ended, last) = self._under_way.get(hold), self._ended
+        why = found.why if found else last if ended == hold else ""
+        over = f"The hold of the server is over{': ' if why else ''}{why}."
+        return Superseded(over, hint="goss-supervisor status")
 
     # --- what others may do
 
     def refuse(self, instance: Instance, request: ControlRequest) -> None:
-        """
-        Raises SupervisorError where somebody else holds this server or measures another; its owner says the
-        hold's id, and gets Superseded where that is over.
-        """
-        if request.hold:
-            found = self._under_way.get(request.hold)
-            if found is None or found.over.is_set():
-                raise self._gone()
-        self._refuse_if_held(instance, request)
+        """Raises SupervisorError where somebody else holds this server or measures another."""
+        _refuse_if_held(instance, request.hold)
         for found in self._under_way.values():
             if found.hold.measures:
-                self._refuse_if_held(found.instance, request)
-
-    def _refuse_if_held(self, instance: Instance, request: ControlRequest) -> None:
-        hold = instance.server.hold
-        if hold is not None and request.hold != hold.id:
-            does = f"measured {instance.name}" if hold.measures else "held the server"
-            raise SupervisorError(
-                f"{hold.owner} has {does} since {iso(hold.since)}: {hold.why}.",
-                hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
-            )
+                _refuse_if_held(found.instance, request.hold)
 
     async def admit(self, instance: Instance, request: ControlRequest) -> None:
         """Have a polite hold give way to a person's request; else as `refuse`."""
-        for found in self._foreign(request):
-            await self._give_way(found, f"{request.op} of {instance.profile or instance.name} was asked for")
+        what = request.plan.get("profile") or instance.profile
+        await self._have_way(f"a {request.op} of {what} was asked for", request.hold)
         self.refuse(instance, request)
 
-    async def where_there_is_room(
-        self, request: ControlRequest, profile: str, make: Callable[[], Coroutine[Any, Any, T]]
+    async def place(
+        self, profile: str, make: Callable[[], Coroutine[Any, Any, T]], *, by_request: bool, hold: int = 0
     ) -> T:
-        """What is made; where there is no memory for it, once more when a polite hold has given way."""
+        """
+        Load a model beside what runs, which would disturb a measurement, as ``make`` does it.  For a request
+        it waits until nobody holds a server; only a polite hold gives way, where there is no memory for both.
+        A person does not wait: a polite hold gives way, and another one has it refused (SupervisorError).
+        """
+        while by_request and (others := self._in_the_way()):
+            await others[0].free.wait()
+        if not by_request:
+            await self._have_way(f"a load of {profile} was asked for", hold)
+            for each in self._under_way.values():
+                _refuse_if_held(each.instance, hold)
         try:
             return await make()
         except DoesNotFit:
-            polite = self._foreign(request)
-            if not polite:
+            if not await self._have_way(f"{profile} was asked for, and there is no memory for both", hold):
                 raise
-            for found in polite:
-                await self._give_way(found, f"{profile} was asked for, and there is no memory for both")
             return await make()
 
-    def _foreign(self, request: ControlRequest) -> list[_HoldUnderWay]:
-        """The polite holds of others."""
-        return [
-            each for each in self._under_way.values() if each.hold.polite and each.hold.id != request.hold
-        ]
+    def _in_the_way(self) -> list[_HoldUnderWay]:
+        """The holds for which requests wait."""
+        return [each for each in self._under_way.values() if not (each.hold.polite or each.free.is_set())]
+
+    async def _have_way(self, why: str, hold: int) -> bool:
+        """Whether there was a polite hold of somebody else, which is over now."""
+        polite = [each for each in self._under_way.values() if each.hold.polite and each.hold.id != hold]
+        for found in polite:
+            if not found.over.is_set():
+                log.info("%s gives way: %s", found.hold.owner, why)
+                found.why = why
+                found.over.set()
+            await found.free.wait()
+        return bool(polite)
 
     def stopped(self, instance: Instance) -> None:
         """A person stops it, which is never refused: it is not to come back."""
@@ -320,7 +327,7 @@ class Holds:
                 each.fail(Trouble(409, "not_held", "The hold that this request belongs to is over."))
         if self._ending.is_set():
             return
-        evicted = self._loads.evicted_for(found.instance.profile) & found.loaded
+        evicted = self._loads.evicted_for(found.profile) & found.loaded
         await self._put_back_the_server(found, problems)
         self._free(found)
         for instance in [each for each in self._fleet if each.name in evicted]:
@@ -333,9 +340,11 @@ class Holds:
         server = instance.server
         if plan is None:
             await self._remove(instance)
-        elif not found.has_run:
+            return
+        if not found.has_run:
             return  # it was used as it was
-        elif found.state not in ABSENT:
+        instance.last_failure = found.failure
+        if found.state not in ABSENT:
             log.info("%s has its own plan again", instance.name)
             await _told(problems, plan.profile, self._run(instance, plan))
         else:
@@ -357,6 +366,16 @@ class Holds:
         await self._fleet.drop(instance)
         if (gateway := self._gateway.gateway) is not None:
             gateway.gone(instance.name)
+
+
+def _refuse_if_held(instance: Instance, own: int) -> None:
+    hold = instance.server.hold
+    if hold is not None and hold.id != own:
+        does = f"measured {instance.name}" if hold.measures else "held the server"
+        raise SupervisorError(
+            f"{hold.owner} has {does} since {iso(hold.since)}: {hold.why}.",
+            hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
+        )
 
 
 async def _end_of(reader: asyncio.StreamReader) -> None:

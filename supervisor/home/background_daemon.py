@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -54,18 +54,23 @@ def ordered(
     with suppress(BrokenPipeError):
         daemon.stdin.write(orders)
         daemon.stdin.close()
-    message: dict[str, Any] = {}
-    for line in daemon.stdout:
-        message = json.loads(line)
-        if "step" not in message:
-            break
-        say(message["step"])
-        message = {}
+    with daemon.stdout:
+        message = _final_message(daemon.stdout, say)
     if message and "error" not in message:
         return message
     error = SupervisorError(message.get("error") or _last_words(paths), hint=message.get("hint", ""))
     error.exit_code = message.get("exit_code", StartFailed.exit_code)
     raise error
+
+
+def _final_message(lines: Iterable[bytes], say: Callable[[str], None]) -> dict[str, Any]:
+    """Empty where it ended without one."""
+    for line in lines:
+        message: dict[str, Any] = json.loads(line)
+        if "step" not in message:
+            return message
+        say(message["step"])
+    return {}
 
 
 def _last_words(paths: Paths) -> str:
