@@ -28,7 +28,7 @@ class Workload:
     depth_tokens: int = 0
     clients: int = 1
     warm: bool = False
-    text: str = ""  # in place of random tokens; ``prompt_tokens`` is then what the server counts
+    text: str = ""  # a whole prompt in place of random tokens; ``prompt_tokens`` is then about its length
 
 
 @dataclass(frozen=True, slots=True)

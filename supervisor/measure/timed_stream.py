@@ -72,8 +72,10 @@ class TimedConnection:
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
-        with self._failures():
+        try:
             self._connection.connect()
+        except OSError as error:
+            raise NetworkError(f"{self.name} broke off the measurement: {error}.") from error
         self._socket = self._connection.sock
         return self
 

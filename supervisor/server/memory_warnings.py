@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from ..plan.launch import LaunchPlan
-from .memory_sample import Held, Room, MemorySample
+from .memory_sample import Held, MemorySample, Room
 
 WarningKind = Literal["low", "limit", "stalled", "swapped"]
 Warnings = Mapping[WarningKind, str]
