@@ -26,6 +26,7 @@ FLAVOUR, DEVICE, PLACEMENT = "engine.flavour", "server.device", "placement"
 LAYERS, EXPERTS = "server.gpu-layers", "server.n-cpu-moe"
 BATCH, UBATCH = "server.batch-size", "server.ubatch-size"
 SLOTS, SHARED = "server.parallel", "server.kv-unified"
+THREADS = "server.threads"
 REPACK, FLASH, CACHE_V = "server.repack", "server.flash-attn", "server.cache-type-v"
 CONTEXT = "server.ctx-size"
 _ALL = "all"
@@ -65,9 +66,11 @@ class Space:
         if key in PLACING and values.get(PLACEMENT, "pinned") != "pinned":
             del values[PLACEMENT]
         if key == UBATCH and self._varies(BATCH):
-            values[BATCH] = str(max(int(value), _number(self.value(candidate, BATCH), 2048)))
+            if int(value) > _number(self.value(candidate, BATCH), 2048):
+                values[BATCH] = value
         elif key == BATCH and self._varies(UBATCH):
-            values[UBATCH] = str(min(int(value), _number(self.value(candidate, UBATCH), 512)))
+            if int(value) < _number(self.value(candidate, UBATCH), 512):
+                values[UBATCH] = value
         elif key == FLAVOUR:
             values.pop(DEVICE, None)  # each has its own names for them
             if family(value) == "cpu":
@@ -237,10 +240,10 @@ class _Maker:
         counts = _thread_counts(self.hardware.cpu)
         fast = self.hardware.cpu.performance_cores or self.hardware.cpu.cores
         if counts and fast:
-            now = self._now("server.threads")
+            now = self._now(THREADS)
             now = now if now.isdecimal() else str(fast)
             why = "generation waits for memory: more threads than it needs only disturb each other"
-            yield self._axis("server.threads", counts, why, now=now)
+            yield self._axis(THREADS, counts, why, now=now)
             batch = self._now("server.threads-batch")
             why = "prompts are computed: here all cores, or both threads of each, may help"
             yield self._axis("server.threads-batch", counts, why, now=batch if batch.isdecimal() else "")
