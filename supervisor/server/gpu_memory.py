@@ -1,8 +1,8 @@
 """
 What a server holds of each GPU, as drivers say it for processes, and what that means for its plan.  Pure.
 
-Drivers know GPUs by their addresses on the PCI bus, llama.cpp by names of its own; a plan has the addresses of
-those that are certain.
+Drivers know GPUs by their addresses on the PCI bus, llama.cpp by names of its own; a plan has the addresses
+of those that are certain.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class Held:
     By a server and its descendants.
 
     ``anonymous_bytes`` is the resident memory that cannot be dropped: anonymous, shared, locked.
-    ``swap_bytes`` is what of it was swapped out, and is not part of it.  None is not known.  ``gpus`` are those
-    of which a driver tells: of amdgpu, i915 and xe on Linux, of NVIDIA see `cuda_held`.
+    ``swap_bytes`` is what of it was swapped out, and is not part of it.  None is not known.  ``gpus`` are
+    those of which a driver tells: of amdgpu, i915 and xe on Linux; of NVIDIA see `cuda_held`.
     """
 
     rss_bytes: int
