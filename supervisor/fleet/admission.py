@@ -318,8 +318,8 @@ class Admission:
 
     def _limited(self, needs: Mapping[str, int]) -> dict[str, int] | None:
         """
-        None is not known.  What takes more than there is, and was allowed to (a mapped model is read again and
-        again), needs all that there is.
+        None is not known.  What takes more than there is, and was allowed to (a mapped model is read again
+        and again), needs all that there is.
         """
         if not needs:
             return None
