@@ -16,7 +16,6 @@ from ..errors import NetworkError, SupervisorError, UsageError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..hardware.machine import ThisMachine
-from ..home import client
 from ..home.places import bench_folder
 from ..measure.disturbance import DisturbanceWatcher, standing
 from ..measure.measurement import Measured, Sample, Target, Workload
