@@ -62,6 +62,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "detect": ("detect", "Show what this computer is, and which profile fits it."),
         "init": ("init", "Write a profile of your own for this machine, with comments."),
         "profile": ("profile", "List, show, make and check profiles."),
+        "tune": ("tune", "Find a profile's fastest settings for this machine, by measuring."),
         "plan": ("plan", "Show whether a profile fits, and its command line."),
         "serve": ("serve", "List, add and remove the profiles that config.yaml serves."),
         "key": ("key", "Make, list and remove the keys of clients."),

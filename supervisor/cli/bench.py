@@ -21,9 +21,9 @@ from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.plan_json import from_json
 from . import bench_tables
-from .bench_run import BenchWishes, measured, say, shows
+from .bench_run import BenchWishes, measured, say
 from .common import complete_profiles, completer, json_option, show_default_profile
-from .output import echo_json
+from .output import echo_json, shows
 from .start import prepared
 
 _ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -17,7 +16,6 @@ from ..errors import NetworkError, SupervisorError, UsageError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..hardware.machine import ThisMachine
-from ..home import client
 from ..home.places import bench_folder
 from ..measure.disturbance import DisturbanceWatcher, standing
 from ..measure.measurement import Measured, Sample, Target, Workload
@@ -27,13 +25,13 @@ from ..measure.repeat import RunOnce, Until
 from ..measure.repeat import measured as growing
 from ..measure.reported import ReportedSpeed, reported_for
 from ..measure.scenarios import SCENARIOS, chosen, cut
-from ..measure.session import MeasuringSession, opened
+from ..measure.session import MeasuringSession, opened, pids_of_daemon
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from . import bench_tables
-from .output import StderrProgress, waiting
+from .output import StderrProgress, shows, waiting
 
 _OWN = "own"  # the scenario of workloads from the command line
 _PROMPT_TOKENS, _ANSWER_TOKENS = 512, 128  # of those, where they are not said
@@ -125,7 +123,7 @@ def _measure(
     ) as session:
         target = session.run(plan)
         fitting = list(_fitting(target, asked, progress))
-        pids = _pids(paths)
+        pids = pids_of_daemon(paths)
         for limit in standing(ThisMachine(), pids):
             progress.step(f"note: {limit}")
             found.limits.append(limit)
@@ -139,12 +137,6 @@ def _measure(
             if live:
                 say(bench_tables.row_line(row, fitting))
         found.limits.extend(watcher.limits)
-
-
-def _pids(paths: Paths) -> list[int]:
-    """Of our daemon and its servers: what they use of the machine is no disturbance."""
-    status = client.ask(paths, {"op": "status"})["status"]
-    return [each["pid"] for each in (status["daemon"], *status["servers"]) if each["pid"]]
 
 
 def _fitting(
@@ -215,12 +207,3 @@ def _reported(paths: Paths, name: str, hardware: Hardware) -> tuple[ReportedSpee
 def say(text: str) -> None:
     """On stdout, also where that has only ASCII."""
     click.echo(text if shows(text) else text.replace(" ±", "+-"))
-
-
-def shows(letters: str) -> bool:
-    """Whether stdout's encoding has them."""
-    try:
-        letters.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True

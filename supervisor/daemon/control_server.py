@@ -186,7 +186,7 @@ class Control:
         """The daemon with all its servers, or one of them."""
         if request.server is not None:
             instance = self._named(request)
-            self.holds.stopped(instance)
+            self.holds.stopped(instance, request)
             return self._until(instance.server.stop(now=request.now), instance.profile)
         return self._until(self._shut_down(request.now))
 

@@ -308,10 +308,10 @@ class Holds:
             await found.free.wait()
         return bool(polite)
 
-    def stopped(self, instance: Instance) -> None:
-        """A person stops it, which is never refused: it is not to come back."""
+    def stopped(self, instance: Instance, request: ControlRequest) -> None:
+        """A person stops it, which is never refused: it is not to come back.  An owner ends a trial so."""
         for found in self._under_way.values():
-            if found.instance is instance and found.hold.measures:
+            if found.instance is instance and found.hold.measures and found.hold.id != request.hold:
                 found.state = State.STOPPED
                 found.why = f"{instance.name} was stopped"
                 found.over.set()

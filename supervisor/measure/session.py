@@ -53,6 +53,9 @@ class MeasuringSession(Protocol):
     def diagnosis(self) -> str:
         """Why the server died, where it did after it was ready; else ""."""
 
+    def stop(self) -> None:
+        """End the server at once, from any thread: a `run` under way, or a request, fails then."""
+
 
 @contextmanager
 def opened(
@@ -174,6 +177,10 @@ class _Session:
         failure = now["last_failure"]
         return failure["message"] if failure and now["state"] not in _SERVING else ""
 
+    def stop(self) -> None:
+        with suppress(SupervisorError):  # it is gone already
+            self._ask("stop", now=True)
+
     def end(self) -> None:
         """Wait until everything is put back; the daemon goes on with it in any case."""
         try:
@@ -196,6 +203,12 @@ class _Session:
 
     def _request(self, op: str, **more: object) -> Message:
         return {"op": op, "server": self.server, "hold": self.hold, **more}
+
+
+def pids_of_daemon(paths: Paths) -> list[int]:
+    """Of our daemon and its servers: what they use of the machine is no disturbance."""
+    status = client.ask(paths, {"op": "status"})["status"]
+    return [each["pid"] for each in (status["daemon"], *status["servers"]) if each["pid"]]
 
 
 def _waits(paths: Paths, plan: LaunchPlan, *, polite: bool) -> Iterator[str]:
