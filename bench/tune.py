@@ -198,14 +198,17 @@ def table(scores: Sequence[Score]) -> str:
         name = machines()[each.case.machine].name if each.case.kind == "published" else each.case.kind
         groups.setdefault(name, []).append(each)
     groups["all"] = list(scores)
-    lines = [f"| machine | {' | '.join(searches)} | time of ours |", "|---|" + "---|" * (len(searches) + 1)]
+    lines = [
+        f"| machine | {' | '.join(searches)} | time of {searches[0]} |",
+        "|---|" + "---|" * (len(searches) + 1),
+    ]
     for name, group in groups.items():
         cells = []
         for search in searches:
             excesses = [each.excess for each in group if each.case.search == search]
             close = sum(excess <= CLOSE for excess in excesses)
             cells.append(f"{close} of {len(excesses)}, {100 * (fmean(excesses) - 1):.1f} %")
-        spent = [each for each in group if each.case.search == "ours"]
+        spent = [each for each in group if each.case.search == searches[0]]
         share, trials = median(each.share for each in spent), median(each.trials for each in spent)
         lines.append(f"| {name} | {' | '.join(cells)} | {100 * share:.0f} %, {trials:.0f} trials |")
     return "\n".join(lines)
@@ -222,11 +225,12 @@ def complaints(scores: Sequence[Score]) -> Iterator[str]:
     means: dict[str, float] = {}
     for search in dict.fromkeys(each.case.search for each in scores):
         means[search] = fmean(each.excess for each in scores if each.case.search == search)
-    yield from (f"{name} is better than ours" for name, mean in means.items() if mean < means["ours"])
+    own = means.get("ours", math.inf)
+    yield from (f"{name} is better than ours" for name, mean in means.items() if mean < own < math.inf)
     if scores[0].case.kind == "published":
         for number, machine in enumerate(machines()):
             ends = [e.excess <= CLOSE for e in scores if e.case.search == "ours" and e.case.machine == number]
-            if fmean(ends) < LEAST_CLOSE:
+            if ends and fmean(ends) < LEAST_CLOSE:
                 yield f"{machine.name}: only {sum(ends)} of {len(ends)} within 3 % of the best"
 
 
@@ -243,11 +247,16 @@ def main() -> int:
     )
     parser.add_argument("--drawn", type=int, default=0, metavar="N")
     parser.add_argument("--flat", type=int, default=0, metavar="N")
+    parser.add_argument("--each", action="store_true", help="show each search on stderr as it ends")
     options = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(10)
     with Pool(options.processes) as pool:
-        scores = pool.map(score, list(cases(options)), chunksize=4)
+        scores = []
+        for each in pool.imap(score, list(cases(options))):
+            scores.append(each)
+            if options.each:
+                print(each, file=sys.stderr, flush=True)
     wrong = list(complaints(scores))
     print(*wrong, sep="\n", file=sys.stderr)
     return 1 if wrong else 0

@@ -18,7 +18,7 @@ from random import Random
 from statistics import NormalDist, fmean, linear_regression
 
 from .space import Space
-from .surrogate import Estimate, Observation, Surrogate, Weights
+from .surrogate import CostEstimate, Observation, Surrogate, Weights
 from .surroundings import Surroundings
 from .trial import Candidate, Fits, Found, Trial, TrialResult
 
@@ -201,7 +201,7 @@ class SettingsSearch:
         near = [each for each in self._around.beside(best) if each not in measured]
         return near, likely + random.sample(rest, min(len(rest), _CHANCE))
 
-    def _apart(self, candidate: Candidate, best: Candidate) -> Estimate:
+    def _apart(self, candidate: Candidate, best: Candidate) -> CostEstimate:
         return self._surrogate().difference(self._around.levels(candidate), self._around.levels(best))
 
     def _since(self, best: Candidate) -> int:
@@ -329,11 +329,11 @@ class SettingsSearch:
         return Found(start, start, 1.0, 1.0, 1.0, why)
 
 
-def _cautious(estimate: Estimate) -> float:
+def _cautious(estimate: CostEstimate) -> float:
     return estimate.mean + 0.5 * math.sqrt(estimate.variance)
 
 
-def _gain(apart: Estimate, trust: float) -> float:
+def _gain(apart: CostEstimate, trust: float) -> float:
     """Expected improvement on the best, as a share of its cost."""
     deviation = math.sqrt(apart.variance) / trust
     z = -apart.mean / deviation

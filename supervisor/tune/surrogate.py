@@ -77,7 +77,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CostEstimate:
     """Of the logarithm of a cost, on the machine as it was at the beginning."""
 
     mean: float
@@ -103,19 +103,19 @@ class Surrogate:
         ]
         self._take(weights or Weights((math.exp(_USUAL),) * len(axes)))
 
-    def estimate(self, levels: Levels) -> Estimate:
+    def estimate(self, levels: Levels) -> CostEstimate:
         similar = self._similar(levels)
         solved = _forward(self._factor, similar)
         variance = self._prior - sum(map(mul, solved, solved))
-        return Estimate(self._centre + sum(map(mul, similar, self._weighted)), max(variance, 1e-9))
+        return CostEstimate(self._centre + sum(map(mul, similar, self._weighted)), max(variance, 1e-9))
 
-    def difference(self, one: Levels, other: Levels) -> Estimate:
+    def difference(self, one: Levels, other: Levels) -> CostEstimate:
         """How much more the first costs."""
         apart = [a - b for a, b in zip(self._similar(one), self._similar(other), strict=True)]
         solved = _forward(self._factor, apart)
         prior = 2 * (self._prior - self._alike(one, other))
         variance = prior - sum(map(mul, solved, solved))
-        return Estimate(sum(map(mul, apart, self._weighted)), max(variance, 1e-9))
+        return CostEstimate(sum(map(mul, apart, self._weighted)), max(variance, 1e-9))
 
     def mean(self, levels: Levels) -> float:
         """The same without the variance, much quicker."""
