@@ -42,6 +42,7 @@ from supervisor.model.demo import (
 from supervisor.model.gguf import TensorType
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.paths import HOME_VARIABLE, Paths
+from supervisor.prepare.variants import variants_of
 from supervisor.progress import Silent
 from supervisor.tune.settings_search import SettingsSearch
 from supervisor.tune.space import Space
@@ -147,7 +148,7 @@ def silent(_: str) -> Iterator[Silent]:
 
 def compared(name: str, paths: Paths, until: float) -> Compared:
     """Raises a SupervisorError where the model does not run."""
-    setup = cut(set_up(TuneRequest(name, "chat", BUDGET_SECONDS), paths))
+    setup = cut(set_up(TuneRequest(name, "chat", BUDGET_SECONDS), variants_of(name, paths)))
     found = Compared(name)
     with opened(
         paths, setup.variants.plan({}), owner="bench", why="compares", progress=Silent(), waiting=silent
