@@ -247,7 +247,9 @@ def _answer(connection: TimedConnection, request: _Request, model: str) -> Timed
     except KeyError as error:
         raise NetworkError(f"{connection.name} tells no timings.") from error
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise NetworkError(f"{connection.name} answered something that is no stream: {error}.") from error
+        raise NetworkError(
+            f"{connection.name} answered with something that is no stream: {error}."
+        ) from error
 
 
 def _heard(events: Iterator[StreamEvent], request: _Request) -> TimedAnswer:
@@ -261,6 +263,8 @@ def _heard(events: Iterator[StreamEvent], request: _Request) -> TimedAnswer:
             first = event.at
         if not end:
             last = event.at  # what comes with the timings is no token
+    if not (request.has_timings or first or end):
+        raise ValueError("it has no token")
     moments = sent, first, last or first or sent
     if request.has_timings:
         return _by_timings(*moments, end["timings"])

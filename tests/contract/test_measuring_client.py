@@ -260,6 +260,12 @@ def test_an_error_in_the_stream_is_the_servers_own_word():
         server.run(Workload(16, 8))
 
 
+@pytest.mark.parametrize("says", [[], [b'{"choices": []}'], [b"data: 3\n\n"], [b"data: {\n\n"]])
+def test_an_answer_without_a_token_is_no_measurement(says):
+    with Scripted(vocabulary=None, says=says) as server, pytest.raises(NetworkError, match="no stream"):
+        server.run(Workload(16, 8))
+
+
 def test_one_client_that_fails_ends_the_others():
     """They hang: without that this would take its limit."""
     over, number = threading.Event(), iter(range(10))
