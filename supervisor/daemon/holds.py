@@ -91,7 +91,7 @@ class Holds:
     ) -> None:
         self._fleet, self._gateway, self._loads, self._changed = fleet, gateway, loads, changed
         self._under_way: dict[int, _HoldUnderWay] = {}
-        self._last_why = ""
+        self._ended: tuple[int, str] = (0, "")  # the last one, and why it ended early
         self._ending = asyncio.Event()
         self._came = asyncio.Event()
 
@@ -141,7 +141,7 @@ class Holds:
         gone.cancel()
         over.cancel()
         found.over.set()
-        self._last_why = found.why or self._last_why
+        self._ended = (found.hold.id, found.why)
         problems: list[str] = []
         try:
             if found.hold.measures:
@@ -171,8 +171,8 @@ class Holds:
     def finish(self) -> None:
         """The daemon ends, and all servers with it: nothing is put back."""
         self._ending.set()
-        self._last_why = self._last_why or "goss-supervisor is being stopped"
         for each in self._under_way.values():
+            each.why = each.why or "goss-supervisor is being stopped"
             each.over.set()
 
     async def all_over(self, seconds: float) -> None:
@@ -186,7 +186,7 @@ class Holds:
         """Its owner needs it no more; done with what could not be put back.  Raises Superseded."""
         found = self._under_way.get(request.hold)
         if found is None or found.life is None:
-            raise self._gone()
+            raise self._gone(request.hold)
         found.over.set()
         return found.life
 
@@ -196,7 +196,7 @@ class Holds:
         """Raises Superseded for a request by a hold that is over, or never was."""
         found = self._under_way.get(request.hold)
         if request.hold and (found is None or found.over.is_set()):
-            raise self._gone()
+            raise self._gone(request.hold)
 
     def trial(self, request: ControlRequest, plan: LaunchPlan) -> LaunchPlan:
         """The plan that an owner has run: as it is, or as a trial where it measures."""
@@ -231,7 +231,7 @@ class Holds:
         except asyncio.CancelledError:
             if not found.work.cancelled():
                 raise
-            raise self._gone() from None
+            raise self._gone(request.hold) from None
 
     def others(self, request: ControlRequest) -> int:
         """
@@ -251,9 +251,11 @@ class Holds:
         gateway = self._gateway.gateway
         return gateway.exchanges if gateway is not None else ()
 
-    def _gone(self) -> Superseded:
-        why = f": {self._last_why}" if self._last_why else ""
-        return Superseded(f"The hold of the server is over{why}.", hint="goss-supervisor status")
+    def _gone(self, hold: int) -> Superseded:
+        found, (ended, last) = self._under_way.get(hold), self._ended
+        why = found.why if found else last if ended == hold else ""
+        over = f"The hold of the server is over{': ' if why else ''}{why}."
+        return Superseded(over, hint="goss-supervisor status")
 
     # --- what others may do
 
