@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
-from supervisor.tune.space import BATCH, EXPERTS, FLASH, FLAVOUR, LAYERS, REPACK, UBATCH, Space
+from supervisor.tune.space import BATCH, EXPERTS, FLASH, FLAVOUR, LAYERS, REPACK, THREADS, UBATCH, Space
 from supervisor.tune.trial import Axis, Candidate, TrialResult
 
-THREADS, MODE, POLL = "server.threads", "server.load-mode", "server.poll"
+MODE, POLL = "server.load-mode", "server.poll"
 Values = Mapping[str, str]
 
 
@@ -71,7 +71,9 @@ class SimulatedMachine:
             candidate: Candidate = ()
             for key, value in zip(keys, values, strict=True):
                 candidate = self.space.changed(candidate, key, value)
-            is_it = all(self.space.value(candidate, key) == value for key, value in zip(keys, values, strict=True))
+            is_it = all(
+                self.space.value(candidate, key) == value for key, value in zip(keys, values, strict=True)
+            )
             if is_it and self.space.allows(candidate) and self.fits(candidate):
                 yield candidate
 
@@ -147,7 +149,7 @@ def _at(points: Mapping[float, float], x: float) -> float:
     """Straight between points, in logarithms of the value."""
     known = sorted(points)
     x = min(max(x, known[0]), known[-1])
-    for left, right in zip(known, known[1:], strict=False):
+    for left, right in pairwise(known):
         if x <= right:
             share = (x - left) / (right - left)
             return math.exp((1 - share) * math.log(points[left]) + share * math.log(points[right]))
@@ -271,7 +273,8 @@ def _cpu_only() -> SimulatedMachine:
 
     axes = (
         _counts(THREADS, (4, 6, 8, 12, 24), 12), _counts("server.threads-batch", (4, 8, 12, 24), 12),
-        _ubatches(512, 2048), _choice(REPACK, "on", "off"), _choice(FLASH, "auto", "off"), _counts(POLL, (0, 50, 100), 50),
+        _ubatches(512, 2048), _choice(REPACK, "on", "off"), _choice(FLASH, "auto", "off"),
+        _counts(POLL, (0, 50, 100), 50),
     )  # fmt: skip
     return SimulatedMachine("CPU only 96 GB, 120b", Space(axes), ((),), behaviour, (512, 128))
 

@@ -1,8 +1,9 @@
 """
 Machines that nobody designed, for a search that may not know its machines: drawn from a seed.
 
-Each setting does something on its own (a curve with a best place, a cliff, a plateau, a rough walk, or nothing)
-and some pairs do something together; one or two settings take memory.  On a flat machine nothing helps.
+Each setting does something on its own (a curve with a best place, a cliff, a plateau, a rough walk, or
+nothing), and some pairs do something together; one or two settings take memory.  On a flat machine nothing
+helps.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import math
 from collections.abc import Callable
 from random import Random
 
-from supervisor.tune.space import Space
-from supervisor.tune.trial import Axis, Candidate
 from tuned_machines import Behaviour, SimulatedMachine, Values
+
+from supervisor.tune.space import Space
+from supervisor.tune.trial import Axis
 
 _LEAST, _MOST = 60, 1500  # settings in the grid
 
@@ -25,7 +27,9 @@ def drawn(seed: int, *, flat: bool = False) -> SimulatedMachine:
     alone = {axis.key: _curve(axis, random) for axis in axes}
     together = _pairs(axes, random)
     weight = {axis.key: random.uniform(2, 8) / (len(axis.values) - 1) for axis in axes if axis.memory}
-    limit = sum(weight[axis.key] * (len(axis.values) - 1) for axis in axes if axis.memory) * random.uniform(0.5, 1.1)
+    limit = sum(weight[axis.key] * (len(axis.values) - 1) for axis in axes if axis.memory) * random.uniform(
+        0.5, 1.1
+    )
     seconds, load = math.exp(random.uniform(math.log(3), math.log(40))), random.uniform(3, 60)
     place = {axis.key: {value: level for level, value in enumerate(axis.values)} for axis in axes}
 
@@ -109,7 +113,10 @@ def _pair(one: Axis, other: Axis, random: Random) -> list[list[float]]:
     rows, columns = len(one.values), len(other.values)
     if one.is_ordered and other.is_ordered:  # the more of one, the less of the other
         sign = random.choice((-1, 1))
-        return [[sign * size * (2 * r / rows - 1) * (2 * c / columns - 1) for c in range(columns)] for r in range(rows)]
+        return [
+            [sign * size * (2 * r / rows - 1) * (2 * c / columns - 1) for c in range(columns)]
+            for r in range(rows)
+        ]
     return [[random.uniform(0, size) for _ in range(columns)] for _ in range(rows)]
 
 
@@ -118,7 +125,8 @@ def _started(machine: SimulatedMachine, random: Random) -> SimulatedMachine:
     runs = [candidate for candidate in machine.grid() if math.isfinite(machine.cost(candidate))]
     start = machine.values(random.choice(runs))
     axes = tuple(
-        Axis(axis.key, axis.values, axis.is_ordered, "", start[axis.key], axis.memory) for axis in machine.space.axes
+        Axis(axis.key, axis.values, axis.is_ordered, "", start[axis.key], axis.memory)
+        for axis in machine.space.axes
     )
     others = tuple(random.choice(runs) for _ in range(random.choice((0, 1))))
     space = Space(axes)

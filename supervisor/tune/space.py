@@ -26,6 +26,7 @@ FLAVOUR, DEVICE, PLACEMENT = "engine.flavour", "server.device", "placement"
 LAYERS, EXPERTS = "server.gpu-layers", "server.n-cpu-moe"
 BATCH, UBATCH = "server.batch-size", "server.ubatch-size"
 SLOTS, SHARED = "server.parallel", "server.kv-unified"
+THREADS = "server.threads"
 REPACK, FLASH, CACHE_V = "server.repack", "server.flash-attn", "server.cache-type-v"
 CONTEXT = "server.ctx-size"
 _ALL = "all"
@@ -64,10 +65,10 @@ class Space:
         values = {**dict(candidate), key: value}
         if key in PLACING and values.get(PLACEMENT, "pinned") != "pinned":
             del values[PLACEMENT]
-        if key == UBATCH and self._varies(BATCH):
-            values[BATCH] = str(max(int(value), _number(self.value(candidate, BATCH), 2048)))
-        elif key == BATCH and self._varies(UBATCH):
-            values[UBATCH] = str(min(int(value), _number(self.value(candidate, UBATCH), 512)))
+        if key == UBATCH and int(value) > _number(self.value(candidate, BATCH), 2048):
+            values |= {BATCH: value} if self._varies(BATCH) else {}
+        elif key == BATCH and int(value) < _number(self.value(candidate, UBATCH), 512):
+            values |= {UBATCH: value} if self._varies(UBATCH) else {}
         elif key == FLAVOUR:
             values.pop(DEVICE, None)  # each has its own names for them
             if family(value) == "cpu":
@@ -82,7 +83,7 @@ class Space:
         return self.candidate(values)
 
     def _varies(self, key: str) -> bool:
-        """Not so where the user fixed it; llama.cpp itself takes no ubatch above the batch then."""
+        """Not so where the user fixed it: then it does not follow another one either."""
         return any(axis.key == key for axis in self.axes)
 
     def allows(self, candidate: Candidate) -> bool:
@@ -237,10 +238,10 @@ class _Maker:
         counts = _thread_counts(self.hardware.cpu)
         fast = self.hardware.cpu.performance_cores or self.hardware.cpu.cores
         if counts and fast:
-            now = self._now("server.threads")
+            now = self._now(THREADS)
             now = now if now.isdecimal() else str(fast)
             why = "generation waits for memory: more threads than it needs only disturb each other"
-            yield self._axis("server.threads", counts, why, now=now)
+            yield self._axis(THREADS, counts, why, now=now)
             batch = self._now("server.threads-batch")
             why = "prompts are computed: here all cores, or both threads of each, may help"
             yield self._axis("server.threads-batch", counts, why, now=batch if batch.isdecimal() else "")

@@ -1,8 +1,8 @@
 """
 What the measurements say of settings that were not measured: a Gaussian process in logarithms.  Pure.
 
-The logarithm of a cost is a sum: what each setting does on its own, what two of them do together, the drift of
-the machine, which is a slow function of time, and noise.  So each trial tells something of every setting.
+The logarithm of a cost is a sum: what each setting does on its own, what two of them do together, the drift
+of the machine, which is a slow function of time, and noise.  So each trial tells something of every setting.
 Along an ordered axis the function may be rough (an Ornstein-Uhlenbeck process), and both of its ends may
 differ from all between: all layers on the GPU are another thing than all but one.  How much each setting
 matters is what makes the measurements most likely.
@@ -53,7 +53,11 @@ def _part(level: int, count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """``cost`` is a logarithm, ``at`` the share of the budget that was spent; ``variance`` that of its noise."""
+    """
+    One trial, or several that were close in time.
+
+    ``cost`` is a logarithm, ``variance`` that of its noise, ``at`` the share of the budget that was spent.
+    """
 
     levels: Levels
     cost: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
 
@@ -9,7 +10,8 @@ from .space import Space
 from .surrogate import Levels, likeness
 from .trial import Axis, Candidate, Fits
 
-_MIXED, _FAR = 80, 40
+_MIXED, _FAR = 40, 20  # candidates of a pool
+_ENOUGH_DEATHS = 2  # with a value that never ran, such as a flavour whose driver is broken
 
 
 class Surroundings:
@@ -20,6 +22,8 @@ class Surroundings:
         self._fits = fits
         self._allowed: dict[Candidate, bool] = {}
         self._dead: list[tuple[Candidate, str]] = []
+        self._deaths: Counter[tuple[str, str]] = Counter()  # for another reason than memory, by value
+        self._lived: set[tuple[str, str]] = set()
         self._others: dict[Candidate, int] = {}  # settings that are no axes, such as a placement
         self._places = {
             axis.key: {value: place for place, value in enumerate(axis.values)} for axis in space.axes
@@ -43,9 +47,15 @@ class Surroundings:
     def bury(self, candidate: Candidate, short_of: str) -> None:
         """It died: nothing that needs as much of the same memory is allowed any more."""
         self._dead.append((candidate, short_of))
+        if not short_of:
+            self._deaths.update(self._values(candidate))
         for each, allowed in self._allowed.items():
             if allowed and self._is_hopeless(each):
                 self._allowed[each] = False
+
+    def praise(self, candidate: Candidate) -> None:
+        """It ran."""
+        self._lived.update(self._values(candidate))
 
     def allows(self, candidate: Candidate) -> bool:
         found = self._allowed.get(candidate)
@@ -88,7 +98,13 @@ class Surroundings:
             candidate = self._space.changed(candidate, axis.key, random.choice(axis.values))
         return candidate
 
+    def _values(self, candidate: Candidate) -> set[tuple[str, str]]:
+        return {(key, self._space.value(candidate, key)) for key in self._places} | set(candidate)
+
     def _is_hopeless(self, candidate: Candidate) -> bool:
+        values = self._values(candidate) - self._lived
+        if any(self._deaths[value] >= _ENOUGH_DEATHS for value in values):
+            return True
         return any(candidate == dead or self._needs_as_much(candidate, dead, of) for dead, of in self._dead)
 
     def _needs_as_much(self, candidate: Candidate, dead: Candidate, of: str) -> bool:
