@@ -74,6 +74,15 @@ def test_progress_elsewhere_than_on_a_terminal_is_a_line_now_and_then(capsys):
     assert capsys.readouterr().err == "installing\n"
 
 
+def test_a_line_of_progress_is_taken_back_before_something_else_is_printed(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    progress = StderrProgress()
+    progress.update(None, "run 1")
+    progress.clear()
+    progress.close()
+    assert capsys.readouterr().err == "\r\x1b[2K  run 1\r\x1b[2K"
+
+
 def status(*, gateway=None, pid=4242, restarts=0):
     """As the daemon tells it."""
     since = "2026-01-31T12:00:00.000Z"
