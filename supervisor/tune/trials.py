@@ -115,6 +115,7 @@ class TrialRunner:
 
     def _died(self, plan: LaunchPlan, error: SupervisorError, took_seconds: float) -> TrialResult:
         """Only what died by itself does so again: memory that others had, or a network, is another matter."""
+        self.session.wait_until_quiet()  # raises where the session is over: it was stopped, and did not die
         failure = LaunchFailure() if isinstance(error, DoesNotFit) else self.failure(plan.profile)
         diagnosis = failure.message.rstrip(".") or _clause(error)
         if failure.kind:
