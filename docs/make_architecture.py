@@ -65,7 +65,7 @@ ROOMS: dict[str, Room] = {
     ),
     "server": Room(
         "one supervised process: lifecycle (a pure table), the shell around it, probes, output, diagnosis",
-        (*BASE, "profile", "engine", "memory", "plan", "home"),
+        (*BASE, "hardware", "profile", "engine", "memory", "plan", "home"),
     ),
     "fleet": Room(
         "all servers of a daemon, by name; `admission`: when a load gets its memory; `residency` (pure): who "

@@ -322,7 +322,7 @@ class Server:
             doubts=self._set_busy,
             is_dead=partial(self._give_up, launch),
         )
-        self.memory.begin(child.identity.pid)
+        self.memory.begin(child.identity.pid, asked)
         self._on_change()  # the pid is known now, so readers of the record can find the child
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
 

@@ -65,10 +65,8 @@ class Space:
         values = {**dict(candidate), key: value}
         if key in PLACING and values.get(PLACEMENT, "pinned") != "pinned":
             del values[PLACEMENT]
-        if key == UBATCH and int(value) > _number(self.value(candidate, BATCH), 2048):
-            values |= {BATCH: value} if self._varies(BATCH) else {}
-        elif key == BATCH and int(value) < _number(self.value(candidate, UBATCH), 512):
-            values |= {UBATCH: value} if self._varies(UBATCH) else {}
+        if key in {BATCH, UBATCH}:
+            values.update(self._other_batch(candidate, key, value))
         elif key == FLAVOUR:
             values.pop(DEVICE, None)  # each has its own names for them
             if family(value) == "cpu":
@@ -82,8 +80,15 @@ class Space:
                 values[SHARED] = "true"  # else each slot would get a smaller part of the context
         return self.candidate(values)
 
+    def _other_batch(self, candidate: Candidate, key: str, value: str) -> dict[str, str]:
+        """The batch is never below the ubatch, where both vary."""
+        other, usual = (BATCH, 2048) if key == UBATCH else (UBATCH, 512)
+        now = _number(self.value(candidate, other), usual)
+        fits = int(value) <= now if key == UBATCH else int(value) >= now
+        return {} if fits or not self._varies(other) else {other: value}
+
     def _varies(self, key: str) -> bool:
-        """Not so where the user fixed it: then it does not follow another one either."""
+        """Not so where the user fixed it; llama.cpp itself takes no ubatch above the batch then."""
         return any(axis.key == key for axis in self.axes)
 
     def allows(self, candidate: Candidate) -> bool:

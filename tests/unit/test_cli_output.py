@@ -15,6 +15,8 @@ from supervisor.cli.plan import _crowded, _wrapped
 from supervisor.cli.status import _absent, _lines, _servers
 from supervisor.errors import NetworkError, UsageError
 from supervisor.home import client
+from supervisor.memory.accounts import Account, Figure, Ledger, Pool
+from supervisor.memory.verdict import judge
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
 from supervisor.prepare.planned import _shares
@@ -184,6 +186,23 @@ def test_slots_share_a_context_where_one_may_take_it_from_the_others(options, le
     fitted = SimpleNamespace(verdict=verdict, ledger=SimpleNamespace(settings=settings), ours={})
     shares = _shares(fitted, Profile("p", server=options))
     assert (shares.shared_context_tokens, shares.context_slots) == shared
+
+
+def test_a_plan_has_the_address_of_each_gpu_that_is_certain_and_what_is_its_own_of_one_that_shares_the_ram():
+    pools = (
+        Pool("Vulkan0", 24, 20, adapter="0000:01:00.0"),
+        Pool("Vulkan1", 96, 90, shares_ram=True, own_bytes=4, adapter="0000:c3:00.0"),
+        Pool("Vulkan2", 24, 20),
+        Pool("RAM", 96, 90),
+    )
+    verdict = judge(
+        Ledger(tuple(Account(pool, *[Figure(0)] * 4, anonymous_bytes=0) for pool in pools), (), None), "off"
+    )
+    shares = _shares(
+        SimpleNamespace(verdict=verdict, ledger=SimpleNamespace(settings=None), ours={}), Profile("p")
+    )
+    assert shares.adapters == {"Vulkan0": "0000:01:00.0", "Vulkan1": "0000:c3:00.0"}
+    assert shares.sharing == {"Vulkan1": 4}
 
 
 LOAD = {

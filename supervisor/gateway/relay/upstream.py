@@ -17,19 +17,11 @@ from typing import cast
 from ...server.probe_target import ProbeTarget
 from ...server.shortage import is_ours_to_connect
 from ..api.routes import Dialect, Trouble, broken_event, waiting_comment
-from ..http_heads import (
-    HEAD_END,
-    BadResponse,
-    Head,
-    HeaderLine,
-    ResponseHead,
-    chunk,
-    upstream_head,
-)
+from ..http_heads import HEAD_END, BadResponse, Head, HeaderLine, ResponseHead, chunk, upstream_head
 from .answer import ModelName, Taker, read_head
 from .chunked import unchunked
 from .client_connection import ClientConnection
-from .gathering import Gathering, Pace
+from .gathering import Gathering, Pace, gulp
 
 IDLE_SECONDS = 4.0
 MOST_USES = 99
@@ -114,9 +106,17 @@ class Upstream(asyncio.Protocol):
         self._read_or_not()
 
     def _rest(self, now: bool) -> None:
-        """Let a few pieces gather."""
-        self._rests = now
-        self._read_or_not()
+        """Let pieces gather, until `_gulp`."""
+        if now is not self._rests:
+            self._rests = now
+            self._read_or_not()
+
+    def _gulp(self, descriptor: int) -> bool:
+        """Read what has gathered, if something has."""
+        data = b"" if self._is_held or self.is_closing else gulp(descriptor)
+        if data:
+            self.data_received(data)
+        return bool(data)
 
     def _read_or_not(self) -> None:
         if not self._is_connected or self._transport.is_closing():
@@ -168,7 +168,7 @@ class Upstream(asyncio.Protocol):
         if answer.framing == "close" and answer.is_stream:
             self._pool.gathering.saw_hang_up()  # which is its only end
         if answer.framing == "chunked" or (answer.framing == "close" and answer.is_stream):
-            self._pace = Pace(self._pool.gathering, self._transport, self._rest)
+            self._pace = Pace(self._pool.gathering, self._transport, self._rest, self._gulp)
         taker.begin(answer, more=bool(rest) or answer.framing == "none")
         if answer.framing == "none":
             if rest:
