@@ -14,6 +14,7 @@ from supervisor.measure.measurement import Sample, Target, Workload
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
 from supervisor.prepare.prepare import prepare
+from supervisor.prepare.variants import variants_of
 from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
 from supervisor.tune.goals import LOOK
@@ -61,7 +62,7 @@ class Machine:
         return self
 
     def set_up(self, name="mine", **more):
-        return set_up(TuneRequest(name, **more), self.paths)
+        return set_up(TuneRequest(name, **more), variants_of(name, self.paths))
 
 
 def axes(setup):
