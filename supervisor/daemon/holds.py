@@ -40,9 +40,8 @@ _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody gu
 class _HoldUnderWay:
     """
     ``profile`` is the one that is measured; ``plan``, ``state`` and ``failure`` are what the server had
-    before, and ``loaded`` are all servers that held memory then.
-    ``over`` is set when it is to end, for a reason that its owner has not given: ``why``.  ``free`` is set
-    when others may have the server.
+    before, and ``loaded`` all servers that held memory then.  ``over`` is set when it is to end, early for
+    the reason ``why``, and ``free`` when others may have the server.
     """
 
     hold: Hold
@@ -214,6 +213,11 @@ class Holds:
             figures="",
         )
 
+    def changes(self, request: ControlRequest) -> None:
+        """The owner of a hold changes what its server runs, which is put back afterwards."""
+        if (found := self._under_way.get(request.hold)) is not None:
+            found.has_run = True
+
     async def launch(
         self, request: ControlRequest, launching: Coroutine[Any, Any, asyncio.Future[Outcome]]
     ) -> asyncio.Future[Outcome]:
@@ -224,7 +228,7 @@ class Holds:
         found = self._under_way.get(request.hold)
         if found is None or not found.hold.measures:
             return await launching
-        found.has_run = True
+        self.changes(request)
         found.work = asyncio.ensure_future(launching)
         try:
             return await asyncio.shield(found.work)
@@ -310,6 +314,7 @@ class Holds:
 
     def stopped(self, instance: Instance, request: ControlRequest) -> None:
         """A person stops it, which is never refused: it is not to come back.  An owner ends a trial so."""
+        self.changes(request)
         for found in self._under_way.values():
             if found.instance is instance and found.hold.measures and found.hold.id != request.hold:
                 found.state = State.STOPPED
