@@ -119,8 +119,7 @@ class Holds:
         found = _HoldUnderWay(
             hold, instance, request.server or "", server.plan, server.state, instance.last_failure, loaded
         )
-        self._under_way[hold.id] = found
-        server.hold = hold
+        self._under_way[hold.id], server.hold = found, hold
         self._tell(instance)
         found.life = asyncio.create_task(self._live(found, reader))
         self._came.set()
@@ -130,8 +129,8 @@ class Holds:
         """For one that measures it is made, if no server has this profile."""
         if not request.measures or request.server is None:
             return self._fleet.get(request.server)
-        is_bare = self._fleet.main.server.plan is None
-        return self._fleet.main if is_bare else self._fleet.ensure(request.server)
+        main = self._fleet.main
+        return main if main.server.plan is None else self._fleet.ensure(request.server)
 
     async def _live(self, found: _HoldUnderWay, reader: asyncio.StreamReader) -> tuple[str, ...]:
         """What could not be put back, in words."""
