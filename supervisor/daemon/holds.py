@@ -40,9 +40,8 @@ _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody gu
 class _HoldUnderWay:
     """
     ``profile`` is the one that is measured; ``plan``, ``state`` and ``failure`` are what the server had
-    before, and ``loaded`` are all servers that held memory then.
-    ``over`` is set when it is to end, for a reason that its owner has not given: ``why``.  ``free`` is set
-    when others may have the server.
+    before, and ``loaded`` all servers that held memory then.  ``over`` is set when it is to end, early for
+    the reason ``why``, and ``free`` when others may have the server.
     """
 
     hold: Hold
@@ -120,8 +119,7 @@ class Holds:
         found = _HoldUnderWay(
             hold, instance, request.server or "", server.plan, server.state, instance.last_failure, loaded
         )
-        self._under_way[hold.id] = found
-        server.hold = hold
+        self._under_way[hold.id], server.hold = found, hold
         self._tell(instance)
         found.life = asyncio.create_task(self._live(found, reader))
         self._came.set()
@@ -131,8 +129,8 @@ class Holds:
         """For one that measures it is made, if no server has this profile."""
         if not request.measures or request.server is None:
             return self._fleet.get(request.server)
-        is_bare = self._fleet.main.server.plan is None
-        return self._fleet.main if is_bare else self._fleet.ensure(request.server)
+        main = self._fleet.main
+        return main if main.server.plan is None else self._fleet.ensure(request.server)
 
     async def _live(self, found: _HoldUnderWay, reader: asyncio.StreamReader) -> tuple[str, ...]:
         """What could not be put back, in words."""
@@ -214,6 +212,11 @@ class Holds:
             figures="",
         )
 
+    def changes(self, request: ControlRequest) -> None:
+        """The owner of a hold changes what its server runs, which is put back afterwards."""
+        if (found := self._under_way.get(request.hold)) is not None:
+            found.has_run = True
+
     async def launch(
         self, request: ControlRequest, launching: Coroutine[Any, Any, asyncio.Future[Outcome]]
     ) -> asyncio.Future[Outcome]:
@@ -224,7 +227,7 @@ class Holds:
         found = self._under_way.get(request.hold)
         if found is None or not found.hold.measures:
             return await launching
-        found.has_run = True
+        self.changes(request)
         found.work = asyncio.ensure_future(launching)
         try:
             return await asyncio.shield(found.work)
@@ -310,6 +313,7 @@ class Holds:
 
     def stopped(self, instance: Instance, request: ControlRequest) -> None:
         """A person stops it, which is never refused: it is not to come back.  An owner ends a trial so."""
+        self.changes(request)
         for found in self._under_way.values():
             if found.instance is instance and found.hold.measures and found.hold.id != request.hold:
                 found.state = State.STOPPED
