@@ -28,7 +28,7 @@ from ..home.places import daemon_lock, daemon_log, make_folders
 from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.plan_json import from_json, listen_from_json
-from ..server.shortage import raise_descriptor_limit
+from ..server.shortage import check_descriptor_limit, raise_descriptor_limit
 from .daemon import Daemon
 from .orders import take_orders
 from .service_notify import ServiceNotifier, notifier_in
@@ -58,6 +58,7 @@ def main() -> int:
     shown = terminal_on(sys.stdout) if foreground else None
     writing: QueueListener | None = None
     try:
+        check_descriptor_limit()
         make_folders(paths)
         lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         writing = _set_up_logging(daemon_log(paths), shown)

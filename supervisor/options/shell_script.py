@@ -67,7 +67,10 @@ class LaunchScript:
         self.folder = ""
         self.left_out: list[str] = []
         self.conditional: list[str] = []  # assignments that hold under a condition only
+        self.alternatives: list[str] = []  # those of another branch, which are not taken
         self._conditions = 0
+        self._branch = 0
+        self._set_in: dict[str, int] = {}  # the first branch that sets a variable, by its name
         self._found: list[FoundLaunch] = []
         self._open: FoundLaunch | None = None  # the next line may belong to it
         self._pending: list[Word] = []  # of a container's command that names no image yet
@@ -103,9 +106,8 @@ class LaunchScript:
             self._open.words += self._without_redirections(self._expanded(words))
         elif self._changes_folder(words):
             pass
-        elif self.variables.assign(words):
-            if self._conditions:
-                self.conditional.append(command.written)
+        elif self._assigns(command, words):
+            pass
         elif _is_unfinished(words) and command.ends_line:
             self._pending = words
             return
@@ -118,10 +120,39 @@ class LaunchScript:
         if not command.ends_line:
             self._open = None
 
+    def _assigns(self, command: ShellCommand, words: list[Word]) -> bool:
+        """Whether it sets variables.  Of several branches that set the same one, the first is taken."""
+        variables, before = self.variables, len(self.variables.assigned)
+        if command.is_fallback:
+            variables.kept = variables.known_names()
+        elif self._conditions:
+            others = (name for name, branch in self._set_in.items() if branch != self._branch)
+            variables.kept = frozenset(others)
+        if not variables.assign(words):
+            return False
+        names = set(variables.assigned[before:])
+        if self._conditions or command.is_fallback:
+            self._set_in |= dict.fromkeys(names - self._set_in.keys(), self._branch)
+            listed = self.alternatives if names <= variables.kept else self.conditional
+            listed.append(re.sub(r"^(?:then|else|do)\s+", "", command.written))
+        variables.kept = frozenset()
+        return True
+
     def _without_keywords(self, words: list[Word]) -> list[Word]:
         """``then A=1`` is an assignment, and one that may not happen."""
-        head = words[0].text
-        self._conditions += (head in {"if", "case"}) - (head in {"fi", "esac"})
+        texts = [word.text for word in words]
+        head = texts[0]
+        if head in {"if", "case"}:
+            self._set_in = self._set_in if self._conditions else {}
+            self._conditions += 1
+        elif "else" in texts[:2] or head in {"elif", "elseif"}:
+            self._conditions = max(1, self._conditions)
+            self._branch += 1
+        elif head in {"fi", "esac"} or texts in (["}"], [")"]):
+            self._conditions = max(0, self._conditions - 1)
+        elif self._conditions and words[0].is_bare and re.fullmatch(r"[^($]+\)", head):  # a pattern of case
+            self._branch += 1
+            return words[1:]
         if head.startswith("$") and len(words) > 2 and words[1].text == "=" and _name_of(words[2]) in _STARTS:
             return words[2:]  # $process = Start-Process …
         return words[1:] if head in {"then", "else", "fi", "esac", "do", "done"} else words

@@ -21,7 +21,7 @@ from .fields import (
     names_under,
     nearest_key,
 )
-from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries
+from .layers import IS_ADDRESS, FieldReader, Layer, LayerBuilder, add_address, add_args, add_entries
 from .misplaced import place_of_key, section_in_comment
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
@@ -134,9 +134,11 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
 
 
 def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
-    """The word demo, or a path."""
+    """The word demo, an address at the hub, or a path."""
     if node.text == "demo":
         builder.put("model.demo", value=True, mark=mark, written="model")
+    elif IS_ADDRESS.match(node.text):
+        add_address(builder, node.text, node.mark, "model")
     else:
         builder.read("model.path", node, mark, "model")
 

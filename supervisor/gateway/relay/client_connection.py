@@ -86,7 +86,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._loop.time() + self._connections.settings.client_timeout_seconds
         if not self._connections.welcome(self):
-            self.refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
+            self.refuse(_TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
         self.quiet_since = self._loop.time()
@@ -326,8 +326,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def drop(self) -> None:
-        """Close it at once, so that another one has room."""
-        self._transport.abort()
+        """Close it at once, so that another one has room.  One that is about to ask can read why."""
+        if self._phase == "head" and not self._was_served:
+            self._transport.write(answer(_TOO_MANY, "openai", version="1.1", keep_alive=False))
+            self._transport.close()
+        else:
+            self._transport.abort()
 
     @property
     def rank(self) -> tuple[int, float] | None:
@@ -344,6 +348,9 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
 
+_TOO_MANY = Trouble(
+    503, "too_many_connections", "Too many connections are open here.", retry_seconds=RETRY_SECONDS
+)
 _NO_ROOM = Trouble(
     429, "queue_full", "The bodies of too many requests are held here already.", retry_seconds=RETRY_SECONDS
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _HELD_UP_SECONDS = 1.0
+_GRACE_SECONDS = 1.0  # for the first bytes of a connection that is new
 STRANGER, IDLE, ASKING = range(3)
 """It has sent nothing yet; it waits for the next request; a request of it is on its way."""
 
@@ -134,17 +135,24 @@ class Connections:
         """
         Whether there is room for one more connection.  Where there is not, the idlest of the others makes
         room, which HTTP allows (RFC 9112, 9.5): for want of descriptors any, else one that asked nothing yet.
+
+        A burst of new connections may exceed the limit for descriptors twofold, because one that has not
+        asked yet needs one descriptor, not three.
         """
         self._clients.add(client)
         self._empty.clear()
         self._on_arrival()
-        short = len(self._clients) > room_for_clients()
-        if len(self._clients) <= self.settings.max_connections and not short:
+        count, room = len(self._clients), room_for_clients()
+        short = count > room
+        if count <= self.settings.max_connections and not short:
             return True
         others = ((rank, each) for each in self._clients if each is not client and (rank := each.rank))
-        (kind, _), idlest = min(others, key=itemgetter(0), default=((ASKING, 0.0), None))
+        (kind, since), idlest = min(others, key=itemgetter(0), default=((ASKING, 0.0), None))
         if idlest is None or (kind != STRANGER and not short):
             return False
+        is_new = kind == STRANGER and asyncio.get_running_loop().time() - since < _GRACE_SECONDS
+        if is_new and count <= min(2 * room, self.settings.max_connections):
+            return True
         self._clients.discard(idlest)  # it is gone for the next one that asks, too
         idlest.drop()
         return True
