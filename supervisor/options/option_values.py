@@ -118,13 +118,22 @@ def _read_integer(option: HelpOption, value: OptionValue) -> int | str:
         return word.lower()
     if not re.fullmatch(r"[+-]?[0-9]+", word):
         also = "".join(f", {each!r}" for each in option.words)
-        raise BadOptionValue(f"takes a whole number{also}, not {_shown(value)}")
+        plain = plain_number(word)
+        raise BadOptionValue(f"takes a whole number{also}, not {_shown(value)}{plain and f'; write {plain}'}")
     number = int(word)
     if not -_INT32 <= number < (_UINT32 if option.value_hint == "SEED" else _INT32):
         raise BadOptionValue(f"takes a number of 32 bits, and {number} is beyond that")
     if option.allowed:
         _member(option, str(number), value)
     return number
+
+
+def plain_number(text: str) -> str:
+    """``16384`` for ``16,384``, ``16_384`` and ``16k``; "" for anything else."""
+    if re.fullmatch(r"[0-9]{1,3}(?:[,_' .][0-9]{3})+", text):
+        return re.sub(r"[^0-9]", "", text)
+    thousands = re.fullmatch(r"([0-9]{1,6}) ?[kK]", text)
+    return str(int(thousands[1]) * 1024) if thousands else ""
 
 
 def _read_number(_option: HelpOption, value: OptionValue) -> float:

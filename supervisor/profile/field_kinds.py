@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
+from ..options.option_values import plain_number
 from .yaml_nodes import Items, Scalar, YamlNode, kind_name, plain_value, write_value
 
 JSON = dict[str, object]
@@ -44,15 +45,16 @@ class Kind(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Text(Kind):
-    """Any text, or one of a pattern that ``what`` puts into words."""
+    """Any text, or one of a pattern that ``what`` puts into words; ``words`` are what may have been meant."""
 
     what: str = "a text"
     pattern: str = ""
+    words: tuple[str, ...] = ()
 
     def read(self, node: YamlNode) -> str:
         text = _text_of(node, self.what)
         if self.pattern and not re.fullmatch(self.pattern, text):
-            raise Invalid(f"must be {self.what}, not {kind_name(node)}")
+            raise Invalid(f"must be {self.what}, not {kind_name(node)}", nearest(text, self.words))
         return text
 
     def json_schema(self) -> JSON:
@@ -150,7 +152,11 @@ class Integer(Kind):
     def read(self, node: YamlNode) -> int:
         value = _number_of(node)
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
-            raise Invalid(f"must be a whole number from {self.least} to {self.most}, not {kind_name(node)}")
+            plain = plain_number(node.text) if isinstance(node, Scalar) else ""
+            raise Invalid(
+                f"must be a whole number from {self.least} to {self.most}, not {kind_name(node)}"
+                f"{plain and f'; write {plain}'}"
+            )
         return value
 
     def json_schema(self) -> JSON:

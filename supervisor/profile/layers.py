@@ -271,7 +271,8 @@ def _from_home(path: str) -> str:
     return path.replace("\\", "/") if path.startswith("~\\") else path
 
 
-def _repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+def add_repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    """``owner/name``, with ``:QUANT`` or by its URL."""
     if IS_ADDRESS.match(text):
         return add_address(builder, text, mark, written)
     repo, colon, quant = text.partition(":")
@@ -295,7 +296,7 @@ def add_address(builder: LayerBuilder, text: str, mark: Mark, written: str) -> N
 
 _SPECIAL: dict[str, Callable[[LayerBuilder, str, Mark, str], None]] = {
     "alias": _alias,
-    "hf-repo": _repository,
+    "hf-repo": add_repository,
     "model": _path,
     "model-url": add_address,
 }

@@ -21,8 +21,17 @@ from .fields import (
     names_under,
     nearest_key,
 )
-from .layers import IS_ADDRESS, FieldReader, Layer, LayerBuilder, add_address, add_args, add_entries
-from .misplaced import place_of_key, section_in_comment
+from .layers import (
+    IS_ADDRESS,
+    FieldReader,
+    Layer,
+    LayerBuilder,
+    add_address,
+    add_args,
+    add_entries,
+    add_repository,
+)
+from .misplaced import meant_in, place_of_key, section_in_comment, without_blank
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
@@ -76,7 +85,9 @@ def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> 
         problem = "the file says nothing; a profile needs at least 'extends' or 'model'"
         builder.problem(Mark(1, 1), "", problem)
     else:
-        problem = f"must be a mapping of keys to values, not {kind_name(document.root)}"
+        problem = (
+            f"must be a mapping of keys to values, not {kind_name(document.root)}{without_blank(document.root)}"
+        )
         builder.problem(document.root.mark, "", problem)
     layer = builder.done()
     return replace(layer, problems=tuple(_explained(problem, data) for problem in layer.problems))
@@ -123,7 +134,8 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
             MEMORY: "names of memories, such as RAM and CUDA0,",
         }
         what = f"{free[key]} with values" if key in free else f"keys: {', '.join(names_under(key))}"
-        message = f"must be a mapping ({what}), not {kind_name(entry.value)}"
+        what = f", such as {meant}," if (meant := meant_in(key, entry.value)) else f" ({what}),"
+        message = f"must be a mapping{what} not {kind_name(entry.value)}{without_blank(entry.value)}"
         builder.problem(entry.value.mark, key, message)
     elif key == "server":
         add_entries(builder, entry.value.entries)
@@ -134,13 +146,23 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
 
 
 def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
-    """The word demo, an address at the hub, or a path."""
+    """The word demo, a model at the hub (its address, or ``owner/name:QUANT``), or a path."""
     if node.text == "demo":
         builder.put("model.demo", value=True, mark=mark, written="model")
     elif IS_ADDRESS.match(node.text):
         add_address(builder, node.text, node.mark, "model")
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+:(?!.*\.gguf$)[\w.-]+", node.text):
+        add_repository(builder, node.text, node.mark, "model")
     else:
         builder.read("model.path", node, mark, "model")
+
+
+def _repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """``owner/name``, or with the quantisation behind it."""
+    if ":" in node.text:
+        add_repository(builder, node.text, node.mark, "model.repo")
+    else:
+        builder.read("model.repo", node, mark)
 
 
 def _listen(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
@@ -159,6 +181,7 @@ def _listen(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
 SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
     "model": _model,
     "listen": _listen,
+    "model.repo": _repository,
     "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
     "engine.ready": lambda builder, node, mark: builder.read("engine.ready.path", node, mark, "engine.ready"),
 }

@@ -91,11 +91,17 @@ class ProfileStore:
         return NotFound(f"There is no profile {name}.{question}", hint=hint)
 
     def create(self, name: str, text: str) -> Path:
-        """A new profile of the user's.  Raises ``UsageError`` where one of that name is there already."""
+        """
+        A new profile of the user's.  Raises ``UsageError`` where one of that name is there already; a shipped
+        one is hidden by `Draft` only, which copies it.
+        """
         path = self.user_dir / f"{valid_name(name)}.yaml"
         if path.exists():
             hint = f"goss-supervisor profile edit {name}"
             raise UsageError(f"There is a profile {name} already: {path}", hint=hint)
+        if any(shipped.stem == name for shipped in _profiles_in(self.shipped_dir)):
+            hint = f"Choose another name; goss-supervisor profile edit {name} changes a copy of the shipped one."
+            raise UsageError(f"{name} is the name of a shipped profile, which this one would hide.", hint=hint)
         return self.save(name, text)
 
     def save(self, name: str, text: str) -> Path:
