@@ -15,7 +15,7 @@ import click
 
 from .. import __version__
 from ..daemon.journal import ERROR, for_stderr
-from ..errors import EXIT_INTERRUPTED, EXIT_OK, PermissionDenied, SupervisorError
+from ..errors import EXIT_INTERRUPTED, EXIT_OK, PermissionDenied, SupervisorError, similar_names
 from ..home.places import HELPER_VARIABLE
 from ..paths import settle_user_home
 from . import COMPLETING
@@ -75,6 +75,15 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("list", "models"), "ls"),
+    **dict.fromkeys(("remove", "delete"), "rm"),
+    **dict.fromkeys(("down", "kill"), "stop"),
+    **{"download": "pull", "up": "start"},
+}
+"""What other programs call them."""
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and one line; a module is imported for its own command only."""
 
@@ -92,9 +101,9 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from difflib import get_close_matches  # noqa: PLC0415 - only for a word that is no command
-
-        near = [] if args[0] in COMMANDS else get_close_matches(args[0], COMMANDS, n=1)
+        word = args[0].lower()
+        near = [] if args[0] in COMMANDS else [_ELSEWHERE.get(word, ""), *similar_names(word, COMMANDS)]
+        near = [each for each in near if each]
         if near:
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(ctx, args)

@@ -11,10 +11,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
+from ..errors import similar_names
 from ..options.option_values import plain_number
 from .yaml_nodes import Items, Scalar, YamlNode, kind_name, plain_value, write_value
 
@@ -278,8 +278,7 @@ class FilePath(Kind):
 
 def nearest(word: str, names: tuple[str, ...]) -> str:
     """The name most like ``word``, or nothing where none is near."""
-    found = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    return found[0] if found else ""
+    return next(iter(similar_names(word, names)), "")
 
 
 def _number_of(node: YamlNode) -> object:

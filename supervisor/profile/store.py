@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import NotFound, PermissionDenied, UsageError
+from ..errors import NotFound, PermissionDenied, UsageError, similar_names
 from ..files import replace_file
 from .definition import NAME_PATTERN
 
@@ -78,7 +77,7 @@ class ProfileStore:
         raise NotFound(f"There is no shipped profile {name}.", hint="goss-supervisor profile ls")
 
     def _not_found(self, name: str) -> NotFound:
-        near = get_close_matches(name.lower(), self.names(), n=3, cutoff=0.5)
+        near = similar_names(name, self.names(), 3)
         stray = next((path for path in self.strays() if path.stem.lower() == name.lower()), None)
         question = f" Did you mean {', '.join(near)}?" if near else ""
         hint = _to_be_renamed(stray) if stray else "goss-supervisor profile ls"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...decoding import FieldRules, decode
-from ...errors import NotFound, SupervisorError, UsageError
+from ...errors import NotFound, SupervisorError, UsageError, similar_names
 from ...files import JsonFile
 
 KeyScope = Literal["inference", "admin"]
@@ -132,9 +132,7 @@ def _find(name: str, keys: tuple[Key, ...]) -> Key:
     for key in keys:
         if key.name == name:
             return key
-    from difflib import get_close_matches  # noqa: PLC0415 - never in the daemon
-
-    near = get_close_matches(name, [key.name for key in keys], n=3, cutoff=0.5)
+    near = similar_names(name, [key.name for key in keys], 3)
     question = f" Did you mean {', '.join(near)}?" if near else ""
     raise NotFound(f"There is no key {name}.{question}", hint="goss-supervisor key ls")
 
