@@ -79,7 +79,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("list", "models"), "ls"),
     **dict.fromkeys(("remove", "delete"), "rm"),
     **dict.fromkeys(("down", "kill"), "stop"),
-    **{"download": "pull", "up": "start"},
+    "download": "pull",
+    "up": "start",
 }
 """What other programs call them."""
 

@@ -165,9 +165,7 @@ def _are(names: tuple[str, ...]) -> str:
 
 
 @serve.command
-@click.argument(
-    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completer(_served_names)
-)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completer(_served_names))
 def rm(names: tuple[str, ...]) -> None:
     """Take profiles out of the list in config.yaml; keep their files."""
 

@@ -106,7 +106,7 @@ def _finished(launch: FoundLaunch, script: LaunchScript) -> CommandLine:
     if script.conditional:
         notes.append(f"taken as if its condition held: {_listed(script.conditional)}")
     if script.alternatives:
-        notes.append(f"not taken, since an earlier branch says otherwise: {_listed(script.alternatives)}")
+        notes.append(f"not taken, as an earlier branch says otherwise: {_listed(script.alternatives)}")
     if script.left_out:
         notes.append(f"left out, as it is no part of the launch: {_listed(script.left_out)}")
     program = launch.program.text

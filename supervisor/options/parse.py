@@ -177,7 +177,9 @@ def parse_option(written: str, value: OptionValue) -> GivenOption | OptionProble
         problem = f"{written} makes llama-server print something and exit; it is not for serving"
         return OptionProblem(written, problem)
     if reading.name in PRESETS:
-        problem = f"{written} is a preset, which names a model and several options; write args: {_dashed(written)}"
+        problem = (
+            f"{written} is a preset, which names a model and several options; write args: {_dashed(written)}"
+        )
         return OptionProblem(written, problem)
     try:
         positive = read_value(reading.option, value)

@@ -1,5 +1,6 @@
 """
-llama-server's presets: one option that names a model and sets several options, such as ``--gpt-oss-20b-default``.
+llama-server's presets, such as ``--gpt-oss-20b-default``: one option that names a model and sets several
+others.
 
 The values are those of b11434 (common/arg.cpp).
 """
@@ -23,7 +24,8 @@ def _coder(size: str) -> str:
 
 
 _TEXTS = {
-    "embd-gemma-default": "-hf ggml-org/embeddinggemma-300M-qat-q4_0-GGUF -hff embeddinggemma-300M-qat-Q4_0.gguf "
+    "embd-gemma-default": "-hf ggml-org/embeddinggemma-300M-qat-q4_0-GGUF "
+    "-hff embeddinggemma-300M-qat-Q4_0.gguf "
     "--port 8011 --ubatch-size 2048 --batch-size 2048 --parallel 32 --ctx-size 65536 --embedding",
     "fim-qwen-1.5b-default": _coder("1.5B"),
     "fim-qwen-3b-default": _coder("3B"),

@@ -135,7 +135,9 @@ class Variables:
     def known_names(self) -> frozenset[str]:
         """Those whose value the text says in full."""
         values = self._values.items()
-        return frozenset(n for n, parts in values if any(p.text for p in parts) and not any(p.unknown for p in parts))
+        return frozenset(
+            n for n, parts in values if any(p.text for p in parts) and not any(p.unknown for p in parts)
+        )
 
     def _assigned(self, word: Word) -> bool:
         found = _ASSIGNMENT.fullmatch(word.text)

@@ -104,9 +104,7 @@ class LaunchScript:
         if self._goes_on(words):
             assert self._open is not None
             self._open.words += self._without_redirections(self._expanded(words))
-        elif self._changes_folder(words):
-            pass
-        elif self._assigns(command, words):
+        elif self._changes_folder(words) or self._assigns(command, words):
             pass
         elif _is_unfinished(words) and command.ends_line:
             self._pending = words

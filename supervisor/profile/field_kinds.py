@@ -260,7 +260,9 @@ class FilePath(Kind):
         if not text.strip():
             raise Invalid("must be a path, not nothing")
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-            raise Invalid(f"must be a path, not the address {text}; model.repo and model.file name a model at the hub")
+            raise Invalid(
+                f"must be a path, not the address {text}; model.repo and model.file name a model at the hub"
+            )
         if control := re.search(r"[\x00-\x1f\x7f]", text):
             raise Invalid(f"holds the control character U+{ord(control[0]):04X}; {_IN_SINGLE_QUOTES}")
         try:

@@ -85,10 +85,8 @@ def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> 
         problem = "the file says nothing; a profile needs at least 'extends' or 'model'"
         builder.problem(Mark(1, 1), "", problem)
     else:
-        problem = (
-            f"must be a mapping of keys to values, not {kind_name(document.root)}{without_blank(document.root)}"
-        )
-        builder.problem(document.root.mark, "", problem)
+        found = f"{kind_name(document.root)}{without_blank(document.root)}"
+        builder.problem(document.root.mark, "", f"must be a mapping of keys to values, not {found}")
     layer = builder.done()
     return replace(layer, problems=tuple(_explained(problem, data) for problem in layer.problems))
 

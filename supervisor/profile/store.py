@@ -99,8 +99,12 @@ class ProfileStore:
             hint = f"goss-supervisor profile edit {name}"
             raise UsageError(f"There is a profile {name} already: {path}", hint=hint)
         if any(shipped.stem == name for shipped in _profiles_in(self.shipped_dir)):
-            hint = f"Choose another name; goss-supervisor profile edit {name} changes a copy of the shipped one."
-            raise UsageError(f"{name} is the name of a shipped profile, which this one would hide.", hint=hint)
+            hint = (
+                f"Choose another name; goss-supervisor profile edit {name} changes a copy of the shipped one."
+            )
+            raise UsageError(
+                f"{name} is the name of a shipped profile, which this one would hide.", hint=hint
+            )
         return self.save(name, text)
 
     def save(self, name: str, text: str) -> Path:

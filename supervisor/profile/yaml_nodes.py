@@ -192,7 +192,9 @@ def _unclosed(error: yaml.MarkedYAMLError, text: str, mark: Mark) -> Broken | No
     opener = text[begin.index : begin.index + 1]
     if "quoted scalar" in context:
         is_open = "end of stream" in (error.problem or "") or "document" in (error.problem or "")
-        return Broken(f"the quote {opener} that begins here is never closed", _mark(begin)) if is_open else None
+        return (
+            Broken(f"the quote {opener} that begins here is never closed", _mark(begin)) if is_open else None
+        )
     if opener not in {"[", "{"} or "expected ',' or" not in (error.problem or ""):
         return None
     if mark.line == begin.line + 1:

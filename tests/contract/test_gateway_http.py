@@ -1137,7 +1137,9 @@ async def test_more_connections_than_allowed_are_told_so():
 
 
 @promise
-async def test_for_want_of_descriptors_a_new_connection_has_time_to_ask_and_is_told_why_it_had_not(monkeypatch):
+async def test_for_want_of_descriptors_a_new_connection_has_time_to_ask_and_is_told_why_it_had_not(
+    monkeypatch,
+):
     monkeypatch.setattr(connections, "room_for_clients", lambda: 2)
     async with relay(HELLO) as it, it.client() as one, it.client() as two, it.client() as three:
         await until(lambda: it.gateway.counts()[2] == 3)
