@@ -19,7 +19,8 @@ from .options_builds import era
 _NAMES = [
     option.long_name.removeprefix("--")
     for option in pinned().options
-    if option.long_name.removeprefix("--") not in {*SECRETS, *PRESETS} and not understand(option.long_name).is_action
+    if option.long_name.removeprefix("--") not in {*SECRETS, *PRESETS}
+    and not understand(option.long_name).is_action
 ]
 _TEXT = st.from_regex(r"[A-Za-z0-9_./ {}\"'é語-][A-Za-z0-9_./ =,{}\"'é語-]*", fullmatch=True).filter(
     lambda text: not text.startswith("-")
