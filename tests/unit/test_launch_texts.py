@@ -239,7 +239,10 @@ FORMS = [
     case("address of a page", "llama-server -mu https://hf.co/owner/repo/blob/main/sub/x.gguf?download=true", model=None, repo="owner/repo", file="sub/x.gguf"),
     case("address of a repository", "llama-server -hf https://huggingface.co/owner/repo", repo="owner/repo", quant=None),
     case("preset", "llama-server --gpt-oss-20b-default -c 4096", model=None, repo="ggml-org/gpt-oss-20b-GGUF", file="gpt-oss-20b-mxfp4.gguf", port=8013, options={"ctx-size": 4096, "batch-size": 32768, "min-p": 0.01}, says=["what the preset sets", "262144 is dropped"]),
+    case("toml", '[[servers]]\nname = "x"\ncommand = "llama-server"\nargs = [\n  "-m", "/m/chat.gguf",\n  "-c", "4096",\n]\nenv = {A = "b"}\n', model=M, options=C4K, env={"A": "b"}),
+    case("a parameter of just", f'serve port="9000" *more:\n    llama-server -m {M} --port {{{{port}}}} -c 4096\n', model=M, port=9000, options=C4K),
     # wrong
+    case("presets of a router", "[*]\nc = 4096\n\n[gpt]\nmodel = /m/x.gguf\nn-gpu-layers = 99\n", refused_or_named=["a section for each model"]),
     case("address elsewhere", "llama-server -m https://example.com/x.gguf", refused_or_named=["download https://example.com/x.gguf"]),
     case("address of a projector", "llama-server -m x.gguf --mmproj https://hf.co/o/r/resolve/main/p.gguf", refused_or_named=["is an address and not a file"]),
     case("every unknown", "llama-server -m x -foo 1 --bar-baz 2 -rtr -ctx 5", refused_or_named=["-foo", "--bar-baz", "-rtr", "-ctx"]),

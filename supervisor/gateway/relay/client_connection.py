@@ -327,7 +327,7 @@ class ClientConnection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close it at once, so that another one has room.  One that is about to ask can read why."""
-        if self._phase == "head" and not self._was_served:
+        if self._phase == "body" or not self._was_served:
             self._transport.write(answer(_TOO_MANY, "openai", version="1.1", keep_alive=False))
             self._transport.close()
         else:

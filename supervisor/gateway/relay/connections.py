@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _HELD_UP_SECONDS = 1.0
-_GRACE_SECONDS = 1.0  # for the first bytes of a connection that is new
+_GRACE_SECONDS = 5.0  # for the first request of a connection that is new
 STRANGER, IDLE, ASKING = range(3)
 """It has sent nothing yet; it waits for the next request; a request of it is on its way."""
 
@@ -150,8 +150,8 @@ class Connections:
         (kind, since), idlest = min(others, key=itemgetter(0), default=((ASKING, 0.0), None))
         if idlest is None or (kind != STRANGER and not short):
             return False
-        is_new = kind == STRANGER and asyncio.get_running_loop().time() - since < _GRACE_SECONDS
-        if is_new and count <= min(2 * room, self.settings.max_connections):
+        is_new = asyncio.get_running_loop().time() - since < _GRACE_SECONDS
+        if kind != IDLE and is_new and count <= min(2 * room, self.settings.max_connections):
             return True
         self._clients.discard(idlest)  # it is gone for the next one that asks, too
         idlest.drop()
