@@ -110,7 +110,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """A reader that has gone (``| head``) had enough; for click that is a failure."""
+        """Run the command.  A reader that hangs up (``| head``) is no failure, as it is for click."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

@@ -126,7 +126,10 @@ def _bar(fraction: float | None) -> str:
 
 
 def show_outcome(answer: dict[str, Any], *, as_json: bool) -> int:
-    """Answers with the exit code.  Raises StartFailed with the last lines of the log, and Superseded."""
+    """
+    Print the outcome and return the exit code.  Raises StartFailed, with the last lines of the log, and
+    Superseded.
+    """
     outcome, status = answer["outcome"], answer.get("status", {})
     if as_json:
         click.echo(json.dumps({"schema": 1, "outcome": outcome, **status}))

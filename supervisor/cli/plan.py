@@ -73,7 +73,7 @@ def show_plan(
     told: list[str] = []
 
     def warn(sentence: str) -> None:
-        """Before the hub is asked, which may take a while."""
+        """Print a warning before the hub is asked, which may take a while."""
         if not as_json:
             told.append(sentence.rstrip("."))
             click.echo(f"# warning: {sentence}")

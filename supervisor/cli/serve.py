@@ -127,7 +127,7 @@ def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float
 
 
 @serve.command
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_profiles)
+@click.argument("names", nargs=-1, required=True, metavar="NAME", shell_complete=complete_profiles)
 @click.option("--pinned", is_flag=True, help="Never unload it to make room for another.")
 @click.option(
     "--priority",
@@ -165,7 +165,7 @@ def _are(names: tuple[str, ...]) -> str:
 
 
 @serve.command
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completer(_served_names))
+@click.argument("names", nargs=-1, required=True, metavar="NAME", shell_complete=completer(_served_names))
 def rm(names: tuple[str, ...]) -> None:
     """Take profiles out of the list in config.yaml; keep their files."""
 

@@ -53,7 +53,7 @@ def script_of(text: str) -> LaunchScript:
 
 
 def _parameters(text: str) -> dict[str, str]:
-    """The defaults of a PowerShell script, ``param([int]$Ctx = 4096)``, or of just: ``serve port="9000":``."""
+    """Defaults of a PowerShell script, ``param([int]$Ctx = 4096)``, or of just, ``serve port="9000":``."""
     if recipes := _RECIPE.findall(text):
         found = re.findall(r"(\w+)=(?:\"([^\"]*)\"|'([^']*)'|([^\s:]+))", " ".join(recipes))
         return {name: double or single or bare for name, double, single, bare in found}

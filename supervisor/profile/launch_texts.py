@@ -46,7 +46,7 @@ _REFUSED = (
     (
         r"^[ \t]*\[[^\]\n]+\][^\[]*?^[ \t]*(?:model|m|hf-repo|hf|LLAMA_ARG_MODEL|LLAMA_ARG_HF_REPO)[ \t]*=",
         "This is a preset file of llama-server's router, with a section for each model.",
-        "Import each section as a command (llama-server -m FILE -c 4096), then: goss-supervisor serve add NAME...",
+        "Import each section as a command, llama-server -m FILE; then: goss-supervisor serve add NAME...",
     ),
     (
         r"\bllama_cpp\.server\b",

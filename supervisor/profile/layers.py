@@ -176,7 +176,7 @@ def _add_args_text(builder: LayerBuilder, node: Scalar) -> None:
 
 
 def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, written: str = "") -> None:
-    """Options and environment; the program is not looked at."""
+    """Add the options and the environment of a command line; its program is ignored."""
     for note in command.notes:
         builder.note(note)
     for name, value in command.env.items():
@@ -185,7 +185,7 @@ def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, wr
 
 
 def add_words(builder: LayerBuilder, words: Sequence[str], mark: Mark, written: str = "") -> None:
-    """A raw option list."""
+    """Add the options of a raw option list."""
     parsed = parse_arguments(words)
     for problem in parsed.problems:
         key = f"{written}: {problem.option}" if written else problem.option
@@ -272,7 +272,7 @@ def _from_home(path: str) -> str:
 
 
 def add_repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    """``owner/name``, with ``:QUANT`` or by its URL."""
+    """Add a model of the hub: ``owner/name``, ``owner/name:QUANT`` or its URL."""
     if IS_ADDRESS.match(text):
         return add_address(builder, text, mark, written)
     repo, colon, quant = text.partition(":")
@@ -283,7 +283,7 @@ def add_repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -
 
 
 def add_address(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
-    """A model by its URL."""
+    """Add a model that is named by its URL."""
     found = _HUGGING_FACE_URL.fullmatch(text)
     if not found:
         problem = f"only models on Hugging Face are fetched; download {text} and name its path"

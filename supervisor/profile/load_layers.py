@@ -226,7 +226,7 @@ class UserSettings:
     models_dir: Path | None = None
 
     def served(self, name: str) -> ServedProfile | None:
-        """The entry of this profile."""
+        """The entry of ``serve`` for this profile; None if it is not served."""
         return next((each for each in self.serve if each.profile == name), None)
 
 
@@ -240,7 +240,7 @@ def read_settings(file: Path) -> UserSettings:
 
 
 def settings_from(data: bytes, file: str) -> UserSettings:
-    """The same of a text; ``file`` is what messages call it."""
+    """As `read_settings`, from the file's content; messages call it ``file``."""
     try:
         root = parse_yaml(data).root
     except Broken as broken:

@@ -269,7 +269,7 @@ class MissingGpu:
 
 
 def missing_gpu(profile: Profile, hardware: Hardware) -> MissingGpu | None:
-    """None where it is there, may be there (its name is not known), or where no GPU is meant."""
+    """None if the GPU is there, may be there (its name is unknown), or if the profile asks for none."""
     match, gpus = profile.match, hardware.gpus
     if _asks_no_gpu(match) or "none" in match.gpu_vendor or any(_may_be_meant(match, gpu) for gpu in gpus):
         return None

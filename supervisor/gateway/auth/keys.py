@@ -31,7 +31,7 @@ _RULES: FieldRules = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request is from: the name of its key, and what that may do.  "" is somebody without a key."""
+    """The sender of a request: the name of its key ("" without a key), and what the key allows."""
 
     name: str
     scope: KeyScope
@@ -171,7 +171,7 @@ class Keyring:
         return self._made == () and not self.digests
 
     def find(self, secret: bytes) -> Caller | None:
-        """Whose key this is.  All are compared, by their hashes and in constant time, whichever fits."""
+        """The owner of this key.  Compares the hashes of all keys in constant time, even after a match."""
         self._look()
         sent, found = digest_of(secret), None
         for digest, caller in self._callers():

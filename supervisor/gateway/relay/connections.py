@@ -38,10 +38,10 @@ class Connected(Protocol):
         """Close it at once, so that another one has room."""
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Called when the deadline has passed."""
 
     def close(self) -> None:
-        """The gateway closes."""
+        """Close it because the gateway closes."""
 
 
 class Handshake:
@@ -58,7 +58,7 @@ class Handshake:
         self.deadline = inf  # the loop's own limit ends it
 
     def begin(self, client: Callable[[], asyncio.Protocol], context: ssl.SSLContext) -> None:
-        """Where there is room for it."""
+        """Shake hands, if there is room for another connection."""
         if self._connections.welcome(self):
             self._task = asyncio.get_running_loop().create_task(self._shake_hands(client, context))
             self._task.add_done_callback(lambda _: self._connections.part(self))
@@ -158,7 +158,7 @@ class Connections:
         return True
 
     def part(self, client: Connected) -> None:
-        """It is gone."""
+        """Forget a connection that has closed."""
         self._clients.discard(client)
         if not self._clients:
             self._empty.set()
@@ -170,12 +170,12 @@ class Connections:
                 client.deadline += seconds
 
     def hold(self, size_bytes: int) -> bool:
-        """So much more of a body is there; whether there is room for it."""
+        """Count bytes of a body that is kept; False where that is more than all bodies may take."""
         self._held_bytes += size_bytes
         return self._held_bytes <= self.settings.max_queue_bytes
 
     def release(self, size_bytes: int) -> None:
-        """That much is not kept any more."""
+        """Subtract bytes of a body that is no longer kept."""
         self._held_bytes -= size_bytes
 
     def expire(self, now: float) -> None:

@@ -69,7 +69,7 @@ class Pace:
         self._hang_up: HangUp | None = None
 
     def took(self, pieces: int) -> None:
-        """So many have been read at once."""
+        """Called with the number of bytes that were read at once."""
         self._pieces += pieces
         if self._pieces >= SAMPLE:
             self._judge()
@@ -94,12 +94,12 @@ class Pace:
         self._rest(False)
 
     def go_on(self) -> None:
-        """It has rested long enough."""
+        """Called when the stream has rested long enough."""
         if not self._is_over:
             self._rest(False)
 
     def complete(self) -> None:
-        """All has been read."""
+        """Called when everything has been read."""
         if self._hang_up is not None and not self._is_over:
             self._gathering.ends_show = False  # until it hangs up again
         self.close()
