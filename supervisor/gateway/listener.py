@@ -58,7 +58,7 @@ class Listener:
         return self._listening is not None
 
     async def open(self, listen: Listen) -> None:
-        """Listen there, changing only what differs.  Raises StartFailed and ConfigError, with nothing changed."""
+        """Listen there, changing only what differs.  Raises StartFailed and ConfigError, with no change."""
         if self._listening is None:
             self._take(listen)
             self._listening = await self._at(listen)

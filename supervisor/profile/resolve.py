@@ -42,7 +42,7 @@ _KNOWN_FILES = {
 
 
 def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
-    """With all that it extends, and ``--set`` on top.  Raises NotFound, and ConfigError with every problem."""
+    """With all that it extends and ``--set``.  Raises NotFound, and ConfigError with every problem."""
     return resolve_layer(load_file(store.find(name).path, name), store, overrides)
 
 

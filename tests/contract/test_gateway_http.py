@@ -1141,9 +1141,13 @@ async def test_for_want_of_descriptors_a_new_connection_has_time_to_ask_and_is_t
     monkeypatch,
 ):
     monkeypatch.setattr(connections, "room_for_clients", lambda: 2)
-    async with relay(HELLO) as it, it.client() as one, it.client() as two, it.client() as three:
-        await until(lambda: it.gateway.counts()[2] == 3)
-        assert [(await each.ask(GET))[0] for each in (one, two, three)] == [200] * 3
+    async with relay(HELLO) as it, it.client() as one, it.client() as two:
+        head, body = post(b"{}").split(b"\r\n\r\n")
+        await one.send(head + b"\r\n\r\n")
+        async with it.client() as three:
+            await until(lambda: it.gateway.counts()[2] == 3)
+            assert [(await each.ask(GET))[0] for each in (two, three)] == [200] * 2
+        assert (await one.ask(body))[0] == 200
     async with relay(HELLO) as it, contextlib.AsyncExitStack() as clients:
         five = [await clients.enter_async_context(it.client()) for _ in range(5)]
         await until(lambda: it.gateway.counts()[2] == 4)

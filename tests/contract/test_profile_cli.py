@@ -197,7 +197,8 @@ def test_new_alone_is_made_for_this_machine_as_init_does(folder, monkeypatch, tm
 
 
 @pytest.mark.parametrize(
-    "words", [("new", "demo", "--from", "gpt-oss-20b"), ("import", "--name", "demo", "-m", "x")]
+    "words",
+    [("new", "demo", "--from", "gpt-oss-20b"), ("import", "--name", "demo", "llama-server", "-m", "x")],
 )
 def test_a_new_profile_hides_no_shipped_one(folder, words):
     with pytest.raises(UsageError, match="demo is the name of a shipped profile"):
