@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
+from ..options.file_options import is_of_the_hub
 from .definition import PARAMETER_PATTERN, ServedProfile
 from .field_kinds import Invalid, nearest, read_json, size
 from .fields import (
@@ -22,11 +23,9 @@ from .fields import (
     nearest_key,
 )
 from .layers import (
-    IS_ADDRESS,
     FieldReader,
     Layer,
     LayerBuilder,
-    add_address,
     add_args,
     add_entries,
     add_repository,
@@ -108,8 +107,8 @@ def _mapping(builder: LayerBuilder, table: Table, prefix: str, elsewhere: tuple[
         if key in SETTINGS_ONLY:
             builder.problem(entry.mark, key, f"belongs into {SETTINGS_NAME}")
         elif key not in SECTIONS and key not in BY_KEY:
-            near = nearest(entry.key, elsewhere) or nearest_key(prefix, entry.key)
-            place = place_of_key(prefix, entry.key)
+            near = nearest(entry.key.replace("_", "-"), elsewhere) or nearest_key(prefix, entry.key)
+            place = "" if near in elsewhere else place_of_key(prefix, entry.key)
             builder.problem(entry.mark, key, place or "no such key", "" if place else near)
         elif is_null(entry.value):
             builder.clear(key)
@@ -147,9 +146,7 @@ def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
     """The word demo, a model at the hub (its address, or ``owner/name:QUANT``), or a path."""
     if node.text == "demo":
         builder.put("model.demo", value=True, mark=mark, written="model")
-    elif IS_ADDRESS.match(node.text):
-        add_address(builder, node.text, node.mark, "model")
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+:(?!.*\.gguf$)[\w.-]+", node.text):
+    elif is_of_the_hub(node.text):
         add_repository(builder, node.text, node.mark, "model")
     else:
         builder.read("model.path", node, mark, "model")
@@ -272,7 +269,11 @@ def overrides_layer(name: str, overrides: Mapping[str, str]) -> Layer:
     for written, text in overrides.items():
         key = known_spelling(written)
         node = Scalar(plain_value(text), text, _NOWHERE)
-        if option := _option_name(key):
+        if key in SECTIONS and key not in {*SHORT_FORMS, PARAMETERS}:
+            meant = meant_in(key, node).replace(": {", ".").replace(": ", "=").removesuffix("}")
+            first = f"{key}.{next(iter(names_under(key)), 'NAME')}"
+            builder.problem(_NOWHERE, key, f"name a key of it, such as {meant or first}")
+        elif option := _option_name(key):
             options.append(TableEntry(option, _NOWHERE, node))
         else:
             _profile_key(builder, key, node)

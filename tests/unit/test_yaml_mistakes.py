@@ -9,7 +9,7 @@ import pytest
 from supervisor.engine.build import FAMILIES
 from supervisor.errors import ConfigError
 from supervisor.profile.definition import FLAVOURS, ListenSettings
-from supervisor.profile.load_layers import load
+from supervisor.profile.load_layers import load, overrides_layer, settings_from
 from supervisor.profile.resolve import resolve_layer
 from supervisor.profile.store import ProfileStore
 
@@ -152,3 +152,21 @@ def test_a_model_of_the_hub_is_taken_in_the_forms_that_people_know(text, model):
 
 def test_the_flavours_of_profiles_are_those_of_engines():
     assert set(FLAVOURS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("engine", "vulkan", "engine: name a key of it, such as engine.flavour=vulkan"),
+        ("server", "1", "server: name a key of it, such as server.NAME"),
+        ("match", "linux", "match: name a key of it, such as match.os"),
+    ],
+)
+def test_a_whole_section_is_no_value_to_override(key, value, said):
+    (problem,) = overrides_layer("p", {key: value}).problems
+    assert said in str(problem)
+
+
+def test_config_yaml_says_what_was_meant():
+    layer = settings_from(b"models_dir: /x\n", "c.yaml").layer
+    assert [each.suggestion for each in layer.problems] == ["models-dir"]
