@@ -8,7 +8,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .option_types import OptionValue
+from .option_types import OptionValue, plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,14 +126,6 @@ def _read_integer(option: HelpOption, value: OptionValue) -> int | str:
     if option.allowed:
         _member(option, str(number), value)
     return number
-
-
-def plain_number(text: str) -> str:
-    """``16384`` for ``16,384``, ``16_384`` and ``16k``; "" for anything else."""
-    if re.fullmatch(r"[0-9]{1,3}(?:[,_' .][0-9]{3})+", text):
-        return re.sub(r"[^0-9]", "", text)
-    thousands = re.fullmatch(r"([0-9]{1,6}) ?[kK]", text)
-    return str(int(thousands[1]) * 1024) if thousands else ""
 
 
 def _read_number(_option: HelpOption, value: OptionValue) -> float:

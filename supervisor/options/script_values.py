@@ -238,3 +238,38 @@ def split_commas(words: Sequence[Word]) -> list[Word]:
                     current.append(replace(piece, text=part))
         split.append(Word(tuple(current)))
     return [word for word in split if word.pieces or word.items is not None]
+
+
+def start_parameters(texts: Sequence[Argument]) -> tuple[dict[str, list[Argument]], list[Argument]]:
+    """PowerShell's parameters by name in small letters, each with its list, and what has no name."""
+    given: dict[str, list[Argument]] = {}
+    rest: list[Argument] = []
+    current: list[Argument] | None = None
+    for each in texts:
+        found = re.fullmatch(r"-([A-Za-z]{2,})", each.text) if each.is_bare else None
+        if found and found[1].lower() in START_PARAMETERS:
+            values = given.setdefault(found[1].lower(), [])
+            current = None if found[1].lower() in _SWITCHES else values
+        elif current is not None:
+            current.append(each)
+        elif each.text not in {"$true", "$false"}:
+            rest.append(each)
+    return given, rest
+
+
+_SWITCHES = {"nonewwindow", "wait", "passthru"}
+STARTS = {"start-process", "saps"}
+_START_NAMES = (
+    *(
+        "FilePath",
+        "ArgumentList",
+        "Args",
+        "WorkingDirectory",
+        "NoNewWindow",
+        "WindowStyle",
+        "Wait",
+        "PassThru",
+    ),
+    *("RedirectStandardOutput", "RedirectStandardError", "RedirectStandardInput", "Verb"),
+)
+START_PARAMETERS = {name.lower(): name for name in _START_NAMES}

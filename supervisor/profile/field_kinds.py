@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
 from ..errors import similar_names
-from ..options.option_values import plain_number
+from ..options.option_types import plain_number
 from .yaml_nodes import Items, Scalar, YamlNode, kind_name, plain_value, write_value
 
 JSON = dict[str, object]

@@ -1149,6 +1149,11 @@ async def test_for_want_of_descriptors_a_new_connection_has_time_to_ask_and_is_t
             assert [(await each.ask(GET))[0] for each in (two, three)] == [200] * 2
         assert (await one.ask(body))[0] == 200
     async with relay(HELLO) as it, contextlib.AsyncExitStack() as clients:
+        idle = await clients.enter_async_context(it.client())
+        assert (await idle.ask(GET))[0] == 200
+        four = [await clients.enter_async_context(it.client()) for _ in range(4)]
+        assert [(await each.ask(GET))[0] for each in four] == [200] * 4
+    async with relay(HELLO) as it, contextlib.AsyncExitStack() as clients:
         five = [await clients.enter_async_context(it.client()) for _ in range(5)]
         await until(lambda: it.gateway.counts()[2] == 4)
         assert sorted([(await each.ask(GET))[0] for each in five]) == [200, 200, 200, 200, 503]

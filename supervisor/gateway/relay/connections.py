@@ -147,11 +147,14 @@ class Connections:
         if count <= self.settings.max_connections and not short:
             return True
         others = ((rank, each) for each in self._clients if each is not client and (rank := each.rank))
-        (kind, since), idlest = min(others, key=itemgetter(0), default=((ASKING, 0.0), None))
+        recent = asyncio.get_running_loop().time() - _GRACE_SECONDS
+        in_order = (
+            ((short and kind != IDLE and since > recent, kind, since), each) for (kind, since), each in others
+        )
+        (is_new, kind, _), idlest = min(in_order, key=itemgetter(0), default=((False, ASKING, 0.0), None))
         if idlest is None or (kind != STRANGER and not short):
             return False
-        is_new = asyncio.get_running_loop().time() - since < _GRACE_SECONDS
-        if kind != IDLE and is_new and count <= min(2 * room, self.settings.max_connections):
+        if is_new and count <= min(2 * room, self.settings.max_connections):
             return True
         self._clients.discard(idlest)  # it is gone for the next one that asks, too
         idlest.drop()
