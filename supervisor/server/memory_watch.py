@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..engine.adapters.known import adapter_of
 from ..plan.launch import LaunchPlan
 from ..tool import run_tool
-from .memory_sample import Sample, SampleSource, take
+from .memory_sample import MemorySample, SampleSource, take
 from .memory_warnings import OVER, RAM, Remains, Warnings, gpus, warnings_of
 from .memory_warnings import gpus as gpus_of
 
@@ -50,7 +50,7 @@ class MemoryWatch:
         self._source = source or _Here()
         self._every_seconds = every_seconds
         self._pid: int | None = None
-        self._last: Sample | None = None
+        self._last: MemorySample | None = None
         self.peak_bytes = 0  # of the RAM, of this launch
         self._remains: Remains | None = None
         self._awaits_gpus = False  # a server that we ended held memory of some
@@ -74,7 +74,7 @@ class MemoryWatch:
         if self._watching:
             self._watching.cancel()
 
-    def now(self) -> Sample | None:
+    def now(self) -> MemorySample | None:
         """None where no server runs."""
         return None if self._pid is None else take(self._source, self._pid)
 

@@ -203,9 +203,14 @@ def why_not_taken(line):
     words = [word.strip("[]") for word in shlex.split(line) if word not in {"…", "..."}]
     command, context = program, click.Context(program)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        command = command.get_command(context, name := words.pop(0))
-        if command is None:
-            return f"no command {name}"
+        found = command.get_command(context, words[0])
+        if found is None:
+            takes_words = any(isinstance(each, click.Argument) for each in command.params)
+            if takes_words:  # bench NAME...
+                break
+            return f"no command {words[0]}"
+        command = found
+        words.pop(0)
         context = click.Context(command, parent=context)
     try:
         _, rest, _ = command.make_parser(context).parse_args(words)
