@@ -29,7 +29,7 @@ ROOMS: dict[str, Room] = {
     "files": Room(
         "the one way to replace a small file, and to keep one that others change", ("errors", "disk", "locks")
     ),
-    "decoding": Room("values from other programs' JSON, checked", ()),
+    "decoding": Room("values from other programs' JSON, checked", ("errors",)),
     "tool": Room("programs run to their end", ()),
     "cgroups": Room("the limit of memory that Linux sets a process, and what is left of it", ()),
     "download": Room("files and pages from the network: resumed, tried again, verified", BASE),

@@ -30,7 +30,14 @@ def test_a_table_has_upper_case_headers_and_no_trailing_blanks():
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(None, "-"), (0, "0 MiB"), (480 * 2**20, "480 MiB"), (2**30, "1.0 GiB"), (63_400_000_000, "59.0 GiB")],
+    [
+        (None, "-"),
+        (0, "0 MiB"),
+        (322 * 2**10, "322 KiB"),
+        (480 * 2**20, "480 MiB"),
+        (2**30, "1.0 GiB"),
+        (63_400_000_000, "59.0 GiB"),
+    ],
 )
 def test_sizes_are_binary_and_unknown_is_a_dash(number, text):
     assert size(number) == text

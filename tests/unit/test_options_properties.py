@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supervisor.options.meanings import SECRETS, pinned, understand
 from supervisor.options.option_values import OptionKind, option_kind
 from supervisor.options.parse import normalise, parse_arguments
+from supervisor.options.presets import PRESETS
 from supervisor.options.render import render
 
 from .options_builds import era
@@ -18,7 +19,8 @@ from .options_builds import era
 _NAMES = [
     option.long_name.removeprefix("--")
     for option in pinned().options
-    if option.long_name.removeprefix("--") not in SECRETS and not understand(option.long_name).is_action
+    if option.long_name.removeprefix("--") not in {*SECRETS, *PRESETS}
+    and not understand(option.long_name).is_action
 ]
 _TEXT = st.from_regex(r"[A-Za-z0-9_./ {}\"'é語-][A-Za-z0-9_./ =,{}\"'é語-]*", fullmatch=True).filter(
     lambda text: not text.startswith("-")

@@ -92,7 +92,7 @@ class Pace:
         self._hang_up: HangUp | None = None
 
     def took(self, pieces: int) -> None:
-        """So many have been read at once."""
+        """Called with the number of bytes that were read at once."""
         self._pieces += pieces
         if self._pieces >= SAMPLE:
             self._judge()
@@ -124,7 +124,7 @@ class Pace:
             self._rest(False)
 
     def complete(self) -> None:
-        """All has been read."""
+        """Called when everything has been read."""
         if self._hang_up is not None and not self._is_over and not self._hang_up.has_come():
             self._gathering.ends_show = False  # until it hangs up again
         self.close()

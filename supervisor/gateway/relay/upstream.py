@@ -51,12 +51,12 @@ class Upstream(asyncio.Protocol):
 
     @property
     def was_used(self) -> bool:
-        """Before this request."""
+        """Whether an earlier request used this connection."""
         return self.uses > 1
 
     @property
     def got_nothing(self) -> bool:
-        """Not one byte of an answer has come."""
+        """Whether not one byte of an answer has come."""
         return self._answer is None and not self._head
 
     @property
@@ -259,11 +259,11 @@ class ConnectionPool:
         return None
 
     def connect(self, taker: Taker) -> Upstream:
-        """Open a new connection; its taker is called when it is there."""
+        """Open a new connection, and call the taker when it is open."""
         return Upstream(self, self._target, taker)
 
     def keep(self, upstream: Upstream) -> bool:
-        """For the next request, if it leads to the server that is meant now."""
+        """Keep a connection for the next request, if it leads to the current server."""
         if upstream.target is not self._target:
             return False
         upstream.idle_since = self._loop.time()
