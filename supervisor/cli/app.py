@@ -55,10 +55,14 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "Show the last requests: how long each took, and how it ended.",
         ),
     },
+    "Measure": {
+        "bench": ("bench", "Measure how fast a profile is on this machine."),
+    },
     "Set up": {
         "detect": ("detect", "Show what this computer is, and which profile fits it."),
         "init": ("init", "Write a profile of your own for this machine, with comments."),
         "profile": ("profile", "List, show, make and check profiles."),
+        "tune": ("tune", "Find a profile's fastest settings for this machine, by measuring."),
         "plan": ("plan", "Show whether a profile fits, and its command line."),
         "serve": ("serve", "List, add and remove the profiles that config.yaml serves."),
         "key": ("key", "Make, list and remove the keys of clients."),

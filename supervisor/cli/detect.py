@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from ..hardware.detection import hardware_of
+from ..hardware.conditions import Conditions, MemoryModule
+from ..hardware.detection import VARIABLE, conditions_of, hardware_of
 from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
 from ..paths import Paths
 from ..prepare.default_profile import rank_here, usual_profile
 from ..profile.matching import Fit, Ranking, rank_stored
 from ..profile.store import ProfileStore
-from .common import hardware_option, json_option
+from .common import hardware_option, json_option, verbose_option
 from .output import size, table
 
 _HEADERS = ("gpu", "kind", "memory", "of the RAM", "free", "driver", "architecture", "link")
@@ -24,12 +26,14 @@ _HEADERS = ("gpu", "kind", "memory", "of the RAM", "free", "driver", "architectu
 
 @click.command()
 @hardware_option
+@verbose_option
 @json_option
-def detect(*, hardware_file: Path | None, as_json: bool) -> None:
+def detect(*, hardware_file: Path | None, verbose: bool, as_json: bool) -> None:
     """
     Show what this computer is, and which profile fits it.
 
-    Save the output of --json to a file for --hardware, here or on another computer.
+    -v adds power settings, memory modules, and what to change about them.  Save the output of --json to a
+    file for --hardware, here or on another computer.
     """
     paths = Paths.from_environment()
     hardware = hardware_of(paths, hardware_file)
@@ -42,7 +46,10 @@ def detect(*, hardware_file: Path | None, as_json: bool) -> None:
         profiles = {"default": default and dataclasses.asdict(default), **dataclasses.asdict(ranking)}
         click.echo(json.dumps({**to_json(hardware), "profiles": profiles}))
     else:
-        click.echo("\n".join((*_lines(hardware), "", *_profile_lines(ranking, usual))))
+        known = verbose and not elsewhere and not os.environ.get(VARIABLE)
+        conditions = conditions_of() if known else Conditions()
+        more = _more(hardware, conditions) if verbose else ()
+        click.echo("\n".join((*_lines(hardware), *more, "", *_profile_lines(ranking, usual))))
 
 
 def _lines(hardware: Hardware) -> Iterator[str]:
@@ -59,6 +66,32 @@ def _lines(hardware: Hardware) -> Iterator[str]:
         yield "gpu      none"
     yield from _advice(hardware)
     yield from (f"note: {note}" for note in hardware.notes)
+
+
+def _more(hardware: Hardware, conditions: Conditions) -> Iterator[str]:
+    """What `tune` gives tips about; of another machine only what its record has."""
+    from ..tune.tips import machine_tips  # noqa: PLC0415 - for -v only
+
+    if power := _power(conditions):
+        yield f"power    {power}"
+    if conditions.modules:
+        slots = f" in {conditions.slots} slots" if conditions.slots else ""
+        yield f"modules  {len(conditions.modules)}{slots}: {', '.join(map(_module, conditions.modules))}"
+    yield from (f"tip: {tip.text}" for tip in machine_tips(hardware, conditions))
+
+
+def _power(conditions: Conditions) -> str:
+    source = {True: "on battery", False: "plugged in", None: ""}[conditions.on_battery]
+    mode = f"mode {conditions.power_mode}" if conditions.power_mode else ""
+    driver = f" ({conditions.scaling_driver})" if conditions.scaling_driver else ""
+    governor = f"governor {conditions.governor}{driver}" if conditions.governor else ""
+    preference = f"preference {conditions.preference}" if conditions.preference else ""
+    return ", ".join(filter(None, (source, mode, governor, preference)))
+
+
+def _module(module: MemoryModule) -> str:
+    speed = f" {module.mega_transfers} MT/s" if module.mega_transfers else ""
+    return f"{size(module.size_bytes)}{speed}"
 
 
 def _system(hardware: Hardware) -> str:

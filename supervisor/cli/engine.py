@@ -15,7 +15,8 @@ from ..engine.install_context import InstallContext
 from ..engine.inventory import Install, installed, key_of
 from ..engine.official.install import prune
 from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
-from ..measure.comparison import Comparison, Waiting, indented
+from ..measure.comparison import Comparison, indented
+from ..measure.session import Waiting
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..prepare.prepare import install_context

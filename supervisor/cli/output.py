@@ -33,6 +33,15 @@ def harmless(text: str) -> str:
     return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
+def shows(letters: str) -> bool:
+    """Whether stdout's encoding has them."""
+    try:
+        letters.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def echo_json(**document: object) -> None:
     """One object, as every ``--json`` prints it."""
     click.echo(json.dumps({"schema": 1, **document}))
@@ -90,6 +99,12 @@ class StderrProgress:
             self._open = True
         else:
             print(text, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take a line back that is still being rewritten."""
+        if self._open:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+        self._open = False
 
     def close(self) -> None:
         """End a line that is still being rewritten."""

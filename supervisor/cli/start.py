@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -25,14 +25,12 @@ from ..errors import (
     AlreadyRunning,
     ConfigError,
     NotRunning,
-    StartFailed,
-    SupervisorError,
     UsageError,
 )
 from ..home import client
+from ..home.background_daemon import DAEMON, background_daemon, ordered
 from ..home.places import early_log, make_folders
 from ..paths import Paths
-from ..tool import own_program
 from .common import (
     complete_profiles,
     force_option,
@@ -48,7 +46,6 @@ from .output import StderrProgress, show_outcome, waiting_for_the_daemon
 if TYPE_CHECKING:
     from ..prepare.prepare import Preparation
     from ..profile.definition import Profile
-    from ..progress import Progress
 
 
 @click.command()
@@ -165,7 +162,7 @@ def _named(names: Sequence[str], profile: str | None) -> tuple[str | None, tuple
 
 def _start_in_background(paths: Paths, get: Callable[[], Preparation], *, first: bool, as_json: bool) -> int:
     forget_variables(os.environ)  # one that waits, waits for another program
-    with _background_daemon(paths) as daemon:  # it gets itself ready while we prepare
+    with background_daemon(paths) as daemon:  # it gets itself ready while we prepare
         found = get()
         with shown_at_the_end(key_lines(paths, found, sys.stderr)):
             result = _hand_over(paths, daemon, _orders(found, foreground=False), as_json=as_json)
@@ -275,13 +272,13 @@ def refuse_a_second(paths: Paths) -> None:
     except NotRunning:
         return
     server, daemon = answer["status"]["server"], answer["status"]["daemon"]
+    held = server.get("held_by")
+    by = f", and {held['owner']} holds it: {held['why']}" if held else ""
+    runs = f"{server['profile']} is {server['state']}{by}"
     raise AlreadyRunning(
-        f"A daemon is already running here (pid {daemon['pid']}): {server['profile']} is {server['state']}.",
+        f"A daemon is already running here (pid {daemon['pid']}): {runs}.",
         hint="goss-supervisor switch PROFILE, or goss-supervisor stop",
     )
-
-
-_DAEMON = list(own_program("supervisor.daemon"))
 
 
 if sys.platform == "win32":
@@ -295,7 +292,7 @@ if sys.platform == "win32":
         import signal  # noqa: PLC0415 - as in `_orders`
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return subprocess.run(_DAEMON, input=orders, check=False).returncode
+        return subprocess.run(DAEMON, input=orders, check=False).returncode
 
 else:
     import signal
@@ -310,59 +307,14 @@ else:
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         give_orders(orders)
-        os.execv(sys.executable, _DAEMON)  # noqa: S606 - no shell is what is wanted
-
-
-@contextmanager
-def _background_daemon(paths: Paths) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon in a session of its own that waits for its orders; without any, it ends."""
-    make_folders(paths)
-    with open(paths.logs / "daemon.out", "wb", opener=partial(os.open, mode=0o600)) as errors:
-        daemon = subprocess.Popen(
-            _DAEMON,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # the same on Windows: off the console
-        )
-    assert daemon.stdin is not None
-    try:
-        yield daemon
-    finally:
-        with suppress(BrokenPipeError):
-            daemon.stdin.close()
+        os.execv(sys.executable, DAEMON)  # noqa: S606 - no shell is what is wanted
 
 
 def _hand_over(paths: Paths, daemon: subprocess.Popen[bytes], orders: bytes, *, as_json: bool) -> int:
     """Give the daemon its orders; it reports the start's outcome on its stdout."""
-    assert daemon.stdin is not None
-    assert daemon.stdout is not None
-    with suppress(BrokenPipeError):
-        daemon.stdin.write(orders)
-        daemon.stdin.close()
     with waiting_for_the_daemon("waiting until it is ready; goss-supervisor logs -f shows more") as progress:
-        message = _final_message(daemon.stdout, progress)
-    if "outcome" in message:
-        return show_outcome(message, as_json=as_json)
-    error = SupervisorError(message.get("error") or _last_words(paths), hint=message.get("hint", ""))
-    error.exit_code = message.get("exit_code", StartFailed.exit_code)
-    raise error
-
-
-def _final_message(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
-    """The daemon's last message; the steps before it are shown."""
-    for line in lines:
-        message: dict[str, Any] = json.loads(line)
-        if "step" not in message:
-            return message
-        progress.step(message["step"])
-    return {}
-
-
-def _last_words(paths: Paths) -> str:
-    output = (paths.logs / "daemon.out").read_text(encoding="utf-8", errors="replace").strip()
-    return f"The daemon ended before it had started anything: {(output or 'no output').splitlines()[-1]}"
+        message = ordered(paths, daemon, orders, progress.step)
+    return show_outcome(message, as_json=as_json)
 
 
 @contextmanager

@@ -106,7 +106,9 @@ def _row(server: Mapping[str, Any]) -> list[str]:
 
 
 def _why(server: Mapping[str, Any]) -> str:
-    return "; ".join(filter(None, (server["why"], server.get("placement", ""))))
+    held = server.get("held_by")
+    by = f"held by {held['owner']}: {held['why']}" if held else ""
+    return "; ".join(filter(None, (server["why"], server.get("placement", ""), by)))
 
 
 def _text(value: object) -> str:

@@ -24,7 +24,8 @@ from typing import Any
 from ..errors import AlreadyRunning, SupervisorError
 from ..home.control_socket import endpoint
 from ..home.identity import ourselves
-from ..home.places import daemon_lock, daemon_log, make_folders
+from ..home.orphan import end_session, forget_session
+from ..home.places import daemon_lock, daemon_log, make_folders, session_paths
 from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.plan_json import from_json, listen_from_json
@@ -57,15 +58,20 @@ def main() -> int:
     manager = named if foreground else ServiceNotifier()  # in the background it is another program's
     shown = terminal_on(sys.stdout) if foreground else None
     writing: QueueListener | None = None
+    lock: Lock | None = None
     try:
         make_folders(paths)
         lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
+        end_session(paths, log.warning)
         writing = _set_up_logging(daemon_log(paths), shown)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             tell = partial(_greet, shown, orders) if shown else _tell
             listen = listen_from_json(orders["listen"]) if orders.get("listen") else None
+            plan = from_json(orders["plan"]) if orders.get("plan") else None
+            if plan is None:
+                make_folders(session_paths(paths))
             daemon = Daemon(
-                paths,
+                paths if plan else session_paths(paths),
                 endpoint(paths.runtime),
                 tell,
                 lock=lock,
@@ -74,13 +80,15 @@ def main() -> int:
             )
             if shown:
                 daemon.main.output.listen(shown.show_server)
-            runner.run(daemon.run(from_json(orders["plan"]), listen))
+            runner.run(daemon.run(plan, listen))
     except SupervisorError as error:
         log.critical("%s%s", error, f"\nhint: {error.hint}" if error.hint else "")
         if not foreground:
             _tell({"error": str(error), "hint": error.hint, "exit_code": error.exit_code})
         return error.exit_code
     finally:
+        if lock is not None:
+            forget_session(paths)
         if writing is not None:
             last = threading.Thread(target=writing.stop, daemon=True)
             last.start()

@@ -9,7 +9,20 @@ from typing import Any, Literal
 from ..decoding import decode, parse
 
 Operation = Literal[
-    "status", "watch", "wait", "start", "reload", "load", "unload", "stop", "hold", "running", "requests"
+    "status",
+    "watch",
+    "wait",
+    "start",
+    "reload",
+    "load",
+    "unload",
+    "stop",
+    "hold",
+    "release",
+    "quiet",
+    "room",
+    "running",
+    "requests",
 ]
 
 
@@ -27,6 +40,8 @@ class ControlRequest:
     alone: bool = False
     evicts: bool = True
     hold: int = 0
+    measures: bool = False
+    polite: bool = False
     owner: str = ""
     why: str = ""
     now: bool = False

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ..errors import SupervisorError
-from ..files import is_at, write_json
+from ..fleet.decisions import Evict, NoRoom, WaitFor
 from ..fleet.fleet import Fleet
-from ..home.control_socket import Endpoint, TokenEndpoint
-from ..home.places import private_folder
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
-from ..server.instance import Instance, iso
+from ..server.instance import Instance
 from ..server.lifecycle_table import State
-from ..server.outcome import Hold, Outcome
+from ..server.outcome import Outcome
 from ..server.shortage import is_ours
+from .control_listener import LONGEST_LINE
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
+from .holds import Holds
 from .loads import Loads
 from .status_document import memory_of_loaded, served, status_of
 
@@ -51,6 +49,8 @@ class Control:
         loads: Loads,
     ) -> None:
         self._fleet, self._loads, self._gateway = fleet, loads, gateway
+        self.holds = Holds(fleet, gateway, loads, self.changed)
+        loads.place = self.holds.place
         self._daemon = daemon
         self._update_check = update_check
         self._shut_down = shut_down
@@ -61,6 +61,7 @@ class Control:
     async def finish(self) -> None:
         """Let those who wait for an outcome have it; those who only watch have seen the last of it."""
         self._over = True
+        self.holds.finish()
         self.changed()
         if self._answering:
             _, late = await asyncio.wait(self._answering, timeout=1.0)
@@ -99,6 +100,8 @@ class Control:
             return
         operation = self._operations()[request.op]
         try:
+            if request.op != "release":
+                self.holds.expect(request)
             async for message in self._hold(request, reader) if operation is None else operation(request):
                 yield message
         except SupervisorError as error:
@@ -119,6 +122,9 @@ class Control:
             "load": self._load,
             "unload": self._unload,
             "stop": self._stop,
+            "release": self._release,
+            "quiet": self._quiet,
+            "room": self._room,
             "running": self._running,
             "requests": self._requests,
         }
@@ -138,42 +144,41 @@ class Control:
 
     async def _start(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Start, restart and switch are one thing: run this plan in place of what the server runs."""
-        plan = from_json(request.plan)
+        plan = self.holds.trial(request, from_json(request.plan))
         listen = listen_from_json(request.listen) if request.listen else None
-        instance, reloads = self._free(request), request.op == "reload"
+        instance, reloads = await self._free(request), request.op == "reload"
         if reloads and instance.server.state is State.SLEEPING and listen is None:
             decided = instance.server.reload(plan)  # it goes on sleeping, so it needs no memory
         elif instance is self._fleet.main:
             if (other := self._fleet.having(plan.profile)) is not None:
-                self._refuse_if_held(other, request)  # the main server would take it over
-            decided = await self._gateway.launch(plan, listen, reload=reloads)
+                self.holds.refuse(other, request)  # the main server would take it over
+            decided = await self.holds.launch(request, self._gateway.launch(plan, listen, reload=reloads))
             if listen is not None:
                 self._loads.load_offers(listen, decided)
         else:
-            decided = await self._loads.run_beside(plan, again=not reloads, evicts=request.evicts)
+            loading = self._loads.run_beside(plan, again=not reloads, evicts=request.evicts)
+            decided = await self.holds.launch(request, loading)
         async for message in self._until(decided, plan.profile):
             yield message
 
     async def _load(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """A plan beside what runs, or what a server has; where it serves, its idle time starts anew."""
-        while request.by_request and any(each.server.hold for each in self._fleet):
-            await self._changed.wait()  # the requests that wait for it have a bound of their own
-        for each in self._fleet:
-            self._refuse_if_held(each, request)  # a load beside it would disturb what is measured, too
+        by_request, alone, evicts = request.by_request, request.alone, request.evicts
         if request.plan:
             plan = from_json(request.plan)
             self._gateway.refuse_at_the_end(plan)
-            loading = self._loads.run_beside(
-                plan, by_request=request.by_request, alone=request.alone, evicts=request.evicts
-            )
+            profile = plan.profile
+            load = partial(self._loads.run_beside, plan, by_request=by_request, alone=alone, evicts=evicts)
         else:
-            loading = self._loads.wake(self._named(request), alone=request.alone, evicts=request.evicts)
-        profile = plan.profile if request.plan else self._named(request).profile
+            instance = self._named(request)
+            profile = instance.profile
+            load = partial(self._loads.wake, instance, alone=alone, evicts=evicts)
+        loading = self.holds.place(profile, load, by_request=by_request, hold=request.hold)
         async for message in self._once(loading, profile):
             yield message
 
     async def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        instance = self._free(request)
+        instance = await self._free(request)
         async for message in self._until(instance.server.sleep(), instance.profile):
             yield message
 
@@ -181,6 +186,7 @@ class Control:
         """The daemon with all its servers, or one of them."""
         if request.server is not None:
             instance = self._named(request)
+            self.holds.stopped(instance, request)
             return self._until(instance.server.stop(now=request.now), instance.profile)
         return self._until(self._shut_down(request.now))
 
@@ -188,21 +194,38 @@ class Control:
         self, request: ControlRequest, reader: asyncio.StreamReader
     ) -> AsyncIterator[ControlMessage]:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
-        instance = self._free(request)
-        hold = Hold(self._fleet.new_id(), request.owner, request.why, time.time())
-        instance.server.hold = hold
-        self.changed()
-        try:
-            yield {"held": hold.id}
-            gone = asyncio.ensure_future(reader.read())
-            while not (self._over or gone.done()):
-                changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait([gone, changed], return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-            gone.cancel()
-        finally:
-            instance.server.hold = None
-            self.changed()
+        found = self.holds.begin(request, reader)
+        yield {"held": found.hold.id, "server": found.instance.name, "measures": found.hold.measures}
+        assert found.life is not None
+        await asyncio.wait([found.life])
+
+    async def _release(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """End a hold: every change on the way, then what could not be put back."""
+        putting_back = self.holds.release(request)
+        while not putting_back.done():
+            changed = self._changed
+            yield self._on_the_way()
+            await _first(putting_back, changed)
+        yield {"problems": putting_back.result(), "final": True}
+
+    async def _quiet(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """Until no request of others disturbs the owner of this hold."""
+        while count := self.holds.others(request):
+            activity = self._gateway.activity
+            events = [self._changed, *([activity.changed] if activity else [])]
+            yield {"others": count, **_PROMISE}
+            await _either(*events)
+        yield {"others": 0, "final": True}
+
+    async def _room(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """What a load of this plan would unload now, and which of those answer requests."""
+        decision = await self._loads.admission.foresee(self._named(request), from_json(request.plan))
+        names = decision.names if isinstance(decision, Evict | WaitFor) else ()
+        yield {
+            "unloads": names,
+            "refusal": decision.why if isinstance(decision, NoRoom) else "",
+            "final": True,
+        }
 
     async def _running(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """With its secrets, for commands of ours: the socket is 0600, and they are its user's own."""
@@ -272,20 +295,11 @@ class Control:
         """The server that a request is about.  Raises NotFound."""
         return self._fleet.get(request.server)
 
-    def _free(self, request: ControlRequest) -> Instance:
-        """The same.  Raises as `_refuse_if_held` does."""
+    async def _free(self, request: ControlRequest) -> Instance:
+        """The same.  Raises as `Holds.refuse` does."""
         instance = self._named(request)
-        self._refuse_if_held(instance, request)
+        await self.holds.admit(instance, request)
         return instance
-
-    def _refuse_if_held(self, instance: Instance, request: ControlRequest) -> None:
-        """Raises SupervisorError where somebody else holds it; its owner says the hold's id."""
-        hold = instance.server.hold
-        if hold is not None and request.hold != hold.id:
-            raise SupervisorError(
-                f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
-                hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
-            )
 
     def _on_the_way(self, profile: str = "") -> ControlMessage:
         return {"status": self._both(profile), **_PROMISE}
@@ -328,72 +342,3 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
         return await reader.readline()
     except ValueError:  # longer than any request
         return b""
-
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-LONGEST_LINE = 4 * 1024 * 1024
-
-
-class ControlSocket:
-    """The daemon's, while it is open; its file may be removed, and is put back then."""
-
-    def __init__(self, at: Endpoint, handler: Handler) -> None:
-        self._at, self._handler = at, handler
-        self._server: asyncio.Server | None = None
-        self._file: os.stat_result | None = None
-
-    async def open(self) -> None:
-        """Raises as `listen` does."""
-        self._server = await listen(self._at, self._handler)
-        self._file = self._at.path.stat()
-
-    def is_in_place(self) -> bool:
-        """Looks at the disk."""
-        return self._server is None or is_at(self._at.path, self._file)
-
-    async def put_back(self) -> None:
-        """Raises as `listen` does, and is tried again then."""
-        if self._server is not None:
-            self._server.close()
-            self._file = None
-            await self.open()
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self._at.path.unlink(missing_ok=True)
-
-
-async def listen(at: Endpoint, handler: Handler) -> asyncio.Server:
-    """
-    Serve connections; any file there is stale, since the caller holds the daemon lock.  Raises OSError,
-    and PermissionDenied for a folder of somebody else.
-    """
-    private_folder(at.path.parent)
-    at.path.unlink(missing_ok=True)
-    if sys.platform != "win32" and not isinstance(at, TokenEndpoint):
-        mask = os.umask(0o177)
-        try:
-            return await asyncio.start_unix_server(handler, at.path, limit=LONGEST_LINE)
-        finally:
-            os.umask(mask)
-    assert isinstance(at, TokenEndpoint)
-    return await _with_token(at, handler)
-
-
-async def _with_token(at: TokenEndpoint, handler: Handler) -> asyncio.Server:
-    import secrets  # noqa: PLC0415 - only Windows comes here
-
-    token = secrets.token_hex(32)
-
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sent = await reader.readline()
-        if secrets.compare_digest(sent.strip(), token.encode()):
-            await handler(reader, writer)
-        else:
-            writer.close()
-
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=LONGEST_LINE)
-    write_json(at.path, {"port": server.sockets[0].getsockname()[1], "token": token})
-    return server

@@ -30,7 +30,8 @@ from ..server.instance import Instance, iso
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
 from ..server.process import stats_of
-from .control_server import Control, ControlSocket
+from .control_listener import ControlSocket
+from .control_server import Control
 from .gateway_listener import GatewayListener
 from .helpers import Reloads
 from .journal import STDERR, STDOUT
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 ADDRESS_SECONDS = 600.0  # DHCP takes seconds, a VPN that somebody has to log in to takes minutes
 ADDRESS_PAUSE_SECONDS = 5.0
+OPERATION_SECONDS = 30.0  # until the operation that a daemon was started for asks for its server
 
 
 class Daemon:
@@ -101,10 +103,11 @@ class Daemon:
         """The server that a start is for."""
         return self._fleet.main
 
-    async def run(self, plan: LaunchPlan, listen: Listen | None) -> None:
+    async def run(self, plan: LaunchPlan | None, listen: Listen | None) -> None:
         """
-        Supervise this plan until a stop is asked for, with clients coming in at ``listen``.  Raises
-        StartFailed if it never became ready: there is nothing then to supervise.
+        Supervise this plan until a stop is asked for, with clients coming in at ``listen``; without a plan:
+        what one operation runs here, until it ends (see `Holds`).  Raises StartFailed if the plan never
+        became ready: there is nothing then to supervise.
         """
         self._listen_to_signals()
         control = ControlSocket(self._endpoint, self._control.serve)
@@ -136,7 +139,9 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _supervise(self, plan: LaunchPlan, listen: Listen | None) -> None:
+    async def _supervise(self, plan: LaunchPlan | None, listen: Listen | None) -> None:
+        if plan is None:
+            return await self._serve_one_operation()
         if listen is not None and self._is_service:
             await self._address_has_come(listen)
         if self._stop_asked.is_set():
@@ -157,6 +162,18 @@ class Daemon:
             self._begin(self._ready_once_decided())
         await self._stop_asked.wait()
         return await self._ended()
+
+    async def _serve_one_operation(self) -> None:
+        """It comes at once, or its process was killed meanwhile."""
+        self._report({"waits": "for a hold"})
+        over = asyncio.create_task(self._control.holds.all_over(OPERATION_SECONDS))
+        stopped = asyncio.create_task(self._stop_asked.wait())
+        await asyncio.wait([over, stopped], return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        stopped.cancel()
+        if self._stop is None:
+            self._shut_down(now=False)
+        await self._ended()
 
     async def _ended(self) -> None:
         """Comes back when the stop that was asked for is over.  Raises SupervisorError where it failed."""
@@ -196,6 +213,7 @@ class Daemon:
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
         self._notifier.stopping()
         self._gateway.begin_to_end()
+        self._control.holds.finish()
         if now or self._stop is None:
             self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
         self._stop_asked.set()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import StartFailed, SupervisorError
 from ..fleet.admission import Admission
@@ -25,6 +25,26 @@ from .helpers import LOAD, Answer, why_not
 log = logging.getLogger(__name__)
 
 _WELL = {"ready", "degraded", "asleep", "unchanged"}
+
+
+class Place(Protocol):
+    """Carries out a load when nobody holds a server; see `Holds.place`."""
+
+    def __call__(
+        self,
+        profile: str,
+        make: Callable[[], Coroutine[Any, Any, asyncio.Future[Outcome]]],
+        *,
+        by_request: bool,
+    ) -> Coroutine[Any, Any, asyncio.Future[Outcome]]: ...
+
+
+async def _at_once(
+    profile: str, make: Callable[[], Coroutine[Any, Any, asyncio.Future[Outcome]]], *, by_request: bool
+) -> asyncio.Future[Outcome]:
+    """Where nothing can be held."""
+    del profile, by_request
+    return await make()
 
 
 class Loads:
@@ -44,6 +64,7 @@ class Loads:
     ) -> None:
         self.troubles: dict[str, str] = {}  # by profile: why the last load of it came to nothing
         self.loading: list[str] = []  # profiles that are to be loaded, whether begun or not
+        self.place: Place = _at_once
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by profile
         self._fleet = fleet
         self._gateway = gateway
@@ -135,9 +156,17 @@ class Loads:
                 await self._load(profile, "--no-evict")
             self.loading.remove(profile)
 
+    def evicted_for(self, profile: str) -> frozenset[str]:
+        """The servers that were unloaded for this profile and have not been loaded since, by name."""
+        return self.admission.evicted_for(profile)
+
     def awaits(self, profile: str) -> str:
-        found = (each.text for each in self.admission.awaited if each.profile == profile)
-        return next(found, "")
+        awaited = [each.text for each in self.admission.awaited if each.profile == profile]
+        found = self._fleet().having(profile)
+        if found is None or found.server.state is State.SLEEPING:  # nothing is loaded while one is held
+            held = [(each.profile, each.server.hold) for each in self._fleet()]
+            awaited += [f"{other}: {hold.text}" for other, hold in held if hold]
+        return next(iter(awaited), "")
 
     def state_of(self, profile: str) -> dict[str, str]:
         """For ``status``; ``trouble`` is why the last load came to nothing, until the profile serves."""
@@ -188,11 +217,9 @@ class Loads:
         if instance is None or instance.server.state is not State.SLEEPING:
             return why_not(await self._prepare(*options, "--", profile))
         try:
-            outcome = await (
-                await self.wake(
-                    instance, by_request="--by-request" in options, evicts="--no-evict" not in options
-                )
-            )
+            by_request, evicts = "--by-request" in options, "--no-evict" not in options
+            wake = partial(self.wake, instance, by_request=by_request, evicts=evicts)
+            outcome = await (await self.place(profile, wake, by_request=by_request))
         except SupervisorError as error:
             return f"{error} {error.hint}".rstrip()
         return why_not({"outcome": asdict(outcome)})

@@ -13,7 +13,7 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, public_end, url_of
 from ..server.gpu_memory import by_device
 from ..server.instance import Instance, failure_of, iso
-from ..server.memory_sample import Sample
+from ..server.memory_sample import MemorySample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.server import Server
 
@@ -79,7 +79,7 @@ def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:
     return [*plan.warnings, *([open_to_all] if open_to_all else [])]
 
 
-def _memory_of(server: Server, sample: Sample) -> dict[str, Any]:
+def _memory_of(server: Server, sample: MemorySample) -> dict[str, Any]:
     """
     ``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``.  ``gpu_bytes`` are of all
     GPUs together; ``measured_gpu_bytes`` are those that count, where it is certain which GPU has which name.

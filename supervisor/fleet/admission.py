@@ -21,7 +21,7 @@ from ..plan.listen import Offer
 from ..profile.definition import GatewaySettings
 from ..server.instance import Instance
 from ..server.lifecycle import OF_MEMORY
-from ..server.lifecycle_table import SERVING, State
+from ..server.lifecycle_table import ABSENT, SERVING, State
 from ..server.outcome import Outcome
 from .decisions import Asked, Awaited, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
 from .demand import Demand
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 MEASURE_SECONDS = 10.0  # between two looks at how much memory is free, while a load waits
 PAUSE_SECONDS = 0.05  # and at least: what is due may have to wait for something else all the same
 LOOK_SECONDS = 1.0  # at most, between two looks at a situation that must change before a load
-_ABSENT = {State.STOPPED, State.SLEEPING, State.FAILED}
 _LEAVING = {State.DRAINING, State.STOPPING, State.KILLING}
 
 
@@ -88,6 +87,7 @@ class Admission:
         self._ready: dict[str, float] = {}  # by server: since when it serves
         self._present: set[str] = set()  # servers that hold memory, by name
         self._load_seconds: dict[str, float] = {}  # by profile: what the last load took
+        self._evictions: dict[str, str] = {}  # by server: for which profile it was unloaded last
 
     def changed(self, instance: Instance | None = None) -> None:
         """This server is in another state, or has become idle."""
@@ -103,6 +103,7 @@ class Admission:
     def _keep_times(self, instance: Instance) -> None:
         name, state, now = instance.name, instance.server.state, asyncio.get_running_loop().time()
         if state is State.STARTING:
+            self._evictions.pop(name, None)
             self._loads.setdefault(name, now)
         elif state in SERVING:
             self._ready.setdefault(name, now)
@@ -111,7 +112,7 @@ class Admission:
         else:
             self._loads.pop(name, None)
             self._ready.pop(name, None)
-        if state not in _ABSENT:
+        if state not in ABSENT:
             self._present.add(name)
         elif name in self._present:
             self._present.discard(name)
@@ -164,7 +165,8 @@ class Admission:
     ) -> Outcome:
         outcome, server = await decided, asking.instance.server
         died_of_memory = server.failure is not None and server.failure.kind in OF_MEMORY
-        if outcome.result not in {"failed", "rolled back"} or not (died_of_memory and asking.evicts):
+        insists = died_of_memory and asking.evicts and not asking.plan.is_trial
+        if outcome.result not in {"failed", "rolled back"} or not insists:
             return outcome
         victim = one_more(
             self._asked(asking), self._residents(asking), self._usable, self._demand, now=self._now
@@ -260,6 +262,7 @@ class Admission:
         victims = [each for each in self._fleet if (held := self._held_plan(each)) and held.profile in names]
         log.info("unloading %s for %s", ", ".join(names), profile)
         self._demand.note_eviction(self._now)
+        self._evictions |= dict.fromkeys((each.name for each in victims), profile)
         await asyncio.gather(*(each.server.sleep() for each in victims))
         for each in victims:
             each.placement = f"unloaded for {profile}"
@@ -269,6 +272,22 @@ class Admission:
         seconds = LOOK_SECONDS if due is None else max(min(due - self._now, LOOK_SECONDS), PAUSE_SECONDS)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), seconds)
+
+    def evicted_for(self, profile: str) -> frozenset[str]:
+        """The servers that were unloaded for this profile and have not been loaded since, by name."""
+        return frozenset(name for name, cause in self._evictions.items() if cause == profile)
+
+    async def foresee(self, instance: Instance, plan: LaunchPlan) -> Decision:
+        """What would be decided now about a person's load of this plan in this server."""
+        asking = _PendingLoad(instance, plan, by_request=False, alone=False, evicts=True)
+        if not self._residents(asking):
+            return Beside()
+        await self._measure(asking)
+        self._waiting.append(asking)
+        try:
+            return self._decision(asking)
+        finally:
+            self._waiting.remove(asking)
 
     # --- what there is
 
@@ -299,7 +318,7 @@ class Admission:
         ]
 
     def _held_plan(self, instance: Instance) -> LaunchPlan | None:
-        is_there = instance.server.state not in _ABSENT
+        is_there = instance.server.state not in ABSENT
         return self._admitted.get(instance.name) or (instance.server.plan if is_there else None)
 
     def _resident(self, instance: Instance, plan: LaunchPlan) -> Resident:

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from ..errors import NotFound
 from ..home.places import SERVER
 from ..server.instance import Instance
-from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 
 MakeInstance = Callable[[str, Callable[[], int]], Instance]
-_ABSENT = {State.STOPPED, State.SLEEPING, State.FAILED}
 
 
 class Fleet:

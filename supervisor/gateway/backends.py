@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from ..plan.launch import LaunchPlan
 from ..server.diagnosis import Diagnosis
 from ..server.lifecycle_table import State
+from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
 from .scheduler import ServerPhase, Situation
 
@@ -49,6 +50,9 @@ class Backend(Protocol):
     @property
     def is_held(self) -> bool:
         """Whether somebody measures it: then nothing of ours may unload it."""
+
+    @property
+    def hold(self) -> Hold | None: ...
 
     def resident_bytes(self) -> int | None:
         """What its process holds of the RAM; costs a look into the process table."""
@@ -132,6 +136,7 @@ class Backends:
             answers_any=self.chats(server),
             retries=server.state is State.FAILED and server is not self.main,
             context_tokens=server.plan.shared_context_tokens if server.plan else 0,
+            hold=server.hold.id if server.hold and server.hold.shuts_out else 0,
         )
 
     def is_served(self, profile: str) -> bool:

@@ -363,6 +363,9 @@ def why_refused(refusal: Refuse, server: Backend, waiting: int, hold_seconds: fl
         case "late" if refusal.ticket.room_since is not None:
             why = f"There was no room in the context of {server.name} within {hold_seconds:g} s."
             return Trouble(503, "no_room", why, retry_seconds=RETRY_SECONDS)
+        case "late" if server.hold and server.hold.shuts_out:
+            why = f"{server.hold.text.rstrip('.')}, for longer than {hold_seconds:g} s."
+            return Trouble(503, "not_ready", why, retry_seconds=RETRY_SECONDS)
         case "late":
             why = server.why or server.state.value
             return Trouble(

@@ -125,6 +125,11 @@ class Exchange:
         return self._life.was_replayed
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether a server has it, or is about to."""
+        return self._life.state is not ExchangeState.HELD
+
+    @property
     def path(self) -> str:
         """Of a bounded set: the route's label."""
         return self.context.route.label

@@ -44,7 +44,7 @@ from .scheduler import (
 from .server_use import ServerUses
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
-from .waiting import HeldRequests, announce, held_requests, reason_of
+from .waiting import HeldRequests, announce, held_requests, reason_of, with_hold
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,11 @@ class Gateway:
     def counts(self) -> tuple[int, int, int]:
         """Requests under way, requests that wait, connections."""
         return len(self._scheduler.under_way), len(self._scheduler.waiting), len(self._connections)
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """That are under way or wait."""
+        return [*self._exchanges.values()]
 
     def count_at(self, name: str) -> int:
         """How many requests this server answers now."""
@@ -215,7 +220,8 @@ class Gateway:
 
     def greet(self, head: Head) -> RequestContext:
         at = self.listener
-        context = judge(head, at.prefix, at.rules, self.keyring)
+        judged = judge(head, at.prefix, at.rules, self.keyring)
+        context = with_hold(judged, head, self.backends)
         if context.trouble is not None:
             self._note(refused(head, context, context.trouble))
         return context
@@ -230,7 +236,7 @@ class Gateway:
         in_body = requested_model(body, head.get(b"content-type")) if route.names_model else ""
         asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
         meant = self.listener.names.meant(asked, route.role)
-        profile = (meant.profile if meant else None) or ""
+        profile = context.held_profile or (meant.profile if meant else None) or ""
         if not (self.settings.switch_on_request or self.backends.is_served(profile)):
             if route.handler is None:
                 profile = ""  # nothing is loaded for it: whoever serves answers
@@ -254,7 +260,7 @@ class Gateway:
             self._refuse(client, head, context, of_no_role(named, route.role), asked)
             return None
         wish = Wish(head, body, asked, meant.effort)
-        ticket = Ticket(self._loop.time(), profile, generates=route.generates, wakes=route.wakes and can)
+        ticket = Ticket(self._loop.time(), profile, route.generates, route.wakes and can, context.hold)
         if route.generates:
             ticket.tokens = self._budgets.expect(named, body)
         return Exchange(self, client, context, wish, ticket)
@@ -380,15 +386,8 @@ class Gateway:
         self._tick()
         if self.settings.loading_state:
             announce(self._scheduler.waiting, self._exchanges, self._reason, now)
-        self._unload_if_idle()
+        self.uses.unload_idle(self.backends, self._scheduler.is_busy, self.listener.idle_seconds)
         self._models.tick(now)
-
-    def _unload_if_idle(self) -> None:
-        for server in self.backends:
-            idle = self.uses.idle_seconds(server, self._scheduler.is_busy)
-            if 0 < self.listener.idle_seconds(server.plan) <= idle:
-                log.info("%s: idle for %.0f s: unloading the model", server.name, idle)
-                server.sleep()
 
     # --- the books
 

@@ -24,10 +24,10 @@ from ..server.probe_target import ProbeTarget
 HEAD_END = b"\r\n\r\n"
 _LONGEST_LENGTH = 18  # digits; 2**63 has 19
 _LONGEST_TARGET, _LONGEST_HEADER, _MOST_HEADERS = 32_000, 8_000, 90  # bytes, bytes, and we add some
-_ONCE = frozenset((b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key"))
+_ONCE = frozenset(b"host content-length transfer-encoding authorization x-api-key x-goss-hold".split())
 _OURS_OF_REQUESTS = frozenset(
     b"connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer "
-    b"transfer-encoding upgrade content-length expect authorization x-api-key".split()
+    b"transfer-encoding upgrade content-length expect authorization x-api-key x-goss-hold".split()
 )
 """Between two neighbours only (RFC 9110, 7.6.1), or said by us in our own words."""
 

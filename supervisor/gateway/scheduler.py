@@ -36,7 +36,7 @@ class Situation:
 
     ``launch`` numbers what serves or sleeps: no two sleeps have the same one.  ``answers_any`` is whether
     requests that name no model may go there, and ``retries`` whether the next request for one that is down
-    tries again.
+    tries again.  While somebody has it to itself, only requests with the ``hold`` of that one go there.
     """
 
     phase: ServerPhase
@@ -45,6 +45,7 @@ class Situation:
     answers_any: bool = True
     context_tokens: int = 0  # that its slots share; 0: each has its own
     retries: bool = False
+    hold: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +62,7 @@ class Ticket:
     profile: str = ""
     generates: bool = True  # counts for max_concurrent
     wakes: bool = True
+    hold: int = 0  # of the operation that it belongs to
     lost_launch: int = -1
     not_before: float = 0.0
     tokens: int = 0
@@ -156,7 +158,7 @@ class Scheduler:
             return [Refuse(ticket, "full")]
         self.waiting.append(ticket)
         there = self._situation_of(ticket)
-        if there is not None and there.phase == "down" and there.retries:
+        if there is not None and there.phase == "down" and there.retries and not self.is_shut_out(ticket):
             return [*self._load(there.profile, there.launch), *self.tick(now)]
         return self.tick(now)
 
@@ -188,7 +190,7 @@ class Scheduler:
 
     def remove(self, name: str, now: float) -> list[Action]:
         """There is no server of this name any more."""
-        del self.situations[name]
+        self.situations.pop(name, None)
         return self.tick(now)
 
     def loaded(self, profile: str, why: str, now: float) -> list[Action]:
@@ -229,6 +231,8 @@ class Scheduler:
             match there.phase if there else "asleep":
                 case _ if self._is_ending:
                     yield self._refuse(ticket, "ending")
+                case _ if self.is_shut_out(ticket):
+                    ticket.end_wait_for_room(now)  # whatever becomes of the server meanwhile
                 case "down" if self._profile_of(ticket) not in self._loading:
                     yield self._refuse(ticket, "down")
                 case "asleep" if not ticket.wakes:
@@ -301,6 +305,11 @@ class Scheduler:
         """How many requests this server answers now."""
         return self._at[name]
 
+    def is_shut_out(self, ticket: Ticket) -> bool:
+        """Whether it is work for a server that somebody else has to itself."""
+        there = self.situations.get(self.server_of(ticket)) if ticket.generates else None
+        return there is not None and there.hold not in {0, ticket.hold}
+
     # --- the rules
 
     def server_of(self, ticket: Ticket) -> str:
@@ -328,7 +337,7 @@ class Scheduler:
     def _may_go(self, ticket: Ticket, now: float) -> bool:
         name = self.server_of(ticket)
         there = self.situations.get(name)
-        if self._is_ending or there is None or there.phase != "serving":
+        if self._is_ending or there is None or there.phase != "serving" or self.is_shut_out(ticket):
             return False
         is_the_same = (ticket.server, ticket.lost_launch) == (name, there.launch)
         if is_the_same and now < ticket.not_before:
@@ -353,7 +362,10 @@ class Scheduler:
         limited = self.settings.max_concurrent or self.situations[name].context_tokens
         if not (ticket.generates and limited):
             return False
-        return any(each.generates and self.server_of(each) == name for each in self.waiting)
+        return any(
+            each.generates and self.server_of(each) == name and not self.is_shut_out(each)
+            for each in self.waiting
+        )
 
     # --- the books
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ..plan.launch import LaunchPlan
 from .backends import Backend, phase_of
 from .relay.upstream import ConnectionPool
 from .scheduler import ServerPhase
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -44,6 +48,19 @@ class ServerUses(dict[str, ServerUse]):
         if server.is_held or is_busy(server.name):
             use.last = now
         return now - use.last if use.phase == "serving" else 0.0
+
+    def unload_idle(
+        self,
+        servers: Iterable[Backend],
+        is_busy: Callable[[str], bool],
+        limit: Callable[[LaunchPlan | None], float],
+    ) -> None:
+        """Those that nobody has used for as long as the ``limit`` of their plan; 0 is never."""
+        for server in servers:
+            idle = self.idle_seconds(server, is_busy)
+            if 0 < limit(server.plan) <= idle:
+                log.info("%s: idle for %.0f s: unloading the model", server.name, idle)
+                server.sleep()
 
     def close(self) -> None:
         for use in self.values():

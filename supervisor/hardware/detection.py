@@ -19,6 +19,7 @@ from pathlib import Path
 from ..paths import Paths
 from ..progress import Progress
 from . import wire
+from .conditions import Conditions
 from .hardware import Gpu, Hardware
 from .machine import Machine, ThisMachine
 
@@ -59,6 +60,18 @@ def _asked(machine: Machine) -> Hardware:
     from .sources.linux_system import hardware  # noqa: PLC0415
 
     return hardware(machine)
+
+
+def conditions_of(machine: Machine | None = None) -> Conditions:
+    """Never raises.  The other systems' sources are not loaded."""
+    machine = machine or ThisMachine()
+    if machine.os == "windows":
+        from .sources.windows_cim import conditions  # noqa: PLC0415
+    elif machine.os == "macos":
+        from .sources.apple import conditions  # noqa: PLC0415
+    else:
+        from .sources.linux_system import conditions  # noqa: PLC0415
+    return conditions(machine)
 
 
 def disk_free(folder: Path) -> int | None:

@@ -53,9 +53,12 @@ def _messages(paths: Paths, request: Message) -> Iterator[Message]:
 
 
 def _refusal(message: Message) -> SupervisorError:
-    """With the exit code of the error that the daemon came upon: not found, does not fit …"""
-    error = SupervisorError(message["error"], hint=message.get("hint", ""))
-    error.exit_code = message.get("exit_code", SupervisorError.exit_code)
+    """Of the kind of the error that the daemon came upon, by its exit code: not found, does not fit …"""
+    code = message.get("exit_code", SupervisorError.exit_code)
+    kinds = {each.exit_code: each for each in SupervisorError.__subclasses__()}
+    kind = SupervisorError if code == SupervisorError.exit_code else kinds.get(code, SupervisorError)
+    error = kind(message["error"], hint=message.get("hint", ""))
+    error.exit_code = code
     return error
 
 
@@ -75,9 +78,20 @@ def hold(paths: Paths, owner: str, why: str, server: str | None = None) -> Itera
     Gives the id that requests of ours carry as ``hold``.  It ends with this context, and with this process.
     Raises NotRunning, and SupervisorError where somebody else holds it.
     """
-    request = {"op": "hold", "owner": f"{owner} (pid {os.getpid()})", "why": why, "server": server}
-    with closing(stream(paths, request)) as answers:
-        yield int(next(answers)["held"])
+    with holding(paths, {"owner": owner_named(owner), "why": why, "server": server}) as answer:
+        yield int(answer["held"])
+
+
+@contextmanager
+def holding(paths: Paths, request: Message) -> Iterator[Message]:
+    """A hold with these fields (docs/control-protocol.md), and its answer; ends and raises as `hold`."""
+    with closing(stream(paths, {"op": "hold", **request})) as answers:
+        yield next(answers)
+
+
+def owner_named(owner: str) -> str:
+    """``bench (pid 4711)``: who holds a server, for people."""
+    return f"{owner} (pid {os.getpid()})"
 
 
 def follow(paths: Paths, request: Message, say: Callable[[str], None]) -> Message:

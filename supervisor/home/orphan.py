@@ -10,6 +10,7 @@ else while a member lives; or the mark of this home's server is in its environme
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from ..errors import StartFailed
 from ..locks import Lock
 from ..paths import Paths
 from .identity import Identity, fields_of_stat, identify
-from .places import generation_lock, other_servers, record_file
+from .places import generation_lock, other_servers, record_file, session_paths
 from .records import read_record
 
 if sys.platform == "win32":
@@ -102,6 +103,23 @@ def end_orphans(paths: Paths, say: Callable[[str], None]) -> None:
     """End the servers beside the main one that an earlier daemon left.  Raises as `take_generation_lock`."""
     for name in other_servers(paths):
         take_generation_lock(generation_lock(paths, name), record_file(paths, name), say).release()
+
+
+def end_session(paths: Paths, say: Callable[[str], None]) -> None:
+    """
+    End what a daemon for one operation left that was killed itself.  For the holder of the daemon's lock;
+    raises as `take_generation_lock`.
+    """
+    left = session_paths(paths)
+    if left.state.exists():
+        take_generation_lock(generation_lock(left), record_file(left), say).release()
+        end_orphans(left, say)
+        forget_session(paths)
+
+
+def forget_session(paths: Paths) -> None:
+    """Delete all that such a daemon remembered; its servers have ended."""
+    shutil.rmtree(session_paths(paths).state.parent, ignore_errors=True)
 
 
 def _take(path: Path) -> Lock | None:

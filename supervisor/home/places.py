@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import PermissionDenied
@@ -14,6 +15,12 @@ SERVER = "default"
 """The name of the main server: the one that ``start`` runs and ``switch`` gives another profile."""
 HELPER_VARIABLE = "GOSS_SUPERVISOR_HELPER"
 """Set for programs that the daemon runs; they say an error as JSON on stdout too (see `helpers`)."""
+
+
+def session_paths(paths: Paths) -> Paths:
+    """Of a daemon that runs for one operation only: what it remembers is deleted when it ends."""
+    folder = paths.runtime / "session"
+    return replace(paths, state=folder / "state", logs=folder / "logs")
 
 
 def daemon_log(paths: Paths) -> Path:
@@ -56,6 +63,11 @@ def update_file(paths: Paths) -> Path:
 def chat_history_file(paths: Paths) -> Path:
     """What was typed into `chat`, for the arrow keys."""
     return paths.state / "chat-history"
+
+
+def bench_folder(paths: Paths) -> Path:
+    """The results of `bench`, one file each."""
+    return paths.data / "bench"
 
 
 def keys_file(paths: Paths) -> Path:

@@ -7,8 +7,8 @@ we request the old plan again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ..errors import NetworkError, StartFailed, Superseded, SupervisorError
@@ -19,9 +19,9 @@ from ..plan.launch import LaunchPlan
 from ..plan.plan_json import to_json
 from ..progress import Progress
 from . import speed
-from .speed import Load, Speed
-
-Waiting = Callable[[str], AbstractContextManager[Progress]]
+from .measurement import Target, Workload
+from .session import Waiting
+from .speed import Speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +159,25 @@ class Comparison:
             self.progress.step(f"note: the speeds will not be compared: {error}")
             return None
 
-    def _measure(self, plan: LaunchPlan, load: Load | None) -> Speed:
-        return speed.measure(*self._address(plan), load)
+    def _measure(self, plan: LaunchPlan, load: Workload | None) -> Speed:
+        return speed.measure(self._target(plan), load)
 
     def _silence(self, plan: LaunchPlan) -> str:
         """Why it does not answer a short question; empty where it does."""
         try:
-            speed.glance(*self._address(plan))
+            speed.glance(self._target(plan))
         except NetworkError as error:
             return str(error).rstrip(".")
         return ""
 
-    def _address(self, plan: LaunchPlan) -> tuple[str, str, str]:
-        """
-        Url, key and model.  Raises Superseded where something else runs by now: what it does says nothing
-        about this plan.
-        """
+    def _target(self, plan: LaunchPlan) -> Target:
+        """Raises Superseded where something else runs by now: what it does says nothing about this plan."""
         running = client.ask(self.paths, {"op": "running", "server": self.server})
         digests = {plan.digest, plan.adjusted.digest if plan.adjusted else plan.digest}
         if running["plan"] is None or running["plan"]["digest"] not in digests:
             instead = running["profile"] or "Nothing"
             raise Superseded(f"{_not_judged(plan)}: {instead} runs in place of {plan.profile}.", hint=_STATUS)
-        return running["url"], running["key"], plan.profile
+        return Target(running["url"], running["key"], plan.profile)
 
 
 _STATUS = "goss-supervisor status"

@@ -7,9 +7,11 @@ A `Workload` says what is asked; each run of it gives one `Sample`; `Measured` h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Metric = Literal["prompt_per_second", "generated_per_second", "first_token_seconds"]
+METRICS: Final[tuple[Metric, ...]] = ("prompt_per_second", "generated_per_second", "first_token_seconds")
+ENOUGH = 3  # samples for an interval that says something
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Workload:
     depth_tokens: int = 0
     clients: int = 1
     warm: bool = False
-    text: str = ""  # in place of random tokens; ``prompt_tokens`` is then what the server counts
+    text: str = ""  # a whole prompt in place of random tokens; ``prompt_tokens`` is then about its length
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,16 @@ class Measured:
 
     workload: Workload
     samples: tuple[Sample, ...]
+
+    def values(self, metric: Metric) -> tuple[float, ...]:
+        """
+        For `statistics`: those of the samples that nothing disturbed, where there are enough of them, else of
+        all.  Empty for what the server did not say.
+        """
+        calm = tuple(each for each in self.samples if not each.disturbed)
+        counted = calm if len(calm) >= ENOUGH else self.samples
+        found = (getattr(each, metric) for each in counted)
+        return tuple(value for value in found if value is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,26 @@
 """
-How fast a running server generates: the short built-in benchmark.
+How fast a running server generates: what `engine update` measures of two builds.
 
-Two builds are compared by it, so both must do the same work: the prompt is a list of token ids, hence equally
-long in every model's vocabulary; its cache is off, sampling is greedy, and the end of the answer is ignored.
+Both do the same work, and it is short, since users wait for it.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-import ssl
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from dataclasses import dataclass
 
 from ..errors import NetworkError
+from .measurement import Target, Workload
+from .measuring_client import run
 
 SLOWER_BELOW = 0.9
 RUNS = 3  # at least; the best one counts, since whatever else the machine does only ever slows it down
 LEAST_SECONDS = 1.5  # a tiny model ends three runs within a blink, and a blink may be a bad one
 AIM_SECONDS = 15.0
 LIMIT_SECONDS = 60.0  # for the load that another build did within the aim
-CONNECT_SECONDS = 5.0
-_LEAST_ANSWER_SECONDS = 0.1
 
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One request: tokens to read, and tokens to generate."""
-
-    prompt_tokens: int
-    tokens: int
+_WARM_UP = Workload(32, 8)
+_LOADS = (Workload(256, 128), Workload(256, 64), Workload(128, 32), Workload(64, 16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +29,32 @@ class Speed:
 
     generated_per_second: float
     prompt_per_second: float
-    load: Load
+    load: Workload
 
 
-_WARM_UP = Load(32, 8)
-_LOADS = (Load(256, 128), Load(256, 64), Load(128, 32), Load(64, 16))
-
-
-def measure(
-    url: str, key: str, model: str = "", load: Load | None = None, *, limit_seconds: float = LIMIT_SECONDS
-) -> Speed:
+def measure(target: Target, load: Workload | None = None, *, limit_seconds: float = LIMIT_SECONDS) -> Speed:
     """
     The best of several runs, after a warm-up; some 2 s, up to 20 s on a slow machine.
 
-    ``model`` is the name of the profile, where more than one answers at this address.  ``load`` is that of
-    another measurement to compare with; without one the largest is taken whose runs fit into the time.
-    Raises NetworkError for a server that does not answer, not in time, or not like llama-server's
-    ``/completion``.
+    ``load`` is that of another measurement to compare with; without one the largest is taken whose runs fit
+    into the time.  Raises NetworkError as `measuring_client.run` does, and for a server without timings.
     """
-    server = _Server(urlsplit(url), key, model, limit_seconds)
-    server.run(_WARM_UP)
-    load = load or _load_for(server.run(_WARM_UP))
-    began, runs = time.monotonic(), [server.run(load)]
-    while len(runs) < RUNS or time.monotonic() - began < LEAST_SECONDS:
-        runs.append(server.run(load))
+    began = time.monotonic()
+
+    def once(load: Workload) -> Speed:
+        return _once(target, load, began + limit_seconds - time.monotonic())
+
+    once(_WARM_UP)
+    load = load or _load_for(once(_WARM_UP))
+    measuring, runs = time.monotonic(), [once(load)]
+    while len(runs) < RUNS or time.monotonic() - measuring < LEAST_SECONDS:
+        runs.append(once(load))
     return best(*runs)
 
 
-def glance(url: str, key: str, model: str = "") -> Speed:
+def glance(target: Target) -> Speed:
     """One short run; raises as `measure` does."""
-    return _Server(urlsplit(url), key, model, LIMIT_SECONDS).run(_WARM_UP)
+    return _once(target, _WARM_UP, LIMIT_SECONDS)
 
 
 def best(*measured: Speed) -> Speed:
@@ -92,71 +76,15 @@ def comparison(new: Speed, old: Speed, old_tag: str) -> str:
     )
 
 
-def _load_for(look: Speed) -> Load:
-    def seconds(load: Load) -> float:
-        return load.prompt_tokens / look.prompt_per_second + load.tokens / look.generated_per_second
+def _once(target: Target, load: Workload, limit_seconds: float) -> Speed:
+    found = run(target, load, seed=0, deadline_seconds=limit_seconds)
+    if not found.generated_per_second or not found.prompt_per_second:
+        raise NetworkError(f"{target.url} tells no timings.")
+    return Speed(found.generated_per_second, found.prompt_per_second, load)
+
+
+def _load_for(look: Speed) -> Workload:
+    def seconds(load: Workload) -> float:
+        return load.prompt_tokens / look.prompt_per_second + load.answer_tokens / look.generated_per_second
 
     return next((load for load in _LOADS if RUNS * seconds(load) <= AIM_SECONDS), _LOADS[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """No proxy, and no check of a certificate: it is our own child, on this machine."""
-
-    url: SplitResult
-    key: str
-    model: str
-    limit_seconds: float
-    began: float = field(default_factory=time.monotonic)
-
-    def run(self, load: Load) -> Speed:
-        body = {
-            "prompt": [32 + number % 96 for number in range(load.prompt_tokens)],  # bytes in all vocabularies
-            "n_predict": load.tokens,
-            "cache_prompt": False,
-            "ignore_eos": True,
-            "temperature": 0,
-            **({"model": self.model} if self.model else {}),
-        }
-        timings = self._post("/completion", body).get("timings") or {}
-        try:
-            return Speed(float(timings["predicted_per_second"]), float(timings["prompt_per_second"]), load)
-        except (KeyError, TypeError, ValueError) as error:
-            raise NetworkError(f"{self.url.netloc} tells no timings.") from error
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        connection = self._connection()
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        try:
-            connection.connect()
-            assert connection.sock is not None
-            left = self.began + self.limit_seconds - time.monotonic()
-            connection.sock.settimeout(max(left, _LEAST_ANSWER_SECONDS))
-            connection.request("POST", f"{self.url.path}{path}", json.dumps(body), headers)
-            answer = connection.getresponse()
-            text = answer.read()
-            document = json.loads(text) if answer.status == http.HTTPStatus.OK else None
-        except TimeoutError as error:
-            raise NetworkError(f"The measurement did not end within {self.limit_seconds:g} s.") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise NetworkError(f"{self.url.netloc} broke off the measurement: {error}.") from error
-        finally:
-            connection.close()
-        if not isinstance(document, dict):
-            raise NetworkError(f"{self.url.netloc} answered {answer.status}: {_first_line(text)}")
-        return document
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port = self.url.hostname or "", self.url.port
-        if self.url.scheme == "https":
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            return http.client.HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=context)
-        return http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
-
-
-def _first_line(body: bytes) -> str:
-    return (body.decode("utf-8", "replace").strip().splitlines() or ["nothing"])[0][:200]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -122,6 +123,33 @@ def _fits_amx(tensor: TensorInfo, features: Collection[str]) -> bool:
         return False
     alignment = _AMX_ALIGNMENT.get(tensor.kind.name)
     return alignment is not None and tensor.shape[1] % _AMX_ROWS == 0 and tensor.shape[0] % alignment == 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReads:
+    """
+    Bytes of weights, by name of the pool: ``active`` are those that a token is multiplied by, of the experts
+    only those that it uses; ``whole`` is with all experts, as for a long prompt.
+    """
+
+    active: Mapping[str, int]
+    whole: Mapping[str, int]
+
+
+def token_reads(model: Model, settings: Settings, pools: Sequence[Pool]) -> TokenReads:
+    """What has to be read to generate one token, at the least: the context comes on top, which grows."""
+    active, whole = Counter[str](), Counter[str]()
+    placed = weights(model, lay_out(model, settings, pools), Loading((), maps_files=True))
+    has_output = any(each.tensor.name == _OUTPUT for each in placed)
+    used = (model.experts_used or 0) / model.experts if model.experts else 1.0
+    for each in placed:
+        name = each.tensor.name
+        is_output = name == "token_embd.weight" and not has_output
+        if name.startswith(_INPUTS) and not is_output:
+            continue
+        whole[each.pool] += each.size_bytes
+        active[each.pool] += round(each.size_bytes * (used if re.search(r"_(ch|)exps\.", name) else 1))
+    return TokenReads(+active, +whole)
 
 
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"

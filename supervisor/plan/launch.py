@@ -54,6 +54,7 @@ class LaunchPlan:
     ready_path: str = "/health"
     question: Question | None = None  # that it must answer, too, before it counts as ready
     liveness_path: str | None = "/metrics"  # through the inference queue; None where the build has none
+    is_trial: bool = False  # runs only to be measured: nothing of it is kept, and its failure is an answer
     behind_gateway: bool = False  # else llama-server has the public address itself
     drain_seconds: float = 0.0  # how long requests under way may keep a switch waiting
     parameters: Parameters = field(default_factory=Parameters)

@@ -20,8 +20,9 @@ from ..memory.fitting import Fitted
 from ..memory.verdict import size
 from ..model.metadata import Model
 from ..paths import Paths
-from ..profile.definition import Match, Profile
+from ..profile.definition import Match, Profile, Tuned
 from ..profile.matching import MissingGpu, missing_gpu
+from .fingerprint import fingerprint, no_longer_tuned
 
 ABSENT = (
     "Switch it on (an external one before the computer starts). goss-supervisor detect shows what is there, "
@@ -68,12 +69,24 @@ def _is_taken(pool: Pool) -> bool:
 def known_bad_of(
     profile: Profile, fitted: Fitted | None, model: Model | None, build: Build, context: InstallContext
 ) -> tuple[str, ...]:
-    """What is known to go wrong with this build, these options and this machine, a sentence each."""
+    """
+    What is known to go wrong with this build, these options and this machine, and what has changed since the
+    profile was tuned; a sentence each.
+    """
     if not renderer_for(profile.engine.source).reads_models:
         return ()
     options = {**profile.server, **(fitted.changes if fitted else {})}
     known = known_bad.warnings_of(build, options, context.hardware, model)
-    return (*_unable_to_run(build, context), *known)
+    return (*_unable_to_run(build, context), *known, *_outdated(profile, build, model, context))
+
+
+def _outdated(
+    profile: Profile, build: Build, model: Model | None, context: InstallContext
+) -> tuple[str, ...]:
+    if profile.tuned == Tuned():
+        return ()
+    sentence = no_longer_tuned(profile, fingerprint(context.hardware(), build, model))
+    return (sentence,) if sentence else ()
 
 
 def _unable_to_run(build: Build, context: InstallContext) -> tuple[str, ...]:

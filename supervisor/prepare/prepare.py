@@ -100,7 +100,7 @@ def prepare(
     and a SupervisorError for any other obstacle; nothing that runs was touched by then.
     """
     paths = with_models_dir(paths)
-    profile = _resolved(name, overrides, paths)
+    profile = resolved(name, overrides, paths)
     if refuse:
         refuse(profile)
     if force:
@@ -159,7 +159,7 @@ def preview(
     of the profile is absent before the hub or an engine is asked.
     """
     paths = with_models_dir(paths)
-    profile = _resolved(name, overrides, paths)
+    profile = resolved(name, overrides, paths)
     context = install_context(paths, Silent(), hardware, variables=profile.env)
     absent = absent_gpu(profile, context)
     if absent and warn:
@@ -190,7 +190,7 @@ def preview(
     return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
 
-def _resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
+def resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
     return with_whole_paths(resolve(name, ProfileStore(paths.profiles), overrides), paths)
 
 
@@ -221,7 +221,7 @@ def install_context(
     )
 
 
-def _figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
+def figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
     files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
     return lambda settings, ask: figures_for(
         files, build, settings, figures, may_ask=ask, variables=profile.env
@@ -253,7 +253,7 @@ def _fit_here(
         draft=look_at_draft(profile, paths),
         held=held,
         stays=stays,
-        figures_source=_figures_source(profile, build, paths),
+        figures_source=figures_source(profile, build, paths),
     )
 
 
@@ -324,7 +324,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     ``resolve``, ``find`` and ``look_at`` do, for what would stop the start as well.
     """
     paths = with_models_dir(paths)
-    profile = _resolved(name, overrides, paths)
+    profile = resolved(name, overrides, paths)
     context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
     ensure_model_reachable(profile, paths)
     if profile.model.demo or not renderer_for(profile.engine.source).reads_models:

@@ -1,8 +1,7 @@
 """
 A resolved profile: frozen values, each with its origin.
 
-``key`` declares a key of the YAML where its value is stored.  ``fields`` makes validation, ``profile show``,
-the JSON Schema and the docs from that; the daemon does not load it.
+Its keys are declared with ``key`` of ``declare``.
 """
 # ruff: noqa: RUF009 - ``key`` makes a field
 
@@ -11,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal
 
 from ..options.option_types import OptionValue
+from .declare import key
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -28,24 +28,6 @@ PARAMETER_PATTERN = r"\S{1,100}"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 _MANY = 1_000_000
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
-
-
-class Limits(TypedDict, total=False):
-    """What the type of a key does not say of its values."""
-
-    least: float
-    most: float
-    words: tuple[str, ...]
-    pattern: str
-    what: str  # a text that matches ``pattern``, in words
-    absolute: bool  # a path from the root or from ~
-    origins: bool  # of web pages
-    or_off: bool  # off is 0
-
-
-def key(default: object, about: str, name: str = "", **limits: Unpack[Limits]) -> Any:  # noqa: ANN401 - a field
-    """A key of profiles: its default, what it is for, and its name if the attribute has another."""
-    return field(default=default, metadata={"about": about, "name": name, **limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +284,25 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """
+    The goal and the day, and the fingerprint: what makes the result invalid when it changes.
+
+    All parts of the fingerprint are texts that are compared as they are, except the RAM, of which the system
+    does not always report the same.  "" and None mean unknown; see ``prepare/fingerprint.py``.
+    """
+
+    goal: str = key("", "What it was tuned for: chat, agent, batch or balanced.")
+    date: str = key("", "The day of the measurement: 2026-11-30.")
+    build: str = key("", "The engine: repository, tag and flavour.")
+    model: str = key("", "The model: name, size and a digest of what its header says of the weights.")
+    os: str = key("", "The operating system, and whether it is a container or WSL2.")
+    cpu: str = key("", "The processor with its cores and threads.")
+    ram_bytes: int | None = key(None, "The memory that the system reports.")
+    gpus: str = key("", "The GPUs with their own memory and their drivers.")
+
+
+@dataclass(frozen=True, slots=True)
 class ServedProfile:
     """
     A profile that ``serve`` in config.yaml names, and on what terms.
@@ -352,6 +353,7 @@ class Profile:
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
+    tuned: Tuned = Tuned()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     aliases: tuple[str, ...] = key(
         (), "Names that clients know the model by.", what="a model name or a list of them", pattern=r"[^\s,]+"

@@ -37,11 +37,11 @@ _OFTEN_CHANGED = frozenset(
 def create(name: str, text: str, store: ProfileStore) -> Path:
     """A profile of the user's, with the schema that its first line names next to it."""
     path = store.create(name, text)
-    _lay_schema(store)
+    lay_schema(store)
     return path
 
 
-def _lay_schema(store: ProfileStore) -> None:
+def lay_schema(store: ProfileStore) -> None:
     """Next to the profiles, where their first line says that it is."""
     keep_current(store.user_dir / FILE_NAME, schema_text())
 
@@ -74,7 +74,7 @@ class Draft:
         if data != self.original:
             resolve_layer(load(data, self.name, str(self.path)), self.store)
             saved = self.store.save(self.name, data.decode("utf-8-sig"))
-            _lay_schema(self.store)
+            lay_schema(self.store)
         self.path.unlink(missing_ok=True)
         return saved
 
@@ -107,13 +107,13 @@ def starter_text(name: str, basis: StarterBasis) -> str:
 def _head(name: str, basis: StarterBasis) -> Iterator[str]:
     base = basis.base.name
     yield "#"
-    yield from _comment(f"Made by goss-supervisor init for this machine: {basis.machine}.")
-    yield from _comment(
+    yield from commented(f"Made by goss-supervisor init for this machine: {basis.machine}.")
+    yield from commented(
         f"What is not said here comes from {base}: `goss-supervisor profile show {name}` shows all that "
         f"holds, `goss-supervisor plan {name}` what it takes of the memory."
     )
     yield f"description: {write_value(f'{basis.base.description or base}, on this machine')}"
-    yield from _comment(f"It fits best: {basis.reason}.")
+    yield from commented(f"It fits best: {basis.reason}.")
     yield f"extends: {base}"
 
 
@@ -124,10 +124,10 @@ def _engine(basis: StarterBasis) -> Iterator[str]:
         flavour, why = basis.base.engine.flavour, f"What {basis.base.name} says; {survey} shows others."
     if flavour:
         yield "engine:"
-        yield from _comment(why, 2)
+        yield from commented(why, 2)
         yield f"  flavour: {write_value(flavour)}"
     else:
-        yield from _comment(f"No official build is known for this machine; see {survey}.")
+        yield from commented(f"No official build is known for this machine; see {survey}.")
 
 
 def _is_cpu(basis: StarterBasis) -> bool:
@@ -139,15 +139,15 @@ def _placement(basis: StarterBasis) -> Iterator[str]:
     base = basis.base
     if base.placement == "pinned":
         reported = "as it was reported to run well; `plan` shows it."
-        yield from _comment(f"What goes to the GPU is what {base.name} says, {reported}")
+        yield from commented(f"What goes to the GPU is what {base.name} says, {reported}")
     elif _is_cpu(basis):
-        yield from _comment(
+        yield from commented(
             "Everything lies in RAM, since the engine is for the CPU; `plan` shows how much that takes. "
             "`engine` would leave to llama.cpp what is fitted to the memory."
         )
         yield "placement: auto"
     else:
-        yield from _comment(
+        yield from commented(
             "As much on a GPU as fits next to the context, the rest in RAM; `plan` says why it comes out so. "
             "`engine` would leave that to llama.cpp."
         )
@@ -160,30 +160,30 @@ def _context(basis: StarterBasis) -> Iterator[str]:
     what = "Tokens that a conversation can hold."
     if given is None:
         kept = "" if _is_cpu(basis) else ", and more of the model goes to the RAM for it"
-        yield from _comment(
+        yield from commented(
             f"{what} {base.name} does not say, so it is the longest that fits, up to what the model was "
             f"trained for. A number here is kept{kept}."
         )
         yield from ("# server:", "#   ctx-size: 32768")
     else:
         yield "server:"
-        yield from _comment(f"{what} It is what {base.name} says; more takes more memory.", 2)
+        yield from commented(f"{what} It is what {base.name} says; more takes more memory.", 2)
         yield f"  ctx-size: {write_value(given)}"
 
 
 def _listen(base: Profile) -> Iterator[str]:
     yield "listen:"
-    yield from _comment(
+    yield from commented(
         "127.0.0.1 is this computer only. 0.0.0.0 lets your network in; then a key is asked for, and the "
         "first is made and shown at the start.",
         2,
     )
     yield f"  host: {write_value(base.listen.host)}"
-    yield from _comment("Clients keep this address, whatever runs behind it.", 2)
+    yield from commented("Clients keep this address, whatever runs behind it.", 2)
     yield f"  port: {base.listen.port}"
 
 
-def _comment(text: str, indent: int = 0) -> list[str]:
+def commented(text: str, indent: int = 0) -> list[str]:
     """Wrapped; what is no character to be read, as a broken tool may tell of a machine, is left out."""
     lead = f"{' ' * indent}# "
     plain = " ".join("".join(each if each.isprintable() else " " for each in text).split())

@@ -56,6 +56,8 @@ SECTIONS = {
     "restart": "When the server comes back by itself, and when it stays down.",
     "health": "When a silent server is late, busy or dead.",
     "stop": "How the server is stopped: TERM, grace, TERM, insist, KILL.",
+    "tuned": "What `tune` measured this profile with. It changes nothing; `plan`, `start` and `status` warn "
+    "when a part of it is no longer what is there.",
 }
 RECORDS: dict[str, type[Any]] = {
     "match": definition.Match,
@@ -66,6 +68,7 @@ RECORDS: dict[str, type[Any]] = {
     "restart": definition.Restart,
     "health": definition.Health,
     "stop": definition.Stop,
+    "tuned": definition.Tuned,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -44,6 +44,13 @@ _KNOWN_FILES = {
 def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
     """With all it extends, and ``--set`` over it.  Raises NotFound, and ConfigError with every problem."""
     return resolve_layer(load_file(store.find(name).path, name), store, overrides)
+
+
+def resolver(name: str, store: ProfileStore) -> Callable[[Mapping[str, str]], Profile]:
+    """`resolve` for one set of overrides after another; files are read once, so later edits do not count."""
+    files = _ReadOnce(store)
+    layer = load_file(store.find(name).path, name)
+    return lambda overrides: _resolved(layer, files, overrides)
 
 
 def resolve_each(

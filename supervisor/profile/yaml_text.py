@@ -14,7 +14,7 @@ from .yaml_nodes import write_value
 _COMMENT_COLUMN = 44
 _STARS = "***"
 _ORDER = (
-    *("description", "extends", "match", "engine", "model", "server", "env"),
+    *("description", "extends", "tuned", "match", "engine", "model", "server", "env"),
     *("listen", "gateway", "restart", "health", "stop", "aliases", "role", "placement", "guardrails"),
 )
 
@@ -56,7 +56,11 @@ def _shared(above: Sequence[str], sections: Sequence[str]) -> int:
 
 def rows_of_values(values: Mapping[str, object]) -> list[YamlLine]:
     """What one layer says, in the order in which people expect it; no defaults."""
-    rows = [_row(key, value) for key, value in values.items()]
+    return in_order(_row(key, value) for key, value in values.items())
+
+
+def in_order(rows: Iterable[YamlLine]) -> list[YamlLine]:
+    """By section, as people expect them."""
     return sorted(rows, key=lambda row: _ORDER.index(row.key.partition(".")[0]))
 
 

@@ -28,6 +28,7 @@ from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import is_socket_path
 from .background import Writer
+from .diagnosis import Diagnosis
 from .memory_warnings import RAM
 from .output_log import OutputLog
 from .server import Server
@@ -35,6 +36,9 @@ from .server import Server
 log = logging.getLogger(__name__)
 
 LOADING_LINES = 1000  # at -lv 4 there are some 200
+
+
+LastFailure = tuple[Diagnosis | None, tuple[str, ...], float | None]
 
 
 class Instance:
@@ -89,6 +93,15 @@ class Instance:
         if plan.behind_gateway and is_socket_path(plan.host):
             private_folder(Path(plan.host).parent)
 
+    @property
+    def last_failure(self) -> LastFailure:
+        """What `failure_of` tells; set where what failed since was only a trial."""
+        return self.server.failure, self.server.failure_tail, self.server.failed_at
+
+    @last_failure.setter
+    def last_failure(self, kept: LastFailure) -> None:
+        self.server.lifecycle.failure, self.server.failure_tail, self.server.failed_at = kept
+
     def close(self) -> None:
         """Stop watching; what is to be written is written."""
         self.server.close()
@@ -136,7 +149,7 @@ class Instance:
 
     def _record(self) -> Record:
         life, child = self.server.lifecycle, self.server.child
-        if self.profile not in {"", DEMO}:
+        if self.profile not in {"", DEMO} and not (life.plan and life.plan.is_trial):
             self._chosen = self.profile
         return Record(
             server=self.name,

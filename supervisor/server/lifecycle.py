@@ -262,7 +262,7 @@ class Lifecycle:
     def _remember_start(self, plan: LaunchPlan) -> None:
         works = self.state not in (State.STOPPED, State.FAILED)
         changed = self.proven is not None and self.proven.digest != plan.digest
-        self._fallback = self.proven if works and changed else None
+        self._fallback = self.proven if works and changed and not plan.is_trial else None
         self._rolled_back = self._condemned = None
         self._sleeps = False
         self._recent.clear()
@@ -312,7 +312,7 @@ class Lifecycle:
 
     def _remember_serving(self, degraded: str) -> None:
         self._served = True
-        self.proven = self.plan
+        self.proven = self.proven if self.plan and self.plan.is_trial else self.plan
         self.why = degraded or (f"with {self.plan.adjustment}" if self.plan and self.plan.adjustment else "")
         self._fallback = None
         if self._rolled_back is not None:

@@ -155,6 +155,7 @@ LIVE = frozenset({State.STARTING, State.READY, State.DEGRADED})
 LEAVING = frozenset({State.DRAINING, State.STOPPING, State.KILLING})
 OCCUPIED = LIVE | LEAVING
 SERVING = frozenset({State.READY, State.DEGRADED})
+ABSENT = frozenset({State.STOPPED, State.SLEEPING, State.FAILED})  # holds no memory
 UNDER_WAY = LEAVING | {State.PREPARING, State.STARTING, State.BACKOFF}  # to what was asked for last
 ARMS = frozenset(do for do in Do if do.name.startswith("ARM_"))
 

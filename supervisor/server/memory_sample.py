@@ -60,7 +60,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MemorySample:
     held: Held
     room: Room
     group: Group | None = None
@@ -84,10 +84,10 @@ class SampleSource(Protocol):
         """None: no group around it has a limit."""
 
 
-def take(source: SampleSource, pid: int) -> Sample | None:
+def take(source: SampleSource, pid: int) -> MemorySample | None:
     """Of this process, its descendants and the machine; None: it is gone."""
     held = source.held(pid)
-    return None if held is None else Sample(held, source.room(), source.group(pid))
+    return None if held is None else MemorySample(held, source.room(), source.group(pid))
 
 
 _STATUS = re.compile(rb"^(VmLck|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d{1,15}) kB$", re.MULTILINE)

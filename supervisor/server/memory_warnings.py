@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from ..plan.launch import LaunchPlan
-from .memory_sample import Held, Room, Sample
+from .memory_sample import Held, MemorySample, Room
 
 WarningKind = Literal["low", "limit", "stalled", "swapped"]
 Warnings = Mapping[WarningKind, str]
@@ -29,7 +29,7 @@ systemd-oomd kills at 60 % of full pressure that lasts 30 s (oomd.conf(5)).  At 
 SWAPPED_SHARE = 0.05
 
 
-def warnings_of(sample: Sample, before: Collection[WarningKind] = ()) -> dict[WarningKind, str]:
+def warnings_of(sample: MemorySample, before: Collection[WarningKind] = ()) -> dict[WarningKind, str]:
     """The warnings that hold now, a sentence each; ``before`` are those that held at the last sample."""
     warnings = {kind: rule(sample, CALM if kind in before else 1.0) for kind, rule in _RULES.items()}
     return {kind: text for kind, text in warnings.items() if text}
@@ -40,7 +40,7 @@ def low_bytes(total_bytes: int) -> float:
     return max(total_bytes * LOW_SHARE, LOW_BYTES)
 
 
-def _low(sample: Sample, calm: float) -> str:
+def _low(sample: MemorySample, calm: float) -> str:
     total, available = sample.room.total_bytes, sample.room.available_bytes
     if total is None or available is None or available >= low_bytes(total) * calm:
         return ""
@@ -50,7 +50,7 @@ def _low(sample: Sample, calm: float) -> str:
     )
 
 
-def _limit(sample: Sample, calm: float) -> str:
+def _limit(sample: MemorySample, calm: float) -> str:
     group = sample.group
     if group is None or group.left_bytes >= group.limit_bytes * LOW_SHARE * calm:
         return ""
@@ -61,7 +61,7 @@ def _limit(sample: Sample, calm: float) -> str:
     )
 
 
-def _stalled(sample: Sample, calm: float) -> str:
+def _stalled(sample: MemorySample, calm: float) -> str:
     stalled = sample.room.stalled_percent
     if stalled is None or stalled < STALLED_PERCENT / calm:
         return ""
@@ -71,14 +71,14 @@ def _stalled(sample: Sample, calm: float) -> str:
     )
 
 
-def _swapped(sample: Sample, calm: float) -> str:
+def _swapped(sample: MemorySample, calm: float) -> str:
     swapped, whole = sample.held.swap_bytes, sample.held.all_bytes
     if not swapped or not whole or swapped <= whole * SWAPPED_SHARE / calm:
         return ""
     return f"{in_gib(swapped)} of the server's {in_gib(whole)} are swapped out: it answers slowly"
 
 
-_RULES: dict[WarningKind, Callable[[Sample, float], str]] = {
+_RULES: dict[WarningKind, Callable[[MemorySample, float], str]] = {
     "low": _low,
     "limit": _limit,
     "stalled": _stalled,
@@ -152,7 +152,7 @@ class Remains:
     gone: float
 
     @classmethod
-    def of(cls, sample: Sample | None, now: float) -> Remains | None:
+    def of(cls, sample: MemorySample | None, now: float) -> Remains | None:
         """None where there is nothing to wait for, or nothing to tell by."""
         if sample is None or sample.room.available_bytes is None:
             return None

@@ -22,7 +22,7 @@ from ..engine.adapters.known import adapter_of
 from ..plan.launch import LaunchPlan
 from ..tool import run_tool
 from .gpu_memory import GpusHeld, by_device, larger, of_the_ram
-from .memory_sample import Sample, SampleSource, cuda_held, take
+from .memory_sample import MemorySample, SampleSource, cuda_held, take
 from .memory_warnings import OVER, RAM, Remains, Warnings, gpus, warnings_of
 from .memory_warnings import gpus as gpus_of
 
@@ -58,7 +58,7 @@ class MemoryWatch:
         self._every_seconds = every_seconds
         self._pid: int | None = None
         self._cuda: GpusHeld = {}  # as the driver said last
-        self._last: Sample | None = None
+        self._last: MemorySample | None = None
         self.peak_bytes = 0  # of the RAM, of this launch
         self._remains: Remains | None = None
         self._awaits_gpus = False  # a server that we ended held memory of some
@@ -83,7 +83,7 @@ class MemoryWatch:
         if self._watching:
             self._watching.cancel()
 
-    def now(self) -> Sample | None:
+    def now(self) -> MemorySample | None:
         """None where no server runs."""
         sample = None if self._pid is None else take(self._source, self._pid)
         if sample is None or not self._cuda:

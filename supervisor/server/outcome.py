@@ -59,9 +59,25 @@ def _in_words(asked: LifecycleRequest) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Who keeps a server for a while, as an update does while it compares; ``id`` is the request's."""
+    """
+    Who keeps a server for a while, as an update does while it compares.
+
+    ``id`` cannot be guessed: who knows it is the owner.  One that ``measures`` has the server to itself, so
+    that requests of others wait, unless it is ``polite``; afterwards all is put back as it was.
+    """
 
     id: int
     owner: str  # engine update (pid 4711)
     why: str
     since: float  # seconds since the epoch
+    measures: bool = False
+    polite: bool = False
+
+    @property
+    def shuts_out(self) -> bool:
+        """Whether requests of others wait."""
+        return self.measures and not self.polite
+
+    @property
+    def text(self) -> str:
+        return f"{self.owner} {'measures' if self.measures else 'holds'} it: {self.why}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 Candidate = tuple[tuple[str, str], ...]  # (key, value), sorted by key: (("server.ubatch-size", "2048"), …)
 Fits = Callable[[Candidate], bool]  # by the memory account; what does not fit is never tried
@@ -18,13 +19,19 @@ Fits = Callable[[Candidate], bool]  # by the memory account; what does not fit i
 class Axis:
     """
     One setting that may change.  ``values`` are as ``--set`` takes them, in their order where ``is_ordered``
-    (numbers), else without one (flavours).  ``why`` says what it may do for the speed.
+    (numbers), else without one (flavours).  ``now`` is the one that the profile has, empty where it leaves
+    the setting to the engine.  ``why`` says what it may do for the speed.
+
+    ``memory`` says which memory a later value takes more of, for an ordered axis: ``GPU`` (layers on the
+    GPU), ``RAM`` (experts on the CPU) or ``both`` (a batch).  Empty: none that counts.
     """
 
     key: str
     values: tuple[str, ...]
     is_ordered: bool
     why: str = ""
+    now: str = ""
+    memory: Literal["", "GPU", "RAM", "both"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +53,18 @@ class Trial:
 class TrialResult:
     """
     ``costs`` in seconds that the goal's work takes, one for each run; lower is better.  ``took_seconds`` is
-    what the trial took in all, its load included.  ``died`` is the diagnosis of one that failed.
+    what the trial took in all, its load included.  ``died`` is the diagnosis of one that failed, and
+    ``short_of`` the memory that it had too little of, if that was why.
+
+    ``rates`` of each run are tokens per second, of the prompt and of the answer, 0 where the server did not
+    say: the search needs only the costs, the effects, charts and explanations these.
     """
 
     costs: tuple[float, ...]
     took_seconds: float
     died: str = ""
+    short_of: Literal["", "GPU", "RAM"] = ""
+    rates: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

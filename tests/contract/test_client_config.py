@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from supervisor.cli import client_config as command
 from supervisor.clients.client_endpoint import ClientEndpoint
 from supervisor.clients.recipes import NAMES, find_client
-from supervisor.daemon.control_server import listen
+from supervisor.daemon.control_listener import listen
 from supervisor.errors import NotFound, SupervisorError, UsageError
 from supervisor.gateway.auth.keys import KeyFile
 from supervisor.home.control_socket import endpoint

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from supervisor.cli.output import show_outcome
 from supervisor.cli.status import _exit_code, _lines
-from supervisor.daemon.control_server import Control, listen
+from supervisor.daemon.control_listener import listen
+from supervisor.daemon.control_server import Control
 from supervisor.daemon.loads import Loads
 from supervisor.errors import NotFound, NotRunning, PermissionDenied, StartFailed, Superseded
 from supervisor.fleet.decisions import Awaited
@@ -110,6 +111,7 @@ REQUEST = a_chat()
 class NoGateway:
     """What the control asks of a gateway, where the test has none; it notes what it is asked."""
 
+    gateway = None
     activity: Activity | None = None
     listen: Listen | None = None
     waiting: tuple[()] = ()
@@ -126,6 +128,9 @@ class NoGateway:
         return (self.server.reload if reload else self.server.start)(plan)
 
     def refuse_at_the_end(self, plan):
+        pass
+
+    def changed(self, instance):
         pass
 
     def key(self, asked):

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from supervisor.cli.detect import _more
+from supervisor.hardware.conditions import Conditions, MemoryModule
 from supervisor.hardware.hardware import Cpu, Gpu, Hardware, Node, PcieLink
 from supervisor.hardware.wire import from_json, to_json
 
@@ -107,6 +109,23 @@ def test_the_screen_counts_memory_once_and_says_what_to_do(tmp_path, box):
     assert "note: vulkaninfo did not answer within 5 s." in lines
     assert "profile  rtx4060ti-oculink: made for x86_64, 56 to 100 GiB of RAM, a GPU of nvidia" in text
     assert "m4-max-128gb       no    it runs linux, macos is asked for; it is x86_64" in text
+
+
+def test_verbose_adds_what_to_change_about_the_machine(tmp_path, box):
+    tip = "tip: NVIDIA GeForce RTX 4060 Ti has 4 of its 8 PCIe lanes."
+    assert tip in detect(tmp_path, "-v", "--hardware", str(box))
+    assert "tip:" not in detect(tmp_path, "--hardware", str(box))
+    assert "tip:" not in detect(tmp_path, "-v", "--json", "--hardware", str(box))
+
+
+def test_power_and_modules_are_shown_as_far_as_they_are_known():
+    module = MemoryModule("DIMM 0", 16 * GIB, 5600, 64, "A")
+    known = Conditions(False, "balanced", "powersave", "intel_pstate", "power", (module, MemoryModule()), 4)
+    assert list(_more(OCULINK, known))[:2] == [
+        "power    plugged in, mode balanced, governor powersave (intel_pstate), preference power",
+        "modules  2 in 4 slots: 16.0 GiB 5600 MT/s, -",
+    ]
+    assert [line.partition(" ")[0] for line in _more(OCULINK, Conditions())] == ["tip:"]
 
 
 def test_the_environment_names_another_machine_for_the_whole_process(tmp_path, box):

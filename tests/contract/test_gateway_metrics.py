@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.cli.requests import requests
-from supervisor.daemon.control_server import listen
+from supervisor.daemon.control_listener import listen
 from supervisor.errors import NotRunning
 from supervisor.gateway.telemetry.activity import Activity, RequestRecord
 from supervisor.gateway.telemetry.metrics import DaemonFigures, RequestFigures, ServerFigures, render

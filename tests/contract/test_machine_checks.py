@@ -254,3 +254,12 @@ def test_a_plan_warns_of_what_is_known_to_go_wrong(paths, machine):
     (warning,) = preview("demo", {"sleep-idle-seconds": "60"}, paths).plan.warnings  # as status shows it
     assert "CVE-2026-43631" in warning
     assert preview("demo", {}, paths).plan.warnings == ()
+
+
+def test_a_plan_warns_where_a_profile_was_tuned_for_another_machine(paths, machine):
+    machine(SWITCHED_OFF)
+    (paths.profiles / "demo-tuned.yaml").write_text("extends: demo\ntuned: {cpu: a Celeron, ram: 92 GiB}\n")
+    assert preview("demo-tuned", {}, paths).plan.warnings == ()  # what the record does not know
+    machine(replace(SWITCHED_OFF, ram_bytes=64 * GIB))
+    (warning,) = preview("demo-tuned", {}, paths).plan.warnings  # as status shows it
+    assert "(memory 92.0 GiB then, 64.0 GiB now); to measure again: goss-supervisor tune demo" in warning

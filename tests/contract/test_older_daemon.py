@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from supervisor.cli.app import main
-from supervisor.daemon.control_server import listen
+from supervisor.daemon.control_listener import listen
 from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
 

@@ -14,7 +14,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     grandchild_pid=FILE
     exit=CODE          end before binding, as with a bad argument
     bind=never         run without ever binding   answer=never       bind and accept, but stay silent
-    load=SECONDS       load that long             load_gate=GATE     load until the gate opens
+    load=SECONDS       load that long             load_gate=GATE     load until the gate opens (FAKE_LOAD_GATE too)
     hold=MIB           take so much anonymous memory while loading
     die=HOW            abort, segv, kill, stop (SIGSTOP) or exit:CODE ...
     die_when=WHEN      ... loading, ready (the default), requests:N, seconds:S or gate:GATE
@@ -25,6 +25,9 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     chat_gate=GATE     hold chat answers until the gate opens
     says=TEXT          the whole answer of a chat
     model=NAME         what /v1/models says
+    speeds=JSON        what /completion says of its speed, without taking the time: {"prompt": tokens a second,
+                       "answer": the same, "rules": [[option, value, factor of prompt, factor of answer], ...],
+                       "dies": [[option, value], ...] (while loading), "noise": share}
 
 Like the real one it binds before it loads, installs its signal handlers after the load, and does not leave on
 the first SIGTERM while a request is in flight.
@@ -163,6 +166,7 @@ class Server:
         self.keys = [part for part in key.split(",") if part]
         self.prefix = given.get("--api-prefix", "")
         self.model = script.get("model") or given.get("-a") or given.get("--alias") or self.file()
+        self.speeds = script.get("speeds", {})
         self.left = threading.Event()
 
     def file(self):
@@ -247,6 +251,8 @@ class Server:
         say("I", "srv   ", f"load_model: loading model '{self.file()}'")
         if self.script.get("die_when") == "loading":
             die(self.script["die"])
+        if any(self.given.get(name) == value for name, value in self.speeds.get("dies", [])):
+            die("abort")
         if self.file() and not os.path.exists(self.file()) and self.file() != "X":
             why = f"failed to open GGUF file '{self.file()}' (No such file or directory)"
             say("E", "gguf_init_from_file:", why)
@@ -255,8 +261,8 @@ class Server:
             leave(1)
         self.held = bytearray(b"x") * (int(self.script.get("hold", 0)) << 20)
         time.sleep(float(self.script.get("load", 0)))
-        if "load_gate" in self.script:
-            wait_for(self.script["load_gate"])
+        for gate in filter(None, (self.script.get("load_gate"), os.environ.get("FAKE_LOAD_GATE"))):
+            wait_for(gate)
 
     def schedule_death(self):
         kind, _, value = str(self.script.get("die_when", "ready")).partition(":")
@@ -351,13 +357,17 @@ class Server:
         elif path == "/metrics":
             self.metrics(connection)
         elif path in ("/v1/models", "/models"):
-            self.json(connection, {"object": "list", "data": [{"id": self.model, "object": "model"}]})
+            meta = {"n_vocab": 320, "n_ctx": int(self.given.get("--ctx-size", 4096))}
+            entry = {"id": self.model, "object": "model", "meta": meta}
+            self.json(connection, {"object": "list", "data": [entry]})
         elif path == "/props":
             self.json(connection, {"model_path": self.file(), "total_slots": 4, "is_sleeping": False})
         elif path == "/slots":
             self.json(connection, [{"id": 0, "is_processing": self.in_flight > 0}])
         elif method == "POST" and path == "/v1/chat/completions":
             self.chat(connection, json.loads(body or b"{}"))
+        elif method == "POST" and path == "/completion":
+            self.complete(connection, json.loads(body or b"{}"))
         else:
             self.error(connection, 404, "File Not Found", "not_found_error")
 
@@ -393,6 +403,32 @@ class Server:
         finally:
             with self.lock:
                 self.in_flight -= 1
+
+    def complete(self, connection, request):
+        read, wrote = len(request.get("prompt", "")), int(request.get("n_predict", 16))
+        prompt, answer = self.rates()
+        timings = {"cache_n": 0, "prompt_n": read, "prompt_ms": 1000 * read / prompt, "predicted_n": wrote}
+        timings |= {"prompt_per_second": prompt, "predicted_per_second": answer}
+        timings |= {"predicted_ms": 1000 * (wrote - 1) / answer}  # the first token comes with the prompt
+        end = {"content": "", "stop": True, "timings": timings}
+        if not request.get("stream"):
+            self.json(connection, end)
+            return
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        self.event(connection, {"content": "a", "stop": False})
+        self.event(connection, end)
+        connection.sendall(b"data: [DONE]\n\n")  # the real one ends its last chunk in its place
+
+    def rates(self):
+        """Tokens a second of the prompt and of the answer, by the options."""
+        speeds, rates = self.speeds, [self.speeds.get("prompt", 1000.0), self.speeds.get("answer", 100.0)]
+        for name, value, *factors in speeds.get("rules", []):
+            if self.given.get(name) == value:
+                rates = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
+        import random  # most tests start this program and never measure it
+
+        noise = random.Random(os.getpid() * 1000 + self.requests)
+        return [rate * (1 + noise.uniform(-1, 1) * speeds.get("noise", 0.0)) for rate in rates]
 
     def pieces(self):
         return [self.script["says"]] if "says" in self.script else ANSWER

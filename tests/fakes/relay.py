@@ -153,6 +153,7 @@ class Server:
         self.state = State.READY
         self.launch = 1
         self.name, self.why, self.failure, self.restarts, self.is_held = name, "", None, 0, False
+        self.hold = None
         self.calls: list[str] = []
 
     @property

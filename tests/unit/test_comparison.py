@@ -11,7 +11,8 @@ import pytest
 from supervisor.errors import NetworkError, Superseded
 from supervisor.measure import comparison
 from supervisor.measure.comparison import Comparison
-from supervisor.measure.speed import Load, Speed
+from supervisor.measure.measurement import Workload
+from supervisor.measure.speed import Speed
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.plan_json import to_json
@@ -20,7 +21,7 @@ from supervisor.progress import Silent
 OLD = LaunchPlan("p", ("old",), {}, "127.0.0.1", 1, "b1", "cpu", "", "m", "old")
 NEW = replace(OLD, argv=("new",), build="b2", digest="new")
 OTHER = replace(OLD, profile="c", argv=("other",), digest="other")
-LOAD = Load(8, 8)
+LOAD = Workload(8, 8)
 
 
 class Daemon:
@@ -60,9 +61,9 @@ class Daemon:
         outcome = {"result": result, "why": "superseded by a start of c (request 9)", "hint": ""}
         return {"outcome": outcome, "status": {"server": {"last_failure": None}}}
 
-    def measure(self, url, key, model, load=None):
-        assert model == "p"
-        return Speed(self.speeds[url], 100.0, load or LOAD)
+    def measure(self, target, load=None):
+        assert target.model == "p"
+        return Speed(self.speeds[target.url], 100.0, load or LOAD)
 
 
 @pytest.fixture
@@ -139,8 +140,8 @@ def test_what_runs_in_its_place_is_not_measured_for_it(compared):
 def test_one_that_is_only_moved_has_to_answer_where_the_old_one_did(held):
     daemon = Daemon(old=10.0)
 
-    def measure(url, key, model):
-        if url == "new":
+    def measure(target):
+        if target.url == "new":
             raise NetworkError("it broke off the measurement.")
         return Speed(10.0, 100.0, LOAD)
 

@@ -52,6 +52,19 @@ def test_a_request_to_a_server_that_serves_goes_at_once():
     assert line.arrive(ticket, 1.0) == [Go(ticket)]
 
 
+def test_who_has_a_server_to_itself_is_let_go_and_others_wait_whatever_becomes_of_it():
+    line = queue()
+    line.change(replace(SERVING, hold=7), 1.0)
+    other, own, look = at(2), at(3, hold=7), at(3, generates=False)
+    assert line.arrive(other, 2.0) == []
+    assert line.arrive(own, 3.0) == [Go(own)]
+    assert line.arrive(look, 3.0) == [Go(look)], "it is no work for the model"
+    for phase in ("coming", "down", "asleep"):
+        assert line.change(Situation(phase, "a", 2, hold=7, retries=True), 4.0) == []
+    assert line.arrive(at(5, wakes=False), 5.0) == [], "it is not refused, nor anything loaded for it"
+    assert [type(each) for each in line.change(replace(SERVING, launch=3), 6.0)] == [Go, Go]
+
+
 def test_requests_that_come_while_it_loads_go_in_their_order_when_it_serves():
     line = queue(situation=Situation("coming", "a"))
     first, second = at(1), at(2)

@@ -13,7 +13,7 @@ from supervisor.cgroups import Group
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.launch import LaunchPlan
 from supervisor.server.gpu_memory import GpuHeld, by_device, drm_held, of_the_ram
-from supervisor.server.memory_sample import Held, Room, Sample, held_in, room_in
+from supervisor.server.memory_sample import Held, MemorySample, Room, held_in, room_in
 from supervisor.server.memory_warnings import CALM, RAM_RELEASE_SECONDS, Remains, difference, warnings_of
 
 MIB, GIB = 1024**2, 1024**3
@@ -53,12 +53,12 @@ XE = (
 )
 I915 = b"drm-driver: i915\ndrm-client-id: 7\ndrm-pdev: 0000:05:00.0\ndrm-resident-local0: 1024\n"
 INTEGRATED = b"drm-driver:\ti915\ndrm-client-id:\t9\ndrm-pdev:\t0000:00:02.0\ndrm-resident-system0:\t7 MiB\n"
-CALM_SAMPLE = Sample(Held(12 * GIB, 11 * GIB, 0), Room(64 * GIB, 40 * GIB, 0.0))
-TIGHT_SAMPLE = Sample(
+CALM_SAMPLE = MemorySample(Held(12 * GIB, 11 * GIB, 0), Room(64 * GIB, 40 * GIB, 0.0))
+TIGHT_SAMPLE = MemorySample(
     Held(12 * GIB, 8 * GIB, 3 * GIB), Room(64 * GIB, GIB, 55.0), Group("/app.slice", 48 * GIB, GIB)
 )
 SAMPLES = st.builds(
-    Sample,
+    MemorySample,
     st.builds(
         Held, st.integers(0, 2**40), st.none() | st.integers(0, 2**40), st.none() | st.integers(0, 2**40)
     ),
@@ -166,13 +166,13 @@ def test_a_warning_ends_at_a_distance():
 
 
 def test_what_is_unknown_warns_of_nothing():
-    assert warnings_of(Sample(Held(GIB), Room())) == {}
+    assert warnings_of(MemorySample(Held(GIB), Room())) == {}
 
 
 def test_what_is_left_is_the_tighter_of_machine_and_group():
     assert CALM_SAMPLE.left_bytes == 40 * GIB
     assert replace(CALM_SAMPLE, group=Group("/g", 16 * GIB, 5 * GIB)).left_bytes == 5 * GIB
-    assert Sample(Held(GIB), Room()).left_bytes is None
+    assert MemorySample(Held(GIB), Room()).left_bytes is None
 
 
 # --- planned against real
@@ -315,7 +315,7 @@ def test_what_was_held_last_is_what_has_to_come_back():
 
 def test_a_server_that_was_never_seen_is_not_waited_for():
     assert Remains.of(None, 0.0) is None
-    assert Remains.of(Sample(Held(GIB), Room(64 * GIB, 40 * GIB)), 0.0) is None
+    assert Remains.of(MemorySample(Held(GIB), Room(64 * GIB, 40 * GIB)), 0.0) is None
 
 
 # --- what people see

@@ -42,6 +42,8 @@ def _values(option):
         return st.dictionaries(_TEXT, st.integers() | _TEXT | st.booleans(), max_size=3).map(json.dumps)
     if option.allowed:
         return st.sampled_from(option.allowed)
+    if option.long_name == "--api-prefix":  # a part of an address
+        return _TEXT.map(lambda text: "".join(sign for sign in text if "!" <= sign <= "~") or "v2")
     if "SCALE" in option.value_hint:
         return _TEXT.map(lambda text: text + ":0.5")
     if option.many == "repeat":

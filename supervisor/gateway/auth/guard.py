@@ -269,13 +269,18 @@ def _allowed_origin(head: Head, rules: Rules) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """``headers`` go with every answer, ``trouble`` is why it may not be; a preflight is answered at once."""
+    """
+    ``headers`` go with every answer, ``trouble`` is why it may not be; a preflight is answered at once.
+    One that belongs to an operation which holds a server has the id of that ``hold``; see `with_hold`.
+    """
 
     route: Route
     caller: Caller = STRANGER
     headers: tuple[HeaderLine, ...] = ()
     trouble: Trouble | None = None
     is_preflight: bool = False
+    hold: int = 0
+    held_profile: str = ""
 
     @property
     def dialect(self) -> Dialect:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..conditions import Conditions, PowerMode
 from ..hardware import Cpu, Gpu, Hardware, PcieLink
 from ..machine import Machine
 from .tool_output import ToolAnswer, ask, document, items, number, text
@@ -165,3 +166,17 @@ def _device_id(entry: Mapping[str, Any], vendor: str) -> str:
 def _link(entry: Mapping[str, Any]) -> PcieLink | None:
     found = re.fullmatch(r"x(\d{1,2})", text(entry.get("spdisplays_pcie_width")))
     return PcieLink(width=int(found[1])) if found else None
+
+
+def conditions(machine: Machine) -> Conditions:
+    """By pmset; a Mac without a battery draws from 'AC Power' as well."""
+    settings = ask(machine, "pmset", "-g").text
+    source = re.search(r"drawing from '(\w+)", ask(machine, "pmset", "-g", "batt").text)
+    low = re.search(r"^\s*(?:lowpowermode|powermode)\s+(\d)", settings, re.MULTILINE)
+    return Conditions(
+        on_battery=source[1] == "Battery" if source else None,
+        power_mode=_POWER_MODES.get(low[1], "") if low else "",
+    )
+
+
+_POWER_MODES: Mapping[str, PowerMode] = {"0": "balanced", "1": "efficiency", "2": "performance"}

@@ -1,4 +1,10 @@
-"""Linux: facts from the kernel and the distribution, and all GPU sources in parallel."""
+"""
+Linux: facts from the kernel and the distribution, and all GPU sources in parallel.
+
+Of what slows it down: cpufreq.rst and intel_pstate.rst in Documentation/admin-guide/pm of the kernel,
+sysfs-platform_profile and sysfs-class-power in Documentation/ABI/testing; src/udev/dmi_memory_id of systemd,
+whose database everybody may read, where the firmware's own tables are for root alone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...cgroups import tightest
+from ..conditions import Conditions, MemoryModule, PowerMode, channel_of
 from ..gpu_merge import merge, shared
 from ..hardware import Cpu, Gpu, Hardware, Node
 from ..machine import Machine
@@ -257,3 +264,61 @@ def _cards(machine: Machine, pci: str, there: tuple[str, ...]) -> list[str]:
     cards = [name for name in there if _CARD.fullmatch(name)]
     minor = nvidia.minor(machine, pci)
     return cards if minor is None else [name for name in cards if name == f"nvidia{minor}"]
+
+
+_FREQUENCY = f"{CPUS}/cpu0/cpufreq"
+_PROFILE = "/sys/firmware/acpi/platform_profile"
+_SUPPLIES = "/sys/class/power_supply"
+_UDEV = "/run/udev/data/+dmi:id"
+_MODES: dict[str, PowerMode] = {
+    **dict.fromkeys(("low-power", "quiet", "cool"), "efficiency"),
+    **dict.fromkeys(("balanced", "balanced-performance"), "balanced"),
+    **dict.fromkeys(("performance", "max-power"), "performance"),
+}
+
+
+def conditions(machine: Machine) -> Conditions:
+    modules, slots = _modules(machine)
+    addresses = (gpu.pci for gpu in pci.gpus(machine).gpus)
+    ports = {address: port for address in addresses if (port := pci.port(machine, address))}
+    return Conditions(
+        on_battery=_on_battery(machine),
+        power_mode=_MODES.get(_line(machine, _PROFILE), ""),
+        governor=_line(machine, f"{_FREQUENCY}/scaling_governor"),
+        scaling_driver=_line(machine, f"{_FREQUENCY}/scaling_driver"),
+        preference=_line(machine, f"{_FREQUENCY}/energy_performance_preference"),
+        modules=modules,
+        slots=slots,
+        ports=ports,
+    )
+
+
+def _on_battery(machine: Machine) -> bool | None:
+    """By the computer's own batteries: a mouse has one too, whose scope is Device."""
+    found = None
+    for name in machine.names(_SUPPLIES):
+        folder = f"{_SUPPLIES}/{name}"
+        if _line(machine, f"{folder}/type") == "Battery" and _line(machine, f"{folder}/scope") != "Device":
+            found = bool(found) or _line(machine, f"{folder}/status") == "Discharging"
+    return found
+
+
+def _modules(machine: Machine) -> tuple[tuple[MemoryModule, ...], int | None]:
+    """Those that are there, and how many slots there are."""
+    lines = re.findall(r"(?am)^E:MEMORY_DEVICE_(\d{1,4})_(\w+)=(.*)$", machine.read(_UDEV) or "")
+    devices: dict[int, dict[str, str]] = {}
+    for number, name, value in lines:
+        devices.setdefault(int(number), {})[name] = value.strip()
+    there = [each for each in devices.values() if each.get("PRESENT") != "0" and "SIZE" in each]
+    return tuple(map(_module, there)), len(devices) or None
+
+
+def _module(device: dict[str, str]) -> MemoryModule:
+    slot, bank = device.get("LOCATOR", ""), device.get("BANK_LOCATOR", "")
+    return MemoryModule(
+        slot,
+        whole(device["SIZE"]),
+        whole(device.get("CONFIGURED_SPEED_MTS") or device.get("SPEED_MTS")),
+        whole(device.get("DATA_WIDTH")),
+        channel_of(slot, bank),
+    )

@@ -16,6 +16,7 @@ from .gpu_report import GpuReport
 from .tool_output import decimal, pci_address, whole
 
 DEVICES = "/sys/bus/pci/devices"
+_MOST_LANES = 32
 VENDORS = {"10de": "nvidia", "1002": "amd", "8086": "intel", "5143": "qualcomm", "17cb": "qualcomm"}
 _NO_GPU = ("1a03", "102b", "1234", "1af4", "15ad", "1013", "80ee", "1b36", "1414", "1ab8")
 """Display devices that no engine can use: ASPEED and Matrox of servers' consoles; the screens of QEMU,
@@ -71,10 +72,18 @@ def link(machine: Machine, address: str) -> PcieLink | None:
         return machine.read(f"{folder(outermost)}/{name}") or ""
 
     widths = [whole(read(name)) for name in ("current_link_width", "max_link_width")]
-    width, most = (each if each and each <= 32 else None for each in widths)
+    width, most = (each if each and each <= _MOST_LANES else None for each in widths)
     if width is None:
         return None
     return PcieLink(width, most, decimal(read("current_link_speed")), decimal(read("max_link_speed")))
+
+
+def port(machine: Machine, address: str) -> PcieLink | None:
+    """What the slot of a card can do at most, by the port that the card's link leads to."""
+    bridge = posixpath.dirname(machine.target(folder(_outermost(machine, address))) or "")
+    width = whole(machine.read(f"{bridge}/max_link_width"))
+    speed = decimal(machine.read(f"{bridge}/max_link_speed"))
+    return PcieLink(max_width=width, max_speed_gts=speed) if width and width <= _MOST_LANES else None
 
 
 def _outermost(machine: Machine, address: str) -> str:

@@ -1,4 +1,9 @@
-"""Windows: one PowerShell call for CIM and the registry, and NVIDIA's own tool."""
+"""
+Windows: one PowerShell call for CIM and the registry, and NVIDIA's own tool; another for what slows it down.
+
+The power mode is in the registry as the GUID that PowerGetUserConfiguredACPowerMode gives (Microsoft,
+powrprof.h); it counts with the plan Balanced only.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..conditions import Conditions, MemoryModule, PowerMode, channel_of
 from ..gpu_merge import merge
 from ..hardware import Cpu, Gpu, Hardware
 from ..machine import Machine
@@ -41,7 +47,8 @@ SCRIPT = (
     "Win32_VideoController=$cards"
     "} | ConvertTo-Json -Compress -Depth 4"
 )
-OPTIONS = ("-NoProfile", "-NonInteractive", "-Command", SCRIPT)
+QUIETLY = ("-NoProfile", "-NonInteractive", "-Command")
+OPTIONS = (*QUIETLY, SCRIPT)
 ARCHITECTURE = ("cmd", "/d", "/c", "echo", "%PROCESSOR_ARCHITECTURE%")
 _ARCHITECTURES = {9: "x86_64", 12: "arm64"}  # Win32_Processor.Architecture
 _WORDS = {"AMD64": "x86_64", "ARM64": "arm64"}
@@ -52,7 +59,7 @@ def hardware(machine: Machine) -> Hardware:
     """All but the disk.  NVIDIA's tool and Vulkan's are asked meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask_all, {"nvidia-smi": nvidia.smi_gpus, "vulkaninfo": vulkan.gpus}, machine)
-        record, notes = _record(machine)
+        record, notes = record_of(machine, SCRIPT)
         smi, drivers = asked.result()
     system = next(iter(items(record.get("Win32_OperatingSystem"))), {})
     processors = items(record.get("Win32_Processor"))
@@ -76,11 +83,11 @@ def hardware(machine: Machine) -> Hardware:
     )
 
 
-def _record(machine: Machine) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def record_of(machine: Machine, script: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """From Windows PowerShell, else from PowerShell 7; a hang of the first is not waited for twice."""
     notes: list[str] = []
     for program in ("powershell", "pwsh"):
-        answer = ask(machine, program, *OPTIONS)
+        answer = ask(machine, program, *QUIETLY, script)
         record, note = document(answer, program)
         if record:
             return record, ()
@@ -247,3 +254,64 @@ def _driver_version(vendor: str, version: str) -> str:
     """NVIDIA's last five digits are its own number: 32.0.15.8097 is 580.97."""
     found = re.fullmatch(r"\d+\.\d+\.\d*?(\d)\.(\d{2})(\d{2})", version)
     return f"{found[1]}{found[2]}.{found[3]}" if vendor == "nvidia" and found else version
+
+
+_SCHEMES = r"HKLM:\SYSTEM\CurrentControlSet\Control\Power\User\PowerSchemes"
+CONDITIONS = (
+    "$ErrorActionPreference='SilentlyContinue';"
+    "[Console]::OutputEncoding=[Text.UTF8Encoding]::new($false);"
+    f"$power=Get-ItemProperty -LiteralPath '{_SCHEMES}';"
+    "[pscustomobject]@{"
+    "Plan=$power.ActivePowerScheme;Plugged=$power.ActiveOverlayAcPowerScheme;"
+    "Unplugged=$power.ActiveOverlayDcPowerScheme;"
+    "Win32_Battery=@(Get-CimInstance Win32_Battery -Property BatteryStatus | Select-Object BatteryStatus);"
+    "Win32_PhysicalMemoryArray=@(Get-CimInstance Win32_PhysicalMemoryArray -Property MemoryDevices |"
+    " Select-Object MemoryDevices);"
+    "Win32_PhysicalMemory=@(Get-CimInstance Win32_PhysicalMemory"
+    " -Property Capacity,ConfiguredClockSpeed,DataWidth,DeviceLocator,BankLabel |"
+    " Select-Object Capacity,ConfiguredClockSpeed,DataWidth,DeviceLocator,BankLabel)"
+    "} | ConvertTo-Json -Compress -Depth 4"
+)
+_BALANCED = "381b4222-f694-41f0-9685-ff5bb260df2e"
+_PLANS: dict[str, PowerMode] = {
+    "a1841308-3541-4fab-bc81-f71556f20b4a": "efficiency",
+    "8c5e7fda-e8bf-4a96-9a85-a6e23a8c635c": "performance",
+    "e9a42b02-d5df-448d-aa00-03f14749eb61": "performance",
+}
+_MODES: dict[str, PowerMode] = {
+    "961cc777-2547-4f9d-8174-7d86181b8a7a": "efficiency",
+    "00000000-0000-0000-0000-000000000000": "balanced",
+    "ded574b5-45a0-4f42-8737-46345c09c238": "performance",
+}
+_DISCHARGING = 1
+
+
+def conditions(machine: Machine) -> Conditions:
+    record, _ = record_of(machine, CONDITIONS)
+    batteries = [number(each.get("BatteryStatus")) for each in items(record.get("Win32_Battery"))]
+    on_battery = _DISCHARGING in batteries if batteries else None
+    arrays = [
+        number(each.get("MemoryDevices")) or 0 for each in items(record.get("Win32_PhysicalMemoryArray"))
+    ]
+    return Conditions(
+        on_battery=on_battery,
+        power_mode=_mode(record, "Unplugged" if on_battery else "Plugged"),
+        modules=tuple(map(_module, items(record.get("Win32_PhysicalMemory")))),
+        slots=sum(arrays) or None,
+    )
+
+
+def _mode(record: Mapping[str, Any], of: str) -> PowerMode:
+    plan, mode = (text(record.get(key)).strip("{}").lower() for key in ("Plan", of))
+    return _MODES.get(mode, "balanced") if plan == _BALANCED else _PLANS.get(plan, "")
+
+
+def _module(entry: Mapping[str, Any]) -> MemoryModule:
+    slot, bank = text(entry.get("DeviceLocator")), text(entry.get("BankLabel"))
+    return MemoryModule(
+        slot,
+        number(entry.get("Capacity")),
+        number(entry.get("ConfiguredClockSpeed")) or None,  # MT/s, whatever its name
+        number(entry.get("DataWidth")) or None,
+        channel_of(slot, bank),
+    )

@@ -1,0 +1,209 @@
+"""
+What a tuning has measured so far, on disk, so that one that was broken off goes on where it was.
+
+A line of JSON for each trial that began and each that ended, on the disk before anything else happens.  The
+last line may be torn (a power cut), and is dropped then.  The file has the name of the profile and a digest
+of what the results depend on; anything else has a file of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..disk import cannot_write
+from ..errors import AlreadyRunning, SupervisorError
+from ..files import JsonFile
+from ..home.identity import ourselves
+from ..locks import Lock, held_by
+from ..measure.measurement import Workload
+from ..paths import Paths
+from .trial import Candidate, Trial, TrialResult
+
+SCHEMA = 1
+_MOST_DEATHS = 200
+_TWICE = 2
+
+
+def tuning_file(paths: Paths, profile: str, depends_on: Sequence[object]) -> Path:
+    """Where the tuning of a profile is kept that depends on these values, which have a lasting ``repr``."""
+    digest = hashlib.sha256(repr(list(depends_on)).encode("utf-8", "surrogateescape")).hexdigest()
+    return paths.state / "tune" / f"{profile}-{digest[:16]}.ndjson"
+
+
+def kept_trials(file: Path) -> int:
+    """How many have ended, by a look at the file."""
+    try:
+        return file.read_bytes().count(b'{"ended": ')
+    except OSError:
+        return 0
+
+
+@contextmanager
+def opened_journal(file: Path, *, restart: bool = False) -> Iterator[TuningJournal]:
+    """
+    The journal with all that is in the file; ``restart`` begins an empty one.
+
+    Raises AlreadyRunning where another process has it open, PermissionDenied or SupervisorError.
+    """
+    lock = Lock.acquire(file.with_suffix(".lock"), {"pid": os.getpid()})
+    if lock is None:
+        pid = (held_by(file.with_suffix(".lock")) or {}).get("pid", "unknown")
+        raise AlreadyRunning(f"The same tuning is running already (pid {pid}).")
+    try:
+        if restart:
+            file.unlink(missing_ok=True)
+        yield TuningJournal(file)
+    finally:
+        lock.release()
+
+
+class TuningJournal:
+    """``workload`` is what a run measures, once that was decided; ``trials`` is the number that ended."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.workload: Workload | None = None
+        self.look_seconds: float | None = None  # the cost by the first look
+        self.trials = 0
+        self._boot = ourselves().boot_id
+        self._results: dict[tuple[Candidate, int, bool], deque[TrialResult]] = defaultdict(deque)
+        self._unfinished: dict[Candidate, set[str]] = defaultdict(set)  # by the boots in which they began
+        for line in self._lines():
+            self._take(line)
+
+    def decided(self, workload: Workload, look_seconds: float) -> None:
+        self.workload, self.look_seconds = workload, look_seconds
+        self._append({"workload": asdict(workload), "look_seconds": look_seconds})
+
+    def result_of(self, trial: Trial) -> TrialResult | None:
+        """
+        Of the same trial in an earlier process, each result once; None where it has to be measured.
+
+        A trial during which the computer went down twice has died: a driver that hangs takes it along.
+        """
+        kept = self._results[_key(trial)]
+        if kept:
+            return kept.popleft()
+        if len(self._unfinished[trial.candidate] - {self._boot}) >= _TWICE:
+            return TrialResult((), 0.0, "the computer went down during this trial, twice")
+        return None
+
+    def begin(self, trial: Trial) -> None:
+        self._append({"begun": _row(trial), "boot": self._boot})
+
+    def end(self, trial: Trial, result: TrialResult) -> None:
+        self.trials += 1
+        self._append({"ended": _row(trial), **asdict(result)})
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        if "workload" in line:
+            self.workload = Workload(**line["workload"])
+            self.look_seconds = float(line["look_seconds"])
+        elif "begun" in line:
+            self._unfinished[_candidate(line["begun"])].add(str(line["boot"]))
+        elif "ended" in line:
+            row = line["ended"]
+            key = _candidate(row), int(row["runs"]), bool(row["reloads"])
+            costs = tuple(map(float, line["costs"]))
+            rates = tuple((float(prompt), float(answer)) for prompt, answer in line["rates"])
+            took, died, short_of = float(line["took_seconds"]), str(line["died"]), line["short_of"]
+            self._results[key].append(TrialResult(costs, took, died, short_of=short_of, rates=rates))
+            self._unfinished.pop(key[0], None)
+            self.trials += 1
+
+    def _lines(self) -> Iterator[Mapping[str, Any]]:
+        """Without the torn end, which is cut off so that the next line does not become a part of it."""
+        try:
+            content = self.file.read_bytes()
+        except FileNotFoundError:
+            self._append({"schema": SCHEMA})
+            return
+        except OSError as error:
+            raise SupervisorError(f"{self.file} cannot be read: {error.strerror}.") from None
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            os.truncate(self.file, len(whole))
+        lines = list(_parsed(whole))
+        if not lines:
+            self._append({"schema": SCHEMA})
+        elif lines[0].get("schema") != SCHEMA:
+            raise SupervisorError(
+                f"{self.file} was written by another version of goss-supervisor.",
+                hint="tune --restart begins anew.",
+            )
+        yield from lines[1:]
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        try:
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self.file.open("ab") as file:
+                file.write(json.dumps(row).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(self.file, error) from error
+
+
+def _parsed(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in content.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # a disk that lost a block of it
+        if isinstance(row, dict):
+            yield row
+
+
+def _key(trial: Trial) -> tuple[Candidate, int, bool]:
+    return trial.candidate, trial.runs, trial.reloads
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "candidate": dict(trial.candidate),
+        "runs": trial.runs,
+        "reloads": trial.reloads,
+        "why": trial.why,
+    }
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    return tuple(sorted((str(key), str(value)) for key, value in row["candidate"].items()))
+
+
+class Deaths:
+    """
+    Launches that died in a trial, by the digest of their plan and the machine: none is tried again, in this
+    tuning or a later one.  A digest covers the build, the model and all options.
+    """
+
+    def __init__(self, paths: Paths, machine: str) -> None:
+        self._machine = machine
+        self._file: JsonFile[dict[str, str]] = JsonFile(
+            paths.state / "tune" / "died.json", _deaths, lambda deaths: {"died": deaths}, {}
+        )
+
+    def of(self, digest: str) -> str:
+        """The diagnosis; "" where it did not die."""
+        return self._file.known().get(self._key(digest), "")
+
+    def keep(self, digest: str, diagnosis: str) -> None:
+        """Raises SupervisorError where it cannot be written."""
+        found = {self._key(digest): diagnosis}
+        self._file.update(lambda kept: dict(list({**kept, **found}.items())[-_MOST_DEATHS:]))
+
+    def _key(self, digest: str) -> str:
+        return hashlib.sha256(f"{digest} {self._machine}".encode()).hexdigest()[:32]
+
+
+def _deaths(document: dict[str, Any]) -> dict[str, str]:
+    return {str(key): str(why) for key, why in document["died"].items()}

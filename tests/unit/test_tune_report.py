@@ -1,0 +1,127 @@
+"""What is said and written at the end of a tuning."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from supervisor.cli.tune_report import report, said_so_far
+from supervisor.paths import Paths
+from supervisor.profile.definition import Tuned
+from supervisor.profile.store import ProfileStore
+from supervisor.tune.goals import GOALS
+from supervisor.tune.space import Space
+from supervisor.tune.trial import Axis, Found, TrialResult
+from supervisor.tune.trials import TuningProgress, in_words
+from supervisor.tune.tuning_setup import TuneRequest
+
+FAST = (("server.ubatch-size", "2048"),)
+SLOW = (("server.ubatch-size", "256"),)
+SPACE = Space((Axis("server.ubatch-size", ("256", "512", "2048"), is_ordered=True, now="512"),))
+FASTER = Found(FAST, (), 1.5, 1.4, 1.6, "Both were measured in turns.")
+
+
+@pytest.fixture
+def paths(tmp_path):
+    made = Paths.under(tmp_path)
+    made.profiles.mkdir(parents=True)
+    (made.profiles / "mine.yaml").write_text("extends: demo\n")
+    return made
+
+
+SETUP = SimpleNamespace(
+    request=TuneRequest("mine", "chat"),
+    goal=GOALS["chat"],
+    space=SPACE,
+    tuned_with=lambda best: Tuned(goal="chat", os="linux"),
+)
+
+
+def known(found):
+    progress = TuningProgress(found=found)
+    for candidate, costs in (((), (3.0, 3.02, 3.01)), (FAST, (2.0, 2.01, 2.02))):
+        progress.results.append((candidate, TrialResult(costs, 10.0, rates=((400.0, 40.0),) * 3)))
+    progress.results.append((SLOW, TrialResult((), 1.0, died="no memory")))
+    return progress
+
+
+def written(paths):
+    return sorted(each for each in ProfileStore(paths.profiles).names() if each.endswith("-tuned"))
+
+
+def test_what_is_faster_is_written_and_the_command_to_start_it_is_said(paths, capsys):
+    assert report(SETUP, known(FASTER), paths, explains=False, svg=None, as_json=False) == 0
+    said = capsys.readouterr().out
+    assert "1.50 times as fast as mine for chat (95 %: 1.40 to 1.60; 3 trials in 21 s)" in said
+    assert "ubatch-size  512  2048" in said
+    assert said.endswith("start it: goss-supervisor start mine-tuned\n")
+    assert written(paths) == ["mine-tuned"]
+    assert "ubatch-size: 2048" in (paths.profiles / "mine-tuned.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Found((), (), 1.0, 1.0, 1.0, "Your settings are already the best found."),
+        Found(FAST, (), 1.02, 0.99, 1.05, "within the noise"),
+    ],
+    ids=["the start is the best", "no difference seen"],
+)
+def test_nothing_is_written_that_is_not_faster_by_more_than_the_noise(paths, capsys, found):
+    assert report(SETUP, known(found), paths, explains=False, svg=None, as_json=False) == 0
+    assert "mine: your settings are already the best found (3 trials in 21 s)" in capsys.readouterr().out
+    assert written(paths) == []
+
+
+def test_what_disturbed_runs_that_count_is_said_in_few_words(paths, capsys):
+    progress = known(FASTER)
+    progress.notes = ["a compiler", "a compiler", "heat", "swapping", "a browser"]
+    report(SETUP, progress, paths, explains=False, svg=None, as_json=False)
+    assert "disturbed by: a compiler, heat, swapping, and 1 more (--json has all)" in capsys.readouterr().out
+
+
+def test_json_has_every_trial_and_nothing_else_is_on_stdout(paths, capsys):
+    report(SETUP, known(FASTER), paths, explains=False, svg=None, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["schema"], found["result"], found["ratio"]) == (1, "faster", 1.5)
+    assert found["settings"][0] | {"effect": ""} == {
+        "key": "server.ubatch-size",
+        "was": "512",
+        "is": "2048",
+        "effect": "",
+    }
+    assert [trial["died"] for trial in found["trials"]] == ["", "", "no memory"]
+    report(SETUP, known(Found((), (), 1, 1, 1, "")), paths, explains=False, svg=None, as_json=True)
+    nothing = json.loads(capsys.readouterr().out)
+    assert (nothing["result"], nothing["file"], nothing["settings"]) == ("unchanged", None, [])
+
+
+def test_a_file_that_was_there_before_is_kept_and_said(paths, capsys):
+    before = paths.profiles / "mine-tuned.yaml"
+    before.write_text("extends: mine\n# my own notes\n")
+    report(SETUP, known(FASTER), paths, explains=False, svg=None, as_json=False)
+    assert "the file that was there before: " in capsys.readouterr().out
+    assert any("my own notes" in each.read_text() for each in paths.profiles.glob("mine-tuned.yaml.*"))
+
+
+def test_the_chart_is_drawn_even_where_nothing_is_faster(paths, tmp_path, capsys):
+    chart = tmp_path / "chart.svg"
+    report(SETUP, known(Found((), (), 1, 1, 1, "")), paths, explains=False, svg=chart, as_json=True)
+    assert chart.read_text().startswith("<svg")
+    assert "chart: " in capsys.readouterr().err
+
+
+def test_one_that_was_broken_off_says_the_best_so_far_and_how_to_go_on():
+    assert list(said_so_far(TuningProgress(), "mine")) == []
+    first, second = said_so_far(known(None), "mine")
+    assert first == "3 trials are measured; the best so far: ubatch-size 2048 (1.50x)"
+    assert second == "the same command goes on where it was: goss-supervisor tune mine"
+
+
+def test_candidates_in_words():
+    assert in_words(()) == "as it is"
+    assert (
+        in_words((("engine.flavour", "cpu"), ("server.n-cpu-moe", "3"))) == "engine.flavour cpu, n-cpu-moe 3"
+    )
