@@ -44,7 +44,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
         "url": url_of(plan, listen) if plan else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": server.restarts,
-        "requests_under_way": instance.under_way(),
+        "requests_under_way": server.under_way(),
         "memory_bytes": sample.held.rss_bytes if sample else None,
         "memory": _memory_of(server, sample) if sample else None,
         "context": {"slots": plan.context_slots, **asdict(use)} if plan and use else None,
