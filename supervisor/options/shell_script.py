@@ -339,16 +339,17 @@ def _program_at(texts: Sequence[Argument]) -> int | None:
     """Where the program is: first of its command, or followed by one of its options."""
     if _name(texts[0]) in _NO_LAUNCH or _looks_only(texts):
         return None
+    leads, models = True, [i for i, each in enumerate(texts) if each.text.partition("=")[0] in _MODEL_OPTIONS]
     for index, each in enumerate(texts):
         following = texts[index + 1].text if index + 1 < len(texts) else ""
-        leads = all(_may_lead(before) for before in texts[:index])
+        leads = leads and (index == 0 or _may_lead(texts[index - 1]))
         has_option = following.startswith("-") and understand(following.partition("=")[0]) is not None
         name = _name(each)
         if _SERVER.fullmatch(name) and (leads or (has_option and _PLAIN_SERVER.fullmatch(name))):
             return index
         if name in {"llama", "llama.exe"} and following == "serve":
             return index
-        names_model = any(word.text.partition("=")[0] in _MODEL_OPTIONS for word in texts[index + 1 :])
+        names_model = bool(models) and models[-1] > index
         if leads and names_model and (name in {"server", "server.exe"} or (each.unknown and has_option)):
             return index
     return None

@@ -35,6 +35,7 @@ from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
+    Document,
     Mark,
     Problem,
     Scalar,
@@ -71,11 +72,15 @@ def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> 
     The profile ``name`` as ``data`` says it; ``file`` is what messages call it.  The sections ``elsewhere``
     are read by the caller.
     """
-    builder = LayerBuilder(name, file)
     try:
         document = parse_yaml(data)
     except Broken as broken:
         return Layer(name, file, {}, problems=(_explained(Problem(file, broken.mark, broken.message), data),))
+    return _layer(document, data, name, file, elsewhere)
+
+
+def _layer(document: Document, data: bytes, name: str, file: str, elsewhere: tuple[str, ...]) -> Layer:
+    builder = LayerBuilder(name, file)
     for key, mark, mistake in document.mistakes:
         builder.problem(mark, key, mistake)
     if isinstance(document.root, Table):
@@ -239,14 +244,15 @@ def read_settings(file: Path) -> UserSettings:
 def settings_from(data: bytes, file: str) -> UserSettings:
     """As `read_settings`, from the file's content; messages call it ``file``."""
     try:
-        root = parse_yaml(data).root
+        document = parse_yaml(data)
     except Broken as broken:
         return UserSettings(
             Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),))
         )
+    root = document.root
     if root is None or is_null(root):
         return UserSettings(Layer(SETTINGS_NAME, file, {}))
-    layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
+    layer = _layer(document, data, SETTINGS_NAME, file, SETTINGS_ONLY)
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
         for key, value in layer.values.items()

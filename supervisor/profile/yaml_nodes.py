@@ -98,7 +98,7 @@ MAX_BYTES = 1024 * 1024
 MAX_NODES = 20_000
 MAX_DEPTH = 32
 
-_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STR_TAGS = ("!", "tag:yaml.org,2002:str")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -124,7 +124,7 @@ def parse_yaml(data: bytes) -> Document:
     """The one document in ``data``.  Raises ``Broken``."""
     text = _decode(data)
     try:
-        return _Composer(yaml.parse(text, Loader=_PARSER)).document()
+        return _Composer(yaml.parse(text, Loader=PARSER)).document()
     except yaml.MarkedYAMLError as error:
         raise _reworded(error, text) from None
     except yaml.YAMLError as error:
