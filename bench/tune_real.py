@@ -45,9 +45,9 @@ from supervisor.model.gguf_writer import write_gguf
 from supervisor.paths import HOME_VARIABLE, Paths
 from supervisor.prepare.variants import variants_of
 from supervisor.progress import Silent
+from supervisor.tune.search_values import Axis, Candidate, Found, Trial
 from supervisor.tune.settings_search import SettingsSearch
 from supervisor.tune.space import Space
-from supervisor.tune.trial import Axis, Candidate, Found, Trial
 from supervisor.tune.trials import TrialRunner, carried_out, failure_of_profile, in_words
 from supervisor.tune.tuning_journal import Deaths, opened_journal
 from supervisor.tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up

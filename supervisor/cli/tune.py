@@ -26,10 +26,10 @@ from ..profile.field_kinds import duration as duration_kind
 from ..profile.yaml_nodes import Mark, Scalar
 from ..progress import Silent, duration, ticking
 from ..tune.goals import GOALS
+from ..tune.search_values import Found, Trial, TrialResult
 from ..tune.settings_search import SettingsSearch
 from ..tune.space import Goal as GoalName
 from ..tune.surface import plain_key
-from ..tune.trial import Found, Trial, TrialResult
 from ..tune.trials import TrialRunner, TuningProgress, TuningStep, carried_out, failure_of_profile, in_words
 from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of

@@ -19,7 +19,7 @@ from ..options.meanings import canonical
 from ..options.option_values import words_of
 from ..profile.definition import Profile
 from ..profile.resolve import PLACING
-from .trial import Axis, Candidate
+from .search_values import Axis, Candidate
 
 Goal = Literal["chat", "agent", "batch", "balanced"]
 FLAVOUR, DEVICE, PLACEMENT = "engine.flavour", "server.device", "placement"

@@ -24,7 +24,7 @@ from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from .goals import LOOK, TuningGoal, cost_seconds, run_seconds
 from .memory_guard import MemoryGuard
-from .trial import Candidate, Found, Trial, TrialResult
+from .search_values import Candidate, Found, Trial, TrialResult
 from .tuning_journal import Deaths, TuningJournal
 
 LimitedMeasure = Callable[[Target, Workload, int, float], Sample]

@@ -24,10 +24,10 @@ from ..prepare.fingerprint import fingerprint
 from ..profile.definition import Profile, Tuned
 from .explain import TuningEvidence
 from .goals import GOALS, LOOK, TuningGoal, cost_seconds, scaled, within
+from .search_values import Candidate, Fits
 from .space import CONTEXT, PLACEMENT, Space, space_of
 from .space import Goal as GoalName
 from .tips import Tip, machine_tips, memory_tips, near_miss, near_miss_tip
-from .trial import Candidate, Fits
 from .trials import LOOK_SECONDS, LimitedMeasure, TuningProgress
 from .tuned_profile import demand_tunable
 from .tuning_journal import TuningJournal, tuning_file

@@ -18,7 +18,7 @@ from supervisor.prepare.variants import variants_of
 from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
 from supervisor.tune.goals import LOOK
-from supervisor.tune.trial import Found
+from supervisor.tune.search_values import Found
 from supervisor.tune.tuned_profile import TunedResult, write_tuned
 from supervisor.tune.tuning_journal import opened_journal
 from supervisor.tune.tuning_setup import TuneRequest, looked, set_up, tips_of

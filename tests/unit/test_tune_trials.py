@@ -12,7 +12,7 @@ from supervisor.measure.measurement import Sample, Target
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.tune.goals import GOALS, LOOK, run_seconds
-from supervisor.tune.trial import Found, Trial, TrialResult
+from supervisor.tune.search_values import Found, Trial, TrialResult
 from supervisor.tune.trials import LaunchFailure, TrialRunner, TuningStep, carried_out
 from supervisor.tune.tuning_journal import Deaths, opened_journal, tuning_file
 
