@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath, PureWindowsPath
 
 from ..machine import Machine
-from .nvidia import PLACES
-from .tool_output import MIB, pci_address
+from .tool_output import MIB, NVIDIA_SMI, pci_address
 
 _QUERY = ("--query-compute-apps=pid,gpu_bus_id,used_gpu_memory,process_name", "--format=csv,noheader,nounits")
 _USE = re.compile(r"(\d{1,10}), *([0-9A-Fa-f:.]+), *(\d{1,9}), *(.*)", re.ASCII)
@@ -54,7 +53,7 @@ def cuda_uses(machine: Machine) -> Iterator[CudaUse]:
     Of each program that uses CUDA.  [N/A] is left out: Windows keeps the memory of most cards itself (WDDM),
     and a slice of a card (MIG) has no figure of its own.
     """
-    listed = (machine.run(program, *_QUERY) for program in PLACES)
+    listed = (machine.run(program, *_QUERY) for program in NVIDIA_SMI)
     outcome = next((each for each in listed if each is not None), None)
     for line in outcome.stdout.splitlines() if outcome else ():
         if use := _USE.fullmatch(line.strip()):
