@@ -224,6 +224,8 @@ def table_of(results: Path) -> list[dict[str, Any]]:
     for line in results.read_text().splitlines():
         turn = json.loads(line)
         turns[turn["model"], turn["setting"]].append(turn)
+        turns["all", "all"].append(turn)
+    turns["all", "all"] = turns.pop(("all", "all"), [])  # at the end
     rows = []
     for (model, setting), taken in turns.items():
         for what in ("prompt", "generated"):

@@ -32,8 +32,8 @@ from statistics import fmean, median
 from tuned_machines import Laboratory, SimulatedMachine, exhaustive_best, exhaustive_seconds, machines
 from tuned_surfaces import drawn
 
+from supervisor.tune.search_values import Candidate, Found
 from supervisor.tune.settings_search import SettingsSearch
-from supervisor.tune.trial import Candidate, Found
 
 CLOSE, MOST_CLAIMS, LEAST_CLOSE = 1.03, 0.05, 0.95
 Search = Callable[[Laboratory, float, int], Candidate]

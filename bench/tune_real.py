@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count, islice, product
 from pathlib import Path
+from random import Random
 
 from supervisor.measure.measurement import Sample, Target, Workload
 from supervisor.measure.measuring_client import run
@@ -42,10 +43,11 @@ from supervisor.model.demo import (
 from supervisor.model.gguf import TensorType
 from supervisor.model.gguf_writer import write_gguf
 from supervisor.paths import HOME_VARIABLE, Paths
+from supervisor.prepare.variants import variants_of
 from supervisor.progress import Silent
+from supervisor.tune.search_values import Axis, Candidate, Found, Trial
 from supervisor.tune.settings_search import SettingsSearch
 from supervisor.tune.space import Space
-from supervisor.tune.trial import Axis, Candidate, Found, Trial
 from supervisor.tune.trials import TrialRunner, carried_out, failure_of_profile, in_words
 from supervisor.tune.tuning_journal import Deaths, opened_journal
 from supervisor.tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up
@@ -84,17 +86,22 @@ class Compared:
 
     model: str
     candidates: int = 0
+    measured: int = 0  # of them: fewer where the limit came first
     grid_seconds: float = 0.0
     tune_seconds: float = 0.0
     trials: int = 0
     best: Candidate = ()
     tuned: Candidate = ()
     turns: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-    complete: bool = True
+
+    @property
+    def whole_seconds(self) -> float:
+        """Of the grid; estimated by what was measured of it."""
+        return self.grid_seconds * self.candidates / self.measured if self.measured else 0.0
 
     @property
     def share(self) -> float:
-        return self.tune_seconds / self.grid_seconds if self.grid_seconds else 0.0
+        return self.tune_seconds / self.whole_seconds if self.whole_seconds else 0.0
 
     @property
     def reached(self) -> Ratio:
@@ -147,7 +154,7 @@ def silent(_: str) -> Iterator[Silent]:
 
 def compared(name: str, paths: Paths, until: float) -> Compared:
     """Raises a SupervisorError where the model does not run."""
-    setup = cut(set_up(TuneRequest(name, "chat", BUDGET_SECONDS), paths))
+    setup = cut(set_up(TuneRequest(name, "chat", BUDGET_SECONDS), variants_of(name, paths)))
     found = Compared(name)
     with opened(
         paths, setup.variants.plan({}), owner="bench", why="compares", progress=Silent(), waiting=silent
@@ -173,14 +180,16 @@ def compared(name: str, paths: Paths, until: float) -> Compared:
 
 def exhaust(found: Compared, setup: TuningSetup, runner: TrialRunner, until: float) -> None:
     costs: dict[Candidate, float] = {}
-    candidates = grid_of(setup.space)
+    candidates = Random(1).sample(
+        grid := grid_of(setup.space), len(grid)
+    )  # what is left out is left to chance
     found.candidates = len(candidates)
     for number, candidate in enumerate(candidates):
         if time.monotonic() > until:
-            found.complete = False
             break
         result = runner.run(Trial(number, candidate, RUNS, "grid", reloads=True))
         found.grid_seconds += result.took_seconds
+        found.measured += 1
         if result.costs:
             costs[candidate] = sum(result.costs) / len(result.costs)
         print(
@@ -191,7 +200,7 @@ def exhaust(found: Compared, setup: TuningSetup, runner: TrialRunner, until: flo
 
 
 def search(found: Compared, setup: TuningSetup, runner: TrialRunner) -> None:
-    budget = SHARE * found.grid_seconds
+    budget = SHARE * found.whole_seconds
     searching = SettingsSearch(setup.space, setup.starts, setup.fits, budget)
     with opened_journal(setup.file, restart=True) as journal:
         for step in carried_out(searching, journal, runner.run):
@@ -225,8 +234,8 @@ def shown(each: Compared) -> dict[str, object]:
     return {
         "model": each.model,
         "candidates": each.candidates,
-        "complete": each.complete,
-        "grid_seconds": round(each.grid_seconds, 1),
+        "measured": each.measured,
+        "grid_seconds": round(each.whole_seconds, 1),
         "tune_seconds": round(each.tune_seconds, 1),
         "share": round(each.share, 3),
         "trials": each.trials,

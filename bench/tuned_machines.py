@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise, product
 from random import Random
 
+from supervisor.tune.search_values import Axis, Candidate, TrialResult
 from supervisor.tune.space import BATCH, EXPERTS, FLASH, FLAVOUR, LAYERS, REPACK, THREADS, UBATCH, Space
-from supervisor.tune.trial import Axis, Candidate, TrialResult
 
 MODE, POLL = "server.load-mode", "server.poll"
 Values = Mapping[str, str]

@@ -14,8 +14,8 @@ from random import Random
 
 from tuned_machines import Behaviour, SimulatedMachine, Values
 
+from supervisor.tune.search_values import Axis
 from supervisor.tune.space import Space
-from supervisor.tune.trial import Axis
 
 _LEAST, _MOST = 60, 1500  # settings in the grid
 

@@ -29,7 +29,7 @@ ROOMS: dict[str, Room] = {
     "files": Room(
         "the one way to replace a small file, and to keep one that others change", ("errors", "disk", "locks")
     ),
-    "decoding": Room("values from other programs' JSON, checked", ()),
+    "decoding": Room("values from other programs' JSON, checked", ("errors",)),
     "tool": Room("programs run to their end", ()),
     "cgroups": Room("the limit of memory that Linux sets a process, and what is left of it", ()),
     "download": Room("files and pages from the network: resumed, tried again, verified", BASE),
@@ -65,7 +65,7 @@ ROOMS: dict[str, Room] = {
     ),
     "server": Room(
         "one supervised process: lifecycle (a pure table), the shell around it, probes, output, diagnosis",
-        (*BASE, "profile", "engine", "memory", "plan", "home"),
+        (*BASE, "hardware", "profile", "engine", "memory", "plan", "home"),
     ),
     "fleet": Room(
         "all servers of a daemon, by name; `admission`: when a load gets its memory; `residency` (pure): who "

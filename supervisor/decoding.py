@@ -11,6 +11,8 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
+from .errors import similar_names
+
 T = TypeVar("T")
 FieldRules = Mapping[str, tuple[Callable[[Any], object], str]]
 """By the name of a field, in any record: what its value has to fulfil, and the words for such a value."""
@@ -176,9 +178,7 @@ def _is_too_deep(document: object) -> bool:
 
 
 def _unknown(key: str, name: object, known: Mapping[str, object]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
-
-    near = get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
+    near = similar_names(str(name), known)
     question = f" (did you mean {near[0]}?)" if near else ""
     return f"{key if key.isprintable() else ascii(key)}: is no key here{question}"
 

@@ -22,6 +22,8 @@ text and an exit code.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 EXIT_OK = 0
 EXIT_DEGRADED = 1
 EXIT_INTERRUPTED = 130
@@ -111,3 +113,20 @@ class ConfigError(SupervisorError):
     """A profile or a setting is wrong; all problems found are in the message, one a line."""
 
     exit_code = 78
+
+
+_SIMILAR = 0.75  # of difflib's 1.0; less suggests names that nobody meant
+_BEGINNING = 4  # letters of a name that are enough to mean it
+
+
+def similar_names(word: str, names: Iterable[str], most: int = 1) -> list[str]:
+    """The names that ``word`` may have been meant to be: a slip of the pen, or the same beginning."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake, and never in the daemon
+
+    word, names = word.lower(), list(names)
+    begins = [
+        name
+        for name in names
+        if min(len(name), len(word)) >= _BEGINNING and (name.startswith(word) or word.startswith(name))
+    ]
+    return list(dict.fromkeys([*get_close_matches(word, names, most, _SIMILAR), *begins]))[:most]

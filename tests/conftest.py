@@ -12,6 +12,11 @@ from hypothesis import settings
 from .fakes.loops import LOOPS, choose
 
 ROOT = Path(__file__).parent.parent
+WITHOUT_ENGINES = {
+    "tests/e2e/test_command_engine.py",  # its servers are scripts, but for one test that is skipped nearly everywhere
+    "tests/e2e/test_release.py",  # downloads most of the time
+    "tests/e2e/test_tune.py",  # its servers are scripts
+}
 
 # A slow machine is no failure of ours: what must not take long is measured in bench/.
 settings.register_profile("patient", deadline=None)
@@ -39,8 +44,8 @@ def pytest_xdist_make_scheduler(config, log):
 @cache
 def runs_engines(file):
     """Whether a file of tests, named from the root, has some that keep an engine computing."""
-    if file == "tests/e2e/test_release.py":
-        return False  # downloads most of the time; this way both workers end at about the same time
+    if file in WITHOUT_ENGINES:
+        return False
     return file.startswith("tests/e2e/") or "mark.engine" in (ROOT / file).read_text("utf-8")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO
 
 import click
 
 from .. import __version__
 from ..daemon.journal import ERROR, for_stderr
-from ..errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, PermissionDenied, SupervisorError
+from ..errors import EXIT_INTERRUPTED, EXIT_OK, PermissionDenied, SupervisorError, similar_names
 from ..home.places import HELPER_VARIABLE
 from ..paths import settle_user_home
 from . import COMPLETING
@@ -76,6 +79,16 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("list", "models"), "ls"),
+    **dict.fromkeys(("remove", "delete"), "rm"),
+    **dict.fromkeys(("down", "kill"), "stop"),
+    "download": "pull",
+    "up": "start",
+}
+"""What other programs call them."""
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and one line; a module is imported for its own command only."""
 
@@ -93,19 +106,19 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from difflib import get_close_matches  # noqa: PLC0415 - only for a word that is no command
-
-        near = [] if args[0] in COMMANDS else get_close_matches(args[0], COMMANDS, n=1)
+        word = args[0].lower()
+        near = [] if args[0] in COMMANDS else [_ELSEWHERE.get(word, ""), *similar_names(word, COMMANDS)]
+        near = [each for each in near if each]
         if near:
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """A reader that has gone (``| head``) had enough; for click that is a failure."""
+        """Run the command.  A reader that hangs up (``| head``) is no failure, as it is for click."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would complain at exit
+            _give_up(sys.stdout)
             return EXIT_OK
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -128,6 +141,27 @@ def program() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; every error becomes text on stderr and an exit code here."""
+    code = _run(argv)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up(sys.stdout)
+    except OSError as error:
+        _give_up(sys.stdout)
+        code = code or _failed(_plain(error))
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
+    return code
+
+
+def _give_up(stream: IO[str]) -> None:
+    """What cannot be written is dropped, or Python would complain at exit and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run(argv: Sequence[str] | None) -> int:
     if COMPLETING in os.environ:
         importlib.import_module(".completion", __package__)  # our own ways with shells
     try:
@@ -137,7 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a file that cannot be read or written, wherever that was
         return _failed(_plain(error))
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -149,18 +184,23 @@ def _failed(error: SupervisorError) -> int:
     """For people on stderr; a daemon that runs us as its helper reads JSON on stdout."""
     if HELPER_VARIABLE in os.environ:
         click.echo(json.dumps({"error": str(error), "hint": error.hint, "exit_code": error.exit_code}))
-    say_error(error)
+    with suppress(OSError):  # stderr on a full disk: the exit code is left
+        say_error(error)
     return error.exit_code
 
 
 def say_error(error: SupervisorError) -> None:
     """What is wrong, and what to do next."""
-    separator = "\n" if isinstance(error, ConfigError) else " "  # file:line:column can be clicked there
-    click.echo(for_stderr(f"error:{separator}{error}", ERROR), err=True)
+    click.echo(for_stderr(f"error: {error}", ERROR), err=True)
     if error.hint:
         click.echo(for_stderr(f"hint: {error.hint}", ERROR), err=True)
 
 
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
 def _plain(error: OSError) -> SupervisorError:
     kind = PermissionDenied if isinstance(error, PermissionError) else SupervisorError
+    if error.filename is None and error.errno in _DISK_FULL:
+        return kind(f"The output cannot be written: {error.strerror}.")
     return kind(f"{error.filename or 'The system'}: {error.strerror or error}.")

@@ -42,7 +42,7 @@ class ChatServer:
     is_base: bool = False
 
     def body(self, messages: list[dict[str, str]], wishes: ChatWishes) -> dict[str, Any]:
-        """Of a request for a chat completion."""
+        """The body of a request for a chat completion."""
         system = [{"role": "system", "content": wishes.system}] if wishes.system else []
         body: dict[str, Any] = {"messages": [*system, *messages], "stream": True}
         if self.model:
@@ -58,7 +58,7 @@ class ChatServer:
 
 @dataclass(frozen=True, slots=True)
 class ChatWishes:
-    """What the options of `ask` and `chat` say."""
+    """The values of the options of `ask` and `chat`."""
 
     model: str | None = None
     system: str = ""
@@ -80,7 +80,7 @@ class StreamedAnswer:
 
 @dataclass(slots=True)
 class Said:
-    """All of an answer, as far as it came."""
+    """What has arrived of an answer so far."""
 
     reasoning: str = ""
     text: str = ""
@@ -97,7 +97,7 @@ class Said:
 
 
 def chat_options(command: Function) -> Function:
-    """Those that `ask`, `chat` and `run` share."""
+    """Adds the options that `ask`, `chat` and `run` share."""
     for option in reversed(
         (
             click.option(

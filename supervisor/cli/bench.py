@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import SupervisorError, UsageError
+from ..errors import NotRunning, SupervisorError, UsageError
 from ..files import SHARED, replace_file
+from ..home import client
 from ..home.places import bench_folder
 from ..measure.chart import Bars, svg_text, text
 from ..measure.record import BenchHistory, BenchResult, matched
 from ..measure.scenarios import SCENARIOS
 from ..paths import Paths
+from ..plan.launch import LaunchPlan
+from ..plan.plan_json import from_json
 from . import bench_tables
 from .bench_run import BenchWishes, measured, say
-from .common import complete_profiles, completer, json_option
+from .common import complete_profiles, completer, json_option, show_default_profile
 from .output import echo_json, shows
+from .start import prepared
 
 _ABOUT = "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items())
 _OWN_OPTIONS = (  # the field of each, and what it is where it is not given
@@ -29,6 +34,7 @@ _OWN_OPTIONS = (  # the field of each, and what it is where it is not given
     ("clients", "clients", 1),
 )
 _HAS_COMMAND = f"{__name__}.has_command"
+_LOADED = {"ready", "degraded", "sleeping"}
 _COLUMNS = 100  # where nobody knows how wide the terminal is
 
 
@@ -141,9 +147,38 @@ def bench(
         return
     _check(as_json=as_json, as_csv=as_csv)
     live = not (as_json or as_csv)
-    results = measured(Paths.from_environment(), names, BenchWishes(**wishes), live=live)
+    paths = Paths.from_environment()
+    plan_of = partial(_plan, paths)
+    results = measured(paths, names or [_usual(paths)], plan_of, BenchWishes(**wishes), live=live)
     _print(results, as_json=as_json, as_csv=as_csv)
     _write(svg, bench_tables.charts(results))
+
+
+def _usual(paths: Paths) -> str:
+    """The main server's profile, else the default one, whose name is shown."""
+    try:
+        running = client.ask(paths, {"op": "running"})["profile"]
+    except NotRunning:
+        running = None
+    return running or show_default_profile(paths).name
+
+
+def _plan(paths: Paths, name: str) -> LaunchPlan:
+    """What runs it now, else what a load would run; then the engine and the model are made ready, too."""
+    for server in _servers(paths):
+        if server["profile"] == name and server["state"] in _LOADED:
+            running = client.ask(paths, {"op": "running", "server": server["name"]})
+            if running["plan"]:
+                return from_json(running["plan"])
+    return prepared(name, {}, paths, named=None).plan
+
+
+def _servers(paths: Paths) -> list[dict[str, Any]]:
+    try:
+        servers: list[dict[str, Any]] = client.ask(paths, {"op": "status"})["status"]["servers"]
+    except NotRunning:
+        return []
+    return servers
 
 
 @bench.command("ls")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..errors import NetworkError, NotRunning, SupervisorError, UsageError
+from ..errors import NetworkError, SupervisorError, UsageError
 from ..hardware.detection import hardware_of
 from ..hardware.hardware import Hardware
 from ..hardware.machine import ThisMachine
-from ..home import client
 from ..home.places import bench_folder
 from ..measure.disturbance import DisturbanceWatcher, standing
 from ..measure.measurement import Measured, Sample, Target, Workload
@@ -30,17 +28,13 @@ from ..measure.scenarios import SCENARIOS, chosen, cut
 from ..measure.session import MeasuringSession, opened, pids_of_daemon
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.plan_json import from_json
 from ..profile.resolve import resolve
 from ..profile.store import ProfileStore
 from . import bench_tables
-from .common import show_default_profile
 from .output import StderrProgress, shows, waiting
-from .start import prepared
 
 _OWN = "own"  # the scenario of workloads from the command line
 _PROMPT_TOKENS, _ANSWER_TOKENS = 512, 128  # of those, where they are not said
-_LOADED = {"ready", "degraded", "sleeping"}
 _RUN_SECONDS = 3600.0  # a run that takes longer is hung: 32,000 tokens on a slow CPU take half an hour
 
 
@@ -71,18 +65,26 @@ def asked_for(wishes: BenchWishes) -> dict[str, tuple[Workload, ...]]:
     return {**{name: SCENARIOS[name].workloads for name in named}, **({_OWN: own} if is_own else {})}
 
 
-def measured(paths: Paths, names: Sequence[str], wishes: BenchWishes, *, live: bool) -> list[BenchResult]:
+def measured(
+    paths: Paths,
+    names: Sequence[str],
+    plan_of: Callable[[str], LaunchPlan],
+    wishes: BenchWishes,
+    *,
+    live: bool,
+) -> list[BenchResult]:
     """
-    The results, which are kept; with ``live`` the table is printed as it grows.
+    The results of these profiles, which are kept; with ``live`` the table is printed as it grows.
 
-    Where it ends early, what was measured by then is kept.  Raises what `opened` raises, NetworkError where a
-    server fails at its work, and SupervisorError where it dies.
+    ``plan_of`` makes ready what it needs, before anything is disturbed for it.  Where it ends early, what was
+    measured by then is kept.  Raises what `opened` raises, NetworkError where a server fails at its work, and
+    SupervisorError where it dies.
     """
     asked = asked_for(wishes)
     hardware, history = hardware_of(paths), BenchHistory(bench_folder(paths))
     results = []
-    for name in dict.fromkeys(names) or [_usual(paths)]:
-        plan, found = _plan(paths, name), _Collected()
+    for name in dict.fromkeys(names):
+        plan, found = plan_of(name), _Collected()
         try:
             with closing(StderrProgress()) as progress:
                 _measure(paths, plan, asked, wishes, found=found, progress=progress, live=live)
@@ -103,33 +105,6 @@ class _Collected:
 
     rows: list[BenchRow] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
-
-
-def _usual(paths: Paths) -> str:
-    """The main server's profile, else the default one, whose name is shown."""
-    try:
-        running = client.ask(paths, {"op": "running"})["profile"]
-    except NotRunning:
-        running = None
-    return running or show_default_profile(paths).name
-
-
-def _plan(paths: Paths, name: str) -> LaunchPlan:
-    """What runs it now, else what a load would run; then the engine and the model are made ready, too."""
-    for server in _servers(paths):
-        if server["profile"] == name and server["state"] in _LOADED:
-            running = client.ask(paths, {"op": "running", "server": server["name"]})
-            if running["plan"]:
-                return from_json(running["plan"])
-    return prepared(name, {}, paths, named=None).plan
-
-
-def _servers(paths: Paths) -> list[dict[str, Any]]:
-    try:
-        servers: list[dict[str, Any]] = client.ask(paths, {"op": "status"})["status"]["servers"]
-    except NotRunning:
-        return []
-    return servers
 
 
 def _measure(

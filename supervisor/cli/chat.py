@@ -127,7 +127,7 @@ def _load_beside(paths: Paths, profile: str, *, force: bool) -> None:
 
 
 def converse(paths: Paths, wishes: ChatWishes) -> None:
-    """Until a person leaves.  Raises UsageError where there is no terminal, and as `chat_server` does."""
+    """Talk until the person leaves.  Raises UsageError without a terminal, and as `chat_server` does."""
     server = chat_server(paths, wishes.model)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("chat needs a terminal.", hint="goss-supervisor ask reads standard input.")
@@ -175,7 +175,7 @@ class _Conversation:
         self._messages: list[dict[str, str]] = []
 
     def take(self, message: str) -> None:
-        """A command of ours, or something for the model."""
+        """Read one input: a command such as ``/clear``, or a message for the model."""
         word = message.strip()
         if not re.fullmatch(r"/[a-z?]+", word):
             self._ask(message)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import UsageError
-from ..options.file_options import FILES
+from ..options.file_options import FILES, is_of_the_hub
 
 if TYPE_CHECKING:
     from ..paths import Paths
@@ -85,7 +85,7 @@ def parse_settings(settings: tuple[str, ...]) -> Mapping[str, str]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {word}: expected KEY=VALUE.", hint="--set ctx-size=8192")
-        is_path = key in _PATHS and value != "demo"
+        is_path = key in _PATHS and value != "demo" and not is_of_the_hub(value)
         parsed[key.strip()] = str(Path(value).expanduser().absolute()) if is_path else value
     return parsed
 

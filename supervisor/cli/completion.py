@@ -63,7 +63,7 @@ def completion(shell: str) -> None:
 
 
 def of_shell(name: str, program: click.Command) -> ShellComplete:
-    """What completes the words of ``program`` in ``name``: bash, zsh or fish."""
+    """The completion of ``program`` for the shell ``name``: bash, zsh or fish."""
     found = get_completion_class(name)
     assert found is not None
     return found(program, {}, "goss-supervisor", COMPLETING)

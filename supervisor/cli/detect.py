@@ -119,11 +119,16 @@ def _memory(hardware: Hardware) -> str:
         return "unknown"
     free = f" ({size(hardware.available_bytes)} available)" if hardware.available_bytes is not None else ""
     parts = [f"{size(hardware.ram_bytes)} RAM{free}"]
+    minor = [f"{size(gpu.memory_bytes)} on {_name(gpu)}" for gpu in hardware.minor]
+    uncounted = f", not counting {', '.join(minor)}" if minor else ""
     for gpu in hardware.gpus:
+        if gpu in hardware.minor:
+            continue
         if own := (gpu.memory_bytes or 0) - gpu.shared_bytes:
             where = "set aside for" if gpu.integrated else "on"
             parts.append(f"{size(own)} {where} {_name(gpu)}")
-    return f"{size(hardware.memory_bytes)} in all: {', '.join(parts)}" if len(parts) > 1 else parts[0]
+    total = f"{size(hardware.memory_bytes)} in all: " if len(parts) > 1 else ""
+    return f"{total}{', '.join(parts)}{uncounted}"
 
 
 def _name(gpu: Gpu) -> str:

@@ -117,7 +117,8 @@ def update(check: bool, quiet: bool, profile: str | None, as_json: bool) -> int:
 
     The new build is tested while the old one keeps running.  Then the main server is switched to it.  If it
     does not become ready, or generates less than 90 % of the tokens per second, it goes back to the old
-    build. Then the other servers of the channel follow one by one; if one of them fails, all go back.
+    build. Then the other servers of the channel follow one by one, and those that are idle are measured
+    too; if one of them fails or is slower, all go back.
     """
     try:
         return _update(profile, check=check, quiet=quiet, as_json=as_json)

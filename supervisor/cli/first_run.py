@@ -82,7 +82,7 @@ def welcome(
 
 
 def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
-    """What a person does next, once it is ready; a line each."""
+    """What to do next, now that the server is ready; one line each."""
     url = url_of(plan, listen)
     by_http = url.startswith("http")
     chat = (f"chat     {url} in a browser",) if by_http else ()

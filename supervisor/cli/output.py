@@ -63,9 +63,11 @@ def echo_list(
 
 
 def size(number_bytes: int | None) -> str:
-    """``36.2 GiB``, ``480 MiB``; unknown is a dash."""
+    """``36.2 GiB``, ``480 MiB``, ``97 KiB``; unknown is a dash."""
     if number_bytes is None:
         return "-"
+    if 0 < number_bytes < MIB:
+        return f"{number_bytes / 1024:.0f} KiB"
     return f"{number_bytes / GIB:.1f} GiB" if number_bytes >= GIB else f"{number_bytes / MIB:.0f} MiB"
 
 
@@ -139,7 +141,10 @@ def _bar(fraction: float | None) -> str:
 
 
 def show_outcome(answer: dict[str, Any], *, as_json: bool) -> int:
-    """Answers with the exit code.  Raises StartFailed with the last lines of the log, and Superseded."""
+    """
+    Print the outcome and return the exit code.  Raises StartFailed, with the last lines of the log, and
+    Superseded.
+    """
     outcome, status = answer["outcome"], answer.get("status", {})
     if as_json:
         click.echo(json.dumps({"schema": 1, "outcome": outcome, **status}))

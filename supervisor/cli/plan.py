@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +70,18 @@ def show_plan(
 ) -> int:
     from ..prepare.prepare import preview  # noqa: PLC0415 - YAML and all the rest: only when it is needed
 
+    told: list[str] = []
+
     def warn(sentence: str) -> None:
-        """Before the hub is asked, which may take a while."""
+        """Print a warning before the hub is asked, which may take a while."""
         if not as_json:
+            told.append(sentence.rstrip("."))
             click.echo(f"# warning: {sentence}")
 
     paths = Paths.from_environment()
     found = preview(profile, parse_settings(settings), paths, hardware, named, warn=warn)
-    click.echo(json.dumps(_document(found)) if as_json else "\n".join(_lines(found, verbose=verbose)))
+    lines = [] if as_json else _lines(found, verbose=verbose, told=told)
+    click.echo(json.dumps(_document(found)) if as_json else "\n".join(lines))
     return EXIT_OK
 
 
@@ -96,8 +100,11 @@ def _document(found: Preparation) -> dict[str, object]:
     }
 
 
-def _lines(found: Preparation, *, verbose: bool) -> Iterator[str]:
-    """All but the command is comments, so that the whole can be pasted into a shell."""
+def _lines(found: Preparation, *, verbose: bool, told: Sequence[str]) -> Iterator[str]:
+    """
+    All but the command is comments, so that the whole can be pasted into a shell.  ``told`` are warnings that
+    are on the screen already.
+    """
     verdict = _verdict(found)
     yield from (f"# {line}" for line in verdict.values())
     yield _wrapped(found.plan.argv)
@@ -106,7 +113,8 @@ def _lines(found: Preparation, *, verbose: bool) -> Iterator[str]:
     yield from _offers(found.listen)
     yield f"# engine: {found.plan.build} {found.plan.flavour}: {found.plan.engine}"
     yield from (f"# note: {note}" for note in found.notes if note not in verdict)
-    yield from (f"# warning: {warning}" for warning in (*found.warnings, *_crowded(found.plan)))
+    warnings = [each for each in (*found.warnings, *_crowded(found.plan)) if each not in told]
+    yield from (f"# warning: {warning}" for warning in warnings)
     if not verbose:
         yield "# -v shows the environment, the memory account, the gateway and what was translated"
 

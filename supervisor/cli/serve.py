@@ -10,6 +10,7 @@ import click
 from ..errors import ConfigError, NotFound, NotRunning, UsageError
 from ..home import client
 from ..paths import Paths
+from ..prepare.profile_listen import why_unservable
 from ..profile.definition import ServedProfile
 from ..profile.field_kinds import Invalid
 from ..profile.fields import SERVE_FIELDS
@@ -52,7 +53,7 @@ def serve(context: click.Context, *, as_json: bool) -> None:
 def _list(*, as_json: bool) -> None:
     store = _store()
     running = _running()
-    listed = [_listed(each, running) for each in settings_of(store).serve]
+    listed = [_listed(each, running, store) for each in settings_of(store).serve]
     if not listed and not as_json:
         nothing = "config.yaml serves nothing yet: goss-supervisor serve add PROFILE; start runs a server"
         click.echo(nothing, err=True)
@@ -71,7 +72,9 @@ def _running() -> Mapping[str, Mapping[str, Any]] | None:
     return {each["profile"]: each for each in status["served"]} if "served" in status else None
 
 
-def _listed(served: ServedProfile, running: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+def _listed(
+    served: ServedProfile, running: Mapping[str, Mapping[str, Any]] | None, store: ProfileStore
+) -> dict[str, Any]:
     """``state`` is null without a daemon, and where it has not been told of this one."""
     known = (running or {}).get(served.profile, {})
     return {
@@ -81,7 +84,7 @@ def _listed(served: ServedProfile, running: Mapping[str, Mapping[str, Any]] | No
         "priority": served.priority,
         "idle_unload_seconds": served.idle_unload_seconds,
         "state": known.get("state"),
-        "why": known.get("trouble", ""),
+        "why": known.get("trouble") or why_unservable(served.profile, store),
     }
 
 
@@ -103,7 +106,9 @@ def _yes(value: bool) -> str:
 
 
 def _not_taken(listed: list[dict[str, Any]], running: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
-    return [] if running is None else [each["profile"] for each in listed if each["profile"] not in running]
+    if running is None:
+        return []
+    return [each["profile"] for each in listed if each["profile"] not in running and not each["why"]]
 
 
 _RELOAD = "goss-supervisor reload"
@@ -122,7 +127,7 @@ def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float
 
 
 @serve.command
-@click.argument("name", shell_complete=complete_profiles)
+@click.argument("names", nargs=-1, required=True, metavar="NAME", shell_complete=complete_profiles)
 @click.option("--pinned", is_flag=True, help="Never unload it to make room for another.")
 @click.option(
     "--priority",
@@ -138,22 +143,43 @@ def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float
     callback=_read_idle,
     help="Unload it after this time without a request, or off.",
 )
-def add(*, name: str, pinned: bool, priority: int, load: bool | None, idle_unload: float | None) -> None:
-    """Add a profile to the end of the list in config.yaml."""
-    resolve(name, _store())
-    served = ServedProfile(name, load, pinned, priority, idle_unload)
-    _change(lambda text, file: with_served(text, file, served))
-    click.echo(f"{name} is served now. {_how_it_begins()}")
+def add(
+    *, names: tuple[str, ...], pinned: bool, priority: int, load: bool | None, idle_unload: float | None
+) -> None:
+    """Add profiles to the end of the list in config.yaml."""
+    store = _store()
+    for name in names:
+        resolve(name, store)
+
+    def added(text: str, file: str) -> str:
+        for name in names:
+            text = with_served(text, file, ServedProfile(name, load, pinned, priority, idle_unload))
+        return text
+
+    _change(added)
+    click.echo(f"{_are(names)} served now. {_how_it_begins()}")
+
+
+def _are(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 @serve.command
-@click.argument("name", shell_complete=completer(_served_names))
-def rm(name: str) -> None:
-    """Take a profile out of the list in config.yaml; keep its file."""
-    _change(lambda text, file: without_served(text, file, name))
-    click.echo(f"{name} is not served any more. {_how_it_begins()}")
-    if (_running() or {}).get(name, {}).get("state") not in {None, "unloaded", "loading"}:
-        click.echo(f"Until you end it, it goes on: goss-supervisor stop {name}", err=True)
+@click.argument("names", nargs=-1, required=True, metavar="NAME", shell_complete=completer(_served_names))
+def rm(names: tuple[str, ...]) -> None:
+    """Take profiles out of the list in config.yaml; keep their files."""
+
+    def removed(text: str, file: str) -> str:
+        for name in names:
+            text = without_served(text, file, name)
+        return text
+
+    _change(removed)
+    click.echo(f"{_are(names)} not served any more. {_how_it_begins()}")
+    running = _running() or {}
+    for name in names:
+        if running.get(name, {}).get("state") not in {None, "unloaded", "loading"}:
+            click.echo(f"Until you end it, it goes on: goss-supervisor stop {name}", err=True)
 
 
 def _how_it_begins() -> str:

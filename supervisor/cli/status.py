@@ -182,12 +182,14 @@ def _memory(memory: StatusDocument | None) -> Iterator[str]:
     planned = f" of {size(memory['planned_bytes'])} planned" if memory["planned_bytes"] is not None else ""
     held = f"{size(memory['anonymous_bytes'])}{planned}, " if memory["anonymous_bytes"] is not None else ""
     yield f"memory    {held}{size(memory['available_bytes'])} left"
-    for name, number in memory["planned_gpu_bytes"].items():
-        yield f"          {size(number)} planned on {name}"
-    if (held_there := memory.get("gpu_bytes")) is not None:
-        yield f"          {size(held_there)} held on GPUs"
-    elif memory["planned_gpu_bytes"] and "gpu_bytes" in memory:
-        yield "          how much it holds there is not known"
+    planned_there, held_there = memory["planned_gpu_bytes"], memory.get("measured_gpu_bytes", {})
+    for name in dict.fromkeys([*planned_there, *held_there]):
+        held = f"{size(held_there[name])} of " if name in held_there else ""
+        yield f"          {held}{size(planned_there.get(name, 0))} planned on {name}"
+    if (all_gpus := memory.get("gpu_bytes")) is not None and not held_there:
+        yield f"          {size(all_gpus)} held on GPUs; on which of them is not certain, so the plan counts"
+    elif "gpu_bytes" in memory and planned_there.keys() - held_there.keys():
+        yield "          how much it holds there is not known, so the plan counts"
     if memory["difference"]:
         yield f"          {memory['difference']}"
 

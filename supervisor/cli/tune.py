@@ -20,15 +20,16 @@ from ..measure.measuring_client import run as run_workload
 from ..measure.session import MeasuringSession, opened, pids_of_daemon
 from ..paths import Paths
 from ..prepare.prepare import prepare
+from ..prepare.variants import variants_of
 from ..profile.field_kinds import Invalid
 from ..profile.field_kinds import duration as duration_kind
 from ..profile.yaml_nodes import Mark, Scalar
 from ..progress import Silent, duration, ticking
 from ..tune.goals import GOALS
+from ..tune.search_values import Found, Trial, TrialResult
 from ..tune.settings_search import SettingsSearch
 from ..tune.space import Goal as GoalName
 from ..tune.surface import plain_key
-from ..tune.trial import Found, Trial, TrialResult
 from ..tune.trials import TrialRunner, TuningProgress, TuningStep, carried_out, failure_of_profile, in_words
 from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_journal
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
@@ -117,7 +118,7 @@ def tune(
     if not dry_run:
         _at_hand(request, paths)
     with waiting("looking at the profile and this machine"):
-        setup = set_up(request, paths)
+        setup = set_up(request, variants_of(name, paths))
     _introduce(setup, paths, polite=polite)
     if dry_run:
         return _show_space(setup, as_json=as_json)

@@ -17,8 +17,8 @@ from ..paths import Paths
 from ..profile.store import ProfileStore
 from ..progress import duration
 from ..tune.explain import Explained, explain
+from ..tune.search_values import Found
 from ..tune.surface import charts, effects, plain_key
-from ..tune.trial import Found
 from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
 from ..tune.tuning_setup import TuningSetup, evidence_of

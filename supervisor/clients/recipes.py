@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import NotFound
+from ..errors import NotFound, similar_names
 from .client_endpoint import (
     ClientApp,
     ClientEndpoint,
@@ -274,7 +273,7 @@ def find_client(name: str) -> ClientApp:
     for client in CLIENTS:
         if client.name == name.lower():
             return client
-    near = get_close_matches(name.lower(), NAMES, n=3, cutoff=0.5)
+    near = similar_names(name, NAMES, 3)
     question = f" Did you mean {' or '.join(near)}?" if near else ""
     raise NotFound(
         f"There is no client {name!r} here.{question}",

@@ -29,7 +29,7 @@ from ..home.places import daemon_lock, daemon_log, make_folders, session_paths
 from ..locks import Lock, held_by
 from ..paths import Paths
 from ..plan.plan_json import from_json, listen_from_json
-from ..server.shortage import raise_descriptor_limit
+from ..server.shortage import check_descriptor_limit, raise_descriptor_limit
 from .daemon import Daemon
 from .orders import take_orders
 from .service_notify import ServiceNotifier, notifier_in
@@ -60,6 +60,7 @@ def main() -> int:
     writing: QueueListener | None = None
     lock: Lock | None = None
     try:
+        check_descriptor_limit()
         make_folders(paths)
         lock = hold_daemon_lock(paths)  # ends with this process and not earlier: `stop` waits for that
         end_session(paths, log.warning)

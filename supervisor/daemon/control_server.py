@@ -179,6 +179,7 @@ class Control:
 
     async def _unload(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         instance = await self._free(request)
+        self.holds.changes(request)
         async for message in self._until(instance.server.sleep(), instance.profile):
             yield message
 

@@ -40,9 +40,8 @@ _ID_BITS = 59  # what a whole number in our JSON may have; enough that nobody gu
 class _HoldUnderWay:
     """
     ``profile`` is the one that is measured; ``plan``, ``state`` and ``failure`` are what the server had
-    before, and ``loaded`` are all servers that held memory then.
-    ``over`` is set when it is to end, for a reason that its owner has not given: ``why``.  ``free`` is set
-    when others may have the server.
+    before, and ``loaded`` all servers that held memory then.  ``over`` is set when it is to end, early for
+    the reason ``why``, and ``free`` when others may have the server.
     """
 
     hold: Hold
@@ -91,7 +90,7 @@ class Holds:
     ) -> None:
         self._fleet, self._gateway, self._loads, self._changed = fleet, gateway, loads, changed
         self._under_way: dict[int, _HoldUnderWay] = {}
-        self._last_why = ""
+        self._ended: tuple[int, str] = (0, "")  # the last one, and why it ended early
         self._ending = asyncio.Event()
         self._came = asyncio.Event()
 
@@ -120,8 +119,7 @@ class Holds:
         found = _HoldUnderWay(
             hold, instance, request.server or "", server.plan, server.state, instance.last_failure, loaded
         )
-        self._under_way[hold.id] = found
-        server.hold = hold
+        self._under_way[hold.id], server.hold = found, hold
         self._tell(instance)
         found.life = asyncio.create_task(self._live(found, reader))
         self._came.set()
@@ -131,8 +129,8 @@ class Holds:
         """For one that measures it is made, if no server has this profile."""
         if not request.measures or request.server is None:
             return self._fleet.get(request.server)
-        is_bare = self._fleet.main.server.plan is None
-        return self._fleet.main if is_bare else self._fleet.ensure(request.server)
+        main = self._fleet.main
+        return main if main.server.plan is None else self._fleet.ensure(request.server)
 
     async def _live(self, found: _HoldUnderWay, reader: asyncio.StreamReader) -> tuple[str, ...]:
         """What could not be put back, in words."""
@@ -141,7 +139,7 @@ class Holds:
         gone.cancel()
         over.cancel()
         found.over.set()
-        self._last_why = found.why or self._last_why
+        self._ended = (found.hold.id, found.why)
         problems: list[str] = []
         try:
             if found.hold.measures:
@@ -171,8 +169,8 @@ class Holds:
     def finish(self) -> None:
         """The daemon ends, and all servers with it: nothing is put back."""
         self._ending.set()
-        self._last_why = self._last_why or "goss-supervisor is being stopped"
         for each in self._under_way.values():
+            each.why = each.why or "goss-supervisor is being stopped"
             each.over.set()
 
     async def all_over(self, seconds: float) -> None:
@@ -186,7 +184,7 @@ class Holds:
         """Its owner needs it no more; done with what could not be put back.  Raises Superseded."""
         found = self._under_way.get(request.hold)
         if found is None or found.life is None:
-            raise self._gone()
+            raise self._gone(request.hold)
         found.over.set()
         return found.life
 
@@ -196,7 +194,7 @@ class Holds:
         """Raises Superseded for a request by a hold that is over, or never was."""
         found = self._under_way.get(request.hold)
         if request.hold and (found is None or found.over.is_set()):
-            raise self._gone()
+            raise self._gone(request.hold)
 
     def trial(self, request: ControlRequest, plan: LaunchPlan) -> LaunchPlan:
         """The plan that an owner has run: as it is, or as a trial where it measures."""
@@ -214,6 +212,11 @@ class Holds:
             figures="",
         )
 
+    def changes(self, request: ControlRequest) -> None:
+        """The owner of a hold changes what its server runs, which is put back afterwards."""
+        if (found := self._under_way.get(request.hold)) is not None:
+            found.has_run = True
+
     async def launch(
         self, request: ControlRequest, launching: Coroutine[Any, Any, asyncio.Future[Outcome]]
     ) -> asyncio.Future[Outcome]:
@@ -224,14 +227,14 @@ class Holds:
         found = self._under_way.get(request.hold)
         if found is None or not found.hold.measures:
             return await launching
-        found.has_run = True
+        self.changes(request)
         found.work = asyncio.ensure_future(launching)
         try:
             return await asyncio.shield(found.work)
         except asyncio.CancelledError:
             if not found.work.cancelled():
                 raise
-            raise self._gone() from None
+            raise self._gone(request.hold) from None
 
     def others(self, request: ControlRequest) -> int:
         """
@@ -251,9 +254,11 @@ class Holds:
         gateway = self._gateway.gateway
         return gateway.exchanges if gateway is not None else ()
 
-    def _gone(self) -> Superseded:
-        why = f": {self._last_why}" if self._last_why else ""
-        return Superseded(f"The hold of the server is over{why}.", hint="goss-supervisor status")
+    def _gone(self, hold: int) -> Superseded:
+        found, (ended, last) = self._under_way.get(hold), self._ended
+        why = found.why if found else last if ended == hold else ""
+        over = f"The hold of the server is over{': ' if why else ''}{why}."
+        return Superseded(over, hint="goss-supervisor status")
 
     # --- what others may do
 
@@ -308,6 +313,7 @@ class Holds:
 
     def stopped(self, instance: Instance, request: ControlRequest) -> None:
         """A person stops it, which is never refused: it is not to come back.  An owner ends a trial so."""
+        self.changes(request)
         for found in self._under_way.values():
             if found.instance is instance and found.hold.measures and found.hold.id != request.hold:
                 found.state = State.STOPPED

@@ -11,6 +11,7 @@ from typing import Any
 from ..gateway.scheduler import ContextUse
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, public_end, url_of
+from ..server.gpu_memory import by_device
 from ..server.instance import Instance, failure_of, iso
 from ..server.memory_sample import MemorySample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
@@ -43,6 +44,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
         "url": url_of(plan, listen) if plan else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": server.restarts,
+        "requests_under_way": server.under_way(),
         "memory_bytes": sample.held.rss_bytes if sample else None,
         "memory": _memory_of(server, sample) if sample else None,
         "context": {"slots": plan.context_slots, **asdict(use)} if plan and use else None,
@@ -80,7 +82,7 @@ def _warnings(plan: LaunchPlan, listen: Listen | None) -> list[str]:
 def _memory_of(server: Server, sample: MemorySample) -> dict[str, Any]:
     """
     ``planned_bytes`` are of RAM that cannot be dropped, as are ``anonymous_bytes``.  ``gpu_bytes`` are of all
-    GPUs together.
+    GPUs together; ``measured_gpu_bytes`` are those that count, where it is certain which GPU has which name.
     """
     plan, ready = server.plan, server.ready_since
     has_settled = ready is not None and time.time() - ready >= SETTLED_SECONDS
@@ -91,6 +93,7 @@ def _memory_of(server: Server, sample: MemorySample) -> dict[str, Any]:
         "planned_bytes": plan.memory.get(RAM) if plan else None,
         "planned_gpu_bytes": gpus(plan) if plan else {},
         "gpu_bytes": sample.held.gpu_bytes,
+        "measured_gpu_bytes": by_device(plan, sample.held.gpus) if plan else {},
         "available_bytes": sample.left_bytes,
         "difference": difference(plan, sample.held) if plan and has_settled else "",
         "warnings": list(server.memory.warnings.values()),

@@ -147,7 +147,16 @@ PASSED = " (passed over: "
 
 
 def because(reason: str, passed: tuple[str, ...] | list[str]) -> str:
-    return f"{reason}{PASSED}{'; '.join(passed)})" if passed else reason
+    return f"{reason}{PASSED}{'; '.join(grouped(passed))})" if passed else reason
+
+
+def grouped(passed: Iterable[str]) -> list[str]:
+    """``a: why`` and ``b: why`` are one line: ``a, b: why``."""
+    names: dict[str, list[str]] = {}
+    for line in passed:
+        name, colon, why = line.partition(": ")
+        names.setdefault(why if colon else name, []).extend([name] if colon else [])
+    return [f"{', '.join(each)}: {why}" if each else why for why, each in names.items()]
 
 
 def promised(reason: str, tag: str = "", flavour: str = "unknown") -> Build:

@@ -11,7 +11,7 @@ from .catalogue import pins
 from .catalogue.releases import REPOSITORY, Release
 from .install_context import InstallContext
 from .inventory import Install, folder, key_of, read_record, view_of
-from .local_engines import LocalEngines, because, promised
+from .local_engines import LocalEngines, because, grouped, promised
 from .suitability import WantedEngine, why_not
 from .survey import FlavourOption, Survey, survey
 
@@ -69,7 +69,7 @@ class Released:
                 reason = because(f"{build.reason}, {option.reason}", [*notes, *stepped_down])
                 return replace(build, reason=reason)
             stepped_down.append(f"{option.flavour}: {refusal}")
-        lines = "".join(f"\n  {line}" for line in (*stepped_down, *passed))
+        lines = "".join(f"\n  {line}" for line in grouped((*stepped_down, *passed)))
         raise NoSuitableEngine(
             f"No flavour of {REPOSITORY} {release.tag} can run this profile here:{lines}",
             hint=f"goss-supervisor engine survey {release.tag}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -22,7 +22,6 @@ from ..profile.definition import GatewaySettings
 from ..server.instance import Instance
 from ..server.lifecycle import OF_MEMORY
 from ..server.lifecycle_table import ABSENT, SERVING, State
-from ..server.memory_warnings import RAM
 from ..server.outcome import Outcome
 from .decisions import Asked, Awaited, Beside, Decision, Evict, NoRoom, Resident, UsableMemory, WaitFor
 from .demand import Demand
@@ -307,7 +306,7 @@ class Admission:
 
     def _asked(self, asking: _PendingLoad) -> Asked:
         since = self._waiting_since(asking.name) if asking.by_request else None
-        needs = self._needs_of(asking.plan)
+        needs = self._limited(asking.plan.needs)
         return Asked(asking.name, needs, since, self._priority(asking.name), asking.alone)
 
     def _residents(self, asking: _PendingLoad) -> list[Resident]:
@@ -326,7 +325,7 @@ class Admission:
         name, server, clients = instance.name, instance.server, self._clients()
         return Resident(
             plan.profile,
-            self._needs_of(plan, resident_bytes=server.resident_bytes() or 0),
+            self._limited(server.memory.needed_bytes(plan)),
             "leaving" if server.state in _LEAVING else "ready" if server.state in SERVING else "loading",
             is_busy=clients is not None and clients.is_busy(name),
             pinned=self.is_pinned(instance),
@@ -336,14 +335,13 @@ class Admission:
             waited_since=self._waiting_since(plan.profile),
         )
 
-    def _needs_of(self, plan: LaunchPlan, resident_bytes: int = 0) -> dict[str, int] | None:
+    def _limited(self, needs: Mapping[str, int]) -> dict[str, int] | None:
         """
-        Planned, or measured of the RAM where that is more; None is not known.  What takes more than there is,
-        and was allowed to (a mapped model is read again and again), needs all that there is.
+        None is not known.  What takes more than there is, and was allowed to (a mapped model is read again
+        and again), needs all that there is.
         """
-        if not plan.needs:
+        if not needs:
             return None
-        needs = {**plan.needs, RAM: max(plan.needs.get(RAM, 0), resident_bytes)}
         most = self._usable.bytes
         return {pool: min(number, max(most.get(pool, number), 1)) for pool, number in needs.items()} | {
             _MODELS: 1

@@ -49,7 +49,7 @@ from .decisions import (
     used,
 )
 from .demand import Demand
-from .victims import Candidate, Lack, VictimChoice
+from .victims import Evictable, Lack, VictimChoice
 
 SECONDS_PER_GIB = 1.0
 """For a load that was never timed: from a disk that reads about 1 GB a second."""
@@ -205,8 +205,8 @@ class _Table:
         is_overdue = self.now >= choice.overdue_at
         return WaitFor(tuple(awaited), until if is_overdue else min(until, choice.overdue_at))
 
-    def _candidate(self, asked: Asked, turns: Turns, other: Resident) -> Candidate:
-        return Candidate(
+    def _candidate(self, asked: Asked, turns: Turns, other: Resident) -> Evictable:
+        return Evictable(
             other.name,
             self._may_go_at(asked, turns, other),
             other.is_busy or other.phase == "loading",

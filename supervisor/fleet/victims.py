@@ -11,7 +11,7 @@ MOST_EXACT = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Evictable:
     """
     One that may go ``at`` a time, which may be past, or infinity for not before something changes.
 
@@ -40,7 +40,7 @@ class Lack:
 class VictimChoice:
     """What is to be chosen for: a request of this priority, which waits for room since some time."""
 
-    candidates: Mapping[str, Candidate]
+    candidates: Mapping[str, Evictable]
     now: float
     priority: int
     overdue_at: float  # from then on it takes what it can get at once
@@ -101,7 +101,7 @@ class VictimChoice:
             tuple(each.name for each in chosen),
         )
 
-    def _seconds(self, chosen: Sequence[Candidate], wait_seconds: float) -> tuple[float, ...]:
+    def _seconds(self, chosen: Sequence[Evictable], wait_seconds: float) -> tuple[float, ...]:
         """What is lost at each priority, the highest first; the time to wait is lost at that of who waits."""
         levels = {self.priority, *(each.priority for each in self.candidates.values())}
         lost = dict.fromkeys(sorted(levels, reverse=True), 0.0)

@@ -14,7 +14,7 @@ from .scheduler import ServerPhase, Situation
 
 
 class Backend(Protocol):
-    """Read at any time; its owner calls `Gateway.changed` after each change."""
+    """A server as the gateway sees it; its owner calls `Gateway.changed` after each change."""
 
     @property
     def name(self) -> str: ...
@@ -31,18 +31,18 @@ class Backend(Protocol):
 
     @property
     def failure(self) -> Diagnosis | None:
-        """The last one, kept while it serves again."""
+        """The last failure; it is kept while the server serves again."""
 
     @property
     def plan(self) -> LaunchPlan | None: ...
 
     @property
     def launch(self) -> int:
-        """Another number for each process."""
+        """A number that is different for each process."""
 
     @property
     def target(self) -> ProbeTarget | None:
-        """The way to its process, while there is one."""
+        """How to reach its process; None while there is none."""
 
     @property
     def restarts(self) -> int: ...
@@ -58,7 +58,7 @@ class Backend(Protocol):
         """What its process holds of the RAM; costs a look into the process table."""
 
     def sleep(self) -> object:
-        """Unload, until it is woken."""
+        """Unload the model until `wake`."""
 
     def look(self) -> None:
         """It could not be reached: probe it now."""
@@ -68,7 +68,7 @@ class Backend(Protocol):
 
 
 class GatewayOwner(Protocol):
-    """Who runs them."""
+    """The owner of the servers: the daemon's `Loads`."""
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
         """
@@ -110,7 +110,7 @@ class Backends:
 
     @property
     def plans(self) -> list[LaunchPlan]:
-        """Of those that somebody may ask for: not of one that was stopped."""
+        """The plans of all servers that clients may ask for; a stopped one is left out."""
         return [each.plan for each in self if each.plan and each.state is not State.STOPPED]
 
     @property
@@ -120,7 +120,7 @@ class Backends:
 
     @property
     def answering(self) -> Backend:
-        """For who names no model: the first that serves and chats; else the main one."""
+        """The server for requests that name no model: the first that serves and chats, else the main one."""
         serving = (each for each in self if each.is_serving and self.chats(each))
         return next(serving, self.main)
 
@@ -128,7 +128,7 @@ class Backends:
         return self._chats(profile_of(server))
 
     def situation_of(self, server: Backend) -> Situation:
-        """As the queue sees it."""
+        """This server as the queue sees it."""
         return Situation(
             phase_of(server),
             profile_of(server),
@@ -145,12 +145,12 @@ class Backends:
         return server is not None and server.is_serving
 
     def having(self, profile: str) -> Backend | None:
-        """The one that has this profile's plan, loaded or not."""
+        """The server that has this profile's plan, loaded or not."""
         return next((each for each in self if each.plan and each.plan.profile == profile), None)
 
 
 def profile_of(server: Backend) -> str:
-    """Empty while it has none."""
+    """The profile of this server; empty while it has none."""
     return server.plan.profile if server.plan else ""
 
 

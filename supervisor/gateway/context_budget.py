@@ -109,11 +109,11 @@ class ContextBudgets:
         return budget.expect(body, most_answer_tokens(body), prompt_tokens) if budget else 0
 
     def learn(self, request: RequestRecord, body: bytes) -> None:
-        """From one that is over."""
+        """Learn from a request that is over."""
         if request.status == HTTPStatus.OK and (budget := self._by_profile.get(request.profile)) is not None:
             budget.learn(body, request.prompt_tokens, request.output_tokens)
 
     def learn_prompt(self, profile: str, body: bytes, prompt_tokens: int) -> None:
-        """From one that was counted."""
+        """Learn from a prompt that was counted."""
         if (budget := self._by_profile.get(profile)) is not None:
             budget.learn(body, prompt_tokens)

@@ -58,7 +58,7 @@ class Wish:
 
     @property
     def streams(self) -> bool:
-        """Looked up each time: hardly anybody asks."""
+        """Looked up at each call, because few callers ask."""
         return is_streaming(self.body)
 
 
@@ -69,25 +69,25 @@ class ExchangeHost(Protocol):
     def settings(self) -> Settings: ...
 
     def pool_for(self, exchange: Exchange) -> ConnectionPool:
-        """The connections to the server that it goes to."""
+        """The pool of connections to the server that answers it."""
 
     def arrive(self, exchange: Exchange) -> None:
-        """Let it go, or have it wait."""
+        """Send the request to a server, or let it wait."""
 
     def come_again(self, exchange: Exchange, seconds: float) -> None:
         """Its server failed it: let it go to another launch, or to the same one after so many seconds."""
 
     def end(self, exchange: Exchange) -> None:
-        """It is over."""
+        """Called when the exchange is over."""
 
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
-        """What its server runs."""
+        """The plan of its server; None if there is none."""
 
     def doubt(self, exchange: Exchange) -> None:
-        """Its server cannot be reached: it is to be looked at."""
+        """Report that its server cannot be reached, so that it is probed."""
 
     def why_lost(self, exchange: Exchange) -> str:
-        """What became of its server, in words."""
+        """Why the server failed the request, in words."""
 
 
 class Exchange:
@@ -131,19 +131,19 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        """Of a bounded set: the route's label."""
+        """The route's label, one of a bounded set."""
         return self.context.route.label
 
     @property
     def body(self) -> bytes:
-        """As its client sent it."""
+        """The body as the client sent it."""
         return self.wish.body
 
     def begin_waiting(self) -> None:
         self._host.arrive(self)
 
     def go(self) -> None:
-        """The gateway lets it go."""
+        """Called when the request may go to its server."""
         self.went_at = self._loop.time()
         self._happened(ExchangeEvent.GO)
 
@@ -191,7 +191,7 @@ class Exchange:
             self._upstream.pause()
 
     def body_for(self, settings: Parameters) -> bytes:
-        """As the profile that answers wants it."""
+        """The body as the profile that answers wants it."""
         wish, route = self.wish, self.context.route
         if not needs_rewrite(wish.body, settings, wish.effort, route):
             return wish.body
@@ -284,11 +284,11 @@ class Exchange:
     # --- from the gateway and the client
 
     def cut(self, why: str) -> None:
-        """Its server is being taken away."""
+        """Called when its server is being stopped."""
         self._lose(ExchangeEvent.LOST, why)
 
     def fail(self, trouble: Trouble, result: RequestResult = "failed") -> None:
-        """It cannot be answered, or not to its end."""
+        """End with an error, or break off an answer that has begun."""
         self._failure = trouble, result
         self._happened(ExchangeEvent.FAILED)
 
@@ -314,11 +314,11 @@ class Exchange:
 
     @property
     def accepts_progress(self) -> bool:
-        """Whether its client can take it that it waits."""
+        """Whether the client understands comments about the wait."""
         return self.wish.streams and self.wish.head.version == "1.1"
 
     def announce(self, text: str) -> None:
-        """Its progress, while it waits."""
+        """Send the client a comment with the progress, while the request waits."""
         self._delivery.announce(text)
 
     def pause(self) -> None:

@@ -81,7 +81,7 @@ class Gateway:
     # --- the address
 
     async def open(self, listen: Listen) -> None:
-        """Let clients in there.  Raises StartFailed and ConfigError, and then all is as it was."""
+        """Listen there.  Raises StartFailed and ConfigError, and then nothing has changed."""
         await self.listener.open(listen)
         self._scheduler.settings = self._connections.settings = listen.settings
         for server in self.backends:
@@ -98,7 +98,7 @@ class Gateway:
         return self.listener.is_open
 
     def close(self) -> None:
-        """No new connections; the others go on."""
+        """Accept no new connections; those that are open go on."""
         self.listener.close()
 
     def _connection(self) -> ClientConnection:
@@ -111,7 +111,7 @@ class Gateway:
         self._act(self._scheduler.begin_to_end(self._loop.time()))
 
     async def finish(self) -> None:
-        """The servers are gone."""
+        """Called when all servers have stopped."""
         for exchange in list(self._exchanges.values()):
             exchange.fail(ENDING)
         self._models.end()
@@ -165,7 +165,7 @@ class Gateway:
     # --- the servers
 
     def changed(self, server: Backend) -> None:
-        """This server is in another state, or has another plan; the first that is told of is the main one."""
+        """Called when a server's state or plan changed; the first server reported is the main one."""
         self.backends.add(server)
         self.uses.follow(server)
         self.listener.follow(self.backends.plans)
@@ -181,7 +181,7 @@ class Gateway:
         self._models.look()
 
     def gone(self, name: str) -> None:
-        """There is no server of this name any more; it has been stopped."""
+        """Forget a server that was stopped."""
         self.backends.remove(name)
         del self.uses[name]
         self._act(self._scheduler.remove(name, self._loop.time()))
@@ -295,7 +295,7 @@ class Gateway:
             client.reply(found)
 
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
-        """What its server runs."""
+        """The plan of its server; None if there is none."""
         return self.backends[exchange.ticket.server].plan
 
     # --- the queue

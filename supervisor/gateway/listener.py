@@ -58,7 +58,7 @@ class Listener:
         return self._listening is not None
 
     async def open(self, listen: Listen) -> None:
-        """Only what is different changes.  Raises StartFailed and ConfigError, and then all is as it was."""
+        """Listen there, changing only what differs.  Raises StartFailed and ConfigError, with no change."""
         if self._listening is None:
             self._take(listen)
             self._listening = await self._at(listen)
@@ -123,7 +123,7 @@ class Listener:
             self._listening = await self._rebuilt(self.listen)
 
     def close(self) -> None:
-        """No new connections."""
+        """Accept no new connections."""
         if self._listening is not None:
             self._listening.close()
             self._listening = None
@@ -156,7 +156,7 @@ ACCEPT_AGAIN_SECONDS = 0.1
 
 
 class Listening:
-    """The open sockets of one at."""
+    """The open sockets of one address."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class Listening:
             self._context.load_cert_chain(at.tls_certificate, at.tls_key)
 
     def close(self) -> None:
-        """No new connections; those that are there go on."""
+        """Accept no new connections; those that are open go on."""
         for server in self._servers:
             server.close()
         if self._socket_file is not None and self.is_in_place():

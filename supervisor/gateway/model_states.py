@@ -55,7 +55,7 @@ class ModelStates:
         self.look()
 
     def by_profile(self) -> dict[str, str]:
-        """In a word; a profile that is missing is unloaded."""
+        """The state of each profile in a word; a missing profile is unloaded."""
         states = dict.fromkeys(self._loading, "loading")
         for server in self._backends:
             if not (phase_of(server) in {"asleep", "down"} and profile_of(server) in self._loading):
@@ -73,7 +73,7 @@ class ModelStates:
         return watcher
 
     def look(self) -> None:
-        """Something may have changed: tell of what has."""
+        """Tell watchers what has changed since the last look."""
         self.failed -= {profile_of(each) for each in self._backends if each.is_serving}
         if not self._watchers:
             return
@@ -162,7 +162,7 @@ class ModelWatcher:
         self._gone(self)
 
     def end(self) -> None:
-        """The daemon is being stopped."""
+        """Called when the daemon stops."""
         self._gone(self)
         if self._is_chunked:
             self._client.write(LAST_CHUNK)

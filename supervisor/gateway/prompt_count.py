@@ -23,17 +23,17 @@ Ask = Callable[[Backend, str, str], Awaitable[bytes | None]]
 
 
 class CountedRequest(Protocol):
-    """What an `Exchange` is here."""
+    """What this module needs of an `Exchange`."""
 
     @property
     def path(self) -> str: ...
 
     @property
     def body(self) -> bytes:
-        """As its client sent it."""
+        """The body as the client sent it."""
 
     def body_for(self, settings: Parameters) -> bytes:
-        """As the profile that answers wants it."""
+        """The body as the profile that answers wants it."""
 
 
 async def count(

@@ -149,7 +149,7 @@ class Scheduler:
     # --- what happens
 
     def arrive(self, ticket: Ticket, now: float) -> list[Action]:
-        """A request is there."""
+        """Queue a request that has just arrived."""
         self._arrived += 1
         ticket.number = self._arrived
         if self._may_go(ticket, now) and not self._is_passed_over(ticket):
@@ -169,7 +169,7 @@ class Scheduler:
         return self.tick(now)
 
     def end(self, ticket: Ticket, now: float) -> list[Action]:
-        """It has its answer, or its client has gone."""
+        """Called when a request has its answer, or its client has gone."""
         self._forget(ticket)
         return self.tick(now)
 
@@ -189,7 +189,7 @@ class Scheduler:
         return self.tick(now)
 
     def remove(self, name: str, now: float) -> list[Action]:
-        """There is no server of this name any more."""
+        """Forget the server of this name."""
         self.situations.pop(name, None)
         return self.tick(now)
 

@@ -25,13 +25,13 @@ class ServerUse:
 
 
 class ServerUses(dict[str, ServerUse]):
-    """By the server's name."""
+    """The use of each server, by its name."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
     def follow(self, server: Backend) -> None:
-        """It is in another state, or new."""
+        """Called for a new server, and for one whose state changed."""
         use = self.setdefault(server.name, ServerUse(last=self._loop.time()))
         use.pool.aim(server.target)
         phase = phase_of(server)

@@ -24,14 +24,14 @@ ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
 
 
 class WaitingRequest(Protocol):
-    """What an `Exchange` is here."""
+    """What this module needs of an `Exchange`."""
 
     @property
     def accepts_progress(self) -> bool:
-        """Whether its client can take it that it waits."""
+        """Whether the client understands comments about the wait."""
 
     def announce(self, text: str) -> None:
-        """Tell it so."""
+        """Send the client a comment that says how long it may wait."""
 
 
 WhyHeld = Callable[[Ticket], tuple[str, str]]

@@ -86,10 +86,17 @@ class Hardware:
 
     @property
     def memory_bytes(self) -> int | None:
-        """All the memory there is, each byte counted once: RAM, and the GPUs' own."""
+        """The memory that a model may have, each byte counted once: RAM, and that of the GPUs but `minor`."""
         if self.ram_bytes is None:
             return None
-        return self.ram_bytes + sum((gpu.memory_bytes or 0) - gpu.shared_bytes for gpu in self.gpus)
+        used = (gpu for gpu in self.gpus if gpu not in self.minor)
+        return self.ram_bytes + sum((gpu.memory_bytes or 0) - gpu.shared_bytes for gpu in used)
+
+    @property
+    def minor(self) -> tuple[Gpu, ...]:
+        """Cards with less than a quarter of another GPU's memory: a model is faster without them."""
+        largest = max((gpu.memory_bytes or 0 for gpu in self.gpus), default=0)
+        return tuple(gpu for gpu in self.discrete if 0 < (gpu.memory_bytes or 0) * 4 < largest)
 
     @property
     def installed_ram_bytes(self) -> int | None:

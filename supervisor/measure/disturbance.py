@@ -18,8 +18,8 @@ import psutil
 
 from ..hardware.machine import Machine, ThisMachine
 from ..hardware.sources.gpu_users import gpu_users
-from ..hardware.sources.nvidia import PLACES, query
-from ..hardware.sources.tool_output import MIB, whole
+from ..hardware.sources.nvidia import query
+from ..hardware.sources.tool_output import MIB, NVIDIA_SMI, whole
 from .measurement import Sample
 
 _CPUS = "/sys/devices/system/cpu"
@@ -303,7 +303,7 @@ def gpu_slowed_now(machine: Machine) -> frozenset[str]:
 
 def _smi_rows(machine: Machine, fields: Sequence[str]) -> list[list[str]]:
     """Empty where there is no such program, or it does not know a field."""
-    outcomes = (machine.run(*query(program, fields)) for program in PLACES)
+    outcomes = (machine.run(*query(program, fields)) for program in NVIDIA_SMI)
     outcome = next((each for each in outcomes if each is not None), None)
     if outcome is None or outcome.returncode != 0:
         return []

@@ -29,7 +29,7 @@ class Pool:
     ``name`` is ``RAM`` or the engine's name of a device: CUDA0, Vulkan0, MTL0.  The bytes of a GPU that
     shares the RAM come out of it, but for ``own_bytes``: what the firmware carved out for it, which the
     system does not count as RAM.  None is not known.  ``left_bytes`` are free, and not for us: they are not
-    among the ``free_bytes``.
+    among the ``free_bytes``.  ``adapter`` is the PCI address of a GPU, "" where that is not certain.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Pool:
     shares_ram: bool = False
     own_bytes: int = 0
     left_bytes: int = 0
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -85,7 +86,9 @@ def _free_ram(hardware: Hardware) -> int | None:
 def _listed(devices: Iterable[str], hardware: Hardware, of: str) -> list[tuple[Gpu, Pool]]:
     """Lines of ``--list-devices``.  A device of another machine (RPC) is not ours to plan."""
     left, found = _fitting(hardware, of), list[tuple[Gpu, Pool]]()
-    for line in filter(None, (_LISTED.fullmatch(device.strip()) for device in devices)):
+    lines = [line for device in devices if (line := _LISTED.fullmatch(device.strip()))]
+    adapters = _adapters(lines, left, in_container=bool(hardware.environment))
+    for line in lines:
         if line["name"].startswith("RPC"):
             continue
         total, free = int(line["total"]) * _MIB, int(line["free"]) * _MIB
@@ -97,18 +100,54 @@ def _listed(devices: Iterable[str], hardware: Hardware, of: str) -> list[tuple[G
             left.remove(gpu)
             own = _own_bytes(gpu)
             gpu = replace(gpu, memory_bytes=gpu.memory_bytes or total)
-        shares = bool(gpu.integrated or gpu.unified)
-        found.append((gpu, Pool(line["name"], total, min(total, free), shares, own if shares else 0)))
+        shares, adapter = bool(gpu.integrated or gpu.unified), adapters.get(line["name"], "")
+        pool = Pool(line["name"], total, min(total, free), shares, own if shares else 0, adapter=adapter)
+        found.append((gpu, pool))
     return found
+
+
+def _adapters(lines: Iterable[re.Match[str]], gpus: Sequence[Gpu], *, in_container: bool) -> dict[str, str]:
+    """
+    The PCI address of each device that an engine lists, where it is certain: only one card has this size or,
+    of several, this name, and no other device can be the same card.
+
+    The order says nothing.  CUDA puts the card first that it takes for the fastest and promises none for the
+    rest, unless CUDA_DEVICE_ORDER does; CUDA_VISIBLE_DEVICES and its like leave out and reorder; a slice of a
+    card (MIG) is smaller than the card.  What NVIDIA's driver says of processes in a container, by numbers
+    that mean others there, is of no use.
+    """
+    possible: dict[str, set[str]] = {}
+    for line in lines:
+        sized = [gpu for gpu in gpus if _is_of_size(gpu, int(line["total"]) * _MIB)]
+        if len(sized) > 1:
+            sized = [gpu for gpu in sized if _is_called(gpu, line["what"])]
+        if not (in_container and any(gpu.vendor == "nvidia" for gpu in sized)):
+            possible[line["name"]] = {gpu.pci for gpu in sized}
+    times = Counter(address for addresses in possible.values() for address in addresses)
+    return {
+        name: address
+        for name, addresses in possible.items()
+        for address in addresses
+        if len(addresses) == 1 and times[address] == 1
+    }
+
+
+def _is_of_size(gpu: Gpu, total: int) -> bool:
+    return abs((gpu.memory_bytes or total) - total) <= _SAME_SIZE * total
+
+
+def _is_called(gpu: Gpu, what: str) -> bool:
+    """By a name that says more than ``AMD Radeon Graphics``, which may be any of them."""
+    words = _words(gpu.name)
+    return len(words) > 1 and words <= _words(what)
 
 
 def _meant(what: str, total: int, gpus: Sequence[Gpu]) -> Gpu | None:
     """The GPU that an engine calls ``what``: by its name, or as the only one of its size or at all."""
-    named = [gpu for gpu in gpus if _words(gpu.name) <= _words(what)]
-    best = max(named, key=lambda gpu: len(_words(gpu.name)), default=None)
-    if best and len(_words(best.name)) > 1:  # "AMD Radeon Graphics" may be any of them
-        return best
-    sized = [gpu for gpu in gpus if abs((gpu.memory_bytes or 0) - total) <= _SAME_SIZE * total]
+    named = [gpu for gpu in gpus if _is_called(gpu, what)]
+    if named:
+        return max(named, key=lambda gpu: len(_words(gpu.name)))
+    sized = [gpu for gpu in gpus if gpu.memory_bytes and _is_of_size(gpu, total)]
     return next((each[0] for each in (sized, gpus) if len(set(each)) == 1), None)
 
 

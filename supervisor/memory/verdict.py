@@ -137,14 +137,9 @@ def _judge(account: Account, ledger: Ledger, guardrails: Guardrails) -> PoolJudg
     return PoolJudgement(pool, status, needed, reserve_bytes(pool), paged, text)
 
 
-def _from_ram(of: Account | PoolJudgement) -> int:
+def _from_ram(of: Account) -> int:
     """What a GPU that shares the RAM takes of it: its own is used first."""
     return max(0, of.needed_bytes - of.pool.own_bytes)
-
-
-def gpu_ram_bytes(judgements: Iterable[PoolJudgement]) -> int:
-    """What all GPUs that share the RAM take of it."""
-    return sum(_from_ram(each) for each in judgements if each.pool.shares_ram)
 
 
 def _status(pool: Pool, needed: int, pinned: int, guardrails: Guardrails) -> tuple[FitStatus, int]:

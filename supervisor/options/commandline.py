@@ -37,6 +37,9 @@ _WINDOWS_SIGNS = (
     r"^[ \t]*\$\w+[ \t]*=[ \t]*(?:@\(|['\"])",
 )
 _WINDOWS = re.compile("|".join(_WINDOWS_SIGNS), re.MULTILINE)
+_RECIPE = re.compile(
+    r"^[a-z][\w-]*((?:[ \t]+[*+$]?\w+(?:=(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s:]+))?)+)[ \t]*:[ \t]*$", re.MULTILINE
+)
 _INVISIBLE = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u200b": None, "\ufeff": None, "\r": "\n"})
 
 
@@ -50,7 +53,10 @@ def script_of(text: str) -> LaunchScript:
 
 
 def _parameters(text: str) -> dict[str, str]:
-    """The defaults of a PowerShell script: ``param([int]$Ctx = 4096)``."""
+    """Defaults of a PowerShell script, ``param([int]$Ctx = 4096)``, or of just, ``serve port="9000":``."""
+    if recipes := _RECIPE.findall(text):
+        found = re.findall(r"(\w+)=(?:\"([^\"]*)\"|'([^']*)'|([^\s:]+))", " ".join(recipes))
+        return {name: double or single or bare for name, double, single, bare in found}
     begins = re.search(r"^[ \t]*param[ \t]*\(", text, re.MULTILINE | re.IGNORECASE)
     end = re.search(r"^[ \t]*\)|\)[ \t]*$", text[begins.end() :], re.MULTILINE) if begins else None
     if begins is None or end is None:
@@ -105,6 +111,8 @@ def _finished(launch: FoundLaunch, script: LaunchScript) -> CommandLine:
     notes = [*launch.notes, *closing.notes]
     if script.conditional:
         notes.append(f"taken as if its condition held: {_listed(script.conditional)}")
+    if script.alternatives:
+        notes.append(f"not taken, as an earlier branch says otherwise: {_listed(script.alternatives)}")
     if script.left_out:
         notes.append(f"left out, as it is no part of the launch: {_listed(script.left_out)}")
     program = launch.program.text

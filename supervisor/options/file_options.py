@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ FILES = (
     *("api-key-file", "ssl-key-file", "ssl-cert-file"),
     *("slot-save-path", "media-path", "path", "models-dir", "video-ffmpeg-dir", *WRITTEN),
 )
+
+
+def is_of_the_hub(model: str) -> bool:
+    """Whether it is ``owner/name:QUANT`` or an address, and no path."""
+    return "://" in model or re.fullmatch(r"[\w.-]+/[\w.-]+:(?!.*\.gguf$)[\w.-]+", model) is not None
 
 
 def from_home(path: str) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from ..errors import similar_names
 from . import dialect
 from .help import Capabilities, HelpOption, parse_help, parse_options
 
@@ -122,4 +122,4 @@ def closest(key: str, spellings: Mapping[str, object] | tuple[str, ...]) -> str:
     """The long one of ``spellings`` that ``key`` resembles, without dashes; empty if none does."""
     names = [spelling.removeprefix("--") for spelling in spellings if spelling.startswith("--")]
     wanted = key.strip().lstrip("-").replace("_", "-").lower()
-    return next(iter(difflib.get_close_matches(wanted, names, n=1, cutoff=0.65)), "")
+    return next(iter(similar_names(wanted, names)), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 OptionValue = bool | int | float | str | tuple[str, ...]
@@ -25,3 +26,11 @@ class Translation:
     rendered: tuple[str, ...]
     reason: str
     source: str = ""
+
+
+def plain_number(text: str) -> str:
+    """``16384`` for ``16,384``, ``16_384`` and ``16k``; "" for anything else."""
+    if re.fullmatch(r"[0-9]{1,3}(?:[,_' .][0-9]{3})+", text):
+        return re.sub(r"[^0-9]", "", text)
+    thousands = re.fullmatch(r"([0-9]{1,6}) ?[kK]", text)
+    return str(int(thousands[1]) * 1024) if thousands else ""

@@ -8,7 +8,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .option_types import OptionValue
+from .option_types import OptionValue, plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,8 @@ def _read_integer(option: HelpOption, value: OptionValue) -> int | str:
         return word.lower()
     if not re.fullmatch(r"[+-]?[0-9]+", word):
         also = "".join(f", {each!r}" for each in option.words)
-        raise BadOptionValue(f"takes a whole number{also}, not {_shown(value)}")
+        plain = plain_number(word)
+        raise BadOptionValue(f"takes a whole number{also}, not {_shown(value)}{plain and f'; write {plain}'}")
     number = int(word)
     if not -_INT32 <= number < (_UINT32 if option.value_hint == "SEED" else _INT32):
         raise BadOptionValue(f"takes a number of 32 bits, and {number} is beyond that")

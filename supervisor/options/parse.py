@@ -10,6 +10,7 @@ from . import dialect
 from .meanings import SECRETS, Reading, canonical, nearest, understand
 from .option_types import OptionProblem, OptionValue, Translation
 from .option_values import BadOptionValue, OptionKind, option_kind, read_value, words_of
+from .presets import PRESETS
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"  # what editors make of - and --
 _SWITCH_WORDS = {"on", "off", "auto", "true", "false", "enabled", "disabled", "0", "1"}
@@ -34,7 +35,7 @@ def parse_arguments(words: Sequence[str]) -> ParsedOptions:
     what cannot be understood is a problem, and the rest is read all the same.
     """
     reader = _ArgumentReader(words)
-    while reader.at < len(words):
+    while reader.at < len(reader.words):
         reader.step()
     parsed = resolve_meanings(reader.given, reader.problems, last_wins=True)
     return replace(parsed, translations=(*reader.translations, *parsed.translations))
@@ -55,6 +56,8 @@ class _ArgumentReader:
         reading = _understood(spelling)
         if reading is None:
             self._reject(written)
+        elif reading.name in PRESETS:
+            self._expand(written, PRESETS[reading.name])
         elif attached is not None:
             self._add(spelling, attached)
         else:
@@ -86,6 +89,10 @@ class _ArgumentReader:
             self.problems.append(OptionProblem(spelling, f"{spelling} needs a value: {option.value_hint}"))
         else:
             self._add(spelling, values[0] if option.arity == 1 else tuple(values))
+
+    def _expand(self, written: str, words: tuple[str, ...]) -> None:
+        self.words = (*self.words[: self.at], *words, *self.words[self.at :])
+        self._note(written, *words, reason="this is what the preset sets")
 
     def _values(self, reading: Reading) -> list[str]:
         values: list[str] = []
@@ -169,11 +176,20 @@ def parse_option(written: str, value: OptionValue) -> GivenOption | OptionProble
     if reading.is_action:
         problem = f"{written} makes llama-server print something and exit; it is not for serving"
         return OptionProblem(written, problem)
+    if reading.name in PRESETS:
+        problem = (
+            f"{written} is a preset, which names a model and several options; write args: {_dashed(written)}"
+        )
+        return OptionProblem(written, problem)
     try:
         positive = read_value(reading.option, value)
         return GivenOption(written, reading.name, not positive if reading.negated else positive)
     except BadOptionValue as error:
         return OptionProblem(written, f"{written} {error}")
+
+
+def _dashed(written: str) -> str:
+    return "--" + written.strip().lstrip("-").replace("_", "-")
 
 
 def unknown_option(written: str) -> OptionProblem:

@@ -18,9 +18,15 @@ _HERE = {"pwd", "cd", "~dp0", "psscriptroot"}  # the folder of the script, or wh
 
 
 class Variables:
-    """``exported`` are those that a program sees. What a reference used is no setting for the server."""
+    """
+    ``exported`` are those that a program sees. What a reference used is no setting for the server.
+
+    ``assigned`` are all names that were set, in order; those in ``kept`` keep the value that they have.
+    """
 
     def __init__(self, *, windows: bool) -> None:
+        self.assigned: list[str] = []
+        self.kept: frozenset[str] = frozenset()
         self._windows = windows
         self._values: dict[str, tuple[Argument, ...]] = {}
         self._exported: set[str] = set()
@@ -78,6 +84,8 @@ class Variables:
 
     def _split(self, value: Argument, values: Sequence[Argument]) -> list[Argument]:
         """A single value of several words, as a shell splits one that is not in quotes."""
+        if not value.text:
+            return []  # a shell passes no word for it
         if len(values) > 1 or not re.search(r"\s", value.text):
             return [value]
         if not self._windows and not re.search("[\"'\\\\]", value.text):
@@ -119,8 +127,17 @@ class Variables:
         return False
 
     def _set(self, name: str, values: tuple[Argument, ...]) -> bool:
-        self._values[name] = values
+        self.assigned.append(name)
+        if name not in self.kept:
+            self._values[name] = values
         return True
+
+    def known_names(self) -> frozenset[str]:
+        """Those whose value the text says in full."""
+        values = self._values.items()
+        return frozenset(
+            n for n, parts in values if any(p.text for p in parts) and not any(p.unknown for p in parts)
+        )
 
     def _assigned(self, word: Word) -> bool:
         found = _ASSIGNMENT.fullmatch(word.text)
@@ -221,3 +238,38 @@ def split_commas(words: Sequence[Word]) -> list[Word]:
                     current.append(replace(piece, text=part))
         split.append(Word(tuple(current)))
     return [word for word in split if word.pieces or word.items is not None]
+
+
+def start_parameters(texts: Sequence[Argument]) -> tuple[dict[str, list[Argument]], list[Argument]]:
+    """PowerShell's parameters by name in small letters, each with its list, and what has no name."""
+    given: dict[str, list[Argument]] = {}
+    rest: list[Argument] = []
+    current: list[Argument] | None = None
+    for each in texts:
+        found = re.fullmatch(r"-([A-Za-z]{2,})", each.text) if each.is_bare else None
+        if found and found[1].lower() in START_PARAMETERS:
+            values = given.setdefault(found[1].lower(), [])
+            current = None if found[1].lower() in _SWITCHES else values
+        elif current is not None:
+            current.append(each)
+        elif each.text not in {"$true", "$false"}:
+            rest.append(each)
+    return given, rest
+
+
+_SWITCHES = {"nonewwindow", "wait", "passthru"}
+STARTS = {"start-process", "saps"}
+_START_NAMES = (
+    *(
+        "FilePath",
+        "ArgumentList",
+        "Args",
+        "WorkingDirectory",
+        "NoNewWindow",
+        "WindowStyle",
+        "Wait",
+        "PassThru",
+    ),
+    *("RedirectStandardOutput", "RedirectStandardError", "RedirectStandardInput", "Verb"),
+)
+START_PARAMETERS = {name.lower(): name for name in _START_NAMES}

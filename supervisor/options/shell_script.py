@@ -16,7 +16,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from .containers import Container, container_of_run
 from .meanings import understand
-from .script_values import Variables, split_commas
+from .script_values import START_PARAMETERS, STARTS, Variables, split_commas, start_parameters
 from .shell_words import Argument, ShellCommand, Word, split_script
 
 _SERVER = re.compile(r"(?:ik[_-])?llama(?:[-_.]?cpp)?[-_]server(?:[-_][\w.-]*)?(?:\.exe)?", re.IGNORECASE)
@@ -67,7 +67,10 @@ class LaunchScript:
         self.folder = ""
         self.left_out: list[str] = []
         self.conditional: list[str] = []  # assignments that hold under a condition only
+        self.alternatives: list[str] = []  # those of another branch, which are not taken
         self._conditions = 0
+        self._branch = 0
+        self._set_in: dict[str, int] = {}  # the first branch that sets a variable, by its name
         self._found: list[FoundLaunch] = []
         self._open: FoundLaunch | None = None  # the next line may belong to it
         self._pending: list[Word] = []  # of a container's command that names no image yet
@@ -101,28 +104,54 @@ class LaunchScript:
         if self._goes_on(words):
             assert self._open is not None
             self._open.words += self._without_redirections(self._expanded(words))
-        elif self._changes_folder(words):
+        elif self._changes_folder(words) or self._assigns(command, words):
             pass
-        elif self.variables.assign(words):
-            if self._conditions:
-                self.conditional.append(command.written)
         elif _is_unfinished(words) and command.ends_line:
             self._pending = words
             return
         else:
             before = len(self._found)
-            if _name_of(words[0]) in _STARTS:
+            if _name_of(words[0]) in STARTS:
                 words = split_commas(words)
             self._texts(self._expanded(words), command.written)
             self._open = self._found[-1] if len(self._found) > before else None
         if not command.ends_line:
             self._open = None
 
+    def _assigns(self, command: ShellCommand, words: list[Word]) -> bool:
+        """Whether it sets variables.  Of several branches that set the same one, the first is taken."""
+        variables, before = self.variables, len(self.variables.assigned)
+        if command.is_fallback:
+            variables.kept = variables.known_names()
+        elif self._conditions:
+            others = (name for name, branch in self._set_in.items() if branch != self._branch)
+            variables.kept = frozenset(others)
+        if not variables.assign(words):
+            return False
+        names = set(variables.assigned[before:])
+        if self._conditions or command.is_fallback:
+            self._set_in |= dict.fromkeys(names - self._set_in.keys(), self._branch)
+            listed = self.alternatives if names <= variables.kept else self.conditional
+            listed.append(re.sub(r"^(?:then|else|do)\s+", "", command.written))
+        variables.kept = frozenset()
+        return True
+
     def _without_keywords(self, words: list[Word]) -> list[Word]:
         """``then A=1`` is an assignment, and one that may not happen."""
-        head = words[0].text
-        self._conditions += (head in {"if", "case"}) - (head in {"fi", "esac"})
-        if head.startswith("$") and len(words) > 2 and words[1].text == "=" and _name_of(words[2]) in _STARTS:
+        texts = [word.text for word in words]
+        head = texts[0]
+        if head in {"if", "case"}:
+            self._set_in = self._set_in if self._conditions else {}
+            self._conditions += 1
+        elif "else" in texts[:2] or head in {"elif", "elseif"}:
+            self._conditions = max(1, self._conditions)
+            self._branch += 1
+        elif head in {"fi", "esac"} or texts in (["}"], [")"]):
+            self._conditions = max(0, self._conditions - 1)
+        elif self._conditions and words[0].is_bare and re.fullmatch(r"[^($]+\)", head):  # a pattern of case
+            self._branch += 1
+            return words[1:]
+        if head.startswith("$") and len(words) > 2 and words[1].text == "=" and _name_of(words[2]) in STARTS:
             return words[2:]  # $process = Start-Process …
         return words[1:] if head in {"then", "else", "fi", "esac", "do", "done"} else words
 
@@ -256,9 +285,9 @@ class LaunchScript:
 
     def _started_process(self, texts: list[Argument]) -> bool:
         """PowerShell's ``Start-Process``, whose ``-ArgumentList`` is joined and split again by Windows."""
-        if _name(texts[0]) not in _STARTS:
+        if _name(texts[0]) not in STARTS:
             return False
-        given, rest = _parameters(texts[1:])
+        given, rest = start_parameters(texts[1:])
         program = given.pop("filepath", None) or rest[:1]
         if not program or _SERVER.fullmatch(_name(program[0])) is None:
             return False
@@ -269,7 +298,7 @@ class LaunchScript:
             found.folder = join_folder(self.folder, folder[0].text)
         self._add(found)
         for name, values in given.items():
-            self._leave_out(" ".join((f"-{_START_PARAMETERS[name]}", *(each.text for each in values))))
+            self._leave_out(" ".join((f"-{START_PARAMETERS[name]}", *(each.text for each in values))))
         return True
 
     def _rejoined(self, arguments: Sequence[Argument]) -> list[Argument]:
@@ -310,16 +339,17 @@ def _program_at(texts: Sequence[Argument]) -> int | None:
     """Where the program is: first of its command, or followed by one of its options."""
     if _name(texts[0]) in _NO_LAUNCH or _looks_only(texts):
         return None
+    leads, models = True, [i for i, each in enumerate(texts) if each.text.partition("=")[0] in _MODEL_OPTIONS]
     for index, each in enumerate(texts):
         following = texts[index + 1].text if index + 1 < len(texts) else ""
-        leads = all(_may_lead(before) for before in texts[:index])
+        leads = leads and (index == 0 or _may_lead(texts[index - 1]))
         has_option = following.startswith("-") and understand(following.partition("=")[0]) is not None
         name = _name(each)
         if _SERVER.fullmatch(name) and (leads or (has_option and _PLAIN_SERVER.fullmatch(name))):
             return index
         if name in {"llama", "llama.exe"} and following == "serve":
             return index
-        names_model = any(word.text.partition("=")[0] in _MODEL_OPTIONS for word in texts[index + 1 :])
+        names_model = bool(models) and models[-1] > index
         if leads and names_model and (name in {"server", "server.exe"} or (each.unknown and has_option)):
             return index
     return None
@@ -348,38 +378,3 @@ def _is_unfinished(words: Sequence[Word]) -> bool:
     texts = [Argument(word.text, (), is_bare=word.is_bare) for word in words]
     at = next((i for i, each in enumerate(texts[:3]) if _name(each) in _CONTAINER_TOOLS), None)
     return at is not None and _has_run(texts[at:]) and container_of_run(texts[at:]) is None
-
-
-def _parameters(texts: Sequence[Argument]) -> tuple[dict[str, list[Argument]], list[Argument]]:
-    """PowerShell's parameters by name in small letters, each with its list, and what has no name."""
-    given: dict[str, list[Argument]] = {}
-    rest: list[Argument] = []
-    current: list[Argument] | None = None
-    for each in texts:
-        found = re.fullmatch(r"-([A-Za-z]{2,})", each.text) if each.is_bare else None
-        if found and found[1].lower() in _START_PARAMETERS:
-            values = given.setdefault(found[1].lower(), [])
-            current = None if found[1].lower() in _SWITCHES else values
-        elif current is not None:
-            current.append(each)
-        elif each.text not in {"$true", "$false"}:
-            rest.append(each)
-    return given, rest
-
-
-_SWITCHES = {"nonewwindow", "wait", "passthru"}
-_STARTS = {"start-process", "saps"}
-_START_NAMES = (
-    *(
-        "FilePath",
-        "ArgumentList",
-        "Args",
-        "WorkingDirectory",
-        "NoNewWindow",
-        "WindowStyle",
-        "Wait",
-        "PassThru",
-    ),
-    *("RedirectStandardOutput", "RedirectStandardError", "RedirectStandardInput", "Verb"),
-)
-_START_PARAMETERS = {name.lower(): name for name in _START_NAMES}

@@ -60,11 +60,15 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class ShellCommand:
-    """``written`` is its text; ``ends_line`` if nothing but the end of the line ended it."""
+    """
+    ``written`` is its text; ``ends_line`` if nothing but the end of the line ended it; ``is_fallback`` if it
+    follows ``||``.
+    """
 
     words: tuple[Word, ...]
     written: str
     ends_line: bool
+    is_fallback: bool = False
 
 
 _CLOSERS = {
@@ -127,6 +131,7 @@ class _Scanner:
     commands: list[ShellCommand] = field(default_factory=list)
     start: int = 0
     depth: int = 0
+    follows_or: bool = False
 
     def run(self) -> list[ShellCommand]:
         while self.at < len(self.text):
@@ -319,12 +324,14 @@ class _Scanner:
             self.words.append(word)
         elif word.text != "&" or self.words:
             self._end_command()
+            self.follows_or = word.text == "||"
 
     def _end_command(self, *, ends_line: bool = False) -> None:
         if self.in_list:
             return
         if self.words:
             written = self.text[self.start : self.at].strip().rstrip(";&|").rstrip()
-            self.commands.append(ShellCommand(tuple(self.words), written, ends_line))
+            self.commands.append(ShellCommand(tuple(self.words), written, ends_line, self.follows_or))
+            self.follows_or = False
         self.words = []
         self.start = self.at + 1

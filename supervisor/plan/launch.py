@@ -66,7 +66,8 @@ class LaunchPlan:
     repository: str = ""  # ggml-org/llama.cpp; with build and flavour it is what an update may replace
     auto_update: AutoUpdate = "off"
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes that it will hold: RAM, CUDA0 …
-    gpu_ram_bytes: int = 0  # of the RAM, that GPUs which share it hold: no figure of the process shows them
+    adapters: Mapping[str, str] = field(default_factory=dict)  # PCI address by device, where it is certain
+    sharing: Mapping[str, int] = field(default_factory=dict)  # of each GPU that shares the RAM: its own bytes
     needs: Mapping[str, int] = field(default_factory=dict)  # bytes that it uses, what is mapped included
     keeps: Mapping[str, int] = field(default_factory=dict)  # bytes of each memory that are left to others
     ours: Mapping[str, int] = field(default_factory=dict)  # where limited: the most for all our servers

@@ -30,8 +30,8 @@ class ModelAtHand:
 class MemoryShares:
     """
     Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others, and
-    ``ours`` the most that all our servers may have together; ``gpu_ram_bytes`` are those of the RAM that GPUs
-    which share it hold.  And the tokens of a context that so many slots share, 0 where each has its own.
+    ``ours`` the most that all our servers may have together.  ``adapters`` and ``sharing`` are as in a plan.
+    And the tokens of a context that so many slots share, 0 where each has its own.
     """
 
     needs: Mapping[str, int]
@@ -39,7 +39,8 @@ class MemoryShares:
     shared_context_tokens: int = 0
     context_slots: int = 0
     ours: Mapping[str, int] = field(default_factory=dict)
-    gpu_ram_bytes: int = 0
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    sharing: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_plan(
@@ -103,7 +104,8 @@ def make_plan(
         needs=dict(shares.needs if shares else {}),
         keeps=dict(shares.keeps if shares else {}),
         ours=dict(shares.ours if shares else {}),
-        gpu_ram_bytes=shares.gpu_ram_bytes if shares else 0,
+        adapters=dict(shares.adapters if shares else {}),
+        sharing=dict(shares.sharing if shares else {}),
         shared_context_tokens=shares.shared_context_tokens if shares else 0,
         context_slots=shares.context_slots if shares else 0,
         settings=dict(settings or {}),

@@ -13,7 +13,7 @@ from ..home.places import memory_history_file
 from ..home.records import plans_out_of_memory
 from ..memory.engine_figures import key_of
 from ..memory.fitting import Fitted, notes_of
-from ..memory.verdict import gpu_ram_bytes, kept_bytes, whole
+from ..memory.verdict import kept_bytes, whole
 from ..paths import Paths
 from ..plan.child_environment import system_config
 from ..plan.launch import LaunchPlan
@@ -91,5 +91,6 @@ def _shares(fitted: Fitted, profile: Profile) -> MemoryShares:
         shared_tokens,
         slots if shared_tokens else 0,
         {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
-        gpu_ram_bytes(judged),
+        {each.pool.name: each.pool.adapter for each in judged if each.pool.adapter},
+        {each.pool.name: each.pool.own_bytes for each in judged if each.pool.shares_ram},
     )

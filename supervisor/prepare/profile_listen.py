@@ -69,10 +69,17 @@ def unservable(store: ProfileStore) -> Iterator[str]:
     if settings.layer is not None and settings.layer.problems:
         return  # every profile says so
     for served in settings.serve:
-        try:
-            _startable(served.profile, store, next_to_others=True)
-        except SupervisorError as error:
-            yield f"{served.origin}: serve: {served.profile} cannot be served: {error}"
+        if why := why_unservable(served.profile, store):
+            yield f"{served.origin}: serve: {served.profile} cannot be served: {why}"
+
+
+def why_unservable(name: str, store: ProfileStore) -> str:
+    """Why this profile cannot be served, ``""`` where it can."""
+    try:
+        _startable(name, store, next_to_others=True)
+    except SupervisorError as error:
+        return str(error)
+    return ""
 
 
 class _Offers:

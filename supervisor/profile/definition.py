@@ -25,6 +25,7 @@ StopSignal = Literal["TERM", "INT", "QUIT"]
 MIB = 1024 * 1024
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
+FLAVOURS = ("cpu", "cuda", "vulkan", "metal", "rocm", "sycl", "opencl", "openvino")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
 _MANY = 1_000_000
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
@@ -78,8 +79,9 @@ class Engine:
         None,
         "What it computes on: cpu, cuda (or exactly cuda-12.8), vulkan, metal, rocm …; without it, what "
         "suits the machine best.",
-        what="a flavour such as cpu, cuda, vulkan, metal or rocm",
-        pattern=r"[a-z][a-z0-9.-]*",
+        what=f"one of {', '.join(FLAVOURS)}, or exactly one such as cuda-12.8",
+        pattern=rf"(?:{'|'.join(FLAVOURS)})(?:-[a-z0-9.-]+)?",
+        words=FLAVOURS,
     )
     channel: str | None = key(
         None,

@@ -58,7 +58,7 @@ class Draft:
 
     @classmethod
     def begin(cls, name: str, store: ProfileStore, folder: Path) -> Draft:
-        """Of a shipped profile a copy, which will shadow it.  Raises ``NotFound``."""
+        """Begin to edit; a shipped profile is copied, and the copy will hide it.  Raises ``NotFound``."""
         stored = store.find(name)
         path = folder / f"{valid_name(name)}.yaml"
         original = read_bytes(stored.path)

@@ -11,10 +11,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
+from ..errors import similar_names
+from ..options.option_types import plain_number
 from .yaml_nodes import Items, Scalar, YamlNode, kind_name, plain_value, write_value
 
 JSON = dict[str, object]
@@ -44,15 +45,16 @@ class Kind(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Text(Kind):
-    """Any text, or one of a pattern that ``what`` puts into words."""
+    """Any text, or one of a pattern that ``what`` puts into words; ``words`` are what may have been meant."""
 
     what: str = "a text"
     pattern: str = ""
+    words: tuple[str, ...] = ()
 
     def read(self, node: YamlNode) -> str:
         text = _text_of(node, self.what)
         if self.pattern and not re.fullmatch(self.pattern, text):
-            raise Invalid(f"must be {self.what}, not {kind_name(node)}")
+            raise Invalid(f"must be {self.what}, not {kind_name(node)}", nearest(text, self.words))
         return text
 
     def json_schema(self) -> JSON:
@@ -150,7 +152,11 @@ class Integer(Kind):
     def read(self, node: YamlNode) -> int:
         value = _number_of(node)
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
-            raise Invalid(f"must be a whole number from {self.least} to {self.most}, not {kind_name(node)}")
+            plain = plain_number(node.text) if isinstance(node, Scalar) else ""
+            raise Invalid(
+                f"must be a whole number from {self.least} to {self.most}, not {kind_name(node)}"
+                f"{plain and f'; write {plain}'}"
+            )
         return value
 
     def json_schema(self) -> JSON:
@@ -253,6 +259,10 @@ class FilePath(Kind):
         text = _text_of(node, "a path")
         if not text.strip():
             raise Invalid("must be a path, not nothing")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+            raise Invalid(
+                f"must be a path, not the address {text}; model.repo and model.file name a model at the hub"
+            )
         if control := re.search(r"[\x00-\x1f\x7f]", text):
             raise Invalid(f"holds the control character U+{ord(control[0]):04X}; {_IN_SINGLE_QUOTES}")
         try:
@@ -270,8 +280,7 @@ class FilePath(Kind):
 
 def nearest(word: str, names: tuple[str, ...]) -> str:
     """The name most like ``word``, or nothing where none is near."""
-    found = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    return found[0] if found else ""
+    return next(iter(similar_names(word, names)), "")
 
 
 def _number_of(node: YamlNode) -> object:

@@ -103,8 +103,8 @@ def _kind(declared: Any, attribute: str, limits: Mapping[str, Any]) -> Kind:  # 
     """What the type, the unit in the attribute's name, and the limits come to."""
     if NoneType in get_args(declared):
         [declared] = (each for each in get_args(declared) if each is not NoneType)
-    text = Text(limits.get("what", "a text"), limits.get("pattern", ""))
     words: tuple[str, ...] = limits.get("words", ())
+    text = Text(limits.get("what", "a text"), limits.get("pattern", ""), words)
     if get_origin(declared) is tuple:
         return Several(WebOrigin() if "origins" in limits else Choice(words) if words else text)
     if get_origin(declared) is Literal:

@@ -111,7 +111,7 @@ def _same(one: ModelSource, other: ModelSource) -> bool:
 
 
 def import_repository(source: ModelSource, store: ProfileStore) -> Imported:
-    """A profile for it that says nothing else; the hub is not asked."""
+    """A profile with this model and nothing else.  Does not ask the hub."""
     repo = _stem(source.repo or "")
     word = _stem(source.file) if source.file else "-".join(filter(None, (repo, source.quant)))
     name = _free_name(_as_name(word), store)

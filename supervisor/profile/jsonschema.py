@@ -40,7 +40,7 @@ def schema_text() -> str:
 
 
 def settings_schema_text() -> str:
-    """The same of ``config.yaml``."""
+    """The schema of ``config.yaml`` as it is printed and shipped."""
     return _text(_of_settings())
 
 

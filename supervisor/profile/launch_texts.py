@@ -19,7 +19,7 @@ from ..options.containers import Container
 from ..options.launch_words import CommandLine
 from ..options.shell_script import LaunchScript, join_folder
 from ..options.shell_words import Argument
-from .launch_yaml import list_of, plain_tree, read_yaml, strings_of, texts_of
+from .launch_yaml import list_of, plain_tree, read_toml, read_yaml, strings_of, texts_of
 from .yaml_nodes import Broken, Items, parse_yaml
 
 _SECTION = re.compile(r"^[ \t]*\[([\w:. -]+)\][ \t]*$", re.MULTILINE)
@@ -42,6 +42,11 @@ _REFUSED = (
         r"^[ \t]*(?:\$ )?lms\s+(?:load|server|get)\b",
         "LM Studio loads the model into its own server, so there is no llama-server to import.",
         "Import its file: llama-server -m ~/.lmstudio/models/OWNER/REPO/FILE.gguf",
+    ),
+    (
+        r"^[ \t]*\[[^\]\n]+\][^\[]*?^[ \t]*(?:model|m|hf-repo|hf|LLAMA_ARG_MODEL|LLAMA_ARG_HF_REPO)[ \t]*=",
+        "This is a preset file of llama-server's router, with a section for each model.",
+        "Import each section as a command, llama-server -m FILE; then: goss-supervisor serve add NAME...",
     ),
     (
         r"\bllama_cpp\.server\b",
@@ -80,7 +85,7 @@ def read_launch(text: str) -> CommandLine:
 
 def _launch_in(text: str) -> CommandLine:
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
-    for form in (_plist, _sections, read_yaml, _dockerfile):
+    for form in (_plist, read_toml, _sections, read_yaml, _dockerfile):
         script = form(text)
         if script is not None and script.launches():
             return the_launch(script)

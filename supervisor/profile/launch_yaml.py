@@ -1,8 +1,9 @@
-"""A launch of llama-server in YAML or JSON: compose, Kubernetes, llama-swap, an editor's tasks."""
+"""A launch of llama-server in YAML, JSON or TOML: compose, Kubernetes, llama-swap, an editor's tasks."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -45,7 +46,20 @@ def read_yaml(text: str) -> LaunchScript | None:
     except Broken:
         return None
     tree = plain_tree(root) if root is not None else None
-    script = LaunchScript(windows=is_windows(plain))
+    return _script_in(tree, plain)
+
+
+def read_toml(text: str) -> LaunchScript | None:
+    """``command = "llama-server"`` with ``args = [ … ]``, wherever it is."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+    return _script_in(tree, text)
+
+
+def _script_in(tree: object, text: str) -> LaunchScript:
+    script = LaunchScript(windows=is_windows(text))
     if isinstance(tree, list) and tree and all(isinstance(item, str) for item in tree):
         script.run_texts(texts_of(tree))
     elif isinstance(tree, Mapping | list):

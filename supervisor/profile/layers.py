@@ -105,8 +105,11 @@ class LayerBuilder:
 _INSTEAD = "write the secret itself; keys of clients are better made with goss-supervisor key add"
 _HOME = re.compile(r"^(?:\$HOME|\$\{HOME\}|\$env:USERPROFILE|%USERPROFILE%)(?=[/\\])")
 _HUGGING_FACE_URL = re.compile(
-    r"https?://(?:huggingface\.co|hf\.co)/([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/([^?#]+)(?:\?.*)?"
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#]+/[^/?#]+)"
+    r"(?:/(?:resolve|blob|raw)/[^/]+/([^?#]+)|/tree/[^/?#]+)?/?(?:[?#].*)?",
+    re.IGNORECASE,
 )
+IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def add_entries(builder: LayerBuilder, entries: Sequence[TableEntry]) -> None:
@@ -173,7 +176,7 @@ def _add_args_text(builder: LayerBuilder, node: Scalar) -> None:
 
 
 def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, written: str = "") -> None:
-    """Options and environment; the program is not looked at."""
+    """Add the options and the environment of a command line; its program is ignored."""
     for note in command.notes:
         builder.note(note)
     for name, value in command.env.items():
@@ -182,7 +185,7 @@ def add_command_line(builder: LayerBuilder, command: CommandLine, mark: Mark, wr
 
 
 def add_words(builder: LayerBuilder, words: Sequence[str], mark: Mark, written: str = "") -> None:
-    """A raw option list."""
+    """Add the options of a raw option list."""
     parsed = parse_arguments(words)
     for problem in parsed.problems:
         key = f"{written}: {problem.option}" if written else problem.option
@@ -229,6 +232,9 @@ def _adopt(builder: LayerBuilder, name: str, value: OptionValue, mark: Mark, wri
         special(builder, str(value), mark, written)
     elif own := OWN_KEYS.get(name):
         builder.read(own, _as_node(value, mark), mark, written)
+    elif name in FILES and isinstance(value, str) and IS_ADDRESS.match(value):
+        problem = f"{value} is an address and not a file; download it and name its path"
+        builder.problem(mark, written or f"server.{name}", problem)
     elif name in FILES and isinstance(value, str):
         builder.put(f"server.{name}", _from_home(value), mark, written)
     else:
@@ -253,8 +259,10 @@ def _alias(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
 
 
 def _path(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    if IS_ADDRESS.match(text):
+        return add_address(builder, text, mark, written)
     path = _from_home(text)
-    builder.read("model.path", Scalar(path, path, mark), mark, written)
+    return builder.read("model.path", Scalar(path, path, mark), mark, written)
 
 
 def _from_home(path: str) -> str:
@@ -263,26 +271,32 @@ def _from_home(path: str) -> str:
     return path.replace("\\", "/") if path.startswith("~\\") else path
 
 
-def _repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+def add_repository(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    """Add a model of the hub: ``owner/name``, ``owner/name:QUANT`` or its URL."""
+    if IS_ADDRESS.match(text):
+        return add_address(builder, text, mark, written)
     repo, colon, quant = text.partition(":")
     builder.read("model.repo", Scalar(repo, repo, mark), mark, written)
     if colon:
         builder.read("model.quant", Scalar(quant, quant, mark), mark, written)
+    return None
 
 
-def _url(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+def add_address(builder: LayerBuilder, text: str, mark: Mark, written: str) -> None:
+    """Add a model that is named by its URL."""
     found = _HUGGING_FACE_URL.fullmatch(text)
     if not found:
-        problem = "only models on Hugging Face are fetched; download it and name its path"
-        return builder.problem(mark, written, problem)
+        problem = f"only models on Hugging Face are fetched; download {text} and name its path"
+        return builder.problem(mark, written or "model", problem)
     for key, part in zip(("model.repo", "model.file"), found.groups(), strict=True):
-        builder.read(key, Scalar(part, part, mark), mark, written)
+        if part:
+            builder.read(key, Scalar(part, part, mark), mark, written)
     return None
 
 
 _SPECIAL: dict[str, Callable[[LayerBuilder, str, Mark, str], None]] = {
     "alias": _alias,
-    "hf-repo": _repository,
+    "hf-repo": add_repository,
     "model": _path,
-    "model-url": _url,
+    "model-url": add_address,
 }

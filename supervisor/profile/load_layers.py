@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
+from ..options.file_options import is_of_the_hub
 from .definition import PARAMETER_PATTERN, ServedProfile
 from .field_kinds import Invalid, nearest, read_json, size
 from .fields import (
@@ -21,12 +22,20 @@ from .fields import (
     names_under,
     nearest_key,
 )
-from .layers import FieldReader, Layer, LayerBuilder, add_args, add_entries
-from .misplaced import place_of_key, section_in_comment
+from .layers import (
+    FieldReader,
+    Layer,
+    LayerBuilder,
+    add_args,
+    add_entries,
+    add_repository,
+)
+from .misplaced import meant_in, place_of_key, section_in_comment, without_blank
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,
     Broken,
+    Document,
     Mark,
     Problem,
     Scalar,
@@ -63,11 +72,15 @@ def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> 
     The profile ``name`` as ``data`` says it; ``file`` is what messages call it.  The sections ``elsewhere``
     are read by the caller.
     """
-    builder = LayerBuilder(name, file)
     try:
         document = parse_yaml(data)
     except Broken as broken:
         return Layer(name, file, {}, problems=(_explained(Problem(file, broken.mark, broken.message), data),))
+    return _layer(document, data, name, file, elsewhere)
+
+
+def _layer(document: Document, data: bytes, name: str, file: str, elsewhere: tuple[str, ...]) -> Layer:
+    builder = LayerBuilder(name, file)
     for key, mark, mistake in document.mistakes:
         builder.problem(mark, key, mistake)
     if isinstance(document.root, Table):
@@ -76,8 +89,8 @@ def load(data: bytes, name: str, file: str, elsewhere: tuple[str, ...] = ()) -> 
         problem = "the file says nothing; a profile needs at least 'extends' or 'model'"
         builder.problem(Mark(1, 1), "", problem)
     else:
-        problem = f"must be a mapping of keys to values, not {kind_name(document.root)}"
-        builder.problem(document.root.mark, "", problem)
+        found = f"{kind_name(document.root)}{without_blank(document.root)}"
+        builder.problem(document.root.mark, "", f"must be a mapping of keys to values, not {found}")
     layer = builder.done()
     return replace(layer, problems=tuple(_explained(problem, data) for problem in layer.problems))
 
@@ -99,8 +112,8 @@ def _mapping(builder: LayerBuilder, table: Table, prefix: str, elsewhere: tuple[
         if key in SETTINGS_ONLY:
             builder.problem(entry.mark, key, f"belongs into {SETTINGS_NAME}")
         elif key not in SECTIONS and key not in BY_KEY:
-            near = nearest(entry.key, elsewhere) or nearest_key(prefix, entry.key)
-            place = place_of_key(prefix, entry.key)
+            near = nearest(entry.key.replace("_", "-"), elsewhere) or nearest_key(prefix, entry.key)
+            place = "" if near in elsewhere else place_of_key(prefix, entry.key)
             builder.problem(entry.mark, key, place or "no such key", "" if place else near)
         elif is_null(entry.value):
             builder.clear(key)
@@ -123,7 +136,8 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
             MEMORY: "names of memories, such as RAM and CUDA0,",
         }
         what = f"{free[key]} with values" if key in free else f"keys: {', '.join(names_under(key))}"
-        message = f"must be a mapping ({what}), not {kind_name(entry.value)}"
+        what = f", such as {meant}," if (meant := meant_in(key, entry.value)) else f" ({what}),"
+        message = f"must be a mapping{what} not {kind_name(entry.value)}{without_blank(entry.value)}"
         builder.problem(entry.value.mark, key, message)
     elif key == "server":
         add_entries(builder, entry.value.entries)
@@ -134,11 +148,21 @@ def _value(builder: LayerBuilder, key: str, entry: TableEntry) -> None:
 
 
 def _model(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
-    """The word demo, or a path."""
+    """The word demo, a model at the hub (its address, or ``owner/name:QUANT``), or a path."""
     if node.text == "demo":
         builder.put("model.demo", value=True, mark=mark, written="model")
+    elif is_of_the_hub(node.text):
+        add_repository(builder, node.text, node.mark, "model")
     else:
         builder.read("model.path", node, mark, "model")
+
+
+def _repository(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
+    """``owner/name``, or with the quantisation behind it."""
+    if ":" in node.text:
+        add_repository(builder, node.text, node.mark, "model.repo")
+    else:
+        builder.read("model.repo", node, mark)
 
 
 def _listen(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
@@ -157,6 +181,7 @@ def _listen(builder: LayerBuilder, node: Scalar, mark: Mark) -> None:
 SHORT_FORMS: dict[str, Callable[[LayerBuilder, Scalar, Mark], None]] = {
     "model": _model,
     "listen": _listen,
+    "model.repo": _repository,
     "gateway": lambda builder, node, mark: builder.read("gateway.mode", node, mark, "gateway"),
     "engine.ready": lambda builder, node, mark: builder.read("engine.ready.path", node, mark, "engine.ready"),
 }
@@ -203,7 +228,7 @@ class UserSettings:
     models_dir: Path | None = None
 
     def served(self, name: str) -> ServedProfile | None:
-        """The entry of this profile."""
+        """The entry of ``serve`` for this profile; None if it is not served."""
         return next((each for each in self.serve if each.profile == name), None)
 
 
@@ -217,16 +242,17 @@ def read_settings(file: Path) -> UserSettings:
 
 
 def settings_from(data: bytes, file: str) -> UserSettings:
-    """The same of a text; ``file`` is what messages call it."""
+    """As `read_settings`, from the file's content; messages call it ``file``."""
     try:
-        root = parse_yaml(data).root
+        document = parse_yaml(data)
     except Broken as broken:
         return UserSettings(
             Layer(SETTINGS_NAME, file, {}, problems=(Problem(file, broken.mark, broken.message),))
         )
+    root = document.root
     if root is None or is_null(root):
         return UserSettings(Layer(SETTINGS_NAME, file, {}))
-    layer = load(data, SETTINGS_NAME, file, SETTINGS_ONLY)
+    layer = _layer(document, data, SETTINGS_NAME, file, SETTINGS_ONLY)
     strangers = [
         Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
         for key, value in layer.values.items()
@@ -249,7 +275,11 @@ def overrides_layer(name: str, overrides: Mapping[str, str]) -> Layer:
     for written, text in overrides.items():
         key = known_spelling(written)
         node = Scalar(plain_value(text), text, _NOWHERE)
-        if option := _option_name(key):
+        if key in SECTIONS and key not in {*SHORT_FORMS, PARAMETERS}:
+            meant = meant_in(key, node).replace(": {", ".").replace(": ", "=").removesuffix("}")
+            first = f"{key}.{next(iter(names_under(key)), 'NAME')}"
+            builder.problem(_NOWHERE, key, f"name a key of it, such as {meant or first}")
+        elif option := _option_name(key):
             options.append(TableEntry(option, _NOWHERE, node))
         else:
             _profile_key(builder, key, node)

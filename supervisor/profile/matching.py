@@ -192,16 +192,22 @@ def _order(
     meant = [gpu for gpu in hardware.gpus if not any(_why_not_gpu(match, gpu))]
     card = not _asks_no_gpu(match) and any(gpu.integrated is False for gpu in meant)
     size = _model_bytes(profile, sizes)
-    fits = size if size <= (hardware.memory_bytes or 0) else 0
+    fits = size if _with_context(size) <= (hardware.memory_bytes or 0) else 0
     return (match.gpu_name is None, not card, -_asked(match), profile.name not in own, -fits, profile.name)
 
 
 def _why_too_large(profile: Profile, hardware: Hardware, sizes: Mapping[str, int]) -> tuple[str, ...]:
     """Only where nothing says which machine is meant: a profile made for this one knows what it does."""
     memory, size = hardware.memory_bytes, _model_bytes(profile, sizes)
-    if profile.match != Match() or memory is None or size <= memory:
+    if profile.match != Match() or memory is None or not size or _with_context(size) <= memory:
         return ()
-    return (f"it has {_gib(memory)} of memory, the model takes {_gib(size)}",)
+    besides = ", besides its context and the system" if size <= memory else ""
+    return (f"it has {_gib(memory)} of memory, the model takes {_gib(size)}{besides}",)
+
+
+def _with_context(model_bytes: int) -> int:
+    """With a short context, llama.cpp's buffers and the system: 59 GiB of gpt-oss-120b fill 64 GiB."""
+    return model_bytes + model_bytes // 20 + 2 * GIB
 
 
 def _asked(match: Match) -> int:
@@ -263,7 +269,7 @@ class MissingGpu:
 
 
 def missing_gpu(profile: Profile, hardware: Hardware) -> MissingGpu | None:
-    """None where it is there, may be there (its name is not known), or where no GPU is meant."""
+    """None if the GPU is there, may be there (its name is unknown), or if the profile asks for none."""
     match, gpus = profile.match, hardware.gpus
     if _asks_no_gpu(match) or "none" in match.gpu_vendor or any(_may_be_meant(match, gpu) for gpu in gpus):
         return None

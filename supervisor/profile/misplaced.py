@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from ..options.meanings import canonical
+from .field_kinds import Choice, FilePath, Invalid, Text
 from .fields import BY_KEY, SECTIONS, names_under
+from .yaml_nodes import Scalar, YamlNode
 
 OWN_KEYS = {
     "host": "listen.host",
@@ -27,6 +29,8 @@ def place_of_key(prefix: str, word: str) -> str:
         return (
             "is no key of a model; name the repo and file: {repo: owner/name, file: name.gguf}, or its quant"
         )
+    if prefix == "" and dashed == "name":
+        return "is not needed: the file's name is the profile's name"
     option = canonical(word)
     if prefix == "" and OWN_KEYS.get(option or "", "") == "aliases":
         return "is called aliases in a profile"
@@ -55,3 +59,28 @@ def section_in_comment(text: str, line: int) -> str:
     above = next((each for each in reversed(lines[: line - 1]) if each.strip()), "")
     found = _COMMENTED_KEY.fullmatch(above)
     return found[1] if found and found[1] in names_under("") else ""
+
+
+def meant_in(section: str, node: YamlNode) -> str:
+    """``engine: {flavour: vulkan}`` for the word vulkan: the first key with a rule that the value fulfils."""
+    for name in names_under(section) if isinstance(node, Scalar) and node.value is not None else ():
+        kind = BY_KEY[key].kind if (key := f"{section}.{name}") in BY_KEY else None
+        has_rule = isinstance(kind, Choice) or (isinstance(kind, FilePath | Text) and kind not in _ANYTHING)
+        if kind is not None and has_rule:
+            try:
+                return f"{section}: {{{name}: {kind.write(kind.read(node))}}}"
+            except Invalid:
+                continue
+    return ""
+
+
+_ANYTHING = (FilePath(), Text())
+
+
+def without_blank(node: YamlNode) -> str:
+    """The end of a sentence about ``ctx-size:4096``, which YAML takes for one word; "" for any other."""
+    found = _KEY_WITHOUT_BLANK.fullmatch(node.text) if isinstance(node, Scalar) else None
+    return f"; write a blank behind the colon: {found[1]}: {found[2]}" if found else ""
+
+
+_KEY_WITHOUT_BLANK = re.compile(r"([A-Za-z][\w-]*):([^\s:/\\]\S*)")

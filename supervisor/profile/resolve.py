@@ -42,7 +42,7 @@ _KNOWN_FILES = {
 
 
 def resolve(name: str, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
-    """With all it extends, and ``--set`` over it.  Raises NotFound, and ConfigError with every problem."""
+    """With all that it extends and ``--set``.  Raises NotFound, and ConfigError with every problem."""
     return resolve_layer(load_file(store.find(name).path, name), store, overrides)
 
 
@@ -66,7 +66,7 @@ def resolve_each(
 
 
 def resolve_layer(layer: Layer, store: ProfileStore, overrides: Mapping[str, str] = _NOTHING) -> Profile:
-    """The same for a file that was loaded already, in the store or not."""
+    """As `resolve`, for a file that was loaded already, in the store or elsewhere."""
     return _resolved(layer, _ReadOnce(store), overrides)
 
 
@@ -79,7 +79,7 @@ class _ReadOnce:
         self.shipped = cache(store.find_shipped)
 
     def find(self, name: str) -> StoredProfile:
-        """Raises as the store does."""
+        """The stored profile of this name.  Raises as the store does."""
         return self._listed.get(name) or self._store.find(name)
 
     @cached_property
@@ -114,7 +114,7 @@ def engine_settings(store: ProfileStore) -> Engine:
 
 
 def settings_of(store: ProfileStore) -> UserSettings:
-    """``config.yaml``, or what holds without one.  Raises ``ConfigError`` with every problem in it."""
+    """The settings of ``config.yaml``, or the defaults.  Raises ``ConfigError`` with every problem."""
     settings = read_settings(store.settings)
     if settings.layer is not None and settings.layer.problems:
         raise config_error(settings.layer.problems)
@@ -122,7 +122,7 @@ def settings_of(store: ProfileStore) -> UserSettings:
 
 
 def with_models_dir(paths: Paths) -> Paths:
-    """With the models folder that ``config.yaml`` names.  Raises ``ConfigError`` with every problem in it."""
+    """The paths, with the models folder of ``config.yaml``.  Raises ``ConfigError`` with every problem."""
     return replace(paths, models_dir=settings_of(ProfileStore(paths.profiles)).models_dir)
 
 

@@ -18,7 +18,7 @@ from .definition import ServedProfile
 from .field_kinds import nearest
 from .fields import SERVE_FIELDS
 from .load_layers import settings_from
-from .yaml_nodes import write_value
+from .yaml_nodes import PARSER, write_value
 
 _EMPTY = re.compile(r"\s*(#.*)?")
 
@@ -116,7 +116,7 @@ def _removed(text: str, index: int) -> str | None:
 
 def _section(text: str) -> tuple[yaml.Node | None, yaml.Node | None]:
     """The nodes of ``serve`` and of what is behind it; a flow mapping at the top is not looked into."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    root = yaml.compose(text, Loader=PARSER)
     if isinstance(root, yaml.MappingNode) and not root.flow_style:
         for key, value in root.value:
             if key.value == "serve":

@@ -61,7 +61,8 @@ class OwnSections:
 
     def _serve(self, node: YamlNode) -> None:
         if not isinstance(node, Items):
-            self._problem(node.mark, "serve", f"must be a list of profiles, not {kind_name(node)}")
+            such = f", such as serve: [{node.text}]" if isinstance(node, Scalar) else ""
+            self._problem(node.mark, "serve", f"must be a list of profiles{such}, not {kind_name(node)}")
             return
         for item in node.items:
             served = self._served(item)

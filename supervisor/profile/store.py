@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from ..errors import NotFound, PermissionDenied, UsageError
+from ..errors import NotFound, PermissionDenied, UsageError, similar_names
 from ..files import replace_file
 from .definition import NAME_PATTERN
 
@@ -78,7 +77,7 @@ class ProfileStore:
         raise NotFound(f"There is no shipped profile {name}.", hint="goss-supervisor profile ls")
 
     def _not_found(self, name: str) -> NotFound:
-        near = get_close_matches(name.lower(), self.names(), n=3, cutoff=0.5)
+        near = similar_names(name, self.names(), 3)
         stray = next((path for path in self.strays() if path.stem.lower() == name.lower()), None)
         question = f" Did you mean {', '.join(near)}?" if near else ""
         hint = _to_be_renamed(stray) if stray else "goss-supervisor profile ls"
@@ -91,11 +90,21 @@ class ProfileStore:
         return NotFound(f"There is no profile {name}.{question}", hint=hint)
 
     def create(self, name: str, text: str) -> Path:
-        """A new profile of the user's.  Raises ``UsageError`` where one of that name is there already."""
+        """
+        A new profile of the user's.  Raises ``UsageError`` where one of that name is there already; a shipped
+        one is hidden by `Draft` only, which copies it.
+        """
         path = self.user_dir / f"{valid_name(name)}.yaml"
         if path.exists():
             hint = f"goss-supervisor profile edit {name}"
             raise UsageError(f"There is a profile {name} already: {path}", hint=hint)
+        if any(shipped.stem == name for shipped in _profiles_in(self.shipped_dir)):
+            hint = (
+                f"Choose another name; goss-supervisor profile edit {name} changes a copy of the shipped one."
+            )
+            raise UsageError(
+                f"{name} is the name of a shipped profile, which this one would hide.", hint=hint
+            )
         return self.save(name, text)
 
     def save(self, name: str, text: str) -> Path:

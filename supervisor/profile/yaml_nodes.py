@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -98,7 +98,7 @@ MAX_BYTES = 1024 * 1024
 MAX_NODES = 20_000
 MAX_DEPTH = 32
 
-_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STR_TAGS = ("!", "tag:yaml.org,2002:str")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -124,7 +124,7 @@ def parse_yaml(data: bytes) -> Document:
     """The one document in ``data``.  Raises ``Broken``."""
     text = _decode(data)
     try:
-        return _Composer(yaml.parse(text, Loader=_PARSER)).document()
+        return _Composer(yaml.parse(text, Loader=PARSER)).document()
     except yaml.MarkedYAMLError as error:
         raise _reworded(error, text) from None
     except yaml.YAMLError as error:
@@ -161,6 +161,8 @@ def _mark(mark: Any) -> Mark:  # noqa: ANN401 - libyaml's marks are of another c
 def _reworded(error: yaml.MarkedYAMLError, text: str) -> Broken:
     mark = _mark(error.problem_mark or error.context_mark)
     problem = error.problem or error.context or "not readable as YAML"
+    if unclosed := _unclosed(error, text, mark):
+        return unclosed
     lines = text.splitlines()
     line = lines[mark.line - 1] if mark.line <= len(lines) else ""
     if "\t" in line[: mark.column] and not line[: line.index("\t")].strip():
@@ -173,9 +175,41 @@ def _reworded(error: yaml.MarkedYAMLError, text: str) -> Broken:
         )
     elif line.startswith(" ") and problem.startswith(("mapping values are not allowed", "did not find exp")):
         problem = "this line is indented, and the line above opens no section; check the blanks before both"
+    elif problem.startswith("mapping values are not allowed") and (found := _joined(lines, mark)):
+        return found
+    elif problem == "did not find expected key":
+        problem = "this is no key; quote the whole value before it, with ' in it written twice"
     elif problem.startswith("mapping values are not allowed"):
         problem += "; quote a value that contains ': ', and check the indentation"
     return Broken(problem, mark)
+
+
+def _unclosed(error: yaml.MarkedYAMLError, text: str, mark: Mark) -> Broken | None:
+    """A bracket or a quote that has no end."""
+    context, begin = error.context or "", error.context_mark
+    if begin is None or not ("flow" in context or "quoted scalar" in context):
+        return None
+    opener = text[begin.index : begin.index + 1]
+    if "quoted scalar" in context:
+        is_open = "end of stream" in (error.problem or "") or "document" in (error.problem or "")
+        return (
+            Broken(f"the quote {opener} that begins here is never closed", _mark(begin)) if is_open else None
+        )
+    if opener not in {"[", "{"} or "expected ',' or" not in (error.problem or ""):
+        return None
+    if mark.line == begin.line + 1:
+        return Broken(f"a comma or the end of the bracket {opener} is missing before this", mark)
+    return Broken(f"the bracket {opener} that begins here is not closed", _mark(begin))
+
+
+def _joined(lines: Sequence[str], mark: Mark) -> Broken | None:
+    """A key with nothing between its colon and its value, in this line or the one before."""
+    for number in (mark.line, mark.line - 1):
+        line = lines[number - 1] if 0 < number <= len(lines) else ""
+        if found := re.fullmatch(r"(\s*)([A-Za-z][\w-]*):([^\s:/\\].*)", line):
+            meant = f"{found[2]}: {found[3].strip()}"
+            return Broken(f"write a blank behind the colon: {meant}", Mark(number, len(found[1]) + 1))
+    return None
 
 
 class _Composer:

@@ -55,7 +55,7 @@ def _shared(above: Sequence[str], sections: Sequence[str]) -> int:
 
 
 def rows_of_values(values: Mapping[str, object]) -> list[YamlLine]:
-    """What one layer says, in the order in which people expect it; no defaults."""
+    """The values of one layer, in the order that people expect; without defaults."""
     return in_order(_row(key, value) for key, value in values.items())
 
 

@@ -15,17 +15,17 @@ from ..errors import SupervisorError
 
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+WorkResult = TypeVar("WorkResult")
 BackgroundWork = Callable[[], object]
 
 
-async def beside_the_loop(work: Callable[[], Found]) -> Found:
+async def beside_the_loop(work: Callable[[], WorkResult]) -> WorkResult:
     """
     What ``work`` returns or raises; OSError where there is no room for a thread.  One that hangs for ever
     does not keep the program.
     """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[Found] = loop.create_future()
+    done: asyncio.Future[WorkResult] = loop.create_future()
 
     def settle(deliver: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody wants to know any more

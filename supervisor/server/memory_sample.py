@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..cgroups import MOUNT, Group, tightest
+from .gpu_memory import GpuHeld, GpusHeld, drm_held
 from .process import family
 
 
@@ -24,15 +25,19 @@ class Held:
     By a server and its descendants.
 
     ``anonymous_bytes`` is the resident memory that cannot be dropped: anonymous, shared, locked.
-    ``swap_bytes`` is what of it was swapped out, and is not part of it.  ``gpu_bytes`` are of the memory that
-    GPUs have of their own; Linux tells it for amdgpu, i915 and xe, and NVIDIA's driver does not.  None is not
-    known.
+    ``swap_bytes`` is what of it was swapped out, and is not part of it.  None is not known.  ``gpus`` are
+    those of which a driver tells: of amdgpu, i915 and xe on Linux; of NVIDIA see `cuda_held`.
     """
 
     rss_bytes: int
     anonymous_bytes: int | None = None
     swap_bytes: int | None = None
-    gpu_bytes: int | None = None
+    gpus: GpusHeld = field(default_factory=dict)
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        """Of the memory that GPUs have of their own, all of them together."""
+        return sum(self.gpus.values(), GpuHeld()).own_bytes
 
     @property
     def all_bytes(self) -> int | None:
@@ -86,12 +91,6 @@ def take(source: SampleSource, pid: int) -> MemorySample | None:
 
 
 _STATUS = re.compile(rb"^(VmLck|RssAnon|RssFile|RssShmem|VmSwap):\s+(\d{1,15}) kB$", re.MULTILINE)
-_DRM = re.compile(rb"^drm-(client-id|pdev):\s+(\S+)$", re.MULTILINE)
-_DRM_RESIDENT, _DRM_MEMORY = (
-    re.compile(rb"^drm-%s-(?:vram|local)\d*:\s+(\d{1,15})( [KM]iB)?$" % kind, re.MULTILINE)
-    for kind in (b"resident", b"memory")
-)
-_UNITS = {b"": 1, b" KiB": 1024, b" MiB": 1024**2}
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
 _FULL = re.compile(rb"^full avg10=(\d{1,3}\.\d{2}) ", re.MULTILINE)
 
@@ -114,7 +113,7 @@ class LinuxSource:
             sum(each.rss_bytes for each in found),
             sum(each.anonymous_bytes or 0 for each in found),
             sum(each.swap_bytes or 0 for each in found),
-            gpu_bytes_in(text for member in members for text in self._gpu_clients(member)),
+            drm_held(text for member in members for text in self._gpu_clients(member)),
         )
 
     def _gpu_clients(self, pid: int) -> Iterator[bytes]:
@@ -149,24 +148,6 @@ def held_in(status: bytes) -> Held | None:
     own = kib[b"RssAnon"] + kib.get(b"RssShmem", 0)
     locked = min(kib.get(b"VmLck", 0), files)
     return Held((own + files) * 1024, (own + locked) * 1024, kib.get(b"VmSwap", 0) * 1024)
-
-
-def gpu_bytes_in(clients: Iterable[bytes]) -> int | None:
-    """
-    From texts of /proc/PID/fdinfo; one client of a GPU may have several files.  Where a driver tells what is
-    resident, that counts.  None where no driver tells anything.
-    """
-    known: dict[tuple[bytes, ...], int] = {}
-    for text in clients:
-        fields = dict(_DRM.findall(text))
-        sizes = [
-            sum(int(number) * _UNITS[unit] for number, unit in pattern.findall(text))
-            for pattern in (_DRM_RESIDENT, _DRM_MEMORY)
-            if pattern.search(text)
-        ]
-        if sizes and b"client-id" in fields:
-            known[fields.get(b"pdev", b""), fields[b"client-id"]] = sizes[0]
-    return sum(known.values()) if known else None
 
 
 def room_in(meminfo: bytes, pressure: bytes) -> Room:
@@ -219,3 +200,16 @@ def _held(pid: int) -> Held | None:
     except psutil.Error:
         return None
     return Held(memory.rss, getattr(memory, "private", None))
+
+
+def cuda_held(pid: int) -> GpusHeld:
+    """By this process and its descendants, as nvidia-smi says; empty where it does not."""
+    from ..hardware.machine import ThisMachine  # noqa: PLC0415 - only where there is such a card
+    from ..hardware.sources.gpu_users import cuda_uses  # noqa: PLC0415
+
+    held: dict[str, GpuHeld] = {}
+    members = family(pid)
+    for use in cuda_uses(ThisMachine()):
+        if use.pid in members:
+            held[use.adapter] = held.get(use.adapter, GpuHeld()) + GpuHeld(use.memory_bytes)
+    return held

@@ -9,17 +9,20 @@ has gone (so Ollama, which polls too).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from ..engine.adapters.known import adapter_of
 from ..plan.launch import LaunchPlan
 from ..tool import run_tool
-from .memory_sample import MemorySample, SampleSource, take
+from .gpu_memory import GpusHeld, by_device, larger, of_the_ram
+from .memory_sample import MemorySample, SampleSource, cuda_held, take
 from .memory_warnings import OVER, RAM, Remains, Warnings, gpus, warnings_of
 from .memory_warnings import gpus as gpus_of
 
@@ -31,6 +34,8 @@ else:
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
+_LOOKS_PER_QUESTION = 6
+"""nvidia-smi takes some 50 ms of CPU, so it is asked once a minute, and first when the model is loaded."""
 LOOK_AGAIN_SECONDS = 0.1
 _HIGHER = 1.02  # less than this is no new peak
 
@@ -43,24 +48,28 @@ class MemoryWatch:
         on_change: Callable[[], None],
         *,
         source: SampleSource | None = None,
+        ask_cuda: Callable[[int], GpusHeld] = cuda_held,
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
         self.warnings: Warnings = {}
         self._on_change = on_change
         self._source = source or _Here()
+        self._ask_cuda = ask_cuda
         self._every_seconds = every_seconds
         self._pid: int | None = None
+        self._cuda: GpusHeld = {}  # as the driver said last
         self._last: MemorySample | None = None
         self.peak_bytes = 0  # of the RAM, of this launch
         self._remains: Remains | None = None
         self._awaits_gpus = False  # a server that we ended held memory of some
         self._watching: asyncio.Task[None] | None = None
 
-    def begin(self, pid: int) -> None:
-        """This process is the server now."""
+    def begin(self, pid: int, plan: LaunchPlan | None = None) -> None:
+        """This process is the server now, and runs this plan."""
         self.end()
-        self._pid, self._remains, self.peak_bytes = pid, None, 0
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._pid, self._remains, self.peak_bytes, self._cuda = pid, None, 0, {}
+        uses_cuda = plan is not None and any(name.startswith("CUDA") for name in plan.adapters)
+        self._watching = asyncio.get_running_loop().create_task(self._watch(pid, uses_cuda=uses_cuda))
 
     def end(self) -> None:
         """It is gone."""
@@ -76,7 +85,10 @@ class MemoryWatch:
 
     def now(self) -> MemorySample | None:
         """None where no server runs."""
-        return None if self._pid is None else take(self._source, self._pid)
+        sample = None if self._pid is None else take(self._source, self._pid)
+        if sample is None or not self._cuda:
+            return sample
+        return replace(sample, held=replace(sample.held, gpus={**sample.held.gpus, **self._cuda}))
 
     def look(self) -> None:
         """Take a sample and judge it."""
@@ -119,27 +131,40 @@ class MemoryWatch:
 
     def held_bytes(self, plan: LaunchPlan | None) -> dict[str, int]:
         """
-        What the server would give back of each memory: measured of the RAM, as planned of GPUs, also of the
-        RAM that they share.
+        What the server would give back of each memory: measured of the RAM; of GPUs, and of the RAM that they
+        share, as planned or, if that is more, as measured.
         """
         sample = self.now()
         if sample is None or plan is None:
             return {}
         held = sample.held
+        devices = larger(gpus_of(plan), by_device(plan, held.gpus))
+        shared = of_the_ram(plan, devices)
         if held.anonymous_bytes is not None:
-            ram = held.anonymous_bytes + plan.gpu_ram_bytes
+            ram = held.anonymous_bytes + shared
         else:  # psutil's figure may have what a GPU shares, as on a Mac
-            ram = max(held.rss_bytes, plan.memory.get(RAM, 0) + plan.gpu_ram_bytes)
-        return {**gpus_of(plan), RAM: ram}
+            ram = max(held.rss_bytes, plan.memory.get(RAM, 0) + shared)
+        return {**devices, RAM: ram}
+
+    def needed_bytes(self, plan: LaunchPlan) -> dict[str, int]:
+        """What it uses of each memory: as planned, or as measured if that is more.  Empty is not known."""
+        sample = self.now()
+        if sample is None or not plan.needs:
+            return dict(plan.needs)
+        held, devices = sample.held, by_device(plan, sample.held.gpus)
+        ram = max(held.rss_bytes, (held.anonymous_bytes or 0) + of_the_ram(plan, devices))
+        return larger(plan.needs, {**devices, RAM: ram})
 
     def _is_ram_released(self, plan: LaunchPlan) -> bool:
         if self._remains is None:
             return True
         return self._remains.are_free(self._source.room(), plan.memory.get(RAM), time.monotonic())
 
-    async def _watch(self) -> None:
+    async def _watch(self, pid: int, *, uses_cuda: bool) -> None:
         try:
-            while True:
+            for look in itertools.count():
+                if uses_cuda and look % _LOOKS_PER_QUESTION == 1:
+                    self._cuda = await asyncio.to_thread(self._ask_cuda, pid)
                 self.look()
                 await asyncio.sleep(self._every_seconds)
         except Exception:  # a bug of ours is no reason to touch the server

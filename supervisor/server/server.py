@@ -108,7 +108,7 @@ class Server:
         self._lock = lock
         self._private_config = private_config
         self._on_change = on_change
-        self._under_way = under_way
+        self.under_way = under_way
         self._next_id = next_id or itertools.count(1).__next__
         self._environ = environ
         self._inbox = Inbox()
@@ -252,7 +252,7 @@ class Server:
                 self._watcher.watch_start()
             case Do.WATCH_LIFE if self._watcher:
                 self._watcher.watch_life()
-            case Do.DRAIN if self._under_way() == 0:
+            case Do.DRAIN if self.under_way() == 0:
                 self._inbox.put(Drained(command.launch))
             case Do.TERM | Do.KILL:
                 self._signal(command.do)
@@ -322,7 +322,7 @@ class Server:
             doubts=self._set_busy,
             is_dead=partial(self._give_up, launch),
         )
-        self.memory.begin(child.identity.pid)
+        self.memory.begin(child.identity.pid, asked)
         self._on_change()  # the pid is known now, so readers of the record can find the child
         child.exited.add_done_callback(lambda future: self._exited(launch, asked, future.result()))
 

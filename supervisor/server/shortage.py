@@ -6,6 +6,9 @@ import errno
 import sys
 from contextlib import suppress
 
+from ..errors import StartFailed
+
+_LEAST = 48  # descriptors: the daemon, one server with its probes, and a few clients
 _ENOUGH = 65536  # descriptors
 _MOST_RESERVED = 1024
 _OURS = frozenset(
@@ -40,6 +43,15 @@ def room_for_clients() -> int:
     """
     limit = descriptor_limit()
     return (limit - min(limit // 4, _MOST_RESERVED)) // 3
+
+
+def check_descriptor_limit() -> None:
+    """Raises StartFailed where not even one server and a client have room."""
+    if (limit := descriptor_limit()) < _LEAST:
+        raise StartFailed(
+            f"The limit on open files is {limit}; the daemon needs at least {_LEAST}.",
+            hint="Raise it: ulimit -n 1024, or LimitNOFILE=1024 in a systemd unit.",
+        )
 
 
 if sys.platform == "win32":

@@ -17,10 +17,10 @@ from ..memory.accounts import RAM, Ledger
 from ..memory.verdict import place_of, size
 from ..memory.weights import TokenReads, token_reads
 from ..model.metadata import Model
+from .search_values import Candidate
 from .space import EXPERTS, UBATCH, Space
 from .surface import CandidateRuns, Of, Results, Slice, runs_of, slices
 from .tips import link_bytes_per_second
-from .trial import Candidate
 
 THREADS = "server.threads"
 _GB = 1e9

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from random import Random
 from statistics import NormalDist, fmean, linear_regression
 
+from .search_values import Candidate, Fits, Found, Trial, TrialResult
 from .space import Space
 from .surrogate import CostEstimate, Observation, Surrogate, Weights
 from .surroundings import Surroundings
-from .trial import Candidate, Fits, Found, Trial, TrialResult
 
 _TURNS = 0.2, 0.5  # shares of the budget, at least and at most, that prove the best better than the profile
 _LEAST_GAIN = 0.002  # of the cost: what promises less is not worth a trial

@@ -19,7 +19,7 @@ from ..options.meanings import canonical
 from ..options.option_values import words_of
 from ..profile.definition import Profile
 from ..profile.resolve import PLACING
-from .trial import Axis, Candidate
+from .search_values import Axis, Candidate
 
 Goal = Literal["chat", "agent", "batch", "balanced"]
 FLAVOUR, DEVICE, PLACEMENT = "engine.flavour", "server.device", "placement"
@@ -65,14 +65,8 @@ class Space:
         values = {**dict(candidate), key: value}
         if key in PLACING and values.get(PLACEMENT, "pinned") != "pinned":
             del values[PLACEMENT]
-        batch, ubatch = (
-            _number(self.value(candidate, BATCH), 2048),
-            _number(self.value(candidate, UBATCH), 512),
-        )
-        if key == UBATCH and int(value) > batch and self._varies(BATCH):
-            values[BATCH] = value
-        elif key == BATCH and int(value) < ubatch and self._varies(UBATCH):
-            values[UBATCH] = value
+        if key in {BATCH, UBATCH}:
+            values.update(self._other_batch(candidate, key, value))
         elif key == FLAVOUR:
             values.pop(DEVICE, None)  # each has its own names for them
             if family(value) == "cpu":
@@ -85,6 +79,13 @@ class Space:
             if value != self.value((), SLOTS):
                 values[SHARED] = "true"  # else each slot would get a smaller part of the context
         return self.candidate(values)
+
+    def _other_batch(self, candidate: Candidate, key: str, value: str) -> dict[str, str]:
+        """The batch is never below the ubatch, where both vary."""
+        other, usual = (BATCH, 2048) if key == UBATCH else (UBATCH, 512)
+        now = _number(self.value(candidate, other), usual)
+        fits = int(value) <= now if key == UBATCH else int(value) >= now
+        return {} if fits or not self._varies(other) else {other: value}
 
     def _varies(self, key: str) -> bool:
         """Not so where the user fixed it; llama.cpp itself takes no ubatch above the batch then."""

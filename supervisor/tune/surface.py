@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from ..measure.chart import Bars, Chart, ChartValue, Line, Lines
 from ..measure.statistics import Ratio, ratio, summary
+from .search_values import Candidate, TrialResult
 from .space import BATCH, SHARED, SLOTS, UBATCH, Space
-from .trial import Candidate, TrialResult
 
 Results = Iterable[tuple[Candidate, TrialResult]]
 _FOLLOWING = {UBATCH: (BATCH,), SLOTS: (SHARED,)}  # what `Space.changed` changes with a setting

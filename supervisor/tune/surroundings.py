@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
 
+from .search_values import Axis, Candidate, Fits
 from .space import Space
 from .surrogate import Levels, likeness
-from .trial import Axis, Candidate, Fits
 
 _MIXED, _FAR = 40, 20  # candidates of a pool
 _ENOUGH_DEATHS = 2  # with a value that never ran, such as a flavour whose driver is broken

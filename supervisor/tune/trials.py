@@ -10,7 +10,7 @@ the server from us (Superseded), and a person (KeyboardInterrupt).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
@@ -22,10 +22,9 @@ from ..measure.measurement import Sample, Target, Workload
 from ..measure.session import MeasuringSession
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..prepare.variants import Overrides, Variants
 from .goals import LOOK, TuningGoal, cost_seconds, run_seconds
 from .memory_guard import MemoryGuard
-from .trial import Candidate, Found, Trial, TrialResult
+from .search_values import Candidate, Found, Trial, TrialResult
 from .tuning_journal import Deaths, TuningJournal
 
 LimitedMeasure = Callable[[Target, Workload, int, float], Sample]
@@ -67,34 +66,6 @@ def failure_of_profile(paths: Paths, profile: str) -> LaunchFailure:
     return LaunchFailure()
 
 
-def fits(variants: Variants) -> Callable[[Candidate], bool]:
-    """
-    For the search: whether a candidate can be, its engine is installed, and it fits by the profile's
-    guardrails, without more of the model being read from the disk again and again than with the profile
-    as it is.
-    """
-    known: dict[Candidate, bool] = {}
-    account = variants.account({})
-    paged_bytes = account.verdict.paged_bytes if account else 0
-
-    def judged(candidate: Candidate) -> bool:
-        overrides = dict(candidate)
-        try:
-            if variants.build(variants.profile(overrides)).source == "none":
-                return False
-            found = variants.account(overrides)
-        except SupervisorError:
-            return False
-        return found is None or (not found.verdict.refused and found.verdict.paged_bytes <= paged_bytes)
-
-    def fits_by_the_account(candidate: Candidate) -> bool:
-        if candidate not in known:
-            known[candidate] = judged(candidate)
-        return known[candidate]
-
-    return fits_by_the_account
-
-
 @dataclass(slots=True)
 class TrialRunner:
     """
@@ -102,7 +73,7 @@ class TrialRunner:
     of the session, from any thread.
     """
 
-    plan: Callable[[Overrides], LaunchPlan]
+    plan: Callable[[Mapping[str, str]], LaunchPlan]
     session: MeasuringSession
     measure: LimitedMeasure
     goal: TuningGoal
@@ -144,6 +115,7 @@ class TrialRunner:
 
     def _died(self, plan: LaunchPlan, error: SupervisorError, took_seconds: float) -> TrialResult:
         """Only what died by itself does so again: memory that others had, or a network, is another matter."""
+        self.session.wait_until_quiet()  # raises where the session is over: it was stopped, and did not die
         failure = LaunchFailure() if isinstance(error, DoesNotFit) else self.failure(plan.profile)
         diagnosis = failure.message.rstrip(".") or _clause(error)
         if failure.kind:

@@ -17,7 +17,7 @@ from ..profile.resolve import config_error, resolve_layer
 from ..profile.store import ProfileStore, valid_name, write_atomically
 from ..profile.yaml_nodes import write_value
 from ..profile.yaml_text import YamlLine, in_order, render, rows_of_values
-from .trial import Found
+from .search_values import Found
 
 SUFFIX = "-tuned"
 

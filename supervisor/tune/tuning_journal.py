@@ -25,7 +25,7 @@ from ..home.identity import ourselves
 from ..locks import Lock, held_by
 from ..measure.measurement import Workload
 from ..paths import Paths
-from .trial import Candidate, Trial, TrialResult
+from .search_values import Candidate, Trial, TrialResult
 
 SCHEMA = 1
 _MOST_DEATHS = 200

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from ..engine.build import Build, family
+from ..engine.install_context import InstallContext
 from ..engine.inventory import installed
 from ..engine.survey import survey
 from ..errors import DoesNotFit, SupervisorError, UsageError
@@ -17,16 +19,16 @@ from ..memory.fitting import Fitted
 from ..model.metadata import Model
 from ..options.option_values import words_of
 from ..paths import Paths
+from ..plan.launch import LaunchPlan
 from ..prepare.fingerprint import fingerprint
-from ..prepare.variants import Variants, variants_of
 from ..profile.definition import Profile, Tuned
 from .explain import TuningEvidence
 from .goals import GOALS, LOOK, TuningGoal, cost_seconds, scaled, within
+from .search_values import Candidate, Fits
 from .space import CONTEXT, PLACEMENT, Space, space_of
 from .space import Goal as GoalName
 from .tips import Tip, machine_tips, memory_tips, near_miss, near_miss_tip
-from .trial import Candidate, Fits
-from .trials import LOOK_SECONDS, LimitedMeasure, TuningProgress, fits
+from .trials import LOOK_SECONDS, LimitedMeasure, TuningProgress
 from .tuned_profile import demand_tunable
 from .tuning_journal import TuningJournal, tuning_file
 
@@ -46,6 +48,26 @@ class TuneRequest:
     min_context_tokens: int = 0
 
 
+class ProfileVariants(Protocol):
+    """`supervisor.prepare.variants.Variants`: the profile with any overrides.  All raise SupervisorError."""
+
+    @property
+    def paths(self) -> Paths: ...
+
+    @property
+    def context(self) -> InstallContext: ...
+
+    def profile(self, overrides: Mapping[str, str]) -> Profile: ...
+
+    def model(self, profile: Profile) -> Model | None: ...
+
+    def build(self, profile: Profile) -> Build: ...
+
+    def account(self, overrides: Mapping[str, str]) -> Fitted | None: ...
+
+    def plan(self, overrides: Mapping[str, str]) -> LaunchPlan: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TuningSetup:
     """``starts`` begins with the profile as it is.  ``said`` are sentences for people."""
@@ -53,7 +75,7 @@ class TuningSetup:
     request: TuneRequest
     profile: Profile
     model: Model
-    variants: Variants
+    variants: ProfileVariants
     space: Space
     starts: tuple[Candidate, ...]
     fits: Fits
@@ -74,12 +96,13 @@ class TuningSetup:
         return replace(found, goal=self.request.goal)
 
 
-def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
+def set_up(request: TuneRequest, variants: ProfileVariants) -> TuningSetup:
     """
+    ``variants`` are those of the profile that is asked for.
+
     Raises UsageError, ConfigError and NotFound for what cannot be asked for, and DoesNotFit for a profile
     that may not be started as it is.
     """
-    variants = variants_of(request.profile, paths)
     profile = variants.profile({})
     demand_tunable(profile)
     model, build = variants.model(profile), variants.build(profile)
@@ -117,7 +140,7 @@ def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
         ),
         *(profile.guardrails, goal, space.axes, starts),
     )
-    file = tuning_file(paths, request.profile, depends_on)
+    file = tuning_file(variants.paths, request.profile, depends_on)
     said = filter(None, (cut, _context_left_open(profile, account), _not_installed(profile, variants, build)))
     return TuningSetup(
         request, profile, model, variants, space, starts, fits(variants), goal, tuned, file, tuple(said)
@@ -127,6 +150,34 @@ def set_up(request: TuneRequest, paths: Paths) -> TuningSetup:
 def _lasting(tuned: Tuned) -> Tuned:
     """Without what an update of the kernel changes a little, and without the goal."""
     return replace(tuned, goal="", ram_bytes=None)
+
+
+def fits(variants: ProfileVariants) -> Fits:
+    """
+    For the search: whether a candidate can be, its engine is installed, and it fits by the profile's
+    guardrails, without more of the model being read from the disk again and again than with the profile
+    as it is.
+    """
+    known: dict[Candidate, bool] = {}
+    account = variants.account({})
+    paged_bytes = account.verdict.paged_bytes if account else 0
+
+    def judged(candidate: Candidate) -> bool:
+        overrides = dict(candidate)
+        try:
+            if variants.build(variants.profile(overrides)).source == "none":
+                return False
+            found = variants.account(overrides)
+        except SupervisorError:
+            return False
+        return found is None or (not found.verdict.refused and found.verdict.paged_bytes <= paged_bytes)
+
+    def fits_by_the_account(candidate: Candidate) -> bool:
+        if candidate not in known:
+            known[candidate] = judged(candidate)
+        return known[candidate]
+
+    return fits_by_the_account
 
 
 def varied_with_context(request: TuneRequest) -> Mapping[str, tuple[str, ...]]:
@@ -152,7 +203,7 @@ def _context_left_open(profile: Profile, account: Fitted) -> str:
     )
 
 
-def _flavours(profile: Profile, variants: Variants) -> tuple[str, ...]:
+def _flavours(profile: Profile, variants: ProfileVariants) -> tuple[str, ...]:
     """Of the engines at hand; none where the profile names the binary."""
     if profile.engine.source not in {"auto", "release"} or profile.engine.flavour:
         return ()
@@ -160,7 +211,7 @@ def _flavours(profile: Profile, variants: Variants) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _not_installed(profile: Profile, variants: Variants, build: Build) -> str:
+def _not_installed(profile: Profile, variants: ProfileVariants, build: Build) -> str:
     """Flavours that suit this machine too: which one is faster, only a measurement tells."""
     if profile.engine.source not in {"auto", "release"} or profile.engine.flavour:
         return ""
@@ -174,7 +225,7 @@ def _not_installed(profile: Profile, variants: Variants, build: Build) -> str:
     return f"{more} suits this machine too; once installed it is compared: {install}" if more else ""
 
 
-def _starts(variants: Variants, space: Space, account: Fitted) -> Iterator[Candidate]:
+def _starts(variants: ProfileVariants, space: Space, account: Fitted) -> Iterator[Candidate]:
     """The profile, our planner's placement, the engine's own: those that are not the same launch."""
     known: set[str] = set()
     for candidate in ((), *_planned(variants, space, account), ((PLACEMENT, "engine"),)):
@@ -189,7 +240,7 @@ def _starts(variants: Variants, space: Space, account: Fitted) -> Iterator[Candi
             yield candidate
 
 
-def _planned(variants: Variants, space: Space, account: Fitted) -> Iterator[Candidate]:
+def _planned(variants: ProfileVariants, space: Space, account: Fitted) -> Iterator[Candidate]:
     """
     What ``placement: auto`` makes of it, as options, so that the search can go on from there.  The context
     stays as it is: it is not for a tuning to make it smaller.

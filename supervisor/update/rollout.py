@@ -1,8 +1,8 @@
 """
 What an update does with each server, and in which order.  Pure, but for what a `Mover` does.
 
-The first server shows whether the new build is worse.  Then the others of its channel are moved one by one.
-If the new build fails one of them, all go back.
+The first server shows whether the new build is worse.  Then the others of its channel are moved one by one,
+and measured where nobody uses them.  If the new build fails one of them or is slower there, all go back.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class Mover(Protocol):
 
     def relocate(self, server: FleetServer) -> ComparisonVerdict:
         """The same without measuring."""
+
+    def is_idle(self, server: FleetServer) -> bool:
+        """Whether no request is under way there now, which would be measured too."""
 
     def back(self, server: FleetServer) -> str:
         """Have it run its old plan again; why not, or empty."""
@@ -122,8 +125,9 @@ def _why_not(server: FleetServer, channel: str, tag: str, *, back: bool) -> str:
 
 def carry_out(rollout: Rollout, tag: str, mover: Mover, *, compares: bool = True) -> RolloutEnd:
     """
-    With ``compares`` the first is measured.  What the daemon refuses, and what a later request replaces, is
-    no fault of the build: the server is left alone, and for the first one the error is raised.
+    With ``compares`` the first is measured, and others that are idle.  What the daemon refuses, and what a
+    later request replaces, is no fault of the build: the server is left alone, and for the first one the
+    error is raised.
     """
     return _Rolling(rollout, tag, mover, compares).run()
 
@@ -152,8 +156,8 @@ class _Rolling:
 
     def _judged(self, server: FleetServer) -> ComparisonVerdict | None:
         """None for one that is left alone."""
-        compares = self.compares and not self.moved
         try:
+            compares = self.compares and (not self.moved or self.mover.is_idle(server))
             verdict = self.mover.compare(server) if compares else self.mover.relocate(server)
         except KeyboardInterrupt:
             self._back()

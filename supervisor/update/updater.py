@@ -256,6 +256,10 @@ class _Moves:
         self.comparison.progress.step(f"{server.plan.profile}: from {server.plan.build} to {new.build}")
         return self._on(server, f"moving it to {new.build}").moved(new, server.plan)
 
+    def is_idle(self, server: FleetServer) -> bool:
+        listed = client.ask(self.comparison.paths, {"op": "status"})["status"]["servers"]
+        return any(each["name"] == server.name and not each["requests_under_way"] for each in listed)
+
     def back(self, server: FleetServer) -> str:
         self.comparison.progress.step(f"{server.plan.profile}: back to {server.plan.build}")
         try:

@@ -194,3 +194,12 @@ async def test_two_that_are_asked_for_at_once_do_not_both_take_the_last_place(ho
     outcomes = await asyncio.gather(home.load("p"), home.load("q"))
     assert sorted(home.states.values()) == [State.READY, State.SLEEPING]
     assert {outcome.result for outcome in outcomes} <= {"ready", "superseded"}
+
+
+@promise
+async def test_what_a_model_holds_more_than_was_planned_leaves_less_for_the_next(home):
+    home.clients.settings = GatewaySettings(min_warm_seconds=0)
+    await home.load("p")
+    home.fleet.get("p").server.memory.needed_bytes = lambda plan: {"RAM": 2**60}
+    assert (await home.load("q")).result == "ready"
+    assert home.fleet.get("q").placement == "loaded in place of p"

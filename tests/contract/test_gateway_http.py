@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supervisor.gateway import waiting as held_requests
+from supervisor.gateway.relay import connections
 from supervisor.profile.definition import GatewaySettings
 from supervisor.server.lifecycle_table import State
 
@@ -1133,6 +1134,29 @@ async def test_more_connections_than_allowed_are_told_so():
         two.leave()
         await until(lambda: it.gateway.counts()[2] < 2)
         assert (await it.ask(GET))[0] == 200
+
+
+@promise
+async def test_for_want_of_descriptors_a_new_connection_has_time_to_ask_and_is_told_why_it_had_not(
+    monkeypatch,
+):
+    monkeypatch.setattr(connections, "room_for_clients", lambda: 2)
+    async with relay(HELLO) as it, it.client() as one, it.client() as two:
+        head, body = post(b"{}").split(b"\r\n\r\n")
+        await one.send(head + b"\r\n\r\n")
+        async with it.client() as three:
+            await until(lambda: it.gateway.counts()[2] == 3)
+            assert [(await each.ask(GET))[0] for each in (two, three)] == [200] * 2
+        assert (await one.ask(body))[0] == 200
+    async with relay(HELLO) as it, contextlib.AsyncExitStack() as clients:
+        idle = await clients.enter_async_context(it.client())
+        assert (await idle.ask(GET))[0] == 200
+        four = [await clients.enter_async_context(it.client()) for _ in range(4)]
+        assert [(await each.ask(GET))[0] for each in four] == [200] * 4
+    async with relay(HELLO) as it, contextlib.AsyncExitStack() as clients:
+        five = [await clients.enter_async_context(it.client()) for _ in range(5)]
+        await until(lambda: it.gateway.counts()[2] == 4)
+        assert sorted([(await each.ask(GET))[0] for each in five]) == [200, 200, 200, 200, 503]
 
 
 SENT = 200 * 2**20

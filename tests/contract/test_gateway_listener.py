@@ -59,7 +59,7 @@ class OneServer(FleetOfOne, Watched):
         self.tasks: set[asyncio.Task] = set()
         self.loads = Loads(lambda: self, lambda: self.gateway.gateway, self.begin, self.load)
         self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads)
-        self.server._under_way = lambda: self.gateway.under_way(self.name)
+        self.server.under_way = lambda: self.gateway.under_way(self.name)
         self.loaded: list[str] = []
 
     async def load(self, *words):

@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from supervisor.gateway.relay import gathering
+from supervisor.gateway.relay.upstream import Upstream
 
 from ..fakes.launching import BOUND_SECONDS
 from ..fakes.loops import run_story
@@ -160,5 +161,53 @@ def test_a_server_that_keeps_its_connections_is_not_gathered_since_ends_would_no
                 await stream.read_by(client)
                 stream.may_end.set()
                 assert await client.reader.readuntil(END)
+
+    run_story(story())
+
+
+@asynccontextmanager
+async def gathers_all_that_comes(*script: Step) -> AsyncIterator[tuple[Relay, RawClient]]:
+    """However slow a stream is, it counts as fast, and is read all the time."""
+    with patch.multiple(gathering, GATHER_SECONDS=0.001, LEAST=0):
+        async with asyncio.timeout(BOUND_SECONDS), relay(*script) as it, it.client() as client:
+            yield it, client
+
+
+@needs_epoll
+def test_a_gathered_stream_that_halts_goes_on_as_soon_as_a_piece_comes():
+    async def story():
+        stream = Spoken(5 * FREE)
+        async with gathers_all_that_comes(then_hangs_up(*ONE), stream) as (it, client):
+            await is_told_hang_up(it)
+            await stream.read_by(client)
+            stream.may_end.set()
+            assert await client.reader.readuntil(END)
+
+    run_story(story())
+
+
+@needs_epoll
+def test_a_gathered_stream_is_not_read_for_a_client_that_takes_nothing():
+    gulp = Upstream._gulp
+
+    async def story():
+        flood = Spoken(2 * FREE, b"".join(chunk(bytes(1 << 20)) for _ in range(16)))
+        async with gathers_all_that_comes(then_hangs_up(*ONE), flood) as (it, client):
+            await is_told_hang_up(it)
+            was_due, had_read = asyncio.Event(), []
+
+            def notice(self, descriptor):
+                is_held, found = self._is_held, gulp(self, descriptor)
+                if is_held:
+                    had_read.append(found)
+                    was_due.set()
+                return found
+
+            with patch.object(Upstream, "_gulp", notice):
+                await flood.read_by(client)
+                await was_due.wait()
+            assert not any(had_read)
+            flood.may_end.set()
+            assert await client.reader.readexactly(16 << 20)
 
     run_story(story())

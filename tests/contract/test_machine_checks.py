@@ -97,6 +97,7 @@ def test_a_plan_says_it_in_its_first_line_before_anything_is_asked(paths, machin
     assert seen[1:] == ["asked"]
     told = CliRunner().invoke(plan_command, [OCULINK, "--hardware", str(file)]).output
     assert told.startswith(f"# warning: Profile {OCULINK} is for a GPU of nvidia")
+    assert told.count("which is not there") == 1
     as_json = CliRunner().invoke(plan_command, [OCULINK, "--hardware", str(file), "--json"]).output
     assert "which is not there" in json.loads(as_json)["warnings"][0]
 

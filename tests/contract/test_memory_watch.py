@@ -14,6 +14,7 @@ import pytest
 from supervisor.cgroups import Group
 from supervisor.daemon.status_document import status_of
 from supervisor.server import memory_warnings, memory_watch
+from supervisor.server.gpu_memory import GpuHeld
 from supervisor.server.lifecycle_table import State
 from supervisor.server.memory_sample import Held, LinuxSource, PsutilSource, Room, take
 from supervisor.server.memory_watch import MemoryWatch
@@ -64,10 +65,11 @@ def test_what_gpus_hold_for_a_process_and_its_children_is_counted_by_their_devic
         (tmp_path / str(process) / "status").write_bytes(Path(f"/proc/{process}/status").read_bytes())
         for number, target in ((3, "/dev/dri/renderD128"), (4, "/dev/null")):
             (tmp_path / str(process) / "fd" / str(number)).symlink_to(target)
-            said = f"drm-client-id:\t{process}\ndrm-memory-vram:\t10 KiB\n"
+            said = f"drm-client-id:\t{process}\ndrm-pdev:\t0000:03:00.0\ndrm-memory-vram:\t10 KiB\n"
             (tmp_path / str(process) / "fdinfo" / str(number)).write_text(said)
     held = LinuxSource(str(tmp_path)).held(holder.pid)
     assert held.gpu_bytes == len(family(holder.pid)) * 10 * 1024
+    assert held.gpus == {"0000:03:00.0": GpuHeld(held.gpu_bytes)}
     assert LinuxSource(str(tmp_path), gpus=str(tmp_path)).held(holder.pid).gpu_bytes is None
 
 
@@ -418,12 +420,25 @@ async def test_a_crash_lets_nobody_wait_for_the_gpu(test, tmp_path):
 class Shared(Machine):
     """``anonymous`` None: as psutil sees it."""
 
-    def __init__(self, rss, anonymous):
+    def __init__(self, rss, anonymous, gpus=None):
         super().__init__()
-        self.rss, self.anonymous = rss, anonymous
+        self.rss, self.anonymous, self.gpus = rss, anonymous, gpus or {}
 
     def held(self, pid):
-        return Held(self.rss, self.anonymous)
+        return Held(self.rss, self.anonymous, gpus=self.gpus)
+
+
+def watched(source, asked, read):
+    """What ``read`` says of a watch over a server that runs this plan."""
+
+    async def story():
+        watch = MemoryWatch(lambda: None, source=source)
+        watch.begin(1)
+        found = read(watch, asked)
+        watch.close()
+        return found
+
+    return asyncio.run(story())
 
 
 @pytest.mark.parametrize(
@@ -431,14 +446,62 @@ class Shared(Machine):
     [(3, 2, 22), (3, None, 23), (30, None, 30)],  # GiB; a Mac's figure has what the GPU shares already
 )
 def test_a_server_gives_back_the_ram_that_its_gpu_shares_too(tmp_path, rss, anonymous, expected):
-    asked = replace(plan(tmp_path), memory={"Vulkan0": 20 * GIB, "RAM": 3 * GIB}, gpu_ram_bytes=20 * GIB)
+    asked = replace(plan(tmp_path), memory={"Vulkan0": 20 * GIB, "RAM": 3 * GIB}, sharing={"Vulkan0": 0})
     known = None if anonymous is None else anonymous * GIB
+    held = watched(Shared(rss * GIB, known), asked, MemoryWatch.held_bytes)
+    assert held == {"Vulkan0": 20 * GIB, "RAM": expected * GIB}
+
+
+PLANNED = {
+    "memory": {"CUDA0": 14 * GIB, "Vulkan1": 6 * GIB, "RAM": 2 * GIB},
+    "needs": {"CUDA0": 14 * GIB, "Vulkan1": 6 * GIB, "RAM": 9 * GIB},  # 4 GiB of the file, and 5 of the GPU's
+    "sharing": {"Vulkan1": GIB},
+}
+
+
+@pytest.mark.parametrize(
+    ("card", "shared", "held", "needed"),
+    [
+        (None, None, (14, 6, 2 + 5), (14, 6, 9)),  # no driver tells
+        (13, GpuHeld(GIB, 4 * GIB), (14, 6, 2 + 5), (14, 6, 9)),  # less than was planned
+        (15, GpuHeld(GIB, 11 * GIB), (15, 12, 2 + 11), (15, 12, 2 + 11)),
+        (15, GpuHeld(None, 6 * GIB), (15, 6, 2 + 5), (15, 6, 9)),
+    ],
+)
+def test_what_gpus_hold_counts_where_it_is_more_than_was_planned(tmp_path, card, shared, held, needed):
+    known = {"0000:01:00.0": GpuHeld(card * GIB, GIB), "0000:c3:00.0": shared} if card else {}
+    adapters = {"CUDA0": "0000:01:00.0", "Vulkan1": "0000:c3:00.0"}
+    asked = replace(plan(tmp_path), adapters=adapters, **PLANNED)
+    source = Shared(3 * GIB, 2 * GIB, known)
+    for read, expected in ((MemoryWatch.held_bytes, held), (MemoryWatch.needed_bytes, needed)):
+        found = watched(source, asked, read)
+        assert {name: number // GIB for name, number in found.items()} == dict(
+            zip(("CUDA0", "Vulkan1", "RAM"), expected, strict=True)
+        )
+
+
+def test_of_a_plan_whose_bytes_are_not_known_nothing_is_counted(tmp_path):
+    assert watched(Shared(3 * GIB, 2 * GIB), plan(tmp_path), MemoryWatch.needed_bytes) == {}
+
+
+@pytest.mark.parametrize(
+    ("adapters", "asked"), [({"CUDA0": "0000:01:00.0"}, [4711]), ({"ROCm0": "0000:01:00.0"}, []), ({}, [])]
+)
+def test_only_cards_of_cuda_are_asked_about_and_not_at_every_look(tmp_path, adapters, asked):
+    pids, looks, enough = [], [], asyncio.Event()
+
+    def held(pid):
+        pids.append(pid)
+        return {"0000:01:00.0": GpuHeld(15 * GIB)}
 
     async def story():
-        watch = MemoryWatch(lambda: None, source=Shared(rss * GIB, known))
-        watch.begin(1)
-        held = watch.held_bytes(asked)
-        watch.close()
-        return held
+        watch = MemoryWatch(lambda: None, source=Machine(), ask_cuda=held, every_seconds=0)
+        watch.look = lambda: looks.append(watch.now().held.gpus) or (len(looks) == 6 and enough.set())
+        watch.begin(4711, replace(plan(tmp_path), adapters=adapters))
+        async with asyncio.timeout(BOUND_SECONDS):
+            await enough.wait()
+        watch.end()
 
-    assert asyncio.run(story()) == {"Vulkan0": 20 * GIB, "RAM": expected * GIB}
+    asyncio.run(story())
+    assert pids == asked
+    assert looks == [{}] + 5 * [held(0) if asked else {}]

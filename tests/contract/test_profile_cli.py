@@ -196,6 +196,16 @@ def test_new_alone_is_made_for_this_machine_as_init_does(folder, monkeypatch, tm
     assert run("show")[0].startswith("# mine: "), "without a name it is the default profile"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("new", "demo", "--from", "gpt-oss-20b"), ("import", "--name", "demo", "llama-server", "-m", "x")],
+)
+def test_a_new_profile_hides_no_shipped_one(folder, words):
+    with pytest.raises(UsageError, match="demo is the name of a shipped profile"):
+        run(*words)
+    assert not (folder / "demo.yaml").exists()
+
+
 def test_new_never_overwrites(folder):
     (folder / "mine.yaml").write_text("model: demo\n")
     with pytest.raises(UsageError, match="There is a profile mine already"):

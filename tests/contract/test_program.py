@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -33,9 +34,22 @@ def test_a_reader_that_has_gone_is_no_failure():
         assert started.stderr.read() == b""
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("words", [["profile", "ls"], ["profile", "schema"], ["--help"]])
+def test_a_disk_that_is_full_is_told_with_a_failure(words):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run((*PROGRAM, *words), stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
+        silent = subprocess.run((*PROGRAM, "profile", "show", "nosuch"), stderr=full, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert done.stderr == b"error: The output cannot be written: No space left on device.\n"
+    assert silent.returncode == 5
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("list", "Did you mean 'ls'?"),
+        ("info", "No such command 'info'.\n"),
         ("strat", "No such command 'strat'. Did you mean 'start'?"),
         ("modle", "No such command 'modle'. Did you mean 'model'?"),
         ("xyzzy", "No such command 'xyzzy'."),

@@ -65,6 +65,24 @@ def test_a_list_is_made_shown_and_unmade(config):
     assert json.loads(run("serve", "--json")[0])["serve"] == []
 
 
+def test_several_are_added_and_removed_at_once_or_not_at_all(config):
+    assert run("serve", "add", "big", "small")[0].startswith("big, small are served now.")
+    before = config.read_text()
+    with pytest.raises(UsageError):
+        run("serve", "add", "demo", "small")
+    assert config.read_text() == before
+    assert run("serve", "rm", "small", "big")[0].startswith("small, big are not served any more.")
+
+
+def test_a_profile_that_cannot_be_served_says_why(config, monkeypatch):
+    config.write_text("serve: [nosuch, big]\n")
+    assert "There is no profile nosuch." in run("serve")[0]
+    with_daemon(monkeypatch, big="ready")
+    out, err = run("serve")
+    assert "There is no profile nosuch." in out
+    assert "reload" not in err
+
+
 def test_with_a_daemon_each_has_its_state_and_what_is_to_be_done_is_told(config, monkeypatch):
     with_daemon(monkeypatch, big="ready", third="unloaded")
     assert "takes that with: goss-supervisor reload" in run("serve", "add", "big")[0]

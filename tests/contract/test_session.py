@@ -173,6 +173,17 @@ def test_a_model_that_is_not_loaded_takes_the_place_of_others_and_gives_it_back(
     assert home.servers() == {"p": ("ready", "p")}
 
 
+def test_what_it_stops_itself_is_back_afterwards_and_the_session_goes_on(home):
+    made = home.plan()
+    home.start(made)
+    with home.opened(made) as session:
+        session.stop()
+        assert home.servers() == {"p": ("stopped", "p")}
+        session.run(made)
+        session.stop()
+    assert home.servers() == {"p": ("ready", "p")}
+
+
 def test_a_trial_that_fails_is_an_answer_and_changes_nothing_else(home):
     made = home.plan()
     home.start(made)

@@ -14,10 +14,11 @@ from supervisor.measure.measurement import Sample, Target, Workload
 from supervisor.model.demo import ensure_demo
 from supervisor.paths import Paths
 from supervisor.prepare.prepare import prepare
+from supervisor.prepare.variants import variants_of
 from supervisor.profile.store import ProfileStore
 from supervisor.progress import Silent
 from supervisor.tune.goals import LOOK
-from supervisor.tune.trial import Found
+from supervisor.tune.search_values import Found
 from supervisor.tune.tuned_profile import TunedResult, write_tuned
 from supervisor.tune.tuning_journal import opened_journal
 from supervisor.tune.tuning_setup import TuneRequest, looked, set_up, tips_of
@@ -61,7 +62,7 @@ class Machine:
         return self
 
     def set_up(self, name="mine", **more):
-        return set_up(TuneRequest(name, **more), self.paths)
+        return set_up(TuneRequest(name, **more), variants_of(name, self.paths))
 
 
 def axes(setup):

@@ -16,6 +16,7 @@ from supervisor.model.demo import DEMO_ANSWER
 
 from .chromium import Chromium
 from .conftest import Home, engine_settings, free_port
+from .test_real_models import GEMMA3, MODELS, SMOLLM2
 
 ANSWERED = DEMO_ANSWER.replace("`", "")  # as the page renders it
 REPLIES = "[...document.querySelectorAll('[aria-label=\"Assistant message with actions\"]')]"
@@ -107,11 +108,11 @@ def with_parameters(page, given):
     page.reload()
 
 
-def asks(page, nth):
-    """The nth question of a conversation, typed in, and its whole answer."""
+def asks(page, nth, says=ANSWERED):
+    """The nth question of a conversation, typed in, and its answer up to these words."""
     page.fill("textarea", "What are you?")
     page.press_enter()
-    page.until(f"({REPLIES}[{nth - 1}]?.innerText ?? '').includes({json.dumps(ANSWERED)})")
+    page.until(f"({REPLIES}[{nth - 1}]?.innerText ?? '').includes({json.dumps(says)})")
 
 
 def failures(page):
@@ -232,6 +233,10 @@ def test_a_browser_that_was_never_here_may_load_the_model_that_sleeps(own_home, 
 # --- several models
 
 THREE = ("large", "small", "tiny")
+OTHERS = (
+    {"small": SMOLLM2, "tiny": GEMMA3} if MODELS in os.environ else {}
+)  # else the demo, under three names
+BRIEF = {"predict": 16, "ctx-size": 2048, "parallel": 1}
 LOADED, UNLOADED = "Unload model", "Load model"  # what can be done with one that is
 OPTION = "[...document.querySelectorAll('[role=option]')].find(each => each.innerText.includes('demo-%s'))"
 SHOWN = f"""(() => {{
@@ -247,7 +252,10 @@ SHOWN = f"""(() => {{
 def three_started(tmp_path_factory):
     made = embedded_home(tmp_path_factory.mktemp("three") / "home")
     for name in THREE:
-        made.profile(name, f"extends: demo\nengine: {{source: embedded}}\naliases: demo-{name}\n")
+        profile = {"extends": "demo", "engine": {"source": "embedded"}, "aliases": f"demo-{name}"}
+        if name in OTHERS:
+            profile |= {"model": {"path": f"{os.environ[MODELS]}/{OTHERS[name]}"}, "server": BRIEF}
+        made.profile(name, json.dumps(profile))
     made.start("large", *THREE[1:])
     made.watch_for(lambda now: {each["state"] for each in now["served"]} == {"ready"})
     yield made
@@ -296,11 +304,13 @@ def test_the_web_ui_lists_all_models_and_the_one_that_is_chosen_is_loaded_and_an
     page.go(address(three))
     open_list(page, "large")  # which it has chosen by itself, since it is loaded
     shows_models(page, large=LOADED, small=UNLOADED, tiny=UNLOADED)
-    choose(page, "small")
-    asks(page, 1)
-    open_list(page, "small")
-    choose(page, "tiny")
-    asks(page, 2)
+    for number, name in enumerate(("small", "tiny"), 1):
+        choose(page, name)
+        asks(page, number, says=f"demo-{name}")  # below its answer
+        page.until("![...document.querySelectorAll('button')].some(each => each.innerText.includes('Stop'))")
+        open_list(page, name)
+    are_demos = page.run(f"{REPLIES}.map(each => each.innerText.includes({json.dumps(ANSWERED)}))")
+    assert are_demos == 2 * [not OTHERS]
     asked = [each["profile"] for each in activity(three) if each["endpoint"] == CHAT]
     assert asked == ["small", "tiny"]
     assert served_states(three) == dict.fromkeys(THREE, "ready")

@@ -7,6 +7,7 @@ class FleetOfOne:
     """Has a ``server``, and is its own only instance."""
 
     name, placement = "default", ""
+    last_failure = (None, (), None)
 
     @property
     def main(self):

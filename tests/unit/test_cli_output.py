@@ -15,6 +15,8 @@ from supervisor.cli.plan import _crowded, _wrapped
 from supervisor.cli.status import _absent, _lines, _servers
 from supervisor.errors import NetworkError, UsageError
 from supervisor.home import client
+from supervisor.memory.accounts import Account, Figure, Ledger, Pool
+from supervisor.memory.verdict import judge
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, url_of
 from supervisor.prepare.planned import _shares
@@ -28,7 +30,14 @@ def test_a_table_has_upper_case_headers_and_no_trailing_blanks():
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(None, "-"), (0, "0 MiB"), (480 * 2**20, "480 MiB"), (2**30, "1.0 GiB"), (63_400_000_000, "59.0 GiB")],
+    [
+        (None, "-"),
+        (0, "0 MiB"),
+        (322 * 2**10, "322 KiB"),
+        (480 * 2**20, "480 MiB"),
+        (2**30, "1.0 GiB"),
+        (63_400_000_000, "59.0 GiB"),
+    ],
 )
 def test_sizes_are_binary_and_unknown_is_a_dash(number, text):
     assert size(number) == text
@@ -72,6 +81,15 @@ def test_progress_elsewhere_than_on_a_terminal_is_a_line_now_and_then(capsys):
         progress.update(hundredth / 100, "pip")
     progress.close()
     assert capsys.readouterr().err == "installing\n"
+
+
+def test_a_line_of_progress_is_taken_back_before_something_else_is_printed(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    progress = StderrProgress()
+    progress.update(None, "run 1")
+    progress.clear()
+    progress.close()
+    assert capsys.readouterr().err == "\r\x1b[2K  run 1\r\x1b[2K"
 
 
 def status(*, gateway=None, pid=4242, restarts=0):
@@ -175,6 +193,23 @@ def test_slots_share_a_context_where_one_may_take_it_from_the_others(options, le
     fitted = SimpleNamespace(verdict=verdict, ledger=SimpleNamespace(settings=settings), ours={})
     shares = _shares(fitted, Profile("p", server=options))
     assert (shares.shared_context_tokens, shares.context_slots) == shared
+
+
+def test_a_plan_has_the_address_of_each_gpu_that_is_certain_and_what_is_its_own_of_one_that_shares_the_ram():
+    pools = (
+        Pool("Vulkan0", 24, 20, adapter="0000:01:00.0"),
+        Pool("Vulkan1", 96, 90, shares_ram=True, own_bytes=4, adapter="0000:c3:00.0"),
+        Pool("Vulkan2", 24, 20),
+        Pool("RAM", 96, 90),
+    )
+    verdict = judge(
+        Ledger(tuple(Account(pool, *[Figure(0)] * 4, anonymous_bytes=0) for pool in pools), (), None), "off"
+    )
+    shares = _shares(
+        SimpleNamespace(verdict=verdict, ledger=SimpleNamespace(settings=None), ours={}), Profile("p")
+    )
+    assert shares.adapters == {"Vulkan0": "0000:01:00.0", "Vulkan1": "0000:c3:00.0"}
+    assert shares.sharing == {"Vulkan1": 4}
 
 
 LOAD = {

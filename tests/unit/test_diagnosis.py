@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor.engine.adapters.known import adapter_of
+from supervisor.errors import StartFailed
+from supervisor.server import shortage
 from supervisor.server.cause_of_death import cpu_fallback
 from supervisor.server.cause_of_death import diagnose as diagnose_any
 from supervisor.server.process import ExitStatus
@@ -237,3 +239,11 @@ def test_ordinary_lines_are_no_fallback():
 )
 def test_rare_exits_have_words(status, words):
     assert str(status) == words
+
+
+def test_a_limit_on_open_files_that_is_too_low_for_a_start_is_named_with_the_number_needed(monkeypatch):
+    monkeypatch.setattr(shortage, "descriptor_limit", lambda: 64)
+    shortage.check_descriptor_limit()
+    monkeypatch.setattr(shortage, "descriptor_limit", lambda: 20)
+    with pytest.raises(StartFailed, match="limit on open files is 20; the daemon needs at least 48"):
+        shortage.check_descriptor_limit()

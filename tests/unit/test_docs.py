@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import click
 import pytest
 import yaml
 
+from supervisor.cli.app import program
 from supervisor.errors import EXIT_DEGRADED, EXIT_INTERRUPTED, EXIT_OK, SupervisorError
 from supervisor.options.meanings import pinned
 from supervisor.options.render import render
@@ -177,3 +180,60 @@ def test_the_set_ups_of_several_models_can_be_copied_from_the_docs(tmp_path):
     ]
     assert len(settings) == 3
     assert {resolve(name, store).name for name in served} == {*profiles, "ryzen-ai-max-395"}
+
+
+# --- commands
+
+_BLOCK = re.compile(r"^( *)(`{3,}|~{3,})\w*\n(.*?)^\1\2[`~]*$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_TYPED = re.compile(r"(?:\$ |PS> |> )?(?:sudo )?(?:[A-Z_]+=\S+ )*(?:\S*/)?goss-supervisor(?: (.*))?")
+_ENDS = re.compile(r"(?:^| )(?:#|\||>|&&|;|2>)")
+
+
+def typed(text):
+    """What a page has people type behind ``goss-supervisor``, in its blocks and within its sentences."""
+    blocks = [block.replace("\\\n", " ") for _, _, block in _BLOCK.findall(text)]
+    lines = [*_SPAN.findall(_BLOCK.sub("", text)), *(line for block in blocks for line in block.splitlines())]
+    found = (_TYPED.fullmatch(line.strip()) for line in lines)
+    return [_ENDS.split(match[1] or "")[0] for match in found if match]
+
+
+def why_not_taken(line):
+    """What the program would say to these words; "" where it would take them.  Nothing is run."""
+    words = [word.strip("[]") for word in shlex.split(line) if word not in {"…", "..."}]
+    command, context = program, click.Context(program)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        if found is None:
+            takes_words = any(isinstance(each, click.Argument) for each in command.params)
+            if takes_words:  # bench NAME...
+                break
+            return f"no command {words[0]}"
+        command = found
+        words.pop(0)
+        context = click.Context(command, parent=context)
+    try:
+        _, rest, _ = command.make_parser(context).parse_args(words)
+    except click.UsageError as error:
+        return error.format_message()
+    is_done = not rest or context.allow_extra_args or isinstance(command, click.Group)
+    return "" if is_done else f"too many words: {rest}"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "commands.md"], ids=lambda page: page.name
+)
+def test_the_program_takes_every_command_of_a_page(page):
+    """Those of commands.md are made from the program."""
+    lines = typed(page.read_text(encoding="utf-8"))
+    assert [(line, why) for line in lines if (why := why_not_taken(line))] == []
+
+
+def test_a_command_that_the_program_does_not_take_is_found():
+    text = (
+        "`goss-supervisor nosuch`, `goss-supervisor plan demo --nosuch`, `goss-supervisor run` and\n"
+        "```console\n$ sudo goss-supervisor plan a b | less\n$ bin/goss-supervisor start -d \\\n  demo  # so\n```\n"
+    )
+    lines = typed(text)
+    assert lines == ["nosuch", "plan demo --nosuch", "run", "plan a b", "start -d    demo "]
+    assert [bool(why_not_taken(line)) for line in lines] == [True, True, False, True, False]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine.inspection import cannot_start, does_not_answer, parse_devices
+from supervisor.engine.local_engines import grouped
 from supervisor.engine.pypi.compile import FLAVOURS, flavour_for, parse_progress
 from supervisor.errors import ConfigError, NoSuitableEngine, NotFound, PermissionDenied
 from supervisor.tool import ToolResult, clean_environment
@@ -158,3 +159,8 @@ def test_what_would_change_the_engine_behind_our_back_is_not_passed_on() -> None
     assert {"PATH", "PIP_INDEX_URL", "HTTPS_PROXY"} <= kept.keys()
     assert not {"LLAMA_ARG_PORT", "PYTHONPATH", "PIP_TARGET"} & kept.keys()
     assert str(Path("/empty")) in kept.values()
+
+
+def test_what_was_passed_over_for_the_same_reason_is_one_clause() -> None:
+    passed = ("cuda-12.8: no GPU", "cuda-13.4: no GPU", "cpu: old", "nothing is left")
+    assert grouped(passed) == ["cuda-12.8, cuda-13.4: no GPU", "cpu: old", "nothing is left"]

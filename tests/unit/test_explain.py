@@ -12,8 +12,8 @@ from supervisor.memory.ledger import account
 from supervisor.memory.memory_settings import settings_of
 from supervisor.memory.weights import token_reads
 from supervisor.tune.explain import TuningEvidence, explain, gpu_bandwidth, ram_bandwidth
+from supervisor.tune.search_values import Axis, TrialResult
 from supervisor.tune.space import Space
-from supervisor.tune.trial import Axis, TrialResult
 
 from .memory_machines import GIB, gpt_oss, gpu, ram
 

@@ -41,7 +41,7 @@ def test_an_engine_for_the_cpu_has_the_ram_alone():
 def test_what_the_engine_lists_counts():
     listed = ("CUDA0: NVIDIA GeForce RTX 4060 Ti (16062 MiB, 15862 MiB free)",)
     card, ram = pools_of(machine("hx370-96gb-4060ti"), "cuda-12.8", listed)
-    assert card == Pool("CUDA0", 16062 * MIB, 15862 * MIB)
+    assert card == Pool("CUDA0", 16062 * MIB, 15862 * MIB, adapter="0000:01:00.0")
     assert ram.name == "RAM"
 
 
@@ -128,6 +128,47 @@ def test_wide_graphics_beside_a_small_card_are_the_memory_that_is_used(devices):
         "NVIDIA T400 4GB stays idle: AMD Radeon 8060S Graphics alone is faster; "
         "server.device: Vulkan0,Vulkan1 would use it too",
     )
+
+
+# --- which card of the driver's is which device of the engine's
+
+
+RTX_5090, RTX_3090 = (
+    "NVIDIA GeForce RTX 5090 (32109 MiB, 1 MiB free)",
+    "NVIDIA GeForce RTX 3090 (24134 MiB, 1 MiB free)",
+)
+CARD = "AMD Radeon RX 7900 XTX (24560 MiB, 1 MiB free)"
+
+
+@pytest.mark.parametrize(
+    ("box", "flavour", "devices", "expected"),
+    [
+        ("two-nvidia", "cuda", (f"CUDA0: {RTX_5090}", f"CUDA1: {RTX_3090}"), {"CUDA0": "01", "CUDA1": "0a"}),
+        ("two-nvidia", "cuda", (f"CUDA0: {RTX_3090}", f"CUDA1: {RTX_5090}"), {"CUDA0": "0a", "CUDA1": "01"}),
+        ("two-nvidia", "cuda", (f"CUDA0: {RTX_3090}",), {"CUDA0": "0a"}),  # the other one is hidden
+        ("two-nvidia", "cuda", (f"CUDA0: {RTX_5090}", f"CUDA1: {RTX_5090}"), {}),
+        ("two-nvidia", "cuda", ("CUDA0: NVIDIA GeForce RTX 5090 MIG 1g.8gb (8000 MiB, 1 MiB free)",), {}),
+        ("gt1030-7900xtx", "rocm", (f"ROCm0: {CARD}",), {"ROCm0": "0a"}),
+        (
+            "gt1030-7900xtx",
+            "unknown",
+            (f"ROCm0: {CARD}", f"Vulkan0: {CARD}"),
+            {},
+        ),  # which of the two is used?
+        ("strix-halo-t400", "vulkan", LISTED, {"Vulkan0": "01", "Vulkan1": "c3"}),
+        ("container-without-sys", "cuda", ("CUDA0: NVIDIA L40S (45500 MiB, 1 MiB free)",), {}),  # other pids
+    ],
+)
+def test_which_card_a_device_is_is_known_by_its_size_and_name_or_not_at_all(box, flavour, devices, expected):
+    pools = memories_of(machine(box), flavour, devices, every=True).pools
+    assert {pool.name: pool.adapter[5:7] for pool in pools if pool.adapter} == expected
+
+
+def test_two_cards_of_one_kind_cannot_be_told_apart():
+    box = machine("two-nvidia")
+    box = replace(box, gpus=tuple(replace(box.gpus[1], pci=pci) for pci in ("0000:01:00.0", "0000:0a:00.0")))
+    devices = (f"CUDA0: {RTX_3090}", f"CUDA1: {RTX_3090}")
+    assert [pool.adapter for pool in pools_of(box, "cuda", devices)] == ["", "", ""]
 
 
 def test_the_engines_order_of_its_devices_counts():

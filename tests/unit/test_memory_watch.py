@@ -12,7 +12,8 @@ from supervisor import __version__
 from supervisor.cgroups import Group
 from supervisor.cli.status import _lines, _memory
 from supervisor.plan.launch import LaunchPlan
-from supervisor.server.memory_sample import Held, MemorySample, Room, gpu_bytes_in, held_in, room_in
+from supervisor.server.gpu_memory import GpuHeld, by_device, drm_held, of_the_ram
+from supervisor.server.memory_sample import Held, MemorySample, Room, held_in, room_in
 from supervisor.server.memory_warnings import CALM, RAM_RELEASE_SECONDS, Remains, difference, warnings_of
 
 MIB, GIB = 1024**2, 1024**3
@@ -51,6 +52,7 @@ XE = (
     b"drm-memory-vram0:\t64 MiB\n"
 )
 I915 = b"drm-driver: i915\ndrm-client-id: 7\ndrm-pdev: 0000:05:00.0\ndrm-resident-local0: 1024\n"
+INTEGRATED = b"drm-driver:\ti915\ndrm-client-id:\t9\ndrm-pdev:\t0000:00:02.0\ndrm-resident-system0:\t7 MiB\n"
 CALM_SAMPLE = MemorySample(Held(12 * GIB, 11 * GIB, 0), Room(64 * GIB, 40 * GIB, 0.0))
 TIGHT_SAMPLE = MemorySample(
     Held(12 * GIB, 8 * GIB, 3 * GIB), Room(64 * GIB, GIB, 55.0), Group("/app.slice", 48 * GIB, GIB)
@@ -238,7 +240,40 @@ def test_beside_a_gpu_nothing_is_missing_since_pinned_memory_is_in_no_figure():
     ],
 )
 def test_what_a_gpu_holds_for_it_is_what_its_driver_says_or_not_known(clients, expected):
-    assert gpu_bytes_in(clients) == expected
+    assert Held(0, gpus=drm_held(clients)).gpu_bytes == expected
+
+
+def test_what_each_gpu_holds_is_told_apart_from_what_it_borrows_of_the_ram():
+    assert drm_held([AMDGPU, XE, I915, INTEGRATED]) == {
+        "0000:03:00.0": GpuHeld(2048 * 1024, 4096 * 1024),
+        "0000:04:00.0": GpuHeld(32 * MIB, 8 * MIB),
+        "0000:05:00.0": GpuHeld(1024, 0),
+        "0000:00:02.0": GpuHeld(None, 7 * MIB),
+    }
+
+
+CARD, OTHER_CARD, SHARING = (GpuHeld(number * GIB, GIB) for number in (14, 9, 2))
+
+
+@pytest.mark.parametrize(
+    ("adapters", "sharing", "expected"),
+    [
+        ({"CUDA0": "a", "CUDA1": "b"}, {}, {"CUDA0": 14 * GIB, "CUDA1": 9 * GIB}),
+        ({"CUDA0": "b"}, {}, {"CUDA0": 9 * GIB}),
+        ({"Vulkan0": "a", "Vulkan1": "c"}, {"Vulkan1": GIB}, {"Vulkan0": 14 * GIB, "Vulkan1": 3 * GIB}),
+        ({"ROCm0": "gone"}, {}, {}),
+        ({"Vulkan0": "d"}, {}, {}),  # of its own memory this driver tells nothing
+        ({}, {}, {}),
+    ],
+)
+def test_only_gpus_that_are_certain_are_counted(adapters, sharing, expected):
+    held = {"a": CARD, "b": OTHER_CARD, "c": SHARING, "d": GpuHeld(None, GIB)}
+    assert by_device(replace(plan({}), adapters=adapters, sharing=sharing), held) == expected
+
+
+def test_what_gpus_take_of_the_ram_is_what_their_own_memory_does_not_hold():
+    shared = replace(plan({}), sharing={"Vulkan0": 4 * GIB, "Vulkan1": GIB})
+    assert of_the_ram(shared, {"Vulkan0": 10 * GIB, "Vulkan1": GIB // 2, "CUDA0": 8 * GIB}) == 6 * GIB
 
 
 @pytest.mark.parametrize(("memory", "held"), [({}, holding(1)), ({"RAM": GIB}, Held(GIB))])
@@ -305,11 +340,21 @@ def test_people_see_what_it_holds_what_was_planned_and_what_is_left():
     ]
 
 
-@pytest.mark.parametrize(
-    ("held", "said"), [(13 * GIB, "13.0 GiB held on GPUs"), (None, "how much it holds there is not known")]
-)
+NOT_CERTAIN = "13.0 GiB held on GPUs; on which of them is not certain, so the plan counts"
+NOT_KNOWN = "how much it holds there is not known, so the plan counts"
+
+
+@pytest.mark.parametrize(("held", "said"), [(13 * GIB, NOT_CERTAIN), (None, NOT_KNOWN)])
 def test_people_see_what_is_held_on_gpus_or_that_nobody_knows(held, said):
     assert list(_memory({**SHOWN, "gpu_bytes": held}))[2] == f"          {said}"
+
+
+def test_people_see_what_is_held_of_each_gpu_beside_its_plan():
+    measured = {"CUDA0": 15 * GIB, "CUDA1": GIB}
+    assert list(_memory({**SHOWN, "gpu_bytes": 16 * GIB, "measured_gpu_bytes": measured}))[1:3] == [
+        "          15.0 GiB of 14.0 GiB planned on CUDA0",
+        "          1.0 GiB of 0 MiB planned on CUDA1",
+    ]
 
 
 def test_people_see_no_figure_that_nobody_knows():

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from supervisor.options import meanings
 from supervisor.options.meanings import pinned
+from supervisor.options.option_types import plain_number
 from supervisor.options.parse import parse_arguments
+from supervisor.options.presets import PRESETS
 from supervisor.options.render import render
 
 from .options_builds import ARTICLE as MEANT
 
+HELP = Path(meanings.__file__).with_name("data") / "b11434.help.txt"
 ARTICLE = (
     "-m gpt-oss-120b.gguf --ctx-size 32768 --jinja -ub 4096 -b 4096 -ngl 99 -fa --n-cpu-moe 32 "
     "--host 0.0.0.0 --port 8080"
@@ -109,3 +116,28 @@ def test_a_problem_does_not_hide_the_rest():
     folded = parse_arguments(["--xyzzy", "1", "-ngl", "99", "foo", "--jinja"])
     assert [p.option for p in folded.problems] == ["--xyzzy", "foo"]
     assert folded.options == {"gpu-layers": 99, "jinja": True}
+
+
+def test_every_preset_that_brings_a_model_is_known():
+    helped = HELP.read_text(encoding="utf-8")
+    found = re.findall(r"^--(\S+) [^(]*\(note:\s+can\s+download\s+weights", helped, re.MULTILINE)
+    assert set(found) == set(PRESETS)
+    for words in PRESETS.values():
+        parsed = parse_arguments(words)
+        assert parsed.problems == ()
+        assert "hf-repo" in parsed.options
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("16,384", "16384"),
+        ("1 048 576", "1048576"),
+        ("16_384", "16384"),
+        ("16k", "16384"),
+        ("1,5", ""),
+        ("x", ""),
+    ],
+)
+def test_a_number_as_people_write_it_has_a_plain_form(text, number):
+    assert plain_number(text) == number

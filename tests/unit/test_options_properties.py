@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
+from functools import cache
+from string import ascii_letters, digits
 
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from supervisor.options.meanings import SECRETS, pinned, understand
 from supervisor.options.option_values import OptionKind, option_kind
 from supervisor.options.parse import normalise, parse_arguments
+from supervisor.options.presets import PRESETS
 from supervisor.options.render import render
 
 from .options_builds import era
@@ -18,11 +22,11 @@ from .options_builds import era
 _NAMES = [
     option.long_name.removeprefix("--")
     for option in pinned().options
-    if option.long_name.removeprefix("--") not in SECRETS and not understand(option.long_name).is_action
+    if option.long_name.removeprefix("--") not in {*SECRETS, *PRESETS}
+    and not understand(option.long_name).is_action
 ]
-_TEXT = st.from_regex(r"[A-Za-z0-9_./ {}\"'é語-][A-Za-z0-9_./ =,{}\"'é語-]*", fullmatch=True).filter(
-    lambda text: not text.startswith("-")
-)
+_FIRST = f"{ascii_letters}{digits}_./ {{}}\"'é語"  # what starts with a dash reads as an option
+_TEXT = st.builds(operator.add, st.sampled_from(_FIRST), st.text(f"{_FIRST}=,-"))
 
 
 def _values(option):
@@ -42,6 +46,10 @@ def _values(option):
         return st.dictionaries(_TEXT, st.integers() | _TEXT | st.booleans(), max_size=3).map(json.dumps)
     if option.allowed:
         return st.sampled_from(option.allowed)
+    return _texts(option)
+
+
+def _texts(option):
     if option.long_name == "--api-prefix":  # a part of an address
         return _TEXT.map(lambda text: "".join(sign for sign in text if "!" <= sign <= "~") or "v2")
     if "SCALE" in option.value_hint:
@@ -51,6 +59,7 @@ def _values(option):
     return _TEXT
 
 
+@cache  # made anew for each draw, it took longer than all that it is drawn for
 def _option(name):
     return st.tuples(st.just(name), _values(pinned().find(f"--{name}")))
 

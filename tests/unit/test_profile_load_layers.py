@@ -50,7 +50,7 @@ def test_every_mistake_is_told_at_once_where_it_stands():
         "p.yaml:1:10: extends: must be a profile name (small letters, digits, '.', '_' and '-'), not the text 'Base'",
         "p.yaml:2:1: servr: no such key (did you mean server?)",
         "p.yaml:5:3: server.ctx-sise: llama-server has no option ctx-sise (did you mean ctx-size?)",
-        "p.yaml:6:3: server.ctx-size: ctx-size takes a whole number, not '8k'",
+        "p.yaml:6:3: server.ctx-size: ctx-size takes a whole number, not '8k'; write 8192",
         "p.yaml:7:10: server.jinja: must be one value or a list of them, not a mapping",
         "p.yaml:8:3: server.nope-at-all: llama-server has no such option",
         "p.yaml:9:16: listen.port: must be a whole number from 1 to 65535, not the number 99999",
@@ -118,7 +118,7 @@ def test_every_mistake_is_told_at_once_where_it_stands():
         ),
         (
             "server: {model-url: http://x/y.gguf}\n",
-            "p.yaml:1:10: server.model-url: only models on Hugging Face are fetched; download it and name its path",
+            "p.yaml:1:10: server.model-url: only models on Hugging Face are fetched; download http://x/y.gguf and name its path",
         ),
     ],
 )

@@ -35,9 +35,12 @@ def whys(rollout):
 class Story:
     """A mover that writes down what it is asked; ``verdicts`` are by profile: a reason, or an error to raise."""
 
-    def __init__(self, **verdicts):
-        self.verdicts = verdicts
+    def __init__(self, idle=(), **verdicts):
+        self.idle, self.verdicts = idle, verdicts
         self.did: list[str] = []
+
+    def is_idle(self, server):
+        return server.plan.profile in self.idle
 
     def compare(self, server):
         return self._judged("compare", server)
@@ -79,6 +82,15 @@ def test_one_is_compared_the_others_follow_and_only_then_it_is_kept():
     assert servers["one"] == ("compared", "b2", "as fast")
     assert servers["three"] == ("moved", "b2", "")
     assert (end.failed, end.verdict.figures) == (None, "as fast")
+
+
+def test_another_one_that_nobody_uses_is_compared_too_and_where_it_is_slower_all_go_back():
+    did, servers, _ = told(idle={"three"})
+    assert did == ["compare one", "move two", "compare three", "keep"]
+    assert servers["three"] == ("compared", "b2", "as fast")
+    did, servers, end = told(idle={"three"}, three="68 % of the 45.9")
+    assert did[-2:] == ["back two", "back one"]
+    assert (servers["three"], end.failed) == (("taken back", "b1", "68 % of the 45.9"), THREE)
 
 
 def test_a_build_that_is_worse_on_the_first_reaches_no_other():

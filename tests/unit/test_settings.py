@@ -105,7 +105,7 @@ def test_nothing_is_served_where_the_file_does_not_say_it(store):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("serve: big\n", "1:8: serve: must be a list of profiles, not the text 'big'"),
+        ("serve: big\n", "1:8: serve: must be a list of profiles, such as serve: [big], not the text 'big'"),
         ("serve: {a: b}\n", "1:8: serve: must be a list of profiles, not a mapping"),
         ("serve: [[a]]\n", "1:9: serve: must be a profile, by name or as a mapping, not a list"),
         ("serve: [a, b, {profile: a}]\n", "1:15: serve: a is served twice: on line 1 already"),

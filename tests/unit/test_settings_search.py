@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from supervisor.tune.search_values import Axis, Found, TrialResult
 from supervisor.tune.settings_search import SettingsSearch
 from supervisor.tune.space import EXPERTS, FLAVOUR, LAYERS, THREADS, UBATCH, Space
-from supervisor.tune.trial import Axis, Found, TrialResult
 
 LAYER_AXIS = Axis(LAYERS, tuple(map(str, range(25))), True, now="20", memory="GPU")
 UBATCH_AXIS = Axis(UBATCH, ("256", "512", "1024", "2048"), True, now="512", memory="both")

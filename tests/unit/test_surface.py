@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from supervisor.measure.chart import Bars, Lines
+from supervisor.tune.search_values import Axis, TrialResult
 from supervisor.tune.space import Space
 from supervisor.tune.surface import charts, effects
-from supervisor.tune.trial import Axis, TrialResult
 
 UBATCH, BATCH, EXPERTS, FLAVOUR = (
     "server.ubatch-size", "server.batch-size", "server.n-cpu-moe", "engine.flavour"

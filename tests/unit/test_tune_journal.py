@@ -9,7 +9,7 @@ import pytest
 from supervisor.errors import AlreadyRunning, SupervisorError
 from supervisor.measure.measurement import Workload
 from supervisor.paths import Paths
-from supervisor.tune.trial import Trial, TrialResult
+from supervisor.tune.search_values import Trial, TrialResult
 from supervisor.tune.tuning_journal import Deaths, TuningJournal, opened_journal, tuning_file
 
 FAST = (("server.ubatch-size", "2048"),)

@@ -12,8 +12,8 @@ from supervisor.paths import Paths
 from supervisor.profile.definition import Tuned
 from supervisor.profile.store import ProfileStore
 from supervisor.tune.goals import GOALS
+from supervisor.tune.search_values import Axis, Found, TrialResult
 from supervisor.tune.space import Space
-from supervisor.tune.trial import Axis, Found, TrialResult
 from supervisor.tune.trials import TuningProgress, in_words
 from supervisor.tune.tuning_setup import TuneRequest
 

@@ -12,7 +12,7 @@ from supervisor.measure.measurement import Sample, Target
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.tune.goals import GOALS, LOOK, run_seconds
-from supervisor.tune.trial import Found, Trial, TrialResult
+from supervisor.tune.search_values import Found, Trial, TrialResult
 from supervisor.tune.trials import LaunchFailure, TrialRunner, TuningStep, carried_out
 from supervisor.tune.tuning_journal import Deaths, opened_journal, tuning_file
 
@@ -42,6 +42,7 @@ class Session:
     disturbances: list = field(default_factory=list)
     stopped: int = 0
     waited: int = 0
+    is_over: bool = False
 
     def run(self, plan, *, fresh=False):
         self.launched.append((plan.digest, fresh))
@@ -54,6 +55,8 @@ class Session:
 
     def wait_until_quiet(self):
         self.waited += 1
+        if self.is_over:
+            raise Superseded("goss-supervisor is being stopped.")
 
     def stop(self):
         self.stopped += 1
@@ -228,6 +231,13 @@ def test_who_takes_the_server_away_ends_the_tuning(bench, error):
     with pytest.raises(type(error)):
         bench.run()
     assert bench.deaths.of(repr(sorted(FAST))) == ""
+
+
+def test_a_server_that_was_stopped_under_a_measurement_did_not_die(bench):
+    bench.samples = [NetworkError("Connection refused.")]
+    bench.session.is_over = True
+    with pytest.raises(Superseded):
+        bench.run(stop_above=50.0)
 
 
 def test_a_run_that_was_disturbed_is_measured_again_and_not_for_ever(bench):

@@ -13,7 +13,7 @@ from supervisor.prepare.fingerprint import changes, fingerprint, no_longer_tuned
 from supervisor.profile.definition import Tuned
 from supervisor.profile.resolve import resolve
 from supervisor.profile.store import ProfileStore
-from supervisor.tune.trial import Found
+from supervisor.tune.search_values import Found
 from supervisor.tune.tuned_profile import TunedResult, demand_tunable, tuned_name, write_tuned
 
 from .memory_machines import GIB, gpt_oss

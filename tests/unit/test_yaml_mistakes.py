@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.engine.build import FAMILIES
 from supervisor.errors import ConfigError
-from supervisor.profile.definition import ListenSettings
-from supervisor.profile.load_layers import load
+from supervisor.profile.definition import FLAVOURS, ListenSettings
+from supervisor.profile.load_layers import load, overrides_layer, settings_from
 from supervisor.profile.resolve import resolve_layer
 from supervisor.profile.store import ProfileStore
 
@@ -61,6 +62,35 @@ COMMENT = "belongs under server: (the line above is still a comment; take its '#
         ),
         ("extends: demo\nserver: {chat-template-kwargs: [1]}\n", "takes"),
         ("extends: demo\nserver: {api-key: $SECRET}\n", "server.api-key: nothing replaces $SECRET;"),
+        (
+            "extends: demo\nserver: [ctx-size: 1\nlisten:\n  port: 9\n",
+            "p.yaml:2:9: the bracket [ that begins here",
+        ),
+        ("extends: demo\naliases: {a, b\n", "p.yaml:2:10: the bracket { that begins here is not closed"),
+        ("listen: {port: 9 host: x}\n", "a comma or the end of the bracket { is missing"),
+        ('description: "abc\nextends: demo\n', 'p.yaml:1:14: the quote " that begins here is never closed'),
+        ("description: 'it's fine'\nextends: demo\n", "quote the whole value"),
+        (
+            "extends:demo\nserver:\n  ctx-size: 1\n",
+            "p.yaml:1:1: write a blank behind the colon: extends: demo",
+        ),
+        ("extends:demo\n", "write a blank behind the colon: extends: demo"),
+        ("extends: demo\nserver:\n  ctx-size:1\n", "write a blank behind the colon: ctx-size: 1"),
+        ("name: x\nextends: demo\n", "name: is not needed: the file's name is the profile's name"),
+        ("extends: demo\nserver: {ctx-size: '16,384'}\n", "not '16,384'; write 16384"),
+        ("extends: demo\nserver: {ctx-size: 16k}\n", "not '16k'; write 16384"),
+        ("extends: demo\nlisten: {port: '8,080'}\n", "; write 8080"),
+        ("extends: demo\nengine: vulkan\n", "such as engine: {flavour: vulkan}, not the text"),
+        ("extends: demo\nengine: b9000\n", "such as engine: {channel: b9000}, not the text"),
+        ("extends: demo\nengine: /opt/llama-server\n", "such as engine: {path: /opt/llama-server},"),
+        ("extends: demo\nengine: embedded\n", "such as engine: {source: embedded},"),
+        ("extends: demo\nengine: {flavour: vulcan}\n", "(did you mean vulkan?)"),
+        (
+            "model: {path: https://example.com/x.gguf}\n",
+            "must be a path, not the address https://example.com",
+        ),
+        ("extends: demo\nserver: {gpt-oss-20b-default: true}\n", "write args: --gpt-oss-20b-default"),
+        ("extends: demo\nserver:\n\tctx-size: 1\n", "p.yaml:3:1: a tab in the indentation"),
         ("extends: demo\nlisten: a b\n", "listen: must be an address such as 127.0.0.1:9000"),
         ("extends: demo\nlisten: 127.0.0.1:99999\n", "listen: must be a whole number from 1 to 65535"),
     ],
@@ -105,3 +135,38 @@ def test_what_is_clear_is_taken():
 def test_an_option_that_takes_json_takes_a_mapping():
     profile = resolved("extends: demo\nserver:\n  chat-template-kwargs: {enable_thinking: false, n: [1]}\n")
     assert profile.server["chat-template-kwargs"] == '{"enable_thinking": false, "n": [1]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("model: {repo: a/b:Q4_K_M}\n", ("a/b", None, "Q4_K_M")),
+        ("model: a/b:Q4_K_M\n", ("a/b", None, "Q4_K_M")),
+        ("model: https://huggingface.co/a/b/resolve/main/x.gguf\n", ("a/b", "x.gguf", None)),
+    ],
+)
+def test_a_model_of_the_hub_is_taken_in_the_forms_that_people_know(text, model):
+    found = resolved(text).model
+    assert (found.repo, found.file, found.quant) == model
+
+
+def test_the_flavours_of_profiles_are_those_of_engines():
+    assert set(FLAVOURS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("engine", "vulkan", "engine: name a key of it, such as engine.flavour=vulkan"),
+        ("server", "1", "server: name a key of it, such as server.NAME"),
+        ("match", "linux", "match: name a key of it, such as match.os"),
+    ],
+)
+def test_a_whole_section_is_no_value_to_override(key, value, said):
+    (problem,) = overrides_layer("p", {key: value}).problems
+    assert said in str(problem)
+
+
+def test_config_yaml_says_what_was_meant():
+    layer = settings_from(b"models_dir: /x\n", "c.yaml").layer
+    assert [each.suggestion for each in layer.problems] == ["models-dir"]

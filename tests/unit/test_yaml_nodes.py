@@ -40,7 +40,7 @@ def _both_parsers(request, monkeypatch):
     if request.param == "libyaml" and not hasattr(yaml, "CSafeLoader"):
         pytest.skip("PyYAML was built without libyaml")
     loader = yaml.CSafeLoader if request.param == "libyaml" else yaml.SafeLoader
-    monkeypatch.setattr(yaml_nodes, "_PARSER", loader)
+    monkeypatch.setattr(yaml_nodes, "PARSER", loader)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class AnthropicErrors:
         self._held = b""
 
     def take(self, piece: bytes, *, is_last: bool = False) -> bytes:
-        """What the client is to get of it."""
+        """The bytes for the client."""
         if not self._held and _EVENT not in piece and (piece.endswith(self._end) or is_last):
             return piece
         whole, self._held = self._held + piece, b""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...decoding import FieldRules, decode
-from ...errors import NotFound, SupervisorError, UsageError
+from ...errors import NotFound, SupervisorError, UsageError, similar_names
 from ...files import JsonFile
 
 KeyScope = Literal["inference", "admin"]
@@ -31,7 +31,7 @@ _RULES: FieldRules = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a request is from: the name of its key, and what that may do.  "" is somebody without a key."""
+    """The sender of a request: the name of its key ("" without a key), and what the key allows."""
 
     name: str
     scope: KeyScope
@@ -132,9 +132,7 @@ def _find(name: str, keys: tuple[Key, ...]) -> Key:
     for key in keys:
         if key.name == name:
             return key
-    from difflib import get_close_matches  # noqa: PLC0415 - never in the daemon
-
-    near = get_close_matches(name, [key.name for key in keys], n=3, cutoff=0.5)
+    near = similar_names(name, [key.name for key in keys], 3)
     question = f" Did you mean {', '.join(near)}?" if near else ""
     raise NotFound(f"There is no key {name}.{question}", hint="goss-supervisor key ls")
 
@@ -173,7 +171,7 @@ class Keyring:
         return self._made == () and not self.digests
 
     def find(self, secret: bytes) -> Caller | None:
-        """Whose key this is.  All are compared, by their hashes and in constant time, whichever fits."""
+        """The owner of this key.  Compares the hashes of all keys in constant time, even after a match."""
         self._look()
         sent, found = digest_of(secret), None
         for digest, caller in self._callers():

@@ -25,22 +25,22 @@ class Taker(Protocol):
     """Gets `connected` or `unreachable` where it has to; then `begin`, `go_on`s, `complete`; or `lose`."""
 
     def connected(self) -> None:
-        """The connection is there: ask."""
+        """Called when the connection is open."""
 
     def unreachable(self, why: str, *, ours: bool) -> None:
-        """It cannot be made; ``ours``: not for anything that the server did."""
+        """Called when no connection can be made; ``ours`` if the fault is not the server's."""
 
     def begin(self, answer: ResponseHead, *, more: bool) -> None:
         """The head is there; ``more``: another call follows in the same breath."""
 
     def go_on(self, data: bytes) -> None:
-        """A piece of the body, and not the last."""
+        """Take a piece of the body that is not the last."""
 
     def complete(self, data: bytes) -> None:
-        """The last piece; may be empty."""
+        """Take the last piece of the body, which may be empty."""
 
     def lose(self, why: str) -> None:
-        """There will be no more of it."""
+        """Called when the rest of the answer will not come."""
 
 
 @dataclass(frozen=True, slots=True)

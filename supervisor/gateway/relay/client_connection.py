@@ -36,28 +36,28 @@ class AskedOf(Protocol):
     """A request that is whole and waits for its answer."""
 
     def begin_waiting(self) -> None:
-        """The connection is ready for the answer."""
+        """Called when the connection is ready for the answer."""
 
     def client_left(self) -> None:
-        """Nobody waits for it any more."""
+        """Called when the client has hung up."""
 
     def pause(self) -> None:
-        """The client takes nothing at the moment."""
+        """Called when the client takes nothing more for now."""
 
     def resume(self) -> None:
-        """It does again."""
+        """Called when the client takes data again."""
 
 
 class Host(Protocol):
     """What a connection needs of the gateway."""
 
     def greet(self, head: Head) -> RequestContext:
-        """Who comes, and what for: judged by the head alone."""
+        """Decide from the head alone who asks, and whether they may."""
 
     def receive(
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
     ) -> AskedOf | None:
-        """The request is whole.  None: it has its answer already."""
+        """Take a request that has arrived whole; None if it was answered at once."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -86,7 +86,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._loop.time() + self._connections.settings.client_timeout_seconds
         if not self._connections.welcome(self):
-            self.refuse(Trouble(503, "too_many_connections", "Too many connections are open here."))
+            self.refuse(_TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
         self.quiet_since = self._loop.time()
@@ -220,12 +220,12 @@ class ClientConnection(asyncio.Protocol):
     # --- an answer
 
     def write(self, data: bytes) -> None:
-        """Goes out as it is."""
+        """Send bytes to the client as they are."""
         if self._phase != "gone":
             self._transport.write(data)
 
     def next_request(self, *, keep_alive: bool) -> None:
-        """The answer is written whole."""
+        """End the answer, which is whole, and wait for the next request or close."""
         self._exchange = None
         if self._phase == "gone":
             return
@@ -245,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
             self._read_head()
 
     def reply(self, page: PlainAnswer) -> None:
-        """With a page of our own; the request is whole."""
+        """Answer a request, which has arrived whole, with a page of our own."""
         head, context, (status, kind, body) = self._head, self._context, page
         assert head is not None
         assert context is not None
@@ -258,7 +258,7 @@ class ClientConnection(asyncio.Protocol):
         self.next_request(keep_alive=head.persists)
 
     def refuse(self, trouble: Trouble, *, keep_alive: bool = False) -> None:
-        """In the API's own shape.  Where the body was not read the connection ends too."""
+        """Answer with an error in the API's format.  If the body was not read, the connection ends too."""
         head, context = self._head, self._context
         self.write(
             answer(
@@ -312,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
     # --- time
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Called when the deadline has passed."""
         is_leaving = self._phase == "linger"
         left = unsent_bytes(self._transport) if self.is_paused or is_leaving else 0
         if left and (left < self._unwritten or (is_leaving and not self._had_time)):
@@ -326,8 +326,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def drop(self) -> None:
-        """Close it at once, so that another one has room."""
-        self._transport.abort()
+        """Close it at once, so that another one has room.  One that is about to ask can read why."""
+        if self._phase == "body" or not self._was_served:
+            self._transport.write(answer(_TOO_MANY, "openai", version="1.1", keep_alive=False))
+            self._transport.close()
+        else:
+            self._transport.abort()
 
     @property
     def rank(self) -> tuple[int, float] | None:
@@ -344,6 +348,9 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
 
+_TOO_MANY = Trouble(
+    503, "too_many_connections", "Too many connections are open here.", retry_seconds=RETRY_SECONDS
+)
 _NO_ROOM = Trouble(
     429, "queue_full", "The bodies of too many requests are held here already.", retry_seconds=RETRY_SECONDS
 )

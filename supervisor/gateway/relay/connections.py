@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _HELD_UP_SECONDS = 1.0
+_GRACE_SECONDS = 5.0  # for the first request of a connection that is new
 STRANGER, IDLE, ASKING = range(3)
 """It has sent nothing yet; it waits for the next request; a request of it is on its way."""
 
@@ -37,10 +38,10 @@ class Connected(Protocol):
         """Close it at once, so that another one has room."""
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Called when the deadline has passed."""
 
     def close(self) -> None:
-        """The gateway closes."""
+        """Close it because the gateway closes."""
 
 
 class Handshake:
@@ -57,7 +58,7 @@ class Handshake:
         self.deadline = inf  # the loop's own limit ends it
 
     def begin(self, client: Callable[[], asyncio.Protocol], context: ssl.SSLContext) -> None:
-        """Where there is room for it."""
+        """Shake hands, if there is room for another connection."""
         if self._connections.welcome(self):
             self._task = asyncio.get_running_loop().create_task(self._shake_hands(client, context))
             self._task.add_done_callback(lambda _: self._connections.part(self))
@@ -134,23 +135,33 @@ class Connections:
         """
         Whether there is room for one more connection.  Where there is not, the idlest of the others makes
         room, which HTTP allows (RFC 9112, 9.5): for want of descriptors any, else one that asked nothing yet.
+
+        A burst of new connections may exceed the limit for descriptors twofold, because one that has not
+        asked yet needs one descriptor, not three.
         """
         self._clients.add(client)
         self._empty.clear()
         self._on_arrival()
-        short = len(self._clients) > room_for_clients()
-        if len(self._clients) <= self.settings.max_connections and not short:
+        count, room = len(self._clients), room_for_clients()
+        short = count > room
+        if count <= self.settings.max_connections and not short:
             return True
         others = ((rank, each) for each in self._clients if each is not client and (rank := each.rank))
-        (kind, _), idlest = min(others, key=itemgetter(0), default=((ASKING, 0.0), None))
+        recent = asyncio.get_running_loop().time() - _GRACE_SECONDS
+        in_order = (
+            ((short and kind != IDLE and since > recent, kind, since), each) for (kind, since), each in others
+        )
+        (is_new, kind, _), idlest = min(in_order, key=itemgetter(0), default=((False, ASKING, 0.0), None))
         if idlest is None or (kind != STRANGER and not short):
             return False
+        if is_new and count <= min(2 * room, self.settings.max_connections):
+            return True
         self._clients.discard(idlest)  # it is gone for the next one that asks, too
         idlest.drop()
         return True
 
     def part(self, client: Connected) -> None:
-        """It is gone."""
+        """Forget a connection that has closed."""
         self._clients.discard(client)
         if not self._clients:
             self._empty.set()
@@ -162,12 +173,12 @@ class Connections:
                 client.deadline += seconds
 
     def hold(self, size_bytes: int) -> bool:
-        """So much more of a body is there; whether there is room for it."""
+        """Count bytes of a body that is kept; False where that is more than all bodies may take."""
         self._held_bytes += size_bytes
         return self._held_bytes <= self.settings.max_queue_bytes
 
     def release(self, size_bytes: int) -> None:
-        """That much is not kept any more."""
+        """Subtract bytes of a body that is no longer kept."""
         self._held_bytes -= size_bytes
 
     def expire(self, now: float) -> None:

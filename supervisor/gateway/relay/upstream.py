@@ -17,19 +17,11 @@ from typing import cast
 from ...server.probe_target import ProbeTarget
 from ...server.shortage import is_ours_to_connect
 from ..api.routes import Dialect, Trouble, broken_event, waiting_comment
-from ..http_heads import (
-    HEAD_END,
-    BadResponse,
-    Head,
-    HeaderLine,
-    ResponseHead,
-    chunk,
-    upstream_head,
-)
+from ..http_heads import HEAD_END, BadResponse, Head, HeaderLine, ResponseHead, chunk, upstream_head
 from .answer import ModelName, Taker, read_head
 from .chunked import unchunked
 from .client_connection import ClientConnection
-from .gathering import Gathering, Pace
+from .gathering import Gathering, Pace, gulp
 
 IDLE_SECONDS = 4.0
 MOST_USES = 99
@@ -59,12 +51,12 @@ class Upstream(asyncio.Protocol):
 
     @property
     def was_used(self) -> bool:
-        """Before this request."""
+        """Whether an earlier request used this connection."""
         return self.uses > 1
 
     @property
     def got_nothing(self) -> bool:
-        """Not one byte of an answer has come."""
+        """Whether not one byte of an answer has come."""
         return self._answer is None and not self._head
 
     @property
@@ -114,9 +106,17 @@ class Upstream(asyncio.Protocol):
         self._read_or_not()
 
     def _rest(self, now: bool) -> None:
-        """Let a few pieces gather."""
-        self._rests = now
-        self._read_or_not()
+        """Let pieces gather, until `_gulp`."""
+        if now is not self._rests:
+            self._rests = now
+            self._read_or_not()
+
+    def _gulp(self, descriptor: int) -> bool:
+        """Read what has gathered, if something has."""
+        data = b"" if self._is_held or self.is_closing else gulp(descriptor)
+        if data:
+            self.data_received(data)
+        return bool(data)
 
     def _read_or_not(self) -> None:
         if not self._is_connected or self._transport.is_closing():
@@ -168,7 +168,7 @@ class Upstream(asyncio.Protocol):
         if answer.framing == "close" and answer.is_stream:
             self._pool.gathering.saw_hang_up()  # which is its only end
         if answer.framing == "chunked" or (answer.framing == "close" and answer.is_stream):
-            self._pace = Pace(self._pool.gathering, self._transport, self._rest)
+            self._pace = Pace(self._pool.gathering, self._transport, self._rest, self._gulp)
         taker.begin(answer, more=bool(rest) or answer.framing == "none")
         if answer.framing == "none":
             if rest:
@@ -259,11 +259,11 @@ class ConnectionPool:
         return None
 
     def connect(self, taker: Taker) -> Upstream:
-        """Open a new connection; its taker is called when it is there."""
+        """Open a new connection, and call the taker when it is open."""
         return Upstream(self, self._target, taker)
 
     def keep(self, upstream: Upstream) -> bool:
-        """For the next request, if it leads to the server that is meant now."""
+        """Keep a connection for the next request, if it leads to the current server."""
         if upstream.target is not self._target:
             return False
         upstream.idle_since = self._loop.time()

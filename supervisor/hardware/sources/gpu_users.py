@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import PurePath, PureWindowsPath
 
 from ..machine import Machine
-from .nvidia import PLACES
-from .tool_output import MIB, whole
+from .tool_output import MIB, NVIDIA_SMI, pci_address
 
-_QUERY = ("--query-compute-apps=pid,process_name,used_gpu_memory", "--format=csv,noheader,nounits")
+_QUERY = ("--query-compute-apps=pid,gpu_bus_id,used_gpu_memory,process_name", "--format=csv,noheader,nounits")
+_USE = re.compile(r"(\d{1,10}), *([0-9A-Fa-f:.]+), *(\d{1,9}), *(.*)", re.ASCII)
 _MEMORY = re.compile(r"^drm-(?:resident|memory)-(?:vram|local)\d*:\s+(\d{1,15}) (KiB|MiB)?", re.MULTILINE)
 _CLIENT = re.compile(r"^drm-client-id:\s+(\d+)", re.MULTILINE)
 _UNITS = {"": 1, "KiB": 1024, "MiB": MIB}
@@ -38,18 +38,33 @@ def gpu_users(machine: Machine) -> tuple[GpuUser, ...]:
     return tuple(sorted(found.values(), key=lambda user: (-user.memory_bytes, user.pid)))
 
 
+@dataclass(frozen=True, slots=True)
+class CudaUse:
+    """What a program holds of one card, whose address on the PCI bus is ``adapter``."""
+
+    pid: int
+    adapter: str
+    memory_bytes: int
+    program: str
+
+
+def cuda_uses(machine: Machine) -> Iterator[CudaUse]:
+    """
+    Of each program that uses CUDA.  [N/A] is left out: Windows keeps the memory of most cards itself (WDDM),
+    and a slice of a card (MIG) has no figure of its own.
+    """
+    listed = (machine.run(program, *_QUERY) for program in NVIDIA_SMI)
+    outcome = next((each for each in listed if each is not None), None)
+    for line in outcome.stdout.splitlines() if outcome else ():
+        if use := _USE.fullmatch(line.strip()):
+            yield CudaUse(int(use[1]), pci_address(use[2]), int(use[3]) * MIB, use[4])
+
+
 def _nvidia_users(machine: Machine) -> Iterator[GpuUser]:
     held, names = Counter[int](), dict[int, str]()
-    for program in PLACES:
-        if (outcome := machine.run(program, *_QUERY)) is None:
-            continue
-        for line in outcome.stdout.splitlines():
-            cells = [cell.strip() for cell in line.split(",")]
-            pid, used = whole(cells[0]), whole(cells[-1])
-            if pid is not None and used and len(cells) >= 3:
-                held[pid] += used * MIB
-                names[pid] = _short(", ".join(cells[1:-1]))
-        break
+    for use in cuda_uses(machine):
+        held[use.pid] += use.memory_bytes
+        names[use.pid] = _short(use.program)
     return (GpuUser(pid, names[pid], size) for pid, size in held.items())
 
 

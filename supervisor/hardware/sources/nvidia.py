@@ -18,9 +18,8 @@ from ..machine import TIMEOUT_SECONDS, Machine
 from . import nvml
 from .gpu_report import GpuReport
 from .nvml import FIELDS
-from .tool_output import MIB, decimal, pci_address, whole
+from .tool_output import MIB, NVIDIA_SMI, decimal, pci_address, whole
 
-PLACES = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")
 _GENERATIONS = {1: 2.5, 2: 5.0, 3: 8.0, 4: 16.0, 5: 32.0, 6: 64.0}  # GT/s per lane
 _NEWER = ("compute_cap",)  # drivers before 510 do not know this field, and then answer nothing at all
 HANGS = f"nvidia-smi did not answer within {TIMEOUT_SECONDS:g} s: the driver may hang."
@@ -30,7 +29,7 @@ _UNIFIED = re.compile(r"\b(GB10|Orin|Thor|Xavier|Tegra)\b")  # no memory of thei
 
 def smi_gpus(machine: Machine) -> GpuReport:
     """All NVIDIA GPUs, with the newest CUDA that the driver knows."""
-    for program in PLACES:
+    for program in NVIDIA_SMI:
         report = _smi(machine, program)
         if report is not None:
             return report  # also where it failed: it asks the same library, which will say the same

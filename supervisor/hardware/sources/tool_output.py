@@ -62,6 +62,7 @@ def number(value: object) -> int | None:
 
 
 MIB = 1024 * 1024
+NVIDIA_SMI = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")  # where it may be found
 _DIGITS = 19  # what fits into 64 bits; more is no number of anything
 
 

@@ -51,5 +51,17 @@ def test_no_byte_is_counted_twice(box):
         assert 0 <= gpu.shared_bytes <= min(gpu.memory_bytes or 0, hardware.ram_bytes or 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "memory", "large"),
+    [("gt1030-7900xtx", 86.5, True), ("jetson-orin-jetpack6", 61.3, False), ("two-nvidia", 118.4, True)],
+)
+def test_memory_that_a_model_would_not_have_does_not_count(name, memory, large, tmp_path):
+    """A card that stays idle; on a Jetson, what 59 GiB of weights leave to a context and the system."""
+    hardware = detect(tmp_path, load(name))
+    assert round((hardware.memory_bytes or 0) / 2**30, 1) == memory
+    suit = {each.name for each in rank_stored(SHIPPED, hardware).others}
+    assert ("gpt-oss-120b" in suit) == large
+
+
 def test_each_of_them_is_recorded():
     assert set(MADE_FOR) <= set(boxes())

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from supervisor.hardware.sources.gpu_users import GpuUser, gpu_users
+from supervisor.hardware.sources.gpu_users import GpuUser, cuda_uses, gpu_users
 from supervisor.tool import ToolResult
 
 from .recorded import Recorded
 
 MIB = 1024**2
-QUERY = "nvidia-smi --query-compute-apps=pid,process_name,used_gpu_memory --format=csv,noheader,nounits"
+QUERY = "nvidia-smi --query-compute-apps=pid,gpu_bus_id,used_gpu_memory,process_name --format=csv,noheader,nounits"
+SAID = (
+    "4242, 00000000:01:00.0, 9000, /usr/local/bin/ollama\n77, 00000000:01:00.0, 1500, C:\\Games\\Game, 2.exe\n"
+    "4242, 0000000F:0A:00.0, 4000, /usr/local/bin/ollama\n9, 00000000:01:00.0, [N/A], x\nNo devices were found\n"
+)
 
 
 def test_nvidia_lists_programs_once_for_each_card():
-    said = "4242, /usr/local/bin/ollama, 9000\n77, C:\\Games\\Game, 2.exe, 1500\n4242, /usr/local/bin/ollama, 4000\n9, x, [N/A]\n"
-    box = Recorded("linux", tools={QUERY: ToolResult(0, said, "")})
+    box = Recorded("linux", tools={QUERY: ToolResult(0, SAID, "")})
     assert gpu_users(box) == (GpuUser(4242, "ollama", 13000 * MIB), GpuUser(77, "Game, 2.exe", 1500 * MIB))
+
+
+def test_nvidia_tells_what_a_program_holds_of_each_card():
+    box = Recorded("linux", tools={QUERY: ToolResult(0, SAID, "")})
+    assert [(use.pid, use.adapter, use.memory_bytes // MIB) for use in cuda_uses(box)] == [
+        (4242, "0000:01:00.0", 9000),
+        (77, "0000:01:00.0", 1500),
+        (4242, "000f:0a:00.0", 4000),
+    ]
 
 
 def test_the_kernel_tells_of_drivers_of_drm_and_each_client_counts_once():
