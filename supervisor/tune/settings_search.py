@@ -23,9 +23,10 @@ from .surrogate import CostEstimate, Observation, Surrogate, Weights
 from .surroundings import Surroundings
 
 _TURNS = 0.2, 0.5  # shares of the budget, at least and at most, that prove the best better than the profile
-_LEAST_GAIN = 0.002  # of the cost: what promises less is not worth a trial
+_LEAST_PROMISE = 0.0005  # of the cost: what promises less is not worth a trial
+_LEAST_GAIN = 0.002  # what is less is no gain
 _LARGE_GAIN = 0.01
-_DOUBT = 0.35  # trust in the model where it promises nothing, as it may be wrong
+_DOUBT = 0.25  # trust in the model where it promises nothing, as it may be wrong
 _GOOD, _LIKELY, _CHANCE = 3, 30, 15  # candidates: whose surroundings are looked at, and how many of them
 _DRIFT_EVERY = 6  # trials
 _FIRST_RUNS, _MOST_RUNS, _MOST_TURN_RUNS = 3, 6, 12
@@ -35,9 +36,10 @@ _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for so
 _SURE_UNTURNED = 4.0  # the same where there was no time for turns, as the best of many is lucky
 _LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
 _TRUE_SHARE = 0.7  # of the gain that is expected: the best of many is lucky, too
-_MOST_OBSERVED = 90  # what the model can take in without taking long itself
-_PATIENCE = 40  # trials without a new best, after which the model is believed where it promises nothing
-_TRIALS_PER_AXIS = 14  # at most, before the turns
+_MOST_OBSERVED = 140  # what the model can take in without taking long itself
+_PATIENCE = 120  # trials without a new best, after which the model is believed where it promises nothing
+_TRIALS_PER_SETTING = 0.16  # at most, before the turns, within these bounds
+_TRIALS_PER_AXIS, _FIRST_TRIALS = (14, 40), 10
 _LEAST_COST = 1e-9  # seconds: a logarithm needs more than nothing
 _STEEP = 0.5  # in logarithms: what is so much slower than the best is not told apart in full
 _NORMAL = NormalDist()
@@ -70,6 +72,9 @@ class SettingsSearch:
     ) -> None:
         self._around = Surroundings(space, fits)
         self._starts = tuple(start for start in dict.fromkeys(starts) if fits(start))
+        settings = math.prod(len(axis.values) for axis in space.axes)
+        least, most = (_FIRST_TRIALS + number * len(space.axes) for number in _TRIALS_PER_AXIS)
+        self._most_trials = min(max(_TRIALS_PER_SETTING * settings, least), most)
         self._budget_seconds = max(budget_seconds, _LEAST_COST)
         self._seed = seed
         self._told: list[tuple[Trial, TrialResult]] = []
@@ -123,7 +128,7 @@ class SettingsSearch:
             return self._nothing("None of the settings to start from ran.")
         if self._is_turning() or self.spent_seconds + self._turns_seconds() >= self._budget_seconds:
             return self._confirm()
-        if len(self._told) >= _TRIALS_PER_AXIS * len(self._around.axes):
+        if len(self._told) >= self._most_trials:
             return self._confirm()
         return self._explore() or self._confirm()
 
@@ -182,11 +187,11 @@ class SettingsSearch:
             return max(gains, default=(0.0, best))
 
         gain, candidate = promising(apart, 1.0)
-        if gain < _LARGE_GAIN and promising(near, _DOUBT)[0] >= _LEAST_GAIN:
+        if gain < _LARGE_GAIN and promising(near, _DOUBT)[0] >= _LEAST_PROMISE:
             return self._trial(promising(near, _DOUBT)[1], "is the best so far better than all next to it?")
-        if gain < _LEAST_GAIN and self._since(best) <= _PATIENCE:
+        if gain < _LEAST_PROMISE and self._since(best) <= _PATIENCE:
             gain, candidate = promising(apart, _DOUBT)
-        if gain < _LEAST_GAIN:
+        if gain < _LEAST_PROMISE:
             return None
         why = "once more, against the best so far" if candidate in again else f"may save {100 * gain:.1f} %"
         return self._trial(candidate, why)
