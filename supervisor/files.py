@@ -73,6 +73,21 @@ def replace_file(path: Path, content: bytes, *, mode: int | None = PRIVATE, dura
         file.write(content)
 
 
+def write_named(path: Path, content: bytes) -> None:
+    """
+    Write into the file that a person named: a link or a device, such as /dev/stdout, stays what it is.
+
+    Raises PermissionDenied or SupervisorError.
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        kind = PermissionDenied if isinstance(error, PermissionError) else SupervisorError
+        raise kind(
+            f"{path} cannot be written: {error.strerror or error}.", hint="Name another file."
+        ) from error
+
+
 def write_json(
     path: Path,
     document: Mapping[str, Any],

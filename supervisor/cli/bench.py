@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..errors import NotRunning, SupervisorError, UsageError
-from ..files import SHARED, replace_file
+from ..files import write_named
 from ..home import client
 from ..home.places import bench_folder
 from ..measure.chart import Bars, svg_text, text
@@ -302,5 +302,5 @@ def _draw(charts: Sequence[Bars]) -> None:
 def _write(file: Path | None, charts: Sequence[Bars]) -> None:
     """Raises PermissionDenied or SupervisorError where the file cannot be written."""
     if file is not None:
-        replace_file(file, svg_text(charts).encode(), mode=SHARED)
+        write_named(file, svg_text(charts).encode())
         click.echo(f"chart: {file}", err=True)

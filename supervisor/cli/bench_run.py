@@ -192,6 +192,7 @@ def _once(
             raise SupervisorError(
                 f"{target.model} died while it was measured: {death}", hint="goss-supervisor logs"
             ) from error
+        session.wait_until_quiet()  # raises where the session is over: somebody stopped the server
         raise
     return replace(sample, disturbed=(*sample.disturbed, *session.disturbed()))
 

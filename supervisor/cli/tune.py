@@ -141,7 +141,7 @@ def tune(
         ):
             _search(setup, known, paths, journal, session)
     except BaseException:
-        for line in said_so_far(known, name):
+        for line in said_so_far(known):
             click.echo(line, err=True)
         raise
     return report(setup, known, paths, explains=explain, svg=svg, as_json=as_json)

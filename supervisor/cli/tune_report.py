@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ..errors import EXIT_OK, SupervisorError
-from ..files import SHARED, replace_file
+from ..files import write_named
 from ..measure.chart import svg_text, text
 from ..paths import Paths
 from ..profile.store import ProfileStore
@@ -29,14 +29,14 @@ _MOST_NOTES = 3
 _MOST_CHARTS = 2  # on a terminal; --svg has all
 
 
-def said_so_far(known: TuningProgress, name: str) -> Iterator[str]:
+def said_so_far(known: TuningProgress) -> Iterator[str]:
     """For one that was broken off."""
     if not known.results:
         return
     ratio, tried = known.ratio(known.best), len(known.results)
     best = f"; the best so far: {in_words(known.best)} ({ratio:.2f}x)" if ratio and known.best else ""
     yield f"{tried} trials are measured{best}"
-    yield f"the same command goes on where it was: goss-supervisor tune {name}"
+    yield "the same command, with the same options, goes on where it was"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,11 @@ def report(
     svg: Path | None,
     as_json: bool,
 ) -> int:
-    """Writes the profile if it is faster by more than the noise, and the chart; answers the exit code."""
+    """Writes the profile if it is faster by more than the noise, at last the chart; answers the exit code."""
     found = known.found
     if found is None:
         raise SupervisorError("The search ended without a result.")
     drawn = charts(setup.space, known.results, found.best)
-    if svg is not None:
-        replace_file(svg, svg_text(drawn).encode(), mode=SHARED)
-        click.echo(f"chart: {svg}", err=True)
     made = _written(setup, known, found, paths)
     if explains:
         made = replace(made, explained=explain(evidence_of(setup, known, found.best)))
@@ -79,6 +76,9 @@ def report(
         for chart in drawn[:_MOST_CHARTS]:
             click.echo("\n".join((*text(chart, width, plain=plain), "")))
         click.echo("\n".join(_lines(made)))
+    if svg is not None:
+        write_named(svg, svg_text(drawn).encode())
+        click.echo(f"chart: {svg}", err=True)
     return EXIT_OK
 
 

@@ -375,9 +375,8 @@ class Holds:
 def _refuse_if_held(instance: Instance, own: int) -> None:
     hold = instance.server.hold
     if hold is not None and hold.id != own:
-        does = f"measured {instance.name}" if hold.measures else "held the server"
         raise SupervisorError(
-            f"{hold.owner} has {does} since {iso(hold.since)}: {hold.why}.",
+            f"{hold.owner} has held the server since {iso(hold.since)}: {hold.why}.",
             hint="Try again when it has ended (goss-supervisor status tells), or goss-supervisor stop.",
         )
 

@@ -77,14 +77,14 @@ def opened(
     SupervisorError where somebody else holds a server, with who and why.
     """
     with _daemon(paths, progress) as listen:
-        if listen is None:
-            for text in _waits(paths, plan, polite=polite):
-                progress.step(text)
+        waits = () if listen else tuple(_waits(paths, plan, polite=polite))
         who = client.owner_named(owner)
         request = {"server": plan.profile, "owner": who, "why": why, "measures": True, "polite": polite}
         with client.holding(paths, request) as held:
             if not held.get("measures"):
                 raise SupervisorError("The daemon is of an older version.", hint=ANOTHER_VERSION)
+            for text in waits:
+                progress.step(text)
             session = _Session(paths, held["held"], held["server"], who, listen, progress, waiting)
             try:
                 session.begin(plan, polite=polite)

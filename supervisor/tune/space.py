@@ -192,6 +192,10 @@ class _Maker:
                 f"tune: the engine {self.build.tag} has no option {key.removeprefix('server.')}."
             )
         values = values or self._usual(key)
+        if not values and key == CONTEXT and self.min_context_tokens:
+            raise UsageError(
+                f"tune: the profile has no more context than --min-context {self.min_context_tokens}."
+            )
         if not values:
             raise UsageError(f"tune: --vary {key} needs values.", hint=f"--vary {key}=A,B,C")
         if known is not None:

@@ -126,6 +126,7 @@ def set_up(request: TuneRequest, variants: ProfileVariants) -> TuningSetup:
         varied=varied_with_context(request),
         min_context_tokens=request.min_context_tokens,
     )
+    _demand_possible(variants, request.varied)
     tuned = replace(fingerprint(hardware, build, model), goal=request.goal)
     starts = tuple(_starts(variants, space, account))
     depends_on = (
@@ -145,6 +146,18 @@ def set_up(request: TuneRequest, variants: ProfileVariants) -> TuningSetup:
     return TuningSetup(
         request, profile, model, variants, space, starts, fits(variants), goal, tuned, file, tuple(said)
     )
+
+
+def _demand_possible(variants: ProfileVariants, varied: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises UsageError for a value that the profile cannot have: left out, it would never be missed."""
+    for key, values in varied.items():
+        for value in values:
+            full = key if "." in key else f"server.{key}"
+            try:
+                variants.profile({full: value})
+            except SupervisorError as error:
+                why = str(error).removeprefix("--set: ")
+                raise UsageError(f"tune: --vary {key}={value}: {why}", hint=error.hint) from error
 
 
 def _lasting(tuned: Tuned) -> Tuned:

@@ -223,6 +223,19 @@ def test_a_session_that_ends_early_says_so(session, monkeypatch):
         run(*SHORT)
 
 
+def test_one_whose_answer_is_broken_off_by_a_stop_says_so(session, monkeypatch):
+    def over():
+        raise Superseded("goss-supervisor is being stopped.")
+
+    def breaks_off(target, workload, **more):
+        monkeypatch.setattr(session, "wait_until_quiet", over)
+        raise NetworkError("It broke off.")
+
+    monkeypatch.setattr(bench_run, "run", breaks_off)
+    with pytest.raises(Superseded, match="being stopped"):
+        run(*SHORT)
+
+
 def test_two_results_are_compared_by_their_ratio(session, rates):
     run(*SHORT)
     rates.generated = Rates((100.0, 101.0, 99.0)).generated
@@ -265,6 +278,18 @@ def test_the_chart_is_written_into_a_file(session, tmp_path):
     run(*SHORT, "--svg", str(file))
     assert "own: 16 + 8" in file.read_text(encoding="utf-8")
     assert file.read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_a_chart_is_written_through_a_link_which_stays(session, tmp_path):
+    run(*SHORT)
+    target, link = tmp_path / "chart.svg", tmp_path / "link.svg"
+    target.touch()
+    link.symlink_to(target)
+    run("show", "p", "--svg", str(link))
+    assert link.is_symlink()
+    assert target.read_text(encoding="utf-8").startswith("<svg")
+    with pytest.raises(SupervisorError, match=r"chart\.svg cannot be written: .*directory"):
+        run("show", "p", "--svg", str(tmp_path / "none" / "chart.svg"))
 
 
 def test_a_terminal_that_shows_only_ascii_gets_ascii(session):

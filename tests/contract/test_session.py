@@ -273,7 +273,10 @@ def test_a_second_session_is_refused_with_who_and_why(home):
     with home.opened(home.plan("p")):
         for name in "pq":
             with (
-                pytest.raises(SupervisorError, match=r"bench \(pid \d+\) has measured .*trying what is fast"),
+                pytest.raises(
+                    SupervisorError,
+                    match=r"bench \(pid \d+\) has held the server since .*: trying what is fast",
+                ),
                 home.opened(home.plan(name)),
             ):
                 pass

@@ -112,6 +112,21 @@ def test_what_is_fixed_stays(home):
     assert not {"server.ubatch-size", "server.threads"} & axes(setup)
 
 
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (
+            {"varied": {"threads": ("2", "x")}},
+            "--vary threads=x: server.threads: threads takes a whole number",
+        ),
+        ({"min_context_tokens": 16385}, "no more context than --min-context 16385"),
+    ],
+)
+def test_what_the_profile_cannot_have_is_refused_and_not_left_out(home, wish, said):
+    with pytest.raises(UsageError, match=said):
+        home.profile(**{"ctx-size": 16384}).set_up(**wish)
+
+
 def test_what_cannot_be_or_has_no_engine_here_does_not_fit(home):
     setup = home.profile().set_up()
     assert setup.fits((("server.ubatch-size", "1024"),))

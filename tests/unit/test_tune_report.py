@@ -114,10 +114,10 @@ def test_the_chart_is_drawn_even_where_nothing_is_faster(paths, tmp_path, capsys
 
 
 def test_one_that_was_broken_off_says_the_best_so_far_and_how_to_go_on():
-    assert list(said_so_far(TuningProgress(), "mine")) == []
-    first, second = said_so_far(known(None), "mine")
+    assert list(said_so_far(TuningProgress())) == []
+    first, second = said_so_far(known(None))
     assert first == "3 trials are measured; the best so far: ubatch-size 2048 (1.50x)"
-    assert second == "the same command goes on where it was: goss-supervisor tune mine"
+    assert second == "the same command, with the same options, goes on where it was"
 
 
 def test_candidates_in_words():
