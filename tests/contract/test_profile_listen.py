@@ -197,7 +197,7 @@ def test_a_served_profile_that_cannot_be_is_told_with_its_place(paths):
     configure(paths, "serve:\n  - mine\n  - othr\n  - third\n")
     file = paths.config / "config.yaml"
     expected = [
-        f"{file}:3:5: serve: othr cannot be served: There is no profile othr. Did you mean other, third?",
+        f"{file}:3:5: serve: othr cannot be served: There is no profile othr. Did you mean other?",
         f"{file}:4:5: serve: third cannot be served: it has gateway: off",
     ]
     with pytest.raises(ConfigError) as error:

@@ -138,7 +138,7 @@ def test_an_update_is_announced_taken_by_all_servers_and_rolled_back(fed):
     assert updated[0].startswith("mine and two run on b12002 now; compared on mine (it is the main server): ")
     assert [line.split()[:3] for line in updated[3:]] == [
         ["mine", "b12002", "compared"],
-        ["two", "b12002", "moved"],
+        ["two", "b12002", "compared"],
         ["three", "b12001", "next"],
     ]
     assert running(fed) == {"mine": "b12002", "two": "b12002", "three": "b12002 sleeping"}

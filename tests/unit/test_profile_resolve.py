@@ -148,7 +148,7 @@ def test_a_user_s_profile_shadows_the_shipped_one_and_can_extend_it(store):
         ),
         (
             {"p": "extends: qq\n", "q": "model: demo\n"},
-            "p.yaml:1:1: extends: There is no profile qq. Did you mean q?",
+            "p.yaml:1:1: extends: There is no profile qq.",
         ),
     ],
 )

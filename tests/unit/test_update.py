@@ -13,7 +13,8 @@ from supervisor.engine.catalogue.releases import REPOSITORY, Release
 from supervisor.errors import ConfigError
 from supervisor.measure import speed
 from supervisor.measure.comparison import indented, log_of, rolled_back
-from supervisor.measure.speed import Load, Speed
+from supervisor.measure.measurement import Workload
+from supervisor.measure.speed import Speed
 from supervisor.plan.launch import LaunchPlan
 from supervisor.profile.definition import Engine
 from supervisor.update import update_check
@@ -21,7 +22,7 @@ from supervisor.update.rollout import is_newer
 from supervisor.update.update_check import UpdateCheck, look
 from supervisor.update.update_target import FleetServer, UpdateTarget, why_fixed
 
-LOAD = Load(256, 128)
+LOAD = Workload(256, 128)
 RATES = st.floats(min_value=0.01, max_value=1e6)
 
 
@@ -51,7 +52,7 @@ def test_of_two_measurements_the_better_counts(one, other):
 @given(RATES, RATES)
 def test_the_load_fits_into_the_time_or_is_the_smallest(generated, prompt):
     load = speed._load_for(Speed(generated, prompt, LOAD))
-    seconds = speed.RUNS * (load.prompt_tokens / prompt + load.tokens / generated)
+    seconds = speed.RUNS * (load.prompt_tokens / prompt + load.answer_tokens / generated)
     assert seconds <= speed.AIM_SECONDS or load == speed._LOADS[-1]
 
 
