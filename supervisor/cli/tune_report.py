@@ -21,6 +21,7 @@ from ..tune.search_values import Found
 from ..tune.surface import charts, effects, plain_key
 from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
+from ..tune.tuning_journal import kept_trials
 from ..tune.tuning_setup import TuningSetup, evidence_of
 from .output import echo_json, shows, table
 
@@ -98,6 +99,8 @@ def _lines(made: _Report) -> Iterator[str]:
     measured = f"{len(made.known.results)} trials in {duration(made.known.spent_seconds)}"
     if made.path is None:
         yield f"{name}: your settings are already the best found ({measured}); nothing was written"
+        if (left := kept_trials(made.setup.file) - len(made.known.results)) > 0:
+            yield f"this budget had no room for {left} kept trials; a larger --budget goes on with them"
         yield from _explained(made)
         return
     was = {key: made.setup.space.value((), key) or "-" for key, _ in found.best}
