@@ -132,7 +132,7 @@ def test_ctrl_c_puts_the_server_back_and_says_how_to_go_on(home):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "the same command goes on where it was: goss-supervisor tune mine" in said
+    assert "the same command, with the same options, goes on where it was" in said
     assert home.running() == before
     assert home.tuned() is None
 
