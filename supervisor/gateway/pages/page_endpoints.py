@@ -14,13 +14,20 @@ from ...decoding import parse
 from ..api.routes import READING, Trouble
 from ..auth.guard import RequestContext
 from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions
-from ..backends import Backends, progress
+from ..backends import Backends, PageOwner, progress
 from ..http_heads import Head, HeaderLine
 from ..listener import Listener
 from ..relay.client_connection import AskedOf, ClientConnection, LongAnswer
 from ..telemetry.activity import KEPT
-from .page_feed import PROMPT_SECONDS, SOON_SECONDS, TICK_SECONDS, PageFeed
-from .page_viewer import PageViewer, number_to_resume
+from .page_control import ControlAnswer, checked_request
+from .page_feed import (
+    PROMPT_SECONDS,
+    SOON_SECONDS,
+    TICK_SECONDS,
+    PageFeed,
+    PageViewer,
+    number_to_resume,
+)
 from .static_files import PageAnswer, static_file
 
 log = logging.getLogger(__name__)
@@ -28,6 +35,7 @@ log = logging.getLogger(__name__)
 MOST_STREAMS: Final = 20
 RETRY_SECONDS: Final = 5
 _EVENTS: Final = b"text/event-stream"
+_LINES: Final = b"application/x-ndjson"
 _JSON: Final = b"application/json; charset=utf-8"
 _NO_STORE: Final[HeaderLine] = (b"cache-control", b"no-store")
 _TOO_MANY: Final = Trouble(
@@ -61,6 +69,7 @@ class PageEndpoints:
 
     def __init__(
         self,
+        owner: PageOwner,
         feed: PageFeed,
         sessions: PageSessions,
         listener: Listener,
@@ -69,7 +78,7 @@ class PageEndpoints:
         judge: Callable[[Head], RequestContext],
         run: Callable[[Coroutine[None, None, None]], None],
     ) -> None:
-        self._feed, self._sessions, self._listener = feed, sessions, listener
+        self._owner, self._feed, self._sessions, self._listener = owner, feed, sessions, listener
         self._backends, self._judge, self._run = backends, judge, run
         self._boot = secrets.token_hex(4)
         self._loop = asyncio.get_running_loop()
@@ -90,6 +99,8 @@ class PageEndpoints:
                 return None
             case "events", "GET":
                 return self._watch(client, head, context)
+            case "control", "POST":
+                return self._control(client, head, body, context)
             case "session", "POST":
                 answer = self._log_in(head, body)
             case "session", "DELETE":
@@ -163,6 +174,17 @@ class PageEndpoints:
         path = head.path.removesuffix("session")
         cookie = f"{COOKIE}={value}; HttpOnly; SameSite=Strict; Path={path}; Max-Age={seconds}{secure}"
         return (204, b"", b""), ((b"set-cookie", cookie.encode("ascii")), _NO_STORE)
+
+    # --- control
+
+    def _control(
+        self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
+    ) -> AskedOf | None:
+        request = checked_request(body, may_edit=may_edit(context)) if is_json(head) else _NO_JSON
+        if isinstance(request, Trouble):
+            _reply(client, head, request)
+            return None
+        return ControlAnswer(LongAnswer(client, head, context.headers, _LINES), self._owner.control(request))
 
     # --- the events
 
