@@ -31,21 +31,17 @@ _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "cancel": frozenset(("job",)),
     "jobs": frozenset(),
 }
-_EDITS: Final = frozenset(("profile-save",))
 _NOT_HERE: Final = Trouble(
     403, "not_for_pages", "A page may not ask for this.", "On the machine itself, goss-supervisor does it."
-)
-_NO_EDIT: Final = Trouble(
-    403,
-    "needs_session",
-    "Every user of this machine reaches this page, so it saves nothing for somebody who has not logged in.",
-    "goss-supervisor open opens the page for you.",
 )
 _BROKEN: Final = {"error": "goss-supervisor failed to do this; its log tells why.", "hint": ""}
 
 
 def checked_request(body: bytes, *, may_edit: bool) -> dict[str, Any] | Trouble:
-    """The request in this body, if a page may make it."""
+    """
+    The request in this body, if a page may make it.  ``may_edit``: the caller has shown who it is, so the
+    commands that save texts of the client's run for it too.
+    """
     if len(body) > MOST_BYTES:
         return Trouble(413, "body_too_large", f"The request is longer than {MOST_BYTES} bytes.")
     try:
@@ -58,21 +54,25 @@ def checked_request(body: bytes, *, may_edit: bool) -> dict[str, Any] | Trouble:
         return _NOT_HERE
     if op == "stop" and not isinstance(request.get("server"), str):
         return _NOT_HERE
-    if request.get("command") in _EDITS and not may_edit:
-        return _NO_EDIT
-    return request
+    return {**request, "can_edit": may_edit}
 
 
 class ControlAnswer:
     """The daemon's lines as they come, to a page that waits for the last."""
 
-    def __init__(self, answer: LongAnswer, lines: AsyncIterator[Mapping[str, Any]]) -> None:
-        self._answer, self._lines = answer, lines
+    def __init__(
+        self,
+        answer: LongAnswer,
+        lines: AsyncIterator[Mapping[str, Any]],
+        under_way: set[ControlAnswer],
+    ) -> None:
+        self._answer, self._lines, self._under_way = answer, lines, under_way
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._task: asyncio.Task[None] | None = None
 
     def begin_waiting(self) -> None:
+        self._under_way.add(self)
         self._answer.begin()
         self._task = asyncio.get_running_loop().create_task(self._tell())
 
@@ -84,6 +84,7 @@ class ControlAnswer:
         except Exception:  # a page that waits in vain would not tell us of it
             log.exception("the page cannot be answered")
             self._send(_BROKEN)
+        self._under_way.discard(self)
         self._answer.end()
 
     def _send(self, line: Mapping[str, Any]) -> None:
@@ -97,5 +98,11 @@ class ControlAnswer:
 
     def client_left(self) -> None:
         """What has begun goes on, as for a connection of the control socket."""
+        self._under_way.discard(self)
         if self._task is not None:
             self._task.cancel()
+
+    def end(self) -> None:
+        """The daemon ends."""
+        self.client_left()
+        self._answer.end(keep_alive=False)

@@ -11,14 +11,16 @@ from typing import Final
 
 from ... import __version__
 from ...decoding import parse
+from ...errors import NotFound
 from ..api.routes import READING, Trouble
 from ..auth.guard import RequestContext
 from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions
 from ..backends import Backends, PageOwner, progress
-from ..http_heads import Head, HeaderLine
+from ..http_heads import Head, HeaderLine, query_value
 from ..listener import Listener
 from ..relay.client_connection import AskedOf, ClientConnection, LongAnswer
 from ..telemetry.activity import KEPT
+from .log_follow import FollowedLog
 from .page_control import ControlAnswer, checked_request
 from .page_feed import (
     PROMPT_SECONDS,
@@ -82,6 +84,7 @@ class PageEndpoints:
         self._backends, self._judge, self._run = backends, judge, run
         self._boot = secrets.token_hex(4)
         self._loop = asyncio.get_running_loop()
+        self._answers: set[ControlAnswer] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._looked = 0.0
 
@@ -184,13 +187,19 @@ class PageEndpoints:
         if isinstance(request, Trouble):
             _reply(client, head, request)
             return None
-        return ControlAnswer(LongAnswer(client, head, context.headers, _LINES), self._owner.control(request))
+        answer = LongAnswer(client, head, context.headers, _LINES)
+        return ControlAnswer(answer, self._owner.control(request), self._answers)
 
     # --- the events
 
     def _watch(self, client: ClientConnection, head: Head, context: RequestContext) -> AskedOf | None:
         if len(self._feed.viewers) >= MOST_STREAMS:
             _reply(client, head, _TOO_MANY)
+            return None
+        try:
+            followed = self._follow(query_value(head.target, "log"))
+        except NotFound as error:
+            _reply(client, head, Trouble(404, "not_found", str(error), error.hint))
             return None
         return PageViewer(
             LongAnswer(client, head, context.headers, _EVENTS),
@@ -200,7 +209,16 @@ class PageEndpoints:
             now=self._loop.time,
             stays=lambda: self._judge(head).trouble is None,
             soon=self.look,
+            followed=followed,
         )
+
+    def _follow(self, server: str) -> FollowedLog | None:
+        """The log of this server, the one that others look at if some do.  Raises NotFound."""
+        if not server:
+            return None
+        path = self._owner.log_of(server)
+        known = (each for each in self._feed.logs if each.path == path)
+        return next(known, None) or FollowedLog(server, path, run=self._run, soon=self.look)
 
     def look(self) -> None:
         """Something has changed: whoever looks hears of it soon.  Costs nothing while nobody does."""
@@ -229,6 +247,8 @@ class PageEndpoints:
             self._timer.cancel()
         for viewer in list(self._feed.viewers):
             viewer.end()
+        for answer in list(self._answers):
+            answer.end()
 
 
 def may_edit(context: RequestContext) -> bool:

@@ -21,6 +21,7 @@ from ..backends import PageOwner
 from ..http_heads import Head, query_value
 from ..relay.client_connection import LongAnswer
 from ..telemetry.activity import Activity, RequestRecord
+from .log_follow import KEPT_LINES, FollowedLog
 
 SCHEMA: Final = 1
 SOON_SECONDS: Final = 0.05  # until somebody who is behind gets the next events
@@ -31,8 +32,9 @@ SLOW_STATUS_SECONDS: Final = 5.0  # the same while nothing happens: memory moves
 BEAT_SECONDS: Final = 15.0
 CHECK_SECONDS: Final = 5.0  # until a session that has ended is seen
 MOST_REQUESTS: Final = 250  # in an event
+MOST_LINES: Final = 200  # of a log, in an event
 _FOLLOWS_THE_CLOCK: Final = frozenset(("uptime_seconds", "longest_seconds", "seconds_left"))
-_SMALL_CHANGE: Final = 0.01  # of bytes
+_SMALL_CHANGE, _FEW_BYTES = 0.01, 1024**2  # of a number of bytes, which moves all the time
 _FIELDS: Final = tuple(each.name for each in fields(RequestRecord))
 RETRY_MILLISECONDS: Final = 2000
 _BEAT: Final = b": still here\n\n"
@@ -72,6 +74,11 @@ class PageFeed:
         self._batch: tuple[int, int, bytes, int] = (-1, -1, b"", 0)
         self._beat = self._checked = 0.0
 
+    @property
+    def logs(self) -> set[FollowedLog]:
+        """That somebody looks at."""
+        return {viewer.followed for viewer in self.viewers if viewer.followed is not None}
+
     def join(self, viewer: PageViewer, now: float) -> None:
         """It looks from now on."""
         if not self.viewers:
@@ -90,6 +97,8 @@ class PageFeed:
         if not self.viewers:
             return False
         self._look_at_all(now)
+        for log in self.logs:
+            log.look()
         if now - self._beat >= BEAT_SECONDS:
             self._beat = now
             for viewer in self.viewers:
@@ -143,11 +152,14 @@ class PageViewer:
         now: Callable[[], float],
         stays: Callable[[], bool],
         soon: Callable[[], None],
+        followed: FollowedLog | None = None,
     ) -> None:
         self._answer, self._feed, self._boot = answer, feed, boot
         self._is_resumed, self._number = last is not None, last or 0
         self._now, self._stays, self._soon = now, stays, soon
         self._seen: dict[str, int] = {}  # the version of each kind that it has
+        self.followed = followed
+        self._lines = (0, 0)  # of that log: since which reset, and how many
 
     def begin_waiting(self) -> None:
         self._answer.begin()
@@ -173,12 +185,27 @@ class PageViewer:
         if self._number < self._feed.activity.count:
             batch, self._number = self._feed.requests_after(self._number)
             self._answer.send(self._with_id(batch))
+        if self.followed is not None:
+            self._follow(self.followed)
         return self._number < self._feed.activity.count
 
     def _take(self, kind: str, snapshot: Snapshot) -> None:
         if self._seen.get(kind, 0) != snapshot.version:
             self._seen[kind] = snapshot.version
             self._answer.send(self._with_id(snapshot.event))
+
+    def _follow(self, log: FollowedLog) -> None:
+        resets, count = self._lines
+        missing = log.count - count if resets == log.resets else KEPT_LINES + 1
+        self._lines = log.resets, log.count
+        if not missing or not log.resets:
+            return
+        reset = missing > KEPT_LINES
+        lines = list(log.lines) if reset else list(log.lines)[-missing:]
+        for start in range(0, max(len(lines), 1), MOST_LINES):
+            document = {"server": log.server, "lines": lines[start : start + MOST_LINES], "reset": reset}
+            self._answer.send(self._with_id(event("log", document)))
+            reset = False
 
     def _with_id(self, event: bytes) -> bytes:
         return b"id: %s.%d\n%s" % (self._boot.encode("ascii"), self._number, event)
@@ -232,12 +259,13 @@ def is_much_the_same(new: Any, old: Any, name: str = "") -> bool:  # noqa: ANN40
     """Whether two documents differ only in what follows the clock, and a little in bytes."""
     if isinstance(new, dict) and isinstance(old, dict):
         return new.keys() == old.keys() and all(
-            is_much_the_same(value, old[key], key) for key, value in new.items()
+            is_much_the_same(value, old[key], name if name.endswith("_bytes") else key)
+            for key, value in new.items()
         )
     if isinstance(new, list | tuple) and isinstance(old, list | tuple):
         return len(new) == len(old) and all(map(is_much_the_same, new, old, [name] * len(new)))
     if name in _FOLLOWS_THE_CLOCK:
         return (new is None) == (old is None)
     if name.endswith("_bytes") and new and old:
-        return bool(abs(new - old) < _SMALL_CHANGE * abs(old))
+        return bool(abs(new - old) < max(_SMALL_CHANGE * abs(old), _FEW_BYTES))
     return bool(new == old)
