@@ -79,7 +79,7 @@ ROOMS: dict[str, Room] = {
     ),
     "daemon": Room(
         "owns fleet and gateway: control socket, signals, service notification, helper programs",
-        (*BASE, "profile", "memory", "plan", "home", "server", "fleet", "gateway"),
+        (*BASE, "hardware", "profile", "memory", "plan", "home", "server", "fleet", "gateway"),
     ),
     "measure": Room(
         "how fast a server is: `bench`, its results and charts; the comparison of two builds",

@@ -15,6 +15,7 @@ from functools import partial
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
+from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from .api.body import requested_model
 from .api.routes import Trouble, model_in_query, model_of
@@ -56,7 +57,8 @@ _CUTS = frozenset((State.STOPPING, State.KILLING))
 class Gateway:
     """One for each daemon; its owner calls `changed` after each change of a server."""
 
-    def __init__(self, keyring: Keyring, owner: GatewayOwner) -> None:
+    def __init__(self, keyring: Keyring, owner: GatewayOwner, hardware: HardwareWatch | None = None) -> None:
+        self.hardware = hardware or HardwareWatch()
         self.activity = Activity()
         self.figures = RequestFigures()
         self.keyring = keyring
@@ -71,9 +73,8 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
         self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
-        self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.uses.touch, self._models, self.context_use
-        )
+        asked = self.uses.touch, self._models, self.context_use, self.hardware
+        self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
