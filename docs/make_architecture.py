@@ -75,7 +75,7 @@ ROOMS: dict[str, Room] = {
     "gateway": Room(
         "a client's request from arrival to end: `scheduler` and `exchange_table` (pure), `backends` (a "
         "server as the gateway sees it), `relay/` (HTTP), `api/`, `auth/`, `telemetry/`",
-        (*BASE, "profile", "plan", "home", "server"),
+        (*BASE, "hardware", "profile", "plan", "home", "server"),
     ),
     "daemon": Room(
         "owns fleet and gateway: control socket, signals, service notification, helper programs",

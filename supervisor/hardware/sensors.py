@@ -57,7 +57,7 @@ class Sensors(Protocol):
         """Give back what `read` keeps open; the next one opens it again."""
 
 
-class Rates:
+class CounterRates:
     """What counters grow by in a second, from one reading to the next."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType, SimpleNamespace
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Metric,
     )
 
-    from ...server.hardware_watch import DevicesByName
+    from ...hardware.sensors import DeviceReading
 
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -64,7 +64,7 @@ def render(
     figures: RequestFigures,
     daemon: DaemonFigures,
     servers: Sequence[tuple[ServerFigures, bytes | None]],
-    devices: DevicesByName = MappingProxyType({}),
+    devices: Mapping[str, DeviceReading] = MappingProxyType({}),
 ) -> bytes:
     """All of it, as `CONTENT_TYPE`; of each server's own answer, which may be None, what can be read."""
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
@@ -171,7 +171,7 @@ _DEVICE_GAUGES = {
 }
 
 
-def _of_devices(devices: DevicesByName) -> Iterator[Metric]:
+def _of_devices(devices: Mapping[str, DeviceReading]) -> Iterator[Metric]:
     """What is not known has no sample."""
     for key, (name, what, divisor) in _DEVICE_GAUGES.items():
         gauge = _gauge(name, what, labels=("device", "name"))

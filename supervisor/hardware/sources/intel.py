@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..hardware import Gpu
 from ..machine import Machine
-from ..sensors import ASLEEP, DeviceReading, Rates, explained
+from ..sensors import ASLEEP, DeviceReading, CounterRates, explained
 from . import hwmon, pci
 from .gpu_report import GpuReport
 from .tool_output import whole
@@ -73,7 +73,7 @@ _CLOCKS = (
 )
 
 
-def reading(machine: Machine, gpu: Gpu, rates: Rates, now: float) -> DeviceReading:
+def reading(machine: Machine, gpu: Gpu, rates: CounterRates, now: float) -> DeviceReading:
     """Of one of `gpus`; two readings make a power, from the energy.  ``now`` is monotonic."""
     found = DeviceReading("", gpu.name, gpu.pci, memory_total_bytes=gpu.memory_bytes)
     if pci.is_asleep(machine, gpu.pci):

@@ -20,7 +20,7 @@ from ..conditions import Conditions, MemoryModule, PowerMode, channel_of
 from ..gpu_merge import merge, shared
 from ..hardware import Cpu, Gpu, Hardware, Node
 from ..machine import Machine
-from ..sensors import DeviceReading, Rates
+from ..sensors import DeviceReading, CounterRates
 from . import amd, intel, nvidia, pci, vulkan
 from .gpu_report import ask_all
 from .nvml_sensors import NvmlSensors
@@ -333,7 +333,7 @@ class LinuxSensors:
 
     def __init__(self, machine: Machine, nvml: NvmlSensors | None = None) -> None:
         self._machine = machine
-        self._rates = Rates()
+        self._rates = CounterRates()
         self._processor = LinuxProcessor(machine)
         found = (gpu for source in (amd.gpus, intel.gpus, pci.gpus) for gpu in source(machine).gpus)
         self._gpus = merge(found)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 from ..machine import Machine
-from ..sensors import CPU, DeviceReading, Rates, explained
+from ..sensors import CPU, DeviceReading, CounterRates, explained
 from . import hwmon
 from .tool_output import whole
 
@@ -34,7 +34,7 @@ class LinuxProcessor:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._rates = Rates()
+        self._rates = CounterRates()
         self._name = name_in(machine.read("/proc/cpuinfo") or "")
         self._chips = tuple(hwmon.named(machine, *_CHIPS))
         self._zones = () if self._chips else tuple(_zones(machine))
