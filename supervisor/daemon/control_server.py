@@ -334,9 +334,7 @@ class Control:
             for each in self._fleet
             if (plan := self._loads.admission.held_plan(each)) is not None
         ]
-        sample = self._hardware.last
-        devices = self._hardware.named(sample) if sample else {}
-        return memory_by_device(devices, shares, plans_of(self._fleet))
+        return memory_by_device(self._hardware.devices(), shares, plans_of(self._fleet))
 
 
 async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:

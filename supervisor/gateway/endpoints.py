@@ -259,8 +259,9 @@ class Endpoints:
         )
         servers = [self._figures_of(each) for each in self._backends]
         asked = asyncio.gather(*(self._own_metrics(each) for each in self._backends))
-        devices, answers = await asyncio.gather(self._hardware.devices(), asked)
-        return render(self._figures, now, list(zip(servers, answers, strict=True)), devices)
+        await self._hardware.recent()
+        theirs = list(zip(servers, await asked, strict=True))
+        return render(self._figures, now, theirs, self._hardware.devices())
 
     def _figures_of(self, server: Backend) -> ServerFigures:
         plan, use = server.plan, self._context_use(server.name)
