@@ -23,6 +23,7 @@ from ..home.places import keys_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_socket_path
+from ..server.hardware_watch import HardwareWatch
 from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
@@ -57,6 +58,8 @@ class GatewayListener:
         begin: Begin,
         owner: MainOwner,
         page: Callable[[], PageOwner],
+        *,
+        hardware: HardwareWatch | None = None,
     ) -> None:
         self.listen: Listen | None = None
         self.gateway: Gateway | None = None
@@ -64,6 +67,7 @@ class GatewayListener:
         self._servers = servers
         self._begin = begin
         self._owner, self._page = owner, page
+        self._hardware = hardware
         self._turn = asyncio.Lock()  # one change of the address after the other
         self._opening = False
         self._ends = False
@@ -126,7 +130,8 @@ class GatewayListener:
 
     async def _open(self, listen: Listen) -> None:
         if self.gateway is None:
-            self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._page())
+            keyring = Keyring(keys_file(self._paths))
+            self.gateway = Gateway(keyring, self._owner, self._page(), self._hardware)
             for instance in self._servers():
                 self.gateway.changed(instance.server)
         await self.gateway.open(listen)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
+from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from .api.body import requested_model
 from .api.routes import Route, Trouble, model_in_query, model_of
@@ -29,9 +30,8 @@ from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
 from .pages.page_endpoints import PageEndpoints
-from .pages.page_feed import PageFeed
 from .prompt_count import count
-from .relay.client_connection import AskedOf, ClientConnection, PlainAnswer
+from .relay.client_connection import AskedOf, ClientConnection
 from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
 from .scheduler import (
@@ -59,7 +59,14 @@ _CUTS = frozenset((State.STOPPING, State.KILLING))
 class Gateway:
     """One for each daemon; its owner calls `changed` after each change of a server."""
 
-    def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        owner: GatewayOwner,
+        page: PageOwner,
+        hardware: HardwareWatch | None = None,
+    ) -> None:
+        self.hardware = hardware or HardwareWatch()
         self.activity = Activity()
         self.figures = RequestFigures()
         self.keyring = keyring
@@ -74,15 +81,11 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
         self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
-        self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.uses.touch, self._models, self.context_use
-        )
+        asked = self.uses.touch, self._models, self.context_use, self.hardware
+        self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
         self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self._loop.time)
         self.sessions = PageSessions(keyring)
-        feed = PageFeed(page, self.activity, lambda: self.now.active, self.counts)
-        self._pages = PageEndpoints(
-            page, feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
-        )
+        self._pages = PageEndpoints(self, page)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
@@ -222,12 +225,13 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
-        context = with_hold(self._judged(head), head, self.backends)
+        context = with_hold(self.judged(head), head, self.backends)
         if context.trouble is not None:
-            self._note(refused(head, context, context.trouble))
+            self._note_refused(head, context, context.trouble)
         return context
 
-    def _judged(self, head: Head) -> RequestContext:
+    def judged(self, head: Head) -> RequestContext:
+        """Who asks, and whether they may."""
         at = self.listener
         return judge(head, at.prefix, at.rules, self.keyring, self.sessions)
 
@@ -252,7 +256,7 @@ class Gateway:
         if handler is not None:
             model = model_of(head.path, self.listener.prefix) if handler == "model" else asked
             answer = self._endpoints.answer(handler, self.listener.offers, model, profile, body)
-            self._run(self._answer_ourselves(client, head, context, answer))
+            self.run(send(answer, client, head, context, self._note_refused))
             return None
         if meant is None:
             self._refuse(client, head, context, no_model(asked), asked)
@@ -278,23 +282,13 @@ class Gateway:
     def _refuse(
         self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
     ) -> None:
-        self._note(refused(head, context, trouble, asked))
+        self._note_refused(head, context, trouble, asked)
         client.refuse(trouble, keep_alive=head.persists)
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Do this in the background."""
         self._tasks.add(task := self._loop.create_task(work))
         task.add_done_callback(self._tasks.discard)
-
-    async def _answer_ourselves(
-        self,
-        client: ClientConnection,
-        head: Head,
-        context: RequestContext,
-        answer: Awaitable[PlainAnswer | Trouble],
-    ) -> None:
-        trouble = await send(answer, client, head, context.route.label)
-        if trouble and trouble.code == "not_found" and context.route.label != "/supervisor/*":
-            self._note(refused(head, context, trouble))
 
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
         """The plan of its server; None if there is none."""
@@ -341,7 +335,7 @@ class Gateway:
                     why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
                     self._exchanges[ticket].fail(why, "refused")
                 case CountPrompt(ticket) if ticket in self._exchanges:
-                    self._run(self._count(self._exchanges[ticket]))
+                    self.run(self._count(self._exchanges[ticket]))
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
                     self._models.load(profile)
@@ -397,3 +391,6 @@ class Gateway:
         self.activity.add(request)
         self.figures.count(request)
         self._pages.look()
+
+    def _note_refused(self, head: Head, context: RequestContext, trouble: Trouble, asked: str = "") -> None:
+        self._note(refused(head, context, trouble, asked))
