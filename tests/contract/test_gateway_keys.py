@@ -99,7 +99,7 @@ ROW = {"name": "a", "scope": "admin", "digest": "0" * 64, "created": ""}
         "null",
         "\xff",
         "[" * 100_000,
-        '{"schema": 2, "keys": []}',
+        '{"schema": 3, "keys": []}',
         '{"schema": 1}',
         '{"schema": 1, "keys": 7}',
         '{"schema": 1, "keys": ["a"]}',
