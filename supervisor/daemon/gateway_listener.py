@@ -129,7 +129,6 @@ class GatewayListener:
             file, keyring = UsageFile(usage_file(self._paths)), self.gateway.keyring
             self._usage = UsageKeeper(file, self.gateway.figures.usage, lambda: keyring.limits_tokens)
             await self._usage.begin()
-            self._begin(self._usage.keep())
         await self.gateway.open(listen)
 
     @property

@@ -49,9 +49,8 @@ CREATE TABLE IF NOT EXISTS usage (
 _ADD = f"""
 INSERT INTO usage VALUES ({", ".join("?" * len(_PLACE + _SUMS))})
 ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)}"""  # noqa: S608
-_DROP = """
-DELETE FROM usage WHERE day <=
-  (SELECT DISTINCT day FROM usage ORDER BY day DESC LIMIT 1 OFFSET ?)"""
+_LAST_KEPT = "SELECT DISTINCT day FROM usage ORDER BY day DESC LIMIT 1 OFFSET ?"
+_DROP = "DELETE FROM usage WHERE day < ?"
 _TOKENS = "SELECT key, SUM(prompt_tokens + output_tokens) FROM usage WHERE day = ? GROUP BY key"
 _PLAIN_ERROR, _READ_ONLY, _CORRUPT, _FULL, _CANNOT_OPEN, _NOT_A_DATABASE = 1, 8, 11, 13, 14, 26
 """SQLite's primary result codes; the first is what a table of another shape gives."""
@@ -82,11 +81,11 @@ class UsageFile:
             for each in sorted({place.day for place in sums}):
                 pairs = file.execute("SELECT key, model FROM usage WHERE day = ?", (each,))
                 known = {UsagePlace(each, *pair) for pair in pairs}
-                if not known:
-                    file.execute(_DROP, (KEPT_DAYS - 1,))
                 for place in (place for place in sums if place.day == each):
                     known.add(kept := place_among(known, place))
                     file.execute(_ADD, (*astuple(kept), *astuple(sums[place])))
+            if last := file.execute(_LAST_KEPT, (KEPT_DAYS - 1,)).fetchone():
+                file.execute(_DROP, last)
             file.execute("COMMIT")
             return dict(file.execute(_TOKENS, (day,)))
 
@@ -136,6 +135,9 @@ class UsageFile:
                         f"{self.path} was written by a newer goss-supervisor.",
                         hint="Update this one. Until then it leaves the file alone, and keeps no usage.",
                     )
+                (found,) = file.execute("PRAGMA quick_check(1)").fetchone()  # milliseconds for a megabyte
+                if found != "ok":
+                    raise self._damaged(found)
                 yield file
         except sqlite3.Error as error:
             raise self._said(error) from error
@@ -143,12 +145,16 @@ class UsageFile:
     def _said(self, error: sqlite3.Error) -> SupervisorError:
         code = getattr(error, "sqlite_errorcode", _PLAIN_ERROR) & 0xFF
         if code in _DAMAGED:
-            return _DamagedUsage(f"{self.path} is damaged: {error}.", hint="The daemon puts it aside.")
+            return self._damaged(error)
         if code in {_READ_ONLY, _CANNOT_OPEN}:
             return PermissionDenied(f"{self.path} cannot be used: {error}.")
         if code == _FULL:
             return cannot_write(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         return SupervisorError(f"{self.path} cannot be used: {error}.")
+
+    def _damaged(self, why: object) -> _DamagedUsage:
+        text = " ".join(str(why).split()).rstrip(".")
+        return _DamagedUsage(f"{self.path} is damaged: {text}.", hint="The daemon puts it aside.")
 
     def _put_aside(self) -> Path:
         """With its journal, which must not be applied to the next file."""
@@ -195,13 +201,14 @@ class UsageKeeper:
         self._file, self._tally = file, tally
         self._needs_today = needs_today
         self._turn = asyncio.Lock()
+        self._keeping: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
         """Before the first request, whose key may have used up its tokens before a restart."""
         await self._write_in_time()
+        self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
-    async def keep(self) -> None:
-        """Until cancelled."""
+    async def _keep(self) -> None:
         while True:
             await asyncio.sleep(WRITE_SECONDS)
             await self.write()
@@ -209,6 +216,8 @@ class UsageKeeper:
     async def finish(self) -> None:
         """After the last request."""
         await self._write_in_time()
+        if self._keeping is not None:
+            self._keeping.cancel()
         if lost := self._tally.unwritten:
             why = self.problem or "the disk did not answer in time"
             log.warning("The usage of %d requests may be lost: %s", lost, why)
