@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, UsageTally
 from supervisor.gateway.telemetry.usage_file import UsageFile, UsageKeeper
 
 from ..fakes.asked import a_chat
-from ..fakes.launching import BOUND_SECONDS
+from ..fakes.launching import BOUND_SECONDS, until
 
 DAY = "2026-11-30"
 SUMS = UsageSums(2, 1, 1, 1000, 900, 64, 3.5)
@@ -55,7 +56,9 @@ def test_figures_are_added_to_those_that_are_there(file):
 
 def test_figures_are_added_up_by_what_one_asks_for(file):
     file.add({place(): SUMS, place(model="other"): SUMS, place("2026-12-01"): SUMS}, DAY)
-    assert read(file, by=("key",)) == {UsagePlace("", "laptop", ""): UsageSums(6, 3, 3, 3000, 2700, 192, 10.5)}
+    assert read(file, by=("key",)) == {
+        UsagePlace("", "laptop", ""): UsageSums(6, 3, 3, 3000, 2700, 192, 10.5)
+    }
     assert list(read(file, by=("model", "day"))) == [
         UsagePlace("2026-11-30", "", "demo"),
         UsagePlace("2026-12-01", "", "demo"),
@@ -160,7 +163,9 @@ def test_a_full_disk_is_said_and_changes_nothing(file, monkeypatch):
     assert not file.damaged()
 
 
-@pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may")
+@pytest.mark.skipif(
+    sys.platform == "win32" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may"
+)
 def test_a_folder_that_may_not_be_written_is_said(file):
     file.path.parent.mkdir()
     file.path.parent.chmod(0o500)
@@ -251,14 +256,10 @@ def disk(tmp_path):
 
 def now_used(**more):
     """A chat that ends now."""
-    import time
-
     return replace(CHAT, at=time.time(), seconds=0.0, **more)
 
 
 def today():
-    import time
-
     return day_of(time.time())
 
 
@@ -302,9 +303,7 @@ def test_each_minute_is_written(disk, monkeypatch):
         tally, kept = keeper(disk)
         await kept.begin()
         tally.note(now_used())
-        async with asyncio.timeout(BOUND_SECONDS):
-            while tally.unwritten:
-                await asyncio.sleep(0.01)
+        await until(lambda: not tally.unwritten)
         assert disk.file.tokens_on(today()) == {"laptop": 110}
         await kept.finish()
 
