@@ -23,6 +23,7 @@ Operation = Literal[
     "room",
     "running",
     "requests",
+    "pin",
     "run",
     "cancel",
     "jobs",
@@ -54,6 +55,7 @@ class ControlRequest:
     command: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     job: int = 0
+    pinned: bool = True
 
 
 _KNOWN = {each.name for each in fields(ControlRequest)}

@@ -34,13 +34,22 @@ class _Argument:
     needed: bool = True
     most: int = 1  # more than one: a list of so many at most
     least: int = 0
+    off: str = ""  # the option where it is false
+
+    @property
+    def is_option(self) -> bool:
+        return (self.option or self.off).startswith("--")
+
+    @property
+    def is_name(self) -> bool:
+        return not (self.option or self.off)
 
     def words(self, name: str, value: object) -> list[str]:
         """Of the command line, or the one text for its standard input.  Raises UsageError."""
         if not self.pattern:
             if not isinstance(value, bool):
                 raise _wrong(name, "true or false")
-            return [self.option] * value
+            return [each for each in (self.option if value else self.off,) if each]
         texts = [value] if self.most == 1 else value
         if not isinstance(texts, Sequence) or isinstance(texts, str) or len(texts) > self.most:
             raise _wrong(name, f"a list of at most {self.most} texts")
@@ -51,7 +60,7 @@ class _Argument:
     def _word(self, name: str, text: object) -> str:
         if not isinstance(text, str) or not re.fullmatch(self.pattern, text, re.DOTALL):
             raise _wrong(name, self.what)
-        return f"{self.option}={text}" if self.option.startswith("--") else text
+        return f"{self.option}={text}" if self.is_option else text
 
 
 def _wrong(name: str, what: str) -> UsageError:
@@ -102,6 +111,9 @@ JOB_COMMANDS: Mapping[str, JobCommand] = MappingProxyType({
     "load": JobCommand(("load", "--json"), {"profile": _PROFILE, "alone": _flag("--alone")}),
     "switch": JobCommand(("switch", "--json"), {"profile": _PROFILE}),
     "restart": JobCommand(("restart", "--json"), {"server": _named("the name of a server", needed=False)}),
+    "pin": JobCommand(
+        ("serve", "pin", "--json"), {"profile": _PROFILE, "pinned": _Argument("", off="--off", needed=False)}
+    ),
     "reload": JobCommand(("reload", "--json")),
     "pull": JobCommand(
         ("model", "pull", "--json"),
@@ -190,8 +202,8 @@ def checked_command(name: str, arguments: Mapping[str, object]) -> CheckedComman
         raise UsageError(f"{name} needs the argument {missing[0]}.")
     given = [(each, about) for each, about in command.arguments.items() if each in arguments]
     words = {each: about.words(each, arguments[each]) for each, about in given}
-    options = [word for each, about in given if about.option.startswith("--") for word in words[each]]
-    names = [word for each, about in given if not about.option for word in words[each]]
+    options = [word for each, about in given if about.is_option for word in words[each]]
+    names = [word for each, about in given if about.is_name for word in words[each]]
     stdin = "".join(word for each, about in given if about.option == _STDIN for word in words[each])
     line = (*command.words, *options, *(("--", *names) if names else ()))
     return CheckedCommand(name, line, stdin, command.is_job)
