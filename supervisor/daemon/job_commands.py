@@ -147,10 +147,28 @@ JOB_COMMANDS: Mapping[str, JobCommand] = MappingProxyType({
     ),
     "serve-add": JobCommand(("serve", "add", "--json"), {"profile": _PROFILE}),
     "serve-rm": JobCommand(("serve", "rm", "--json"), {"profile": _PROFILE}),
+    "profile-new": JobCommand(
+        ("profile", "new", "--json"),
+        {"profile": _PROFILE, "from": _named("the name of a profile", option="--from")},
+        edits=True,
+    ),
+    "profile-save": JobCommand(
+        ("profile", "save", "--json"),
+        {
+            "profile": _PROFILE,
+            "text": _TEXT,
+            "based_on": _Argument("--based-on", r"[0-9a-f]{64}", "the digest of the text that was changed"),
+        },
+        edits=True,
+    ),
     "detect": _reads("detect", "--json"),
     "plan": _reads("plan", "--json", profile=_PROFILE),
     "profiles": _reads("profile", "ls", "--json"),
     "profile": _reads("profile", "show", "--json", profile=_PROFILE),
+    "profile-text": _reads("profile", "show", "--text", "--json", profile=_PROFILE),
+    "profile-check": _reads(
+        "profile", "check", "--stdin", "--json", profile=_PROFILE, text=_TEXT, plan=_flag("--plan")
+    ),
     "models": _reads("model", "ls", "--json"),
     "bench-ls": _reads("bench", "ls", "--json"),
     "bench-show": _reads("bench", "show", "--json", id=_RESULT),
