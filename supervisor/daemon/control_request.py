@@ -54,6 +54,7 @@ class ControlRequest:
     follow: bool = False
     command: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    can_edit: bool = True  # the gateway says whether the page of this caller may write profiles
     job: int = 0
     pinned: bool = True
 

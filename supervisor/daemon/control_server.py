@@ -281,7 +281,8 @@ class Control:
 
     def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """A command of ours in a process of its own, with its progress; see `job_commands`."""
-        return self.jobs.run(checked_command(request.command, request.arguments))
+        asked = checked_command(request.command, request.arguments, can_edit=request.can_edit)
+        return self.jobs.run(asked)
 
     async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Answered at once: who follows the job hears of its end."""

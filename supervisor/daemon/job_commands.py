@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ..errors import UsageError
+from ..errors import PermissionDenied, UsageError
 from ..profile.definition import NAME_PATTERN
 
 _LONGEST_TEXT = 1024 * 1024  # as long as a profile may be
@@ -131,6 +131,7 @@ JOB_COMMANDS: Mapping[str, JobCommand] = MappingProxyType({
         {
             "profiles": _Argument("", _PROFILE.pattern, _PROFILE.what, most=20, least=1),
             "scenario": _repeated("--scenario", r"[a-z][a-z0-9-]{0,49}", "the name of a scenario"),
+            "seconds": _option("--seconds", r"[0-9]{1,5}", "a number of seconds, as a text"),
             "polite": _flag("--polite"),
         },
     ),
@@ -204,13 +205,21 @@ class CheckedCommand:
         return shlex.join(word for word in self.words if word not in _QUIET)
 
 
-def checked_command(name: str, arguments: Mapping[str, object]) -> CheckedCommand:
-    """The command of this name.  Raises UsageError for one that is not in the table, or a wrong argument."""
+def checked_command(name: str, arguments: Mapping[str, object], *, can_edit: bool = True) -> CheckedCommand:
+    """
+    The command of this name.  Raises UsageError for one that is not in the table, or a wrong argument, and
+    PermissionDenied for one that writes profiles where the client may not.
+    """
     command = JOB_COMMANDS.get(name)
     if command is None:
         raise UsageError(
             f"There is no command {name!r} for clients of the daemon.",
             hint=f"Known: {', '.join(JOB_COMMANDS)}.",
+        )
+    if command.edits and not can_edit:
+        raise PermissionDenied(
+            f"{name} needs a session: any user of this computer can reach this page.",
+            hint="goss-supervisor open begins one; so does a key of the scope admin.",
         )
     if unknown := [each for each in arguments if each not in command.arguments]:
         known = ", ".join(command.arguments) or "none"
