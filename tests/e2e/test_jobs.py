@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from contextlib import closing
 
@@ -11,7 +13,6 @@ from supervisor.home import client
 from supervisor.paths import Paths
 
 from .test_tune import FIXED, TunedHome
-from .test_tune import TUNE as COMMAND
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted server is a shell script")
 
@@ -73,11 +74,12 @@ def test_a_tune_that_a_person_ends_by_a_stop_of_its_server_is_superseded(home):
     assert "mine was stopped" in job["error"] or "default was stopped" in job["error"]
 
 
-def test_a_stop_of_the_daemon_ends_its_jobs_and_the_same_tune_goes_on_where_it_was(home):
+def test_a_daemon_that_is_stopped_ends_after_its_jobs(home):
     with closing(follow(home, TUNE)) as lines:
         next(lines)
-    home.watch_for(lambda now: now["jobs"][-1]["line"].startswith("trial "))
+    held = home.watch_for(lambda now: now["jobs"][-1]["line"].startswith("trial "))["server"]["held_by"]
+    pid = int(re.search(r"pid (\d+)", held["owner"])[1])
     home.run("stop")
-    done = home.run(*COMMAND)
-    assert "of an earlier run" in done.stderr
-    assert home.tuned() == {"ubatch-size": 2048}
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert home.journal()
