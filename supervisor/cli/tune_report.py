@@ -36,7 +36,7 @@ def said_so_far(known: TuningProgress) -> Iterator[str]:
         return
     ratio, tried = known.ratio(known.best), len(known.results)
     best = f"; the best so far: {in_words(known.best)} ({ratio:.2f}x)" if ratio and known.best else ""
-    yield f"{tried} trials are measured{best}"
+    yield f"{'1 trial is' if tried == 1 else f'{tried} trials are'} measured{best}"
     yield "the same command, with the same options, goes on where it was"
 
 
@@ -98,7 +98,7 @@ def _lines(made: _Report) -> Iterator[str]:
     found, name = made.found, made.setup.request.profile
     measured = f"{len(made.known.results)} trials in {duration(made.known.spent_seconds)}"
     if made.path is None:
-        yield f"{name}: your settings are already the best found ({measured}); nothing was written"
+        yield f"{name}: {found.why[:1].lower()}{found.why[1:].rstrip('.')} ({measured}); nothing was written"
         if (left := kept_trials(made.setup.file) - len(made.known.results)) > 0:
             yield f"this budget had no room for {left} kept trials; a larger --budget goes on with them"
         yield from _explained(made)
