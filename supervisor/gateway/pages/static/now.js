@@ -23,7 +23,7 @@ const TICK_SECONDS = 5; // "for 3 min" and the charts move on
 /** @param {HTMLElement} root @param {App} app @returns {() => void} */
 export function mount(root, app) {
   const view = new Now(app);
-  app.watch((state) => render(root, view.draw(state)));
+  app.watch((state) => render(root, ...view.draw(state)));
   app.every(TICK_SECONDS, app.redraw);
   return () => undefined;
 }
@@ -60,8 +60,6 @@ class Now {
     const waiting = status.gateway?.requests_waiting ?? 0;
     const rates = state.active.map((each) => each.tokens_per_second).filter((each) => each !== null);
     const first = median([...firstTokens(state.requests, now - RECENT_SECONDS).values()].flat().map(([, seconds]) => seconds ?? 0));
-    /** @param {string} label @param {string} value @param {string} [more] */
-    const figure = (label, value, more) => h("div", null, h("dt", null, label), h("dd", null, value, more && h("span", { class: "muted" }, ` ${more}`)));
     return h("dl", { class: "figures" },
       figure(t("now.under_way"), words.number(status.gateway ? status.gateway.requests_under_way : null)),
       figure(t("now.waiting"), words.number(status.gateway ? waiting : null)),
@@ -91,7 +89,7 @@ class Now {
         this.pill(server.state)),
       h("p", { class: "reason" }, this.sentence(server)),
       share !== null && progress(t("now.loaded", { share: words.percent(share) }), share),
-      this.reasons(server, awaits?.text ?? "").map((each) => h("p", { class: "reason", lang: "en" }, each)),
+      this.reasons(server, awaits?.text ?? "").map((each) => h("p", { class: "reason" }, this.told(each))),
       server.held_by && h("p", { class: "caution", lang: "en" }, `${server.held_by.owner}: ${server.held_by.why}`),
       this.failure(server),
       [...server.warnings, ...(server.memory?.warnings ?? []), server.memory?.difference ?? ""].filter(Boolean)
@@ -106,6 +104,12 @@ class Now {
     return h("span", { class: `pill ${toneOf(state)}` }, known ? this.t(`state.${known}`) : state);
   }
 
+  /** A sentence of the daemon's. @param {string} said */
+  told(said) {
+    const { text, lang } = this.words.told(said);
+    return h("span", { lang }, text);
+  }
+
   /** Its state, and since when. @param {ServerStatus} server */
   sentence(server) {
     const { t, words } = this;
@@ -118,7 +122,7 @@ class Now {
   /** Why it is so, in the daemon's words. @param {ServerStatus} server @param {string} awaits */
   reasons(server, awaits) {
     const failed = server.last_failure?.message;
-    return [...new Set([server.why, server.placement, awaits])].filter((each) => each && each !== failed).map((each) => this.words.told(each));
+    return [...new Set([server.why, server.placement, awaits])].filter((each) => each && each !== failed);
   }
 
   /** @param {ServerStatus} server */
@@ -268,7 +272,7 @@ class Now {
         return h("li", { key: each.profile, class: "row" },
           h("div", { class: "row-text" },
             h("strong", null, each.profile), " ", this.pill(awaits ? "waiting" : each.state), each.pinned && h("span", { class: "tag" }, t("now.pinned")),
-            (awaits || each.trouble) && h("p", { class: "muted small", lang: "en" }, awaits || each.trouble)),
+            (awaits || each.trouble) && h("p", { class: "muted small" }, this.told(awaits || each.trouble))),
           h("div", { class: "buttons" },
             this.button(each.profile, t("now.do.load"), each.profile, () => run("load", { profile: each.profile }, this.each), "primary"), this.pin(each)));
       })));
@@ -286,7 +290,7 @@ class Now {
       active.length || groups.length
         ? h("ul", { class: "rows" },
             active.map((each) => this.request(each)),
-            groups.map((each) => h("li", { class: "row", key: each.profile + each.reason }, t("now.group", { n: each.requests, profile: each.profile }), " ", h("span", { lang: "en", class: "muted" }, each.reason))))
+            groups.map((each) => h("li", { class: "row", key: each.profile + each.reason }, t("now.group", { n: each.requests, profile: each.profile }), " ", h("span", { class: "muted" }, this.told(each.reason)))))
         : h("p", { class: "empty" }, t("now.requests.none")));
   }
 
@@ -300,7 +304,7 @@ class Now {
       h("div", { class: "row-text" },
         h("strong", null, request.profile || request.model || t("frame.unknown")), " ",
         h("span", { class: "muted" }, [request.caller || t("now.no_key"), request.endpoint].join(" · ")),
-        request.why && h("p", { class: "small", lang: "en" }, words.told(request.why))),
+        request.why && h("p", { class: "small" }, this.told(request.why))),
       h("div", { class: "row-figures num" },
         request.output_tokens !== null && h("span", null, t("now.tokens", { n: request.output_tokens })),
         request.tokens_per_second !== null && h("span", { class: "muted" }, t("now.rate", { rate: words.number(request.tokens_per_second, 1) })),
@@ -369,7 +373,7 @@ class Now {
       h("h2", { id: "speed" }, t("now.charts")),
       lineChart({
         ...shape, title: t("now.chart.tokens"), y: (rate) => words.number(rate, 1),
-        series: [...rates].map(([name, points]) => ({ name: name || t("frame.unknown"), colour: colourOf(profiles, name), points, now: words.number(points.at(-1)?.[1], 0) })),
+        series: [...rates].map(([name, points]) => ({ name: name || t("frame.unknown"), colour: colourOf(profiles, name), points, now: words.number(rateOf(state.active, name)) })),
       }),
       lineChart({
         ...shape, title: t("now.chart.first"), y: (seconds) => words.duration(seconds),
@@ -381,6 +385,11 @@ class Now {
 const STATES = /** @type {const} */ (["stopped", "preparing", "starting", "ready", "degraded", "draining", "stopping", "killing", "backoff", "sleeping", "failed", "loading", "unloaded", "waiting"]);
 const DOWN = new Set(["stopped", "sleeping", "failed"]);
 const WELL = new Set(["ready", "sleeping"]);
+
+/** What comes now, all answers of a profile together. @param {ActiveRequest[]} active @param {string} profile */
+function rateOf(active, profile) {
+  return active.reduce((sum, each) => sum + (each.profile === profile ? (each.tokens_per_second ?? 0) : 0), 0);
+}
 
 /** Servers first, in their order: their colours. @param {Status} status */
 function profilesOf(status) {
@@ -400,6 +409,11 @@ async function allProfiles() {
   } catch {
     return [];
   }
+}
+
+/** @param {string} label @param {string} value @param {string} [more] */
+function figure(label, value, more) {
+  return h("div", null, h("dt", null, label), h("dd", null, value, more && h("span", { class: "muted" }, ` ${more}`)));
 }
 
 /** @param {string} label @param {number} share */
