@@ -1,7 +1,7 @@
 /** What runs now: servers, their memory, requests under way, speed over the last minutes; and what can be done. */
 
+import { Actions } from "./actions.js";
 import { lineChart } from "./chart.js";
-import { order, run } from "./control.js";
 import { h, render } from "./dom.js";
 import { answers, colourOf, epoch, fileOf, firstTokens, median, segments, shareIn, throughput, toneOf } from "./figures.js";
 
@@ -34,8 +34,7 @@ class Now {
     this.app = app;
     this.t = app.t;
     this.words = app.words;
-    /** @type {Set<string>} what is being done, so that nobody asks for it twice */
-    this.busy = new Set();
+    this.actions = new Actions(app);
   }
 
   /** @param {State} state @returns {Child[]} */
@@ -95,7 +94,7 @@ class Now {
       [...server.warnings, ...(server.memory?.warnings ?? []), server.memory?.difference ?? ""].filter(Boolean)
         .map((each) => h("p", { class: "caution small", lang: "en" }, each)),
       this.facts(server),
-      h("div", { class: "buttons" }, this.buttons(server, isMain, offer, state, status)));
+      h("div", { class: "buttons" }, this.actions.buttons(server, isMain, offer, state, status)));
   }
 
   /** @param {string} state */
@@ -153,110 +152,6 @@ class Now {
     return facts.length > 0 && h("dl", { class: "facts" }, facts.flatMap(([term, fact]) => [h("dt", null, term), h("dd", null, fact)]));
   }
 
-  // --- what can be done
-
-  /** @param {ServerStatus} server @param {boolean} isMain @param {import("../types.js").Served | undefined} offer @param {State} state @param {Status} status @returns {Child[]} */
-  buttons(server, isMain, offer, state, status) {
-    const { t } = this;
-    const profile = server.profile ?? "";
-    const isDown = DOWN.has(server.state);
-    const used = state.active.filter((each) => each.phase !== "waiting" && each.profile === profile);
-    return [
-      isDown
-        ? this.button(server.name, t("now.do.load"), profile, () => run("load", { profile }, this.each), "primary")
-        : this.button(server.name, t("now.do.unload"), profile, () => order({ op: "unload", server: server.name }), "", used),
-      !isDown && this.button(server.name, t("now.do.restart"), profile, () => run("restart", { server: server.name }, this.each), "", used),
-      offer && this.pin(offer),
-      isMain && this.button(server.name, t("now.do.switch"), profile, null, "", used, () => this.choose(profile, status)),
-      offer && server.state === "ready" && h("a", { class: "button", href: chatOf(offer, status), target: "_blank", rel: "noopener" }, t("now.chat")),
-      h("a", { class: "button", href: `#logs/${encodeURIComponent(server.name)}` }, t("view.logs")),
-    ];
-  }
-
-  /** @param {import("../types.js").Served} offer */
-  pin({ profile, pinned }) {
-    const label = pinned ? this.t("now.do.unpin") : this.t("now.do.pin");
-    return this.button(profile, label, profile, () => run("pin", { profile, pinned: !pinned }), "", [], undefined, this.t("now.do.pin.why"));
-  }
-
-  /**
-   * A button that carries something out; it asks first where that stops requests.
-   * @param {string} server
-   * @param {string} label
-   * @param {string} profile
-   * @param {(() => Promise<any>) | null} work
-   * @param {string} [kind]
-   * @param {ActiveRequest[]} [used]
-   * @param {() => Promise<(() => Promise<any>) | null>} [ask] gives the work, or null for none
-   * @param {string} [title]
-   */
-  button(server, label, profile, work, kind = "", used = [], ask = undefined, title = "") {
-    const name = `${server} ${label}`;
-    const act = async () => {
-      if (this.busy.has(name)) return;
-      this.busy.add(name);
-      this.app.redraw();
-      try {
-        const chosen = ask ? await ask() : work;
-        if (!chosen || (used.length && !(await this.stops(label, profile, used)))) return;
-        await this.app.carryOut(this.t("now.doing", { label, profile }), async (progress) => {
-          this.progress = progress;
-          const done = await chosen();
-          return done?.result === "degraded" ? done.why : undefined;
-        });
-      } finally {
-        this.busy.delete(name);
-        this.app.redraw();
-      }
-    };
-    return h("button", { type: "button", key: label, class: kind, onclick: act, title: title || null, disabled: this.busy.has(name), "aria-label": `${label}: ${profile}` }, label);
-  }
-
-  /** @type {(line: string) => void} */
-  progress = () => undefined;
-
-  each = { each: (/** @type {Job} */ job) => job.line && this.progress(job.line) };
-
-  /** @param {string} label @param {string} profile @param {ActiveRequest[]} used */
-  stops(label, profile, used) {
-    return this.app.confirm({
-      title: this.t("now.stops", { label, profile }),
-      body: [
-        h("p", null, this.t("now.stops.requests", { n: used.length })),
-        h("ul", { class: "listed" }, used.map((each) => h("li", { key: each.id }, this.inWords(each)))),
-        h("p", { class: "muted" }, this.t("now.stops.drain")),
-      ],
-      action: label.replace(/…$/, ""),
-      danger: true,
-    });
-  }
-
-  /** @param {ActiveRequest} request */
-  inWords(request) {
-    const { t, words } = this;
-    const tokens = request.output_tokens === null ? "" : t("now.tokens", { n: request.output_tokens });
-    const age = words.duration(Math.max(0, Math.floor(this.app.now() - request.at)));
-    return [request.caller || t("now.no_key"), request.endpoint, t(`phase.${request.phase}`), age, tokens].filter(Boolean).join(" · ");
-  }
-
-  /** Which profile the main server shall run; null for none. @param {string} present @param {Status} status */
-  async choose(present, status) {
-    const { t } = this;
-    const names = [...new Set([...status.served.map((each) => each.profile), ...(await allProfiles())])].filter((each) => each !== present);
-    if (!names.length) {
-      this.app.notify("warning", t("now.switch.none"));
-      return null;
-    }
-    let [chosen] = names;
-    const select = h("select", { id: "switch-to", onchange: (/** @type {any} */ event) => (chosen = event.target.value) }, names.map((each) => h("option", { value: each }, each)));
-    const goes = await this.app.confirm({
-      title: t("now.switch.title"),
-      body: [h("p", null, t("now.switch.text", { profile: present })), h("label", { class: "field", for: "switch-to" }, t("now.switch.to"), select)],
-      action: t("now.switch.action"),
-    });
-    return goes ? () => run("switch", { profile: chosen }, this.each) : null;
-  }
-
   // --- what has no server
 
   /** @param {Status} status */
@@ -274,7 +169,7 @@ class Now {
             h("strong", null, each.profile), " ", this.pill(awaits ? "waiting" : each.state), each.pinned && h("span", { class: "tag" }, t("now.pinned")),
             (awaits || each.trouble) && h("p", { class: "muted small" }, this.told(awaits || each.trouble))),
           h("div", { class: "buttons" },
-            this.button(each.profile, t("now.do.load"), each.profile, () => run("load", { profile: each.profile }, this.each), "primary"), this.pin(each)));
+            this.actions.load(each.profile, each.profile), this.actions.pin(each)));
       })));
   }
 
@@ -383,7 +278,6 @@ class Now {
 }
 
 const STATES = /** @type {const} */ (["stopped", "preparing", "starting", "ready", "degraded", "draining", "stopping", "killing", "backoff", "sleeping", "failed", "loading", "unloaded", "waiting"]);
-const DOWN = new Set(["stopped", "sleeping", "failed"]);
 const WELL = new Set(["ready", "sleeping"]);
 
 /** What comes now, all answers of a profile together. @param {ActiveRequest[]} active @param {string} profile */
@@ -394,21 +288,6 @@ function rateOf(active, profile) {
 /** Servers first, in their order: their colours. @param {Status} status */
 function profilesOf(status) {
   return [...new Set([...status.servers.map((each) => each.profile ?? each.name), ...status.served.map((each) => each.profile)])];
-}
-
-/** llama-server's own page; where there are several models, it is told which one. @param {import("../types.js").Served} offer @param {Status} status */
-function chatOf({ names, profile }, status) {
-  return status.served.length > 1 ? `../?model=${encodeURIComponent(names[0] ?? profile)}` : "../";
-}
-
-/** Names of all profiles; none where they cannot be had, since those that are served are known anyway. */
-async function allProfiles() {
-  try {
-    const { result } = await run("profiles");
-    return /** @type {string[]} */ ((result?.profiles ?? []).map((/** @type {any} */ each) => each.name ?? each));
-  } catch {
-    return [];
-  }
 }
 
 /** @param {string} label @param {string} value @param {string} [more] */
