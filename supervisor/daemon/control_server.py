@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..errors import SupervisorError
@@ -92,7 +93,9 @@ class Control:
                 writer.close()
                 await writer.wait_closed()
 
-    async def _answer(self, line: bytes, reader: asyncio.StreamReader) -> AsyncIterator[ControlMessage]:
+    async def _answer(
+        self, line: bytes, reader: asyncio.StreamReader | None
+    ) -> AsyncIterator[ControlMessage]:
         try:
             request = read_request(line)
         except ValueError as error:
@@ -199,9 +202,10 @@ class Control:
         return self._until(self._shut_down(request.now))
 
     async def _hold(
-        self, request: ControlRequest, reader: asyncio.StreamReader
+        self, request: ControlRequest, reader: asyncio.StreamReader | None
     ) -> AsyncIterator[ControlMessage]:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
+        assert reader is not None  # a page may not ask for it
         found = self.holds.begin(request, reader)
         yield {"held": found.hold.id, "server": found.instance.name, "measures": found.hold.measures}
         assert found.life is not None
@@ -264,7 +268,8 @@ class Control:
             last, number = None, activity.count
             if found or not request.follow or not has_events:
                 final = {"final": not request.follow, **_PROMISE}
-                yield {"requests": found, "waiting": self._gateway.waiting, **final}
+                about = {"waiting": self._gateway.waiting, "active": self._gateway.active}
+                yield {"requests": found, **about, **final}
             if not request.follow:
                 return
             has_events = await _either(*events)
@@ -322,6 +327,23 @@ class Control:
 
     def _on_the_way(self, profile: str = "") -> ControlMessage:
         return {"status": self._both(profile), **_PROMISE}
+
+    # --- for the page (see `PageOwner`)
+
+    @property
+    def happened(self) -> object:
+        return self._changed
+
+    def status(self) -> ControlMessage:
+        return self._both()
+
+    def log_of(self, server: str) -> Path:
+        return self._fleet.get(server).server.output.path
+
+    def control(self, request: Mapping[str, Any]) -> AsyncIterator[ControlMessage]:
+        return self._answer(json.dumps({"protocol": PROTOCOL, **request}).encode(), None)
+
+    # --- what there is to say
 
     def _both(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""

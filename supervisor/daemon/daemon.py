@@ -82,7 +82,9 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
         self._loads = Loads(lambda: self._fleet, lambda: self._gateway.gateway, self._begin)
-        self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin, self._loads)
+        self._gateway = GatewayListener(
+            paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
+        )
         end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(

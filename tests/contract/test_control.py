@@ -115,6 +115,7 @@ class NoGateway:
     activity: Activity | None = None
     listen: Listen | None = None
     waiting: tuple[()] = ()
+    active: tuple[()] = ()
 
     def __init__(self, refusal=None):
         self.refusal = refusal
