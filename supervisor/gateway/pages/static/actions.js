@@ -11,6 +11,7 @@ import { h } from "./dom.js";
 /** @typedef {import("../types.js").State} State */
 /** @typedef {import("../types.js").Status} Status */
 /** @typedef {import("./dom.js").Child} Child */
+/** @typedef {(each: (job: Job) => void) => Promise<any>} Work `each` hears of the progress */
 
 const DOWN = new Set(["stopped", "sleeping", "failed"]);
 
@@ -23,67 +24,71 @@ export class Actions {
     this.busy = new Set();
   }
 
-  /** @param {ServerStatus} server @param {boolean} isMain @param {Served | undefined} offer @param {State} state @param {Status} status @returns {Child[]} */
-  buttons(server, isMain, offer, state, status) {
+  /**
+   * @param {ServerStatus} server
+   * @param {boolean} isMain
+   * @param {Served | undefined} offer
+   * @param {State} state
+   * @param {Status} status
+   * @returns {Child[]}
+   */
+  buttons({ name, profile: loaded, state: is }, isMain, offer, state, status) {
     const { t } = this;
-    const profile = server.profile ?? "";
-    const isDown = DOWN.has(server.state);
+    const profile = loaded ?? name;
+    const isDown = DOWN.has(is);
     const used = state.active.filter((each) => each.phase !== "waiting" && each.profile === profile);
     return [
-      isDown
-        ? this.button(server.name, t("now.do.load"), profile, () => run("load", { profile }, this.each), "primary")
-        : this.button(server.name, t("now.do.unload"), profile, () => order({ op: "unload", server: server.name }), "", used),
-      !isDown && this.button(server.name, t("now.do.restart"), profile, () => run("restart", { server: server.name }, this.each), "", used),
+      isDown && this.load(name, profile),
+      !isDown && this.button(name, profile, t("now.do.unload"), () => order({ op: "unload", server: name }), { used }),
+      !isDown && this.button(name, profile, t("now.do.restart"), (each) => run("restart", { server: name }, { each }), { used }),
       offer && this.pin(offer),
-      isMain && this.button(server.name, t("now.do.switch"), profile, null, "", used, () => this.choose(profile, status)),
-      offer && server.state === "ready" && h("a", { class: "button", href: chatOf(offer, status), target: "_blank", rel: "noopener" }, t("now.chat")),
-      h("a", { class: "button", href: `#logs/${encodeURIComponent(server.name)}` }, t("view.logs")),
+      isMain && this.button(name, profile, t("now.do.switch"), () => this.choose(profile, status), { used: isDown ? [] : used }),
+      offer && is === "ready" && h("a", { class: "button", href: chatOf(offer, status), target: "_blank", rel: "noopener", "aria-label": `${t("now.chat")}: ${profile}` }, t("now.chat")),
+      h("a", { class: "button", href: `#logs/${encodeURIComponent(name)}`, "aria-label": `${t("view.logs")}: ${profile}` }, t("view.logs")),
     ];
+  }
+
+  /** @param {string} server @param {string} profile */
+  load(server, profile) {
+    return this.button(server, profile, this.t("now.do.load"), (each) => run("load", { profile }, { each }), { kind: "primary" });
   }
 
   /** @param {Served} offer */
   pin({ profile, pinned }) {
     const label = pinned ? this.t("now.do.unpin") : this.t("now.do.pin");
-    return this.button(profile, label, profile, () => run("pin", { profile, pinned: !pinned }), "", [], undefined, this.t("now.do.pin.why"));
+    return this.button(profile, profile, label, (each) => run("pin", { profile, pinned: !pinned }, { each }), { title: this.t("now.do.pin.why") });
   }
 
   /**
-   * A button that carries something out; it asks first where that stops requests.
+   * A button that carries `work` out; it asks first where that stops requests.  Work that asks for more first
+   * gives another piece of work, or null for none.
    * @param {string} server
-   * @param {string} label
    * @param {string} profile
-   * @param {(() => Promise<any>) | null} work
-   * @param {string} [kind]
-   * @param {ActiveRequest[]} [used]
-   * @param {() => Promise<(() => Promise<any>) | null>} [ask] gives the work, or null for none
-   * @param {string} [title]
+   * @param {string} label
+   * @param {Work} work
+   * @param {{kind?: string, title?: string, used?: ActiveRequest[]}} [more]
    */
-  button(server, label, profile, work, kind = "", used = [], ask = undefined, title = "") {
+  button(server, profile, label, work, { kind = "", title = "", used = [] } = {}) {
     const name = `${server} ${label}`;
     const act = async () => {
       if (this.busy.has(name)) return;
       this.busy.add(name);
       this.app.redraw();
       try {
-        const chosen = ask ? await ask() : work;
+        const chosen = label === this.t("now.do.switch") ? await work(() => undefined) : work;
         if (!chosen || (used.length && !(await this.stops(label, profile, used)))) return;
-        await this.app.carryOut(this.t("now.doing", { label, profile }), async (progress) => {
-          this.progress = progress;
-          const done = await chosen();
-          return done?.result === "degraded" ? done.why : undefined;
+        await this.app.carryOut(this.t("now.doing", { label: label.replace("…", ""), profile }), async (progress) => {
+          const done = await chosen((/** @type {Job} */ job) => job.line && progress(job.line));
+          const outcome = done?.outcome ?? done?.result?.outcome ?? done;
+          return outcome?.result === "degraded" ? outcome.why : undefined;
         });
       } finally {
         this.busy.delete(name);
         this.app.redraw();
       }
     };
-    return h("button", { type: "button", key: label, class: kind, onclick: act, title: title || null, disabled: this.busy.has(name), "aria-label": `${label}: ${profile}` }, label);
+    return h("button", { type: "button", key: label, class: kind || null, onclick: act, title: title || null, disabled: this.busy.has(name), "aria-label": `${label}: ${profile}` }, label);
   }
-
-  /** @type {(line: string) => void} */
-  progress = () => undefined;
-
-  each = { each: (/** @type {Job} */ job) => job.line && this.progress(job.line) };
 
   /** @param {string} label @param {string} profile @param {ActiveRequest[]} used */
   stops(label, profile, used) {
@@ -101,7 +106,8 @@ export class Actions {
 
   /** @param {ActiveRequest} request */
   inWords(request) {
-    const { t, words } = this;
+    const { t } = this;
+    const { words } = this.app;
     const tokens = request.output_tokens === null ? "" : t("now.tokens", { n: request.output_tokens });
     const age = words.duration(Math.max(0, Math.floor(this.app.now() - request.at)));
     return [request.caller || t("now.no_key"), request.endpoint, t(`phase.${request.phase}`), age, tokens].filter(Boolean).join(" · ");
@@ -116,13 +122,13 @@ export class Actions {
       return null;
     }
     let [chosen] = names;
-    const select = h("select", { id: "switch-to", onchange: (/** @type {any} */ event) => (chosen = event.target.value) }, names.map((each) => h("option", { value: each }, each)));
+    const select = h("select", { onchange: (/** @type {any} */ event) => (chosen = event.target.value) }, names.map((each) => h("option", { value: each }, each)));
     const goes = await this.app.confirm({
       title: t("now.switch.title"),
-      body: [h("p", null, t("now.switch.text", { profile: present })), h("label", { class: "field", for: "switch-to" }, t("now.switch.to"), select)],
+      body: [h("p", null, t("now.switch.text", { profile: present })), h("label", { class: "field" }, t("now.switch.to"), select)],
       action: t("now.switch.action"),
     });
-    return goes ? () => run("switch", { profile: chosen }, this.each) : null;
+    return goes ? (/** @type {(job: Job) => void} */ each) => run("switch", { profile: chosen }, { each }) : null;
   }
 }
 

@@ -15,12 +15,12 @@ const TONES = { answered: "good", refused: "warn", cancelled: "", broken: "bad",
 
 /**
  * `of` gives what is sorted by, `shown` the text; `on` is the least width that has room for it.
- * @typedef {{key: Key, of: (record: RequestRecord) => number | string | null, num?: boolean, on?: "wide" | "middle"}} Column
+ * @typedef {{key: Key, of: (record: RequestRecord) => number | string | null, num?: boolean, name?: boolean, on?: "wide" | "middle"}} Column
  * @type {Column[]}
  */
 const COLUMNS = [
-  { key: "requests.at", of: (record) => record.number },
-  { key: "requests.model", of: (record) => record.profile || record.model },
+  { key: "requests.at", of: (record) => record.at },
+  { key: "requests.model", name: true, of: (record) => record.profile || record.model },
   { key: "requests.caller", of: (record) => record.caller, on: "middle" },
   { key: "requests.endpoint", of: (record) => record.endpoint, on: "wide" },
   { key: "requests.result", of: (record) => record.result },
@@ -153,7 +153,7 @@ class Requests {
     const cells = COLUMNS.map((column, place) =>
       place === 0
         ? h("th", { scope: "row" }, h("button", { type: "button", class: "quiet more", "aria-expanded": String(isOpen), onclick: toggle }, this.app.words.time(record.at)))
-        : h("td", { class: classOf(column) }, this.cell(column, record)));
+        : h("td", { class: classOf(column), title: column.key === "requests.model" ? record.profile || record.model : null }, this.cell(column, record)));
     const made = [h("tr", { key: record.number, class: isOpen ? "is-open" : null }, cells)];
     if (isOpen) made.push(h("tr", { key: `${record.number} more`, class: "details" }, h("td", { colspan: COLUMNS.length }, this.details(record))));
     this.rows.set(record, made);
@@ -204,11 +204,11 @@ class Requests {
       ["requests.bytes", `${words.size(record.request_bytes)} / ${words.size(record.answer_bytes)}`],
       ["requests.replayed", record.replayed ? t("requests.yes") : null],
     ];
-    return h("dl", { class: "facts" }, facts.flatMap(([key, text]) => (text ? [h("dt", null, t(key)), h("dd", key === "requests.note" ? { lang: "en" } : null, text)] : [])));
+    return h("dl", { class: "detail-facts" }, facts.map(([key, text]) => text && h("div", null, h("dt", null, t(key)), h("dd", key === "requests.note" ? { lang: "en" } : null, text))));
   }
 }
 
 /** @param {Column} column */
-function classOf({ num, on }) {
-  return [num && "num", on && `on-${on}`].filter(Boolean).join(" ") || null;
+function classOf({ num, name, on }) {
+  return [num && "num", name && "name", on && `on-${on}`].filter(Boolean).join(" ") || null;
 }
