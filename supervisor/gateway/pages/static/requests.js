@@ -29,7 +29,7 @@ const COLUMNS = [
   { key: "requests.total", of: (record) => record.seconds, num: true },
   { key: "requests.in", of: (record) => record.prompt_tokens, num: true, on: "middle" },
   { key: "requests.out", of: (record) => record.output_tokens, num: true, on: "middle" },
-  { key: "requests.speed", of: (record) => record.tokens_per_second, num: true },
+  { key: "requests.speed", of: (record) => record.tokens_per_second, num: true, on: "middle" },
 ];
 
 /** @typedef {{search: string, profile: string, caller: string, result: string, everything: boolean}} Filter */
@@ -166,7 +166,7 @@ class Requests {
     const value = column.of(record);
     switch (column.key) {
       case "requests.result":
-        return h("span", { class: `pill ${TONES[record.result]}` }, [record.status, record.result === "answered" ? null : this.t(`result.${record.result}`)].filter((each) => each !== null).join(" "));
+        return this.result(record);
       case "requests.held":
         return value ? words.duration(/** @type {number} */ (value)) : "–";
       case "requests.first":
@@ -176,6 +176,12 @@ class Requests {
         if (typeof value === "number") return words.number(value, column.key === "requests.speed" ? 1 : 0);
         return value || "–";
     }
+  }
+
+  /** As `goss-supervisor requests` has it: 200, 200 broken, 429 refused. @param {RequestRecord} record */
+  result({ result, status }) {
+    const isAnswered = result === "answered";
+    return h("span", { class: `pill ${TONES[result]}` }, status !== null && h("span", { class: isAnswered ? null : "on-middle" }, status), !isAnswered && this.t(`result.${result}`));
   }
 
   /** @param {RequestRecord} record */

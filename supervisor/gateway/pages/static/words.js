@@ -259,10 +259,10 @@ export class Words {
     });
   }
 
-  /** @param {number | null | undefined} value @param {number} [digits] after the point, at most */
+  /** @param {number | null | undefined} value @param {number} [digits] after the point */
   number(value, digits = 0) {
     if (value === null || value === undefined) return this.t("frame.unknown");
-    return this._format({ maximumFractionDigits: digits }).format(value);
+    return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
   }
 
   /** A share of 0..1. @param {number | null | undefined} value */
@@ -275,7 +275,7 @@ export class Words {
   size(bytes) {
     if (bytes === null || bytes === undefined) return this.t("frame.unknown");
     const size = Math.abs(bytes);
-    if (size >= KIB ** 3) return `${this._format({ minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(bytes / KIB ** 3)} GiB`;
+    if (size >= KIB ** 3) return `${this.number(bytes / KIB ** 3, 1)} GiB`;
     if (size >= KIB ** 2 || size === 0) return `${this.number(bytes / KIB ** 2)} MiB`;
     return `${this.number(bytes / KIB)} KiB`;
   }
@@ -283,7 +283,7 @@ export class Words {
   /** The two largest units: 2 min 5 s. @param {number | null | undefined} seconds */
   duration(seconds) {
     if (seconds === null || seconds === undefined) return this.t("frame.unknown");
-    if (seconds < 10) return this.t("unit.second", { n: this.number(seconds, seconds < 1 ? 2 : 1) });
+    if (seconds < 10) return this.t("unit.second", { n: this.number(seconds, Number.isInteger(seconds) ? 0 : seconds < 1 ? 2 : 1) });
     let rest = Math.floor(seconds);
     /** @type {string[]} */
     const parts = [];
