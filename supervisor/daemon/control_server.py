@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +16,7 @@ from ..fleet.decisions import Evict, NoRoom, WaitFor
 from ..fleet.fleet import Fleet
 from ..plan.listen import url_of
 from ..plan.plan_json import ANOTHER_VERSION, from_json, listen_from_json, listen_to_json, to_json
+from ..server.hardware_watch import HardwareWatch
 from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
@@ -27,7 +28,7 @@ from .holds import Holds
 from .job_commands import checked_command
 from .jobs import Jobs
 from .loads import Loads
-from .status_document import memory_of_loaded, served, status_of
+from .status_document import MemoryShare, memory_by_device, memory_of_loaded, plans_of, served, status_of
 
 PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
@@ -39,10 +40,10 @@ class Control:
     """
     Answers requests about the servers; ``update_check`` is the last one, ``shut_down(now)`` ends the daemon.
     ``gateway`` is asked to launch plans with their address, and about what clients do; ``loads`` to run
-    others beside the main server's.
+    others beside the main server's; ``hardware`` how full the memories are.
     """
 
-    def __init__(  # noqa: PLR0917 - the six things that it connects
+    def __init__(  # noqa: PLR0917 - the seven things that it connects
         self,
         fleet: Fleet,
         daemon: Callable[[], ControlMessage],
@@ -50,8 +51,10 @@ class Control:
         shut_down: Callable[[bool], asyncio.Future[Outcome]],
         gateway: GatewayListener,
         loads: Loads,
+        hardware: HardwareWatch | None = None,
     ) -> None:
         self._fleet, self._loads, self._gateway = fleet, loads, gateway
+        self.hardware = hardware or HardwareWatch(lambda: plans_of(fleet))
         self.holds = Holds(fleet, gateway, loads, self.changed)
         loads.place = self.holds.place
         self.jobs = Jobs(self.changed)
@@ -140,11 +143,13 @@ class Control:
         }
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
+        await self.hardware.recent()
         yield {"status": self._both(), "final": True}
 
     async def _watch(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         while not self._over:
             changed = self._changed
+            await self.hardware.recent()
             yield self._on_the_way()
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
@@ -356,11 +361,20 @@ class Control:
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
             "served": served(self._gateway.listen, self._loads.state_of),
+            "memory": self._memory(servers),
             "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
             "gateway": self._gateway.about(),
             "jobs": self.jobs.listed(results=False),
             "update": self._update_check(),
         }
+
+    def _memory(self, servers: Sequence[ControlMessage]) -> list[ControlMessage]:
+        measured = {each["name"]: each["memory"] for each in servers}
+        held = [(each.name, self._loads.admission.held_plan(each)) for each in self._fleet]
+        shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
+        sample = self.hardware.last
+        devices = self.hardware.named(sample) if sample else {}
+        return memory_by_device(devices, shares, plans_of(self._fleet))
 
 
 async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:

@@ -88,7 +88,12 @@ class Daemon:
         end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
-            self._fleet, self._about, self._update_check, self._shut_down, self._gateway, self._loads
+            self._fleet,
+            self._about,
+            self._update_check,
+            self._shut_down,
+            self._gateway,
+            self._loads,
         )
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
@@ -128,6 +133,7 @@ class Daemon:
             await self._gateway.finish()
             await self._control.finish()
             self._fleet.close()
+            self._control.hardware.close()
             for task in (working, supervising, *self._tasks):
                 task.cancel()
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)

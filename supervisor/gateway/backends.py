@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from ..plan.launch import LaunchPlan
 from ..server.diagnosis import Diagnosis
+from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
@@ -93,6 +94,9 @@ class PageOwner(Protocol):
     @property
     def happened(self) -> object:
         """Another one after each change of a server, a load or a job."""
+
+    @property
+    def hardware(self) -> HardwareWatch: ...
 
     def status(self) -> dict[str, Any]:
         """What ``goss-supervisor status --json`` prints."""

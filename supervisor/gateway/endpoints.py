@@ -16,6 +16,7 @@ from ..decoding import parse
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import Role
+from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
@@ -55,7 +56,7 @@ class Endpoints:
     this name loaded, and ``context_use`` is that of a server of this name.
     """
 
-    def __init__(  # noqa: PLR0917 - what it speaks of, and the four things that it asks for
+    def __init__(  # noqa: PLR0917 - what it speaks of, and the five things that it asks for
         self,
         backends: Backends,
         figures: RequestFigures,
@@ -63,6 +64,7 @@ class Endpoints:
         touch: Callable[[str], None],
         models: ModelStates,
         context_use: Callable[[str], ContextUse | None],
+        hardware: HardwareWatch,
     ) -> None:
         self._backends = backends
         self._figures = figures
@@ -70,6 +72,7 @@ class Endpoints:
         self._touch = touch
         self._states = models
         self._context_use = context_use
+        self._hardware = hardware
         self._started = time.time()
         self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
@@ -232,8 +235,9 @@ class Endpoints:
             connections=connections,
         )
         servers = [self._figures_of(each) for each in self._backends]
-        answers = await asyncio.gather(*(self._own_metrics(each) for each in self._backends))
-        return render(self._figures, now, list(zip(servers, answers, strict=True)))
+        asked = asyncio.gather(*(self._own_metrics(each) for each in self._backends))
+        devices, answers = await asyncio.gather(self._hardware.devices(), asked)
+        return render(self._figures, now, list(zip(servers, answers, strict=True)), devices)
 
     def _figures_of(self, server: Backend) -> ServerFigures:
         plan, use = server.plan, self._context_use(server.name)

@@ -74,9 +74,8 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
         self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
-        self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.uses.touch, self._models, self.context_use
-        )
+        asked = self.uses.touch, self._models, self.context_use, page.hardware
+        self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
         self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self._loop.time)
         self.sessions = PageSessions(keyring)
         feed = PageFeed(page, self.activity, lambda: self.now.active, self.counts)

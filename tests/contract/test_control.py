@@ -670,6 +670,9 @@ def test_a_load_that_waits_for_memory_says_for_what(tmp_path):
         def is_pinned(self, instance):
             return False
 
+        def held_plan(self, instance):
+            return None
+
         async def launch(self, instance, plan, begin, **options):
             await self.has_room.wait()
             return begin()

@@ -27,6 +27,7 @@ from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings as Settings
 from supervisor.profile.definition import Role
+from supervisor.server.hardware_watch import HardwareWatch
 from supervisor.server.lifecycle_table import State
 from supervisor.server.probe_target import ProbeTarget
 
@@ -281,6 +282,7 @@ class Owner:
     rests: int = 0
     awaited: dict[str, str] = field(default_factory=dict)  # by profile
     happened: object = None
+    hardware: HardwareWatch = field(default_factory=HardwareWatch)
     said: dict = field(default_factory=dict)  # the status
     statuses: int = 0  # that were asked for
     asked: list[dict] = field(default_factory=list)  # by the page
