@@ -50,7 +50,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in th
         try:
             return float(duration_kind(least=10).read(Scalar(value, str(value), Mark())))
         except Invalid as invalid:
-            self.fail(f"{value}: {invalid.message}", param, ctx)
+            self.fail(f"{value} {invalid.message.partition(', not')[0]}", param, ctx)
 
 
 @click.command()

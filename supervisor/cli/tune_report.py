@@ -38,7 +38,7 @@ def said_so_far(known: TuningProgress) -> Iterator[str]:
         return
     ratio, tried = known.ratio(known.best), len(known.results)
     best = f"; the best so far: {in_words(known.best)} ({ratio:.2f}x)" if ratio and known.best else ""
-    yield f"{tried} trials are measured{best}"
+    yield f"{'1 trial is' if tried == 1 else f'{tried} trials are'} measured{best}"
     yield "the same command, with the same options, goes on where it was"
 
 
@@ -138,7 +138,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     name = document["profile"]
     measured = f"{len(document['trials'])} trials in {duration(document['seconds'])}"
     if document["file"] is None:
-        yield f"{name}: your settings are already the best found ({measured}); nothing was written"
+        why = document["why"]
+        yield f"{name}: {why[:1].lower()}{why[1:].rstrip('.')} ({measured}); nothing was written"
         yield from _explained(document)
         return
     rows = [

@@ -77,7 +77,8 @@ def test_what_is_faster_is_written_and_the_command_to_start_it_is_said(paths, ca
 )
 def test_nothing_is_written_that_is_not_faster_by_more_than_the_noise(paths, capsys, found):
     assert report(SETUP, known(found), paths, explains=False, svg=None, as_json=False) == 0
-    assert "mine: your settings are already the best found (3 trials in 21 s)" in capsys.readouterr().out
+    why = f"mine: {found.why[0].lower()}{found.why[1:].rstrip('.')}"
+    assert f"{why} (3 trials in 21 s); nothing was written" in capsys.readouterr().out
     assert written(paths) == []
 
 

@@ -140,7 +140,7 @@ function chart(app, metric, samples) {
   const lines = linesOf(metric, samples);
   const title = t(`hardware.${metric}`);
   if (!lines.length) {
-    return h("figure", { class: "chart", key: metric }, h("figcaption", null, title), h("p", { class: "empty" }, t("frame.unknown")),
+    return h("figure", { class: "plotted", key: metric }, h("figcaption", null, title), h("p", { class: "empty" }, t("frame.unknown")),
       reasons(metric, samples).map((why) => h("p", { class: "why", lang: "en" }, why)));
   }
   const unit = t(`hardware.unit.${metric}`);

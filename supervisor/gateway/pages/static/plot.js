@@ -62,7 +62,7 @@ function barOf(figure, end, mark) {
   const [low, high] = [at(figure.low ?? figure.value), at(figure.high ?? figure.value)];
   return h(
     "svg",
-    { class: `bar series-${mark % SERIES}`, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+    { class: `bar-chart series-${1 + (mark % SERIES)}`, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
     h("rect", { class: "bar-ground", width: 100, height: 10 }),
     h("rect", { class: "bar-fill", width: at(figure.value), height: 10 }),
     high > low && h("path", { class: "interval", d: `M${low} 5H${high}M${low} 2V8M${high} 2V8` }),
@@ -80,10 +80,10 @@ export function lineChart({ title, summary, lines, x, most: top, table, dots = t
   const y = fromZero(top ?? most(lines.flatMap((line) => line.points.filter((each) => each !== null))));
   return h(
     "figure",
-    { class: "chart" },
+    { class: "plotted" },
     h("figcaption", null, title),
     lines.length > 1 &&
-      h("ul", { class: "legend" }, ...lines.map((line, number) => h("li", { key: line.label }, swatch(number), line.label))),
+      h("ul", { class: "legend small" }, ...lines.map((line, number) => h("li", { key: line.label }, swatch(number), line.label))),
     h(
       "div",
       { class: "plot" },
@@ -97,7 +97,7 @@ export function lineChart({ title, summary, lines, x, most: top, table, dots = t
       h("div", { class: "x-axis", "aria-hidden": "true" }, ...x.ticks.map(({ at, value }) => h("span", { style: { left: percent(at) } }, formatX(value)))),
     ),
     xLabel && h("p", { class: "x-label", "aria-hidden": "true" }, xLabel),
-    h("details", { class: "chart-table" }, h("summary", null, tableName), plainTable(table)),
+    h("details", { class: "plot-table" }, h("summary", null, tableName), plainTable(table)),
   );
 }
 
@@ -115,7 +115,7 @@ function lineOf(line, number, x, y, dots, words) {
   const ends = points.filter(({ low, high }) => low !== undefined && low !== null && high !== undefined && high !== null);
   return h(
     "g",
-    { key: line.label, class: `series-${number % SERIES}` },
+    { key: line.label, class: `series-${1 + (number % SERIES)}` },
     h("path", { class: "line", d: pathOf(line.points, place) }),
     ends.length > 0 &&
       h("path", {
@@ -154,7 +154,7 @@ export function plainTable({ caption, headers, rows }) {
 
 /** A short piece of the line itself. @param {number} number */
 function swatch(number) {
-  return h("svg", { class: `swatch series-${number % SERIES}`, viewBox: "0 0 24 8", "aria-hidden": "true" }, h("path", { class: "line", d: "M0 4H24" }));
+  return h("svg", { class: `swatch series-${1 + (number % SERIES)}`, viewBox: "0 0 24 8", "aria-hidden": "true" }, h("path", { class: "line", d: "M0 4H24" }));
 }
 
 /** The upper end of what is drawn. @param {Figure[]} figures */
