@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -162,6 +163,8 @@ def _give_up(stream: IO[str]) -> None:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    if sys.platform == "win32" and HELPER_VARIABLE in os.environ:
+        signal.signal(signal.SIGBREAK, signal.default_int_handler)  # what the daemon can send there
     if COMPLETING in os.environ:
         importlib.import_module(".completion", __package__)  # our own ways with shells
     try:

@@ -22,7 +22,7 @@ from ..profile.store import ProfileStore, keep_current, write_atomically
 from ..profile.yaml_nodes import Mark, Scalar, plain_value
 from ..progress import duration
 from .common import complete_profiles, completer, json_option
-from .output import echo_list
+from .output import echo_json, echo_list
 
 _HEADERS = ("profile", "state", "load", "pinned", "priority", "idle-unload", "why")
 
@@ -143,8 +143,15 @@ def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float
     callback=_read_idle,
     help="Unload it after this time without a request, or off.",
 )
+@json_option
 def add(
-    *, names: tuple[str, ...], pinned: bool, priority: int, load: bool | None, idle_unload: float | None
+    *,
+    names: tuple[str, ...],
+    pinned: bool,
+    priority: int,
+    load: bool | None,
+    idle_unload: float | None,
+    as_json: bool,
 ) -> None:
     """Add profiles to the end of the list in config.yaml."""
     store = _store()
@@ -157,7 +164,15 @@ def add(
         return text
 
     _change(added)
-    click.echo(f"{_are(names)} served now. {_how_it_begins()}")
+    _say(f"{_are(names)} served now.", as_json=as_json)
+
+
+def _say(what: str, *, as_json: bool) -> None:
+    text = f"{what} {_how_it_begins()}"
+    if as_json:
+        echo_json(text=text, serve=[each.profile for each in settings_of(_store()).serve])
+    else:
+        click.echo(text)
 
 
 def _are(names: tuple[str, ...]) -> str:
@@ -166,7 +181,8 @@ def _are(names: tuple[str, ...]) -> str:
 
 @serve.command
 @click.argument("names", nargs=-1, required=True, metavar="NAME", shell_complete=completer(_served_names))
-def rm(names: tuple[str, ...]) -> None:
+@json_option
+def rm(names: tuple[str, ...], *, as_json: bool) -> None:
     """Take profiles out of the list in config.yaml; keep their files."""
 
     def removed(text: str, file: str) -> str:
@@ -175,7 +191,7 @@ def rm(names: tuple[str, ...]) -> None:
         return text
 
     _change(removed)
-    click.echo(f"{_are(names)} not served any more. {_how_it_begins()}")
+    _say(f"{_are(names)} not served any more.", as_json=as_json)
     running = _running() or {}
     for name in names:
         if running.get(name, {}).get("state") not in {None, "unloaded", "loading"}:

@@ -23,6 +23,9 @@ Operation = Literal[
     "room",
     "running",
     "requests",
+    "run",
+    "cancel",
+    "jobs",
 ]
 
 
@@ -48,6 +51,9 @@ class ControlRequest:
     since: int = 0
     last: int | None = None
     follow: bool = False
+    command: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    job: int = 0
 
 
 _KNOWN = {each.name for each in fields(ControlRequest)}

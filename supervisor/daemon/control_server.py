@@ -23,6 +23,8 @@ from .control_listener import LONGEST_LINE
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .holds import Holds
+from .job_commands import checked_command
+from .jobs import Jobs
 from .loads import Loads
 from .status_document import memory_of_loaded, served, status_of
 
@@ -51,6 +53,7 @@ class Control:
         self._fleet, self._loads, self._gateway = fleet, loads, gateway
         self.holds = Holds(fleet, gateway, loads, self.changed)
         loads.place = self.holds.place
+        self.jobs = Jobs(self.changed)
         self._daemon = daemon
         self._update_check = update_check
         self._shut_down = shut_down
@@ -62,6 +65,7 @@ class Control:
         """Let those who wait for an outcome have it; those who only watch have seen the last of it."""
         self._over = True
         self.holds.finish()
+        await self.jobs.finish()
         self.changed()
         if self._answering:
             _, late = await asyncio.wait(self._answering, timeout=1.0)
@@ -127,6 +131,9 @@ class Control:
             "room": self._room,
             "running": self._running,
             "requests": self._requests,
+            "run": self._run,
+            "cancel": self._cancel,
+            "jobs": self._jobs,
         }
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
@@ -262,6 +269,17 @@ class Control:
                 return
             has_events = await _either(*events)
 
+    def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """A command of ours in a process of its own, with its progress; see `job_commands`."""
+        return self.jobs.run(checked_command(request.command, request.arguments))
+
+    async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """Answered at once: who follows the job hears of its end."""
+        yield {"job": self.jobs.cancel(request.job), "final": True}
+
+    async def _jobs(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
+        yield {"jobs": self.jobs.listed(results=True), "final": True}
+
     async def _once(
         self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str
     ) -> AsyncIterator[ControlMessage]:
@@ -318,6 +336,7 @@ class Control:
             "served": served(self._gateway.listen, self._loads.state_of),
             "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
             "gateway": self._gateway.about(),
+            "jobs": self.jobs.listed(results=False),
             "update": self._update_check(),
         }
 

@@ -214,6 +214,7 @@ class Daemon:
         self._notifier.stopping()
         self._gateway.begin_to_end()
         self._control.holds.finish()
+        self._control.jobs.stop()
         if now or self._stop is None:
             self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
         self._stop_asked.set()
