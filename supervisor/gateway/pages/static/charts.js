@@ -7,7 +7,7 @@ import { ofValues } from "./scale.js";
 
 /** @typedef {import("../types.js").App} App */
 /** @typedef {import("./dom.js").VNode} VNode */
-/** @typedef {import("./dom.js").Child} Child */
+/** @typedef {import("./dom.js").Children} Children */
 /** @typedef {typeof METRICS[number]} Metric */
 /** @typedef {{median: number, low: number | null, high: number | null} | null} Interval */
 /** @typedef {{prompt_tokens: number, answer_tokens: number, depth_tokens: number, clients: number, warm: boolean, text: string}} Workload */
@@ -34,7 +34,7 @@ export function mount(root, app) {
   return listPage(root, app, changed);
 }
 
-/** One reading and what it shows, with the way back. @param {HTMLElement} root @param {App} app @param {string} command @param {Record<string, string>} args @param {() => void} changed @param {(found: any) => import("./dom.js").Children} show */
+/** One reading and what it shows, with the way back. @param {HTMLElement} root @param {App} app @param {string} command @param {Record<string, string>} args @param {() => void} changed @param {(found: any) => Children | Children[]} show */
 function page(root, app, command, args, changed, show) {
   const reading = /** @type {Reading<any>} */ (new Reading(changed));
   void reading.read(command, args);

@@ -6,7 +6,7 @@ import { ControlError, run } from "./control.js";
 import { h } from "./dom.js";
 
 /** @typedef {import("../types.js").App} App */
-/** @typedef {import("./dom.js").VNode} VNode */
+/** @typedef {import("./dom.js").Children} Children */
 
 /**
  * One command's answer.  A later question replaces an earlier one, whose answer is dropped; while a question is
@@ -69,7 +69,7 @@ export class Reading {
  * @template T
  * @param {App} app
  * @param {Reading<T>} reading
- * @param {(value: T) => import("./dom.js").Children} show
+ * @param {(value: T) => Children | Children[]} show
  * @returns {import("./dom.js").Child[]}
  */
 export function shown(app, reading, show) {
@@ -77,7 +77,7 @@ export function shown(app, reading, show) {
   return [
     error && troubleOf(error),
     isUnderWay && !value && h("p", { class: "empty", role: "status" }, app.t("read.under_way")),
-    ...(value ? [show(value)].flat() : []),
+    ...(value ? [show(value)].flat(2) : []),
   ];
 }
 
@@ -86,7 +86,7 @@ export function troubleOf({ message, hint }) {
   return h("div", { class: "trouble", role: "alert" }, h("p", { lang: "en" }, message), hint && h("p", { class: "hint", lang: "en" }, hint));
 }
 
-/** A term and what is known of it, for a list of facts; nothing where it is empty. @param {string} term @param {import("./dom.js").Children} value */
+/** A term and what is known of it, for a list of facts; nothing where it is empty. @param {import("./dom.js").Child} term @param {Children} value */
 export function fact(term, value) {
   return value === null || value === undefined || value === "" ? [] : [h("dt", null, term), h("dd", null, value)];
 }
