@@ -69,7 +69,7 @@ function listPage(root, app, changed) {
         h("div", { class: "toolbar" }, h("h2", null, t("charts.bench")),
           h("button", { type: "button", disabled: picked.length < TWICE, onclick: () => { location.hash = `#charts/compare/${picked.map(encodeURIComponent).join("/")}`; } }, t("charts.compare")),
           h("a", { href: "#jobs/bench" }, t("charts.measure"))),
-        shown(app, bench, ({ results }) => (results.length ? resultList(app, [...results].reverse(), picked, pick) : h("p", { class: "empty" }, t("charts.no_bench"))))),
+        shown(app, bench, ({ results }) => (results.length ? resultList(app, results.toReversed(), picked, pick) : h("p", { class: "empty" }, t("charts.no_bench"))))),
       h("section", { class: "section" },
         h("div", { class: "toolbar" }, h("h2", null, t("charts.tune")), h("a", { href: "#jobs/tune" }, t("charts.start_tune"))),
         shown(app, profiles, (found) => tuneLinks(app, found.profiles))),
@@ -106,11 +106,15 @@ function tuneLinks({ t }, profiles) {
   const names = new Set(profiles.map((each) => each.name));
   const tuned = profiles.filter((each) => names.has(`${each.name}-tuned`));
   const others = profiles.filter((each) => !tuned.includes(each) && !each.name.endsWith("-tuned"));
-  const link = (/** @type {{name: string}} */ each) => h("li", { key: each.name }, h("a", { href: `#charts/tune/${encodeURIComponent(each.name)}` }, each.name));
   return [
-    tuned.length ? h("ul", { class: "links" }, tuned.map(link)) : h("p", { class: "empty" }, t("charts.no_tune")),
-    h("details", null, h("summary", null, t("charts.other_profiles")), h("ul", { class: "links" }, others.map(link))),
+    tuned.length ? h("ul", { class: "links" }, tuned.map(tuneLink)) : h("p", { class: "empty" }, t("charts.no_tune")),
+    h("details", null, h("summary", null, t("charts.other_profiles")), h("ul", { class: "links" }, others.map(tuneLink))),
   ];
+}
+
+/** @param {{name: string}} profile */
+function tuneLink({ name: profile }) {
+  return h("li", { key: profile }, h("a", { href: `#charts/tune/${encodeURIComponent(profile)}` }, profile));
 }
 
 // --- one result
@@ -188,8 +192,13 @@ export function rateWords({ words }, interval) {
 export function timeWords(app, interval) {
   if (!interval) return "–";
   if (interval.median >= 1) return `${rateWords(app, interval)} s`;
-  const times = (/** @type {number | null} */ value) => (value === null ? null : value * 1000);
-  return `${rateWords(app, { median: interval.median * 1000, low: times(interval.low), high: times(interval.high) })} ms`;
+  const { median, low, high } = interval;
+  return `${rateWords(app, { median: thousand(median), low: low && thousand(low), high: high && thousand(high) })} ms`;
+}
+
+/** @param {number} value */
+function thousand(value) {
+  return value * 1000;
 }
 
 /** After the point, so that there are three in all. @param {number} value */
@@ -295,7 +304,7 @@ function tuneChart(app, { title, bars, lines, x_label: label = "" }) {
     return h("div", { key: title }, barTable({ caption: title, headers: [t("charts.value"), t("charts.tokens_per_second")], bars: bars.map(([name, value]) => ({ label: name, figure: value, text: write(value) })) }));
   }
   const all = (lines ?? []).map((line) => ({ label: line.label, points: line.points.map(([x, value]) => ({ x, ...value })) }));
-  const values = [...new Set(all.flatMap((line) => line.points.map((each) => each.x)))].sort((one, other) => one - other);
+  const values = [...new Set(all.flatMap((line) => line.points.map((each) => each.x)))].toSorted((one, other) => one - other);
   const best = all.flatMap((line) => line.points.map((each) => ({ ...each, label: line.label }))).reduce((one, other) => (other.value > one.value ? other : one));
   const format = (/** @type {number} */ value) => words.number(value, 2);
   return h("div", { key: title }, lineChart({
@@ -320,7 +329,6 @@ function tuneChart(app, { title, bars, lines, x_label: label = "" }) {
 /** The quickest first; those that died last. @param {App} app @param {{trials: Trial[]}} found */
 function trialsTable(app, { trials }) {
   const { t, words } = app;
-  const cost = (/** @type {Trial} */ each) => (each.costs.length ? middle(each.costs) : Infinity);
   const rate = (/** @type {Trial} */ each, /** @type {0 | 1} */ which) => {
     const rates = each.rates.map((pair) => pair[which]).filter((value) => value > 0);
     return rates.length ? words.number(middle(rates), digits(middle(rates))) : "–";
@@ -328,10 +336,15 @@ function trialsTable(app, { trials }) {
   return plainTable({
     caption: t("charts.trials", { n: trials.length }),
     headers: [t("charts.settings"), t("charts.generated_per_second"), t("charts.prompt_per_second"), t("charts.outcome")],
-    rows: [...trials].sort((one, other) => cost(one) - cost(other)).map((each) => [
+    rows: trials.toSorted((one, other) => cost(one) - cost(other)).map((each) => [
       settingsWords(each.settings) || t("charts.as_it_is"), rate(each, 1), rate(each, 0),
       each.died ? h("span", { lang: "en" }, each.died) : t("charts.measured")]),
   });
+}
+
+/** @param {Trial} trial */
+function cost({ costs }) {
+  return costs.length ? middle(costs) : Infinity;
 }
 
 /** @param {Record<string, string>} settings */
@@ -346,7 +359,7 @@ function plainKey(key) {
 
 /** The median. @param {number[]} values */
 export function middle(values) {
-  const sorted = [...values].sort((one, other) => one - other);
+  const sorted = values.toSorted((one, other) => one - other);
   const half = sorted.length >> 1;
   return sorted.length % TWICE ? sorted[half] : (sorted[half - 1] + sorted[half]) / TWICE;
 }

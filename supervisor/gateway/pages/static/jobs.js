@@ -31,7 +31,7 @@ export function mount(root, app) {
     past.follow(state.status);
     const all = past.merged(state.status);
     const running = all.filter((each) => !each.ended);
-    const ended = all.filter((each) => each.ended).sort((one, other) => other.id - one.id);
+    const ended = all.filter((each) => each.ended).toSorted((one, other) => other.id - one.id);
     render(
       root,
       h("section", { "aria-live": "polite" }, running.map((job) => runningCard(app, job))),
@@ -290,7 +290,6 @@ function benchForm(app, wanted) {
     const what = t("jobs.bench_what", { profiles: chosen.join(", ") });
     if (await mayDisturb(app, what, isPolite, status)) void begin(app, what, "bench", { profiles: chosen, scenario: scenarios, ...(isPolite && { polite: true }) });
   };
-  const toggled = (/** @type {string[]} */ list, /** @type {string} */ each) => (list.includes(each) ? list.filter((other) => other !== each) : [...list, each]);
   return {
     end: () => profiles.stop(),
     draw: (status) => [
@@ -354,12 +353,17 @@ function profilesOf(app) {
 export function inServedOrder(profiles, status, wanted) {
   const served = new Set([wanted, ...(status?.served ?? []).map((each) => each.profile), ...inUse(status)]);
   const rank = (/** @type {{name: string, shipped: boolean}} */ each) => (served.has(each.name) ? 0 : each.shipped ? 2 : 1);
-  return profiles.filter((each) => !each.problem).sort((one, other) => rank(one) - rank(other)).map((each) => each.name);
+  return profiles.filter((each) => !each.problem).toSorted((one, other) => rank(one) - rank(other)).map((each) => each.name);
 }
 
 /** Words that are separated by blanks; commas stay, since a value may be a list. @param {string} text */
 function wordsOf(text) {
   return text.split(/\s+/).filter(Boolean);
+}
+
+/** With it, or without it. @param {string[]} list @param {string} each */
+function toggled(list, each) {
+  return list.includes(each) ? list.filter((other) => other !== each) : [...list, each];
 }
 
 /** @param {string[]} all @param {(each: string) => string} label @param {string[]} chosen @param {(each: string) => void} toggle */

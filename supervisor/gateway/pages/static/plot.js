@@ -160,7 +160,7 @@ function swatch(number) {
 /** The upper end of what is drawn. @param {Figure[]} figures */
 export function most(figures) {
   const highest = Math.max(0, ...figures.map((each) => each.value));
-  return Math.max(highest, Math.min(highest * WIDEST, ...[Math.max(0, ...figures.map((each) => each.high ?? 0))])) || 1;
+  return Math.max(highest, Math.min(highest * WIDEST, Math.max(0, ...figures.map((each) => each.high ?? 0)))) || 1;
 }
 
 /** @param {number} share */

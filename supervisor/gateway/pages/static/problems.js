@@ -10,10 +10,14 @@
  * @returns {Problem[]}
  */
 export function sorted(problems) {
-  const rank = (/** @type {Problem} */ each) => (each.severity === "error" ? 0 : 1);
-  return [...problems].sort(
+  return problems.toSorted(
     (one, other) => rank(one) - rank(other) || (one.line ?? 0) - (other.line ?? 0) || (one.column ?? 0) - (other.column ?? 0),
   );
+}
+
+/** @param {Problem} problem */
+function rank({ severity }) {
+  return severity === "error" ? 0 : 1;
 }
 
 /**

@@ -55,7 +55,7 @@ function isWanted({ name: called, description }, wanted) {
 export function inOrder(profiles, status) {
   const served = new Map((status?.served ?? []).map((each, place) => [each.profile, place]));
   const rank = (/** @type {Listed} */ each) => (served.has(each.name) ? -1000 + (served.get(each.name) ?? 0) : each.shipped ? 1 : 0);
-  return [...profiles].sort((one, other) => rank(one) - rank(other));
+  return profiles.toSorted((one, other) => rank(one) - rank(other));
 }
 
 /** @param {App} app @param {Listed[]} profiles @param {Status | null} status */

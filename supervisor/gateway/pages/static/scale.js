@@ -33,7 +33,7 @@ export function fromZero(most, about = 4) {
  * @returns {Axis}
  */
 export function ofValues(values, most = 8) {
-  const sorted = [...new Set(values)].sort((one, other) => one - other);
+  const sorted = [...new Set(values)].toSorted((one, other) => one - other);
   const [low, high] = [sorted[0] ?? 0, sorted.at(-1) ?? 0];
   const isLog = low > 0 && high / low >= LOG_FROM;
   const place = isLog ? Math.log : (/** @type {number} */ value) => value;
