@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ..errors import StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
-from ..gateway.backends import GatewayOwner
+from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.gateway import Gateway
 from ..gateway.scheduler import ContextUse
 from ..gateway.telemetry.activity import Activity
@@ -51,14 +51,19 @@ class GatewayListener:
     """
 
     def __init__(
-        self, paths: Paths, servers: Callable[[], Iterable[Instance]], begin: Begin, owner: MainOwner
+        self,
+        paths: Paths,
+        servers: Callable[[], Iterable[Instance]],
+        begin: Begin,
+        owner: MainOwner,
+        page: Callable[[], PageOwner],
     ) -> None:
         self.listen: Listen | None = None
         self.gateway: Gateway | None = None
         self._paths = paths
         self._servers = servers
         self._begin = begin
-        self._owner = owner
+        self._owner, self._page = owner, page
         self._turn = asyncio.Lock()  # one change of the address after the other
         self._opening = False
         self._ends = False
@@ -121,7 +126,7 @@ class GatewayListener:
 
     async def _open(self, listen: Listen) -> None:
         if self.gateway is None:
-            self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner)
+            self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._page())
             for instance in self._servers():
                 self.gateway.changed(instance.server)
         await self.gateway.open(listen)
@@ -220,7 +225,12 @@ class GatewayListener:
     @property
     def waiting(self) -> list[dict[str, Any]]:
         """The requests that wait, by what they wait for."""
-        return [asdict(each) for each in self.gateway.held] if self.gateway is not None else []
+        return [asdict(each) for each in self.gateway.now.held] if self.gateway is not None else []
+
+    @property
+    def active(self) -> list[dict[str, Any]]:
+        """The requests that are not over."""
+        return self.gateway.now.active if self.gateway is not None else []
 
     def context_use(self, name: str) -> ContextUse | None:
         """Of the context that this server's slots share; None where each has its own."""

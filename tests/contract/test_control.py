@@ -115,6 +115,7 @@ class NoGateway:
     activity: Activity | None = None
     listen: Listen | None = None
     waiting: tuple[()] = ()
+    active: tuple[()] = ()
 
     def __init__(self, refusal=None):
         self.refusal = refusal
@@ -668,6 +669,9 @@ def test_a_load_that_waits_for_memory_says_for_what(tmp_path):
 
         def is_pinned(self, instance):
             return False
+
+        def held_plan(self, instance):
+            return None
 
         async def launch(self, instance, plan, begin, **options):
             await self.has_room.wait()

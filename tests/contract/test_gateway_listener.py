@@ -27,7 +27,7 @@ from supervisor.server.lifecycle_table import State
 from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, free_port, until
 from ..fakes.loops import run_story
-from ..fakes.relay import HOST, RawClient, post
+from ..fakes.relay import HOST, Owner, RawClient, post
 from .test_server import Watched, plan
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -58,7 +58,7 @@ class OneServer(FleetOfOne, Watched):
         super().__init__(tmp_path)
         self.tasks: set[asyncio.Task] = set()
         self.loads = Loads(lambda: self, lambda: self.gateway.gateway, self.begin, self.load)
-        self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads)
+        self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads, Owner)
         self.server.under_way = lambda: self.gateway.under_way(self.name)
         self.loaded: list[str] = []
 

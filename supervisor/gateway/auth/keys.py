@@ -171,13 +171,19 @@ class Keyring:
         return self._made == () and not self.digests
 
     def find(self, secret: bytes) -> Caller | None:
-        """The owner of this key.  Compares the hashes of all keys in constant time, even after a match."""
+        """The owner of this key."""
+        return (
+            self.owner_of(digest_of(secret)) if secret else None
+        )  # a profile may have an empty one by mistake
+
+    def owner_of(self, sent: str) -> Caller | None:
+        """Of the key with this digest.  Compares all in constant time, even after a match."""
         self._look()
-        sent, found = digest_of(secret), None
+        found = None
         for digest, caller in self._callers():
             if hmac.compare_digest(sent, digest):
                 found = caller
-        return found if secret else None  # a profile may have an empty key among its others by mistake
+        return found
 
     def _callers(self) -> Iterator[tuple[str, Caller]]:
         yield self._local_digest, _LOCAL
