@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from ..errors import StartFailed, SupervisorError
+from ..errors import NotFound, StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
 from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.gateway import Gateway
@@ -96,6 +96,23 @@ class GatewayListener:
         async with self._turn:
             await self._admit(plan, listen)
             return self._main.server.rest(plan)
+
+    async def pin(self, profile: str, *, pinned: bool) -> None:
+        """
+        Whether its model stays loaded, until a start or reload says otherwise.  Raises NotFound for a profile
+        that clients may not ask for.
+        """
+        async with self._turn:
+            offer = self.gateway.offer_of(profile) if self.gateway is not None and self._is_open else None
+            if self.gateway is None or self.listen is None or offer is None:
+                raise NotFound(
+                    f"The daemon does not serve {profile}.",
+                    hint=f"goss-supervisor load {profile}, or goss-supervisor serve add {profile} and reload",
+                )
+            offers = {each.profile: each for each in self.listen.offers}
+            offers[profile] = replace(offer, pinned=pinned)
+            self.listen = replace(self.listen, offers=tuple(offers.values()))
+            await self.gateway.open(self.listen)
 
     @property
     def _main(self) -> Instance:
