@@ -82,7 +82,7 @@ class Gateway:
         self.sessions = PageSessions(keyring)
         feed = PageFeed(page, self.activity, lambda: self.now.active, self.counts)
         self._pages = PageEndpoints(
-            feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
+            page, feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
         )
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
