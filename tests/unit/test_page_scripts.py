@@ -39,7 +39,16 @@ def test_the_page_runs_nothing_that_its_policy_forbids():
 @pytest.mark.parametrize("script", sorted(STATIC.glob("*.js")), ids=lambda path: path.name)
 def test_a_script_asks_no_other_host_and_makes_no_markup_of_texts(script):
     text = script.read_text()
-    for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
+    for forbidden in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "new Function",
+    ):
         assert forbidden not in text, forbidden
-    assert set(re.findall(r"https?://[^\"'` )]+", text)) <= {"http://www.w3.org/2000/svg"}  # a name, not an address
+    assert set(re.findall(r"https?://[^\"'` )]+", text)) <= {
+        "http://www.w3.org/2000/svg"
+    }  # a name, not an address
     assert script.name == "words.js" or len(text.splitlines()) <= MOST_LINES
