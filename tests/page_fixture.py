@@ -50,10 +50,10 @@ def status(now: float) -> dict:
     share = min(1.0, (now - BEGAN) % 60 / 50)
     loading = server(
         "coder", "starting", pid=4800, uptime_seconds=None, since=iso(now - (now - BEGAN) % 60), memory=None,
-        why=f"starting, about {share:.0%} of the model loaded", placement="loaded next to gpt-oss-20b",
+        loaded_share=share, placement="loaded next to gpt-oss-20b",
     )  # fmt: skip
     if share >= 1:
-        loading |= {"state": "ready", "why": "", "uptime_seconds": 3.0}
+        loading |= {"state": "ready", "loaded_share": None, "uptime_seconds": 3.0}
     failure = {
         "message": "llama-server ran out of GPU memory while it loaded the model",
         "hint": "goss-supervisor plan large shows what it takes; unload another model, or give it a smaller context",
@@ -69,7 +69,14 @@ def status(now: float) -> dict:
         server("embed", "sleeping", pid=None, memory=None, memory_bytes=None, uptime_seconds=None, placement="unloaded for coder"),
         server("large", "failed", pid=None, memory=None, memory_bytes=None, why=failure["message"], last_failure=failure, restarts=3),
     ]  # fmt: skip
-    terms = {"names": [], "load": True, "pinned": False, "priority": 0, "idle_unload_seconds": 0, "trouble": ""}
+    terms = {
+        "names": [],
+        "load": True,
+        "pinned": False,
+        "priority": 0,
+        "idle_unload_seconds": 0,
+        "trouble": "",
+    }
     served = [
         {**terms, "profile": "gpt-oss-20b", "pinned": True, "state": "ready"},
         {**terms, "profile": "coder", "state": loading["state"], "idle_unload_seconds": 1800},
@@ -77,10 +84,27 @@ def status(now: float) -> dict:
         {**terms, "profile": "large", "state": "failed", "trouble": failure["message"]},
         {**terms, "profile": "helper", "state": "unloaded", "load": False},
     ]
-    waits = [{"profile": "coder", "requests": 1, "longest_seconds": 12.5, "reason": "starting, about 40% of the model loaded"}]
+    waits = [
+        {
+            "profile": "coder",
+            "requests": 1,
+            "longest_seconds": 12.5,
+            "reason": "starting, about 40% of the model loaded",
+        }
+    ]
     shares = [
-        {"server": "default", "profile": "gpt-oss-20b", "planned_bytes": 13 * GIB, "measured_bytes": int(12.4 * GIB)},
-        {"server": "coder", "profile": "coder", "planned_bytes": 6 * GIB, "measured_bytes": int(5 * share * GIB)},
+        {
+            "server": "default",
+            "profile": "gpt-oss-20b",
+            "planned_bytes": 13 * GIB,
+            "measured_bytes": int(12.4 * GIB),
+        },
+        {
+            "server": "coder",
+            "profile": "coder",
+            "planned_bytes": 6 * GIB,
+            "measured_bytes": int(5 * share * GIB),
+        },
     ]
     memory = [
         {"device": "CUDA0", "name": "NVIDIA GeForce RTX 4090", "total_bytes": 24 * GIB, "left_bytes": int((24 - 12.4 - 1.2 - 5 * share) * GIB), "leave_bytes": GIB, "others_bytes": int(1.2 * GIB), "shares": shares},
@@ -102,7 +126,10 @@ def record(number: int, at: float) -> dict:
     dice = random.Random(number)
     profile = dice.choice(["gpt-oss-20b", "gpt-oss-20b", "coder", "embed"])
     result = dice.choices(["answered", "cancelled", "refused", "broken", "failed"], [90, 4, 3, 2, 1])[0]
-    speed, tokens = dice.gauss(62, 6) if profile == "gpt-oss-20b" else dice.gauss(95, 8), dice.randint(20, 900)
+    speed, tokens = (
+        dice.gauss(62, 6) if profile == "gpt-oss-20b" else dice.gauss(95, 8),
+        dice.randint(20, 900),
+    )
     first = dice.lognormvariate(-1.1, 0.6)
     return {
         "number": number, "at": at, "caller": dice.choice(["laptop", "openwebui", "cline"]), "method": "POST",
@@ -117,7 +144,14 @@ def record(number: int, at: float) -> dict:
 
 def active(now: float) -> list[dict]:
     age = now % 20
-    base = {"caller": "laptop", "endpoint": "/v1/chat/completions", "profile": "gpt-oss-20b", "model": "gpt-oss-20b", "stream": True, "why": ""}
+    base = {
+        "caller": "laptop",
+        "endpoint": "/v1/chat/completions",
+        "profile": "gpt-oss-20b",
+        "model": "gpt-oss-20b",
+        "stream": True,
+        "why": "",
+    }
     return [
         {**base, "id": 1, "at": now - age, "phase": "answer", "output_tokens": int(age * 60), "tokens_per_second": 60.0},
         {**base, "id": 2, "at": now - 3, "phase": "prompt", "caller": "cline", "output_tokens": None, "tokens_per_second": None},
@@ -150,7 +184,15 @@ class Handler(BaseHTTPRequestHandler):
                 self._file(name)
             case ["session"]:
                 admin = not self.needs_key or "goss_session" in self.headers.get("cookie", "")
-                self._json({"admin": admin, "can_edit": admin, "asks_for_key": self.needs_key, "version": "4.0", "prefix": ""})
+                self._json(
+                    {
+                        "admin": admin,
+                        "can_edit": admin,
+                        "asks_for_key": self.needs_key,
+                        "version": "4.0",
+                        "prefix": "",
+                    }
+                )
             case ["events"]:
                 self._events(parse_qs(url.query).get("log", [""])[0])
             case _:
@@ -205,7 +247,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("connection", "close")
         self.end_headers()
         now, number = time.time(), 1000
-        self._event("hello", number, {"schema": 1, "boot": "b", "version": "4.0", "now": now, "resumed": False})
+        self._event(
+            "hello", number, {"schema": 1, "boot": "b", "version": "4.0", "now": now, "resumed": False}
+        )
         records = [record(each, now - (1000 - each) * 1.7) for each in range(1, 1001)]
         for start in range(0, 1000, 250):
             self._event("requests", number, {"requests": records[start : start + 250]})
@@ -216,7 +260,11 @@ class Handler(BaseHTTPRequestHandler):
                 self._event("status", number, status(now))
                 self._event("active", number, {"active": active(now)})
                 if log:
-                    self._event("log", number, {"server": log, "lines": [f"{number} {random.choice(LOG)}"], "reset": False})
+                    self._event(
+                        "log",
+                        number,
+                        {"server": log, "lines": [f"{number} {random.choice(LOG)}"], "reset": False},
+                    )
                 if random.random() < 0.6:
                     number += 1
                     self._event("requests", number, {"requests": [record(number, now - 3)]})
@@ -230,7 +278,19 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def answers(asked: dict):
-    job = {"id": 9, "command": asked.get("command", ""), "words": "", "since": iso(time.time()), "line": "", "ended": None, "exit_code": None, "result": None, "error": "", "hint": "", "superseded": False}
+    job = {
+        "id": 9,
+        "command": asked.get("command", ""),
+        "words": "",
+        "since": iso(time.time()),
+        "line": "",
+        "ended": None,
+        "exit_code": None,
+        "result": None,
+        "error": "",
+        "hint": "",
+        "superseded": False,
+    }
     if asked["op"] != "run":
         yield {"status": status(time.time()), "again_seconds": 2}
         outcome = {"id": 1, "result": "asleep", "why": "", "hint": "", "profile": "", "digest": "", "by": 0}
@@ -240,9 +300,17 @@ def answers(asked: dict):
         yield {"job": {**job, "line": f"about {share}% of the model loaded"}, "again_seconds": 2}
     match asked["arguments"].get("profile"):
         case "large":
-            ended = {"exit_code": 7, "error": "large does not fit: it needs 58.0 GiB", "hint": "goss-supervisor plan large"}
+            ended = {
+                "exit_code": 7,
+                "error": "large does not fit: it needs 58.0 GiB",
+                "hint": "goss-supervisor plan large",
+            }
         case "helper":
-            ended = {"superseded": True, "exit_code": 12, "error": "superseded by a start of coder (request 7)"}
+            ended = {
+                "superseded": True,
+                "exit_code": 12,
+                "error": "superseded by a start of coder (request 7)",
+            }
         case _:
             ended = {"exit_code": 0}
     yield {"job": {**job, **ended, "ended": iso(time.time())}, "result": None, "final": True}

@@ -54,7 +54,7 @@ class Control:
         hardware: HardwareWatch | None = None,
     ) -> None:
         self._fleet, self._loads, self._gateway = fleet, loads, gateway
-        self._hardware = hardware or HardwareWatch(lambda: plans_of(fleet))
+        self.hardware = hardware or HardwareWatch(lambda: plans_of(fleet))
         self.holds = Holds(fleet, gateway, loads, self.changed)
         loads.place = self.holds.place
         self.jobs = Jobs(self.changed)
@@ -137,19 +137,20 @@ class Control:
             "room": self._room,
             "running": self._running,
             "requests": self._requests,
+            "pin": self._pin,
             "run": self._run,
             "cancel": self._cancel,
             "jobs": self._jobs,
         }
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
-        await self._hardware.recent()
-        yield {"status": self._both(), "final": True}
+        await self.hardware.recent()
+        yield {"status": self.status(), "final": True}
 
     async def _watch(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         while not self._over:
             changed = self._changed
-            await self._hardware.recent()
+            await self.hardware.recent()
             yield self._on_the_way()
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
@@ -279,9 +280,19 @@ class Control:
                 return
             has_events = await _either(*events)
 
+    async def _pin(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """A server by its name or its profile's, or a profile that is served and has none."""
+        profiles = {each.name: each.profile for each in self._fleet}
+        name = request.server or self._fleet.main.name
+        await self._gateway.pin(profiles.get(name) or name, pinned=request.pinned)
+        self._loads.admission.changed()
+        self.changed()
+        yield {"status": self.status(), "final": True}
+
     def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """A command of ours in a process of its own, with its progress; see `job_commands`."""
-        return self.jobs.run(checked_command(request.command, request.arguments))
+        asked = checked_command(request.command, request.arguments, can_edit=request.can_edit)
+        return self.jobs.run(asked)
 
     async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Answered at once: who follows the job hears of its end."""
@@ -318,7 +329,7 @@ class Control:
 
     def about(self, outcome: Outcome) -> ControlMessage:
         """The final message about a request that was decided."""
-        return {"outcome": asdict(outcome), "status": self._both(outcome.profile), "final": True}
+        return {"outcome": asdict(outcome), "status": self.status(outcome.profile), "final": True}
 
     def _named(self, request: ControlRequest) -> Instance:
         """The server that a request is about.  Raises NotFound."""
@@ -331,7 +342,7 @@ class Control:
         return instance
 
     def _on_the_way(self, profile: str = "") -> ControlMessage:
-        return {"status": self._both(profile), **_PROMISE}
+        return {"status": self.status(profile), **_PROMISE}
 
     # --- for the page (see `PageOwner`)
 
@@ -339,18 +350,13 @@ class Control:
     def happened(self) -> object:
         return self._changed
 
-    def status(self) -> ControlMessage:
-        return self._both()
-
     def log_of(self, server: str) -> Path:
         return self._fleet.get(server).server.output.path
 
     def control(self, request: Mapping[str, Any]) -> AsyncIterator[ControlMessage]:
         return self._answer(json.dumps({"protocol": PROTOCOL, **request}).encode(), None)
 
-    # --- what there is to say
-
-    def _both(self, profile: str = "") -> ControlMessage:
+    def status(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
         at = self._gateway
@@ -370,12 +376,9 @@ class Control:
 
     def _memory(self, servers: Sequence[ControlMessage]) -> list[ControlMessage]:
         measured = {each["name"]: each["memory"] for each in servers}
-        shares = [
-            MemoryShare(each.name, plan, measured.get(each.name))
-            for each in self._fleet
-            if (plan := self._loads.admission.held_plan(each)) is not None
-        ]
-        return memory_by_device(self._hardware.devices(), shares, plans_of(self._fleet))
+        held = [(each.name, self._loads.admission.held_plan(each)) for each in self._fleet]
+        shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
+        return memory_by_device(self.hardware.devices(), shares, plans_of(self._fleet))
 
 
 async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:

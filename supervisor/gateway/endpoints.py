@@ -16,14 +16,13 @@ from ..decoding import parse
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import Role
-from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
 from .api.served_models import context_in, model_document, models_document, public_ids
 from .auth.guard import RequestContext
-from .backends import Backend, Backends, phase_of, profile_of
+from .backends import Backend, Backends, DeviceWatch, phase_of, profile_of
 from .http_heads import Head
 from .model_states import EVENTS, ModelStates
 from .relay.client_connection import RETRY_SECONDS, ClientConnection, PlainAnswer
@@ -65,7 +64,7 @@ class Endpoints:
         touch: Callable[[str], None],
         models: ModelStates,
         context_use: Callable[[str], ContextUse | None],
-        hardware: HardwareWatch,
+        hardware: DeviceWatch,
     ) -> None:
         self._backends = backends
         self._figures = figures

@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ..fakes.launching import until
 from ..fakes.loops import promise
-from ..fakes.relay import EVENTS, HOST, Place, chunk, ok, post, relay, says, waits
+from ..fakes.relay import EVENTS, HOST, Place, chunk, ok, post, relay, says
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 

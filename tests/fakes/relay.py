@@ -27,6 +27,7 @@ from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings as Settings
 from supervisor.profile.definition import Role
+from supervisor.server.hardware_watch import HardwareWatch
 from supervisor.server.lifecycle_table import State
 from supervisor.server.probe_target import ProbeTarget
 
@@ -281,6 +282,7 @@ class Owner:
     rests: int = 0
     awaited: dict[str, str] = field(default_factory=dict)  # by profile
     happened: object = None
+    hardware: HardwareWatch = field(default_factory=HardwareWatch)
     said: dict = field(default_factory=dict)  # the status
     statuses: int = 0  # that were asked for
     asked: list[dict] = field(default_factory=list)  # by the page
@@ -377,8 +379,8 @@ async def relay(
     keys: Path = Path("no-keys.json"),
 ) -> AsyncIterator[Relay]:
     """
-    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Raises where an exchange
-    came upon an illegal event.
+    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Clients have the ``keys``
+    of that file.  Raises where an exchange came upon an illegal event.
     """
     upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
@@ -389,7 +391,7 @@ async def relay(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)
     )
     owner = Owner()
-    made = Gateway(Keyring(keys, ()), owner, owner)
+    made = Gateway(Keyring(keys), owner, owner)
     with patch.object(gateway, "SWEEP_SECONDS", 0.02), _told(made, lost):
         made.changed(server)
         await made.open(listen)

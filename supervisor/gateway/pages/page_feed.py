@@ -57,25 +57,11 @@ class Snapshot:
         self.document, self.event = document, event(kind, document)
 
 
-class Devices(Protocol):
-    """What this module needs of a `HardwareWatch`."""
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The samples of the last hour, oldest first."""
-
-    def subscribe(self, on_sample: Callable[[dict[str, Any]], object], /) -> Callable[[], None]:
-        """Call this with each sample from now on; what is returned ends it."""
-
-
 class FeedHost(Protocol):
     """What the page shows of a gateway."""
 
     activity: Activity
     now: RequestsNow
-
-    @property
-    def hardware(self) -> Devices: ...
 
     def counts(self) -> tuple[int, int, int]:
         """Requests under way, requests that wait, connections."""
@@ -106,7 +92,7 @@ class PageFeed:
         if not self.viewers:
             self._beat = self._checked = now
             self._look_at_all(now)
-            self._unsubscribe = self._host.hardware.subscribe(self._take_sample)
+            self._unsubscribe = self._owner.hardware.subscribe(self._take_sample)
         self.viewers.add(viewer)
 
     def leave(self, viewer: PageViewer) -> None:
@@ -117,13 +103,14 @@ class PageFeed:
 
     def _take_sample(self, sample: dict[str, Any]) -> None:
         self.samples += 1
+        self._seen = ()  # the memory of the devices is in the status too
         self._sample = event("hardware", {"sample": sample})
 
     def samples_after(self, number: int | None) -> bytes:
         """An event with the sample after this one; with all of the last hour where that is not enough."""
         if number is not None and number + 1 == self.samples:
             return self._sample
-        return event("hardware", {"history": self._host.hardware.history})
+        return event("hardware", {"history": self._owner.hardware.history})
 
     def look(self, now: float) -> bool:
         """Tell everybody what is new; whether somebody is behind, for whom to look again soon."""
