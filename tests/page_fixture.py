@@ -50,10 +50,10 @@ def status(now: float) -> dict:
     share = min(1.0, (now - BEGAN) % 60 / 50)
     loading = server(
         "coder", "starting", pid=4800, uptime_seconds=None, since=iso(now - (now - BEGAN) % 60), memory=None,
-        why=f"starting, about {share:.0%} of the model loaded", placement="loaded next to gpt-oss-20b",
+        loaded_share=share, placement="loaded next to gpt-oss-20b",
     )  # fmt: skip
     if share >= 1:
-        loading |= {"state": "ready", "why": "", "uptime_seconds": 3.0}
+        loading |= {"state": "ready", "loaded_share": None, "uptime_seconds": 3.0}
     failure = {
         "message": "llama-server ran out of GPU memory while it loaded the model",
         "hint": "goss-supervisor plan large shows what it takes; unload another model, or give it a smaller context",

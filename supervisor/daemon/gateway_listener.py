@@ -19,7 +19,8 @@ from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.gateway import Gateway
 from ..gateway.scheduler import ContextUse
 from ..gateway.telemetry.activity import Activity
-from ..home.places import keys_file
+from ..gateway.telemetry.usage_file import UsageFile, UsageKeeper
+from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_socket_path, url_of
@@ -60,6 +61,7 @@ class GatewayListener:
     ) -> None:
         self.listen: Listen | None = None
         self.gateway: Gateway | None = None
+        self._usage: UsageKeeper | None = None
         self._paths = paths
         self._servers = servers
         self._begin = begin
@@ -150,6 +152,9 @@ class GatewayListener:
             self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._page())
             for instance in self._servers():
                 self.gateway.changed(instance.server)
+            file, keyring = UsageFile(usage_file(self._paths)), self.gateway.keyring
+            self._usage = UsageKeeper(file, self.gateway.figures.usage, lambda: keyring.limits_tokens)
+            await self._usage.begin()
         await self.gateway.open(listen)
 
     @property
@@ -212,6 +217,8 @@ class GatewayListener:
         """The servers are gone."""
         if self.gateway is not None:
             await self.gateway.finish()
+        if self._usage is not None:
+            await self._usage.finish()
 
     # --- what others ask
 
@@ -251,6 +258,7 @@ class GatewayListener:
             "requests_waiting": waiting,
             "connections": connections,
             "waiting": self.waiting,
+            "warnings": [self._usage.problem] if self._usage and self._usage.problem else [],
         }
 
     @property

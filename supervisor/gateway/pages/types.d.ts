@@ -25,6 +25,7 @@ export interface ServerStatus {
   state: string;
   why: string;
   placement: string;
+  loaded_share?: number | null; // of a model that is being loaded
   since: string;
   profile: string | null;
   build: string | null;

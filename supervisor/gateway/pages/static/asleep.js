@@ -13,8 +13,8 @@ async function look() {
   }
 }
 
-button.onclick = async () => {
+button.addEventListener("click", async () => {
   const answer = await fetch("supervisor/load", { method: "POST" });
   if (!answer.ok) state.textContent = "This needs an administrator's key: goss-supervisor load does the same.";
-};
+});
 setInterval(look, 1000);

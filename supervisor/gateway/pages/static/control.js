@@ -67,8 +67,11 @@ export async function run(command, args = {}, using = {}) {
   const last = await ask({ op: "run", command, arguments: args }, { ...rest, each: (line) => each && line.job && each(line.job) });
   const job = last.job;
   if (job?.superseded) throw new Superseded(job.error || job.line, job.hint);
-  if (job && (job.error || job.exit_code)) throw new ControlError(job.error || job.line, { hint: job.hint, exitCode: job.exit_code ?? 1, status: 200 });
-  return { job, result: last.result ?? job?.result ?? null };
+  const result = last.result ?? job?.result ?? null;
+  if (job && (job.error || (job.exit_code && result?.outcome?.result !== "degraded"))) {
+    throw new ControlError(job.error || job.line || `exit code ${job.exit_code}`, { hint: job.hint, exitCode: job.exit_code ?? 1, status: 200 });
+  }
+  return { job, result };
 }
 
 /** A later request has replaced this one before it was decided: nothing is wrong. */
