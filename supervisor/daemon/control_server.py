@@ -25,7 +25,6 @@ from .control_listener import LONGEST_LINE, line_of
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .holds import Holds
-from .job_commands import checked_command
 from .jobs import Jobs
 from .loads import Loads
 from .status_document import MemoryShare, memory_by_device, memory_of_loaded, plans_of, served, status_of
@@ -138,9 +137,8 @@ class Control:
             "running": self._running,
             "requests": self._requests,
             "pin": self._pin,
-            "run": self._run,
-            "cancel": self._cancel,
-            "jobs": self._jobs,
+            "code": self._code,
+            **self.jobs.operations(),
         }
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
@@ -281,25 +279,14 @@ class Control:
             has_events = await _either(*events)
 
     async def _pin(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """A server by its name or its profile's, or a profile that is served and has none."""
-        profiles = {each.name: each.profile for each in self._fleet}
-        name = request.server or self._fleet.main.name
-        await self._gateway.pin(profiles.get(name) or name, pinned=request.pinned)
+        await self._gateway.pin(request.server, pinned=request.pinned)
         self._loads.admission.changed()
         self.changed()
         yield {"status": self.status(), "final": True}
 
-    def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """A command of ours in a process of its own, with its progress; see `job_commands`."""
-        asked = checked_command(request.command, request.arguments, can_edit=request.can_edit)
-        return self.jobs.run(asked)
-
-    async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """Answered at once: who follows the job hears of its end."""
-        yield {"job": self.jobs.cancel(request.job), "final": True}
-
-    async def _jobs(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
-        yield {"jobs": self.jobs.listed(results=True), "final": True}
+    async def _code(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """For `goss-supervisor open`: its user has a session of the page without a key."""
+        yield {**self._gateway.page_link(), "final": True}
 
     async def _once(
         self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str
