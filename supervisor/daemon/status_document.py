@@ -126,6 +126,19 @@ def plans_of(servers: Iterable[Instance]) -> list[LaunchPlan]:
     return [plan for each in servers if (plan := each.server.plan) is not None]
 
 
+def memories_of(
+    fleet: Iterable[Instance],
+    held_plan: Callable[[Instance], LaunchPlan | None],
+    servers: Iterable[Mapping[str, Any]],
+    devices: DevicesByName,
+) -> list[dict[str, Any]]:
+    """As `memory_by_device`; ``servers`` are their `status_of`, and ``held_plan`` is `Admission`'s."""
+    measured = {each["name"]: each["memory"] for each in servers}
+    held = [(each.name, held_plan(each)) for each in fleet]
+    shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
+    return memory_by_device(devices, shares, plans_of(fleet))
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryShare:
     """A server that holds memory or was let in, and the ``memory`` of its status; None: nothing runs yet."""
