@@ -75,11 +75,11 @@ ROOMS: dict[str, Room] = {
     "gateway": Room(
         "a client's request from arrival to end: `scheduler` and `exchange_table` (pure), `backends` (a "
         "server as the gateway sees it), `relay/` (HTTP), `api/`, `auth/`, `telemetry/`",
-        (*BASE, "profile", "plan", "home", "server"),
+        (*BASE, "hardware", "profile", "plan", "home", "server"),
     ),
     "daemon": Room(
         "owns fleet and gateway: control socket, signals, service notification, helper programs",
-        (*BASE, "profile", "memory", "plan", "home", "server", "fleet", "gateway"),
+        (*BASE, "hardware", "profile", "memory", "plan", "home", "server", "fleet", "gateway"),
     ),
     "measure": Room(
         "how fast a server is: `bench`, its results and charts; the comparison of two builds",

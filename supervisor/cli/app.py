@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,6 +53,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "load": ("control_commands", "Load a profile next to the running ones."),
         "unload": ("control_commands", "Unload a server; the next request loads it again."),
         "ps": ("status", "Show each server in one line."),
+        "top": ("top", "Watch servers, requests and logs in this terminal."),
         "logs": ("logs", "Show what a server printed."),
         "requests": (
             "requests",
@@ -163,6 +165,8 @@ def _give_up(stream: IO[str]) -> None:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    if sys.platform == "win32" and HELPER_VARIABLE in os.environ:
+        signal.signal(signal.SIGBREAK, signal.default_int_handler)  # what the daemon can send there
     if COMPLETING in os.environ:
         importlib.import_module(".completion", __package__)  # our own ways with shells
     try:

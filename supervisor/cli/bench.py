@@ -243,9 +243,8 @@ def compare_command(first: str, second: str, *, as_json: bool, svg: Path | None)
 @click.argument("ids", metavar="ID", nargs=-1, required=True, shell_complete=completer(_ids))
 def remove_command(ids: tuple[str, ...]) -> None:
     """Remove results."""
-    for each in ids:
-        _history().remove(each)
-        click.echo(f"removed {each}")
+    _history().remove(*ids)
+    click.echo(f"removed {', '.join(ids)}")
 
 
 def _check(*, as_json: bool, as_csv: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import click
 
 from ..errors import UsageError
-from ..gateway.telemetry.usage import UsageByPlace, UsageSums, day_of
+from ..gateway.telemetry.usage_tally import UsageByPlace, UsageSums, day_of
 from ..gateway.telemetry.usage_file import UsageColumn, UsageFile
 from ..home.places import usage_file
 from ..paths import Paths

@@ -82,11 +82,18 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
         self._loads = Loads(lambda: self._fleet, lambda: self._gateway.gateway, self._begin)
-        self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin, self._loads)
+        self._gateway = GatewayListener(
+            paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
+        )
         end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
-            self._fleet, self._about, self._update_check, self._shut_down, self._gateway, self._loads
+            self._fleet,
+            self._about,
+            self._update_check,
+            self._shut_down,
+            self._gateway,
+            self._loads,
         )
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
@@ -126,6 +133,7 @@ class Daemon:
             await self._gateway.finish()
             await self._control.finish()
             self._fleet.close()
+            self._control.hardware.close()
             for task in (working, supervising, *self._tasks):
                 task.cancel()
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
@@ -214,6 +222,7 @@ class Daemon:
         self._notifier.stopping()
         self._gateway.begin_to_end()
         self._control.holds.finish()
+        self._control.jobs.stop()
         if now or self._stop is None:
             self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
         self._stop_asked.set()

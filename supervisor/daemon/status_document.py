@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..gateway.scheduler import ContextUse
+from ..hardware.sensors import CPU, DeviceReading
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, public_end, url_of
-from ..server.gpu_memory import by_device
+from ..server.gpu_memory import by_device, of_the_ram
+from ..server.hardware_watch import DevicesByName
 from ..server.instance import Instance, failure_of, iso
 from ..server.memory_sample import MemorySample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
@@ -117,3 +119,103 @@ def memory_of_loaded(servers: Iterable[Instance], stays: Sequence[Instance]) -> 
             needed.update(plan.needs)
     names = [each.profile for each in loaded if each in stays]
     return {"held": dict(held), "stays": dict(kept), "needed": dict(needed), "pinned": names}
+
+
+def plans_of(servers: Iterable[Instance]) -> list[LaunchPlan]:
+    """Of all, loaded or not, the main server's first."""
+    return [plan for each in servers if (plan := each.server.plan) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryShare:
+    """A server that holds memory or was let in, and the ``memory`` of its status; None: nothing runs yet."""
+
+    server: str
+    plan: LaunchPlan
+    measured: Mapping[str, Any] | None
+
+
+def memory_by_device(
+    devices: DevicesByName, shares: Sequence[MemoryShare], plans: Sequence[LaunchPlan]
+) -> list[dict[str, Any]]:
+    """
+    Each memory that the machine or a plan has, the RAM first: what there is, what is left of it, what others
+    use, and each server's share, planned and measured.  ``devices`` are as sampled last.
+    """
+    pcis = {each.pci: name for name, each in devices.items() if each.pci}
+    of_server = [(each, _share(each, pcis)) for each in shares]
+    names = dict.fromkeys((RAM, *devices, *(name for _, share in of_server for name in share)))
+    left_of_ram = _left(devices.get(RAM), [each.measured for each in shares if each.measured])
+    return [
+        _memory_of_device(
+            name,
+            devices.get(name),
+            [
+                {"server": of.server, "profile": of.plan.profile, **by[name]}
+                for of, by in of_server
+                if name in by
+            ],
+            left_of_ram,
+            plans,
+        )
+        for name in names
+        if name != CPU
+    ]
+
+
+def _share(of: MemoryShare, pcis: Mapping[str, str]) -> dict[str, dict[str, int | None]]:
+    """
+    Of each memory in bytes: what is planned, what is measured, and what is in the RAM besides, mapped from
+    the model's file.  Only the last can be dropped.
+    """
+    plan, now = of.plan, of.measured or {}
+    gpu_bytes = now.get("measured_gpu_bytes", {})
+    held, resident = now.get("anonymous_bytes"), now.get("rss_bytes")
+    measured = {**gpu_bytes, RAM: None if held is None else held + of_the_ram(plan, gpu_bytes)}
+    mapped = None if held is None or resident is None else max(resident - held, 0)
+    return {
+        pcis.get(plan.adapters.get(name, ""), name): {
+            "planned_bytes": plan.memory.get(name),
+            "measured_bytes": measured.get(name),
+            "mapped_bytes": mapped if name == RAM else None,
+        }
+        for name in dict.fromkeys((RAM, *gpus(plan), *gpu_bytes))
+    }
+
+
+def _left(ram: DeviceReading | None, measured: Sequence[Mapping[str, Any]]) -> int | None:
+    """Of the RAM: as the servers were measured just now, else as sampled last."""
+    known = [each["available_bytes"] for each in measured if each["available_bytes"] is not None]
+    return min(known, default=None if ram is None else _free(ram))
+
+
+def _free(reading: DeviceReading) -> int | None:
+    total, used = reading.memory_total_bytes, reading.memory_used_bytes
+    return None if total is None or used is None else max(total - used, 0)
+
+
+def _memory_of_device(
+    name: str,
+    reading: DeviceReading | None,
+    shares: list[dict[str, Any]],
+    left_of_ram: int | None,
+    plans: Sequence[LaunchPlan],
+) -> dict[str, Any]:
+    """A GPU that shares the RAM has no more left than its own memory and what is left of the RAM."""
+    total = reading.memory_total_bytes if reading else None
+    left = left_of_ram if name == RAM else _free(reading) if reading else None
+    used = None if total is None or left is None else max(total - left, 0)
+    measured = [each["measured_bytes"] for each in shares]
+    others = None if used is None or None in measured else max(used - sum(measured), 0)
+    own = next((plan.sharing[name] for plan in plans if name in plan.sharing), None)
+    if own is not None and left is not None and left_of_ram is not None:
+        left = min(left, own + left_of_ram)
+    return {
+        "device": name,
+        "name": reading.name if reading else "",
+        "total_bytes": total,
+        "left_bytes": left,
+        "leave_bytes": max((plan.leaves.get(name, 0) for plan in plans), default=None),
+        "others_bytes": others,
+        "shares": shares,
+    }

@@ -252,14 +252,19 @@ class Admission:
             return f"{profile}, which is being unloaded"
         return f"{profile}, which {'must not be unloaded yet' if state in SERVING else 'is being loaded'}"
 
+    def held_plan(self, instance: Instance) -> LaunchPlan | None:
+        """The plan that has memory in this server, or was let in; None for one that is not loaded."""
+        is_there = instance.server.state not in ABSENT
+        return self._admitted.get(instance.name) or (instance.server.plan if is_there else None)
+
     def _drain_seconds(self, profiles: Collection[str]) -> float:
         """How long their requests under way may go on."""
-        held = (self._held_plan(each) for each in self._fleet)
+        held = (self.held_plan(each) for each in self._fleet)
         return max((plan.drain_seconds for plan in held if plan and plan.profile in profiles), default=0.0)
 
     async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
         """Unload them, after their requests under way."""
-        victims = [each for each in self._fleet if (held := self._held_plan(each)) and held.profile in names]
+        victims = [each for each in self._fleet if (held := self.held_plan(each)) and held.profile in names]
         log.info("unloading %s for %s", ", ".join(names), profile)
         self._demand.note_eviction(self._now)
         self._evictions |= dict.fromkeys((each.name for each in victims), profile)
@@ -314,12 +319,8 @@ class Admission:
         return [
             self._resident(each, plan)
             for each in self._fleet
-            if each is not asking.instance and (plan := self._held_plan(each)) is not None
+            if each is not asking.instance and (plan := self.held_plan(each)) is not None
         ]
-
-    def _held_plan(self, instance: Instance) -> LaunchPlan | None:
-        is_there = instance.server.state not in ABSENT
-        return self._admitted.get(instance.name) or (instance.server.plan if is_there else None)
 
     def _resident(self, instance: Instance, plan: LaunchPlan) -> Resident:
         name, server, clients = instance.name, instance.server, self._clients()

@@ -21,13 +21,16 @@ from .api.routes import Route, Trouble, model_in_query, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .auth.limits import KeyLimiter, visible
-from .backends import Backend, Backends, GatewayOwner, profile_of
+from .auth.page_sessions import PageSessions
+from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, no_model, of_no_role, why_refused
+from .endpoints import ENDING, Endpoints, no_model, of_no_role, send, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
+from .pages.page_endpoints import PageEndpoints
+from .pages.page_feed import PageFeed
 from .prompt_count import count
 from .relay.client_connection import AskedOf, ClientConnection, PlainAnswer
 from .relay.connections import Connections, Handshake
@@ -45,7 +48,7 @@ from .scheduler import (
 from .server_use import ServerUses
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
-from .waiting import HeldRequests, announce, held_requests, reason_of, with_hold
+from .waiting import RequestsNow, with_hold
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ _CUTS = frozenset((State.STOPPING, State.KILLING))
 class Gateway:
     """One for each daemon; its owner calls `changed` after each change of a server."""
 
-    def __init__(self, keyring: Keyring, owner: GatewayOwner) -> None:
+    def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
         self.activity = Activity()
         self.figures = RequestFigures()
         self._limiter = KeyLimiter(self.figures.usage.tokens_on)
@@ -73,8 +76,13 @@ class Gateway:
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
         self.backends = Backends(self.listener.chats)
         self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
-        self._endpoints = Endpoints(
-            self.backends, self.figures, self.counts, self.uses.touch, self._models, self.context_use
+        asked = self.uses.touch, self._models, self.context_use, page.hardware
+        self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
+        self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self._loop.time)
+        self.sessions = PageSessions(keyring)
+        feed = PageFeed(page, self.activity, lambda: self.now.active, self.counts)
+        self._pages = PageEndpoints(
+            page, feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
         )
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
@@ -117,6 +125,7 @@ class Gateway:
         for exchange in list(self._exchanges.values()):
             exchange.fail(ENDING)
         self._models.end()
+        self._pages.end()
         await self._connections.say_goodbye(GOODBYE_SECONDS)
         for timer in filter(None, (self._timer, self._queue_timer)):
             timer.cancel()
@@ -148,14 +157,6 @@ class Gateway:
     def context_use(self, name: str) -> ContextUse | None:
         return self._scheduler.context_use(name, self._loop.time())
 
-    @property
-    def held(self) -> list[HeldRequests]:
-        """The requests that wait, by what they wait for."""
-        return held_requests(self._scheduler.waiting, self._reason, self._loop.time())
-
-    def _reason(self, ticket: Ticket) -> tuple[str, str]:
-        return reason_of(ticket, self._server_of(ticket), self._owner)
-
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
         return self.listener.offer_of(profile)
@@ -177,6 +178,7 @@ class Gateway:
             self._cut(server)
         self._let_drain(server)
         self._models.look()
+        self._pages.look()
 
     def gone(self, name: str) -> None:
         """Forget a server that was stopped."""
@@ -217,12 +219,14 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
-        at = self.listener
-        judged = judge(head, at.prefix, at.rules, self.keyring)
-        context = with_hold(judged, head, self.backends)
+        context = with_hold(self._judged(head), head, self.backends)
         if context.trouble is not None:
             self._note(refused(head, context, context.trouble))
         return context
+
+    def _judged(self, head: Head) -> RequestContext:
+        at = self.listener
+        return judge(head, at.prefix, at.rules, self.keyring, self.sessions)
 
     def receive(
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
@@ -251,6 +255,8 @@ class Gateway:
         offers = visible(limits, at.offers, at.names)
         if handler == "model-events" and head.method == "GET":
             return self._models.watch(client, head, context, offers)
+        if handler in {"supervisor", "page"}:
+            return self._pages.receive(client, head, body, context)
         if handler is not None:
             model = model_of(head.path, at.prefix) if handler == "model" else asked
             answer = self._endpoints.answer(handler, offers, model, profile, body)
@@ -283,17 +289,9 @@ class Gateway:
         context: RequestContext,
         answer: Awaitable[PlainAnswer | Trouble],
     ) -> None:
-        try:
-            found = await answer
-        except Exception:  # a client that waits in vain would not tell us of it
-            log.exception("%s cannot be answered", context.route.label)
-            found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
-        if isinstance(found, Trouble):
-            if found.code == "not_found" and context.route.label != "/supervisor/*":
-                self._note(refused(head, context, found))
-            client.refuse(found, keep_alive=head.persists)
-        else:
-            client.reply(found)
+        trouble = await send(answer, client, head, context.route.label)
+        if trouble and trouble.code == "not_found" and context.route.label != "/supervisor/*":
+            self._note(refused(head, context, trouble))
 
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
         """The plan of its server; None if there is none."""
@@ -386,7 +384,7 @@ class Gateway:
         self._connections.expire(now)
         self._tick()
         if self.settings.loading_state:
-            announce(self._scheduler.waiting, self._exchanges, self._reason, now)
+            self.now.announce()
         self.uses.unload_idle(self.backends, self._scheduler.is_busy, self.listener.idle_seconds)
         self._models.tick(now)
 
@@ -395,3 +393,4 @@ class Gateway:
     def _note(self, request: RequestRecord) -> None:
         self.activity.add(request)
         self.figures.count(request)
+        self._pages.look()

@@ -48,7 +48,7 @@ class Listener:
     ) -> None:
         self.prefix = ""
         self.offers: tuple[Offer, ...] = ()
-        self._keyring = keyring
+        self.keyring = keyring
         self._connection, self._handshake = connection, handshake
         self._plans: Sequence[LaunchPlan] = ()
         self._listening: Listening | None = None
@@ -87,7 +87,7 @@ class Listener:
     def _take(self, listen: Listen) -> None:
         self.listen = listen
         self.rules = rules_of(listen)
-        self._keyring.digests = listen.keys
+        self.keyring.digests = listen.keys
         self._name()
 
     def follow(self, plans: Sequence[LaunchPlan]) -> None:

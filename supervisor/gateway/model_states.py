@@ -16,8 +16,8 @@ from ..server.lifecycle_table import State
 from .api.served_models import public_ids, router_status
 from .auth.guard import RequestContext
 from .backends import Backends, loaded_share, phase_of, profile_of
-from .http_heads import HEAD_END, LAST_CHUNK, Head, chunk
-from .relay.client_connection import ClientConnection
+from .http_heads import Head
+from .relay.client_connection import ClientConnection, LongAnswer
 
 BEAT_SECONDS = 15.0
 EVENTS: Final = b"text/event-stream"
@@ -146,8 +146,7 @@ class ModelWatcher:
         gone: Callable[[ModelWatcher], None],
         models: Collection[str] | None = None,
     ) -> None:
-        self._client, self._headers, self._gone = client, context.headers, gone
-        self._is_chunked = head.version == "1.1"
+        self._answer, self._gone = LongAnswer(client, head, context.headers, EVENTS), gone
         self._missed = False
         self._models = models
 
@@ -156,16 +155,13 @@ class ModelWatcher:
         return self._models is None or model == "*" or model in self._models
 
     def begin_waiting(self) -> None:
-        lines = [b"HTTP/1.1 200 OK", b"content-type: " + EVENTS, b"cache-control: no-store"]
-        lines += [b"%s: %s" % header for header in self._headers]
-        lines.append(b"transfer-encoding: chunked" if self._is_chunked else b"connection: close")
-        self._client.write(b"\r\n".join(lines) + HEAD_END)
+        self._answer.begin()
 
     def tell(self, event: bytes) -> None:
-        if self._client.is_paused:
+        if self._answer.is_paused:
             self._missed = True
         else:
-            self._client.write(chunk(event) if self._is_chunked else event)
+            self._answer.send(event)
 
     def pause(self) -> None:
         """`tell` sees it."""
@@ -181,9 +177,7 @@ class ModelWatcher:
     def end(self) -> None:
         """Called when the daemon stops."""
         self._gone(self)
-        if self._is_chunked:
-            self._client.write(LAST_CHUNK)
-        self._client.next_request(keep_alive=False)
+        self._answer.end(keep_alive=False)
 
 
 def _event(document: Mapping[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from . import wire
 from .conditions import Conditions
 from .hardware import Gpu, Hardware
 from .machine import Machine, ThisMachine
+from .sensors import Sensors
 
 VARIABLE = "GOSS_SUPERVISOR_HARDWARE"
 
@@ -72,6 +73,22 @@ def conditions_of(machine: Machine | None = None) -> Conditions:
     else:
         from .sources.linux_system import conditions  # noqa: PLC0415
     return conditions(machine)
+
+
+def sensors_of(machine: Machine | None = None) -> Sensors:
+    """Never raises.  The other systems' sources are not loaded."""
+    machine = machine or ThisMachine()
+    if machine.os == "windows":
+        from .sources.windows_cim import WindowsSensors  # noqa: PLC0415
+
+        return WindowsSensors(machine)
+    if machine.os == "macos":
+        from .sources.apple import AppleSensors  # noqa: PLC0415
+
+        return AppleSensors(machine)
+    from .sources.linux_system import LinuxSensors  # noqa: PLC0415
+
+    return LinuxSensors(machine)
 
 
 def disk_free(folder: Path) -> int | None:

@@ -15,6 +15,8 @@ SERVER = "default"
 """The name of the main server: the one that ``start`` runs and ``switch`` gives another profile."""
 HELPER_VARIABLE = "GOSS_SUPERVISOR_HELPER"
 """Set for programs that the daemon runs; they say an error as JSON on stdout too (see `helpers`)."""
+JOB = "job"
+"""Its value for a job: somebody watches its progress."""
 
 
 def session_paths(paths: Paths) -> Paths:

@@ -154,11 +154,13 @@ class BenchHistory:
             )
         return of_profile[-1]
 
-    def remove(self, id_: str) -> None:
-        """Also a damaged one.  Raises NotFound."""
-        if id_ not in self.ids():
-            raise NotFound(f"No result is called {id_}.", hint="goss-supervisor bench ls")
-        self._path(id_).unlink(missing_ok=True)
+    def remove(self, *ids: str) -> None:
+        """All of them, damaged ones too, or none.  Raises NotFound."""
+        for each in ids:
+            if each not in self.ids():
+                raise NotFound(f"No result is called {each}.", hint="goss-supervisor bench ls")
+        for each in ids:
+            self._path(each).unlink(missing_ok=True)
 
     def _path(self, id_: str) -> Path:
         return self.folder / f"{id_}.json"

@@ -71,6 +71,7 @@ class LaunchPlan:
     needs: Mapping[str, int] = field(default_factory=dict)  # bytes that it uses, what is mapped included
     keeps: Mapping[str, int] = field(default_factory=dict)  # bytes of each memory that are left to others
     ours: Mapping[str, int] = field(default_factory=dict)  # where limited: the most for all our servers
+    leaves: Mapping[str, int] = field(default_factory=dict)  # what `memory.leave` says, for status
     shared_context_tokens: int = 0  # that all slots together have; 0: each has its own, or it is not known
     context_slots: int = 0  # that share them
     measures: bool = False  # what it holds of the RAM is kept for the next start

@@ -30,7 +30,7 @@ class ModelAtHand:
 class MemoryShares:
     """
     Bytes by name of the memory: ``needs`` is what a launch uses, ``keeps`` what is left to others, and
-    ``ours`` the most that all our servers may have together.  ``adapters`` and ``sharing`` are as in a plan.
+    ``ours`` the most that all our servers may have together.  The rest is as in a plan.
     And the tokens of a context that so many slots share, 0 where each has its own.
     """
 
@@ -41,6 +41,7 @@ class MemoryShares:
     ours: Mapping[str, int] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
     sharing: Mapping[str, int] = field(default_factory=dict)
+    leaves: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_plan(
@@ -106,6 +107,7 @@ def make_plan(
         ours=dict(shares.ours if shares else {}),
         adapters=dict(shares.adapters if shares else {}),
         sharing=dict(shares.sharing if shares else {}),
+        leaves=dict(shares.leaves if shares else {}),
         shared_context_tokens=shares.shared_context_tokens if shares else 0,
         context_slots=shares.context_slots if shares else 0,
         settings=dict(settings or {}),

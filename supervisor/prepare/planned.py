@@ -93,4 +93,5 @@ def _shares(fitted: Fitted, profile: Profile) -> MemoryShares:
         {} if fitted.verdict.guardrails == "off" else dict(fitted.ours),
         {each.pool.name: each.pool.adapter for each in judged if each.pool.adapter},
         {each.pool.name: each.pool.own_bytes for each in judged if each.pool.shares_ram},
+        dict(profile.leave_bytes),
     )

@@ -8,7 +8,7 @@ of those that are certain.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..plan.launch import LaunchPlan
@@ -77,6 +77,22 @@ def by_device(plan: LaunchPlan, held: GpusHeld) -> dict[str, int]:
         elif known is not None and known.own_bytes is not None:
             found[name] = known.own_bytes
     return found
+
+
+def names_of(plans: Iterable[LaunchPlan], addresses: Collection[str]) -> dict[str, str]:
+    """
+    What plans call the GPUs at these addresses, "" for one on no bus; the first plan counts.  A machine's
+    only GPU has the only name that there is, also where a plan is not certain of the address.
+    """
+    named: dict[str, str] = {}
+    others: set[str] = set()
+    for plan in plans:
+        for name, address in plan.adapters.items():
+            named.setdefault(address, name)
+        others |= {name for name in (*plan.memory, *plan.sharing) if name not in {*plan.adapters, "RAM"}}
+    if not named and len(addresses) == len(others) == 1:
+        return dict(zip(addresses, others, strict=True))
+    return named
 
 
 def of_the_ram(plan: LaunchPlan, devices: Mapping[str, int]) -> int:

@@ -270,7 +270,7 @@ def _threads(points: Sequence[tuple[float, float]]) -> str:
     if len(points) < 2:
         return f"{_NOT_MEASURED}: threads had one value only"
     best, most = max(points, key=lambda point: point[1])
-    others = ", ".join(f"{count:g} give {rate / most:.0%}" for count, rate in points if count != best)
+    others = ", ".join(f"{rate / most:.0%} with {count:g}" for count, rate in points if count != best)
     if min(rate for _, rate in points) * _FLAT > most:
         return f"their number makes no difference to generation ({best:g} are best, {others})"
     if best != points[-1][0]:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor.gateway.auth.keys import KeyFile
-from supervisor.gateway.telemetry.usage import UsagePlace, day_of
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, day_of
 from supervisor.plan.listen import Offer
 from supervisor.profile.definition import GatewaySettings
 

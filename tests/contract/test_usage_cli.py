@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from supervisor.cli.usage import usage
 from supervisor.errors import ConfigError, UsageError
-from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, day_of
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, day_of
 from supervisor.gateway.telemetry.usage_file import UsageFile
 from supervisor.paths import Paths
 

@@ -18,7 +18,7 @@ import pytest
 
 from supervisor.errors import ConfigError, PermissionDenied, SupervisorError
 from supervisor.gateway.telemetry import usage_file
-from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, UsageTally, day_of
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, UsageTally, day_of
 from supervisor.gateway.telemetry.usage_file import UsageFile, UsageKeeper
 
 from ..fakes.asked import a_chat

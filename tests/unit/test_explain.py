@@ -149,11 +149,11 @@ def test_a_memory_of_unknown_speed_is_told_by_what_a_layer_more_in_it_costs():
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
-        ({"4": 20, "8": 30, "16": 28}, "8 generate fastest (4 give 67%, 16 give 93%): more only wait"),
+        ({"4": 20, "8": 30, "16": 28}, "8 generate fastest (67% with 4, 93% with 16): more only wait"),
         ({"4": 29, "8": 30, "16": 29}, "their number makes no difference to generation"),
         (
             {"4": 10, "8": 20, "16": 35},
-            "the most that were tried, 16, generate fastest (4 give 29%, 8 give 57%)",
+            "the most that were tried, 16, generate fastest (29% with 4, 57% with 8)",
         ),
         ({"8": 20}, "not measured: threads had one value only"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.gateway.api.routes import WORK, route_of
-from supervisor.gateway.telemetry.usage import (
+from supervisor.gateway.telemetry.usage_tally import (
     OTHERS,
     UsagePlace,
     UsageSums,

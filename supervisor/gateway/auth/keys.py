@@ -269,23 +269,27 @@ class Keyring:
         return any(caller.limits.tokens_per_day is not None for _, caller in self._made or ())
 
     def find(self, secret: bytes) -> Caller | None:
-        """The owner of this key, unless it has expired."""
-        found = self._match(secret)
+        """The owner of this key, unless it has expired.  A profile may have an empty one by mistake."""
+        return self.owner_of(digest_of(secret)) if secret else None
+
+    def owner_of(self, digest: str) -> Caller | None:
+        """The same, by the key's digest."""
+        found = self._match(digest)
         return None if found is None or found.limits.has_expired(self._wall()) else found
 
     def expired(self, secret: bytes) -> str:
         """The name of this key, which is one that has expired; else ""."""
-        found = self._match(secret)
+        found = self._match(digest_of(secret))
         return found.name if found and found.limits.has_expired(self._wall()) else ""
 
-    def _match(self, secret: bytes) -> Caller | None:
-        """Compares the hashes of all keys in constant time, even after a match."""
+    def _match(self, sent: str) -> Caller | None:
+        """Compares the digests of all keys in constant time, even after a match."""
         self._look()
-        sent, found = digest_of(secret), None
+        found = None
         for digest, caller in self._callers():
             if hmac.compare_digest(sent, digest):
                 found = caller
-        return found if secret else None  # a profile may have an empty key among its others by mistake
+        return found
 
     def _callers(self) -> Iterator[tuple[str, Caller]]:
         yield self._local_digest, _LOCAL

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ...server.lifecycle_table import State
 from .activity import RESULTS, RequestRecord, RequestResult
-from .usage import UsageTally
+from .usage_tally import UsageTally
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import (
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         HistogramMetricFamily,
         Metric,
     )
+
+    from ...hardware.sensors import DeviceReading
 
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -60,7 +62,10 @@ class DaemonFigures:
 
 
 def render(
-    figures: RequestFigures, daemon: DaemonFigures, servers: Sequence[tuple[ServerFigures, bytes | None]]
+    figures: RequestFigures,
+    daemon: DaemonFigures,
+    servers: Sequence[tuple[ServerFigures, bytes | None]],
+    devices: Mapping[str, DeviceReading] = MappingProxyType({}),
 ) -> bytes:
     """All of it, as `CONTENT_TYPE`; of each server's own answer, which may be None, what can be read."""
     from prometheus_client.exposition import generate_latest  # noqa: PLC0415 - see above
@@ -70,7 +75,7 @@ def render(
     for (server, _), families in zip(servers, theirs, strict=True):
         is_up.add_metric([server.name], bool(families))
     ours = [*_of_requests(figures), *_of_profiles(figures), *_of_keys(figures.usage), *_of_daemon(daemon)]
-    ours += [*_of_servers([server for server, _ in servers], daemon.version), is_up]
+    ours += [*_of_servers([server for server, _ in servers], daemon.version), is_up, *_of_devices(devices)]
     registry: Any = SimpleNamespace(collect=lambda: [*ours, *_merged(theirs)])  # as much as there has to be
     return generate_latest(registry)
 
@@ -178,6 +183,26 @@ def _of_servers(servers: Sequence[ServerFigures], version: str) -> Iterator[Metr
             room.add_metric([server.name], server.context_waiting)
         info.add_metric([version, server.build, server.profile, server.flavour], 1)
     yield from (state, restarts, memory, shared, expected, room, info)
+
+
+_DEVICE_GAUGES = {
+    "load_percent": ("device_load_ratio", "How busy a device is, 1 is fully.", 100),
+    "temperature_c": ("device_temperature_celsius", "How hot a device is.", 1),
+    "power_watts": ("device_power_watts", "What a device draws.", 1),
+    "power_limit_watts": ("device_power_limit_watts", "What it may draw.", 1),
+    "memory_used_bytes": ("device_memory_used_bytes", "What all programs use of a device's memory.", 1),
+    "memory_total_bytes": ("device_memory_total_bytes", "How much memory a device has.", 1),
+}
+
+
+def _of_devices(devices: Mapping[str, DeviceReading]) -> Iterator[Metric]:
+    """What is not known has no sample."""
+    for key, (name, what, divisor) in _DEVICE_GAUGES.items():
+        gauge = _gauge(name, what, labels=("device", "name"))
+        for device, reading in devices.items():
+            if (value := getattr(reading, key)) is not None:
+                gauge.add_metric([device, reading.name], value / divisor)
+        yield gauge
 
 
 def _merged(of_servers: Sequence[Sequence[Metric]]) -> list[Metric]:

@@ -1,13 +1,19 @@
-"""AMD GPUs by sysfs: amdgpu's own files, and the topology of KFD, the compute driver."""
+"""
+AMD GPUs by sysfs: amdgpu's own files, and the topology of KFD, the compute driver.
+
+Its sensors are described in the kernel's Documentation/gpu/amdgpu/thermal.rst.
+"""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..hardware import Gpu
 from ..machine import Machine
-from . import pci
+from ..sensors import ASLEEP, DeviceReading, explained
+from . import hwmon, pci
 from .gpu_report import GpuReport
 from .tool_output import pci_address, whole
 
@@ -121,3 +127,29 @@ def _memory(machine: Machine, address: str, *, integrated: bool | None) -> tuple
     if free is not None and borrowed is not None:
         return vram + gtt, free + max(gtt - borrowed, 0), gtt
     return vram + gtt, None, gtt
+
+
+def reading(machine: Machine, gpu: Gpu) -> DeviceReading:
+    """Of one of `gpus`.  The power of an APU is that of the whole chip, with its processor."""
+    total, free, _ = _memory(machine, gpu.pci, integrated=gpu.integrated)
+    used = None if total is None or free is None else total - free
+    found = DeviceReading("", gpu.name, gpu.pci, memory_used_bytes=used, memory_total_bytes=total)
+    if pci.is_asleep(machine, gpu.pci):
+        return replace(found, why=ASLEEP)
+    folder = pci.folder(gpu.pci)
+    sensors = hwmon.of_device(machine, folder, "amdgpu")
+    hertz = whole(machine.read(f"{sensors}/freq1_input"))
+    found = replace(
+        found,
+        load_percent=whole(machine.read(f"{folder}/gpu_busy_percent")),
+        temperature_c=hwmon.celsius(machine, sensors, "edge", "junction"),
+        power_watts=hwmon.watts(machine, sensors, "power1_average", "power1_input"),
+        power_limit_watts=hwmon.watts(machine, sensors, "power1_cap") or None,
+        fan_percent=None if gpu.integrated else hwmon.fan_percent(machine, sensors),
+        clock_mhz=None if hertz is None else hertz // 1_000_000,
+    )
+    note = "The power is that of the whole chip." if gpu.integrated and found.power_watts is not None else ""
+    return explained(found, gpu.driver or "No driver", _EXPECTED, note)
+
+
+_EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes", "clock_mhz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from ..conditions import Conditions, PowerMode
 from ..hardware import Cpu, Gpu, Hardware, PcieLink
 from ..machine import Machine
+from ..sensors import DeviceReading, explained
+from .processor import OtherProcessor
 from .tool_output import ToolAnswer, ask, document, items, number, text
 
 PROFILER = ("system_profiler", "-json", "SPHardwareDataType", "SPDisplaysDataType")
@@ -180,3 +183,47 @@ def conditions(machine: Machine) -> Conditions:
 
 
 _POWER_MODES: Mapping[str, PowerMode] = {"0": "balanced", "1": "efficiency", "2": "performance"}
+
+
+IOREG = ("ioreg", "-r", "-d", "1", "-w", "0", "-c", "IOAccelerator")
+_IOREG_SECONDS = 30.0  # between two calls: each is a program
+_STATISTICS = re.compile(r'^\s*"PerformanceStatistics" = \{(.*)\}$', re.MULTILINE)
+_MODEL = re.compile(r'^\s*"model" = <?"([^"]+)"', re.MULTILINE)
+
+
+class AppleSensors:
+    """
+    The load of the processor, and load and memory of the GPU.
+
+    Temperatures and power macOS tells root alone (powermetrics).
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._processor = OtherProcessor("macOS")
+        self._gpus: tuple[DeviceReading, ...] = ()
+        self._asked_at: float | None = None
+
+    def read(self, now: float | None = None) -> tuple[DeviceReading, ...]:
+        now = time.monotonic() if now is None else now
+        if self._asked_at is None or now - self._asked_at >= _IOREG_SECONDS:
+            self._asked_at, answer = now, ask(self._machine, *IOREG)
+            self._gpus = tuple(map(gpu_reading, re.split(r"(?m)^\+-o ", answer.text)[1:]))
+        return (self._processor.read(), *self._gpus)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def gpu_reading(entry: str) -> DeviceReading:
+    """Of one accelerator, as ioreg prints it."""
+    model, statistics = _MODEL.search(entry), _STATISTICS.search(entry)
+    figures = dict(re.findall(r'"([^"]+)"=(\d{1,19})(?=,|$)', statistics[1] if statistics else ""))
+    found = DeviceReading(
+        "",
+        model[1] if model else "",
+        load_percent=number(figures.get("Device Utilization %")),
+        memory_used_bytes=number(figures.get("In use system memory")),
+    )
+    expected = ("load_percent", "memory_used_bytes", "temperature_c", "power_watts", "clock_mhz")
+    return explained(found, "macOS", expected)

@@ -1,10 +1,19 @@
-"""Intel GPUs by sysfs, driven by i915 or xe: graphics inside a processor, and Arc cards."""
+"""
+Intel GPUs by sysfs, driven by i915 or xe: graphics inside a processor, and Arc cards.
+
+Their sensors are described in the kernel's Documentation/ABI/testing (sysfs-driver-intel-i915-hwmon and
+-xe-hwmon) and gpu/xe/xe_gt_freq.rst.  How busy a GPU is these drivers tell only those who may profile the
+system (perf), and how much of a card's memory is in use root alone (debugfs).
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..hardware import Gpu
 from ..machine import Machine
-from . import pci
+from ..sensors import ASLEEP, CounterRates, DeviceReading, explained
+from . import hwmon, pci
 from .gpu_report import GpuReport
 from .tool_output import whole
 
@@ -54,3 +63,39 @@ def _local(machine: Machine, address: str) -> int | None:
     cards = machine.names(f"{pci.folder(address)}/drm")
     found = (whole(machine.read(f"{pci.folder(address)}/drm/{card}/lmem_total_bytes")) for card in cards)
     return next((size for size in found if size), None)
+
+
+_EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes", "clock_mhz")
+_CLOCKS = (
+    "tile0/gt0/freq0/act_freq",  # xe
+    "drm/{card}/gt/gt0/rps_act_freq_mhz",  # i915
+    "drm/{card}/gt_act_freq_mhz",  # of kernels before 5.18
+)
+
+
+def reading(machine: Machine, gpu: Gpu, rates: CounterRates, now: float) -> DeviceReading:
+    """Of one of `gpus`; two readings make a power, from the energy.  ``now`` is monotonic."""
+    found = DeviceReading("", gpu.name, gpu.pci, memory_total_bytes=gpu.memory_bytes)
+    if pci.is_asleep(machine, gpu.pci):
+        return replace(found, why=ASLEEP)
+    sensors = hwmon.of_device(machine, pci.folder(gpu.pci), "i915", "xe")
+    spent = (whole(machine.read(f"{sensors}/energy{number}_input")) for number in (1, 2))
+    joules = next((each / 1e6 for each in spent if each), None)
+    power = rates.per_second(f"energy of {gpu.pci}", joules, now)
+    found = replace(
+        found,
+        temperature_c=hwmon.celsius(machine, sensors, "pkg"),
+        power_watts=None if power is None else round(power, 1),
+        power_limit_watts=hwmon.watts(machine, sensors, "power1_max", "power2_max") or None,  # 0: none is set
+        clock_mhz=_clock(machine, gpu.pci),
+    )
+    return explained(found, gpu.driver or "No driver", _EXPECTED)
+
+
+def _clock(machine: Machine, address: str) -> int | None:
+    """0 while it rests."""
+    folder = pci.folder(address)
+    cards = [each for each in machine.names(f"{folder}/drm") if each.startswith("card")]
+    paths = (each.format(card=cards[0] if cards else "") for each in _CLOCKS)
+    found = (whole(machine.read(f"{folder}/{path}")) for path in paths)
+    return next((each for each in found if each is not None), None)

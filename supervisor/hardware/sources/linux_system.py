@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -19,8 +20,11 @@ from ..conditions import Conditions, MemoryModule, PowerMode, channel_of
 from ..gpu_merge import merge, shared
 from ..hardware import Cpu, Gpu, Hardware, Node
 from ..machine import Machine
+from ..sensors import CounterRates, DeviceReading
 from . import amd, intel, nvidia, pci, vulkan
 from .gpu_report import ask_all
+from .nvml_sensors import NvmlSensors
+from .processor import LinuxProcessor
 from .tool_output import whole
 
 SOURCES = {  # the most direct first: what it says of a field counts
@@ -322,3 +326,39 @@ def _module(device: dict[str, str]) -> MemoryModule:
         whole(device.get("DATA_WIDTH")),
         channel_of(slot, bank),
     )
+
+
+class LinuxSensors:
+    """Of the processor, and of each GPU on the PCI bus or of NVIDIA; which there are is found out once."""
+
+    def __init__(self, machine: Machine, nvml: NvmlSensors | None = None) -> None:
+        self._machine = machine
+        self._rates = CounterRates()
+        self._processor = LinuxProcessor(machine)
+        found = (gpu for source in (amd.gpus, intel.gpus, pci.gpus) for gpu in source(machine).gpus)
+        self._gpus = merge(found)
+        self._nvml = (nvml or NvmlSensors()) if nvidia.is_present(machine) else None
+
+    def read(self, now: float | None = None) -> tuple[DeviceReading, ...]:
+        now = time.monotonic() if now is None else now
+        of_nvidia = self._nvml.read() if self._nvml else ()
+        known = {each.pci: each for each in of_nvidia}
+        others = [each for each in of_nvidia if each.pci not in {gpu.pci for gpu in self._gpus}]
+        return (
+            self._processor.read(now),
+            *(known.get(gpu.pci) or self._of_gpu(gpu, now) for gpu in self._gpus),
+            *others,  # under WSL2 there is no bus to see
+        )
+
+    def _of_gpu(self, gpu: Gpu, now: float) -> DeviceReading:
+        if gpu.driver == "amdgpu":
+            return amd.reading(self._machine, gpu)
+        if gpu.driver in {"i915", "xe"}:
+            return intel.reading(self._machine, gpu, self._rates, now)
+        why = self._nvml.why if gpu.vendor == "nvidia" and self._nvml else ""
+        unread = f"Nobody reads the sensors of a GPU with {gpu.driver or 'no driver'}."
+        return DeviceReading("", gpu.name or gpu.device_id, gpu.pci, why=why or unread)
+
+    def close(self) -> None:
+        if self._nvml:
+            self._nvml.close()

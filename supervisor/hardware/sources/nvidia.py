@@ -138,13 +138,18 @@ def _words(text: str) -> str:
     return message if message.endswith(".") else f"{message or 'it printed nothing'}."
 
 
+def is_present(machine: Machine) -> bool:
+    """Whether there are signs of the driver."""
+    return any(machine.target(path) for path in _PRESENT)
+
+
 def _nvml(machine: Machine) -> GpuReport:
     """
     In a process of its own: a call into a driver that hangs cannot be taken back.
 
     Asked only where there are signs of the driver, so that a machine without one spends no time on it.
     """
-    if not any(machine.target(path) for path in _PRESENT):
+    if not is_present(machine):
         return GpuReport()
     outcome = machine.run(sys.executable, "-I", "-S", str(Path(nvml.__file__)))
     if outcome is None or outcome.returncode is None:

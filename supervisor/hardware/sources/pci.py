@@ -60,6 +60,11 @@ def driver(machine: Machine, address: str) -> str:
     return posixpath.basename(machine.target(f"{folder(address)}/driver") or "")
 
 
+def is_asleep(machine: Machine, address: str) -> bool:
+    """Suspended while nobody uses it, as cards of laptops are; to read its sensors would wake it."""
+    return (machine.read(f"{folder(address)}/power/runtime_status") or "").strip() == "suspended"
+
+
 def link(machine: Machine, address: str) -> PcieLink | None:
     """
     The link that leaves the card; a device inside the processor has none, or says 255 lanes.

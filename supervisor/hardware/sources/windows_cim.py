@@ -16,8 +16,11 @@ from ..conditions import Conditions, MemoryModule, PowerMode, channel_of
 from ..gpu_merge import merge
 from ..hardware import Cpu, Gpu, Hardware
 from ..machine import Machine
+from ..sensors import DeviceReading
 from . import nvidia, vulkan
 from .gpu_report import ask_all
+from .nvml_sensors import NvmlSensors
+from .processor import OtherProcessor
 from .tool_output import ask, document, items, number, text
 
 _ENUM = r"HKLM:\SYSTEM\CurrentControlSet\Enum\ ".strip()
@@ -315,3 +318,18 @@ def _module(entry: Mapping[str, Any]) -> MemoryModule:
         number(entry.get("DataWidth")) or None,
         channel_of(slot, bank),
     )
+
+
+class WindowsSensors:
+    """The load of the processor, and of NVIDIA's GPUs what their driver tells."""
+
+    def __init__(self, machine: Machine, nvml: NvmlSensors | None = None) -> None:
+        self._processor = OtherProcessor("Windows")
+        self._nvml = (nvml or NvmlSensors()) if nvidia.is_present(machine) else None
+
+    def read(self) -> tuple[DeviceReading, ...]:
+        return (self._processor.read(), *(self._nvml.read() if self._nvml else ()))
+
+    def close(self) -> None:
+        if self._nvml:
+            self._nvml.close()

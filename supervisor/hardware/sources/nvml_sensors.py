@@ -1,0 +1,129 @@
+"""
+The sensors of NVIDIA's GPUs: `nvml` as a program that answers while somebody looks.
+
+In a process of its own: a driver that hangs, as it does when a GPU has fallen off the bus, or crashes takes
+nothing with it, and no thread of ours waits in the kernel for it.
+"""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from ..sensors import DeviceReading, explained
+from . import nvml
+from .tool_output import pci_address, whole
+
+ANSWER_SECONDS = 2.0
+AGAIN_SECONDS = 60.0  # after a failure
+PROGRAM = (sys.executable, "-I", "-S", str(Path(nvml.__file__)), "--follow")
+_HANGS = "NVIDIA's driver does not answer."
+_EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes", "clock_mhz")
+
+
+class NvmlSensors:
+    """``why`` says why there is nothing to read; "" where all is well."""
+
+    def __init__(self, program: Sequence[str] = PROGRAM, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self.why = ""
+        self._program = program
+        self._answer_seconds = answer_seconds
+        self._child: subprocess.Popen[str] | None = None
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._failed_at: float | None = None
+
+    def read(self) -> tuple[DeviceReading, ...]:
+        """Empty where it does not answer; after that it is left alone for a minute."""
+        if self._failed_at is not None and time.monotonic() - self._failed_at < AGAIN_SECONDS:
+            return ()
+        try:
+            if self._child is None:
+                self._child = self._begin()
+            assert self._child.stdin is not None
+            self._child.stdin.write("\n")
+            self._child.stdin.flush()
+            found = tuple(map(reading_in, self._answer()))
+        except (OSError, ValueError, queue.Empty) as error:
+            said = error.strerror if isinstance(error, OSError) else ""
+            self._fail(said or _HANGS)
+            return ()
+        self.why, self._failed_at = "", None
+        return found
+
+    def _begin(self) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            self._program,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl+C is not for it; it ends with its input
+        )
+        self._lines = queue.SimpleQueue()
+        threading.Thread(target=_pass_on, args=(child, self._lines), daemon=True).start()
+        return child
+
+    def _answer(self) -> list[str]:
+        """The lines up to the empty one.  Raises queue.Empty, and OSError with its words if it has ended."""
+        lines: list[str] = []
+        ends = time.monotonic() + self._answer_seconds
+        while (line := self._lines.get(timeout=max(ends - time.monotonic(), 0.0))) != "":
+            if line is None:
+                raise OSError(0, f"NVML: {lines[-1] if lines else 'it ended'}.")
+            lines.append(line)
+        return lines
+
+    def _fail(self, why: str) -> None:
+        self.why, self._failed_at = why, time.monotonic()
+        child = self._child
+        self.close()
+        if child is not None and child.poll() is None:  # only its thread reaps it, and that has not
+            child.kill()
+
+    def close(self) -> None:
+        """It ends as soon as it reads the end of its input."""
+        child, self._child = self._child, None
+        if child is not None and child.stdin is not None:
+            with suppress(OSError):  # what it never read cannot be sent
+                child.stdin.close()
+
+
+def _pass_on(child: subprocess.Popen[str], to: queue.SimpleQueue[str | None]) -> None:
+    """Each line of what it prints, then None, until its end."""
+    printed: IO[str] | None = child.stdout
+    assert printed is not None
+    with printed:
+        for line in printed:
+            to.put(line.strip())
+    to.put(None)
+    child.wait()
+
+
+def reading_in(line: str) -> DeviceReading:
+    """Of a line of `nvml.sensors`.  Raises ValueError for any other."""
+    cells = dict(zip(nvml.SENSORS, line.split(", ", len(nvml.SENSORS) - 1), strict=True))
+    watts = {name: whole(cells[name]) for name in ("power.draw", "enforced.power.limit")}
+    draw, limit = (None if each is None else round(each / 1000, 1) for each in watts.values())
+    found = DeviceReading(
+        "",
+        cells["name"],
+        pci_address(cells["pci.bus_id"]),
+        load_percent=whole(cells["utilization.gpu"]),
+        temperature_c=whole(cells["temperature.gpu"]),
+        power_watts=draw,
+        power_limit_watts=limit,
+        memory_used_bytes=whole(cells["memory.used"]),
+        memory_total_bytes=whole(cells["memory.total"]),
+        fan_percent=whole(cells["fan.speed"]),
+        clock_mhz=whole(cells["clocks.gr"]),
+    )
+    return explained(found, "NVIDIA's driver", _EXPECTED)
