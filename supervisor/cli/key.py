@@ -18,8 +18,8 @@ import click
 from ..errors import SupervisorError, UsageError, similar_names
 from ..gateway.auth.guard import rules_of
 from ..gateway.auth.keys import RATE_WORDS, Key, KeyFile, KeyScope, rate_of
-from ..gateway.telemetry.usage_tally import UsageSums, day_of
 from ..gateway.telemetry.usage_file import UsageFile
+from ..gateway.telemetry.usage_tally import UsageSums, day_of
 from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
