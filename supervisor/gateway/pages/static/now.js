@@ -142,7 +142,7 @@ class Now {
     /** @type {[string, Child | Child[]][]} */
     const facts = [];
     if (server.model) facts.push([t("now.model"), h("span", { title: server.model }, fileOf(server.model))]);
-    if (server.build) facts.push([t("now.build"), [server.build, server.flavour && ` (${server.flavour})`]]);
+    if (server.build) facts.push([t("now.build"), [server.build, server.flavour && server.flavour !== "unknown" && ` (${server.flavour})`]]);
     if (context) {
       const text = t("now.context.text", { slots: context.slots, tokens: context.tokens, expected: context.expected_tokens });
       const waits = context.waiting ? ` ${t("now.context.waiting", { n: context.waiting, longest: words.duration(context.longest_seconds) })}` : "";
@@ -267,7 +267,7 @@ class Now {
     return h("section", { class: "card charts", "aria-labelledby": "speed" },
       h("h2", { id: "speed" }, t("now.charts")),
       lineChart({
-        ...shape, title: t("now.chart.tokens"), y: (rate) => words.number(rate, 1),
+        ...shape, title: t("now.chart.tokens"), y: (rate) => words.number(rate, rate < 5 ? 1 : 0),
         series: [...rates].map(([name, points]) => ({ name: name || t("frame.unknown"), colour: colourOf(profiles, name), points, now: words.number(rateOf(state.active, name)) })),
       }),
       lineChart({
