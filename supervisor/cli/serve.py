@@ -17,7 +17,7 @@ from ..profile.fields import SERVE_FIELDS
 from ..profile.jsonschema import SETTINGS_FILE_NAME, SETTINGS_FIRST_LINE, settings_schema_text
 from ..profile.load_layers import read_bytes
 from ..profile.resolve import resolve, settings_of
-from ..profile.serve_edit import with_served, without_served
+from ..profile.serve_edit import with_pinned, with_served, without_served
 from ..profile.store import ProfileStore, keep_current, write_atomically
 from ..profile.yaml_nodes import Mark, Scalar, plain_value
 from ..progress import duration
@@ -196,6 +196,33 @@ def rm(names: tuple[str, ...], *, as_json: bool) -> None:
     for name in names:
         if running.get(name, {}).get("state") not in {None, "unloaded", "loading"}:
             click.echo(f"Until you end it, it goes on: goss-supervisor stop {name}", err=True)
+
+
+@serve.command
+@click.argument("name", shell_complete=complete_profiles)
+@click.option("--off", is_flag=True, help="Let it be unloaded again.")
+@json_option
+def pin(name: str, *, off: bool, as_json: bool) -> None:
+    """
+    Keep a loaded model: it is never unloaded to make room for another.
+
+    The running daemon does this right away.  Where config.yaml serves the profile, it is written there, so it
+    holds after a restart too.
+    """
+    is_listed = name in _served_names()
+    if is_listed:
+        _change(lambda text, file: with_pinned(text, file, name, pinned=not off))
+    try:
+        client.ask(Paths.from_environment(), {"op": "pin", "server": name, "pinned": not off})
+    except (NotRunning, NotFound):
+        if not is_listed:
+            raise
+    what = f"{name} is {'not pinned any more' if off else 'pinned'}"
+    lasts = "" if is_listed else f", until the daemon ends or reloads: config.yaml does not serve {name}"
+    if as_json:
+        echo_json(profile=name, pinned=not off, in_config=is_listed)
+    else:
+        click.echo(f"{what}{lasts}.")
 
 
 def _how_it_begins() -> str:

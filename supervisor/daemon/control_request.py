@@ -23,6 +23,7 @@ Operation = Literal[
     "room",
     "running",
     "requests",
+    "pin",
     "run",
     "cancel",
     "jobs",
@@ -53,7 +54,9 @@ class ControlRequest:
     follow: bool = False
     command: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    can_edit: bool = True  # the gateway says whether the page of this caller may write profiles
     job: int = 0
+    pinned: bool = True
 
 
 _KNOWN = {each.name for each in fields(ControlRequest)}

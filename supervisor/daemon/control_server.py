@@ -137,6 +137,7 @@ class Control:
             "room": self._room,
             "running": self._running,
             "requests": self._requests,
+            "pin": self._pin,
             "run": self._run,
             "cancel": self._cancel,
             "jobs": self._jobs,
@@ -279,9 +280,19 @@ class Control:
                 return
             has_events = await _either(*events)
 
+    async def _pin(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """A server by its name or its profile's, or a profile that is served and has none."""
+        profiles = {each.name: each.profile for each in self._fleet}
+        name = request.server or self._fleet.main.name
+        await self._gateway.pin(profiles.get(name) or name, pinned=request.pinned)
+        self._loads.admission.changed()
+        self.changed()
+        yield {"status": self._both(), "final": True}
+
     def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """A command of ours in a process of its own, with its progress; see `job_commands`."""
-        return self.jobs.run(checked_command(request.command, request.arguments))
+        asked = checked_command(request.command, request.arguments, can_edit=request.can_edit)
+        return self.jobs.run(asked)
 
     async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
         """Answered at once: who follows the job hears of its end."""

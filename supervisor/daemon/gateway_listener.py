@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from ..errors import StartFailed, SupervisorError
+from ..errors import NotFound, StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
 from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.gateway import Gateway
 from ..gateway.scheduler import ContextUse
 from ..gateway.telemetry.activity import Activity
-from ..home.places import keys_file
+from ..gateway.telemetry.usage_file import UsageFile, UsageKeeper
+from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_socket_path
@@ -60,6 +61,7 @@ class GatewayListener:
     ) -> None:
         self.listen: Listen | None = None
         self.gateway: Gateway | None = None
+        self._usage: UsageKeeper | None = None
         self._paths = paths
         self._servers = servers
         self._begin = begin
@@ -97,6 +99,23 @@ class GatewayListener:
             await self._admit(plan, listen)
             return self._main.server.rest(plan)
 
+    async def pin(self, profile: str, *, pinned: bool) -> None:
+        """
+        Whether its model stays loaded, until a start or reload says otherwise.  Raises NotFound for a profile
+        that clients may not ask for.
+        """
+        async with self._turn:
+            offer = self.gateway.offer_of(profile) if self.gateway is not None and self._is_open else None
+            if self.gateway is None or self.listen is None or offer is None:
+                raise NotFound(
+                    f"The daemon does not serve {profile}.",
+                    hint=f"goss-supervisor load {profile}, or goss-supervisor serve add {profile} and reload",
+                )
+            offers = {each.profile: each for each in self.listen.offers}
+            offers[profile] = replace(offer, pinned=pinned)
+            self.listen = replace(self.listen, offers=tuple(offers.values()))
+            await self.gateway.open(self.listen)
+
     @property
     def _main(self) -> Instance:
         return next(iter(self._servers()))
@@ -129,6 +148,9 @@ class GatewayListener:
             self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._page())
             for instance in self._servers():
                 self.gateway.changed(instance.server)
+            file, keyring = UsageFile(usage_file(self._paths)), self.gateway.keyring
+            self._usage = UsageKeeper(file, self.gateway.figures.usage, lambda: keyring.limits_tokens)
+            await self._usage.begin()
         await self.gateway.open(listen)
 
     @property
@@ -191,6 +213,8 @@ class GatewayListener:
         """The servers are gone."""
         if self.gateway is not None:
             await self.gateway.finish()
+        if self._usage is not None:
+            await self._usage.finish()
 
     # --- what others ask
 
@@ -220,6 +244,7 @@ class GatewayListener:
             "requests_waiting": waiting,
             "connections": connections,
             "waiting": self.waiting,
+            "warnings": [self._usage.problem] if self._usage and self._usage.problem else [],
         }
 
     @property

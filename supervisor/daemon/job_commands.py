@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ..errors import UsageError
+from ..errors import PermissionDenied, UsageError
 from ..profile.definition import NAME_PATTERN
 
 _LONGEST_TEXT = 1024 * 1024  # as long as a profile may be
@@ -34,13 +34,22 @@ class _Argument:
     needed: bool = True
     most: int = 1  # more than one: a list of so many at most
     least: int = 0
+    off: str = ""  # the option where it is false
+
+    @property
+    def is_option(self) -> bool:
+        return (self.option or self.off).startswith("--")
+
+    @property
+    def is_name(self) -> bool:
+        return not (self.option or self.off)
 
     def words(self, name: str, value: object) -> list[str]:
         """Of the command line, or the one text for its standard input.  Raises UsageError."""
         if not self.pattern:
             if not isinstance(value, bool):
                 raise _wrong(name, "true or false")
-            return [self.option] * value
+            return [each for each in (self.option if value else self.off,) if each]
         texts = [value] if self.most == 1 else value
         if not isinstance(texts, Sequence) or isinstance(texts, str) or len(texts) > self.most:
             raise _wrong(name, f"a list of at most {self.most} texts")
@@ -51,7 +60,7 @@ class _Argument:
     def _word(self, name: str, text: object) -> str:
         if not isinstance(text, str) or not re.fullmatch(self.pattern, text, re.DOTALL):
             raise _wrong(name, self.what)
-        return f"{self.option}={text}" if self.option.startswith("--") else text
+        return f"{self.option}={text}" if self.is_option else text
 
 
 def _wrong(name: str, what: str) -> UsageError:
@@ -102,6 +111,9 @@ JOB_COMMANDS: Mapping[str, JobCommand] = MappingProxyType({
     "load": JobCommand(("load", "--json"), {"profile": _PROFILE, "alone": _flag("--alone")}),
     "switch": JobCommand(("switch", "--json"), {"profile": _PROFILE}),
     "restart": JobCommand(("restart", "--json"), {"server": _named("the name of a server", needed=False)}),
+    "pin": JobCommand(
+        ("serve", "pin", "--json"), {"profile": _PROFILE, "pinned": _Argument("", off="--off", needed=False)}
+    ),
     "reload": JobCommand(("reload", "--json")),
     "pull": JobCommand(
         ("model", "pull", "--json"),
@@ -119,6 +131,7 @@ JOB_COMMANDS: Mapping[str, JobCommand] = MappingProxyType({
         {
             "profiles": _Argument("", _PROFILE.pattern, _PROFILE.what, most=20, least=1),
             "scenario": _repeated("--scenario", r"[a-z][a-z0-9-]{0,49}", "the name of a scenario"),
+            "seconds": _option("--seconds", r"[0-9]{1,5}", "a number of seconds, as a text"),
             "polite": _flag("--polite"),
         },
     ),
@@ -135,10 +148,28 @@ JOB_COMMANDS: Mapping[str, JobCommand] = MappingProxyType({
     ),
     "serve-add": JobCommand(("serve", "add", "--json"), {"profile": _PROFILE}),
     "serve-rm": JobCommand(("serve", "rm", "--json"), {"profile": _PROFILE}),
+    "profile-new": JobCommand(
+        ("profile", "new", "--json"),
+        {"profile": _PROFILE, "from": _named("the name of a profile", option="--from")},
+        edits=True,
+    ),
+    "profile-save": JobCommand(
+        ("profile", "save", "--json"),
+        {
+            "profile": _PROFILE,
+            "text": _TEXT,
+            "based_on": _Argument("--based-on", r"[0-9a-f]{64}", "the digest of the text that was changed"),
+        },
+        edits=True,
+    ),
     "detect": _reads("detect", "--json"),
     "plan": _reads("plan", "--json", profile=_PROFILE),
     "profiles": _reads("profile", "ls", "--json"),
     "profile": _reads("profile", "show", "--json", profile=_PROFILE),
+    "profile-text": _reads("profile", "show", "--text", "--json", profile=_PROFILE),
+    "profile-check": _reads(
+        "profile", "check", "--stdin", "--json", profile=_PROFILE, text=_TEXT, plan=_flag("--plan")
+    ),
     "models": _reads("model", "ls", "--json"),
     "bench-ls": _reads("bench", "ls", "--json"),
     "bench-show": _reads("bench", "show", "--json", id=_RESULT),
@@ -174,13 +205,21 @@ class CheckedCommand:
         return shlex.join(word for word in self.words if word not in _QUIET)
 
 
-def checked_command(name: str, arguments: Mapping[str, object]) -> CheckedCommand:
-    """The command of this name.  Raises UsageError for one that is not in the table, or a wrong argument."""
+def checked_command(name: str, arguments: Mapping[str, object], *, can_edit: bool = True) -> CheckedCommand:
+    """
+    The command of this name.  Raises UsageError for one that is not in the table, or a wrong argument, and
+    PermissionDenied for one that writes profiles where the client may not.
+    """
     command = JOB_COMMANDS.get(name)
     if command is None:
         raise UsageError(
             f"There is no command {name!r} for clients of the daemon.",
             hint=f"Known: {', '.join(JOB_COMMANDS)}.",
+        )
+    if command.edits and not can_edit:
+        raise PermissionDenied(
+            f"{name} needs a session: any user of this computer can reach this page.",
+            hint="goss-supervisor open begins one; so does a key of the scope admin.",
         )
     if unknown := [each for each in arguments if each not in command.arguments]:
         known = ", ".join(command.arguments) or "none"
@@ -190,8 +229,8 @@ def checked_command(name: str, arguments: Mapping[str, object]) -> CheckedComman
         raise UsageError(f"{name} needs the argument {missing[0]}.")
     given = [(each, about) for each, about in command.arguments.items() if each in arguments]
     words = {each: about.words(each, arguments[each]) for each, about in given}
-    options = [word for each, about in given if about.option.startswith("--") for word in words[each]]
-    names = [word for each, about in given if not about.option for word in words[each]]
+    options = [word for each, about in given if about.is_option for word in words[each]]
+    names = [word for each, about in given if about.is_name for word in words[each]]
     stdin = "".join(word for each, about in given if about.option == _STDIN for word in words[each])
     line = (*command.words, *options, *(("--", *names) if names else ()))
     return CheckedCommand(name, line, stdin, command.is_job)

@@ -20,6 +20,7 @@ from .api.body import requested_model
 from .api.routes import Route, Trouble, model_in_query, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
+from .auth.limits import KeyLimiter, visible
 from .auth.page_sessions import PageSessions
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
@@ -62,8 +63,8 @@ class Gateway:
     def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
         self.activity = Activity()
         self.figures = RequestFigures()
+        self._limiter = KeyLimiter(self.figures.usage.tokens_on)
         self.keyring = keyring
-        self.backends = Backends(self._chats)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
@@ -73,6 +74,7 @@ class Gateway:
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
+        self.backends = Backends(self.listener.chats)
         self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
         asked = self.uses.touch, self._models, self.context_use, page.hardware
         self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
@@ -80,7 +82,7 @@ class Gateway:
         self.sessions = PageSessions(keyring)
         feed = PageFeed(page, self.activity, lambda: self.now.active, self.counts)
         self._pages = PageEndpoints(
-            feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
+            page, feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
         )
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
@@ -157,11 +159,7 @@ class Gateway:
 
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
-        return next((each for each in self.listener.offers if each.profile == profile), None)
-
-    def _chats(self, profile: str) -> bool:
-        offer = self.offer_of(profile)
-        return offer is None or offer.role == "chat"
+        return self.listener.offer_of(profile)
 
     # --- the servers
 
@@ -241,44 +239,44 @@ class Gateway:
         asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
         meant = self.listener.names.meant(asked, route.role)
         profile = context.held_profile or (meant.profile if meant else None) or ""
-        if not (self.settings.switch_on_request or self.backends.is_served(profile)):
-            profile = self._without_load(profile, route)
-        handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
+        profile = self._loadable(profile, route)
+        is_served, at = self.backends.is_served(profile), self.listener
+        named, limits = profile or profile_of(self.backends.answering), context.caller.limits
+        handler, can = route.handler or (None if is_served else route.otherwise), at.names.can(named, route)
+        trouble = self._limiter.refusal(context.caller, route, named, at.names)
+        if handler is None and meant is None:
+            trouble = no_model(asked)
+        elif handler is None and route.role and not (can or is_served):
+            trouble = of_no_role(named, route.role)
+        if trouble is not None:
+            self._note(refused(head, context, trouble, asked))
+            client.refuse(trouble, keep_alive=head.persists)
+            return None
+        offers = visible(limits, at.offers, at.names)
         if handler == "model-events" and head.method == "GET":
-            return self._models.watch(client, head, context)
+            return self._models.watch(client, head, context, offers)
         if handler in {"supervisor", "page"}:
             return self._pages.receive(client, head, body, context)
         if handler is not None:
-            model = model_of(head.path, self.listener.prefix) if handler == "model" else asked
-            answer = self._endpoints.answer(handler, self.listener.offers, model, profile, body)
+            model = model_of(head.path, at.prefix) if handler == "model" else asked
+            answer = self._endpoints.answer(handler, offers, model, profile, body)
             self._run(self._answer_ourselves(client, head, context, answer))
             return None
-        if meant is None:
-            self._refuse(client, head, context, no_model(asked), asked)
-            return None
-        named = profile or profile_of(self.backends.answering)
-        can = self.listener.names.can(named, route)
-        if not can and not self.backends.is_served(profile):
-            assert route.role is not None
-            self._refuse(client, head, context, of_no_role(named, route.role), asked)
-            return None
+        assert meant is not None
         wish = Wish(head, body, asked, meant.effort)
+        profile = named if limits.models else profile  # no other may answer it then
         ticket = Ticket(self._loop.time(), profile, route.generates, route.wakes and can, context.hold)
         if route.generates:
             ticket.tokens = self._budgets.expect(named, body)
         return Exchange(self, client, context, wish, ticket)
 
-    def _without_load(self, profile: str, route: Route) -> str:
-        """The profile that is meant where nothing is loaded for a request: any that serves answers it."""
-        if route.handler is None:
-            return ""
-        return profile_of(self.backends.answering) if route.handler == "props" else profile
-
-    def _refuse(
-        self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
-    ) -> None:
-        self._note(refused(head, context, trouble, asked))
-        client.refuse(trouble, keep_alive=head.persists)
+    def _loadable(self, profile: str, route: Route) -> str:
+        """Where clients cannot have models loaded, whoever serves answers for one that is not."""
+        if self.settings.switch_on_request or self.backends.is_served(profile):
+            return profile
+        if route.handler == "props":
+            return profile_of(self.backends.answering)
+        return "" if route.handler is None else profile
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.add(task := self._loop.create_task(work))

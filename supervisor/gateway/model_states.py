@@ -8,7 +8,7 @@ comment goes out now and then, so that proxies keep the connection and we notice
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from ..plan.listen import Offer
@@ -64,11 +64,20 @@ class ModelStates:
 
     # --- those who watch
 
-    def watch(self, client: ClientConnection, head: Head, context: RequestContext) -> ModelWatcher:
-        """This client hears of every change from now on."""
+    def watch(
+        self, client: ClientConnection, head: Head, context: RequestContext, offers: Sequence[Offer]
+    ) -> ModelWatcher:
+        """
+        This client hears of every change from now on; one whose key is for some models only, of those that it
+        is offered now.
+        """
         if not self._watchers:
             self._told = self._now()
-        watcher = ModelWatcher(client, head, context, self._watchers.discard)
+        offered = {offer.profile for offer in offers}
+        models = {model for profile, model in public_ids(self._offers()).items() if profile in offered}
+        watcher = ModelWatcher(
+            client, head, context, self._watchers.discard, models if context.caller.limits.models else None
+        )
         self._watchers.add(watcher)
         return watcher
 
@@ -118,13 +127,15 @@ class ModelStates:
     def _tell(self, event: Mapping[str, Any]) -> None:
         written = _event(event)
         for watcher in self._watchers:
-            watcher.tell(written)
+            if watcher.hears_of(event["model"]):
+                watcher.tell(written)
 
 
 class ModelWatcher:
     """
     One client of the feed, as its connection sees it.  No request of the queue, so it keeps no model loaded.
-    One that reads too slowly is told to ask for the whole list.
+    One that reads too slowly is told to ask for the whole list.  ``models`` are those that it hears of, None
+    is all.
     """
 
     def __init__(
@@ -133,9 +144,15 @@ class ModelWatcher:
         head: Head,
         context: RequestContext,
         gone: Callable[[ModelWatcher], None],
+        models: Collection[str] | None = None,
     ) -> None:
         self._answer, self._gone = LongAnswer(client, head, context.headers, EVENTS), gone
         self._missed = False
+        self._models = models
+
+    def hears_of(self, model: str) -> bool:
+        """``*`` is none of them in particular."""
+        return self._models is None or model == "*" or model in self._models
 
     def begin_waiting(self) -> None:
         self._answer.begin()

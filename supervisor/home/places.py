@@ -57,6 +57,11 @@ def memory_history_file(paths: Paths) -> Path:
     return paths.state / "adjusted.json"
 
 
+def usage_file(paths: Paths) -> Path:
+    """What each key has used of each model, by day."""
+    return paths.state / "usage.sqlite"
+
+
 def update_file(paths: Paths) -> Path:
     """What the last look for a newer engine found."""
     return paths.state / "update.json"

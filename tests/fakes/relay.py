@@ -379,8 +379,8 @@ async def relay(
     keys: Path = Path("no-keys.json"),
 ) -> AsyncIterator[Relay]:
     """
-    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Raises where an exchange
-    came upon an illegal event.
+    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Clients have the ``keys``
+    of that file.  Raises where an exchange came upon an illegal event.
     """
     upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
@@ -391,7 +391,7 @@ async def relay(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)
     )
     owner = Owner()
-    made = Gateway(Keyring(keys, ()), owner, owner)
+    made = Gateway(Keyring(keys), owner, owner)
     with patch.object(gateway, "SWEEP_SECONDS", 0.02), _told(made, lost):
         made.changed(server)
         await made.open(listen)

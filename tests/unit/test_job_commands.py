@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supervisor.cli.app import program
 from supervisor.daemon.job_commands import JOB_COMMANDS, checked_command
-from supervisor.errors import UsageError
+from supervisor.errors import PermissionDenied, UsageError
 
 RIGHT = {
     "profile": "mine",
@@ -21,6 +21,7 @@ RIGHT = {
     "scenario": ["chat"],
     "goal": "balanced",
     "budget": "20m",
+    "seconds": "30",
     "fix": ["threads"],
     "vary": ["ubatch-size=512,1024"],
     "since": "2026-11-01",
@@ -98,6 +99,15 @@ def test_names_follow_the_options_and_people_see_the_command_as_they_would_type_
 def test_what_is_not_in_the_table_is_refused_with_a_sentence(name, arguments, why):
     with pytest.raises(UsageError, match=re.escape(why)):
         checked_command(name, arguments)
+
+
+def test_who_may_not_edit_writes_no_profile():
+    text = {"profile": "a", "text": "model: demo", "based_on": "0" * 64}
+    for name, arguments in (("profile-save", text), ("profile-new", {"profile": "a", "from": "b"})):
+        checked_command(name, arguments)
+        with pytest.raises(PermissionDenied, match="needs a session"):
+            checked_command(name, arguments, can_edit=False)
+    checked_command("profile-check", {"profile": "a", "text": ""}, can_edit=False)
 
 
 @given(st.sampled_from(sorted(JOB_COMMANDS)), st.data())

@@ -114,6 +114,8 @@ _SMALL: Final = (
     *("/tokenize", "/detokenize", "/apply-template", "/v1/messages/count_tokens"),
     *_both("/chat/completions/input_tokens", "/responses/input_tokens"),
 )
+WORK: Final = frozenset((*_GENERATING, *_OF_OTHER_ENGINES, "/v1/*"))
+"""Labels of what is work for a model when it comes by POST; the last is any API of another version."""
 _OF_A_MODEL: Final = (*_GENERATING, *_OF_OTHER_ENGINES, *_SMALL)
 """All that uses a model, and all by POST.  Nothing else wakes, loads or switches."""
 _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (

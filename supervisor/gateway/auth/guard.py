@@ -163,7 +163,8 @@ def _caller(head: Head, access: CallerAccess, rules: Rules, keyring: Keyring) ->
     if access == "public":
         return caller or STRANGER
     if caller is None:
-        return _UNKNOWN_KEY if sent else _NO_KEY
+        expired = next(filter(None, map(keyring.expired, sent)), "")
+        return _of_expired(expired) if expired else _UNKNOWN_KEY if sent else _NO_KEY
     if access == "admin" and caller.scope != "admin":
         return _SCOPE
     return caller
@@ -176,8 +177,13 @@ def _sent_keys(head: Head) -> list[bytes]:
     return [key for key in keys if key]
 
 
-def _unauthorized(message: str) -> Refusal:
-    return Refusal(401, "invalid_api_key", message, ((b"www-authenticate", b"Bearer"),))
+def _unauthorized(message: str, code: str = "invalid_api_key") -> Refusal:
+    return Refusal(401, code, message, ((b"www-authenticate", b"Bearer"),))
+
+
+def _of_expired(name: str) -> Refusal:
+    how = f"goss-supervisor key set {name} --expires 30d makes it valid again."
+    return _unauthorized(f"The key {name} has expired. {how}", "key_expired")
 
 
 _HOW = "goss-supervisor key add NAME makes one."

@@ -11,16 +11,25 @@ from typing import Final
 
 from ... import __version__
 from ...decoding import parse
+from ...errors import NotFound
 from ..api.routes import READING, Trouble
 from ..auth.guard import RequestContext
 from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions
-from ..backends import Backends, progress
-from ..http_heads import Head, HeaderLine
+from ..backends import Backends, PageOwner, progress
+from ..http_heads import Head, HeaderLine, query_value
 from ..listener import Listener
 from ..relay.client_connection import AskedOf, ClientConnection, LongAnswer
 from ..telemetry.activity import KEPT
-from .page_feed import PROMPT_SECONDS, SOON_SECONDS, TICK_SECONDS, PageFeed
-from .page_viewer import PageViewer, number_to_resume
+from .log_follow import FollowedLog
+from .page_control import ControlAnswer, checked_request
+from .page_feed import (
+    PROMPT_SECONDS,
+    SOON_SECONDS,
+    TICK_SECONDS,
+    PageFeed,
+    PageViewer,
+    number_to_resume,
+)
 from .static_files import PageAnswer, static_file
 
 log = logging.getLogger(__name__)
@@ -28,6 +37,7 @@ log = logging.getLogger(__name__)
 MOST_STREAMS: Final = 20
 RETRY_SECONDS: Final = 5
 _EVENTS: Final = b"text/event-stream"
+_LINES: Final = b"application/x-ndjson"
 _JSON: Final = b"application/json; charset=utf-8"
 _NO_STORE: Final[HeaderLine] = (b"cache-control", b"no-store")
 _TOO_MANY: Final = Trouble(
@@ -61,6 +71,7 @@ class PageEndpoints:
 
     def __init__(
         self,
+        owner: PageOwner,
         feed: PageFeed,
         sessions: PageSessions,
         listener: Listener,
@@ -69,10 +80,11 @@ class PageEndpoints:
         judge: Callable[[Head], RequestContext],
         run: Callable[[Coroutine[None, None, None]], None],
     ) -> None:
-        self._feed, self._sessions, self._listener = feed, sessions, listener
+        self._owner, self._feed, self._sessions, self._listener = owner, feed, sessions, listener
         self._backends, self._judge, self._run = backends, judge, run
         self._boot = secrets.token_hex(4)
         self._loop = asyncio.get_running_loop()
+        self._answers: set[ControlAnswer] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._looked = 0.0
 
@@ -90,6 +102,8 @@ class PageEndpoints:
                 return None
             case "events", "GET":
                 return self._watch(client, head, context)
+            case "control", "POST":
+                return self._control(client, head, body, context)
             case "session", "POST":
                 answer = self._log_in(head, body)
             case "session", "DELETE":
@@ -164,11 +178,28 @@ class PageEndpoints:
         cookie = f"{COOKIE}={value}; HttpOnly; SameSite=Strict; Path={path}; Max-Age={seconds}{secure}"
         return (204, b"", b""), ((b"set-cookie", cookie.encode("ascii")), _NO_STORE)
 
+    # --- control
+
+    def _control(
+        self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
+    ) -> AskedOf | None:
+        request = checked_request(body, may_edit=may_edit(context)) if is_json(head) else _NO_JSON
+        if isinstance(request, Trouble):
+            _reply(client, head, request)
+            return None
+        answer = LongAnswer(client, head, context.headers, _LINES)
+        return ControlAnswer(answer, self._owner.control(request), self._answers)
+
     # --- the events
 
     def _watch(self, client: ClientConnection, head: Head, context: RequestContext) -> AskedOf | None:
         if len(self._feed.viewers) >= MOST_STREAMS:
             _reply(client, head, _TOO_MANY)
+            return None
+        try:
+            followed = self._follow(query_value(head.target, "log"))
+        except NotFound as error:
+            _reply(client, head, Trouble(404, "not_found", str(error), error.hint))
             return None
         return PageViewer(
             LongAnswer(client, head, context.headers, _EVENTS),
@@ -178,7 +209,16 @@ class PageEndpoints:
             now=self._loop.time,
             stays=lambda: self._judge(head).trouble is None,
             soon=self.look,
+            followed=followed,
         )
+
+    def _follow(self, server: str) -> FollowedLog | None:
+        """The log of this server, the one that others look at if some do.  Raises NotFound."""
+        if not server:
+            return None
+        path = self._owner.log_of(server)
+        known = (each for each in self._feed.logs if each.path == path)
+        return next(known, None) or FollowedLog(server, path, run=self._run, soon=self.look)
 
     def look(self) -> None:
         """Something has changed: whoever looks hears of it soon.  Costs nothing while nobody does."""
@@ -207,6 +247,8 @@ class PageEndpoints:
             self._timer.cancel()
         for viewer in list(self._feed.viewers):
             viewer.end()
+        for answer in list(self._answers):
+            answer.end()
 
 
 def may_edit(context: RequestContext) -> bool:

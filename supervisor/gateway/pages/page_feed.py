@@ -8,14 +8,20 @@ gets the newest of each kind when it takes data again.  Time is given.
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from ... import __version__
 from ..backends import PageOwner
+from ..http_heads import Head, query_value
+from ..relay.client_connection import LongAnswer
 from ..telemetry.activity import Activity, RequestRecord
+from .log_follow import KEPT_LINES, FollowedLog
 
 SCHEMA: Final = 1
 SOON_SECONDS: Final = 0.05  # until somebody who is behind gets the next events
@@ -26,26 +32,14 @@ SLOW_STATUS_SECONDS: Final = 5.0  # the same while nothing happens: memory moves
 BEAT_SECONDS: Final = 15.0
 CHECK_SECONDS: Final = 5.0  # until a session that has ended is seen
 MOST_REQUESTS: Final = 250  # in an event
+MOST_LINES: Final = 200  # of a log, in an event
 _FOLLOWS_THE_CLOCK: Final = frozenset(("uptime_seconds", "longest_seconds", "seconds_left"))
-_SMALL_CHANGE: Final = 0.01  # of bytes
+_SMALL_CHANGE, _FEW_BYTES = 0.01, 1024**2  # of a number of bytes, which moves all the time
 _FIELDS: Final = tuple(each.name for each in fields(RequestRecord))
+RETRY_MILLISECONDS: Final = 2000
+_BEAT: Final = b": still here\n\n"
+_ID: Final = re.compile(r"([0-9a-f]{1,32})\.(\d{1,15})", re.ASCII)
 _VALUES: Final = attrgetter(*_FIELDS)
-
-
-class FeedViewer(Protocol):
-    """Somebody who looks."""
-
-    def catch_up(self) -> bool:
-        """Take what is new; whether there is more, for which it should be called again."""
-
-    def beat(self) -> None:
-        """Show proxies, and ourselves, that both sides are there."""
-
-    def check(self) -> None:
-        """Leave if it may not look any more."""
-
-    def end(self) -> None:
-        """Leave, because the daemon ends."""
 
 
 @dataclass(slots=True)
@@ -72,7 +66,7 @@ class PageFeed:
         active: Callable[[], list[dict[str, Any]]],
         counts: Callable[[], tuple[int, int, int]],
     ) -> None:
-        self.viewers: set[FeedViewer] = set()
+        self.viewers: set[PageViewer] = set()
         self.status, self.active = Snapshot(), Snapshot()
         self.activity = activity
         self._owner, self._active, self._counts = owner, active, counts
@@ -80,14 +74,19 @@ class PageFeed:
         self._batch: tuple[int, int, bytes, int] = (-1, -1, b"", 0)
         self._beat = self._checked = 0.0
 
-    def join(self, viewer: FeedViewer, now: float) -> None:
+    @property
+    def logs(self) -> set[FollowedLog]:
+        """That somebody looks at."""
+        return {viewer.followed for viewer in self.viewers if viewer.followed is not None}
+
+    def join(self, viewer: PageViewer, now: float) -> None:
         """It looks from now on."""
         if not self.viewers:
             self._beat = self._checked = now
             self._look_at_all(now)
         self.viewers.add(viewer)
 
-    def leave(self, viewer: FeedViewer) -> None:
+    def leave(self, viewer: PageViewer) -> None:
         self.viewers.discard(viewer)
 
     def look(self, now: float) -> bool:
@@ -98,6 +97,8 @@ class PageFeed:
         if not self.viewers:
             return False
         self._look_at_all(now)
+        for log in self.logs:
+            log.look()
         if now - self._beat >= BEAT_SECONDS:
             self._beat = now
             for viewer in self.viewers:
@@ -135,6 +136,117 @@ class PageFeed:
                 self.active.take("active", document)
 
 
+class PageViewer:
+    """
+    ``last`` is the number of the last request that the browser has, None if none of this daemon's; ``stays``
+    tells whether it may still look, and ``soon`` has the feed look soon.
+    """
+
+    def __init__(
+        self,
+        answer: LongAnswer,
+        feed: PageFeed,
+        boot: str,
+        last: int | None,
+        *,
+        now: Callable[[], float],
+        stays: Callable[[], bool],
+        soon: Callable[[], None],
+        followed: FollowedLog | None = None,
+    ) -> None:
+        self._answer, self._feed, self._boot = answer, feed, boot
+        self._is_resumed, self._number = last is not None, last or 0
+        self._now, self._stays, self._soon = now, stays, soon
+        self._seen: dict[str, int] = {}  # the version of each kind that it has
+        self.followed = followed
+        self._lines = (0, 0)  # of that log: since which reset, and how many
+
+    def begin_waiting(self) -> None:
+        self._answer.begin()
+        hello = {
+            "schema": SCHEMA,
+            "boot": self._boot,
+            "version": __version__,
+            "now": round(time.time(), 3),
+            "resumed": self._is_resumed,
+        }
+        self._answer.send(b"retry: %d\n" % RETRY_MILLISECONDS + self._with_id(event("hello", hello)))
+        self._feed.join(self, self._now())
+        self._soon()
+
+    # --- for the feed
+
+    def catch_up(self) -> bool:
+        """Whether it has missed something that it can take."""
+        if self._answer.is_paused:
+            return False
+        self._take("status", self._feed.status)
+        self._take("active", self._feed.active)
+        if self._number < self._feed.activity.count:
+            batch, self._number = self._feed.requests_after(self._number)
+            self._answer.send(self._with_id(batch))
+        if self.followed is not None:
+            self._follow(self.followed)
+        return self._number < self._feed.activity.count
+
+    def _take(self, kind: str, snapshot: Snapshot) -> None:
+        if self._seen.get(kind, 0) != snapshot.version:
+            self._seen[kind] = snapshot.version
+            self._answer.send(self._with_id(snapshot.event))
+
+    def _follow(self, log: FollowedLog) -> None:
+        resets, count = self._lines
+        missing = log.count - count if resets == log.resets else KEPT_LINES + 1
+        self._lines = log.resets, log.count
+        if not missing or not log.resets:
+            return
+        reset = missing > KEPT_LINES
+        lines = list(log.lines) if reset else list(log.lines)[-missing:]
+        for start in range(0, max(len(lines), 1), MOST_LINES):
+            document = {"server": log.server, "lines": lines[start : start + MOST_LINES], "reset": reset}
+            self._answer.send(self._with_id(event("log", document)))
+            reset = False
+
+    def _with_id(self, event: bytes) -> bytes:
+        return b"id: %s.%d\n%s" % (self._boot.encode("ascii"), self._number, event)
+
+    def beat(self) -> None:
+        if not self._answer.is_paused:
+            self._answer.send(_BEAT)
+
+    def check(self) -> None:
+        if not self._stays():
+            self.end()
+
+    def end(self) -> None:
+        self._feed.leave(self)
+        self._answer.end(keep_alive=False)
+
+    # --- for the connection
+
+    def pause(self) -> None:
+        """`catch_up` sees it."""
+
+    def resume(self) -> None:
+        self._soon()
+
+    def client_left(self) -> None:
+        self._feed.leave(self)
+
+
+def number_to_resume(head: Head, boot: str, count: int, kept: int) -> int | None:
+    """
+    That of the last request which the browser has, if it is of this daemon and all that ended since are kept.
+    An EventSource says it in a header when it comes back; a new one can in ``?last=``.
+    """
+    said = (head.get(b"last-event-id") or b"").decode("latin-1") or query_value(head.target, "last")
+    found = _ID.fullmatch(said)
+    if found is None or found[1] != boot:
+        return None
+    number = int(found[2])
+    return number if count - kept <= number <= count else None
+
+
 def event(kind: str, document: Mapping[str, Any]) -> bytes:
     """Without its ``id``, which differs from viewer to viewer."""
     return b"event: %s\ndata: %s\n\n" % (
@@ -147,12 +259,13 @@ def is_much_the_same(new: Any, old: Any, name: str = "") -> bool:  # noqa: ANN40
     """Whether two documents differ only in what follows the clock, and a little in bytes."""
     if isinstance(new, dict) and isinstance(old, dict):
         return new.keys() == old.keys() and all(
-            is_much_the_same(value, old[key], key) for key, value in new.items()
+            is_much_the_same(value, old[key], name if name.endswith("_bytes") else key)
+            for key, value in new.items()
         )
     if isinstance(new, list | tuple) and isinstance(old, list | tuple):
         return len(new) == len(old) and all(map(is_much_the_same, new, old, [name] * len(new)))
     if name in _FOLLOWS_THE_CLOCK:
         return (new is None) == (old is None)
     if name.endswith("_bytes") and new and old:
-        return bool(abs(new - old) < _SMALL_CHANGE * abs(old))
+        return bool(abs(new - old) < max(_SMALL_CHANGE * abs(old), _FEW_BYTES))
     return bool(new == old)
