@@ -53,6 +53,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "load": ("control_commands", "Load a profile next to the running ones."),
         "unload": ("control_commands", "Unload a server; the next request loads it again."),
         "ps": ("status", "Show each server in one line."),
+        "top": ("top", "Watch servers, requests and logs in this terminal."),
         "logs": ("logs", "Show what a server printed."),
         "requests": (
             "requests",

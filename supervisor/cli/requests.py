@@ -18,7 +18,7 @@ from .output import table
 RequestRow = dict[str, Any]
 _TIMES = ("held", "first", "total")
 _SEEN = {"answered", "cancelled"}
-_KEPT = 1000  # by the daemon
+KEPT = 1000  # by the daemon
 HEADERS = ("at", "endpoint", "model", "profile", "status", *_TIMES, "in", "out", "tok/s", "note")
 _USUAL = (14, 20, 16, 16, 11, 6, 6, 7, 6, 6, 5, 0)  # widths that most rows of a table without an end fit into
 
@@ -58,8 +58,12 @@ def _batches(messages: Iterator[client.Message]) -> Iterator[list[RequestRow]]:
 
 
 def _work(batch: list[RequestRow]) -> list[RequestRow]:
-    """Without what only looked at something, and saw it: a page loads dozens of files."""
-    return [each for each in batch if each["method"] not in {"GET", "HEAD"} or each["result"] not in _SEEN]
+    return list(filter(is_work, batch))
+
+
+def is_work(request: RequestRow) -> bool:
+    """Not if it only looked at something, and saw it: a page loads dozens of files."""
+    return request["method"] not in {"GET", "HEAD"} or request["result"] not in _SEEN
 
 
 def _last_work(messages: Iterator[client.Message], last: int) -> Iterator[client.Message]:
@@ -67,7 +71,7 @@ def _last_work(messages: Iterator[client.Message], last: int) -> Iterator[client
     for message in messages:
         found = message["requests"]
         if len(found) == last and len(_work(found)) < last:
-            found = [request for batch in _batches(_asked(follow=False, last=_KEPT)) for request in batch]
+            found = [request for batch in _batches(_asked(follow=False, last=KEPT)) for request in batch]
         yield {**message, "requests": _work(found)[-last:] if last else []}
 
 
@@ -78,7 +82,7 @@ def _json(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
 
 def _table(messages: Iterator[client.Message]) -> Iterator[str]:
     for message in messages:
-        yield table(HEADERS, [_row(request) for request in message["requests"]])
+        yield table(HEADERS, [row_of(request) for request in message["requests"]])
         yield from map(held_text, message.get("waiting", ()))
 
 
@@ -95,7 +99,7 @@ def _following(batches: Iterator[list[RequestRow]]) -> Iterator[str]:
     yield _line([header.upper() for header in HEADERS], widths)
     for batch in batches:
         for request in batch:
-            yield _line(_row(request), widths)
+            yield _line(row_of(request), widths)
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
@@ -103,7 +107,8 @@ def _line(cells: list[str], widths: list[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _row(request: RequestRow) -> list[str]:
+def row_of(request: RequestRow) -> list[str]:
+    """A cell for each of `HEADERS`."""
     return [
         time.strftime("%m-%d %H:%M:%S", time.localtime(request["at"])),
         request["endpoint"],

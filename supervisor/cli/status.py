@@ -56,7 +56,7 @@ def ps(quiet: bool, as_json: bool) -> int:
     """
     try:
         now = client.ask(Paths.from_environment(), {"op": "status"})["status"]
-        servers = [*_servers(now), *_absent(now)]
+        servers = [*all_servers(now), *absent_servers(now)]
     except NotRunning:
         servers = []
     headers = ("profile", "state", "build", "flavour", "pid", "memory", "port", "uptime", "restarts", "why")
@@ -67,7 +67,7 @@ def ps(quiet: bool, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _servers(now: StatusDocument) -> list[StatusDocument]:
+def all_servers(now: StatusDocument) -> list[StatusDocument]:
     """All of them; a daemon of the version before has one."""
     awaited = _awaited(now)
     return [
@@ -81,9 +81,9 @@ def _awaited(now: StatusDocument) -> dict[str, str]:
     return {each["profile"]: client.awaited_text(each) for each in now.get("loads_waiting", ())}
 
 
-def _absent(now: StatusDocument) -> list[StatusDocument]:
+def absent_servers(now: StatusDocument) -> list[StatusDocument]:
     """What no server has: it is to be loaded, or could not be."""
-    there, awaited = {each["profile"] for each in _servers(now)}, _awaited(now)
+    there, awaited = {each["profile"] for each in all_servers(now)}, _awaited(now)
     unknown = dict.fromkeys(("build", "flavour", "pid", "memory_bytes", "port", "uptime_seconds"))
     states = {
         each["profile"]: (each["state"], each["trouble"])
@@ -102,10 +102,10 @@ def _absent(now: StatusDocument) -> list[StatusDocument]:
 def _row(server: Mapping[str, Any]) -> list[str]:
     names = [_text(server[name]) for name in ("profile", "state", "build", "flavour", "pid")]
     memory, up = size(server["memory_bytes"]), duration(server["uptime_seconds"])
-    return [*names, memory, _text(server["port"]), up, str(server["restarts"]), _why(server)]
+    return [*names, memory, _text(server["port"]), up, str(server["restarts"]), why_of(server)]
 
 
-def _why(server: Mapping[str, Any]) -> str:
+def why_of(server: Mapping[str, Any]) -> str:
     held = server.get("held_by")
     by = f"held by {held['owner']}: {held['why']}" if held else ""
     return "; ".join(filter(None, (server["why"], server.get("placement", ""), by)))
@@ -146,7 +146,7 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
 
 def _lines(now: StatusDocument) -> Iterator[str]:
     server, daemon = now["server"], now["daemon"]
-    since = time.time() - _epoch(server["since"])
+    since = time.time() - epoch_of(server["since"])
     why = f" ({server['why']})" if server["why"] else ""
     yield f"state     {server['state']}{why}, for {duration(since)}"
     yield f"profile   {_text(server['profile'])}"
@@ -156,14 +156,15 @@ def _lines(now: StatusDocument) -> Iterator[str]:
     yield f"process   {_process(server)}, {_count(server['restarts'], 'restart')}"
     yield from _memory(server.get("memory"))
     yield from _context(server.get("context"))
-    yield from _others(_servers(now)[1:])
+    yield from _others(all_servers(now)[1:])
     yield from (f"waiting   {profile}: {why}" for profile, why in _awaited(now).items())
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
     yield f"log       {server['log']}"
     if held := server.get("held_by"):
-        yield f"held by   {held['owner']}, {held['why']}, for {duration(time.time() - _epoch(held['since']))}"
+        held_for = duration(time.time() - epoch_of(held["since"]))
+        yield f"held by   {held['owner']}, {held['why']}, for {held_for}"
     yield from _update(now)
     gateway, memory = now.get("gateway") or {}, server.get("memory") or {}
     for warning in (*server["warnings"], *memory.get("warnings", ()), *gateway.get("warnings", ())):
@@ -209,7 +210,7 @@ def _context(context: StatusDocument | None) -> Iterator[str]:
 def _others(servers: Sequence[StatusDocument]) -> Iterator[str]:
     """The servers next to the main one."""
     for label, each in zip(["also      ", *["          "] * len(servers)], servers, strict=False):
-        why = f" ({_why(each)})" if _why(each) else ""
+        why = f" ({why_of(each)})" if why_of(each) else ""
         yield f"{label}{_text(each['profile'])} {each['state']}{why}, {_process(each)}"
 
 
@@ -256,7 +257,7 @@ def _failure_lines(failure: StatusDocument) -> Iterator[str]:
     yield from (f"  | {line}" for line in failure["log_tail"])
 
 
-def _epoch(iso: str) -> float:
+def epoch_of(iso: str) -> float:
     from datetime import datetime  # noqa: PLC0415 - not for ``--json``
 
     return datetime.fromisoformat(iso).timestamp()

@@ -1,0 +1,251 @@
+"""``top``: servers, requests and logs in a terminal, redrawn in place.  `top_frame` says what is shown."""
+
+from __future__ import annotations
+
+import locale
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from ..errors import EXIT_OK, SupervisorError, UsageError
+from ..home import client
+from ..home.places import daemon_log
+from ..paths import Paths
+from .top_frame import frame
+from .top_look import SHARES, Look, Style
+from .top_state import TopState
+
+if TYPE_CHECKING:
+    import curses  # not everywhere: see `_refuse_without_curses`
+
+TICK_SECONDS = 0.25  # until a message, or the next second, is seen; a key is seen at once
+REDRAW_SECONDS = 1.0
+AGAIN_SECONDS = 1.0  # until a daemon that went away is asked again
+TAIL_BYTES = 256 * 1024  # of a log, at first
+ELSEWHERE = "goss-supervisor status --watch and goss-supervisor requests --follow print lines instead."
+
+
+@click.command()
+def top() -> int:
+    """
+    Watch servers, memory, requests and logs in this terminal; q leaves, ? helps.
+
+    It only looks: nothing that runs is changed.  Without a daemon it waits for one.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("top needs a terminal.", hint=ELSEWHERE)
+    _refuse_without_curses()
+    for ending in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, ending):
+            signal.signal(getattr(signal, ending), _leave)
+    return _Top(Paths.from_environment()).run()
+
+
+def _refuse_without_curses() -> None:
+    """Raises UsageError for a terminal that cannot move its cursor, and SupervisorError without curses."""
+    try:
+        import curses  # noqa: PLC0415 - Windows' Python has none
+    except ImportError:
+        install = "Install goss-supervisor with its extra: pipx install --force 'goss-supervisor[top]'"
+        system = "This Python was built without curses: install your system's own python3."
+        hint = install if sys.platform == "win32" else system
+        raise SupervisorError(
+            "top needs curses, which this Python lacks.", hint=f"{hint}\n{ELSEWHERE}"
+        ) from None
+    kind = os.environ.get("TERM", "")
+    with suppress(curses.error):
+        curses.setupterm()
+        if kind != "dumb" and (sys.platform == "win32" or curses.tigetstr("cup")):
+            return
+    raise UsageError(f"top cannot move the cursor of this terminal (TERM={kind}).", hint=ELSEWHERE)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """So that the terminal is put back on the way out."""
+    raise SystemExit(128 + number)
+
+
+class _Top:
+    """Messages, keys and time go into the state; frames of it are drawn."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._state = TopState(daemon_log(paths))
+        self._heard: SimpleQueue[Callable[[], bool]] = SimpleQueue()
+        self._log = _LogEnd()
+
+    def run(self) -> int:
+        import curses  # noqa: PLC0415 - see `_refuse_without_curses`
+
+        state = self._state
+        self._listen({"op": "watch"}, state.status_came, state.gone)
+        self._listen({"op": "requests", "since": 0, "follow": True}, state.requests_came, state.requests_gone)
+        curses.set_escdelay(25)
+        return curses.wrapper(self._look)
+
+    def _look(self, screen: curses.window) -> int:
+        terminal, drawn = _Terminal(screen), -REDRAW_SECONDS
+        while os.isatty(0):  # else it was closed
+            key = terminal.key()
+            if key and not self._state.pressed(key, terminal.page()):
+                break
+            if self._hear() or key or time.monotonic() - drawn >= REDRAW_SECONDS:
+                terminal.draw(self._state)
+                drawn = time.monotonic()
+        return EXIT_OK
+
+    def _hear(self) -> bool:
+        """Whether something came that a person should see at once."""
+        is_urgent = False
+        with suppress(Empty):
+            while True:
+                is_urgent |= self._heard.get_nowait()()
+        if file := self._state.log_file():
+            is_urgent |= self._state.log_came(*self._log.read(file))
+        return is_urgent
+
+    def _listen(
+        self,
+        request: client.Message,
+        came: Callable[[client.Message, bool], bool],
+        gone: Callable[[str, str], bool],
+    ) -> None:
+        """In a thread, for ever; what comes is for the thread that draws."""
+
+        def listen() -> None:
+            while True:
+                is_first = True
+                try:
+                    for message in client.stream(self._paths, request):
+                        self._heard.put(partial(came, message, is_first))
+                        is_first = False
+                except (SupervisorError, OSError, ValueError) as error:
+                    self._heard.put(partial(gone, str(error), getattr(error, "hint", "")))
+                time.sleep(AGAIN_SECONDS)
+
+        threading.Thread(target=listen, daemon=True).start()
+
+
+class _Terminal:
+    """A screen of curses: keys by name, and frames."""
+
+    def __init__(self, screen: curses.window) -> None:
+        import curses  # noqa: PLC0415 - see `_refuse_without_curses`
+
+        self._screen, self._error = screen, curses.error
+        with suppress(curses.error):  # not every terminal can hide it
+            curses.curs_set(0)
+        screen.timeout(round(TICK_SECONDS * 1000))
+        self._styles: dict[Style, int] = {
+            "title": curses.A_BOLD,
+            "dim": curses.A_DIM,
+            "current": curses.A_REVERSE,
+        }
+        if curses.has_colors() and not os.environ.get("NO_COLOR"):
+            curses.use_default_colors()
+            for number in range(1, 7):  # a pair for each of the colours but black and white
+                curses.init_pair(number, number, -1)
+            red, green, yellow = map(curses.color_pair, (1, 2, 3))
+            self._styles |= {"good": green, "warn": yellow, "bad": red}
+            pairs = map(curses.color_pair, (6, 5, 4, 2, 3, 1))
+            self._styles |= {
+                share: pair | curses.A_REVERSE for share, pair in zip(SHARES, pairs, strict=True)
+            }
+        self._keys = {
+            "\t": "tab",
+            "\n": "enter",
+            "\r": "enter",
+            "\x1b": "escape",
+            "\x7f": "backspace",
+            "\b": "backspace",
+            curses.KEY_BACKSPACE: "backspace",
+            curses.KEY_ENTER: "enter",
+            curses.KEY_BTAB: "back tab",
+            curses.KEY_UP: "up",
+            curses.KEY_DOWN: "down",
+            curses.KEY_LEFT: "left",
+            curses.KEY_RIGHT: "right",
+            curses.KEY_PPAGE: "page up",
+            curses.KEY_NPAGE: "page down",
+            curses.KEY_HOME: "home",
+            curses.KEY_END: "end",
+        }
+        encoding = "utf-8" if sys.platform == "win32" else locale.getencoding()  # not the one of UTF-8 mode
+        has_blocks = encoding.lower().replace("-", "") == "utf8" and os.environ.get("TERM") != "linux"
+        self._look = Look(80, 24, encoding, has_blocks)
+
+    def key(self) -> str:
+        """Its name, or what it typed; empty after `TICK_SECONDS`.  ``resize`` is one too."""
+        try:
+            typed = self._screen.get_wch()
+        except self._error:
+            return ""
+        return self._keys.get(typed, typed if isinstance(typed, str) else "other")
+
+    def page(self) -> int:
+        return max(self._screen.getmaxyx()[0] - 3, 1)
+
+    def draw(self, state: TopState) -> None:
+        """Curses sends only what changed."""
+        height, width = self._screen.getmaxyx()
+        drawn = frame(state, replace(self._look, width=width, height=height), time.time())
+        state.backs[state.view] = drawn.back
+        self._screen.erase()
+        for row, line in enumerate(drawn.lines):
+            with suppress(self._error):  # it complains after writing the last cell of a screen
+                self._screen.move(row, 0)
+                for style, text in line:
+                    self._screen.addstr(text, self._styles.get(style, 0))
+        self._screen.refresh()
+
+
+class _LogEnd:
+    """The end of a file, then what is written to it; a file that was rotated or begun anew is another one."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._file: BinaryIO | None = None
+        self._rest = b""
+
+    def read(self, path: Path) -> tuple[list[str], bool]:
+        """The lines since the last call, and whether they are of another file."""
+        afresh = path != self._path or self._is_replaced(path)
+        if afresh:
+            self._open(path)
+        if self._file is None:
+            return [], afresh
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        return [line.decode(errors="replace") for line in lines], afresh
+
+    def _is_replaced(self, path: Path) -> bool:
+        try:
+            there = path.stat()
+        except OSError:
+            return False
+        if self._file is None:
+            return True
+        have = os.fstat(self._file.fileno())
+        return (there.st_ino, there.st_dev) != (have.st_ino, have.st_dev) or there.st_size < self._file.tell()
+
+    def _open(self, path: Path) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._path, self._file, self._rest = path, None, b""
+        with suppress(OSError):
+            self._file = path.open("rb")
+            begin = self._file.seek(0, os.SEEK_END) - TAIL_BYTES
+            self._file.seek(max(begin, 0))
+            if begin > 0:
+                self._file.readline()  # the rest of a line
