@@ -427,7 +427,10 @@ export const TEXTS = {
   "charts.never_tuned": { en: "No tuning of {profile} has ended here.", ja: "{profile} のチューニング結果はまだありません。" },
   "charts.faster": { en: "{ratio} times as fast as {profile} for {goal} (95 %: {low} to {high}; {n} trials in {time}).", ja: "{goal} で {profile} の {ratio} 倍の速さです(95 %: {low}〜{high}、{time} で {n} 回試行)。" },
   "charts.already_best": { en: "The settings of {profile} are the best found for {goal} ({n} trials in {time}); nothing was written.", ja: "{goal} では {profile} の現在の設定が最良でした({time} で {n} 回試行)。ファイルは作成していません。" },
-  "charts.tuned_at": { en: "Measured until {time}.", ja: "計測終了: {time}。" },
+  "charts.written": { en: "Written", ja: "作成したファイル" },
+  "charts.former": { en: "The file before", ja: "以前のファイル" },
+  "charts.generation_by": { en: "Generation by {setting}, tokens per second", ja: "{setting} ごとの生成速度(トークン/秒)" },
+  "charts.prompt_by": { en: "Prompt by {setting}, tokens per second", ja: "{setting} ごとのプロンプト処理速度(トークン/秒)" },
   "charts.settings": { en: "Settings", ja: "設定" },
   "charts.setting": { en: "Setting", ja: "項目" },
   "charts.was": { en: "Was", ja: "変更前" },
@@ -604,6 +607,18 @@ export class Words {
   number(value, digits = 0) {
     if (value === null || value === undefined) return this.t("frame.unknown");
     return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  }
+
+  /** As many digits as tell something: 0.82, 45.2, 412, 1,682. @param {number} value */
+  figure(value) {
+    const size = Math.abs(value);
+    const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
+    return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  }
+
+  /** A ratio: 1.31. @param {number} value */
+  ratio(value) {
+    return this._format({ minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
   }
 
   /** A share of 0..1. @param {number | null | undefined} value */
