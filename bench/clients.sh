@@ -88,7 +88,7 @@ engine=${ENGINE:+--set engine.source=path --set engine.path=$ENGINE}
 clients=$*
 all='curl llm openai-python anthropic-python langchain litellm openai-node vercel-ai cn cline-cli codex claude-code opencode aider'
 # shellcheck disable=SC2086 # words
-goss start demo --detach $engine --set "listen.port=$port" --set ctx-size=65536 >"$work/said" 2>&1 || {
+goss start demo --detach $engine --set "listen.port=$port" --set ctx-size=131072 >"$work/said" 2>&1 || {
     cat "$work/said"
     exit 1
 }

@@ -146,10 +146,16 @@ def _completion(shell: str) -> str:
     return words.source_template % words.source_vars()  # source() would run bash to see how old it is
 
 
+def shipped() -> list[Path]:
+    """The files in the folders that are made here; the others, of monitoring, are written by hand."""
+    folders = {path.partition("/")[0] for path in files()}
+    return [file for each in sorted(folders) for file in (SHARE / each).rglob("*") if file.is_file()]
+
+
 def write() -> None:
     """Every file, and none that is no longer made."""
     made = files()
-    for file in [file for file in SHARE.rglob("*") if file.is_file()]:
+    for file in shipped():
         if file.relative_to(SHARE).as_posix() not in made:
             file.unlink()
     for path, text in made.items():

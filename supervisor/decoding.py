@@ -119,9 +119,7 @@ class _Reading:
         if kind is Any:
             return self._anything(value, key)
         if origin is tuple:
-            if not isinstance(value, list | tuple):
-                return self._wrong(key, "a list", kind_of(value))
-            return tuple(self._read(inner[0], each, f"{key}[{index}]") for index, each in enumerate(value))
+            return self._items(inner, value, key)
         if origin is Mapping:
             if not isinstance(value, Mapping):
                 return self._wrong(key, "an object", kind_of(value))
@@ -134,6 +132,16 @@ class _Reading:
         if dataclasses.is_dataclass(kind):
             return self.record(typing.cast("type[Any]", kind), value, key)
         return self._plain(kind, value, key)
+
+    def _items(self, kinds: tuple[Any, ...], value: object, key: str) -> object:
+        """A tuple of any length of one kind, or one of as many kinds as it has items."""
+        if not isinstance(value, list | tuple):
+            return self._wrong(key, "a list", kind_of(value))
+        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
+        if len(kinds) != len(value):
+            return self._wrong(key, f"a list of {len(kinds)}", f"of {len(value)}")
+        pairs = enumerate(zip(kinds, value, strict=True))
+        return tuple(self._read(kind, each, f"{key}[{index}]") for index, (kind, each) in pairs)
 
     def _anything(self, value: object, key: str) -> object:
         """Whatever JSON can say, but for numbers that it cannot."""

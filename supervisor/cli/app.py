@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -58,6 +59,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "requests",
             "Show the last requests: how long each took, and how it ended.",
         ),
+        "usage": ("usage", "Show what each key has used of each model, by day."),
     },
     "Measure": {
         "bench": ("bench", "Measure how fast a profile is on this machine."),
@@ -69,7 +71,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "tune": ("tune", "Find a profile's fastest settings for this machine, by measuring."),
         "plan": ("plan", "Show whether a profile fits, and its command line."),
         "serve": ("serve", "List, add and remove the profiles that config.yaml serves."),
-        "key": ("key", "Make, list and remove the keys of clients."),
+        "key": ("key", "Make, list, limit and remove the keys of clients."),
         "engine": ("engine", "Find, install, choose, update and remove llama.cpp builds."),
         "service": ("service", "Run as a service of systemd, launchd or the Task Scheduler."),
         "completion": ("completion", "Print the completion script of a shell."),
@@ -163,6 +165,8 @@ def _give_up(stream: IO[str]) -> None:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    if sys.platform == "win32" and HELPER_VARIABLE in os.environ:
+        signal.signal(signal.SIGBREAK, signal.default_int_handler)  # what the daemon can send there
     if COMPLETING in os.environ:
         importlib.import_module(".completion", __package__)  # our own ways with shells
     try:

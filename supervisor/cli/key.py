@@ -6,24 +6,32 @@
 
 from __future__ import annotations
 
-from typing import TextIO, get_args
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from datetime import date, datetime, timedelta
+from typing import Any, TextIO, TypeVar, get_args
 
 import click
 
-from ..errors import SupervisorError
+from ..errors import SupervisorError, UsageError, similar_names
 from ..gateway.auth.guard import rules_of
-from ..gateway.auth.keys import KeyFile, KeyScope
-from ..home.places import keys_file
+from ..gateway.auth.keys import RATE_WORDS, Key, KeyFile, KeyScope, rate_of
+from ..gateway.telemetry.usage import UsageSums, day_of
+from ..gateway.telemetry.usage_file import UsageFile
+from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, address_for_others, is_any, url_of
+from ..profile.store import ProfileStore
 from .common import completer, json_option
 from .output import echo_json, echo_list
 
 
 @click.group
 def key() -> None:
-    """Make, list and remove the keys of clients."""
+    """Make, list, limit and remove the keys of clients."""
 
 
 def _file() -> KeyFile:
@@ -38,6 +46,82 @@ def _names() -> list[str]:
 _name_argument = click.argument("name", shell_complete=completer(_names))
 
 
+_OPTIONS = (
+    click.option("--models", metavar="A,B", help="Only these models; all is no limit."),
+    click.option("--rate", metavar="N/min", help="So many requests in a time: 60/min; none is no limit."),
+    click.option(
+        "--tokens-per-day", metavar="N", help="Tokens in and out on a local calendar day; none is no limit."
+    ),
+    click.option("--expires", metavar="WHEN", help="30d, 12h, or a last day: 2026-12-31; none is no limit."),
+)
+Function = TypeVar("Function", bound=Callable[..., Any])
+_EXPIRY_HELP = "30d, 12h, or a last day: 2026-12-31"
+_FROM_NOW = re.compile(r"([1-9]\d{0,4})([dh])")
+
+
+def _limit_options(function: Function) -> Function:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def _limits(
+    models: str | None, rate: str | None, tokens_per_day: str | None, expires: str | None
+) -> dict[str, Any]:
+    """Those that were named, as fields of `Key`.  Raises UsageError."""
+    limits: dict[str, Any] = {}
+    if models is not None:
+        names = tuple(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
+        if not names:
+            raise UsageError("--models names no model.", hint="--models chat,coder, or --models all")
+        limits["models"] = () if names == ("all",) else names
+    if rate is not None:
+        if rate != "none" and rate_of(rate) is None:
+            raise UsageError(f"--rate {rate!r} is no rate.", hint=f"A rate is {RATE_WORDS}.")
+        limits["rate"] = None if rate == "none" else rate
+    if tokens_per_day is not None:
+        if not re.fullmatch(r"none|[1-9]\d{0,14}", tokens_per_day, re.ASCII):
+            raise UsageError(
+                f"--tokens-per-day {tokens_per_day!r} is no number of tokens.",
+                hint="--tokens-per-day 1000000",
+            )
+        limits["tokens_per_day"] = None if tokens_per_day == "none" else int(tokens_per_day)
+    if expires is not None:
+        limits["expires"] = None if expires == "none" else _expiry(expires)
+    return limits
+
+
+def _expiry(text: str) -> str:
+    """In UTC; a day counts to its end, here.  Raises UsageError, also for what is over."""
+    now = datetime.now().astimezone()
+    try:
+        if found := _FROM_NOW.fullmatch(text):
+            at = now + (timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1])))
+        else:
+            after = date.fromisoformat(text) + timedelta(days=1)
+            at = datetime(after.year, after.month, after.day).astimezone()
+    except (ValueError, OverflowError):
+        raise UsageError(f"--expires {text!r} is no time.", hint=_EXPIRY_HELP) from None
+    if at <= now:
+        raise UsageError(f"--expires {text} is over already.", hint=_EXPIRY_HELP)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at.timestamp()))
+
+
+def _check_limits(scope: KeyScope, limits: Mapping[str, Any]) -> None:
+    """Raises UsageError for a limit that would not hold; a name that may be misspelt is only said."""
+    if scope == "admin" and limits.get("models"):
+        raise UsageError(
+            "--models is for keys of the scope inference: one of the scope admin may load any model.",
+            hint="Leave out --scope admin, or --models.",
+        )
+    known = ProfileStore(Paths.from_environment().profiles).names() if limits.get("models") else []
+    for name in limits.get("models", ()):
+        if name not in known:
+            near = similar_names(name, known)
+            question = f" (did you mean {near[0]}?)" if near else ""
+            click.echo(f"note: no profile is called {name}{question}; an alias works too", err=True)
+
+
 @key.command("add")
 @click.argument("name")
 @click.option(
@@ -47,14 +131,16 @@ _name_argument = click.argument("name", shell_complete=completer(_names))
     show_default=True,
     help="inference: ask models; admin: everything that the address serves.",
 )
+@_limit_options
 @json_option
-def add(name: str, scope: KeyScope, *, as_json: bool) -> None:
+def add(name: str, scope: KeyScope, *, as_json: bool, **limit_words: str | None) -> None:
     """Make a key and print it, once."""
-    file = _file()
+    file, limits = _file(), _limits(**limit_words)
+    _check_limits(scope, limits)
     first = not file.keys()
-    secret = file.add(name, scope)
+    secret = file.add(name, scope, limits)
     if as_json:
-        echo_json(name=name, scope=scope, key=secret)
+        echo_json(name=name, scope=scope, key=secret, **limits)
     else:
         click.echo(secret)
     click.echo(
@@ -66,13 +152,66 @@ def add(name: str, scope: KeyScope, *, as_json: bool) -> None:
         click.echo("From now on 127.0.0.1 asks for a key, too, until the last one is removed.", err=True)
 
 
+@key.command("set")
+@_name_argument
+@_limit_options
+def set_(name: str, **limit_words: str | None) -> None:
+    """Change the limits of a key; within a second they count.  Those that are not named stay."""
+    file, limits = _file(), _limits(**limit_words)
+    if not limits:
+        raise UsageError("No limit was named.", hint=f"goss-supervisor key set {name} --rate 60/min")
+    _check_limits(file.find(name).scope, limits)
+    file.limit(name, limits)
+    click.echo(f"{name}: {', '.join(_words(file.find(name))) or 'no limits'}")
+
+
+def _words(key: Key) -> Iterator[str]:
+    """Its limits."""
+    if key.models:
+        yield f"models {', '.join(key.models)}"
+    if key.rate:
+        yield f"rate {key.rate}"
+    if key.tokens_per_day is not None:
+        yield f"{key.tokens_per_day:,} tokens a day"
+    if key.expires:
+        yield f"expires {key.expires}"
+
+
 @key.command("ls")
 @json_option
 def ls(*, as_json: bool) -> None:
-    """List the keys: name, scope and when each was made."""
-    keys, headers = _file().keys(), ("name", "scope", "created")
-    listed = [{name: getattr(each, name) for name in headers} for each in keys]
-    echo_list("keys", listed, headers, lambda each: list(each.values()), as_json=as_json)
+    """List the keys with their limits, and the tokens that each has used today (a minute ago)."""
+    keys, used = _file().keys(), _used_today()
+    listed = [_listed(each, None if used is None else used.get(each.name, UsageSums())) for each in keys]
+    echo_list("keys", listed, _HEADERS, _row, as_json=as_json)
+
+
+_HEADERS = ("name", "scope", "created", "models", "rate", "tokens today", "expires")
+
+
+def _used_today() -> Mapping[str, UsageSums] | None:
+    """By key; None where it cannot be read, which is said."""
+    today = day_of(time.time())
+    try:
+        found = UsageFile(usage_file(Paths.from_environment())).read(today, today, ("key",))
+    except SupervisorError as error:
+        click.echo(f"note: what was used today is not known: {error} {error.hint}".rstrip(), err=True)
+        return None
+    return {place.key: sums for place, sums in found.items()}
+
+
+def _listed(key: Key, used: UsageSums | None) -> dict[str, Any]:
+    about = {name: value for name, value in asdict(key).items() if name != "digest"}
+    today = {"requests": used.requests, "failed": used.failed, "tokens": used.tokens} if used else None
+    return {**about, "has_expired": key.limits.has_expired(time.time()), "today": today}
+
+
+def _row(key: Mapping[str, Any]) -> list[str]:
+    used = f"{key['today']['tokens']:,}" if key["today"] else "-"
+    limit = f" of {key['tokens_per_day']:,}" if key["tokens_per_day"] is not None else ""
+    expires = f"{key['expires'] or '-'}{' (expired)' if key['has_expired'] else ''}"
+    models = ",".join(key["models"]) or "all"
+    return [key["name"], key["scope"], key["created"], models, key["rate"] or "-", f"{used}{limit}", expires]
 
 
 @key.command("rm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from ..errors import EXIT_DEGRADED, EXIT_OK, StartFailed, Superseded
+from ..home.places import HELPER_VARIABLE, JOB
 from ..progress import ticking
 
 GIB = 1024**3
@@ -72,6 +74,7 @@ def size(number_bytes: int | None) -> str:
 
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES_OF_A_JOB = 1.0  # somebody watches, on a page
 SECONDS_BETWEEN_FRAMES = 0.1
 BAR = 30
 
@@ -81,6 +84,9 @@ class StderrProgress:
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
+        is_job = os.environ.get(HELPER_VARIABLE) == JOB
+        lines = SECONDS_BETWEEN_LINES_OF_A_JOB if is_job else SECONDS_BETWEEN_LINES
+        self._pause = SECONDS_BETWEEN_FRAMES if self._terminal else lines
         self._open = False
         self._shown = 0.0
 
@@ -91,8 +97,7 @@ class StderrProgress:
 
     def update(self, fraction: float | None, detail: str = "") -> None:
         now = time.monotonic()
-        pause = SECONDS_BETWEEN_FRAMES if self._terminal else SECONDS_BETWEEN_LINES
-        if now - self._shown < pause:
+        if now - self._shown < self._pause:
             return
         self._shown = now
         text = f"  {_bar(fraction)}{detail}"

@@ -81,11 +81,12 @@ def show_plan(
     paths = Paths.from_environment()
     found = preview(profile, parse_settings(settings), paths, hardware, named, warn=warn)
     lines = [] if as_json else _lines(found, verbose=verbose, told=told)
-    click.echo(json.dumps(_document(found)) if as_json else "\n".join(lines))
+    click.echo(json.dumps(plan_document(found)) if as_json else "\n".join(lines))
     return EXIT_OK
 
 
-def _document(found: Preparation) -> dict[str, object]:
+def plan_document(found: Preparation) -> dict[str, object]:
+    """For programs; without secrets."""
     from ..plan.child_environment import SCRUBBED  # noqa: PLC0415
     from ..plan.plan_json import public, public_listen  # noqa: PLC0415 - as above
 

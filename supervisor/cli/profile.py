@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import codecs
-import dataclasses
 import json
 import os
 import re
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import ConfigError, SupervisorError, UsageError
+from ..errors import EXIT_OK, ConfigError, SupervisorError, UsageError
 from ..paths import Paths
 from ..prepare.profile_listen import unservable
 from ..profile.definition import Profile
-from ..profile.drafts import Draft, create, new_profile
+from ..profile.drafts import Draft, create, digest_of, new_profile, save_text
 from ..profile.importer import import_command
 from ..profile.jsonschema import schema_text, settings_schema_text
 from ..profile.load_layers import read_bytes
 from ..profile.resolve import check_profiles, resolve, resolve_each
 from ..profile.store import ProfileStore, StoredProfile
-from ..profile.yaml_text import redacted, render, rows_of_profile
+from ..profile.yaml_text import YamlLine, redacted, render, rows_of_profile
 from .common import complete_profiles, confirmed, json_option, or_default, verbose_option
 from .init import DEFAULT_NAME, write_starter
-from .output import echo_list, table
+from .output import echo_json, echo_list, table
 
 
 @click.group
@@ -78,19 +78,23 @@ def _row(listed: Mapping[str, Any]) -> tuple[str, ...]:
 
 @profile.command("show")
 @_name_or_default
+@click.option("--text", "as_text", is_flag=True, help="Print the file as it is written.")
 @verbose_option
 @json_option
-def show(name: str | None, *, verbose: bool, as_json: bool) -> None:
+def show(name: str | None, *, as_text: bool, verbose: bool, as_json: bool) -> None:
     """
     Print a profile's values, and where each one comes from.
 
     Values of the profiles that it extends are included; -v adds every default.  Without a
     NAME, show the profile that start would choose.
     """
-    resolved = resolve(or_default(name, Paths.from_environment()), _store())
+    name = or_default(name, Paths.from_environment())
+    if as_text:
+        return _show_text(_store().find(name), as_json=as_json)
+    resolved = resolve(name, _store())
     if as_json:
         click.echo(json.dumps({"schema": 1, "profile": _as_json(resolved)}, default=str))
-        return
+        return None
     for depth, origin in enumerate(resolved.lineage):
         click.echo(f"# {'extends ' if depth else ''}{origin.profile}: {origin.file}")
     for note in resolved.notes:
@@ -98,13 +102,35 @@ def show(name: str | None, *, verbose: bool, as_json: bool) -> None:
     click.echo(render(rows_of_profile(resolved, defaults=verbose)), nl=False)
     if not verbose:
         click.echo("# -v shows the defaults too")
+    return None
+
+
+def _show_text(stored: StoredProfile, *, as_json: bool) -> None:
+    """With secrets: it is the user's own file."""
+    data = read_bytes(stored.path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{stored.path} is not UTF-8; save it as UTF-8.") from None
+    if as_json:
+        about = {"path": str(stored.path), "digest": digest_of(data), "is_shipped": stored.shipped}
+        echo_json(name=stored.name, text=text, **about)
+    else:
+        click.echo(text, nl=False)
 
 
 def _as_json(resolved: Profile) -> dict[str, Any]:
-    plain = dataclasses.asdict(redacted(resolved))
+    """``values`` are all that holds, as ``show -v`` has them; ``origin`` is null for a default."""
+    plain = asdict(redacted(resolved))
     plain["lineage"] = [str(origin) for origin in resolved.lineage]
     plain["origins"] = {key: str(origin) for key, origin in resolved.origins.items()}
+    plain["values"] = [_value(row, resolved) for row in rows_of_profile(resolved)]
     return plain
+
+
+def _value(row: YamlLine, resolved: Profile) -> dict[str, Any]:
+    origin = resolved.origins.get("model.demo" if row.key == "model" else row.key)
+    return {"key": row.key, "value": row.text, "origin": asdict(origin) if origin else None}
 
 
 @profile.command("path")
@@ -117,7 +143,8 @@ def path(name: str) -> None:
 @profile.command("new")
 @click.argument("name", default=DEFAULT_NAME)
 @click.option("--from", "other", shell_complete=complete_profiles, help="Profile to extend.")
-def new(name: str, other: str | None) -> None:
+@json_option
+def new(name: str, other: str | None, *, as_json: bool) -> None:
     """
     Make a profile of your own, NAME or "mine".
 
@@ -125,9 +152,13 @@ def new(name: str, other: str | None) -> None:
     make one from a llama-server command line, use profile import.
     """
     if other is None:
-        write_starter(name)
-    else:
-        click.echo(new_profile(name, other, _store()))
+        if as_json:
+            raise UsageError("--json needs --from.")
+        return write_starter(name)
+    made = new_profile(name, other, _store())
+    if as_json:
+        return echo_json(name=name, path=str(made))
+    return click.echo(made)
 
 
 @profile.command("edit")
@@ -170,12 +201,23 @@ def _wants_to_go_on(name: str, draft: Path, error: ConfigError) -> bool:
 
 @profile.command("check")
 @click.argument("files", nargs=-1, metavar="[FILE|NAME]...", shell_complete=complete_profiles)
-def check(files: tuple[str, ...]) -> None:
+@click.option(
+    "--stdin", "reads_stdin", is_flag=True, help="Check the text on standard input as this profile."
+)
+@click.option("--plan", "plans", is_flag=True, help="Also check whether it could be started, as plan does.")
+@json_option
+def check(files: tuple[str, ...], *, reads_stdin: bool, plans: bool, as_json: bool) -> int:
     """
     Check profiles by file or name, or all of them and config.yaml.
 
-    It reports all mistakes at once, each with file, line and column.
+    It reports all mistakes at once, each with file, line and column.  --stdin, --plan and --json are for
+    editors, and for one NAME.
     """
+    if reads_stdin or plans or as_json:
+        if len(files) != 1:
+            raise UsageError("--stdin, --plan and --json need one NAME.", hint="goss-supervisor profile ls")
+        text = sys.stdin.buffer.read() if reads_stdin else read_bytes(_store().find(files[0]).path)
+        return _check_text(files[0], text, plans=plans, as_json=as_json)
     store = _store()
     checked = check_profiles(files, store)
     problems = (*checked.problems, *(() if files else unservable(store)))
@@ -185,6 +227,42 @@ def check(files: tuple[str, ...]) -> None:
         click.echo(table(("profile", "result"), [(name, "ok") for name in checked.sound]))
     if problems:
         raise ConfigError("\n".join(problems))
+    return EXIT_OK
+
+
+def _check_text(name: str, text: bytes, *, plans: bool, as_json: bool) -> int:
+    from ..prepare.profile_check import check_text  # noqa: PLC0415 - it brings all that a plan needs
+    from .plan import plan_document  # noqa: PLC0415 - as above
+
+    checked = check_text(name, text, Paths.from_environment(), plans=plans)
+    if as_json:
+        plan = plan_document(checked.plan) if checked.plan else None
+        echo_json(name=name, problems=[asdict(each) for each in checked.problems], plan=plan)
+    else:
+        for each in checked.problems:
+            place = f"{name}:{each.line}:{each.column}" if each.line else name
+            click.echo(f"{place}: {each.severity}: {each.message}")
+    return EXIT_OK if checked.is_sound else ConfigError.exit_code
+
+
+@profile.command("save")
+@_name_argument
+@click.option("--based-on", required=True, metavar="SHA256", help="Digest of the text that was changed.")
+@json_option
+def save(name: str, *, based_on: str, as_json: bool) -> None:
+    """
+    Save the text on standard input as the profile NAME, for editors.
+
+    It is saved only if it is right, and if the file is still the one with the digest of --based-on, which
+    profile show --text --json gives.  The text before is kept as NAME.yaml~.
+    """
+    data, store = sys.stdin.buffer.read(), _store()
+    saved = save_text(name, data, based_on, store)
+    path = store.find(name).path
+    if as_json:
+        echo_json(name=name, path=str(path), digest=digest_of(read_bytes(path)), changed=saved is not None)
+    else:
+        click.echo(saved or "nothing was changed", err=not saved)
 
 
 @profile.command("schema")

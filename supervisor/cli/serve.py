@@ -17,12 +17,12 @@ from ..profile.fields import SERVE_FIELDS
 from ..profile.jsonschema import SETTINGS_FILE_NAME, SETTINGS_FIRST_LINE, settings_schema_text
 from ..profile.load_layers import read_bytes
 from ..profile.resolve import resolve, settings_of
-from ..profile.serve_edit import with_served, without_served
+from ..profile.serve_edit import with_pinned, with_served, without_served
 from ..profile.store import ProfileStore, keep_current, write_atomically
 from ..profile.yaml_nodes import Mark, Scalar, plain_value
 from ..progress import duration
 from .common import complete_profiles, completer, json_option
-from .output import echo_list
+from .output import echo_json, echo_list
 
 _HEADERS = ("profile", "state", "load", "pinned", "priority", "idle-unload", "why")
 
@@ -143,8 +143,15 @@ def _read_idle(_: click.Context, __: click.Parameter, text: str | None) -> float
     callback=_read_idle,
     help="Unload it after this time without a request, or off.",
 )
+@json_option
 def add(
-    *, names: tuple[str, ...], pinned: bool, priority: int, load: bool | None, idle_unload: float | None
+    *,
+    names: tuple[str, ...],
+    pinned: bool,
+    priority: int,
+    load: bool | None,
+    idle_unload: float | None,
+    as_json: bool,
 ) -> None:
     """Add profiles to the end of the list in config.yaml."""
     store = _store()
@@ -157,7 +164,15 @@ def add(
         return text
 
     _change(added)
-    click.echo(f"{_are(names)} served now. {_how_it_begins()}")
+    _say(f"{_are(names)} served now.", as_json=as_json)
+
+
+def _say(what: str, *, as_json: bool) -> None:
+    text = f"{what} {_how_it_begins()}"
+    if as_json:
+        echo_json(text=text, serve=[each.profile for each in settings_of(_store()).serve])
+    else:
+        click.echo(text)
 
 
 def _are(names: tuple[str, ...]) -> str:
@@ -166,7 +181,8 @@ def _are(names: tuple[str, ...]) -> str:
 
 @serve.command
 @click.argument("names", nargs=-1, required=True, metavar="NAME", shell_complete=completer(_served_names))
-def rm(names: tuple[str, ...]) -> None:
+@json_option
+def rm(names: tuple[str, ...], *, as_json: bool) -> None:
     """Take profiles out of the list in config.yaml; keep their files."""
 
     def removed(text: str, file: str) -> str:
@@ -175,11 +191,38 @@ def rm(names: tuple[str, ...]) -> None:
         return text
 
     _change(removed)
-    click.echo(f"{_are(names)} not served any more. {_how_it_begins()}")
+    _say(f"{_are(names)} not served any more.", as_json=as_json)
     running = _running() or {}
     for name in names:
         if running.get(name, {}).get("state") not in {None, "unloaded", "loading"}:
             click.echo(f"Until you end it, it goes on: goss-supervisor stop {name}", err=True)
+
+
+@serve.command
+@click.argument("name", shell_complete=complete_profiles)
+@click.option("--off", is_flag=True, help="Let it be unloaded again.")
+@json_option
+def pin(name: str, *, off: bool, as_json: bool) -> None:
+    """
+    Keep a loaded model: it is never unloaded to make room for another.
+
+    The running daemon does this right away.  Where config.yaml serves the profile, it is written there, so it
+    holds after a restart too.
+    """
+    is_listed = name in _served_names()
+    if is_listed:
+        _change(lambda text, file: with_pinned(text, file, name, pinned=not off))
+    try:
+        client.ask(Paths.from_environment(), {"op": "pin", "server": name, "pinned": not off})
+    except (NotRunning, NotFound):
+        if not is_listed:
+            raise
+    what = f"{name} is {'not pinned any more' if off else 'pinned'}"
+    lasts = "" if is_listed else f", until the daemon ends or reloads: config.yaml does not serve {name}"
+    if as_json:
+        echo_json(profile=name, pinned=not off, in_config=is_listed)
+    else:
+        click.echo(f"{what}{lasts}.")
 
 
 def _how_it_begins() -> str:

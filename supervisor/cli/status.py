@@ -166,7 +166,8 @@ def _lines(now: StatusDocument) -> Iterator[str]:
         held_for = duration(time.time() - epoch_of(held["since"]))
         yield f"held by   {held['owner']}, {held['why']}, for {held_for}"
     yield from _update(now)
-    for warning in (*server["warnings"], *(server.get("memory") or {}).get("warnings", ())):
+    gateway, memory = now.get("gateway") or {}, server.get("memory") or {}
+    for warning in (*server["warnings"], *memory.get("warnings", ()), *gateway.get("warnings", ())):
         yield f"warning   {warning}"
     if server["log_dropped_bytes"]:
         yield f"warning   {size(server['log_dropped_bytes'])} of the log could not be written"

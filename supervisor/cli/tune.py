@@ -35,7 +35,7 @@ from ..tune.tuning_journal import Deaths, TuningJournal, kept_trials, opened_jou
 from ..tune.tuning_setup import TuneRequest, TuningSetup, looked, set_up, tips_of
 from .common import complete_profiles, confirmed, json_option
 from .output import StderrProgress, echo_json, table, waiting
-from .tune_report import report, said_so_far
+from .tune_report import report, said_so_far, show_last
 
 EXIT_DECLINED = 1
 _LONG_ROW = 8
@@ -83,6 +83,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in th
 @click.option("--restart", is_flag=True, help="Forget what an earlier run of the same tuning has measured.")
 @click.option("--explain", is_flag=True, help="Say at the end what limits this machine.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be tried; measure nothing.")
+@click.option("--show", "shows_last", is_flag=True, help="Show the last result again; measure nothing.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before it begins.")
 @click.option(
     "--svg", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the measurements."
@@ -100,6 +101,7 @@ def tune(
     restart: bool,
     explain: bool,
     dry_run: bool,
+    shows_last: bool,
     yes: bool,
     svg: Path | None,
     as_json: bool,
@@ -114,6 +116,8 @@ def tune(
     Ctrl+C stops it; the same command goes on where it was.
     """
     paths = Paths.from_environment()
+    if shows_last:
+        return show_last(name, paths, svg=svg, as_json=as_json)
     request = TuneRequest(name, goal, budget, fixed, _varied(varied), min_context or 0)
     if not dry_run:
         _at_hand(request, paths)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..errors import EXIT_OK, SupervisorError
-from ..files import write_named
-from ..measure.chart import svg_text, text
+from ..decoding import decode
+from ..errors import EXIT_OK, NotFound, SupervisorError
+from ..files import JsonFile, write_json, write_named
+from ..measure.chart import Bars, Chart, Lines, svg_text, text
 from ..paths import Paths
 from ..profile.store import ProfileStore
 from ..progress import duration
@@ -21,7 +23,7 @@ from ..tune.search_values import Found
 from ..tune.surface import charts, effects, plain_key
 from ..tune.trials import TuningProgress, in_words
 from ..tune.tuned_profile import TunedResult, tuned_name, write_tuned
-from ..tune.tuning_journal import kept_trials
+from ..tune.tuning_journal import kept_trials, result_file
 from ..tune.tuning_setup import TuningSetup, evidence_of
 from .output import echo_json, shows, table
 
@@ -47,6 +49,7 @@ class _Report:
     setup: TuningSetup
     known: TuningProgress
     found: Found
+    charts: tuple[Chart, ...]
     effects: Mapping[str, str]
     path: Path | None = None
     former: Path | None = None
@@ -66,73 +69,113 @@ def report(
     found = known.found
     if found is None:
         raise SupervisorError("The search ended without a result.")
-    drawn = charts(setup.space, known.results, found.best)
     made = _written(setup, known, found, paths)
     if explains:
         made = replace(made, explained=explain(evidence_of(setup, known, found.best)))
-    if as_json:
-        _echo(made)
-    else:
-        width, plain = shutil.get_terminal_size((_COLUMNS, 24)).columns, not shows("█▓░")
-        for chart in drawn[:_MOST_CHARTS]:
-            click.echo("\n".join((*text(chart, width, plain=plain), "")))
-        click.echo("\n".join(_lines(made)))
-    if svg is not None:
-        write_named(svg, svg_text(drawn).encode())
-        click.echo(f"chart: {svg}", err=True)
+    document = _document(made)
+    _print(document, made.charts, as_json=as_json)
+    if made.path is None and not as_json and (left := kept_trials(setup.file) - len(known.results)) > 0:
+        click.echo(f"this budget had no room for {left} kept trials; a larger --budget goes on with them")
+    write_json(result_file(paths, setup.request.profile), document)
+    _draw(svg, made.charts)
     return EXIT_OK
 
 
+def show_last(profile: str, paths: Paths, *, svg: Path | None, as_json: bool) -> int:
+    """What the last tuning of this profile said at its end.  Raises NotFound, and ConfigError."""
+    file = result_file(paths, profile)
+    remedy = f"Or remove it, and measure again: goss-supervisor tune {profile}"
+    kept = JsonFile(file, _kept, _unused, None, remedy=remedy).read()
+    if kept is None:
+        raise NotFound(
+            f"No tuning of {profile} has ended here.", hint=f"To measure it: goss-supervisor tune {profile}"
+        )
+    _print(*kept, as_json=as_json)
+    _draw(svg, kept[1])
+    return EXIT_OK
+
+
+def _kept(document: dict[str, Any]) -> tuple[dict[str, Any], tuple[Chart, ...]] | None:
+    """Raises LookupError and ValueError."""
+    drawn = tuple(decode(Lines if "lines" in each else Bars, each) for each in document["charts"])
+    list(_lines(document))
+    return document, drawn
+
+
+def _unused(_: object) -> dict[str, Any]:
+    return {}
+
+
+def _print(document: Mapping[str, Any], drawn: Sequence[Chart], *, as_json: bool) -> None:
+    if as_json:
+        echo_json(**document)
+        return
+    width, plain = shutil.get_terminal_size((_COLUMNS, 24)).columns, not shows("█▓░")
+    for chart in drawn[:_MOST_CHARTS]:
+        click.echo("\n".join((*text(chart, width, plain=plain), "")))
+    click.echo("\n".join(_lines(document)))
+
+
+def _draw(svg: Path | None, drawn: Sequence[Chart]) -> None:
+    if svg is not None:
+        write_named(svg, svg_text(drawn).encode())
+        click.echo(f"chart: {svg}", err=True)
+
+
 def _written(setup: TuningSetup, known: TuningProgress, found: Found, paths: Paths) -> _Report:
+    drawn = charts(setup.space, known.results, found.best)
     if found.best == found.start or found.ratio_low <= 1:
-        return _Report(setup, known, found, {})
+        return _Report(setup, known, found, drawn, {})
     each = effects(setup.space, known.results, found.best)
     tuned = replace(setup.tuned_with(found.best), date=datetime.now().astimezone().date().isoformat())
     written = write_tuned(
         setup.request.profile, TunedResult(found, tuned, each), ProfileStore(paths.profiles)
     )
-    return _Report(setup, known, found, each, *written)
+    return _Report(setup, known, found, drawn, each, *written)
 
 
-def _lines(made: _Report) -> Iterator[str]:
-    found, name = made.found, made.setup.request.profile
-    measured = f"{len(made.known.results)} trials in {duration(made.known.spent_seconds)}"
-    if made.path is None:
-        yield f"{name}: {found.why[:1].lower()}{found.why[1:].rstrip('.')} ({measured}); nothing was written"
-        if (left := kept_trials(made.setup.file) - len(made.known.results)) > 0:
-            yield f"this budget had no room for {left} kept trials; a larger --budget goes on with them"
-        yield from _explained(made)
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    name = document["profile"]
+    measured = f"{len(document['trials'])} trials in {duration(document['seconds'])}"
+    if document["file"] is None:
+        why = document["why"]
+        yield f"{name}: {why[:1].lower()}{why[1:].rstrip('.')} ({measured}); nothing was written"
+        yield from _explained(document)
         return
-    was = {key: made.setup.space.value((), key) or "-" for key, _ in found.best}
-    rows = [(plain_key(key), was[key], value, made.effects.get(key, "")) for key, value in found.best]
+    rows = [
+        (plain_key(each["key"]), each["was"] or "-", each["is"], each["effect"])
+        for each in document["settings"]
+    ]
     yield table(("setting", "was", "is now", "effect"), rows)
-    sure = f"95 %: {found.ratio_low:.2f} to {found.ratio_high:.2f}"
-    yield f"{found.ratio:.2f} times as fast as {name} for {made.setup.goal.name} ({sure}; {measured})"
-    if notes := tuple(dict.fromkeys(made.known.notes)):
+    sure = f"95 %: {document['ratio_low']:.2f} to {document['ratio_high']:.2f}"
+    yield f"{document['ratio']:.2f} times as fast as {name} for {document['goal']} ({sure}; {measured})"
+    if notes := document["disturbed"]:
         more = f", and {len(notes) - _MOST_NOTES} more (--json has all)" if len(notes) > _MOST_NOTES else ""
         yield f"disturbed by: {', '.join(notes[:_MOST_NOTES])}{more}"
-    yield f"written: {made.path}"
-    if made.former:
-        yield f"the file that was there before: {made.former}"
-    yield from _explained(made)
+    yield f"written: {document['file']}"
+    if document["former_file"]:
+        yield f"the file that was there before: {document['former_file']}"
+    yield from _explained(document)
     yield f"start it: goss-supervisor start {tuned_name(name)}"
 
 
-def _explained(made: _Report) -> Iterator[str]:
-    return (f"{each.name}: {each.text}" for each in made.explained)
+def _explained(document: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{each['name']}: {each['text']}" for each in document["explained"])
 
 
-def _echo(made: _Report) -> None:
+def _document(made: _Report) -> dict[str, Any]:
+    """What ``--json`` prints, and what is kept for `show_last`."""
     found, setup, known = made.found, made.setup, made.known
-    echo_json(
-        profile=setup.request.profile,
-        goal=setup.goal.name,
-        result="faster" if made.path else "unchanged",
-        ratio=found.ratio,
-        ratio_low=found.ratio_low,
-        ratio_high=found.ratio_high,
-        why=found.why,
-        settings=[
+    return {
+        "profile": setup.request.profile,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "goal": setup.goal.name,
+        "result": "faster" if made.path else "unchanged",
+        "ratio": found.ratio,
+        "ratio_low": found.ratio_low,
+        "ratio_high": found.ratio_high,
+        "why": found.why,
+        "settings": [
             {
                 "key": key,
                 "was": setup.space.value((), key),
@@ -141,12 +184,13 @@ def _echo(made: _Report) -> None:
             }
             for key, value in (found.best if made.path else ())
         ],
-        file=str(made.path) if made.path else None,
-        former_file=str(made.former) if made.former else None,
-        seconds=known.spent_seconds,
-        explained=[asdict(each) for each in made.explained],
-        disturbed=list(dict.fromkeys(known.notes)),
-        trials=[
+        "file": str(made.path) if made.path else None,
+        "former_file": str(made.former) if made.former else None,
+        "seconds": known.spent_seconds,
+        "explained": [asdict(each) for each in made.explained],
+        "disturbed": list(dict.fromkeys(known.notes)),
+        "charts": [asdict(each) for each in made.charts],
+        "trials": [
             {
                 "settings": dict(candidate),
                 "costs": list(result.costs),
@@ -156,4 +200,4 @@ def _echo(made: _Report) -> None:
             }
             for candidate, result in known.results
         ],
-    )
+    }

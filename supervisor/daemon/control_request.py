@@ -23,6 +23,10 @@ Operation = Literal[
     "room",
     "running",
     "requests",
+    "pin",
+    "run",
+    "cancel",
+    "jobs",
 ]
 
 
@@ -48,6 +52,11 @@ class ControlRequest:
     since: int = 0
     last: int | None = None
     follow: bool = False
+    command: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    can_edit: bool = True  # the gateway says whether the page of this caller may write profiles
+    job: int = 0
+    pinned: bool = True
 
 
 _KNOWN = {each.name for each in fields(ControlRequest)}

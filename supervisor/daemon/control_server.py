@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..errors import SupervisorError
@@ -24,6 +25,8 @@ from .control_listener import LONGEST_LINE
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .holds import Holds
+from .job_commands import checked_command
+from .jobs import Jobs
 from .loads import Loads
 from .status_document import MemoryShare, memory_by_device, memory_of_loaded, plans_of, served, status_of
 
@@ -51,9 +54,10 @@ class Control:
         hardware: HardwareWatch | None = None,
     ) -> None:
         self._fleet, self._loads, self._gateway = fleet, loads, gateway
-        self._hardware = hardware or HardwareWatch(lambda: plans_of(fleet))
+        self.hardware = hardware or HardwareWatch(lambda: plans_of(fleet))
         self.holds = Holds(fleet, gateway, loads, self.changed)
         loads.place = self.holds.place
+        self.jobs = Jobs(self.changed)
         self._daemon = daemon
         self._update_check = update_check
         self._shut_down = shut_down
@@ -65,6 +69,7 @@ class Control:
         """Let those who wait for an outcome have it; those who only watch have seen the last of it."""
         self._over = True
         self.holds.finish()
+        await self.jobs.finish()
         self.changed()
         if self._answering:
             _, late = await asyncio.wait(self._answering, timeout=1.0)
@@ -91,7 +96,9 @@ class Control:
                 writer.close()
                 await writer.wait_closed()
 
-    async def _answer(self, line: bytes, reader: asyncio.StreamReader) -> AsyncIterator[ControlMessage]:
+    async def _answer(
+        self, line: bytes, reader: asyncio.StreamReader | None
+    ) -> AsyncIterator[ControlMessage]:
         try:
             request = read_request(line)
         except ValueError as error:
@@ -130,16 +137,20 @@ class Control:
             "room": self._room,
             "running": self._running,
             "requests": self._requests,
+            "pin": self._pin,
+            "run": self._run,
+            "cancel": self._cancel,
+            "jobs": self._jobs,
         }
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
-        await self._hardware.recent()
+        await self.hardware.recent()
         yield {"status": self._both(), "final": True}
 
     async def _watch(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         while not self._over:
             changed = self._changed
-            await self._hardware.recent()
+            await self.hardware.recent()
             yield self._on_the_way()
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), REPEAT_SECONDS)
@@ -197,9 +208,10 @@ class Control:
         return self._until(self._shut_down(request.now))
 
     async def _hold(
-        self, request: ControlRequest, reader: asyncio.StreamReader
+        self, request: ControlRequest, reader: asyncio.StreamReader | None
     ) -> AsyncIterator[ControlMessage]:
         """Keep a server for the owner of this connection, until that closes or the daemon is stopped."""
+        assert reader is not None  # a page may not ask for it
         found = self.holds.begin(request, reader)
         yield {"held": found.hold.id, "server": found.instance.name, "measures": found.hold.measures}
         assert found.life is not None
@@ -262,10 +274,32 @@ class Control:
             last, number = None, activity.count
             if found or not request.follow or not has_events:
                 final = {"final": not request.follow, **_PROMISE}
-                yield {"requests": found, "waiting": self._gateway.waiting, **final}
+                about = {"waiting": self._gateway.waiting, "active": self._gateway.active}
+                yield {"requests": found, **about, **final}
             if not request.follow:
                 return
             has_events = await _either(*events)
+
+    async def _pin(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """A server by its name or its profile's, or a profile that is served and has none."""
+        profiles = {each.name: each.profile for each in self._fleet}
+        name = request.server or self._fleet.main.name
+        await self._gateway.pin(profiles.get(name) or name, pinned=request.pinned)
+        self._loads.admission.changed()
+        self.changed()
+        yield {"status": self._both(), "final": True}
+
+    def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """A command of ours in a process of its own, with its progress; see `job_commands`."""
+        asked = checked_command(request.command, request.arguments, can_edit=request.can_edit)
+        return self.jobs.run(asked)
+
+    async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """Answered at once: who follows the job hears of its end."""
+        yield {"job": self.jobs.cancel(request.job), "final": True}
+
+    async def _jobs(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
+        yield {"jobs": self.jobs.listed(results=True), "final": True}
 
     async def _once(
         self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str
@@ -310,6 +344,23 @@ class Control:
     def _on_the_way(self, profile: str = "") -> ControlMessage:
         return {"status": self._both(profile), **_PROMISE}
 
+    # --- for the page (see `PageOwner`)
+
+    @property
+    def happened(self) -> object:
+        return self._changed
+
+    def status(self) -> ControlMessage:
+        return self._both()
+
+    def log_of(self, server: str) -> Path:
+        return self._fleet.get(server).server.output.path
+
+    def control(self, request: Mapping[str, Any]) -> AsyncIterator[ControlMessage]:
+        return self._answer(json.dumps({"protocol": PROTOCOL, **request}).encode(), None)
+
+    # --- what there is to say
+
     def _both(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
@@ -324,18 +375,16 @@ class Control:
             "memory": self._memory(servers),
             "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
             "gateway": self._gateway.about(),
+            "jobs": self.jobs.listed(results=False),
             "update": self._update_check(),
         }
 
     def _memory(self, servers: Sequence[ControlMessage]) -> list[ControlMessage]:
         measured = {each["name"]: each["memory"] for each in servers}
-        shares = [
-            MemoryShare(each.name, plan, measured.get(each.name))
-            for each in self._fleet
-            if (plan := self._loads.admission.held_plan(each)) is not None
-        ]
-        sample = self._hardware.last
-        devices = self._hardware.named(sample) if sample else {}
+        held = [(each.name, self._loads.admission.held_plan(each)) for each in self._fleet]
+        shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
+        sample = self.hardware.last
+        devices = self.hardware.named(sample) if sample else {}
         return memory_by_device(devices, shares, plans_of(self._fleet))
 
 

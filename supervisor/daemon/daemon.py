@@ -26,7 +26,6 @@ from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, url_of
 from ..profile.definition import AutoUpdate
 from ..server.background import beside_the_loop
-from ..server.hardware_watch import HardwareWatch
 from ..server.instance import Instance, iso
 from ..server.lifecycle_table import SERVING, UNDER_WAY, State
 from ..server.outcome import Outcome
@@ -38,7 +37,6 @@ from .helpers import Reloads
 from .journal import STDERR, STDOUT
 from .loads import Loads
 from .service_notify import ServiceNotifier
-from .status_document import plans_of
 from .update_checks import DAILY, Rhythm, keep_looking, last_check
 from .upkeep import Upkeep
 
@@ -84,8 +82,9 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloads = Reloads(manager.reloading, manager.reloaded, self._begin)
         self._loads = Loads(lambda: self._fleet, lambda: self._gateway.gateway, self._begin)
-        self._hardware = HardwareWatch(lambda: plans_of(self._fleet))
-        self._gateway = GatewayListener(paths, lambda: self._fleet, self._begin, self._loads, self._hardware)
+        self._gateway = GatewayListener(
+            paths, lambda: self._fleet, self._begin, self._loads, lambda: self._control
+        )
         end_orphans(paths, log.warning)
         self._fleet = Fleet(self._new_instance)
         self._control = Control(
@@ -95,7 +94,6 @@ class Daemon:
             self._shut_down,
             self._gateway,
             self._loads,
-            self._hardware,
         )
 
     def _new_instance(self, name: str, next_id: Callable[[], int]) -> Instance:
@@ -135,7 +133,7 @@ class Daemon:
             await self._gateway.finish()
             await self._control.finish()
             self._fleet.close()
-            self._hardware.close()
+            self._control.hardware.close()
             for task in (working, supervising, *self._tasks):
                 task.cancel()
             await asyncio.gather(working, supervising, *self._tasks, return_exceptions=True)
@@ -224,6 +222,7 @@ class Daemon:
         self._notifier.stopping()
         self._gateway.begin_to_end()
         self._control.holds.finish()
+        self._control.jobs.stop()
         if now or self._stop is None:
             self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
         self._stop_asked.set()

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from ..errors import StartFailed, SupervisorError
+from ..errors import NotFound, StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
-from ..gateway.backends import GatewayOwner
+from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.gateway import Gateway
 from ..gateway.scheduler import ContextUse
 from ..gateway.telemetry.activity import Activity
-from ..home.places import keys_file
+from ..gateway.telemetry.usage_file import UsageFile, UsageKeeper
+from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, is_socket_path
-from ..server.hardware_watch import HardwareWatch
 from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
@@ -57,15 +57,15 @@ class GatewayListener:
         servers: Callable[[], Iterable[Instance]],
         begin: Begin,
         owner: MainOwner,
-        hardware: HardwareWatch | None = None,
+        page: Callable[[], PageOwner],
     ) -> None:
         self.listen: Listen | None = None
         self.gateway: Gateway | None = None
+        self._usage: UsageKeeper | None = None
         self._paths = paths
         self._servers = servers
         self._begin = begin
-        self._owner = owner
-        self._hardware = hardware
+        self._owner, self._page = owner, page
         self._turn = asyncio.Lock()  # one change of the address after the other
         self._opening = False
         self._ends = False
@@ -99,6 +99,23 @@ class GatewayListener:
             await self._admit(plan, listen)
             return self._main.server.rest(plan)
 
+    async def pin(self, profile: str, *, pinned: bool) -> None:
+        """
+        Whether its model stays loaded, until a start or reload says otherwise.  Raises NotFound for a profile
+        that clients may not ask for.
+        """
+        async with self._turn:
+            offer = self.gateway.offer_of(profile) if self.gateway is not None and self._is_open else None
+            if self.gateway is None or self.listen is None or offer is None:
+                raise NotFound(
+                    f"The daemon does not serve {profile}.",
+                    hint=f"goss-supervisor load {profile}, or goss-supervisor serve add {profile} and reload",
+                )
+            offers = {each.profile: each for each in self.listen.offers}
+            offers[profile] = replace(offer, pinned=pinned)
+            self.listen = replace(self.listen, offers=tuple(offers.values()))
+            await self.gateway.open(self.listen)
+
     @property
     def _main(self) -> Instance:
         return next(iter(self._servers()))
@@ -128,9 +145,12 @@ class GatewayListener:
 
     async def _open(self, listen: Listen) -> None:
         if self.gateway is None:
-            self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._hardware)
+            self.gateway = Gateway(Keyring(keys_file(self._paths)), self._owner, self._page())
             for instance in self._servers():
                 self.gateway.changed(instance.server)
+            file, keyring = UsageFile(usage_file(self._paths)), self.gateway.keyring
+            self._usage = UsageKeeper(file, self.gateway.figures.usage, lambda: keyring.limits_tokens)
+            await self._usage.begin()
         await self.gateway.open(listen)
 
     @property
@@ -193,6 +213,8 @@ class GatewayListener:
         """The servers are gone."""
         if self.gateway is not None:
             await self.gateway.finish()
+        if self._usage is not None:
+            await self._usage.finish()
 
     # --- what others ask
 
@@ -222,12 +244,18 @@ class GatewayListener:
             "requests_waiting": waiting,
             "connections": connections,
             "waiting": self.waiting,
+            "warnings": [self._usage.problem] if self._usage and self._usage.problem else [],
         }
 
     @property
     def waiting(self) -> list[dict[str, Any]]:
         """The requests that wait, by what they wait for."""
-        return [asdict(each) for each in self.gateway.held] if self.gateway is not None else []
+        return [asdict(each) for each in self.gateway.now.held] if self.gateway is not None else []
+
+    @property
+    def active(self) -> list[dict[str, Any]]:
+        """The requests that are not over."""
+        return self.gateway.now.active if self.gateway is not None else []
 
     def context_use(self, name: str) -> ContextUse | None:
         """Of the context that this server's slots share; None where each has its own."""

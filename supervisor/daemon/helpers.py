@@ -133,6 +133,13 @@ def _name(words: Sequence[str]) -> str:
 
 def _last_object(out: IO[bytes]) -> Answer | None:
     """An outcome counts, even if more follows it."""
+    found = objects_in(out)
+    outcomes = [each for each in found if "outcome" in each]
+    return next(iter(reversed(outcomes or found)), None)
+
+
+def objects_in(out: IO[bytes]) -> list[Answer]:
+    """The JSON objects that a program wrote into this file, one a line, among whatever else it said."""
     out.seek(0)
     found: list[Answer] = []
     for line in out.read(_MOST_BYTES).splitlines():
@@ -142,5 +149,4 @@ def _last_object(out: IO[bytes]) -> Answer | None:
             continue
         if isinstance(value, dict):
             found.append(value)
-    outcomes = [each for each in found if "outcome" in each]
-    return next(iter(reversed(outcomes or found)), None)
+    return found

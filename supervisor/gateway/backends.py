@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from ..plan.launch import LaunchPlan
 from ..server.diagnosis import Diagnosis
+from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
@@ -84,6 +86,26 @@ class GatewayOwner(Protocol):
 
     def rested(self) -> None:
         """A server has nothing to do any more."""
+
+
+class PageOwner(Protocol):
+    """What the page shows and does: the daemon's control socket."""
+
+    @property
+    def happened(self) -> object:
+        """Another one after each change of a server, a load or a job."""
+
+    @property
+    def hardware(self) -> HardwareWatch: ...
+
+    def status(self) -> dict[str, Any]:
+        """What ``goss-supervisor status --json`` prints."""
+
+    def log_of(self, server: str) -> Path:
+        """Where the output of this server lies.  Raises NotFound."""
+
+    def control(self, request: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Carry out one of the operations that a page may ask for; the answer of the control socket."""
 
 
 class Backends:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,11 +22,14 @@ from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
 from .api.served_models import context_in, model_document, models_document, public_ids
-from .backends import Backend, Backends, phase_of, profile_of, progress
+from .backends import Backend, Backends, phase_of, profile_of
+from .http_heads import Head
 from .model_states import EVENTS, ModelStates
-from .relay.client_connection import RETRY_SECONDS, PlainAnswer
+from .relay.client_connection import RETRY_SECONDS, ClientConnection, PlainAnswer
 from .scheduler import ContextUse, Refuse
 from .telemetry.metrics import CONTENT_TYPE, DaemonFigures, RequestFigures, ServerFigures, render
+
+log = logging.getLogger(__name__)
 
 UPSTREAM_SECONDS = 2.0  # for llama-server's own part of an answer, which is left out if it takes longer
 JSON = b"application/json; charset=utf-8"
@@ -36,27 +40,6 @@ _LOADING: PlainAnswer = (
 )
 """llama-server's very own (b11434, server-http.cpp): there are clients that look for it."""
 
-HTML = b"text/html; charset=utf-8"
-_PAGE = b"""<!doctype html>
-<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>goss-supervisor</title>
-<style>body{font:1rem/1.5 system-ui;max-width:36rem;margin:15vh auto;color-scheme:light dark}</style>
-<p id="state">%s.</p>
-<p><button id="load">Load the model</button></p>
-<p>A request to the model loads it too, and so does <code>goss-supervisor load</code>.</p>
-<script>
-const show = text => { document.getElementById("state").textContent = text; };
-const look = () => fetch("supervisor/ready").then(answer => answer.json()).then(now => {
-    if (now.state === "ready" || now.state === "degraded") location.reload();
-    else show(now.state + (now.why ? ": " + now.why : ""));
-}, () => show("goss-supervisor does not answer."));
-document.getElementById("load").onclick = () =>
-    fetch("supervisor/load", {method: "POST"}).then(answer => {
-        if (!answer.ok) show("This needs an administrator's key: goss-supervisor load does the same.");
-    });
-setInterval(look, 1000);
-</script>
-"""
-"""In place of the web UI, which llama-server has; becomes the web UI once the model is loaded."""
 _NEVER_SEEN: dict[str, Any] = {
     "total_slots": 1,
     "modalities": {"vision": False, "audio": False, "video": False},
@@ -134,8 +117,6 @@ class Endpoints:
                 return _unload(meant) or _page({"state": meant.state.value}, 202)
             case "load-model" | "unload-model":
                 return self._as_router(handler, model, profile)
-            case "page":
-                return 503, HTML, self._page_of_state()
             case _:
                 return _ALWAYS.get(handler, _NOTHING)
 
@@ -194,10 +175,6 @@ class Endpoints:
                 known = json.loads(each)
                 found += known if isinstance(known, list) else []
         return 200, JSON, json.dumps(found).encode()
-
-    def _page_of_state(self) -> bytes:
-        text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
-        return _PAGE % (text[0].upper() + text[1:]).encode()
 
     async def _models(self, offers: Sequence[Offer]) -> dict[str, Any]:
         known = [each for each in self._backends if each.plan]
@@ -294,6 +271,22 @@ class Endpoints:
             return None
         answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS, body=body)
         return answer.body if answer.outcome == "ok" else None
+
+
+async def send(
+    answer: Awaitable[PlainAnswer | Trouble], client: ClientConnection, head: Head, label: str
+) -> Trouble | None:
+    """The trouble, if that is what the client gets; ``label`` names the request in the log."""
+    try:
+        found = await answer
+    except Exception:  # a client that waits in vain would not tell us of it
+        log.exception("%s cannot be answered", label)
+        found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
+    if isinstance(found, Trouble):
+        client.refuse(found, keep_alive=head.persists)
+        return found
+    client.reply(found)
+    return None
 
 
 def _in_our_words(known: Mapping[str, Any] | None, plan: LaunchPlan | None) -> Mapping[str, Any] | None:

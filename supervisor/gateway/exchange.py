@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from typing import Literal, Protocol
 
@@ -30,6 +31,7 @@ from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
 from .telemetry.activity import (
     HEAD_BYTES,
+    PIECES,
     RequestRecord,
     RequestResult,
     Usage,
@@ -55,11 +57,6 @@ class Wish:
     body: bytes
     model: str = ""
     effort: Effort | None = None
-
-    @property
-    def streams(self) -> bool:
-        """Looked up at each call, because few callers ask."""
-        return is_streaming(self.body)
 
 
 class ExchangeHost(Protocol):
@@ -102,12 +99,14 @@ class Exchange:
         ticket: Ticket,
     ) -> None:
         self.context, self.wish, self.ticket = context, wish, ticket
+        self.at = time.time()  # in seconds of the epoch
         self.result: RequestResult | Literal[""] = ""
         self.status: int | None = None
         self.is_stream = False  # the answer
         self.note = ""
         self.has_waited = False
         self.answer_bytes = 0
+        self.pieces = 0  # of a stream: its events that hold a token, as far as their form tells
         self.went_at: float | None = None  # when it was let go, the last time
         self.first_byte_at: float | None = None  # of a stream, its first token
         self.opening = b""  # the first of the answer's body
@@ -204,7 +203,7 @@ class Exchange:
 
     def _forget_answer(self) -> None:
         self.status = self.first_byte_at = None
-        self.answer_bytes, self.opening = 0, b""
+        self.answer_bytes, self.pieces, self.opening = 0, 0, b""
         self.tail.clear()
         self._delivery.forget()
 
@@ -259,6 +258,8 @@ class Exchange:
     def _read(self, data: bytes, *, is_last: bool = False) -> None:
         """Note what the record will need.  A long prompt's stream begins with comments, to keep it alive."""
         self.answer_bytes += len(data)
+        if self.is_stream:
+            self.pieces += data.count(PIECES[self.context.dialect])
         self.tail.append(data)
         if not self.opening and not is_last:
             self.opening = opening_of(data) if self.is_stream else data[:HEAD_BYTES]
@@ -312,10 +313,15 @@ class Exchange:
 
     # --- meanwhile
 
+    @cached_property
+    def streams(self) -> bool:
+        """Whether the client asked for a stream; looked up once, and only where somebody wants to know."""
+        return is_streaming(self.body)
+
     @property
     def accepts_progress(self) -> bool:
         """Whether the client understands comments about the wait."""
-        return self.wish.streams and self.wish.head.version == "1.1"
+        return self.streams and self.wish.head.version == "1.1"
 
     def announce(self, text: str) -> None:
         """Send the client a comment with the progress, while the request waits."""

@@ -15,19 +15,22 @@ from functools import partial
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
-from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from .api.body import requested_model
-from .api.routes import Trouble, model_in_query, model_of
+from .api.routes import Route, Trouble, model_in_query, model_of
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
-from .backends import Backend, Backends, GatewayOwner, profile_of
+from .auth.limits import KeyLimiter, visible
+from .auth.page_sessions import PageSessions
+from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, no_model, of_no_role, why_refused
+from .endpoints import ENDING, Endpoints, no_model, of_no_role, send, why_refused
 from .exchange import Exchange, Wish, record, refused
 from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
+from .pages.page_endpoints import PageEndpoints
+from .pages.page_feed import PageFeed
 from .prompt_count import count
 from .relay.client_connection import AskedOf, ClientConnection, PlainAnswer
 from .relay.connections import Connections, Handshake
@@ -45,7 +48,7 @@ from .scheduler import (
 from .server_use import ServerUses
 from .telemetry.activity import Activity, RequestRecord
 from .telemetry.metrics import RequestFigures
-from .waiting import HeldRequests, announce, held_requests, reason_of, with_hold
+from .waiting import RequestsNow, with_hold
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +60,11 @@ _CUTS = frozenset((State.STOPPING, State.KILLING))
 class Gateway:
     """One for each daemon; its owner calls `changed` after each change of a server."""
 
-    def __init__(self, keyring: Keyring, owner: GatewayOwner, hardware: HardwareWatch | None = None) -> None:
-        self.hardware = hardware or HardwareWatch()
+    def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
         self.activity = Activity()
         self.figures = RequestFigures()
+        self._limiter = KeyLimiter(self.figures.usage.tokens_on)
         self.keyring = keyring
-        self.backends = Backends(self._chats)
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._scheduler = Scheduler(Settings())
@@ -72,9 +74,16 @@ class Gateway:
         self._connections = Connections(self._sweep_on)
         self._tasks: set[asyncio.Task[None]] = set()
         self.listener = Listener(keyring, self._connection, partial(Handshake, self._connections))
+        self.backends = Backends(self.listener.chats)
         self._models = ModelStates(self.backends, lambda: self.listener.offers, owner.load)
-        asked = self.uses.touch, self._models, self.context_use, self.hardware
+        asked = self.uses.touch, self._models, self.context_use, page.hardware
         self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
+        self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self._loop.time)
+        self.sessions = PageSessions(keyring)
+        feed = PageFeed(page, self.activity, lambda: self.now.active, self.counts)
+        self._pages = PageEndpoints(
+            page, feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
+        )
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
@@ -116,6 +125,7 @@ class Gateway:
         for exchange in list(self._exchanges.values()):
             exchange.fail(ENDING)
         self._models.end()
+        self._pages.end()
         await self._connections.say_goodbye(GOODBYE_SECONDS)
         for timer in filter(None, (self._timer, self._queue_timer)):
             timer.cancel()
@@ -147,21 +157,9 @@ class Gateway:
     def context_use(self, name: str) -> ContextUse | None:
         return self._scheduler.context_use(name, self._loop.time())
 
-    @property
-    def held(self) -> list[HeldRequests]:
-        """The requests that wait, by what they wait for."""
-        return held_requests(self._scheduler.waiting, self._reason, self._loop.time())
-
-    def _reason(self, ticket: Ticket) -> tuple[str, str]:
-        return reason_of(ticket, self._server_of(ticket), self._owner)
-
     def offer_of(self, profile: str) -> Offer | None:
         """On what terms this profile is served; None for one that clients may not ask for."""
-        return next((each for each in self.listener.offers if each.profile == profile), None)
-
-    def _chats(self, profile: str) -> bool:
-        offer = self.offer_of(profile)
-        return offer is None or offer.role == "chat"
+        return self.listener.offer_of(profile)
 
     # --- the servers
 
@@ -180,6 +178,7 @@ class Gateway:
             self._cut(server)
         self._let_drain(server)
         self._models.look()
+        self._pages.look()
 
     def gone(self, name: str) -> None:
         """Forget a server that was stopped."""
@@ -220,12 +219,14 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
-        at = self.listener
-        judged = judge(head, at.prefix, at.rules, self.keyring)
-        context = with_hold(judged, head, self.backends)
+        context = with_hold(self._judged(head), head, self.backends)
         if context.trouble is not None:
             self._note(refused(head, context, context.trouble))
         return context
+
+    def _judged(self, head: Head) -> RequestContext:
+        at = self.listener
+        return judge(head, at.prefix, at.rules, self.keyring, self.sessions)
 
     def receive(
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
@@ -238,39 +239,44 @@ class Gateway:
         asked = in_body or (model_in_query(head.target) if b"?" in head.target else "")
         meant = self.listener.names.meant(asked, route.role)
         profile = context.held_profile or (meant.profile if meant else None) or ""
-        if not (self.settings.switch_on_request or self.backends.is_served(profile)):
-            if route.handler is None:
-                profile = ""  # nothing is loaded for it: whoever serves answers
-            elif route.handler == "props":
-                profile = profile_of(self.backends.answering)
-        handler = route.handler or (None if self.backends.is_served(profile) else route.otherwise)
+        profile = self._loadable(profile, route)
+        is_served, at = self.backends.is_served(profile), self.listener
+        named, limits = profile or profile_of(self.backends.answering), context.caller.limits
+        handler, can = route.handler or (None if is_served else route.otherwise), at.names.can(named, route)
+        trouble = self._limiter.refusal(context.caller, route, named, at.names)
+        if handler is None and meant is None:
+            trouble = no_model(asked)
+        elif handler is None and route.role and not (can or is_served):
+            trouble = of_no_role(named, route.role)
+        if trouble is not None:
+            self._note(refused(head, context, trouble, asked))
+            client.refuse(trouble, keep_alive=head.persists)
+            return None
+        offers = visible(limits, at.offers, at.names)
         if handler == "model-events" and head.method == "GET":
-            return self._models.watch(client, head, context)
+            return self._models.watch(client, head, context, offers)
+        if handler in {"supervisor", "page"}:
+            return self._pages.receive(client, head, body, context)
         if handler is not None:
-            model = model_of(head.path, self.listener.prefix) if handler == "model" else asked
-            answer = self._endpoints.answer(handler, self.listener.offers, model, profile, body)
+            model = model_of(head.path, at.prefix) if handler == "model" else asked
+            answer = self._endpoints.answer(handler, offers, model, profile, body)
             self._run(self._answer_ourselves(client, head, context, answer))
             return None
-        if meant is None:
-            self._refuse(client, head, context, no_model(asked), asked)
-            return None
-        named = profile or profile_of(self.backends.answering)
-        can = self.listener.names.can(named, route)
-        if not can and not self.backends.is_served(profile):
-            assert route.role is not None
-            self._refuse(client, head, context, of_no_role(named, route.role), asked)
-            return None
+        assert meant is not None
         wish = Wish(head, body, asked, meant.effort)
+        profile = named if limits.models else profile  # no other may answer it then
         ticket = Ticket(self._loop.time(), profile, route.generates, route.wakes and can, context.hold)
         if route.generates:
             ticket.tokens = self._budgets.expect(named, body)
         return Exchange(self, client, context, wish, ticket)
 
-    def _refuse(
-        self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
-    ) -> None:
-        self._note(refused(head, context, trouble, asked))
-        client.refuse(trouble, keep_alive=head.persists)
+    def _loadable(self, profile: str, route: Route) -> str:
+        """Where clients cannot have models loaded, whoever serves answers for one that is not."""
+        if self.settings.switch_on_request or self.backends.is_served(profile):
+            return profile
+        if route.handler == "props":
+            return profile_of(self.backends.answering)
+        return "" if route.handler is None else profile
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.add(task := self._loop.create_task(work))
@@ -283,17 +289,9 @@ class Gateway:
         context: RequestContext,
         answer: Awaitable[PlainAnswer | Trouble],
     ) -> None:
-        try:
-            found = await answer
-        except Exception:  # a client that waits in vain would not tell us of it
-            log.exception("%s cannot be answered", context.route.label)
-            found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
-        if isinstance(found, Trouble):
-            if found.code == "not_found" and context.route.label != "/supervisor/*":
-                self._note(refused(head, context, found))
-            client.refuse(found, keep_alive=head.persists)
-        else:
-            client.reply(found)
+        trouble = await send(answer, client, head, context.route.label)
+        if trouble and trouble.code == "not_found" and context.route.label != "/supervisor/*":
+            self._note(refused(head, context, trouble))
 
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
         """The plan of its server; None if there is none."""
@@ -386,7 +384,7 @@ class Gateway:
         self._connections.expire(now)
         self._tick()
         if self.settings.loading_state:
-            announce(self._scheduler.waiting, self._exchanges, self._reason, now)
+            self.now.announce()
         self.uses.unload_idle(self.backends, self._scheduler.is_busy, self.listener.idle_seconds)
         self._models.tick(now)
 
@@ -395,3 +393,4 @@ class Gateway:
     def _note(self, request: RequestRecord) -> None:
         self.activity.add(request)
         self.figures.count(request)
+        self._pages.look()

@@ -48,7 +48,7 @@ class Listener:
     ) -> None:
         self.prefix = ""
         self.offers: tuple[Offer, ...] = ()
-        self._keyring = keyring
+        self.keyring = keyring
         self._connection, self._handshake = connection, handshake
         self._plans: Sequence[LaunchPlan] = ()
         self._listening: Listening | None = None
@@ -87,7 +87,7 @@ class Listener:
     def _take(self, listen: Listen) -> None:
         self.listen = listen
         self.rules = rules_of(listen)
-        self._keyring.digests = listen.keys
+        self.keyring.digests = listen.keys
         self._name()
 
     def follow(self, plans: Sequence[LaunchPlan]) -> None:
@@ -102,6 +102,15 @@ class Listener:
         self.offers = offers_beside(self._plans, self.listen)
         self.names = Names(self.offers, self.listen.settings.unknown_model)
 
+    def offer_of(self, profile: str) -> Offer | None:
+        """On what terms this profile is served; None for one that clients may not ask for."""
+        return next((each for each in self.offers if each.profile == profile), None)
+
+    def chats(self, profile: str) -> bool:
+        """Whether it is for requests that name no model."""
+        offer = self.offer_of(profile)
+        return offer is None or offer.role == "chat"
+
     @property
     def unloads_idle(self) -> bool:
         """Whether any model is unloaded when nobody has used it for some time."""
@@ -109,8 +118,7 @@ class Listener:
 
     def idle_seconds(self, plan: LaunchPlan | None) -> float:
         """After so long without a request the server with this plan gives its memory back; 0 is never."""
-        profile, settings = plan.profile if plan else "", self.listen.settings
-        offer = next((each for each in self.offers if each.profile == profile), None)
+        offer, settings = self.offer_of(plan.profile if plan else ""), self.listen.settings
         return offer.idle_seconds(settings) if offer else settings.idle_unload_seconds
 
     def is_in_place(self) -> bool:

@@ -8,7 +8,7 @@ comment goes out now and then, so that proxies keep the connection and we notice
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from ..plan.listen import Offer
@@ -16,8 +16,8 @@ from ..server.lifecycle_table import State
 from .api.served_models import public_ids, router_status
 from .auth.guard import RequestContext
 from .backends import Backends, loaded_share, phase_of, profile_of
-from .http_heads import HEAD_END, LAST_CHUNK, Head, chunk
-from .relay.client_connection import ClientConnection
+from .http_heads import Head
+from .relay.client_connection import ClientConnection, LongAnswer
 
 BEAT_SECONDS = 15.0
 EVENTS: Final = b"text/event-stream"
@@ -64,11 +64,20 @@ class ModelStates:
 
     # --- those who watch
 
-    def watch(self, client: ClientConnection, head: Head, context: RequestContext) -> ModelWatcher:
-        """This client hears of every change from now on."""
+    def watch(
+        self, client: ClientConnection, head: Head, context: RequestContext, offers: Sequence[Offer]
+    ) -> ModelWatcher:
+        """
+        This client hears of every change from now on; one whose key is for some models only, of those that it
+        is offered now.
+        """
         if not self._watchers:
             self._told = self._now()
-        watcher = ModelWatcher(client, head, context, self._watchers.discard)
+        offered = {offer.profile for offer in offers}
+        models = {model for profile, model in public_ids(self._offers()).items() if profile in offered}
+        watcher = ModelWatcher(
+            client, head, context, self._watchers.discard, models if context.caller.limits.models else None
+        )
         self._watchers.add(watcher)
         return watcher
 
@@ -118,13 +127,15 @@ class ModelStates:
     def _tell(self, event: Mapping[str, Any]) -> None:
         written = _event(event)
         for watcher in self._watchers:
-            watcher.tell(written)
+            if watcher.hears_of(event["model"]):
+                watcher.tell(written)
 
 
 class ModelWatcher:
     """
     One client of the feed, as its connection sees it.  No request of the queue, so it keeps no model loaded.
-    One that reads too slowly is told to ask for the whole list.
+    One that reads too slowly is told to ask for the whole list.  ``models`` are those that it hears of, None
+    is all.
     """
 
     def __init__(
@@ -133,22 +144,24 @@ class ModelWatcher:
         head: Head,
         context: RequestContext,
         gone: Callable[[ModelWatcher], None],
+        models: Collection[str] | None = None,
     ) -> None:
-        self._client, self._headers, self._gone = client, context.headers, gone
-        self._is_chunked = head.version == "1.1"
+        self._answer, self._gone = LongAnswer(client, head, context.headers, EVENTS), gone
         self._missed = False
+        self._models = models
+
+    def hears_of(self, model: str) -> bool:
+        """``*`` is none of them in particular."""
+        return self._models is None or model == "*" or model in self._models
 
     def begin_waiting(self) -> None:
-        lines = [b"HTTP/1.1 200 OK", b"content-type: " + EVENTS, b"cache-control: no-store"]
-        lines += [b"%s: %s" % header for header in self._headers]
-        lines.append(b"transfer-encoding: chunked" if self._is_chunked else b"connection: close")
-        self._client.write(b"\r\n".join(lines) + HEAD_END)
+        self._answer.begin()
 
     def tell(self, event: bytes) -> None:
-        if self._client.is_paused:
+        if self._answer.is_paused:
             self._missed = True
         else:
-            self._client.write(chunk(event) if self._is_chunked else event)
+            self._answer.send(event)
 
     def pause(self) -> None:
         """`tell` sees it."""
@@ -164,9 +177,7 @@ class ModelWatcher:
     def end(self) -> None:
         """Called when the daemon stops."""
         self._gone(self)
-        if self._is_chunked:
-            self._client.write(LAST_CHUNK)
-        self._client.next_request(keep_alive=False)
+        self._answer.end(keep_alive=False)
 
 
 def _event(document: Mapping[str, Any]) -> bytes:

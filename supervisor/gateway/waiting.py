@@ -1,20 +1,23 @@
 """
-What requests wait for, in words: for ``status``, for streams that are told of it, for one that gave up.  And
-which of them need not wait, because they belong to the operation that holds the server.
+The requests that are not over: how far each is, and what it waits for, in words, for those who look and for
+streams that are told of it.  And which need not wait, because they belong to the operation that holds the
+server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from hmac import compare_digest
-from typing import Protocol
+from itertools import islice
+from typing import Any, Literal, Protocol
 
 from .api.routes import Trouble
 from .auth.guard import RequestContext
 from .backends import Backend, GatewayOwner, profile_of, progress
 from .http_heads import Head
-from .scheduler import Ticket
+from .scheduler import Scheduler, Ticket
+from .telemetry.activity import LONGEST_NAME, printable
 
 HOLD_HEADER = b"x-goss-hold"
 """By which an operation that holds a server says that a request is its own."""
@@ -23,19 +26,35 @@ _NO_HOLD = Trouble(409, "not_held", "X-Goss-Hold names no hold of a server: it i
 ANNOUNCE_AFTER_SECONDS = 2.0  # before a waiting stream gets progress messages
 
 
-class WaitingRequest(Protocol):
-    """What this module needs of an `Exchange`."""
+class AskedWords(Protocol):
+    """What this module needs of a `Wish`."""
 
     @property
-    def accepts_progress(self) -> bool:
-        """Whether the client understands comments about the wait."""
-
-    def announce(self, text: str) -> None:
-        """Send the client a comment that says how long it may wait."""
+    def model(self) -> str: ...
 
 
-WhyHeld = Callable[[Ticket], tuple[str, str]]
-"""For which profile a request waits, and for what."""
+class UnfinishedRequest(Protocol):
+    """What this module needs of an `Exchange`."""
+
+    at: float
+    first_byte_at: float | None
+    pieces: int
+    ticket: Ticket
+    context: RequestContext
+
+    @property
+    def wish(self) -> AskedWords: ...
+
+    @property
+    def streams(self) -> bool: ...
+
+    @property
+    def is_under_way(self) -> bool: ...
+
+    @property
+    def accepts_progress(self) -> bool: ...
+
+    def announce(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +67,128 @@ class HeldRequests:
     reason: str
 
 
-def held_requests(waiting: Sequence[Ticket], reason: WhyHeld, now: float) -> list[HeldRequests]:
-    """In the order of arrival of the first ones."""
-    groups: dict[tuple[str, str], list[Ticket]] = {}
-    for ticket, why in _with_reasons(waiting, reason):
-        groups.setdefault(why, []).append(ticket)
-    return [
-        HeldRequests(profile, len(tickets), round(now - tickets[0].arrived, 1), why)
-        for (profile, why), tickets in groups.items()
-    ]
+MOST_ACTIVE = 250
+_LEAST_TOKENS, _LEAST_SECONDS = 4, 0.5  # for a rate that says something
+_OF_THIS_ENGINE = "llamacpp"  # which sends an event for each token
 
 
-def reason_of(ticket: Ticket, server: Backend, owner: GatewayOwner) -> tuple[str, str]:
-    """``server`` has its profile."""
-    profile = ticket.profile or profile_of(server)
-    if server.hold and server.hold.shuts_out and ticket.hold != server.hold.id:
-        return profile, server.hold.text
-    if ticket.room_since is not None:
-        return profile, "room in the context that its slots share"
-    return profile, owner.awaits(profile) or progress(server)
+@dataclass(frozen=True, slots=True)
+class ActiveRequest:
+    """
+    One that waits, or that a server has.  ``prompt`` is a stream before its first token; ``answer`` is all
+    else that a server has.  ``output_tokens`` are the events of a stream so far, for an engine that sends one
+    for each token; ``at`` is in seconds of the epoch.
+    """
+
+    id: int
+    at: float
+    caller: str
+    endpoint: str
+    profile: str
+    model: str
+    stream: bool
+    phase: Literal["waiting", "prompt", "answer"]
+    why: str  # it waits
+    output_tokens: int | None
+    tokens_per_second: float | None  # since the first
+
+
+class RequestsNow:
+    """Those of one gateway; ``server_of`` gives the one that a request went to, or waits for."""
+
+    def __init__(
+        self,
+        exchanges: Mapping[Ticket, UnfinishedRequest],
+        scheduler: Scheduler,
+        server_of: Callable[[Ticket], Backend],
+        owner: GatewayOwner,
+        clock: Callable[[], float],
+    ) -> None:
+        self._exchanges, self._scheduler = exchanges, scheduler
+        self._server_of, self._owner, self._clock = server_of, owner, clock
+
+    @property
+    def held(self) -> list[HeldRequests]:
+        """Those that wait, by what they wait for, in the order of arrival of the first ones."""
+        groups: dict[tuple[str, str], list[Ticket]] = {}
+        for ticket, why in self._with_reasons(self._scheduler.waiting):
+            groups.setdefault(why, []).append(ticket)
+        now = self._clock()
+        return [
+            HeldRequests(profile, len(tickets), round(now - tickets[0].arrived, 1), why)
+            for (profile, why), tickets in groups.items()
+        ]
+
+    @property
+    def active(self) -> list[dict[str, Any]]:
+        """The oldest `MOST_ACTIVE` of all, each as an `ActiveRequest`."""
+        oldest, now = list(islice(self._exchanges.items(), MOST_ACTIVE)), self._clock()
+        whys = dict(self._with_reasons(ticket for ticket, each in oldest if not each.is_under_way))
+        found = (_active(each, self._server_of(ticket), whys.get(ticket), now) for ticket, each in oldest)
+        return [asdict(each) for each in found]
+
+    def announce(self) -> None:
+        """Tell streams that have waited for a while."""
+        now = self._clock()
+        places = {
+            ticket: place
+            for place, ticket in enumerate(self._scheduler.waiting, 1)
+            if now - ticket.arrived >= ANNOUNCE_AFTER_SECONDS and self._exchanges[ticket].accepts_progress
+        }
+        for ticket, (_, why) in self._with_reasons(places):
+            waited = f"{now - ticket.arrived:.0f} s, place {places[ticket]}"
+            self._exchanges[ticket].announce(f"{why}; {waited}")
+
+    def _with_reasons(self, waiting: Iterable[Ticket]) -> Iterator[tuple[Ticket, tuple[str, str]]]:
+        """The same for all that wait for the same: a look asks the kernel how much of a model is loaded."""
+        known: dict[tuple[str, bool, int], tuple[str, str]] = {}
+        for ticket in waiting:
+            kind = (ticket.profile, ticket.room_since is not None, ticket.hold)
+            if kind not in known:
+                known[kind] = self._reason(ticket)
+            yield ticket, known[kind]
+
+    def _reason(self, ticket: Ticket) -> tuple[str, str]:
+        """For which profile a request waits, and for what."""
+        server = self._server_of(ticket)
+        profile = ticket.profile or profile_of(server)
+        if server.hold and server.hold.shuts_out and ticket.hold != server.hold.id:
+            return profile, server.hold.text
+        if ticket.room_since is not None:
+            return profile, "room in the context that its slots share"
+        return profile, self._owner.awaits(profile) or progress(server)
+
+
+def _active(
+    exchange: UnfinishedRequest, server: Backend, waits: tuple[str, str] | None, now: float
+) -> ActiveRequest:
+    ticket, first = exchange.ticket, exchange.first_byte_at
+    tokens = _tokens_so_far(exchange, server)
+    seconds = now - first if first is not None else 0.0
+    has_rate = tokens is not None and tokens >= _LEAST_TOKENS and seconds >= _LEAST_SECONDS
+    is_reading = exchange.streams and first is None
+    return ActiveRequest(
+        id=ticket.number,
+        at=round(exchange.at, 3),
+        caller=exchange.context.caller.name,
+        endpoint=exchange.context.route.label,
+        profile=waits[0] if waits else profile_of(server),
+        model=printable(exchange.wish.model, LONGEST_NAME),
+        stream=exchange.streams,
+        phase="waiting" if waits else "prompt" if is_reading else "answer",
+        why=waits[1] if waits else "",
+        output_tokens=tokens,
+        tokens_per_second=round((tokens - 1) / seconds, 1) if tokens and has_rate else None,
+    )
+
+
+def _tokens_so_far(exchange: UnfinishedRequest, server: Backend) -> int | None:
+    """A chat's first event has only the role of who speaks."""
+    counts = exchange.context.route.generates and exchange.streams
+    if not (counts and server.plan and server.plan.adapter == _OF_THIS_ENGINE):
+        return None
+    is_chat = exchange.context.route.label.endswith("/chat/completions")
+    return max(exchange.pieces - is_chat, 0)
 
 
 def with_hold(context: RequestContext, head: Head, servers: Iterable[Backend]) -> RequestContext:
@@ -79,26 +201,3 @@ def with_hold(context: RequestContext, head: Head, servers: Iterable[Backend]) -
             caller = replace(context.caller, name=each.hold.owner)
             return replace(context, caller=caller, hold=each.hold.id, held_profile=profile_of(each))
     return replace(context, trouble=_NO_HOLD)
-
-
-def announce(
-    waiting: Sequence[Ticket], exchanges: Mapping[Ticket, WaitingRequest], reason: WhyHeld, now: float
-) -> None:
-    """Tell streams that have waited for a while."""
-    places = {
-        ticket: place
-        for place, ticket in enumerate(waiting, 1)
-        if now - ticket.arrived >= ANNOUNCE_AFTER_SECONDS and exchanges[ticket].accepts_progress
-    }
-    for ticket, (_, why) in _with_reasons(places, reason):
-        exchanges[ticket].announce(f"{why}; {now - ticket.arrived:.0f} s, place {places[ticket]}")
-
-
-def _with_reasons(waiting: Iterable[Ticket], reason: WhyHeld) -> Iterator[tuple[Ticket, tuple[str, str]]]:
-    """The same for all that wait for the same: each look asks the kernel how much of a model is loaded."""
-    known: dict[tuple[str, bool, int], tuple[str, str]] = {}
-    for ticket in waiting:
-        kind = (ticket.profile, ticket.room_since is not None, ticket.hold)
-        if kind not in known:
-            known[kind] = reason(ticket)
-        yield ticket, known[kind]

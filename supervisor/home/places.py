@@ -15,6 +15,8 @@ SERVER = "default"
 """The name of the main server: the one that ``start`` runs and ``switch`` gives another profile."""
 HELPER_VARIABLE = "GOSS_SUPERVISOR_HELPER"
 """Set for programs that the daemon runs; they say an error as JSON on stdout too (see `helpers`)."""
+JOB = "job"
+"""Its value for a job: somebody watches its progress."""
 
 
 def session_paths(paths: Paths) -> Paths:
@@ -53,6 +55,11 @@ def figures_file(paths: Paths) -> Path:
 def memory_history_file(paths: Paths) -> Path:
     """Plans that were replaced by one that takes less memory."""
     return paths.state / "adjusted.json"
+
+
+def usage_file(paths: Paths) -> Path:
+    """What each key has used of each model, by day."""
+    return paths.state / "usage.sqlite"
 
 
 def update_file(paths: Paths) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import SupervisorError, UsageError
+from ..files import replace_file
 from .definition import Profile
 from .jsonschema import FILE_NAME, FIRST_LINE, schema_text
 from .load_layers import load, read_bytes
@@ -73,10 +76,49 @@ class Draft:
         saved = None
         if data != self.original:
             resolve_layer(load(data, self.name, str(self.path)), self.store)
-            saved = self.store.save(self.name, data.decode("utf-8-sig"))
-            lay_schema(self.store)
+            saved = _replaced(self.name, data, self.store)
         self.path.unlink(missing_ok=True)
         return saved
+
+
+def digest_of(data: bytes) -> str:
+    """Of the text of a profile: who saves a changed one says which he has read."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def save_text(name: str, data: bytes, based_on: str, store: ProfileStore) -> Path | None:
+    """
+    Save the text of a profile of the user's, as it is; None where nothing has changed.
+
+    ``based_on`` is the digest of the text that it was made from.  Raises UsageError for a shipped profile,
+    SupervisorError if the file says something else by now, and ConfigError with every mistake.
+    """
+    stored = store.find(name)
+    if stored.shipped:
+        raise UsageError(
+            f"{name} is a shipped profile, which is not changed.",
+            hint=f"goss-supervisor profile new mine --from {name} makes one of your own that extends it.",
+        )
+    before = read_bytes(stored.path)
+    if digest_of(before) != based_on:
+        raise SupervisorError(
+            f"{stored.path} was changed by somebody else meanwhile, so nothing was saved.",
+            hint="Read it again, and make your change in the new text.",
+        )
+    if data == before:
+        return None
+    resolve_layer(load(data, name, str(stored.path)), store)
+    return _replaced(name, data, store)
+
+
+def _replaced(name: str, data: bytes, store: ProfileStore) -> Path:
+    """The text before is kept as ``NAME.yaml~``, where no profile is looked for."""
+    path = store.user_dir / f"{name}.yaml"
+    if path.exists():
+        replace_file(path.with_name(f"{path.name}~"), path.read_bytes(), mode=None)
+    saved = store.save(name, data.decode("utf-8-sig"))
+    lay_schema(store)
+    return saved
 
 
 _WIDTH = 100

@@ -126,12 +126,20 @@ def with_models_dir(paths: Paths) -> Paths:
     return replace(paths, models_dir=settings_of(ProfileStore(paths.profiles)).models_dir)
 
 
-def config_error(problems: Sequence[Problem]) -> ConfigError:
+class ProfileProblems(ConfigError):
+    """A ConfigError that has each of its problems with its place."""
+
+    def __init__(self, message: str, problems: Sequence[Problem]) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+def config_error(problems: Sequence[Problem]) -> ProfileProblems:
     """One line for each problem; the exit code is 78."""
     lines = [str(problem) for problem in problems[:MAX_SHOWN]]
     if len(problems) > MAX_SHOWN:
         lines.append(f"… and {len(problems) - MAX_SHOWN} more")
-    return ConfigError("\n".join(lines))
+    return ProfileProblems("\n".join(lines), problems)
 
 
 def _lineage(layer: Layer, files: _ReadOnce) -> tuple[list[Layer], list[Problem]]:

@@ -40,13 +40,18 @@ def without_served(text: str, file: str, name: str) -> str:
     """Raises NotFound where it is not served, and ConfigError for a text that cannot be changed so."""
     text = _ended(text)
     before = _served(text, file)
-    names = tuple(each.profile for each in before)
-    if name not in names:
-        near = nearest(name, names)
-        question = f" Did you mean {near}?" if near else ""
-        raise NotFound(f"config.yaml does not serve {name}.{question}", hint="goss-supervisor serve")
+    index = _index(before, name)
     after = [each for each in before if each.profile != name]
-    return _checked(_removed(text, names.index(name)), file, after, "")
+    return _checked(_removed(text, index), file, after, "")
+
+
+def with_pinned(text: str, file: str, name: str, *, pinned: bool) -> str:
+    """Whether the entry of this profile is pinned; raises as `without_served` does."""
+    text = _ended(text)
+    before = _served(text, file)
+    index = _index(before, name)
+    after = [replace(each, pinned=pinned) if each.profile == name else each for each in before]
+    return _checked(_pinned(text, index, pinned=pinned), file, after, _entry(after[index]))
 
 
 def _served(text: str, file: str) -> tuple[ServedProfile, ...]:
@@ -57,6 +62,15 @@ def _served(text: str, file: str) -> tuple[ServedProfile, ...]:
     return settings.serve
 
 
+def _index(served: Sequence[ServedProfile], name: str) -> int:
+    names = tuple(each.profile for each in served)
+    if name not in names:
+        near = nearest(name, names)
+        question = f" Did you mean {near}?" if near else ""
+        raise NotFound(f"config.yaml does not serve {name}.{question}", hint="goss-supervisor serve")
+    return names.index(name)
+
+
 def _checked(text: str | None, file: str, meant: Sequence[ServedProfile], entry: str) -> str:
     """The text, if it says what is meant."""
     if text is not None:
@@ -65,7 +79,7 @@ def _checked(text: str | None, file: str, meant: Sequence[ServedProfile], entry:
         is_sound = found.layer is not None and not found.layer.problems
         if is_sound and plain == [replace(each, origin=None) for each in meant]:
             return text
-    what = f"Add to serve there: {entry.strip()}" if entry else "Take it out there."
+    what = f"Write it there: {entry.strip()}" if entry else "Take it out there."
     raise ConfigError(f"{file}: serve is written in a way that this command cannot change.", hint=what)
 
 
@@ -112,6 +126,26 @@ def _removed(text: str, index: int) -> str | None:
         at = key.start_mark.line
         lines[at] = re.sub(r"^(\s*[\"']?serve[\"']?\s*:)", r"\1 []", lines[at])
     return "".join([*lines[:first], *lines[last + 1 :]])
+
+
+def _pinned(text: str, index: int, *, pinned: bool) -> str | None:
+    _, value = _section(text)
+    if not isinstance(value, yaml.SequenceNode):
+        return None
+    item, said = value.value[index], f"pinned: {write_value(pinned)}"
+    if isinstance(item, yaml.ScalarNode):
+        start, end = item.start_mark.index, item.end_mark.index
+        return f"{text[:start]}{{profile: {text[start:end]}, {said}}}{text[end:]}"
+    if not isinstance(item, yaml.MappingNode):
+        return None
+    for key, now in item.value:
+        if key.value == "pinned":
+            return f"{text[: now.start_mark.index]}{write_value(pinned)}{text[now.end_mark.index :]}"
+    if item.flow_style:
+        end = item.value[-1][1].end_mark.index
+        return f"{text[:end]}, {said}{text[end:]}"
+    first = item.value[0]
+    return _with_line(text, _last_line(text, first[1]), f"{' ' * item.start_mark.column}{said}")
 
 
 def _section(text: str) -> tuple[yaml.Node | None, yaml.Node | None]:

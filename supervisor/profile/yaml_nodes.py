@@ -67,10 +67,15 @@ class Problem:
     key: str = ""
     suggestion: str = ""
 
+    @property
+    def text(self) -> str:
+        """Without its place."""
+        what = f"{self.key}: {self.message}" if self.key else self.message
+        return what + (f" (did you mean {self.suggestion}?)" if self.suggestion else "")
+
     def __str__(self) -> str:
         where = f"{self.file}:{self.mark.line}:{self.mark.column}" if self.mark.line else self.file
-        what = f"{self.key}: {self.message}" if self.key else self.message
-        return f"{where}: {what}" + (f" (did you mean {self.suggestion}?)" if self.suggestion else "")
+        return f"{where}: {self.text}"
 
 
 def is_null(node: YamlNode) -> bool:

@@ -38,6 +38,11 @@ def tuning_file(paths: Paths, profile: str, depends_on: Sequence[object]) -> Pat
     return paths.state / "tune" / f"{profile}-{digest[:16]}.ndjson"
 
 
+def result_file(paths: Paths, profile: str) -> Path:
+    """What the last tuning of this profile said at its end, as ``tune --json`` prints it."""
+    return paths.state / "tune" / "results" / f"{profile}.json"
+
+
 def kept_trials(file: Path) -> int:
     """How many have ended, by a look at the file."""
     try:

@@ -33,7 +33,7 @@ from supervisor.server.server import Hold
 
 from ..fakes.asked import a_chat
 from ..fakes.fleet_of_one import FleetOfOne
-from ..fakes.launching import BOUND_SECONDS
+from ..fakes.launching import BOUND_SECONDS, PYTHON, program, wait_until_gone
 from .test_server import QUICK, behind, plan, promise
 
 
@@ -115,6 +115,7 @@ class NoGateway:
     activity: Activity | None = None
     listen: Listen | None = None
     waiting: tuple[()] = ()
+    active: tuple[()] = ()
 
     def __init__(self, refusal=None):
         self.refusal = refusal
@@ -725,3 +726,40 @@ def test_who_follows_the_requests_hears_that_there_are_none(tmp_path):
                 assert message["again_seconds"] > 0
 
     story(tmp_path)
+
+
+# --- jobs
+
+
+@promise
+async def test_a_command_is_run_for_a_client_and_listed_while_others_watch(test, tmp_path):
+    control = control_of(test)
+    control.jobs._program = (*PYTHON, "-c", "import sys, json; print(json.dumps({'words': sys.argv[1:]}))")
+    last = await answer_to(control, "run", command="load", arguments={"profile": "mine"})
+    assert (last["final"], last["result"]) == (True, {"words": ["load", "--json", "--", "mine"]})
+    assert (await answer_to(control, "status"))["status"]["jobs"] == [{**last["job"], "result": None}]
+    assert (await answer_to(control, "jobs"))["jobs"] == [last["job"]]
+    assert (await answer_to(control, "cancel", job=1))["job"] == last["job"]
+
+
+@promise
+async def test_a_client_that_goes_away_ends_what_only_reads(test, tmp_path):
+    control = control_of(test)
+    control.jobs._program = program(
+        "import os, sys, time; print(os.getpid(), file=sys.stderr); time.sleep(60)"
+    )
+    follows = answers(control, "run", command="detect")
+    async with asyncio.timeout(BOUND_SECONDS):
+        while not (line := (await anext(follows))["job"]["line"]):
+            pass
+    await follows.aclose()
+    assert await asyncio.to_thread(wait_until_gone, int(line))
+
+
+@promise
+async def test_a_command_that_is_not_in_the_table_is_refused(test, tmp_path):
+    control = control_of(test)
+    answer = await answer_to(control, "run", command="rm", arguments={"profile": "mine"})
+    assert ("There is no command 'rm'" in answer["error"], answer["exit_code"]) == (True, 2)
+    answer = await answer_to(control, "cancel", job=3)
+    assert (answer["error"], answer["exit_code"]) == ("There is no job 3.", 5)

@@ -126,14 +126,14 @@ async def test_an_engine_that_cannot_count_decides_itself_once_there_is_room():
         await it.upstream.until(1)
         await second.send(post(LONG))
         await it.upstream.until(3)
-        (held,) = it.gateway.held
+        (held,) = it.gateway.now.held
         assert replace(held, longest_seconds=0) == HeldRequests(
             "p", 1, 0, "room in the context that its slots share"
         )
         assert (it.gateway.context_use("default").waiting, slots.chats) == (1, 1)
         slots.let_go.set()
         assert [(await each.answer())[0] for each in (first, second)] == [200, 200]
-        assert it.gateway.held == []
+        assert it.gateway.now.held == []
 
 
 @promise
@@ -174,7 +174,7 @@ async def test_requests_that_wait_for_a_load_tell_what_that_waits_for():
         await client.send(post(b'{"model":"q"}'))
         await other.send(post(b'{"model":"q"}'))
         await until(lambda: it.gateway.counts()[1] == 2)
-        (held,) = it.gateway.held
+        (held,) = it.gateway.now.held
         assert asdict(held) | {"longest_seconds": 0} == {
             "profile": "q",
             "requests": 2,
@@ -183,7 +183,7 @@ async def test_requests_that_wait_for_a_load_tell_what_that_waits_for():
         }
         it.owner.awaited = {}
         it.turn(State.STARTING, "q")
-        assert it.gateway.held[0].reason == "starting"
+        assert it.gateway.now.held[0].reason == "starting"
 
 
 @pytest.mark.engine

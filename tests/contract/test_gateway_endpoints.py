@@ -268,8 +268,9 @@ async def test_who_may_ask_what_is_a_matter_of_the_key(it):
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/supervisor", 404),
-        ("GET", "/supervisor/", 404),
+        ("GET", "/supervisor/static/nothing.js", 404),
+        ("GET", "/supervisor/static/../page_feed.py", 404),
+        ("POST", "/supervisor/", 405),
         ("POST", "/supervisor/nothing", 404),
         ("GET", "/supervisor/load/", 404),
         ("GET", "/supervisor/load", 405),

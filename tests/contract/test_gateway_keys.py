@@ -8,12 +8,17 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import pytest
+from click.testing import CliRunner
 
+from supervisor.cli.key import key as key_commands
 from supervisor.errors import ConfigError, NotFound, PermissionDenied, UsageError
-from supervisor.gateway.auth.keys import Caller, KeyFile, Keyring, digest_of
+from supervisor.gateway.auth.keys import NO_LIMITS, Caller, KeyFile, Keyring, digest_of, epoch_of
+from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, day_of
+from supervisor.gateway.telemetry.usage_file import UsageFile
 
 SECRET = re.compile(r"gs-[A-Za-z0-9_-]{43}")
 
@@ -99,7 +104,7 @@ ROW = {"name": "a", "scope": "admin", "digest": "0" * 64, "created": ""}
         "null",
         "\xff",
         "[" * 100_000,
-        '{"schema": 2, "keys": []}',
+        '{"schema": 3, "keys": []}',
         '{"schema": 1}',
         '{"schema": 1, "keys": 7}',
         '{"schema": 1, "keys": ["a"]}',
@@ -111,6 +116,10 @@ ROW = {"name": "a", "scope": "admin", "digest": "0" * 64, "created": ""}
         json.dumps({"schema": 1, "keys": [{**ROW, "name": 7}]}),
         json.dumps({"schema": 1, "keys": [{**ROW, "created": None}]}),
         json.dumps({"schema": 1, "keys": [{**ROW, "more": 1}]}),
+        json.dumps({"schema": 2, "keys": [{**ROW, "rate": "60"}]}),
+        json.dumps({"schema": 2, "keys": [{**ROW, "models": "chat"}]}),
+        json.dumps({"schema": 2, "keys": [{**ROW, "tokens_per_day": -1}]}),
+        json.dumps({"schema": 2, "keys": [{**ROW, "expires": "2026-12-31"}]}),
     ],
 )
 def test_a_broken_file_is_named_with_what_to_do(file, text):
@@ -237,11 +246,104 @@ def test_keys_are_listed_and_removed_by_name(home):
     made = json.loads(run(home, "add", "box", "--scope", "admin", "--json").stdout)
     assert (made["schema"], made["name"], made["scope"]) == (1, "box", "admin")
     assert "127.0.0.1" not in run(home, "add", "second").stderr
-    assert run(home, "ls").stdout.split()[:5] == ["NAME", "SCOPE", "CREATED", "box", "admin"]
+    rows = [line.split() for line in run(home, "ls").stdout.splitlines()]
+    assert rows[0] == ["NAME", "SCOPE", "CREATED", "MODELS", "RATE", "TOKENS", "TODAY", "EXPIRES"]
+    assert rows[1][:2] == ["box", "admin"]
+    assert rows[1][3:] == ["all", "-", "0", "-"]
     assert "last" not in run(home, "rm", "box").stderr
     assert "last" in run(home, "rm", "second").stderr
     run(home, "rm", "second", code=5)
     run(home, "show", "second", code=5)
+
+
+def test_limits_are_set_when_a_key_is_made_or_later_and_shown_with_its_use(home):
+    made = run(
+        home,
+        *[
+            "add",
+            "box",
+            "--models",
+            "chat,p",
+            "--rate",
+            "60/min",
+            "--tokens-per-day",
+            "5000",
+            "--expires",
+            "30d",
+            "--json",
+        ],
+    )
+    assert json.loads(made.stdout)["models"] == ["chat", "p"]
+    assert "no profile is called p" in made.stderr
+    today = day_of(time.time())
+    sums = UsageSums(3, 1, 0, 1000, 0, 234, 1.0)
+    UsageFile(home / "state" / "usage.sqlite").add({UsagePlace(today, "box", "m"): sums}, today)
+    (listed,) = json.loads(run(home, "ls", "--json").stdout)["keys"]
+    assert listed | {"created": "", "expires": ""} == {
+        "name": "box",
+        "scope": "inference",
+        "created": "",
+        "models": ["chat", "p"],
+        "rate": "60/min",
+        "tokens_per_day": 5000,
+        "expires": "",
+        "has_expired": False,
+        "today": {"requests": 3, "failed": 1, "tokens": 1234},
+    }
+    assert 29 * 86400 < epoch_of(listed["expires"]) - time.time() <= 30 * 86400
+    assert "chat,p  60/min  1,234 of 5,000" in run(home, "ls").stdout
+    run(home, *["set", "box", "--models", "all", "--rate", "none", "--expires", "none"])
+    (kept,) = KeyFile(home / "config" / "keys.json").keys()
+    assert (kept.models, kept.rate, kept.tokens_per_day, kept.expires) == ((), None, 5000, None)
+    run(home, *["set", "other", "--rate", "1/s"], code=5)
+    run(home, *["set", "box"], code=2)
+
+
+def test_a_last_day_counts_to_its_end_here(home):
+    made = run(home, *["add", "box", "--expires", "2099-12-31", "--json"], TZ="Asia/Tokyo")
+    assert json.loads(made.stdout)["expires"] == "2099-12-31T15:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--rate 60",
+        "--rate 0/s",
+        "--tokens-per-day 0",
+        "--tokens-per-day -1",
+        "--tokens-per-day many",
+        "--expires 0d",
+        "--expires 2020-01-01",
+        "--expires tomorrow",
+        "--models ,",
+        "--models chat --scope admin",
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused_and_makes_no_key(home, monkeypatch, words):
+    monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(home))
+    with pytest.raises(UsageError, match=words.split()[0]) as error:
+        CliRunner().invoke(key_commands, ["add", "box", *words.split()], catch_exceptions=False)
+    assert error.value.hint
+    assert not (home / "config").exists()
+
+
+def test_keys_of_an_older_version_are_read_and_have_no_limits(file):
+    file.path.parent.mkdir()
+    file.path.write_text(json.dumps({"schema": 1, "keys": [ROW]}))
+    (key,) = file.keys()
+    assert (key.name, key.limits) == ("a", NO_LIMITS)
+    file.limit("a", {"rate": "1/s"})
+    written = json.loads(file.path.read_text())
+    assert (written["schema"], written["keys"][0]["rate"]) == (2, "1/s")
+
+
+def test_use_that_cannot_be_read_does_not_hide_the_keys(home):
+    run(home, "add", "box")
+    (home / "state").mkdir()
+    (home / "state" / "usage.sqlite").write_bytes(b"x" * 5000)
+    listed = run(home, "ls", "--json")
+    assert json.loads(listed.stdout)["keys"][0]["today"] is None
+    assert "usage.sqlite is damaged" in listed.stderr
 
 
 def test_a_broken_file_is_an_error_of_configuration(home):
@@ -258,6 +360,7 @@ needs_terminal = pytest.mark.skipif(
 
 FIRST = """
 import sys
+import time
 from contextlib import suppress
 from supervisor.cli.key import first_key, keys_in_use
 from supervisor.paths import Paths

@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.daemon.gateway_listener import GatewayListener
 from supervisor.daemon.loads import Loads
-from supervisor.errors import ConfigError, StartFailed
+from supervisor.errors import ConfigError, NotFound, StartFailed
 from supervisor.home.places import private_folder
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
@@ -27,7 +27,7 @@ from supervisor.server.lifecycle_table import State
 from ..fakes.fleet_of_one import FleetOfOne
 from ..fakes.launching import BOUND_SECONDS, free_port, until
 from ..fakes.loops import run_story
-from ..fakes.relay import HOST, RawClient, post
+from ..fakes.relay import HOST, Owner, RawClient, post
 from .test_server import Watched, plan
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -58,7 +58,7 @@ class OneServer(FleetOfOne, Watched):
         super().__init__(tmp_path)
         self.tasks: set[asyncio.Task] = set()
         self.loads = Loads(lambda: self, lambda: self.gateway.gateway, self.begin, self.load)
-        self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads)
+        self.gateway = GatewayListener(Paths.under(tmp_path), lambda: self, self.begin, self.loads, Owner)
         self.server.under_way = lambda: self.gateway.under_way(self.name)
         self.loaded: list[str] = []
 
@@ -363,6 +363,26 @@ async def test_a_switch_keeps_the_address_and_its_connections(it):
     assert await is_closed(second.port)
     await it.switch_to(second)  # as `restart` does for a profile that another one's address leads to
     assert await status_at(first.port) == 200
+
+
+@promise
+async def test_a_model_is_pinned_while_it_serves_and_its_clients_notice_nothing(it):
+    first, second = it.through("first"), it.through("second")
+    with pytest.raises(NotFound, match="does not serve first"):
+        await it.gateway.pin("first", pinned=True)
+    await it.run(first)
+    async with client(first.port) as someone:
+        await it.gateway.pin("first", pinned=True)
+        assert it.loads.admission.is_pinned(it)
+        await it.switch_to(second)
+        assert not it.loads.admission.is_pinned(it)
+        await it.gateway.pin("second", pinned=True)  # clients may ask for it, though no start offered it
+        assert it.loads.admission.is_pinned(it)
+        await it.gateway.pin("second", pinned=False)
+        assert not it.loads.admission.is_pinned(it)
+        assert (await someone.ask(CHAT))[0] == 200
+    await it.run(first)  # a start says it anew
+    assert not it.loads.admission.is_pinned(it)
 
 
 @promise

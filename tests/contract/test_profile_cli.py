@@ -372,3 +372,132 @@ def test_what_cannot_be_written_is_said(tmp_path):
     blocker.write_text("")
     with pytest.raises(SupervisorError, match="cannot be written"):
         write_atomically(blocker / "p.yaml", "new")
+
+
+# --- for an editor
+
+
+RIGHT = "# mine\nextends: demo   # the small one\nserver: {ctx-size: 2048}\n"
+
+
+def checked(text, *options, name="mine"):
+    words = ["check", name, "--stdin", "--json", *options]
+    result = CliRunner().invoke(profile, words, input=text, standalone_mode=False)
+    return json.loads(result.stdout), result.return_value
+
+
+def test_every_mistake_of_a_text_is_told_with_its_place_and_the_words_of_check(folder):
+    (folder / "mine.yaml").write_text("extends: demo\n")  # what is stored does not matter
+    text = "extends: demo\nlisten: {port: x}\nservr: 1\n"
+    found, code = checked(text)
+    assert code == ConfigError.exit_code
+    assert found["plan"] is None
+    assert found["problems"] == [
+        {
+            "line": 2, "column": 16, "severity": "error", "hint": "",
+            "message": "listen.port: must be a whole number from 1 to 65535, not the text 'x'",
+        },
+        {
+            "line": 3, "column": 1, "severity": "error", "hint": "",
+            "message": "servr: no such key (did you mean server?)",
+        },
+    ]  # fmt: skip
+    (folder / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        run("check", "mine")
+    said = [
+        f"{folder / 'mine.yaml'}:{each['line']}:{each['column']}: {each['message']}"
+        for each in found["problems"]
+    ]
+    assert str(error.value).splitlines() == said
+
+
+def test_a_mistake_elsewhere_has_no_line_and_says_where_it_is(folder):
+    (folder / "base.yaml").write_text("servr: 1\nmodel: demo\n")
+    (problem,) = checked("extends: base\n")[0]["problems"]
+    assert problem["line"] is None
+    assert problem["message"].startswith(f"{folder / 'base.yaml'}:1:1: servr: no such key")
+    (problem,) = checked("extends: nosuch\n")[0]["problems"]
+    assert (problem["line"], problem["column"]) == (1, 1)
+    (problem,) = checked("model: [\n")[0]["problems"]
+    assert problem["line"]
+
+
+def test_a_text_that_can_only_be_extended_is_warned_of(folder):
+    found, code = checked("server: {ctx-size: 1024}\n")
+    assert code == 0
+    assert [each["severity"] for each in found["problems"]] == ["warning"]
+    with pytest.raises(UsageError, match="no profile name"):
+        run("check", "../x", "--stdin", stdin="")
+    with pytest.raises(UsageError, match="need one NAME"):
+        run("check", "--json")
+
+
+def test_with_plan_the_text_is_planned_as_if_it_were_saved(folder):
+    (folder / "base.yaml").write_text("extends: demo\nserver: {ctx-size: 1024}\n")
+    found, code = checked("extends: base\n", "--plan")
+    assert code == 0
+    assert found["plan"]["profile"] == "mine"
+    assert found["plan"]["argv"][found["plan"]["argv"].index("--ctx-size") + 1] == "1024"
+    assert not (folder / "mine.yaml").exists()
+    key_file = folder / "none"
+    (problem,) = checked(f"extends: demo\nserver: {{api-key-file: {key_file}}}\n", "--plan")[0]["problems"]
+    assert f"{key_file} cannot be read" in problem["message"]
+    assert str(folder / "mine.yaml") in problem["message"]
+
+
+def text_of(name):
+    return json.loads(run("show", name, "--text", "--json")[0])
+
+
+def test_a_text_is_saved_as_it_is_and_the_one_before_is_kept(folder):
+    file = folder / "mine.yaml"
+    file.write_text("extends: demo\n")
+    shown = text_of("mine")
+    assert (shown["text"], shown["is_shipped"], shown["path"]) == ("extends: demo\n", False, str(file))
+    saved = json.loads(run("save", "mine", "--based-on", shown["digest"], "--json", stdin=RIGHT)[0])
+    assert file.read_text() == RIGHT
+    assert (folder / "mine.yaml~").read_text() == "extends: demo\n"
+    assert saved["changed"]
+    assert saved["digest"] == text_of("mine")["digest"]
+    assert run("show", "mine", "--text")[0] == RIGHT
+    assert "mine.yaml~" not in run("ls")[0] + run("ls")[1]
+    again = json.loads(run("save", "mine", "--based-on", saved["digest"], "--json", stdin=RIGHT)[0])
+    assert not again["changed"]
+    assert (folder / "mine.yaml~").read_text() == "extends: demo\n"
+
+
+def test_a_text_that_is_wrong_or_based_on_another_one_is_not_saved(folder):
+    file = folder / "mine.yaml"
+    file.write_text("extends: demo\n")
+    digest = text_of("mine")["digest"]
+    with pytest.raises(ConfigError, match=r"mine\.yaml:1:1: servr: no such key"):
+        run("save", "mine", "--based-on", digest, stdin="servr: 1\n")
+    file.write_text("extends: demo\n# another editor\n")
+    with pytest.raises(SupervisorError, match="changed by somebody else"):
+        run("save", "mine", "--based-on", digest, stdin=RIGHT)
+    assert file.read_text() == "extends: demo\n# another editor\n"
+    assert not (folder / "mine.yaml~").exists()
+
+
+def test_a_shipped_profile_is_not_saved_but_extended_under_another_name(folder):
+    digest = text_of("demo")["digest"]
+    with pytest.raises(UsageError) as error:
+        run("save", "demo", "--based-on", digest, stdin=RIGHT)
+    assert "goss-supervisor profile new mine --from demo" in error.value.hint
+    made = json.loads(run("new", "mine", "--from", "demo", "--json")[0])
+    assert made == {"schema": 1, "name": "mine", "path": str(folder / "mine.yaml")}
+    with pytest.raises(NotFound):
+        run("save", "nosuch", "--based-on", digest, stdin=RIGHT)
+
+
+def test_show_json_has_each_value_that_holds_with_its_origin(folder):
+    (folder / "mine.yaml").write_text(RIGHT)
+    values = {each["key"]: each for each in json.loads(run("show", "mine", "--json")[0])["profile"]["values"]}
+    assert values["server.ctx-size"] == {
+        "key": "server.ctx-size",
+        "value": "2048",
+        "origin": {"profile": "mine", "file": str(folder / "mine.yaml"), "line": 3, "column": 10},
+    }
+    assert values["model"]["origin"]["profile"] == "demo"
+    assert values["guardrails"]["origin"] is None

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from supervisor.cli import start as start_module
 from supervisor.cli.app import program
 from supervisor.cli.completion import of_shell
-from supervisor.errors import ConfigError, NotFound, UsageError
+from supervisor.errors import ConfigError, NotFound, NotRunning, UsageError
 from supervisor.home import client
 from supervisor.paths import Paths
 from supervisor.profile.jsonschema import SETTINGS_FIRST_LINE, settings_schema_text
@@ -95,6 +95,48 @@ def test_with_a_daemon_each_has_its_state_and_what_is_to_be_done_is_told(config,
     assert err == "The running daemon does not serve small yet: goss-supervisor reload\n"
     assert "goss-supervisor stop big" in run("serve", "rm", "big")[1]
     assert run("serve", "rm", "small")[1] == ""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_pin_is_for_the_daemon_now_and_in_the_file_for_later(config, monkeypatch, known):
+    asked = []
+
+    def ask(_, request):
+        asked.append(request)
+        if not known:
+            raise NotFound("The daemon does not serve it.")
+        return {"final": True}
+
+    config.write_text("serve: [big]  # mine\n")
+    assert run("serve", "pin", "big")[0] == "big is pinned.\n"  # without a daemon, too
+    assert config.read_text() == "serve: [{profile: big, pinned: true}]  # mine\n"
+    monkeypatch.setattr(client, "ask", ask)
+    assert json.loads(run("serve", "pin", "big", "--off", "--json")[0]) == {
+        "schema": 1, "profile": "big", "pinned": False, "in_config": True,
+    }  # fmt: skip
+    assert config.read_text() == "serve: [{profile: big, pinned: false}]  # mine\n"
+    assert asked == [{"op": "pin", "server": "big", "pinned": False}]
+    if known:
+        assert (
+            "until the daemon ends or reloads: config.yaml does not serve small"
+            in run("serve", "pin", "small")[0]
+        )
+    else:
+        with pytest.raises(NotFound):
+            run("serve", "pin", "small")
+
+
+def test_pin_without_a_daemon_is_for_what_config_yaml_serves(config):
+    with pytest.raises(NotRunning):
+        run("serve", "pin", "big")
+
+
+@pytest.mark.parametrize("words", [("add", "big"), ("rm", "small")])
+def test_a_change_of_the_list_is_told_as_json(config, words):
+    config.write_text("serve: [small]\n")
+    answer = json.loads(run("serve", *words, "--json")[0])
+    assert answer["serve"] == (["small", "big"] if words[0] == "add" else [])
+    assert "The next start takes that" in answer["text"]
 
 
 def test_what_cannot_be_served_leaves_the_file_alone(config):

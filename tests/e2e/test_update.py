@@ -169,9 +169,12 @@ def test_an_update_is_announced_taken_by_all_servers_and_rolled_back(fed):
 def test_a_bad_build_is_taken_back_and_marked(fed, twist, reason, pauses):
     release(fed, 12002, twist)
     with Asking(fed.port) as client:
-        tried = fed.run("engine", "update", code=10)
-    assert "b12002 (cpu) was taken back, and b12001 runs again" in tried.stderr
-    assert reason in tried.stderr
+        last = fed.ask_daemon(op="run", command="engine-update")  # as the page does it
+    job, result = last["job"], last["result"]
+    assert (job["exit_code"], job["superseded"]) == (10, False)
+    assert "b12002 (cpu) was taken back, and b12001 runs again" in job["error"]
+    assert reason in job["error"]
+    assert reason in result["why"]
     assert fed.status()["server"]["build"] == "b12001"
     assert fed.status()["server"]["state"] == "ready"
     assert client.answered[0]

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
+from supervisor.errors import NotFound
 from supervisor.gateway import gateway
 from supervisor.gateway.auth.keys import Keyring
 from supervisor.gateway.gateway import Gateway
@@ -26,6 +27,7 @@ from supervisor.plan.launch import LaunchPlan, Parameters
 from supervisor.plan.listen import Listen, Offer
 from supervisor.profile.definition import GatewaySettings as Settings
 from supervisor.profile.definition import Role
+from supervisor.server.hardware_watch import HardwareWatch
 from supervisor.server.lifecycle_table import State
 from supervisor.server.probe_target import ProbeTarget
 
@@ -279,6 +281,13 @@ class Owner:
     uses: list[str] = field(default_factory=list)
     rests: int = 0
     awaited: dict[str, str] = field(default_factory=dict)  # by profile
+    happened: object = None
+    hardware: HardwareWatch = field(default_factory=HardwareWatch)
+    said: dict = field(default_factory=dict)  # the status
+    statuses: int = 0  # that were asked for
+    asked: list[dict] = field(default_factory=list)  # by the page
+    answers: list[dict] = field(default_factory=lambda: [{"final": True}])
+    logs: dict[str, Path] = field(default_factory=dict)  # by server
 
     def load(self, profile: str, *, by_request: bool = True) -> None:
         self.loads.append(profile)
@@ -293,6 +302,20 @@ class Owner:
 
     def rested(self) -> None:
         self.rests += 1
+
+    def status(self) -> dict:
+        self.statuses += 1
+        return dict(self.said)
+
+    def log_of(self, server: str) -> Path:
+        if server not in self.logs:
+            raise NotFound(f"There is no server {server}.")
+        return self.logs[server]
+
+    async def control(self, request):
+        self.asked.append(request)
+        for each in self.answers:
+            yield each
 
 
 @dataclass
@@ -353,10 +376,11 @@ async def relay(
     settings: Settings | None = None,
     roles: Mapping[str, tuple[Role, ...]] | None = None,
     offers: tuple[Offer, ...] = (),
+    keys: Path = Path("no-keys.json"),
 ) -> AsyncIterator[Relay]:
     """
-    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Raises where an exchange
-    came upon an illegal event.
+    Two profiles are offered, p and q, or those with ``roles``, or ``offers``; p serves.  Clients have the ``keys``
+    of that file.  Raises where an exchange came upon an illegal event.
     """
     upstream, lost, illegal = Upstream(list(script)), asyncio.Event(), Illegal()
     behind = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
@@ -367,7 +391,7 @@ async def relay(
         ProbeTarget("127.0.0.1", behind.sockets[0].getsockname()[1]), plan_behind(listen.settings)
     )
     owner = Owner()
-    made = Gateway(Keyring(Path("no-keys.json"), ()), owner)
+    made = Gateway(Keyring(keys), owner, owner)
     with patch.object(gateway, "SWEEP_SECONDS", 0.02), _told(made, lost):
         made.changed(server)
         await made.open(listen)

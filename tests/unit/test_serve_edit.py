@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from supervisor.errors import ConfigError, NotFound, UsageError
 from supervisor.profile.definition import ServedProfile
 from supervisor.profile.load_layers import settings_from
-from supervisor.profile.serve_edit import with_served, without_served
+from supervisor.profile.serve_edit import with_pinned, with_served, without_served
 
 FILE = "config.yaml"
 BLOCK = """\
@@ -141,7 +141,7 @@ def assert_changed_or_refused(change, meant):
 def test_a_refusal_says_what_to_write():
     with pytest.raises(ConfigError, match="cannot change") as refused:
         with_served("{engine: {channel: nightly}}\n", FILE, ServedProfile("x", pinned=True))
-    assert refused.value.hint == "Add to serve there: - {profile: x, pinned: true}"
+    assert refused.value.hint == "Write it there: - {profile: x, pinned: true}"
 
 
 NAMES = st.sampled_from(["a", "b", "c", "null", "on", "3", "1.5", "x-y"])
@@ -164,3 +164,29 @@ def test_whatever_comes_and_goes_again_leaves_the_rest(entries, data):
     for each in data.draw(st.permutations(entries)):
         text = without_served(text, FILE, each.profile)
     assert text == BLOCK
+
+
+@pytest.mark.parametrize(
+    ("entry", "pinned", "unpinned"),
+    [
+        ("  - a  # mine\n", "  - {profile: a, pinned: true}  # mine\n", "  - {profile: a, pinned: false}  # mine\n"),
+        ("  - {profile: a, priority: 2}\n", "  - {profile: a, priority: 2, pinned: true}\n", None),
+        ("  - {pinned: false, profile: a}\n", "  - {pinned: true, profile: a}\n", "  - {pinned: false, profile: a}\n"),
+        ("  - profile: a  # mine\n    priority: 2\n", "  - profile: a  # mine\n    pinned: true\n    priority: 2\n", None),
+        ("  - profile: a\n    pinned: off  # why\n", "  - profile: a\n    pinned: true  # why\n", None),
+    ],
+)  # fmt: skip
+def test_an_entry_is_pinned_where_it_stands(entry, pinned, unpinned):
+    text = f"# head\nserve:\n  - other\n{entry}# rest\n"
+    changed = with_pinned(text, FILE, "a", pinned=True)
+    assert changed == f"# head\nserve:\n  - other\n{pinned}# rest\n"
+    assert [each.pinned for each in served(changed)] == [False, True]
+    assert served(with_pinned(changed, FILE, "a", pinned=False))[1].pinned is False
+    if unpinned:
+        assert with_pinned(text, FILE, "a", pinned=False) == text.replace(entry, unpinned)
+    assert (
+        with_pinned("serve: [other, a]\n", FILE, "a", pinned=True)
+        == "serve: [other, {profile: a, pinned: true}]\n"
+    )
+    with pytest.raises(NotFound, match="does not serve b"):
+        with_pinned(text, FILE, "b", pinned=True)

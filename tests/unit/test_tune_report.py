@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.cli.tune_report import report, said_so_far
+from supervisor.cli.tune_report import report, said_so_far, show_last
+from supervisor.errors import ConfigError, NotFound
 from supervisor.paths import Paths
 from supervisor.profile.definition import Tuned
 from supervisor.profile.store import ProfileStore
@@ -16,6 +17,7 @@ from supervisor.tune.goals import GOALS
 from supervisor.tune.search_values import Axis, Found, TrialResult
 from supervisor.tune.space import Space
 from supervisor.tune.trials import TuningProgress, in_words
+from supervisor.tune.tuning_journal import result_file
 from supervisor.tune.tuning_setup import TuneRequest
 
 FAST = (("server.ubatch-size", "2048"),)
@@ -44,7 +46,9 @@ SETUP = SimpleNamespace(
 def known(found):
     progress = TuningProgress(found=found)
     for candidate, costs in (((), (3.0, 3.02, 3.01)), (FAST, (2.0, 2.01, 2.02))):
-        progress.results.append((candidate, TrialResult(costs, 10.0, rates=((400.0, 40.0),) * 3)))
+        progress.results.append(
+            (candidate, TrialResult(costs, 10.0, rates=((400.0 * 3 / costs[0], 40.0),) * 3))
+        )
     progress.results.append((SLOW, TrialResult((), 1.0, died="no memory")))
     return progress
 
@@ -107,6 +111,31 @@ def test_json_has_every_trial_and_nothing_else_is_on_stdout(paths, capsys):
     report(SETUP, known(Found((), (), 1, 1, 1, "")), paths, explains=False, svg=None, as_json=True)
     nothing = json.loads(capsys.readouterr().out)
     assert (nothing["result"], nothing["file"], nothing["settings"]) == ("unchanged", None, [])
+
+
+@pytest.mark.parametrize("found", [FASTER, Found((), (), 1, 1, 1, "")], ids=["faster", "unchanged"])
+def test_the_last_result_is_shown_again_as_it_was_said(found, paths, tmp_path, capsys):
+    report(SETUP, known(found), paths, explains=False, svg=None, as_json=False)
+    said = capsys.readouterr().out
+    chart = tmp_path / "chart.svg"
+    assert show_last("mine", paths, svg=chart, as_json=False) == 0
+    assert capsys.readouterr().out == said
+    assert "ubatch-size" in chart.read_text()
+    show_last("mine", paths, svg=None, as_json=True)
+    (chart, *_) = json.loads(capsys.readouterr().out)["charts"]
+    assert chart["x_label"] == "ubatch-size"
+
+
+def test_a_result_that_is_not_there_or_damaged_is_an_error_that_says_what_to_do(paths):
+    with pytest.raises(NotFound, match="No tuning of mine has ended here") as missing:
+        show_last("mine", paths, svg=None, as_json=False)
+    assert missing.value.hint == "To measure it: goss-supervisor tune mine"
+    result_file(paths, "mine").parent.mkdir(parents=True)
+    result_file(paths, "mine").write_text(
+        '{"schema": 1, "profile": "mine", "charts": [{"title": "", "bars": [["a", 1]]}]}'
+    )
+    with pytest.raises(ConfigError, match="not what it should be"):
+        show_last("mine", paths, svg=None, as_json=False)
 
 
 def test_a_file_that_was_there_before_is_kept_and_said(paths, capsys):

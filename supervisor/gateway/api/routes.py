@@ -39,6 +39,7 @@ HandlerName = Literal[
     "streams",
     "not-here",  # what that router does and this program does not: 501
     "page",  # in place of the web UI
+    "supervisor",  # our own page: its files, sessions, events and control
     "options",  # 204
     "method",  # 405: another method than this path of ours has
     "unknown",  # 404
@@ -66,6 +67,7 @@ class Route:
     otherwise: HandlerName | None = None
     role: Role | None = None  # of the models that it is for; None for any
     needs_role: bool = False  # no other model can answer it
+    takes_session: bool = False  # a page that has logged in needs no key
 
     @property
     def names_model(self) -> bool:
@@ -92,6 +94,11 @@ _OURS: Final[tuple[tuple[str, tuple[str, ...], HandlerName, CallerAccess], ...]]
     ("GET", ("/metrics",), "metrics", "admin"),
     ("POST", ("/supervisor/load",), "load", "admin"),
     ("POST", ("/supervisor/unload",), "unload", "admin"),
+    ("GET", ("/supervisor", "/supervisor/", "/supervisor/session"), "supervisor", "public"),
+    ("POST", ("/supervisor/session",), "supervisor", "public"),
+    ("DELETE", ("/supervisor/session",), "supervisor", "public"),
+    ("GET", ("/supervisor/events",), "supervisor", "admin"),
+    ("POST", ("/supervisor/control",), "supervisor", "admin"),
 )
 _GENERATING: Final = (
     *("/completion", "/infill", "/embedding", "/v1/messages", "/v1/systemone"),
@@ -107,6 +114,8 @@ _SMALL: Final = (
     *("/tokenize", "/detokenize", "/apply-template", "/v1/messages/count_tokens"),
     *_both("/chat/completions/input_tokens", "/responses/input_tokens"),
 )
+WORK: Final = frozenset((*_GENERATING, *_OF_OTHER_ENGINES, "/v1/*"))
+"""Labels of what is work for a model when it comes by POST; the last is any API of another version."""
 _OF_A_MODEL: Final = (*_GENERATING, *_OF_OTHER_ENGINES, *_SMALL)
 """All that uses a model, and all by POST.  Nothing else wakes, loads or switches."""
 _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
@@ -145,6 +154,7 @@ _V1: Final = replace(_UNKNOWN, access="inference", label="/v1/*")
 _V1_POST: Final = replace(_V1, generates=True)
 _MODEL: Final = replace(_V1, handler="model", label="/v1/models/*")
 _UI: Final = replace(_LOOKS, access="public", label="ui")
+_STATIC: Final = replace(_UI, handler="supervisor", label="/supervisor/static/*")
 _PAGE: Final = replace(_UI, otherwise="page")
 
 
@@ -177,7 +187,10 @@ def _known() -> dict[tuple[str, str], Route]:
     known |= {("GET", path): _PAGE for path in _PAGES} | {("GET", path): _UI for path in _UI_DATA}
     for method, paths, handler, access in _OURS:
         for path in paths:
-            known[method, path] = replace(_LOOKS, access=access, handler=handler, label=path)
+            ours = path.startswith("/supervisor/")
+            known[method, path] = replace(
+                _LOOKS, access=access, handler=handler, label=path, takes_session=ours
+            )
     return known | {("HEAD", path): route for (method, path), route in known.items() if method == "GET"}
 
 
@@ -203,6 +216,8 @@ def route_of(method: str, path: str, prefix: str = "") -> Route:
 
 
 def _by_shape(method: str, path: str) -> Route:
+    if path.startswith("/supervisor/static/") and method in READING:
+        return _STATIC
     if path == "/supervisor" or path.startswith("/supervisor/"):
         return _OTHER_METHOD if path in _OUR_PATHS else _NOT_OURS
     if path.startswith("/v1/models/") and method in READING:
@@ -229,7 +244,7 @@ def _inside(path: str, prefix: str) -> str:
     """Without the prefix; our own paths may lack it.  Empty, which is nobody's, where it is missing."""
     if path.startswith(prefix + "/"):
         return path.removeprefix(prefix)
-    return path if path.startswith("/supervisor/") else ""
+    return path if path == "/supervisor" or path.startswith("/supervisor/") else ""
 
 
 def model_of(path: str, prefix: str = "") -> str:

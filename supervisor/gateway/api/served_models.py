@@ -178,6 +178,10 @@ class Names:
             return None
         return Meant(profile or of_role, effort)
 
+    def profiles(self, models: Iterable[str]) -> set[str]:
+        """Those that these names of profiles or models mean; a name that nobody has means none."""
+        return {self._profiles[name.casefold()] for name in models if name.casefold() in self._profiles}
+
     def can(self, profile: str, route: Route) -> bool:
         """Whether this profile answers there; True where that is not known."""
         roles, role = self._roles.get(profile, ()), route.role

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from ...plan.listen import Listen
-from ..api.routes import CallerAccess, Dialect, Route, Trouble, route_of
+from ..api.routes import READING, CallerAccess, Dialect, Route, Trouble, route_of
 from ..http_heads import Head, HeaderLine
 from .keys import Caller, Keyring
 
@@ -36,10 +36,27 @@ class Refusal:
     headers: tuple[HeaderLine, ...] = ()
 
 
-def check(head: Head, access: CallerAccess, rules: Rules, keyring: Keyring) -> Caller | Refusal:
-    """``access`` is what the route needs.  Costs a few microseconds, and one stat a second."""
+class SessionFinder(Protocol):
+    """What this module needs of `PageSessions`."""
+
+    def find(self, head: Head) -> Caller | None:
+        """Whose session the request belongs to; None where there is none."""
+
+
+def check(
+    head: Head,
+    access: CallerAccess,
+    rules: Rules,
+    keyring: Keyring,
+    sessions: SessionFinder | None = None,
+) -> Caller | Refusal:
+    """
+    ``access`` is what the route needs; ``sessions`` are given where a session counts as well as a key.
+    Costs a few microseconds, and one stat a second.
+    """
     refusal = _refused_host(head, rules) or _refused_origin(head, rules)
-    return refusal or _caller(head, access, rules, keyring)
+    of_session = _of_session(head, sessions) if sessions and refusal is None else None
+    return refusal or of_session or _caller(head, access, rules, keyring)
 
 
 # --- the host
@@ -107,6 +124,30 @@ def is_own_origin(origin: bytes, head: Head) -> bool:
     return origin in {normal_origin(b"http://" + host), normal_origin(b"https://" + host)}
 
 
+# --- the session
+
+
+def _of_session(head: Head, sessions: SessionFinder) -> Caller | Refusal | None:
+    """
+    Who has logged in on our own page.  A browser sends the cookie for other ports of this host too, so only
+    an origin that is our own may use it; and what changes something has to say that it comes from there.
+    """
+    origin = head.get(b"origin")
+    if (origin is not None and not is_own_origin(origin, head)) or _sent_keys(head):
+        return None
+    caller = sessions.find(head)
+    if caller is None or head.method in READING or origin is not None:
+        return caller
+    return caller if head.get(b"sec-fetch-site") == b"same-origin" else _NOT_FROM_PAGE
+
+
+_NOT_FROM_PAGE = Refusal(
+    403,
+    "origin_not_allowed",
+    "A session changes something only from its own page, and this request has no Origin. Use a key instead.",
+)
+
+
 # --- the key
 
 
@@ -122,7 +163,8 @@ def _caller(head: Head, access: CallerAccess, rules: Rules, keyring: Keyring) ->
     if access == "public":
         return caller or STRANGER
     if caller is None:
-        return _UNKNOWN_KEY if sent else _NO_KEY
+        expired = next(filter(None, map(keyring.expired, sent)), "")
+        return _of_expired(expired) if expired else _UNKNOWN_KEY if sent else _NO_KEY
     if access == "admin" and caller.scope != "admin":
         return _SCOPE
     return caller
@@ -135,8 +177,13 @@ def _sent_keys(head: Head) -> list[bytes]:
     return [key for key in keys if key]
 
 
-def _unauthorized(message: str) -> Refusal:
-    return Refusal(401, "invalid_api_key", message, ((b"www-authenticate", b"Bearer"),))
+def _unauthorized(message: str, code: str = "invalid_api_key") -> Refusal:
+    return Refusal(401, code, message, ((b"www-authenticate", b"Bearer"),))
+
+
+def _of_expired(name: str) -> Refusal:
+    how = f"goss-supervisor key set {name} --expires 30d makes it valid again."
+    return _unauthorized(f"The key {name} has expired. {how}", "key_expired")
 
 
 _HOW = "goss-supervisor key add NAME makes one."
@@ -287,13 +334,15 @@ class RequestContext:
         return self.route.dialect
 
 
-def judge(head: Head, prefix: str, rules: Rules, keyring: Keyring) -> RequestContext:
+def judge(
+    head: Head, prefix: str, rules: Rules, keyring: Keyring, sessions: SessionFinder | None = None
+) -> RequestContext:
     """``prefix`` is llama-server's ``--api-prefix``."""
     route = route_of(head.method, head.path, prefix)
     if preflight(head, rules):
         return RequestContext(route, headers=preflight_headers(head, rules), is_preflight=True)
     headers = cors_headers(head, rules) if rules.allow_origins else ()
-    found = check(head, route.access, rules, keyring)
+    found = check(head, route.access, rules, keyring, sessions if route.takes_session else None)
     if isinstance(found, Refusal):
         trouble = Trouble(found.status, found.code, found.message)
         return RequestContext(route, headers=(*headers, *found.headers), trouble=trouble)

@@ -8,9 +8,11 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ...decoding import FieldRules, decode
@@ -23,10 +25,57 @@ PROFILE, LOCAL = "profile", "local"
 
 _REMEDY = "Or delete it, and make new keys with goss-supervisor key add NAME."
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_RATE = re.compile(r"([1-9][0-9]{0,8})/(s|min|h|d)")
+_EXPIRY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+RATE_WORDS = "requests in a time, such as 60/min (s, min, h or d)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests in so many seconds."""
+
+    count: int
+    seconds: float
+
+
+def rate_of(text: str) -> Rate | None:
+    """``60/min``; None for what is no rate."""
+    found = _RATE.fullmatch(text)
+    return Rate(int(found[1]), _UNITS[found[2]]) if found else None
+
+
+def epoch_of(expires: str) -> float | None:
+    """``2026-12-31T23:59:59Z`` in seconds of the epoch; None for what is no such time."""
+    try:
+        return datetime.fromisoformat(expires).timestamp() if _EXPIRY.fullmatch(expires) else None
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """``models`` are names that clients use, () for all; None is no limit.  ``expires`` is of the epoch."""
+
+    models: tuple[str, ...] = ()
+    rate: Rate | None = None
+    tokens_per_day: int | None = None
+    expires: float | None = None
+
+    def has_expired(self, now: float) -> bool:
+        """``now`` is in seconds of the epoch."""
+        return self.expires is not None and now >= self.expires
+
+
+NO_LIMITS = KeyLimits()
+
 _RULES: FieldRules = {
     "name": (_NAME.fullmatch, "a name"),
     "digest": (re.compile(r"[0-9a-f]{64}").fullmatch, "a SHA-256"),
+    "rate": (lambda rate: rate is None or rate_of(rate), RATE_WORDS),
+    "expires": (lambda expires: expires is None or epoch_of(expires), "a time such as 2026-12-31T23:59:59Z"),
 }
+_SCHEMA = 2  # 1 had no limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +84,30 @@ class Caller:
 
     name: str
     scope: KeyScope
+    limits: KeyLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """``digest`` is `digest_of` the secret; ``created`` is UTC, 2026-01-31T12:00:00Z."""
+    """
+    ``digest`` is `digest_of` the secret; ``created`` and ``expires`` are UTC, 2026-01-31T12:00:00Z.  The rest
+    are limits, see `KeyLimits`; ``rate`` is as `rate_of` reads it.
+    """
 
     name: str
     scope: KeyScope
     digest: str = field(repr=False)
     created: str
+    models: tuple[str, ...] = ()
+    rate: str | None = None
+    tokens_per_day: int | None = None
+    expires: str | None = None
+
+    @property
+    def limits(self) -> KeyLimits:
+        rate = rate_of(self.rate) if self.rate else None
+        expires = epoch_of(self.expires) if self.expires else None
+        return KeyLimits(self.models, rate, self.tokens_per_day, expires)
 
 
 def new_secret() -> str:
@@ -71,17 +134,29 @@ class KeyFile:
         """Raises NotFound with near names, and what `keys` raises."""
         return _find(name, self.keys())
 
-    def add(self, name: str, scope: KeyScope) -> str:
-        """The secret, which is kept nowhere.  Raises UsageError for a name that cannot be, and as `keys`."""
+    def add(self, name: str, scope: KeyScope, limits: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """
+        The secret, which is kept nowhere; ``limits`` are fields of `Key`.  Raises UsageError for a name that
+        cannot be, and as `keys`.
+        """
         secret = new_secret()
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
         def change(keys: tuple[Key, ...]) -> tuple[Key, ...]:
             _refuse(name, [key.name for key in keys])
-            return (*keys, Key(name, scope, digest_of(secret.encode("ascii")), created))
+            return (*keys, Key(name, scope, digest_of(secret.encode("ascii")), created, **limits))
 
         self._json.update(change)
         return secret
+
+    def limit(self, name: str, limits: Mapping[str, Any]) -> None:
+        """Give a key these limits, fields of `Key`; the others stay.  Raises as `remove`."""
+
+        def change(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            changed = _find(name, keys)
+            return tuple(replace(key, **limits) if key is changed else key for key in keys)
+
+        self._json.update(change)
 
     def remove(self, name: str) -> None:
         """Raises NotFound with near names, and what `keys` raises."""
@@ -95,7 +170,9 @@ class KeyFile:
     @property
     def _json(self) -> JsonFile[tuple[Key, ...]]:
         """A link is followed, as `write_atomically` of profiles does."""
-        return JsonFile(self.path.resolve(), _parse, _render, (), remedy=_REMEDY, durable=True)
+        return JsonFile(
+            self.path.resolve(), _parse, _render, (), schema=_SCHEMA, remedy=_REMEDY, durable=True
+        )
 
 
 def _render(keys: tuple[Key, ...]) -> dict[str, Any]:
@@ -150,16 +227,31 @@ class Keyring:
     ``digests`` are of the keys that the profile gives.  ``local`` is a key for commands of its own user.
     """
 
-    __slots__ = ("_clock", "_file", "_local_digest", "_looked", "_made", "_stamp", "digests", "local")
+    __slots__ = (
+        "_clock",
+        "_file",
+        "_local_digest",
+        "_looked",
+        "_made",
+        "_stamp",
+        "_wall",
+        "digests",
+        "local",
+    )
 
     def __init__(
-        self, path: Path, digests: tuple[str, ...] = (), *, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        digests: tuple[str, ...] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.digests = digests
         self.local = new_secret()
         self._local_digest = digest_of(self.local.encode("ascii"))
         self._file = KeyFile(path)
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._looked = float("-inf")
         self._stamp: tuple[int, ...] = ()
         self._made: tuple[tuple[str, Caller], ...] | None = None
@@ -170,14 +262,34 @@ class Keyring:
         self._look()
         return self._made == () and not self.digests
 
-    def find(self, secret: bytes) -> Caller | None:
-        """The owner of this key.  Compares the hashes of all keys in constant time, even after a match."""
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether some key has so many tokens a day."""
         self._look()
-        sent, found = digest_of(secret), None
+        return any(caller.limits.tokens_per_day is not None for _, caller in self._made or ())
+
+    def find(self, secret: bytes) -> Caller | None:
+        """The owner of this key, unless it has expired.  A profile may have an empty one by mistake."""
+        return self.owner_of(digest_of(secret)) if secret else None
+
+    def owner_of(self, digest: str) -> Caller | None:
+        """The same, by the key's digest."""
+        found = self._match(digest)
+        return None if found is None or found.limits.has_expired(self._wall()) else found
+
+    def expired(self, secret: bytes) -> str:
+        """The name of this key, which is one that has expired; else ""."""
+        found = self._match(digest_of(secret))
+        return found.name if found and found.limits.has_expired(self._wall()) else ""
+
+    def _match(self, sent: str) -> Caller | None:
+        """Compares the digests of all keys in constant time, even after a match."""
+        self._look()
+        found = None
         for digest, caller in self._callers():
             if hmac.compare_digest(sent, digest):
                 found = caller
-        return found if secret else None  # a profile may have an empty key among its others by mistake
+        return found
 
     def _callers(self) -> Iterator[tuple[str, Caller]]:
         yield self._local_digest, _LOCAL
@@ -209,4 +321,4 @@ class Keyring:
         except SupervisorError as error:
             log.warning("%s The keys last known stay. %s", error, error.hint)
         else:
-            self._made = tuple((key.digest, Caller(key.name, key.scope)) for key in keys)
+            self._made = tuple((key.digest, Caller(key.name, key.scope, key.limits)) for key in keys)

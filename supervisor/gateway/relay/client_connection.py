@@ -17,7 +17,7 @@ from typing import Literal, Protocol, cast
 
 from ..api.routes import Trouble, answer
 from ..auth.guard import RequestContext
-from ..http_heads import HEAD_END, BadRequest, Head, parse_head
+from ..http_heads import HEAD_END, LAST_CHUNK, BadRequest, Head, HeaderLine, chunk, parse_head
 from .chunked import ChunkedBody
 from .connections import ASKING, IDLE, STRANGER, Connections, unsent_bytes
 
@@ -244,7 +244,7 @@ class ClientConnection(asyncio.Protocol):
         if self._phase == "head":
             self._read_head()
 
-    def reply(self, page: PlainAnswer) -> None:
+    def reply(self, page: PlainAnswer, headers: tuple[HeaderLine, ...] = ()) -> None:
         """Answer a request, which has arrived whole, with a page of our own."""
         head, context, (status, kind, body) = self._head, self._context, page
         assert head is not None
@@ -252,7 +252,7 @@ class ClientConnection(asyncio.Protocol):
         lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode("ascii"))]
         if kind:
             lines += [b"content-type: " + kind, b"content-length: %d" % len(body)]
-        lines += [b"%s: %s" % header for header in context.headers]
+        lines += [b"%s: %s" % header for header in (*context.headers, *headers)]
         lines.append(b"connection: keep-alive" if head.persists else b"connection: close")
         self.write(b"\r\n".join(lines) + HEAD_END + (b"" if head.method == "HEAD" else body))
         self.next_request(keep_alive=head.persists)
@@ -346,6 +346,37 @@ class ClientConnection(asyncio.Protocol):
         """The gateway closes.  A request under way has an exchange, which ends it."""
         if self._exchange is None and self._phase != "gone":
             self._transport.close()
+
+
+class LongAnswer:
+    """An answer of our own that comes piece by piece, in chunks where the client knows them."""
+
+    def __init__(
+        self, client: ClientConnection, head: Head, headers: tuple[HeaderLine, ...], kind: bytes
+    ) -> None:
+        self._client, self._headers, self._kind = client, headers, kind
+        self._is_chunked, self._persists = head.version == "1.1", head.persists
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the client takes nothing for now."""
+        return self._client.is_paused
+
+    def begin(self) -> None:
+        """Send the head."""
+        lines = [b"HTTP/1.1 200 OK", b"content-type: " + self._kind, b"cache-control: no-store"]
+        lines += [b"%s: %s" % header for header in self._headers]
+        lines.append(b"transfer-encoding: chunked" if self._is_chunked else b"connection: close")
+        self._client.write(b"\r\n".join(lines) + HEAD_END)
+
+    def send(self, piece: bytes) -> None:
+        self._client.write(chunk(piece) if self._is_chunked else piece)
+
+    def end(self, *, keep_alive: bool = True) -> None:
+        """That was all; the client may ask for something else on the same connection."""
+        if self._is_chunked:
+            self._client.write(LAST_CHUNK)
+        self._client.next_request(keep_alive=keep_alive and self._persists)
 
 
 _TOO_MANY = Trouble(

@@ -13,10 +13,13 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import islice
+from typing import Final, Literal
+
+from ..api.routes import Dialect
 
 KEPT = 1000
-_LONGEST_NAME = 80  # characters of what a client called the model: a name, not a place for a text
+LONGEST_NAME = 80  # characters of what a client called the model: a name, not a place for a text
 _LONGEST_NOTE = 200
 
 RequestResult = Literal["answered", "refused", "cancelled", "broken", "failed"]
@@ -76,26 +79,28 @@ class Activity:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def since(self, number: int, last: int | None = None) -> list[RequestRecord]:
+    def since(self, number: int, last: int | None = None, *, first: int | None = None) -> list[RequestRecord]:
         """
-        Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them.  They
-        have their numbers, and their texts are cut to short printable ones, so that none gets by.
+        Those after ``number`` that are still kept, oldest first; at most the ``last`` so many of them, and of
+        those the ``first``.  They have their numbers, and their texts are cut to short printable ones, so
+        that none gets by.
         """
         missed = min(max(self.count - number, 0), len(self._requests))
         wanted = missed if last is None else min(missed, max(last, 0))
-        first = len(self._requests) - wanted
+        before = len(self._requests) - wanted
+        until = None if first is None else before + first
         return [
             replace(
                 request,
                 number=self.count - wanted + place,
-                model=_printable(request.model, _LONGEST_NAME),
-                note=_printable(request.note, _LONGEST_NOTE),
+                model=printable(request.model, LONGEST_NAME),
+                note=printable(request.note, _LONGEST_NOTE),
             )
-            for place, request in enumerate(list(self._requests)[first:], 1)
+            for place, request in enumerate(islice(self._requests, before, until), 1)
         ]
 
 
-def _printable(text: str, longest: int) -> str:
+def printable(text: str, longest: int) -> str:
     """Nothing that moves a cursor, hides or turns around what a terminal shows."""
     if len(text) <= longest and text.isprintable():
         return text
@@ -120,6 +125,14 @@ _LAST_EVENT = re.compile(
     rb'data: ?\[DONE\]|"finish_reason": ?"|"stop": ?true|"error": ?\{'
     rb'|"type": ?"(?:error|message_stop|response\.(?:completed|incomplete|failed))"'
 )
+
+
+PIECES: Final[Mapping[Dialect, bytes]] = {
+    "openai": b"\ndata: {",
+    "anthropic": b"\nevent: content_block_delta",
+    "responses": b".delta\ndata: {",
+}
+"""How llama-server (b11434) begins the event of a token; no text of the model holds a plain line feed."""
 
 
 def has_token(piece: bytes) -> bool:

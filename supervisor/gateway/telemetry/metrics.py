@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...server.lifecycle_table import State
 from .activity import RESULTS, RequestRecord, RequestResult
+from .usage import UsageTally
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import (
@@ -73,7 +74,7 @@ def render(
     is_up = _gauge("upstream_metrics_up", "Whether llama-server's own metrics are here.", labels=("server",))
     for (server, _), families in zip(servers, theirs, strict=True):
         is_up.add_metric([server.name], bool(families))
-    ours = [*_of_requests(figures), *_of_profiles(figures), *_of_daemon(daemon)]
+    ours = [*_of_requests(figures), *_of_profiles(figures), *_of_keys(figures.usage), *_of_daemon(daemon)]
     ours += [*_of_servers([server for server, _ in servers], daemon.version), is_up, *_of_devices(devices)]
     registry: Any = SimpleNamespace(collect=lambda: [*ours, *_merged(theirs)])  # as much as there has to be
     return generate_latest(registry)
@@ -127,6 +128,29 @@ def _of_profiles(figures: RequestFigures) -> Iterator[Metric]:
         ):
             counter.add_metric([name], count)
     yield from (first, held, room, prompts, outputs, speed, taken, cached, given)
+
+
+def _of_keys(usage: UsageTally) -> Iterator[Metric]:
+    labels = ("key", "profile")
+    requests = _counter("key_requests", "Requests of a key to models.", labels=labels)
+    failed = _counter("key_requests_failed", "Those of them that got an error.", labels=labels)
+    uncounted = _counter("key_requests_uncounted", "Those of them whose tokens are not known.", labels=labels)
+    seconds = _counter("key_request_seconds", "How long they took, waiting included.", labels=labels)
+    prompts = _counter("key_prompt_tokens", "Tokens of their prompts.", labels=labels)
+    cached = _counter("key_prompt_tokens_cached", "Those of them that were cached.", labels=labels)
+    outputs = _counter("key_output_tokens", "Tokens of their answers.", labels=labels)
+    for place, sums in tuple(usage.since_start.items()):
+        for counter, count in (
+            (requests, sums.requests),
+            (failed, sums.failed),
+            (uncounted, sums.uncounted),
+            (seconds, sums.seconds),
+            (prompts, sums.prompt_tokens),
+            (cached, sums.cached_tokens),
+            (outputs, sums.output_tokens),
+        ):
+            counter.add_metric([place.key, place.model], count)
+    yield from (requests, failed, uncounted, seconds, prompts, cached, outputs)
 
 
 def _of_daemon(daemon: DaemonFigures) -> Iterator[Metric]:
@@ -321,6 +345,7 @@ class RequestFigures:
         self.held = 0
         self.replayed = 0
         self.profiles: dict[str, ProfileFigures] = defaultdict(ProfileFigures)
+        self.usage = UsageTally()
 
     def count(self, request: RequestRecord) -> None:
         """Add one request that is over."""
@@ -330,3 +355,4 @@ class RequestFigures:
         self.replayed += request.replayed
         self.seconds[request.endpoint, request.profile].add(request.seconds)
         self.profiles[request.profile].count(request)
+        self.usage.note(request)

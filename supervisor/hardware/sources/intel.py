@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..hardware import Gpu
 from ..machine import Machine
-from ..sensors import ASLEEP, DeviceReading, CounterRates, explained
+from ..sensors import ASLEEP, CounterRates, DeviceReading, explained
 from . import hwmon, pci
 from .gpu_report import GpuReport
 from .tool_output import whole

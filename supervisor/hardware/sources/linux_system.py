@@ -20,7 +20,7 @@ from ..conditions import Conditions, MemoryModule, PowerMode, channel_of
 from ..gpu_merge import merge, shared
 from ..hardware import Cpu, Gpu, Hardware, Node
 from ..machine import Machine
-from ..sensors import DeviceReading, CounterRates
+from ..sensors import CounterRates, DeviceReading
 from . import amd, intel, nvidia, pci, vulkan
 from .gpu_report import ask_all
 from .nvml_sensors import NvmlSensors

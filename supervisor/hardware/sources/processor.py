@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 from ..machine import Machine
-from ..sensors import CPU, DeviceReading, CounterRates, explained
+from ..sensors import CPU, CounterRates, DeviceReading, explained
 from . import hwmon
 from .tool_output import whole
 

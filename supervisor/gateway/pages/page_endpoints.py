@@ -1,0 +1,269 @@
+"""What is below ``/supervisor/`` for the page: its files, the session, the events, and control."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+from ... import __version__
+from ...decoding import parse
+from ...errors import NotFound
+from ..api.routes import READING, Trouble
+from ..auth.guard import RequestContext
+from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions
+from ..backends import Backends, PageOwner, progress
+from ..http_heads import Head, HeaderLine, query_value
+from ..listener import Listener
+from ..relay.client_connection import AskedOf, ClientConnection, LongAnswer
+from ..telemetry.activity import KEPT
+from .log_follow import FollowedLog
+from .page_control import ControlAnswer, checked_request
+from .page_feed import (
+    PROMPT_SECONDS,
+    SOON_SECONDS,
+    TICK_SECONDS,
+    PageFeed,
+    PageViewer,
+    number_to_resume,
+)
+from .static_files import PageAnswer, static_file
+
+log = logging.getLogger(__name__)
+
+MOST_STREAMS: Final = 20
+RETRY_SECONDS: Final = 5
+_EVENTS: Final = b"text/event-stream"
+_LINES: Final = b"application/x-ndjson"
+_JSON: Final = b"application/json; charset=utf-8"
+_NO_STORE: Final[HeaderLine] = (b"cache-control", b"no-store")
+_TOO_MANY: Final = Trouble(
+    503,
+    "too_many_pages",
+    f"{MOST_STREAMS} pages of this daemon are open already. Close one, then reload this page.",
+    retry_seconds=RETRY_SECONDS,
+)
+_NO_JSON: Final = Trouble(
+    403, "content_type", "The body has to be JSON, and the header Content-Type application/json."
+)
+_NO_SUCH_KEY: Final = Trouble(
+    401,
+    "invalid_api_key",
+    "This key is not known here.",
+    "goss-supervisor key add NAME --scope admin makes one.",
+)
+_NO_SUCH_CODE: Final = Trouble(
+    401, "invalid_code", "This link was used already, or is older than a minute.", "goss-supervisor open"
+)
+_NOT_ADMIN: Final = Trouble(
+    403,
+    "key_scope",
+    "This key has the scope inference, and the page needs the scope admin.",
+    "goss-supervisor key add NAME --scope admin makes one.",
+)
+
+
+class PageEndpoints:
+    """``judge`` judges a request anew, as if it came now, and ``run`` runs a task in the background."""
+
+    def __init__(
+        self,
+        owner: PageOwner,
+        feed: PageFeed,
+        sessions: PageSessions,
+        listener: Listener,
+        backends: Backends,
+        *,
+        judge: Callable[[Head], RequestContext],
+        run: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        self._owner, self._feed, self._sessions, self._listener = owner, feed, sessions, listener
+        self._backends, self._judge, self._run = backends, judge, run
+        self._boot = secrets.token_hex(4)
+        self._loop = asyncio.get_running_loop()
+        self._answers: set[ControlAnswer] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked = 0.0
+
+    # --- requests
+
+    def receive(
+        self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
+    ) -> AskedOf | None:
+        """Answer this request; what it gives is one whose answer goes on."""
+        _, is_ours, path = head.path.partition("/supervisor")
+        answer: PageAnswer
+        match path.removeprefix("/"), head.method:
+            case _ if not is_ours:
+                self._run(self._send_stand_in(client, head))
+                return None
+            case "events", "GET":
+                return self._watch(client, head, context)
+            case "control", "POST":
+                return self._control(client, head, body, context)
+            case "session", "POST":
+                answer = self._log_in(head, body)
+            case "session", "DELETE":
+                answer = self._log_out(head)
+            case "session", _:
+                answer = self._session(context)
+            case "", _ if not path:
+                answer = (308, b"text/plain", b""), ((b"location", b"supervisor/"),)
+            case name, method if method in READING:
+                self._run(self._send_file(client, head, name.removeprefix("static/") or "index.html"))
+                return None
+            case _:
+                answer = Trouble(404, "not_found", "Nothing is served at this path by this method.")
+        _reply(client, head, answer)
+        return None
+
+    async def _send_stand_in(self, client: ClientConnection, head: Head) -> None:
+        """In place of llama-server's web UI; becomes that once the model is loaded."""
+        answer = await static_file("asleep.html", None)
+        text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
+        text = text[0].upper() + text[1:]
+        if not isinstance(answer, Trouble):
+            (_, kind, body), headers = answer
+            answer = (503, kind, body.replace(b"{state}", text.encode())), headers
+        _reply(client, head, answer)
+
+    async def _send_file(self, client: ClientConnection, head: Head, name: str) -> None:
+        _reply(client, head, await static_file(name, head.get(b"if-none-match")))
+
+    # --- the session
+
+    def _session(self, context: RequestContext) -> PageAnswer:
+        is_admin = context.caller.scope == "admin"
+        document = {
+            "admin": is_admin,
+            "can_edit": may_edit(context),
+            "asks_for_key": self._listener.rules.asks_for_key(self._listener.keyring),
+            "version": __version__ if is_admin else "",
+            "prefix": self._listener.prefix,
+        }
+        return (200, _JSON, json.dumps(document).encode("ascii")), (_NO_STORE,)
+
+    def _log_in(self, head: Head, body: bytes) -> PageAnswer:
+        if not is_json(head):
+            return _NO_JSON
+        try:
+            sent = parse(body)
+        except ValueError:
+            sent = {}
+        key, code = sent.get("key"), sent.get("code")
+        if isinstance(code, str):
+            if not self._sessions.takes(code.encode()):
+                return _NO_SUCH_CODE
+            return self._with_cookie(head, self._sessions.begin(), SESSION_SECONDS)
+        if not isinstance(key, str):
+            return Trouble(400, "no_key", "The body names no key.", '{"key": "gs-…"} does.')
+        caller = self._listener.keyring.find(key.strip().encode())
+        if caller is None:
+            return _NO_SUCH_KEY
+        if caller.scope != "admin":
+            return _NOT_ADMIN
+        return self._with_cookie(head, self._sessions.begin(key.strip().encode()), SESSION_SECONDS)
+
+    def _log_out(self, head: Head) -> PageAnswer:
+        self._sessions.end(head)
+        self._feed.check()
+        return self._with_cookie(head, "", 0)
+
+    def _with_cookie(self, head: Head, value: str, seconds: int) -> PageAnswer:
+        secure = "; Secure" if self._listener.listen.tls_certificate else ""
+        path = head.path.removesuffix("session")
+        cookie = f"{COOKIE}={value}; HttpOnly; SameSite=Strict; Path={path}; Max-Age={seconds}{secure}"
+        return (204, b"", b""), ((b"set-cookie", cookie.encode("ascii")), _NO_STORE)
+
+    # --- control
+
+    def _control(
+        self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
+    ) -> AskedOf | None:
+        request = checked_request(body, may_edit=may_edit(context)) if is_json(head) else _NO_JSON
+        if isinstance(request, Trouble):
+            _reply(client, head, request)
+            return None
+        answer = LongAnswer(client, head, context.headers, _LINES)
+        return ControlAnswer(answer, self._owner.control(request), self._answers)
+
+    # --- the events
+
+    def _watch(self, client: ClientConnection, head: Head, context: RequestContext) -> AskedOf | None:
+        if len(self._feed.viewers) >= MOST_STREAMS:
+            _reply(client, head, _TOO_MANY)
+            return None
+        try:
+            followed = self._follow(query_value(head.target, "log"))
+        except NotFound as error:
+            _reply(client, head, Trouble(404, "not_found", str(error), error.hint))
+            return None
+        return PageViewer(
+            LongAnswer(client, head, context.headers, _EVENTS),
+            self._feed,
+            self._boot,
+            number_to_resume(head, self._boot, self._feed.activity.count, KEPT),
+            now=self._loop.time,
+            stays=lambda: self._judge(head).trouble is None,
+            soon=self.look,
+            followed=followed,
+        )
+
+    def _follow(self, server: str) -> FollowedLog | None:
+        """The log of this server, the one that others look at if some do.  Raises NotFound."""
+        if not server:
+            return None
+        path = self._owner.log_of(server)
+        known = (each for each in self._feed.logs if each.path == path)
+        return next(known, None) or FollowedLog(server, path, run=self._run, soon=self.look)
+
+    def look(self) -> None:
+        """Something has changed: whoever looks hears of it soon.  Costs nothing while nobody does."""
+        if self._feed.viewers:
+            self._look_at(max(self._loop.time(), self._looked + PROMPT_SECONDS))
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is None or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._looked = None, self._loop.time()
+        try:
+            is_behind = self._feed.look(self._looked)
+        except Exception:  # the page is worth no request of a client
+            log.exception("the page cannot be told what happens")
+            is_behind = False
+        if self._feed.viewers:
+            self._look_at(self._looked + (SOON_SECONDS if is_behind else TICK_SECONDS))
+
+    def end(self) -> None:
+        """The daemon ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for viewer in list(self._feed.viewers):
+            viewer.end()
+        for answer in list(self._answers):
+            answer.end()
+
+
+def may_edit(context: RequestContext) -> bool:
+    """Whether the caller has shown who it is, which nobody needs to on loopback."""
+    return context.caller.scope == "admin" and bool(context.caller.name)
+
+
+def is_json(head: Head) -> bool:
+    """Of a body that no form of another site can send."""
+    kind = (head.get(b"content-type") or b"").partition(b";")[0]
+    return kind.strip().lower() == b"application/json"
+
+
+def _reply(client: ClientConnection, head: Head, answer: PageAnswer) -> None:
+    if isinstance(answer, Trouble):
+        client.refuse(answer, keep_alive=head.persists)
+    else:
+        client.reply(*answer)
