@@ -21,7 +21,7 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 from ..server.shortage import is_ours
-from .control_listener import LONGEST_LINE
+from .control_listener import LONGEST_LINE, line_of
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .holds import Holds
@@ -88,7 +88,7 @@ class Control:
         task.add_done_callback(self._answering.discard)
         with suppress(ConnectionError):
             try:
-                async for message in self._answer(await _line(reader), reader):
+                async for message in self._answer(await line_of(reader), reader):
                     writer.write(json.dumps(message).encode() + b"\n")
                     await writer.drain()
             finally:
@@ -143,7 +143,7 @@ class Control:
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         await self.hardware.recent()
-        yield {"status": self._both(), "final": True}
+        yield {"status": self.status(), "final": True}
 
     async def _watch(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         while not self._over:
@@ -282,7 +282,7 @@ class Control:
         await self._gateway.pin(request.server, pinned=request.pinned)
         self._loads.admission.changed()
         self.changed()
-        yield {"status": self._both(), "final": True}
+        yield {"status": self.status(), "final": True}
 
     async def _code(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         """For `goss-supervisor open`: its user has a session of the page without a key."""
@@ -316,7 +316,7 @@ class Control:
 
     def about(self, outcome: Outcome) -> ControlMessage:
         """The final message about a request that was decided."""
-        return {"outcome": asdict(outcome), "status": self._both(outcome.profile), "final": True}
+        return {"outcome": asdict(outcome), "status": self.status(outcome.profile), "final": True}
 
     def _named(self, request: ControlRequest) -> Instance:
         """The server that a request is about.  Raises NotFound."""
@@ -329,7 +329,7 @@ class Control:
         return instance
 
     def _on_the_way(self, profile: str = "") -> ControlMessage:
-        return {"status": self._both(profile), **_PROMISE}
+        return {"status": self.status(profile), **_PROMISE}
 
     # --- for the page (see `PageOwner`)
 
@@ -337,18 +337,13 @@ class Control:
     def happened(self) -> object:
         return self._changed
 
-    def status(self) -> ControlMessage:
-        return self._both()
-
     def log_of(self, server: str) -> Path:
         return self._fleet.get(server).server.output.path
 
     def control(self, request: Mapping[str, Any]) -> AsyncIterator[ControlMessage]:
         return self._answer(json.dumps({"protocol": PROTOCOL, **request}).encode(), None)
 
-    # --- what there is to say
-
-    def _both(self, profile: str = "") -> ControlMessage:
+    def status(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
         at = self._gateway
@@ -370,9 +365,7 @@ class Control:
         measured = {each["name"]: each["memory"] for each in servers}
         held = [(each.name, self._loads.admission.held_plan(each)) for each in self._fleet]
         shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
-        sample = self.hardware.last
-        devices = self.hardware.named(sample) if sample else {}
-        return memory_by_device(devices, shares, plans_of(self._fleet))
+        return memory_by_device(self.hardware.devices(), shares, plans_of(self._fleet))
 
 
 async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:
@@ -389,10 +382,3 @@ async def _either(*events: asyncio.Event) -> bool:
     for each in waits:
         each.cancel()
     return bool(has_events)
-
-
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.readline()
-    except ValueError:  # longer than any request
-        return b""
