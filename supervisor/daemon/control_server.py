@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -27,7 +27,7 @@ from .gateway_listener import GatewayListener
 from .holds import Holds
 from .jobs import Jobs
 from .loads import Loads
-from .status_document import MemoryShare, memory_by_device, memory_of_loaded, plans_of, served, status_of
+from .status_document import memories_of, memory_of_loaded, plans_of, served, status_of
 
 PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
@@ -346,26 +346,20 @@ class Control:
     def status(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
-        at = self._gateway
+        at, admission = self._gateway, self._loads.admission
         servers = [status_of(each, at.listen, at.context_use(each.name)) for each in seen]
         return {
             "schema": 2,
             "daemon": self._daemon(),
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
-            "served": served(self._gateway.listen, self._loads.state_of),
-            "memory": self._memory(servers),
-            "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
-            "gateway": self._gateway.about(),
+            "served": served(at.listen, self._loads.state_of),
+            "memory": memories_of(self._fleet, admission.held_plan, servers, self.hardware.devices()),
+            "loads_waiting": [asdict(each) for each in admission.awaited],
+            "gateway": at.about(),
             "jobs": self.jobs.listed(results=False),
             "update": self._update_check(),
         }
-
-    def _memory(self, servers: Sequence[ControlMessage]) -> list[ControlMessage]:
-        measured = {each["name"]: each["memory"] for each in servers}
-        held = [(each.name, self._loads.admission.held_plan(each)) for each in self._fleet]
-        shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
-        return memory_by_device(self.hardware.devices(), shares, plans_of(self._fleet))
 
 
 async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:

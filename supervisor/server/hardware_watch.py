@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..hardware.sensors import DeviceReading, Sensors
@@ -40,6 +40,7 @@ OLD_SECONDS = 30.0  # what is older says nothing of now
 
 OnSample = Callable[[dict[str, Any]], object]
 DevicesByName = Mapping[str, DeviceReading]
+_FIELDS = tuple(field.name for field in fields(DeviceReading))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +178,13 @@ class HardwareWatch:
         return {each.device or names.get(each.pci) or each.pci or "GPU": each for each in sample.devices}
 
     def _document(self, sample: HardwareSample) -> dict[str, Any]:
+        """Not by `asdict`, which takes five times as long: there may be 720."""
         named = self._named(sample)
-        return {
-            "at": sample.at,
-            "devices": [asdict(replace(each, device=name)) for name, each in named.items()],
-        }
+        devices = [
+            {field: getattr(each, field) for field in _FIELDS} | {"device": name}
+            for name, each in named.items()
+        ]
+        return {"at": sample.at, "devices": devices}
 
 
 def _lasting(reading: DeviceReading) -> DeviceReading:

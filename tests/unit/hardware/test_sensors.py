@@ -316,6 +316,28 @@ def test_a_driver_that_does_not_answer_is_given_up_and_its_program_killed():
     assert (sensors.read(), sensors._child) == ((), None), "nor is it asked again at once"
 
 
+def test_no_second_program_is_begun_while_the_first_cannot_be_killed():
+    class Stuck:
+        ended = None
+
+        def poll(self):
+            return self.ended
+
+    sensors = NvmlSensors(program(ANSWERS), answer_seconds=30.0)
+    stuck = sensors._stuck = Stuck()
+    assert (sensors.read(), sensors._child) == ((), None)
+    stuck.ended = -9
+    with closing(sensors):
+        assert sensors.read() == (RTX_READING,)
+
+
+def test_the_words_of_a_program_that_ended_before_it_was_asked_count():
+    sensors = NvmlSensors(program("print('Insufficient Permissions')"), answer_seconds=30.0)
+    child = sensors._child = sensors._begin()
+    assert child.wait(30.0) == 0
+    assert (sensors.read(), sensors.why) == ((), "NVML: Insufficient Permissions.")
+
+
 def test_nvidias_own_words_say_why_it_cannot_be_read():
     ends = program("print('Driver/library version mismatch')")
     sensors = NvmlSensors(ends, answer_seconds=30.0)
