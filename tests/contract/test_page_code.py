@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
 
 import pytest
 
+from supervisor.gateway.auth import page_sessions
 from supervisor.gateway.auth.page_sessions import is_of_another_user, user_of
+
+from ..fakes.loops import promise
+from ..fakes.relay import post, relay
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says whose a socket is")
 
@@ -71,3 +76,22 @@ def test_only_another_user_of_this_computer_is_refused(tmp_path, monkeypatch, en
         f"   1: {loopback}:{54321:04X} {loopback}:1F90 01 00000000:00000000 00:00000000 00000000  {user}        0 2\n"
     )
     assert is_of_another_user(end, (str(table), str(tmp_path / "none"))) is told
+
+
+@pytest.mark.usefixtures("each_loop")
+@promise
+async def test_a_code_that_another_user_sends_is_refused_and_good_for_nobody_then():
+    async with relay() as it:
+        code = it.gateway.sessions.new_code()
+        request = post(
+            json.dumps({"code": code}).encode(),
+            b"/supervisor/session",
+            b"Content-Type: application/json\r\nSec-Fetch-Site: same-origin\r\n",
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(page_sessions, "user_of", lambda end, _: 1 + os.getuid() if end else None)
+            status, _, body = await it.ask(request)
+        assert (status, json.loads(body)["error"]["code"]) == (403, "another_user")
+        assert (await it.ask(request))[0] == 401
+        again = request.replace(code.encode(), it.gateway.sessions.new_code().encode())
+        assert (await it.ask(again))[0] == 204
