@@ -11,7 +11,6 @@ from supervisor.gateway.http_heads import parse_head
 from supervisor.gateway.pages.page_feed import PageFeed, PageViewer, is_much_the_same, number_to_resume
 from supervisor.gateway.telemetry.activity import KEPT, Activity, RequestRecord
 
-
 DAY = 86_400
 
 
