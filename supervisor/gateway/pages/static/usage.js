@@ -107,7 +107,7 @@ function keyTable({ t, words }, keys) {
 
 /** Used today, of what a day allows. @param {Pick<App, "t" | "words">} app @param {any} key */
 function tokens({ t, words }, key) {
-  const used = key.tokens_today ?? key.use?.tokens_today ?? null;
+  const used = key.today?.tokens ?? null;
   if (!key.tokens_per_day) return t("usage.no_limit");
   return used === null ? words.number(key.tokens_per_day) : t("hardware.of", { used: words.number(used), all: words.number(key.tokens_per_day) });
 }
