@@ -94,7 +94,7 @@ class Frame {
           h("ul", null, VIEWS.map((name) =>
             h("li", { key: name }, h("a", { href: `#${name}`, "aria-current": name === at ? "page" : null }, t(`view.${name}`)))))),
         h("div", { class: "bar-end" },
-          h("span", { class: `live ${connection}` }, h("span", { class: "live-dot", "aria-hidden": "true" }), t(`frame.${connection}`)),
+          h("span", { class: `live ${connection}` }, h("span", { class: "live-dot", "aria-hidden": "true" }), h("span", null, t(`frame.${connection}`))),
           this.languageSwitch(),
           this.session.asks_for_key && h("button", { type: "button", class: "quiet", onclick: () => this._leave() }, t("frame.logout")),
           h("span", { class: "version" }, version || this.session.version))),
