@@ -130,6 +130,19 @@ def plans_of(servers: Iterable[Instance]) -> list[LaunchPlan]:
     return [plan for each in servers if (plan := each.server.plan) is not None]
 
 
+def memories_of(
+    fleet: Iterable[Instance],
+    held_plan: Callable[[Instance], LaunchPlan | None],
+    servers: Iterable[Mapping[str, Any]],
+    devices: DevicesByName,
+) -> list[dict[str, Any]]:
+    """As `memory_by_device`; ``servers`` are their `status_of`, and ``held_plan`` is `Admission`'s."""
+    measured = {each["name"]: each["memory"] for each in servers}
+    held = [(each.name, held_plan(each)) for each in fleet]
+    shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
+    return memory_by_device(devices, shares, plans_of(fleet))
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryShare:
     """A server that holds memory or was let in, and the ``memory`` of its status; None: nothing runs yet."""
@@ -146,9 +159,10 @@ def memory_by_device(
     Each memory that the machine or a plan has, the RAM first: what there is, what is left of it, what others
     use, and each server's share, planned and measured.  ``devices`` are as sampled last.
     """
-    pcis = {each.pci: name for name, each in devices.items() if each.pci}
-    of_server = [(each, _share(each, pcis)) for each in shares]
-    names = dict.fromkeys((RAM, *devices, *(name for _, share in of_server for name in share)))
+    called = {each.pci: name for name, each in devices.items() if each.pci}
+    of_server = [(each, _share(each, called)) for each in shares]
+    planned = (_name(plan, name, called) for plan in plans for name in gpus(plan))
+    names = dict.fromkeys((RAM, *devices, *planned, *(name for _, share in of_server for name in share)))
     left_of_ram = _left(devices.get(RAM), [each.measured for each in shares if each.measured])
     return [
         _memory_of_device(
@@ -167,7 +181,12 @@ def memory_by_device(
     ]
 
 
-def _share(of: MemoryShare, pcis: Mapping[str, str]) -> dict[str, dict[str, int | None]]:
+def _name(plan: LaunchPlan, name: str, called: Mapping[str, str]) -> str:
+    """Builds of two flavours have two names for one GPU; ``called`` has the one that is shown, by address."""
+    return called.get(plan.adapters.get(name, ""), name)
+
+
+def _share(of: MemoryShare, called: Mapping[str, str]) -> dict[str, dict[str, int | None]]:
     """
     Of each memory in bytes: what is planned, what is measured, and what is in the RAM besides, mapped from
     the model's file.  Only the last can be dropped.
@@ -178,7 +197,7 @@ def _share(of: MemoryShare, pcis: Mapping[str, str]) -> dict[str, dict[str, int 
     measured = {**gpu_bytes, RAM: None if held is None else held + of_the_ram(plan, gpu_bytes)}
     mapped = None if held is None or resident is None else max(resident - held, 0)
     return {
-        pcis.get(plan.adapters.get(name, ""), name): {
+        _name(plan, name, called): {
             "planned_bytes": plan.memory.get(name),
             "measured_bytes": measured.get(name),
             "mapped_bytes": mapped if name == RAM else None,

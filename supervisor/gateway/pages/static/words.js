@@ -361,11 +361,11 @@ export const TEXTS = {
   "editor.added": { en: "Added:", ja: "追加:" },
   "editor.removed": { en: "Removed:", ja: "削除:" },
   "editor.gap": { en: { one: "{n} line that stays", other: "{n} lines that stay" }, ja: "変更のない {n} 行" },
-  "editor.runs_on": { en: "{servers} goes on with the text before until you restart it.", ja: "{servers} は、再起動するまで変更前の設定で動作します。" },
+  "editor.runs_on": { en: "{profile} goes on with the text before until you restart it.", ja: "{profile} は、再起動するまで変更前の設定で動作します。" },
   "editor.next_start": { en: "No server runs this profile now; the next start takes it.", ja: "このプロファイルを使っているサーバーはありません。次回の起動から有効になります。" },
   "editor.kept": { en: "Saved. The text before is kept as {file}.", ja: "保存しました。変更前のテキストは {file} に残しています。" },
-  "editor.still_runs": { en: "{server} still runs the text before.", ja: "{server} は変更前の設定で動作しています。" },
-  "editor.restart": { en: "Restart {server}", ja: "{server} を再起動" },
+  "editor.still_runs": { en: "{profile} still runs the text before.", ja: "{profile} は変更前の設定で動作しています。" },
+  "editor.restart": { en: "Restart {profile}", ja: "{profile} を再起動" },
   "editor.restart_busy": { en: { one: "{n} request is being answered: it is finished first, and others wait until the model is loaded again.", other: "{n} requests are being answered: they are finished first, and others wait until the model is loaded again." }, ja: "現在 {n} 件のリクエストに応答中です。完了してから再起動します。その間に届いたリクエストは、モデルの再ロードが終わるまで待機します。" },
   "editor.restart_idle": { en: "It answers no request now. Requests that come meanwhile wait until the model is loaded again.", ja: "現在応答中のリクエストはありません。再起動中に届いたリクエストは、モデルの再ロードが終わるまで待機します。" },
   "editor.plan": { en: "What it would run", ja: "この内容での起動プラン" },
@@ -424,7 +424,10 @@ export const TEXTS = {
   "charts.never_tuned": { en: "No tuning of {profile} has ended here.", ja: "{profile} のチューニング結果はまだありません。" },
   "charts.faster": { en: "{ratio} times as fast as {profile} for {goal} (95 %: {low} to {high}; {n} trials in {time}).", ja: "{goal} で {profile} の {ratio} 倍の速さです(95 %: {low}〜{high}、{time} で {n} 回試行)。" },
   "charts.already_best": { en: "The settings of {profile} are the best found for {goal} ({n} trials in {time}); nothing was written.", ja: "{goal} では {profile} の現在の設定が最良でした({time} で {n} 回試行)。ファイルは作成していません。" },
-  "charts.tuned_at": { en: "Measured until {time}.", ja: "計測終了: {time}。" },
+  "charts.written": { en: "Written", ja: "作成したファイル" },
+  "charts.former": { en: "The file before", ja: "以前のファイル" },
+  "charts.generation_by": { en: "Generation by {setting}, tokens per second", ja: "{setting} ごとの生成速度(トークン/秒)" },
+  "charts.prompt_by": { en: "Prompt by {setting}, tokens per second", ja: "{setting} ごとのプロンプト処理速度(トークン/秒)" },
   "charts.settings": { en: "Settings", ja: "設定" },
   "charts.setting": { en: "Setting", ja: "項目" },
   "charts.was": { en: "Was", ja: "変更前" },
@@ -456,6 +459,8 @@ export const TEXTS = {
   "usage.failed": { en: "Failed", ja: "失敗" },
   "usage.seconds": { en: "Time", ja: "時間" },
   "usage.nobody": { en: "without a key", ja: "キーなし" },
+  "usage.no_model": { en: "no model", ja: "モデルなし" },
+  "usage.uncounted": { en: { one: "The tokens of {n} request are not known.", other: "The tokens of {n} requests are not known." }, ja: "{n} 件のリクエストについては、トークン数が不明です。" },
   "usage.all": { en: "All", ja: "合計" },
   "usage.keys": { en: "Keys and their limits", ja: "キーと制限" },
   "usage.no_keys": { en: "There are no keys. To make one:", ja: "キーはありません。作成するには次を実行します:" },
@@ -463,10 +468,12 @@ export const TEXTS = {
   "usage.key_scope": { en: "Scope", ja: "スコープ" },
   "usage.key_models": { en: "Models", ja: "モデル" },
   "usage.key_rate": { en: "Rate", ja: "レート" },
+  "usage.key_requests": { en: "Requests today", ja: "本日のリクエスト" },
   "usage.key_tokens": { en: "Tokens today", ja: "本日のトークン" },
   "usage.key_expires": { en: "Expires", ja: "有効期限" },
   "usage.any": { en: "all", ja: "すべて" },
   "usage.no_limit": { en: "no limit", ja: "制限なし" },
+  "usage.expired": { en: "expired", ja: "期限切れ" },
   "usage.never": { en: "never", ja: "なし" },
 
   "jobs.start": { en: "Start a job", ja: "ジョブの開始" },
@@ -601,6 +608,18 @@ export class Words {
   number(value, digits = 0) {
     if (value === null || value === undefined) return this.t("frame.unknown");
     return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  }
+
+  /** As many digits as tell something: 0.82, 45.2, 412, 1,682. @param {number} value */
+  figure(value) {
+    const size = Math.abs(value);
+    const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
+    return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  }
+
+  /** A ratio: 1.31. @param {number} value */
+  ratio(value) {
+    return this._format({ minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
   }
 
   /** A share of 0..1. @param {number | null | undefined} value */
