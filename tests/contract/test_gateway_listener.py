@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.daemon.gateway_listener import GatewayListener
 from supervisor.daemon.loads import Loads
-from supervisor.errors import ConfigError, NotFound, StartFailed
+from supervisor.errors import ConfigError, NotFound, NotRunning, StartFailed
 from supervisor.home.places import private_folder
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
@@ -383,6 +383,22 @@ async def test_a_model_is_pinned_while_it_serves_and_its_clients_notice_nothing(
         assert (await someone.ask(CHAT))[0] == 200
     await it.run(first)  # a start says it anew
     assert not it.loads.admission.is_pinned(it)
+
+
+@promise
+async def test_a_link_to_the_page_begins_a_session_once_and_there_is_none_without_a_gateway(it):
+    with pytest.raises(NotRunning, match="no gateway"):
+        it.gateway.page_link()
+    first = it.through("first")
+    await it.run(first)
+    link = it.gateway.page_link()
+    assert link["url"] == f"http://127.0.0.1:{first.port}/supervisor/"
+    sessions = it.gateway.gateway.sessions
+    assert sessions.takes(link["code"].encode())
+    assert not sessions.takes(link["code"].encode())
+    await it.run(without_gateway(it, "alone", free_port()))
+    with pytest.raises(NotRunning, match="no gateway"):
+        it.gateway.page_link()
 
 
 @promise

@@ -18,8 +18,8 @@ import pytest
 
 from supervisor.errors import ConfigError, PermissionDenied, SupervisorError
 from supervisor.gateway.telemetry import usage_file
-from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, UsageTally, day_of
 from supervisor.gateway.telemetry.usage_file import UsageFile, UsageKeeper
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, UsageTally, day_of
 
 from ..fakes.asked import a_chat
 from ..fakes.launching import BOUND_SECONDS, until

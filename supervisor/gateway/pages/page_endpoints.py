@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
-from typing import Final
+from collections.abc import Coroutine
+from typing import Final, Protocol
 
 from ... import __version__
 from ...decoding import parse
@@ -26,6 +26,7 @@ from .page_feed import (
     PROMPT_SECONDS,
     SOON_SECONDS,
     TICK_SECONDS,
+    FeedHost,
     PageFeed,
     PageViewer,
     number_to_resume,
@@ -66,22 +67,27 @@ _NOT_ADMIN: Final = Trouble(
 )
 
 
-class PageEndpoints:
-    """``judge`` judges a request anew, as if it came now, and ``run`` runs a task in the background."""
+class PageHost(FeedHost, Protocol):
+    """What the page needs of the gateway, beside what it shows of it."""
 
-    def __init__(
-        self,
-        owner: PageOwner,
-        feed: PageFeed,
-        sessions: PageSessions,
-        listener: Listener,
-        backends: Backends,
-        *,
-        judge: Callable[[Head], RequestContext],
-        run: Callable[[Coroutine[None, None, None]], None],
-    ) -> None:
-        self._owner, self._feed, self._sessions, self._listener = owner, feed, sessions, listener
-        self._backends, self._judge, self._run = backends, judge, run
+    sessions: PageSessions
+    listener: Listener
+    backends: Backends
+
+    def judged(self, head: Head) -> RequestContext:
+        """Who asks, and whether they may, as if the request came now."""
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Do this in the background."""
+
+
+class PageEndpoints:
+    """Of one gateway; ``owner`` has the servers."""
+
+    def __init__(self, host: PageHost, owner: PageOwner) -> None:
+        self._host, self._owner = host, owner
+        self._sessions, self._listener = host.sessions, host.listener
+        self._feed = PageFeed(host, owner)
         self._boot = secrets.token_hex(4)
         self._loop = asyncio.get_running_loop()
         self._answers: set[ControlAnswer] = set()
@@ -94,11 +100,11 @@ class PageEndpoints:
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
     ) -> AskedOf | None:
         """Answer this request; what it gives is one whose answer goes on."""
-        _, is_ours, path = head.path.partition("/supervisor")
+        path = head.path.removeprefix(self._listener.prefix)
         answer: PageAnswer
-        match path.removeprefix("/"), head.method:
-            case _ if not is_ours:
-                self._run(self._send_stand_in(client, head))
+        match path.removeprefix("/supervisor/"), head.method:
+            case _ if context.route.handler is None:
+                self._host.run(self._send_stand_in(client, head))
                 return None
             case "events", "GET":
                 return self._watch(client, head, context)
@@ -110,10 +116,10 @@ class PageEndpoints:
                 answer = self._log_out(head)
             case "session", _:
                 answer = self._session(context)
-            case "", _ if not path:
+            case "/supervisor", _:
                 answer = (308, b"text/plain", b""), ((b"location", b"supervisor/"),)
             case name, method if method in READING:
-                self._run(self._send_file(client, head, name.removeprefix("static/") or "index.html"))
+                self._host.run(self._send_file(client, head, name.removeprefix("static/") or "index.html"))
                 return None
             case _:
                 answer = Trouble(404, "not_found", "Nothing is served at this path by this method.")
@@ -123,7 +129,7 @@ class PageEndpoints:
     async def _send_stand_in(self, client: ClientConnection, head: Head) -> None:
         """In place of llama-server's web UI; becomes that once the model is loaded."""
         answer = await static_file("asleep.html", None)
-        text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
+        text = progress(self._host.backends.main).replace("&", "&amp;").replace("<", "&lt;")
         text = text[0].upper() + text[1:]
         if not isinstance(answer, Trouble):
             (_, kind, body), headers = answer
@@ -207,7 +213,7 @@ class PageEndpoints:
             self._boot,
             number_to_resume(head, self._boot, self._feed.activity.count, KEPT),
             now=self._loop.time,
-            stays=lambda: self._judge(head).trouble is None,
+            stays=lambda: self._host.judged(head).trouble is None,
             soon=self.look,
             followed=followed,
         )
@@ -218,7 +224,7 @@ class PageEndpoints:
             return None
         path = self._owner.log_of(server)
         known = (each for each in self._feed.logs if each.path == path)
-        return next(known, None) or FollowedLog(server, path, run=self._run, soon=self.look)
+        return next(known, None) or FollowedLog(server, path, run=self._host.run, soon=self.look)
 
     def look(self) -> None:
         """Something has changed: whoever looks hears of it soon.  Costs nothing while nobody does."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...disk import cannot_write
 from ...errors import ConfigError, PermissionDenied, SupervisorError
 from ...server.background import beside_the_loop
-from .usage import UsageByPlace, UsagePlace, UsageSums, UsageTally, day_of, place_among
+from .usage_tally import UsageByPlace, UsagePlace, UsageSums, UsageTally, day_of, place_among
 
 if TYPE_CHECKING:
     import sqlite3

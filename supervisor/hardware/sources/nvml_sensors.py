@@ -38,24 +38,35 @@ class NvmlSensors:
         self._child: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._failed_at: float | None = None
+        self._stuck: subprocess.Popen[str] | None = None
 
     def read(self) -> tuple[DeviceReading, ...]:
-        """Empty where it does not answer; after that it is left alone for a minute."""
+        """Empty where it does not answer; then it is left alone for a minute, and until it is gone."""
         if self._failed_at is not None and time.monotonic() - self._failed_at < AGAIN_SECONDS:
             return ()
-        try:
-            if self._child is None:
-                self._child = self._begin()
-            assert self._child.stdin is not None
-            self._child.stdin.write("\n")
-            self._child.stdin.flush()
-            found = tuple(map(reading_in, self._answer()))
-        except (OSError, ValueError, queue.Empty) as error:
-            said = error.strerror if isinstance(error, OSError) else ""
-            self._fail(said or _HANGS)
+        if self._stuck is not None and self._stuck.poll() is None:  # in the kernel, where no signal ends it
             return ()
-        self.why, self._failed_at = "", None
-        return found
+        try:
+            found = tuple(map(reading_in, self._ask()))
+        except OSError as error:
+            self._fail(str(error.strerror or error))
+        except (ValueError, queue.Empty):
+            self._fail(_HANGS)
+        else:
+            self.why, self._failed_at = "", None
+            return found
+        return ()
+
+    def _ask(self) -> list[str]:
+        """Its answer.  Raises OSError, with its words if it has ended, and queue.Empty."""
+        if self._child is None:
+            self._child = self._begin()
+        stdin = self._child.stdin
+        assert stdin is not None
+        with suppress(OSError):  # it has ended, and its words say why
+            stdin.write("\n")
+            stdin.flush()
+        return self._answer()
 
     def _begin(self) -> subprocess.Popen[str]:
         child = subprocess.Popen(
@@ -73,7 +84,7 @@ class NvmlSensors:
         return child
 
     def _answer(self) -> list[str]:
-        """The lines up to the empty one.  Raises queue.Empty, and OSError with its words if it has ended."""
+        """The lines up to the empty one."""
         lines: list[str] = []
         ends = time.monotonic() + self._answer_seconds
         while (line := self._lines.get(timeout=max(ends - time.monotonic(), 0.0))) != "":
@@ -86,8 +97,9 @@ class NvmlSensors:
         self.why, self._failed_at = why, time.monotonic()
         child = self._child
         self.close()
-        if child is not None and child.poll() is None:  # only its thread reaps it, and that has not
+        if child is not None and child.poll() is None:
             child.kill()
+            self._stuck = child
 
     def close(self) -> None:
         """It ends as soon as it reads the end of its input."""

@@ -87,7 +87,7 @@ export class Actions {
         this.app.redraw();
       }
     };
-    return h("button", { type: "button", key: label, class: kind || null, onclick: act, title: title || null, disabled: this.busy.has(name), "aria-label": `${label}: ${profile}` }, label);
+    return h("button", { type: "button", key: label, class: kind || null, onclick: act, title: title || null, "aria-disabled": this.busy.has(name) ? "true" : null, "aria-label": `${label}: ${profile}` }, label);
   }
 
   /** @param {string} label @param {string} profile @param {ActiveRequest[]} used */
