@@ -11,7 +11,6 @@ from supervisor.gateway.http_heads import parse_head
 from supervisor.gateway.pages.page_feed import PageFeed, PageViewer, is_much_the_same, number_to_resume
 from supervisor.gateway.telemetry.activity import KEPT, Activity, RequestRecord
 
-
 DAY = 86_400
 
 
@@ -315,7 +314,7 @@ def test_a_day_in_fast_motion_loses_nothing(it):
         it.pass_time(4.0)
         for browser, numbers in seen.items():
             if browser.events:
-                numbers += browser.numbers()
+                numbers.extend(browser.numbers())
                 browser.events.clear()
     assert seen == {near: [*range(1, DAY // 60 + 1)], far: [*range(1, DAY // 60 + 1)]}
     assert it.statuses < DAY / 4
