@@ -98,8 +98,8 @@ def _head(state: TopState, look: Look) -> Line:
     else:
         up = duration(status["daemon"]["uptime_seconds"])
         about = "", f"{all_servers(status)[0]['url'] or 'no address'}, up {up}"
-    name = "goss-supervisor  " if room > 50 else ""
-    left = look.cut(name + about[1], max(room - 1, 0))
+    named = f"goss-supervisor  {about[1]}"
+    left = look.cut(named if cells(named) < room else about[1], max(room - 1, 0))
     return (about[0], left + " " * max(room - cells(left), 0)), *tabs
 
 
@@ -130,7 +130,7 @@ _SERVER = (
     Column("SERVER"),
     Column("STATE"),
     Column("FOR", 2),
-    Column("REQ", 1),
+    Column("REQ"),
     Column("MEMORY", 1),
     Column("BUILD", 3, 12),
     Column("MODEL"),

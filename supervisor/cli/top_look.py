@@ -88,42 +88,45 @@ class Look:
         return tuple(found)
 
     def wrapped(self, text: str, indent: int = 0) -> Iterator[str]:
-        """In pieces as wide as the terminal, of which none is empty but that of an empty text."""
+        """In pieces as wide as the terminal, which end between words unless a word is very long."""
         text, width = self.shown(text), max(self.width - indent, 2)
         if cells(text) <= width:
             yield text
             return
-        piece, room = "", width
+        piece = ""
         for character in text:
-            room -= _cells_of(character)
-            if room < 0:
-                yield piece
-                piece, room = "", width - _cells_of(character)
+            if cells(piece) + _cells_of(character) > width:
+                place = piece.rfind(" ")
+                whole, piece = (piece[:place], piece[place + 1 :]) if place > len(piece) // 2 else (piece, "")
+                yield whole
             piece += character
         yield piece
 
     def table(self, columns: Sequence[Column], rows: Sequence[Line]) -> list[Line]:
         """
         A line of titles and one for each row, which has a cell for each column.  The last column takes the
-        room that is left, and goes first where there is none.
+        room that is left, at least a third if it needs that.  Of columns that may be left out, those that
+        say nothing are.
         """
-        *others, last = (
-            min(max(cells(column.title), *(cells(row[place][1]) for row in rows)), column.most)
-            if rows
-            else cells(column.title)
+        titles: Line = tuple(("title", column.title) for column in columns)
+        lines = (titles, *rows)
+        widths = [
+            min(max(cells(line[place][1]) for line in lines), column.most)
             for place, column in enumerate(columns)
-        )
-        kept = list(range(len(others)))
-        least = min(last, cells(columns[-1].title))
-        while len(kept) > 1 and sum(others[place] + _GAP for place in kept) + least > self.width:
-            worst = max(kept, key=lambda place: columns[place].drop)
-            if not columns[worst].drop:
+        ]
+        last = len(columns) - 1
+        kept = [
+            place
+            for place, column in enumerate(columns[:last])
+            if not column.drop or any(row[place][1] not in {"", "-"} for row in rows)
+        ]
+        least = max(cells(columns[last].title), min(widths[last], self.width // 3))
+        while sum(widths[place] + _GAP for place in kept) + least > self.width:
+            worst = max(kept, key=lambda place: columns[place].drop, default=0)
+            if worst not in kept or not columns[worst].drop:
                 break
             kept.remove(worst)
-        titles: Line = tuple(("title", column.title) for column in columns)
-        return [
-            (*(self._cell(row[place], others[place]) for place in kept), row[-1]) for row in (titles, *rows)
-        ]
+        return [(*(self._cell(line[place], widths[place]) for place in kept), line[last]) for line in lines]
 
     def _cell(self, span: Span, width: int) -> Span:
         text = self.cut(span[1], width)

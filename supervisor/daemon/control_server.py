@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -25,10 +25,9 @@ from .control_listener import LONGEST_LINE, line_of
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .holds import Holds
-from .job_commands import checked_command
 from .jobs import Jobs
 from .loads import Loads
-from .status_document import MemoryShare, memory_by_device, memory_of_loaded, plans_of, served, status_of
+from .status_document import memories_of, memory_of_loaded, plans_of, served, status_of
 
 PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
@@ -138,9 +137,8 @@ class Control:
             "running": self._running,
             "requests": self._requests,
             "pin": self._pin,
-            "run": self._run,
-            "cancel": self._cancel,
-            "jobs": self._jobs,
+            "code": self._code,
+            **self.jobs.operations(),
         }
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
@@ -281,25 +279,14 @@ class Control:
             has_events = await _either(*events)
 
     async def _pin(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """A server by its name or its profile's, or a profile that is served and has none."""
-        profiles = {each.name: each.profile for each in self._fleet}
-        name = request.server or self._fleet.main.name
-        await self._gateway.pin(profiles.get(name) or name, pinned=request.pinned)
+        await self._gateway.pin(request.server, pinned=request.pinned)
         self._loads.admission.changed()
         self.changed()
         yield {"status": self.status(), "final": True}
 
-    def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """A command of ours in a process of its own, with its progress; see `job_commands`."""
-        asked = checked_command(request.command, request.arguments, can_edit=request.can_edit)
-        return self.jobs.run(asked)
-
-    async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """Answered at once: who follows the job hears of its end."""
-        yield {"job": self.jobs.cancel(request.job), "final": True}
-
-    async def _jobs(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
-        yield {"jobs": self.jobs.listed(results=True), "final": True}
+    async def _code(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """For `goss-supervisor open`: its user has a session of the page without a key."""
+        yield {**self._gateway.page_link(), "final": True}
 
     async def _once(
         self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str
@@ -359,26 +346,20 @@ class Control:
     def status(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
-        at = self._gateway
+        at, admission = self._gateway, self._loads.admission
         servers = [status_of(each, at.listen, at.context_use(each.name)) for each in seen]
         return {
             "schema": 2,
             "daemon": self._daemon(),
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
-            "served": served(self._gateway.listen, self._loads.state_of),
-            "memory": self._memory(servers),
-            "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
-            "gateway": self._gateway.about(),
+            "served": served(at.listen, self._loads.state_of),
+            "memory": memories_of(self._fleet, admission.held_plan, servers, self.hardware.devices()),
+            "loads_waiting": [asdict(each) for each in admission.awaited],
+            "gateway": at.about(),
             "jobs": self.jobs.listed(results=False),
             "update": self._update_check(),
         }
-
-    def _memory(self, servers: Sequence[ControlMessage]) -> list[ControlMessage]:
-        measured = {each["name"]: each["memory"] for each in servers}
-        held = [(each.name, self._loads.admission.held_plan(each)) for each in self._fleet]
-        shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
-        return memory_by_device(self.hardware.devices(), shares, plans_of(self._fleet))
 
 
 async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:

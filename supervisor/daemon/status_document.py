@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..gateway.backends import loaded_share
 from ..gateway.scheduler import ContextUse
 from ..hardware.sensors import CPU, DeviceReading
 from ..plan.launch import LaunchPlan
@@ -15,6 +16,7 @@ from ..plan.listen import Listen, public_end, url_of
 from ..server.gpu_memory import by_device, of_the_ram
 from ..server.hardware_watch import DevicesByName
 from ..server.instance import Instance, failure_of, iso
+from ..server.lifecycle_table import State
 from ..server.memory_sample import MemorySample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.server import Server
@@ -28,6 +30,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
     server, hold = instance.server, instance.server.hold
     plan, child = server.plan, server.child
     sample = server.memory.now()
+    share = loaded_share(server) if server.state is State.STARTING else None
     return {
         "name": server.name,
         "state": server.state.value,
@@ -44,6 +47,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
         "host": public_end(plan, listen).host if plan else None,
         "port": public_end(plan, listen).port if plan else None,
         "url": url_of(plan, listen) if plan else None,
+        "loaded_share": round(share, 2) if share is not None else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": server.restarts,
         "requests_under_way": server.under_way(),
@@ -124,6 +128,19 @@ def memory_of_loaded(servers: Iterable[Instance], stays: Sequence[Instance]) -> 
 def plans_of(servers: Iterable[Instance]) -> list[LaunchPlan]:
     """Of all, loaded or not, the main server's first."""
     return [plan for each in servers if (plan := each.server.plan) is not None]
+
+
+def memories_of(
+    fleet: Iterable[Instance],
+    held_plan: Callable[[Instance], LaunchPlan | None],
+    servers: Iterable[Mapping[str, Any]],
+    devices: DevicesByName,
+) -> list[dict[str, Any]]:
+    """As `memory_by_device`; ``servers`` are their `status_of`, and ``held_plan`` is `Admission`'s."""
+    measured = {each["name"]: each["memory"] for each in servers}
+    held = [(each.name, held_plan(each)) for each in fleet]
+    shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
+    return memory_by_device(devices, shares, plans_of(fleet))
 
 
 @dataclass(frozen=True, slots=True)

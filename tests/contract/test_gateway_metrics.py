@@ -106,6 +106,28 @@ def test_requests_are_counted_by_endpoint_code_and_profile():
     assert value(text, "goss_supervisor_requests_replayed_total") == 1
 
 
+def test_what_each_key_has_used_of_each_profile_is_counted():
+    refused = replace(CHAT, status=429, result="refused", profile="", prompt_tokens=None, output_tokens=None)
+    text = scraped(CHAT, CHAT, replace(CHAT, prompt_tokens=None, caller=""), refused)
+    laptop = {"key": "laptop", "profile": "demo"}
+    assert value(text, "goss_supervisor_key_requests_total", **laptop) == 2
+    assert value(text, "goss_supervisor_key_prompt_tokens_total", **laptop) == 2000
+    assert value(text, "goss_supervisor_key_prompt_tokens_cached_total", **laptop) == 1800
+    assert value(text, "goss_supervisor_key_output_tokens_total", **laptop) == 128
+    assert value(text, "goss_supervisor_key_request_seconds_total", **laptop) == 150
+    assert value(text, "goss_supervisor_key_requests_failed_total", key="laptop", profile="") == 1
+    assert value(text, "goss_supervisor_key_requests_uncounted_total", key="", profile="demo") == 1
+
+
+def test_keys_and_profiles_that_are_too_many_have_one_label():
+    text = scraped(*(replace(CHAT, caller=f"k{number}") for number in range(1200)))
+    keys = {
+        dict(labels)["key"] for name, labels in samples(text) if name == "goss_supervisor_key_requests_total"
+    }
+    assert len(keys) == 1001
+    assert value(text, "goss_supervisor_key_requests_total", key="(others)", profile="(others)") == 200
+
+
 def test_a_context_that_slots_share_is_shown_and_no_other():
     shared = replace(SERVER, context_tokens=1024, context_expected_tokens=700, context_waiting=2)
     waited = replace(CHAT, context_wait_seconds=2.0)
