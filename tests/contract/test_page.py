@@ -392,6 +392,16 @@ async def test_one_that_waits_says_for_what(tmp_path):
 
 
 @promise
+async def test_changes_at_once_are_told_once():
+    async with relay(waits) as it, looking(it) as page:
+        await page.next("status")
+        for state in (State.STARTING, State.READY, State.DRAINING):
+            it.owner.said, it.owner.happened = {"state": state.value}, state
+            it.turn(state)
+        assert (await page.next("status"))[2] == {"state": "draining"}
+
+
+@promise
 async def test_what_is_no_count_of_tokens_is_not_given_as_one():
     async with relay(waits) as it, looking(it) as page, it.client() as client:
         await client.send(post(b"{}"))
