@@ -94,7 +94,8 @@ class PageEndpoints:
         self._boot = secrets.token_hex(4)
         self._loop = asyncio.get_running_loop()
         self._answers: set[ControlAnswer] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # of the timer: uvloop's has no ``when`` if that is now
         self._looked = 0.0
 
     # --- requests
@@ -238,10 +239,10 @@ class PageEndpoints:
             self._look_at(max(self._loop.time(), self._looked + PROMPT_SECONDS))
 
     def _look_at(self, when: float) -> None:
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._due:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._look)
+            self._timer, self._due = self._loop.call_at(when, self._look), when
 
     def _look(self) -> None:
         self._timer, self._looked = None, self._loop.time()

@@ -23,7 +23,7 @@ export const TEXTS = {
   "frame.views": { en: "Views", ja: "表示の切り替え" },
   "frame.language": { en: "Language", ja: "言語" },
   "frame.connecting": { en: "Connecting…", ja: "接続しています…" },
-  "frame.open": { en: "Live", ja: "接続中" },
+  "frame.open": { en: "Live", ja: "接続済み" },
   "frame.lost": { en: "Not connected", ja: "切断されています" },
   "frame.lost.long": {
     en: "Not connected: what you see is from {time}. The page connects again by itself.",
@@ -91,20 +91,17 @@ export const TEXTS = {
   "now.speed.unit": { en: "tokens/s", ja: "トークン/秒" },
   "now.first_token": { en: "First token", ja: "最初のトークンまで" },
   "now.first_token.of": { en: "median of 5 min", ja: "直近 5 分の中央値" },
-  "now.is.stopped": { en: "Stopped since {since} ({length}). It stays down until somebody loads it.", ja: "{since} から停止しています ({length})。読み込むまで停止したままです。" },
-  "now.is.preparing": { en: "Checks the engine, the model and the memory, since {length}.", ja: "エンジン、モデル、メモリを確認しています ({length})。" },
-  "now.is.starting": { en: "Loads the model, since {length}.", ja: "モデルを読み込んでいます ({length})。" },
-  "now.is.ready": { en: "Answers requests since {since} ({length}).", ja: "{since} から稼働しています ({length})。" },
-  "now.is.degraded": { en: "Answers requests, but not as the profile asks, since {since}.", ja: "{since} から稼働していますが、プロファイルの指定どおりではありません。" },
-  "now.is.draining": { en: "Finishes the requests under way, since {length}; new ones wait.", ja: "処理中のリクエストの完了を待っています ({length})。新しいリクエストは待機します。" },
-  "now.is.stopping": { en: "Is being stopped, since {length}.", ja: "停止しています ({length})。" },
-  "now.is.killing": { en: "Does not stop by itself and is being killed, since {length}.", ja: "自力で停止しないため、強制終了しています ({length})。" },
-  "now.is.backoff": { en: "Waits before it starts again, since {length}.", ja: "再起動の前に待機しています ({length})。" },
-  "now.is.sleeping": { en: "Uses no memory since {since}; the next request loads it.", ja: "{since} からメモリを使用していません。次のリクエストで読み込みます。" },
-  "now.is.failed": { en: "Failed at {since} and stays down until somebody loads it.", ja: "{since} に失敗しました。読み込むまで停止したままです。" },
-  "now.is.loading": { en: "Loads, since {length}.", ja: "読み込んでいます ({length})。" },
-  "now.is.unloaded": { en: "Not loaded since {since}.", ja: "{since} から読み込まれていません。" },
-  "now.is.waiting": { en: "Waits for memory, since {length}.", ja: "メモリが空くのを待っています ({length})。" },
+  "now.is.stopped": { en: "Stopped at {since} ({length} ago). It stays down until somebody loads it.", ja: "{since} に停止しました ({length}前)。読み込むまで停止したままです。" },
+  "now.is.preparing": { en: "Has been checking the engine, the model and the memory for {length}.", ja: "エンジン、モデル、メモリを確認しています ({length})。" },
+  "now.is.starting": { en: "Has been loading the model for {length}.", ja: "モデルを読み込んでいます ({length})。" },
+  "now.is.ready": { en: "Has been answering requests since {since} ({length}).", ja: "{since} から稼働しています ({length})。" },
+  "now.is.degraded": { en: "Has been answering requests since {since}, but not as the profile asks.", ja: "{since} から稼働していますが、プロファイルの指定どおりではありません。" },
+  "now.is.draining": { en: "Has been finishing the requests under way for {length}; new ones wait.", ja: "処理中のリクエストの完了を待っています ({length})。新しいリクエストは待機します。" },
+  "now.is.stopping": { en: "Has been stopping for {length}.", ja: "停止しています ({length})。" },
+  "now.is.killing": { en: "Does not stop by itself; the daemon has been killing it for {length}.", ja: "自力で停止しないため、強制終了しています ({length})。" },
+  "now.is.backoff": { en: "Has been waiting for its next start for {length}.", ja: "再起動の前に待機しています ({length})。" },
+  "now.is.sleeping": { en: "Has used no memory since {since}. The next request loads it.", ja: "{since} からメモリを使用していません。次のリクエストで読み込みます。" },
+  "now.is.failed": { en: "Failed at {since}. It stays down until somebody loads it.", ja: "{since} に失敗しました。読み込むまで停止したままです。" },
   "now.loaded": { en: "About {share} of the model is loaded", ja: "モデルの約 {share} を読み込みました" },
   "now.failed_before": { en: "Last failure at {at}:", ja: "前回の失敗 ({at}):" },
   "now.to_log": { en: "See its log", ja: "ログを見る" },
@@ -484,6 +481,7 @@ export const TEXTS = {
   "jobs.update": { en: "Update the engine", ja: "エンジンの更新" },
   "jobs.bench": { en: "Measure", ja: "計測" },
   "jobs.tune": { en: "Tune", ja: "チューニング" },
+  "jobs.running": { en: "Running jobs", ja: "実行中のジョブ" },
   "jobs.running_for": { en: "for {time}", ja: "{time} 経過" },
   "jobs.cancel": { en: "Cancel it", ja: "中止する" },
   "jobs.cancel_what": { en: "Cancel {words}", ja: "{words} の中止" },
@@ -617,12 +615,7 @@ export class Words {
   figure(value) {
     const size = Math.abs(value);
     const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
-    return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
-  }
-
-  /** A ratio: 1.31. @param {number} value */
-  ratio(value) {
-    return this._format({ minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
+    return this.number(value, digits);
   }
 
   /** A share of 0..1. @param {number | null | undefined} value */
