@@ -247,8 +247,8 @@ function ratioTable(app, { first, second, rows }) {
  */
 export function ratioWords({ t, words }, ratio, metric, second) {
   if (!ratio) return { interval: "–", meaning: t("charts.not_measured"), kind: "" };
-  if (ratio.low === null || ratio.high === null) return { interval: words.ratio(ratio.ratio), meaning: t("charts.too_few"), kind: "" };
-  const interval = t("charts.interval", { ratio: words.ratio(ratio.ratio), low: words.ratio(ratio.low), high: words.ratio(ratio.high) });
+  if (ratio.low === null || ratio.high === null) return { interval: words.number(ratio.ratio, 2), meaning: t("charts.too_few"), kind: "" };
+  const interval = t("charts.interval", { ratio: words.number(ratio.ratio, 2), low: words.number(ratio.low, 2), high: words.number(ratio.high, 2) });
   if (!ratio.difference_seen) return { interval, meaning: t("charts.no_difference"), kind: "" };
   const isTime = metric === "first_token_seconds";
   const isBetter = isTime ? ratio.ratio < 1 : ratio.ratio > 1;
@@ -277,7 +277,7 @@ export function tuneResult(app, found) {
   const measured = { n: found.trials.length, time: words.duration(found.seconds), profile: found.profile, goal: found.goal };
   return [
     found.result === "faster"
-      ? h("p", { class: "verdict good" }, t("charts.faster", { ...measured, ratio: words.ratio(found.ratio), low: words.ratio(found.ratio_low), high: words.ratio(found.ratio_high) }))
+      ? h("p", { class: "verdict good" }, t("charts.faster", { ...measured, ratio: words.number(found.ratio, 2), low: words.number(found.ratio_low, 2), high: words.number(found.ratio_high, 2) }))
       : h("p", { class: "verdict" }, t("charts.already_best", measured)),
     h("dl", { class: "facts" },
       fact(t("charts.when"), words.time(Date.parse(found.at) / 1000)),
@@ -307,7 +307,7 @@ function tuneChart(app, { title: told, bars, lines, x_label: label = "" }) {
   const all = (lines ?? []).map((line) => ({ label: line.label, points: line.points.map(([x, value]) => ({ x, ...value })) }));
   const values = [...new Set(all.flatMap((line) => line.points.map((each) => each.x)))].toSorted((one, other) => one - other);
   const best = all.flatMap((line) => line.points.map((each) => ({ ...each, label: line.label }))).reduce((one, other) => (other.value > one.value ? other : one));
-  const format = (/** @type {number} */ value) => words.number(value, 2);
+  const format = (/** @type {number} */ value) => words.number(value, Number.isInteger(value) ? 0 : 2);
   return h("div", { key: title }, lineChart({
     title,
     summary: t("charts.line_summary", { label, value: format(best.x), rate: words.figure(best.value) }),
@@ -315,7 +315,7 @@ function tuneChart(app, { title: told, bars, lines, x_label: label = "" }) {
     x: ofValues(values),
     xLabel: label,
     formatX: format,
-    formatY: (value) => words.number(value, 2),
+    formatY: format,
     table: {
       caption: title, headers: [label, ...all.map((line) => line.label)],
       rows: values.map((x) => [format(x), ...all.map((line) => {

@@ -481,6 +481,7 @@ export const TEXTS = {
   "jobs.update": { en: "Update the engine", ja: "エンジンの更新" },
   "jobs.bench": { en: "Measure", ja: "計測" },
   "jobs.tune": { en: "Tune", ja: "チューニング" },
+  "jobs.running": { en: "Running jobs", ja: "実行中のジョブ" },
   "jobs.running_for": { en: "for {time}", ja: "{time} 経過" },
   "jobs.cancel": { en: "Cancel it", ja: "中止する" },
   "jobs.cancel_what": { en: "Cancel {words}", ja: "{words} の中止" },
@@ -614,12 +615,7 @@ export class Words {
   figure(value) {
     const size = Math.abs(value);
     const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
-    return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
-  }
-
-  /** A ratio: 1.31. @param {number} value */
-  ratio(value) {
-    return this._format({ minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
+    return this.number(value, digits);
   }
 
   /** A share of 0..1. @param {number | null | undefined} value */
