@@ -33,7 +33,7 @@ export function mount(root, app) {
   let drawn = { samples: [], minutes: 0, charts: [] };
   const chartsOf = (/** @type {Sample[]} */ samples) => {
     if (drawn.samples !== samples || drawn.minutes !== minutes) {
-      drawn = { samples, minutes, charts: /** @type {Metric[]} */ (Object.keys(METRICS)).map((metric) => chart(app, metric, recent(samples, minutes))) };
+      drawn = { samples, minutes, charts: /** @type {Metric[]} */ (Object.keys(METRICS)).map((metric) => chart(app, metric, recent(samples, minutes), minutes)) };
     }
     return drawn.charts;
   };
@@ -77,14 +77,22 @@ function nowTable(app, sample) {
       h("tbody", null, sample.devices.map((device) =>
         h("tr", { key: device.device },
           h("th", { scope: "row" }, device.device, device.name && device.name !== device.device && h("span", { class: "device-name" }, device.name), device.why && h("span", { class: "why", lang: "en" }, device.why)),
-          [
-            figure(app, device.load_percent, (value) => words.percent(value / 100)),
-            figure(app, device.temperature_c, (value) => `${words.number(value)} °C`),
-            power(app, device),
-            memory(app, device),
-            figure(app, device.fan_percent, (value) => words.percent(value / 100)),
-            figure(app, device.clock_mhz, (value) => `${words.number(value)} MHz`),
-          ].map((cell) => h("td", { class: "num" }, cell)))))));
+          figuresOf(app, device).map((cell) => h("td", { class: "num" }, cell)))))));
+}
+
+/** In the order of the headers; a dash where the device has no such thing. @param {App} app @param {Device} device */
+function figuresOf(app, device) {
+  const { words } = app;
+  const isMemory = device.device === "RAM";
+  const isProcessor = device.device === "CPU";
+  return [
+    isMemory ? "–" : figure(app, device.load_percent, (value) => words.percent(value / 100)),
+    isMemory ? "–" : figure(app, device.temperature_c, (value) => `${words.number(value)} °C`),
+    isMemory ? "–" : power(app, device),
+    isProcessor ? "–" : memory(app, device),
+    isMemory || isProcessor ? "–" : figure(app, device.fan_percent, (value) => words.percent(value / 100)),
+    isMemory ? "–" : figure(app, device.clock_mhz, (value) => `${words.number(value)} MHz`),
+  ];
 }
 
 /** @param {App} app @param {number | null} value @param {(value: number) => string} format */
@@ -134,11 +142,12 @@ export function reasons(metric, samples) {
   return [...new Set(devices.map((device) => `${device.device}: ${device.why}`))];
 }
 
-/** @param {App} app @param {Metric} metric @param {Sample[]} samples @returns {VNode} */
-function chart(app, metric, samples) {
+/** @param {App} app @param {Metric} metric @param {Sample[]} samples @param {number} minutes @returns {VNode} */
+function chart(app, metric, samples, minutes) {
   const { t, words } = app;
   const lines = linesOf(metric, samples);
   const title = t(`hardware.${metric}`);
+  const until = samples.at(-1)?.at ?? 0;
   if (!lines.length) {
     return h("figure", { class: "plotted", key: metric }, h("figcaption", null, title), h("p", { class: "empty" }, t("frame.unknown")),
       reasons(metric, samples).map((why) => h("p", { class: "why", lang: "en" }, why)));
@@ -155,7 +164,7 @@ function chart(app, metric, samples) {
     title,
     summary: rows.map(([label, last, low, , high]) => t("hardware.summary", { device: label, now: last, low, high })).join(" "),
     lines,
-    x: ofTime(samples[0].at, Math.max(samples[0].at + 60, samples.at(-1)?.at ?? 0), 4),
+    x: ofTime(until - minutes * 60, until),
     most: METRICS[metric].most ?? (total || undefined),
     dots: false,
     formatX: (at) => new Intl.DateTimeFormat(words.language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(at * 1000)),
