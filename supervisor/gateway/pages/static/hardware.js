@@ -15,12 +15,11 @@ export const name = "hardware";
 
 const MINUTES = [5, 15, 60];
 const GAP_SECONDS = 20; // samples come every 5 s; nobody looked in between
-const GIB = 1024 ** 3;
 
 /** @type {Record<Metric, {of: (device: Device) => number | null, most?: number}>} */
 const METRICS = {
   load: { of: (device) => device.load_percent, most: 100 },
-  memory: { of: (device) => (device.memory_used_bytes === null ? null : device.memory_used_bytes / GIB) },
+  memory: { of: ({ memory_used_bytes: used, memory_total_bytes: all }) => (used === null || !all ? null : (100 * used) / all), most: 100 },
   temperature: { of: (device) => device.temperature_c },
   power: { of: (device) => device.power_watts },
 };
@@ -120,7 +119,7 @@ function memory(app, { memory_used_bytes: used, memory_total_bytes: total }) {
  */
 export function linesOf(metric, samples) {
   const names = [...new Set(samples.flatMap((each) => each.devices.map((device) => device.device)))];
-  const lines = names.map((label) => {
+  const lines = names.map((label, mark) => {
     /** @type {({x: number, value: number} | null)[]} */
     const points = [];
     let before = samples[0]?.at ?? 0;
@@ -131,7 +130,7 @@ export function linesOf(metric, samples) {
       points.push(value === null || value === undefined ? null : { x: at, value });
       before = at;
     }
-    return { label, points };
+    return { label, points, mark };
   });
   return lines.filter((line) => line.points.some((each) => each));
 }
@@ -146,26 +145,25 @@ export function reasons(metric, samples) {
 function chart(app, metric, samples, minutes) {
   const { t, words } = app;
   const lines = linesOf(metric, samples);
-  const title = t(`hardware.${metric}`);
+  const title = t(metric === "memory" ? "hardware.memory_share" : `hardware.${metric}`);
   const until = samples.at(-1)?.at ?? 0;
   if (!lines.length) {
     return h("figure", { class: "plotted", key: metric }, h("figcaption", null, title), h("p", { class: "empty" }, t("frame.unknown")),
       reasons(metric, samples).map((why) => h("p", { class: "why", lang: "en" }, why)));
   }
   const unit = t(`hardware.unit.${metric}`);
-  const format = (/** @type {number} */ value) => `${words.number(value, metric === "memory" ? 1 : 0)} ${unit}`;
+  const format = (/** @type {number} */ value) => `${words.number(value)} ${unit}`;
   const rows = lines.map(({ label, points }) => {
     const values = points.flatMap((each) => (each ? [each.value] : []));
     return [label, values.at(-1) ?? 0, Math.min(...values), values.reduce((sum, each) => sum + each, 0) / values.length, Math.max(...values)].map(
       (cell) => (typeof cell === "number" ? format(cell) : cell));
   });
-  const total = metric === "memory" ? Math.max(0, ...(samples.at(-1)?.devices ?? []).map((each) => each.memory_total_bytes ?? 0)) / GIB : undefined;
   return h("div", { key: metric }, lineChart({
     title,
     summary: rows.map(([label, last, low, , high]) => t("hardware.summary", { device: label, now: last, low, high })).join(" "),
     lines,
     x: ofTime(until - minutes * 60, until),
-    most: METRICS[metric].most ?? (total || undefined),
+    most: METRICS[metric].most,
     dots: false,
     formatX: (at) => new Intl.DateTimeFormat(words.language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(at * 1000)),
     formatY: format,

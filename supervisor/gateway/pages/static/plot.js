@@ -15,7 +15,7 @@ import { fromZero } from "./scale.js";
 /** @typedef {import("./dom.js").Children} Children */
 /** @typedef {{label: string, head?: Children, figure: Figure | null, text: string, cells?: Children[], mark?: number}} Bar `head` is shown in place of `label` */
 /** @typedef {Figure & {x: number}} Point */
-/** @typedef {{label: string, points: (Point | null)[]}} Line null is a gap */
+/** @typedef {{label: string, points: (Point | null)[], mark?: number}} Line null is a gap; `mark` chooses colour and dashes in place of its number */
 /** @typedef {{caption: string, headers: string[], rows: Children[][], texts?: number[]}} TableSpec `texts` are the columns that are no numbers */
 
 const WIDTH = 1000; // of the picture's own coordinates
@@ -87,8 +87,7 @@ export function lineChart({ title, summary, lines, x, most: top, table, dots = t
     "figure",
     { class: "plotted" },
     h("figcaption", null, title),
-    lines.length > 1 &&
-      h("ul", { class: "plot-legend small" }, ...lines.map((line, number) => h("li", { key: line.label }, swatch(number), line.label))),
+    h("ul", { class: "plot-legend small" }, lines.map((line, number) => h("li", { key: line.label }, swatch(line.mark ?? number), line.label))),
     h(
       "div",
       { class: "plot" },
@@ -97,7 +96,7 @@ export function lineChart({ title, summary, lines, x, most: top, table, dots = t
         "svg",
         { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}. ${summary}` },
         h("path", { class: "plot-grid", d: y.ticks.map(({ at }) => `M0 ${down(at)}H${WIDTH}`).join("") }),
-        ...lines.map((line, number) => lineOf(line, number, x, y, dots, (point) => `${line.label}: ${formatX(point.x)}, ${formatY(point.value)}`)),
+        ...lines.map((line, number) => lineOf(line, line.mark ?? number, x, y, dots, (point) => `${line.label}: ${formatX(point.x)}, ${formatY(point.value)}`)),
       ),
       h("div", { class: "x-axis", "aria-hidden": "true" }, ...x.ticks.map(({ at, value }) => h("span", { style: { left: percent(at) } }, formatX(value)))),
     ),
