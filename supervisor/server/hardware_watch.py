@@ -76,6 +76,7 @@ class HardwareWatch:
         self._sampling: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[HardwareSample | None] | None = None
         self._began = 0.0  # the reading, in the loop's time
+        self._trouble = ""
         self._idle: asyncio.TimerHandle | None = None
 
     @property
@@ -126,7 +127,10 @@ class HardwareWatch:
                 self._samples.append(sample)
                 document = self._document(sample)
                 for each in [*self._subscribers]:
-                    each(document)
+                    try:
+                        each(document)
+                    except Exception:
+                        log.exception("a sample of the hardware cannot be passed on")
             due = max(due + self._every_seconds, loop.time())
             await asyncio.sleep(due - loop.time())
 
@@ -143,12 +147,12 @@ class HardwareWatch:
             self._idle = None
         try:
             devices = await beside_the_loop(self._read_all)
-        except OSError as error:  # no room for a thread
-            log.warning("the hardware cannot be looked at now: %s", error)
+        except Exception as error:  # no room for a thread; a bug of ours is no reason to end anything either
+            if (trouble := repr(error)) != self._trouble:
+                self._trouble = trouble  # said once, and not every 5 s
+                log.exception("the hardware cannot be looked at")
             return None
-        except Exception:  # a bug of ours is no reason to end anything
-            log.exception("the hardware cannot be looked at")
-            return None
+        self._trouble = ""
         self.last = HardwareSample(round(time.time(), 3), devices)
         self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._close_sensors)
         return self.last

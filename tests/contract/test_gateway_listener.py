@@ -9,6 +9,7 @@ import shutil
 import ssl
 import stat
 import subprocess
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,10 @@ import pytest
 from supervisor.daemon.gateway_listener import GatewayListener
 from supervisor.daemon.loads import Loads
 from supervisor.errors import ConfigError, NotFound, NotRunning, StartFailed
-from supervisor.home.places import private_folder
+from supervisor.gateway.auth.keys import KeyFile
+from supervisor.gateway.telemetry.usage_file import UsageFile
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, day_of
+from supervisor.home.places import keys_file, private_folder, usage_file
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, Offer
@@ -622,3 +626,27 @@ async def test_a_certificate_that_was_renewed_is_taken_at_the_next_restart(it):
         await it.run(asked)
     certificate[0].write_bytes(whole)
     assert await shown() == second
+
+
+# --- usage
+
+
+@promise
+async def test_what_clients_used_is_in_the_file_once_the_daemon_has_ended_and_counts_after_a_restart(it):
+    asked = it.through("p")
+    await it.run(asked)
+    assert await status_at(asked.port) == 200
+    await it.gateway.finish()
+    file = UsageFile(usage_file(Paths.under(it.tmp_path)))
+    (used,) = file.read("0000", "9999", ("model",)).items()
+    assert (used[0].model, used[1].requests, used[1].failed) == ("p", 1, 0)
+
+
+@promise
+async def test_a_key_that_has_used_up_its_tokens_before_a_restart_is_refused_by_the_first_request(it):
+    paths, today = Paths.under(it.tmp_path), day_of(time.time())
+    key = KeyFile(keys_file(paths)).add("laptop", "inference", {"tokens_per_day": 100})
+    UsageFile(usage_file(paths)).add({UsagePlace(today, "laptop", "p"): UsageSums(1, 0, 0, 90, 0, 10)}, today)
+    asked = it.through("p")
+    await it.run(asked)
+    assert await status_at(asked.port, post(b"{}", more=f"X-Api-Key: {key}\r\n".encode())) == 429

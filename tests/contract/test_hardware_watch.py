@@ -201,14 +201,31 @@ async def test_what_is_kept_open_is_closed_when_nobody_has_looked_for_a_while():
         assert machine.closed == 1
 
 
-@story
-async def test_sensors_that_break_are_logged_and_end_nothing():
+def test_sensors_that_break_are_logged_once_and_end_nothing(caplog):
     machine = Machine()
     machine.read = lambda: 1 / 0
-    with watching(machine) as watch:
-        assert await watch.recent() is None
-        del machine.read
-        assert await watch.recent() is not None
+
+    @story
+    async def test():
+        with watching(machine) as watch:
+            assert await watch.recent() is None
+            assert await watch.recent() is None
+            del machine.read
+            assert await watch.recent() is not None
+
+    test()
+    assert [each.exc_info[0] for each in caplog.records] == [ZeroDivisionError]
+
+
+def test_a_subscriber_that_breaks_costs_the_others_nothing(caplog):
+    @story
+    async def test():
+        with watching(Machine()) as watch:
+            watch.subscribe(lambda sample: 1 / 0)
+            assert len(await samples(watch, 2)) == 2
+
+    test()
+    assert {each.message for each in caplog.records} == {"a sample of the hardware cannot be passed on"}
 
 
 # --- names

@@ -14,7 +14,7 @@ from ...decoding import parse
 from ...errors import NotFound
 from ..api.routes import READING, Trouble
 from ..auth.guard import RequestContext
-from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions
+from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions, is_of_another_user
 from ..backends import Backends, PageOwner, progress
 from ..http_heads import Head, HeaderLine, query_value
 from ..listener import Listener
@@ -59,6 +59,9 @@ _NO_SUCH_KEY: Final = Trouble(
 _NO_SUCH_CODE: Final = Trouble(
     401, "invalid_code", "This link was used already, or is older than a minute.", "goss-supervisor open"
 )
+_ANOTHER_USER: Final = Trouble(
+    403, "another_user", "This link is for the user who runs goss-supervisor.", "goss-supervisor open"
+)
 _NOT_ADMIN: Final = Trouble(
     403,
     "key_scope",
@@ -91,7 +94,8 @@ class PageEndpoints:
         self._boot = secrets.token_hex(4)
         self._loop = asyncio.get_running_loop()
         self._answers: set[ControlAnswer] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # of the timer: uvloop's has no ``when`` if that is now
         self._looked = 0.0
 
     # --- requests
@@ -111,7 +115,7 @@ class PageEndpoints:
             case "control", "POST":
                 return self._control(client, head, body, context)
             case "session", "POST":
-                answer = self._log_in(head, body)
+                answer = self._log_in(client, head, body)
             case "session", "DELETE":
                 answer = self._log_out(head)
             case "session", _:
@@ -152,7 +156,7 @@ class PageEndpoints:
         }
         return (200, _JSON, json.dumps(document).encode("ascii")), (_NO_STORE,)
 
-    def _log_in(self, head: Head, body: bytes) -> PageAnswer:
+    def _log_in(self, client: ClientConnection, head: Head, body: bytes) -> PageAnswer:
         if not is_json(head):
             return _NO_JSON
         try:
@@ -163,6 +167,9 @@ class PageEndpoints:
         if isinstance(code, str):
             if not self._sessions.takes(code.encode()):
                 return _NO_SUCH_CODE
+            if is_of_another_user(client.address):
+                log.warning("another user of this computer wanted the session that was begun by open")
+                return _ANOTHER_USER
             return self._with_cookie(head, self._sessions.begin(), SESSION_SECONDS)
         if not isinstance(key, str):
             return Trouble(400, "no_key", "The body names no key.", '{"key": "gs-…"} does.')
@@ -232,10 +239,10 @@ class PageEndpoints:
             self._look_at(max(self._loop.time(), self._looked + PROMPT_SECONDS))
 
     def _look_at(self, when: float) -> None:
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._due:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._look)
+            self._timer, self._due = self._loop.call_at(when, self._look), when
 
     def _look(self) -> None:
         self._timer, self._looked = None, self._loop.time()

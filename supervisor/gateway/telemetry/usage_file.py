@@ -220,7 +220,7 @@ class UsageKeeper:
             self._keeping.cancel()
         if lost := self._tally.unwritten:
             why = self.problem or "the disk did not answer in time"
-            log.warning("The usage of %d requests may be lost: %s", lost, why)
+            log.warning("The usage of the last requests (%d) may be lost: %s", lost, why)
 
     async def _write_in_time(self) -> None:
         with suppress(TimeoutError):

@@ -22,6 +22,7 @@ from . import nvml
 from .tool_output import pci_address, whole
 
 ANSWER_SECONDS = 2.0
+BEGIN_SECONDS = 20.0  # more for the first: without persistence mode, the driver sets up each GPU for it
 AGAIN_SECONDS = 60.0  # after a failure
 PROGRAM = (sys.executable, "-I", "-S", str(Path(nvml.__file__)), "--follow")
 _HANGS = "NVIDIA's driver does not answer."
@@ -31,10 +32,16 @@ _EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes"
 class NvmlSensors:
     """``why`` says why there is nothing to read; "" where all is well."""
 
-    def __init__(self, program: Sequence[str] = PROGRAM, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        program: Sequence[str] = PROGRAM,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        begin_seconds: float = BEGIN_SECONDS,
+    ) -> None:
         self.why = ""
         self._program = program
-        self._answer_seconds = answer_seconds
+        self._answer_seconds, self._begin_seconds = answer_seconds, begin_seconds
         self._child: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._failed_at: float | None = None
@@ -59,14 +66,15 @@ class NvmlSensors:
 
     def _ask(self) -> list[str]:
         """Its answer.  Raises OSError, with its words if it has ended, and queue.Empty."""
+        seconds = self._answer_seconds
         if self._child is None:
-            self._child = self._begin()
+            self._child, seconds = self._begin(), self._begin_seconds
         stdin = self._child.stdin
         assert stdin is not None
         with suppress(OSError):  # it has ended, and its words say why
             stdin.write("\n")
             stdin.flush()
-        return self._answer()
+        return self._answer(seconds)
 
     def _begin(self) -> subprocess.Popen[str]:
         child = subprocess.Popen(
@@ -83,10 +91,10 @@ class NvmlSensors:
         threading.Thread(target=_pass_on, args=(child, self._lines), daemon=True).start()
         return child
 
-    def _answer(self) -> list[str]:
+    def _answer(self, seconds: float) -> list[str]:
         """The lines up to the empty one."""
         lines: list[str] = []
-        ends = time.monotonic() + self._answer_seconds
+        ends = time.monotonic() + seconds
         while (line := self._lines.get(timeout=max(ends - time.monotonic(), 0.0))) != "":
             if line is None:
                 raise OSError(0, f"NVML: {lines[-1] if lines else 'it ended'}.")

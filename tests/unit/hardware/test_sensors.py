@@ -21,6 +21,7 @@ from supervisor.hardware.sources.nvml_sensors import NvmlSensors, reading_in
 from supervisor.hardware.sources.processor import LinuxProcessor, ticks_in
 from supervisor.tool import ToolResult
 
+from ...fakes.launching import BOUND_SECONDS
 from .recorded import Recorded, boxes, load
 
 GIB = 1024**3
@@ -288,6 +289,9 @@ def test_what_a_card_or_an_old_library_does_not_have_is_not_known():
     )
 
 
+patient = partial(NvmlSensors, answer_seconds=BOUND_SECONDS, begin_seconds=BOUND_SECONDS)
+
+
 def program(text):
     return (sys.executable, "-I", "-S", "-c", text)
 
@@ -296,22 +300,29 @@ ANSWERS = f"import sys\nfor line in sys.stdin: print({RTX!r} + chr(10), flush=Tr
 
 
 def test_the_program_of_nvidia_answers_as_often_as_it_is_asked_and_ends_with_its_input():
-    sensors = NvmlSensors(program(ANSWERS), answer_seconds=30.0)
+    sensors = patient(program(ANSWERS))
     try:
         assert [sensors.read(), sensors.read()] == [(RTX_READING,)] * 2
         child = sensors._child
     finally:
         sensors.close()
-    assert child.wait(30.0) == 0
+    assert child.wait(BOUND_SECONDS) == 0
     assert (sensors.why, sensors.read()) == ("", (RTX_READING,)), "it is begun again"
     sensors.close()
+
+
+def test_the_first_answer_may_take_longer():
+    begins = f"import sys\nsys.stdin.readline(); print({RTX!r} + chr(10), flush=True)\nsys.stdin.read()"
+    sensors = NvmlSensors(program(begins), answer_seconds=0.0, begin_seconds=BOUND_SECONDS)
+    assert sensors.read() == (RTX_READING,)
+    assert (sensors.read(), sensors.why) == ((), "NVIDIA's driver does not answer.")
 
 
 def test_a_driver_that_does_not_answer_is_given_up_and_its_program_killed():
     sensors = NvmlSensors(program("import sys; sys.stdin.read()"), answer_seconds=0.01)
     child = sensors._child = sensors._begin()
     assert sensors.read() == ()
-    assert child.wait(30.0) != 0
+    assert child.wait(BOUND_SECONDS) != 0
     assert sensors.why == "NVIDIA's driver does not answer."
     assert (sensors.read(), sensors._child) == ((), None), "nor is it asked again at once"
 
@@ -323,7 +334,7 @@ def test_no_second_program_is_begun_while_the_first_cannot_be_killed():
         def poll(self):
             return self.ended
 
-    sensors = NvmlSensors(program(ANSWERS), answer_seconds=30.0)
+    sensors = patient(program(ANSWERS))
     stuck = sensors._stuck = Stuck()
     assert (sensors.read(), sensors._child) == ((), None)
     stuck.ended = -9
@@ -332,15 +343,15 @@ def test_no_second_program_is_begun_while_the_first_cannot_be_killed():
 
 
 def test_the_words_of_a_program_that_ended_before_it_was_asked_count():
-    sensors = NvmlSensors(program("print('Insufficient Permissions')"), answer_seconds=30.0)
+    sensors = patient(program("print('Insufficient Permissions')"))
     child = sensors._child = sensors._begin()
-    assert child.wait(30.0) == 0
+    assert child.wait(BOUND_SECONDS) == 0
     assert (sensors.read(), sensors.why) == ((), "NVML: Insufficient Permissions.")
 
 
 def test_nvidias_own_words_say_why_it_cannot_be_read():
     ends = program("print('Driver/library version mismatch')")
-    sensors = NvmlSensors(ends, answer_seconds=30.0)
+    sensors = patient(ends)
     assert sensors.read() == ()
     assert sensors.why == "NVML: Driver/library version mismatch."
 
@@ -374,10 +385,10 @@ def test_the_real_program_reads_a_real_library(tmp_path, monkeypatch):
     words = ["cc", "-shared", "-fPIC", "-w", "-o", "libnvidia-ml.so.1", "nvml.c"]
     subprocess.run(words, cwd=tmp_path, check=True)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    with closing(NvmlSensors(answer_seconds=30.0)) as sensors:
+    with closing(patient()) as sensors:
         assert sensors.read() == (RTX_READING,), sensors.why
     monkeypatch.setenv("NVML_IS_BROKEN", "1")
-    broken = NvmlSensors(answer_seconds=30.0)
+    broken = patient()
     assert (broken.read(), broken.why) == ((), "NVML: Driver/library version mismatch.")
 
 

@@ -80,11 +80,11 @@ class Frame {
 
   draw() {
     const { t } = this.words;
-    document.documentElement.lang = this.words.language;
+    speak(this.words.language);
     if (!this.session?.admin) return;
     const { connection, version } = this.store.state;
     const at = this._view();
-    document.title = `${t(`view.${at}`)} – goss-supervisor`;
+    entitle(t(`view.${at}`));
     render(
       this.root,
       h("a", { class: "skip", href: "#main", onclick: skipToMain }, t("frame.skip")),
@@ -94,7 +94,7 @@ class Frame {
           h("ul", null, VIEWS.map((name) =>
             h("li", { key: name }, h("a", { href: `#${name}`, "aria-current": name === at ? "page" : null }, t(`view.${name}`)))))),
         h("div", { class: "bar-end" },
-          h("span", { class: `live ${connection}` }, h("span", { class: "live-dot", "aria-hidden": "true" }), t(`frame.${connection}`)),
+          h("span", { class: `live ${connection}` }, h("span", { class: "live-dot", "aria-hidden": "true" }), h("span", null, t(`frame.${connection}`))),
           this.languageSwitch(),
           this.session.asks_for_key && h("button", { type: "button", class: "quiet", onclick: () => this._leave() }, t("frame.logout")),
           h("span", { class: "version" }, version || this.session.version))),
@@ -265,6 +265,17 @@ class Frame {
     await fetch("session", { method: "DELETE", headers: { "content-type": "application/json" } }).catch(() => undefined);
     location.replace("./");
   }
+}
+
+/** The same language again would have the browser style the whole page anew. @param {string} language */
+function speak(language) {
+  if (document.documentElement.lang !== language) document.documentElement.lang = language;
+}
+
+/** @param {string} title */
+function entitle(title) {
+  const whole = `${title} – goss-supervisor`;
+  if (document.title !== whole) document.title = whole;
 }
 
 /** @param {Event} event */

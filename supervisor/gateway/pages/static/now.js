@@ -113,7 +113,7 @@ class Now {
   sentence(server) {
     const { t, words } = this;
     const since = epoch(server.since);
-    const state = STATES.find((each) => each === server.state);
+    const state = SERVER_STATES.find((each) => each === server.state);
     const values = { since: words.time(since), length: words.duration(Math.max(0, Math.floor(this.app.now() - since))) };
     return state ? t(`now.is.${state}`, values) : `${server.state} ${values.length}`;
   }
@@ -121,7 +121,7 @@ class Now {
   /** Why it is so, in the daemon's words. @param {ServerStatus} server @param {string} awaits */
   reasons(server, awaits) {
     const failed = server.last_failure?.message;
-    return [...new Set([server.why, server.placement, awaits])].filter((each) => each && each !== failed);
+    return [...new Set([server.why, server.placement, awaits])].filter((each) => each && each !== failed && each !== NEEDLESS);
   }
 
   /** @param {ServerStatus} server */
@@ -201,7 +201,7 @@ class Now {
         h("span", { class: "muted" }, [request.caller || t("now.no_key"), request.endpoint].join(" · ")),
         request.why && h("p", { class: "small" }, this.told(request.why))),
       h("div", { class: "row-figures num" },
-        request.output_tokens !== null && h("span", null, t("now.tokens", { n: request.output_tokens })),
+        Boolean(request.output_tokens) && h("span", null, t("now.tokens", { n: request.output_tokens ?? 0 })),
         request.tokens_per_second !== null && h("span", { class: "muted" }, t("now.rate", { rate: words.number(request.tokens_per_second, 1) })),
         h("span", { class: "muted" }, age)));
   }
@@ -277,7 +277,9 @@ class Now {
   }
 }
 
-const STATES = /** @type {const} */ (["stopped", "preparing", "starting", "ready", "degraded", "draining", "stopping", "killing", "backoff", "sleeping", "failed", "loading", "unloaded", "waiting"]);
+const SERVER_STATES = /** @type {const} */ (["stopped", "preparing", "starting", "ready", "degraded", "draining", "stopping", "killing", "backoff", "sleeping", "failed"]);
+const STATES = /** @type {const} */ ([...SERVER_STATES, "loading", "unloaded", "waiting"]); // of profiles too
+const NEEDLESS = "the next request loads it"; // the sentence of the state says it
 const WELL = new Set(["ready", "sleeping"]);
 
 /** What comes now, all answers of a profile together. @param {ActiveRequest[]} active @param {string} profile */
