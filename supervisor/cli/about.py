@@ -38,19 +38,34 @@ def version(*, as_json: bool) -> None:
 
 
 @click.command("open")
-def open_() -> None:
+@click.option("--chat", is_flag=True, help="Open llama-server's own page, to chat there.")
+def open_(*, chat: bool) -> None:
     """
-    Open the web page of the running server, to chat there.
+    Open the page of goss-supervisor: what runs, what it costs, and what you can do.
 
-    It prints the address too, for a machine without a browser.
+    It prints the address too, for a machine without a browser.  You need no key: the address that the browser
+    gets has a code that is good once, for a minute.
     """
     import webbrowser  # noqa: PLC0415 - only here
 
-    url = client.ask(Paths.from_environment(), {"op": "running"})["url"]
-    if url is None:
-        raise NotRunning("The daemon runs no server.", hint="goss-supervisor start")
+    url, code = _chat_page() if chat else _own_page()
     if not url.startswith("http"):
         raise UsageError(f"A browser cannot open {url}.", hint="Set listen.host to 127.0.0.1.")
     click.echo(url)
-    if not webbrowser.open(url):
-        raise SupervisorError("There is no browser here.", hint=f"Open {url} yourself.")
+    address = f"{url}#code={code}" if code else url
+    if not webbrowser.open(address):
+        good = " The code in it is good once, for a minute." if code else ""
+        raise SupervisorError("There is no browser here.", hint=f"Open {address} yourself.{good}")
+
+
+def _own_page() -> tuple[str, str]:
+    """A browser keeps what is behind # to itself: it is in no log and no request."""
+    answer = client.ask(Paths.from_environment(), {"op": "code"})
+    return answer["url"], answer["code"]
+
+
+def _chat_page() -> tuple[str, str]:
+    url = client.ask(Paths.from_environment(), {"op": "running"})["url"]
+    if url is None:
+        raise NotRunning("The daemon runs no server.", hint="goss-supervisor start")
+    return url, ""

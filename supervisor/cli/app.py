@@ -34,7 +34,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Use the model": {
         "chat": ("chat", "Talk with the running model."),
         "ask": ("ask", "Ask the running model one question."),
-        "open": ("about:open_", "Open the web page of the running server."),
+        "open": ("about:open_", "Open the page that shows what runs."),
     },
     "Models": {
         "ls": ("model", "List the models on this machine."),

@@ -27,6 +27,7 @@ _TITLES: Mapping[Metric, str] = {
     "generated_per_second": "Generation, tokens per second",
 }
 _NUMBER = re.compile(r"\d+(?:[,.]\d+)*")
+_ENDS = ("", "_low", "_high")
 HEADERS = ("scenario", "prompt", "depth", "answer", "clients", *_NAMES.values(), "runs")
 _WIDTHS = (8, 11, 6, 6, 7, 12, 12, 13, 4)  # of what comes line by line, before its rows are known
 
@@ -215,7 +216,7 @@ def _interval_json(found: ChartValue | None) -> dict[str, float | None] | None:
 def csv_text(results: Iterable[BenchResult]) -> str:
     """A line for each workload; what was not measured is empty."""
     workload = ("prompt_tokens", "depth_tokens", "answer_tokens", "clients", "warm")
-    ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    ends = [f"{metric}{end}" for metric in METRICS for end in _ENDS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "at", "profile", "build", "flavour", "scenario", *workload, "runs", *ends))
@@ -313,11 +314,10 @@ def _ratio_json(pair: tuple[BenchRow, BenchRow], metric: Metric) -> dict[str, An
     found = compared(pair, metric)
     if found is None:
         return None
-    medians = [interval(row.measured, metric) for row in pair]
-    first, second = (each.value if each else None for each in medians)
+    first, second = (_ends(interval(row.measured, metric)) for row in pair)
     return {
-        "first": first,
-        "second": second,
+        **{f"first{end}": at for end, at in zip(_ENDS, first, strict=True)},
+        **{f"second{end}": at for end, at in zip(_ENDS, second, strict=True)},
         "ratio": found.value,
         "low": found.low,
         "high": found.high,

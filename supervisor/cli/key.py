@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
-from typing import Any, TextIO, TypeVar, get_args
+from typing import Any, TextIO, get_args
 
 import click
 
 from ..errors import SupervisorError, UsageError, similar_names
 from ..gateway.auth.guard import rules_of
 from ..gateway.auth.keys import RATE_WORDS, Key, KeyFile, KeyScope, rate_of
-from ..gateway.telemetry.usage import UsageSums, day_of
 from ..gateway.telemetry.usage_file import UsageFile
+from ..gateway.telemetry.usage_tally import UsageSums, day_of
 from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Listen, address_for_others, is_any, url_of
 from ..profile.store import ProfileStore
-from .common import completer, json_option
+from .common import Function, completer, json_option
 from .output import echo_json, echo_list
 
 
@@ -54,7 +54,6 @@ _OPTIONS = (
     ),
     click.option("--expires", metavar="WHEN", help="30d, 12h, or a last day: 2026-12-31; none is no limit."),
 )
-Function = TypeVar("Function", bound=Callable[..., Any])
 _EXPIRY_HELP = "30d, 12h, or a last day: 2026-12-31"
 _FROM_NOW = re.compile(r"([1-9]\d{0,4})([dh])")
 

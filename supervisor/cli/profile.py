@@ -238,10 +238,10 @@ def _check_text(name: str, text: bytes, *, plans: bool, as_json: bool) -> int:
     if as_json:
         plan = plan_document(checked.plan) if checked.plan else None
         echo_json(name=name, problems=[asdict(each) for each in checked.problems], plan=plan)
-    else:
-        for each in checked.problems:
-            place = f"{name}:{each.line}:{each.column}" if each.line else name
-            click.echo(f"{place}: {each.severity}: {each.message}")
+        return EXIT_OK  # the problems are what was asked for
+    for each in checked.problems:
+        place = f"{name}:{each.line}:{each.column}" if each.line else name
+        click.echo(f"{place}: {each.severity}: {each.message}")
     return EXIT_OK if checked.is_sound else ConfigError.exit_code
 
 

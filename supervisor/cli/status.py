@@ -16,8 +16,8 @@ from ..home import client
 from ..home.places import record_file
 from ..paths import Paths
 from ..progress import duration
-from .common import json_option
-from .output import echo_json, echo_list, size
+from .common import json_option, verbose_option
+from .output import echo_json, echo_list, size, table
 from .requests import held_text
 
 StatusDocument = dict[str, Any]
@@ -27,21 +27,24 @@ CLEAR = "\x1b[H\x1b[2J"
 
 @click.command()
 @click.option("--watch", "-w", is_flag=True, help="Keep showing it as it changes.")
+@verbose_option
 @json_option
-def status(watch: bool, as_json: bool) -> int:
+def status(*, watch: bool, verbose: bool, as_json: bool) -> int:
     """
     Show what is running, since when, and why.
+
+    With several models loaded, or with -v, also who has how much of each memory.
 
     Exit code 0: ready, or asleep until the next request; 1: degraded, not ready yet, or failed; 3: no daemon.
     """
     paths = Paths.from_environment()
     if watch:
-        return _watch(paths, as_json=as_json)
+        return _watch(paths, verbose=verbose, as_json=as_json)
     try:
         now: StatusDocument = client.ask(paths, {"op": "status"})["status"]
     except NotRunning as error:
         return _not_running(paths, error, as_json=as_json)
-    click.echo(json.dumps(now) if as_json else "\n".join(_lines(now)))
+    click.echo(json.dumps(now) if as_json else "\n".join(_lines(now, verbose=verbose)))
     return _exit_code(now)
 
 
@@ -119,13 +122,15 @@ def _exit_code(now: StatusDocument) -> int:
     return EXIT_OK if now["server"]["state"] in _WELL else EXIT_DEGRADED
 
 
-def _watch(paths: Paths, *, as_json: bool) -> int:
+def _watch(paths: Paths, *, verbose: bool, as_json: bool) -> int:
     for message in client.stream(paths, {"op": "watch"}):
         now = message["status"]
         if as_json:
             click.echo(json.dumps(now))
         else:
-            click.echo((CLEAR if sys.stdout.isatty() else "") + "\n".join(_lines(now)) + "\n")
+            click.echo(
+                (CLEAR if sys.stdout.isatty() else "") + "\n".join(_lines(now, verbose=verbose)) + "\n"
+            )
     return EXIT_OK
 
 
@@ -144,7 +149,7 @@ def _not_running(paths: Paths, error: NotRunning, *, as_json: bool) -> int:
     raise error
 
 
-def _lines(now: StatusDocument) -> Iterator[str]:
+def _lines(now: StatusDocument, *, verbose: bool = False) -> Iterator[str]:
     server, daemon = now["server"], now["daemon"]
     since = time.time() - epoch_of(server["since"])
     why = f" ({server['why']})" if server["why"] else ""
@@ -175,6 +180,20 @@ def _lines(now: StatusDocument) -> Iterator[str]:
         first, *rest = _failure_lines(server["last_failure"])
         yield first
         yield from rest if server["state"] not in _WELL else ["          goss-supervisor logs --previous"]
+    memories = now.get("memory", ())
+    if memories and (verbose or any(len(each["shares"]) > 1 for each in memories)):
+        yield ""
+        yield table(("memory", "who", "planned", "now"), [row for each in memories for row in _shares(each)])
+
+
+def _shares(memory: StatusDocument) -> Iterator[tuple[str, str, str, str]]:
+    """What servers and others have of one memory, and what is left; a reserve is planned for others."""
+    shares = [each for each in memory["shares"] if each["planned_bytes"] or each["measured_bytes"]]
+    known = [(each["profile"], each["planned_bytes"], each["measured_bytes"]) for each in shares]
+    known += [("other programs", memory["leave_bytes"] or None, memory["others_bytes"])]
+    known += [("free", None, memory["left_bytes"]), ("in all", None, memory["total_bytes"])]
+    for index, (who, planned, measured) in enumerate(known):
+        yield ("" if index else memory["device"], who, size(planned) if planned else "", size(measured))
 
 
 def _memory(memory: StatusDocument | None) -> Iterator[str]:

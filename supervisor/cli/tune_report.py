@@ -97,7 +97,8 @@ def show_last(profile: str, paths: Paths, *, svg: Path | None, as_json: bool) ->
 
 def _kept(document: dict[str, Any]) -> tuple[dict[str, Any], tuple[Chart, ...]] | None:
     """Raises LookupError and ValueError."""
-    drawn = tuple(decode(Lines if "lines" in each else Bars, each) for each in document["charts"])
+    rows = document["charts"]
+    drawn = tuple(decode(Lines, each) if "lines" in each else decode(Bars, each) for each in rows)
     list(_lines(document))
     return document, drawn
 

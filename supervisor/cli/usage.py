@@ -14,8 +14,8 @@ from typing import Any, get_args
 import click
 
 from ..errors import UsageError
-from ..gateway.telemetry.usage import UsageByPlace, UsageSums, day_of
 from ..gateway.telemetry.usage_file import UsageColumn, UsageFile
+from ..gateway.telemetry.usage_tally import UsageByPlace, UsageSums, day_of
 from ..home.places import usage_file
 from ..paths import Paths
 from ..progress import duration
@@ -114,7 +114,7 @@ def _table(found: UsageByPlace, totals: UsageSums, by: Sequence[UsageColumn]) ->
     if totals.uncounted:
         whose = "1 request" if totals.uncounted == 1 else f"{totals.uncounted:,} requests"
         yield (
-            f"The tokens of {whose} are not known, and not in these figures: the server reported none, "
+            f"Not all tokens of {whose} are known and in these figures: the server reported none, "
             "or the client left first."
         )
 

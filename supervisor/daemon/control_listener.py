@@ -78,3 +78,11 @@ async def _with_token(at: TokenEndpoint, handler: Handler) -> asyncio.Server:
     server = await asyncio.start_server(guarded, "127.0.0.1", 0, limit=LONGEST_LINE)
     write_json(at.path, {"port": server.sockets[0].getsockname()[1], "token": token})
     return server
+
+
+async def line_of(reader: asyncio.StreamReader) -> bytes:
+    """The request; empty where it is longer than any."""
+    try:
+        return await reader.readline()
+    except ValueError:
+        return b""

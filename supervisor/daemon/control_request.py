@@ -24,6 +24,7 @@ Operation = Literal[
     "running",
     "requests",
     "pin",
+    "code",
     "run",
     "cancel",
     "jobs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -21,14 +21,13 @@ from ..server.instance import Instance
 from ..server.lifecycle_table import State
 from ..server.outcome import Outcome
 from ..server.shortage import is_ours
-from .control_listener import LONGEST_LINE
+from .control_listener import LONGEST_LINE, line_of
 from .control_request import ControlRequest, read_request
 from .gateway_listener import GatewayListener
 from .holds import Holds
-from .job_commands import checked_command
 from .jobs import Jobs
 from .loads import Loads
-from .status_document import MemoryShare, memory_by_device, memory_of_loaded, plans_of, served, status_of
+from .status_document import memories_of, memory_of_loaded, plans_of, served, status_of
 
 PROTOCOL = 1
 REPEAT_SECONDS = 2.0  # memory and uptime change without a transition; and silence means that we hang
@@ -89,7 +88,7 @@ class Control:
         task.add_done_callback(self._answering.discard)
         with suppress(ConnectionError):
             try:
-                async for message in self._answer(await _line(reader), reader):
+                async for message in self._answer(await line_of(reader), reader):
                     writer.write(json.dumps(message).encode() + b"\n")
                     await writer.drain()
             finally:
@@ -138,14 +137,13 @@ class Control:
             "running": self._running,
             "requests": self._requests,
             "pin": self._pin,
-            "run": self._run,
-            "cancel": self._cancel,
-            "jobs": self._jobs,
+            "code": self._code,
+            **self.jobs.operations(),
         }
 
     async def _status(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         await self.hardware.recent()
-        yield {"status": self._both(), "final": True}
+        yield {"status": self.status(), "final": True}
 
     async def _watch(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         while not self._over:
@@ -281,25 +279,14 @@ class Control:
             has_events = await _either(*events)
 
     async def _pin(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """A server by its name or its profile's, or a profile that is served and has none."""
-        profiles = {each.name: each.profile for each in self._fleet}
-        name = request.server or self._fleet.main.name
-        await self._gateway.pin(profiles.get(name) or name, pinned=request.pinned)
+        await self._gateway.pin(request.server, pinned=request.pinned)
         self._loads.admission.changed()
         self.changed()
-        yield {"status": self._both(), "final": True}
+        yield {"status": self.status(), "final": True}
 
-    def _run(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """A command of ours in a process of its own, with its progress; see `job_commands`."""
-        asked = checked_command(request.command, request.arguments, can_edit=request.can_edit)
-        return self.jobs.run(asked)
-
-    async def _cancel(self, request: ControlRequest) -> AsyncIterator[ControlMessage]:
-        """Answered at once: who follows the job hears of its end."""
-        yield {"job": self.jobs.cancel(request.job), "final": True}
-
-    async def _jobs(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
-        yield {"jobs": self.jobs.listed(results=True), "final": True}
+    async def _code(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """For `goss-supervisor open`: its user has a session of the page without a key."""
+        yield {**self._gateway.page_link(), "final": True}
 
     async def _once(
         self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str
@@ -329,7 +316,7 @@ class Control:
 
     def about(self, outcome: Outcome) -> ControlMessage:
         """The final message about a request that was decided."""
-        return {"outcome": asdict(outcome), "status": self._both(outcome.profile), "final": True}
+        return {"outcome": asdict(outcome), "status": self.status(outcome.profile), "final": True}
 
     def _named(self, request: ControlRequest) -> Instance:
         """The server that a request is about.  Raises NotFound."""
@@ -342,7 +329,7 @@ class Control:
         return instance
 
     def _on_the_way(self, profile: str = "") -> ControlMessage:
-        return {"status": self._both(profile), **_PROMISE}
+        return {"status": self.status(profile), **_PROMISE}
 
     # --- for the page (see `PageOwner`)
 
@@ -350,42 +337,29 @@ class Control:
     def happened(self) -> object:
         return self._changed
 
-    def status(self) -> ControlMessage:
-        return self._both()
-
     def log_of(self, server: str) -> Path:
         return self._fleet.get(server).server.output.path
 
     def control(self, request: Mapping[str, Any]) -> AsyncIterator[ControlMessage]:
         return self._answer(json.dumps({"protocol": PROTOCOL, **request}).encode(), None)
 
-    # --- what there is to say
-
-    def _both(self, profile: str = "") -> ControlMessage:
+    def status(self, profile: str = "") -> ControlMessage:
         """``server`` is the one of this profile; else the main one, as in schema 1, for one release."""
         seen = [each for each in self._fleet if each.profile or each is self._fleet.main]
-        at = self._gateway
+        at, admission = self._gateway, self._loads.admission
         servers = [status_of(each, at.listen, at.context_use(each.name)) for each in seen]
         return {
             "schema": 2,
             "daemon": self._daemon(),
             "servers": servers,
             "server": next((each for each in servers if profile and each["profile"] == profile), servers[0]),
-            "served": served(self._gateway.listen, self._loads.state_of),
-            "memory": self._memory(servers),
-            "loads_waiting": [asdict(each) for each in self._loads.admission.awaited],
-            "gateway": self._gateway.about(),
+            "served": served(at.listen, self._loads.state_of),
+            "memory": memories_of(self._fleet, admission.held_plan, servers, self.hardware.devices()),
+            "loads_waiting": [asdict(each) for each in admission.awaited],
+            "gateway": at.about(),
             "jobs": self.jobs.listed(results=False),
             "update": self._update_check(),
         }
-
-    def _memory(self, servers: Sequence[ControlMessage]) -> list[ControlMessage]:
-        measured = {each["name"]: each["memory"] for each in servers}
-        held = [(each.name, self._loads.admission.held_plan(each)) for each in self._fleet]
-        shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
-        sample = self.hardware.last
-        devices = self.hardware.named(sample) if sample else {}
-        return memory_by_device(devices, shares, plans_of(self._fleet))
 
 
 async def _first(decided: asyncio.Future[Any], changed: asyncio.Event) -> None:
@@ -402,10 +376,3 @@ async def _either(*events: asyncio.Event) -> bool:
     for each in waits:
         each.cancel()
     return bool(has_events)
-
-
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.readline()
-    except ValueError:  # longer than any request
-        return b""

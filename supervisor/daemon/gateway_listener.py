@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from ..errors import NotFound, StartFailed, SupervisorError
+from ..errors import NotFound, NotRunning, StartFailed, SupervisorError
 from ..gateway.auth.keys import Keyring
 from ..gateway.backends import GatewayOwner, PageOwner
 from ..gateway.gateway import Gateway
@@ -23,7 +23,7 @@ from ..gateway.telemetry.usage_file import UsageFile, UsageKeeper
 from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, is_socket_path
+from ..plan.listen import Listen, is_socket_path, url_of
 from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 from ..server.outcome import Outcome
@@ -99,12 +99,16 @@ class GatewayListener:
             await self._admit(plan, listen)
             return self._main.server.rest(plan)
 
-    async def pin(self, profile: str, *, pinned: bool) -> None:
+    async def pin(self, name: str | None, *, pinned: bool) -> None:
         """
-        Whether its model stays loaded, until a start or reload says otherwise.  Raises NotFound for a profile
-        that clients may not ask for.
+        Whether a model stays loaded, until a start or reload says otherwise: that of the server with this
+        name, of the main one, or of a profile that is served.  Raises NotFound.
         """
         async with self._turn:
+            profiles = [
+                each.profile for each in self._servers() if name in {each.name, None} and each.profile
+            ]
+            profile = next(iter(profiles), name or "")
             offer = self.gateway.offer_of(profile) if self.gateway is not None and self._is_open else None
             if self.gateway is None or self.listen is None or offer is None:
                 raise NotFound(
@@ -227,6 +231,16 @@ class GatewayListener:
         if not plan.behind_gateway or self.gateway is None:
             return api_key(plan)
         return self.gateway.keyring.local
+
+    def page_link(self) -> dict[str, str]:
+        """The address of the page, and a code that begins a session there.  Raises NotRunning."""
+        plan, listen = self._main.server.plan, self.listen
+        if self.gateway is None or not self._is_open or plan is None or listen is None:
+            raise NotRunning(
+                "There is no gateway, so there is no page.",
+                hint="goss-supervisor open --chat opens llama-server's.  gateway: on brings ours.",
+            )
+        return {"url": f"{url_of(plan, listen)}/supervisor/", "code": self.gateway.sessions.new_code()}
 
     @property
     def activity(self) -> Activity | None:

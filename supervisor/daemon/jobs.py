@@ -23,8 +23,9 @@ from typing import IO, Any
 from ..errors import NotFound, Superseded, SupervisorError
 from ..server.instance import iso
 from ..tool import own_program
+from .control_request import ControlRequest
 from .helpers import Answer, objects_in
-from .job_commands import CheckedCommand
+from .job_commands import CheckedCommand, checked_command
 from .job_process import kill, launch, press_ctrl_c
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,20 @@ class Jobs:
         self._ended: deque[dict[str, Any]] = deque(maxlen=MOST_KEPT)
         self._last_id = 0
         self._over = False
+
+    def operations(self) -> dict[str, Callable[[ControlRequest], AsyncIterator[dict[str, Any]]]]:
+        """Of the control socket."""
+        return {"run": self._answer_run, "cancel": self._answer_cancel, "jobs": self._answer_jobs}
+
+    def _answer_run(self, request: ControlRequest) -> AsyncIterator[dict[str, Any]]:
+        return self.run(checked_command(request.command, request.arguments, can_edit=request.can_edit))
+
+    async def _answer_cancel(self, request: ControlRequest) -> AsyncIterator[dict[str, Any]]:
+        """At once: who follows the job hears of its end."""
+        yield {"job": self.cancel(request.job), "final": True}
+
+    async def _answer_jobs(self, _: ControlRequest) -> AsyncIterator[dict[str, Any]]:
+        yield {"jobs": self.listed(results=True), "final": True}
 
     def listed(self, *, results: bool) -> list[dict[str, Any]]:
         """Each `DaemonJob` that has ended, then those under way; ``results``: with what they came to."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..gateway.backends import loaded_share
 from ..gateway.scheduler import ContextUse
 from ..hardware.sensors import CPU, DeviceReading
 from ..plan.launch import LaunchPlan
@@ -15,6 +16,7 @@ from ..plan.listen import Listen, public_end, url_of
 from ..server.gpu_memory import by_device, of_the_ram
 from ..server.hardware_watch import DevicesByName
 from ..server.instance import Instance, failure_of, iso
+from ..server.lifecycle_table import State
 from ..server.memory_sample import MemorySample
 from ..server.memory_warnings import RAM, SETTLED_SECONDS, difference, gpus
 from ..server.server import Server
@@ -28,6 +30,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
     server, hold = instance.server, instance.server.hold
     plan, child = server.plan, server.child
     sample = server.memory.now()
+    share = loaded_share(server) if server.state is State.STARTING else None
     return {
         "name": server.name,
         "state": server.state.value,
@@ -44,6 +47,7 @@ def status_of(instance: Instance, listen: Listen | None, use: ContextUse | None 
         "host": public_end(plan, listen).host if plan else None,
         "port": public_end(plan, listen).port if plan else None,
         "url": url_of(plan, listen) if plan else None,
+        "loaded_share": round(share, 2) if share is not None else None,
         "uptime_seconds": round(time.time() - server.ready_since, 1) if server.ready_since else None,
         "restarts": server.restarts,
         "requests_under_way": server.under_way(),
@@ -126,6 +130,19 @@ def plans_of(servers: Iterable[Instance]) -> list[LaunchPlan]:
     return [plan for each in servers if (plan := each.server.plan) is not None]
 
 
+def memories_of(
+    fleet: Iterable[Instance],
+    held_plan: Callable[[Instance], LaunchPlan | None],
+    servers: Iterable[Mapping[str, Any]],
+    devices: DevicesByName,
+) -> list[dict[str, Any]]:
+    """As `memory_by_device`; ``servers`` are their `status_of`, and ``held_plan`` is `Admission`'s."""
+    measured = {each["name"]: each["memory"] for each in servers}
+    held = [(each.name, held_plan(each)) for each in fleet]
+    shares = [MemoryShare(name, plan, measured.get(name)) for name, plan in held if plan is not None]
+    return memory_by_device(devices, shares, plans_of(fleet))
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryShare:
     """A server that holds memory or was let in, and the ``memory`` of its status; None: nothing runs yet."""
@@ -142,9 +159,10 @@ def memory_by_device(
     Each memory that the machine or a plan has, the RAM first: what there is, what is left of it, what others
     use, and each server's share, planned and measured.  ``devices`` are as sampled last.
     """
-    pcis = {each.pci: name for name, each in devices.items() if each.pci}
-    of_server = [(each, _share(each, pcis)) for each in shares]
-    names = dict.fromkeys((RAM, *devices, *(name for _, share in of_server for name in share)))
+    called = {each.pci: name for name, each in devices.items() if each.pci}
+    of_server = [(each, _share(each, called)) for each in shares]
+    planned = (_name(plan, name, called) for plan in plans for name in gpus(plan))
+    names = dict.fromkeys((RAM, *devices, *planned, *(name for _, share in of_server for name in share)))
     left_of_ram = _left(devices.get(RAM), [each.measured for each in shares if each.measured])
     return [
         _memory_of_device(
@@ -163,7 +181,12 @@ def memory_by_device(
     ]
 
 
-def _share(of: MemoryShare, pcis: Mapping[str, str]) -> dict[str, dict[str, int | None]]:
+def _name(plan: LaunchPlan, name: str, called: Mapping[str, str]) -> str:
+    """Builds of two flavours have two names for one GPU; ``called`` has the one that is shown, by address."""
+    return called.get(plan.adapters.get(name, ""), name)
+
+
+def _share(of: MemoryShare, called: Mapping[str, str]) -> dict[str, dict[str, int | None]]:
     """
     Of each memory in bytes: what is planned, what is measured, and what is in the RAM besides, mapped from
     the model's file.  Only the last can be dropped.
@@ -174,7 +197,7 @@ def _share(of: MemoryShare, pcis: Mapping[str, str]) -> dict[str, dict[str, int 
     measured = {**gpu_bytes, RAM: None if held is None else held + of_the_ram(plan, gpu_bytes)}
     mapped = None if held is None or resident is None else max(resident - held, 0)
     return {
-        pcis.get(plan.adapters.get(name, ""), name): {
+        _name(plan, name, called): {
             "planned_bytes": plan.memory.get(name),
             "measured_bytes": measured.get(name),
             "mapped_bytes": mapped if name == RAM else None,

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from ..hardware.sensors import DeviceReading
 from ..plan.launch import LaunchPlan
 from ..server.diagnosis import Diagnosis
-from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
@@ -88,6 +88,23 @@ class GatewayOwner(Protocol):
         """A server has nothing to do any more."""
 
 
+class DeviceWatch(Protocol):
+    """What the gateway needs of a `HardwareWatch`."""
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The samples of the last hour, oldest first."""
+
+    def subscribe(self, on_sample: Callable[[dict[str, Any]], object], /) -> Callable[[], None]:
+        """Call this with each sample from now on; what is returned ends it."""
+
+    async def recent(self) -> object:
+        """Take a sample, unless the last one is recent."""
+
+    def devices(self) -> Mapping[str, DeviceReading]:
+        """As sampled last, by their names."""
+
+
 class PageOwner(Protocol):
     """What the page shows and does: the daemon's control socket."""
 
@@ -96,7 +113,7 @@ class PageOwner(Protocol):
         """Another one after each change of a server, a load or a job."""
 
     @property
-    def hardware(self) -> HardwareWatch: ...
+    def hardware(self) -> DeviceWatch: ...
 
     def status(self) -> dict[str, Any]:
         """What ``goss-supervisor status --json`` prints."""

@@ -16,13 +16,13 @@ from ..decoding import parse
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import Role
-from ..server.hardware_watch import HardwareWatch
 from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
 from .api.served_models import context_in, model_document, models_document, public_ids
-from .backends import Backend, Backends, phase_of, profile_of
+from .auth.guard import RequestContext
+from .backends import Backend, Backends, DeviceWatch, phase_of, profile_of
 from .http_heads import Head
 from .model_states import EVENTS, ModelStates
 from .relay.client_connection import RETRY_SECONDS, ClientConnection, PlainAnswer
@@ -64,7 +64,7 @@ class Endpoints:
         touch: Callable[[str], None],
         models: ModelStates,
         context_use: Callable[[str], ContextUse | None],
-        hardware: HardwareWatch,
+        hardware: DeviceWatch,
     ) -> None:
         self._backends = backends
         self._figures = figures
@@ -236,8 +236,9 @@ class Endpoints:
         )
         servers = [self._figures_of(each) for each in self._backends]
         asked = asyncio.gather(*(self._own_metrics(each) for each in self._backends))
-        devices, answers = await asyncio.gather(self._hardware.devices(), asked)
-        return render(self._figures, now, list(zip(servers, answers, strict=True)), devices)
+        await self._hardware.recent()
+        theirs = list(zip(servers, await asked, strict=True))
+        return render(self._figures, now, theirs, self._hardware.devices())
 
     def _figures_of(self, server: Backend) -> ServerFigures:
         plan, use = server.plan, self._context_use(server.name)
@@ -274,19 +275,24 @@ class Endpoints:
 
 
 async def send(
-    answer: Awaitable[PlainAnswer | Trouble], client: ClientConnection, head: Head, label: str
-) -> Trouble | None:
-    """The trouble, if that is what the client gets; ``label`` names the request in the log."""
+    answer: Awaitable[PlainAnswer | Trouble],
+    client: ClientConnection,
+    head: Head,
+    context: RequestContext,
+    note: Callable[[Head, RequestContext, Trouble], None],
+) -> None:
+    """Send what comes of it; ``note`` counts a request for something that is not here."""
     try:
         found = await answer
     except Exception:  # a client that waits in vain would not tell us of it
-        log.exception("%s cannot be answered", label)
+        log.exception("%s cannot be answered", context.route.label)
         found = Trouble(500, "internal_error", "goss-supervisor failed to answer; its log tells why.")
     if isinstance(found, Trouble):
+        if found.code == "not_found" and context.route.label != "/supervisor/*":
+            note(head, context, found)
         client.refuse(found, keep_alive=head.persists)
-        return found
-    client.reply(found)
-    return None
+    else:
+        client.reply(found)
 
 
 def _in_our_words(known: Mapping[str, Any] | None, plan: LaunchPlan | None) -> Mapping[str, Any] | None:

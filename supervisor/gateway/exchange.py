@@ -38,6 +38,7 @@ from .telemetry.activity import (
     has_token,
     is_complete,
     opening_of,
+    tokens_of_pieces,
     usage_of,
 )
 
@@ -358,6 +359,8 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
     ticket, wish, route = exchange.ticket, exchange.wish, exchange.context.route
     went, first = exchange.went_at, exchange.first_byte_at
     counted = usage_of(b"".join(exchange.tail), exchange.opening) if route.generates else Usage()
+    broke_off = exchange.is_stream and route.generates and counted.output_tokens is None
+    adapter = plan.adapter if plan and broke_off else ""
     seconds = now - ticket.arrived
     return RequestRecord(
         at=time.time() - seconds,
@@ -379,6 +382,7 @@ def record(exchange: Exchange, now: float, plan: LaunchPlan | None) -> RequestRe
         prompt_tokens=counted.prompt_tokens,
         cached_tokens=counted.cached_tokens,
         output_tokens=counted.output_tokens,
+        partial_tokens=tokens_of_pieces(exchange.pieces, route.label, adapter),
         tokens_per_second=counted.tokens_per_second or _rate(counted, exchange, now),
         prompt_per_second=counted.prompt_per_second,
         note=exchange.note,

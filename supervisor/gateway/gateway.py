@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 
 from ..plan.launch import LaunchPlan
@@ -30,9 +30,8 @@ from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
 from .pages.page_endpoints import PageEndpoints
-from .pages.page_feed import PageFeed
 from .prompt_count import count
-from .relay.client_connection import AskedOf, ClientConnection, PlainAnswer
+from .relay.client_connection import AskedOf, ClientConnection
 from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
 from .scheduler import (
@@ -80,10 +79,7 @@ class Gateway:
         self._endpoints = Endpoints(self.backends, self.figures, self.counts, *asked)
         self.now = RequestsNow(self._exchanges, self._scheduler, self._server_of, owner, self._loop.time)
         self.sessions = PageSessions(keyring)
-        feed = PageFeed(page, self.activity, lambda: self.now.active, self.counts)
-        self._pages = PageEndpoints(
-            page, feed, self.sessions, self.listener, self.backends, judge=self._judged, run=self._run
-        )
+        self._pages = PageEndpoints(self, page)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
         self._is_ending = False
@@ -219,12 +215,13 @@ class Gateway:
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
-        context = with_hold(self._judged(head), head, self.backends)
+        context = with_hold(self.judged(head), head, self.backends)
         if context.trouble is not None:
-            self._note(refused(head, context, context.trouble))
+            self._note_refused(head, context, context.trouble)
         return context
 
-    def _judged(self, head: Head) -> RequestContext:
+    def judged(self, head: Head) -> RequestContext:
+        """Who asks, and whether they may."""
         at = self.listener
         return judge(head, at.prefix, at.rules, self.keyring, self.sessions)
 
@@ -260,7 +257,7 @@ class Gateway:
         if handler is not None:
             model = model_of(head.path, at.prefix) if handler == "model" else asked
             answer = self._endpoints.answer(handler, offers, model, profile, body)
-            self._run(self._answer_ourselves(client, head, context, answer))
+            self.run(send(answer, client, head, context, self._note_refused))
             return None
         assert meant is not None
         wish = Wish(head, body, asked, meant.effort)
@@ -278,20 +275,10 @@ class Gateway:
             return profile_of(self.backends.answering)
         return "" if route.handler is None else profile
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Do this in the background."""
         self._tasks.add(task := self._loop.create_task(work))
         task.add_done_callback(self._tasks.discard)
-
-    async def _answer_ourselves(
-        self,
-        client: ClientConnection,
-        head: Head,
-        context: RequestContext,
-        answer: Awaitable[PlainAnswer | Trouble],
-    ) -> None:
-        trouble = await send(answer, client, head, context.route.label)
-        if trouble and trouble.code == "not_found" and context.route.label != "/supervisor/*":
-            self._note(refused(head, context, trouble))
 
     def plan_of(self, exchange: Exchange) -> LaunchPlan | None:
         """The plan of its server; None if there is none."""
@@ -338,7 +325,7 @@ class Gateway:
                     why = why_refused(action, server, waiting, self.settings.hold_timeout_seconds)
                     self._exchanges[ticket].fail(why, "refused")
                 case CountPrompt(ticket) if ticket in self._exchanges:
-                    self._run(self._count(self._exchanges[ticket]))
+                    self.run(self._count(self._exchanges[ticket]))
                 case LoadProfile(profile):
                     log.info("%s is to be loaded: a request asks for it", profile)
                     self._models.load(profile)
@@ -394,3 +381,6 @@ class Gateway:
         self.activity.add(request)
         self.figures.count(request)
         self._pages.look()
+
+    def _note_refused(self, head: Head, context: RequestContext, trouble: Trouble, asked: str = "") -> None:
+        self._note(refused(head, context, trouble, asked))

@@ -17,7 +17,7 @@ from .auth.guard import RequestContext
 from .backends import Backend, GatewayOwner, profile_of, progress
 from .http_heads import Head
 from .scheduler import Scheduler, Ticket
-from .telemetry.activity import LONGEST_NAME, printable
+from .telemetry.activity import LONGEST_NAME, printable, tokens_of_pieces
 
 HOLD_HEADER = b"x-goss-hold"
 """By which an operation that holds a server says that a request is its own."""
@@ -69,7 +69,6 @@ class HeldRequests:
 
 MOST_ACTIVE = 250
 _LEAST_TOKENS, _LEAST_SECONDS = 4, 0.5  # for a rate that says something
-_OF_THIS_ENGINE = "llamacpp"  # which sends an event for each token
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +182,10 @@ def _active(
 
 
 def _tokens_so_far(exchange: UnfinishedRequest, server: Backend) -> int | None:
-    """A chat's first event has only the role of who speaks."""
-    counts = exchange.context.route.generates and exchange.streams
-    if not (counts and server.plan and server.plan.adapter == _OF_THIS_ENGINE):
+    route = exchange.context.route
+    if not (route.generates and exchange.streams and server.plan):
         return None
-    is_chat = exchange.context.route.label.endswith("/chat/completions")
-    return max(exchange.pieces - is_chat, 0)
+    return tokens_of_pieces(exchange.pieces, route.label, server.plan.adapter)
 
 
 def with_hold(context: RequestContext, head: Head, servers: Iterable[Backend]) -> RequestContext:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 CPU = "CPU"
+LONGEST_SECONDS = 120.0
+"""Between two readings of a counter that say what is now."""
 ASLEEP = "It sleeps, and to read its sensors would wake it."
 _WORDS = {
     "load_percent": "load",
@@ -64,12 +66,12 @@ class CounterRates:
         self._last: dict[str, tuple[float, float]] = {}
 
     def per_second(self, counter: str, value: float | None, now: float) -> float | None:
-        """None at the first reading of a counter, and where it began anew."""
+        """None at the first reading of a counter, after a long time without one, and where it began anew."""
         before = self._last.pop(counter, None)
         if value is None:
             return None
         self._last[counter] = (now, value)
-        if before is None or now <= before[0] or value < before[1]:
+        if before is None or not 0 < now - before[0] <= LONGEST_SECONDS or value < before[1]:
             return None
         return (value - before[1]) / (now - before[0])
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..hardware.sensors import DeviceReading, Sensors
@@ -36,9 +36,11 @@ MOST_SAMPLES = 720  # an hour
 FRESH_SECONDS = 10.0
 ANSWER_SECONDS = 2.0  # nobody waits longer for a driver
 IDLE_SECONDS = 60.0  # without a look: then nothing is kept open
+OLD_SECONDS = 30.0  # what is older says nothing of now
 
 OnSample = Callable[[dict[str, Any]], object]
 DevicesByName = Mapping[str, DeviceReading]
+_FIELDS = tuple(field.name for field in fields(DeviceReading))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class HardwareWatch:
         self._subscribers: list[OnSample] = []
         self._sampling: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[HardwareSample | None] | None = None
+        self._began = 0.0  # the reading, in the loop's time
+        self._trouble = ""
         self._idle: asyncio.TimerHandle | None = None
 
     @property
@@ -98,12 +102,13 @@ class HardwareWatch:
 
     async def recent(self, at_most_seconds: float = FRESH_SECONDS) -> HardwareSample | None:
         """
-        One that is no older, taken now if need be.  If that takes more than two seconds: the last one, which
-        may be old; None before the first.
+        One that is no older, taken now if need be.  If that takes more than two seconds, and while a driver
+        hangs: the last one, which may be old; None before the first.
         """
         if self.last is None or time.time() - self.last.at > at_most_seconds:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._look()), ANSWER_SECONDS)
+            look = self._look()
+            waits = self._began + ANSWER_SECONDS - asyncio.get_running_loop().time()
+            await asyncio.wait([look], timeout=max(waits, 0.0))
         return self.last
 
     def close(self) -> None:
@@ -122,14 +127,18 @@ class HardwareWatch:
                 self._samples.append(sample)
                 document = self._document(sample)
                 for each in [*self._subscribers]:
-                    each(document)
+                    try:
+                        each(document)
+                    except Exception:
+                        log.exception("a sample of the hardware cannot be passed on")
             due = max(due + self._every_seconds, loop.time())
             await asyncio.sleep(due - loop.time())
 
     def _look(self) -> asyncio.Task[HardwareSample | None]:
         """The one under way, or a new one."""
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.get_running_loop().create_task(self._read())
+            loop = asyncio.get_running_loop()
+            self._reading, self._began = loop.create_task(self._read()), loop.time()
         return self._reading
 
     async def _read(self) -> HardwareSample | None:
@@ -138,12 +147,12 @@ class HardwareWatch:
             self._idle = None
         try:
             devices = await beside_the_loop(self._read_all)
-        except OSError as error:  # no room for a thread
-            log.warning("the hardware cannot be looked at now: %s", error)
+        except Exception as error:  # no room for a thread; a bug of ours is no reason to end anything either
+            if (trouble := repr(error)) != self._trouble:
+                self._trouble = trouble  # said once, and not every 5 s
+                log.exception("the hardware cannot be looked at")
             return None
-        except Exception:  # a bug of ours is no reason to end anything
-            log.exception("the hardware cannot be looked at")
-            return None
+        self._trouble = ""
         self.last = HardwareSample(round(time.time(), 3), devices)
         self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._close_sensors)
         return self.last
@@ -159,23 +168,32 @@ class HardwareWatch:
         if self._sensors is not None:
             self._sensors.close()
 
-    async def devices(self) -> DevicesByName:
-        """As `recent`, by their names."""
-        sample = await self.recent()
-        return self.named(sample) if sample else {}
+    def devices(self) -> DevicesByName:
+        """As sampled last, by their names; of a sample that is old only what stays the same."""
+        if self.last is None:
+            return {}
+        is_old = time.time() - self.last.at > OLD_SECONDS
+        return {name: _lasting(each) if is_old else each for name, each in self._named(self.last).items()}
 
-    def named(self, sample: HardwareSample) -> DevicesByName:
+    def _named(self, sample: HardwareSample) -> DevicesByName:
         """By the name in the plans; a GPU that none has goes by its address."""
         gpus = [each.pci for each in sample.devices if not each.device]
         names = names_of(self._plans(), gpus)
         return {each.device or names.get(each.pci) or each.pci or "GPU": each for each in sample.devices}
 
     def _document(self, sample: HardwareSample) -> dict[str, Any]:
-        named = self.named(sample)
-        return {
-            "at": sample.at,
-            "devices": [asdict(replace(each, device=name)) for name, each in named.items()],
-        }
+        """Not by `asdict`, which takes five times as long: there may be 720."""
+        named = self._named(sample)
+        devices = [
+            {field: getattr(each, field) for field in _FIELDS} | {"device": name}
+            for name, each in named.items()
+        ]
+        return {"at": sample.at, "devices": devices}
+
+
+def _lasting(reading: DeviceReading) -> DeviceReading:
+    total = reading.memory_total_bytes
+    return DeviceReading(reading.device, reading.name, reading.pci, memory_total_bytes=total)
 
 
 def ram_reading(source: SampleSource) -> DeviceReading:

@@ -227,6 +227,28 @@ async def test_a_sleeper_is_well_and_says_what_wakes_it(test, tmp_path):
 
 
 @promise
+async def test_status_has_the_share_of_what_is_loaded_in_each_memory(test, tmp_path):
+    control = control_of(test)
+    asked = replace(behind(plan(tmp_path, hold=50)), memory={"RAM": 60 * 2**20}, leaves={"RAM": 2**30})
+    await test.server.start(asked)
+    ram, *_ = (await answer_to(control, "status"))["status"]["memory"]
+    assert (ram["device"], ram["leave_bytes"], ram["total_bytes"] > ram["left_bytes"] > 0) == (
+        "RAM",
+        2**30,
+        True,
+    )
+    (share,) = ram["shares"]
+    assert (share["server"], share["profile"], share["planned_bytes"]) == (
+        "default",
+        asked.profile,
+        60 * 2**20,
+    )
+    assert share["measured_bytes"] is None or share["measured_bytes"] >= 50 * 2**20
+    ram, *_ = (await answer_to(control, "unload"))["status"]["memory"]
+    assert (ram["shares"], ram["leave_bytes"]) == ([], 2**30)
+
+
+@promise
 async def test_a_sleeper_that_is_reloaded_sleeps_on_with_the_new_plan_and_takes_no_memory(test, tmp_path):
     gateway = NoGateway()
     control = control_of(test, gateway)

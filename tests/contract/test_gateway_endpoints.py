@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -211,6 +212,7 @@ async def test_metrics_are_ours_and_while_it_serves_llama_servers_too(it):
         assert (status, b"content-type: text/plain; version=0.0.4" in head) == (200, True)
         assert b'goss_supervisor_server_state{server="default",state="ready"} 1.0' in text
         assert b"llamacpp:tokens_predicted_total" in text
+        assert re.search(rb'goss_supervisor_device_memory_used_bytes{device="RAM",name=""} [1-9]', text)
         await it.server.sleep()
         _, text = await ask(someone, "/metrics")
         assert b'goss_supervisor_server_state{server="default",state="sleeping"} 1.0' in text

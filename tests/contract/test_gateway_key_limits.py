@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from supervisor.gateway.auth.keys import KeyFile
-from supervisor.gateway.telemetry.usage import UsagePlace, day_of
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, day_of
 from supervisor.plan.listen import Offer
 from supervisor.profile.definition import GatewaySettings
 
+from ..fakes.launching import until
 from ..fakes.loops import promise
-from ..fakes.relay import HOST, behind, ok, post, relay, says
+from ..fakes.relay import EVENTS, HOST, behind, chunk, ok, post, relay, says, waits
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
@@ -124,6 +125,29 @@ async def test_tokens_a_day_are_those_that_answers_had_and_those_before_a_restar
         assert usage.tokens_on(day_of(time.time()), "laptop") == 1040
         refused = usage.since_start[UsagePlace("", "laptop", "")]
         assert (refused.requests, refused.failed) == (1, 1)
+
+
+@promise
+async def test_who_hangs_up_in_mid_answer_has_used_what_came(tmp_path):
+    key = KeyFile(tmp_path / "keys.json").add("laptop", "inference", {"tokens_per_day": 2})
+    header = f"Authorization: Bearer {key}\r\n".encode()
+    events = [
+        b'data: {"choices":[{"delta":{"content":%s}}]}\n\n' % each for each in (b"null", b'"a"', b'"b"')
+    ]
+
+    async def says_and_waits(place):
+        await place.write(EVENTS + chunk(b": begins\n" + events[0]) + chunk(b"\n" + events[1] + events[2]))
+        await waits(place)
+
+    async with relay(says_and_waits, offers=OFFERS, keys=tmp_path / "keys.json") as it:
+        async with it.client() as client:
+            await client.send(post(b'{"stream": true}', more=header))
+            await client.reader.readuntil(b'"b"}}]}')
+        await until(lambda: it.results == ["cancelled"])
+        status, _, said = await ask(it, header)
+        assert (status, said["error"]["code"]) == (429, "key_tokens")
+        (request, _) = it.gateway.activity.since(0)
+        assert (request.result, request.output_tokens, request.partial_tokens) == ("cancelled", None, 2)
 
 
 @promise

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from supervisor.cli.key import key as key_commands
 from supervisor.errors import ConfigError, NotFound, PermissionDenied, UsageError
 from supervisor.gateway.auth.keys import NO_LIMITS, Caller, KeyFile, Keyring, digest_of, epoch_of
-from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, day_of
 from supervisor.gateway.telemetry.usage_file import UsageFile
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, day_of
 
 SECRET = re.compile(r"gs-[A-Za-z0-9_-]{43}")
 

@@ -9,6 +9,7 @@ import shutil
 import ssl
 import stat
 import subprocess
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -16,8 +17,11 @@ import pytest
 
 from supervisor.daemon.gateway_listener import GatewayListener
 from supervisor.daemon.loads import Loads
-from supervisor.errors import ConfigError, NotFound, StartFailed
-from supervisor.home.places import private_folder
+from supervisor.errors import ConfigError, NotFound, NotRunning, StartFailed
+from supervisor.gateway.auth.keys import KeyFile
+from supervisor.gateway.telemetry.usage_file import UsageFile
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, day_of
+from supervisor.home.places import keys_file, private_folder, usage_file
 from supervisor.paths import Paths
 from supervisor.plan.launch import LaunchPlan
 from supervisor.plan.listen import Listen, Offer
@@ -386,6 +390,22 @@ async def test_a_model_is_pinned_while_it_serves_and_its_clients_notice_nothing(
 
 
 @promise
+async def test_a_link_to_the_page_begins_a_session_once_and_there_is_none_without_a_gateway(it):
+    with pytest.raises(NotRunning, match="no gateway"):
+        it.gateway.page_link()
+    first = it.through("first")
+    await it.run(first)
+    link = it.gateway.page_link()
+    assert link["url"] == f"http://127.0.0.1:{first.port}/supervisor/"
+    sessions = it.gateway.gateway.sessions
+    assert sessions.takes(link["code"].encode())
+    assert not sessions.takes(link["code"].encode())
+    await it.run(without_gateway(it, "alone", free_port()))
+    with pytest.raises(NotRunning, match="no gateway"):
+        it.gateway.page_link()
+
+
+@promise
 async def test_a_profile_without_a_gateway_cannot_be_loaded_beside_another(it):
     first = it.through("first")
     await it.run(first)
@@ -606,3 +626,27 @@ async def test_a_certificate_that_was_renewed_is_taken_at_the_next_restart(it):
         await it.run(asked)
     certificate[0].write_bytes(whole)
     assert await shown() == second
+
+
+# --- usage
+
+
+@promise
+async def test_what_clients_used_is_in_the_file_once_the_daemon_has_ended_and_counts_after_a_restart(it):
+    asked = it.through("p")
+    await it.run(asked)
+    assert await status_at(asked.port) == 200
+    await it.gateway.finish()
+    file = UsageFile(usage_file(Paths.under(it.tmp_path)))
+    (used,) = file.read("0000", "9999", ("model",)).items()
+    assert (used[0].model, used[1].requests, used[1].failed) == ("p", 1, 0)
+
+
+@promise
+async def test_a_key_that_has_used_up_its_tokens_before_a_restart_is_refused_by_the_first_request(it):
+    paths, today = Paths.under(it.tmp_path), day_of(time.time())
+    key = KeyFile(keys_file(paths)).add("laptop", "inference", {"tokens_per_day": 100})
+    UsageFile(usage_file(paths)).add({UsagePlace(today, "laptop", "p"): UsageSums(1, 0, 0, 90, 0, 10)}, today)
+    asked = it.through("p")
+    await it.run(asked)
+    assert await status_at(asked.port, post(b"{}", more=f"X-Api-Key: {key}\r\n".encode())) == 429

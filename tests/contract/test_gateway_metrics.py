@@ -22,6 +22,7 @@ from supervisor.daemon.control_listener import listen
 from supervisor.errors import NotRunning
 from supervisor.gateway.telemetry.activity import Activity, RequestRecord
 from supervisor.gateway.telemetry.metrics import DaemonFigures, RequestFigures, ServerFigures, render
+from supervisor.hardware.sensors import DeviceReading
 from supervisor.home.control_socket import endpoint
 from supervisor.paths import Paths
 from supervisor.server.lifecycle_table import State
@@ -105,6 +106,28 @@ def test_requests_are_counted_by_endpoint_code_and_profile():
     assert value(text, "goss_supervisor_requests_replayed_total") == 1
 
 
+def test_what_each_key_has_used_of_each_profile_is_counted():
+    refused = replace(CHAT, status=429, result="refused", profile="", prompt_tokens=None, output_tokens=None)
+    text = scraped(CHAT, CHAT, replace(CHAT, prompt_tokens=None, caller=""), refused)
+    laptop = {"key": "laptop", "profile": "demo"}
+    assert value(text, "goss_supervisor_key_requests_total", **laptop) == 2
+    assert value(text, "goss_supervisor_key_prompt_tokens_total", **laptop) == 2000
+    assert value(text, "goss_supervisor_key_prompt_tokens_cached_total", **laptop) == 1800
+    assert value(text, "goss_supervisor_key_output_tokens_total", **laptop) == 128
+    assert value(text, "goss_supervisor_key_request_seconds_total", **laptop) == 150
+    assert value(text, "goss_supervisor_key_requests_failed_total", key="laptop", profile="") == 1
+    assert value(text, "goss_supervisor_key_requests_uncounted_total", key="", profile="demo") == 1
+
+
+def test_keys_and_profiles_that_are_too_many_have_one_label():
+    text = scraped(*(replace(CHAT, caller=f"k{number}") for number in range(1200)))
+    keys = {
+        dict(labels)["key"] for name, labels in samples(text) if name == "goss_supervisor_key_requests_total"
+    }
+    assert len(keys) == 1001
+    assert value(text, "goss_supervisor_key_requests_total", key="(others)", profile="(others)") == 200
+
+
 def test_a_context_that_slots_share_is_shown_and_no_other():
     shared = replace(SERVER, context_tokens=1024, context_expected_tokens=700, context_waiting=2)
     waited = replace(CHAT, context_wait_seconds=2.0)
@@ -114,6 +137,26 @@ def test_a_context_that_slots_share_is_shown_and_no_other():
     assert value(text, "goss_supervisor_context_requests_waiting", server="default") == 2
     assert value(text, "goss_supervisor_context_wait_seconds_count", profile="demo") == 1
     assert b"\ngoss_supervisor_context_tokens{" not in scraped(CHAT)
+
+
+def test_what_is_known_of_each_device_is_shown_and_what_is_not_has_no_sample():
+    card = DeviceReading(
+        "", "NVIDIA RTX", "0000:01:00.0", load_percent=45, temperature_c=61, power_watts=148.3
+    )
+    ram = DeviceReading("RAM", memory_used_bytes=24, memory_total_bytes=64)
+    text = render(RequestFigures(), DAEMON, [], {"RAM": ram, "CUDA0": card})
+    found = {
+        (name.removeprefix("goss_supervisor_device_"), dict(of).get("device")): value
+        for (name, of), value in samples(text).items()
+    }
+    assert {key: value for key, value in found.items() if key[1]} == {
+        ("load_ratio", "CUDA0"): 0.45,
+        ("temperature_celsius", "CUDA0"): 61,
+        ("power_watts", "CUDA0"): 148.3,
+        ("memory_used_bytes", "RAM"): 24,
+        ("memory_total_bytes", "RAM"): 64,
+    }
+    assert b'goss_supervisor_device_load_ratio{device="CUDA0",name="NVIDIA RTX"} 0.45' in text
 
 
 def test_a_histogram_rises_to_its_count():

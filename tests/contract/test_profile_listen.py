@@ -316,6 +316,7 @@ def test_plan_shows_the_terms_of_what_is_offered_and_what_is_not_ours(paths):
     assert "# offered: mine, other (loaded at the start, pinned), third (priority 2)\n" in shown
     document = json.loads(CliRunner().invoke(plan_command, ["mine", "--json"]).stdout)
     assert (document["ours"], document["ledger"]["refused"]) == ({"RAM": 0}, True)
+    assert document["leaves"] == {"RAM": 900 * 10**12}
     forced = CliRunner().invoke(plan_command, ["mine", "--json", "--set", "guardrails=off"]).stdout
     assert (json.loads(forced)["ours"], json.loads(forced)["ledger"]["refused"]) == ({}, False)
     memory = document["ledger"]["devices"][-1]

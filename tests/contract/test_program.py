@@ -122,22 +122,33 @@ def test_the_list_of_a_group_has_whole_sentences(group):
     assert [line for line in listed if line.endswith("...")] == []
 
 
+@pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize(
     ("url", "opens", "error"),
     [
-        ("http://127.0.0.1:1", True, None),
-        ("http://127.0.0.1:1", False, SupervisorError),
+        ("http://127.0.0.1:1/", True, None),
+        ("http://127.0.0.1:1/", False, SupervisorError),
         ("unix:///run/x.sock", True, UsageError),
-        (None, True, NotRunning),
     ],
 )
-def test_the_page_is_opened_and_its_address_printed(monkeypatch, url, opens, error):
-    opened = []
-    monkeypatch.setattr(about.client, "ask", lambda *_: {"url": url})
+def test_the_page_is_opened_and_its_address_printed_without_the_code(monkeypatch, url, opens, error, chat):
+    opened, asked = [], []
+    answer = {"url": url, "code": "once"}
+    monkeypatch.setattr(about.client, "ask", lambda _, request: asked.append(request["op"]) or answer)
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or opens)
-    result = CliRunner().invoke(about.open_, [])
+    result = CliRunner().invoke(about.open_, ["--chat"] if chat else [])
     assert type(result.exception) is (error or type(None))
-    assert (result.stdout == f"{url}\n") == (opened == [url]) == bool(url and url.startswith("http"))
+    assert asked == ["running" if chat else "code"]
+    address = url if chat else f"{url}#code=once"
+    assert (result.stdout == f"{url}\n") == (opened == [address]) == url.startswith("http")
+    if error is SupervisorError:  # where there is no browser a person needs it
+        assert address in result.exception.hint
+        assert ("good once, for a minute" in result.exception.hint) is not chat
+
+
+def test_without_a_server_there_is_nothing_to_open(monkeypatch):
+    monkeypatch.setattr(about.client, "ask", lambda *_: {"url": None})
+    assert isinstance(CliRunner().invoke(about.open_, ["--chat"]).exception, NotRunning)
 
 
 def test_a_ctrl_c_before_the_commands_are_imported_is_no_traceback():

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from supervisor.cli.usage import usage
 from supervisor.errors import ConfigError, UsageError
-from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, day_of
 from supervisor.gateway.telemetry.usage_file import UsageFile
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, day_of
 from supervisor.paths import Paths
 
 TODAY = day_of(time.time())
@@ -58,8 +58,8 @@ def test_a_table_has_a_row_for_each_key_and_model_with_totals_and_what_is_not_kn
         "laptop  chat   1,200     7       2,000,000  1,500,000  34,567  2 h 2 min\n"
         "laptop  voice  2         0       -          -          -       1 s\n"
         "total          1,205     7       2,000,100  1,500,000  34,577  2 h 2 min\n"
-        "The tokens of 3 requests are not known, and not in these figures: the server reported none, or the "
-        "client left first.\n"
+        "Not all tokens of 3 requests are known and in these figures: the server reported none, or the client left "
+        "first.\n"
     )
     assert not shown.stderr
 

@@ -18,8 +18,8 @@ import pytest
 
 from supervisor.errors import ConfigError, PermissionDenied, SupervisorError
 from supervisor.gateway.telemetry import usage_file
-from supervisor.gateway.telemetry.usage import UsagePlace, UsageSums, UsageTally, day_of
 from supervisor.gateway.telemetry.usage_file import UsageFile, UsageKeeper
+from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, UsageTally, day_of
 
 from ..fakes.asked import a_chat
 from ..fakes.launching import BOUND_SECONDS, until
@@ -338,7 +338,10 @@ def test_what_is_lost_at_the_end_is_said(disk, caplog):
         await kept.finish()
 
     asyncio.run(story())
-    assert "The usage of 1 requests may be lost: usage is not kept for now: The disk is full." in caplog.text
+    assert (
+        "The usage of the last requests (1) may be lost: usage is not kept for now: The disk is full."
+        in caplog.text
+    )
 
 
 def test_a_disk_that_hangs_holds_up_neither_the_beginning_nor_the_end(disk, caplog, monkeypatch):

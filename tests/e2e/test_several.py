@@ -28,6 +28,11 @@ def test_servers_are_commanded_by_name(built_home):
     listed = json.loads(built_home.run("ps", "--json").stdout)["servers"]
     assert [(each["profile"], each["state"]) for each in listed] == [("one", "ready"), ("two", "sleeping")]
     assert "two is ready" in built_home.run("load", "two").stdout
+    ram = json.loads(built_home.run("status", "--json").stdout)["memory"][0]
+    held = {each["profile"]: each["measured_bytes"] for each in ram["shares"]}
+    assert (list(held), min(held.values()) > 0) == (["one", "two"], True)
+    assert ram["total_bytes"] == ram["left_bytes"] + ram["others_bytes"] + sum(held.values())
+    assert "\nRAM     one             " in built_home.run("status").stdout
     assert "two is ready" in built_home.run("restart", "two").stdout
     assert "listening on" in built_home.run("logs", "two").stdout
     for command in ("logs", "unload", "restart", "stop"):

@@ -8,6 +8,7 @@ from supervisor.cli.bench_tables import (
     HEADERS,
     below_lines,
     charts,
+    compare_json,
     compare_table,
     interval_words,
     list_table,
@@ -114,6 +115,15 @@ def says(first, second):
 )
 def test_a_comparison_says_what_it_means(first, second, said):
     assert says(row(*first), row(*second))[1] == said
+
+
+def test_programs_get_both_figures_and_the_ratio_with_their_intervals():
+    one, two = result("p-1", row(50.0, 50.1, 49.9)), result("p-2", row(60.0))
+    (compared,) = compare_json(matched(one, two), one, two)["rows"]
+    told = compared["generated_per_second"]
+    assert told["first_low"] < told["first"] == 50.0 < told["first_high"]
+    assert (told["second"], told["second_low"], told["second_high"]) == (60.0, None, None)
+    assert (told["ratio"], told["low"]) == (pytest.approx(1.2), None)
 
 
 def test_a_longer_wait_is_no_speed():

@@ -136,6 +136,9 @@ def test_the_status_says_what_clients_do(counts, text):
     under_way, waiting, connections = counts
     gateway = {"requests_under_way": under_way, "requests_waiting": waiting, "connections": connections}
     assert line_of("gateway", status(gateway=gateway)) == [text]
+    troubled = {**gateway, "warnings": ["usage is not kept for now: the disk is full"]}
+    assert line_of("warning", status(gateway=gateway)) == []
+    assert line_of("warning", status(gateway=troubled)) == ["usage is not kept for now: the disk is full"]
 
 
 def test_the_status_says_what_requests_wait_for():

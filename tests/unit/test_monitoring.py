@@ -13,6 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.gateway.telemetry.metrics import DaemonFigures, RequestFigures, ServerFigures, render
+from supervisor.hardware.sensors import DeviceReading
 
 from ..fakes.asked import a_chat
 
@@ -42,7 +43,8 @@ def labels_by_name():
         )
     )
     server = ServerFigures("default", "ready", "p", "b1", "cpu", 1, 1, 1, 1, 1)
-    text = render(figures, DaemonFigures("1", 1), [(server, None)]).decode()
+    device = DeviceReading("CPU", "a", "", 1.0, 1.0, 1.0, 1.0, 1, 1)
+    text = render(figures, DaemonFigures("1", 1), [(server, None)], {"CPU": device}).decode()
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -90,9 +92,9 @@ def test_every_counter_is_asked_for_as_a_rate():
                 assert re.search(rf"\b(?:rate|increase)\({name}\b", expression), title
 
 
-def test_every_metric_of_keys_is_on_the_dashboard():
+def test_every_metric_of_keys_and_devices_is_on_the_dashboard():
     asked = {name for _, expression in EXPRESSIONS for name in NAME.findall(expression)}
-    assert {name for name in KNOWN if "_key_" in name} <= asked
+    assert {name for name in KNOWN if "_key_" in name or "_device_" in name} <= asked
 
 
 def test_panels_have_ids_of_their_own_and_no_place_twice():

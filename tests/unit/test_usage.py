@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.gateway.api.routes import WORK, route_of
-from supervisor.gateway.telemetry.usage import (
+from supervisor.gateway.telemetry.usage_tally import (
     OTHERS,
     UsagePlace,
     UsageSums,
@@ -63,6 +63,7 @@ NO_TOKENS = {"prompt_tokens": None, "cached_tokens": None, "output_tokens": None
         ({}, 0, 0, True),
         ({"output_tokens": None}, 0, 0, True),  # an embedding has none
         (NO_TOKENS, 0, 1, False),
+        ({**NO_TOKENS, "result": "cancelled", "partial_tokens": 7}, 0, 1, True),
         ({**NO_TOKENS, "result": "cancelled"}, 0, 1, False),
         ({**NO_TOKENS, "result": "cancelled", "status": None}, 0, 1, False),
         ({**NO_TOKENS, "result": "broken"}, 1, 1, False),
@@ -102,6 +103,13 @@ def test_work_is_what_the_gateway_calls_so():
     assert {label for label in WORK if not route_of("POST", label).generates} == {"/v1/*"}
     assert route_of("POST", "/v1/of/tomorrow").label in WORK
     assert route_of("POST", "/v1/of/tomorrow").generates
+
+
+def test_of_an_answer_that_was_given_up_what_came_counts():
+    made = tally(replace(CHAT, **NO_TOKENS, result="cancelled", partial_tokens=7))
+    assert made.tokens_on(TODAY, "laptop") == 7
+    (sums,) = made.take().values()
+    assert (sums.output_tokens, sums.prompt_tokens, sums.uncounted) == (7, 0, 1)
 
 
 # --- days

@@ -14,7 +14,7 @@ from math import ceil
 from ...plan.listen import Offer
 from ..api.routes import HandlerName, Route, Trouble
 from ..api.served_models import Names
-from ..telemetry.usage import day_of, seconds_until_tomorrow
+from ..telemetry.usage_tally import day_of, seconds_until_tomorrow
 from .keys import NO_LIMITS, Caller, KeyLimits, Rate
 
 _OF_ONE_MODEL: frozenset[HandlerName] = frozenset(("props", "load", "unload", "load-model", "unload-model"))

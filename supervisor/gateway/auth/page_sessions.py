@@ -6,10 +6,14 @@ They are kept in memory only, by their hashes, and end with the daemon, with the
 
 from __future__ import annotations
 
+import os
 import secrets
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from ..http_heads import Head
@@ -19,6 +23,7 @@ COOKIE: Final = "goss_session"
 SESSION_SECONDS: Final = 12 * 3600
 CODE_SECONDS: Final = 60.0
 MOST_SESSIONS, MOST_CODES = 100, 20
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _OWN_USER: Final = Caller(LOCAL, "admin")
 
 
@@ -75,6 +80,46 @@ class PageSessions:
     def end(self, head: Head) -> None:
         """That of this request, if it has one."""
         self._sessions.pop(digest_of(_cookie(head)), None)
+
+
+def is_of_another_user(end: object, tables: Sequence[str] = _TABLES) -> bool:
+    """
+    Whether another user of this computer, but root, holds this end of a connection: (host, port, …).
+
+    All users can read the command line of the browser that `open` starts, and the code there.  Only Linux
+    tells who holds a socket; elsewhere the code alone has to do.
+    """
+    own: int = getattr(os, "getuid", int)()  # Windows has neither
+    return user_of(end, tables) not in {None, 0, own}
+
+
+def user_of(end: object, tables: Sequence[str] = _TABLES) -> int | None:
+    """The id of the user of this computer who holds it; None for another computer, or where it is unknown."""
+    if not isinstance(end, tuple):
+        return None
+    address = ip_address(end[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    if not address.is_loopback:
+        return None
+    mapped = ip_address(f"::ffff:{address}") if address.version == 4 else address
+    wanted = {_written(each, end[1]) for each in (address, mapped)}
+    return next((user for table in tables if (user := _user_in(table, wanted)) is not None), None)
+
+
+def _written(address: IPv4Address | IPv6Address, port: int) -> str:
+    """As the kernel writes it: words of 32 bits, each in the machine's own order."""
+    words = struct.unpack(f"={len(address.packed) // 4}I", address.packed)
+    return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
+
+
+def _user_in(table: str, wanted: Collection[str]) -> int | None:
+    """The owner of the socket with one of these addresses; None where it is not in the table."""
+    with suppress(OSError), open(table, encoding="ascii") as lines:  # noqa: PTH123 - a file of the kernel
+        for line in lines:
+            columns = line.split()
+            if columns[1] in wanted:
+                return int(columns[7])
+    return None
 
 
 def _cookie(head: Head) -> bytes:

@@ -6,15 +6,15 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
-from typing import Final
+from collections.abc import Coroutine
+from typing import Final, Protocol
 
 from ... import __version__
 from ...decoding import parse
 from ...errors import NotFound
 from ..api.routes import READING, Trouble
 from ..auth.guard import RequestContext
-from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions
+from ..auth.page_sessions import COOKIE, SESSION_SECONDS, PageSessions, is_of_another_user
 from ..backends import Backends, PageOwner, progress
 from ..http_heads import Head, HeaderLine, query_value
 from ..listener import Listener
@@ -26,6 +26,7 @@ from .page_feed import (
     PROMPT_SECONDS,
     SOON_SECONDS,
     TICK_SECONDS,
+    FeedHost,
     PageFeed,
     PageViewer,
     number_to_resume,
@@ -58,6 +59,9 @@ _NO_SUCH_KEY: Final = Trouble(
 _NO_SUCH_CODE: Final = Trouble(
     401, "invalid_code", "This link was used already, or is older than a minute.", "goss-supervisor open"
 )
+_ANOTHER_USER: Final = Trouble(
+    403, "another_user", "This link is for the user who runs goss-supervisor.", "goss-supervisor open"
+)
 _NOT_ADMIN: Final = Trouble(
     403,
     "key_scope",
@@ -66,26 +70,32 @@ _NOT_ADMIN: Final = Trouble(
 )
 
 
-class PageEndpoints:
-    """``judge`` judges a request anew, as if it came now, and ``run`` runs a task in the background."""
+class PageHost(FeedHost, Protocol):
+    """What the page needs of the gateway, beside what it shows of it."""
 
-    def __init__(
-        self,
-        owner: PageOwner,
-        feed: PageFeed,
-        sessions: PageSessions,
-        listener: Listener,
-        backends: Backends,
-        *,
-        judge: Callable[[Head], RequestContext],
-        run: Callable[[Coroutine[None, None, None]], None],
-    ) -> None:
-        self._owner, self._feed, self._sessions, self._listener = owner, feed, sessions, listener
-        self._backends, self._judge, self._run = backends, judge, run
+    sessions: PageSessions
+    listener: Listener
+    backends: Backends
+
+    def judged(self, head: Head) -> RequestContext:
+        """Who asks, and whether they may, as if the request came now."""
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Do this in the background."""
+
+
+class PageEndpoints:
+    """Of one gateway; ``owner`` has the servers."""
+
+    def __init__(self, host: PageHost, owner: PageOwner) -> None:
+        self._host, self._owner = host, owner
+        self._sessions, self._listener = host.sessions, host.listener
+        self._feed = PageFeed(host, owner)
         self._boot = secrets.token_hex(4)
         self._loop = asyncio.get_running_loop()
         self._answers: set[ControlAnswer] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # of the timer: uvloop's has no ``when`` if that is now
         self._looked = 0.0
 
     # --- requests
@@ -94,26 +104,26 @@ class PageEndpoints:
         self, client: ClientConnection, head: Head, body: bytes, context: RequestContext
     ) -> AskedOf | None:
         """Answer this request; what it gives is one whose answer goes on."""
-        _, is_ours, path = head.path.partition("/supervisor")
+        path = head.path.removeprefix(self._listener.prefix)
         answer: PageAnswer
-        match path.removeprefix("/"), head.method:
-            case _ if not is_ours:
-                self._run(self._send_stand_in(client, head))
+        match path.removeprefix("/supervisor/"), head.method:
+            case _ if context.route.handler is None:
+                self._host.run(self._send_stand_in(client, head))
                 return None
             case "events", "GET":
                 return self._watch(client, head, context)
             case "control", "POST":
                 return self._control(client, head, body, context)
             case "session", "POST":
-                answer = self._log_in(head, body)
+                answer = self._log_in(client, head, body)
             case "session", "DELETE":
                 answer = self._log_out(head)
             case "session", _:
                 answer = self._session(context)
-            case "", _ if not path:
+            case "/supervisor", _:
                 answer = (308, b"text/plain", b""), ((b"location", b"supervisor/"),)
             case name, method if method in READING:
-                self._run(self._send_file(client, head, name.removeprefix("static/") or "index.html"))
+                self._host.run(self._send_file(client, head, name.removeprefix("static/") or "index.html"))
                 return None
             case _:
                 answer = Trouble(404, "not_found", "Nothing is served at this path by this method.")
@@ -123,7 +133,7 @@ class PageEndpoints:
     async def _send_stand_in(self, client: ClientConnection, head: Head) -> None:
         """In place of llama-server's web UI; becomes that once the model is loaded."""
         answer = await static_file("asleep.html", None)
-        text = progress(self._backends.main).replace("&", "&amp;").replace("<", "&lt;")
+        text = progress(self._host.backends.main).replace("&", "&amp;").replace("<", "&lt;")
         text = text[0].upper() + text[1:]
         if not isinstance(answer, Trouble):
             (_, kind, body), headers = answer
@@ -146,7 +156,7 @@ class PageEndpoints:
         }
         return (200, _JSON, json.dumps(document).encode("ascii")), (_NO_STORE,)
 
-    def _log_in(self, head: Head, body: bytes) -> PageAnswer:
+    def _log_in(self, client: ClientConnection, head: Head, body: bytes) -> PageAnswer:
         if not is_json(head):
             return _NO_JSON
         try:
@@ -157,6 +167,9 @@ class PageEndpoints:
         if isinstance(code, str):
             if not self._sessions.takes(code.encode()):
                 return _NO_SUCH_CODE
+            if is_of_another_user(client.address):
+                log.warning("another user of this computer wanted the session that was begun by open")
+                return _ANOTHER_USER
             return self._with_cookie(head, self._sessions.begin(), SESSION_SECONDS)
         if not isinstance(key, str):
             return Trouble(400, "no_key", "The body names no key.", '{"key": "gs-…"} does.')
@@ -207,7 +220,7 @@ class PageEndpoints:
             self._boot,
             number_to_resume(head, self._boot, self._feed.activity.count, KEPT),
             now=self._loop.time,
-            stays=lambda: self._judge(head).trouble is None,
+            stays=lambda: self._host.judged(head).trouble is None,
             soon=self.look,
             followed=followed,
         )
@@ -218,7 +231,7 @@ class PageEndpoints:
             return None
         path = self._owner.log_of(server)
         known = (each for each in self._feed.logs if each.path == path)
-        return next(known, None) or FollowedLog(server, path, run=self._run, soon=self.look)
+        return next(known, None) or FollowedLog(server, path, run=self._host.run, soon=self.look)
 
     def look(self) -> None:
         """Something has changed: whoever looks hears of it soon.  Costs nothing while nobody does."""
@@ -226,10 +239,10 @@ class PageEndpoints:
             self._look_at(max(self._loop.time(), self._looked + PROMPT_SECONDS))
 
     def _look_at(self, when: float) -> None:
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._due:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._look)
+            self._timer, self._due = self._loop.call_at(when, self._look), when
 
     def _look(self) -> None:
         self._timer, self._looked = None, self._loop.time()

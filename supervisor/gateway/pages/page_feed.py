@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ... import __version__
 from ..backends import PageOwner
 from ..http_heads import Head, query_value
 from ..relay.client_connection import LongAnswer
 from ..telemetry.activity import Activity, RequestRecord
+from ..waiting import RequestsNow
 from .log_follow import KEPT_LINES, FollowedLog
 
 SCHEMA: Final = 1
@@ -56,20 +57,27 @@ class Snapshot:
         self.document, self.event = document, event(kind, document)
 
 
-class PageFeed:
-    """``active`` are the requests that are not over, and ``counts`` how many there are of what."""
+class FeedHost(Protocol):
+    """What the page shows of a gateway."""
 
-    def __init__(
-        self,
-        owner: PageOwner,
-        activity: Activity,
-        active: Callable[[], list[dict[str, Any]]],
-        counts: Callable[[], tuple[int, int, int]],
-    ) -> None:
+    activity: Activity
+    now: RequestsNow
+
+    def counts(self) -> tuple[int, int, int]:
+        """Requests under way, requests that wait, connections."""
+
+
+class PageFeed:
+    """Of one gateway; ``owner`` has the servers."""
+
+    def __init__(self, host: FeedHost, owner: PageOwner) -> None:
         self.viewers: set[PageViewer] = set()
         self.status, self.active = Snapshot(), Snapshot()
-        self.activity = activity
-        self._owner, self._active, self._counts = owner, active, counts
+        self.activity = host.activity
+        self.samples = 0  # that were taken while somebody looked
+        self._sample = b""  # the event of the last one
+        self._unsubscribe: Callable[[], None] | None = None
+        self._host, self._owner = host, owner
         self._seen: tuple[object, ...] = ()  # of what the last status is
         self._batch: tuple[int, int, bytes, int] = (-1, -1, b"", 0)
         self._beat = self._checked = 0.0
@@ -84,10 +92,25 @@ class PageFeed:
         if not self.viewers:
             self._beat = self._checked = now
             self._look_at_all(now)
+            self._unsubscribe = self._owner.hardware.subscribe(self._take_sample)
         self.viewers.add(viewer)
 
     def leave(self, viewer: PageViewer) -> None:
         self.viewers.discard(viewer)
+        if not self.viewers and self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+
+    def _take_sample(self, sample: dict[str, Any]) -> None:
+        self.samples += 1
+        self._seen = ()  # the memory of the devices is in the status too
+        self._sample = event("hardware", {"sample": sample})
+
+    def samples_after(self, number: int | None) -> bytes:
+        """An event with the sample after this one; with all of the last hour where that is not enough."""
+        if number is not None and number + 1 == self.samples:
+            return self._sample
+        return event("hardware", {"history": self._owner.hardware.history})
 
     def look(self, now: float) -> bool:
         """Tell everybody what is new; whether somebody is behind, for whom to look again soon."""
@@ -122,7 +145,7 @@ class PageFeed:
         return self._batch[2:]
 
     def _look_at_all(self, now: float) -> None:
-        seen = (self._owner.happened, self._counts())
+        seen = (self._owner.happened, self._host.counts())
         every = SLOW_STATUS_SECONDS if seen == self._seen else STATUS_SECONDS
         if now - self.status.looked >= every:
             self._seen, self.status.looked = seen, now
@@ -131,7 +154,7 @@ class PageFeed:
                 self.status.take("status", document)
         if now - self.active.looked >= PROMPT_SECONDS:
             self.active.looked = now
-            document = {"active": self._active()}
+            document = {"active": self._host.now.active}
             if document != self.active.document:
                 self.active.take("active", document)
 
@@ -158,6 +181,7 @@ class PageViewer:
         self._is_resumed, self._number = last is not None, last or 0
         self._now, self._stays, self._soon = now, stays, soon
         self._seen: dict[str, int] = {}  # the version of each kind that it has
+        self._samples: int | None = None  # how many of the hardware it has, or missed
         self.followed = followed
         self._lines = (0, 0)  # of that log: since which reset, and how many
 
@@ -185,6 +209,9 @@ class PageViewer:
         if self._number < self._feed.activity.count:
             batch, self._number = self._feed.requests_after(self._number)
             self._answer.send(self._with_id(batch))
+        if self._samples != self._feed.samples:
+            self._answer.send(self._with_id(self._feed.samples_after(self._samples)))
+            self._samples = self._feed.samples
         if self.followed is not None:
             self._follow(self.followed)
         return self._number < self._feed.activity.count

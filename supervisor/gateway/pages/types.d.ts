@@ -120,6 +120,7 @@ export interface RequestRecord {
   prompt_tokens: number | null;
   cached_tokens: number | null;
   output_tokens: number | null;
+  partial_tokens: number | null;
   tokens_per_second: number | null;
   prompt_per_second: number | null;
   note: string;

@@ -80,6 +80,11 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = inf
         self.is_paused = self._had_time = self._was_served = False
 
+    @property
+    def address(self) -> object:
+        """The client's, as the system gives it."""
+        return self._transport.get_extra_info("peername")
+
     # --- what the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -56,6 +56,7 @@ class RequestRecord:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
+    partial_tokens: int | None = None  # of a stream that told of no output_tokens: how many came, at least
     tokens_per_second: float | None = None
     prompt_per_second: float | None = None
     note: str = ""  # why it ended as it did, in a few words
@@ -133,6 +134,14 @@ PIECES: Final[Mapping[Dialect, bytes]] = {
     "responses": b".delta\ndata: {",
 }
 """How llama-server (b11434) begins the event of a token; no text of the model holds a plain line feed."""
+
+
+_OF_THIS_ENGINE: Final = "llamacpp"  # which sends an event for each token
+
+
+def tokens_of_pieces(pieces: int, endpoint: str, adapter: str) -> int | None:
+    """The tokens in so many `PIECES` of a stream; a chat's first event has only the role of who speaks."""
+    return max(pieces - endpoint.endswith("/chat/completions"), 0) if adapter == _OF_THIS_ENGINE else None
 
 
 def has_token(piece: bytes) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...server.lifecycle_table import State
 from .activity import RESULTS, RequestRecord, RequestResult
-from .usage import UsageTally
+from .usage_tally import UsageTally
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import (

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...disk import cannot_write
 from ...errors import ConfigError, PermissionDenied, SupervisorError
 from ...server.background import beside_the_loop
-from .usage import UsageByPlace, UsagePlace, UsageSums, UsageTally, day_of, place_among
+from .usage_tally import UsageByPlace, UsagePlace, UsageSums, UsageTally, day_of, place_among
 
 if TYPE_CHECKING:
     import sqlite3
@@ -220,7 +220,7 @@ class UsageKeeper:
             self._keeping.cancel()
         if lost := self._tally.unwritten:
             why = self.problem or "the disk did not answer in time"
-            log.warning("The usage of %d requests may be lost: %s", lost, why)
+            log.warning("The usage of the last requests (%d) may be lost: %s", lost, why)
 
     async def _write_in_time(self) -> None:
         with suppress(TimeoutError):

@@ -356,8 +356,9 @@ class LinuxSensors:
         if gpu.driver in {"i915", "xe"}:
             return intel.reading(self._machine, gpu, self._rates, now)
         why = self._nvml.why if gpu.vendor == "nvidia" and self._nvml else ""
-        unread = f"Nobody reads the sensors of a GPU with {gpu.driver or 'no driver'}."
-        return DeviceReading("", gpu.name or gpu.device_id, gpu.pci, why=why or unread)
+        driven = f"With the driver {gpu.driver}" if gpu.driver else "Without a driver"
+        why = why or f"{driven} it cannot be read."
+        return DeviceReading("", gpu.name or gpu.device_id, gpu.pci, why=why)
 
     def close(self) -> None:
         if self._nvml:

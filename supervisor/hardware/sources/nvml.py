@@ -1,6 +1,6 @@
 """
-A small nvidia-smi: a program that prints the same CSV, for machines without one; with ``--follow``, a line
-of sensors for each GPU and an empty one whenever it reads a line, at a hundredth of nvidia-smi's cost.
+A small nvidia-smi: a program that prints the same CSV, for machines without one.  With ``--follow`` it
+prints a line of sensors for each GPU, and an empty line, for each line that it reads, until its input ends.
 
 A bare interpreter runs it by its path, so it imports nothing of ours.  Names and values of the calls are
 NVIDIA's: https://docs.nvidia.com/deploy/nvml-api/

@@ -22,6 +22,7 @@ from . import nvml
 from .tool_output import pci_address, whole
 
 ANSWER_SECONDS = 2.0
+BEGIN_SECONDS = 20.0  # more for the first: without persistence mode, the driver sets up each GPU for it
 AGAIN_SECONDS = 60.0  # after a failure
 PROGRAM = (sys.executable, "-I", "-S", str(Path(nvml.__file__)), "--follow")
 _HANGS = "NVIDIA's driver does not answer."
@@ -31,31 +32,49 @@ _EXPECTED = ("load_percent", "temperature_c", "power_watts", "memory_used_bytes"
 class NvmlSensors:
     """``why`` says why there is nothing to read; "" where all is well."""
 
-    def __init__(self, program: Sequence[str] = PROGRAM, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        program: Sequence[str] = PROGRAM,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        begin_seconds: float = BEGIN_SECONDS,
+    ) -> None:
         self.why = ""
         self._program = program
-        self._answer_seconds = answer_seconds
+        self._answer_seconds, self._begin_seconds = answer_seconds, begin_seconds
         self._child: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._failed_at: float | None = None
+        self._stuck: subprocess.Popen[str] | None = None
 
     def read(self) -> tuple[DeviceReading, ...]:
-        """Empty where it does not answer; after that it is left alone for a minute."""
+        """Empty where it does not answer; then it is left alone for a minute, and until it is gone."""
         if self._failed_at is not None and time.monotonic() - self._failed_at < AGAIN_SECONDS:
             return ()
-        try:
-            if self._child is None:
-                self._child = self._begin()
-            assert self._child.stdin is not None
-            self._child.stdin.write("\n")
-            self._child.stdin.flush()
-            found = tuple(map(reading_in, self._answer()))
-        except (OSError, ValueError, queue.Empty) as error:
-            said = error.strerror if isinstance(error, OSError) else ""
-            self._fail(said or _HANGS)
+        if self._stuck is not None and self._stuck.poll() is None:  # in the kernel, where no signal ends it
             return ()
-        self.why, self._failed_at = "", None
-        return found
+        try:
+            found = tuple(map(reading_in, self._ask()))
+        except OSError as error:
+            self._fail(str(error.strerror or error))
+        except (ValueError, queue.Empty):
+            self._fail(_HANGS)
+        else:
+            self.why, self._failed_at = "", None
+            return found
+        return ()
+
+    def _ask(self) -> list[str]:
+        """Its answer.  Raises OSError, with its words if it has ended, and queue.Empty."""
+        seconds = self._answer_seconds
+        if self._child is None:
+            self._child, seconds = self._begin(), self._begin_seconds
+        stdin = self._child.stdin
+        assert stdin is not None
+        with suppress(OSError):  # it has ended, and its words say why
+            stdin.write("\n")
+            stdin.flush()
+        return self._answer(seconds)
 
     def _begin(self) -> subprocess.Popen[str]:
         child = subprocess.Popen(
@@ -72,10 +91,10 @@ class NvmlSensors:
         threading.Thread(target=_pass_on, args=(child, self._lines), daemon=True).start()
         return child
 
-    def _answer(self) -> list[str]:
-        """The lines up to the empty one.  Raises queue.Empty, and OSError with its words if it has ended."""
+    def _answer(self, seconds: float) -> list[str]:
+        """The lines up to the empty one."""
         lines: list[str] = []
-        ends = time.monotonic() + self._answer_seconds
+        ends = time.monotonic() + seconds
         while (line := self._lines.get(timeout=max(ends - time.monotonic(), 0.0))) != "":
             if line is None:
                 raise OSError(0, f"NVML: {lines[-1] if lines else 'it ended'}.")
@@ -86,8 +105,9 @@ class NvmlSensors:
         self.why, self._failed_at = why, time.monotonic()
         child = self._child
         self.close()
-        if child is not None and child.poll() is None:  # only its thread reaps it, and that has not
+        if child is not None and child.poll() is None:
             child.kill()
+            self._stuck = child
 
     def close(self) -> None:
         """It ends as soon as it reads the end of its input."""

@@ -62,12 +62,8 @@ class LinuxProcessor:
 
     def _load(self, now: float) -> float | None:
         """In percent of all processors."""
-        ticks = ticks_in(self._machine.read("/proc/stat") or "")
-        busy, of = (
-            self._rates.per_second(name, value, now)
-            for name, value in zip(("busy", "all"), ticks or (None, None), strict=True)
-        )
-        return None if busy is None or not of else round(min(busy / of, 1.0) * 100, 1)
+        busy, of = ticks_in(self._machine.read("/proc/stat") or "") or (None, None)
+        return _percent(self._rates, busy, of, now)
 
     def _temperatures(self) -> Iterator[float | None]:
         for chip in self._chips:
@@ -125,15 +121,23 @@ class OtherProcessor:
 
     def __init__(self, system: str) -> None:
         self._system = system
-        self._is_first = True
+        self._rates = CounterRates()
 
-    def read(self) -> DeviceReading:
+    def read(self, now: float | None = None) -> DeviceReading:
         import psutil  # noqa: PLC0415 - not needed on Linux
 
+        now = time.monotonic() if now is None else now
         try:
-            load: float | None = psutil.cpu_percent()
+            times = psutil.cpu_times()
         except (psutil.Error, OSError):
             load = None
-        if self._is_first:  # since when it counts nobody knows
-            self._is_first, load = False, None
+        else:
+            busy = times.user + times.system + getattr(times, "nice", 0.0)  # Windows has interrupts in system
+            load = _percent(self._rates, busy, busy + times.idle, now)
         return explained(DeviceReading(CPU, load_percent=load), self._system, _EXPECTED)
+
+
+def _percent(rates: CounterRates, busy: float | None, of: float | None, now: float) -> float | None:
+    """Of two counters of times, how large the first is in relation to the second since the last reading."""
+    spent, there = rates.per_second("busy", busy, now), rates.per_second("all", of, now)
+    return None if spent is None or not there else round(min(spent / there, 1.0) * 100, 1)

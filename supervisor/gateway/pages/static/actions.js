@@ -87,7 +87,7 @@ export class Actions {
         this.app.redraw();
       }
     };
-    return h("button", { type: "button", key: label, class: kind || null, onclick: act, title: title || null, disabled: this.busy.has(name), "aria-label": `${label}: ${profile}` }, label);
+    return h("button", { type: "button", key: label, class: kind || null, onclick: act, title: title || null, "aria-disabled": this.busy.has(name) ? "true" : null, "aria-label": `${label}: ${profile}` }, label);
   }
 
   /** @param {string} label @param {string} profile @param {ActiveRequest[]} used */
@@ -108,7 +108,7 @@ export class Actions {
   inWords(request) {
     const { t } = this;
     const { words } = this.app;
-    const tokens = request.output_tokens === null ? "" : t("now.tokens", { n: request.output_tokens });
+    const tokens = !request.output_tokens ? "" : t("now.tokens", { n: request.output_tokens });
     const age = words.duration(Math.max(0, Math.floor(this.app.now() - request.at)));
     return [request.caller || t("now.no_key"), request.endpoint, t(`phase.${request.phase}`), age, tokens].filter(Boolean).join(" · ");
   }

@@ -43,16 +43,17 @@ class Frame {
 
   async start() {
     this.store.subscribe(() => this._soon());
-    addEventListener("hashchange", () => this._route());
+    addEventListener("hashchange", () => void this._route());
     document.addEventListener("visibilitychange", () => this.store.setHidden(document.hidden));
     this.session = await signIn(this.root, this);
     this._enter();
   }
 
   _enter() {
+    const wasAsked = this.root.querySelector("form") !== null;
     this.draw();
     this.store.open();
-    this._route();
+    void this._route(wasAsked);
   }
 
   /** After a refusal of the events: whether the session still counts; if not, log in again. */
@@ -79,21 +80,21 @@ class Frame {
 
   draw() {
     const { t } = this.words;
-    document.documentElement.lang = this.words.language;
+    speak(this.words.language);
     if (!this.session?.admin) return;
     const { connection, version } = this.store.state;
     const at = this._view();
-    document.title = `${t(`view.${at}`)} – goss-supervisor`;
+    entitle(t(`view.${at}`));
     render(
       this.root,
-      h("a", { class: "skip", href: `#${at}`, onclick: skipToMain }, t("frame.skip")),
+      h("a", { class: "skip", href: "#main", onclick: skipToMain }, t("frame.skip")),
       h("header", { class: "bar" },
         h("p", { class: "brand" }, h("img", { src: "static/icon.svg", alt: "", width: 24, height: 24 }), "goss-supervisor"),
         h("nav", { "aria-label": t("frame.views") },
           h("ul", null, VIEWS.map((name) =>
             h("li", { key: name }, h("a", { href: `#${name}`, "aria-current": name === at ? "page" : null }, t(`view.${name}`)))))),
         h("div", { class: "bar-end" },
-          h("span", { class: `live ${connection}` }, h("span", { class: "dot", "aria-hidden": "true" }), t(`frame.${connection}`)),
+          h("span", { class: `live ${connection}` }, h("span", { class: "live-dot", "aria-hidden": "true" }), h("span", null, t(`frame.${connection}`))),
           this.languageSwitch(),
           this.session.asks_for_key && h("button", { type: "button", class: "quiet", onclick: () => this._leave() }, t("frame.logout")),
           h("span", { class: "version" }, version || this.session.version))),
@@ -118,7 +119,7 @@ class Frame {
       const language = /** @type {Language} */ (/** @type {HTMLSelectElement} */ (event.target).value);
       rememberLanguage(language);
       this.words = new Words(language);
-      if (this.session?.admin) this._route();
+      if (this.session?.admin) void this._route();
       else dispatchEvent(new Event("languagechange"));
     };
     return h("label", { class: "language" }, h("span", { class: "hidden" }, this.words.t("frame.language")),
@@ -133,9 +134,10 @@ class Frame {
     return VIEWS.find((each) => each === wanted) ?? "now";
   }
 
-  async _route() {
+  /** Show the view that the fragment names.  The focus goes to its title, but not when the page opens. */
+  async _route(focuses = false) {
     if (!this.session?.admin) return;
-    const moved = this._unmount();
+    const moved = this._unmount() || focuses;
     const turn = ++this._turn;
     const name = this._view();
     this.draw();
@@ -240,6 +242,7 @@ class Frame {
   /** @type {App["confirm"]} */
   confirm({ title, body = [], action, danger = false }) {
     return new Promise((decided) => {
+      const before = /** @type {HTMLElement | null} */ (document.activeElement);
       const dialog = document.createElement("dialog");
       dialog.setAttribute("aria-labelledby", "question");
       render(dialog, h("form", { method: "dialog" },
@@ -250,6 +253,7 @@ class Frame {
           h("button", { value: "yes", class: danger ? "danger" : "primary" }, action))));
       dialog.addEventListener("close", () => {
         dialog.remove();
+        before?.focus();
         decided(dialog.returnValue === "yes");
       });
       document.body.append(dialog);
@@ -261,6 +265,17 @@ class Frame {
     await fetch("session", { method: "DELETE", headers: { "content-type": "application/json" } }).catch(() => undefined);
     location.replace("./");
   }
+}
+
+/** The same language again would have the browser style the whole page anew. @param {string} language */
+function speak(language) {
+  if (document.documentElement.lang !== language) document.documentElement.lang = language;
+}
+
+/** @param {string} title */
+function entitle(title) {
+  const whole = `${title} – goss-supervisor`;
+  if (document.title !== whole) document.title = whole;
 }
 
 /** @param {Event} event */

@@ -36,20 +36,20 @@ export function lineChart({ title, note = "", series, from, to, top = 0, y, x, e
         lines),
       nothing && h("p", { class: "chart-empty muted small", "aria-hidden": "true" }, empty)),
     h("p", { class: "chart-x muted small", "aria-hidden": "true" }, h("span", null, x(from)), h("span", null, x(to))),
-    series.length > 0 && h("ul", { class: "legend small", "aria-hidden": "true" }, series.map((each, place) =>
+    series.length > 0 && h("ul", { class: "chart-legend small", "aria-hidden": "true" }, series.map((each, place) =>
       h("li", null, swatch(each.colour ?? place + 1, each.dots), each.name, each.now && h("b", null, ` ${each.now}`)))));
 }
 
 /** A sample of a series' line. @param {number} colour @param {boolean} [dots] */
 export function swatch(colour, dots = false) {
-  return h("svg", { class: `swatch series-${colour}`, viewBox: "0 0 20 10", width: 20, height: 10, "aria-hidden": "true" },
+  return h("svg", { class: `chart-swatch line-${colour}`, viewBox: "0 0 20 10", width: 20, height: 10, "aria-hidden": "true" },
     h("path", { class: dots ? "chart-dots" : "chart-line", d: dots ? "M10 5h0" : "M0 5H20" }));
 }
 
 /** @param {Series} series @param {number} place @param {number} from @param {number} to @param {number} scale */
 function strokes({ points, colour, dots }, place, from, to, scale) {
   const path = pathOf(points, from, to, scale, dots);
-  return path ? [h("path", { class: `${dots ? "chart-dots" : "chart-line"} series-${colour ?? place + 1}`, d: path })] : [];
+  return path ? [h("path", { class: `${dots ? "chart-dots" : "chart-line"} line-${colour ?? place + 1}`, d: path })] : [];
 }
 
 /**

@@ -13,7 +13,7 @@ import { ofValues } from "./scale.js";
 /** @typedef {{prompt_tokens: number, answer_tokens: number, depth_tokens: number, clients: number, warm: boolean, text: string}} Workload */
 /** @typedef {{scenario: string, workload: Workload, samples: any[], disturbed: string[], prompt_per_second: Interval, generated_per_second: Interval, first_token_seconds: Interval}} BenchRow */
 /** @typedef {{id: string, profile: string, at: string, machine: string, build: string, flavour: string, model: string, argv: string[], scenarios: string[], rows: BenchRow[], limits: string[], reported: {profile: string}[]}} BenchResult */
-/** @typedef {{first: number | null, second: number | null, ratio: number, low: number | null, high: number | null, difference_seen: boolean}} Ratio */
+/** @typedef {{first: number | null, first_low: number | null, first_high: number | null, second: number | null, second_low: number | null, second_high: number | null, ratio: number, low: number | null, high: number | null, difference_seen: boolean}} Ratio */
 /** @typedef {{scenario: string, workload: Workload, prompt_per_second: Ratio | null, generated_per_second: Ratio | null, first_token_seconds: Ratio | null}} RatioRow */
 /** @typedef {{value: number, low: number | null, high: number | null}} ChartValue */
 /** @typedef {{title: string, bars?: [string, ChartValue][], x_label?: string, lines?: {label: string, points: [number, ChartValue][]}[]}} TuneChart */
@@ -85,7 +85,7 @@ function resultList(app, results, picked, pick) {
   return [
     h("p", { class: "muted small" }, t("charts.pick_two")),
     barTable({
-      caption: t("charts.list_caption"),
+      caption: t("charts.list_caption"), texts: [3, 4, 5],
       headers: [t("charts.result"), t("charts.generated_per_second"), t("charts.prompt_per_second"), t("charts.when"), t("charts.build"), t("charts.scenarios")],
       bars: results.map((each, place) => ({
         label: each.id,
@@ -154,9 +154,9 @@ function metricBars(app, metric, bars) {
 /** @param {App} app @param {BenchResult} result */
 function samplesTable(app, result) {
   const { t, words } = app;
-  const value = (/** @type {number | null} */ each) => (each === null ? "–" : words.number(each, digits(each)));
+  const value = (/** @type {number | null} */ each) => (each === null ? "–" : words.figure(each));
   return plainTable({
-    caption: t("charts.samples"),
+    caption: t("charts.samples"), texts: [4],
     headers: [t("charts.workload"), ...METRICS.map((metric) => t(`charts.${metric}`)), t("charts.disturbed_by")],
     rows: result.rows.flatMap((row) => row.samples.map((sample) => [
       rowLabel(app, row), value(sample.generated_per_second), value(sample.prompt_per_second),
@@ -182,10 +182,9 @@ function figureOf(interval) {
 export function rateWords({ words }, interval) {
   if (!interval) return "–";
   const { median, low, high } = interval;
-  const places = digits(median);
-  if (low === null || high === null) return words.number(median, places);
+  if (low === null || high === null) return words.figure(median);
   const spread = Math.max(median - low, high - median);
-  return `${words.number(median, places)} ±${spread <= median ? words.number(spread, places) : "?"}`;
+  return `${words.figure(median)} ±${spread <= median ? words.number(spread, median >= 100 ? 0 : median >= 10 ? 1 : 2) : "?"}`;
 }
 
 /** In seconds, or in milliseconds below one. @param {App} app @param {Interval} interval */
@@ -201,11 +200,6 @@ function thousand(value) {
   return value * 1000;
 }
 
-/** After the point, so that there are three in all. @param {number} value */
-function digits(value) {
-  return Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
-}
-
 // --- two results
 
 /** @param {App} app @param {{first: string, second: string, differences: string[], rows: RatioRow[], only_first: Workload[], only_second: Workload[]}} found */
@@ -217,12 +211,17 @@ function comparePage(app, found) {
     h("h2", null, t("charts.compared", { first, second })),
     h("div", { class: "section" }, ratioTable(app, found)),
     h("div", { class: "charts section" }, METRICS.map((metric) => metricBars(app, metric, rows.flatMap((row) => sides.map((side, mark) => {
-      const median = row[metric]?.[side] ?? null;
-      return { label: `${rowLabel(app, row)}, ${found[side]}`, interval: median === null ? null : { median, low: null, high: null }, mark };
+      return { label: `${rowLabel(app, row)}, ${found[side]}`, interval: sideOf(row[metric], side), mark };
     }))))),
     found.differences.length > 0 && h("div", { class: "section" }, h("h3", null, t("charts.differences")), h("ul", { class: "notes", lang: "en" }, found.differences.map((each) => h("li", null, each)))),
     sides.map((side) => (found[`only_${side}`].length ? h("p", { class: "muted" }, t("charts.only_in", { id: found[side], n: found[`only_${side}`].length })) : null)),
   ];
+}
+
+/** The figure of one of the two, with its interval. @param {Ratio | null} ratio @param {"first" | "second"} side @returns {Interval} */
+function sideOf(ratio, side) {
+  const median = ratio?.[side] ?? null;
+  return ratio && median !== null ? { median, low: ratio[`${side}_low`] ?? null, high: ratio[`${side}_high`] ?? null } : null;
 }
 
 /** @param {App} app @param {{first: string, second: string, rows: RatioRow[]}} found */
@@ -230,13 +229,13 @@ function ratioTable(app, { first, second, rows }) {
   const { t } = app;
   return plainTable({
     caption: t("charts.ratios", { first, second }),
+    texts: [1, 5],
     headers: [t("charts.workload"), t("charts.figure"), first, second, t("charts.ratio"), t("charts.means")],
     rows: rows.flatMap((row) => METRICS.map((metric) => {
       const ratio = row[metric];
       const write = metric === "first_token_seconds" ? timeWords : rateWords;
-      const side = (/** @type {number | null | undefined} */ median) => write(app, median === null || median === undefined ? null : { median, low: null, high: null });
       const { interval, meaning, kind } = ratioWords(app, ratio, metric, second);
-      return [rowLabel(app, row), t(`charts.${metric}`), side(ratio?.first), side(ratio?.second), interval, h("span", { class: `pill ${kind}` }, meaning)];
+      return [rowLabel(app, row), t(`charts.${metric}`), write(app, sideOf(ratio, "first")), write(app, sideOf(ratio, "second")), interval, h("span", { class: `pill ${kind}` }, meaning)];
     })),
   });
 }
@@ -248,9 +247,8 @@ function ratioTable(app, { first, second, rows }) {
  */
 export function ratioWords({ t, words }, ratio, metric, second) {
   if (!ratio) return { interval: "–", meaning: t("charts.not_measured"), kind: "" };
-  const number = (/** @type {number} */ value) => words.number(value, 2);
-  if (ratio.low === null || ratio.high === null) return { interval: number(ratio.ratio), meaning: t("charts.too_few"), kind: "" };
-  const interval = t("charts.interval", { ratio: number(ratio.ratio), low: number(ratio.low), high: number(ratio.high) });
+  if (ratio.low === null || ratio.high === null) return { interval: words.number(ratio.ratio, 2), meaning: t("charts.too_few"), kind: "" };
+  const interval = t("charts.interval", { ratio: words.number(ratio.ratio, 2), low: words.number(ratio.low, 2), high: words.number(ratio.high, 2) });
   if (!ratio.difference_seen) return { interval, meaning: t("charts.no_difference"), kind: "" };
   const isTime = metric === "first_token_seconds";
   const isBetter = isTime ? ratio.ratio < 1 : ratio.ratio > 1;
@@ -276,15 +274,17 @@ function tunePage(root, app, profile, changed) {
 /** @param {App} app @param {any} found what `tune --json` printed */
 export function tuneResult(app, found) {
   const { t, words } = app;
-  const number = (/** @type {number} */ value) => words.number(value, 2);
   const measured = { n: found.trials.length, time: words.duration(found.seconds), profile: found.profile, goal: found.goal };
   return [
     found.result === "faster"
-      ? h("p", { class: "verdict good" }, t("charts.faster", { ...measured, ratio: number(found.ratio), low: number(found.ratio_low), high: number(found.ratio_high) }))
+      ? h("p", { class: "verdict good" }, t("charts.faster", { ...measured, ratio: words.number(found.ratio, 2), low: words.number(found.ratio_low, 2), high: words.number(found.ratio_high, 2) }))
       : h("p", { class: "verdict" }, t("charts.already_best", measured)),
-    h("p", { class: "muted small" }, t("charts.tuned_at", { time: words.time(Date.parse(found.at) / 1000) }), " ", found.file),
+    h("dl", { class: "facts" },
+      fact(t("charts.when"), words.time(Date.parse(found.at) / 1000)),
+      fact(t("charts.written"), found.file && h("code", null, found.file)),
+      fact(t("charts.former"), found.former_file && h("code", null, found.former_file))),
     found.settings.length > 0 && h("div", { class: "section" }, plainTable({
-      caption: t("charts.settings"),
+      caption: t("charts.settings"), texts: [1, 2, 3],
       headers: [t("charts.setting"), t("charts.was"), t("charts.is_now"), t("charts.effect")],
       rows: found.settings.map((/** @type {any} */ each) => [plainKey(each.key), each.was || "–", each.is, h("span", { lang: "en" }, each.effect)]),
     })),
@@ -297,8 +297,9 @@ export function tuneResult(app, found) {
 }
 
 /** @param {App} app @param {TuneChart} chart */
-function tuneChart(app, { title, bars, lines, x_label: label = "" }) {
+function tuneChart(app, { title: told, bars, lines, x_label: label = "" }) {
   const { t, words } = app;
+  const title = titleOf(app, told);
   const write = (/** @type {ChartValue} */ { value, low, high }) => rateWords(app, { median: value, low: low === high ? null : low, high: low === high ? null : high });
   if (bars) {
     return h("div", { key: title }, barTable({ caption: title, headers: [t("charts.value"), t("charts.tokens_per_second")], bars: bars.map(([name, value]) => ({ label: name, figure: value, text: write(value) })) }));
@@ -306,15 +307,15 @@ function tuneChart(app, { title, bars, lines, x_label: label = "" }) {
   const all = (lines ?? []).map((line) => ({ label: line.label, points: line.points.map(([x, value]) => ({ x, ...value })) }));
   const values = [...new Set(all.flatMap((line) => line.points.map((each) => each.x)))].toSorted((one, other) => one - other);
   const best = all.flatMap((line) => line.points.map((each) => ({ ...each, label: line.label }))).reduce((one, other) => (other.value > one.value ? other : one));
-  const format = (/** @type {number} */ value) => words.number(value, 2);
+  const format = (/** @type {number} */ value) => words.number(value, Number.isInteger(value) ? 0 : 2);
   return h("div", { key: title }, lineChart({
     title,
-    summary: t("charts.line_summary", { label, value: format(best.x), rate: words.number(best.value, digits(best.value)) }),
+    summary: t("charts.line_summary", { label, value: format(best.x), rate: words.figure(best.value) }),
     lines: all,
     x: ofValues(values),
     xLabel: label,
     formatX: format,
-    formatY: (value) => words.number(value, digits(value)),
+    formatY: format,
     table: {
       caption: title, headers: [label, ...all.map((line) => line.label)],
       rows: values.map((x) => [format(x), ...all.map((line) => {
@@ -326,15 +327,21 @@ function tuneChart(app, { title, bars, lines, x_label: label = "" }) {
   }));
 }
 
+/** In the reader's language, of `prompt, tokens per second, by ubatch-size`. @param {App} app @param {string} title */
+export function titleOf({ t }, title) {
+  const [, rate, setting] = /^(generation|prompt), tokens per second, by (.+)$/.exec(title) ?? [];
+  return rate ? t(rate === "prompt" ? "charts.prompt_by" : "charts.generation_by", { setting }) : title;
+}
+
 /** The quickest first; those that died last. @param {App} app @param {{trials: Trial[]}} found */
 function trialsTable(app, { trials }) {
   const { t, words } = app;
   const rate = (/** @type {Trial} */ each, /** @type {0 | 1} */ which) => {
     const rates = each.rates.map((pair) => pair[which]).filter((value) => value > 0);
-    return rates.length ? words.number(middle(rates), digits(middle(rates))) : "–";
+    return rates.length ? words.figure(middle(rates)) : "–";
   };
   return plainTable({
-    caption: t("charts.trials", { n: trials.length }),
+    caption: t("charts.trials", { n: trials.length }), texts: [3],
     headers: [t("charts.settings"), t("charts.generated_per_second"), t("charts.prompt_per_second"), t("charts.outcome")],
     rows: trials.toSorted((one, other) => cost(one) - cost(other)).map((each) => [
       settingsWords(each.settings) || t("charts.as_it_is"), rate(each, 1), rate(each, 0),

@@ -221,7 +221,7 @@ class Editor {
       title: app.t("editor.save_title", { profile }),
       body: [
         diffOf(app, stored.text, text),
-        h("p", { class: "muted small" }, servers.length ? app.t("editor.runs_on", { servers: servers.map((each) => each.name).join(", ") }) : app.t("editor.next_start")),
+        h("p", { class: "muted small" }, app.t(servers.length ? "editor.runs_on" : "editor.next_start", { profile })),
       ],
       action: app.t("editor.save"),
     });
@@ -248,8 +248,8 @@ class Editor {
     const { app, profile } = this;
     const { t } = app;
     return h("ul", { class: "notes" }, serversOf(state, profile).map((server) =>
-      h("li", { key: server.name }, t("editor.still_runs", { server: server.name }), " ",
-        h("button", { type: "button", onclick: () => void restart(app, server) }, t("editor.restart", { server: server.name })))));
+      h("li", { key: server.name }, t("editor.still_runs", { profile }), " ",
+        h("button", { type: "button", onclick: () => void restart(app, server) }, t("editor.restart", { profile })))));
   }
 }
 
@@ -261,7 +261,7 @@ function serversOf(state, profile) {
 /** @param {App} app @param {import("../types.js").ServerStatus} server */
 async function restart(app, server) {
   const { t } = app;
-  const what = t("editor.restart", { server: server.name });
+  const what = t("editor.restart", { profile: server.profile ?? server.name });
   const about = server.requests_under_way ? t("editor.restart_busy", { n: server.requests_under_way }) : t("editor.restart_idle");
   if (!(await app.confirm({ title: `${what}?`, body: [about], action: what, danger: server.requests_under_way > 0 }))) return;
   await app.carryOut(what, async (progress) => void (await run("restart", { server: server.name }, { each: (job) => progress(job.line) })));

@@ -2,6 +2,7 @@
 
 import { ControlError, Superseded, ask, run } from "./control.js";
 import { h, render } from "./dom.js";
+import { shareIn } from "./figures.js";
 import { Reading, fact, shown, troubleOf } from "./readings.js";
 
 /** @typedef {import("../types.js").App} App */
@@ -34,7 +35,7 @@ export function mount(root, app) {
     const ended = all.filter((each) => each.ended).toSorted((one, other) => other.id - one.id);
     render(
       root,
-      h("section", { "aria-live": "polite" }, running.map((job) => runningCard(app, job))),
+      h("section", { "aria-label": t("jobs.running") }, running.map((job) => runningCard(app, job))),
       h("nav", { class: "tabs", "aria-label": t("jobs.start") }, h("ul", null, KINDS.map((each) =>
         h("li", { key: each }, h("a", { href: `#jobs/${each}`, "aria-current": each === kind ? "true" : null }, t(`jobs.${each}`)))))),
       h("section", { class: "card", "aria-label": t(`jobs.${kind}`) }, form.draw(state.status)),
@@ -111,10 +112,13 @@ async function begin(app, what, command, args) {
 /** @param {App} app @param {Job} job */
 function runningCard(app, job) {
   const { t, words } = app;
+  const share = shareIn(job.line);
   const elapsed = Math.max(0, app.now() - Date.parse(job.since) / 1000);
   return h("div", { class: "card job", key: job.id },
-    h("div", { class: "card-head" }, h("h2", null, h("code", null, job.words)), h("span", { class: "pill busy", "aria-live": "off" }, t("jobs.running_for", { time: words.duration(Math.floor(elapsed)) }))),
+    h("div", { class: "card-head" }, h("h2", null, h("code", null, job.words)), h("span", { class: "pill busy" }, t("jobs.running_for", { time: words.duration(Math.floor(elapsed)) }))),
     h("p", { lang: "en", class: "job-line" }, job.line || "…"),
+    share !== null && h("div", { class: "progress", role: "progressbar", "aria-label": job.words, "aria-valuenow": Math.round(100 * share), "aria-valuemin": 0, "aria-valuemax": 100 },
+      h("span", { style: { width: `${100 * share}%` } })),
     h("p", { class: "buttons" }, h("button", { type: "button", onclick: () => void cancel(app, job) }, t("jobs.cancel"))));
 }
 
@@ -148,7 +152,7 @@ export function outcomeOf(app, job) {
     : job.exit_code ? ["bad", t("jobs.failed")] : ["good", t("jobs.done")];
   return [
     h("span", { class: `pill ${kind}` }, words),
-    job.error && h("p", { lang: "en", class: "why" }, job.error),
+    job.error && job.exit_code !== INTERRUPTED && h("p", { lang: "en", class: "why" }, job.error),
     job.hint && h("p", { lang: "en", class: "hint" }, job.hint),
     ...resultOf(app, job.command, result),
   ];

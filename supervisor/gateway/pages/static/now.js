@@ -113,7 +113,7 @@ class Now {
   sentence(server) {
     const { t, words } = this;
     const since = epoch(server.since);
-    const state = STATES.find((each) => each === server.state);
+    const state = SERVER_STATES.find((each) => each === server.state);
     const values = { since: words.time(since), length: words.duration(Math.max(0, Math.floor(this.app.now() - since))) };
     return state ? t(`now.is.${state}`, values) : `${server.state} ${values.length}`;
   }
@@ -121,7 +121,7 @@ class Now {
   /** Why it is so, in the daemon's words. @param {ServerStatus} server @param {string} awaits */
   reasons(server, awaits) {
     const failed = server.last_failure?.message;
-    return [...new Set([server.why, server.placement, awaits])].filter((each) => each && each !== failed);
+    return [...new Set([server.why, server.placement, awaits])].filter((each) => each && each !== failed && each !== NEEDLESS);
   }
 
   /** @param {ServerStatus} server */
@@ -142,7 +142,7 @@ class Now {
     /** @type {[string, Child | Child[]][]} */
     const facts = [];
     if (server.model) facts.push([t("now.model"), h("span", { title: server.model }, fileOf(server.model))]);
-    if (server.build) facts.push([t("now.build"), [server.build, server.flavour && ` (${server.flavour})`]]);
+    if (server.build) facts.push([t("now.build"), [server.build, server.flavour && server.flavour !== "unknown" && ` (${server.flavour})`]]);
     if (context) {
       const text = t("now.context.text", { slots: context.slots, tokens: context.tokens, expected: context.expected_tokens });
       const waits = context.waiting ? ` ${t("now.context.waiting", { n: context.waiting, longest: words.duration(context.longest_seconds) })}` : "";
@@ -201,7 +201,7 @@ class Now {
         h("span", { class: "muted" }, [request.caller || t("now.no_key"), request.endpoint].join(" · ")),
         request.why && h("p", { class: "small" }, this.told(request.why))),
       h("div", { class: "row-figures num" },
-        request.output_tokens !== null && h("span", null, t("now.tokens", { n: request.output_tokens })),
+        Boolean(request.output_tokens) && h("span", null, t("now.tokens", { n: request.output_tokens ?? 0 })),
         request.tokens_per_second !== null && h("span", { class: "muted" }, t("now.rate", { rate: words.number(request.tokens_per_second, 1) })),
         h("span", { class: "muted" }, age)));
   }
@@ -214,7 +214,7 @@ class Now {
     if (!under_way.length) return null;
     return h("section", { class: "card", "aria-labelledby": "jobs" },
       h("h2", { id: "jobs" }, h("a", { href: "#jobs" }, this.t("now.jobs"))),
-      h("ul", { class: "stack" }, under_way.map((each) => {
+      h("ul", { class: "job-list" }, under_way.map((each) => {
         const share = shareIn(each.line);
         return h("li", { key: each.id },
           h("p", null, h("code", null, each.words)),
@@ -240,12 +240,12 @@ class Now {
     const left = t("now.memory.left", { left: words.size(device.left_bytes), total: words.size(device.total_bytes) });
     return h("div", { class: "device", key: device.device },
       h("div", { class: "card-head" },
-        h("h3", null, device.device, device.name && device.name !== device.device && h("span", { class: "muted device-name" }, device.name)),
+        h("h3", null, device.device, device.name && device.name !== device.device && h("span", { class: "muted memory-name" }, device.name)),
         h("span", { class: "muted small" }, left)),
       bar && h("div", { class: "memory-bar", "aria-hidden": "true" }, bar.segments.map((each) =>
         h("span", { key: each.kind + each.name, class: each.kind === "others" ? "part others" : `part colour-${colourOf(profiles, each.name)}`, style: { width: `${(each.bytes / bar.total) * 100}%` } },
           each.kind === "share" && each.measured !== null && h("span", { class: "part-measured", style: { width: `${Math.min(100, (each.measured / (each.bytes || 1)) * 100)}%` } })))),
-      h("ul", { class: "legend memory-legend small" },
+      h("ul", { class: "memory-legend small" },
         device.shares.map((each) => h("li", { key: each.server },
           h("span", { class: `key colour-${colourOf(profiles, each.profile || each.server)}`, "aria-hidden": "true" }),
           h("span", { class: "legend-name" }, each.profile || each.server),
@@ -264,10 +264,10 @@ class Now {
     const rates = throughput(answers(state.requests, state.active, to), from, to, CHART_STEPS);
     const firsts = firstTokens(state.requests, from);
     const shape = { from, to, x: (/** @type {number} */ at) => words.clock(at), empty: t("now.chart.empty") };
-    return h("section", { class: "card charts", "aria-labelledby": "speed" },
+    return h("section", { class: "card", "aria-labelledby": "speed" },
       h("h2", { id: "speed" }, t("now.charts")),
       lineChart({
-        ...shape, title: t("now.chart.tokens"), y: (rate) => words.number(rate, 1),
+        ...shape, title: t("now.chart.tokens"), y: (rate) => words.number(rate, rate < 5 ? 1 : 0),
         series: [...rates].map(([name, points]) => ({ name: name || t("frame.unknown"), colour: colourOf(profiles, name), points, now: words.number(rateOf(state.active, name)) })),
       }),
       lineChart({
@@ -277,7 +277,9 @@ class Now {
   }
 }
 
-const STATES = /** @type {const} */ (["stopped", "preparing", "starting", "ready", "degraded", "draining", "stopping", "killing", "backoff", "sleeping", "failed", "loading", "unloaded", "waiting"]);
+const SERVER_STATES = /** @type {const} */ (["stopped", "preparing", "starting", "ready", "degraded", "draining", "stopping", "killing", "backoff", "sleeping", "failed"]);
+const STATES = /** @type {const} */ ([...SERVER_STATES, "loading", "unloaded", "waiting"]); // of profiles too
+const NEEDLESS = "the next request loads it"; // the sentence of the state says it
 const WELL = new Set(["ready", "sleeping"]);
 
 /** What comes now, all answers of a profile together. @param {ActiveRequest[]} active @param {string} profile */

@@ -16,7 +16,7 @@ import { fromZero } from "./scale.js";
 /** @typedef {{label: string, head?: Children, figure: Figure | null, text: string, cells?: Children[], mark?: number}} Bar `head` is shown in place of `label` */
 /** @typedef {Figure & {x: number}} Point */
 /** @typedef {{label: string, points: (Point | null)[]}} Line null is a gap */
-/** @typedef {{caption: string, headers: string[], rows: Children[][]}} TableSpec */
+/** @typedef {{caption: string, headers: string[], rows: Children[][], texts?: number[]}} TableSpec `texts` are the columns that are no numbers */
 
 const WIDTH = 1000; // of the picture's own coordinates
 const HEIGHT = 300;
@@ -25,10 +25,10 @@ export const SERIES = 6; // colours and dashes; a seventh line has the first one
 
 /**
  * A table whose rows have a bar each; `headers` are of the label, of the figure, and of the `cells` of a row.
- * @param {{caption: string, headers: string[], bars: Bar[], sum?: Bar}} spec
+ * @param {{caption: string, headers: string[], bars: Bar[], sum?: Bar, texts?: number[]}} spec `texts` are the columns that are no numbers
  * @returns {VNode}
  */
-export function barTable({ caption, headers, bars, sum }) {
+export function barTable({ caption, headers, bars, sum, texts = [] }) {
   const end = most(bars.flatMap((bar) => (bar.figure ? [bar.figure] : [])));
   return h(
     "div",
@@ -37,22 +37,27 @@ export function barTable({ caption, headers, bars, sum }) {
       "table",
       { class: "data bars" },
       h("caption", null, caption),
-      h("thead", null, h("tr", null, ...headers.map((each, place) => h("th", { scope: "col", class: place === 1 ? "bar-cell" : place ? "num" : "" }, each)))),
-      h("tbody", null, bars.map((bar) => barRow(bar, end))),
-      sum && h("tfoot", null, barRow(sum, end)),
+      h("thead", null, h("tr", null, ...headers.map((each, place) => h("th", { scope: "col", class: place === 1 ? "bar-cell" : classOf(place, texts) }, each)))),
+      h("tbody", null, bars.map((bar) => barRow(bar, end, texts))),
+      sum && h("tfoot", null, barRow(sum, end, texts)),
     ),
   );
 }
 
-/** @param {Bar} bar @param {number} end */
-function barRow({ label, head, figure, text, cells = [], mark = 0 }, end) {
+/** @param {Bar} bar @param {number} end @param {number[]} texts */
+function barRow({ label, head, figure, text, cells = [], mark = 0 }, end, texts) {
   return h(
     "tr",
     { key: label },
     h("th", { scope: "row" }, head ?? label),
     h("td", { class: "bar-cell" }, h("span", { class: "bar-figure" }, text), barOf(figure, end, mark)),
-    cells.map((cell) => h("td", { class: "num" }, cell)),
+    cells.map((cell, place) => h("td", { class: classOf(place + 2, texts) }, cell)),
   );
+}
+
+/** @param {number} column @param {number[]} texts */
+function classOf(column, texts) {
+  return column && !texts.includes(column) ? "num" : "";
 }
 
 /** Full up to the figure, with a thin line over its interval. @param {Figure | null} figure @param {number} end @param {number} mark */
@@ -138,7 +143,7 @@ export function pathOf(points, place) {
 }
 
 /** @param {TableSpec} table @returns {VNode} */
-export function plainTable({ caption, headers, rows }) {
+export function plainTable({ caption, headers, rows, texts = [] }) {
   return h(
     "div",
     { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
@@ -146,8 +151,8 @@ export function plainTable({ caption, headers, rows }) {
       "table",
       { class: "data" },
       h("caption", { class: "hidden" }, caption),
-      h("thead", null, h("tr", null, ...headers.map((each, place) => h("th", { scope: "col", class: place ? "num" : "" }, each)))),
-      h("tbody", null, ...rows.map(([first, ...cells]) => h("tr", null, h("th", { scope: "row" }, first), ...cells.map((cell) => h("td", { class: "num" }, cell))))),
+      h("thead", null, h("tr", null, ...headers.map((each, place) => h("th", { scope: "col", class: classOf(place, texts) }, each)))),
+      h("tbody", null, ...rows.map(([first, ...cells]) => h("tr", null, h("th", { scope: "row" }, first), cells.map((cell, place) => h("td", { class: classOf(place + 1, texts) }, cell))))),
     ),
   );
 }

@@ -6,14 +6,14 @@ import { Reading, shown } from "./readings.js";
 
 /** @typedef {import("../types.js").App} App */
 /** @typedef {"key" | "model" | "day"} By */
-/** @typedef {{key?: string, model?: string, day?: string, requests: number, failed: number, prompt_tokens: number, cached_tokens: number, output_tokens: number, seconds: number}} UsageRow */
-/** @typedef {{since: string, until: string, by: By, rows: UsageRow[]}} Usage */
+/** @typedef {{requests: number, failed: number, uncounted: number, prompt_tokens: number | null, cached_tokens: number | null, output_tokens: number | null, seconds: number}} Figures tokens are null where nobody has counted them */
+/** @typedef {Figures & {key: string, model: string, day: string}} UsageRow */
+/** @typedef {{since: string, until: string, by: By, rows: UsageRow[], totals: Figures}} Usage */
 
 export const name = "usage";
 
 const BY = /** @type {const} */ (["key", "model", "day"]);
 const SINCE = [1, 7, 30, 90]; // days
-const FIGURES = /** @type {const} */ (["prompt_tokens", "cached_tokens", "output_tokens", "requests", "failed", "seconds"]);
 const AGAIN_SECONDS = 60; // the daemon itself writes them once a minute
 
 /** @param {HTMLElement} root @param {App} app @returns {() => void} */
@@ -55,34 +55,33 @@ export function dayBefore(epoch, days) {
   return [at.getFullYear(), at.getMonth() + 1, at.getDate()].map((each) => String(each).padStart(2, "0")).join("-");
 }
 
-/** Everything together. @param {UsageRow[]} rows @returns {UsageRow} */
-export function sumOf(rows) {
-  const sum = { prompt_tokens: 0, cached_tokens: 0, output_tokens: 0, requests: 0, failed: 0, seconds: 0 };
-  for (const row of rows) for (const figure of FIGURES) sum[figure] += row[figure] ?? 0;
-  return sum;
-}
-
 /** @param {App} app @param {Usage} found */
-function table(app, { rows, by, since, until }) {
+function table(app, { rows, by, since, until, totals }) {
   const { t, words } = app;
   const caption = t("usage.caption", { by: t(`usage.by_${by}`), since, until });
   if (!rows.length) return h("p", { class: "empty" }, t("usage.nothing", { since }));
-  const cells = (/** @type {UsageRow} */ row) => [
+  const cells = (/** @type {Figures} */ row) => [
     words.number(row.prompt_tokens),
     words.number(row.cached_tokens),
     words.number(row.requests),
     words.number(row.failed),
     words.duration(row.seconds),
   ];
-  const bar = (/** @type {UsageRow} */ row, /** @type {string} */ label) => ({
-    label, figure: { value: row.output_tokens }, text: words.number(row.output_tokens), cells: cells(row) });
-  const sum = sumOf(rows);
-  return barTable({
-    caption,
-    headers: [t(`usage.by_${by}`), t("usage.output_tokens"), ...["prompt_tokens", "cached_tokens", "requests", "failed", "seconds"].map((each) => t(/** @type {any} */ (`usage.${each}`)))],
-    bars: rows.map((row) => bar(row, row[by] || t("usage.nobody"))),
-    sum: rows.length > 1 ? { label: t("usage.all"), figure: null, text: words.number(sum.output_tokens), cells: cells(sum) } : undefined,
+  const bar = (/** @type {Figures} */ row, /** @type {string} */ label) => ({
+    label,
+    figure: row.output_tokens === null ? null : { value: row.output_tokens },
+    text: words.number(row.output_tokens),
+    cells: cells(row),
   });
+  return [
+    barTable({
+      caption,
+      headers: [t(`usage.by_${by}`), t("usage.output_tokens"), ...["prompt_tokens", "cached_tokens", "requests", "failed", "seconds"].map((each) => t(/** @type {any} */ (`usage.${each}`)))],
+      bars: rows.map((row) => bar(row, row[by] || t(by === "key" ? "usage.nobody" : "usage.no_model"))),
+      sum: rows.length > 1 ? { ...bar(totals, t("usage.all")), figure: null } : undefined,
+    }),
+    totals.uncounted > 0 && h("p", { class: "muted small" }, t("usage.uncounted", { n: totals.uncounted })),
+  ];
 }
 
 // --- keys
@@ -90,7 +89,7 @@ function table(app, { rows, by, since, until }) {
 /** @param {App} app @param {any[]} keys */
 function keyTable({ t, words }, keys) {
   if (!keys.length) return h("p", { class: "empty" }, t("usage.no_keys"), " ", h("code", null, "goss-supervisor key add NAME"));
-  const headers = ["key_name", "key_scope", "key_models", "key_rate", "key_tokens", "key_expires"].map((each) => t(/** @type {any} */ (`usage.${each}`)));
+  const headers = ["key_name", "key_scope", "key_models", "key_rate", "key_requests", "key_tokens", "key_expires"].map((each) => t(/** @type {any} */ (`usage.${each}`)));
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("usage.keys") },
     h("table", { class: "data" }, h("caption", { class: "hidden" }, t("usage.keys")),
       h("thead", null, h("tr", null, headers.map((each) => h("th", { scope: "col" }, each)))),
@@ -100,14 +99,14 @@ function keyTable({ t, words }, keys) {
             each.scope,
             each.models?.length ? each.models.join(", ") : t("usage.any"),
             each.rate || t("usage.no_limit"),
+            words.number(each.today?.requests),
             tokens({ t, words }, each),
-            each.expires ? words.time(Date.parse(each.expires) / 1000) : t("usage.never"),
+            each.has_expired ? h("span", { class: "pill bad" }, t("usage.expired")) : each.expires ? words.time(Date.parse(each.expires) / 1000) : t("usage.never"),
           ].map((cell) => h("td", null, cell)))))));
 }
 
 /** Used today, of what a day allows. @param {Pick<App, "t" | "words">} app @param {any} key */
 function tokens({ t, words }, key) {
-  const used = key.tokens_today ?? key.use?.tokens_today ?? null;
-  if (!key.tokens_per_day) return t("usage.no_limit");
-  return used === null ? words.number(key.tokens_per_day) : t("hardware.of", { used: words.number(used), all: words.number(key.tokens_per_day) });
+  const used = words.number(key.today?.tokens);
+  return key.tokens_per_day ? t("hardware.of", { used, all: words.number(key.tokens_per_day) }) : used;
 }

@@ -23,7 +23,7 @@ export const TEXTS = {
   "frame.views": { en: "Views", ja: "表示の切り替え" },
   "frame.language": { en: "Language", ja: "言語" },
   "frame.connecting": { en: "Connecting…", ja: "接続しています…" },
-  "frame.open": { en: "Live", ja: "接続中" },
+  "frame.open": { en: "Live", ja: "接続済み" },
   "frame.lost": { en: "Not connected", ja: "切断されています" },
   "frame.lost.long": {
     en: "Not connected: what you see is from {time}. The page connects again by itself.",
@@ -91,20 +91,17 @@ export const TEXTS = {
   "now.speed.unit": { en: "tokens/s", ja: "トークン/秒" },
   "now.first_token": { en: "First token", ja: "最初のトークンまで" },
   "now.first_token.of": { en: "median of 5 min", ja: "直近 5 分の中央値" },
-  "now.is.stopped": { en: "Stopped since {since} ({length}). It stays down until somebody loads it.", ja: "{since} から停止しています ({length})。読み込むまで停止したままです。" },
-  "now.is.preparing": { en: "Checks the engine, the model and the memory, since {length}.", ja: "エンジン、モデル、メモリを確認しています ({length})。" },
-  "now.is.starting": { en: "Loads the model, since {length}.", ja: "モデルを読み込んでいます ({length})。" },
-  "now.is.ready": { en: "Answers requests since {since} ({length}).", ja: "{since} から稼働しています ({length})。" },
-  "now.is.degraded": { en: "Answers requests, but not as the profile asks, since {since}.", ja: "{since} から稼働していますが、プロファイルの指定どおりではありません。" },
-  "now.is.draining": { en: "Finishes the requests under way, since {length}; new ones wait.", ja: "処理中のリクエストの完了を待っています ({length})。新しいリクエストは待機します。" },
-  "now.is.stopping": { en: "Is being stopped, since {length}.", ja: "停止しています ({length})。" },
-  "now.is.killing": { en: "Does not stop by itself and is being killed, since {length}.", ja: "自力で停止しないため、強制終了しています ({length})。" },
-  "now.is.backoff": { en: "Waits before it starts again, since {length}.", ja: "再起動の前に待機しています ({length})。" },
-  "now.is.sleeping": { en: "Uses no memory since {since}; the next request loads it.", ja: "{since} からメモリを使用していません。次のリクエストで読み込みます。" },
-  "now.is.failed": { en: "Failed at {since} and stays down until somebody loads it.", ja: "{since} に失敗しました。読み込むまで停止したままです。" },
-  "now.is.loading": { en: "Loads, since {length}.", ja: "読み込んでいます ({length})。" },
-  "now.is.unloaded": { en: "Not loaded since {since}.", ja: "{since} から読み込まれていません。" },
-  "now.is.waiting": { en: "Waits for memory, since {length}.", ja: "メモリが空くのを待っています ({length})。" },
+  "now.is.stopped": { en: "Stopped at {since} ({length} ago). It stays down until somebody loads it.", ja: "{since} に停止しました ({length}前)。読み込むまで停止したままです。" },
+  "now.is.preparing": { en: "Has been checking the engine, the model and the memory for {length}.", ja: "エンジン、モデル、メモリを確認しています ({length})。" },
+  "now.is.starting": { en: "Has been loading the model for {length}.", ja: "モデルを読み込んでいます ({length})。" },
+  "now.is.ready": { en: "Has been answering requests since {since} ({length}).", ja: "{since} から稼働しています ({length})。" },
+  "now.is.degraded": { en: "Has been answering requests since {since}, but not as the profile asks.", ja: "{since} から稼働していますが、プロファイルの指定どおりではありません。" },
+  "now.is.draining": { en: "Has been finishing the requests under way for {length}; new ones wait.", ja: "処理中のリクエストの完了を待っています ({length})。新しいリクエストは待機します。" },
+  "now.is.stopping": { en: "Has been stopping for {length}.", ja: "停止しています ({length})。" },
+  "now.is.killing": { en: "Does not stop by itself; the daemon has been killing it for {length}.", ja: "自力で停止しないため、強制終了しています ({length})。" },
+  "now.is.backoff": { en: "Has been waiting for its next start for {length}.", ja: "再起動の前に待機しています ({length})。" },
+  "now.is.sleeping": { en: "Has used no memory since {since}. The next request loads it.", ja: "{since} からメモリを使用していません。次のリクエストで読み込みます。" },
+  "now.is.failed": { en: "Failed at {since}. It stays down until somebody loads it.", ja: "{since} に失敗しました。読み込むまで停止したままです。" },
   "now.loaded": { en: "About {share} of the model is loaded", ja: "モデルの約 {share} を読み込みました" },
   "now.failed_before": { en: "Last failure at {at}:", ja: "前回の失敗 ({at}):" },
   "now.to_log": { en: "See its log", ja: "ログを見る" },
@@ -364,11 +361,11 @@ export const TEXTS = {
   "editor.added": { en: "Added:", ja: "追加:" },
   "editor.removed": { en: "Removed:", ja: "削除:" },
   "editor.gap": { en: { one: "{n} line that stays", other: "{n} lines that stay" }, ja: "変更のない {n} 行" },
-  "editor.runs_on": { en: "{servers} goes on with the text before until you restart it.", ja: "{servers} は、再起動するまで変更前の設定で動作します。" },
+  "editor.runs_on": { en: "{profile} goes on with the text before until you restart it.", ja: "{profile} は、再起動するまで変更前の設定で動作します。" },
   "editor.next_start": { en: "No server runs this profile now; the next start takes it.", ja: "このプロファイルを使っているサーバーはありません。次回の起動から有効になります。" },
   "editor.kept": { en: "Saved. The text before is kept as {file}.", ja: "保存しました。変更前のテキストは {file} に残しています。" },
-  "editor.still_runs": { en: "{server} still runs the text before.", ja: "{server} は変更前の設定で動作しています。" },
-  "editor.restart": { en: "Restart {server}", ja: "{server} を再起動" },
+  "editor.still_runs": { en: "{profile} still runs the text before.", ja: "{profile} は変更前の設定で動作しています。" },
+  "editor.restart": { en: "Restart {profile}", ja: "{profile} を再起動" },
   "editor.restart_busy": { en: { one: "{n} request is being answered: it is finished first, and others wait until the model is loaded again.", other: "{n} requests are being answered: they are finished first, and others wait until the model is loaded again." }, ja: "現在 {n} 件のリクエストに応答中です。完了してから再起動します。その間に届いたリクエストは、モデルの再ロードが終わるまで待機します。" },
   "editor.restart_idle": { en: "It answers no request now. Requests that come meanwhile wait until the model is loaded again.", ja: "現在応答中のリクエストはありません。再起動中に届いたリクエストは、モデルの再ロードが終わるまで待機します。" },
   "editor.plan": { en: "What it would run", ja: "この内容での起動プラン" },
@@ -427,7 +424,10 @@ export const TEXTS = {
   "charts.never_tuned": { en: "No tuning of {profile} has ended here.", ja: "{profile} のチューニング結果はまだありません。" },
   "charts.faster": { en: "{ratio} times as fast as {profile} for {goal} (95 %: {low} to {high}; {n} trials in {time}).", ja: "{goal} で {profile} の {ratio} 倍の速さです(95 %: {low}〜{high}、{time} で {n} 回試行)。" },
   "charts.already_best": { en: "The settings of {profile} are the best found for {goal} ({n} trials in {time}); nothing was written.", ja: "{goal} では {profile} の現在の設定が最良でした({time} で {n} 回試行)。ファイルは作成していません。" },
-  "charts.tuned_at": { en: "Measured until {time}.", ja: "計測終了: {time}。" },
+  "charts.written": { en: "Written", ja: "作成したファイル" },
+  "charts.former": { en: "The file before", ja: "以前のファイル" },
+  "charts.generation_by": { en: "Generation by {setting}, tokens per second", ja: "{setting} ごとの生成速度(トークン/秒)" },
+  "charts.prompt_by": { en: "Prompt by {setting}, tokens per second", ja: "{setting} ごとのプロンプト処理速度(トークン/秒)" },
   "charts.settings": { en: "Settings", ja: "設定" },
   "charts.setting": { en: "Setting", ja: "項目" },
   "charts.was": { en: "Was", ja: "変更前" },
@@ -459,6 +459,8 @@ export const TEXTS = {
   "usage.failed": { en: "Failed", ja: "失敗" },
   "usage.seconds": { en: "Time", ja: "時間" },
   "usage.nobody": { en: "without a key", ja: "キーなし" },
+  "usage.no_model": { en: "no model", ja: "モデルなし" },
+  "usage.uncounted": { en: { one: "The tokens of {n} request are not known.", other: "The tokens of {n} requests are not known." }, ja: "{n} 件のリクエストについては、トークン数が不明です。" },
   "usage.all": { en: "All", ja: "合計" },
   "usage.keys": { en: "Keys and their limits", ja: "キーと制限" },
   "usage.no_keys": { en: "There are no keys. To make one:", ja: "キーはありません。作成するには次を実行します:" },
@@ -466,10 +468,12 @@ export const TEXTS = {
   "usage.key_scope": { en: "Scope", ja: "スコープ" },
   "usage.key_models": { en: "Models", ja: "モデル" },
   "usage.key_rate": { en: "Rate", ja: "レート" },
+  "usage.key_requests": { en: "Requests today", ja: "本日のリクエスト" },
   "usage.key_tokens": { en: "Tokens today", ja: "本日のトークン" },
   "usage.key_expires": { en: "Expires", ja: "有効期限" },
   "usage.any": { en: "all", ja: "すべて" },
   "usage.no_limit": { en: "no limit", ja: "制限なし" },
+  "usage.expired": { en: "expired", ja: "期限切れ" },
   "usage.never": { en: "never", ja: "なし" },
 
   "jobs.start": { en: "Start a job", ja: "ジョブの開始" },
@@ -477,6 +481,7 @@ export const TEXTS = {
   "jobs.update": { en: "Update the engine", ja: "エンジンの更新" },
   "jobs.bench": { en: "Measure", ja: "計測" },
   "jobs.tune": { en: "Tune", ja: "チューニング" },
+  "jobs.running": { en: "Running jobs", ja: "実行中のジョブ" },
   "jobs.running_for": { en: "for {time}", ja: "{time} 経過" },
   "jobs.cancel": { en: "Cancel it", ja: "中止する" },
   "jobs.cancel_what": { en: "Cancel {words}", ja: "{words} の中止" },
@@ -604,6 +609,13 @@ export class Words {
   number(value, digits = 0) {
     if (value === null || value === undefined) return this.t("frame.unknown");
     return this._format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  }
+
+  /** As many digits as tell something: 0.82, 45.2, 412, 1,682. @param {number} value */
+  figure(value) {
+    const size = Math.abs(value);
+    const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
+    return this.number(value, digits);
   }
 
   /** A share of 0..1. @param {number | null | undefined} value */

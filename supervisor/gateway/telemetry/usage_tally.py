@@ -32,7 +32,8 @@ class UsagePlace:
 class UsageSums:
     """
     Sums over requests.  ``failed`` got an error, ``uncounted`` are those whose tokens nobody knows: the
-    engine reported none, or the client left before it did.  Prompts include their cached part.
+    engine reported none, or the client left before it did; of their answers what came counts.  Prompts
+    include their cached part.
     """
 
     requests: int = 0
@@ -50,8 +51,8 @@ class UsageSums:
         self.failed += is_error or request.result not in {"answered", "cancelled"}
         self.prompt_tokens += request.prompt_tokens or 0
         self.cached_tokens += request.cached_tokens or 0
-        self.output_tokens += request.output_tokens or 0
-        self.uncounted += not is_error and request.prompt_tokens is None and request.output_tokens is None
+        self.output_tokens += request.output_tokens or request.partial_tokens or 0
+        self.uncounted += not is_error and request.prompt_tokens is None
         self.seconds += request.seconds
 
     def add(self, other: UsageSums) -> None:
