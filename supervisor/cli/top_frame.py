@@ -14,10 +14,9 @@ from typing import Any
 
 from ..progress import duration
 from .output import harmless, size
-from .requests import held_text
-from .status import StatusDocument, absent_servers, all_servers, epoch_of, why_of
 from .top_look import SHARES, BarPart, Column, Look, Span, Style, TextLine, cells
 from .top_state import LOGS, REQUESTS, VIEWS, EndedRequest, TopState, speeds
+from .words_of_status import StatusDocument, absent_servers, all_servers, epoch_of, held_text, why_of
 
 _STATES: dict[str, Style] = {
     **dict.fromkeys(("ready",), "good"),

@@ -12,7 +12,8 @@ from supervisor.cli.ask import ChatServer, _speed, answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, size, table
 from supervisor.cli.plan import _crowded, _wrapped
-from supervisor.cli.status import _lines, absent_servers, all_servers
+from supervisor.cli.status import _lines
+from supervisor.cli.words_of_status import absent_servers, all_servers
 from supervisor.errors import NetworkError, UsageError
 from supervisor.home import client
 from supervisor.memory.accounts import Account, Figure, Ledger, Pool
