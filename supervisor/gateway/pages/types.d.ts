@@ -180,19 +180,13 @@ export interface State {
   log: { server: string; first: number; lines: string[] }; // `first` numbers the first line that is kept
 }
 
-export interface HardwareTold {
-  history?: Sample[];
-  samples?: Sample[];
-  sample?: Sample;
-}
-
 export type StreamEvent =
   | { kind: "open" | "lost" }
   | { kind: "hello"; data: { schema: number; boot: string; version: string; now: number; resumed: boolean }; id: string; at: number }
   | { kind: "status"; data: Status; id: string }
   | { kind: "requests"; data: { requests: RequestRecord[] }; id: string }
   | { kind: "active"; data: { active: ActiveRequest[] }; id: string }
-  | { kind: "hardware"; data: HardwareTold; id: string }
+  | { kind: "hardware"; data: { history?: Sample[]; samples?: Sample[]; sample?: Sample }; id: string }
   | { kind: "log"; data: { server: string; lines: string[]; reset: boolean }; id: string };
 
 export interface Session {

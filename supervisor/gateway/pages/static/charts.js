@@ -1,6 +1,7 @@
 /** What bench and tune have measured: results, two of them compared, and what each setting does. */
 
 import { h, render } from "./dom.js";
+import { median } from "./figures.js";
 import { barTable, lineChart, plainTable } from "./plot.js";
 import { Reading, fact, shown } from "./readings.js";
 import { ofValues } from "./scale.js";
@@ -181,18 +182,18 @@ function figureOf(interval) {
 /** `45.2 ±0.8`, by the wider side; `±?` where that is wider than the figure. @param {App} app @param {Interval} interval */
 export function rateWords({ words }, interval) {
   if (!interval) return "–";
-  const { median, low, high } = interval;
-  if (low === null || high === null) return words.figure(median);
-  const spread = Math.max(median - low, high - median);
-  return `${words.figure(median)} ±${spread <= median ? words.number(spread, median >= 100 ? 0 : median >= 10 ? 1 : 2) : "?"}`;
+  const { median: middle, low, high } = interval;
+  if (low === null || high === null) return words.figure(middle);
+  const spread = Math.max(middle - low, high - middle);
+  return `${words.figure(middle)} ±${spread <= middle ? words.number(spread, middle >= 100 ? 0 : middle >= 10 ? 1 : 2) : "?"}`;
 }
 
 /** In seconds, or in milliseconds below one. @param {App} app @param {Interval} interval */
 export function timeWords(app, interval) {
   if (!interval) return "–";
   if (interval.median >= 1) return `${rateWords(app, interval)} s`;
-  const { median, low, high } = interval;
-  return `${rateWords(app, { median: thousand(median), low: low && thousand(low), high: high && thousand(high) })} ms`;
+  const { median: middle, low, high } = interval;
+  return `${rateWords(app, { median: thousand(middle), low: low && thousand(low), high: high && thousand(high) })} ms`;
 }
 
 /** @param {number} value */
@@ -220,8 +221,8 @@ function comparePage(app, found) {
 
 /** The figure of one of the two, with its interval. @param {Ratio | null} ratio @param {"first" | "second"} side @returns {Interval} */
 function sideOf(ratio, side) {
-  const median = ratio?.[side] ?? null;
-  return ratio && median !== null ? { median, low: ratio[`${side}_low`] ?? null, high: ratio[`${side}_high`] ?? null } : null;
+  const middle = ratio?.[side] ?? null;
+  return ratio && middle !== null ? { median: middle, low: ratio[`${side}_low`] ?? null, high: ratio[`${side}_high`] ?? null } : null;
 }
 
 /** @param {App} app @param {{first: string, second: string, rows: RatioRow[]}} found */
@@ -336,22 +337,22 @@ export function titleOf({ t }, title) {
 /** The quickest first; those that died last. @param {App} app @param {{trials: Trial[]}} found */
 function trialsTable(app, { trials }) {
   const { t, words } = app;
-  const rate = (/** @type {Trial} */ each, /** @type {0 | 1} */ which) => {
-    const rates = each.rates.map((pair) => pair[which]).filter((value) => value > 0);
-    return rates.length ? words.figure(middle(rates)) : "–";
+  const speed = (/** @type {Trial} */ each, /** @type {0 | 1} */ which) => {
+    const rate = median(each.rates.map((pair) => pair[which]).filter((value) => value > 0));
+    return rate === null ? "–" : words.figure(rate);
   };
   return plainTable({
     caption: t("charts.trials", { n: trials.length }), texts: [3],
     headers: [t("charts.settings"), t("charts.generated_per_second"), t("charts.prompt_per_second"), t("charts.outcome")],
     rows: trials.toSorted((one, other) => cost(one) - cost(other)).map((each) => [
-      settingsWords(each.settings) || t("charts.as_it_is"), rate(each, 1), rate(each, 0),
+      settingsWords(each.settings) || t("charts.as_it_is"), speed(each, 1), speed(each, 0),
       each.died ? h("span", { lang: "en" }, each.died) : t("charts.measured")]),
   });
 }
 
 /** @param {Trial} trial */
 function cost({ costs }) {
-  return costs.length ? middle(costs) : Infinity;
+  return median(costs) ?? Infinity;
 }
 
 /** @param {Record<string, string>} settings */
@@ -362,11 +363,4 @@ export function settingsWords(settings) {
 /** `ubatch-size` of `server.ubatch-size`. @param {string} key */
 function plainKey(key) {
   return key.replace(/^(server|engine)\./, "");
-}
-
-/** The median. @param {number[]} values */
-export function middle(values) {
-  const sorted = values.toSorted((one, other) => one - other);
-  const half = sorted.length >> 1;
-  return sorted.length % TWICE ? sorted[half] : (sorted[half - 1] + sorted[half]) / TWICE;
 }

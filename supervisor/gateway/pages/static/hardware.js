@@ -15,12 +15,11 @@ export const name = "hardware";
 
 const MINUTES = [5, 15, 60];
 const GAP_SECONDS = 20; // samples come every 5 s; nobody looked in between
-const GIB = 1024 ** 3;
 
 /** @type {Record<Metric, {of: (device: Device) => number | null, most?: number}>} */
 const METRICS = {
   load: { of: (device) => device.load_percent, most: 100 },
-  memory: { of: (device) => (device.memory_used_bytes === null ? null : device.memory_used_bytes / GIB) },
+  memory: { of: ({ memory_used_bytes: used, memory_total_bytes: all }) => (used === null || !all ? null : (100 * used) / all), most: 100 },
   temperature: { of: (device) => device.temperature_c },
   power: { of: (device) => device.power_watts },
 };
@@ -33,7 +32,7 @@ export function mount(root, app) {
   let drawn = { samples: [], minutes: 0, charts: [] };
   const chartsOf = (/** @type {Sample[]} */ samples) => {
     if (drawn.samples !== samples || drawn.minutes !== minutes) {
-      drawn = { samples, minutes, charts: /** @type {Metric[]} */ (Object.keys(METRICS)).map((metric) => chart(app, metric, recent(samples, minutes))) };
+      drawn = { samples, minutes, charts: /** @type {Metric[]} */ (Object.keys(METRICS)).map((metric) => chart(app, metric, recent(samples, minutes), minutes)) };
     }
     return drawn.charts;
   };
@@ -77,14 +76,22 @@ function nowTable(app, sample) {
       h("tbody", null, sample.devices.map((device) =>
         h("tr", { key: device.device },
           h("th", { scope: "row" }, device.device, device.name && device.name !== device.device && h("span", { class: "device-name" }, device.name), device.why && h("span", { class: "why", lang: "en" }, device.why)),
-          [
-            figure(app, device.load_percent, (value) => words.percent(value / 100)),
-            figure(app, device.temperature_c, (value) => `${words.number(value)} °C`),
-            power(app, device),
-            memory(app, device),
-            figure(app, device.fan_percent, (value) => words.percent(value / 100)),
-            figure(app, device.clock_mhz, (value) => `${words.number(value)} MHz`),
-          ].map((cell) => h("td", { class: "num" }, cell)))))));
+          figuresOf(app, device).map((cell) => h("td", { class: "num" }, cell)))))));
+}
+
+/** In the order of the headers; a dash where the device has no such thing. @param {App} app @param {Device} device */
+function figuresOf(app, device) {
+  const { words } = app;
+  const isMemory = device.device === "RAM";
+  const isProcessor = device.device === "CPU";
+  return [
+    isMemory ? "–" : figure(app, device.load_percent, (value) => words.percent(value / 100)),
+    isMemory ? "–" : figure(app, device.temperature_c, (value) => `${words.number(value)} °C`),
+    isMemory ? "–" : power(app, device),
+    isProcessor ? "–" : memory(app, device),
+    isMemory || isProcessor ? "–" : figure(app, device.fan_percent, (value) => words.percent(value / 100)),
+    isMemory ? "–" : figure(app, device.clock_mhz, (value) => `${words.number(value)} MHz`),
+  ];
 }
 
 /** @param {App} app @param {number | null} value @param {(value: number) => string} format */
@@ -112,7 +119,7 @@ function memory(app, { memory_used_bytes: used, memory_total_bytes: total }) {
  */
 export function linesOf(metric, samples) {
   const names = [...new Set(samples.flatMap((each) => each.devices.map((device) => device.device)))];
-  const lines = names.map((label) => {
+  const lines = names.map((label, mark) => {
     /** @type {({x: number, value: number} | null)[]} */
     const points = [];
     let before = samples[0]?.at ?? 0;
@@ -123,7 +130,7 @@ export function linesOf(metric, samples) {
       points.push(value === null || value === undefined ? null : { x: at, value });
       before = at;
     }
-    return { label, points };
+    return { label, points, mark };
   });
   return lines.filter((line) => line.points.some((each) => each));
 }
@@ -134,29 +141,29 @@ export function reasons(metric, samples) {
   return [...new Set(devices.map((device) => `${device.device}: ${device.why}`))];
 }
 
-/** @param {App} app @param {Metric} metric @param {Sample[]} samples @returns {VNode} */
-function chart(app, metric, samples) {
+/** @param {App} app @param {Metric} metric @param {Sample[]} samples @param {number} minutes @returns {VNode} */
+function chart(app, metric, samples, minutes) {
   const { t, words } = app;
   const lines = linesOf(metric, samples);
-  const title = t(`hardware.${metric}`);
+  const title = t(metric === "memory" ? "hardware.memory_share" : `hardware.${metric}`);
+  const until = samples.at(-1)?.at ?? 0;
   if (!lines.length) {
     return h("figure", { class: "plotted", key: metric }, h("figcaption", null, title), h("p", { class: "empty" }, t("frame.unknown")),
       reasons(metric, samples).map((why) => h("p", { class: "why", lang: "en" }, why)));
   }
   const unit = t(`hardware.unit.${metric}`);
-  const format = (/** @type {number} */ value) => `${words.number(value, metric === "memory" ? 1 : 0)} ${unit}`;
+  const format = (/** @type {number} */ value) => `${words.number(value)} ${unit}`;
   const rows = lines.map(({ label, points }) => {
     const values = points.flatMap((each) => (each ? [each.value] : []));
     return [label, values.at(-1) ?? 0, Math.min(...values), values.reduce((sum, each) => sum + each, 0) / values.length, Math.max(...values)].map(
       (cell) => (typeof cell === "number" ? format(cell) : cell));
   });
-  const total = metric === "memory" ? Math.max(0, ...(samples.at(-1)?.devices ?? []).map((each) => each.memory_total_bytes ?? 0)) / GIB : undefined;
   return h("div", { key: metric }, lineChart({
     title,
     summary: rows.map(([label, last, low, , high]) => t("hardware.summary", { device: label, now: last, low, high })).join(" "),
     lines,
-    x: ofTime(samples[0].at, Math.max(samples[0].at + 60, samples.at(-1)?.at ?? 0), 4),
-    most: METRICS[metric].most ?? (total || undefined),
+    x: ofTime(until - minutes * 60, until),
+    most: METRICS[metric].most,
     dots: false,
     formatX: (at) => new Intl.DateTimeFormat(words.language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(at * 1000)),
     formatY: format,

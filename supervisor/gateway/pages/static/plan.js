@@ -60,8 +60,8 @@ function memoryTable(app, devices) {
             h("th", { scope: "row" }, device.name),
             h("td", { class: "bar-cell" }, stack(device)),
             figures(device).map((bytes) => h("td", { class: "num" }, words.size(bytes)))))))),
-    h("ul", { class: "legend small", "aria-hidden": "true" }, PARTS.map((part, place) =>
-      h("li", null, h("svg", { class: `swatch series-${place + 1}`, viewBox: "0 0 20 10", width: 20, height: 10 }, h("rect", { class: "bar-fill", width: 20, height: 10 })), t(`plan.${part}`)))));
+    h("ul", { class: "plot-legend small", "aria-hidden": "true" }, PARTS.map((part, place) =>
+      h("li", null, h("svg", { class: `plot-swatch line-${place + 1}`, viewBox: "0 0 20 10", width: 20, height: 10 }, h("rect", { class: "bar-fill", width: 20, height: 10 })), t(`plan.${part}`)))));
 }
 
 /** Its parts beside each other, of all memory of the device. @param {PlannedDevice} device */
@@ -70,13 +70,13 @@ function stack(device) {
   let at = 0;
   const parts = PARTS.map((part, place) => {
     const width = (100 * (device[`${part}_bytes`] ?? 0)) / whole;
-    const bar = h("rect", { class: `bar-fill series-${place + 1}`, x: at, width, height: 10 });
+    const bar = h("rect", { class: `bar-fill line-${place + 1}`, x: at, width, height: 10 });
     at += width;
     return bar;
   });
   const limit = device.free_bytes === null ? null : (100 * device.free_bytes) / whole;
   return h("svg", { class: "bar-chart", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
-    h("rect", { class: "bar-ground", width: 100, height: 10 }), parts, limit !== null && h("path", { class: "interval", d: `M${limit} 0V10` }));
+    h("rect", { class: "bar-ground", width: 100, height: 10 }), parts, limit !== null && h("path", { class: "plot-interval", d: `M${limit} 0V10` }));
 }
 
 /** An option with its values a line, quoted for a shell. @param {string[]} argv */

@@ -15,7 +15,7 @@ import { fromZero } from "./scale.js";
 /** @typedef {import("./dom.js").Children} Children */
 /** @typedef {{label: string, head?: Children, figure: Figure | null, text: string, cells?: Children[], mark?: number}} Bar `head` is shown in place of `label` */
 /** @typedef {Figure & {x: number}} Point */
-/** @typedef {{label: string, points: (Point | null)[]}} Line null is a gap */
+/** @typedef {{label: string, points: (Point | null)[], mark?: number}} Line null is a gap; `mark` chooses colour and dashes in place of its number */
 /** @typedef {{caption: string, headers: string[], rows: Children[][], texts?: number[]}} TableSpec `texts` are the columns that are no numbers */
 
 const WIDTH = 1000; // of the picture's own coordinates
@@ -67,10 +67,10 @@ function barOf(figure, end, mark) {
   const [low, high] = [at(figure.low ?? figure.value), at(figure.high ?? figure.value)];
   return h(
     "svg",
-    { class: `bar-chart series-${1 + (mark % SERIES)}`, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+    { class: `bar-chart line-${1 + (mark % SERIES)}`, viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
     h("rect", { class: "bar-ground", width: 100, height: 10 }),
     h("rect", { class: "bar-fill", width: at(figure.value), height: 10 }),
-    high > low && h("path", { class: "interval", d: `M${low} 5H${high}M${low} 2V8M${high} 2V8` }),
+    high > low && h("path", { class: "plot-interval", d: `M${low} 5H${high}M${low} 2V8M${high} 2V8` }),
   );
 }
 
@@ -87,8 +87,7 @@ export function lineChart({ title, summary, lines, x, most: top, table, dots = t
     "figure",
     { class: "plotted" },
     h("figcaption", null, title),
-    lines.length > 1 &&
-      h("ul", { class: "legend small" }, ...lines.map((line, number) => h("li", { key: line.label }, swatch(number), line.label))),
+    h("ul", { class: "plot-legend small" }, lines.map((line, number) => h("li", { key: line.label }, swatch(line.mark ?? number), line.label))),
     h(
       "div",
       { class: "plot" },
@@ -96,8 +95,8 @@ export function lineChart({ title, summary, lines, x, most: top, table, dots = t
       h(
         "svg",
         { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}. ${summary}` },
-        h("path", { class: "grid", d: y.ticks.map(({ at }) => `M0 ${down(at)}H${WIDTH}`).join("") }),
-        ...lines.map((line, number) => lineOf(line, number, x, y, dots, (point) => `${line.label}: ${formatX(point.x)}, ${formatY(point.value)}`)),
+        h("path", { class: "plot-grid", d: y.ticks.map(({ at }) => `M0 ${down(at)}H${WIDTH}`).join("") }),
+        ...lines.map((line, number) => lineOf(line, line.mark ?? number, x, y, dots, (point) => `${line.label}: ${formatX(point.x)}, ${formatY(point.value)}`)),
       ),
       h("div", { class: "x-axis", "aria-hidden": "true" }, ...x.ticks.map(({ at, value }) => h("span", { style: { left: percent(at) } }, formatX(value)))),
     ),
@@ -120,14 +119,14 @@ function lineOf(line, number, x, y, dots, words) {
   const ends = points.filter(({ low, high }) => low !== undefined && low !== null && high !== undefined && high !== null);
   return h(
     "g",
-    { key: line.label, class: `series-${1 + (number % SERIES)}` },
-    h("path", { class: "line", d: pathOf(line.points, place) }),
+    { key: line.label, class: `line-${1 + (number % SERIES)}` },
+    h("path", { class: "plot-line", d: pathOf(line.points, place) }),
     ends.length > 0 &&
       h("path", {
-        class: "interval",
+        class: "plot-interval",
         d: ends.map((each) => `M${across(x.share(each.x))} ${down(y.share(each.low ?? 0))}V${down(y.share(each.high ?? 0))}`).join(""),
       }),
-    ...(dots ? points.map((each) => h("path", { class: "dot", d: `M${place(each)}h0` }, h("title", null, words(each)))) : []),
+    ...(dots ? points.map((each) => h("path", { class: "plot-dot", d: `M${place(each)}h0` }, h("title", null, words(each)))) : []),
   );
 }
 
@@ -159,7 +158,7 @@ export function plainTable({ caption, headers, rows, texts = [] }) {
 
 /** A short piece of the line itself. @param {number} number */
 function swatch(number) {
-  return h("svg", { class: `swatch series-${1 + (number % SERIES)}`, viewBox: "0 0 24 8", "aria-hidden": "true" }, h("path", { class: "line", d: "M0 4H24" }));
+  return h("svg", { class: `plot-swatch line-${1 + (number % SERIES)}`, viewBox: "0 0 24 8", "aria-hidden": "true" }, h("path", { class: "plot-line", d: "M0 4H24" }));
 }
 
 /** The upper end of what is drawn. @param {Figure[]} figures */

@@ -3,6 +3,7 @@
 import { run } from "./control.js";
 import { h, render } from "./dom.js";
 import { mountEditor } from "./editor.js";
+import { toneOf } from "./figures.js";
 import { planOf } from "./plan.js";
 import { Reading, fact, shown, troubleOf } from "./readings.js";
 
@@ -77,12 +78,9 @@ function listTable(app, profiles, status) {
 function stateOf({ t }, profile, status) {
   const server = status?.servers.find((each) => each.profile === profile);
   const served = status?.served.some((each) => each.profile === profile);
-  if (server) return h("span", { class: `pill ${PILLS[server.state] ?? ""}` }, server.state);
+  if (server) return h("span", { class: `pill ${toneOf(server.state)}` }, t(/** @type {any} */ (`state.${server.state}`)));
   return served ? h("span", { class: "pill" }, t("profiles.served")) : "";
 }
-
-/** @type {Record<string, string>} */
-const PILLS = { ready: "good", sleeping: "good", degraded: "warn", failed: "bad", backoff: "bad", starting: "busy", preparing: "busy" };
 
 /** @param {App} app @param {Pick<Listed, "shipped" | "shadows">} profile */
 function originOf({ t }, { shipped, shadows }) {

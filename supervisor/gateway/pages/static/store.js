@@ -83,9 +83,14 @@ function withNew(known, more) {
   return fresh.length ? [...known, ...fresh].slice(-KEPT_REQUESTS) : known;
 }
 
-/** A long history comes in pieces: `history` begins anew, `samples` go on. @param {State["hardware"]} known @param {import("../types.js").HardwareTold} told */
-function sampled(known, { history, samples = [], sample }) {
-  return [...(history ?? known), ...samples, ...(sample ? [sample] : [])].slice(-KEPT_SAMPLES);
+/**
+ * A long history comes in pieces: `history` begins, `samples` go on.
+ * @param {State["hardware"]} known
+ * @param {{history?: State["hardware"], samples?: State["hardware"], sample?: State["hardware"][0]}} told
+ */
+function sampled(known, told) {
+  const more = told.samples ?? (told.sample ? [told.sample] : []);
+  return [...(told.history ?? known), ...more].slice(-KEPT_SAMPLES);
 }
 
 /** @param {State["log"]} log @param {{server: string, lines: string[], reset: boolean}} told @returns {State["log"]} */
