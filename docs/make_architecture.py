@@ -74,7 +74,7 @@ ROOMS: dict[str, Room] = {
     ),
     "gateway": Room(
         "a client's request from arrival to end: `scheduler` and `exchange_table` (pure), `backends` (a "
-        "server as the gateway sees it), `relay/` (HTTP), `api/`, `auth/`, `telemetry/`",
+        "server as the gateway sees it), `relay/` (HTTP), `api/`, `auth/`, `telemetry/`, `pages/` (the page)",
         (*BASE, "hardware", "profile", "plan", "home", "server"),
     ),
     "daemon": Room(

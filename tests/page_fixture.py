@@ -1,8 +1,8 @@
 """
-The page without a daemon: its files, and a story that a fixture tells: ``python tests/page_fixture.py [PORT]``.
+The page without a daemon: its files, and a story that never ends: ``python -m tests.page_fixture [PORT] [--key]``.
 
-Used to look at the page while one works on it.  Nothing here is tested, and no test uses it; the real daemon is
-what tests look at.
+To look at the page while one works on it, with all that a machine may lack: two kinds of memory, a model that
+loads, one that failed, a download.  ``test_page_in_browser.py`` looks at the same.
 """
 
 from __future__ import annotations
@@ -171,6 +171,8 @@ LOG = [
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     needs_key = False
+    kept = 1000  # requests at the beginning
+    busy = 0.6  # requests that end in a second
 
     def log_message(self, *_: object) -> None:
         return
@@ -246,12 +248,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
         self.end_headers()
-        now, number = time.time(), 1000
+        now, number = time.time(), self.kept
         self._event(
             "hello", number, {"schema": 1, "boot": "b", "version": "4.0", "now": now, "resumed": False}
         )
-        records = [record(each, now - (1000 - each) * 1.7) for each in range(1, 1001)]
-        for start in range(0, 1000, 250):
+        records = [record(each, now - (number - each) * 1.7) for each in range(1, number + 1)]
+        for start in range(0, number, 250):
             self._event("requests", number, {"requests": records[start : start + 250]})
         self._event("log", number, {"server": log, "lines": LOG * 60, "reset": True}) if log else None
         try:
@@ -265,7 +267,7 @@ class Handler(BaseHTTPRequestHandler):
                         number,
                         {"server": log, "lines": [f"{number} {random.choice(LOG)}"], "reset": False},
                     )
-                if random.random() < 0.6:
+                if random.random() < self.busy:
                     number += 1
                     self._event("requests", number, {"requests": [record(number, now - 3)]})
                 time.sleep(1)

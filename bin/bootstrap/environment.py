@@ -91,10 +91,10 @@ def _install(checkout: Checkout, steps: Steps, need: Need) -> None:
     if not _runs(checkout.python, "import pip"):
         steps.require("installing pip", [*python, "ensurepip", "--default-pip"])
     if need == "run":
-        steps.require("installing goss-supervisor", [*pip, "-e", "."])
+        steps.require("installing goss-supervisor", [*pip, "-e", ".[top]"])
     else:
         steps.require("updating pip", [*pip, "--upgrade", PIP_WITH_GROUPS])
-        steps.require("installing goss-supervisor and its tools", [*pip, "-e", ".", "--group", "dev"])
+        steps.require("installing goss-supervisor and its tools", [*pip, "-e", ".[top]", "--group", "dev"])
 
 
 def _is_reusable(checkout: Checkout) -> bool:

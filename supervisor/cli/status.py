@@ -18,9 +18,16 @@ from ..paths import Paths
 from ..progress import duration
 from .common import json_option, verbose_option
 from .output import echo_json, echo_list, size, table
-from .requests import held_text
+from .words_of_status import (
+    StatusDocument,
+    absent_servers,
+    all_servers,
+    awaited_loads,
+    epoch_of,
+    held_text,
+    why_of,
+)
 
-StatusDocument = dict[str, Any]
 _WELL = {"ready", "sleeping"}
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -70,48 +77,10 @@ def ps(quiet: bool, as_json: bool) -> int:
     return EXIT_OK
 
 
-def all_servers(now: StatusDocument) -> list[StatusDocument]:
-    """All of them; a daemon of the version before has one."""
-    awaited = _awaited(now)
-    return [
-        {**each, "why": "; ".join(filter(None, (each.get("why"), awaited.get(each["profile"]))))}
-        for each in now.get("servers") or [now["server"]]
-    ]
-
-
-def _awaited(now: StatusDocument) -> dict[str, str]:
-    """What loads wait for, by profile."""
-    return {each["profile"]: client.awaited_text(each) for each in now.get("loads_waiting", ())}
-
-
-def absent_servers(now: StatusDocument) -> list[StatusDocument]:
-    """What no server has: it is to be loaded, or could not be."""
-    there, awaited = {each["profile"] for each in all_servers(now)}, _awaited(now)
-    unknown = dict.fromkeys(("build", "flavour", "pid", "memory_bytes", "port", "uptime_seconds"))
-    states = {
-        each["profile"]: (each["state"], each["trouble"])
-        for each in now.get("served", ())
-        if each["trouble"] or each["state"] == "loading"
-    }
-    states |= {profile: ("waiting", why) for profile, why in awaited.items()}
-    return [
-        {"name": profile, "profile": profile, "state": state, **unknown}
-        | {"restarts": 0, "why": why, "placement": ""}
-        for profile, (state, why) in states.items()
-        if profile not in there
-    ]
-
-
 def _row(server: Mapping[str, Any]) -> list[str]:
     names = [_text(server[name]) for name in ("profile", "state", "build", "flavour", "pid")]
     memory, up = size(server["memory_bytes"]), duration(server["uptime_seconds"])
     return [*names, memory, _text(server["port"]), up, str(server["restarts"]), why_of(server)]
-
-
-def why_of(server: Mapping[str, Any]) -> str:
-    held = server.get("held_by")
-    by = f"held by {held['owner']}: {held['why']}" if held else ""
-    return "; ".join(filter(None, (server["why"], server.get("placement", ""), by)))
 
 
 def _text(value: object) -> str:
@@ -162,7 +131,7 @@ def _lines(now: StatusDocument, *, verbose: bool = False) -> Iterator[str]:
     yield from _memory(server.get("memory"))
     yield from _context(server.get("context"))
     yield from _others(all_servers(now)[1:])
-    yield from (f"waiting   {profile}: {why}" for profile, why in _awaited(now).items())
+    yield from (f"waiting   {profile}: {why}" for profile, why in awaited_loads(now).items())
     yield from _gateway(now.get("gateway"))
     yield f"daemon    {_process(daemon)}, up {duration(daemon['uptime_seconds'])}"
     yield from _of_another_version(daemon["version"])
@@ -274,9 +243,3 @@ def _failure_lines(failure: StatusDocument) -> Iterator[str]:
     if failure["hint"]:
         yield f"          {failure['hint']}"
     yield from (f"  | {line}" for line in failure["log_tail"])
-
-
-def epoch_of(iso: str) -> float:
-    from datetime import datetime  # noqa: PLC0415 - not for ``--json``
-
-    return datetime.fromisoformat(iso).timestamp()

@@ -58,9 +58,9 @@ def _refuse_without_curses() -> None:
     try:
         import curses  # noqa: PLC0415 - Windows' Python has none
     except ImportError:
-        install = "Install goss-supervisor with its extra: pipx install --force 'goss-supervisor[top]'"
-        system = "This Python was built without curses: install your system's own python3."
-        hint = install if sys.platform == "win32" else system
+        extra = "pipx inject goss-supervisor windows-curses, or install goss-supervisor[top]"
+        system = "This Python was built without curses; the system's own python3 has it."
+        hint = extra if sys.platform == "win32" else system
         raise SupervisorError(
             "top needs curses, which this Python lacks.", hint=f"{hint}\n{ELSEWHERE}"
         ) from None
@@ -153,8 +153,9 @@ class _Terminal:
             "dim": curses.A_DIM,
             "current": curses.A_REVERSE,
         }
+        if curses.has_colors():
+            curses.use_default_colors()  # the terminal's own, not white on black
         if curses.has_colors() and not os.environ.get("NO_COLOR"):
-            curses.use_default_colors()
             for number in range(1, 7):  # a pair for each of the colours but black and white
                 curses.init_pair(number, number, -1)
             red, green, yellow = map(curses.color_pair, (1, 2, 3))

@@ -14,10 +14,9 @@ from typing import Any
 
 from ..progress import duration
 from .output import harmless, size
-from .requests import held_text
-from .status import StatusDocument, absent_servers, all_servers, epoch_of, why_of
-from .top_look import SHARES, Column, Line, Look, Part, Span, Style, cells
+from .top_look import SHARES, BarPart, Column, Look, Span, Style, TextLine, cells
 from .top_state import LOGS, REQUESTS, VIEWS, EndedRequest, TopState, speeds
+from .words_of_status import StatusDocument, absent_servers, all_servers, epoch_of, held_text, why_of
 
 _STATES: dict[str, Style] = {
     **dict.fromkeys(("ready",), "good"),
@@ -44,13 +43,13 @@ Requests: FIRST is the time to the first token of a stream, else to the first by
 class Frame:
     """``back`` is how far the view is really scrolled."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[TextLine, ...]
     back: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    lines: list[Line]
+    lines: list[TextLine]
     back: int = 0
     place: str = ""  # where in the view this is
 
@@ -79,7 +78,7 @@ def _body(state: TopState, look: Look, now: float, rows: int) -> _Body:
     return _Body(lines[back : back + rows], back, _place(back, rows, len(lines)))
 
 
-def _plain(text: str) -> Line:
+def _plain(text: str) -> TextLine:
     return (("", text),)
 
 
@@ -87,7 +86,7 @@ def _place(back: int, rows: int, total: int) -> str:
     return f"{back + 1}-{min(back + rows, total)} of {total}" if total > rows else ""
 
 
-def _head(state: TopState, look: Look) -> Line:
+def _head(state: TopState, look: Look) -> TextLine:
     tabs: list[Span] = []
     for number, view in enumerate(VIEWS):
         tabs += [("current" if number == state.view else "", f" {number + 1} {view} ")]
@@ -103,7 +102,7 @@ def _head(state: TopState, look: Look) -> Line:
     return (about[0], left + " " * max(room - cells(left), 0)), *tabs
 
 
-def _foot(state: TopState, look: Look, place: str) -> Line:
+def _foot(state: TopState, look: Look, place: str) -> TextLine:
     query = state.queries[state.view]
     if state.is_typing:
         return ("title", f"/{query}"), ("current", " ")
@@ -116,7 +115,7 @@ def _foot(state: TopState, look: Look, place: str) -> Line:
 # --- Now
 
 
-def _now(state: TopState, status: StatusDocument, look: Look, now: float) -> Iterator[Line]:
+def _now(state: TopState, status: StatusDocument, look: Look, now: float) -> Iterator[TextLine]:
     yield from _servers(state, status, look, now)
     yield from _jobs(status, now)
     yield from _memory(status, look)
@@ -137,7 +136,7 @@ _SERVER = (
 )
 
 
-def _servers(state: TopState, status: StatusDocument, look: Look, now: float) -> Iterator[Line]:
+def _servers(state: TopState, status: StatusDocument, look: Look, now: float) -> Iterator[TextLine]:
     """One line for each, and the reason, a sentence of any length, below it."""
     servers = [
         each for each in (*all_servers(status), *absent_servers(status)) if state.matches(_words(each))
@@ -156,7 +155,7 @@ def _words(server: Mapping[str, Any]) -> str:
     return f"{server['profile']} {server['state']} {server.get('model')} {why_of(server)}"
 
 
-def _server(server: Mapping[str, Any], now: float) -> Line:
+def _server(server: Mapping[str, Any], now: float) -> TextLine:
     since = server.get("since")
     return (
         ("title", harmless(server["profile"] or server["name"])),
@@ -181,14 +180,14 @@ def _warnings(server: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _jobs(status: StatusDocument, now: float) -> Iterator[Line]:
+def _jobs(status: StatusDocument, now: float) -> Iterator[TextLine]:
     for job in status.get("jobs", ()):
         if job["ended"] is None:
             since = duration(now - epoch_of(job["since"]))
             yield ("title", "job "), ("", harmless(f"{job['words']}, {since}: {job['line']}"))
 
 
-def _memory(status: StatusDocument, look: Look) -> Iterator[Line]:
+def _memory(status: StatusDocument, look: Look) -> Iterator[TextLine]:
     """A bar for each device, and below it whose letters are in it."""
     devices = status.get("memory", ())  # a daemon of an older version has none
     label = max((cells(each["device"]) for each in devices), default=0)
@@ -197,7 +196,7 @@ def _memory(status: StatusDocument, look: Look) -> Iterator[Line]:
     width = look.width - label - max(map(len, rooms), default=0) - 4
     for device, room in zip(devices, rooms, strict=True):
         shares = [(_mark(profiles, each["profile"]), each) for each in device["shares"]]
-        parts: list[Part] = [(*mark, _held(share) or 0) for mark, share in shares]
+        parts: list[BarPart] = [(*mark, _held(share) or 0) for mark, share in shares]
         others, left = device["others_bytes"], device["left_bytes"]
         parts.append(("dim", "=", others or 0))
         whole = device["total_bytes"] or sum(part for _, _, part in parts) + (left or 0)
@@ -234,7 +233,7 @@ def _share(share: Mapping[str, Any]) -> str:
     return f"{harmless(share['profile'])} {' of '.join(figures) or 'not known'}{mapped}"
 
 
-def _flowing(texts: Iterable[Span], indent: int, look: Look) -> Iterator[Line]:
+def _flowing(texts: Iterable[Span], indent: int, look: Look) -> Iterator[TextLine]:
     """One after the other, in as many lines as they need."""
     line: list[Span] = []
     for style, text in texts:
@@ -248,7 +247,7 @@ def _flowing(texts: Iterable[Span], indent: int, look: Look) -> Iterator[Line]:
         yield ("", " " * indent), *line
 
 
-def _speeds(state: TopState, look: Look, now: float) -> Iterator[Line]:
+def _speeds(state: TopState, look: Look, now: float) -> Iterator[TextLine]:
     """Two sparklines: tokens that are generated, and how long a first token took, on average."""
     found = speeds(state, now, max(min(look.width - 50, _MOST_BUCKETS), 4))
     period = f"in {duration(found.seconds)}"
@@ -274,7 +273,7 @@ _ACTIVE = (
 )
 
 
-def _under_way(state: TopState, status: StatusDocument, look: Look, now: float) -> Iterator[Line]:
+def _under_way(state: TopState, status: StatusDocument, look: Look, now: float) -> Iterator[TextLine]:
     gateway = status.get("gateway") or {}
     if state.active is None:
         if gateway.get("requests_under_way") or state.waiting:
@@ -290,7 +289,7 @@ def _under_way(state: TopState, status: StatusDocument, look: Look, now: float) 
         yield from look.table(_ACTIVE, rows)
 
 
-def _active(request: Mapping[str, Any], now: float) -> Line:
+def _active(request: Mapping[str, Any], now: float) -> TextLine:
     speed, tokens = request["tokens_per_second"], request["output_tokens"]
     return (
         ("", duration(max(now - request["at"], 0))),
@@ -333,7 +332,7 @@ def _requests(state: TopState, look: Look, rows: int) -> _Body:
     return _Body(_ended_table(shown, look), back, _place(back, rows - 1, len(found)))
 
 
-def _ended_table(ended: Sequence[EndedRequest], look: Look) -> list[Line]:
+def _ended_table(ended: Sequence[EndedRequest], look: Look) -> list[TextLine]:
     rows = []
     for each in ended:
         moment, endpoint, *cells_of = each.cells
@@ -371,7 +370,7 @@ def _most_back(lines: Sequence[str], look: Look, room: int) -> int:
     return 0
 
 
-def _about_log(state: TopState, look: Look) -> Iterator[Line]:
+def _about_log(state: TopState, look: Look) -> Iterator[TextLine]:
     """Which logs there are, and why the server died last."""
     names: list[Span] = []
     for name in state.logs():

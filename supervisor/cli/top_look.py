@@ -25,8 +25,8 @@ Style = Literal[
 ]
 SHARES: tuple[Style, ...] = ("share0", "share1", "share2", "share3", "share4", "share5")
 Span = tuple[Style, str]
-Line = tuple[Span, ...]
-Part = tuple[Style, str, float]  # of a bar: its character and its size
+TextLine = tuple[Span, ...]
+BarPart = tuple[Style, str, float]  # of a bar: its character and its size
 _GAP = 2  # cells between two columns
 
 
@@ -78,7 +78,7 @@ class Look:
             kept += character
         return kept + ("…" if self.has_blocks else "~") if width > 0 else ""
 
-    def fit(self, line: Line) -> Line:
+    def fit(self, line: TextLine) -> TextLine:
         """At most as wide as the terminal."""
         found, room = [], self.width
         for style, text in line:
@@ -102,13 +102,13 @@ class Look:
             piece += character
         yield piece
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Line]) -> list[Line]:
+    def table(self, columns: Sequence[Column], rows: Sequence[TextLine]) -> list[TextLine]:
         """
         A line of titles and one for each row, which has a cell for each column.  The last column takes the
         room that is left, at least a third if it needs that.  Of columns that may be left out, those that
         say nothing are.
         """
-        titles: Line = tuple(("title", column.title) for column in columns)
+        titles: TextLine = tuple(("title", column.title) for column in columns)
         lines = (titles, *rows)
         widths = [
             min(max(cells(line[place][1]) for line in lines), column.most)
@@ -132,7 +132,7 @@ class Look:
         text = self.cut(span[1], width)
         return span[0], text + " " * (width - cells(text) + _GAP)
 
-    def bar(self, parts: Sequence[Part], whole: float, width: int) -> Line:
+    def bar(self, parts: Sequence[BarPart], whole: float, width: int) -> TextLine:
         """
         ``parts`` one after the other, of ``whole``; the rest is dots.  Sizes that do not fit are cut, and
         rounding is done at the ends of parts, so that it does not add up.

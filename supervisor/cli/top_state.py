@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .output import harmless
-from .requests import KEPT, RequestRow, is_work, row_of
-from .status import StatusDocument, all_servers
+from .words_of_status import KEPT, RequestRow, StatusDocument, all_servers, is_work, row_of
 
 VIEWS = ("Now", "Requests", "Logs")
 NOW, REQUESTS, LOGS = range(3)

@@ -58,7 +58,7 @@ def usage(since: str, until: str, columns: tuple[UsageColumn, ...], as_json: boo
         raise UsageError(f"--since {since} is after --until {until}.", hint="--since 7d --until today")
     file = UsageFile(usage_file(Paths.from_environment()))
     found = file.read(first, last, by)
-    rows, totals = [{**asdict(place), **_figures(sums)} for place, sums in found.items()], _total(found)
+    rows, totals = [{**place._asdict(), **_figures(sums)} for place, sums in found.items()], _total(found)
     if as_json:
         echo_json(since=first, until=last, by=",".join(by), rows=rows, totals=_figures(totals))
     elif as_csv:

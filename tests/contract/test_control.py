@@ -189,6 +189,21 @@ async def answer_to(control, op, **request):
 
 
 @promise
+async def test_a_page_asks_what_a_connection_does_and_sees_each_change(test, tmp_path):
+    control = control_of(test)
+    before = control.happened
+    await test.server.start(behind(plan(tmp_path)))
+    assert control.happened is not before
+    async with asyncio.timeout(BOUND_SECONDS):
+        lines = [line async for line in control.control({"op": "unload", "can_edit": False})]
+    assert (lines[-1]["final"], lines[-1]["outcome"]["result"]) == (True, "asleep")
+    assert control.status()["server"]["state"] == "sleeping"
+    assert control.log_of("default") == test.server.output.path
+    with pytest.raises(NotFound):
+        control.log_of("nobody")
+
+
+@promise
 async def test_unload_gives_the_memory_back_and_load_brings_it_back(test, tmp_path):
     control = control_of(test)
     await test.server.start(behind(plan(tmp_path)))

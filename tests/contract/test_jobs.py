@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from supervisor.cli import output
 from supervisor.daemon import jobs as of_jobs
 from supervisor.daemon.job_commands import CheckedCommand
 from supervisor.daemon.jobs import MOST_JOBS, MOST_KEPT, MOST_READS, Jobs, last_line
@@ -283,6 +284,20 @@ def test_a_job_dies_with_a_daemon_that_is_killed():
         pid = next(int(line.split()[1]) for line in daemon.stdout if line.startswith("lives"))
         daemon.kill()
     assert wait_until_gone(pid)
+
+
+@pytest.mark.parametrize(("helper", "lines"), [("job", 10), ("1", 1), (None, 1)])
+def test_the_progress_of_a_job_is_said_each_second_since_somebody_watches(monkeypatch, capsys, helper, lines):
+    if helper is None:
+        monkeypatch.delenv(HELPER_VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(HELPER_VARIABLE, helper)
+    clock = iter(range(100, 200))
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    progress = output.StderrProgress()
+    for percent in range(10):
+        progress.update(percent / 100)
+    assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 def test_a_program_of_ours_says_its_errors_to_a_job():

@@ -72,7 +72,7 @@ def test_every_file_of_the_package_is_in_the_wheel(names):
         for file in (ROOT / "supervisor").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert "supervisor/py.typed" in files
+    assert {"supervisor/py.typed", "supervisor/gateway/pages/static/index.html"} <= files
     assert files <= names
 
 

@@ -12,7 +12,8 @@ from supervisor.cli.ask import ChatServer, _speed, answers
 from supervisor.cli.common import parse_settings
 from supervisor.cli.output import StderrProgress, size, table
 from supervisor.cli.plan import _crowded, _wrapped
-from supervisor.cli.status import _absent, _lines, _servers
+from supervisor.cli.status import _lines
+from supervisor.cli.words_of_status import absent_servers, all_servers
 from supervisor.errors import NetworkError, UsageError
 from supervisor.home import client
 from supervisor.memory.accounts import Account, Figure, Ledger, Pool
@@ -229,7 +230,7 @@ LOAD = {
 def test_a_load_that_waits_for_memory_says_for_what(left, more):
     now = status() | {"loads_waiting": [LOAD | {"seconds_left": left}], "served": []}
     assert line_of("waiting", now) == ["coder: waits for chat, which answers 2 requests" + more]
-    (row,) = _absent(now)
+    (row,) = absent_servers(now)
     assert (row["profile"], row["state"], row["why"]) == ("coder", "waiting", LOAD["text"] + more)
 
 
@@ -252,8 +253,8 @@ def test_one_that_sleeps_and_waits_for_memory_says_so_in_its_own_row():
     now = status(pid=None)
     now["server"]["placement"] = ""
     now |= {"loads_waiting": [LOAD | {"profile": "demo"}]}
-    assert _absent(now) == []
-    (row,) = _servers(now)
+    assert absent_servers(now) == []
+    (row,) = all_servers(now)
     assert row["why"] == f"the next request loads it; {LOAD['text']}; at most 1 min 40 s more"
 
 

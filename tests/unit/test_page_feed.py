@@ -268,8 +268,7 @@ def test_who_reads_too_slowly_gets_the_newest_and_no_backlog(it):
     assert [each["state"] for each in browser.take("status")] == [str(3 * KEPT - 1)]
     assert browser.take("active") == [{"active": [{"output_tokens": 3 * KEPT - 1}]}]
     assert browser.numbers() == [*range(2 * KEPT + 1, 3 * KEPT + 1)]
-    ((hardware),) = browser.take("hardware")
-    assert hardware == {"history": it.history}
+    assert samples_of(browser) == it.history
 
 
 def test_samples_of_the_hardware_come_after_the_history(it):
@@ -279,6 +278,42 @@ def test_samples_of_the_hardware_come_after_the_history(it):
     it.pass_time()
     it.pass_time()
     assert browser.take("hardware") == [{"history": [{"at": 1}]}, {"sample": {"at": 2}}]
+
+
+def samples_of(browser):
+    """As the page takes them: a history begins anew."""
+    found = []
+    for told in browser.take("hardware"):
+        assert len(told) == 1
+        found = list(told["history"]) if "history" in told else found
+        found += told.get("samples", []) + [told[each] for each in told if each == "sample"]
+    return found
+
+
+def test_an_hour_of_samples_comes_in_pieces_and_then_each(it):
+    it.history = [{"at": number} for number in range(720)]
+    browser, _ = it.open()
+    it.pass_time(0.05)
+    it.sample(at=720)  # meanwhile
+    while it.pass_time(0.05):
+        pass
+    assert max(len(document.get("samples", ())) for _, _, document in browser.events) == 60
+    assert samples_of(browser) == [{"at": number} for number in range(721)]
+
+
+def test_who_follows_a_log_hears_of_nothing_else(it):
+    class Log:
+        server, resets, count, lines = "chat", 1, 2, ["a", "b"]
+
+        def look(self):
+            pass
+
+    it.activity.add(record())
+    browser, _ = it.open(followed=Log())
+    it.sample(at=1)
+    it.pass_time()
+    assert [kind for kind, _, _ in browser.events] == ["hello", "log"]
+    assert browser.take("log") == [{"server": "chat", "lines": ["a", "b"], "reset": True}]
 
 
 def test_who_may_not_look_any_more_leaves_within_seconds(it):
@@ -314,7 +349,7 @@ def test_a_day_in_fast_motion_loses_nothing(it):
         it.pass_time(4.0)
         for browser, numbers in seen.items():
             if browser.events:
-                numbers += browser.numbers()
+                numbers.extend(browser.numbers())
                 browser.events.clear()
     assert seen == {near: [*range(1, DAY // 60 + 1)], far: [*range(1, DAY // 60 + 1)]}
     assert it.statuses < DAY / 4

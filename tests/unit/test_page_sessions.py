@@ -171,9 +171,10 @@ OWN = f"http://{HOST}"
         ("DELETE", {}, False),
     ],
 )
-def test_a_session_counts_for_its_own_page_alone(keyring, sessions, admin, method, headers, counts):
+def test_a_session_counts_for_its_own_page_alone(sessions, admin, method, headers, counts):
     path = "/supervisor/events" if method == "GET" else "/supervisor/control"
-    context = judge(head(of(sessions.begin(admin)), method, path, **headers), "", RULES, keyring, sessions)
+    asked = head(of(sessions.begin(admin)), method, path, **headers)
+    context = judge(asked, "", RULES, sessions._keyring, sessions)
     assert (context.trouble is None) is counts
     assert (context.caller.name == "box") is counts
     assert context.trouble is None or context.trouble.status in {401, 403}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supervisor.cli.top import _refuse_without_curses
 from supervisor.cli.top_frame import frame
 from supervisor.cli.top_look import Column, Look, cells
 from supervisor.cli.top_state import BUCKET_SECONDS, DAEMON_LOG, TopState, speeds
+from supervisor.errors import SupervisorError
 
 NOW = 1_800_000_000.0
 GIB = 1024**3
@@ -339,6 +343,16 @@ def test_a_change_of_state_is_shown_at_once_and_a_figure_is_not(tmp_path):
     assert state.status_came({"status": status(server("chat", "failed"))}, False)
 
 
+@pytest.mark.parametrize(("system", "install"), [("win32", "windows-curses"), ("linux", "python3")])
+def test_a_python_without_curses_is_told_how_to_get_it(monkeypatch, system, install):
+    monkeypatch.setitem(sys.modules, "curses", None)
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(SupervisorError, match="needs curses") as error:
+        _refuse_without_curses()
+    assert install in error.value.hint
+    assert "status --watch" in error.value.hint
+
+
 # --- keys, and what a terminal can show
 
 
@@ -438,26 +452,30 @@ KEYS = st.sampled_from(
 )
 
 
+STATES = st.fixed_dictionaries(
+    {
+        "servers": st.lists(SERVERS, min_size=1, max_size=4),
+        "memory": st.lists(DEVICES, max_size=3),
+        "requests": st.lists(RECORDS, max_size=30),
+        "under_way": st.none() | st.lists(ACTIVE, max_size=5),
+    }
+)
+LOOKS = st.sampled_from(
+    [{}, {"encoding": "ascii", "has_blocks": False}, {"encoding": "euc_jp", "has_blocks": False}]
+)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    servers=st.lists(SERVERS, min_size=1, max_size=4),
-    memory=st.lists(DEVICES, max_size=3),
-    records=st.lists(RECORDS, max_size=30),
-    under_way=st.none() | st.lists(ACTIVE, max_size=5),
+    has=STATES,
     log=st.lists(TEXTS, max_size=40),
     keys=st.lists(KEYS, max_size=6),
-    width=st.integers(1, 200),
-    height=st.integers(1, 60),
-    look=st.sampled_from(
-        [{}, {"encoding": "ascii", "has_blocks": False}, {"encoding": "euc_jp", "has_blocks": False}]
-    ),
+    size=st.tuples(st.integers(1, 200), st.integers(1, 60)),
+    look=LOOKS,
 )
-def test_a_frame_is_as_high_as_the_terminal_and_never_wider(
-    tmp_path_factory, servers, memory, records, under_way, log, keys, width, height, look
-):
-    state = top(
-        tmp_path_factory.getbasetemp(), *servers, requests=records, under_way=under_way, memory=memory
-    )
+def test_a_frame_is_as_high_as_the_terminal_and_never_wider(tmp_path_factory, *, has, log, keys, size, look):
+    width, height = size
+    state = top(tmp_path_factory.getbasetemp(), *has.pop("servers"), **has)
     state.log_came(log, True)
     for key in ["", *keys]:
         state.pressed(key, max(height - 3, 1))

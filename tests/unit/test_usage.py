@@ -117,10 +117,14 @@ def test_of_an_answer_that_was_given_up_what_came_counts():
 
 def test_a_request_counts_on_the_local_day_on_which_it_ended(berlin):
     at = 1_798_757_990.0  # 2026-12-31 23:59:50 in Berlin
-    (place,) = tally(replace(CHAT, at=at, seconds=5.0)).take()
-    assert place.day == "2026-12-31"
-    (place,) = tally(replace(CHAT, at=at, seconds=15.0)).take()
-    assert place.day == "2027-01-01"
+    made = tally(
+        *(replace(CHAT, at=at, seconds=seconds) for seconds in (5.0, 9.9, 10.0, 86_409.9, 86_410.0, 1.0))
+    )
+    assert {place.day: sums.requests for place, sums in made.take().items()} == {
+        "2026-12-31": 3,
+        "2027-01-01": 2,
+        "2027-01-02": 1,
+    }
 
 
 @pytest.mark.parametrize(

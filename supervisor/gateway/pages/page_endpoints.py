@@ -123,7 +123,8 @@ class PageEndpoints:
             case "/supervisor", _:
                 answer = (308, b"text/plain", b""), ((b"location", b"supervisor/"),)
             case name, method if method in READING:
-                self._host.run(self._send_file(client, head, name.removeprefix("static/") or "index.html"))
+                file = name.removeprefix("static/") if name else "index.html"
+                self._host.run(self._send_file(client, head, file))
                 return None
             case _:
                 answer = Trouble(404, "not_found", "Nothing is served at this path by this method.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
@@ -33,6 +34,7 @@ SLOW_STATUS_SECONDS: Final = 5.0  # the same while nothing happens: memory moves
 BEAT_SECONDS: Final = 15.0
 CHECK_SECONDS: Final = 5.0  # until a session that has ended is seen
 MOST_REQUESTS: Final = 250  # in an event
+MOST_SAMPLES: Final = 60  # of the history, in an event
 MOST_LINES: Final = 200  # of a log, in an event
 _FOLLOWS_THE_CLOCK: Final = frozenset(("uptime_seconds", "longest_seconds", "seconds_left"))
 _SMALL_CHANGE, _FEW_BYTES = 0.01, 1024**2  # of a number of bytes, which moves all the time
@@ -106,11 +108,14 @@ class PageFeed:
         self._seen = ()  # the memory of the devices is in the status too
         self._sample = event("hardware", {"sample": sample})
 
-    def samples_after(self, number: int | None) -> bytes:
-        """An event with the sample after this one; with all of the last hour where that is not enough."""
-        if number is not None and number + 1 == self.samples:
-            return self._sample
-        return event("hardware", {"history": self._owner.hardware.history})
+    def sample_after(self, number: int | None) -> bytes | None:
+        """An event with the sample after this one; None where that is not enough."""
+        return self._sample if number is not None and number + 1 == self.samples else None
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The samples of the last hour."""
+        return self._owner.hardware.history
 
     def look(self, now: float) -> bool:
         """Tell everybody what is new; whether somebody is behind, for whom to look again soon."""
@@ -181,7 +186,9 @@ class PageViewer:
         self._is_resumed, self._number = last is not None, last or 0
         self._now, self._stays, self._soon = now, stays, soon
         self._seen: dict[str, int] = {}  # the version of each kind that it has
-        self._samples: int | None = None  # how many of the hardware it has, or missed
+        self._samples: int | None = None  # how many of the hardware it has
+        self._history: deque[dict[str, Any]] = deque()  # that it does not have yet
+        self._begins = False  # the history, with the next of it
         self.followed = followed
         self._lines = (0, 0)  # of that log: since which reset, and how many
 
@@ -204,22 +211,38 @@ class PageViewer:
         """Whether it has missed something that it can take."""
         if self._answer.is_paused:
             return False
+        if self.followed is not None:
+            self._follow(self.followed)
+            return False
         self._take("status", self._feed.status)
         self._take("active", self._feed.active)
         if self._number < self._feed.activity.count:
             batch, self._number = self._feed.requests_after(self._number)
             self._answer.send(self._with_id(batch))
-        if self._samples != self._feed.samples:
-            self._answer.send(self._with_id(self._feed.samples_after(self._samples)))
-            self._samples = self._feed.samples
-        if self.followed is not None:
-            self._follow(self.followed)
-        return self._number < self._feed.activity.count
+        self._take_samples()
+        is_behind = self._number < self._feed.activity.count or self._samples != self._feed.samples
+        return is_behind or bool(self._history)
 
     def _take(self, kind: str, snapshot: Snapshot) -> None:
         if self._seen.get(kind, 0) != snapshot.version:
             self._seen[kind] = snapshot.version
             self._answer.send(self._with_id(snapshot.event))
+
+    def _take_samples(self) -> None:
+        """The next one; or the last hour, a few at a time, since all of them are nearly a megabyte."""
+        if not self._history and self._samples != self._feed.samples:
+            sample = self._feed.sample_after(self._samples)
+            self._samples = self._feed.samples
+            if sample is not None:
+                self._answer.send(self._with_id(sample))
+                return
+            self._history = deque(self._feed.history)
+            self._begins = True
+        if self._history or self._begins:
+            some = [self._history.popleft() for _ in range(min(len(self._history), MOST_SAMPLES))]
+            document = {"history" if self._begins else "samples": some}
+            self._begins = False
+            self._answer.send(self._with_id(event("hardware", document)))
 
     def _follow(self, log: FollowedLog) -> None:
         resets, count = self._lines

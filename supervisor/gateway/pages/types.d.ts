@@ -186,7 +186,7 @@ export type StreamEvent =
   | { kind: "status"; data: Status; id: string }
   | { kind: "requests"; data: { requests: RequestRecord[] }; id: string }
   | { kind: "active"; data: { active: ActiveRequest[] }; id: string }
-  | { kind: "hardware"; data: { history?: Sample[]; sample?: Sample }; id: string }
+  | { kind: "hardware"; data: { history?: Sample[]; samples?: Sample[]; sample?: Sample }; id: string }
   | { kind: "log"; data: { server: string; lines: string[]; reset: boolean }; id: string };
 
 export interface Session {

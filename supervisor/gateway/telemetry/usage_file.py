@@ -38,7 +38,7 @@ LAST_SECONDS = 2.0  # for a disk that hangs, at the beginning and at the end
 _BUSY_SECONDS = 5.0  # a reader holds the file for milliseconds
 
 UsageColumn = Literal["day", "key", "model"]
-_PLACE = tuple(field.name for field in fields(UsagePlace))
+_PLACE = UsagePlace._fields
 _SUMS = tuple(field.name for field in fields(UsageSums))
 _TABLE = f"""
 CREATE TABLE IF NOT EXISTS usage (
@@ -83,7 +83,7 @@ class UsageFile:
                 known = {UsagePlace(each, *pair) for pair in pairs}
                 for place in (place for place in sums if place.day == each):
                     known.add(kept := place_among(known, place))
-                    file.execute(_ADD, (*astuple(kept), *astuple(sums[place])))
+                    file.execute(_ADD, (*kept, *astuple(sums[place])))
             if last := file.execute(_LAST_KEPT, (KEPT_DAYS - 1,)).fetchone():
                 file.execute(_DROP, last)
             file.execute("COMMIT")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..api.routes import WORK
 from .activity import RequestRecord
@@ -19,8 +20,7 @@ OTHERS = "(others)"
 MOST_PAIRS = 500  # of a key and a model in a day that have figures of their own
 
 
-@dataclass(frozen=True, slots=True)
-class UsagePlace:
+class UsagePlace(NamedTuple):
     """Whose figures they are: ``key`` is "" without one, ``model`` is the profile, "" where none answered."""
 
     day: str  # 2026-11-30

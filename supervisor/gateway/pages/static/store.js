@@ -83,10 +83,14 @@ function withNew(known, more) {
   return fresh.length ? [...known, ...fresh].slice(-KEPT_REQUESTS) : known;
 }
 
-/** @param {State["hardware"]} known @param {{history?: State["hardware"], sample?: State["hardware"][0]}} told */
+/**
+ * A long history comes in pieces: `history` begins, `samples` go on.
+ * @param {State["hardware"]} known
+ * @param {{history?: State["hardware"], samples?: State["hardware"], sample?: State["hardware"][0]}} told
+ */
 function sampled(known, told) {
-  const before = told.history ?? known;
-  return told.sample ? [...before, told.sample].slice(-KEPT_SAMPLES) : before.slice(-KEPT_SAMPLES);
+  const more = told.samples ?? (told.sample ? [told.sample] : []);
+  return [...(told.history ?? known), ...more].slice(-KEPT_SAMPLES);
 }
 
 /** @param {State["log"]} log @param {{server: string, lines: string[], reset: boolean}} told @returns {State["log"]} */
