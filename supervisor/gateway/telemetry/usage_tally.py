@@ -104,7 +104,7 @@ def place_among(known: Collection[UsagePlace], wanted: UsagePlace, most: int = M
 
 
 def _key_of(caller: str) -> str:
-    """An operation that holds a server, ``bench (pid 4711)``, is ``(bench)`` each time; no key is called so."""
+    """An operation that holds a server, ``bench (pid 4711)``, counts as ``(bench)``; no key is called so."""
     owner, is_operation, _ = caller.partition(" (pid ")
     return f"({owner})" if is_operation else caller
 
