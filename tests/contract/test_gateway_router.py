@@ -260,7 +260,7 @@ async def test_a_client_that_leaves_is_forgotten():
 async def test_a_client_that_reads_too_slowly_is_told_to_ask_for_all():
     async with relay(HELLO) as it, feed(it) as told:
         (watcher,) = it.gateway._models._watchers
-        connection = watcher._client
+        connection = watcher._answer._client
         connection.pause_writing()
         for state in (State.STARTING, State.READY):
             it.turn(state)
