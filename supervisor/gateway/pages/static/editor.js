@@ -61,7 +61,7 @@ class Editor {
     this._area = null;
     this._warn = (/** @type {BeforeUnloadEvent} */ event) => this.isChanged && event.preventDefault();
     addEventListener("beforeunload", this._warn);
-    void this.stored.read("profile-text", { profile });
+    this._read();
     app.watch((state) => this.draw(state));
   }
 
@@ -75,10 +75,21 @@ class Editor {
     return this.stored.value !== null && this.text !== this.stored.value.text;
   }
 
+  _waits = false; // for the text
+
+  _read() {
+    clearTimeout(this._timer);
+    this.check.stop();
+    this.plan.stop();
+    this._waits = true;
+    void this.stored.read("profile-text", { profile: this.profile });
+  }
+
   /** The text has come from the daemon; what was typed before goes on, on the text that it began with. */
   _taken() {
     const { value } = this.stored;
-    if (value && !this.stored.isUnderWay && this.checked_text === null) {
+    if (value && this._waits && !this.stored.isUnderWay) {
+      this._waits = false;
       const draft = drafts.get(this.profile);
       if (draft) this.stored.value = draft.stored;
       this.text = draft?.text ?? value.text;
@@ -239,8 +250,7 @@ class Editor {
     const { app } = this;
     if (!(await app.confirm({ title: app.t("editor.discard_title"), action: app.t("editor.discard"), danger: true }))) return;
     drafts.delete(this.profile);
-    this.checked_text = null;
-    void this.stored.read("profile-text", { profile: this.profile }); // it may have changed meanwhile
+    this._read(); // it may have changed meanwhile
   }
 
   /** What runs the text before. @param {State} state */
