@@ -53,7 +53,8 @@ class Past {
   constructor(changed, asks = ask) {
     this._changed = changed;
     this._asks = asks;
-    this._seen = "";
+    /** @type {string | null} */
+    this._seen = null; // those that have ended
     /** @type {Job[]} */
     this.jobs = [];
     /** @type {ControlError | null} */
@@ -62,15 +63,11 @@ class Past {
 
   /** @param {Status | null} status */
   follow(status) {
-    const seen = status ? (status.jobs ?? []).filter((each) => each.ended).map((each) => each.id).join() : this._seen;
-    if (!status || (seen === this._seen && this._seen !== "")) return;
-    if (seen === "" && this._asked) return;
-    this._asked = true;
+    const seen = status && (status.jobs ?? []).filter((each) => each.ended).map((each) => each.id).join();
+    if (seen === null || seen === this._seen) return;
     this._seen = seen;
     void this._read();
   }
-
-  _asked = false;
 
   async _read() {
     try {
