@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -230,6 +231,18 @@ async def test_a_key_begins_a_session_that_no_script_reads_and_no_other_site_sen
         value, *flags = (part.strip() for part in header(head, "set-cookie").split(";"))
         assert re.fullmatch(r"goss_session=[a-z0-9_-]{43}", value)  # heads come in small letters here
         assert flags == ["httponly", "samesite=strict", "path=/supervisor/", "max-age=43200"]
+
+
+@promise
+async def test_the_cookie_is_for_the_pages_path_and_for_tls_where_that_is_spoken(tmp_path):
+    async with guarded(tmp_path) as (it, admin, _):
+        listener = it.gateway.listener
+        listener.prefix, listener.listen = "/llm", replace(listener.listen, tls_certificate="c.pem")
+        asked = send("/session", {"key": admin}, JSON + OWN).replace(b"POST /", b"POST /llm/")
+        status, head, _ = await it.ask(asked)
+        assert status == 204
+        assert header(head, "set-cookie").endswith("; path=/llm/supervisor/; max-age=43200; secure")
+        assert (await it.ask(get("/").replace(b"GET /", b"GET /llm/")))[0] == 200
 
 
 @promise
