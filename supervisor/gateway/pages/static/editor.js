@@ -143,7 +143,7 @@ class Editor {
         this._status(),
         this._problems(),
         mayEdit && h("p", { class: "buttons" },
-          h("button", { type: "button", class: "primary", disabled: !this.isChanged || !this.isSound, onclick: () => void this._save(state) }, t("editor.save")),
+          h("button", { type: "button", class: "primary", disabled: !state.status || !this.isChanged || !this.isSound, onclick: () => void this._save() }, t("editor.save")),
           h("button", { type: "button", disabled: !this.isChanged, onclick: () => void this._discard() }, t("editor.discard"))),
         this.saved_as && h("p", { class: "verdict good", role: "status" }, t("editor.kept", { file: this.saved_as })),
         this.saved_as && this._running(state),
@@ -211,11 +211,10 @@ class Editor {
 
   // --- what is done
 
-  /** @param {State} state */
-  async _save(state) {
+  async _save() {
     const { app, profile, text } = this;
     const stored = /** @type {Stored} */ (this.stored.value);
-    const servers = serversOf(state, profile);
+    const servers = serversOf(app.store.state, profile);
     const goesOn = await app.confirm({
       title: app.t("editor.save_title", { profile }),
       body: [
