@@ -5,7 +5,7 @@
  * language is chosen.
  */
 
-import { ControlError, ask, run } from "./control.js";
+import { run } from "./control.js";
 import { diff, inShort } from "./diff.js";
 import { h, render } from "./dom.js";
 import { planOf } from "./plan.js";
@@ -24,18 +24,6 @@ const LOADED = new Set(["ready", "degraded", "sleeping", "starting"]);
 /** What was typed and not saved, by profile, with the text that it began with. @type {Map<string, {text: string, stored: Stored}>} */
 const drafts = new Map();
 
-/**
- * What a check found, which answers also where the text is wrong.
- * @param {string} command
- * @param {Record<string, any>} [args]
- * @param {{signal?: AbortSignal}} [using]
- */
-async function checkAsked(command, args = {}, using = {}) {
-  const last = await ask({ op: "run", command, arguments: args }, using);
-  if (!last.result) throw new ControlError(last.job.error || last.job.line, { hint: last.job.hint });
-  return { job: last.job, result: last.result };
-}
-
 /** @param {HTMLElement} root @param {App} app @param {string} profile @returns {() => void} */
 export function mountEditor(root, app, profile) {
   const editor = new Editor(root, app, profile);
@@ -53,8 +41,8 @@ class Editor {
     this.saved_as = ""; // where the text before is kept, after a save
     const changed = () => app.redraw();
     this.stored = /** @type {Reading<Stored>} */ (new Reading(() => this._taken()));
-    this.check = /** @type {Reading<Checked>} */ (new Reading(changed, /** @type {typeof run} */ (checkAsked)));
-    this.plan = /** @type {Reading<Checked>} */ (new Reading(changed, /** @type {typeof run} */ (checkAsked)));
+    this.check = /** @type {Reading<Checked>} */ (new Reading(changed));
+    this.plan = /** @type {Reading<Checked>} */ (new Reading(changed));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this._timer = undefined;
     /** @type {HTMLTextAreaElement | null} */
@@ -155,7 +143,7 @@ class Editor {
         this._status(),
         this._problems(),
         mayEdit && h("p", { class: "buttons" },
-          h("button", { type: "button", class: "primary", disabled: !this.isChanged || !this.isSound, onclick: () => void this._save(state) }, t("editor.save")),
+          h("button", { type: "button", class: "primary", disabled: !state.status || !this.isChanged || !this.isSound, onclick: () => void this._save() }, t("editor.save")),
           h("button", { type: "button", disabled: !this.isChanged, onclick: () => void this._discard() }, t("editor.discard"))),
         this.saved_as && h("p", { class: "verdict good", role: "status" }, t("editor.kept", { file: this.saved_as })),
         this.saved_as && this._running(state),
@@ -223,11 +211,10 @@ class Editor {
 
   // --- what is done
 
-  /** @param {State} state */
-  async _save(state) {
+  async _save() {
     const { app, profile, text } = this;
     const stored = /** @type {Stored} */ (this.stored.value);
-    const servers = serversOf(state, profile);
+    const servers = serversOf(app.store.state, profile);
     const goesOn = await app.confirm({
       title: app.t("editor.save_title", { profile }),
       body: [
