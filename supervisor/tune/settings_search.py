@@ -31,6 +31,7 @@ _LARGE_GAIN = 0.01
 _DOUBT = 0.25  # trust in the model where it promises nothing, as it may be wrong
 _GOOD, _LIKELY, _CHANCE = 3, 30, 15  # candidates: whose surroundings are looked at, and how many of them
 _DRIFT_EVERY = 6  # trials
+_LONGER = 1.1  # than expected a turn may take
 _FIRST_RUNS, _MOST_RUNS, _MOST_KNOWN_RUNS = 3, 6, 12  # the last of what was measured before
 _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
@@ -277,7 +278,7 @@ class SettingsSearch:
         turn = winner if place in {0, 3} else start
         first = next((trial.runs for trial, _ in self._told if trial.reloads), 0)
         runs = first or self._turn_runs(winner, start)
-        if self.spent_seconds + self._seconds(turn, runs) > self._budget_seconds:
+        if self.spent_seconds + _LONGER * self._seconds(turn, runs) > self._budget_seconds:
             return self._unturned(start, winner)
         return self._trial(turn, "the best and the profile in turns", runs=runs, reloads=True)
 
