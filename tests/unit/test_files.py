@@ -22,6 +22,8 @@ ALLOWED = {
     ("server/mechanism/linux_process.py", "write_text"): "in /proc, where nothing can be replaced",
     ("cli/start.py", "open to write"): "the log of a daemon that has none yet",
     ("home/background_daemon.py", "open to write"): "the same, for one in the background",
+    ("gateway/telemetry/usage_file.py", "replace"): "a damaged database is put aside, with its journal",
+    ("cli/top.py", "move"): "a cursor",
 }
 
 BY_HAND = {

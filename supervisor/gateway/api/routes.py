@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from math import inf
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -80,7 +79,7 @@ class Route:
         """What we answer ourselves needs no more, and still less where nobody has to say who they are."""
         if self.access == "public":
             return 64 * 1024
-        return 1024 * 1024 if self.handler is not None else inf
+        return 1024 * 1024 if self.handler is not None else float("inf")
 
 
 def _both(*paths: str) -> tuple[str, ...]:
