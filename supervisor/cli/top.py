@@ -150,6 +150,8 @@ class _Terminal:
         with suppress(curses.error):  # not every terminal can hide it
             curses.curs_set(0)
         screen.timeout(round(TICK_SECONDS * 1000))
+        if sys.platform != "win32":
+            signal.signal(signal.SIGCONT, self._go_on)
         self._styles: dict[Style, int] = {
             "title": curses.A_BOLD,
             "dim": curses.A_DIM,
@@ -199,6 +201,10 @@ class _Terminal:
 
     def page(self) -> int:
         return max(self._screen.getmaxyx()[0] - 3, 1)
+
+    def _go_on(self, _: int, __: FrameType | None) -> None:
+        """Curses draws by itself after Ctrl+Z and fg, but not all, if it was drawing when it was stopped."""
+        self._screen.clearok(True)  # at the next frame
 
     def draw(self, state: TopState) -> None:
         """Curses sends only what changed."""

@@ -84,7 +84,9 @@ class Seen:
     def _read(self, deadline: float) -> bool:
         left = deadline - time.monotonic()
         assert left > 0, f"it did not end: {self.text}"
-        assert select.select([self.terminal.screen], [], [], left)[0], f"nothing more came:\n{self.text}"
+        assert select.select([self.terminal.screen], [], [], left)[0], (
+            f"nothing more came:\n{self.text}\n{self.said[-500:]!r}"
+        )
         with suppress(OSError):  # how Linux tells that nobody holds the other end any more
             if more := os.read(self.terminal.screen, 65536):
                 self.said += more
