@@ -14,6 +14,7 @@ from .fakes.loops import LOOPS, choose
 ROOT = Path(__file__).parent.parent
 WITHOUT_ENGINES = {
     "tests/e2e/test_command_engine.py",  # its servers are scripts, but for one test that is skipped nearly everywhere
+    "tests/e2e/test_page_views.py",  # its servers are scripts
     "tests/e2e/test_release.py",  # downloads most of the time
     "tests/e2e/test_tune.py",  # its servers are scripts
 }

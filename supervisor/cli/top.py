@@ -125,6 +125,8 @@ class _Top:
         """In a thread, for ever; what comes is for the thread that draws."""
 
         def listen() -> None:
+            if sys.platform != "win32":  # signals are for the thread that draws: curses answers Ctrl+Z there
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             while True:
                 is_first = True
                 try:

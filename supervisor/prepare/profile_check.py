@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import SupervisorError
+from ..files import replace_file
 from ..paths import Paths
 from ..profile.load_layers import load
 from ..profile.resolve import ProfileProblems, resolve_layer
@@ -96,6 +96,6 @@ def _as_if_saved(name: str, text: bytes, paths: Paths) -> Iterator[Paths]:
         there.profiles.mkdir()
         for file in (paths.config / "config.yaml", *paths.profiles.glob("*.yaml")):
             if file.is_file():
-                shutil.copyfile(file, there.config / file.relative_to(paths.config))
-        (there.profiles / f"{name}.yaml").write_bytes(text)
+                replace_file(there.config / file.relative_to(paths.config), file.read_bytes())
+        replace_file(there.profiles / f"{name}.yaml", text)
         yield there

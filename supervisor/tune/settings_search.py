@@ -3,10 +3,11 @@ Searches for the fastest settings: `ask` says what to measure next, `tell` takes
 
 The same seed and the same results give the same trials: a search goes on from a journal by telling it again.
 
-First each start is measured.  Then the trial is asked for that promises most for its time: a setting that was
-not measured yet, next to a good one or far from all; or a good one once more, which races it against its
-rivals.  Regularly the best so far is measured again, so that the drift of the machine is known.  At last the
-best and the profile run in turns, each loaded anew, until it is certain that the best is better.
+First each start is measured.  Then the trial is asked for that promises most: a setting that was not measured
+yet, next to a good one or far from all; or a good one once more, which races it against its rivals.  The last
+trials are for that race alone, and as long as the time allows.  Regularly the best so far is measured again,
+so that the drift of the machine is known.  At last the best and the profile run in turns, each loaded anew,
+until it is certain that the best is better.
 """
 
 from __future__ import annotations
@@ -22,24 +23,28 @@ from .space import Space
 from .surrogate import CostEstimate, Observation, Surrogate, Weights
 from .surroundings import Surroundings
 
-_TURNS = 0.2, 0.5  # shares of the budget, at least and at most, that prove the best better than the profile
+_TURNS = 0.05, 0.3  # shares of the budget, at least and at most, that are kept for the proof of the best
+_TURNS_SPARE = 1.5  # how much longer than expected that proof may take
 _LEAST_PROMISE = 0.0005  # of the cost: what promises less is not worth a trial
 _LEAST_GAIN = 0.002  # what is less is no gain
 _LARGE_GAIN = 0.01
 _DOUBT = 0.25  # trust in the model where it promises nothing, as it may be wrong
 _GOOD, _LIKELY, _CHANCE = 3, 30, 15  # candidates: whose surroundings are looked at, and how many of them
 _DRIFT_EVERY = 6  # trials
-_FIRST_RUNS, _MOST_RUNS, _MOST_TURN_RUNS = 3, 6, 12
+_LONGER = 1.1  # than expected a turn may take
+_FIRST_RUNS, _MOST_RUNS, _MOST_KNOWN_RUNS = 3, 6, 12  # the last of what was measured before
 _AIM = 0.03  # of the cost: how well a trial should tell it
 _USUAL_NOISE, _USUAL_WEIGHT = 0.02, 2  # of a run, as if so many had been seen
+_ENOUGH_RUNS = 12  # degrees of freedom that tell the noise; a trial of one run tells nothing of it
 _SURE = 2.6  # standard errors, looked at after each pair: Pocock's bound for some six looks, two-sided 5 %
 _SURE_UNTURNED = 4.0  # the same where there was no time for turns, as the best of many is lucky
 _LEAST_PAIRS, _MOST_PAIRS, _USUAL_PAIRS = 2, 24, 4
 _TRUE_SHARE = 0.7  # of the gain that is expected: the best of many is lucky, too
 _MOST_OBSERVED = 140  # what the model can take in without taking long itself
 _PATIENCE = 120  # trials without a new best, after which the model is believed where it promises nothing
-_TRIALS_PER_SETTING = 0.16  # at most, before the turns, within these bounds
+_TRIALS_PER_SETTING = 0.17  # at most, before the turns, within these bounds
 _TRIALS_PER_AXIS, _FIRST_TRIALS = (14, 40), 10
+_NEW = 0.8  # share of these trials after which no new settings are tried: the known ones race
 _LEAST_COST = 1e-9  # seconds: a logarithm needs more than nothing
 _STEEP = 0.5  # in logarithms: what is so much slower than the best is not told apart in full
 _NORMAL = NormalDist()
@@ -126,7 +131,7 @@ class SettingsSearch:
             return self._trial(waiting[0], "a setting to start from", runs=_FIRST_RUNS)
         if not self._seen:
             return self._nothing("None of the settings to start from ran.")
-        if self._is_turning() or self.spent_seconds + self._turns_seconds() >= self._budget_seconds:
+        if self._is_turning() or self._left_seconds() <= self._seconds(self.best, self._runs()):
             return self._confirm()
         if len(self._told) >= self._most_trials:
             return self._confirm()
@@ -175,15 +180,16 @@ class SettingsSearch:
         best = self.best
         lately = [trial.candidate for trial, _ in self._told[-_DRIFT_EVERY:]]
         if len(self._told) > _DRIFT_EVERY and best not in lately:
-            return self._trial(best, "the best so far once more: does the machine drift?")
-        near, far = self._unknown(best)
+            why = "the best so far once more: does the machine drift?"
+            return self._trial(best, why, runs=self._race_runs())
+        near, far = self._unknown(best) if len(self._told) < _NEW * self._most_trials else ([], [])
         known = [each for each in self._good() if each != best]
         apart = {each: self._apart(each, best) for each in dict.fromkeys((*near, *far, *known))}
-        noise = self._noise() ** 2 / self._runs()
-        again = {each: 1 - math.sqrt(noise / (noise + apart[each].variance)) for each in known}
+        runs = dict.fromkeys(apart, self._runs()) | dict.fromkeys(known, self._race_runs())
+        noise = self._noise() ** 2
 
         def promising(among: Iterable[Candidate], trust: float) -> tuple[float, Candidate]:
-            gains = ((_gain(apart[each], trust) * again.get(each, 1.0), each) for each in among)
+            gains = ((_gain(apart[each], noise / runs[each], trust), each) for each in among)
             return max(gains, default=(0.0, best))
 
         gain, candidate = promising(apart, 1.0)
@@ -193,8 +199,19 @@ class SettingsSearch:
             gain, candidate = promising(apart, _DOUBT)
         if gain < _LEAST_PROMISE:
             return None
-        why = "once more, against the best so far" if candidate in again else f"may save {100 * gain:.1f} %"
-        return self._trial(candidate, why)
+        why = "once more, against the best so far" if candidate in known else f"may save {100 * gain:.1f} %"
+        return self._trial(candidate, why, runs=runs[candidate])
+
+    def _race_runs(self) -> int:
+        """Of a setting that was measured before: more where the trials end before the time."""
+        load, run = self._times()
+        trials = max(self._most_trials - len(self._told), 1)
+        runs = round((self._left_seconds() / trials - load) / run)
+        return min(max(runs, self._runs()), _MOST_KNOWN_RUNS)
+
+    def _left_seconds(self) -> float:
+        """Before the turns have to begin."""
+        return self._budget_seconds - self.spent_seconds - self._turns_seconds()
 
     def _unknown(self, best: Candidate) -> tuple[list[Candidate], list[Candidate]]:
         """What was not measured yet: next to the best, and what is likely good or taken by chance."""
@@ -225,7 +242,8 @@ class SettingsSearch:
         if not self._seen:
             return _FIRST_RUNS
         load, run = self._times()
-        return min(max(round(math.sqrt(load / run) * self._noise() / _AIM), 1), _MOST_RUNS)
+        least = 1 if self._freedom >= _ENOUGH_RUNS else 2
+        return min(max(round(math.sqrt(load / run) * self._noise() / _AIM), least), _MOST_RUNS)
 
     def _times(self) -> tuple[float, float]:
         """
@@ -260,20 +278,18 @@ class SettingsSearch:
         turn = winner if place in {0, 3} else start
         first = next((trial.runs for trial, _ in self._told if trial.reloads), 0)
         runs = first or self._turn_runs(winner, start)
-        if self.spent_seconds + self._seconds(turn, runs) > self._budget_seconds:
-            return self._unturned(start, winner, len(turned))
+        if self.spent_seconds + _LONGER * self._seconds(turn, runs) > self._budget_seconds:
+            return self._unturned(start, winner)
         return self._trial(turn, "the best and the profile in turns", runs=runs, reloads=True)
 
-    def _unturned(self, start: Candidate, winner: Candidate, turns: int) -> Found:
-        """At the end of the budget: what is far better needs no turns."""
-        if turns >= 2 * _LEAST_PAIRS:
-            return self._nothing(_UNPROVED)
+    def _unturned(self, start: Candidate, winner: Candidate) -> Found:
+        """At the end of the budget: what is far better by all trials together needs no more turns."""
         apart = self._apart(start, winner)
         half = _SURE_UNTURNED * math.sqrt(apart.variance)
         if apart.mean - half <= 0:
             return self._nothing(_UNPROVED)
         low, high = math.exp(apart.mean - half), math.exp(apart.mean + half)
-        why = "There was no time to measure both in turns, but the difference is large."
+        why = "There was no time to measure both in turns for long, but the difference is large."
         return Found(winner, start, math.exp(apart.mean), low, high, why)
 
     def _turns_seconds(self) -> float:
@@ -284,7 +300,8 @@ class SettingsSearch:
             return least
         runs = self._turn_runs(best, start)
         pair = self._seconds(best, runs) + self._seconds(start, runs)
-        return min(max(self._runs_to_prove(best, start) / runs * pair, least), most)
+        pairs = max(_TURNS_SPARE * self._runs_to_prove(best, start) / runs, _LEAST_PAIRS)
+        return min(max(pairs * pair, least), most)
 
     def _runs_to_prove(self, best: Candidate, start: Candidate) -> float:
         """Of each of the two, until their difference is certainly not noise."""
@@ -294,7 +311,7 @@ class SettingsSearch:
     def _turn_runs(self, best: Candidate, start: Candidate) -> int:
         """Of each turn: enough for a proof in few of them, as each one loads anew."""
         wanted = math.ceil(self._runs_to_prove(best, start) / _LEAST_PAIRS)
-        return min(max(wanted, self._runs()), _MOST_TURN_RUNS)
+        return min(max(wanted, self._runs()), _MOST_KNOWN_RUNS)
 
     def _start(self) -> Candidate:
         """The profile, or the first other start where that does not run; of those that were measured."""
@@ -338,9 +355,14 @@ def _cautious(estimate: CostEstimate) -> float:
     return estimate.mean + 0.5 * math.sqrt(estimate.variance)
 
 
-def _gain(apart: CostEstimate, trust: float) -> float:
-    """Expected improvement on the best, as a share of its cost."""
-    deviation = math.sqrt(apart.variance) / trust
+def _gain(apart: CostEstimate, noise: float, trust: float) -> float:
+    """
+    By how much of its cost the best is expected to be improved on by a trial, whose variance is ``noise``.
+
+    What a trial can hardly change promises little: Frazier, Powell and Dayanik, The Knowledge-Gradient
+    Policy for Correlated Normal Beliefs (2009), here of two settings at a time.
+    """
+    deviation = apart.variance / math.sqrt(apart.variance + noise) / trust
     z = -apart.mean / deviation
     return deviation * _NORMAL.pdf(z) - apart.mean * _NORMAL.cdf(z)
 

@@ -162,8 +162,8 @@ async def test_a_page_is_shown_while_the_web_ui_cannot_be():
             it.turn(state)
             status, head, page = await it.ask(request("GET", "/"))
             assert (status, b"text/html" in head) == (503, True)
-            assert f'<p id="state">{state.value.capitalize()}' in page.decode()
-            assert b"supervisor/load" in page
+            assert f'<p id="state" role="status">{state.value.capitalize()}' in page.decode()
+            assert b"supervisor/static/asleep.js" in page, "which has the button"
         it.server.why = "<script> is missing"
         assert b"&lt;script> is missing" in (await it.ask(request("GET", "/")))[2]
         it.turn(State.READY)

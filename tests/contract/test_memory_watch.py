@@ -226,6 +226,18 @@ async def test_a_warning_ends_with_its_server_and_who_watches_is_told(test, tmp_
     assert status_of(test, None)["memory"] is None
 
 
+@promise
+async def test_status_tells_how_much_of_a_model_is_loaded_only_while_it_loads(test, tmp_path):
+    watched_by(test, Machine(holds=150 * MIB))  # and 50 MiB that are mapped
+    asked = replace(plan(tmp_path, load_gate=tmp_path / "open"), model_bytes=400 * MIB)
+    starting = test.server.start(asked)
+    await test.until(test.server.memory.now)
+    assert (test.server.state, status_of(test, None)["loaded_share"]) == (State.STARTING, 0.5)
+    (tmp_path / "open").touch()
+    await starting
+    assert status_of(test, None)["loaded_share"] is None
+
+
 class Lines:
     """What the watch says to the log meanwhile."""
 

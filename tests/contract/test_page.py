@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -162,6 +163,7 @@ async def test_nothing_but_the_pages_files_is_served():
             "/static//index.html",
             "/static/index.html/",
             "/static/x/y.js",
+            f"/static/{'x' * 300}.js",
         ]:
             assert (await it.ask(get(path)))[0] == 404, path
         assert it.gateway.activity.count == 0
@@ -233,6 +235,18 @@ async def test_a_key_begins_a_session_that_no_script_reads_and_no_other_site_sen
 
 
 @promise
+async def test_the_cookie_is_for_the_pages_path_and_for_tls_where_that_is_spoken(tmp_path):
+    async with guarded(tmp_path) as (it, admin, _):
+        listener = it.gateway.listener
+        listener.prefix, listener.listen = "/llm", replace(listener.listen, tls_certificate="c.pem")
+        asked = send("/session", {"key": admin}, JSON + OWN).replace(b"POST /", b"POST /llm/")
+        status, head, _ = await it.ask(asked)
+        assert status == 204
+        assert header(head, "set-cookie").endswith("; path=/llm/supervisor/; max-age=43200; secure")
+        assert (await it.ask(get("/").replace(b"GET /", b"GET /llm/")))[0] == 200
+
+
+@promise
 async def test_with_a_session_the_page_sees_and_does_all(tmp_path):
     async with guarded(tmp_path) as (it, admin, _):
         cookie = await log_in(it, key=admin)
@@ -255,6 +269,8 @@ async def test_with_a_session_the_page_sees_and_does_all(tmp_path):
         ({"key": "INFERENCE"}, 403, "key_scope"),
         ({}, 400, "no_key"),
         ({"key": 7}, 400, "no_key"),
+        ({"key": "\ud800"}, 401, "invalid_api_key"),  # half of a pair, as JSON may have it
+        ({"code": "\ud800"}, 401, "invalid_code"),
         ([], 400, "no_key"),
     ],
 )
@@ -267,6 +283,20 @@ def test_nothing_else_begins_a_session(tmp_path, said, status, code):
             assert (found, json.loads(body)["error"]["code"]) == (status, code)
             assert b"set-cookie" not in head
             assert inference.encode() not in body
+
+    story()
+
+
+@pytest.mark.parametrize(("path", "most"), [("/session", 64 * 1024), ("/control", 1024 * 1024)])
+def test_no_body_is_longer_than_the_page_needs(path, most):
+    """A stranger could fill the memory of all clients' bodies otherwise."""
+
+    @promise
+    async def story():
+        async with relay(waits) as it:
+            long = JSON + OWN + b"Expect: 100-continue\r\nContent-Length: %d\r\n" % (most + 1)
+            status, _, body = await it.ask(get(path, long, "POST"))
+            assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
 
     story()
 

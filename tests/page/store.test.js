@@ -36,6 +36,13 @@ test("only so much is kept", () => {
   assert.deepEqual([hardware.length, hardware[0].at, hardware.at(-1).at], [KEPT_SAMPLES, 1, -1]);
 });
 
+test("a long history of the hardware comes in pieces, and begins anew after a reconnect", () => {
+  const told = (data) => ({ kind: "hardware", data, id: "" });
+  const first = after(told({ history: [{ at: 1 }] }), told({ samples: [{ at: 2 }, { at: 3 }] }), told({ sample: { at: 4 } }));
+  assert.deepEqual(first.hardware.map((each) => each.at), [1, 2, 3, 4]);
+  assert.deepEqual(reduce(first, told({ history: [{ at: 3 }] })).hardware.map((each) => each.at), [3]);
+});
+
 test("lines of a log keep their numbers when old ones go, and get others when the log begins anew", () => {
   const full = after(logged("chat", Array(KEPT_LINES).fill("x"), true));
   const moved = reduce(full, logged("chat", ["y"]));

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { rateWords, ratioWords, rowLabel, settingsWords, timeWords, titleOf, tuneResult } from "../../supervisor/gateway/pages/static/charts.js";
 import { ControlError } from "../../supervisor/gateway/pages/static/control.js";
 import { linesOf, linkWords, reasons, recent } from "../../supervisor/gateway/pages/static/hardware.js";
-import { inServedOrder, inUse, outcomeOf } from "../../supervisor/gateway/pages/static/jobs.js";
+import { inServedOrder, inUse, outcomeOf, wordsOfJob } from "../../supervisor/gateway/pages/static/jobs.js";
 import { commandLine, planOf, verdictOf } from "../../supervisor/gateway/pages/static/plan.js";
 import { inOrder, placeOf } from "../../supervisor/gateway/pages/static/profiles.js";
 import { Reading, shown } from "../../supervisor/gateway/pages/static/readings.js";
@@ -187,6 +187,10 @@ test("an ended job says what became of it", () => {
   assert.match(texts(outcomeOf(app, job({ exit_code: 7, error: "does not fit", hint: "smaller" }))), /^failed\ndoes not fit\nsmaller$/);
   assert.match(texts(outcomeOf(app, job({ exit_code: 130, error: "It was cancelled." }))), /^cancelled\s*$/);
   assert.match(texts(outcomeOf(app, job({ superseded: true, exit_code: 12, error: "replaced" }))), /^superseded\nreplaced/);
+});
+
+test("a job is named without what tells a person nothing", () => {
+  assert.equal(wordsOfJob(job({ words: `profile save --based-on=${"0a".repeat(32)} mine` })), "profile save mine");
 });
 
 test("an update has the verdict of its comparison for each server, also when it went back", () => {

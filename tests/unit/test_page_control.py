@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from supervisor.daemon.control_request import Operation
-from supervisor.gateway.pages.page_control import MOST_BYTES, checked_request
+from supervisor.gateway.pages.page_control import checked_request
 
 ALLOWED = {
     "status": {},
@@ -62,7 +62,3 @@ def test_what_is_no_object_is_an_error(body):
 @pytest.mark.parametrize("op", [None, 7, ["status"], {"status": 1}])
 def test_an_operation_is_a_word(op):
     assert asked(op).status == 403
-
-
-def test_a_request_is_not_longer_than_a_profile():
-    assert asked("run", command="x" * MOST_BYTES).status == 413

@@ -91,6 +91,14 @@ def test_a_session_ends_where_its_person_ends_it(sessions, admin):
     assert sessions.find(head(of(others))) is not None
 
 
+@pytest.mark.parametrize("others", ["goss_session=; {}", "goss_session=of-another; {}", "a=\"b;c\"; {}"])
+def test_a_cookie_of_another_program_of_the_host_hides_no_session(sessions, admin, others):
+    sent = head(others.format(of(sessions.begin(admin))))
+    assert sessions.find(sent) == Caller("box", "admin")
+    sessions.end(sent)
+    assert sessions.find(sent) is None
+
+
 def test_a_code_counts_once_and_for_a_minute(sessions, clock):
     code, late = sessions.new_code().encode(), sessions.new_code().encode()
     assert sessions.takes(code)

@@ -86,6 +86,30 @@ def test_what_is_better_by_less_than_the_noise_is_not_said_to_be():
     assert found == Found((), (), 1.0, 1.0, 1.0, found.why)
 
 
+def test_runs_that_agree_by_chance_at_first_do_not_hide_the_noise():
+    random, told = Random(3), []
+
+    def noisy(_):
+        told.append(3.0 * math.exp(random.gauss(0, 0.1) if len(told) >= 3 else 0.0))
+        return told[-1]
+
+    trials, found = searched(SPACE, noisy, budget=600.0)
+    assert found.best == ()
+    assert min(trial.runs for trial, _ in trials[10:]) >= 3  # as many as such noise needs
+
+
+def test_where_time_is_left_what_is_known_is_measured_longer():
+    def close(values):  # hard to tell apart
+        return 3.0 + 0.05 * abs(int(values[THREADS]) - 8) / 4 + (values[FLAVOUR] == "rocm")
+
+    trials, found = searched(Space((THREAD_AXIS, FLAVOUR_AXIS)), close, noise=0.1, budget=9000.0)
+    runs = {}
+    for trial, _ in trials:
+        runs.setdefault(trial.candidate, []).append(trial.runs)
+    assert max(each[0] for each in runs.values()) <= 6
+    assert max(runs[found.best]) == 12
+
+
 def test_drift_is_no_gain():
     spent = [0.0]
 

@@ -112,6 +112,11 @@ def test_of_an_answer_that_was_given_up_what_came_counts():
     assert (sums.output_tokens, sums.prompt_tokens, sums.uncounted) == (7, 0, 1)
 
 
+def test_each_run_of_an_operation_of_ours_counts_under_one_name():
+    made = tally(*(replace(CHAT, caller=f"engine update (pid {pid})") for pid in (1, 22)))
+    assert {place.key: sums.requests for place, sums in made.take().items()} == {"(engine update)": 2}
+
+
 # --- days
 
 

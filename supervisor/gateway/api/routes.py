@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from math import inf
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -73,6 +74,13 @@ class Route:
     def names_model(self) -> bool:
         """Whether its body can say which model it is about."""
         return self.wakes or self.handler in {"load-model", "unload-model"}
+
+    @property
+    def most_body_bytes(self) -> float:
+        """What we answer ourselves needs no more, and still less where nobody has to say who they are."""
+        if self.access == "public":
+            return 64 * 1024
+        return 1024 * 1024 if self.handler is not None else inf
 
 
 def _both(*paths: str) -> tuple[str, ...]:

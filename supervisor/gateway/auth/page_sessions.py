@@ -10,7 +10,7 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -65,9 +65,10 @@ class PageSessions:
         return value
 
     def find(self, head: Head) -> Caller | None:
-        """Whose session the request belongs to; None for one that is over."""
-        value = _cookie(head)
-        digest = digest_of(value) if value else ""
+        """Whose session the request belongs to; None where there is none, or it is over."""
+        return next(filter(None, map(self._owner_of, _digests(head))), None)
+
+    def _owner_of(self, digest: str) -> Caller | None:
         session = self._sessions.get(digest)
         if session is None:
             return None
@@ -79,7 +80,8 @@ class PageSessions:
 
     def end(self, head: Head) -> None:
         """That of this request, if it has one."""
-        self._sessions.pop(digest_of(_cookie(head)), None)
+        for digest in _digests(head):
+            self._sessions.pop(digest, None)
 
 
 def is_of_another_user(end: object, tables: Sequence[str] = _TABLES) -> bool:
@@ -122,12 +124,14 @@ def _user_in(table: str, wanted: Collection[str]) -> int | None:
     return None
 
 
-def _cookie(head: Head) -> bytes:
-    """The value of the session's cookie; empty without one."""
+def _digests(head: Head) -> Iterator[str]:
+    """
+    Of the values of the session's cookie.  A browser sends several where another program of this host, or one
+    behind the same proxy, set one for a path or domain of its own; one that is not ours must not log out.
+    """
     name = COOKIE.encode("ascii")
     for header, value in head.headers:
         for pair in value.split(b";") if header == b"cookie" else ():
             key, _, content = pair.strip().partition(b"=")
-            if key == name:
-                return content
-    return b""
+            if key == name and content:
+                yield digest_of(content)

@@ -19,13 +19,11 @@ from ..relay.client_connection import LongAnswer
 
 log = logging.getLogger(__name__)
 
-MOST_BYTES: Final = 1024 * 1024
 _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "status": frozenset(),
     "load": frozenset(("server", "profile", "alone", "evicts")),
     "unload": frozenset(("server",)),
     "stop": frozenset(("server", "now")),
-    "restart": frozenset(("server",)),
     "pin": frozenset(("server", "profile", "pinned")),
     "run": frozenset(("command", "arguments")),
     "cancel": frozenset(("job",)),
@@ -42,8 +40,6 @@ def checked_request(body: bytes, *, may_edit: bool) -> dict[str, Any] | Trouble:
     The request in this body, if a page may make it.  ``may_edit``: the caller has shown who it is, so the
     commands that save texts of the client's run for it too.
     """
-    if len(body) > MOST_BYTES:
-        return Trouble(413, "body_too_large", f"The request is longer than {MOST_BYTES} bytes.")
     try:
         request = parse(body)
     except ValueError as error:

@@ -166,7 +166,7 @@ class PageEndpoints:
             sent = {}
         key, code = sent.get("key"), sent.get("code")
         if isinstance(code, str):
-            if not self._sessions.takes(code.encode()):
+            if not self._sessions.takes(_bytes_of(code)):
                 return _NO_SUCH_CODE
             if is_of_another_user(client.address):
                 log.warning("another user of this computer wanted the session that was begun by open")
@@ -174,12 +174,12 @@ class PageEndpoints:
             return self._with_cookie(head, self._sessions.begin(), SESSION_SECONDS)
         if not isinstance(key, str):
             return Trouble(400, "no_key", "The body names no key.", '{"key": "gs-…"} does.')
-        caller = self._listener.keyring.find(key.strip().encode())
+        caller = self._listener.keyring.find(_bytes_of(key))
         if caller is None:
             return _NO_SUCH_KEY
         if caller.scope != "admin":
             return _NOT_ADMIN
-        return self._with_cookie(head, self._sessions.begin(key.strip().encode()), SESSION_SECONDS)
+        return self._with_cookie(head, self._sessions.begin(_bytes_of(key)), SESSION_SECONDS)
 
     def _log_out(self, head: Head) -> PageAnswer:
         self._sessions.end(head)
@@ -263,6 +263,11 @@ class PageEndpoints:
             viewer.end()
         for answer in list(self._answers):
             answer.end()
+
+
+def _bytes_of(secret: str) -> bytes:
+    """JSON may hold half of a surrogate pair, which is in no key."""
+    return secret.strip().encode(errors="replace")
 
 
 def may_edit(context: RequestContext) -> bool:

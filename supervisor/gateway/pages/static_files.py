@@ -15,6 +15,7 @@ from ..relay.client_connection import PlainAnswer
 
 STATIC: Final = Path(__file__).parent / "static"
 _NAME: Final = re.compile(r"(?:[a-z0-9_-]+/)*[a-z0-9_-][a-z0-9._-]*\.([a-z]+)", re.ASCII)
+_LONGEST_NAME: Final = 100
 _KINDS: Final = {
     "css": b"text/css; charset=utf-8",
     "html": b"text/html; charset=utf-8",
@@ -46,7 +47,7 @@ PageAnswer = tuple[PlainAnswer, tuple[HeaderLine, ...]] | Trouble
 
 async def static_file(name: str, known: bytes | None) -> PageAnswer:
     """The file of this name with its headers; 304 for a browser that has the one with the tag ``known``."""
-    found = _NAME.fullmatch(name)
+    found = _NAME.fullmatch(name) if len(name) <= _LONGEST_NAME else None
     kind = _KINDS.get(found[1]) if found else None
     if kind is None:
         return _NO_FILE

@@ -166,7 +166,7 @@ class ClientConnection(asyncio.Protocol):
         if context.trouble is not None:
             self.refuse(context.trouble)
             return
-        limit = self._connections.settings.max_body_bytes
+        limit = int(min(self._connections.settings.max_body_bytes, context.route.most_body_bytes))
         if head.length is not None and head.length > limit:
             self.refuse(Trouble(413, "body_too_large", f"The body is longer than {limit} bytes."))
             return

@@ -103,6 +103,12 @@ def place_among(known: Collection[UsagePlace], wanted: UsagePlace, most: int = M
     return UsagePlace(wanted.day, OTHERS, OTHERS)
 
 
+def _key_of(caller: str) -> str:
+    """An operation that holds a server, ``bench (pid 4711)``, counts as ``(bench)``; no key is called so."""
+    owner, is_operation, _ = caller.partition(" (pid ")
+    return f"({owner})" if is_operation else caller
+
+
 def _sums_at(sums: UsageByPlace, place: UsagePlace) -> UsageSums:
     if place not in sums:
         place = place_among(sums, place)
@@ -126,9 +132,9 @@ class UsageTally:
         """Count a request that is over, if it was work for a model."""
         if request.method != "POST" or request.endpoint not in WORK:
             return
-        day = day_of(request.at + request.seconds)
+        day, key = day_of(request.at + request.seconds), _key_of(request.caller)
         for sums, its_day in ((self._pending, day), (self.since_start, "")):
-            _sums_at(sums, UsagePlace(its_day, request.caller, request.profile)).count(request)
+            _sums_at(sums, UsagePlace(its_day, key, request.profile)).count(request)
 
     def take(self) -> UsageByPlace:
         """All that is to be written, until `written` or `give_back`."""

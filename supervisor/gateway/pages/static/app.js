@@ -141,6 +141,7 @@ class Frame {
     const turn = ++this._turn;
     const name = this._view();
     this.draw();
+    this._showPlace();
     const root = this._place;
     if (!root) return;
     try {
@@ -153,6 +154,13 @@ class Frame {
       render(root, h("p", { class: "trouble" }, this.words.t("frame.view_failed", { why: String(error) })));
     }
     if (moved) /** @type {HTMLElement | null} */ (this.root.querySelector("h1"))?.focus();
+  }
+
+  /** On a phone the menu is wider than the screen. */
+  _showPlace() {
+    const menu = this.root.querySelector("nav");
+    const at = /** @type {HTMLElement | null} */ (menu?.querySelector("[aria-current]"));
+    if (menu && at) menu.scrollLeft = at.offsetLeft - (menu.clientWidth - at.offsetWidth) / 2;
   }
 
   /** Whether there was one. */

@@ -5,7 +5,7 @@
  * language is chosen.
  */
 
-import { ControlError, ask, run } from "./control.js";
+import { run } from "./control.js";
 import { diff, inShort } from "./diff.js";
 import { h, render } from "./dom.js";
 import { planOf } from "./plan.js";
@@ -24,18 +24,6 @@ const LOADED = new Set(["ready", "degraded", "sleeping", "starting"]);
 /** What was typed and not saved, by profile, with the text that it began with. @type {Map<string, {text: string, stored: Stored}>} */
 const drafts = new Map();
 
-/**
- * What a check found, which answers also where the text is wrong.
- * @param {string} command
- * @param {Record<string, any>} [args]
- * @param {{signal?: AbortSignal}} [using]
- */
-async function checkAsked(command, args = {}, using = {}) {
-  const last = await ask({ op: "run", command, arguments: args }, using);
-  if (!last.result) throw new ControlError(last.job.error || last.job.line, { hint: last.job.hint });
-  return { job: last.job, result: last.result };
-}
-
 /** @param {HTMLElement} root @param {App} app @param {string} profile @returns {() => void} */
 export function mountEditor(root, app, profile) {
   const editor = new Editor(root, app, profile);
@@ -53,15 +41,15 @@ class Editor {
     this.saved_as = ""; // where the text before is kept, after a save
     const changed = () => app.redraw();
     this.stored = /** @type {Reading<Stored>} */ (new Reading(() => this._taken()));
-    this.check = /** @type {Reading<Checked>} */ (new Reading(changed, /** @type {typeof run} */ (checkAsked)));
-    this.plan = /** @type {Reading<Checked>} */ (new Reading(changed, /** @type {typeof run} */ (checkAsked)));
+    this.check = /** @type {Reading<Checked>} */ (new Reading(changed));
+    this.plan = /** @type {Reading<Checked>} */ (new Reading(changed));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this._timer = undefined;
     /** @type {HTMLTextAreaElement | null} */
     this._area = null;
     this._warn = (/** @type {BeforeUnloadEvent} */ event) => this.isChanged && event.preventDefault();
     addEventListener("beforeunload", this._warn);
-    void this.stored.read("profile-text", { profile });
+    this._read();
     app.watch((state) => this.draw(state));
   }
 
@@ -75,10 +63,21 @@ class Editor {
     return this.stored.value !== null && this.text !== this.stored.value.text;
   }
 
+  _waits = false; // for the text
+
+  _read() {
+    clearTimeout(this._timer);
+    this.check.stop();
+    this.plan.stop();
+    this._waits = true;
+    void this.stored.read("profile-text", { profile: this.profile });
+  }
+
   /** The text has come from the daemon; what was typed before goes on, on the text that it began with. */
   _taken() {
     const { value } = this.stored;
-    if (value && !this.stored.isUnderWay && this.checked_text === null) {
+    if (value && this._waits && !this.stored.isUnderWay) {
+      this._waits = false;
       const draft = drafts.get(this.profile);
       if (draft) this.stored.value = draft.stored;
       this.text = draft?.text ?? value.text;
@@ -144,7 +143,7 @@ class Editor {
         this._status(),
         this._problems(),
         mayEdit && h("p", { class: "buttons" },
-          h("button", { type: "button", class: "primary", disabled: !this.isChanged || !this.isSound, onclick: () => void this._save(state) }, t("editor.save")),
+          h("button", { type: "button", class: "primary", disabled: !state.status || !this.isChanged || !this.isSound, onclick: () => void this._save() }, t("editor.save")),
           h("button", { type: "button", disabled: !this.isChanged, onclick: () => void this._discard() }, t("editor.discard"))),
         this.saved_as && h("p", { class: "verdict good", role: "status" }, t("editor.kept", { file: this.saved_as })),
         this.saved_as && this._running(state),
@@ -212,11 +211,10 @@ class Editor {
 
   // --- what is done
 
-  /** @param {State} state */
-  async _save(state) {
+  async _save() {
     const { app, profile, text } = this;
     const stored = /** @type {Stored} */ (this.stored.value);
-    const servers = serversOf(state, profile);
+    const servers = serversOf(app.store.state, profile);
     const goesOn = await app.confirm({
       title: app.t("editor.save_title", { profile }),
       body: [
@@ -239,8 +237,7 @@ class Editor {
     const { app } = this;
     if (!(await app.confirm({ title: app.t("editor.discard_title"), action: app.t("editor.discard"), danger: true }))) return;
     drafts.delete(this.profile);
-    this.checked_text = null;
-    void this.stored.read("profile-text", { profile: this.profile }); // it may have changed meanwhile
+    this._read(); // it may have changed meanwhile
   }
 
   /** What runs the text before. @param {State} state */

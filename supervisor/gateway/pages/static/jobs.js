@@ -53,7 +53,8 @@ class Past {
   constructor(changed, asks = ask) {
     this._changed = changed;
     this._asks = asks;
-    this._seen = "";
+    /** @type {string | null} */
+    this._seen = null; // those that have ended
     /** @type {Job[]} */
     this.jobs = [];
     /** @type {ControlError | null} */
@@ -62,15 +63,11 @@ class Past {
 
   /** @param {Status | null} status */
   follow(status) {
-    const seen = status ? (status.jobs ?? []).filter((each) => each.ended).map((each) => each.id).join() : this._seen;
-    if (!status || (seen === this._seen && this._seen !== "")) return;
-    if (seen === "" && this._asked) return;
-    this._asked = true;
+    const seen = status && (status.jobs ?? []).filter((each) => each.ended).map((each) => each.id).join();
+    if (seen === null || seen === this._seen) return;
     this._seen = seen;
     void this._read();
   }
-
-  _asked = false;
 
   async _read() {
     try {
@@ -115,11 +112,16 @@ function runningCard(app, job) {
   const share = shareIn(job.line);
   const elapsed = Math.max(0, app.now() - Date.parse(job.since) / 1000);
   return h("div", { class: "card job", key: job.id },
-    h("div", { class: "card-head" }, h("h2", null, h("code", null, job.words)), h("span", { class: "pill busy" }, t("jobs.running_for", { time: words.duration(Math.floor(elapsed)) }))),
+    h("div", { class: "card-head" }, h("h2", null, h("code", null, wordsOfJob(job))), h("span", { class: "pill busy" }, t("jobs.running_for", { time: words.duration(Math.floor(elapsed)) }))),
     h("p", { lang: "en", class: "job-line" }, job.line || "…"),
     share !== null && h("div", { class: "progress", role: "progressbar", "aria-label": job.words, "aria-valuenow": Math.round(100 * share), "aria-valuemin": 0, "aria-valuemax": 100 },
       h("span", { style: { width: `${100 * share}%` } })),
     h("p", { class: "buttons" }, h("button", { type: "button", onclick: () => void cancel(app, job) }, t("jobs.cancel"))));
+}
+
+/** Without the digest of a text, which tells a person nothing. @param {Job} job */
+export function wordsOfJob({ words }) {
+  return words.replace(/ --based-on=[0-9a-f]+/, "");
 }
 
 /** @param {App} app @param {Job} job */
@@ -139,7 +141,7 @@ function endedTable(app, jobs) {
       h("thead", null, h("tr", null, ["command", "began", "took", "outcome"].map((each) => h("th", { scope: "col" }, t(/** @type {any} */ (`jobs.${each}`)))))),
       h("tbody", null, jobs.map((job) => {
         const [since, ended] = [Date.parse(job.since) / 1000, Date.parse(job.ended ?? job.since) / 1000];
-        return h("tr", { key: job.id }, h("th", { scope: "row" }, h("code", null, job.words)), h("td", null, words.time(since)), h("td", null, words.duration(ended - since)), h("td", null, outcomeOf(app, job)));
+        return h("tr", { key: job.id }, h("th", { scope: "row" }, h("code", null, wordsOfJob(job))), h("td", null, words.time(since)), h("td", null, words.duration(ended - since)), h("td", null, outcomeOf(app, job)));
       }))));
 }
 
@@ -246,8 +248,8 @@ function searchTable(app, models, local, pull) {
 /** @param {App} app @returns {Form} */
 function updateForm(app) {
   const { t } = app;
-  const update = async (/** @type {Status | null} */ status) => {
-    const used = inUse(status);
+  const update = async () => {
+    const used = inUse(app.store.state.status);
     const body = used.length ? t("jobs.update_moves", { servers: used.join(", ") }) : t("jobs.update_idle");
     if (await app.confirm({ title: t("jobs.update_title"), body: [body, t("jobs.update_back")], action: t("jobs.update") })) void begin(app, t("jobs.update"), "engine-update", {});
   };
@@ -259,14 +261,15 @@ function updateForm(app) {
         found && h("dl", { class: "facts" }, fact(t("jobs.last_check"), checkWords(app, found))),
         h("p", { class: "buttons" },
           h("button", { type: "button", onclick: () => void begin(app, t("jobs.check"), "engine-check", {}) }, t("jobs.check")),
-          h("button", { type: "button", class: found?.available ? "primary" : "", onclick: () => void update(status) }, t("jobs.update"))),
+          h("button", { type: "button", class: found?.available ? "primary" : "", disabled: !status, onclick: () => void update() }, t("jobs.update"))),
       ];
     },
   };
 }
 
-/** What a measurement disturbs, before it begins. @param {App} app @param {string} what @param {boolean} isPolite @param {Status | null} status */
-function mayDisturb(app, what, isPolite, status) {
+/** What a measurement disturbs, before it begins. @param {App} app @param {string} what @param {boolean} isPolite */
+function mayDisturb(app, what, isPolite) {
+  const { status } = app.store.state;
   const used = inUse(status);
   const busy = (status?.servers ?? []).reduce((sum, each) => sum + each.requests_under_way, 0);
   const { t } = app;
@@ -288,23 +291,23 @@ function benchForm(app, wanted) {
   let chosen = wanted ? [wanted] : /** @type {string[]} */ ([]);
   let scenarios = ["chat"];
   let isPolite = false;
-  /** @param {Event} event @param {Status | null} status */
-  const start = async (event, status) => {
+  /** @param {Event} event */
+  const start = async (event) => {
     event.preventDefault();
     const what = t("jobs.bench_what", { profiles: chosen.join(", ") });
-    if (await mayDisturb(app, what, isPolite, status)) void begin(app, what, "bench", { profiles: chosen, scenario: scenarios, ...(isPolite && { polite: true }) });
+    if (await mayDisturb(app, what, isPolite)) void begin(app, what, "bench", { profiles: chosen, scenario: scenarios, ...(isPolite && { polite: true }) });
   };
   return {
     end: () => profiles.stop(),
     draw: (status) => [
       h("p", null, t("jobs.bench_about")),
-      h("form", { class: "stack", onsubmit: (/** @type {Event} */ event) => void start(event, status) },
+      h("form", { class: "stack", onsubmit: start },
         h("fieldset", null, h("legend", null, t("jobs.profiles")), shown(app, profiles, (found) =>
           choices(inServedOrder(found.profiles, status, wanted), (each) => each, chosen, (each) => { chosen = toggled(chosen, each); app.redraw(); }))),
         h("fieldset", null, h("legend", null, t("jobs.scenarios")),
           choices(SCENARIOS, (each) => t(/** @type {any} */ (`jobs.scenario_${each}`)), scenarios, (each) => { scenarios = toggled(scenarios, each); app.redraw(); })),
         polite(app, isPolite, (value) => { isPolite = value; }),
-        h("p", { class: "buttons" }, h("button", { class: "primary", disabled: !chosen.length || !scenarios.length }, t("jobs.bench_go"))))],
+        h("p", { class: "buttons" }, h("button", { class: "primary", disabled: !status || !chosen.length || !scenarios.length }, t("jobs.bench_go"))))],
   };
 }
 
@@ -314,12 +317,12 @@ function tuneForm(app, wanted) {
   const profiles = profilesOf(app);
   const asked = { profile: wanted, goal: "balanced", budget: "20m", fix: "", vary: "" };
   let isPolite = false;
-  /** @param {Event} event @param {Status | null} status */
-  const start = async (event, status) => {
+  /** @param {Event} event */
+  const start = async (event) => {
     event.preventDefault();
     const what = t("jobs.tune_what", { profile: asked.profile });
     const [fix, vary] = [wordsOf(asked.fix), wordsOf(asked.vary)];
-    if (await mayDisturb(app, what, isPolite, status)) {
+    if (await mayDisturb(app, what, isPolite)) {
       void begin(app, what, "tune", { profile: asked.profile, goal: asked.goal, budget: asked.budget, ...(fix.length && { fix }), ...(vary.length && { vary }), ...(isPolite && { polite: true }) });
     }
   };
@@ -331,7 +334,7 @@ function tuneForm(app, wanted) {
       shown(app, profiles, (found) => {
         const names = inServedOrder(found.profiles, status, wanted);
         asked.profile ||= names[0] ?? "";
-        return h("form", { class: "stack", onsubmit: (/** @type {Event} */ event) => void start(event, status) },
+        return h("form", { class: "stack", onsubmit: start },
           h("div", { class: "toolbar" },
             h("label", { class: "field" }, t("jobs.profile"), h("select", field("profile"), names.map((each) => h("option", { key: each, value: each }, each)))),
             h("label", { class: "field" }, t("jobs.goal"), h("select", field("goal"), GOALS.map((each) => h("option", { key: each, value: each }, t(/** @type {any} */ (`jobs.goal_${each}`)))))),
@@ -340,7 +343,7 @@ function tuneForm(app, wanted) {
             h("label", { class: "field grows" }, t("jobs.fix"), h("input", { ...field("fix"), placeholder: "threads gpu-layers" })),
             h("label", { class: "field grows" }, t("jobs.vary"), h("input", { ...field("vary"), placeholder: "cache-type-k=f16,q8_0" })))),
           polite(app, isPolite, (value) => { isPolite = value; }),
-          h("p", { class: "buttons" }, h("button", { class: "primary", disabled: !asked.profile }, t("jobs.tune_go"))));
+          h("p", { class: "buttons" }, h("button", { class: "primary", disabled: !status || !asked.profile }, t("jobs.tune_go"))));
       }),
     ].flat(),
   };

@@ -61,6 +61,13 @@ export const TEXTS = {
   },
   "login.unreachable": { en: "The daemon cannot be reached. Is it running?", ja: "デーモンに接続できません。起動しているか確認してください。" },
 
+  // in place of llama-server's page
+  "asleep.load": { en: "Load the model", ja: "モデルを読み込む" },
+  "asleep.others": { en: "A request to the model loads it too, and so does goss-supervisor load.", ja: "モデルへのリクエストや goss-supervisor load でも読み込まれます。" },
+  "asleep.all": { en: "All models, requests and logs", ja: "すべてのモデル、リクエスト、ログを見る" },
+  "asleep.key": { en: "This needs an administrator's key: goss-supervisor load does the same.", ja: "管理者キーが必要です。goss-supervisor load でも読み込めます。" },
+  "asleep.silent": { en: "goss-supervisor does not answer.", ja: "goss-supervisor が応答しません。" },
+
   // states and phases
   "state.stopped": { en: "stopped", ja: "停止" },
   "state.preparing": { en: "preparing", ja: "準備中" },
@@ -570,6 +577,7 @@ const TOLD_JA = [
   [/^unloaded for (.+)$/, "$1 のために解放しました"],
   [/^starting, about (\d+%) of the model loaded$/, "起動中です (モデルの約 $1 を読み込みました)"],
   [/^about (\d+%) of the model loaded$/, "モデルの約 $1 を読み込みました"],
+  [/^the next request loads it$/, "次のリクエストで読み込みます"],
   [/^room in the context that its slots share$/, "スロットが共有するコンテキストの空きを待っています"],
   [/^waits for (\S+), which answers (\d+) requests?$/, "$1 が $2 件のリクエストに応答し終わるのを待っています"],
 ];
