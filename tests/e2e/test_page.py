@@ -145,7 +145,7 @@ SHOWN = {
 
 @pytest.mark.parametrize("view", SHOWN)
 def test_each_view_shows_what_it_is_for(home, page, view):
-    tokenize(home, [{"content": "x", "model": "coder"}])
+    post(home, "/tokenize", [{"content": "x", "model": "coder"}])
     visit(page, home, view)
     for text in SHOWN[view]:
         page.shows(text)
@@ -227,6 +227,7 @@ def test_the_main_server_is_switched(home, page):
             f"{choice} && ({choice}.value = '{new}', {choice}.dispatchEvent(new Event('change')), true)"
         )
         answer_dialog(page, "Switch")
+        page.shows(f"Switch {old}: done")
         shows_card(page, new, "main", "ready")
         page.until(f"!{card(old)}")
     assert home.status()["server"]["profile"] == "chat"
@@ -247,7 +248,7 @@ def test_a_mistake_in_a_profile_is_told_at_its_line_and_only_what_is_right_is_sa
     assert page.run(f"{control('Save')}.disabled")
     forced = {"profile": "mine", "text": "server: [", "based_on": ""}  # as a page that is broken would
     told = page.run(posted({"op": "run", "command": "profile-save", "arguments": forced}))
-    assert json.loads(told["body"].splitlines()[-1])["job"]["exit_code"] != 0
+    assert "error" in json.loads(told["body"].splitlines()[-1])
     assert path.read_bytes() == before
     after = "# mine\nextends: writer\nserver:\n  ctx-size: 16384\n"
     page.fill(".editor textarea", after)
@@ -265,7 +266,7 @@ def test_without_a_session_nothing_is_saved_and_the_page_says_why(home, page):
     path = home.profile("theirs", "extends: writer\n")
     visit(page, home, "profiles/theirs/edit")
     page.shows("Profiles cannot be changed here")
-    assert page.run("document.querySelector('.editor textarea').readOnly")
+    page.until("document.querySelector('.editor textarea')?.readOnly")
     saves = {"profile": "theirs", "text": "extends: demo\n", "based_on": ""}
     told = page.run(posted({"op": "run", "command": "profile-save", "arguments": saves}))
     assert "error" in json.loads(told["body"].splitlines()[-1])
@@ -283,18 +284,18 @@ def posted(request, path="control"):
 # --- many requests
 
 
-def tokenize(home, bodies):
-    """Requests that the engines answer at once, all on one connection."""
+def post(home, path, bodies):
+    """These requests, one after the other, on one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", home.port, timeout=60)
     for body in bodies:
-        connection.request("POST", "/tokenize", json.dumps(body), {"content-type": "application/json"})
+        connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
         connection.getresponse().read()
     connection.close()
 
 
 def test_a_thousand_requests_are_listed_filtered_and_searched(home, page, record_property):
-    tokenize(home, ({"content": "x", "model": NAMES[number % 3]} for number in range(997)))
-    tokenize(home, [{"content": "x", "model": "nobody"}] * 3)
+    post(home, "/v1/chat/completions", [{"model": "nobody", "messages": []}] * 950)
+    post(home, "/tokenize", ({"content": "x", "model": NAMES[number % 2]} for number in range(50)))
     began = time.monotonic()
     visit(page, home, "requests")
     rows = "document.querySelectorAll('.requests tbody tr').length"
@@ -303,22 +304,23 @@ def test_a_thousand_requests_are_listed_filtered_and_searched(home, page, record
     took = page.run(
         """new Promise(done => {
             const [field, began] = [document.querySelector('input[type=search]'), performance.now()];
-            field.value = 'nobody';
+            field.value = 'tokenize';
             field.dispatchEvent(new Event('input'));
-            const look = () => document.querySelectorAll('.requests tbody tr').length === 3
+            const look = () => document.querySelectorAll('.requests tbody tr').length === 50
                 ? done(performance.now() - began) : requestAnimationFrame(look);
             look();
         })"""
     )
     record_property("searched_milliseconds", took)
-    page.until("[...document.querySelectorAll('.requests tbody tr')].every(e => e.innerText.includes('nobody'))")
+    every = "[...document.querySelectorAll('.requests tbody tr')].every(each => each.innerText.includes('tokenize'))"
+    assert page.run(every)
     page.fill("input[type=search]", "nothing like it")
     page.shows("No request matches.")
     page.run("document.querySelector('input[type=search]').select()")
     page.ask("Input.insertText", text="tokenize")
     profile = "document.querySelectorAll('search select')[0]"
     page.run(f"{profile}.value = 'coder'; {profile}.dispatchEvent(new Event('change'))")
-    page.until(f"{rows} === 332")
+    page.until(f"{rows} === 25")
     unharmed(page)
 
 
@@ -327,12 +329,12 @@ def test_a_thousand_requests_are_listed_filtered_and_searched(home, page, record
 LEFT_IN_ENGLISH = """(async () => {
     const { TEXTS } = await import('/supervisor/static/words.js');
     const known = new Set(Object.values(TEXTS).filter(each => each.en !== each.ja)
-        .flatMap(each => typeof each.en === 'string' ? [each.en] : Object.values(each.en)).map(each => each.toLowerCase()));
-    const foreign = '[lang=en], code, pre, .log, .brand, [aria-hidden=true], textarea';
+        .flatMap(each => typeof each.en === 'string' ? [each.en] : Object.values(each.en)));
+    const foreign = 'noscript, [lang=en], code, pre, .log, .brand, [aria-hidden=true], textarea';
     const found = [];
     const look = (text, at) => {
         const bare = text.trim();
-        if (bare && !at.closest(foreign) && (known.has(bare.toLowerCase()) || /[A-Za-z]{2,} +[a-z]{2,}/.test(bare))) found.push(bare);
+        if (bare && !/[\\u3040-\\u30ff\\u4e00-\\u9fff]/.test(bare) && !at.closest(foreign) && (known.has(bare) || /[A-Za-z]{2,} +[a-z]{2,}/.test(bare))) found.push(bare);
     };
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
     while (walker.nextNode()) {
@@ -388,7 +390,7 @@ def test_a_key_of_the_scope_admin_logs_in_and_out(keyed, page):
     assert page.run("location.href") == address(keyed)
     page.reload()
     shows_card(page, "demo", "asleep")
-    press(page, "Log out")
+    page.leave(f"{control('Log out')}.click()")
     page.shows("This page needs a key of the scope admin.")
     assert page.run(fetched("events")) == 401
     assert page.ask("Network.getCookies", urls=[address(keyed)])["cookies"] == []
