@@ -20,6 +20,7 @@ from ..gateway.auth.guard import rules_of
 from ..gateway.auth.keys import RATE_WORDS, Key, KeyFile, KeyScope, rate_of
 from ..gateway.telemetry.usage_file import UsageFile
 from ..gateway.telemetry.usage_tally import UsageSums, day_of
+from ..home import client
 from ..home.places import keys_file, usage_file
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -179,7 +180,7 @@ def _words(key: Key) -> Iterator[str]:
 @key.command("ls")
 @json_option
 def ls(*, as_json: bool) -> None:
-    """List the keys with their limits, and the tokens that each has used today (a minute ago)."""
+    """List the keys with their limits, and the tokens that each has used today."""
     keys, used = _file().keys(), _used_today()
     listed = [_listed(each, None if used is None else used.get(each.name, UsageSums())) for each in keys]
     echo_list("keys", listed, _HEADERS, _row, as_json=as_json)
@@ -190,9 +191,10 @@ _HEADERS = ("name", "scope", "created", "models", "rate", "tokens today", "expir
 
 def _used_today() -> Mapping[str, UsageSums] | None:
     """By key; None where it cannot be read, which is said."""
-    today = day_of(time.time())
+    paths, today = Paths.from_environment(), day_of(time.time())
+    client.have_usage_written(paths)
     try:
-        found = UsageFile(usage_file(Paths.from_environment())).read(today, today, ("key",))
+        found = UsageFile(usage_file(paths)).read(today, today, ("key",))
     except SupervisorError as error:
         click.echo(f"note: what was used today is not known: {error} {error.hint}".rstrip(), err=True)
         return None

@@ -16,6 +16,7 @@ import click
 from ..errors import UsageError
 from ..gateway.telemetry.usage_file import UsageColumn, UsageFile
 from ..gateway.telemetry.usage_tally import UsageByPlace, UsageSums, day_of
+from ..home import client
 from ..home.places import usage_file
 from ..paths import Paths
 from ..progress import duration
@@ -48,15 +49,17 @@ def usage(since: str, until: str, columns: tuple[UsageColumn, ...], as_json: boo
     """
     Show the requests, tokens and time that each key has used, by model and day.
 
-    The daemon writes these figures once a minute, and keeps them for 400 days with any use.  A day is a local
-    calendar day.  IN is whole prompts, CACHED the part of them that the server had read before.
+    The daemon keeps these figures for 400 days with any use.  A day is a local calendar day.  IN is whole
+    prompts, CACHED the part of them that the server had read before.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other.", hint="Choose one of them.")
     first, last, by = _day(since, "--since"), _day(until, "--until"), tuple(dict.fromkeys(columns))
     if first > last:
         raise UsageError(f"--since {since} is after --until {until}.", hint="--since 7d --until today")
-    file = UsageFile(usage_file(Paths.from_environment()))
+    paths = Paths.from_environment()
+    client.have_usage_written(paths)
+    file = UsageFile(usage_file(paths))
     found = file.read(first, last, by)
     rows, totals = [{**place._asdict(), **_figures(sums)} for place, sums in found.items()], _total(found)
     if as_json:
@@ -127,6 +130,6 @@ def _cells(sums: UsageSums) -> list[str]:
 
 def _notes(file: UsageFile, found: UsageByPlace, since: str) -> Iterator[str]:
     if not found:
-        yield f"note: nothing was used since {since}, or the daemon has not written it yet (once a minute)"
+        yield f"note: nothing was used since {since}"
     for damaged in file.damaged():
         yield f"note: {damaged} was damaged, and its figures are not here; delete it when you do not need it"

@@ -25,6 +25,7 @@ Operation = Literal[
     "requests",
     "pin",
     "code",
+    "usage",
     "run",
     "cancel",
     "jobs",

@@ -138,6 +138,7 @@ class Control:
             "requests": self._requests,
             "pin": self._pin,
             "code": self._code,
+            "usage": self._usage,
             **self.jobs.operations(),
         }
 
@@ -287,6 +288,11 @@ class Control:
     async def _code(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
         """For `goss-supervisor open`: its user has a session of the page without a key."""
         yield {**self._gateway.page_link(), "final": True}
+
+    async def _usage(self, _: ControlRequest) -> AsyncIterator[ControlMessage]:
+        """For commands that read the file."""
+        await self._gateway.write_usage()
+        yield {"final": True}
 
     async def _once(
         self, launching: Coroutine[Any, Any, asyncio.Future[Outcome]], profile: str

@@ -222,6 +222,11 @@ class GatewayListener:
 
     # --- what others ask
 
+    async def write_usage(self) -> None:
+        """Now rather than within a minute, for somebody who is about to read it."""
+        if self._usage is not None:
+            await asyncio.shield(self._usage.write())
+
     def under_way(self, name: str) -> int:
         """How many requests this server answers now."""
         return self.gateway.count_at(name) if self.gateway is not None else 0

@@ -70,6 +70,12 @@ def ask(paths: Paths, request: Message) -> Message:
     return message
 
 
+def have_usage_written(paths: Paths) -> None:
+    """By a daemon that runs, so that the file has the last minute too; an older one knows no such request."""
+    with suppress(SupervisorError):
+        ask(paths, {"op": "usage"})
+
+
 @contextmanager
 def hold(paths: Paths, owner: str, why: str, server: str | None = None) -> Iterator[int]:
     """

@@ -643,6 +643,17 @@ async def test_what_clients_used_is_in_the_file_once_the_daemon_has_ended_and_co
 
 
 @promise
+async def test_what_clients_used_is_in_the_file_at_once_for_who_asks(it):
+    await it.gateway.write_usage()  # before there is any
+    asked = it.through("p")
+    await it.run(asked)
+    assert await status_at(asked.port) == 200
+    await it.gateway.write_usage()
+    (used,) = UsageFile(usage_file(Paths.under(it.tmp_path))).read("0000", "9999", ("model",)).values()
+    assert used.requests == 1
+
+
+@promise
 async def test_a_key_that_has_used_up_its_tokens_before_a_restart_is_refused_by_the_first_request(it):
     paths, today = Paths.under(it.tmp_path), day_of(time.time())
     key = KeyFile(keys_file(paths)).add("laptop", "inference", {"tokens_per_day": 100})

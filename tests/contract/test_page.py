@@ -267,6 +267,7 @@ async def test_with_a_session_the_page_sees_and_does_all(tmp_path):
         ({"key": ""}, 401, "invalid_api_key"),
         ({"code": "never"}, 401, "invalid_code"),
         ({"key": "INFERENCE"}, 403, "key_scope"),
+        ({"key": "EXPIRED"}, 401, "key_expired"),
         ({}, 400, "no_key"),
         ({"key": 7}, 400, "no_key"),
         ({"key": "\ud800"}, 401, "invalid_api_key"),  # half of a pair, as JSON may have it
@@ -278,7 +279,9 @@ def test_nothing_else_begins_a_session(tmp_path, said, status, code):
     @promise
     async def story():
         async with guarded(tmp_path) as (it, _, inference):
-            asked = {"key": inference} if said == {"key": "INFERENCE"} else said
+            old = KeyFile(tmp_path / "keys.json").add("old", "admin", {"expires": "2026-01-01T00:00:00Z"})
+            keys = {"INFERENCE": inference, "EXPIRED": old}
+            asked = {"key": keys[said["key"]]} if said in [{"key": name} for name in keys] else said
             found, head, body = await it.ask(send("/session", asked, JSON + OWN))
             assert (found, json.loads(body)["error"]["code"]) == (status, code)
             assert b"set-cookie" not in head

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from datetime import date, timedelta
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 from supervisor.cli.usage import usage
-from supervisor.errors import ConfigError, UsageError
+from supervisor.errors import ConfigError, SupervisorError, UsageError
 from supervisor.gateway.telemetry.usage_file import UsageFile
 from supervisor.gateway.telemetry.usage_tally import UsagePlace, UsageSums, day_of
+from supervisor.home import client
 from supervisor.paths import Paths
 
 TODAY = day_of(time.time())
@@ -144,3 +146,17 @@ def test_what_makes_no_sense_is_said(file, words, why):
     with pytest.raises(UsageError, match=why) as error:
         run(*words)
     assert error.value.hint
+
+
+def test_a_daemon_that_runs_writes_first(file, monkeypatch):
+    def written(_, request):
+        assert request == {"op": "usage"}
+        file.add({UsagePlace(TODAY, "laptop", "chat"): HALF}, TODAY)
+
+    monkeypatch.setattr(client, "ask", written)
+    assert asked()["totals"]["requests"] == HALF.requests
+
+
+def test_an_older_daemon_has_written_within_a_minute(used, monkeypatch):
+    monkeypatch.setattr(client, "ask", Mock(side_effect=SupervisorError("Not a request that it knows")))
+    assert asked()["totals"]["requests"] == 1205

@@ -77,9 +77,8 @@ class Route:
     @property
     def most_body_bytes(self) -> float:
         """What we answer ourselves needs no more, and still less where nobody has to say who they are."""
-        if self.access == "public":
-            return 64 * 1024
-        return 1024 * 1024 if self.handler is not None else float("inf")
+        own = 2**20 if self.handler is not None else inf
+        return 2**16 if self.access == "public" else own
 
 
 def _both(*paths: str) -> tuple[str, ...]:

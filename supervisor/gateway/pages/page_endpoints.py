@@ -176,7 +176,8 @@ class PageEndpoints:
             return Trouble(400, "no_key", "The body names no key.", '{"key": "gs-…"} does.')
         caller = self._listener.keyring.find(_bytes_of(key))
         if caller is None:
-            return _NO_SUCH_KEY
+            expired = self._listener.keyring.expired(_bytes_of(key))
+            return _expired(expired) if expired else _NO_SUCH_KEY
         if caller.scope != "admin":
             return _NOT_ADMIN
         return self._with_cookie(head, self._sessions.begin(_bytes_of(key)), SESSION_SECONDS)
@@ -263,6 +264,11 @@ class PageEndpoints:
             viewer.end()
         for answer in list(self._answers):
             answer.end()
+
+
+def _expired(name: str) -> Trouble:
+    how = f"goss-supervisor key set {name} --expires 30d makes it valid again."
+    return Trouble(401, "key_expired", f"The key {name} has expired.", how)
 
 
 def _bytes_of(secret: str) -> bytes:

@@ -14,7 +14,7 @@ export const name = "usage";
 
 const BY = /** @type {const} */ (["key", "model", "day"]);
 const SINCE = [1, 7, 30, 90]; // days
-const AGAIN_SECONDS = 60; // the daemon itself writes them once a minute
+const AGAIN_SECONDS = 60;
 
 /** @param {HTMLElement} root @param {App} app @returns {() => void} */
 export function mount(root, app) {
