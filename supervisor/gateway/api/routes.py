@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from math import inf
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 

@@ -187,7 +187,7 @@ function machine(app, found) {
           fact(t("hardware.environment"), found.environment),
           fact(t("hardware.kernel"), found.kernel),
           fact(t("hardware.cpu"), [found.cpu.name || t("frame.unknown"), cores].filter(Boolean).join(", ")),
-          fact(t("hardware.features"), found.cpu.features?.join(" ")),
+          found.cpu.features?.length > 0 && fact(t("hardware.features"), h("code", null, found.cpu.features.join(" "))),
           fact(t("hardware.ram"), t("hardware.free_of", { free: words.size(found.available_bytes), all: words.size(found.ram_bytes) })),
           fact(t("hardware.disk"), words.size(found.disk_free_bytes)))),
       found.gpus.length === 0 && h("div", { class: "card" }, h("h3", null, t("hardware.gpus")), h("p", { class: "muted" }, t("hardware.no_gpu"))),

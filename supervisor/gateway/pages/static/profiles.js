@@ -71,7 +71,7 @@ function listTable(app, profiles, status) {
           h("th", { scope: "row" }, h("a", { href: linkTo(each.name) }, each.name)),
           h("td", null, stateOf(app, each.name, status)),
           h("td", null, originOf(app, each)),
-          h("td", null, each.problem ? h("span", { class: "why", lang: "en" }, each.problem) : each.description))))));
+          h("td", null, each.problem ? h("span", { class: "why", lang: "en" }, each.problem) : described(each.description)))))));
 }
 
 /** @param {App} app @param {string} profile @param {Status | null} status */
@@ -80,6 +80,11 @@ function stateOf({ t }, profile, status) {
   const served = status?.served.some((each) => each.profile === profile);
   if (server) return h("span", { class: `pill ${toneOf(server.state)}` }, t(/** @type {any} */ (`state.${server.state}`)));
   return served ? h("span", { class: "pill" }, t("profiles.served")) : "";
+}
+
+/** Those that are shipped are in English, and people write theirs in any language. @param {string} description */
+function described(description) {
+  return h("span", { lang: /^[\x20-\x7e]*$/.test(description) ? "en" : null }, description);
 }
 
 /** @param {App} app @param {Pick<Listed, "shipped" | "shadows">} profile */
@@ -110,7 +115,7 @@ function profilePage(root, app, profile) {
       root,
       h("p", { class: "back" }, h("a", { href: "#profiles" }, `← ${t("profiles.back")}`)),
       h("div", { class: "toolbar" }, h("h2", null, profile), stateOf(app, profile, state.status), listed && h("span", { class: "muted" }, originOf(app, listed))),
-      listed?.description && h("p", null, listed.description),
+      listed?.description && h("p", null, described(listed.description)),
       actions(app, profile, listed, state.status),
       h("section", { class: "section" }, h("h2", null, t("profiles.plan")), shown(app, plan, (found) => planOf(app, found))),
       h("section", { class: "section" }, h("h2", null, t("profiles.values")), shown(app, resolved, (found) => valuesOf(app, found.profile))),
