@@ -329,7 +329,7 @@ export const TEXTS = {
   "plan.tight": { en: "It fits, but only just.", ja: "収まりますが、余裕がありません。" },
   "plan.does_not_fit": { en: "It does not fit into memory.", ja: "メモリに収まりません。" },
   "plan.refused": { en: "It does not fit into memory; a start is refused.", ja: "メモリに収まらないため、起動できません。" },
-  "plan.unknown": { en: "It is not known whether it fits.", ja: "メモリに収まるかどうかは不明です。" },
+  "plan.unknown": { en: "Whether it fits is not known.", ja: "メモリに収まるかどうかは不明です。" },
   "plan.memory": { en: "Memory per device; the line marks what is free now", ja: "デバイスごとのメモリ(線は現在の空き容量)" },
   "plan.device": { en: "Device", ja: "デバイス" },
   "plan.share": { en: "Share", ja: "割合" },
