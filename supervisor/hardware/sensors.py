@@ -79,5 +79,5 @@ class CounterRates:
 def explained(reading: DeviceReading, who: str, expected: Sequence[str], *notes: str) -> DeviceReading:
     """With what is missing of the ``expected`` fields, which ``who`` does not tell, and the notes."""
     missing = [_WORDS[name] for name in expected if getattr(reading, name) is None]
-    said = [f"{who} does not tell: {', '.join(missing)}."] if missing else []
+    said = [f"{who} does not report: {', '.join(missing)}."] if missing else []
     return replace(reading, why=" ".join([*said, *filter(None, notes)]))

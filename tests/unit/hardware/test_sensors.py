@@ -75,7 +75,7 @@ def test_the_load_is_what_the_processors_did_between_two_readings():
 def test_temperature_is_of_the_processor_and_clock_of_its_fastest_core():
     found = LinuxProcessor(processor(class__hwmon=HWMON, devices__system__cpu__cpufreq=CLOCKS)).read()
     assert (found.temperature_c, found.clock_mhz) == (65.1, 5157)
-    assert found.why == "Linux does not tell: load, power."
+    assert found.why == "Linux does not report: load, power."
 
 
 def test_a_board_without_hwmon_tells_its_temperature_by_a_thermal_zone():
@@ -111,7 +111,7 @@ def test_energy_that_only_root_may_read_is_named_and_not_missed():
     closed = {name: text for name, text in RAPL.items() if not name.endswith("energy_uj")}
     found = LinuxProcessor(processor(class__powercap=closed)).read()
     assert found.power_watts is None
-    assert found.why == "Linux does not tell: load, temperature, clock. Only root may read the power (RAPL)."
+    assert found.why == "Linux does not report: load, temperature, clock. Only root may read the power (RAPL)."
 
 
 def test_a_rate_needs_two_readings_that_are_not_far_apart():
@@ -168,7 +168,7 @@ def test_graphics_in_the_processor_count_what_they_borrow_and_name_whose_power_i
         402653184 + 92274688,
     )
     assert (found.power_watts, found.power_limit_watts, found.fan_percent) == (54.0, None, None)
-    assert found.why == "amdgpu does not tell: temperature, clock. The power is that of the whole chip."
+    assert found.why == "amdgpu does not report: temperature, clock. The power is that of the whole chip."
 
 
 def test_a_card_that_sleeps_is_not_woken():
@@ -200,9 +200,9 @@ def test_an_arc_tells_power_temperature_and_clock_and_says_what_it_does_not():
     card, graphics = (of(sensors.read(15.0), pci) for pci in ("0000:03:00.0", "0000:00:02.0"))
     assert (card.power_watts, card.power_limit_watts, card.temperature_c) == (150.0, 190.0, 52.0)
     assert (card.clock_mhz, card.memory_total_bytes) == (2850, 12 * GIB)
-    assert card.why == "xe does not tell: load, memory in use."
+    assert card.why == "xe does not report: load, memory in use."
     assert graphics.clock_mhz == 0, "it rests"
-    assert graphics.why == "i915 does not tell: load, temperature, power, memory in use."
+    assert graphics.why == "i915 does not report: load, temperature, power, memory in use."
 
 
 # --- NVIDIA
@@ -230,7 +230,7 @@ def test_a_line_of_nvml_is_a_reading_and_what_is_missing_is_said():
     assert reading_in(RTX) == RTX_READING
     found = reading_in(GB10)
     assert (found.pci, found.load_percent, found.memory_total_bytes) == ("0000:0f:00.0", 0, None)
-    assert found.why == "NVIDIA's driver does not tell: memory in use."
+    assert found.why == "NVIDIA's driver does not report: memory in use."
 
 
 class Library:
@@ -449,7 +449,7 @@ def test_the_gpu_of_a_mac_tells_its_load_and_memory():
     processor, gpu = sensors.read(0.0)
     assert processor.device == "CPU"
     assert (gpu.name, gpu.load_percent, gpu.memory_used_bytes) == ("Apple M4 Max", 87, 19327352832)
-    assert gpu.why == "macOS does not tell: temperature, power, clock."
+    assert gpu.why == "macOS does not report: temperature, power, clock."
 
 
 def test_ioreg_is_a_program_and_runs_rarely():
