@@ -89,7 +89,8 @@ def farewell(plan: LaunchPlan, listen: GatewayListen | None) -> tuple[str, ...]:
     base = f"{url}/v1 is the base URL; " if by_http else ""
     clients = f"clients  {base}goss-supervisor client-config has the lines for Cline, Codex and others"
     ask = 'ask      goss-supervisor ask "What are you?"'
-    return (*_naming(), *chat, ask, clients, "look     goss-supervisor status")
+    page = ("page     goss-supervisor open shows all of it in a browser",) if by_http else ()
+    return (*_naming(), *chat, ask, clients, *page, "look     goss-supervisor status")
 
 
 def _naming() -> tuple[str, ...]:

@@ -77,12 +77,12 @@ def _limits(
         limits["models"] = () if names == ("all",) else names
     if rate is not None:
         if rate != "none" and rate_of(rate) is None:
-            raise UsageError(f"--rate {rate!r} is no rate.", hint=f"A rate is {RATE_WORDS}.")
+            raise UsageError(f"--rate {rate!r} is not a rate.", hint=f"A rate is {RATE_WORDS}.")
         limits["rate"] = None if rate == "none" else rate
     if tokens_per_day is not None:
         if not re.fullmatch(r"none|[1-9]\d{0,14}", tokens_per_day, re.ASCII):
             raise UsageError(
-                f"--tokens-per-day {tokens_per_day!r} is no number of tokens.",
+                f"--tokens-per-day {tokens_per_day!r} is not a number of tokens.",
                 hint="--tokens-per-day 1000000",
             )
         limits["tokens_per_day"] = None if tokens_per_day == "none" else int(tokens_per_day)
@@ -101,9 +101,9 @@ def _expiry(text: str) -> str:
             after = date.fromisoformat(text) + timedelta(days=1)
             at = datetime(after.year, after.month, after.day).astimezone()
     except (ValueError, OverflowError):
-        raise UsageError(f"--expires {text!r} is no time.", hint=_EXPIRY_HELP) from None
+        raise UsageError(f"--expires {text!r} is not a time.", hint=_EXPIRY_HELP) from None
     if at <= now:
-        raise UsageError(f"--expires {text} is over already.", hint=_EXPIRY_HELP)
+        raise UsageError(f"--expires {text} is in the past.", hint=_EXPIRY_HELP)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at.timestamp()))
 
 
@@ -156,7 +156,11 @@ def add(name: str, scope: KeyScope, *, as_json: bool, **limit_words: str | None)
 @_name_argument
 @_limit_options
 def set_(name: str, **limit_words: str | None) -> None:
-    """Change the limits of a key; within a second they count.  Those that are not named stay."""
+    """
+    Change the limits of a key, within a second.
+
+    A limit that you do not name stays as it is.
+    """
     file, limits = _file(), _limits(**limit_words)
     if not limits:
         raise UsageError("No limit was named.", hint=f"goss-supervisor key set {name} --rate 60/min")
@@ -224,8 +228,8 @@ def rm(name: str) -> None:
     click.echo(f"removed {name}")
     if not file.keys():
         click.echo(
-            "That was the last one. On 127.0.0.1 no key is asked for any more; on any other address nobody "
-            "comes in until there is a key, unless the profile gives one.",
+            "That was the last key. 127.0.0.1 asks for none any more; any other address refuses everybody "
+            "until there is a key again, unless the profile gives one.",
             err=True,
         )
 
@@ -233,7 +237,7 @@ def rm(name: str) -> None:
 @key.command("show")
 @_name_argument
 def show(name: str) -> None:
-    """Show what is known about a key, but not the key itself."""
+    """Say how to replace a key: it is not kept, so it cannot be shown again."""
     found = _file().find(name)
     raise SupervisorError(
         f"The key {name} ({found.scope}) was shown once, when it was made on {found.created}; "

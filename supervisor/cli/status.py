@@ -160,7 +160,7 @@ def _shares(memory: StatusDocument) -> Iterator[tuple[str, str, str, str]]:
     shares = [each for each in memory["shares"] if each["planned_bytes"] or each["measured_bytes"]]
     known = [(each["profile"], each["planned_bytes"], each["measured_bytes"]) for each in shares]
     known += [("other programs", memory["leave_bytes"] or None, memory["others_bytes"])]
-    known += [("free", None, memory["left_bytes"]), ("in all", None, memory["total_bytes"])]
+    known += [("free", None, memory["left_bytes"]), ("total", None, memory["total_bytes"])]
     for index, (who, planned, measured) in enumerate(known):
         yield ("" if index else memory["device"], who, size(planned) if planned else "", size(measured))
 
@@ -188,7 +188,7 @@ def _context(context: StatusDocument | None) -> Iterator[str]:
     """Of a context that the slots share; else nothing."""
     if context:
         shared = f"{context['slots']} slots share {context['tokens']:,} tokens"
-        text = f"{shared}, of which {context['expected_tokens']:,} are expected to be used"
+        text = f"{shared}, {context['expected_tokens']:,} of them reserved for requests"
         if waiting := context["waiting"]:
             wait = "request waits" if waiting == 1 else "requests wait"
             text += f"; {waiting} {wait} for room, for up to {duration(context['longest_seconds'])}"

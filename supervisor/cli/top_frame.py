@@ -172,7 +172,7 @@ def _warnings(server: Mapping[str, Any]) -> Iterator[str]:
     yield from server.get("warnings", ())
     yield from (server.get("memory") or {}).get("warnings", ())
     if context := server.get("context"):
-        used = f"{context['expected_tokens']:,} of {context['tokens']:,} tokens are expected to be used"
+        used = f"{context['expected_tokens']:,} of {context['tokens']:,} tokens are reserved for requests"
         yield (
             f"context: {used}; {context['waiting']} wait for room"
             if context["waiting"]

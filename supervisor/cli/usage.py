@@ -41,7 +41,7 @@ _DAY_HELP = "2026-11-01, 7d (the last 7 days with today) or today."
     multiple=True,
     default=("key", "model"),
     show_default="key and model",
-    help="What to add up by; may be given several times.",
+    help="What to add up by; can be given several times.",
 )
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
@@ -84,7 +84,7 @@ def _day(text: str, option: str) -> str:
             return date.fromisoformat(text).isoformat()
     except (ValueError, OverflowError):
         pass
-    raise UsageError(f"{option} {text!r} is no day.", hint=f"A day is {_DAY_HELP}")
+    raise UsageError(f"{option} {text!r} is not a day.", hint=f"A day is {_DAY_HELP}")
 
 
 def _figures(sums: UsageSums) -> UsageFigures:

@@ -15,6 +15,8 @@ from .control_socket import endpoint
 
 ANSWER_SECONDS = 10.0  # until the first message; a daemon that is well needs milliseconds
 LATE = 15  # times as long as it promised may pass until the next: a machine that swaps is slow, not dead
+_UNKNOWN = "Not a request that this daemon knows"  # so an older one says it
+_OLDER = "If the daemon is of an older version: goss-supervisor stop, then start it again."
 
 
 Message = dict[str, Any]
@@ -57,7 +59,8 @@ def _refusal(message: Message) -> SupervisorError:
     code = message.get("exit_code", SupervisorError.exit_code)
     kinds = {each.exit_code: each for each in SupervisorError.__subclasses__()}
     kind = SupervisorError if code == SupervisorError.exit_code else kinds.get(code, SupervisorError)
-    error = kind(message["error"], hint=message.get("hint", ""))
+    is_new = str(message["error"]).startswith(_UNKNOWN)
+    error = kind(message["error"], hint=message.get("hint", "") or (_OLDER if is_new else ""))
     error.exit_code = code
     return error
 

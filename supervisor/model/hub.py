@@ -86,7 +86,7 @@ class Hub:
         try:
             found = page(url, headers, most_bytes, retry=self.retry, token=self.token)
         except Unreachable as failure:
-            text = f"The Hugging Face hub ({self._host}) cannot be asked: {str(failure).rstrip('.')}."
+            text = f"The Hugging Face hub ({self._host}) cannot be reached: {str(failure).rstrip('.')}."
             raise NetworkError(text, hint=failure.hint or OFFLINE) from failure
         if found.status in {200, 206}:
             return found

@@ -161,7 +161,7 @@ def shared_names(offers: tuple[Offer, ...]) -> Iterator[str]:
         for name in offer.names:
             first = owner.setdefault(name.lower(), offer.profile)
             if first != offer.profile:
-                yield f"{offer.profile} and {first} are both called {name}; who asks for it gets {first}"
+                yield f"{offer.profile} and {first} are both called {name}; requests for it go to {first}"
 
 
 def _key_text(profile: Profile) -> str:

@@ -110,7 +110,7 @@ def _mapping(builder: LayerBuilder, table: Table, prefix: str, elsewhere: tuple[
         if key in elsewhere:
             continue
         if key in SETTINGS_ONLY:
-            builder.problem(entry.mark, key, f"belongs into {SETTINGS_NAME}")
+            builder.problem(entry.mark, key, f"belongs in {SETTINGS_NAME}")
         elif key not in SECTIONS and key not in BY_KEY:
             near = nearest(entry.key.replace("_", "-"), elsewhere) or nearest_key(prefix, entry.key)
             place = "" if near in elsewhere else place_of_key(prefix, entry.key)
@@ -254,7 +254,7 @@ def settings_from(data: bytes, file: str) -> UserSettings:
         return UserSettings(Layer(SETTINGS_NAME, file, {}))
     layer = _layer(document, data, SETTINGS_NAME, file, SETTINGS_ONLY)
     strangers = [
-        Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs into a profile", key)
+        Problem(layer.file, Mark(value.origin.line, value.origin.column), "belongs in a profile", key)
         for key, value in layer.values.items()
         if key.partition(".")[0] not in SHARED_SECTIONS
     ]

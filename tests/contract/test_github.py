@@ -171,7 +171,7 @@ def test_without_a_network_the_old_answer_serves_and_that_is_said(github, client
     old, note = ask(client)
     assert old == fresh
     assert re.match(
-        r"GitHub cannot be asked: 127\.0\.0\.1 refuses the connection; using what it said on \d", note
+        r"GitHub cannot be reached: 127\.0\.0\.1 refuses the connection; using what it said on \d", note
     )
 
 
@@ -290,7 +290,7 @@ def test_a_server_that_does_not_answer_is_given_up(github, tmp_path):
     github.api.fault(PATH, hang(), hang())
     impatient = RetryPolicy(5, 0.2, (0,), page_seconds=10)
     assert str(failure(GitHubClient(github.access(), Answers(tmp_path), impatient))) == (
-        "GitHub cannot be asked: nothing came from 127.0.0.1 for 0.2 s."
+        "GitHub cannot be reached: nothing came from 127.0.0.1 for 0.2 s."
     )
 
 
@@ -356,7 +356,7 @@ def test_the_proxy_of_the_environment_is_used_where_none_is_set(tmp_path, monkey
 def test_a_proxy_that_is_not_there_is_the_reason_and_its_password_is_not_shown(tmp_path):
     access = GitHubAccess(api="http://api.invalid", proxy=f"http://me:secret@127.0.0.1:{unused_port()}")
     error = failure(GitHubClient(access, Answers(tmp_path), PATIENCE))
-    assert re.fullmatch(r"GitHub cannot be asked: the proxy 127\.0\.0\.1:\d+ refuses .*\.", str(error))
+    assert re.fullmatch(r"GitHub cannot be reached: the proxy 127\.0\.0\.1:\d+ refuses .*\.", str(error))
     assert "secret" not in f"{error}{error.hint}"
 
 

@@ -235,7 +235,7 @@ def test_without_a_gateway_nothing_is_looked_for(paths):
 def test_names_that_two_profiles_share_are_told(paths):
     write(paths, mine="extends: demo\ngateway: {models: other}\n", other="extends: demo\n")
     assert list(shared_names(listen_of(profile_of(paths), paths).offers)) == [
-        "other and mine are both called gpt-oss-demo; who asks for it gets mine"
+        "other and mine are both called gpt-oss-demo; requests for it go to mine"
     ]
 
 

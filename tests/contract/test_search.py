@@ -92,7 +92,7 @@ def test_nothing_and_no_network_and_no_search_are_told_apart(hub, tmp_path):
     hub.found = None
     assert "has no search" in run(hub, tmp_path, "xyzzy", code=8).stderr
     hub.close()
-    assert "cannot be asked" in run(hub, tmp_path, "xyzzy", code=8).stderr
+    assert "cannot be reached" in run(hub, tmp_path, "xyzzy", code=8).stderr
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,10 @@ def test_a_file_that_was_put_aside_is_named(used):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--since", "yesterday"), "'yesterday' is no day"),
-        (("--since", "0d"), "'0d' is no day"),
-        (("--since", "99999d", "--until", "2026-02-30"), "'2026-02-30' is no day"),
-        (("--until", "2026-1-1"), "'2026-1-1' is no day"),
+        (("--since", "yesterday"), "'yesterday' is not a day"),
+        (("--since", "0d"), "'0d' is not a day"),
+        (("--since", "99999d", "--until", "2026-02-30"), "'2026-02-30' is not a day"),
+        (("--until", "2026-1-1"), "'2026-1-1' is not a day"),
         (("--since", "today", "--until", "2020-01-01"), "--since today is after --until 2020-01-01"),
         (("--json", "--csv"), "exclude each other"),
     ],

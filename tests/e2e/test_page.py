@@ -291,7 +291,7 @@ def test_a_mistake_in_a_profile_is_told_at_its_line_and_only_what_is_right_is_sa
     press(page, "Save")
     page.shows("Save mine?")
     answer_dialog(page, "Save")
-    page.shows("Saved. The text before is kept as")
+    page.shows("Saved. The previous text is kept as")
     assert path.read_text() == after
     assert path.with_name("mine.yaml~").read_bytes() == before
     assert page.complaints == []

@@ -169,7 +169,7 @@ def test_a_mistake_is_shown_at_its_line_and_only_what_is_right_is_saved(page, ho
         "ubatch-size: 512",
     ]
     page.until(YES)
-    page.shows("The text before is kept as")
+    page.shows("The previous text is kept as")
     assert home.text_of("coder") == before.replace("1024", "512")
     assert (home.root / "config/profiles/coder.yaml~").read_text() == before
 
@@ -194,7 +194,7 @@ def test_a_server_with_the_text_before_is_offered_a_restart(page, home):
     page.shows("No mistakes.")
     page.click("Save")
     page.until(YES)
-    page.shows("mine still runs the text before.")
+    page.shows("mine still runs the previous text.")
     page.click("Restart mine")
     page.until(YES)
     page.shows("Restart mine: done")
@@ -231,7 +231,7 @@ def test_a_tuning_is_cancelled_and_the_server_is_back(page, home):
     page.click("Tune…")
     page.until(YES)
     page.until("document.querySelector('.job-line')?.innerText.includes('trial ')")
-    page.click("Cancel it")
+    page.click("Cancel job")
     page.shows("the same job goes on from there later")
     page.until(YES)
     page.shows("Tune mine: cancelled")

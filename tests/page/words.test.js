@@ -59,7 +59,7 @@ test("a time of another day has its date", () => {
 
 test("what the daemon says is Japanese where we know how, and else marked as English", () => {
   const ja = new Words("ja");
-  assert.deepEqual(ja.told("unloaded for coder"), { text: "coder のために解放しました", lang: "ja" });
+  assert.deepEqual(ja.told("unloaded for coder"), { text: "coder のためにアンロードしました", lang: "ja" });
   assert.deepEqual(ja.told("the disk is full"), { text: "the disk is full", lang: "en" });
   assert.equal(new Words("en").told("unloaded for coder").text, "unloaded for coder");
 });

@@ -167,7 +167,7 @@ def test_the_status_tells_of_a_context_that_slots_share(waiting, seconds, more):
         "waiting": waiting,
         "longest_seconds": seconds,
     }
-    shared = "4 slots share 32,768 tokens, of which 20,100 are expected to be used"
+    shared = "4 slots share 32,768 tokens, 20,100 of them reserved for requests"
     assert line_of("context", now) == [shared + more]
 
 

@@ -151,11 +151,11 @@ def test_status_shows_who_has_how_much_of_each_memory():
         "        embed           1.0 GiB  -\n"
         "        other programs  8.0 GiB  -\n"
         "        free                     40.0 GiB\n"
-        "        in all                   64.0 GiB\n"
+        "        total                    64.0 GiB\n"
         "CUDA0   chat            9.0 GiB  8.0 GiB\n"
         "        other programs           3.0 GiB\n"
         "        free                     5.0 GiB\n"
-        "        in all                   16.0 GiB"
+        "        total                    16.0 GiB"
     )
 
 

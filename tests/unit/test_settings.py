@@ -47,9 +47,9 @@ def test_a_profile_that_names_its_engine_means_no_other(store):
 
 def test_what_belongs_into_a_profile_is_refused_with_its_place(store):
     configure(store, "engine: {channel: nightly}\nlisten: {port: 1}\n")
-    with pytest.raises(ConfigError, match=r"config\.yaml:2:10: listen\.port: belongs into a profile"):
+    with pytest.raises(ConfigError, match=r"config\.yaml:2:10: listen\.port: belongs in a profile"):
         profile(store, "")
-    with pytest.raises(ConfigError, match="belongs into a profile"):
+    with pytest.raises(ConfigError, match="belongs in a profile"):
         engine_settings(store)
 
 
@@ -154,7 +154,7 @@ def test_all_mistakes_come_at_once(store):
 
 @pytest.mark.parametrize("section", ["serve: [a]", "memory: {leave: {RAM: 1}}"])
 def test_a_profile_cannot_say_what_is_served_or_left(store, section):
-    with pytest.raises(ConfigError, match=r"mine\.yaml:2:1: (serve|memory): belongs into config\.yaml"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml:2:1: (serve|memory): belongs in config\.yaml"):
         profile(store, section)
 
 

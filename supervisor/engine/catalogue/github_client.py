@@ -97,7 +97,7 @@ class GitHubClient:
             proxy = self.access.proxy
             reply = page(url, headers, MOST_BYTES, proxy=proxy, retry=self.retry, token=token)
         except Unreachable as failure:
-            text = f"GitHub cannot be asked: {str(failure).rstrip('.')}."
+            text = f"GitHub cannot be reached: {str(failure).rstrip('.')}."
             raise NetworkError(text, hint=failure.hint or _OFFLINE) from failure
         if reply.status >= 500:
             raise broken(reply)

@@ -76,8 +76,8 @@ class KeyLimiter:
         return Trouble(
             429,
             "key_tokens",
-            f"The key {key} has used the {most} tokens that it has for today.",
-            "It has new ones tomorrow.",
+            f"The key {key} has used its {most} tokens for today.",
+            "The count begins again at midnight (the server's time).",
             retry_seconds=max(ceil(seconds_until_tomorrow(now)), 1),
         )
 
