@@ -1,5 +1,5 @@
 """
-Makes docs/pictures/page-*.webp, the page of a daemon that really runs: python docs/make_screenshots.py LLAMA-SERVER CHROMIUM
+Takes docs/pictures/page-*.webp of a daemon that runs: python docs/take_pictures.py LLAMA-SERVER CHROMIUM
 
 Three servers run the demo model under the names that people give.  Look at each picture before you commit it.
 """
@@ -7,15 +7,15 @@ Three servers run the demo model under the names that people give.  Look at each
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -77,12 +77,14 @@ def talk(port: int, until: float) -> None:
 
 
 def ask(port: int, model: str, tokens: int) -> None:
-    asked = {"model": model, "messages": [{"role": "user", "content": "What are you?"}], "max_tokens": tokens, "stream": True}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(asked).encode(), {"content-type": "application/json"}
-    )
-    with urllib.request.urlopen(request) as answer:
-        answer.read()
+    messages = [{"role": "user", "content": "What are you?"}]
+    asked = {"model": model, "messages": messages, "max_tokens": tokens, "stream": True}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TALK_SECONDS)
+    with closing(connection):
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(asked), {"content-type": "application/json"}
+        )
+        connection.getresponse().read()
 
 
 def open_page(browser: Chromium, home: Home) -> None:
