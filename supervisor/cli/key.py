@@ -184,7 +184,7 @@ def _words(key: Key) -> Iterator[str]:
 @key.command("ls")
 @json_option
 def ls(*, as_json: bool) -> None:
-    """List the keys with their limits, and the tokens that each has used today."""
+    """List the keys with their limits and use of today."""
     keys, used = _file().keys(), _used_today()
     listed = [_listed(each, None if used is None else used.get(each.name, UsageSums())) for each in keys]
     echo_list("keys", listed, _HEADERS, _row, as_json=as_json)

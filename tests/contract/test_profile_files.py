@@ -139,7 +139,7 @@ def test_plan_reads_the_header_of_the_quantisation_at_the_hub(paths, hub):
 def test_plan_without_the_hub_says_what_it_cannot_know(paths, hub):
     hub.api.close()
     write(paths, f"model: {{repo: {REPO}, quant: Q8_0}}\n")
-    assert any("cannot be asked" in note for note in preview("mine", {}, paths).notes)
+    assert any("cannot be reached" in note for note in preview("mine", {}, paths).notes)
 
 
 # Files of options

@@ -232,7 +232,7 @@ def test_a_tuning_is_cancelled_and_the_server_is_back(page, home):
     page.until(YES)
     page.until("document.querySelector('.job-line')?.innerText.includes('trial ')")
     page.click("Cancel job")
-    page.shows("the same job goes on from there later")
+    page.shows("Start the same job again to continue from there")
     page.until(YES)
     page.shows("Tune mine: cancelled")
     home.watch_for(lambda now: now["servers"][0]["state"] == "ready" and not now["servers"][0]["held_by"])
