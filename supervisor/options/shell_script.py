@@ -174,7 +174,9 @@ class LaunchScript:
         return [text for word in words for text in self.variables.expand(word)]
 
     def _changes_folder(self, words: Sequence[Word]) -> bool:
-        name, *rest = self._expanded(words)
+        if not (expanded := self._expanded(words)):
+            return False  # an array without words
+        name, *rest = expanded
         if name.text.lower().lstrip("@") not in {"cd", "pushd", "set-location", "sl", "chdir"}:
             return False
         target = [each for each in rest if each.text.lower() not in {"/d", "--", "-path", "-literalpath"}]

@@ -142,7 +142,7 @@ def test_a_key_that_does_not_open_the_page_says_why_and_one_that_does_leads_wher
     page, asking_daemon
 ):
     page.go(f"{asking_daemon}#logs/large")
-    for key, answer in (("gs-nonsense", "This key is not known"), ("gs-inference", "only for inference")):
+    for key, answer in (("gs-nonsense", "There is no such key"), ("gs-inference", "only for inference")):
         page.fill("#key", key)
         page.press_enter()
         page.shows(answer)

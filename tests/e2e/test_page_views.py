@@ -39,7 +39,7 @@ VIEWS = {
     "charts/compare/mine-1/coder-1": "coder-1 is 50% faster",
     "charts/tune/mine": "1.50 times as fast as mine for chat",
     "usage/model": "Requests today",
-    "jobs/pull": "A download disturbs no server",
+    "jobs/pull": "A download does not disturb any server",
     "jobs/update": "Check for an update",
     "jobs/bench/mine": "batch: 8 clients at once",
     "jobs/tune/mine": "Answers stay the same",

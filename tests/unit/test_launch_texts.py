@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisor.errors import ConfigError, UsageError
@@ -279,6 +279,7 @@ def test_nothing_of_a_text_is_run(tmp_path):
         ]
     ),
 )
+@example("()", "[Service]\nExecStart=")  # an array without words
 def test_no_text_makes_it_fail_otherwise_than_in_words(text, lead):
     for launch in (f"{lead}llama-server {text}", f"{lead}{text}"):
         with suppress(UsageError):

@@ -111,7 +111,9 @@ def test_energy_that_only_root_may_read_is_named_and_not_missed():
     closed = {name: text for name, text in RAPL.items() if not name.endswith("energy_uj")}
     found = LinuxProcessor(processor(class__powercap=closed)).read()
     assert found.power_watts is None
-    assert found.why == "Linux does not report: load, temperature, clock. Only root may read the power (RAPL)."
+    assert (
+        found.why == "Linux does not report: load, temperature, clock. Only root may read the power (RAPL)."
+    )
 
 
 def test_a_rate_needs_two_readings_that_are_not_far_apart():
