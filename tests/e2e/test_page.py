@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ..page.check import MODULES, CannotCheck, install, node_tool
-from .chromium import Chromium
+from .chromium import PATIENCE, Chromium
 from .conftest import Home, engine_settings, free_port
 from .gateway_load import ENDLESS, demo_profile
 from .test_gateway_web_ui import REBOUND, elsewhere, fetched
@@ -248,7 +248,7 @@ def test_what_is_pinned_stays_so_over_a_restart_of_the_daemon_and_the_page_comes
     page.until("document.querySelector('.live.open')")
     shows_card(page, "coder", "pinned", "ready")
     press(page, "Unpin: coder")
-    page.until(f"!{card('coder')}.innerText.includes('pinned')")
+    page.until(f"(it => it && !it.innerText.includes('pinned'))({card('coder')})")
     assert config.read_text().startswith("# mine\n")
 
 
@@ -449,8 +449,22 @@ def test_other_keys_see_nothing(keyed, page):
     assert "demo" not in page.run("document.body.innerText")
 
 
+def counts(home, key):
+    """Whether the daemon knows this key: it looks at its file once a second."""
+    client = http.client.HTTPConnection("127.0.0.1", home.port, timeout=PATIENCE)
+    client.request("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
+    try:
+        return client.getresponse().status == 200
+    finally:
+        client.close()
+
+
 def test_a_key_that_is_removed_ends_what_it_began(keyed, page):
-    keyed.keys["later"] = keyed.run("key", "add", "later", "--scope", "admin").stdout.strip()
+    key = keyed.keys["later"] = keyed.run("key", "add", "later", "--scope", "admin").stdout.strip()
+    ends = time.monotonic() + PATIENCE
+    while not counts(keyed, key):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
     log_in(page, keyed, "later")
     shows_card(page, "demo", "asleep")
     keyed.run("key", "rm", "later")
