@@ -194,7 +194,7 @@ _HEADERS = ("name", "scope", "created", "models", "rate", "tokens today", "expir
 
 
 def _used_today() -> Mapping[str, UsageSums] | None:
-    """By key; None where it cannot be read, which is said."""
+    """The figures of today by key; None, with a message on stderr, if they cannot be read."""
     paths, today = Paths.from_environment(), day_of(time.time())
     client.have_usage_written(paths)
     try:

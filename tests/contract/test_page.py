@@ -351,6 +351,7 @@ async def test_the_stream_of_a_key_that_is_removed_ends(tmp_path):
                 KeyFile(tmp_path / "keys.json").remove("box")
                 await page.ends()
                 await other.ends()
+            assert (await it.ask(get("/events", cookie)))[0] == 401
 
 
 @promise

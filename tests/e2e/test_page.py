@@ -189,9 +189,11 @@ def test_each_view_shows_what_it_is_for(home, page, view):
 def test_a_server_that_is_killed_while_one_looks_tells_why_and_comes_back(home, page):
     visit(page, home)
     shows_card(page, "coder", "ready")
-    os.kill(server_of(home, "coder")["pid"], signal.SIGKILL)
+    pid = server_of(home, "coder")["pid"]
+    os.kill(pid, signal.SIGKILL)
     shows_card(page, "coder", "waits to try again", "SIGKILL")
     shows_card(page, "coder", "ready", "Last failure at", "SIGKILL")
+    assert server_of(home, "coder")["pid"] != pid
     page.run(f"{card('coder')}.querySelector('a[href^=\"#logs\"]').click()")
     page.until("document.querySelector('.log-failure')?.innerText.includes('SIGKILL')")
     page.until("document.querySelector('.log')?.innerText.includes('listening on')")
@@ -206,9 +208,11 @@ def test_a_model_is_unloaded_and_loaded_by_its_buttons(home, page):
     press(page, "Unload: embed")
     page.shows("Unload embed: done")
     shows_card(page, "embed", "asleep", "The next request loads it")
+    assert server_of(home, "embed")["pid"] is None, "its memory is free"
     press(page, "Load: embed")
     page.shows("Load embed: done")
     shows_card(page, "embed", "ready")
+    assert server_of(home, "embed")["state"] == "ready"
     unharmed(page)
 
 
@@ -538,6 +542,7 @@ def test_not_even_a_page_of_the_same_origin_shows_it_in_a_frame(keyed, page):
 def test_a_strangers_name_that_leads_here_sees_nothing_of_it(keyed, page):
     page.go(f"http://{REBOUND}:{keyed.port}/supervisor/")
     page.shows(f"not to the host {REBOUND}:{keyed.port}")
+    assert "demo" not in page.run("document.body.innerText")
 
 
 # --- by keyboard
