@@ -223,10 +223,10 @@ async def test_a_hang_behind_a_healthy_face_is_found_and_restarted(test, tmp_pat
 async def test_a_busy_server_is_left_alone_as_long_as_it_works(test, tmp_path):
     gate = tmp_path / "hang"
     burning = plan(tmp_path, metrics=f"hang:{gate}", burn=True)
-    await test.server.start(hurried(burning, hang_timeout_seconds=2.0, busy_timeout_seconds=900))
+    await test.server.start(hurried(burning, hang_timeout_seconds=1.5, busy_timeout_seconds=900))
     gate.touch()
     await test.until(lambda: test.server.busy)
-    await test.probes(1 + math.ceil(2.0 / QUICK.timeout_seconds))  # an idle one would be dead by now
+    await test.probes(3 + math.ceil(1.5 / QUICK.timeout_seconds))  # an idle one would be dead by now
     assert test.server.busy
     assert test.server.state is State.READY
     assert test.server.lifecycle.restarts == 0
