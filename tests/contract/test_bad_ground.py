@@ -36,7 +36,7 @@ from supervisor.server.preflight import bound, why_not_bound
 from supervisor.server.process import family
 from supervisor.tool import own_program
 
-from ..fakes.launching import BOUND_SECONDS, free_port, wait_until_gone
+from ..fakes.launching import BOUND_SECONDS, end_daemon, free_port, wait_until_gone
 from .test_server import PATIENT, behind, plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is promised here is Linux's")
@@ -251,6 +251,7 @@ def test_a_server_that_a_script_started_is_ended_by_the_next_daemon(tmp_path):
     with daemon(tmp_path, wrapper=script) as it:
         assert wait_until_gone(server)
         assert it.chat() == 200
+        end_daemon(tmp_path / "home")  # and its server: that of one that is killed would live for ever
 
 
 def test_a_service_waits_for_an_address_that_is_not_ours_yet(tmp_path, monkeypatch):
