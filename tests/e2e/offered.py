@@ -127,7 +127,7 @@ def light(
     script(
         source / "llama-server",
         f'[ "$1" = --version ] && {{ echo "version: 0.7.0-dev (build {tag[1:]}, commit 1a2b3c4)" >&2; exit 0; }}\n'
-        f'REAL="{becomes or os.environ[BUILT]}"\n{twist}\nexec "$REAL" "$@"\n',
+        f'REAL="{becomes or os.environ[BUILT]}"\n{twist}\nLLAMA_ARG_THREADS=1 exec "$REAL" "$@"\n',
     )
     if padding:
         with (source / "libaaa.so").open("wb") as library:
