@@ -120,7 +120,7 @@ def light(
     """
     An archive of a script that says the number of ``tag`` and ``becomes`` this program, or the really built llama-server.
 
-    ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it.
+    That computes on one thread, as other tests run beside.  ``twist`` is done first, and may call that "$REAL"; ``padding`` is the size of a library of zeros that is unpacked before it.
     """
     name = name or archive_name(tag)
     source = home.root / "sources" / name
