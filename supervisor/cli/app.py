@@ -59,6 +59,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "requests",
             "Show the last requests: how long each took, and how it ended.",
         ),
+        "events": ("events", "Show what happened: starts, deaths, switches, evictions, updates."),
+        "history": ("events:history", "Show each run of a model: load time, memory, speed, its end."),
         "usage": ("usage", "Show what each key has used of each model, by day."),
     },
     "Measure": {
