@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Set up": {
         "detect": ("detect", "Show what this computer is, and which profile fits it."),
+        "doctor": ("doctor", "Check this machine and this home, and say what to do."),
         "init": ("init", "Write a profile of your own for this machine, with comments."),
         "profile": ("profile", "List, show, make and check profiles."),
         "tune": ("tune", "Find a profile's fastest settings for this machine, by measuring."),

@@ -15,7 +15,7 @@ from ..engine.install_context import InstallContext
 from ..engine.inventory import Install, installed, key_of
 from ..engine.official.install import prune
 from ..errors import EXIT_OK, NotFound, StartFailed, SupervisorError, UsageError
-from ..home.events import record_event
+from ..home.event_log import record_event
 from ..measure.comparison import Comparison, indented
 from ..measure.session import Waiting
 from ..paths import Paths

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import click
 
 from ..errors import UsageError
-from ..home.events import EventKind, event_in, events_file, read_events
+from ..home.event_log import EventKind, event_in, events_file, read_events
 from ..paths import Paths
 from ..progress import duration
 from .common import json_option
@@ -23,7 +23,7 @@ from .logs import follow_lines
 from .output import echo_list, harmless, size
 from .words_of_status import epoch_of
 
-Event = Mapping[str, Any]
+HomeEvent = Mapping[str, Any]
 _AGO = re.compile(r"([1-9]\d{0,5})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SINCE_HELP = "30m, 12h, 7d, or a time such as 2026-11-30T08:00."
@@ -60,15 +60,15 @@ def events(
                 _show(event, as_json=as_json)
 
 
-def _is_one(event: Event, kinds: tuple[str, ...]) -> bool:
+def _is_one(event: HomeEvent, kinds: tuple[str, ...]) -> bool:
     return not kinds or event["kind"] in kinds
 
 
-def _last(found: Iterable[Event], count: int | None) -> Iterable[Event]:
+def _last(found: Iterable[HomeEvent], count: int | None) -> Iterable[HomeEvent]:
     return found if count is None else deque(found, maxlen=count)
 
 
-def _show(event: Event, *, as_json: bool) -> None:
+def _show(event: HomeEvent, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(event))
         return
@@ -144,7 +144,7 @@ def _seconds(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds is not None and seconds < 10 else duration(seconds)
 
 
-def runs_in(found: Iterable[Event]) -> Iterator[Run]:
+def runs_in(found: Iterable[HomeEvent]) -> Iterator[Run]:
     """In the order in which they became ready; what was only measured is left out."""
     runs: list[Run] = []
     open_: dict[str, Run] = {}
@@ -162,7 +162,7 @@ def runs_in(found: Iterable[Event]) -> Iterator[Run]:
     return iter(runs)
 
 
-def _begun(event: Event, server: str) -> Run:
+def _begun(event: HomeEvent, server: str) -> Run:
     return Run(
         server,
         event["profile"],

@@ -13,7 +13,7 @@ import click
 
 from ..disk import ensure_reachable
 from ..errors import NotFound, SupervisorError, UsageError, VerificationFailed
-from ..home.events import record_event
+from ..home.event_log import record_event
 from ..model.hub import REPOSITORY, Hub
 from ..model.local_models import OURS, LocalModel, VerifiedFile, find, list_models, remove, verify
 from ..model.locate import parts_of

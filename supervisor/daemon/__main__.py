@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import AlreadyRunning, SupervisorError
 from ..home.control_socket import endpoint
-from ..home.events import EVENT_BYTES, EventFormatter, events_file
+from ..home.event_log import EVENT_BYTES, EventFormatter, events_file
 from ..home.identity import ourselves
 from ..home.orphan import end_session, forget_session
 from ..home.places import daemon_lock, daemon_log, make_folders, session_paths

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from ..gateway.telemetry.activity import Activity
-from ..home.events import about
+from ..home.event_log import about
 from ..server.instance import Instance
 from ..server.lifecycle_table import SERVING, State
 

@@ -18,7 +18,7 @@ from ..errors import StartFailed, SupervisorError
 from ..fleet.fleet import Fleet
 from ..gateway.listener import missing_address
 from ..home.control_socket import Endpoint
-from ..home.events import about
+from ..home.event_log import about
 from ..home.orphan import end_orphans
 from ..home.places import daemon_log, update_file
 from ..locks import Lock

@@ -16,7 +16,7 @@ from math import inf
 from typing import Protocol
 
 from ..errors import DoesNotFit, StartFailed
-from ..home.events import about
+from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import GatewaySettings

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..home.events import about
+from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from .backends import Backend, phase_of
 from .relay.upstream import ConnectionPool

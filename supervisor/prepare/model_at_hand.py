@@ -8,7 +8,7 @@ from pathlib import Path
 from ..disk import ensure_reachable
 from ..engine.adapters.renderers import renderer_for
 from ..errors import ConfigError, NetworkError, SupervisorError
-from ..home.events import record_event
+from ..home.event_log import record_event
 from ..model.demo import demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, parts_of
 from ..model.metadata import Model

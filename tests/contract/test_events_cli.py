@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from supervisor.cli.events import events, history
 from supervisor.errors import UsageError
-from supervisor.home.events import record_event
+from supervisor.home.event_log import record_event
 
 from ..fakes.launching import BOUND_SECONDS, end_daemon
 from .test_session import home  # noqa: F401 - a fixture

@@ -14,7 +14,7 @@ from supervisor.daemon.announcements import Announcements, usual_rate
 from supervisor.gateway.api.routes import Trouble
 from supervisor.gateway.auth.refused_keys import PAUSE_SECONDS, RefusedKeys
 from supervisor.gateway.telemetry.activity import Activity, RequestRecord
-from supervisor.home.events import (
+from supervisor.home.event_log import (
     EventFormatter,
     about,
     event_in,

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from ...home.events import about
+from ...home.event_log import about
 from ..api.routes import Trouble
 
 log = logging.getLogger(__name__)
