@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..model.metadata import Model
-from . import accounts
-from . import compute as context
+from . import accounts, context
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
 from .memory_settings import Settings
@@ -40,7 +39,7 @@ def _loading(
     pinned = bool(used) and settings.host_buffers and accounts.has_host_buffers(flavour)
     is_auto = settings.load_mode == "auto"
     maps = accounts.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
-    return Loading(features if settings.repack and not pinned else (), maps)
+    return Loading(features if settings.repack and not pinned else (), maps, settings.loads_heads)
 
 
 def _context(model: Model, settings: Settings, layout: Layout) -> Mapping[str, int]:
