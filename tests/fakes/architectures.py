@@ -68,7 +68,7 @@ def _shape(lines: list[str]) -> tuple[str, TrueShape]:
         "general.architecture": architecture,
         "general.name": name,
         "tokenizer.ggml.model": "none",
-        "tokenizer.ggml.token_type_count": 1,
+        "tokenizer.ggml.token_type_count": 2,
     }
     tensors: list[Tensor] = []
     for line in lines[1:]:
