@@ -132,19 +132,24 @@ def _scores(model: Model, settings: Settings) -> int:
     """Without flash attention every token's score of every cell is written out, head by head."""
     if settings.flash:
         return 0
-    return settings.slot_tokens * settings.ubatch * most(model, model.heads) * _F32
+    return seen(model, settings, slides=False) * settings.ubatch * most(model, model.heads) * _F32
+
+
+def seen(model: Model, settings: Settings, *, slides: bool) -> int:
+    """What one token can see: cells, or the batch itself where nothing is kept."""
+    return cache_cells(model, settings, slides=slides) if caching_layers(model) else settings.ubatch
 
 
 def _inputs(model: Model, settings: Settings) -> int:
     """A mask for each kind of layer, of a cell by token; without flash attention also where values go."""
-    kinds = {layer in sliding_layers(model) for layer in caching_layers(model)}
-    total = 0
-    for slides in kinds:
-        cells = cache_cells(model, settings, slides=slides)
-        total += cells * settings.ubatch * (_F16_BYTES if settings.flash else _F32)
-        if not settings.flash:
-            total += settings.ubatch * most(model, model.heads_kv) * (model.value_length or 0) * _I64
-    return total
+    attending = caching_layers(model) or range(0 if recurrent_layers(model) else model.layers or 0)
+    kinds = {layer in sliding_layers(model) for layer in attending}
+    places = 0 if settings.flash or not caching_layers(model) else _I64
+    wide = most(model, model.heads_kv) * (model.value_length or 0)
+    return settings.ubatch * sum(
+        seen(model, settings, slides=slides) * (_F16_BYTES if settings.flash else _F32) + wide * places
+        for slides in kinds
+    )
 
 
 def _per_layer(model: Model) -> int:
