@@ -66,9 +66,13 @@ def phases(model: Model, settings: Settings) -> Phases:
 
 
 def logits_bytes(model: Model, settings: Settings) -> int:
-    if any(part in model.architecture for part in _READERS):
-        return 0
-    return settings.outputs * (model.vocabulary_size or 0) * _F32
+    return settings.outputs * token_bytes(model)
+
+
+def token_bytes(model: Model) -> int:
+    """Of the logits of one token."""
+    is_reader = any(part in model.architecture for part in _READERS)
+    return 0 if is_reader else (model.vocabulary_size or 0) * _F32
 
 
 def _downs(model: Model) -> Iterator[TensorInfo]:
