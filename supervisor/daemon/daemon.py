@@ -79,6 +79,7 @@ class Daemon:
         self._stop: asyncio.Future[Outcome] | None = None
         self._stop_asked = asyncio.Event()
         self._announcements = Announcements(lambda: self._gateway.activity)
+        self._notice_over = asyncio.Event()
         self._report = report
         self._looks = looks
         self._notifier = manager
@@ -225,13 +226,24 @@ class Daemon:
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
         self._notifier.stopping()
-        self._gateway.begin_to_end()
+        notice_seconds = 0.0 if now else self._gateway.announce_end()
+        if not notice_seconds:
+            self._gateway.begin_to_end()
+            self._notice_over.set()
         self._control.holds.finish()
         self._control.jobs.stop()
         if now or self._stop is None:
-            self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
+            self._stop = asyncio.ensure_future(self._stop_servers(notice_seconds, now=now))
         self._stop_asked.set()
         return self._stop
+
+    async def _stop_servers(self, notice_seconds: float, *, now: bool) -> Outcome:
+        """``stop --now`` ends a notice that has begun."""
+        if notice_seconds:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._notice_over.wait(), notice_seconds)
+            self._gateway.begin_to_end()
+        return await self._fleet.stop(now=now)
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

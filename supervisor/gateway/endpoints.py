@@ -73,6 +73,7 @@ class Endpoints:
         self._states = models
         self._context_use = context_use
         self._hardware = hardware
+        self.is_ending = False
         self._started = time.time()
         self._contexts: dict[str, int] = {}  # tokens of one request, by profile
         self._props_seen: dict[str, dict[str, Any]] = {}  # by profile
@@ -145,6 +146,8 @@ class Endpoints:
 
     def _ready(self) -> PlainAnswer:
         """A sleeping server counts: a request wakes it."""
+        if self.is_ending:
+            return _page({"state": "stopping", "why": ENDING.message}, 503)
         best = self._backends.answering
         is_ready = best.is_serving or best.state is State.SLEEPING
         return _page({"state": best.state.value, "why": best.why}, 200 if is_ready else 503)

@@ -85,7 +85,6 @@ class Gateway:
         self._pages = PageEndpoints(self, page)
         self._timer: asyncio.TimerHandle | None = None  # of the sweep
         self._queue_timer: asyncio.TimerHandle | None = None
-        self._is_ending = False
 
     # --- the address
 
@@ -113,9 +112,20 @@ class Gateway:
     def _connection(self) -> ClientConnection:
         return ClientConnection(self, self._connections, self._loop)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether a stop was asked for: each connection closes after its answer, so its client goes elsewhere."""
+        return self._endpoints.is_ending
+
+    def announce_end(self) -> float:
+        """A stop was asked for, and /supervisor/ready says so.  Gives the seconds until `begin_to_end` is due."""
+        self._endpoints.is_ending = True
+        serves = self.is_open and any(each.is_serving for each in self.backends)
+        return self.settings.stop_notice_seconds if serves else 0.0
+
     def begin_to_end(self) -> None:
-        """The daemon is being stopped: accept no new requests, and refuse those that wait."""
-        self._is_ending = True
+        """Accept no new requests, and refuse those that wait."""
+        self.announce_end()
         self.close()
         self._act(self._scheduler.begin_to_end(self._loop.time()))
 
