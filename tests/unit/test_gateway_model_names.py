@@ -39,12 +39,12 @@ def test_a_name_that_is_offered_is_understood(model, meant, unknown):
 @pytest.mark.parametrize(
     ("model", "meant"),
     [
-        ("gpt-4o", Meant(None)),
-        ("claude-opus-4-1:high", Meant(None, "high")),
-        ("gpt-oss-120b:xhigh", Meant(None)),
-        ("gpt-oss-120b:", Meant(None)),
-        (":high", Meant(None, "high")),
-        ("high", Meant(None)),
+        ("gpt-4o", Meant(None, is_unknown=True)),
+        ("claude-opus-4-1:high", Meant(None, "high", is_unknown=True)),
+        ("gpt-oss-120b:xhigh", Meant(None, is_unknown=True)),
+        ("gpt-oss-120b:", Meant(None, is_unknown=True)),
+        (":high", Meant(None, "high", is_unknown=True)),
+        ("high", Meant(None, is_unknown=True)),
     ],
 )
 def test_an_unknown_name_is_the_active_profile_or_nobody(model, meant):
