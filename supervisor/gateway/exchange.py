@@ -12,7 +12,7 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Literal, Protocol
 
-from ..plan.launch import Parameters
+from ..plan.launch import LaunchPlan, Parameters
 from ..profile.definition import Effort
 from ..profile.definition import GatewaySettings as Settings
 from .api.body import is_streaming, needs_rewrite, rewrite
@@ -21,7 +21,7 @@ from .api.stream_errors import OUT_OF_CONTEXT, AnthropicErrors, error_in
 from .auth.guard import RequestContext
 from .exchange_table import ExchangeDo, ExchangeEvent, ExchangeLife, ExchangeState, IllegalExchangeEvent
 from .http_heads import Head, ResponseHead
-from .relay.answer import ModelName
+from .relay.answer import ModelName, name_of
 from .relay.client_connection import ClientConnection
 from .relay.upstream import ConnectionPool, Delivery, Upstream
 from .scheduler import Ticket
@@ -62,6 +62,12 @@ class Outgoing:
     parameters: Parameters
     name: ModelName | None = None
     objection: Callable[[int], Trouble | None] | None = None
+
+
+def to_server(head: Head, plan: LaunchPlan | None) -> Outgoing:
+    """A request as the server with this plan gets it."""
+    given = plan.parameters if plan else Parameters()
+    return Outgoing(head, given, name_of(given))
 
 
 class ExchangeHost(Protocol):

@@ -13,7 +13,6 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 
-from ..plan.launch import Parameters
 from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
@@ -27,14 +26,13 @@ from .auth.page_sessions import PageSessions
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
 from .endpoints import ENDING, Endpoints, of_no_role, send, why_refused
-from .exchange import Exchange, Outgoing, Wish
+from .exchange import Exchange, Outgoing, Wish, to_server
 from .http_heads import Head
 from .listener import Listener
 from .model_states import ModelStates
 from .pages.page_endpoints import PageEndpoints
 from .peers import Peers
 from .prompt_count import count
-from .relay.answer import name_of
 from .relay.client_connection import AskedOf, ClientConnection
 from .relay.connections import Connections, Handshake
 from .relay.upstream import ConnectionPool
@@ -118,8 +116,9 @@ class Gateway:
         """Called when all servers have stopped."""
         for exchange in list(self._exchanges.values()):
             exchange.fail(ENDING)
-        for each in (self.peers, self._models, self._pages):
-            each.end()
+        self.peers.set(())
+        self._models.end()
+        self._pages.end()
         await self._connections.say_goodbye(GOODBYE_SECONDS)
         for timer in filter(None, (self._timer, self._queue_timer)):
             timer.cancel()
@@ -136,8 +135,8 @@ class Gateway:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """That are under way or wait."""
-        return [*self._exchanges.values()]
+        """That servers of ours have, or that wait for one."""
+        return [each for each in self._exchanges.values() if not each.place]
 
     def count_at(self, name: str) -> int:
         """How many requests this server answers now."""
@@ -296,9 +295,7 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
 
     def request_of(self, exchange: Exchange) -> Outgoing:
-        plan = self.backends[exchange.ticket.server].plan
-        given = plan.parameters if plan else Parameters()
-        return Outgoing(exchange.wish.head, given, name_of(given))
+        return to_server(exchange.wish.head, self.backends[exchange.ticket.server].plan)
 
     # --- the queue
 

@@ -76,7 +76,7 @@ class Peers:
     served.  ``id`` is what this supervisor is called in hops.
     """
 
-    def __init__(  # noqa: PLR0917 - what it shares with the gateway
+    def __init__(
         self,
         home: ExchangeHost,
         note: Callable[[Exchange], object],
@@ -102,10 +102,6 @@ class Peers:
             if watch not in self.watches:
                 watch.close()
         self._changed()
-
-    def end(self) -> None:
-        """Called when the gateway closes."""
-        self.set(())
 
     def _changed(self) -> None:
         holders = defaultdict[str, list[Holder]](list)

@@ -70,10 +70,14 @@ UNKNOWN = Offer("unknown", ("unknown",))
 @pytest.mark.parametrize("model", [None, "", "text-embedding-3-small"])
 def test_who_names_no_known_model_gets_the_first_of_the_role(model):
     names = Names((CHATS, UNKNOWN, EMBEDS, BOTH, HEARS))
-    assert names.meant(model, "embedding") == Meant("embeds")
-    assert names.meant(model, "transcription") == Meant("hears")
-    assert names.meant(model, "rerank") == Meant(None)
-    assert names.meant(model) == Meant(None)
+    is_unknown = bool(model)
+    for role, profile in {
+        "embedding": "embeds",
+        "transcription": "hears",
+        "rerank": None,
+        None: None,
+    }.items():
+        assert names.meant(model, role) == Meant(profile, is_unknown=is_unknown)
 
 
 def test_a_known_model_is_meant_whatever_its_role():
