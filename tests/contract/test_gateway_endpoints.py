@@ -88,7 +88,7 @@ async def test_while_it_loads_health_is_llama_servers_own_words(it):
             status, head, body = await someone.ask(request("GET", path))
             assert (status, body) == (503, LOADING)
             assert b"content-type: application/json; charset=utf-8\r\n" in head
-        own = it.gateway.peers.id
+        own = it.gateway.gateway.peers.id
         assert await ask(someone, "/supervisor/health") == (200, {"status": "ok", "state": "starting"})
         assert await ask(someone, "/supervisor/ready") == (503, {"state": "starting", "why": "", "id": own})
         gate.touch()
