@@ -220,13 +220,18 @@ class Daemon:
 
     def _shut_down(self, now: bool) -> asyncio.Future[Outcome]:
         self._notifier.stopping()
-        self._gateway.begin_to_end()
+        self._gateway.begin_to_end(now=now)
         self._control.holds.finish()
         self._control.jobs.stop()
         if now or self._stop is None:
-            self._stop = asyncio.ensure_future(self._fleet.stop(now=now))
+            self._stop = asyncio.ensure_future(self._stopped(now=now))
         self._stop_asked.set()
         return self._stop
+
+    async def _stopped(self, *, now: bool) -> Outcome:
+        outcome = await self._fleet.stop(now=now)
+        await self._gateway.peers_rest()
+        return outcome
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

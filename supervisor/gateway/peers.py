@@ -11,8 +11,10 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any
 
 from ..plan.launch import Parameters
@@ -90,6 +92,8 @@ class Peers:
         self._exchanges, self._note, self._serves = exchanges, note, serves
         self._trips: dict[Exchange, Trip] = {}
         self._holders: dict[str, list[Holder]] = {}  # by the names that clients use
+        self._ends_at = inf  # in the loop's time, for requests under way
+        self._stirred = asyncio.Event()  # one of them is over, or the time is another
 
     def set(self, peers: Iterable[Peer]) -> None:
         """These are the peers from now on; one that stays the same goes on as it is."""
@@ -102,6 +106,19 @@ class Peers:
             if watch not in self.watches:
                 watch.close()
         self._changed()
+
+    def begin_to_end(self, seconds: float) -> None:
+        """The daemon is being stopped: requests under way have so long, or less if it is called again."""
+        self._ends_at = min(self._ends_at, asyncio.get_running_loop().time() + seconds)
+        self._stirred.set()
+
+    async def rest(self) -> None:
+        """Until no request is under way, or their time is over."""
+        while self._trips and asyncio.get_running_loop().time() < self._ends_at:
+            self._stirred.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._ends_at):
+                    await self._stirred.wait()
 
     def _changed(self) -> None:
         holders = defaultdict[str, list[Holder]](list)
@@ -263,6 +280,7 @@ class Peers:
     def end(self, exchange: Exchange) -> None:
         del self._exchanges[exchange.ticket]
         self._leave(self._trips.pop(exchange))
+        self._stirred.set()
         self._note(exchange)
 
     def _objection(self, exchange: Exchange, status: int) -> Trouble | None:
