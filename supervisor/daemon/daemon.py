@@ -228,7 +228,7 @@ class Daemon:
         self._notifier.stopping()
         notice_seconds = 0.0 if now else self._gateway.announce_end()
         if not notice_seconds:
-            self._gateway.begin_to_end()
+            self._gateway.begin_to_end(now=now)
             self._notice_over.set()
         self._control.holds.finish()
         self._control.jobs.stop()
@@ -242,8 +242,10 @@ class Daemon:
         if notice_seconds:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._notice_over.wait(), notice_seconds)
-            self._gateway.begin_to_end()
-        return await self._fleet.stop(now=now)
+            self._gateway.begin_to_end(now=self._notice_over.is_set())
+        outcome = await self._fleet.stop(now=now)
+        await self._gateway.peers_rest()
+        return outcome
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

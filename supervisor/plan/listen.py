@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from ..errors import ConfigError, StartFailed
 from ..options.option_types import OptionValue
 from ..profile.definition import GatewaySettings, Profile, Role
+from ..profile.peer import Peer
 from .launch import LaunchPlan
 from .role import roles_of
 
@@ -85,6 +86,7 @@ class Listen:
     keys: tuple[str, ...] = ()
     tls_certificate: str = ""  # paths of PEM files; both or none
     tls_key: str = ""
+    peers: tuple[Peer, ...] = ()
 
     @property
     def warning(self) -> str:
