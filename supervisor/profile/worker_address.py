@@ -1,0 +1,70 @@
+"""The address of a worker, another machine's ``ggml-rpc-server``: as people write it, and for ``--rpc``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, ip_address
+
+PORT = 50052
+"""Where ``ggml-rpc-server`` listens if nothing else is said."""
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
+ADDRESS_PATTERN = rf"{_HOST}(?::[0-9]{{1,5}})?"
+WHAT = "an address such as mini2.local or 10.0.0.3:50052"
+_CARRIER = IPv4Network("100.64.0.0/10")  # RFC 6598; Tailscale's, too
+_ONLY_IPV4 = "llama.cpp's RPC speaks IPv4 only; write the machine's IPv4 address, or its name"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WorkerAddress:
+    """``str()`` is what ``--rpc`` gets: ``10.0.0.3:50052``."""
+
+    host: str
+    port: int = PORT
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def is_private(self) -> bool | None:
+        """
+        Whether only this machine or a private network reaches it: loopback, RFC 1918, link-local, or the
+        100.64.0.0/10 of a VPN such as Tailscale.  None for a name, which only the resolver knows.
+        """
+        if self.host == "localhost":
+            return True
+        try:
+            address = IPv4Address(self.host)
+        except ValueError:
+            return None
+        return (address.is_private and not address.is_unspecified) or address in _CARRIER
+
+
+def parse_worker(text: str) -> WorkerAddress:
+    """
+    The address in ``mini2.local``, ``10.0.0.3:50052``.  Raises ValueError with the end of a sentence about
+    the text: ``must be …``, or why it cannot be.
+    """
+    text = text.strip()
+    if _is_ipv6(text):
+        raise ValueError(f"cannot be {text}: {_ONLY_IPV4}")
+    if not re.fullmatch(ADDRESS_PATTERN, text):
+        raise ValueError(f"must be {WHAT}, not {text!r}")
+    host, _, port = text.partition(":")
+    number = int(port or PORT)
+    if not 1 <= number <= 65535:
+        raise ValueError(f"must have a port from 1 to 65535, not {port}")
+    return WorkerAddress(host, number)
+
+
+def parse_workers(text: str) -> tuple[WorkerAddress, ...]:
+    """Those of one ``--rpc``, which has commas between them.  Raises ValueError as `parse_worker` does."""
+    return tuple(parse_worker(each) for each in text.split(",") if each.strip())
+
+
+def _is_ipv6(text: str) -> bool:
+    host = text[1:].partition("]")[0] if text.startswith("[") else text
+    try:
+        return ip_address(host.partition("%")[0]).version == 6
+    except ValueError:
+        return False
