@@ -1,8 +1,4 @@
-"""
-A resolved profile: frozen values, each with its origin.
-
-Its keys are declared with ``key`` of ``declare``.
-"""
+"""A resolved profile: frozen values, each with its origin.  ``key`` of ``declare`` declares its keys."""
 # ruff: noqa: RUF009 - ``key`` makes a field
 
 from __future__ import annotations
@@ -14,6 +10,7 @@ from typing import Any, Literal
 
 from ..options.option_types import OptionValue
 from .declare import key
+from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, WithoutWorker, Worker
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -378,6 +375,8 @@ class Profile:
         "'balanced' (the default) leaves a reserve to the system, 'strict' also wants the whole model in "
         "memory. start --force ignores it once.",
     )
+    workers: tuple[Worker, ...] = key((), WORKERS_ABOUT)
+    without_worker: WithoutWorker = key("wait", WITHOUT_WORKER_ABOUT)
     lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like

@@ -25,12 +25,13 @@ from .field_kinds import (
     Several,
     Text,
     WebOrigin,
+    Workers,
     duration,
     nearest,
     size,
 )
+from .worker_address import Worker
 
-ENV_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
 DEVICE_PATTERN = r"RAM|[A-Za-z]+[0-9]+"
 PARAMETERS = "gateway.set-params"
 MEMORY = "engine.memory"
@@ -103,6 +104,8 @@ def _kind(declared: Any, attribute: str, limits: Mapping[str, Any]) -> Kind:  # 
     """What the type, the unit in the attribute's name, and the limits come to."""
     if NoneType in get_args(declared):
         [declared] = (each for each in get_args(declared) if each is not NoneType)
+    if get_args(declared)[:1] == (Worker,):
+        return Workers()
     words: tuple[str, ...] = limits.get("words", ())
     text = Text(limits.get("what", "a text"), limits.get("pattern", ""), words)
     if get_origin(declared) is tuple:

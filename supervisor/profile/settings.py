@@ -24,8 +24,8 @@ from .yaml_nodes import (
 SETTINGS_NAME = "config.yaml"
 SETTINGS_ONLY = ("serve", "memory", "models-dir")
 """Its sections that no profile has."""
-SHARED_SECTIONS = ("engine", "gateway")
-"""Its sections that hold for every profile that does not say otherwise."""
+SHARED_SECTIONS = ("engine", "gateway", "workers", "without-worker")
+"""Its sections and keys that hold for every profile that does not say otherwise."""
 _KEYS = {each.key.removeprefix("serve."): each for each in SERVE_FIELDS}
 MEMORY_PATTERN = r"RAM|[A-Z][A-Za-z]*[0-9]+"
 _MEMORIES = ("RAM", "CUDA0", "ROCm0", "Vulkan0", "MTL0", "SYCL0")
