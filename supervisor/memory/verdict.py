@@ -194,7 +194,7 @@ def _left(pool: Pool) -> str:
 
 def place_of(pool: Pool) -> str:
     """``in RAM``, ``on CUDA0``."""
-    return "in RAM" if pool.name == RAM else f"on {pool.name}"
+    return "in RAM" if pool.name == RAM else f"on {pool.label}"
 
 
 def size(number_bytes: int) -> str:

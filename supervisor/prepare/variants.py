@@ -2,7 +2,8 @@
 One profile of this machine under many sets of overrides, for a search that asks about hundreds of them.
 
 The files, the machine and what its servers hold are looked at once.  So an account takes milliseconds, and
-the same overrides get the same answer however long the search takes.
+the same overrides get the same answer however long the search takes.  Workers are not used: what is tuned is
+this computer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .model_at_hand import read_model
 from .planned import planned
 from .prepare import figures_source, found_engine, install_context, look_at_draft
 from .profile_files import with_whole_paths
+from .workers import FittedLaunch
 
 Overrides = Mapping[str, str]
 
@@ -85,7 +87,7 @@ class Variants:
         """For one try: where it fails, nothing smaller is tried after it, and it is not started again."""
         profile = self.profile(overrides)
         fitted = self.account(overrides, ask=True)
-        plan, _ = planned(profile, overrides, self.build(profile), fitted, self.paths)
+        plan, _ = planned(FittedLaunch(profile, self.build(profile), fitted), overrides, self.paths)
         return replace(plan, adjusted=None, restart=replace(plan.restart, policy="never"))
 
 
