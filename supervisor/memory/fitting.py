@@ -26,6 +26,7 @@ from .verdict import (
     Changes,
     MemoryVerdict,
     given_back,
+    is_ram_of_worker,
     judge,
     leaving,
     ours_of,
@@ -213,7 +214,12 @@ def notes_of(fitted: Fitted) -> tuple[str, ...]:
     left = [
         f"memory.leave keeps {size(p.left_bytes)} {place_of(p)} for others" for p in pools if p.left_bytes
     ]
-    return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *left, *fitted.ledger.notes)))
+    ram = [
+        f"{each.pool.label} is that machine's RAM: nobody says how much of it other programs use"
+        for each in fitted.verdict.judgements
+        if each.needed_bytes and is_ram_of_worker(each.pool)
+    ]
+    return tuple(dict.fromkeys((*fitted.reasons, *over, *said, *left, *ram, *fitted.ledger.notes)))
 
 
 def _of_the_engine(ours: Changes, kept: Changes) -> tuple[str, ...]:

@@ -12,17 +12,24 @@ from typing import Any
 
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
-from ..engine.worker_probe import WorkerDevice, WorkerFound, WorkerTrouble, probe
+from ..engine.choose import find
+from ..engine.install_context import InstallContext
+from ..engine.worker_probe import WorkerDevice, WorkerFound, WorkerTrouble, greet, probe
 from ..errors import NetworkError, NoSuitableEngine, SupervisorError
 from ..files import JsonFile
+from ..hardware.detection import hardware_of
 from ..home.places import workers_file
 from ..memory.fitting import LEAST_CONTEXT_TOKENS, Fitted
 from ..memory.remote import RPC, Remote
+from ..model.demo import ensure_demo
 from ..paths import Paths
 from ..profile.definition import Profile
-from ..profile.resolve import PLACING
+from ..profile.resolve import PLACING, engine_settings, settings_of
 from ..profile.settings import SETTINGS_NAME
+from ..profile.store import ProfileStore
 from ..profile.worker_address import Worker
+from ..progress import Silent
+from .machine_checks import held_by_servers
 
 _MIB = 1024**2
 _MOST = 100  # the one that was seen longest ago goes first
@@ -174,6 +181,55 @@ def ask_workers(
             for each in troubles
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """
+    A worker of config.yaml for `detect`.  ``devices`` are as it said just now or, where ``problem`` or
+    ``is_used`` says why it was not asked, when it last did; None where it never did.
+    """
+
+    address: str
+    problem: str = ""
+    is_used: bool = False  # by a server of this computer's daemon
+    protocol: str = ""
+    connect_seconds: float | None = None
+    devices: tuple[WorkerDevice, ...] | None = None
+
+
+def workers_of_settings(paths: Paths) -> tuple[WorkerStatus, ...]:
+    """Those that config.yaml names, asked now.  Raises ConfigError for a file with mistakes."""
+    store = ProfileStore(paths.profiles)
+    layer = settings_of(store).layer
+    workers = layer.values["workers"].value if layer and "workers" in layer.values else ()
+    assert isinstance(workers, tuple)
+    if not workers:
+        return ()
+    context = InstallContext(paths, Silent(), lambda: hardware_of(paths), lambda: ensure_demo(paths.models))
+    build = None
+    with suppress(SupervisorError):
+        build = find(engine_settings(store), wants_gpu=False, context=context)
+    held, stays = held_by_servers(paths, "", evicts=True)
+    known, in_use = known_workers(paths), {*held, *stays}
+    return tuple(at_once(partial(_status, build=build, known=known, in_use=in_use), workers))
+
+
+def _status(
+    worker: Worker, *, build: Build | None, known: Mapping[str, KnownWorker], in_use: Collection[str]
+) -> WorkerStatus:
+    address = str(worker.address)
+    before = known.get(address)
+    devices, protocol = (before.devices, before.protocol) if before else (None, "")
+    if address in in_use:
+        return WorkerStatus(address, is_used=True, protocol=protocol, devices=devices)
+    has_engine = build is not None and build.source != "none"
+    answer = probe(worker.address, build) if build and has_engine else greet(worker.address)
+    if isinstance(answer, WorkerTrouble):
+        return WorkerStatus(address, answer.why, devices=devices)
+    if isinstance(answer, WorkerFound):
+        devices = answer.devices
+    return WorkerStatus(address, "", False, answer.protocol, answer.connect_seconds, devices)
 
 
 def at_once(ask: Callable[[Any], Any], of: Sequence[Any]) -> list[Any]:
