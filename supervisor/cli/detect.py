@@ -6,19 +6,24 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
+from ..engine.build import Build
 from ..hardware.conditions import Conditions, MemoryModule
 from ..hardware.detection import VARIABLE, conditions_of, hardware_of
 from ..hardware.hardware import Cpu, Gpu, Hardware, PcieLink
 from ..hardware.wire import to_json
 from ..paths import Paths
 from ..prepare.default_profile import rank_here, usual_profile
+from ..prepare.machine_checks import held_by_servers
 from ..prepare.workers import WorkerStatus, workers_of_settings
 from ..profile.matching import Fit, Ranking, rank_stored
+from ..profile.resolve import engine_settings
 from ..profile.store import ProfileStore
+from ..progress import Silent
 from .common import hardware_option, json_option, verbose_option
 from .output import size, table
 
@@ -42,7 +47,7 @@ def detect(*, hardware_file: Path | None, verbose: bool, as_json: bool) -> None:
     store = ProfileStore(paths.profiles)
     ranking = rank_stored(store, hardware) if elsewhere else rank_here(paths, hardware)
     usual = None if elsewhere else usual_profile(paths)
-    workers = () if elsewhere else workers_of_settings(paths)
+    workers = () if elsewhere else workers_of_settings(paths, partial(_engine, paths), partial(_used, paths))
     if as_json:
         default = usual or ranking.best
         profiles = {"default": default and dataclasses.asdict(default), **dataclasses.asdict(ranking)}
@@ -73,6 +78,21 @@ def _lines(hardware: Hardware) -> Iterator[str]:
         yield "gpu      none"
     yield from _advice(hardware)
     yield from (f"note: {note}" for note in hardware.notes)
+
+
+def _engine(paths: Paths) -> Build:
+    """The one that profiles have by default, if it is installed."""
+    from ..engine.choose import find  # noqa: PLC0415 - only where there are workers
+    from ..prepare.prepare import install_context  # noqa: PLC0415 - as above
+
+    context = install_context(paths, Silent())
+    return find(engine_settings(ProfileStore(paths.profiles)), wants_gpu=False, context=context)
+
+
+def _used(paths: Paths) -> set[str]:
+    """What the servers of this computer hold, the memories of workers by their addresses."""
+    held, stays = held_by_servers(paths, "", evicts=True)
+    return {*held, *stays}
 
 
 def _worker_lines(workers: tuple[WorkerStatus, ...]) -> Iterator[str]:

@@ -39,7 +39,7 @@ _WITHOUT_RPC = re.compile(
     r"RPC not supported in this build|failed to find RPC backend|invalid argument: --rpc"
 )
 
-Trouble = Literal["away", "busy", "protocol", "no-rpc", "failed"]
+TroubleKind = Literal["away", "busy", "protocol", "no-rpc", "failed"]
 """
 away: nobody answers there.  busy: the port takes connections and nobody answers on them, since another
 llama-server uses it, or it hangs.  protocol: of another version.  no-rpc: this build has none.  failed: else.
@@ -69,7 +69,7 @@ class WorkerTrouble:
     """``why`` is the end of a sentence about the worker, without its full stop; ``hint`` what to do."""
 
     address: WorkerAddress
-    kind: Trouble
+    kind: TroubleKind
     why: str
     hint: str
 

@@ -21,7 +21,6 @@ from .ledger import account
 from .machine_memory import memories_of
 from .memory_settings import Settings, settings_of
 from .placement import WantedPlacement, propose
-from .remote import Division, Remote, with_remotes
 from .verdict import (
     Changes,
     MemoryVerdict,
@@ -33,6 +32,7 @@ from .verdict import (
     place_of,
     size,
 )
+from .worker_memory import Division, Remote, with_remotes
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 _BESIDE_THE_ENGINE = ("repack", "cache-ram")  # do not switch its --fit off, which counts neither
@@ -91,6 +91,21 @@ class Fitted:
     def refusal(self) -> str:
         """The same, empty where the guardrails let it go."""
         return self.short if self.verdict.refused else ""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedLaunch:
+    """
+    A launch with the workers that it uses.  ``smaller`` is the one that runs without them while one is gone;
+    None where it waits for it.
+    """
+
+    profile: Profile
+    build: Build
+    fitted: Fitted | None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    smaller: FittedLaunch | None = None
 
 
 def by_memory(sizes: Iterable[tuple[Pool, int]]) -> dict[str, int]:

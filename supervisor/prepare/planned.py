@@ -12,7 +12,7 @@ from ..engine.build import Build
 from ..home.places import memory_history_file
 from ..home.records import plans_out_of_memory
 from ..memory.engine_figures import key_of
-from ..memory.fitting import Fitted, by_memory, notes_of
+from ..memory.fitting import Fitted, FittedLaunch, by_memory, notes_of
 from ..memory.verdict import kept_bytes, whole
 from ..paths import Paths
 from ..plan.child_environment import system_config
@@ -22,7 +22,6 @@ from ..plan.make import MemoryShares, make_plan
 from ..profile.definition import Profile
 from .model_at_hand import model_at_hand
 from .profile_listen import inside_of
-from .workers import FittedLaunch
 
 _UNKNOWN_MEMORY = (
     "what it takes of the memory is not known: say it in engine.memory, or start it once, which measures it"

@@ -27,7 +27,7 @@ from ..home.places import figures_file
 from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
-from ..memory.fitting import NOTHING, FiguresSource, Fitted, fit, unasked
+from ..memory.fitting import NOTHING, FiguresSource, Fitted, FittedLaunch, fit, unasked
 from ..memory.known_memory import KnownMemory, fit_known
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
@@ -56,7 +56,7 @@ from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_
 from .planned import planned
 from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
-from .workers import AskedWorkers, FittedLaunch, fit_with_workers
+from .workers import AskedWorkers, fit_with_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +221,9 @@ def install_context(
 
 def figures_source(profile: Profile, build: Build, paths: Paths, *, may_ask: bool = True) -> FiguresSource:
     """Without ``may_ask`` what is known already: the engine waits for workers that others use."""
-    files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
+    files, kept, env = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths)), profile.env
     return lambda settings, ask: figures_for(
-        files, build, settings, figures, may_ask=ask and may_ask, variables=profile.env
+        files, build, settings, kept, may_ask=ask and may_ask, variables=env
     )
 
 
@@ -387,8 +387,7 @@ def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
 def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
     at_hand = model_at_hand(profile, paths)
     is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
-    what = at_hand.path or "what the program itself takes"
-    return PlannedDownload(what, 0 if is_there else None)
+    return PlannedDownload(at_hand.path or "what the program itself takes", 0 if is_there else None)
 
 
 def _missing_bytes(model: Model, folder: Path) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from ..engine.build import Build
 from ..engine.install_context import InstallContext
-from ..memory.fitting import Fitted, fit
+from ..memory.fitting import Fitted, FittedLaunch, fit
 from ..model.metadata import Model
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
@@ -28,7 +28,6 @@ from .model_at_hand import read_model
 from .planned import planned
 from .prepare import figures_source, found_engine, install_context, look_at_draft
 from .profile_files import with_whole_paths
-from .workers import FittedLaunch
 
 Overrides = Mapping[str, str]
 

@@ -12,24 +12,18 @@ from typing import Any
 
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
-from ..engine.choose import find
-from ..engine.install_context import InstallContext
 from ..engine.worker_probe import WorkerDevice, WorkerFound, WorkerTrouble, greet, probe
 from ..errors import NetworkError, NoSuitableEngine, SupervisorError
 from ..files import JsonFile
-from ..hardware.detection import hardware_of
 from ..home.places import workers_file
-from ..memory.fitting import LEAST_CONTEXT_TOKENS, Fitted
-from ..memory.remote import RPC, Remote
-from ..model.demo import ensure_demo
+from ..memory.fitting import LEAST_CONTEXT_TOKENS, Fitted, FittedLaunch
+from ..memory.worker_memory import RPC, Remote
 from ..paths import Paths
 from ..profile.definition import Profile
-from ..profile.resolve import PLACING, engine_settings, settings_of
+from ..profile.resolve import PLACING, settings_of
 from ..profile.settings import SETTINGS_NAME
 from ..profile.store import ProfileStore
 from ..profile.worker_address import Worker
-from ..progress import Silent
-from .machine_checks import held_by_servers
 
 _MIB = 1024**2
 _MOST = 100  # the one that was seen longest ago goes first
@@ -68,21 +62,6 @@ class AskedWorkers:
 
 
 NO_WORKERS = AskedWorkers()
-
-
-@dataclass(frozen=True, slots=True)
-class FittedLaunch:
-    """
-    A launch with the workers that it uses.  ``smaller`` is the one that runs without them while one is gone;
-    None where it waits for it.
-    """
-
-    profile: Profile
-    build: Build
-    fitted: Fitted | None
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    smaller: FittedLaunch | None = None
 
 
 def fit_with_workers(
@@ -198,21 +177,23 @@ class WorkerStatus:
     devices: tuple[WorkerDevice, ...] | None = None
 
 
-def workers_of_settings(paths: Paths) -> tuple[WorkerStatus, ...]:
-    """Those that config.yaml names, asked now.  Raises ConfigError for a file with mistakes."""
-    store = ProfileStore(paths.profiles)
-    layer = settings_of(store).layer
+def workers_of_settings(
+    paths: Paths, find_build: Callable[[], Build], in_use: Callable[[], Collection[str]]
+) -> tuple[WorkerStatus, ...]:
+    """
+    Those that config.yaml names, asked now.  ``find_build`` gets the engine that asks them; without one, how
+    much memory they have is only remembered.  Raises ConfigError for a file with mistakes.
+    """
+    layer = settings_of(ProfileStore(paths.profiles)).layer
     workers = layer.values["workers"].value if layer and "workers" in layer.values else ()
     assert isinstance(workers, tuple)
     if not workers:
         return ()
-    context = InstallContext(paths, Silent(), lambda: hardware_of(paths), lambda: ensure_demo(paths.models))
     build = None
     with suppress(SupervisorError):
-        build = find(engine_settings(store), wants_gpu=False, context=context)
-    held, stays = held_by_servers(paths, "", evicts=True)
-    known, in_use = known_workers(paths), {*held, *stays}
-    return tuple(at_once(partial(_status, build=build, known=known, in_use=in_use), workers))
+        build = find_build()
+    look = partial(_status, build=build, known=known_workers(paths), in_use=in_use())
+    return tuple(at_once(look, workers))
 
 
 def _status(
