@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from ..download.transfer import PartFile
+from ..engine.adapters import rpc_program
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.choose import acquire, find
@@ -49,6 +50,7 @@ from .machine_checks import (
     absent_gpu,
     held_by_servers,
     known_bad_of,
+    of_a_worker,
     pinned_sentence,
     taken_by_others,
 )
@@ -106,6 +108,7 @@ def prepare(
     if force:
         profile = replace(profile, guardrails="off")
     context = install_context(paths, progress, waits=True, variables=profile.env)
+    profile = of_a_worker(profile, context)
     absent = absent_gpu(profile, context)
     if absent and absent.is_fatal and not force:
         raise NoSuitableEngine(absent.sentence, hint=ABSENT)
@@ -113,10 +116,9 @@ def prepare(
     demand_files(profile)
     listen = listen_of(profile, paths, named)
     profile, model = read_model(with_hub_files(profile, paths), paths, write=True)
-    weights = weights_bytes(model)
-    build = acquire(
-        profile.engine, wants_gpu=profile.wants_gpu, context=context, tag=tag, model_bytes=weights
-    )
+    weights, wants_gpu = weights_bytes(model), profile.wants_gpu
+    build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
+    build = rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
     fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
     taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
@@ -161,6 +163,7 @@ def preview(
     paths = with_models_dir(paths)
     profile = resolved(name, overrides, paths)
     context = install_context(paths, Silent(), hardware, variables=profile.env)
+    profile = of_a_worker(profile, context)
     absent = absent_gpu(profile, context)
     if absent and warn:
         warn(absent.sentence)
@@ -196,7 +199,8 @@ def resolved(name: str, overrides: Mapping[str, str], paths: Paths) -> Profile:
 
 def found_engine(profile: Profile, model: Model | None, context: InstallContext) -> Build:
     weights = weights_bytes(model)
-    return find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
+    build = find(profile.engine, wants_gpu=profile.wants_gpu, context=context, model_bytes=weights)
+    return rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
 
 
 def install_context(
@@ -327,7 +331,7 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     profile = resolved(name, overrides, paths)
     context = replace(install_context(paths, Silent(), variables=profile.env), hardware=lambda: hardware)
     ensure_model_reachable(profile, paths)
-    if profile.model.demo or not renderer_for(profile.engine.source).reads_models:
+    if profile.model.demo or not renderer_for(profile).reads_models:
         engine = _engine(profile, found_engine(profile, None, context), context)
         if profile.model.demo:
             return Estimate(profile, engine, PlannedDownload("the demo, a few MB that are made here", 0))

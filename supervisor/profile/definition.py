@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ..options.option_types import OptionValue
 from .declare import key
+from .worker_address import LentMemory
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -352,6 +353,7 @@ class Profile:
     server: Mapping[str, OptionValue] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     listen: ListenSettings = ListenSettings()
+    lend: LentMemory = LentMemory()
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
@@ -386,14 +388,15 @@ class Profile:
     @property
     def can_start(self) -> bool:
         """Whether there is something to run; else it can only be extended."""
-        return self.model != ModelSource() or bool(self.engine.command)
+        return self.model != ModelSource() or bool(self.engine.command) or self.lend.is_worker
 
     @property
     def wants_gpu(self) -> bool:
         """Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device."""
         if self.engine.flavour is not None:
             return self.engine.flavour != "cpu"
-        if str(self.server.get("device", "")).lower() == "none":
+        if str(self.server.get("device", "")).lower() == "none" or self.lend.devices == ("CPU",):
             return False
-        layers = self.server.get("gpu-layers")
-        return "device" in self.server or (layers is not None and str(layers) != "0")
+        return (
+            self.lend.is_worker or "device" in self.server or self.server.get("gpu-layers", 0) not in {0, "0"}
+        )
