@@ -58,7 +58,8 @@ def private_address(text: str) -> WorkerAddress:
     literal = replace(address, host=str(found[0][4][0]))
     if not literal.is_private:
         every = ip_address(literal.host).is_unspecified
-        what = "is every network that this computer is in" if every else f"is public ({literal.host})"
+        of_name = f" ({literal.host})" if literal != address else ""
+        what = "is every network that this computer is in" if every else f"is a public address{of_name}"
         raise ValueError(f"{what}: {_NO_KEYS}")
     return literal
 

@@ -25,9 +25,11 @@ from .profile_files import demand_model_file, whole_path
 def model_at_hand(profile: Profile, paths: Paths) -> ModelAtHand:
     """
     As it is on disk.  An engine that reads no GGUF files may get a folder, the name of a repository that it
-    downloads itself, or nothing.
+    downloads itself, or nothing; a worker gets none, which its place tells.
     """
     meant = profile.model
+    if profile.lend.address is not None:
+        return ModelAtHand(f"none: memory is lent at {profile.lend.address}")
     if not renderer_for(profile).reads_models and not (meant.demo or meant.path or meant.file):
         return ModelAtHand(meant.repo or "")
     first = path_of(profile, paths)
