@@ -58,8 +58,8 @@ def worker(
     same.  A profile on the other computer names this one under workers.
 
     RPC has neither keys nor encryption, so only loopback and private addresses are taken.  The gateway
-    listens on 127.0.0.1:21434 and tells what the worker is (GET /supervisor/worker); --set listen.host=ADDRESS
-    lets others ask, with a key.
+    listens on 127.0.0.1:21434 and tells what the worker is (GET /supervisor/worker);
+    --set listen.host=ADDRESS lets others ask, with a key.
     """
     from .start import start  # noqa: PLC0415 - the daemon's modules: only here
 
@@ -84,7 +84,8 @@ def settings_of_worker(
 ) -> tuple[str, ...]:
     """
     As words of ``--set``.  Raises UsageError for an address that others than a private network reach, and for
-    none, unless the profile says it; ConfigError for a profile that is wrong.
+    none, unless the profile says it; NetworkError for a name that does not resolve; ConfigError for a profile
+    that is wrong.
     """
     found = (*_words(listen, devices, memory), *more)
     if listen is not None:
@@ -92,7 +93,8 @@ def settings_of_worker(
     elif not _says_where(paths, found):
         from ..prepare.machine_checks import private_hint  # noqa: PLC0415 - as below
 
-        raise UsageError("A worker needs the address that the other computer reaches it by: --listen.", hint=private_hint())
+        missing = "A worker needs the address that the other computer reaches it by: --listen."
+        raise UsageError(missing, hint=private_hint())
     return found
 
 

@@ -236,12 +236,16 @@ def lent(worker: Backend, readings: Mapping[str, DeviceReading]) -> dict[str, An
     }
 
 
-def _lent_devices(plan: LaunchPlan, readings: Mapping[str, DeviceReading]) -> list[tuple[str, str, int | None]]:
+def _lent_devices(
+    plan: LaunchPlan, readings: Mapping[str, DeviceReading]
+) -> list[tuple[str, str, int | None]]:
     """Name, description and bytes: the GPUs that llama.cpp listed, or those that were named; else the CPU."""
     words = plan.argv
     named = words[words.index("-d") + 1].split(",") if "-d" in words else []
     listed = [found for each in plan.devices if (found := _DEVICE.fullmatch(each))]
-    known = {each["name"]: (each["about"], int(each["total"]) * 2**20) for each in listed}
+    known: dict[str, tuple[str, int | None]] = {
+        each["name"]: (each["about"], int(each["total"]) * 2**20) for each in listed
+    }
     cpu, ram = readings.get(CPU), readings.get(RAM)
     known[CPU] = cpu.name if cpu else "", ram.memory_total_bytes if ram else None
     lends = named or [name for name in known if name != CPU] or [CPU]

@@ -14,7 +14,7 @@ from ..engine import known_bad
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..engine.install_context import InstallContext
-from ..errors import ConfigError, SupervisorError
+from ..errors import ConfigError, NetworkError, SupervisorError
 from ..hardware.machine import ThisMachine
 from ..hardware.sources.gpu_users import gpu_users
 from ..home import client
@@ -48,13 +48,15 @@ _NO_KEYS = (
 def private_address(text: str) -> WorkerAddress:
     """
     The literal address that a worker is to listen on.  Raises ValueError with the end of a sentence about the
-    text, for one that others than a private network, or a VPN, could reach, and for a name that is none.
+    text, for one that others than a private network, or a VPN, could reach; NetworkError for a name that does
+    not resolve at the moment.
     """
     address = parse_worker(text)
     try:
         found = socket.getaddrinfo(address.host, None, socket.AF_INET, socket.SOCK_STREAM)
     except OSError as error:
-        raise ValueError(f"does not resolve to an IPv4 address: {error.strerror or error}") from error
+        why = f"{address.host} does not resolve to an IPv4 address: {error.strerror or error}."
+        raise NetworkError(why, hint=private_hint()) from error
     literal = replace(address, host=str(found[0][4][0]))
     if not literal.is_private:
         every = ip_address(literal.host).is_unspecified
@@ -90,8 +92,8 @@ def private_hint() -> str:
     own = address_for_others()
     example = f", {own} for example," if own and WorkerAddress(own).is_private else ""
     return (
-        f"Name a private address of this computer{example} or its address in a VPN such as WireGuard or Tailscale; "
-        "or 127.0.0.1, and let the other computer come in by ssh."
+        f"Name a private address of this computer{example} or its address in a VPN such as WireGuard or "
+        "Tailscale; or 127.0.0.1, and let the other computer come in by ssh."
     )
 
 

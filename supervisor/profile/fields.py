@@ -51,8 +51,8 @@ SECTIONS = {
     "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
     "env": "Environment variables for the engine.",
     "listen": "Where clients come in.",
-    "lend": "What this computer lends to llama-servers elsewhere, over llama.cpp's RPC, in place of serving a model: "
-    "it is a worker then. `goss-supervisor worker` sets it.",
+    "lend": "What this computer lends to llama-servers elsewhere, over llama.cpp's RPC, in place of serving "
+    "a model: it is a worker then. `goss-supervisor worker` sets it.",
     "gateway": "What holds, guards and passes on what clients ask for, or 'off'.",
     PARAMETERS: "Parameters by name that are set in every request, in place of what it says; any JSON value. "
     "Key by key over an inherited one; null takes one back.",

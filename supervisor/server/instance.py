@@ -149,7 +149,12 @@ class Instance:
 
     def _record(self) -> Record:
         life, child = self.server.lifecycle, self.server.child
-        if self.profile not in {"", DEMO} and life.plan and not life.plan.is_trial and serves_clients(life.plan):
+        if (
+            self.profile not in {"", DEMO}
+            and life.plan
+            and not life.plan.is_trial
+            and serves_clients(life.plan)
+        ):
             self._chosen = self.profile
         return Record(
             server=self.name,

@@ -29,7 +29,9 @@ _HOST_HINT = "Correct listen.host: 127.0.0.1 serves this computer only, 0.0.0.0 
 def _of_a_worker(problem: Diagnosis) -> str:
     if problem.kind == "bad-host":
         return "Name an address of this computer: goss-supervisor worker --listen ADDRESS."
-    return problem.hint.replace("another listen.port", "another port: goss-supervisor worker --listen ADDRESS:PORT")
+    return problem.hint.replace(
+        "another listen.port", "another port: goss-supervisor worker --listen ADDRESS:PORT"
+    )
 
 
 def check_launch(plan: LaunchPlan) -> Diagnosis | None:

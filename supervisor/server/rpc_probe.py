@@ -36,7 +36,7 @@ async def hello(address: str, port: int, *, timeout_seconds: float) -> str:
 
 
 async def _answered(address: str, port: int, greeting: bytes) -> str:
-    """ "" where it closes the connection instead."""
+    """The same; empty where it closes the connection instead."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -28,9 +28,7 @@ _DEVICES = "goss-supervisor detect lists this computer's devices; correct --devi
 
 
 def protocol_in(answer: bytes) -> str | None:
-    """
-    ``7.0.0`` of an answer to HELLO; "" while it is not whole.  None for what no RPC server would say.
-    """
+    """``7.0.0`` of an answer to HELLO; "" while it is not whole; None where it is none."""
     size = int.from_bytes(answer[:_SIZE], "little") if len(answer) >= _SIZE else _NUMBERS
     if not _NUMBERS <= size <= _MOST:
         return None

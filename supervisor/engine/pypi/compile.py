@@ -37,7 +37,8 @@ FIT_SINCE = 7407
 RPC_SERVER = "ggml-rpc-server"  # lends a machine's memory
 RPC_SERVER_SINCE = 9824  # "rpc-server" before
 _PRODUCTS = (
-    "llama-server*", "llama-fit-params*", "*rpc-server*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal", "*.metallib",
+    "llama-server*", "llama-fit-params*", "*rpc-server*", "*.so", "*.so.*", "*.dylib", "*.dll", "*.metal",
+    "*.metallib",
 )  # fmt: skip
 
 
