@@ -16,7 +16,7 @@ from ..home import client
 from ..paths import HOME_VARIABLE, Paths
 from ..service.contract import Service, ServiceManager, ServiceRequest, ServiceScope, ServiceStatus, become
 from ..service.this_system import chosen
-from .common import Function, json_option, parse_settings, profile_option, set_option
+from .common import Function, json_option, parse_settings, profile_option, set_option, worker_options
 from .output import echo_json, show_outcome, waiting
 from .service_request import (
     home_of,
@@ -28,7 +28,6 @@ from .service_request import (
     request_for,
     scope_of,
 )
-from .worker import worker_options
 
 _UNTIL_STOPPED = "waiting until it has stopped"
 UNTIL_READY = "waiting until it is ready; goss-supervisor service logs -f shows more"

@@ -19,7 +19,7 @@ from ..profile.definition import Profile
 from ..service.account import is_root, kept, make_home, path_of_services, prepare_as, user_of_system
 from ..service.contract import NAME, Service, ServiceManager, ServiceRequest, ServiceScope
 from ..tool import own_program
-from .worker import WORKER, settings_of_worker
+from .common import WORKER, parse_settings, settings_of_worker
 
 SYSTEM_HOME = Path("/var/lib") / NAME
 SYSTEM_HOME_OF_MACS = Path("/Library/Application Support") / NAME
@@ -115,7 +115,7 @@ def _of_worker(named: str | None, paths: Paths, *, is_worker: bool, **lent: str 
 def _profile(named: str | None, paths: Paths, settings: tuple[str, ...] = ()) -> Profile:
     from ..profile.resolve import resolve  # noqa: PLC0415 - YAML: not for start, stop and status
     from ..profile.store import ProfileStore  # noqa: PLC0415
-    from .common import parse_settings, show_default_profile  # noqa: PLC0415
+    from .common import show_default_profile  # noqa: PLC0415
 
     named = show_default_profile(paths).name if named is None else named
     try:

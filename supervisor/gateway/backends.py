@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from .. import __version__
-from ..hardware.sensors import CPU, DeviceReading
+from ..hardware.sensors import CPU, RAM, DeviceReading
 from ..plan.launch import LaunchPlan
 from ..plan.listen import serves_clients
 from ..server.diagnosis import Diagnosis
 from ..server.lifecycle_table import State
-from ..server.memory_warnings import RAM
 from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
 from ..server.rpc_probe import client_at

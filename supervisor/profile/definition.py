@@ -23,12 +23,11 @@ GuardrailSetting = Literal["off", "relaxed", "balanced", "strict"]
 Effort = Literal["low", "medium", "high"]
 Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 StopSignal = Literal["TERM", "INT", "QUIT"]
-MIB = 1024 * 1024
+MIB, _MANY = 1024 * 1024, 1_000_000
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
 FLAVOURS = ("cpu", "cuda", "vulkan", "metal", "rocm", "sycl", "opencl", "openvino")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
-_MANY = 1_000_000
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
 
 
@@ -397,6 +396,5 @@ class Profile:
             return self.engine.flavour != "cpu"
         if str(self.server.get("device", "")).lower() == "none" or self.lend.devices == ("CPU",):
             return False
-        return (
-            self.lend.is_worker or "device" in self.server or self.server.get("gpu-layers", 0) not in {0, "0"}
-        )
+        asks = self.lend.is_worker or "device" in self.server
+        return asks or self.server.get("gpu-layers", 0) not in {0, "0"}

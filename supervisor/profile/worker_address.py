@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_address
-
-from .declare import key
+from typing import Any
 
 PORT = 50052
 """Where ``ggml-rpc-server`` listens if nothing else is said."""
@@ -42,6 +41,11 @@ class WorkerAddress:
         return (address.is_private and not address.is_unspecified) or address in _CARRIER
 
 
+def _key(default: object, about: str, **limits: object) -> Any:  # noqa: ANN401 - a field
+    """As `declare.key`, which would lengthen every chain of imports to a profile."""
+    return field(default=default, metadata={"about": about, "name": "", **limits})
+
+
 @dataclass(frozen=True, slots=True)
 class LentMemory:
     """
@@ -49,20 +53,20 @@ class LentMemory:
     it.
     """
 
-    listen: str | None = key(
+    listen: str | None = _key(
         None,
         "The address that the llama-servers reach it by: a private one, since RPC has neither keys nor "
         "encryption.",
         what=WHAT,
         pattern=ADDRESS_PATTERN,
     )
-    devices: tuple[str, ...] = key(
+    devices: tuple[str, ...] = _key(
         (),
         "Which devices it lends, by llama.cpp's names (CUDA0, CPU); without it all GPUs, else the CPU.",
         what="the name of a device such as CUDA0 or a list of them",
         pattern=r"[A-Za-z]+[0-9]*",
     )
-    memory_bytes: int | None = key(
+    memory_bytes: int | None = _key(
         None, "The most that each device lends, where the build has an option for it.", least=1024 * 1024
     )
 
