@@ -75,7 +75,7 @@ def fit_with_workers(
     ``may_ask`` none is counted.  Raises an error that names each worker that cannot be used.
     """
     alone = replace(profile, workers=(), server=_without(profile, {RPC}))
-    if not (profile.workers and renderer_for(profile.engine.source).reads_models):
+    if not (profile.workers and renderer_for(profile).reads_models):
         return FittedLaunch(profile, build, fit_here(profile, build, NO_WORKERS))
     if not may_ask:
         note = "its workers are not counted: they are asked from this computer only"

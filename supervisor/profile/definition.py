@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..options.option_types import OptionValue
 from .declare import key
-from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, WithoutWorker, Worker
+from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, LentMemory, WithoutWorker, Worker
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -19,12 +19,11 @@ GuardrailSetting = Literal["off", "relaxed", "balanced", "strict"]
 Effort = Literal["low", "medium", "high"]
 Role = Literal["chat", "embedding", "rerank", "transcription", "speech", "image"]
 StopSignal = Literal["TERM", "INT", "QUIT"]
-MIB = 1024 * 1024
+MIB, _MANY = 1024 * 1024, 1_000_000
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]*"  # of a profile; a file is called so
 PARAMETER_PATTERN = r"\S{1,100}"
 FLAVOURS = ("cpu", "cuda", "vulkan", "metal", "rocm", "sycl", "opencl", "openvino")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:?#@*,\[\]]+)(?::[0-9]{1,5})?"
-_MANY = 1_000_000
 _VENDORS = ("nvidia", "amd", "intel", "apple", "qualcomm", "none")
 
 
@@ -349,6 +348,7 @@ class Profile:
     server: Mapping[str, OptionValue] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     listen: ListenSettings = ListenSettings()
+    lend: LentMemory = LentMemory()
     restart: Restart = Restart()
     health: Health = Health()
     stop: Stop = Stop()
@@ -385,14 +385,14 @@ class Profile:
     @property
     def can_start(self) -> bool:
         """Whether there is something to run; else it can only be extended."""
-        return self.model != ModelSource() or bool(self.engine.command)
+        return self.model != ModelSource() or bool(self.engine.command) or self.lend.is_worker
 
     @property
     def wants_gpu(self) -> bool:
         """Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device."""
         if self.engine.flavour is not None:
             return self.engine.flavour != "cpu"
-        if str(self.server.get("device", "")).lower() == "none":
+        if str(self.server.get("device", "")).lower() == "none" or self.lend.devices == ("CPU",):
             return False
-        layers = self.server.get("gpu-layers")
-        return "device" in self.server or (layers is not None and str(layers) != "0")
+        asks = self.lend.is_worker or "device" in self.server
+        return asks or self.server.get("gpu-layers", 0) not in {0, "0"}

@@ -30,7 +30,7 @@ from .field_kinds import (
     nearest,
     size,
 )
-from .worker_address import Worker
+from .worker_address import LentMemory, Worker
 
 DEVICE_PATTERN = r"RAM|[A-Za-z]+[0-9]+"
 PARAMETERS = "gateway.set-params"
@@ -51,6 +51,8 @@ SECTIONS = {
     "args": "A raw llama-server option list, as a text or a list; it is added to 'server'.",
     "env": "Environment variables for the engine.",
     "listen": "Where clients come in.",
+    "lend": "What this computer lends to llama-servers elsewhere, over llama.cpp's RPC, in place of serving "
+    "a model: it is a worker then. `goss-supervisor worker` sets it.",
     "gateway": "What holds, guards and passes on what clients ask for, or 'off'.",
     PARAMETERS: "Parameters by name that are set in every request, in place of what it says; any JSON value. "
     "Key by key over an inherited one; null takes one back.",
@@ -65,6 +67,7 @@ RECORDS: dict[str, type[Any]] = {
     "engine": definition.Engine,
     "model": definition.ModelSource,
     "listen": definition.ListenSettings,
+    "lend": LentMemory,
     "gateway": definition.GatewaySettings,
     "restart": definition.Restart,
     "health": definition.Health,

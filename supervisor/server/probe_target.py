@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 class ProbeTarget:
     """
     Whom to ask: a literal address and port, or the path of a Unix socket; and how.  ``pinned`` is a way to
-    that socket that stays if its file is removed (see `SocketPin`).
+    that socket that stays if its file is removed (see `SocketPin`).  ``rpc``: it speaks llama.cpp's RPC.
+    ``greeting`` is what it answered when it became ready.
     """
 
     address: str
@@ -21,6 +22,8 @@ class ProbeTarget:
     prefix: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with a key: not for logs
     pinned: str = ""
+    rpc: bool = False
+    greeting: bytes = b""
 
     @property
     def socket_path(self) -> str:
