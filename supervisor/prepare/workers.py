@@ -155,6 +155,11 @@ def ask_workers(
         len(found) == len(addresses),
         {name: each.connect_seconds for name, each in found.items()},
         tuple(
+            f"the worker {each} is at a public address, and RPC has neither keys nor encryption"
+            for each in addresses
+            if each.is_private is False
+        )
+        + tuple(
             f"the worker {each}: planned with what it had on {known[str(each.address)].seen}, and the server "
             "waits for it"
             for each in troubles

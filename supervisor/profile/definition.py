@@ -395,4 +395,6 @@ class Profile:
         if str(self.server.get("device", "")).lower() == "none" or self.lend.devices == ("CPU",):
             return False
         asks = self.lend.is_worker or "device" in self.server
+        if self.workers and self.origins["workers"].profile != "config.yaml":
+            return asks  # its layers may go to them
         return asks or self.server.get("gpu-layers", 0) not in {0, "0"}
