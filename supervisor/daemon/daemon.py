@@ -24,7 +24,7 @@ from ..home.places import daemon_log, update_file
 from ..locks import Lock
 from ..paths import Paths
 from ..plan.launch import LaunchPlan
-from ..plan.listen import Listen, url_of
+from ..plan.listen import Listen, serves_clients, url_of
 from ..profile.definition import AutoUpdate
 from ..progress import iso
 from ..server.background import beside_the_loop
@@ -158,6 +158,8 @@ class Daemon:
             return await self._serve_one_operation()
         if listen is not None and self._is_service:
             await self._address_has_come(listen)
+            if not serves_clients(plan):
+                await self._address_has_come(Listen(plan.profile, plan.host, plan.port))
         if self._stop_asked.is_set():
             return await self._ended()
         decided = await self._first(plan, listen)

@@ -29,7 +29,7 @@ from .api.served_models import (
     public_ids,
 )
 from .auth.guard import RequestContext
-from .backends import Backend, Backends, DeviceWatch, phase_of, profile_of
+from .backends import Backend, Backends, DeviceWatch, lent, phase_of, profile_of
 from .http_heads import Head
 from .model_states import EVENTS, ModelStates
 from .relay.client_connection import RETRY_SECONDS, ClientConnection, PlainAnswer
@@ -114,6 +114,9 @@ class Endpoints:
                 return no_model(model)
             case "metrics":
                 return 200, CONTENT_TYPE, await self._metrics()
+            case "worker" if self._backends.is_worker:
+                await self._hardware.recent()
+                return _page(lent(self._backends.main, self._hardware.devices()))
             case _:
                 return self._at_once(handler, model, profile)
 
@@ -288,7 +291,7 @@ class Endpoints:
     async def asked(self, server: Backend, path: str, body: str | None = None) -> bytes | None:
         """The engine's answer to this GET, or POST of JSON; None where it gives none."""
         target = server.target
-        if target is None or not server.is_serving:
+        if target is None or target.rpc or not server.is_serving:
             return None
         answer = await probe(target, path, timeout_seconds=UPSTREAM_SECONDS, body=body)
         return answer.body if answer.outcome == "ok" else None
@@ -332,9 +335,11 @@ def _page(document: dict[str, Any], status: int = 200) -> PlainAnswer:
 
 
 _DONE = _page({"success": True})
+A_WORKER = Trouble(404, "a_worker", "This is a worker: it lends its memory, and serves no model itself.")
 _NOTHING = Trouble(404, "not_found", "Nothing is served at this path by this method.")
 _ALWAYS: Mapping[HandlerName, PlainAnswer | Trouble] = {
     "options": (204, b"", b""),
+    "worker": Trouble(404, "no_worker", "This is no worker: it serves models.", "GET /v1/models lists them."),
     "method": Trouble(405, "method_not_allowed", "This path has another method."),
     "model-events": (200, EVENTS, b""),  # for HEAD
     "not-here": Trouble(

@@ -27,7 +27,7 @@ from .auth.page_sessions import PageSessions
 from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, of_no_role, send, why_refused
+from .endpoints import A_WORKER, ENDING, Endpoints, of_no_role, send, why_refused
 from .exchange import Exchange, Outgoing, Wish, to_server
 from .http_heads import Head
 from .listener import Listener
@@ -265,7 +265,9 @@ class Gateway:
         named, limits = profile or profile_of(self.backends.answering), context.caller.limits
         handler, can = route.handler or (None if is_served else route.otherwise), at.names.can(named, route)
         trouble = self._limiter.refusal(context.caller, route, named, at.names)
-        if handler is None and meant is None:
+        if handler in {None, "props"} and self.backends.is_worker:
+            trouble = A_WORKER
+        elif handler is None and meant is None:
             trouble = no_model(asked, self.peers.hint())
         elif handler is None and route.role and not (can or is_served):
             trouble = of_no_role(named, route.role)

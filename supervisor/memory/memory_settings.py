@@ -77,6 +77,7 @@ class Settings:
     loads_heads: bool  # the heads inside a model that predict several tokens
     drafted: int  # most tokens that a draft proposes at once and a recurrent state can be set back by
     checkpoints: int  # most of each slot
+    rpc: str  # the addresses of workers, as the option has them
     not_counted: tuple[str, ...]  # options that take memory of which nothing is known here
 
     @property
@@ -161,6 +162,7 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         loads_heads="draft-mtp" in _speculation(read),
         drafted=_drafted(read),
         checkpoints=max(0, read.integer("ctx-checkpoints", 32)),
+        rpc=read.text("rpc", ""),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
 

@@ -307,8 +307,8 @@ class Server:
             plan = with_inner_address(asked)
             target = target_of(plan)
             self.output.begin_run(plan.secrets.values(), filter(None, (plan.ready_path, plan.liveness_path)))
-            env = self.environment_of(plan)
-            child = await spawn(plan.argv, env, on_output=self.output.feed, inherit=(self._lock.fd,))
+            env, lock, feed = self.environment_of(plan), (self._lock.fd,), self.output.feed
+            child = await spawn(plan.argv, env, on_output=feed, inherit=lock, no_sigpipe=target.rpc)
         except (SupervisorError, OSError, MemoryError) as error:
             self._inbox.put(Exited(launch, not_spawned(error)))
             return
@@ -372,7 +372,7 @@ class Server:
     def _serves(self, launch: int, plan: LaunchPlan, child: Child) -> None:
         child.catch_up()  # it logged its devices before it answered
         if self._watcher and self.child is child and self.target:
-            self.target = self._watcher.target = self._pin.hold(self.target)
+            self.target = self._watcher.target = self._pin.hold(self._watcher.target)
         self._inbox.put(Serving(launch, self._device.degraded(plan)))
 
     def _set_busy(self, text: str) -> None:
