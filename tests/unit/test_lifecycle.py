@@ -1015,12 +1015,12 @@ class RandomLife(RuleBasedStateMachine):
         decided = [outcome.id for outcome in self.outcomes]
         assert len(set(decided)) == len(decided), "decided twice"
         waiting = set(self.asked) - set(decided)
-        assert {each.id for each in self.life._open} == waiting, "lost"
+        assert {each.id for each in self.life._requests.open} == waiting, "lost"
         assert not waiting or self.life.state in UNDER_WAY, "nothing is under way, and somebody waits"
 
     @invariant()
     def who_waits_waits_for_one_thing(self):
-        kinds = {type(each) for each in self.life._open} - {WakeAsked, SleepAsked, RestAsked}
+        kinds = {type(each) for each in self.life._requests.open} - {WakeAsked, SleepAsked, RestAsked}
         assert len(kinds) <= 1
 
     @invariant()
