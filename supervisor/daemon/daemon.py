@@ -276,7 +276,8 @@ class Daemon:
         if line != self._announced.get(instance.name):
             log.info("%s", line)
             self._announced[instance.name] = line
-            if instance is self.main and instance.server.state is State.BACKOFF:
+            waits = instance.server.state in {State.BACKOFF, State.PREPARING} and instance.server.why
+            if instance is self.main and waits:
                 self._report({"step": line})  # the waiting CLI learns that it has not gone well
 
     def _line(self, instance: Instance, why: str) -> str:
