@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from functools import partial
 
@@ -22,6 +23,7 @@ from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .auth.limits import KeyLimiter, visible
 from .auth.page_sessions import PageSessions
+from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
 from .endpoints import ENDING, Endpoints, no_model, of_no_role, send, why_refused
@@ -61,6 +63,7 @@ class Gateway:
 
     def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
         self.activity = Activity()
+        self._refused_keys = RefusedKeys(time.monotonic)
         self.figures = RequestFigures()
         self._limiter = KeyLimiter(self.figures.usage.tokens_on)
         self.keyring = keyring
@@ -219,6 +222,7 @@ class Gateway:
     def greet(self, head: Head) -> RequestContext:
         context = with_hold(self.judged(head), head, self.backends)
         if context.trouble is not None:
+            self._refused_keys.note(context.trouble)
             self._note_refused(head, context, context.trouble)
         return context
 

@@ -26,7 +26,12 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the builds are shell scripts in Linux archives"),
 ]
 
-PROFILE = "extends: demo\nhealth: {{start-timeout: 1s}}\nserver: {{slot-prompt-similarity: {}}}\n"
+PROFILE = """\
+extends: demo
+health: {{start-timeout: 1s}}
+restart: {{max: 2, backoff: 100ms}}
+server: {{slot-prompt-similarity: {}}}
+"""
 SIMILARITY = {"mine": 0.2, "two": 0.3, "three": 0.2}  # by which a build can tell two from the others
 
 ONLY_SUPERVISED = 'case "$*" in *--metrics*) %s;; esac'
