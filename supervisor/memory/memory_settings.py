@@ -74,6 +74,7 @@ class Settings:
     cache_ram_bytes: int | None  # None is without a limit
     fit: bool
     left_open: tuple[str, ...]
+    rpc: str  # the addresses of workers, as the option has them
     not_counted: tuple[str, ...]  # options that take memory of which nothing is known here
 
     @property
@@ -155,6 +156,7 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
         left_open=tuple(name for name in ("ctx-size", "gpu-layers") if options.get(name, "auto") == "auto"),
+        rpc=read.text("rpc", ""),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
 
