@@ -14,7 +14,7 @@ from .background import beside_the_loop
 from .diagnosis import Diagnosis, shortage
 from .memory_watch import MemoryWatch
 from .preflight import check_launch
-from .worker_watch import looks, lost, workers_of
+from .worker_watch import looks, lost
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class LaunchCheck:
     async def _wait_for_workers(self, patience_seconds: float) -> Diagnosis | None:
         """The server would abort without them."""
         began = time.monotonic()
-        while gone := [each for each in await looks(workers_of(self._plan)) if each.trouble]:
+        while gone := [each for each in await looks(self._plan.workers) if each.trouble]:
             why = "; ".join(dict.fromkeys(each.trouble for each in gone))
             if time.monotonic() - began >= patience_seconds:
                 return lost([each.worker for each in gone], why)

@@ -57,7 +57,7 @@ from .output_log import OutputLog
 from .probe import target_of
 from .probe_target import ProbeTarget
 from .process import ExitStatus
-from .worker_watch import WorkerWatch, blamed, workers_of
+from .worker_watch import WorkerWatch, blamed
 
 log = logging.getLogger(__name__)
 
@@ -323,10 +323,10 @@ class Server:
         diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), program_of(plan))
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
-        workers, why = workers_of(plan), self.failure
+        why = self.failure
         hung = why is not None and (why.kind, why.message) == ("hung", self.why)
-        if workers and (hung or diagnosis.kind == WORKER_LOST):
-            self._blaming = asyncio.ensure_future(self._blame(launch, workers, diagnosis))
+        if plan.workers and (hung or diagnosis.kind == WORKER_LOST):
+            self._blaming = asyncio.ensure_future(self._blame(launch, plan.workers, diagnosis))
         else:
             self._inbox.put(Exited(launch, diagnosis))
 

@@ -22,7 +22,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from ..plan.launch import LaunchPlan
-from ..profile.worker_address import parse_worker, parse_workers
+from ..profile.worker_address import parse_worker
 from .diagnosis import WORKER_LOST, Diagnosis
 from .shortage import is_ours
 
@@ -49,16 +49,6 @@ class WorkerLook:
     protocol: str = ""
     trouble: str = ""
     is_ours: bool = False  # the daemon was short of something, which says nothing about the worker
-
-
-def workers_of(plan: LaunchPlan) -> tuple[str, ...]:
-    """Also of a profile that gives ``rpc`` itself."""
-    if plan.workers or "--rpc" not in plan.argv[:-1]:
-        return plan.workers
-    try:
-        return tuple(map(str, parse_workers(plan.argv[plan.argv.index("--rpc") + 1])))
-    except ValueError:
-        return ()  # the server will say what is wrong with it
 
 
 def lost(workers: Sequence[str], why: str = "") -> Diagnosis:
@@ -119,8 +109,7 @@ async def blamed(workers: Sequence[str], diagnosis: Diagnosis) -> Diagnosis:
 
 def suspects(plan: LaunchPlan) -> str:
     """What may be added to the words about its server when that hangs."""
-    workers = workers_of(plan)
-    return f" (it may wait for a worker that hangs: {', '.join(workers)})" if workers else ""
+    return f" (it may wait for a worker that hangs: {', '.join(plan.workers)})" if plan.workers else ""
 
 
 class WorkerWatch:
@@ -140,7 +129,7 @@ class WorkerWatch:
         while it loads, it connects to its workers again and again.
         """
         self.stop()
-        work = [self._look_for(workers_of(whole))] if whole else map(self._follow, workers_of(plan))
+        work = [self._look_for(whole.workers)] if whole else map(self._follow, plan.workers)
         self._tasks = [asyncio.get_running_loop().create_task(each) for each in work]
 
     def stop(self) -> None:

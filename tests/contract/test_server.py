@@ -71,8 +71,6 @@ def hurried(asked: LaunchPlan, **health) -> LaunchPlan:
     return replace(asked, health=replace(QUICK, **health))
 
 
-
-
 class Watched:
     """A server, and a way to wait for a state without asking again and again."""
 

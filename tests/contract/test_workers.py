@@ -12,7 +12,7 @@ import pytest
 from supervisor.plan.launch import LaunchPlan
 from supervisor.server.diagnosis import WORKER_LOST
 from supervisor.server.lifecycle_table import State
-from supervisor.server.worker_watch import WorkerWatch, look, missing, workers_of
+from supervisor.server.worker_watch import WorkerWatch, look, missing
 
 from ..fakes.launching import free_port
 from ..fakes.loops import promise
@@ -81,15 +81,6 @@ async def test_what_speaks_something_else_is_no_worker():
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     assert "no RPC server" in (await look(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")).trouble
     server.close()
-
-
-def test_the_workers_of_a_hand_written_rpc_count(tmp_path):
-    asked = plan(tmp_path)
-    assert workers_of(asked) == ()
-    by_hand = replace(asked, argv=(*asked.argv, "--rpc", "a:1,b"))
-    assert workers_of(by_hand) == ("a:1", "b:50052")
-    assert workers_of(replace(by_hand, workers=("c:2",))) == ("c:2",)
-    assert workers_of(replace(asked, argv=(*asked.argv, "--rpc", "[::1]:1"))) == ()
 
 
 @contextmanager

@@ -284,13 +284,16 @@ def test_a_worker_of_another_protocol_is_told_from_one_that_is_gone(pool):
         older = older_rpc.provide()
     except CannotGet as reason:
         pytest.skip(f"no RPC server of another version: {reason}")
-    two.kill()
-    two.start(older)
-    said = pool.home.run("restart", code=10).stderr
-    assert f"The worker {two.address} speaks version {older_rpc.VERSION}" in said
-    assert "engine update" in said
-    server = pool.home.status()["server"]
-    assert (server["state"], server["restarts"]) == ("failed", 0)
+
+    async def run():
+        two.kill()
+        two.start(older)
+        return (await pool.clients.until_state("failed"))["server"]
+
+    server = asyncio.run(run())
+    assert f"The worker {two.address} speaks version {older_rpc.VERSION}" in server["why"]
+    assert "engine update" in server["last_failure"]["hint"]
+    assert server["restarts"] == 0
     two.kill()
     two.start()
     pool.home.run("restart")
