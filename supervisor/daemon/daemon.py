@@ -295,7 +295,8 @@ class Daemon:
     def _announce(self, instance: Instance) -> None:
         line = self._line(instance, instance.server.why)
         is_new = self._announcements.tell(instance, line)
-        if is_new and instance is self.main and instance.server.state is State.BACKOFF:
+        waits = instance.server.state in {State.BACKOFF, State.PREPARING} and instance.server.why
+        if is_new and instance is self.main and waits:
             self._report({"step": line})  # the waiting CLI learns that it has not gone well
 
     def _line(self, instance: Instance, why: str) -> str:

@@ -390,10 +390,8 @@ def why_refused(refusal: Refuse, server: Backend, waiting: int, hold_seconds: fl
             why = f"{server.hold.text.rstrip('.')}, for longer than {hold_seconds:g} s."
             return Trouble(503, "not_ready", why, retry_seconds=RETRY_SECONDS)
         case "late":
-            why = server.why or server.state.value
-            return Trouble(
-                503, "not_ready", f"No server was ready within {hold_seconds:g} s: {why.rstrip('.')}."
-            )
+            why = f"No server was ready within {hold_seconds:g} s: {server.why or server.state.value}"
+            return Trouble(503, "not_ready", f"{why.rstrip('.')}.", retry_seconds=RETRY_SECONDS)
         case "down":
             return why_down(server)
         case "ending":

@@ -222,7 +222,9 @@ class Gateway:
     def why_lost(self, exchange: Exchange) -> str:
         server = self.backends[exchange.ticket.server]
         if server.failure is None or server.is_serving:
-            return "it died, or gave up this request"  # the connection's end is seen before the exit
+            workers = ", ".join(server.plan.workers) if server.plan else ""
+            also = f"; it uses the memory of {workers}" if workers else ""
+            return f"it died, or gave up this request{also}"  # the connection's end is seen before the exit
         return server.failure.message
 
     # --- requests

@@ -103,7 +103,6 @@ def test_a_socket_that_is_not_ours_to_use_is_a_permission_matter(tmp_path):
         UnixEndpoint(folder).connect(1.0)
 
 
-
 DAEMON = {"pid": 1, "memory_bytes": None, "uptime_seconds": 0.0}
 REQUEST = a_chat()
 
