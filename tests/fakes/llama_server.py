@@ -23,6 +23,7 @@ A *gate* is the path of a file: what waits for it goes on once the file exists, 
     burn=true          use the CPU meanwhile
     deaf=GATE          close the listening socket once the gate opens, and remove the gate
     chat_gate=GATE     hold chat answers until the gate opens
+    stream_gate=GATE   hold a stream behind its first word until the gate opens
     says=TEXT          the whole answer of a chat
     model=NAME         what /v1/models says
     speeds=JSON        what /completion says of its speed, without taking the time: {"prompt": tokens a second,
@@ -440,6 +441,8 @@ class Server:
         for delta in deltas:
             choice = {"index": 0, "finish_reason": None, "delta": delta}
             self.event(connection, self.completion("chat.completion.chunk", choice))
+            if delta.get("content") and "stream_gate" in self.script:
+                wait_for(self.script["stream_gate"])
         choice = {"index": 0, "finish_reason": "stop", "delta": {}}
         self.event(connection, self.completion("chat.completion.chunk", choice) | {"timings": timings})
         connection.sendall(b"data: [DONE]\n\n")
