@@ -179,7 +179,7 @@ async def test_what_one_refuses_goes_to_the_next_and_the_last_refusal_is_the_cli
 @promise
 async def test_a_peer_that_refuses_our_key_is_no_fault_of_the_clients():
     wrong = says(refusal(b"401 Unauthorized"))
-    async with relay(HERE) as it, peers(it, a=wrong, b=says(ok(b"b"))) as (a, b):
+    async with relay(HERE) as it, peers(it, a=wrong, b=says(ok(b"b"))) as (a, _):
         assert (await it.ask(asks("m")))[2] == b"b"
         await name_peers(it, a.peer)
         assert await code_of(it, asks("m")) == (502, "peer_key")
@@ -205,22 +205,23 @@ async def test_a_client_that_leaves_takes_its_request_with_it():
 
 
 @promise
-async def test_requests_at_a_peer_that_has_frozen_are_given_up_and_go_elsewhere():
-    with patch.object(peer_watch, "ANSWER_SECONDS", 0.05), patch.object(peer_watch, "LOOK_SECONDS", 0.01):
-        async with relay(HERE) as it, peers(it, a=waits, b=says(ok(b"b"))) as (a, _):
-            async with it.client() as client, it.client() as half:
-                await client.send(asks("a/m"), b"")
-                await a.until(1)
-                a.script[:] = [says(STREAM)]
-                await half.send(asks("a/m", stream=True))
-                await half.reader.readuntil(b"\r\n\r\n")
-                a.is_silent = True
-                assert (await client.answer())[0] == 502
-                assert b"does not answer any more" in await half.rest()
-            watch = it.gateway.peers.watches[0]
-            assert (watch.state, watch.why) == ("down", "it does not answer within 0.05 s")
-            a.is_silent = False
-            await until(lambda: watch.state == "up")
+async def test_requests_at_a_peer_that_has_frozen_are_given_up(monkeypatch):
+    monkeypatch.setattr(peer_watch, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(peer_watch, "LOOK_SECONDS", 0.01)
+    async with relay(HERE) as it, peers(it, a=waits, b=says(ok(b"b"))) as (a, _):
+        async with it.client() as client, it.client() as half:
+            await client.send(asks("a/m"), b"")
+            await a.until(1)
+            a.script[:] = [says(STREAM)]
+            await half.send(asks("a/m", stream=True))
+            await half.reader.readuntil(b"\r\n\r\n")
+            a.is_silent = True
+            assert (await client.answer())[0] == 502
+            assert b"does not answer any more" in await half.rest()
+        watch = it.gateway.peers.watches[0]
+        assert (watch.state, watch.why) == ("down", "it does not answer within 0.05 s")
+        a.is_silent = False
+        await until(lambda: watch.state == "up")
 
 
 # --- here and there
@@ -240,12 +241,12 @@ async def test_a_peer_answers_what_this_computer_refuses():
 
 @promise
 async def test_a_model_that_cannot_be_loaded_here_is_answered_by_a_peer():
-    async with relay(HERE) as it, peers(it, big=([says(ok(b"there"))], {"models": [entry("q")]})):
-        async with it.client() as client:
-            await client.send(asks("q"))
-            await until(lambda: it.owner.loads == ["q"])
-            it.gateway.loaded("q", "there is no memory for it")
-            assert (await client.answer())[2] == b"there"
+    there = [says(ok(b"there"))], {"models": [entry("q")]}
+    async with relay(HERE) as it, peers(it, big=there), it.client() as client:
+        await client.send(asks("q"))
+        await until(lambda: it.owner.loads == ["q"])
+        it.gateway.loaded("q", "there is no memory for it")
+        assert (await client.answer())[2] == b"there"
 
 
 @promise
@@ -426,7 +427,7 @@ async def test_any_endpoint_is_a_peer_and_one_whose_main_model_loads_is_not_read
 
 @promise
 async def test_a_reload_keeps_the_peers_that_stay_and_drops_the_others():
-    async with relay(HERE) as it, peers(it, a=says(ok(b"a")), b=says(ok(b"b"))) as (a, b):
+    async with relay(HERE) as it, peers(it, a=says(ok(b"a")), b=says(ok(b"b"))) as (a, _):
         kept = it.gateway.peers.watches[0]
         await name_peers(it, a.peer)
         assert it.gateway.peers.watches == [kept]
