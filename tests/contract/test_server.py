@@ -545,7 +545,8 @@ def test_a_launch_for_which_we_have_no_descriptor_is_tried_again(tmp_path, short
 async def test_a_check_for_which_we_have_no_descriptor_is_tried_again(test, tmp_path):
     await test.server.start(plan(tmp_path))
     with patch(
-        "supervisor.server.server.check_launch", side_effect=OSError(errno.EMFILE, "Too many open files")
+        "supervisor.server.launch_check.check_launch",
+        side_effect=OSError(errno.EMFILE, "Too many open files"),
     ):
         killed = test.server.child.identity.pid
         os.kill(killed, signal.SIGKILL)
