@@ -1,9 +1,9 @@
 """
 Provides what some tests need of the system: ``python -I tests/tools.py``, as bin/test does.
 
-Process supervisors, shells, load balancers and a browser: what is there serves, else Debian's is installed where root runs the
-tests.  Prints a shell assignment on stdout, and on stderr what could not be had, and why; nothing of it is a
-failure, since not every system has it, and the tests in question are skipped then.
+Process supervisors, shells, load balancers, a browser and ip: what is there serves, else Debian's is installed
+where root runs the tests.  Prints a shell assignment on stdout, and on stderr what could not be had, and why;
+nothing of it is a failure, since not every system has it, and the tests in question are skipped then.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ PACKAGES = {
     "fish": "fish",
     "haproxy": "haproxy",
     "nginx": "nginx-light",
+    "ip": "iproute2",
 }
 
 

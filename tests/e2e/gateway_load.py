@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -98,6 +99,7 @@ class Request:
     body: dict[str, Any] | None
     headers: tuple[str, ...] = ()
     host: str = "127.0.0.1"
+    connect: Callable[[], socket.socket] | None = None  # else to that host
     began: asyncio.Event = field(default_factory=asyncio.Event)
     answer: Answer = field(default_factory=Answer)
 
@@ -119,12 +121,20 @@ class Request:
                 assert not self._task.done(), self.answer
                 await asyncio.sleep(_LOOK_SECONDS)
 
+    async def is_under_way_after(self, seconds: float) -> bool:
+        """Whether it has no end by then."""
+        done, _ = await asyncio.wait({self._task}, timeout=seconds)
+        return not done
+
     async def leave(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> Answer:
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+        if self.connect:
+            reader, writer = await asyncio.open_connection(sock=self.connect())
+        else:
+            reader, writer = await asyncio.open_connection(self.host, self.port)
         try:
             writer.write(request_bytes(self.path, self.body, self.headers))
             await self._read(reader)
@@ -196,9 +206,11 @@ class Clients:
     root: Path
     port: int
     headers: tuple[str, ...] = ()
+    connect: Callable[[], socket.socket] | None = None
 
     def ask(self, path: str = CHAT, body: dict[str, Any] | None = QUESTION, **more: Any) -> Request:
-        return Request(self.port, path, body, more.pop("headers", self.headers), **more)
+        headers = more.pop("headers", self.headers)
+        return Request(self.port, path, body, headers, connect=self.connect, **more)
 
     def stream(self, **more: Any) -> Request:
         return self.ask(body=QUESTION | {"stream": True} | more)
