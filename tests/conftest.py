@@ -17,6 +17,7 @@ WITHOUT_ENGINES = {
     "tests/e2e/test_page_views.py",  # its servers are scripts
     "tests/e2e/test_release.py",  # downloads most of the time
     "tests/e2e/test_tune.py",  # its servers are scripts
+    "tests/e2e/test_update.py",  # its servers are scripts
 }
 
 # A slow machine is no failure of ours: what must not take long is measured in bench/.

@@ -208,6 +208,11 @@ class GatewayListener:
 
     # --- the end
 
+    def announce_end(self) -> float:
+        """Load balancers are told.  Gives the seconds for which requests are still answered."""
+        self._ends = True
+        return self.gateway.announce_end() if self.gateway is not None else 0.0
+
     def begin_to_end(self, *, now: bool = False) -> None:
         """Nobody is let in any more.  Peers have as long as the main server to finish, or no time at all."""
         self._ends = True

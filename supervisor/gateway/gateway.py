@@ -17,15 +17,16 @@ from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api.body import requested_model
-from .api.routes import Route, Trouble, model_in_query, model_of
+from .api.routes import Trouble, model_in_query, model_of
 from .api.served_models import Meant, no_model
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
 from .auth.limits import KeyLimiter, visible
 from .auth.page_sessions import PageSessions
+from .auth.refused_keys import RefusedKeys
 from .backends import Backend, Backends, GatewayOwner, PageOwner, profile_of
 from .context_budget import ContextBudgets
-from .endpoints import ENDING, Endpoints, of_no_role, send, why_refused
+from .endpoints import A_WORKER, ENDING, Endpoints, of_no_role, send, why_refused
 from .exchange import Exchange, Outgoing, Wish, to_server
 from .http_heads import Head
 from .listener import Listener
@@ -60,6 +61,7 @@ class Gateway:
         self.keyring = keyring
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._refused_keys = RefusedKeys(self._loop.time)
         self._scheduler = Scheduler(Settings())
         self.uses = ServerUses(self._loop)
         self._budgets = ContextBudgets()
@@ -107,8 +109,20 @@ class Gateway:
     def _connection(self) -> ClientConnection:
         return ClientConnection(self, self._connections, self._loop)
 
+    @property
+    def is_ending(self) -> bool:
+        """A stop was asked for, and /supervisor/ready says so.  Seconds until `begin_to_end` is due."""
+        return self._endpoints.is_ending
+
+    def announce_end(self) -> float:
+        """A stop was asked for, as /supervisor/ready says.  Seconds until `begin_to_end` is due."""
+        self._endpoints.is_ending = True
+        serves = self.is_open and any(each.is_serving for each in self.backends)
+        return self.settings.stop_notice_seconds if serves else 0.0
+
     def begin_to_end(self) -> None:
         """The daemon is being stopped: accept no new requests, and refuse those that wait."""
+        self.announce_end()
         self.close()
         self._act(self._scheduler.begin_to_end(self._loop.time()))
 
@@ -205,16 +219,14 @@ class Gateway:
         self.backends[exchange.ticket.server].look()
 
     def why_lost(self, exchange: Exchange) -> str:
-        server = self.backends[exchange.ticket.server]
-        if server.failure is None or server.is_serving:
-            return "it died, or gave up this request"  # the connection's end is seen before the exit
-        return server.failure.message
+        return self.backends.why_lost(exchange.ticket.server)
 
     # --- requests
 
     def greet(self, head: Head) -> RequestContext:
         context = with_hold(self.judged(head), head, self.backends)
         if context.trouble is not None:
+            self._refused_keys.note(context.trouble)
             self._note_refused(head, context, context.trouble)
         return context
 
@@ -234,8 +246,6 @@ class Gateway:
         wish, meant = Wish(head, body, asked), self.listener.names.meant(asked, route.role)
         is_known = meant is not None and not meant.is_unknown
         found = None if is_known or context.hold else self.peers.take(client, wish, context)
-        if isinstance(found, Trouble):
-            return self._refuse(client, head, context, found, asked)
         return found or self._receive_here(client, wish, context, meant)
 
     def _receive_here(
@@ -244,17 +254,22 @@ class Gateway:
         """What this computer answers, or refuses; ``meant`` None is a model that nobody has."""
         head, asked, route = wish.head, wish.model, context.route
         profile = context.held_profile or (meant.profile if meant else None) or ""
-        profile = self._loadable(profile, route)
+        if not (self.settings.switch_on_request or self.backends.is_served(profile)):
+            profile = self.backends.instead_of(profile, route.handler)
         is_served, at = self.backends.is_served(profile), self.listener
         named, limits = profile or profile_of(self.backends.answering), context.caller.limits
         handler, can = route.handler or (None if is_served else route.otherwise), at.names.can(named, route)
         trouble = self._limiter.refusal(context.caller, route, named, at.names)
-        if handler is None and meant is None:
+        if handler in {None, "props"} and self.backends.is_worker:
+            trouble = A_WORKER
+        elif handler is None and meant is None:
             trouble = no_model(asked, self.peers.hint())
         elif handler is None and route.role and not (can or is_served):
             trouble = of_no_role(named, route.role)
         if trouble is not None:
-            return self._refuse(client, head, context, trouble, asked)
+            self._note_refused(head, context, trouble, asked)
+            client.refuse(trouble, keep_alive=head.persists)
+            return None
         offers = visible(limits, at.offers, at.names)
         if handler == "model-events" and head.method == "GET":
             return self._models.watch(client, head, context, offers)
@@ -273,21 +288,6 @@ class Gateway:
             ticket.tokens = self._budgets.expect(named, wish.body)
         wish = replace(wish, effort=meant.effort) if meant.effort else wish
         return Exchange(self, client, context, wish, ticket)
-
-    def _refuse(
-        self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
-    ) -> AskedOf | None:
-        self._note_refused(head, context, trouble, asked)
-        client.refuse(trouble, keep_alive=head.persists)
-        return None
-
-    def _loadable(self, profile: str, route: Route) -> str:
-        """Where clients cannot have models loaded, whoever serves answers for one that is not."""
-        if self.settings.switch_on_request or self.backends.is_served(profile):
-            return profile
-        if route.handler == "props":
-            return profile_of(self.backends.answering)
-        return "" if route.handler is None else profile
 
     def run(self, work: Coroutine[None, None, None]) -> None:
         """Do this in the background."""

@@ -73,7 +73,7 @@ def _with_keys(peers: Sequence[Peer]) -> tuple[Peer, ...]:
 
 def inside_of(profile: Profile, build: Build, paths: Paths) -> str:
     """The socket for the build to listen on, or "" if it must be a loopback port."""
-    if sys.platform != "win32" and renderer_for(profile.engine.source).takes_sockets(build):
+    if sys.platform != "win32" and renderer_for(profile).takes_sockets(build):
         from ..home.control_socket import short_path  # noqa: PLC0415 - Windows has none
 
         return str(short_path(server_socket(paths, profile.name)))

@@ -15,11 +15,10 @@ from ..options.meanings import pinned, understand
 from ..options.option_values import OptionKind, option_kind
 from . import fields
 from .definition import PARAMETER_PATTERN
-from .field_kinds import JSON, either, size
+from .field_kinds import ENV_PATTERN, JSON, either, size
 from .fields import (
     BY_KEY,
     DEVICE_PATTERN,
-    ENV_PATTERN,
     PEER_FIELDS,
     SECTIONS,
     SERVE_FIELDS,

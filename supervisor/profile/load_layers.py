@@ -10,11 +10,10 @@ from pathlib import Path
 from ..errors import ConfigError, NotFound, PermissionDenied
 from ..options.file_options import is_of_the_hub
 from .definition import PARAMETER_PATTERN, ServedProfile
-from .field_kinds import Invalid, nearest, read_json, size
+from .field_kinds import ENV_PATTERN, Invalid, nearest, read_json, size
 from .fields import (
     BY_KEY,
     DEVICE_PATTERN,
-    ENV_PATTERN,
     MEMORY,
     PARAMETERS,
     SECTIONS,
@@ -316,7 +315,7 @@ def _profile_key(builder: LayerBuilder, key: str, node: Scalar) -> None:
         builder.read(key, _collection(node) if key.startswith(_LISTS) else node, _NOWHERE)
 
 
-_LISTS = ("gateway.", "engine.command")
+_LISTS = ("gateway.", "engine.command", "workers")
 
 
 def _collection(node: Scalar) -> YamlNode:

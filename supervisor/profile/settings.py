@@ -27,8 +27,8 @@ from .yaml_nodes import (
 SETTINGS_NAME = "config.yaml"
 SETTINGS_ONLY = ("serve", "peers", "memory", "models-dir")
 """Its sections that no profile has."""
-SHARED_SECTIONS = ("engine", "gateway")
-"""Its sections that hold for every profile that does not say otherwise."""
+SHARED_SECTIONS = ("engine", "gateway", "workers", "without-worker")
+"""Its sections and keys that hold for every profile that does not say otherwise."""
 _KEYS = {each.key.removeprefix("serve."): each for each in SERVE_FIELDS}
 _PEER_KEYS = {each.key.removeprefix("peers."): each for each in PEER_FIELDS}
 _WORDS = {"profile": "profile", "url": "address"}

@@ -13,7 +13,8 @@ from typing import ClassVar
 class ProbeTarget:
     """
     Whom to ask: a literal address and port, or the path of a Unix socket; and how.  ``pinned`` is a way to
-    that socket that stays if its file is removed (see `SocketPin`).
+    that socket that stays if its file is removed (see `SocketPin`).  ``rpc``: it speaks llama.cpp's RPC.
+    ``greeting`` is what it answered when it became ready.
     """
 
     address: str
@@ -24,6 +25,8 @@ class ProbeTarget:
     prefix: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with a key: not for logs
     pinned: str = ""
+    rpc: bool = False
+    greeting: bytes = b""
     gathers: ClassVar[bool] = True  # pieces of its streams may be read together, from the descriptor itself
 
     @property
