@@ -111,7 +111,7 @@ class Gateway:
 
     @property
     def is_ending(self) -> bool:
-        """A stop was asked for, and /supervisor/ready says so.  Seconds until `begin_to_end` is due."""
+        """Whether a stop was asked for: answers then close their connections, so that clients go elsewhere."""
         return self._endpoints.is_ending
 
     def announce_end(self) -> float:
