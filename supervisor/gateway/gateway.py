@@ -111,7 +111,7 @@ class Gateway:
 
     @property
     def is_ending(self) -> bool:
-        """Whether a stop was asked for: answers then close their connections, so that clients go elsewhere."""
+        """Whether a stop was asked for: answers then close their connections, so clients go elsewhere."""
         return self._endpoints.is_ending
 
     def announce_end(self) -> float:

@@ -124,8 +124,8 @@ class Peers:
         holders = defaultdict[str, list[Holder]](list)
         for watch in self.watches:
             for model in watch.list.models:
-                for name in (model.id, model.name):
-                    holders[name.casefold()].append((watch, model))
+                for name in {name.casefold() for name in model.names}:
+                    holders[name].append((watch, model))
         self._holders = dict(holders)
 
     # --- requests

@@ -163,7 +163,9 @@ def _per_layer(model: Model) -> int:
 
 def _more_streams(model: Model) -> int:
     """Gemma 3n carries several versions of each token, and a prediction of each (altup)."""
-    altup = next((each.shape[0] for each in model.tensors if each.name.endswith("altup_correct_coef.weight")), 0)
+    altup = next(
+        (each.shape[0] for each in model.tensors if each.name.endswith("altup_correct_coef.weight")), 0
+    )
     return 2 * altup - 2 if altup else 0
 
 
