@@ -208,6 +208,19 @@ def checkpoint_bytes(model: Model, settings: Settings) -> int:
     return windows + len(recurrent_layers(model)) * state_bytes(model)
 
 
+def checkpoints_bytes(model: Model, settings: Settings) -> int:
+    """
+    Of conversations that fill the context: one for each ``--checkpoint-min-step`` tokens, and the two at the end
+    of each prompt (update_slots in tools/server/server-context.cpp).
+
+    Many short turns make more, up to ``--ctx-checkpoints`` of each slot.
+    """
+    most = settings.checkpoints * settings.slots
+    if settings.checkpoint_tokens:
+        most = min(most, settings.context_tokens // settings.checkpoint_tokens + 2 * settings.slots)
+    return most * checkpoint_bytes(model, settings)
+
+
 def in_f16(settings: Settings) -> Settings:
     """The same with a cache that is not quantized."""
     return replace(settings, cache_k=_F16, cache_v=_F16)

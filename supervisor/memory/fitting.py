@@ -128,7 +128,13 @@ def fit(
         """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
         ledger = account(which, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
-        return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
+        if ask is None:
+            return ledger
+        if ledger.is_known or not settings.unified:
+            return calibrated(ledger, figures_source(settings, ask))
+        # the tool has no word for shared cells; with cells of their own the slots take as much or more
+        apart = figures_source(replace(settings, unified=False), ask)
+        return calibrated(ledger, (*apart, *figures_source(settings, False)))
 
     if profile.placement == "pinned":
         return Fitted(*_judged(weigh, {}, profile, model), device, memories.idle, ours=ours)

@@ -20,6 +20,7 @@ from .memory_settings import Settings
 COPIES = 5
 """Of the embeddings, alive at once where one device does all."""
 _F32, _F16_BYTES, _I64 = 4, 2, 8
+_SIDE_BY_SIDE = frozenset({"command-r", "cohere2", "phi2"})
 _READERS = ("bert", "embedding")
 """Parts of the names of architectures without an output: they hand out their last state."""
 
@@ -66,13 +67,9 @@ def phases(model: Model, settings: Settings) -> Phases:
 
 
 def logits_bytes(model: Model, settings: Settings) -> int:
-    return settings.outputs * token_bytes(model)
-
-
-def token_bytes(model: Model) -> int:
-    """Of the logits of one token."""
-    is_reader = any(part in model.architecture for part in _READERS)
-    return 0 if is_reader else (model.vocabulary_size or 0) * _F32
+    if any(part in model.architecture for part in _READERS):
+        return 0
+    return settings.outputs * (model.vocabulary_size or 0) * _F32
 
 
 def _downs(model: Model) -> Iterator[TensorInfo]:
@@ -136,7 +133,12 @@ def _scores(model: Model, settings: Settings) -> int:
     """Without flash attention every token's score of every cell is written out, head by head."""
     if settings.flash:
         return 0
-    return seen(model, settings, slides=False) * settings.ubatch * most(model, model.heads) * _F32
+    sliding = sliding_layers(model)
+
+    def of(layer: int) -> int:
+        return (model.heads(layer) or 0) * seen(model, settings, slides=layer in sliding)
+
+    return settings.ubatch * most(model, of) * _F32
 
 
 def seen(model: Model, settings: Settings, *, slides: bool) -> int:
@@ -162,7 +164,17 @@ def _per_layer(model: Model) -> int:
 
 
 def _more_streams(model: Model) -> int:
-    """Gemma 3n carries several versions of each token, and a prediction of each (altup)."""
+    """
+    Gemma 3n carries several versions of each token, and a prediction of each (altup).  What images put into
+    the first layers (deepstack) makes the input longer, which is there as vectors, as tokens and chosen.
+    Where attention and the feed-forward step read the same input, it stays until both are done.
+    """
+    if model.architecture in _SIDE_BY_SIDE:
+        return 1
+    if model.architecture == "granitehybrid" and not model.experts:
+        return 2  # the gaps that its recurrent layers leave are too small for what follows
+    if levels := model.number("n_deepstack_layers"):
+        return 3 * (1 + levels)
     altup = next((each.shape[0] for each in model.tensors if each.name.endswith("altup_correct_coef.weight")), 0)
     return 2 * altup - 2 if altup else 0
 
@@ -171,7 +183,7 @@ def _recurrence(model: Model, settings: Settings) -> int:
     """
     Of one recurrent layer: the convolution's input and output, what was split off before it, what comes out.
 
-    The states of all slots are handed out next to what comes out; those of a delta net are read and computed
+    The states of all slots are read, and handed out next to what comes out; those of a delta net are computed
     with before, when only one of the usual copies of the embeddings is alive.
     """
     tokens, states = settings.ubatch * _F32, settings.slots * state_bytes(model)
@@ -179,7 +191,7 @@ def _recurrence(model: Model, settings: Settings) -> int:
     convolved = 2 * (inner + 2 * groups * (model.number("ssm.state_size") or 0))
     projected = most_rows(model, "ssm_in.weight")
     if projected:
-        return tokens * (projected + convolved + inner) + states
+        return tokens * (projected + convolved + inner) + 2 * states - state_bytes(model)
     spared = (COPIES - 1) * tokens * (model.embedding_length or 0)
     return max(0, tokens * (inner + convolved + inner) + 3 * states - spared)
 
