@@ -10,14 +10,16 @@ each memory with LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY (what a checkpoint holds).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from ..model.header import KINDS, TensorKind
 from ..model.metadata import Model
 from .memory_settings import Settings
 
 _F32_BYTES = 4
+_BOTH_OF: tuple[Literal["key"], Literal["value"]] = ("key", "value")
 _F16 = KINDS[1]
 _PADDING = 256  # of the cells of a window: llama_kv_cache_iswa
 _CELL_META_BYTES = 12  # position, number of sequences, sequence: state_write_meta in src/llama-kv-cache.cpp
@@ -143,10 +145,14 @@ def cache_cells(model: Model, settings: Settings, *, slides: bool) -> int:
 def layers_bytes(model: Model, settings: Settings) -> tuple[int, ...]:
     """Of each layer all streams, and the states of all slots; 0 for a layer with neither."""
     states = settings.slots * (1 + rolled_back(model, settings)) * state_bytes(model)
-    caching, recurrent = caching_layers(model), recurrent_layers(model)
+    caching, recurrent, sliding = caching_layers(model), recurrent_layers(model), sliding_layers(model)
+    cells = {
+        slides: cache_cells(model, settings, slides=slides) * settings.streams for slides in (True, False)
+    }
+    rows = rows_bytes(model, settings)
     return tuple(
-        (layer in caching) * _cache_bytes(model, settings, layer) + (layer in recurrent) * states
-        for layer in range(model.layers or 0)
+        (layer in caching) * cells[layer in sliding] * row + (layer in recurrent) * states
+        for layer, row in enumerate(rows)
     )
 
 
@@ -155,33 +161,29 @@ def rolled_back(model: Model, settings: Settings) -> int:
     return settings.drafted if model.architecture in _ROLLED_BACK else 0
 
 
-def _cache_bytes(model: Model, settings: Settings, layer: int) -> int:
-    cells = cache_cells(model, settings, slides=layer in sliding_layers(model)) * settings.streams
-    return cells * cell_bytes(model, settings, layer)
-
-
-def cell_bytes(model: Model, settings: Settings, layer: int) -> int:
+def rows_bytes(model: Model, settings: Settings) -> Sequence[int]:
     """
-    Of one token in one layer.  Latent attention keeps its keys only (is_mla in src/llama-hparams.cpp); without
+    Of one token in each layer.  Latent attention keeps its keys only (is_mla in src/llama-hparams.cpp); without
     flash attention the values of all layers are as wide as the widest.
     """
-    keys = _row_bytes(settings.cache_k, width(model, "key", layer))
+    layers = range(model.layers or 0)
+    sliding = sliding_layers(model)
+    heads = [(model.heads_kv(layer) or 0) for layer in layers]
+    keys, values = (
+        [heads[n] * head_length(model, what, slides=n in sliding) for n in layers] for what in _BOTH_OF
+    )
     if model.number("attention.key_length_mla"):
-        return keys
-    like = [layer] if settings.flash else range(model.layers or 0)
-    return keys + _row_bytes(settings.cache_v, max(width(model, "value", each) for each in like))
+        values = [0 for _ in layers]
+    elif not settings.flash:
+        values = [max(values, default=0) for _ in layers]
+    both = zip(keys, values, strict=True)
+    return [_row_bytes(settings.cache_k, key) + _row_bytes(settings.cache_v, value) for key, value in both]
 
 
-def width(model: Model, what: str, layer: int) -> int:
-    """Elements of a ``key`` or ``value`` of all heads; layers with a window may have others."""
-    return (model.heads_kv(layer) or 0) * head_length(model, what, layer)
-
-
-def head_length(model: Model, what: str, layer: int) -> int:
+def head_length(model: Model, what: Literal["key", "value"], *, slides: bool) -> int:
+    """Elements of one head; layers with a window may have others."""
     usual = (model.key_length if what == "key" else model.value_length) or 0
-    if layer not in sliding_layers(model):
-        return usual
-    own = model.number(f"attention.{what}_length_swa")
+    own = model.number(f"attention.{what}_length_swa") if slides else None
     return usual if own is None else own
 
 
@@ -203,7 +205,7 @@ def checkpoint_bytes(model: Model, settings: Settings) -> int:
     """
     sliding = sliding_layers(model) & caching_layers(model) if not settings.swa_full else frozenset[int]()
     cells = min(window_tokens(model), settings.slot_tokens)
-    rows = sum(cell_bytes(model, settings, layer) for layer in sliding)
+    rows = sum(row for layer, row in enumerate(rows_bytes(model, settings)) if layer in sliding)
     windows = cells * (rows + _CELL_META_BYTES) if sliding else 0
     return windows + len(recurrent_layers(model)) * state_bytes(model)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -79,7 +79,9 @@ class Loading:
 def weights(model: Model, layout: Layout, loading: Loading) -> tuple[Weight, ...]:
     """Tensors of a format that is not known here count nothing: the ledger says so."""
     layers = (model.layers or 0) if loading.heads else trunk(model)
-    loaded = (tensor for tensor in model.tensors if layer_of(tensor.name, -1) < layers)
+    loaded: Iterable[TensorInfo] = model.tensors
+    if layers < (model.layers or 0):
+        loaded = [tensor for tensor in model.tensors if layer_of(tensor.name, -1) < layers]
     placed = [_weight(tensor, layout.of(tensor.name), loading) for tensor in loaded]
     return (*placed, *_tied(model, layout, loading))
 

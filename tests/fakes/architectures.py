@@ -20,7 +20,16 @@ from supervisor.model.metadata import Model, Part
 from .shapes import _demand_holes
 
 _FILE = Path(__file__).with_suffix(".txt")
-_SMALL = ("ffn_gate_inp", "ssm_conv1d", "ssm_a", "ssm_d", "shortconv.conv", "altup_", "token_types", "position_embd")
+_SMALL = (
+    "ffn_gate_inp",
+    "ssm_conv1d",
+    "ssm_a",
+    "ssm_d",
+    "shortconv.conv",
+    "altup_",
+    "token_types",
+    "position_embd",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,9 @@ class TrueShape:
     @property
     def model(self) -> Model:
         """As ``open_model`` reads it from the file that ``write_shape`` writes."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.values.items()}
+        values = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.values.items()
+        }
         infos = []
         for tensor in self.tensors:
             kind = KINDS[tensor.type.ggml_id]
@@ -98,7 +109,6 @@ def _kind(name: str, shape: tuple[int, ...]) -> TensorType:
     if row % 256 == 0:
         return TensorType.Q6_K if name.startswith(("token_embd", "output")) else TensorType.Q4_K
     return TensorType.Q8_0 if row % 32 == 0 else TensorType.F16
-
 
 
 GENERATING = (
