@@ -3,9 +3,9 @@ How near the ledger comes to what llama-server says it takes, for models of many
 
     bench/memory_shapes.py /path/to/llama-server [NAME …] [--record FILE] [--write docs/memory.md]
 
-Asks about ten launches of each model (without loading: some 0.7 s for each) and prints the largest errors in per
-cent, by architecture.  ``--record`` writes what the engine said, which tests/unit/test_memory_shapes.py holds the
-ledger against; ``--write`` puts the table into the document, between its two marks.
+Asks about ten launches of each model (without loading: some 0.7 s for each) and prints the largest errors in
+per cent, by architecture.  ``--record`` writes what the engine said, which tests/unit/test_memory_shapes.py
+holds the ledger against; ``--write`` puts the table into the document, between its two marks.
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ def main() -> None:
     print("\n".join(lines))
     if arguments.record:
         head = (
-            "# What llama.cpp b11434 says it takes of models in true shape, in MiB, rounded down: model | options |\n"
-            "# weights+context+compute.  Written by bench/memory_shapes.py --record, on a CPU with "
+            "# What llama.cpp b11434 says it takes of models in true shape, in MiB, rounded down:\n"
+            "# model | options | weights+context+compute.\n"
+            "# Written by bench/memory_shapes.py --record, on a CPU with "
             f"{', '.join(f for f in features if f.startswith(('avx', 'amx')))}.\n"
         )
         said = "\n".join(line for name, each in found.items() for line in record(name, each))

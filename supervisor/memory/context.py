@@ -3,9 +3,9 @@ What llama.cpp keeps of a conversation: keys and values, recurrent state, checkp
 
 Sources, at b11434: llama_model::create_memory in src/llama-model.cpp (which layers have what), llama_kv_cache
 (for every layer a tensor of K and one of V, on its device), llama_kv_cache_iswa (the cells of layers with a
-window), llama_memory_recurrent (a state for each sequence), n_embd_r and n_embd_s in src/llama-hparams.cpp (its
-size), load_arch_hparams of the models in src/models (windows, recurrent layers, shared layers), state_write of
-each memory with LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY (what a checkpoint holds).
+window), llama_memory_recurrent (a state for each sequence), n_embd_r and n_embd_s in src/llama-hparams.cpp
+(its size), load_arch_hparams of the models in src/models (windows, recurrent layers, shared layers),
+state_write of each memory with LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY (what a checkpoint holds).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _PERIODS: Mapping[str, int] = {
     "cohere2moe": -4, "laguna": -4, "modern-bert": -3, "smallthinker": -4,
 }  # fmt: skip
 """
-Of so many layers in turn the last one sees everything, of a negative number the first one, where the file does
-not say which do: load_swa_pattern of each model.
+Of so many layers in turn the last one sees everything, of a negative number the first one, where the file
+does not say which do: load_swa_pattern of each model.
 """
 _WINDOWS: Mapping[str, int] = {"gemma2": 4096, "exaone4": 4096, "smallthinker": 4096, "llama4": 8192}
 """Tokens, in code; all but Gemma 2 ignore what the file says."""
@@ -39,9 +39,9 @@ _WHOLE = frozenset({"phi3", "phimoe"})  # their windows are switched off
 
 _WITHOUT = frozenset({
     "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert",
-    "modern-bert", "gemma-embedding", "dream", "llada", "llada-moe", "rnd1",
+    "modern-bert", "gemma-embedding",
 })  # fmt: skip
-"""They read all at once and keep nothing."""
+"""They read everything at once and keep nothing."""
 _BY_INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 _BY_HEADS = frozenset({"granitehybrid", "jamba", "lfm2", "lfm2moe"})  # no heads for keys: a recurrent layer
 _BY_WIDTH = frozenset({"nemotron_h", "nemotron_h_moe"})  # and no feed-forward step either
@@ -53,11 +53,11 @@ _SHARED_FROM: Mapping[str, int] = {"gemma3n": 20}  # n_layer_kv_from_start
 
 
 _PLAIN = frozenset({
-    "llama", "llama4", "llama-embed", "mistral3", "mistral4", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe",
-    "qwen3vl", "qwen3vlmoe", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "glm4", "glm4moe",
+    "llama", "llama4", "mistral3", "mistral4", "qwen2", "qwen2moe", "qwen2vl", "qwen3",
+    "qwen3moe", "qwen3vl", "qwen3vlmoe", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "glm4", "glm4moe",
     "deepseek", "deepseek2", "minimax-m2", "granite", "granitemoe", "phi2", "phi3", "phimoe", "command-r",
     "cohere2", "olmo2", "olmoe", "exaone", "exaone4", "smollm3", "seed_oss", "hunyuan-moe", "hunyuan-dense",
-    "ernie4_5", "ernie4_5-moe", "bailingmoe", "bailingmoe2", "dots1", "internlm2", "stablelm", "starcoder2",
+    "ernie4_5", "ernie4_5-moe", "bailingmoe", "bailingmoe2", "dots1", "internlm2", "starcoder2",
     "mimo2", "step35", "afmoe",
 })  # fmt: skip
 """Keys and values in every layer, but for what the tables above say of them."""
@@ -120,7 +120,7 @@ def window_tokens(model: Model) -> int:
 
 
 def caching_layers(model: Model) -> frozenset[int]:
-    """By number: those with keys and values of their own.  The others have none, or use those of one before."""
+    """By number: those with keys and values of their own; the others have none, or use an earlier layer's."""
     if model.architecture in _WITHOUT or model.architecture in _ALL:
         return frozenset()
     shared = model.number("attention.shared_kv_layers") or 0
@@ -163,8 +163,8 @@ def rolled_back(model: Model, settings: Settings) -> int:
 
 def rows_bytes(model: Model, settings: Settings) -> Sequence[int]:
     """
-    Of one token in each layer.  Latent attention keeps its keys only (is_mla in src/llama-hparams.cpp); without
-    flash attention the values of all layers are as wide as the widest.
+    Of one token in each layer.  Latent attention keeps its keys only (is_mla in src/llama-hparams.cpp);
+    without flash attention the values of all layers are as wide as the widest.
     """
     layers = range(model.layers or 0)
     sliding = sliding_layers(model)
@@ -212,8 +212,8 @@ def checkpoint_bytes(model: Model, settings: Settings) -> int:
 
 def checkpoints_bytes(model: Model, settings: Settings) -> int:
     """
-    Of conversations that fill the context: one for each ``--checkpoint-min-step`` tokens, and the two at the end
-    of each prompt (update_slots in tools/server/server-context.cpp).
+    Of conversations that fill the context: one for each ``--checkpoint-min-step`` tokens, and the two at the
+    end of each prompt (update_slots in tools/server/server-context.cpp).
 
     Many short turns make more, up to ``--ctx-checkpoints`` of each slot.
     """

@@ -128,13 +128,7 @@ def fit(
         """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
         ledger = account(which, settings, pools, cpu_features=hardware.cpu.features, flavour=build.flavour)
-        if ask is None:
-            return ledger
-        if ledger.is_known or not settings.unified:
-            return calibrated(ledger, figures_source(settings, ask))
-        # the tool has no word for shared cells; with cells of their own the slots take as much or more
-        apart = figures_source(replace(settings, unified=False), ask)
-        return calibrated(ledger, (*apart, *figures_source(settings, False)))
+        return ledger if ask is None else calibrated(ledger, _asked(ledger, figures_source, ask=ask))
 
     if profile.placement == "pinned":
         return Fitted(*_judged(weigh, {}, profile, model), device, memories.idle, ours=ours)
@@ -155,6 +149,20 @@ def fit(
     assert ledger.settings is not None
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
     return Fitted(ledger, verdict, advices, changes, reasons, back, ours)
+
+
+def _asked(ledger: Ledger, source: FiguresSource, *, ask: bool) -> Iterable[EngineFigures]:
+    """
+    The engine's figures of this launch.
+
+    Its tool has no word for slots that share their cells.  Where there is no formula, it is asked for slots with
+    cells of their own, which take as much or more.
+    """
+    settings = ledger.settings
+    assert settings is not None
+    if ledger.is_known or not settings.unified:
+        return source(settings, ask)
+    return (*source(replace(settings, unified=False), ask), *source(settings, False))
 
 
 def _judged(

@@ -32,9 +32,9 @@ class Phases:
     Bytes, all for one batch.
 
     ``inputs`` are there all the time: the masks of attention, embeddings for each layer.  ``stream`` is one
-    copy of the tokens' embeddings, of which several are alive at once (COPIES), and ``more_streams`` of them more than
-    usual; ``network`` is the feed-forward step, ``hidden`` its widest tensor; ``attention``, ``recurrence``
-    and ``logits`` are the other steps.
+    copy of the tokens' embeddings, of which several are alive at once (COPIES), and ``more_streams`` of them
+    more than usual; ``network`` is the feed-forward step, ``hidden`` its widest tensor; ``attention``,
+    ``recurrence`` and ``logits`` are the other steps.
     """
 
     inputs: int

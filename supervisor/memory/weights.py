@@ -4,10 +4,10 @@ Which memory each weight goes to, and whether it is mapped, copied or rearranged
 Sources, at b11434: load_tensors in src/llama-model.cpp (layers to devices, the output being one more layer),
 create_tensor in src/llama-model-loader.cpp (overrides), common/common.h (what --n-cpu-moe stands for).
 Without a tensor of its own the output layer uses a copy of the embeddings, unless both are in the same
-buffer; Gemma 3n and 4 make that copy before the embeddings, so that there are always two (load_arch_tensors in
-src/models/gemma4.cpp).  The heads for multi-token prediction are loaded only for --spec-type draft-mtp
-(load_mtp in common/common.cpp).  What the CPU rearranges: ggml_repack_get_optimal_repack_type in ggml/src/ggml-cpu/repack.cpp,
-supports_op in ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
+buffer; Gemma 3n and 4 make that copy before the embeddings, so that there are always two (load_arch_tensors
+in src/models/gemma4.cpp).  The heads for multi-token prediction are loaded only for --spec-type draft-mtp
+(load_mtp in common/common.cpp).  What the CPU rearranges: ggml_repack_get_optimal_repack_type in
+ggml/src/ggml-cpu/repack.cpp, supports_op in ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
 """
 
 from __future__ import annotations
