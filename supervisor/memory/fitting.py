@@ -155,8 +155,8 @@ def _asked(ledger: Ledger, source: FiguresSource, *, ask: bool) -> Iterable[Engi
     """
     The engine's figures of this launch.
 
-    Its tool has no word for slots that share their cells.  Where there is no formula, it is asked for slots with
-    cells of their own, which take as much or more.
+    Its tool has no word for slots that share their cells.  Where there is no formula, it is asked for slots
+    with cells of their own, which take as much or more.
     """
     settings = ledger.settings
     assert settings is not None
