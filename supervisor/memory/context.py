@@ -57,7 +57,8 @@ _PLAIN = frozenset({
     "qwen3vlmoe", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "glm4", "glm4moe", "deepseek",
     "deepseek2", "minimax-m2", "granite", "granitemoe", "phi2", "phi3", "phimoe", "command-r", "cohere2",
     "olmo2", "olmoe", "exaone", "exaone4", "smollm3", "seed_oss", "hunyuan-moe", "hunyuan-dense", "ernie4_5",
-    "ernie4_5-moe", "bailingmoe", "bailingmoe2", "dots1", "internlm2", "starcoder2", "mimo2", "step35", "afmoe",
+    "ernie4_5-moe", "bailingmoe", "bailingmoe2", "dots1", "internlm2", "starcoder2", "mimo2", "step35",
+    "afmoe",
 })  # fmt: skip
 """Keys and values in every layer, but for what the tables above say of them."""
 KNOWN = _PLAIN | _WITHOUT | _BY_INTERVAL | _BY_HEADS | _BY_WIDTH | _ALL | _BOTH
