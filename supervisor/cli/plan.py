@@ -220,7 +220,7 @@ def _row(account: Account, judgement: PoolJudgement) -> tuple[str, ...]:
     pool = account.pool
     figures = (account.weights, account.context, account.compute, account.other)
     return (
-        pool.name,
+        pool.label,
         size(judgement.needed_bytes),
         size(pool.free_bytes),
         size(pool.total_bytes),
@@ -236,6 +236,7 @@ def _device(account: Account, judgement: PoolJudgement) -> dict[str, Any]:
     sources = {figure.source for figure in figures.values()}
     return {
         "name": account.pool.name,
+        "worker": account.pool.worker or None,
         "total_bytes": account.pool.total_bytes,
         "free_bytes": account.pool.free_bytes,
         "left_bytes": account.pool.left_bytes,

@@ -30,6 +30,7 @@ class Pool:
     shares the RAM come out of it, but for ``own_bytes``: what the firmware carved out for it, which the
     system does not count as RAM.  None is not known.  ``left_bytes`` are free, and not for us: they are not
     among the ``free_bytes``.  ``adapter`` is the PCI address of a GPU, "" where that is not certain.
+    ``worker`` is the address of the machine whose memory it is, "" for this computer's own.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Pool:
     own_bytes: int = 0
     left_bytes: int = 0
     adapter: str = ""
+    worker: str = ""
+
+    @property
+    def label(self) -> str:
+        """For people: ``RPC0 (mini2.local:50052)``."""
+        return f"{self.name} ({self.worker})" if self.worker else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from .memory_settings import Settings
 
 _STEP_BYTES: Mapping[AskedFigures, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
 _MAPPED = "_Mapped"
+_OF_WORKER = re.compile(r"RPC(?P<number>\d{1,6})\[(?P<address>.+)\]")
 _OF_RAM = ("CPU", "AMX", "Host")
 
 
@@ -33,7 +35,13 @@ def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
 
 
 def _pool(buffer: str, ledger: Ledger) -> str | None:
-    """CUDA0 and MTL0_Mapped belong to the GPU, CUDA_Host and CPU_REPACK to the RAM."""
+    """
+    CUDA0 and MTL0_Mapped belong to the GPU, CUDA_Host and CPU_REPACK to the RAM.  A log calls the buffers of
+    workers RPC0[mini2.local:50052], with a number that counts the devices of that worker alone.
+    """
+    if found := _OF_WORKER.fullmatch(buffer):
+        devices = [each.pool.name for each in ledger.accounts if each.pool.worker == found["address"]]
+        return dict(enumerate(devices)).get(int(found["number"]))
     for account in ledger.accounts:
         if f"{buffer}_".startswith(f"{account.pool.name}_"):
             return account.pool.name

@@ -70,9 +70,12 @@ def compute_bytes(work: Work) -> Mapping[str, int]:
         return {RAM: round(steps.inputs + COPIES * steps.stream + steps.largest)}
     if _is_pipelined(work):
         return _pipelined(work, steps)
-    first = max(_whole(work, steps, devices[0], _FIRST), _with_copies(work, steps))
-    others = {device: _whole(work, steps, device, _NEXT) for device in devices[1:]}
-    return {devices[0]: first, **others, RAM: _host(work, steps)}
+    streams = {devices[0]: _FIRST, **dict.fromkeys(devices[1:], _NEXT)}
+    sizes = {device: _whole(work, steps, device, copies) for device, copies in streams.items()}
+    here = next((device for device in devices if not device.startswith("RPC")), None)
+    if here is not None:  # no worker copies weights of this computer's CPU
+        sizes[here] = max(sizes[here], _with_copies(work, steps))
+    return {**sizes, RAM: _host(work, steps)}
 
 
 def _whole(work: Work, steps: Phases, device: str, streams: float) -> int:

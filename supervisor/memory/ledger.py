@@ -37,7 +37,7 @@ def account(
 def _loading(
     settings: Settings, layout: Layout, pools: Sequence[Pool], features: Collection[str], flavour: str
 ) -> Loading:
-    used = [pool for pool in pools if pool.name in layout.devices]
+    used = [pool for pool in pools if pool.name in layout.devices and not pool.worker]
     pinned = bool(used) and settings.host_buffers and accounts.has_host_buffers(flavour)
     is_auto = settings.load_mode == "auto"
     maps = accounts.maps_files(flavour, used) if is_auto else settings.load_mode in {"mmap", "mmap+mlock"}
@@ -62,7 +62,8 @@ class _Figures:
     def of_gpu(self, pool: Pool) -> Account:
         """Nothing of it can be dropped; what Metal maps from the file stays wired while it is used."""
         used = pool.name in self.work.layout.devices
-        account = self._account(pool, accounts.runtime_bytes(self.work.flavour) if used else 0)
+        flavour = "" if pool.worker else self.work.flavour  # nobody says what a worker's is
+        account = self._account(pool, accounts.runtime_bytes(flavour) if used else 0)
         return replace(account, anonymous_bytes=account.needed_bytes)
 
     def of_ram(self, pool: Pool) -> Account:

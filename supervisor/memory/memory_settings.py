@@ -79,6 +79,7 @@ class Settings:
     drafted: int  # most tokens that a draft proposes at once and a recurrent state can be set back by
     checkpoints: int  # most of each slot
     checkpoint_tokens: int  # from one to the next; 0 where any distance will do
+    rpc: str  # the addresses of workers, as the option has them
     not_counted: tuple[str, ...]  # options that take memory of which nothing is known here
 
     @property
@@ -164,6 +165,7 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         drafted=_drafted(read),
         checkpoints=_checkpoints(read, build),
         checkpoint_tokens=max(0, read.integer("checkpoint-min-step", 8192)),
+        rpc=read.text("rpc", ""),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
 

@@ -29,8 +29,13 @@ def reserve_bytes(pool: Pool) -> int:
     """
     if pool.shares_ram:
         return 0
-    reserve = _of_ram(pool) if pool.name == RAM else _of_a_card(whole(pool))
+    reserve = _of_ram(pool) if pool.name == RAM or is_ram_of_worker(pool) else _of_a_card(whole(pool))
     return max(0, reserve - pool.left_bytes)
+
+
+def is_ram_of_worker(pool: Pool) -> bool:
+    """A worker without a GPU says of all its RAM that it is free (ggml-cpu); a driver never does."""
+    return bool(pool.worker) and pool.free_bytes is not None and pool.free_bytes == pool.total_bytes
 
 
 def kept_bytes(pool: Pool, guardrails: Guardrails) -> int:
@@ -196,7 +201,7 @@ def _left(pool: Pool) -> str:
 
 def place_of(pool: Pool) -> str:
     """``in RAM``, ``on CUDA0``."""
-    return "in RAM" if pool.name == RAM else f"on {pool.name}"
+    return "in RAM" if pool.name == RAM else f"on {pool.label}"
 
 
 def size(number_bytes: int) -> str:
