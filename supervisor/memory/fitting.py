@@ -180,7 +180,7 @@ def fit(
         """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
         ledger = account_of(which, settings)
-        return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
+        return ledger if ask is None else calibrated(ledger, _asked(ledger, figures_source, ask=ask))
 
     if profile.placement == "pinned":
         return Fitted(*_judged(weigh, {}, profile, model), divided({}), memories.idle, ours=ours)
@@ -201,6 +201,20 @@ def fit(
     assert ledger.settings is not None
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=len(pools) > 1)
     return Fitted(ledger, verdict, advices, changes, reasons, back, ours)
+
+
+def _asked(ledger: Ledger, source: FiguresSource, *, ask: bool) -> Iterable[EngineFigures]:
+    """
+    The engine's figures of this launch.
+
+    Its tool has no word for slots that share their cells.  Where there is no formula, it is asked for slots
+    with cells of their own, which take as much or more.
+    """
+    settings = ledger.settings
+    assert settings is not None
+    if ledger.is_known or not settings.unified:
+        return source(settings, ask)
+    return (*source(replace(settings, unified=False), ask), *source(settings, False))
 
 
 def _judged(
