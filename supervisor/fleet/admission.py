@@ -16,6 +16,7 @@ from math import inf
 from typing import Protocol
 
 from ..errors import DoesNotFit, StartFailed
+from ..home.event_log import about
 from ..plan.launch import LaunchPlan
 from ..plan.listen import Offer
 from ..profile.definition import GatewaySettings
@@ -265,7 +266,12 @@ class Admission:
     async def _evict(self, names: tuple[str, ...], profile: str) -> list[Instance]:
         """Unload them, after their requests under way."""
         victims = [each for each in self._fleet if (held := self.held_plan(each)) and held.profile in names]
-        log.info("unloading %s for %s", ", ".join(names), profile)
+        log.info(
+            "unloading %s for %s",
+            ", ".join(names),
+            profile,
+            extra=about("eviction", profiles=list(names), profile=profile),
+        )
         self._demand.note_eviction(self._now)
         self._evictions |= dict.fromkeys((each.name for each in victims), profile)
         await asyncio.gather(*(each.server.sleep() for each in victims))

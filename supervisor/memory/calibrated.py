@@ -20,16 +20,17 @@ def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
     """
     ``ledger`` with the engine's figures of the same launch, the surest last.
 
-    A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.
+    A figure of ours that agrees, within their rounding, keeps its bytes and gets the source.  Of an
+    architecture that the formula does not know, theirs count even where they are about another launch.
     Nothing is changed where a memory is named that the ledger does not know.
     """
-    settings = ledger.settings
-    assert settings is not None
     for each in figures:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
             ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
-            ledger = replace(ledger, accounts=tuple(_account(*both, settings) for both in ours))
+            accounts = tuple(_account(*both, ledger) for both in ours)
+            is_known = ledger.is_known or each.source == "measured"
+            ledger = replace(ledger, accounts=accounts, is_known=is_known)
     return ledger
 
 
@@ -70,13 +71,13 @@ class _Range:
         return Figure(nearest, source) if self.is_reported or nearest != ours.bytes else ours
 
 
-def _account(account: Account, figures: EngineFigures, settings: Settings) -> Account:
+def _account(account: Account, figures: EngineFigures, ledger: Ledger) -> Account:
     """``figures`` are of this pool only; one that it does not name stays."""
     if not figures.buffers:
         return account
     weights = _weights(figures).figure(account.weights, figures.source)
-    context = _context(figures, settings).figure(account.context, figures.source)
-    compute = _compute(figures, settings).figure(account.compute, figures.source)
+    context = _context(figures, ledger).figure(account.context, figures.source)
+    compute = _compute(figures, ledger).figure(account.compute, figures.source)
     changed = replace(account, weights=weights, context=context, compute=compute)
     mapped = _mapped_bytes(account, weights.bytes, figures)
     return replace(changed, anonymous_bytes=changed.needed_bytes - mapped)
@@ -91,22 +92,36 @@ def _weights(figures: EngineFigures) -> _Range:
     return _Range(least.least_bytes, most.most_bytes, is_reported=not mapped)
 
 
-def _context(figures: EngineFigures, settings: Settings) -> _Range:
+def _context(figures: EngineFigures, ledger: Ledger) -> _Range:
     """
     The tool has no option to say that slots share their cells, so it was asked for one of them: then it has
     as many cells as they share, and fewer in sliding windows.
     """
     around = _around([taken.context_bytes for taken in figures.buffers.values()], figures.source)
-    if figures.source == "engine" and _shares(settings):
+    if figures.source == "engine" and _shares(_settings(ledger)) and ledger.is_known:
         return _Range(around.least_bytes, None, is_reported=False)
     return around
 
 
-def _compute(figures: EngineFigures, settings: Settings) -> _Range:
-    """The tool computes logits of every token of a batch, which servers do before b9460 only."""
-    if figures.source == "engine" and (settings.outputs < settings.ubatch or _shares(settings)):
+def _compute(figures: EngineFigures, ledger: Ledger) -> _Range:
+    """
+    The tool computes logits of every token of a batch, which servers do before b9460 only.
+
+    So a server takes at most what the tool says, and at least that without the logits which are too many.
+    """
+    settings = _settings(ledger)
+    around = _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
+    spared = settings.ubatch - settings.outputs
+    if figures.source != "engine" or not (spared or _shares(settings)):
+        return around
+    if ledger.is_known:
         return _Range(0, None, is_reported=False)
-    return _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
+    return replace(around, least_bytes=max(0, around.least_bytes - spared * ledger.token_bytes))
+
+
+def _settings(ledger: Ledger) -> Settings:
+    assert ledger.settings is not None
+    return ledger.settings
 
 
 def _shares(settings: Settings) -> bool:

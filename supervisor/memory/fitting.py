@@ -15,7 +15,7 @@ from ..profile.definition import Profile
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .advice import Advice, advise, in_words
 from .calibrated import calibrated
-from .compute import layers_bytes
+from .context import layers_bytes
 from .engine_figures import EngineFigures
 from .ledger import account
 from .machine_memory import memories_of

@@ -74,6 +74,9 @@ class Settings:
     cache_ram_bytes: int | None  # None is without a limit
     fit: bool
     left_open: tuple[str, ...]
+    loads_heads: bool  # the heads inside a model that predict several tokens
+    drafted: int  # most tokens that a draft proposes at once and a recurrent state can be set back by
+    checkpoints: int  # most of each slot
     rpc: str  # the addresses of workers, as the option has them
     not_counted: tuple[str, ...]  # options that take memory of which nothing is known here
 
@@ -156,6 +159,9 @@ def settings_of(options: Mapping[str, OptionValue], build: int | None, model: Mo
         cache_ram_bytes=_cache_ram(read, build),
         fit=read.text("fit", "on") != "off" and (build is None or build >= 7407),  # #16653
         left_open=tuple(name for name in ("ctx-size", "gpu-layers") if options.get(name, "auto") == "auto"),
+        loads_heads="draft-mtp" in _speculation(read),
+        drafted=_drafted(read),
+        checkpoints=max(0, read.integer("ctx-checkpoints", 32)),
         rpc=read.text("rpc", ""),
         not_counted=tuple(name for name in _NOT_COUNTED if options.get(name)),
     )
@@ -218,6 +224,16 @@ def _tensor_split(read: Reader) -> tuple[float, ...]:
         return tuple(float(part) for part in parts if part)
     except ValueError:
         return ()
+
+
+def _speculation(read: Reader) -> list[str]:
+    return read.text("spec-type", "").split(",")
+
+
+def _drafted(read: Reader) -> int:
+    """need_n_rs_seq in common/common.h."""
+    with_states = {"draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark"}
+    return read.integer("spec-draft-n-max", 3) if with_states & set(_speculation(read)) else 0
 
 
 def _cache_ram(read: Reader, build: int | None) -> int | None:

@@ -22,7 +22,7 @@ from ..model.metadata import Model
 from ..options.option_types import OptionValue
 from ..profile.definition import Profile
 from .accounts import RAM, Ledger, Pool
-from .compute import layers_bytes
+from .context import layers_bytes
 from .memory_settings import Settings
 from .verdict import Guardrails, kept_bytes
 from .weights import Loading, lay_out, weights

@@ -241,6 +241,11 @@ class GatewaySettings:
     drain_timeout_seconds: float = key(
         120.0, "How long requests under way may keep a switch waiting; then they are broken off, visibly."
     )
+    stop_notice_seconds: float = key(
+        0.0,
+        "For this long after a stop was asked for, /supervisor/ready answers 503 and all requests are still "
+        "answered, so that load balancers send the next ones elsewhere.",
+    )
     loading_state: bool = key(False, "Tell waiting streams what they wait for, in comments clients skip.")
     replay: bool = key(True, "Send a request again, once, if the server died before its answer's first byte.")
     idle_unload_seconds: float = key(

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import definition
+from . import definition, peer
 from .field_kinds import (
     Choice,
     FilePath,
@@ -144,11 +144,15 @@ _ATTRIBUTES = {
 }
 SERVE_FIELDS = tuple(_declared("serve", definition.ServedProfile))
 """The keys of an entry of ``serve`` in config.yaml."""
+PEER_FIELDS = tuple(_declared("peers", peer.Peer))
+"""The keys of an entry of ``peers`` there."""
 SETTINGS_SECTIONS = {
     "serve": "The profiles that are served: a list of names, or of mappings with the keys below. `start` "
     "runs the first as the main server.",
     "memory.leave": "How much of each memory is not ours, by its name in `plan`: "
     "`{RAM: 8 GiB, CUDA0: 2 GiB}`. What other programs use already counts as a part of it.",
+    "peers": "Other boxes whose models are served here, too: a list of addresses, or of mappings with the "
+    "keys below. See [cluster.md](cluster.md#peers-several-boxes-behind-one-address).",
     "models-dir": "The folder for models, on a larger disk for example: a path from the root or from `~`. "
     "Without it, `models/` of the data folder.",
 }
