@@ -100,6 +100,7 @@ class Pool:
             "server": {
                 "rpc": ",".join(each.address for each in self.workers),
                 "gpu-layers": 99,
+                "tensor-split": "1,1",
                 "log-verbosity": 4,
                 "parallel": 2,
             },
