@@ -390,14 +390,9 @@ class Profile:
 
     @property
     def wants_gpu(self) -> bool:
-        """
-        Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device.
-
-        The flavour ``cpu`` says nothing of a program that the profile names itself: it chose none.
-        """
-        flavour, is_named = self.engine.flavour, self.engine.source == "path"
-        if flavour is not None and not (is_named and flavour == "cpu"):
-            return flavour != "cpu"
+        """By flavour, layers placed on one, or device.  ``cpu`` says nothing of a program named by ``path``."""
+        if self.engine.flavour is not None and (self.engine.source, self.engine.flavour) != ("path", "cpu"):
+            return self.engine.flavour != "cpu"
         if str(self.server.get("device", "")).lower() == "none":
             return False
         layers = self.server.get("gpu-layers")
