@@ -394,8 +394,8 @@ class Profile:
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device."""
-        if self.engine.flavour is not None:
+        """By flavour, layers placed on one, or device.  ``cpu`` says nothing of a program named by ``path``."""
+        if self.engine.flavour is not None and (self.engine.source, self.engine.flavour) != ("path", "cpu"):
             return self.engine.flavour != "cpu"
         if str(self.server.get("device", "")).lower() == "none" or self.lend.devices == ("CPU",):
             return False
