@@ -34,6 +34,7 @@ _NOWHERE = "192.0.2.1"  # reserved for documents (RFC 5737), so no address of th
 _MIB = 1024**2
 _DEVICE = re.compile(r"RPC\d+: .* \((\d+) MiB, (\d+) MiB free\)")
 _MISMATCH = re.compile(r"RPC server version mismatch: (\d+\.\d+\.\d+)")
+_HANDSHAKE = "RPC handshake failed"
 _STARTS = re.compile(r"Starting RPC server v(\d+\.\d+\.\d+)")
 _WITHOUT_RPC = re.compile(
     r"RPC not supported in this build|failed to find RPC backend|invalid argument: --rpc"
@@ -178,8 +179,8 @@ def _read(
 ) -> WorkerFound | WorkerTrouble:
     """What the child printed.  An older build goes on where the protocol differs, and lists no device."""
     text = outcome.stdout + outcome.stderr
-    if found := _MISMATCH.search(text):
-        return _other_protocol(address, build, found[1])
+    if (found := _MISMATCH.search(text)) or _HANDSHAKE in text:  # an abort may lose the line with the version
+        return _other_protocol(address, build, found[1] if found else greeted.protocol)
     if _WITHOUT_RPC.search(text):
         return _without_rpc(address, build)
     if outcome.returncode is None:

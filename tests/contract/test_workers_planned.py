@@ -150,13 +150,20 @@ def test_another_program_on_that_port_is_no_worker():
     assert (found.kind, found.why) == ("failed", "answers, and is no RPC server")
 
 
-@pytest.mark.parametrize("code", [134, 0])  # an older build goes on, and lists no device
+@pytest.mark.parametrize(
+    ("says", "code"),
+    [
+        ("RPC server version mismatch: 5.0.0", 134),
+        ("ggml-rpc.cpp:550: RPC handshake failed for 127.0.0.1:1", 134),  # the abort lost the line before it
+        ("RPC server version mismatch: 5.0.0", 0),  # an older build goes on, and lists no device
+    ],
+)
 @scripts
-def test_another_protocol_is_told_with_both_versions(tmp_path, code):
-    server = a_server(tmp_path, fails="RPC server version mismatch: 5.0.0")
+def test_another_protocol_is_told_with_both_versions(tmp_path, says, code):
+    server = a_server(tmp_path, fails=says)
     server.write_text(server.read_text().replace("exit 134", f"exit {code}"))
     binaries.script(tmp_path / "ggml-rpc-server", 'echo "Starting RPC server v7.0.0"')
-    with a_worker() as address:
+    with a_worker(version=(5, 0, 0)) as address:
         found = probe(address, build_at(server))
     assert (found.kind, found.why) == ("protocol", "speaks RPC 5.0.0, and this build (b6100) RPC 7.0.0")
 

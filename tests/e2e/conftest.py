@@ -46,7 +46,9 @@ class Home:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        return (*self.engine, "--set", f"listen.port={self.port}")
+        """Also one thread for the engine: more spin while they wait for each other, and other tests run beside."""
+        threads = ("--set", "server.threads=1") if self.engine else ()
+        return (*self.engine, *threads, "--set", f"listen.port={self.port}")
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-I", "-m", "supervisor", *words]
