@@ -111,11 +111,11 @@ class Gateway:
 
     @property
     def is_ending(self) -> bool:
-        """Whether a stop was asked for: answers then close their connections, so clients go elsewhere."""
+        """Whether a stop was asked for: each connection closes after its answer, so clients go elsewhere."""
         return self._endpoints.is_ending
 
     def announce_end(self) -> float:
-        """A stop was asked for, as /supervisor/ready says.  Seconds until `begin_to_end` is due."""
+        """/supervisor/ready tells of the stop from now on.  Gives the seconds until `begin_to_end` is due."""
         self._endpoints.is_ending = True
         serves = self.is_open and any(each.is_serving for each in self.backends)
         return self.settings.stop_notice_seconds if serves else 0.0
