@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..decoding import parse
@@ -207,6 +208,8 @@ class PeerWatch:
 
     async def _addresses(self) -> list[str]:
         peer = self.peer
+        with suppress(ValueError):
+            return [str(ip_address(peer.host))]
         resolve = partial(socket.getaddrinfo, peer.host, peer.port, type=socket.SOCK_STREAM)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

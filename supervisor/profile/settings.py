@@ -101,18 +101,19 @@ class OwnSections:
             if "url" not in values:
                 continue
             peer = Peer(**values)
-            name = peer.name or name_of_host(peer) if not url_problem(peer.url) else "?"
-            taken = {each.name.casefold() for each in self.peers}
-            if problem := url_problem(peer.url):
+            problem = url_problem(peer.url)
+            named = peer if problem or peer.name else replace(peer, name=name_of_host(peer))
+            if problem:
                 self._problem(item.mark, "peers.url", f"must be {problem}")
-            elif not name:
+            elif not named.name:
                 self._problem(item.mark, "peers.name", f"is missing: {peer.host} makes no name")
-            elif name.casefold() in taken:
-                self._problem(item.mark, "peers.name", f"two peers are called {name}; give one another name")
+            elif named.name.casefold() in {each.name.casefold() for each in self.peers}:
+                two = f"two peers are called {named.name}; give one another name"
+                self._problem(item.mark, "peers.name", two)
             elif peer.ca_file and not peer.has_tls:
                 self._problem(item.mark, "peers.ca-file", "is for https addresses, and this one is http")
             else:
-                self.peers.append(replace(peer, name=name))
+                self.peers.append(named)
 
     def _entry(
         self, item: YamlNode, section: str, main: str, what: str, keys: Mapping[str, Field]
