@@ -2,11 +2,13 @@
 What a worker costs: tokens per second over RPC against local, and bytes over the wire.
 
     bench/cluster.py --engine /path/to/llama-server --model /path/to/model.gguf [--rounds 3] [--json]
+    bench/cluster.py --peers [--rounds 6] [--json]          # what a hop over a peer costs: see peer_hop.py
 
 The workers are ``ggml-rpc-server`` next to the engine, on loopback: no network is as fast, so what is lost
 here is lost everywhere, and a real link costs its round trips and its bytes on top.  Each has a relay before
 it that counts.  All run with one thread, since machines that share a model work one after the other.  The
-ways take turns, forwards and then backwards, each with a load of its own; ratios are of medians.
+ways take turns, forwards and then backwards, each with a load of its own.  The best turn of each counts:
+what else runs on a machine only makes it slower.  Bytes are of the last turn, and the same in each.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import statistics
 import subprocess
 import tempfile
 import threading
@@ -22,11 +23,13 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-TOKENS, PROMPT = 64, "Once upon a time " * 40
+import peer_hop
+
+TOKENS, ANSWERS, PROMPT = 64, 3, "Once upon a time " * 40
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
 _MIB = 1024**2
@@ -119,7 +122,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One load and one answer; bytes are of all workers together."""
+    """One load and some answers, of which the fastest counts; bytes are of all workers together."""
 
     generated: float  # tokens per second
     prompt: float
@@ -176,22 +179,23 @@ def _measured(port: int, relays: Sequence[Relay], load_seconds: float) -> Turn:
     asked = {"temperature": 0, "ignore_eos": True, "cache_prompt": True}
     first = ask(port, {"prompt": PROMPT, "n_predict": 1, **asked})
     read = passed()
-    answer = ask(port, {"prompt": PROMPT, "n_predict": TOKENS, **asked})["timings"]
-    told = passed()
+    answers = [ask(port, {"prompt": PROMPT, "n_predict": TOKENS, **asked})["timings"] for _ in range(ANSWERS)]
+    told, tokens = passed(), TOKENS * ANSWERS
     return Turn(
-        answer["predicted_per_second"],
+        max(each["predicted_per_second"] for each in answers),
         first["timings"]["prompt_per_second"],
         load_seconds,
         sum(loaded),
         sum(read) - sum(loaded),
-        (told[0] - read[0]) / TOKENS,
-        (told[1] - read[1]) / TOKENS,
+        (told[0] - read[0]) / tokens,
+        (told[1] - read[1]) / tokens,
     )
 
 
-def medians(turns: Sequence[Turn]) -> Turn:
-    rows = [[getattr(each, name) for each in turns] for name in Turn.__dataclass_fields__]
-    return Turn(*map(statistics.median, rows))
+def best(turns: Sequence[Turn]) -> Turn:
+    last = turns[-1]
+    fast = {name: max(getattr(each, name) for each in turns) for name in ("generated", "prompt")}
+    return replace(last, **fast, load_seconds=min(each.load_seconds for each in turns))
 
 
 def caching(engine: Path, model: Path) -> dict[str, float]:
@@ -207,12 +211,20 @@ def caching(engine: Path, model: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--engine", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--engine", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument(
+        "--peers", action="store_true", help="what a hop over a peer costs, in place of workers"
+    )
     parser.add_argument("--layers", type=int, default=30, help="of the model, for the ways that divide them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    if asked.peers:
+        peer_hop.show(peer_hop.measure(asked.rounds), as_json=asked.json)
+        return
+    if asked.engine is None or asked.model is None:
+        parser.error("name --engine and --model, or --peers")
     half = asked.layers // 2
     ways = (
         Way("local"),
@@ -224,7 +236,7 @@ def main() -> None:
     for number in range(asked.rounds):
         for way in ways if number % 2 == 0 else ways[::-1]:
             turns[way.name].append(turn(way, asked.engine, asked.model, ()))
-    found = {name: medians(each) for name, each in turns.items()}
+    found = {name: best(each) for name, each in turns.items()}
     cache = caching(asked.engine, asked.model)
     if asked.json:
         rows = {name: asdict(each) for name, each in found.items()}

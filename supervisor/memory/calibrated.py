@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .accounts import RAM, Account, Figure, Ledger
 from .engine_figures import AskedFigures, EngineFigures
 from .memory_settings import Settings
+from .verdict import sizes
 
 _STEP_BYTES: Mapping[AskedFigures, int] = {"engine": 1024**2 - 1, "measured": 1024**2 // 100}
 _MAPPED = "_Mapped"
 _OF_WORKER = re.compile(r"RPC(?P<number>\d{1,6})\[(?P<address>.+)\]")
 _OF_RAM = ("CPU", "AMX", "Host")
+_MOST_OF_IT = 0.75
 
 
 def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
@@ -24,14 +26,33 @@ def calibrated(ledger: Ledger, figures: Iterable[EngineFigures]) -> Ledger:
     architecture that the formula does not know, theirs count even where they are about another launch.
     Nothing is changed where a memory is named that the ledger does not know.
     """
+    settings, ours = ledger.settings, ledger.accounts
+    assert settings is not None
     for each in figures:
         pools = {name: _pool(name, ledger) for name in each.buffers}
         if None not in pools.values():
-            ours = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
-            accounts = tuple(_account(*both, ledger) for both in ours)
+            told = ((account, _of(each, pools, account.pool.name)) for account in ledger.accounts)
+            accounts = tuple(_account(*both, ledger) for both in told)
             is_known = ledger.is_known or each.source == "measured"
             ledger = replace(ledger, accounts=accounts, is_known=is_known)
-    return ledger
+    if settings.fit and "gpu-layers" in settings.left_open:
+        return ledger  # then fewer layers are no surprise
+    return replace(ledger, notes=(*ledger.notes, *_left_behind(ours, ledger.accounts)))
+
+
+def _left_behind(ours: Iterable[Account], theirs: Iterable[Account]) -> Iterator[str]:
+    """
+    llama.cpp says that it offloaded a layer whose tensors it kept in the RAM.  With Vulkan these are tensors
+    that are larger than maxStorageBufferRange: 128 MiB with some drivers, and one of gpt-oss-20b has 134.
+    """
+    for planned, told in zip(ours, theirs, strict=True):
+        before, after = planned.weights.bytes, told.weights.bytes
+        if planned.pool.name != RAM and after < before * _MOST_OF_IT:
+            less, more = sizes(after, before)
+            yield (
+                f"Of {more} of weights that belong on {planned.pool.name}, llama.cpp puts only {less} there: the "
+                "rest stays in RAM, because this device takes no tensors of that size or format."
+            )
 
 
 def _pool(buffer: str, ledger: Ledger) -> str | None:
@@ -107,16 +128,13 @@ def _compute(figures: EngineFigures, ledger: Ledger) -> _Range:
     """
     The tool computes logits of every token of a batch, which servers do before b9460 only.
 
-    So a server takes at most what the tool says, and at least that without the logits which are too many.
+    So what it says is the most that a server can take, which counts where there is no formula.
     """
     settings = _settings(ledger)
-    around = _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
-    spared = settings.ubatch - settings.outputs
-    if figures.source != "engine" or not (spared or _shares(settings)):
-        return around
-    if ledger.is_known:
+    computes_more = settings.outputs < settings.ubatch or _shares(settings)
+    if figures.source == "engine" and computes_more and ledger.is_known:
         return _Range(0, None, is_reported=False)
-    return replace(around, least_bytes=max(0, around.least_bytes - spared * ledger.token_bytes))
+    return _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
 
 
 def _settings(ledger: Ledger) -> Settings:

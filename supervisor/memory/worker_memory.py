@@ -89,6 +89,13 @@ class Division:
         found = self._divided(settings)
         return {name: value for name, value in found.items() if name != RPC or RPC not in profile.server}
 
+    def reasons(self, changes: Mapping[str, OptionValue]) -> tuple[str, ...]:
+        """Why layers are divided as in these changes."""
+        if not {"tensor-split", "device"} <= changes.keys() or not any(pool.worker for pool in self.pools):
+            return ()
+        split = f"tensor-split {changes['tensor-split']} for {changes['device']}"
+        return (f"{split}: this computer's GPUs are filled first, then the workers as they are listed",)
+
     def _divided(self, settings: Settings) -> Mapping[str, OptionValue]:
         gpus = [pool for pool in self.pools if pool.name != RAM]
         if not settings.layers_on_gpu(self.model.layers or 0):

@@ -337,9 +337,9 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     expected = Estimate(profile, engine, _model(profile, model, paths))
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
-    if profile.workers:
-        return replace(expected, memory=("not known before its workers are asked, which the start does",))
     fitted = fit(profile, model, build, hardware, draft=draft)
+    if profile.workers and fitted.refusal:
+        return replace(expected, memory=("not known before its workers are asked, which the start does",))
     memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 

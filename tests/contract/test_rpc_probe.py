@@ -38,16 +38,16 @@ def answer(*version):
 
 @contextlib.asynccontextmanager
 async def playing(says):
-    """A server that says to each client what ``says`` makes of the greeting; ends: how each hung up."""
-    ends = []
+    """A server that says to each client what ``says`` makes of the greeting; and how each hung up."""
+    ends = asyncio.Queue()
 
     async def serve(reader, writer):
         greeting = await reader.read(len(HELLO))
         writer.write(says(greeting))
         try:
-            ends.append(await reader.read() or "closed")
+            await ends.put(await reader.read() or "closed")
         except ConnectionResetError:
-            ends.append("reset")
+            await ends.put("reset")
         writer.close()
 
     server = await asyncio.start_server(serve, LOOPBACK, 0)
@@ -59,9 +59,7 @@ async def playing(says):
 async def test_the_answer_is_the_version_of_the_protocol_and_the_end_a_reset():
     async with playing(lambda greeting: answer(7, 0, 0) if greeting == HELLO else b"") as (port, ends):
         assert await hello(LOOPBACK, port, timeout_seconds=BOUND_SECONDS) == "7.0.0"
-        while not ends:
-            await asyncio.sleep(0)
-    assert ends == ["reset"]
+        assert await ends.get() == "reset"
 
 
 @promise
@@ -115,7 +113,7 @@ async def worker(tmp_path, *, no_sigpipe=True):
     child = await spawn(argv, env, on_output=heard, no_sigpipe=no_sigpipe)
     try:
         async with asyncio.timeout(BOUND_SECONDS):
-            while (await asked(port)).outcome != "ok":
+            while (await asked(port)).outcome != "ok":  # noqa: ASYNC110 - it tells nobody that it listens
                 await asyncio.sleep(0.01)
         yield port, child
     finally:
@@ -147,7 +145,7 @@ async def test_a_worker_tells_its_protocol_and_while_it_is_in_use_it_is_left_alo
             for _ in range(5):  # more than its queue holds
                 in_use = await asked(port)
                 assert (in_use.outcome, in_use.body) == ("ok", b"")
-        while client_at(port):
+        while client_at(port):  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0.01)
         assert (await asked(port)).body == b"7.0.0"
 

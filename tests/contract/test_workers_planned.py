@@ -70,9 +70,17 @@ def a_worker(*, greeting=HELLO, version=(7, 0, 0)):
         thread.join(BOUND_SECONDS)
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """A slow machine is no worker that is away."""
+    monkeypatch.setattr(worker_probe, "CONNECT_SECONDS", BOUND_SECONDS)
+    monkeypatch.setattr(worker_probe, "GREETING_SECONDS", BOUND_SECONDS)
+
+
 @pytest.fixture
-def silent():
+def silent(monkeypatch):
     """A port whose connections nobody accepts: as of a worker that serves another, or hangs."""
+    monkeypatch.setattr(worker_probe, "GREETING_SECONDS", 0.05)
     with socket.create_server((LOOPBACK, 0)) as listener:
         yield WorkerAddress(LOOPBACK, listener.getsockname()[1])
 
@@ -126,9 +134,8 @@ def test_a_name_that_does_not_resolve_is_no_broken_engine(tmp_path):
 
 
 def test_one_that_takes_connections_and_says_nothing_is_in_use_and_the_engine_is_not_sent_to_wait(
-    tmp_path, silent, monkeypatch
+    tmp_path, silent
 ):
-    monkeypatch.setattr(worker_probe, "GREETING_SECONDS", 0.05)
     found = probe(silent, build_at(tmp_path / "never-run"))
     assert found.kind == "busy"
     assert "one llama-server at a time" in found.hint
@@ -192,7 +199,6 @@ def test_whatever_else_the_engine_says_is_passed_on(tmp_path):
 @pytest.fixture
 def paths(tmp_path, monkeypatch):
     monkeypatch.setenv("GOSS_SUPERVISOR_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(worker_probe, "GREETING_SECONDS", 0.05)
     found = Paths.from_environment()
     found.profiles.mkdir(parents=True)
     ensure_demo(found.models)

@@ -59,7 +59,7 @@ class Home:
             env=self.env | more.pop("env", {}),
             capture_output=True,
             text=True,
-            timeout=PATIENCE * 2,
+            timeout=more.pop("timeout", PATIENCE * 2),
             **more,
         )
         assert code is None or done.returncode == code, (

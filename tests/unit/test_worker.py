@@ -221,6 +221,9 @@ def test_a_build_without_the_program_says_so_and_what_has_it(tmp_path):
     with pytest.raises(NoSuitableEngine, match="comes without ggml-rpc-server") as none:
         rpc_program.build_of(build_at(tmp_path), {})
     assert "engine.source=release" in none.value.hint
+    with pytest.raises(NoSuitableEngine) as earlier:
+        rpc_program.build_of(replace(build_at(tmp_path), source="build"), {})
+    assert "goss-supervisor engine remove b11434" in earlier.value.hint
 
 
 def test_a_program_that_does_not_run_says_why(tmp_path):
@@ -237,7 +240,6 @@ def test_a_program_that_does_not_run_says_why(tmp_path):
     [
         ("Failed to create server socket", "bind-failed", "cannot listen on its address"),
         ("error: unknown device: CUDA7", "bad-argument", "knows no device CUDA7"),
-        ("No devices found", "bad-argument", "found no device to lend"),
         ("error: unknown argument: --mem", "bad-argument", "unknown argument: --mem"),
         ("Failed to create cache directory: /big/rpc", "cache", "/big/rpc"),
         ("Failed to find RPC backend", "no-rpc", "has no RPC"),

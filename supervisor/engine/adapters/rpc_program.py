@@ -41,9 +41,10 @@ def build_of(build: Build, variables: Mapping[str, str]) -> Build:
         return replace(build, command=(NAMES[0],))
     program = find_program(build)
     if program is None:
+        again = f"It was compiled without it: goss-supervisor engine remove {build.tag}, then start it again."
         raise NoSuitableEngine(
             f"{build.command[0]} ({build.tag}) comes without {NAMES[0]}, so it can lend no memory.",
-            hint=_NO_RPC,
+            hint=again if build.source == "build" else _NO_RPC,
         )
     try:
         outcome = run_engine([str(program), "--help"], TIMEOUT_SECONDS, variables)
