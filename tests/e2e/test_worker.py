@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from ..fakes.binaries import server
 from .conftest import BUILT, PATIENCE, Home, free_port
 
 ENGINE = Path(os.environ.get(BUILT, ""))
@@ -102,22 +101,3 @@ def test_a_port_that_is_taken_and_an_unknown_device_are_said(home):
     assert f"Port {home.lends} is taken by" in taken
     assert "goss-supervisor worker --listen ADDRESS:PORT" in taken
     assert "knows no device CUDA7" in home.worker("--devices", "CUDA7", code=10).stderr
-
-
-def test_what_cannot_be_is_refused_before_anything_runs(home, tmp_path):
-    needs = home.run("worker", code=2).stderr
-    assert "A worker needs the address" in needs
-    public = home.worker(listen="0.0.0.0", code=2).stderr
-    assert "neither keys nor encryption" in public
-    if (
-        "-m, --mem"
-        not in subprocess.run(
-            [ENGINE.with_name("ggml-rpc-server"), "-h"], capture_output=True, text=True
-        ).stderr
-    ):
-        assert "has no option for it any more" in home.worker("--memory", "1GiB", code=78).stderr
-    other = server(tmp_path / "brew" / "llama-server")
-    refused = home.worker("--set", f"engine.path={other}", code=6).stderr
-    assert "comes without ggml-rpc-server" in refused
-    assert "engine.source=release" in refused
-    assert not (home.root / "run" / "daemon.lock").exists()
