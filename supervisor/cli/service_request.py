@@ -184,10 +184,11 @@ def _files_of(profile: Profile, paths: Paths) -> tuple[str, ...]:
 
 
 def stop_seconds(profile: Profile) -> float:
-    """What a stop takes at most: requests under way, then TERM, grace, TERM, insist, KILL (lifecycle.py)."""
+    """What a stop takes at most: notice, requests under way, TERM, grace, TERM, insist, KILL (lifecycle.py)."""
     from ..server.lifecycle import GONE_SECONDS  # noqa: PLC0415 - only here
 
-    drain = profile.stop.grace_seconds if profile.gateway.mode == "on" else 0.0
+    gateway = profile.gateway
+    drain = gateway.stop_notice_seconds + profile.stop.grace_seconds if gateway.mode == "on" else 0.0
     return drain + profile.stop.grace_seconds + profile.stop.insist_seconds + GONE_SECONDS
 
 

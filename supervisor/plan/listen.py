@@ -16,6 +16,7 @@ from ..engine.adapters.known import adapter_of
 from ..errors import ConfigError, StartFailed
 from ..options.option_types import OptionValue
 from ..profile.definition import GatewaySettings, Profile, Role
+from ..profile.peer import Peer
 from .launch import LaunchPlan
 from .role import roles_of
 
@@ -86,6 +87,7 @@ class Listen:
     keys: tuple[str, ...] = ()
     tls_certificate: str = ""  # paths of PEM files; both or none
     tls_key: str = ""
+    peers: tuple[Peer, ...] = ()
 
     @property
     def warning(self) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from ..engine.adapters.renderers import renderer_for
 from ..engine.build import Build
 from ..options.option_types import Translation
+from ..options.option_values import words_of
 from ..profile.definition import AutoUpdate, ListenSettings, Profile
+from ..profile.worker_address import parse_workers
 from .launch import LaunchPlan, Parameters
 from .listen import GATEWAY_OPTIONS, GATEWAY_VARIABLES, gateway_options, is_loopback
 from .role import roles_of
@@ -111,6 +113,7 @@ def make_plan(
         shared_context_tokens=shares.shared_context_tokens if shares else 0,
         context_slots=shares.context_slots if shares else 0,
         settings=dict(settings or {}),
+        workers=_workers(profile),
         warnings=(
             *profile.notes,
             *rendering.warnings,
@@ -131,6 +134,12 @@ def _behind_gateway(profile: Profile, inside: str) -> Profile:
         env={name: value for name, value in profile.env.items() if name not in GATEWAY_VARIABLES},
         listen=ListenSettings(lent.host, lent.port) if lent else ListenSettings(inside or "127.0.0.1", 0),
     )
+
+
+def _workers(profile: Profile) -> tuple[str, ...]:
+    """As the option has them; what it cannot be was said when the profile was read."""
+    rpc = profile.server.get("rpc")
+    return tuple(map(str, parse_workers(",".join(words_of(rpc))))) if rpc is not None else ()
 
 
 def _auto_update(profile: Profile) -> AutoUpdate:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..disk import ensure_reachable
 from ..engine.adapters.renderers import renderer_for
 from ..errors import ConfigError, NetworkError, SupervisorError
+from ..home.event_log import record_event
 from ..model.demo import demo_path, ensure_demo
 from ..model.locate import locate, locate_whole, parts_of
 from ..model.metadata import Model
@@ -115,3 +116,4 @@ def get_model(profile: Profile, paths: Paths, progress: Progress) -> None:
             from ..model.pull import ensure_model  # noqa: PLC0415 - only for what is not on disk
 
             ensure_model(model.repo, file, paths, progress)
+            record_event(paths, "download", f"downloaded {file} of {model.repo}", repo=model.repo, file=file)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from ..download.transfer import PartFile
@@ -28,7 +28,7 @@ from ..home.places import figures_file
 from ..memory.engine_figures import FigureHistory, measured_memory
 from ..memory.fit_params import figures_for
 from ..memory.fitting import MODEL as DRAFT
-from ..memory.fitting import FiguresSource, Fitted, fit
+from ..memory.fitting import NOTHING, FiguresSource, Fitted, FittedLaunch, fit, unasked
 from ..memory.known_memory import KnownMemory, fit_known
 from ..model.demo import ensure_demo
 from ..model.locate import locate_whole, parts_of
@@ -58,6 +58,7 @@ from .model_at_hand import ensure_model_reachable, get_model, look_at, model_at_
 from .planned import planned
 from .profile_files import MODEL_PATH, demand_files, missing_files, with_whole_paths
 from .profile_listen import inside_of, listen_of, shared_names
+from .workers import AskedWorkers, fit_with_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def prepare(
     weights, wants_gpu = weights_bytes(model), profile.wants_gpu
     build = acquire(profile.engine, wants_gpu=wants_gpu, context=context, tag=tag, model_bytes=weights)
     build = rpc_program.build_of(build, profile.env) if profile.lend.is_worker else build
-    fitted = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    launch = _fit_here(profile, model, build, context, paths, evicts=evicts)
+    fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""
     if fitted and fitted.refusal:
         raise DoesNotFit(
@@ -128,7 +130,7 @@ def prepare(
             f"The guardrails are {profile.guardrails}; start --force ignores them once.",
         )
     get_model(profile, paths, progress)
-    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = _preparation(launch, overrides, paths, listen=listen)
     return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
 
@@ -175,20 +177,16 @@ def preview(
     try:
         profile, model = read_model(with_hub_files(profile, paths), paths, write=False)
         build = found_engine(profile, model, context)
-        if context.elsewhere and model:
-            fitted: Fitted | None = fit(
-                profile, model, build, context.hardware(), draft=look_at_draft(profile, paths)
-            )
-        else:
-            fitted = _fit_here(profile, model, build, context, paths)
+        launch = _fit_here(profile, model, build, context, paths)
     except SupervisorError as error:
         note = f"what it takes of the memory is not known: {str(error).rstrip('.')}"
         build = build or found_engine(profile, model, context)
-        unknown = _preparation(profile, overrides, build, None, paths, listen=listen)
+        unknown = _preparation(FittedLaunch(profile, build, None), overrides, paths, listen=listen)
         unknown = replace(unknown, notes=(*missing, *unknown.notes, note))
         return _warned(unknown, absent, known_bad_of(profile, None, model, build, context))
+    fitted = launch.fitted
     taken = taken_by_others(fitted, context, paths) if fitted else ""
-    found = _preparation(profile, overrides, build, fitted, paths, listen=listen)
+    found = _preparation(launch, overrides, paths, listen=listen)
     found = replace(found, notes=(*missing, *found.notes))
     return _warned(found, absent, known_bad_of(profile, fitted, model, build, context), taken)
 
@@ -225,10 +223,11 @@ def install_context(
     )
 
 
-def figures_source(profile: Profile, build: Build, paths: Paths) -> FiguresSource:
-    files, figures = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths))
+def figures_source(profile: Profile, build: Build, paths: Paths, *, may_ask: bool = True) -> FiguresSource:
+    """Without ``may_ask`` what is known already: the engine waits for workers that others use."""
+    files, kept, env = parts_of(path_of(profile, paths)), FigureHistory(figures_file(paths)), profile.env
     return lambda settings, ask: figures_for(
-        files, build, settings, figures, may_ask=ask, variables=profile.env
+        files, build, settings, kept, may_ask=ask and may_ask, variables=env
     )
 
 
@@ -240,25 +239,25 @@ def _fit_here(
     paths: Paths,
     *,
     evicts: bool = True,
-) -> Fitted | None:
+) -> FittedLaunch:
     """
     Beside what this machine's daemon holds, and with what the engine itself says.  Without a header to
     count from (``model`` None), it is what the profile declares, else what was measured, else None.
     """
-    held, stays = held_by_servers(paths, profile.name, evicts=evicts)
-    if model is None:
-        known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
-        return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
-    return fit(
-        profile,
-        model,
-        build,
-        context.hardware(),
-        draft=look_at_draft(profile, paths),
-        held=held,
-        stays=stays,
-        figures_source=figures_source(profile, build, paths),
-    )
+    here = not context.elsewhere
+    is_ours = here or model is None
+    held, stays = held_by_servers(paths, profile.name, evicts=evicts) if is_ours else (NOTHING, NOTHING)
+    draft = look_at_draft(profile, paths) if model else None
+
+    def fit_here(profile: Profile, build: Build, workers: AskedWorkers) -> Fitted | None:
+        if model is None:
+            known = _known_memory(profile, build, paths, elsewhere=context.elsewhere)
+            return fit_known(known, profile, context.hardware(), held=held, stays=stays) if known else None
+        source = figures_source(profile, build, paths, may_ask=workers.all_free) if here else unasked
+        weigh = partial(fit, draft=draft, held=held, stays=stays, figures_source=source)
+        return weigh(profile, model, build, context.hardware(), remotes=workers.remotes)
+
+    return fit_with_workers(profile, build, paths, fit_here, in_use={*held, *stays}, may_ask=here)
 
 
 def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bool) -> KnownMemory | None:
@@ -270,16 +269,11 @@ def _known_memory(profile: Profile, build: Build, paths: Paths, *, elsewhere: bo
 
 
 def _preparation(
-    profile: Profile,
-    settings: Mapping[str, str],
-    build: Build,
-    fitted: Fitted | None,
-    paths: Paths,
-    *,
-    listen: Listen | None,
+    launch: FittedLaunch, settings: Mapping[str, str], paths: Paths, *, listen: Listen | None
 ) -> Preparation:
-    plan, notes = planned(profile, settings, build, fitted, paths)
-    return Preparation(plan, listen, (*shared_names(listen.offers if listen else ()), *notes), fitted)
+    plan, notes = planned(launch, settings, paths)
+    shared = shared_names(listen.offers if listen else ())
+    return Preparation(plan, listen, (*shared, *notes), launch.fitted)
 
 
 def look_at_draft(profile: Profile, paths: Paths) -> Model | None:
@@ -344,6 +338,8 @@ def estimate(name: str, overrides: Mapping[str, str], paths: Paths, hardware: Ha
     if build.flavour == _UNKNOWN and hardware.gpus:  # on a GPU or not: nobody can tell yet
         return replace(expected, memory=("not known before it is known which engine it will be",))
     fitted = fit(profile, model, build, hardware, draft=draft)
+    if profile.workers and fitted.refusal:
+        return replace(expected, memory=("not known before its workers are asked, which the start does",))
     memory = tuple(each.text for each in fitted.verdict.judgements if each.needed_bytes)
     return replace(expected, memory=memory, refusal=fitted.refusal if expected.download_bytes != 0 else "")
 
@@ -386,8 +382,7 @@ def _model(profile: Profile, model: Model, paths: Paths) -> PlannedDownload:
 def _unread_model(profile: Profile, paths: Paths) -> PlannedDownload:
     at_hand = model_at_hand(profile, paths)
     is_there = not profile.model.repo or (at_hand.files and at_hand.size_bytes)
-    what = at_hand.path or "what the program itself takes"
-    return PlannedDownload(what, 0 if is_there else None)
+    return PlannedDownload(at_hand.path or "what the program itself takes", 0 if is_there else None)
 
 
 def _missing_bytes(model: Model, folder: Path) -> int:

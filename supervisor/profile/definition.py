@@ -1,8 +1,4 @@
-"""
-A resolved profile: frozen values, each with its origin.
-
-Its keys are declared with ``key`` of ``declare``.
-"""
+"""A resolved profile: frozen values, each with its origin.  ``key`` of ``declare`` declares its keys."""
 # ruff: noqa: RUF009 - ``key`` makes a field
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ from typing import Any, Literal
 
 from ..options.option_types import OptionValue
 from .declare import key
-from .worker_address import LentMemory
+from .worker_address import WITHOUT_WORKER_ABOUT, WORKERS_ABOUT, LentMemory, WithoutWorker, Worker
 
 ValueSource = Literal["auto", "release", "path", "system", "embedded", "build", "command"]
 AutoUpdate = Literal["off", "notify", "apply"]
@@ -245,6 +241,11 @@ class GatewaySettings:
     drain_timeout_seconds: float = key(
         120.0, "How long requests under way may keep a switch waiting; then they are broken off, visibly."
     )
+    stop_notice_seconds: float = key(
+        0.0,
+        "For this long after a stop was asked for, /supervisor/ready answers 503 and all requests are still "
+        "answered, so that load balancers send the next ones elsewhere.",
+    )
     loading_state: bool = key(False, "Tell waiting streams what they wait for, in comments clients skip.")
     replay: bool = key(True, "Send a request again, once, if the server died before its answer's first byte.")
     idle_unload_seconds: float = key(
@@ -379,6 +380,8 @@ class Profile:
         "'balanced' (the default) leaves a reserve to the system, 'strict' also wants the whole model in "
         "memory. start --force ignores it once.",
     )
+    workers: tuple[Worker, ...] = key((), WORKERS_ABOUT)
+    without_worker: WithoutWorker = key("wait", WITHOUT_WORKER_ABOUT)
     lineage: tuple[Origin, ...] = ()  # this profile first, then what it extends
     origins: Mapping[str, Origin] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # translations made while parsing ``args``, and the like
@@ -391,10 +394,12 @@ class Profile:
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether this profile asks for a GPU: by flavour, by layers placed on one, or by device."""
-        if self.engine.flavour is not None:
+        """By flavour, layers placed on one, or device.  ``cpu`` says nothing of a program named by ``path``."""
+        if self.engine.flavour is not None and (self.engine.source, self.engine.flavour) != ("path", "cpu"):
             return self.engine.flavour != "cpu"
         if str(self.server.get("device", "")).lower() == "none" or self.lend.devices == ("CPU",):
             return False
         asks = self.lend.is_worker or "device" in self.server
+        if self.workers and self.origins["workers"].profile != "config.yaml":
+            return asks  # its layers may go to them
         return asks or self.server.get("gpu-layers", 0) not in {0, "0"}

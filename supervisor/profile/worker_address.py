@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, ip_address
-from typing import Any
+from typing import Any, Literal
 
 PORT = 50052
 """Where ``ggml-rpc-server`` listens if nothing else is said."""
+WithoutWorker = Literal["wait", "smaller"]
+WORKERS_ABOUT = (
+    "Machines that lend their memory over llama.cpp's RPC (goss-supervisor worker), as HOST or HOST:PORT; "
+    "[] for none. An entry may be a mapping: address, and where that machine's own goss-supervisor is "
+    "(supervisor, api-key-env)."
+)
+WITHOUT_WORKER_ABOUT = (
+    "While a worker is gone: 'wait' for it, or go on with a 'smaller' launch that needs none of them. "
+    "Without it: wait."
+)
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
 ADDRESS_PATTERN = rf"{_HOST}(?::[0-9]{{1,5}})?"
 WHAT = "an address such as mini2.local or 10.0.0.3:50052"
@@ -39,6 +49,18 @@ class WorkerAddress:
         except ValueError:
             return None
         return (address.is_private and not address.is_unspecified) or address in _CARRIER
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """
+    A worker that a profile names.  ``supervisor`` is the URL of its own goss-supervisor, and ``api_key_env``
+    the variable with that one's key; "" where nobody said so.
+    """
+
+    address: WorkerAddress
+    supervisor: str = ""
+    api_key_env: str = ""
 
 
 def _key(default: object, about: str, **limits: object) -> Any:  # noqa: ANN401 - a field

@@ -16,6 +16,7 @@ _STARS = "***"
 _ORDER = (
     *("description", "extends", "tuned", "match", "engine", "model", "server", "env"),
     *("listen", "lend", "gateway", "restart", "health", "stop", "aliases", "role", "placement", "guardrails"),
+    *("workers", "without-worker"),
 )
 
 

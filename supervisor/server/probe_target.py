@@ -1,9 +1,12 @@
-"""The address and key for probes of a server: the part of a probe that others need."""
+"""The address and key for probes of a server and requests to it: the part of a probe that others need."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,17 @@ class ProbeTarget:
     pinned: str = ""
     rpc: bool = False
     greeting: bytes = b""
+    gathers: ClassVar[bool] = True  # pieces of its streams may be read together, from the descriptor itself
 
     @property
     def socket_path(self) -> str:
         """By which the Unix socket is reached."""
         return self.pinned or self.address
+
+    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Open a connection for requests of clients, without TLS.  Raises OSError and ValueError."""
+        loop = asyncio.get_running_loop()
+        if sys.platform != "win32" and self.unix:
+            await loop.create_unix_connection(protocol, self.socket_path)
+        else:
+            await loop.create_connection(protocol, self.address, self.port)

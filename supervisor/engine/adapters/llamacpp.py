@@ -54,6 +54,7 @@ class LlamaCpp:
         return key.split(",")[0].strip()
 
     def lists_devices(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Of this computer alone: a worker that is in use would keep whoever asks it waiting for ever."""
         at = next((place for place, word in enumerate(argv) if word in _MODEL), 0)
         return (*argv[:at], "--list-devices") if at else ()
 

@@ -119,7 +119,8 @@ def _with_fixed_options(
     profile: Profile, options: Mapping[str, OptionValue], model: str, capabilities: Capabilities
 ) -> dict[str, OptionValue]:
     """Model, host and port always (their defaults change between builds), and a way to probe liveness."""
-    meant: dict[str, OptionValue] = {"model": model, **options}
+    workers = {"rpc": options["rpc"]} if "rpc" in options else {}  # before the options that name devices
+    meant: dict[str, OptionValue] = {"model": model, **workers, **options}
     meant["alias"] = _alias(profile)
     if "metrics" not in options and capabilities.find("--metrics"):
         meant["metrics"] = True

@@ -125,7 +125,7 @@ _SMALL: Final = (
 )
 WORK: Final = frozenset((*_GENERATING, *_OF_OTHER_ENGINES, "/v1/*"))
 """Labels of what is work for a model when it comes by POST; the last is any API of another version."""
-_OF_A_MODEL: Final = (*_GENERATING, *_OF_OTHER_ENGINES, *_SMALL)
+OF_A_MODEL: Final = (*_GENERATING, *_OF_OTHER_ENGINES, *_SMALL)
 """All that uses a model, and all by POST.  Nothing else wakes, loads or switches."""
 _OF_A_RUNNING_SERVER: Final[tuple[tuple[str, str, CallerAccess], ...]] = (
     ("POST", "/v1/chat/completions/control", "inference"),  # on a request under way: must not wait behind it
@@ -180,7 +180,7 @@ def _role(path: str) -> Role | None:
 
 def _known() -> dict[tuple[str, str], Route]:
     known: dict[tuple[str, str], Route] = {}
-    for path in _OF_A_MODEL:
+    for path in OF_A_MODEL:
         known["POST", path] = replace(
             _LOOKS,
             access="inference",
@@ -207,7 +207,7 @@ def _with_other_methods() -> dict[str, Route]:
     """By path: llama-server answers 404 to those that the table does not have."""
     asked = {path: replace(_NOWHERE, label=route.label) for (_, path), route in _KNOWN.items()}
     return asked | {
-        path: replace(asked[path], access="inference", dialect=_dialect(path)) for path in _OF_A_MODEL
+        path: replace(asked[path], access="inference", dialect=_dialect(path)) for path in OF_A_MODEL
     }
 
 
