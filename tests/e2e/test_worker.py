@@ -33,9 +33,8 @@ class WorkerHome(Home):
         return f"127.0.0.1:{self.lends}"
 
     def worker(self, *words: str, listen: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-        return self.run(
-            "worker", "--detach", "--listen", listen or self.address, *self.settings, *words, code=code
-        )
+        at = ("--detach", "--listen", listen or self.address, "--set", f"listen.port={self.port}")
+        return self.run("worker", *at, *self.engine, *words, code=code)
 
     def told(self, path: str = "/supervisor/worker", body: str | None = None) -> tuple[int, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
