@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import definition, peer
+from . import definition, peer, served_profile
 from .field_kinds import (
     Choice,
     FilePath,
@@ -142,7 +142,7 @@ _ATTRIBUTES = {
     section: {field.key: field.attribute for field in FIELDS if field.section == section and field.attribute}
     for section in ("", *RECORDS)
 }
-SERVE_FIELDS = tuple(_declared("serve", definition.ServedProfile))
+SERVE_FIELDS = tuple(_declared("serve", served_profile.ServedProfile))
 """The keys of an entry of ``serve`` in config.yaml."""
 PEER_FIELDS = tuple(_declared("peers", peer.Peer))
 """The keys of an entry of ``peers`` there."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, NotFound, PermissionDenied
 from ..options.file_options import is_of_the_hub
-from .definition import PARAMETER_PATTERN, ServedProfile
+from .definition import PARAMETER_PATTERN
 from .field_kinds import ENV_PATTERN, Invalid, nearest, read_json, size
 from .fields import (
     BY_KEY,
@@ -31,6 +31,7 @@ from .layers import (
 )
 from .misplaced import meant_in, place_of_key, section_in_comment, without_blank
 from .peer import Peer
+from .served_profile import ServedProfile
 from .settings import SETTINGS_NAME, SETTINGS_ONLY, SHARED_SECTIONS, OwnSections
 from .yaml_nodes import (
     MAX_BYTES,

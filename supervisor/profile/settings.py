@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .definition import Origin, ServedProfile
+from .definition import Origin
 from .field_kinds import FilePath, Invalid, nearest, size
 from .fields import PEER_FIELDS, SERVE_FIELDS, Field
 from .peer import Peer, name_of_host, url_problem
+from .served_profile import ServedProfile
 from .yaml_nodes import (
     Items,
     Mark,

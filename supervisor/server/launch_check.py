@@ -12,7 +12,6 @@ from functools import partial
 from ..plan.launch import LaunchPlan
 from .background import beside_the_loop
 from .diagnosis import Diagnosis, shortage
-from .memory_watch import MemoryWatch
 from .preflight import check_launch
 from .worker_watch import looks, lost
 
@@ -24,16 +23,19 @@ WORKER_PAUSE_SECONDS = 1.0  # between two looks for a worker
 
 
 class LaunchCheck:
-    """Before one launch of ``plan``.  ``released`` awaits its memory; ``say`` is told what it waits for."""
+    """
+    Before one launch of ``plan``.  ``is_released`` tells whether its memory is there, ``released`` awaits it;
+    ``say`` is told what it waits for.
+    """
 
     def __init__(
         self,
         plan: LaunchPlan,
-        memory: MemoryWatch,
+        is_released: Callable[[LaunchPlan], bool],
         released: Callable[[LaunchPlan], Awaitable[None]],
         say: Callable[[str], None],
     ) -> None:
-        self._plan, self._memory, self._released, self._say = plan, memory, released, say
+        self._plan, self._is_released, self._released, self._say = plan, is_released, released, say
 
     async def problem(self, *, has_another: bool) -> Diagnosis | None:
         """
@@ -51,7 +53,7 @@ class LaunchCheck:
             return shortage(error) or bug
 
     async def _wait_for_memory(self) -> None:
-        if not self._memory.is_released(self._plan):
+        if not self._is_released(self._plan):
             log.info("waiting for the memory of the server before")
             self._say("waiting for the memory of the server before")
             await self._released(self._plan)

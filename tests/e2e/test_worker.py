@@ -18,7 +18,7 @@ from .conftest import BUILT, PATIENCE, Home, free_port
 ENGINE = Path(os.environ.get(BUILT, ""))
 
 pytestmark = pytest.mark.skipif(
-    not ENGINE.with_name("ggml-rpc-server").is_file(), reason=f"{ENGINE.parent} has no ggml-rpc-server"
+    not (ENGINE.parent / "ggml-rpc-server").is_file(), reason=f"{ENGINE.parent} has no ggml-rpc-server"
 )
 
 
