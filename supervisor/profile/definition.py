@@ -364,11 +364,13 @@ class Profile:
     @property
     def wants_gpu(self) -> bool:
         """By flavour, layers placed on one, or device.  ``cpu`` says nothing of a program by ``path``."""
+        if self.lend.is_worker:
+            return self.engine.flavour != "cpu" and self.lend.devices != ("CPU",)
         if self.engine.flavour is not None and (self.engine.source, self.engine.flavour) != ("path", "cpu"):
             return self.engine.flavour != "cpu"
-        if str(self.server.get("device", "")).lower() == "none" or self.lend.devices == ("CPU",):
+        if str(self.server.get("device", "")).lower() == "none":
             return False
-        asks = self.lend.is_worker or "device" in self.server
+        asks = "device" in self.server
         if self.workers and self.origins["workers"].profile != "config.yaml":
             return asks  # its layers may go to them
         return asks or self.server.get("gpu-layers", 0) not in {0, "0"}

@@ -170,6 +170,8 @@ def test_without_a_gpu_it_gets_the_cpus_engine_and_its_tensors_are_kept_with_our
     chosen = replace(WORKER, engine=Engine(flavour="vulkan"), env={"LLAMA_CACHE": "/big"})
     assert of_a_worker(chosen, context(tmp_path)).engine.flavour == "vulkan"
     assert of_a_worker(chosen, context(tmp_path)).env == {"LLAMA_CACHE": "/big"}
+    by_path = replace(WORKER, engine=Engine(source="path", path=Path("/opt/llama-server")))
+    assert not of_a_worker(by_path, context(tmp_path)).wants_gpu
 
 
 def test_a_profile_with_a_public_address_is_refused_at_its_place(tmp_path, monkeypatch):
