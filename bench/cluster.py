@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-TOKENS, ANSWERS, PROMPT = 64, 3, "Once upon a time " * 40
+TOKENS, ANSWERS, PROMPT = 32, 3, "Once upon a time " * 40
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
 _MIB = 1024**2
