@@ -2,6 +2,7 @@
 What a worker costs: tokens per second over RPC against local, and bytes over the wire.
 
     bench/cluster.py --engine /path/to/llama-server --model /path/to/model.gguf [--rounds 3] [--json]
+    bench/cluster.py --peers [--rounds 6] [--json]          # what a hop over a peer costs: see peer_hop.py
 
 The workers are ``ggml-rpc-server`` next to the engine, on loopback: no network is as fast, so what is lost
 here is lost everywhere, and a real link costs its round trips and its bytes on top.  Each has a relay before
@@ -25,6 +26,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import peer_hop
 
 TOKENS, ANSWERS, PROMPT = 32, 3, "Once upon a time " * 40
 LOOPBACK = "127.0.0.1"
@@ -208,12 +211,20 @@ def caching(engine: Path, model: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--engine", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--engine", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument(
+        "--peers", action="store_true", help="what a hop over a peer costs, in place of workers"
+    )
     parser.add_argument("--layers", type=int, default=30, help="of the model, for the ways that divide them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    if asked.peers:
+        peer_hop.show(peer_hop.measure(asked.rounds), as_json=asked.json)
+        return
+    if asked.engine is None or asked.model is None:
+        parser.error("name --engine and --model, or --peers")
     half = asked.layers // 2
     ways = (
         Way("local"),

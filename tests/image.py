@@ -105,7 +105,12 @@ class Builder:
 def done(command: tuple[str, ...], seconds: float) -> str:
     try:
         ran = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotInstall(str(error)) from error

@@ -17,6 +17,7 @@ from ..server.lifecycle_table import State
 from ..server.outcome import Hold
 from ..server.probe_target import ProbeTarget
 from ..server.rpc_probe import client_at
+from .api.routes import HandlerName
 from .scheduler import ServerPhase, Situation
 
 
@@ -197,6 +198,21 @@ class Backends:
         """Whether a server serves this profile, or any where it is ""."""
         server = self.having(profile) if profile else self.answering
         return server is not None and server.is_serving and not self.is_worker
+
+    def why_lost(self, name: str) -> str:
+        """Why this server has failed a request, in words."""
+        server = self[name]
+        if server.failure is None or server.is_serving:
+            workers = ", ".join(server.plan.workers) if server.plan else ""
+            also = f"; it uses the memory of {workers}" if workers else ""
+            return f"it died, or gave up this request{also}"  # the connection's end is seen before the exit
+        return server.failure.message
+
+    def instead_of(self, profile: str, handler: HandlerName | None) -> str:
+        """What answers where clients cannot have this profile loaded: whoever serves, "" for any."""
+        if handler == "props":
+            return profile_of(self.answering)
+        return "" if handler is None else profile
 
     def having(self, profile: str) -> Backend | None:
         """The server that has this profile's plan, loaded or not."""

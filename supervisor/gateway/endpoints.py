@@ -20,14 +20,8 @@ from ..server.lifecycle_table import State
 from ..server.probe import probe
 from ..server.process import stats_of
 from .api.routes import HandlerName, Trouble
-from .api.served_models import (
-    ModelEntry,
-    context_in,
-    model_document,
-    models_document,
-    no_model,
-    public_ids,
-)
+from .api.served_models import ModelEntry, context_in, model_document, models_document, no_model
+from .api.served_models import public_ids as ids_of
 from .auth.guard import RequestContext
 from .backends import Backend, Backends, DeviceWatch, lent, phase_of, profile_of
 from .http_heads import Head
@@ -168,8 +162,7 @@ class Endpoints:
             return _page({"state": "stopping", "why": ENDING.message}, 503)
         best = self._backends.answering
         is_ready = best.is_serving or best.state is State.SLEEPING
-        said = {"state": best.state.value, "why": best.why, "id": self.id}
-        return _page(said, 200 if is_ready else 503)
+        return _page({"state": best.state.value, "why": best.why, "id": self.id}, 200 if is_ready else 503)
 
     def _load(self, profile: str) -> PlainAnswer:
         """Also what keeps a model loaded that nobody asks at the moment."""
@@ -233,7 +226,7 @@ class Endpoints:
         Where no model is named and there are several, they say so as llama.cpp's router does.
         """
         server = self._backends.having(profile) if profile else self._backends.answering
-        role = {"role": "router"} if not profile and len(public_ids(offers)) > 1 else {}
+        role = {"role": "router"} if not profile and len(ids_of(offers)) > 1 else {}
         if server is not None:
             profile = profile_of(server)
             with suppress(ValueError):

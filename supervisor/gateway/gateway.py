@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from ..plan.listen import Listen, Offer
 from ..profile.definition import GatewaySettings as Settings
 from ..server.lifecycle_table import State
 from .api.body import requested_model
-from .api.routes import Route, Trouble, model_in_query, model_of
+from .api.routes import Trouble, model_in_query, model_of
 from .api.served_models import Meant, no_model
 from .auth.guard import RequestContext, judge
 from .auth.keys import Keyring
@@ -57,12 +56,12 @@ class Gateway:
 
     def __init__(self, keyring: Keyring, owner: GatewayOwner, page: PageOwner) -> None:
         self.activity = Activity()
-        self._refused_keys = RefusedKeys(time.monotonic)
         self.figures = RequestFigures()
         self._limiter = KeyLimiter(self.figures.usage.tokens_on)
         self.keyring = keyring
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._refused_keys = RefusedKeys(self._loop.time)
         self._scheduler = Scheduler(Settings())
         self.uses = ServerUses(self._loop)
         self._budgets = ContextBudgets()
@@ -112,11 +111,11 @@ class Gateway:
 
     @property
     def is_ending(self) -> bool:
-        """Whether a stop was asked for: each connection closes after its answer, so its client goes elsewhere."""
+        """Whether a stop was asked for: each connection closes after its answer, so clients go elsewhere."""
         return self._endpoints.is_ending
 
     def announce_end(self) -> float:
-        """A stop was asked for, and /supervisor/ready says so.  Gives the seconds until `begin_to_end` is due."""
+        """/supervisor/ready tells of the stop from now on.  Gives the seconds until `begin_to_end` is due."""
         self._endpoints.is_ending = True
         serves = self.is_open and any(each.is_serving for each in self.backends)
         return self.settings.stop_notice_seconds if serves else 0.0
@@ -220,12 +219,7 @@ class Gateway:
         self.backends[exchange.ticket.server].look()
 
     def why_lost(self, exchange: Exchange) -> str:
-        server = self.backends[exchange.ticket.server]
-        if server.failure is None or server.is_serving:
-            workers = ", ".join(server.plan.workers) if server.plan else ""
-            also = f"; it uses the memory of {workers}" if workers else ""
-            return f"it died, or gave up this request{also}"  # the connection's end is seen before the exit
-        return server.failure.message
+        return self.backends.why_lost(exchange.ticket.server)
 
     # --- requests
 
@@ -252,8 +246,6 @@ class Gateway:
         wish, meant = Wish(head, body, asked), self.listener.names.meant(asked, route.role)
         is_known = meant is not None and not meant.is_unknown
         found = None if is_known or context.hold else self.peers.take(client, wish, context)
-        if isinstance(found, Trouble):
-            return self._refuse(client, head, context, found, asked)
         return found or self._receive_here(client, wish, context, meant)
 
     def _receive_here(
@@ -262,7 +254,8 @@ class Gateway:
         """What this computer answers, or refuses; ``meant`` None is a model that nobody has."""
         head, asked, route = wish.head, wish.model, context.route
         profile = context.held_profile or (meant.profile if meant else None) or ""
-        profile = self._loadable(profile, route)
+        if not (self.settings.switch_on_request or self.backends.is_served(profile)):
+            profile = self.backends.instead_of(profile, route.handler)
         is_served, at = self.backends.is_served(profile), self.listener
         named, limits = profile or profile_of(self.backends.answering), context.caller.limits
         handler, can = route.handler or (None if is_served else route.otherwise), at.names.can(named, route)
@@ -274,7 +267,9 @@ class Gateway:
         elif handler is None and route.role and not (can or is_served):
             trouble = of_no_role(named, route.role)
         if trouble is not None:
-            return self._refuse(client, head, context, trouble, asked)
+            self._note_refused(head, context, trouble, asked)
+            client.refuse(trouble, keep_alive=head.persists)
+            return None
         offers = visible(limits, at.offers, at.names)
         if handler == "model-events" and head.method == "GET":
             return self._models.watch(client, head, context, offers)
@@ -293,21 +288,6 @@ class Gateway:
             ticket.tokens = self._budgets.expect(named, wish.body)
         wish = replace(wish, effort=meant.effort) if meant.effort else wish
         return Exchange(self, client, context, wish, ticket)
-
-    def _refuse(
-        self, client: ClientConnection, head: Head, context: RequestContext, trouble: Trouble, asked: str
-    ) -> AskedOf | None:
-        self._note_refused(head, context, trouble, asked)
-        client.refuse(trouble, keep_alive=head.persists)
-        return None
-
-    def _loadable(self, profile: str, route: Route) -> str:
-        """Where clients cannot have models loaded, whoever serves answers for one that is not."""
-        if self.settings.switch_on_request or self.backends.is_served(profile):
-            return profile
-        if route.handler == "props":
-            return profile_of(self.backends.answering)
-        return "" if route.handler is None else profile
 
     def run(self, work: Coroutine[None, None, None]) -> None:
         """Do this in the background."""

@@ -25,6 +25,7 @@ HOPS_HEADER: Final = b"x-goss-supervisor-hops"
 MOST_HOPS: Final = 4
 MOST_MODELS: Final = 1000  # of one peer
 _LONGEST_ID = 200
+_MOST_ALIASES = 20
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _NOT_PASSED_ON: Final = frozenset(
     b"origin referer cookie forwarded x-forwarded-for x-forwarded-host x-forwarded-proto".split()
@@ -52,12 +53,22 @@ class PeerModel:
     path: tuple[str, ...] = ()
     role: str = "chat"
     context: int | None = None
-    description: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The name that no other peer's model has."""
         return f"{self.peer}/{self.id}"
+
+    @property
+    def names(self) -> list[str]:
+        """All that clients may call it."""
+        own = (self.id, *self.aliases)
+        return [*own, *(f"{self.peer}/{name}" for name in own)]
+
+    def is_one_of(self, names: Iterable[str]) -> bool:
+        """Whether one of these means it, in any case of letters."""
+        return not {name.casefold() for name in self.names}.isdisjoint(name.casefold() for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +99,10 @@ def models_in(body: bytes, peer: str, peer_id: str, own_id: str, wanted: Sequenc
     listed = document.get("data") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         raise ValueError("it has no list called data")  # noqa: TRY004 - as for what is no JSON
-    names = {name.casefold() for name in wanted}
     found: dict[str, PeerModel] = {}
     for entry in listed:
         model = _model_in(entry, peer, peer_id)
-        is_wanted = model is not None and (not names or model.id.casefold() in names)
+        is_wanted = model is not None and (not wanted or model.is_one_of(wanted))
         if model is not None and is_wanted and own_id not in model.path and len(model.path) <= MOST_HOPS:
             found.setdefault(model.id.casefold(), model)
         if len(found) == MOST_MODELS:
@@ -107,7 +117,10 @@ def _model_in(entry: object, peer: str, peer_id: str) -> PeerModel | None:
         return None
     path = entry.get("path")
     further = path if isinstance(path, list) else []
-    role, context = entry.get("role"), entry.get("context")
+    role, context, aliases = entry.get("role"), entry.get("context"), entry.get("aliases")
+    named = (
+        aliases[:_MOST_ALIASES] if isinstance(aliases, list) and not further else []
+    )  # those are its peers'
     return PeerModel(
         peer,
         name,
@@ -115,6 +128,7 @@ def _model_in(entry: object, peer: str, peer_id: str) -> PeerModel | None:
         tuple(each for each in (peer_id, *further) if isinstance(each, str) and _ID.fullmatch(each)),
         role if isinstance(role, str) and role.isalpha() else "chat",
         context if isinstance(context, int) and 0 < context < 2**31 else None,
+        tuple(each for each in named if isinstance(each, str) and _is_name(each)),
     )
 
 
@@ -153,8 +167,7 @@ def best(candidates: Iterable[PeerCandidate]) -> PeerCandidate | None:
 
 def allows(limits: KeyLimits, model: PeerModel) -> bool:
     """Whether a key with these limits may use it: by its own name, which holds for all places, or with it."""
-    names = {name.casefold() for name in limits.models}
-    return not names or model.id.casefold() in names or model.name.casefold() in names
+    return not limits.models or model.is_one_of(limits.models)
 
 
 # --- hops
@@ -205,7 +218,7 @@ def entries_of(models: Iterable[PeerModel], taken: Iterable[str]) -> list[ModelE
     known = {name.casefold() for name in taken}
     entries = []
     for model in models:
-        names = [name for name in (model.id, model.name) if name.casefold() not in known]
+        names = [name for name in model.names if name.casefold() not in known]
         known.update(name.casefold() for name in names)
         if names:
             entries.append(_entry(model, names))
@@ -221,7 +234,7 @@ def _entry(model: PeerModel, names: list[str]) -> ModelEntry:
         "owned_by": model.peer,
         "aliases": names[1:],
         "profile": model.name,
-        "description": model.description,
+        "description": "",
         "role": model.role,
         "context": model.context,
         "state": state,

@@ -154,6 +154,8 @@ class PeerWatch:
         state: PeerState = "up"
         why = ""
         if status in {200, 503} and (about := _object(said)).keys() >= {"state", "why"}:
+            if about["state"] == "stopping":
+                raise PeerTrouble("it is being stopped")
             self.id = str(about.get("id", ""))[:16]
             if status != 200:
                 state, why = "not ready", f"its main model is {about['state']}"

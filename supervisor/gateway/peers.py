@@ -58,8 +58,8 @@ Holder = tuple[PeerWatch, PeerModel]
 @dataclass(slots=True)
 class Trip:
     """
-    Where one request may go, and where it has been, last ``at``.  ``refusal`` is why this computer did not
-    answer it; ``silent_at`` how many bytes of its answer had come when its peer was silent.
+    Where one request may go, and where it has been, last ``at``.  ``refusal`` is why it gets no answer if it
+    can go nowhere; ``silent_at`` how many bytes of its answer had come when its peer was silent.
     """
 
     holders: list[Holder]
@@ -124,37 +124,39 @@ class Peers:
         holders = defaultdict[str, list[Holder]](list)
         for watch in self.watches:
             for model in watch.list.models:
-                for name in (model.id, model.name):
-                    holders[name.casefold()].append((watch, model))
+                for name in {name.casefold() for name in model.names}:
+                    holders[name].append((watch, model))
         self._holders = dict(holders)
 
     # --- requests
 
-    def take(
-        self, client: ClientConnection, wish: Wish, context: RequestContext
-    ) -> Exchange | Trouble | None:
-        """What answers a request for a model that is not on offer here; None: as if there were no peers."""
+    def take(self, client: ClientConnection, wish: Wish, context: RequestContext) -> Exchange | None:
+        """What answers, or refuses, a model that is not on offer here; None: as if there were no peers."""
         if not (wish.model and goes_away(context.route)):
             return None
         holders, effort = self._meant(wish.model) if self.watches else ([], None)
-        if not holders:
-            return self._of_unknown(wish)
-        limits, hops = context.caller.limits, hops_of(wish.head)
-        allowed = [each for each in holders if allows(limits, each[1])]
-        if not allowed:
-            return of_model(context.caller.name, limits, wish.model)
-        if trouble := self._limiter.of_use(context.caller, context.route):
-            return trouble
-        trip = Trip(self._without_loops(allowed, hops), hops)
-        if not trip.holders:
-            return _round_trip(wish.model, allowed)
-        if self._next(trip) is None:
-            return _all_down(wish.model, allowed)
+        trip = self._trip_to(holders, wish, context) if holders else self._trip_to_nowhere(wish)
+        if trip is None:
+            return None
         wish = Wish(wish.head, wish.body, wish.model, effort)
         ticket = Ticket(asyncio.get_running_loop().time(), "", context.route.generates, wakes=False)
         exchange = Exchange(self, client, context, wish, ticket)
         self._trips[exchange] = trip
         return exchange
+
+    def _trip_to(self, holders: list[Holder], wish: Wish, context: RequestContext) -> Trip:
+        limits, hops = context.caller.limits, hops_of(wish.head)
+        allowed = [each for each in holders if allows(limits, each[1])]
+        if not allowed:
+            return Trip([], hops, of_model(context.caller.name, limits, wish.model))
+        if trouble := self._limiter.of_use(context.caller, context.route):
+            return Trip([], hops, trouble)
+        trip = Trip(self._without_loops(allowed, hops), hops)
+        if not trip.holders:
+            trip.refusal = _round_trip(wish.model, allowed)
+        elif self._next(trip) is None:
+            trip.refusal = _all_down(wish.model, allowed)
+        return trip
 
     def take_over_or_fail(self, exchange: Exchange, refusal: Trouble) -> None:
         """This computer has refused it: a peer may answer it, unless we are about to end."""
@@ -189,16 +191,17 @@ class Peers:
         effort = EFFORTS.get(suffix)
         return (self._holders.get(base, []) if effort else []), effort
 
-    def _of_unknown(self, wish: Wish) -> Trouble | None:
+    def _trip_to_nowhere(self, wish: Wish) -> Trip | None:
         """A peer that asks means no other model, and ``peer/model`` is a name of no other."""
         peer, slash, model = wish.model.partition("/")
         named = [each for each in self.watches if slash and each.peer.name.casefold() == peer.casefold()]
         if named and not named[0].is_up:
-            return _is_down(wish.model, named)
+            return Trip([], (), _is_down(wish.model, named))
         if named:
             problem = f"{named[0].place} has no model {model[:80]!r}, or it is not served here."
-            return Trouble(404, "model_not_found", problem, "GET /v1/models lists those that are.")
-        return no_model(wish.model) if wish.head.get(HOPS_HEADER) is not None else None
+            hint = "GET /v1/models lists those that are."
+            return Trip([], (), Trouble(404, "model_not_found", problem, hint))
+        return Trip([], (), no_model(wish.model)) if wish.head.get(HOPS_HEADER) is not None else None
 
     def _without_loops(self, holders: list[Holder], hops: tuple[str, ...]) -> list[Holder]:
         if is_round(hops, self.id):
@@ -263,7 +266,7 @@ class Peers:
             self._go_home(exchange, trip.refusal)
 
     def _go_home(self, exchange: Exchange, refusal: Trouble) -> None:
-        """This computer has refused it; if it serves the model again, it answers now."""
+        """Nobody else answers it; but this computer does, if it serves the model again."""
         if exchange.ticket.profile and self._serves(exchange.ticket.profile):
             del self._trips[exchange]
             exchange.place = ""

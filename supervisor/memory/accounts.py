@@ -83,14 +83,13 @@ class Ledger:
     """
     ``accounts`` has the GPUs first, the RAM last; ``notes`` are sentences on what is not counted.
     ``settings`` is what it was counted from; None where nothing was counted.  ``is_known`` False: the rules
-    are not those of this architecture, and no measurement says more, so that nothing is refused for it.  ``token_bytes`` are of the logits of one token.
+    are not those of this architecture, and no measurement says more, so that nothing is refused for it.
     """
 
     accounts: tuple[Account, ...]
     notes: tuple[str, ...]
     settings: Settings | None
     is_known: bool = True
-    token_bytes: int = 0
 
 
 _MIB = 1024**2

@@ -107,16 +107,13 @@ def _compute(figures: EngineFigures, ledger: Ledger) -> _Range:
     """
     The tool computes logits of every token of a batch, which servers do before b9460 only.
 
-    So a server takes at most what the tool says, and at least that without the logits which are too many.
+    So what it says is the most that a server can take, which counts where there is no formula.
     """
     settings = _settings(ledger)
-    around = _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
-    spared = settings.ubatch - settings.outputs
-    if figures.source != "engine" or not (spared or _shares(settings)):
-        return around
-    if ledger.is_known:
+    computes_more = settings.outputs < settings.ubatch or _shares(settings)
+    if figures.source == "engine" and computes_more and ledger.is_known:
         return _Range(0, None, is_reported=False)
-    return replace(around, least_bytes=max(0, around.least_bytes - spared * ledger.token_bytes))
+    return _around([taken.compute_bytes for taken in figures.buffers.values()], figures.source)
 
 
 def _settings(ledger: Ledger) -> Settings:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..model.metadata import Model
 from . import accounts
 from .accounts import RAM
-from .context import in_f16, layers_bytes
+from .context import checkpoints_bytes, in_f16, layers_bytes
 from .memory_settings import Settings
 from .steps import COPIES, Phases, logits_bytes, phases
 from .weights import Layout, Weight
@@ -179,7 +179,8 @@ def _widened(work: Work, device: str) -> int:
 
 def process_bytes(work: Work) -> int:
     """
-    The process, its vocabulary, the logits that it hands out, what the CPU rewrites a batch to, old prompts.
+    The process, its vocabulary, the logits that it hands out, what the CPU rewrites a batch to, old prompts,
+    and where conversations can be set back to.
 
     The first two were measured: RssAnon of b11434 with true-shape models (docs/memory.md).  A prompt cache
     without a limit counts nothing, which the ledger says in a note.
@@ -187,7 +188,8 @@ def process_bytes(work: Work) -> int:
     vocabulary = work.model.vocabulary_size or 0
     tables = _PROCESS_BYTES + vocabulary * _TOKEN_BYTES
     logits = logits_bytes(work.model, work.settings)
-    return tables + logits + _rewritten_bytes(work) + (work.settings.cache_ram_bytes or 0)
+    kept = (work.settings.cache_ram_bytes or 0) + checkpoints_bytes(work.model, work.settings)
+    return tables + logits + _rewritten_bytes(work) + kept
 
 
 def _rewritten_bytes(work: Work) -> int:

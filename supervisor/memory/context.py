@@ -3,21 +3,23 @@ What llama.cpp keeps of a conversation: keys and values, recurrent state, checkp
 
 Sources, at b11434: llama_model::create_memory in src/llama-model.cpp (which layers have what), llama_kv_cache
 (for every layer a tensor of K and one of V, on its device), llama_kv_cache_iswa (the cells of layers with a
-window), llama_memory_recurrent (a state for each sequence), n_embd_r and n_embd_s in src/llama-hparams.cpp (its
-size), load_arch_hparams of the models in src/models (windows, recurrent layers, shared layers), state_write of
-each memory with LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY (what a checkpoint holds).
+window), llama_memory_recurrent (a state for each sequence), n_embd_r and n_embd_s in src/llama-hparams.cpp
+(its size), load_arch_hparams of the models in src/models (windows, recurrent layers, shared layers),
+state_write of each memory with LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY (what a checkpoint holds).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from ..model.header import KINDS, TensorKind
 from ..model.metadata import Model
 from .memory_settings import Settings
 
 _F32_BYTES = 4
+_BOTH_OF: tuple[Literal["key"], Literal["value"]] = ("key", "value")
 _F16 = KINDS[1]
 _PADDING = 256  # of the cells of a window: llama_kv_cache_iswa
 _CELL_META_BYTES = 12  # position, number of sequences, sequence: state_write_meta in src/llama-kv-cache.cpp
@@ -28,8 +30,8 @@ _PERIODS: Mapping[str, int] = {
     "cohere2moe": -4, "laguna": -4, "modern-bert": -3, "smallthinker": -4,
 }  # fmt: skip
 """
-Of so many layers in turn the last one sees everything, of a negative number the first one, where the file does
-not say which do: load_swa_pattern of each model.
+Of so many layers in turn the last one sees everything, of a negative number the first one, where the file
+does not say which do: load_swa_pattern of each model.
 """
 _WINDOWS: Mapping[str, int] = {"gemma2": 4096, "exaone4": 4096, "smallthinker": 4096, "llama4": 8192}
 """Tokens, in code; all but Gemma 2 ignore what the file says."""
@@ -37,9 +39,9 @@ _WHOLE = frozenset({"phi3", "phimoe"})  # their windows are switched off
 
 _WITHOUT = frozenset({
     "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert",
-    "modern-bert", "gemma-embedding", "dream", "llada", "llada-moe", "rnd1",
+    "modern-bert", "gemma-embedding",
 })  # fmt: skip
-"""They read all at once and keep nothing."""
+"""They read everything at once and keep nothing."""
 _BY_INTERVAL = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 _BY_HEADS = frozenset({"granitehybrid", "jamba", "lfm2", "lfm2moe"})  # no heads for keys: a recurrent layer
 _BY_WIDTH = frozenset({"nemotron_h", "nemotron_h_moe"})  # and no feed-forward step either
@@ -51,12 +53,12 @@ _SHARED_FROM: Mapping[str, int] = {"gemma3n": 20}  # n_layer_kv_from_start
 
 
 _PLAIN = frozenset({
-    "llama", "llama4", "llama-embed", "mistral3", "mistral4", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe",
-    "qwen3vl", "qwen3vlmoe", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "glm4", "glm4moe",
-    "deepseek", "deepseek2", "minimax-m2", "granite", "granitemoe", "phi2", "phi3", "phimoe", "command-r",
-    "cohere2", "olmo2", "olmoe", "exaone", "exaone4", "smollm3", "seed_oss", "hunyuan-moe", "hunyuan-dense",
-    "ernie4_5", "ernie4_5-moe", "bailingmoe", "bailingmoe2", "dots1", "internlm2", "stablelm", "starcoder2",
-    "mimo2", "step35", "afmoe",
+    "llama", "llama4", "mistral3", "mistral4", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl",
+    "qwen3vlmoe", "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "gpt-oss", "glm4", "glm4moe", "deepseek",
+    "deepseek2", "minimax-m2", "granite", "granitemoe", "phi2", "phi3", "phimoe", "command-r", "cohere2",
+    "olmo2", "olmoe", "exaone", "exaone4", "smollm3", "seed_oss", "hunyuan-moe", "hunyuan-dense", "ernie4_5",
+    "ernie4_5-moe", "bailingmoe", "bailingmoe2", "dots1", "internlm2", "starcoder2", "mimo2", "step35",
+    "afmoe",
 })  # fmt: skip
 """Keys and values in every layer, but for what the tables above say of them."""
 KNOWN = _PLAIN | _WITHOUT | _BY_INTERVAL | _BY_HEADS | _BY_WIDTH | _ALL | _BOTH
@@ -118,7 +120,7 @@ def window_tokens(model: Model) -> int:
 
 
 def caching_layers(model: Model) -> frozenset[int]:
-    """By number: those with keys and values of their own.  The others have none, or use those of one before."""
+    """By number: those with keys and values of their own; the others have none, or use an earlier layer's."""
     if model.architecture in _WITHOUT or model.architecture in _ALL:
         return frozenset()
     shared = model.number("attention.shared_kv_layers") or 0
@@ -143,10 +145,14 @@ def cache_cells(model: Model, settings: Settings, *, slides: bool) -> int:
 def layers_bytes(model: Model, settings: Settings) -> tuple[int, ...]:
     """Of each layer all streams, and the states of all slots; 0 for a layer with neither."""
     states = settings.slots * (1 + rolled_back(model, settings)) * state_bytes(model)
-    caching, recurrent = caching_layers(model), recurrent_layers(model)
+    caching, recurrent, sliding = caching_layers(model), recurrent_layers(model), sliding_layers(model)
+    cells = {
+        slides: cache_cells(model, settings, slides=slides) * settings.streams for slides in (True, False)
+    }
+    rows = rows_bytes(model, settings)
     return tuple(
-        (layer in caching) * _cache_bytes(model, settings, layer) + (layer in recurrent) * states
-        for layer in range(model.layers or 0)
+        (layer in caching) * cells[layer in sliding] * row + (layer in recurrent) * states
+        for layer, row in enumerate(rows)
     )
 
 
@@ -155,33 +161,29 @@ def rolled_back(model: Model, settings: Settings) -> int:
     return settings.drafted if model.architecture in _ROLLED_BACK else 0
 
 
-def _cache_bytes(model: Model, settings: Settings, layer: int) -> int:
-    cells = cache_cells(model, settings, slides=layer in sliding_layers(model)) * settings.streams
-    return cells * cell_bytes(model, settings, layer)
-
-
-def cell_bytes(model: Model, settings: Settings, layer: int) -> int:
+def rows_bytes(model: Model, settings: Settings) -> Sequence[int]:
     """
-    Of one token in one layer.  Latent attention keeps its keys only (is_mla in src/llama-hparams.cpp); without
-    flash attention the values of all layers are as wide as the widest.
+    Of one token in each layer.  Latent attention keeps its keys only (is_mla in src/llama-hparams.cpp);
+    without flash attention the values of all layers are as wide as the widest.
     """
-    keys = _row_bytes(settings.cache_k, width(model, "key", layer))
+    layers = range(model.layers or 0)
+    sliding = sliding_layers(model)
+    heads = [(model.heads_kv(layer) or 0) for layer in layers]
+    keys, values = (
+        [heads[n] * head_length(model, what, slides=n in sliding) for n in layers] for what in _BOTH_OF
+    )
     if model.number("attention.key_length_mla"):
-        return keys
-    like = [layer] if settings.flash else range(model.layers or 0)
-    return keys + _row_bytes(settings.cache_v, max(width(model, "value", each) for each in like))
+        values = [0 for _ in layers]
+    elif not settings.flash:
+        values = [max(values, default=0) for _ in layers]
+    both = zip(keys, values, strict=True)
+    return [_row_bytes(settings.cache_k, key) + _row_bytes(settings.cache_v, value) for key, value in both]
 
 
-def width(model: Model, what: str, layer: int) -> int:
-    """Elements of a ``key`` or ``value`` of all heads; layers with a window may have others."""
-    return (model.heads_kv(layer) or 0) * head_length(model, what, layer)
-
-
-def head_length(model: Model, what: str, layer: int) -> int:
+def head_length(model: Model, what: Literal["key", "value"], *, slides: bool) -> int:
+    """Elements of one head; layers with a window may have others."""
     usual = (model.key_length if what == "key" else model.value_length) or 0
-    if layer not in sliding_layers(model):
-        return usual
-    own = model.number(f"attention.{what}_length_swa")
+    own = model.number(f"attention.{what}_length_swa") if slides else None
     return usual if own is None else own
 
 
@@ -203,9 +205,22 @@ def checkpoint_bytes(model: Model, settings: Settings) -> int:
     """
     sliding = sliding_layers(model) & caching_layers(model) if not settings.swa_full else frozenset[int]()
     cells = min(window_tokens(model), settings.slot_tokens)
-    rows = sum(cell_bytes(model, settings, layer) for layer in sliding)
+    rows = sum(row for layer, row in enumerate(rows_bytes(model, settings)) if layer in sliding)
     windows = cells * (rows + _CELL_META_BYTES) if sliding else 0
     return windows + len(recurrent_layers(model)) * state_bytes(model)
+
+
+def checkpoints_bytes(model: Model, settings: Settings) -> int:
+    """
+    Of conversations that fill the context: one for each ``--checkpoint-min-step`` tokens, and the two at the
+    end of each prompt (update_slots in tools/server/server-context.cpp).
+
+    Many short turns make more, up to ``--ctx-checkpoints`` of each slot.
+    """
+    most = settings.checkpoints * settings.slots
+    if settings.checkpoint_tokens:
+        most = min(most, settings.context_tokens // settings.checkpoint_tokens + 2 * settings.slots)
+    return most * checkpoint_bytes(model, settings)
 
 
 def in_f16(settings: Settings) -> Settings:

@@ -180,7 +180,7 @@ def fit(
         """``ask`` None: the figures are of another model."""
         settings = settings_of(options, number, which)
         ledger = account_of(which, settings)
-        return ledger if ask is None else calibrated(ledger, figures_source(settings, ask))
+        return ledger if ask is None else calibrated(ledger, _asked(ledger, figures_source, ask=ask))
 
     if profile.placement == "pinned":
         changes = divided({})
@@ -205,6 +205,20 @@ def fit(
     on_gpu = len(pools) > 1 and not remotes  # experts here of layers there would cross the network
     back = step_back(ledger.settings, model.layers or 0, model.experts or 0, on_gpu=on_gpu)
     return Fitted(ledger, verdict, advices, changes, reasons, back, ours)
+
+
+def _asked(ledger: Ledger, source: FiguresSource, *, ask: bool) -> Iterable[EngineFigures]:
+    """
+    The engine's figures of this launch.
+
+    Its tool has no word for slots that share their cells.  Where there is no formula, it is asked for slots
+    with cells of their own, which take as much or more.
+    """
+    settings = ledger.settings
+    assert settings is not None
+    if ledger.is_known or not settings.unified:
+        return source(settings, ask)
+    return (*source(replace(settings, unified=False), ask), *source(settings, False))
 
 
 def _judged(

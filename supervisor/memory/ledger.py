@@ -10,7 +10,6 @@ from . import accounts, context
 from .accounts import RAM, Account, Figure, Ledger, Pool
 from .compute import Work, compute_bytes, process_bytes
 from .memory_settings import Settings
-from .steps import token_bytes
 from .weights import Layout, Loading, Weight, lay_out, weights
 
 
@@ -32,7 +31,7 @@ def account(
     ram = next((pool for pool in pools if pool.name == RAM), Pool(RAM, None, None))
     is_known = model.architecture in context.KNOWN
     every = (*gpus, figures.of_ram(ram))
-    return Ledger(every, notes(model, settings, layout), settings, is_known, token_bytes(model))
+    return Ledger(every, notes(model, settings, layout), settings, is_known)
 
 
 def _loading(

@@ -9,7 +9,7 @@ was found with the engine itself: docs/memory.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..model.header import TensorInfo
@@ -17,9 +17,11 @@ from ..model.metadata import Model
 from .context import cache_cells, caching_layers, head_length, recurrent_layers, sliding_layers, state_bytes
 from .memory_settings import Settings
 
+_DOWNS = frozenset({".weight", "_exps.weight", "_shexp.weight"})
 COPIES = 5
 """Of the embeddings, alive at once where one device does all."""
 _F32, _F16_BYTES, _I64 = 4, 2, 8
+_SIDE_BY_SIDE = frozenset({"command-r", "cohere2", "phi2"})
 _READERS = ("bert", "embedding")
 """Parts of the names of architectures without an output: they hand out their last state."""
 
@@ -30,9 +32,9 @@ class Phases:
     Bytes, all for one batch.
 
     ``inputs`` are there all the time: the masks of attention, embeddings for each layer.  ``stream`` is one
-    copy of the tokens' embeddings, of which several are alive at once (COPIES), and ``more_streams`` of them more than
-    usual; ``network`` is the feed-forward step, ``hidden`` its widest tensor; ``attention``, ``recurrence``
-    and ``logits`` are the other steps.
+    copy of the tokens' embeddings, of which several are alive at once (COPIES), and ``more_streams`` of them
+    more than usual; ``network`` is the feed-forward step, ``hidden`` its widest tensor; ``attention``,
+    ``recurrence`` and ``logits`` are the other steps.
     """
 
     inputs: int
@@ -53,11 +55,12 @@ class Phases:
 def phases(model: Model, settings: Settings) -> Phases:
     tokens = settings.ubatch * _F32
     stream = tokens * (model.embedding_length or 0)
+    networks = _networks(model, settings)
     return Phases(
         inputs=_inputs(model, settings) + tokens * _per_layer(model),
         stream=stream,
-        network=max((_network(model, each, settings) for each in _downs(model)), default=0),
-        hidden=max((_hidden(model, each) * tokens for each in _downs(model)), default=0),
+        network=max(networks.values(), default=0),
+        hidden=max(networks, default=0),
         attention=tokens * _attention(model) + _scores(model, settings),
         recurrence=_recurrence(model, settings) if recurrent_layers(model) else 0,
         logits=logits_bytes(model, settings),
@@ -66,47 +69,45 @@ def phases(model: Model, settings: Settings) -> Phases:
 
 
 def logits_bytes(model: Model, settings: Settings) -> int:
-    return settings.outputs * token_bytes(model)
+    if any(part in model.architecture for part in _READERS):
+        return 0
+    return settings.outputs * (model.vocabulary_size or 0) * _F32
 
 
-def token_bytes(model: Model) -> int:
-    """Of the logits of one token."""
-    is_reader = any(part in model.architecture for part in _READERS)
-    return 0 if is_reader else (model.vocabulary_size or 0) * _F32
+def _networks(model: Model, settings: Settings) -> Mapping[int, int]:
+    """The bytes of each feed-forward step that differs from others, by those of its widest tensor."""
+    tensors = {tensor.name: tensor for tensor in model.tensors}
+    seen_kinds: set[tuple[str, tuple[int, ...]]] = set()
+    networks: dict[int, int] = {}
+    for tensor in model.tensors:
+        start, is_down, end = tensor.name.partition("ffn_down")
+        if is_down and end in _DOWNS and (end, tensor.shape) not in seen_kinds:
+            seen_kinds.add((end, tensor.shape))
+            gate, up, both = (tensors.get(f"{start}ffn_{part}{end}") for part in ("gate", "up", "gate_up"))
+            has_gate = bool(gate or both or (up and up.shape[1] == 2 * tensor.shape[0]))
+            hidden = settings.ubatch * _F32 * tensor.shape[0] * _copies(model, tensor)
+            network = _network(model, tensor, settings, hidden, has_gate=has_gate)
+            networks[hidden] = max(network, networks.get(hidden, 0))
+    return networks
 
 
-def _downs(model: Model) -> Iterator[TensorInfo]:
-    """The last matrix of each feed-forward step, whose rows are as long as the step is wide."""
-    ends = ("ffn_down.weight", "ffn_down_exps.weight", "ffn_down_shexp.weight")
-    return (tensor for tensor in model.tensors if tensor.name.endswith(ends))
+def _copies(model: Model, tensor: TensorInfo) -> int:
+    """Of experts, as many as a token uses."""
+    return (model.experts_used or 1) if len(tensor.shape) > 2 else 1
 
 
-def _hidden(model: Model, down: TensorInfo) -> int:
-    """Elements for one token."""
-    return down.shape[0] * ((model.experts_used or 1) if len(down.shape) > 2 else 1)
-
-
-def _network(model: Model, down: TensorInfo, settings: Settings) -> int:
+def _network(model: Model, down: TensorInfo, settings: Settings, hidden: int, *, has_gate: bool) -> int:
     """
     Gate, up and their product; without a gate one tensor is changed in place.
 
     What the experts give is kept for each of them until it is summed up, and finds no room in the gaps
     where it is larger than two of those.
     """
-    tokens = settings.ubatch * _F32
-    hidden = tokens * _hidden(model, down)
-    given = tokens * down.shape[1] * (model.experts_used or 1) if len(down.shape) > 2 else 0
-    if not _has_gate(model, down):
+    is_expert = len(down.shape) > 2
+    given = settings.ubatch * _F32 * down.shape[1] * _copies(model, down) if is_expert else 0
+    if not has_gate:
         return hidden + given
     return 3 * hidden + (given if given > 2 * hidden else 0)
-
-
-def _has_gate(model: Model, down: TensorInfo) -> bool:
-    """As a matrix of its own, or as the second half of another's rows."""
-    names = {tensor.name: tensor for tensor in model.tensors}
-    gate, up = (names.get(down.name.replace("_down", part)) for part in ("_gate", "_up"))
-    is_double = up is not None and up.shape[1] == 2 * down.shape[0]
-    return gate is not None or is_double or down.name.replace("_down", "_gate_up") in names
 
 
 def _attention(model: Model) -> int:
@@ -120,11 +121,12 @@ def _attention(model: Model) -> int:
         turned = model.number("rope.dimension_count") or 0
         latent = model.number("attention.kv_lora_rank") or 0
         return most(model, model.heads) * (mla + turned + latent + (model.key_length or 0))
-    return 2 * most(model, lambda layer: (model.heads(layer) or 0) * _longest(model, layer))
-
-
-def _longest(model: Model, layer: int) -> int:
-    return max(head_length(model, "key", layer), head_length(model, "value", layer))
+    sliding = sliding_layers(model)
+    longest = {
+        slides: max(head_length(model, what, slides=slides) for what in ("key", "value"))
+        for slides in (True, False)
+    }
+    return 2 * most(model, lambda layer: (model.heads(layer) or 0) * longest[layer in sliding])
 
 
 def most(model: Model, count: Callable[[int], int | None]) -> int:
@@ -136,7 +138,12 @@ def _scores(model: Model, settings: Settings) -> int:
     """Without flash attention every token's score of every cell is written out, head by head."""
     if settings.flash:
         return 0
-    return seen(model, settings, slides=False) * settings.ubatch * most(model, model.heads) * _F32
+    sliding = sliding_layers(model)
+
+    def of(layer: int) -> int:
+        return (model.heads(layer) or 0) * seen(model, settings, slides=layer in sliding)
+
+    return settings.ubatch * most(model, of) * _F32
 
 
 def seen(model: Model, settings: Settings, *, slides: bool) -> int:
@@ -162,8 +169,20 @@ def _per_layer(model: Model) -> int:
 
 
 def _more_streams(model: Model) -> int:
-    """Gemma 3n carries several versions of each token, and a prediction of each (altup)."""
-    altup = next((each.shape[0] for each in model.tensors if each.name.endswith("altup_correct_coef.weight")), 0)
+    """
+    Gemma 3n carries several versions of each token, and a prediction of each (altup).  What images put into
+    the first layers (deepstack) makes the input longer, which is there as vectors, as tokens and chosen.
+    Where attention and the feed-forward step read the same input, it stays until both are done.
+    """
+    if model.architecture in _SIDE_BY_SIDE:
+        return 1
+    if model.architecture == "granitehybrid" and not model.experts:
+        return 2  # the gaps that its recurrent layers leave are too small for what follows
+    if levels := model.number("n_deepstack_layers"):
+        return 3 * (1 + levels)
+    altup = next(
+        (each.shape[0] for each in model.tensors if each.name.endswith("altup_correct_coef.weight")), 0
+    )
     return 2 * altup - 2 if altup else 0
 
 
@@ -171,7 +190,7 @@ def _recurrence(model: Model, settings: Settings) -> int:
     """
     Of one recurrent layer: the convolution's input and output, what was split off before it, what comes out.
 
-    The states of all slots are handed out next to what comes out; those of a delta net are read and computed
+    The states of all slots are read, and handed out next to what comes out; those of a delta net are computed
     with before, when only one of the usual copies of the embeddings is alive.
     """
     tokens, states = settings.ubatch * _F32, settings.slots * state_bytes(model)
@@ -179,7 +198,7 @@ def _recurrence(model: Model, settings: Settings) -> int:
     convolved = 2 * (inner + 2 * groups * (model.number("ssm.state_size") or 0))
     projected = most_rows(model, "ssm_in.weight")
     if projected:
-        return tokens * (projected + convolved + inner) + states
+        return tokens * (projected + convolved + inner) + 2 * states - state_bytes(model)
     spared = (COPIES - 1) * tokens * (model.embedding_length or 0)
     return max(0, tokens * (inner + convolved + inner) + 3 * states - spared)
 

@@ -4,10 +4,10 @@ Which memory each weight goes to, and whether it is mapped, copied or rearranged
 Sources, at b11434: load_tensors in src/llama-model.cpp (layers to devices, the output being one more layer),
 create_tensor in src/llama-model-loader.cpp (overrides), common/common.h (what --n-cpu-moe stands for).
 Without a tensor of its own the output layer uses a copy of the embeddings, unless both are in the same
-buffer; Gemma 3n and 4 make that copy before the embeddings, so that there are always two (load_arch_tensors in
-src/models/gemma4.cpp).  The heads for multi-token prediction are loaded only for --spec-type draft-mtp
-(load_mtp in common/common.cpp).  What the CPU rearranges: ggml_repack_get_optimal_repack_type in ggml/src/ggml-cpu/repack.cpp,
-supports_op in ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
+buffer; Gemma 3n and 4 make that copy before the embeddings, so that there are always two (load_arch_tensors
+in src/models/gemma4.cpp).  The heads for multi-token prediction are loaded only for --spec-type draft-mtp
+(load_mtp in common/common.cpp).  What the CPU rearranges: ggml_repack_get_optimal_repack_type in
+ggml/src/ggml-cpu/repack.cpp, supports_op in ggml/src/ggml-cpu/amx/amx.cpp, get_row_size in amx/mmq.cpp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -79,7 +79,9 @@ class Loading:
 def weights(model: Model, layout: Layout, loading: Loading) -> tuple[Weight, ...]:
     """Tensors of a format that is not known here count nothing: the ledger says so."""
     layers = (model.layers or 0) if loading.heads else trunk(model)
-    loaded = (tensor for tensor in model.tensors if layer_of(tensor.name, -1) < layers)
+    loaded: Iterable[TensorInfo] = model.tensors
+    if layers < (model.layers or 0):
+        loaded = [tensor for tensor in model.tensors if layer_of(tensor.name, -1) < layers]
     placed = [_weight(tensor, layout.of(tensor.name), loading) for tensor in loaded]
     return (*placed, *_tied(model, layout, loading))
 

@@ -166,6 +166,8 @@ def _startable(name: str, store: ProfileStore, *, next_to_others: bool) -> Profi
     profile = resolve(name, store)
     if not profile.can_start:
         raise ConfigError("it names no model")
+    if profile.lend.is_worker:
+        raise ConfigError("it is a worker, which serves no model")
     if next_to_others and profile.gateway.mode == "off":
         raise ConfigError("it has gateway: off")
     return profile

@@ -259,7 +259,8 @@ class Watcher:
         """At most so long: `look` ends it."""
         self._asked_to_look.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._asked_to_look.wait(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` may swallow a `stop` that comes with a `look`
+                await self._asked_to_look.wait()
 
     def _evidence(self) -> Evidence:
         """What cannot be read at the moment is as it was."""

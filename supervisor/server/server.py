@@ -314,13 +314,14 @@ class Server:
         self.workers.stop()
         self._pin.let_go()
         leave_nothing(plan)
-        self.memory.end()
         self.output.end_run()
         phase: DeathPhase = "serving" if self.ready_since is not None else "starting"
         tail = self.output.tail(DIAGNOSED_LINES)
         if self.state in LIVE:  # else we asked it to
             self._remember_failure(tail)
+        status = replace(status, kernel_killed=self.memory.kernel_killed())
         diagnosis = diagnose(status, phase, tail, adapter_of(plan.adapter), program_of(plan))
+        self.memory.end()
         if is_worth_another_try(plan, diagnosis):
             diagnosis = replace(diagnosis, retryable=True)
         why = self.failure
@@ -350,8 +351,7 @@ class Server:
         if self._timer:
             self._timer.cancel()
         elapsed = TimerElapsed(command.launch, command.serial)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(command.seconds, self._inbox.put, elapsed)
+        self._timer = asyncio.get_running_loop().call_later(command.seconds, self._inbox.put, elapsed)
         if command.do is Do.ARM_BACKOFF:
             log.info("%s; next try in %.1f s", self.lifecycle.why.rstrip("."), command.seconds)
 

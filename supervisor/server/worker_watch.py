@@ -14,6 +14,7 @@ pieces, and die of SIGPIPE at the second.  A reset (SO_LINGER 0) does no harm.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 import sys
@@ -156,7 +157,7 @@ async def _end_of(worker: str) -> str | None:
     """Waits in its queue until it has gone, and says how; None where that cannot be told."""
     try:
         link = await _greeted(worker)
-    except ConnectionRefusedError:
+    except ConnectionError:
         return _NOBODY
     except OSError:  # its queue is full, or we are short of something: nothing is known against it
         return None
@@ -167,7 +168,7 @@ async def _end_of(worker: str) -> str | None:
         except ConnectionError:
             answer = b""
         except OSError as error:
-            return f"it cannot be reached any more ({error.strerror or error})"
+            return _why_unreachable(error)
     return None if answer else "it has ended, or was started anew"
 
 
@@ -209,10 +210,9 @@ def _keep_alive(link: socket.socket) -> None:
 
 
 def _why_unreachable(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionError):  # one that comes in just as it ends is reset
         return _NOBODY
     if isinstance(error, socket.gaierror):
         return f"its name does not resolve ({error.strerror})"
-    if isinstance(error, TimeoutError):
-        return "it cannot be reached"
-    return f"it cannot be reached ({error.strerror or error})"
+    why = os.strerror(error.errno) if error.errno else ""  # asyncio has words of its own
+    return f"it cannot be reached{f' ({why})' if why else ''}"

@@ -462,8 +462,9 @@ def with_notice() -> Listen:
 async def test_before_it_ends_load_balancers_hear_of_it_and_all_are_answered(it):
     asked = it.through("p", listen=with_notice())
     await it.run(asked)
+    ready = b"GET /supervisor/ready HTTP/1.1\r\n" + HOST + b"\r\n"
     async with client(asked.port) as idle:
-        assert (await idle.ask(ready := b"GET /supervisor/ready HTTP/1.1\r\n" + HOST + b"\r\n"))[0] == 200
+        assert (await idle.ask(ready))[0] == 200
         assert it.gateway.announce_end() == 5.0
         status, head, body = await idle.ask(ready)
         assert (status, json.loads(body)["state"]) == (503, "stopping")

@@ -17,7 +17,7 @@ from supervisor.server.worker_watch import WorkerWatch, look, missing
 from ..fakes.launching import free_port
 from ..fakes.loops import promise
 from ..fakes.rpc_server import FakeWorker
-from .test_server import plan
+from .test_server import hurried, plan
 from .test_server import promise as of_server
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -172,6 +172,7 @@ async def test_a_server_that_hangs_with_a_silent_worker_is_not_to_blame(test, tm
     worker = await FakeWorker().start()
     hang = tmp_path / "hang"
     asked = with_worker(tmp_path, worker, metrics=f"hang:{hang}")
+    asked = hurried(asked, hang_timeout_seconds=1.5, busy_timeout_seconds=60)
     assert (await test.server.start(asked)).result == "ready"
     worker.answers.clear()
     hang.touch()

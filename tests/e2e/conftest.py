@@ -19,7 +19,7 @@ from supervisor.errors import NotRunning
 from supervisor.home import client
 from supervisor.paths import Paths
 
-from ..fakes.launching import end_daemon
+from ..fakes.launching import end_daemon, without_waits
 
 BUILT, EMBEDDED = "GOSS_TEST_LLAMA_SERVER", "GOSS_TEST_EMBEDDED_PYTHON"
 PATIENCE = 60.0  # seconds; the bound of every wait, never its length
@@ -65,6 +65,7 @@ class Home:
         assert code is None or done.returncode == code, (
             f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
+        done.stderr = without_waits(done.stderr)
         return done
 
     def start(

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pytest
 
 from ..fakes.binaries import fake_server
 from .conftest import PATIENCE, Home, free_port
-from .gateway_load import QUESTION, Clients, Traffic
+from .gateway_load import QUESTION, Answer, Clients, Traffic
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the scripted server is a shell script")
 
@@ -46,7 +46,7 @@ http {{
 class Box(Home):
     """A supervisor whose llama-server is a script that says a word every few milliseconds."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, notice: str = "1s") -> None:
         super().__init__(root, port=free_port())
         self.gate = root / "gate"
         self.gate.parent.mkdir(parents=True)
@@ -55,7 +55,8 @@ class Box(Home):
         self.profile(
             "one",
             f"model: demo\nengine: {{source: path, path: {engine}}}\nlisten: {{port: {self.port}}}\n"
-            "server: {ctx-size: 262144}\ngateway: {stop-notice: 2s}\nrestart: {max: 1000, backoff: 10ms}\n",
+            "server: {ctx-size: 262144}\nrestart: {max: 1000, backoff: 10ms}\n"
+            f"gateway: {{stop-notice: {notice}}}\n",
         )
 
     def begin(self) -> None:
@@ -125,21 +126,21 @@ def running(name: str, folder: Path, boxes: list[int], port: int):
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     try:
-        asyncio.run(first_answer(port, process))
+        asyncio.run(until_ready_says(200, port, process))
         yield
     finally:
         process.terminate()
         process.wait(PATIENCE)
 
 
-async def first_answer(port: int, process: subprocess.Popen) -> None:
+async def until_ready_says(status: int, port: int, process: subprocess.Popen) -> None:
+    """/supervisor/ready, at a port that this process is about to open."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            try:
-                if (await Clients(Path(), port).get("/supervisor/ready")).status == 200:
+            with suppress(OSError):
+                if (await Clients(Path(), port).get("/supervisor/ready")).status == status:
                     return
-            except OSError:
-                assert process.poll() is None
+            assert process.poll() is None
             await asyncio.sleep(0.02)
 
 
@@ -171,15 +172,15 @@ def test_words_of_a_stream_come_as_they_are_said(balanced):
 
 
 def test_a_conversation_stays_with_the_box_that_has_its_prompt(balanced):
-    async def run() -> list[int]:
+    async def run(header: str) -> int:
         before = balanced.boxes[0].requests()
         for _ in range(4):
             assert (await balanced.clients.ask(headers=(header,)).result()).outcome == "whole"
         return balanced.boxes[0].requests() - before
 
     names = ("X-Session-Id", "X-Claude-Code-Session-Id", "session-id", "session_id")
-    for header in (f"{name}: {number}" for number, name in enumerate(names * 2)):
-        assert asyncio.run(run()) in {0, 4}
+    for number, name in enumerate(names * 2):
+        assert asyncio.run(run(f"{name}: {number}")) in {0, 4}
 
 
 def test_nothing_is_lost_when_a_box_is_stopped(balanced):
@@ -199,7 +200,27 @@ def test_a_dying_server_costs_at_most_the_streams_under_way(balanced):
 
 def test_a_dying_box_costs_at_most_the_streams_under_way(balanced):
     box = balanced.boxes[0]
-    outcomes = of_traffic(balanced, lambda: os.kill(box.ask_daemon(op="status")["status"]["daemon"]["pid"], signal.SIGKILL))
+    outcomes = of_traffic(
+        balanced, lambda: os.kill(box.ask_daemon(op="status")["status"]["daemon"]["pid"], signal.SIGKILL)
+    )
     box.begin()
     assert set(outcomes) <= {"whole", "broken"}
     assert outcomes["broken"] <= CLIENTS / 2
+
+
+def test_stop_now_does_not_wait_until_load_balancers_have_heard_of_it(tmp_path):
+    box = Box(tmp_path / "home", notice="1h")
+    box.begin()
+    try:
+        stopping = subprocess.Popen(box.command("stop"), env=box.env, stdout=subprocess.PIPE, text=True)
+        asyncio.run(until_ready_says(503, box.port, stopping))
+        assert asyncio.run(answer(box)).outcome == "whole"
+        box.run("stop", "--now")
+        assert "stopped" in stopping.communicate(timeout=PATIENCE)[0]
+        assert stopping.returncode == 0
+    finally:
+        box.close()
+
+
+async def answer(box: Box) -> Answer:
+    return await Clients(box.root, box.port).stream().result()

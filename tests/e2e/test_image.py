@@ -22,7 +22,14 @@ from .conftest import BUILT, PATIENCE, free_port
 
 IMAGE = os.environ.get("GOSS_TEST_IMAGE", "")
 HOME = "/var/lib/goss-supervisor"
-KEPT = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")  # setpriv drops them
+KEPT = (
+    "--cap-add",
+    "CAP_SETUID",
+    "--cap-add",
+    "CAP_SETGID",
+    "--cap-add",
+    "CAP_SETPCAP",
+)  # setpriv drops them
 
 pytestmark = pytest.mark.skipif(not IMAGE, reason="bin/test --image makes the image that this runs")
 
@@ -38,7 +45,17 @@ class Container:
             os.chown(each, *self.user)
         binds = ((image / "files").resolve(), "/"), (engine, "/mnt")
         self._mounts = [word for here, there in binds for word in ("--ro-bind", str(here), there)]
-        self._mounts += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", str(self.volume), HOME]
+        self._mounts += [
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+            "--bind",
+            str(self.volume),
+            HOME,
+        ]
         self._pid = 0  # of its first process, as the host sees it
         self.port = free_port()
         self.log = folder / "log"

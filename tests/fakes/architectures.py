@@ -20,7 +20,16 @@ from supervisor.model.metadata import Model, Part
 from .shapes import _demand_holes
 
 _FILE = Path(__file__).with_suffix(".txt")
-_SMALL = ("ffn_gate_inp", "ssm_conv1d", "ssm_a", "ssm_d", "shortconv.conv", "altup_", "token_types", "position_embd")
+_SMALL = (
+    "ffn_gate_inp",
+    "ssm_conv1d",
+    "ssm_a",
+    "ssm_d",
+    "shortconv.conv",
+    "altup_",
+    "token_types",
+    "position_embd",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,9 @@ class TrueShape:
     @property
     def model(self) -> Model:
         """As ``open_model`` reads it from the file that ``write_shape`` writes."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.values.items()}
+        values = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.values.items()
+        }
         infos = []
         for tensor in self.tensors:
             kind = KINDS[tensor.type.ggml_id]
@@ -99,3 +110,31 @@ def _kind(name: str, shape: tuple[int, ...]) -> TensorType:
         return TensorType.Q6_K if name.startswith(("token_embd", "output")) else TensorType.Q4_K
     return TensorType.Q8_0 if row % 32 == 0 else TensorType.F16
 
+
+GENERATING = (
+    "-c 4096 -np 1",
+    "-c 32768 -np 1",
+    "-c 32768 -np 1 -ub 2048 -b 2048",
+    "-c 32768 -np 4",
+    "-c 32768 -np 4 -kvu",
+    "-c 16384 -np 2 -fa off",
+    "-c 32768 -np 1 -ctk q8_0 -ctv q8_0",
+    "-c 131072 -np 1 -ub 128",
+    "-c 65536 -np 2 --swa-full -ctk q4_0 -ctv q4_0",
+    "-c 16384 -np 1 --no-repack -ub 4096 -b 4096",
+)
+READING = (
+    "-c 4096 -np 1 --embedding",
+    "-c 2048 -np 1 -ub 2048 -b 2048 --embedding",
+    "-c 8192 -np 4 -ub 2048 -b 2048 --embedding",
+    "-c 4096 -np 1 -fa off --embedding",
+)
+
+
+def launches_of(name: str) -> tuple[str, ...]:
+    """Options that the ledger is compared with the engine for."""
+    architecture = true_shapes()[name].architecture
+    reads = "bert" in architecture or "embedding" in architecture
+    heads = f"{architecture}.nextn_predict_layers" in true_shapes()[name].values
+    also = ("-c 16384 -np 2 --spec-type draft-mtp",) if heads and "qwen35" in architecture else ()
+    return READING if reads else (*GENERATING, *also)

@@ -27,7 +27,11 @@ def documents(file):
 
 
 def base():
-    return [each for file in ("statefulset", "service") for each in documents(KUBERNETES / "base" / f"{file}.yaml")]
+    return [
+        each
+        for file in ("statefulset", "service")
+        for each in documents(KUBERNETES / "base" / f"{file}.yaml")
+    ]
 
 
 def stateful_set():
@@ -65,7 +69,10 @@ def test_an_overlay_names_things_that_exist(flavour):
     assert f" AS {flavour}\n" in dockerfile()
     for patch in overlay.get("patches", []):
         (changed,) = documents(folder / patch["path"])
-        assert (changed["kind"], changed["metadata"]) == ("StatefulSet", {"name": stateful_set()["metadata"]["name"]})
+        assert (changed["kind"], changed["metadata"]) == (
+            "StatefulSet",
+            {"name": stateful_set()["metadata"]["name"]},
+        )
         (inside,) = changed["spec"]["template"]["spec"]["containers"]
         assert inside == {"name": container()["name"], "resources": {"limits": {GPU[flavour]: "1"}}}
 
@@ -74,7 +81,9 @@ def test_an_overlay_names_things_that_exist(flavour):
 def test_kustomize_makes_valid_objects_of_it(flavour, tmp_path):
     copied = shutil.copytree(KUBERNETES, tmp_path / "kubernetes") / "overlays" / flavour
     overlay = copied / "kustomization.yaml"
-    overlay.write_text(overlay.read_text("utf-8").replace("# components:\n#   -", "components:\n  -"), "utf-8")
+    overlay.write_text(
+        overlay.read_text("utf-8").replace("# components:\n#   -", "components:\n  -"), "utf-8"
+    )
     done = subprocess.run([*kustomize(), copied], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     made = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
@@ -83,7 +92,9 @@ def test_kustomize_makes_valid_objects_of_it(flavour, tmp_path):
         kubernetes_validate.validate(each, NEWEST, strict=True)
     (inside,) = made["StatefulSet", "goss-supervisor"]["spec"]["template"]["spec"]["containers"]
     assert inside["image"] == f"goss-supervisor:{flavour}"
-    assert {key for key in inside["resources"]["limits"] if "/" in key} == set(filter(None, [GPU.get(flavour)]))
+    assert {key for key in inside["resources"]["limits"] if "/" in key} == set(
+        filter(None, [GPU.get(flavour)])
+    )
     assert inside["startupProbe"]
 
 

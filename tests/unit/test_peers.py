@@ -111,9 +111,15 @@ def listing(*entries) -> bytes:
 
 def test_a_list_says_what_is_loaded_and_what_leads_back_is_left_out():
     body = listing(
-        {"id": "a", "status": {"value": "loaded"}, "role": "embedding", "context": 4096},
+        {
+            "id": "a",
+            "aliases": ["a2", 7],
+            "status": {"value": "loaded"},
+            "role": "embedding",
+            "context": 4096,
+        },
         {"id": "b", "status": {"value": "unloaded", "failed": True}},
-        {"id": "c", "path": [FAR]},
+        {"id": "c", "path": [FAR], "aliases": ["its/c"]},
         {"id": "mine", "path": [OWN]},
         {"id": "far", "path": [f"{number:016x}" for number in range(2, 3 + MOST_HOPS)]},
         {"id": "A"},
@@ -125,7 +131,8 @@ def test_a_list_says_what_is_loaded_and_what_leads_back_is_left_out():
         ("big/c", "", (BIG, FAR)),
     ]
     assert (found.models[0].role, found.models[0].context, found.listed) == ("embedding", 4096, 6)
-    assert [each.id for each in models_in(body, "big", BIG, OWN, ("C", "x")).models] == ["c"]
+    assert [each.id for each in models_in(body, "big", BIG, OWN, ("C", "A2")).models] == ["a", "c"]
+    assert [each.names for each in found.models[::2]] == [["a", "a2", "big/a", "big/a2"], ["c", "big/c"]]
 
 
 def test_a_long_list_is_cut_and_that_is_told():

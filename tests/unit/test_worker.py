@@ -240,7 +240,6 @@ def test_a_program_that_does_not_run_says_why(tmp_path):
     [
         ("Failed to create server socket", "bind-failed", "cannot listen on its address"),
         ("error: unknown device: CUDA7", "bad-argument", "knows no device CUDA7"),
-        ("No devices found", "bad-argument", "found no device to lend"),
         ("error: unknown argument: --mem", "bad-argument", "unknown argument: --mem"),
         ("Failed to create cache directory: /big/rpc", "cache", "/big/rpc"),
         ("Failed to find RPC backend", "no-rpc", "has no RPC"),

@@ -41,7 +41,7 @@ def build_of(build: Build, variables: Mapping[str, str]) -> Build:
         return replace(build, command=(NAMES[0],))
     program = find_program(build)
     if program is None:
-        again = f"It was compiled without: goss-supervisor engine remove {build.tag}, then it is compiled with it."
+        again = f"It was compiled without it: goss-supervisor engine remove {build.tag}, then start it again."
         raise NoSuitableEngine(
             f"{build.command[0]} ({build.tag}) comes without {NAMES[0]}, so it can lend no memory.",
             hint=again if build.source == "build" else _NO_RPC,

@@ -97,7 +97,6 @@ _SIGNS: Final = (
         "ggml-rpc-server knows no device {device}.",
         _DEVICES,
     ),
-    sign("bad-argument", r"(?:^|\n)No devices found", "ggml-rpc-server found no device to lend.", _DEVICES),
     sign(
         "bad-argument",
         r"error: (?P<why>unknown argument: .+|invalid (?:number of threads|memory size|device): .+)",
