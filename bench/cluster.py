@@ -29,7 +29,7 @@ from typing import Any
 
 import peer_hop
 
-TOKENS, ANSWERS, PROMPT = 64, 3, "Once upon a time " * 40
+TOKENS, ANSWERS, PROMPT = 32, 3, "Once upon a time " * 40
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
 _MIB = 1024**2
