@@ -45,8 +45,8 @@ def _left_behind(ours: Iterable[Account], theirs: Iterable[Account]) -> Iterator
         if planned.pool.name != RAM and after < before * _MOST_OF_IT:
             less, more = sizes(after, before)
             yield (
-                f"Of {more} of weights that belong on {planned.pool.name}, llama.cpp puts only {less} there: the "
-                "rest stays in RAM, because this device takes no tensors of that size or format."
+                f"Of {more} of weights that belong on {planned.pool.name}, llama.cpp puts only {less} there: "
+                "the rest stays in RAM, because this device takes no tensors of that size or format."
             )
 
 

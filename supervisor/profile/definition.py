@@ -390,7 +390,7 @@ class Profile:
 
     @property
     def wants_gpu(self) -> bool:
-        """By flavour, layers placed on one, or device.  ``cpu`` says nothing of a program named by ``path``."""
+        """By flavour, layers on one, or device; ``cpu`` says nothing of a program named by ``path``."""
         if self.engine.flavour is not None and (self.engine.source, self.engine.flavour) != ("path", "cpu"):
             return self.engine.flavour != "cpu"
         if str(self.server.get("device", "")).lower() == "none":
